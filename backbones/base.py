@@ -1,0 +1,48 @@
+"""The contract every backbone fulfils.
+
+Legend: B batch, C channels, H W size in pixels.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+LEVELS = ("c3", "c4", "c5")
+"""Feature levels, finest first; level ck has a nominal stride of 2**k. They are the stage names too: the stem
+belongs to the first level that it feeds, c3."""
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Geometry of one feature level, measured on the built network.
+
+    The centre of cell i along an axis lies at ``offset_px + (i + 0.5) * stride`` in input pixels, where pixel 0
+    covers [0, 1].
+    """
+
+    channels: int
+    stride: float
+    offset_px: float = 0.0
+
+
+class Backbone(nn.Module):
+    """A network that turns images into three feature levels.
+
+    Attributes:
+        feature_specs: geometry by level, finest first.
+        stages: the stage (a name of `LEVELS`) of every parameter, by the name that `named_parameters` gives.
+        mean, std: what the network's weights expect of RGB values in [0, 1].
+    """
+
+    feature_specs: dict[str, FeatureSpec]
+    stages: dict[str, str]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.
+
+        Args:
+            images: (B, 3, H, W), normalised with `mean` and `std`; H and W multiples of 32.
+        """
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Task heads: each owns its layers, its loss and its decoding."""

@@ -1,0 +1,130 @@
+"""The contract every head fulfils, and the types of targets and predictions.
+
+Legend: B batch, N boxes, K classes, D embedding. Boxes are absolute pixels of the network's input, pixel 0 covers
+[0, 1].
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Features = Mapping[str, Tensor]
+"""c3..c5 and p3..p7 by name, each (B, C, H, W)."""
+
+LossTerms = dict[str, tuple[Tensor, Tensor]]
+"""By term: (sum, count), both float32 scalars. The loss is sum / count, after both were added up over all ranks."""
+
+
+class LevelSpec(Protocol):
+    """Channels and geometry of one feature level: the centre of cell i lies at offset_px + (i + 0.5) * stride."""
+
+    @property
+    def channels(self) -> int: ...
+    @property
+    def stride(self) -> float: ...
+    @property
+    def offset_px(self) -> float: ...
+
+
+@dataclass
+class BoxTarget:
+    """Objects of one image. No boxes means: labelled, and empty.
+
+    boxes_xyxy (N, 4); labels (N,) int64 in 0..K-1; is_crowd (N,) bool: a region that is neither positive nor
+    negative; identities (N,) int64 for embeddings of objects, -1 where unknown.
+    """
+
+    boxes_xyxy: Tensor
+    labels: Tensor
+    is_crowd: Tensor
+    identities: Tensor
+
+
+@dataclass
+class ClassTarget:
+    """Class of one image: labels () int64 (multiclass), or (K,) float32 of zeros and ones (multilabel)."""
+
+    labels: Tensor
+
+
+@dataclass
+class IdentityTarget:
+    """Identity of one image, () int64, -1 where unknown."""
+
+    identity: Tensor
+
+
+Target = BoxTarget | ClassTarget | IdentityTarget
+
+
+@dataclass
+class BoxPrediction:
+    """Detections of one image, best first: boxes_xyxy (N, 4) clipped to the image, scores (N,), labels (N,)."""
+
+    boxes_xyxy: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+@dataclass
+class ClassPrediction:
+    """Scores (K,) of one image: they add up to 1 (multiclass) or are independent (multilabel)."""
+
+    scores: Tensor
+
+
+@dataclass
+class EmbeddingPrediction:
+    """L2-normalised embeddings: (D,) of an image, or (N, D) of the boxes handed to `decode`."""
+
+    embeddings: Tensor
+
+
+Prediction = BoxPrediction | ClassPrediction | EmbeddingPrediction
+
+
+class Head(nn.Module):
+    """Layers, loss and decoding of one task.
+
+    `loss` sees labelled images only: the caller drops the others from features and targets alike.
+    """
+
+    needs_boxes: ClassVar[bool] = False
+    """Whether `decode` wants the boxes of another task."""
+
+    def forward(self, features: Features) -> Any:
+        """Return raw outputs for B images; their type never depends on `self.training`."""
+        raise NotImplementedError
+
+    def loss(self, raw: Any, targets: Sequence[Any]) -> LossTerms:
+        """Return the loss terms of B labelled images, in float32. An empty target is normal."""
+        raise NotImplementedError
+
+    def idle_loss(self) -> LossTerms:
+        """Return terms that are exactly zero and touch every parameter: no image of this batch is labelled.
+
+        It has the keys of `loss`, so that ranks agree on what they add up. Losses that are coupled over the ranks
+        take part in their collective here.
+        """
+        zero = self.touch_parameters()
+        return {term: (zero, torch.zeros((), device=zero.device)) for term in self.loss_terms}
+
+    @property
+    def loss_terms(self) -> tuple[str, ...]:
+        """Names of the terms that `loss` returns, always in this order."""
+        raise NotImplementedError
+
+    def touch_parameters(self) -> Tensor:
+        """Return 0 as a float32 scalar whose gradient reaches every trainable parameter."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        device = next(self.parameters()).device
+        return sum((p.flatten()[:1].float().sum() * 0.0 for p in parameters), torch.zeros((), device=device))
+
+    def decode(
+        self, raw: Any, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
+    ) -> list[Any]:
+        """Return one prediction an image, float32, boxes clipped to `image_sizes_hw` (sizes before padding)."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""From one job document to a trained, evaluated, registered model."""

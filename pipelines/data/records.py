@@ -1,0 +1,52 @@
+"""The data set in memory, before pixels: what readers return and the index holds. Torch-free."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.spec.data import Split
+
+
+@dataclass(frozen=True)
+class BoxLabel:
+    """One object. `bbox_xywh` is in original pixels as the file has it (VOC already made 0-based and exclusive)."""
+
+    annotation_id: int
+    category: str
+    bbox_xywh: tuple[float, float, float, float]
+    is_crowd: bool = False
+    area: float | None = None
+    identity: str | None = None
+
+
+@dataclass
+class ImageRecord:
+    """One image of one split, and its labels by task: boxes, class names, or nothing where it is not labelled.
+
+    `labels[task]` is list[BoxLabel] (detection, embedding of objects) or list[str] (classes; one for multiclass and
+    for embeddings of images). A missing key means not labelled; an empty list means labelled, and nothing there.
+    """
+
+    image_id: int
+    source: str
+    split: Split
+    file_name: str
+    path: Path
+    height: int = 0
+    width: int = 0
+    labels: dict[str, list[BoxLabel] | list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class as users see it; its position in a task's list is the label that the network learns."""
+
+    id: int
+    name: str
+
+
+@dataclass
+class DatasetIndex:
+    """All sources of a job: records by split, and by task the categories (identities for an embedding)."""
+
+    records: dict[Split, list[ImageRecord]]
+    categories: dict[str, list[Category]]

@@ -1,0 +1,55 @@
+"""What can go wrong in a run, and the exit code that says so.
+
+PyramidionError
+├── ConfigError     78  the document, or what it points at, is wrong
+├── DataError       78  the label files or the images are wrong
+├── NumericsError   65  a loss is not finite
+└── Stopped         75  stopped on request, with a checkpoint written
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: `field` is a dotted path of the document (or a file), `message` says what is wrong
+    with the value and what would be right."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class PyramidionError(Exception):
+    """Base of all errors that users are meant to read; `exit_code` ends the process."""
+
+    exit_code = 1
+
+
+class ConfigError(PyramidionError):
+    """The document is wrong; one problem a line."""
+
+    exit_code = 78
+
+    def __init__(self, problems: Sequence[Problem] | Problem) -> None:
+        self.problems = [problems] if isinstance(problems, Problem) else list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class DataError(ConfigError):
+    """The data is wrong; one problem a line, `field` names the file or the document's field."""
+
+
+class NumericsError(PyramidionError):
+    """A loss is not finite; the message names the term."""
+
+    exit_code = 65
+
+
+class Stopped(PyramidionError):
+    """The run was asked to stop; a checkpoint is written."""
+
+    exit_code = 75

@@ -1,0 +1,1 @@
+"""The one job document as a pydantic schema; nothing below imports torch."""

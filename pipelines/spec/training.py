@@ -1,0 +1,31 @@
+"""`trainer` and `tracking`: how long, on what, and who is told."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipelines.spec.base import Count, Name, Spec
+
+
+class TrainerSpec(Spec):
+    """The allowed arguments of `lightning.Trainer`, under Lightning's own names; `auto` precision is bf16-mixed where
+    the device has it, else 32-true."""
+
+    max_epochs: Count = 10
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: Literal["auto"] | Count | tuple[int, ...] = "auto"
+    num_nodes: Count = 1
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    accumulate_grad_batches: Count = 1
+    gradient_clip_val: Annotated[float, Field(gt=0)] | None = 10.0
+    check_val_every_n_epoch: Count = 1
+    log_every_n_steps: Count = 10
+    deterministic: bool = False
+    benchmark: bool | None = None
+
+
+class TrackingSpec(Spec):
+    """MLflow: the experiment, and the name that the best model is registered under."""
+
+    experiment: str = "pyramidion"
+    register_as: Name | None = None
