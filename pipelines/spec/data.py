@@ -26,9 +26,7 @@ class LabelLayer(Spec):
     """Labels for some tasks, joined to the source's images by relative path."""
 
     tasks: tuple[Name, ...] = Field(min_length=1)
-    classes: dict[str, str | None] = Field(
-        {}, description="rename, merge (same new name) or drop (null) classes"
-    )
+    classes: dict[str, str | None] = Field({}, description="rename, merge (same new name) or drop (null) classes")
 
 
 class CocoLayer(LabelLayer):
@@ -85,9 +83,7 @@ class AugmentSpec(Spec):
 
     hflip: Probability = 0.5
     vflip: Probability = 0.0
-    scale_jitter: tuple[float, float] | None = Field(
-        None, description="range of the zoom, such as [0.5, 2.0]"
-    )
+    scale_jitter: tuple[float, float] | None = Field(None, description="range of the zoom, such as [0.5, 2.0]")
     photometric: Probability = 0.0
 
     @field_validator("scale_jitter")

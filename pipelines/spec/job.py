@@ -20,9 +20,7 @@ class JobSpec(Spec):
 
     @model_validator(mode="after")
     def _layers_name_known_tasks(self) -> "JobSpec":
-        named = {
-            task for source in self.data.sources.values() for layer in source.labels for task in layer.tasks
-        }
+        named = {task for source in self.data.sources.values() for layer in source.labels for task in layer.tasks}
         for source_name, source in self.data.sources.items():
             for position, layer in enumerate(source.labels):
                 for task in layer.tasks:
@@ -32,7 +30,5 @@ class JobSpec(Spec):
                             f"model.tasks has {sorted(self.model.tasks)}"
                         )
         if unlabelled := sorted(set(self.model.tasks) - named):
-            raise ValueError(
-                f"model.tasks: no label layer names {unlabelled}; add a layer below data.sources"
-            )
+            raise ValueError(f"model.tasks: no label layer names {unlabelled}; add a layer below data.sources")
         return self

@@ -13,12 +13,8 @@ Stage = Literal["c3", "c4", "c5"]
 class BackboneSpec(Spec):
     """Which network, and the weights that it starts from."""
 
-    name: str = Field(
-        description="a name that `pyramidion backbones` lists; `timm:` or `tv:` picks the library"
-    )
-    weights: str = Field(
-        "default", description="default (of the catalogue) | none | a file below a weights root"
-    )
+    name: str = Field(description="a name that `pyramidion backbones` lists; `timm:` or `tv:` picks the library")
+    weights: str = Field("default", description="default (of the catalogue) | none | a file below a weights root")
 
 
 class NeckSpec(Spec):
@@ -72,9 +68,7 @@ class FCOSSpec(DetectionSpec):
     norm: Literal["none", "gn"] = "gn"
     box_loss: Literal["giou"] = "giou"
     center_sampling_radius: Positive = 1.5
-    range_scale: Positive = Field(
-        8.0, description="a level takes boxes up to this many strides; 8 is the paper's"
-    )
+    range_scale: Positive = Field(8.0, description="a level takes boxes up to this many strides; 8 is the paper's")
 
 
 class ClassificationSpec(TaskSpec):
@@ -168,9 +162,7 @@ class ModelSpec(Spec):
 
     @field_validator("unfreeze")
     @classmethod
-    def _unfreeze_is_constant(
-        cls, unfreeze: dict[int, str | tuple[str, ...]]
-    ) -> dict[int, str | tuple[str, ...]]:
+    def _unfreeze_is_constant(cls, unfreeze: dict[int, str | tuple[str, ...]]) -> dict[int, str | tuple[str, ...]]:
         if list(unfreeze) != [0]:
             raise ValueError(
                 f"got the epochs {sorted(unfreeze)}; one entry for epoch 0 is what can be had, such as {{0: all}}"
@@ -186,9 +178,7 @@ class ModelSpec(Spec):
             if task.boxes_from is None and len(detectors) != 1:
                 raise ValueError(f"tasks.{name}.boxes_from: name one of the detection tasks {detectors}")
             if task.boxes_from is not None and task.boxes_from not in detectors:
-                raise ValueError(
-                    f"tasks.{name}.boxes_from: got {task.boxes_from!r}; choose one of {detectors}"
-                )
+                raise ValueError(f"tasks.{name}.boxes_from: got {task.boxes_from!r}; choose one of {detectors}")
         return self
 
     def boxes_from(self, name: str) -> str | None:
