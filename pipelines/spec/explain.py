@@ -1,0 +1,111 @@
+"""Schema errors in words: which field, which value, what would be right."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from pipelines.errors import Problem
+from pipelines.spec.job import JobSpec
+
+TAGS = ("head", "format")
+
+
+def explain(error: ValidationError, document: Mapping[str, Any]) -> list[Problem]:
+    """Return one problem for each field that is wrong; the ways out of a union are told in one line."""
+    messages: dict[str, list[str]] = {}
+    for details in error.errors(include_url=False):
+        path = _path(details["loc"], document)
+        if details["type"].startswith("union_tag"):
+            path.append(str(details["ctx"]["discriminator"]).strip("'"))
+        message, field = _message(details, path), ".".join(path)
+        if (
+            details["type"] == "value_error"
+            and ": " in message
+            and message.split(": ")[0].replace(".", "").isidentifier()
+        ):
+            inner, message = message.split(": ", 1)
+            field = inner if inner.split(".")[0] in JobSpec.model_fields else ".".join([*path, inner])
+        if message not in messages.setdefault(field, []):
+            messages[field].append(message)
+    return [Problem(field, "; or ".join(texts)) for field, texts in messages.items()]
+
+
+def _path(location: tuple[int | str, ...], document: Any) -> list[str]:
+    """Return the location without the marks that pydantic adds for members of unions."""
+    node, path = document, []
+    for position, key in enumerate(location):
+        inside = isinstance(node, Mapping) and (key in node or str(key) in map(str, node))
+        inside = inside or (isinstance(node, list | tuple) and isinstance(key, int) and key < len(node))
+        is_tag = isinstance(node, Mapping) and key in [node.get(tag) for tag in TAGS] and position < len(location) - 1
+        if inside and not is_tag:
+            path.append(str(key))
+            node = node[key] if isinstance(node, list | tuple) or key in node else node[str(key)]
+        elif isinstance(node, Mapping) and position == len(location) - 1 and not is_tag and key != "[key]":
+            path.append(str(key))
+    return path
+
+
+def _message(details: ErrorDetails, path: list[str]) -> str:
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _known_keys(details["loc"][:-1])
+        return f"unknown key{_nearest(path[-1], known)}; known are {', '.join(known)}"
+    if kind == "missing":
+        return "missing; add it"
+    if kind == "literal_error":
+        return f"got {value!r}{_nearest(str(value), _quoted(context['expected']))}; choose {context['expected']}"
+    if kind == "union_tag_invalid":
+        tag = str(context["tag"])
+        expected = context["expected_tags"]
+        return f"got {tag!r}{_nearest(tag, _quoted(expected))}; choose one of {expected}"
+    if kind == "union_tag_not_found":
+        return "missing; add it"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_pattern_mismatch":
+        return f"got {value!r}; letters, digits, '.', '_' and '-' are allowed, at most 64, a letter or digit first"
+    text = details["msg"].replace("Input should be", "should be")
+    return f"got {_short(value)}; {text[0].lower()}{text[1:]}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _quoted(expected: str) -> list[str]:
+    return expected.split("'")[1::2]
+
+
+def _nearest(word: str, choices: list[str]) -> str:
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f"; did you mean {close[0]!r}" if close else ""
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the schema has at a location."""
+    schema = JobSpec.model_json_schema()
+
+    def resolve(node: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        return node
+
+    node = schema
+    for key in location:
+        node = resolve(node)
+        mapping = node.get("discriminator", {}).get("mapping", {})
+        if key in mapping:
+            node = {"$ref": mapping[key]}
+        elif key in node.get("properties", {}):
+            node = node["properties"][key]
+        elif isinstance(key, int) and "items" in node:
+            node = node["items"]
+        elif "additionalProperties" in node or "patternProperties" in node:
+            node = node.get("additionalProperties") or next(iter(node["patternProperties"].values()))
+        if "anyOf" in node:
+            node = next((member for member in node["anyOf"] if "$ref" in member), node)
+    return sorted(resolve(node).get("properties", {}))

@@ -1,0 +1,130 @@
+"""Reading the document: files and overrides are merged first, then the whole is validated once."""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipelines.errors import ConfigError, Problem
+from pipelines.spec.explain import explain
+from pipelines.spec.job import JobSpec
+
+Document = dict[str, Any]
+
+RECIPE_PREFIX = "recipe:"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: 1e-3 is a number, a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [str(key) for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read_yaml(text: str, name: str) -> Any:
+    """Return the value that `text` holds; raises ConfigError, with `name` as its field, where it is no YAML."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(Problem(name, f"is not YAML{where}: {getattr(error, 'problem', error)}")) from error
+
+
+def write_yaml(document: Mapping[str, Any]) -> str:
+    """Return the document as YAML, in its own order."""
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes, for `recipe:NAME`."""
+    folder = resources.files("pipelines.recipes")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _read_config(config: str) -> str:
+    if config.startswith(RECIPE_PREFIX):
+        name = config.removeprefix(RECIPE_PREFIX)
+        if name not in recipe_names():
+            raise ConfigError(Problem("--config", f"got {config!r}; the recipes are {', '.join(recipe_names())}"))
+        return resources.files("pipelines.recipes").joinpath(f"{name}.yaml").read_text("utf-8")
+    try:
+        return Path(config).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(Problem("--config", f"cannot read {config!r} ({error}); name a YAML file")) from error
+
+
+def read_document(config: str) -> Document:
+    """Return the mapping in a file, or in the shipped recipe that `recipe:NAME` names."""
+    document = read_yaml(_read_config(config), config)
+    if not isinstance(document, dict):
+        raise ConfigError(Problem(config, f"holds {type(document).__name__}; a job document is a mapping"))
+    return document
+
+
+def merge(base: Any, over: Any) -> Any:
+    """Return `base` with `over` laid on it: mappings merge key by key, anything else replaces."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    return {**base, **{key: merge(base.get(key), value) for key, value in over.items()}}
+
+
+def apply_override(document: Document, dotted: str, value: Any) -> Document:
+    """Return the document with one value set by its dotted name; a number in the name picks from a list."""
+    head, _, rest = dotted.partition(".")
+
+    def below(child: Any) -> Any:
+        return apply_override(child if isinstance(child, dict | list) else {}, rest, value) if rest else value
+
+    if isinstance(document, list):
+        if not head.isdigit() or int(head) >= len(document):
+            raise ConfigError(Problem(dotted, f"got {head!r}; the list has the positions 0 to {len(document) - 1}"))
+        position = int(head)
+        return [*document[:position], below(document[position]), *document[position + 1 :]]
+    return {**document, head: below(document.get(head))}
+
+
+def assemble(configs: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Document:
+    """Return one document of files (later ones win) and overrides (name, YAML text)."""
+    document: Document = {}
+    for config in configs:
+        document = merge(document, read_document(config))
+    for dotted, text in overrides:
+        document = apply_override(document, dotted, read_yaml(text, f"--{dotted}"))
+    return document
+
+
+def validate_document(document: Mapping[str, Any]) -> JobSpec:
+    """Return the checked document; raises ConfigError with a problem for each thing that is wrong."""
+    try:
+        return JobSpec.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(explain(error, document)) from error
+
+
+def load_job(configs: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> JobSpec:
+    """Return the checked document of files (or `recipe:NAME`) and overrides (dotted name, YAML text)."""
+    if not configs and not overrides:
+        raise ConfigError(Problem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
+    return validate_document(assemble(configs, overrides))
+
+
+def resolved(job: JobSpec) -> Document:
+    """Return the document with every default filled in, as plain types."""
+    return job.model_dump(mode="json")
