@@ -1,0 +1,79 @@
+# Everything that a contributor types. `make help` lists it.
+
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+# $(call make_venv,FOLDER,PYTHON): FOLDER is a virtual environment of Python 3.11 or 3.12; one that is there is kept.
+define make_venv
+@command -v "$(2)" >/dev/null || { \
+	echo "make: no $(2) on the PATH; name a Python 3.11 or 3.12, such as: make install PYTHON=/usr/bin/python3.11" >&2; exit 1; }
+@"$(2)" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
+	echo "make: $(2) is $$("$(2)" --version 2>&1); Pyramidion needs 3.11 or 3.12, such as: make install PYTHON=python3.11" >&2; exit 1; }
+@test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
+endef
+
+.PHONY: help install demo check format test test-slow test-matrix bench bench-bccd build clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv with the command `pyramidion` in it (about 5.4 GB, one to three minutes)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(call make_venv,$(VENV),$(PYTHON))
+	@echo "installing into $(VENV) (about 5.4 GB, one to three minutes)"
+	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: install ## write a data set, train on it, evaluate, register, predict one image (below 6 minutes on 2 cores)
+	rm -rf demo
+	$(BIN)/pyramidion data synth demo/data
+	$(BIN)/pyramidion fit --config recipe:demo --data.root demo/data --run_dir demo/run
+	$(BIN)/pyramidion predict --run_dir demo/run --images "$$(find demo/data -path '*test*' -name '*.jpg' | sort | head -1)" --draw
+
+check: install ## ruff, mypy (strict), import-linter
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## let ruff rewrite what it can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+test: install ## the default suite: CPU, no network, below 10 minutes on 2 cores
+	$(BIN)/python -m pytest
+
+test-slow: install ## the slow rest
+	$(BIN)/python -m pytest -m slow
+
+test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## the default suite on the oldest and the newest corner (two more environments of 5 GB)
+	.venv-py311-torch211/bin/python -m pytest
+	.venv-py312-torch215/bin/python -m pytest
+
+.venv-py311-torch211/.installed: pyproject.toml constraints.txt
+	$(call make_venv,$(@D),python3.11)
+	@grep -vE '^(torch|torchvision|triton|setuptools|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==' constraints.txt >$(@D)/constraints.txt
+	@$(@D)/bin/python $(PIP_INSTALL) -c $(@D)/constraints.txt -e ".[dev]" torch==2.11.0 torchvision==0.26.0
+	@touch $@
+
+.venv-py312-torch215/.installed: pyproject.toml constraints.txt
+	$(call make_venv,$(@D),python3.12)
+	@$(@D)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+bench: bench-bccd ## every benchmark
+
+bench-bccd: install ## both BCCD recipes with three seeds: figures for docs/benchmarks.md (about 75 minutes on 2 cores)
+	$(BIN)/python tests/bench/bccd.py
+
+build: install ## a wheel in dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove what this file made, but no runs
+	rm -rf .venv .venv-py311-torch211 .venv-py312-torch215 demo dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
