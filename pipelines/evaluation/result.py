@@ -1,0 +1,58 @@
+"""result.json, put together and written."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.evaluation.metric_names import summarise
+from pipelines.run_dir import write_atomic
+from pipelines.spec.data import Split
+from pipelines.spec.model import SelectSpec
+from pipelines.spec.result import RunResult
+
+TaskResults = Mapping[str, Mapping[str, Any]]
+
+
+def build_result(
+    *,
+    split: Split,
+    tasks: TaskResults,
+    val_tasks: TaskResults | None,
+    select: SelectSpec,
+    model: Mapping[str, Any],
+    timing: Mapping[str, float],
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the whole of result.json, checked against its schema.
+
+    Args:
+        split: What `tasks` is about: test where there is one, else val.
+        tasks: By task, as `evaluate_task` gives it.
+        val_tasks: The same of val, for the best checkpoint; None where val was not scored.
+        select: What the best checkpoint was chosen by; its value is looked up in val's summary.
+        model: Facts about the model, such as parameters and the best epoch.
+        timing: Seconds by what they were spent on.
+        versions: Of the packages that matter.
+
+    Raises:
+        pydantic.ValidationError: A number is NaN or out of its range, a key is missing or unknown.
+    """
+    val = None if val_tasks is None else {"summary": summarise("val", val_tasks), "tasks": val_tasks}
+    value = val["summary"].get(select.metric) if val else None
+    document = {
+        "split": split,
+        "select": {"metric": select.metric, "mode": select.mode, "value": value},
+        "summary": summarise(split, tasks),
+        "tasks": tasks,
+        "val": val,
+        "model": model,
+        "timing": timing,
+        "versions": versions,
+    }
+    return RunResult.model_validate(document).model_dump(mode="json")
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Write result.json, whole or not at all."""
+    write_atomic(path, json.dumps(result, allow_nan=False, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,74 @@
+"""Results as tables on the console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines.evaluation.metric_names import METRICS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MAX_CLASS_ROWS = 100
+"""Classes that a table shows; result.json has all."""
+
+
+def result_tables(split: str, tasks: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """Return for each task a table of its numbers and one of its classes, in percent; undefined is '-'."""
+    tables = []
+    for name, result in tasks.items():
+        title = f"{name} on {split}: {result['num_images']} images"
+        numbers = result["coco"] if result["kind"] == "detection" else result
+        metrics = METRICS[result["kind"]]
+        note = ""
+        if result["kind"] == "embedding":
+            note = f"{result['num_queries']} queries, {result['num_left_out']} left out, gallery {result['gallery']}"
+        tables.append(_table(title, metrics, [[_percent(numbers[metric]) for metric in metrics]], note))
+        tables += _class_table(name, result)
+    return tables
+
+
+def print_results(split: str, tasks: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print the tables of all tasks, by default to the standard output."""
+    from rich.console import Console
+
+    console = console or Console()
+    for table in result_tables(split, tasks):
+        console.print(table)
+
+
+def _class_table(name: str, result: Mapping[str, Any]) -> list[Table]:
+    columns = {
+        "detection": ("label", "num_boxes", "AP", "AP50"),
+        "classification": ("label", "support", "precision", "recall", "f1", "ap"),
+        "embedding": ("identity", "support", "recall_at_1"),
+    }[result["kind"]]
+    rows = result["per_class"]
+    if not rows:
+        return []
+    left = len(rows) - MAX_CLASS_ROWS
+    note = f"and {left} more in result.json" if left > 0 else ""
+    cells = [[_cell(row[column]) for column in columns] for row in rows[:MAX_CLASS_ROWS]]
+    return [_table(f"{name}, by {columns[0]}", columns, cells, note)]
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), caption=escape(note) or None, title_justify="left", caption_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("label", "identity") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def _cell(value: str | int | float | None) -> str:
+    return str(value) if isinstance(value, str | int) else _percent(value)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
