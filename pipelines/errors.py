@@ -4,6 +4,7 @@ PyramidionError
 ├── ConfigError     78  the document, or what it points at, is wrong
 ├── DataError       78  the label files or the images are wrong
 ├── NumericsError   65  a loss is not finite
+├── RegistryError    1  MLflow's registry does not answer, or refuses
 └── Stopped         75  stopped on request, with a checkpoint written
 """
 
@@ -47,6 +48,10 @@ class NumericsError(PyramidionError):
     """A loss is not finite; the message names the term."""
 
     exit_code = 65
+
+
+class RegistryError(PyramidionError):
+    """MLflow's registry does not answer, or refuses; what was trained is not touched."""
 
 
 class Stopped(PyramidionError):

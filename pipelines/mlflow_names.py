@@ -1,0 +1,46 @@
+"""What the document and the numbers are called in MLflow. Torch-free."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines.spec.job import JobSpec
+
+MAX_KEY_LENGTH, MAX_VALUE_LENGTH = 250, 6000
+"""MLflow's limits for the names and texts of parameters."""
+
+_NOT_IN_KEYS = re.compile(r"[^\w\-. /]")
+
+
+def flatten(job: JobSpec) -> dict[str, str]:
+    """Return the resolved document as MLflow parameters: `model.optimizer.lr` -> `0.001`.
+
+    Lists of plain values stay one parameter; characters that MLflow does not take in names become `_`; what is longer
+    than MLflow's limits is cut, and ends with `...`.
+    """
+    return dict(_leaves("", job.model_dump(mode="json")))
+
+
+def _leaves(path: str, node: Any) -> Iterator[tuple[str, str]]:
+    children = dict(enumerate(node)) if _is_nested_list(node) else node
+    if isinstance(children, dict) and children:
+        for key, child in children.items():
+            yield from _leaves(f"{path}.{key}" if path else str(key), child)
+    else:
+        text = node if isinstance(node, str) else json.dumps(node)
+        yield mlflow_key(path), cut(text)
+
+
+def _is_nested_list(node: Any) -> bool:
+    return isinstance(node, list) and any(isinstance(child, dict | list) for child in node)
+
+
+def mlflow_key(name: str) -> str:
+    """Return `name` as MLflow takes it for parameters, metrics and tags."""
+    return cut(_NOT_IN_KEYS.sub("_", name), MAX_KEY_LENGTH)
+
+
+def cut(text: str, length: int = MAX_VALUE_LENGTH) -> str:
+    """Return `text`, or its start and `...` where it is longer than `length`."""
+    return text if len(text) <= length else text[: length - 3] + "..."

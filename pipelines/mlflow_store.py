@@ -1,0 +1,91 @@
+"""Where MLflow is, and how patient and how loud its client is. Torch-free; MLflow is imported by `connect`.
+
+MLflow's address comes from `MLFLOW_TRACKING_URI`, never from the job document; the default is a SQLite file with an
+artifact folder beside it, both named explicitly: MLflow's own defaults follow the working directory.
+"""
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CLIENT_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""MLflow's own settings, used where the user set none: seven retries of 120 s each would hold a run up for minutes."""
+
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow tracking store; `artifact_location` is where new experiments put files (None: the server decides)."""
+
+    tracking_uri: str
+    artifact_location: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The address without credentials, fit for messages and files."""
+        return without_credentials(self.tracking_uri)
+
+
+def find_store(runs_root: Path) -> Store:
+    """Return the store of `MLFLOW_TRACKING_URI`, or else `mlflow.db` and `mlartifacts` below `runs_root`."""
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return Store(uri)
+    root = runs_root.resolve()
+    return Store(f"sqlite:///{root / 'mlflow.db'}", (root / "mlartifacts").as_uri())
+
+
+def without_credentials(text: str) -> str:
+    """Return `text` with user names and passwords cut out of its URLs."""
+    return _CREDENTIALS.sub("://", text)
+
+
+def connect(store: Store) -> "MlflowClient":
+    """Return a quiet client of `store`. Imports MLflow (3 s); a new SQLite store is created (2 s)."""
+    for name, setting in CLIENT_DEFAULTS.items():
+        os.environ.setdefault(name, setting)
+    if store.tracking_uri.startswith("sqlite:///"):
+        Path(store.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    from mlflow import MlflowClient
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # Each retry of a request would be a line on the screen; the caller tells an outage once.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    return MlflowClient(store.tracking_uri, store.tracking_uri)
+
+
+def find_experiment(client: "MlflowClient", store: Store, name: str) -> str:
+    """Return the id of experiment `name`, which is created where there is none.
+
+    Raises:
+        LookupError: the experiment was deleted in MLflow.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if (experiment := client.get_experiment_by_name(name)) is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=store.artifact_location))
+        except MlflowException:
+            # Another run may have created it in between.
+            if (experiment := client.get_experiment_by_name(name)) is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        raise LookupError(
+            f"experiment {name!r} is deleted in MLflow at {store.label}; restore it there, "
+            "or write another name in tracking.experiment"
+        )
+    return str(experiment.experiment_id)

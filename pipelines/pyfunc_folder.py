@@ -1,0 +1,48 @@
+"""The folder that MLflow keeps of a registered model. Torch-free; MLflow is imported when used."""
+
+import base64
+import io
+from importlib import metadata, resources
+from pathlib import Path
+
+PACKAGES = ("backbones", "heads", "pipelines", "service")
+REQUIREMENTS = (
+    "torch", "torchvision", "timm", "pytorch-metric-learning", "safetensors", "numpy", "pillow", "pydantic", "pyyaml",
+    "pandas", "mlflow",
+)  # fmt: skip
+"""What a served model imports."""
+
+
+def save_pyfunc(exported: Path, folder: Path, *, run_id: str, model_id: str, location: str) -> None:
+    """Write an MLflow model folder: the exported model, `pipelines/pyfunc.py`, the four packages, signature, example."""
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    packages = {name: Path(str(resources.files(name))) for name in PACKAGES}
+    mlflow.pyfunc.save_model(
+        str(folder),
+        python_model=str(packages["pipelines"] / "pyfunc.py"),
+        artifacts={"exported": str(exported.resolve())},
+        code_paths=[str(path) for path in packages.values()],
+        pip_requirements=pip_requirements(),
+        signature=ModelSignature(Schema([ColSpec("string", "image")]), Schema([ColSpec("string")])),
+        input_example=pd.DataFrame({"image": [example_image()]}),
+        mlflow_model=Model(artifact_path=location, run_id=run_id, model_id=model_id, model_uuid=model_id),
+    )
+
+
+def pip_requirements() -> list[str]:
+    """Return what a served model imports, pinned to what is installed; builds such as `+cpu` are left out, since no
+    package index has them."""
+    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
+
+
+def example_image() -> str:
+    """Return a small grey PNG, base64."""
+    from PIL import Image
+
+    png = io.BytesIO()
+    Image.new("RGB", (64, 48), (128, 128, 128)).save(png, "PNG")
+    return base64.b64encode(png.getvalue()).decode()

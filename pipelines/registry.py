@@ -1,0 +1,276 @@
+"""Registered models: versions, and the aliases `candidate` and `champion`. Torch-free; MLflow is imported when used.
+
+A version carries as tags what a later run compares with: its numbers on val, and the fingerprint of the val data that
+gave them. Promotion moves an alias, never a stage.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipelines.errors import RegistryError
+from pipelines.mlflow_names import cut, mlflow_key
+from pipelines.mlflow_store import Store, connect, without_credentials
+from pipelines.pyfunc_folder import save_pyfunc
+from pipelines.spec.model import SelectSpec
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+OWNER_TAG = "pyramidion.owner"
+FINGERPRINT_TAG = "pyramidion.val_fingerprint"
+SELECT_TAG = "pyramidion.select"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a registered model, as the registry had it when asked."""
+
+    name: str
+    version: int
+    run_id: str | None
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...] = field(default=())
+
+    @property
+    def uri(self) -> str:
+        """What `mlflow.pyfunc.load_model` takes."""
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def val_fingerprint(self) -> str | None:
+        """Fingerprint of the val data that gave the stored numbers."""
+        return self.tags.get(FINGERPRINT_TAG)
+
+    def metric(self, name: str) -> float | None:
+        """Return a stored number; None where it is undefined or was not stored."""
+        text = self.tags.get(mlflow_key(name))
+        return None if text is None else float(text)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What became of the question whether a version is the new champion.
+
+    `reason`: `first` there was no champion; `stored` the champion's stored numbers are of the same val data; `scored`
+    the champion was scored on it; `same` the version is the champion; `undefined` one of both has no number.
+    """
+
+    is_promoted: bool
+    reason: Literal["first", "stored", "scored", "same", "undefined"]
+    value: float | None
+    champion: ModelVersion | None
+    champion_value: float | None
+
+
+class Registry:
+    """The model registry of one store.
+
+    Every method raises `RegistryError` where MLflow does not answer or refuses.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def register(
+        self,
+        exported: Path,
+        *,
+        name: str,
+        run_id: str,
+        metrics: Mapping[str, float | None],
+        select: SelectSpec,
+        val_fingerprint: str,
+        job_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> ModelVersion:
+        """Return the version of this job (or else run) below `name`, alias `candidate`; it is made at the first call.
+
+        Args:
+            exported: the folder that `pipelines.export` writes.
+            name: the registered model, made where there is none.
+            run_id: the MLflow run that it belongs to.
+            metrics: the numbers on val, such as `val/cells/AP`; undefined ones are left out.
+            select: what champions are compared by.
+            val_fingerprint: of the val data.
+            job_id: owner of the version; default: the run.
+            tags: more tags of the version.
+        """
+        owner = job_id or run_id
+        with self._told():
+            version = self._owned_version(name, owner)
+            if version is None:
+                version_tags = {
+                    **(tags or {}),
+                    **{key: repr(float(x)) for key, x in metrics.items() if x is not None},
+                    OWNER_TAG: owner,
+                    FINGERPRINT_TAG: val_fingerprint,
+                    SELECT_TAG: f"{select.mode} {select.metric}",
+                }
+                version = self._create_version(exported, name, run_id, version_tags)
+            candidate = self.by_alias(name, CANDIDATE)
+            if candidate is None or candidate.version < version.version:
+                self.set_alias(name, CANDIDATE, version.version)
+            return self._version(name, version.version)
+
+    def promote_if_better(
+        self,
+        version: ModelVersion,
+        *,
+        select: SelectSpec,
+        val_fingerprint: str,
+        score: Callable[[ModelVersion], float | None],
+    ) -> Promotion:
+        """Make `version` the champion if there is none, or if it beats the present one on `select`.
+
+        A version without a defined number is never promoted; a champion that cannot be scored stays.
+
+        Args:
+            version: as `register` returned it.
+            select: the number that decides, and its direction.
+            val_fingerprint: of the val data that gave the version's numbers.
+            score: the number of another version on that data (None: it has none); called only where the champion's
+                stored number is of other data, or is missing.
+        """
+        value, champion = version.metric(select.metric), self.by_alias(version.name, CHAMPION)
+        if champion is not None and champion.version == version.version:
+            return Promotion(False, "same", value, champion, value)
+        if not _is_number(value):
+            return Promotion(False, "undefined", value, champion, None)
+        if champion is None:
+            self.set_alias(version.name, CHAMPION, version.version)
+            return Promotion(True, "first", value, None, None)
+        stored = champion.metric(select.metric) if champion.val_fingerprint == val_fingerprint else None
+        champion_value = stored if stored is not None else score(champion)
+        if not _is_number(champion_value):
+            return Promotion(False, "undefined", value, champion, champion_value)
+        is_better = value > champion_value if select.mode == "max" else value < champion_value
+        if is_better:
+            self.set_alias(version.name, CHAMPION, version.version)
+        return Promotion(is_better, "scored" if stored is None else "stored", value, champion, champion_value)
+
+    def names(self) -> list[str]:
+        """Return the names of all registered models."""
+        with self._told() as client:
+            return [model.name for model in _pages(client.search_registered_models)]
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """Return all versions below `name`, newest first; none where there is no such model."""
+        with self._told() as client:
+            aliases = self._aliases(name)
+            found = _pages(client.search_model_versions, filter_string=f"name = '{name}'")
+            return sorted((_as_version(row, aliases) for row in found), key=lambda v: -v.version)
+
+    def by_alias(self, name: str, alias: str) -> ModelVersion | None:
+        """Return the version that an alias points to; None where it points to none."""
+        with self._told():
+            number = self._aliases(name).get(alias)
+            return None if number is None else self._version(name, number)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Point an alias to a version, away from where it pointed before."""
+        with self._told() as client:
+            client.set_registered_model_alias(name, alias, str(version))
+
+    def download_exported(self, version: ModelVersion, folder: Path) -> Path:
+        """Return the exported model of a version, copied below `folder`; no code of it is run."""
+        with self._told() as client:
+            from mlflow.artifacts import download_artifacts
+
+            source = client.get_model_version_download_uri(version.name, str(version.version))
+            uri = f"{source.rstrip('/')}/artifacts/exported"
+            path = download_artifacts(uri, dst_path=str(folder), tracking_uri=self.store.tracking_uri)
+            return Path(path)
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return connect(self.store)
+
+    @contextmanager
+    def _told(self) -> Iterator["MlflowClient"]:
+        """Hand out the client, and turn MLflow's errors into ours."""
+        client = self._client
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield client
+        except (MlflowException, OSError) as error:
+            raise RegistryError(f"MLflow at {self.store.label}: {without_credentials(str(error))}") from error
+
+    def _aliases(self, name: str) -> dict[str, int]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            aliases = self._client.get_registered_model(name).aliases
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+        return {alias: int(version) for alias, version in aliases.items()}
+
+    def _version(self, name: str, number: int) -> ModelVersion:
+        return _as_version(self._client.get_model_version(name, str(number)), self._aliases(name))
+
+    def _owned_version(self, name: str, owner: str) -> ModelVersion | None:
+        found = self._client.search_model_versions(f"name = '{name}' and tags.`{OWNER_TAG}` = '{owner}'")
+        return _as_version(found[0], {}) if found else None
+
+    def _create_version(self, exported: Path, name: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
+        """Log the model and register it, tags and all in one request: a version never lacks its owner."""
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.exceptions import MlflowException
+
+        client = self._client
+        experiment_id = client.get_run(run_id).info.experiment_id
+        logged = client.create_logged_model(experiment_id, name=name, source_run_id=run_id, model_type="pyramidion")
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch) / "model"
+                save_pyfunc(
+                    exported, folder, run_id=run_id, model_id=logged.model_id, location=logged.artifact_location
+                )
+                client.log_model_artifacts(logged.model_id, str(folder))
+        except BaseException:
+            client.finalize_logged_model(logged.model_id, "FAILED")
+            raise
+        client.finalize_logged_model(logged.model_id, "READY")
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        row = client.create_model_version(
+            name,
+            # Not "models:/<id>": the SQL store looks that up in the process' global store, not in this client's.
+            logged.artifact_location,
+            run_id=run_id,
+            tags={mlflow_key(key): cut(text) for key, text in tags.items()},
+            model_id=logged.model_id,
+        )
+        return _as_version(row, {})
+
+
+def _as_version(row: Any, aliases: Mapping[str, int]) -> ModelVersion:
+    number = int(row.version)
+    named = tuple(sorted(alias for alias, version in aliases.items() if version == number))
+    return ModelVersion(row.name, number, row.run_id, dict(row.tags), named)
+
+
+def _pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:
+    token: str | None = None
+    while True:
+        page = search(**options, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
