@@ -15,7 +15,8 @@ Features = Mapping[str, Tensor]
 """c3..c5 and p3..p7 by name, each (B, C, H, W)."""
 
 LossTerms = dict[str, tuple[Tensor, Tensor]]
-"""By term: (sum, count), both float32 scalars. The loss is sum / count, after both were added up over all ranks."""
+"""By term: (sum, count), both float32 scalars. The loss is sum / max(count, 1), after both were added up over all
+ranks: a batch without any positive keeps the sum of its negatives."""
 
 
 class LevelSpec(Protocol):

@@ -1,0 +1,37 @@
+"""Where the cells of feature levels lie in the image, and the anchor boxes on them.
+
+Legend: H W size of a level, A anchors a cell, N cells or anchors of all levels.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from heads.base import LevelSpec
+
+
+def cell_centres(size_hw: tuple[int, int], spec: LevelSpec, device: torch.device | None = None) -> Tensor:
+    """Return the centres (H * W, 2) as x, y in input pixels, row by row: offset_px + (i + 0.5) * stride."""
+    height, width = size_hw
+    ys = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * spec.stride + spec.offset_px
+    xs = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * spec.stride + spec.offset_px
+    return torch.stack((xs.repeat(height), ys.repeat_interleave(width)), dim=1)
+
+
+def anchor_shapes(stride: float, scale: float, scales_per_octave: int, aspect_ratios: Sequence[float]) -> Tensor:
+    """Return width and height (A, 2) in pixels of the anchors of a level, scale by scale, then ratio by ratio.
+
+    The side of a square anchor is scale * stride * 2**(j / scales_per_octave) (Lin et al. 2017, arXiv 1708.02002,
+    section 4); a ratio is height / width at the same area.
+    """
+    sides = [scale * stride * 2 ** (j / scales_per_octave) for j in range(scales_per_octave)]
+    return torch.tensor([(side / math.sqrt(r), side * math.sqrt(r)) for side in sides for r in aspect_ratios])
+
+
+def grid_anchors(size_hw: tuple[int, int], spec: LevelSpec, shapes_wh: Tensor) -> Tensor:
+    """Return anchors xyxy (H * W * A, 4): every shape (A, 2) on every cell, cell by cell, not clipped."""
+    centres = cell_centres(size_hw, spec, shapes_wh.device)[:, None]
+    half = shapes_wh[None] / 2
+    return torch.cat((centres - half, centres + half), dim=2).reshape(-1, 4)

@@ -1,0 +1,118 @@
+"""Classes of whole images: pooled features, dropout, a linear layer.
+
+Legend: B images, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from heads.base import ClassPrediction, ClassTarget, Features, Head, LevelSpec, LossTerms
+from heads.pooling import Pool, pool_maps
+
+
+class ClassificationHead(Head):
+    """What both classification heads share.
+
+    Args:
+        level_specs: geometry of at least `level`.
+        num_classes: K.
+        level: the level whose features are pooled.
+        pool: over the map: mean, maximum, or both one after the other.
+        dropout: probability, before the linear layer.
+        label_smoothing: see the subclass.
+        class_weights: (K,) positive, see the subclass; None: all 1.
+
+    Raises:
+        ValueError: the level is unknown, or the weights do not fit the classes.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        level_specs: Mapping[str, LevelSpec],
+        num_classes: int,
+        level: str = "c5",
+        pool: Pool = "avg",
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if level not in level_specs:
+            raise ValueError(f"level: got {level!r}; choose from {sorted(level_specs)}")
+        if class_weights is not None and (class_weights.shape != (num_classes,) or bool((class_weights <= 0).any())):
+            raise ValueError(f"class_weights: got {class_weights.tolist()}; give {num_classes} positive numbers")
+        self.level = level
+        self.pool: Pool = pool
+        self.label_smoothing = label_smoothing
+        width = level_specs[level].channels * (2 if pool == "avgmax" else 1)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(width, num_classes)
+        nn.init.normal_(self.linear.weight, std=0.01)
+        nn.init.zeros_(self.linear.bias)
+        # The weights come from the training labels each time, so that they are no part of the state.
+        weights = None if class_weights is None else class_weights.float()
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, features: Features) -> Tensor:
+        """Return logits (B, K)."""
+        logits: Tensor = self.linear(self.dropout(pool_maps(features[self.level], self.pool)))
+        return logits
+
+
+class MulticlassHead(ClassificationHead):
+    """Exactly one class an image: softmax and cross entropy.
+
+    `cross_entropy` with `class_weights` is the weighted sum, counted by the weights of the images' own classes, else
+    by images. Label smoothing gives every class label_smoothing / K of the target (Szegedy et al. 2016, arXiv
+    1512.00567, section 7).
+    """
+
+    @property
+    def loss_terms(self) -> tuple[str, ...]:
+        return ("cross_entropy",)
+
+    def loss(self, raw: Tensor, targets: Sequence[ClassTarget]) -> LossTerms:
+        labels = torch.stack([target.labels for target in targets])
+        weights = self.class_weights
+        total = functional.cross_entropy(
+            raw.float(), labels, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
+        )
+        count = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
+        return {"cross_entropy": (total, count.sum())}
+
+    def decode(
+        self, raw: Tensor, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
+    ) -> list[ClassPrediction]:
+        return [ClassPrediction(scores) for scores in raw.float().softmax(dim=1)]
+
+
+class MultilabelHead(ClassificationHead):
+    """Any number of classes an image: a sigmoid and binary cross entropy for each.
+
+    `bce` is the mean over the classes, counted by images. `class_weights` weigh the positive part of each class
+    (`pos_weight` of torch): a rare class pays more for a miss, no more for a false alarm. Label smoothing moves the
+    targets towards 1/2: t (1 - label_smoothing) + label_smoothing / 2.
+    """
+
+    @property
+    def loss_terms(self) -> tuple[str, ...]:
+        return ("bce",)
+
+    def loss(self, raw: Tensor, targets: Sequence[ClassTarget]) -> LossTerms:
+        labels = torch.stack([target.labels for target in targets]).float()
+        smoothed = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
+        losses = functional.binary_cross_entropy_with_logits(
+            raw.float(), smoothed, pos_weight=self.class_weights, reduction="none"
+        )
+        return {"bce": (losses.mean(dim=1).sum(), torch.tensor(float(len(labels)), device=labels.device))}
+
+    def decode(
+        self, raw: Tensor, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
+    ) -> list[ClassPrediction]:
+        return [ClassPrediction(scores) for scores in raw.float().sigmoid()]

@@ -1,0 +1,165 @@
+"""What dense detectors share: towers of convolutions over all pyramid levels, flat outputs, decoding.
+
+Legend: B images, N rows (anchors or locations) of all levels, A anchors a cell, K classes, L levels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from heads.base import BoxPrediction, Features, Head, LevelSpec
+from heads.postprocess import select_candidates, suppress
+
+PRIOR = 0.01
+"""Score of every class at the start, so that the many negatives do not drown the first steps (Lin et al. 2017, arXiv
+1708.02002, section 4.1)."""
+
+
+class DenseOptions(TypedDict, total=False):
+    """Options of every dense detector, see `DenseHead`."""
+
+    levels: Sequence[str]
+    num_convs: int
+    norm: Literal["none", "gn"]
+    score_threshold: float
+    nms_iou: float
+    candidates_per_level: int
+    max_detections: int
+
+
+@dataclass
+class DenseOutputs:
+    """Raw outputs for B images; rows go level by level, then cell by cell (row by row), then anchor by anchor.
+
+    logits (B, N, K); box_codes (B, N, 4), boxes in the head's own coding; centerness (B, N) logits, of a head that has
+    them; sizes_hw of the levels in cells.
+    """
+
+    logits: Tensor
+    box_codes: Tensor
+    sizes_hw: tuple[tuple[int, int], ...]
+    centerness: Tensor | None = None
+
+
+class DenseHead(Head):
+    """Two towers, for classes and for boxes, whose weights all levels share.
+
+    Args:
+        level_specs: geometry of at least `levels`, which all have the same number of channels.
+        num_classes: K, without background.
+        anchors_per_cell: A.
+        levels: names of the levels, finest first.
+        num_convs: 3x3 convolutions of each tower.
+        norm: `gn` puts a GroupNorm behind each of them, with up to 32 groups.
+        score_threshold, candidates_per_level, nms_iou, max_detections: see `heads.postprocess`.
+
+    Raises:
+        ValueError: a level is unknown, or channels differ between levels.
+    """
+
+    def __init__(
+        self,
+        *,
+        level_specs: Mapping[str, LevelSpec],
+        num_classes: int,
+        anchors_per_cell: int,
+        levels: Sequence[str] = ("p3", "p4", "p5", "p6", "p7"),
+        num_convs: int = 4,
+        norm: Literal["none", "gn"] = "none",
+        score_threshold: float = 0.05,
+        nms_iou: float = 0.5,
+        candidates_per_level: int = 1000,
+        max_detections: int = 100,
+    ) -> None:
+        super().__init__()
+        if unknown := [level for level in levels if level not in level_specs]:
+            raise ValueError(f"levels: got {unknown}; choose from {sorted(level_specs)}")
+        self.specs = {level: level_specs[level] for level in levels}
+        all_channels = {level: spec.channels for level, spec in self.specs.items()}
+        if len(set(all_channels.values())) != 1:
+            raise ValueError(f"levels: their channels differ, {all_channels}; choose levels of the pyramid, p3 to p7")
+        channels = next(iter(all_channels.values()))
+        self.num_classes = num_classes
+        self.anchors_per_cell = anchors_per_cell
+        self.score_threshold = score_threshold
+        self.nms_iou = nms_iou
+        self.candidates_per_level = candidates_per_level
+        self.max_detections = max_detections
+        self.class_tower = conv_tower(channels, num_convs, norm)
+        self.box_tower = conv_tower(channels, num_convs, norm)
+        self.class_output = output_conv(channels, anchors_per_cell * num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
+        self.box_output = output_conv(channels, anchors_per_cell * 4)
+
+    def flatten(self, level_maps: Sequence[Tensor], width: int) -> Tensor:
+        """Return the maps of all levels, each (B, A * width, H, W), as rows (B, N, width)."""
+        rows = [maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, width) for maps in level_maps]
+        return torch.cat(rows, dim=1)
+
+    def level_maps(self, features: Features) -> list[Tensor]:
+        """Return the features of the head's levels, finest first."""
+        return [features[level] for level in self.specs]
+
+    def scores(self, raw: DenseOutputs) -> Tensor:
+        """Return the scores (B, N, K) in 0..1, float32."""
+        raise NotImplementedError
+
+    def geometry(self, raw: DenseOutputs) -> Tensor:
+        """Return what `decode_boxes` needs of every row: (N, G), float32."""
+        raise NotImplementedError
+
+    def decode_boxes(self, boxes_M4: Tensor, geometry_MG: Tensor) -> Tensor:
+        """Return boxes xyxy (M, 4), float32, of some rows in the head's own coding, with the geometry of each."""
+        raise NotImplementedError
+
+    def decode(
+        self,
+        raw: DenseOutputs,
+        image_sizes_hw: Sequence[tuple[int, int]],
+        boxes_xyxy: Sequence[Tensor] | None = None,
+    ) -> list[BoxPrediction]:
+        """Return the detections of each image, best first, clipped to it; no image depends on another."""
+        level_lengths = [height * width * self.anchors_per_cell for height, width in raw.sizes_hw]
+        geometry = self.geometry(raw)
+        predictions = []
+        for image, (scores_NK, size_hw) in enumerate(zip(self.scores(raw), image_sizes_hw, strict=True)):
+            scores, rows, labels = select_candidates(
+                scores_NK, level_lengths, score_threshold=self.score_threshold, per_level=self.candidates_per_level
+            )
+            boxes = self.decode_boxes(raw.box_codes[image, rows], geometry[rows])
+            predictions.append(
+                suppress(boxes, scores, labels, size_hw, nms_iou=self.nms_iou, max_detections=self.max_detections)
+            )
+        return predictions
+
+
+def conv_tower(channels: int, num_convs: int, norm: Literal["none", "gn"]) -> nn.Sequential:
+    """Return `num_convs` times 3x3 convolution, norm, ReLU, all with `channels` channels.
+
+    With a norm the weights start from N(0, 0.01), as in the papers: the norm undoes their scale, and small weights
+    turn fast. Without, the papers' 0.01 would shrink a signal of few channels to nothing on its way, so that He's
+    initialisation (He et al. 2015, arXiv 1502.01852) takes its place.
+    """
+    layers: list[nn.Module] = []
+    for _ in range(num_convs):
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none")
+        layers.append(conv)
+        if norm == "gn":
+            nn.init.normal_(conv.weight, std=0.01)
+            layers.append(nn.GroupNorm(math.gcd(32, channels), channels))
+        else:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def output_conv(channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:
+    """Return the last 3x3 convolution of a tower, weights from N(0, 0.01) and a constant bias."""
+    conv = nn.Conv2d(channels, out_channels, 3, padding=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
+    return conv

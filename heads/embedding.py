@@ -1,0 +1,185 @@
+"""Vectors that are close where identities are equal, of whole images or of their objects.
+
+Legend: B images, N rows (images or boxes) of this process, D embedding.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pytorch_metric_learning import losses as metric_losses
+from torch import Tensor, nn
+from torch.nn import functional
+
+from heads.base import BoxTarget, EmbeddingPrediction, Features, Head, IdentityTarget, LevelSpec, LossTerms
+from heads.gather import gather_rows
+from heads.pooling import PyramidRoIAlign, pool_maps
+
+MetricLoss = Literal["proxy_anchor", "arcface", "supcon"]
+
+
+def create_metric_loss(name: MetricLoss, num_identities: int, dim: int) -> nn.Module:
+    """Return the loss with the settings of its paper; proxies and class centres are its parameters.
+
+    Proxy-Anchor (Kim et al. 2020, arXiv 2003.13911): margin 0.1, alpha 32. ArcFace (Deng et al. 2019, arXiv
+    1801.07698): margin 28.6 degrees, scale 64. SupCon (Khosla et al. 2020, arXiv 2004.11362): temperature 0.1.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name == "proxy_anchor":
+        loss: nn.Module = metric_losses.ProxyAnchorLoss(num_identities, dim, margin=0.1, alpha=32)
+    elif name == "arcface":
+        loss = metric_losses.ArcFaceLoss(num_identities, dim, margin=28.6, scale=64)
+    elif name == "supcon":
+        loss = metric_losses.SupConLoss(temperature=0.1)
+    else:
+        raise ValueError(f"loss: got {name!r}; choose proxy_anchor, arcface or supcon")
+    return loss
+
+
+class EmbeddingHead(Head):
+    """What embeddings of images and of objects share: the loss over the joint batch of all ranks.
+
+    The one term bears the loss's name; it is (loss, 1), or (0, 0) where no row has an identity or, with SupCon, where
+    the batch lacks an equal or an unequal pair. Identity -1 is left out.
+
+    Every rank calls `loss` or `idle_loss` of this head exactly once a step: both gather over the ranks.
+    """
+
+    def __init__(self, *, num_classes: int, dim: int, loss: MetricLoss) -> None:
+        super().__init__()
+        self.dim = dim
+        self.loss_name = loss
+        self.metric_loss = create_metric_loss(loss, num_classes, dim)
+
+    @property
+    def loss_terms(self) -> tuple[str, ...]:
+        return (self.loss_name,)
+
+    def idle_loss(self) -> LossTerms:
+        """Return (0, 0), and take part in the gather with no rows."""
+        device = next(self.parameters()).device
+        nothing = torch.zeros((0, self.dim), device=device), torch.zeros((0,), dtype=torch.int64, device=device)
+        gather_rows(*nothing, has_loss=False)
+        return super().idle_loss()
+
+    def joint_loss(self, embeddings: Tensor, identities: Tensor) -> LossTerms:
+        """Return the loss over the rows of all ranks, given this rank's (N, D), float32, and (N,), none of them -1."""
+        joint, joint_identities = gather_rows(embeddings, identities, has_loss=True)
+        if not self._can_use(joint_identities):
+            zero = embeddings.sum() * 0.0 + self.touch_parameters()
+            return {self.loss_name: (zero, torch.zeros((), device=embeddings.device))}
+        with torch.autocast(embeddings.device.type, enabled=False):
+            value = self.metric_loss(joint, joint_identities)
+        return {self.loss_name: (value, torch.ones((), device=embeddings.device))}
+
+    def _can_use(self, identities: Tensor) -> bool:
+        if self.loss_name != "supcon":
+            return len(identities) > 0
+        return 2 <= len(torch.unique(identities)) < len(identities)
+
+
+class ImageEmbeddingHead(EmbeddingHead):
+    """Embedding of an image: mean and maximum of c5, two linear layers with a ReLU between, length 1."""
+
+    def __init__(
+        self,
+        *,
+        level_specs: Mapping[str, LevelSpec],
+        num_classes: int,
+        dim: int = 128,
+        loss: MetricLoss = "proxy_anchor",
+    ) -> None:
+        super().__init__(num_classes=num_classes, dim=dim, loss=loss)
+        self.trunk = nn.Sequential(
+            nn.Linear(2 * level_specs["c5"].channels, 2 * dim), nn.ReLU(inplace=True), nn.Linear(2 * dim, dim)
+        )
+
+    def forward(self, features: Features) -> Tensor:
+        """Return embeddings (B, D), float32."""
+        return functional.normalize(self.trunk(pool_maps(features["c5"], "avgmax")).float(), dim=1)
+
+    def loss(self, raw: Tensor, targets: Sequence[IdentityTarget]) -> LossTerms:
+        identities = torch.stack([target.identity for target in targets])
+        is_known = identities >= 0
+        return self.joint_loss(raw[is_known], identities[is_known])
+
+    def decode(
+        self, raw: Tensor, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
+    ) -> list[EmbeddingPrediction]:
+        return [EmbeddingPrediction(embedding) for embedding in raw]
+
+
+class ObjectEmbeddingHead(EmbeddingHead):
+    """Embedding of a box: RoIAlign 7x7 on p3 to p5, a 3x3 convolution with GroupNorm and ReLU, mean and maximum, a
+    linear layer, length 1.
+
+    The training pools target boxes; crowd boxes and those of unknown identity are left out.
+    """
+
+    needs_boxes: ClassVar[bool] = True
+    levels: ClassVar[tuple[str, ...]] = ("p3", "p4", "p5")
+
+    def __init__(
+        self,
+        *,
+        level_specs: Mapping[str, LevelSpec],
+        num_classes: int,
+        dim: int = 128,
+        loss: MetricLoss = "proxy_anchor",
+    ) -> None:
+        super().__init__(num_classes=num_classes, dim=dim, loss=loss)
+        channels = level_specs["p3"].channels
+        self.roi_align = PyramidRoIAlign({level: level_specs[level] for level in self.levels})
+        self.trunk = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.GroupNorm(math.gcd(32, channels), channels),
+            nn.ReLU(inplace=True),
+        )
+        self.linear = nn.Linear(2 * channels, dim)
+
+    def forward(self, features: Features) -> dict[str, Tensor]:
+        """Return the levels that boxes are pooled from."""
+        return {level: features[level] for level in self.levels}
+
+    def embed(self, raw: Features, boxes_xyxy: Sequence[Tensor]) -> Tensor:
+        """Return embeddings (N, D), float32, of the boxes (N_i, 4) of all images, image by image."""
+        pooled = self.trunk(self.roi_align(raw, boxes_xyxy))
+        return functional.normalize(self.linear(pool_maps(pooled, "avgmax")).float(), dim=1)
+
+    def loss(self, raw: Features, targets: Sequence[BoxTarget]) -> LossTerms:
+        is_used = [~target.is_crowd & (target.identities >= 0) for target in targets]
+        boxes = [target.boxes_xyxy[used] for target, used in zip(targets, is_used, strict=True)]
+        identities = torch.cat([target.identities[used] for target, used in zip(targets, is_used, strict=True)])
+        return self.joint_loss(self.embed(raw, boxes), identities)
+
+    def decode(
+        self,
+        raw: Features,
+        image_sizes_hw: Sequence[tuple[int, int]],
+        boxes_xyxy: Sequence[Tensor] | None = None,
+    ) -> list[EmbeddingPrediction]:
+        """Return the embeddings (N_i, D) of the boxes of each image, in their order.
+
+        Raises:
+            ValueError: there are no boxes.
+        """
+        if boxes_xyxy is None:
+            raise ValueError("boxes_xyxy: got None; an embedding of objects needs one tensor (N, 4) an image")
+        counts = [len(boxes) for boxes in boxes_xyxy]
+        return [EmbeddingPrediction(rows) for rows in torch.split(self.embed(raw, boxes_xyxy), counts)]
+
+
+def create_embedding_head(*, of: Literal["image", "objects"] = "image", **options: Any) -> EmbeddingHead:
+    """Return the head that embeds images or objects; `options` are those of its class.
+
+    Raises:
+        ValueError: `of` is neither.
+    """
+    if of == "image":
+        return ImageEmbeddingHead(**options)
+    if of == "objects":
+        return ObjectEmbeddingHead(**options)
+    raise ValueError(f"of: got {of!r}; choose image or objects")

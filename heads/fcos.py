@@ -1,0 +1,130 @@
+"""FCOS: every location inside a box may answer for it, no anchors.
+
+Tian, Shen, Chen, He 2019, "FCOS: Fully Convolutional One-Stage Object Detection", arXiv 1904.01355.
+Legend: B images, N locations of all levels, K classes, L levels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import generalized_box_iou_loss
+
+from heads.anchors import cell_centres
+from heads.base import BoxTarget, Features, LevelSpec, LossTerms
+from heads.box_coding import decode_ltrb, encode_ltrb
+from heads.dense import DenseHead, DenseOptions, DenseOutputs, output_conv
+from heads.losses import sigmoid_focal_loss
+from heads.matching import gather_labels, match_locations, pad_targets
+
+
+class FCOSHead(DenseHead):
+    """FCOS with the improvements of the authors' release: centre sampling, centerness on the box tower, GIoU loss,
+    distances in strides.
+
+    `classification` is the focal loss (alpha 0.25, gamma 2), counted by positive locations; `boxes` the GIoU loss of
+    positive locations weighted by their centerness target and counted by the sum of these weights; `centerness` a
+    binary cross entropy, counted by positive locations. The score of a detection is sqrt(class * centerness).
+
+    A distance is relu(scale of the level * output) * stride, as in the release with `norm_reg_targets`, where the
+    paper has exp(scale * output).
+
+    Args:
+        box_loss: `giou`, the only one.
+        center_sampling_radius: in strides.
+        range_scale: a level takes boxes whose farthest edge is at most this many strides away and that are too large
+            for the finer level; the last level has no limit. 8 gives the paper's 64, 128, 256, 512.
+        dense: see `heads.dense.DenseHead`; here `norm` defaults to `gn`.
+    """
+
+    def __init__(
+        self,
+        *,
+        level_specs: Mapping[str, LevelSpec],
+        num_classes: int,
+        box_loss: Literal["giou"] = "giou",
+        center_sampling_radius: float = 1.5,
+        range_scale: float = 8.0,
+        **dense: Unpack[DenseOptions],
+    ) -> None:
+        options: DenseOptions = {"norm": "gn", **dense}
+        super().__init__(level_specs=level_specs, num_classes=num_classes, anchors_per_cell=1, **options)
+        if box_loss != "giou":
+            raise ValueError(f"box_loss: got {box_loss!r}; FCOS has 'giou' only")
+        strides = [spec.stride for spec in self.specs.values()]
+        uppers = [range_scale * stride for stride in strides[:-1]]
+        self.level_rows = [
+            (stride, center_sampling_radius * stride, lower, upper)
+            for stride, lower, upper in zip(strides, [0.0, *uppers], [*uppers, math.inf], strict=True)
+        ]
+        self.centerness_output = output_conv(self.box_output.in_channels, 1)
+        self.level_scales = nn.Parameter(torch.ones(len(strides)))
+
+    @property
+    def loss_terms(self) -> tuple[str, ...]:
+        return ("classification", "boxes", "centerness")
+
+    def forward(self, features: Features) -> DenseOutputs:
+        maps = self.level_maps(features)
+        box_maps = [self.box_tower(m) for m in maps]
+        # float32 from here: a bfloat16 distance of 100 px would be off by up to a quarter of a pixel.
+        distances = [self.box_output(m).float() * scale for m, scale in zip(box_maps, self.level_scales, strict=True)]
+        return DenseOutputs(
+            logits=self.flatten([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
+            box_codes=self.flatten(distances, 4).relu(),
+            sizes_hw=tuple((m.shape[2], m.shape[3]) for m in maps),
+            centerness=self.flatten([self.centerness_output(m) for m in box_maps], 1).squeeze(2),
+        )
+
+    def geometry(self, raw: DenseOutputs) -> Tensor:
+        """Return x and y of each cell's centre, its stride, radius, lower and upper end of the range, in px: (N, 6)."""
+        device = raw.box_codes.device
+        points = [
+            cell_centres(size, spec, device) for size, spec in zip(raw.sizes_hw, self.specs.values(), strict=True)
+        ]
+        counts = torch.tensor([height * width for height, width in raw.sizes_hw], device=device)
+        by_level = torch.tensor(self.level_rows, device=device)
+        return torch.cat((torch.cat(points), by_level.repeat_interleave(counts, dim=0)), dim=1)
+
+    def loss(self, raw: DenseOutputs, targets: Sequence[BoxTarget]) -> LossTerms:
+        geometry = self.geometry(raw)
+        points, radii, ranges = geometry[:, :2], geometry[:, 3], geometry[:, 4:]
+        padded = pad_targets(targets)
+        matched_BN = match_locations(points, radii, ranges, padded)
+        images, rows = (matched_BN >= 0).nonzero(as_tuple=True)
+        count = torch.tensor(float(len(rows)), device=points.device)
+
+        boxes = padded.boxes_xyxy[images, matched_BN[images, rows]]
+        centerness = centerness_targets(encode_ltrb(boxes, points[rows]))
+        predicted = self.decode_boxes(raw.box_codes[images, rows], geometry[rows])
+        box_losses = generalized_box_iou_loss(predicted, boxes, reduction="none")
+        assert raw.centerness is not None
+        centerness_sum = functional.binary_cross_entropy_with_logits(
+            raw.centerness[images, rows].float(), centerness, reduction="sum"
+        )
+        labels_BN = gather_labels(matched_BN, padded)
+        class_sum = sigmoid_focal_loss(raw.logits.flatten(0, 1), labels_BN.flatten())
+        return {
+            "classification": (class_sum, count),
+            "boxes": ((box_losses * centerness).sum(), centerness.sum()),
+            "centerness": (centerness_sum, count),
+        }
+
+    def scores(self, raw: DenseOutputs) -> Tensor:
+        assert raw.centerness is not None
+        return (raw.logits.float().sigmoid() * raw.centerness.float().sigmoid()[..., None]).sqrt()
+
+    def decode_boxes(self, boxes_M4: Tensor, geometry_MG: Tensor) -> Tensor:
+        return decode_ltrb(boxes_M4 * geometry_MG[:, 2:3], geometry_MG[:, :2])
+
+
+def centerness_targets(distances: Tensor) -> Tensor:
+    """Return sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), (N,) in 0..1, of positive distances (N, 4)
+    (equation 3 of the paper)."""
+    left, top, right, bottom = distances.unbind(1)
+    along_x = torch.minimum(left, right) / torch.maximum(left, right)
+    along_y = torch.minimum(top, bottom) / torch.maximum(top, bottom)
+    return (along_x * along_y).sqrt()

@@ -1,0 +1,58 @@
+"""Rows of all ranks on every rank, for losses that are coupled over the batch.
+
+Legend: N rows of this rank (any number, also 0), M rows of all ranks, D width.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.autograd.function import once_differentiable
+
+
+def gather_rows(embeddings: Tensor, identities: Tensor, *, has_loss: bool) -> tuple[Tensor, Tensor]:
+    """Return the embeddings (M, D) and identities (M,) of all ranks, in the order of the ranks, the same everywhere.
+
+    A collective: every rank calls it once a step and head, also with no rows. The ranks that say `has_loss` then
+    compute the same loss of the joint rows, weighted alike. The gradient of this rank's rows is the sum over these
+    ranks. Since their gradients are equal, it is the own one times their number: there is no collective in the
+    backward pass, whose order against DDP's own would differ between ranks with and without a loss.
+
+    Without a process group, and with one rank alone, the arguments come back as they are.
+
+    Args:
+        embeddings: (N, D) float32. identities: (N,) int64.
+        has_loss: whether this rank uses the result in its loss; a rank whose head is idle does not.
+    """
+    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return embeddings, identities
+    mine = torch.tensor([len(identities), int(has_loss)], device=embeddings.device)
+    all_ranks = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(all_ranks, mine)
+    counts, losses = (column.tolist() for column in torch.stack(all_ranks).unbind(1))
+    joint_identities = _gather_uneven(identities, counts)
+    joint: Tensor = _GatherRows.apply(embeddings, counts, sum(losses))
+    return joint, joint_identities
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, counts: list[int], num_losses: int) -> Tensor:
+        rank = distributed.get_rank()
+        ctx.first, ctx.count, ctx.num_losses = sum(counts[:rank]), counts[rank], num_losses
+        return _gather_uneven(rows, counts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        return grad_output[ctx.first : ctx.first + ctx.count] * ctx.num_losses, None, None
+
+
+def _gather_uneven(rows: Tensor, counts: list[int]) -> Tensor:
+    longest = max(counts)
+    padded = rows.new_zeros((longest, *rows.shape[1:]))
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in counts]
+    if longest > 0:
+        distributed.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])

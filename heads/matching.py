@@ -1,0 +1,137 @@
+"""Which anchor or location answers for which box.
+
+Legend: B images, M boxes of the image that has most (others are padded), N anchors or locations of all levels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.ops import box_iou
+
+from heads.base import BoxTarget
+from heads.losses import IGNORED, NEGATIVE
+
+PAIRS_AT_ONCE = 2**25
+"""Images are matched together up to this many pairs of box and anchor: 128 MiB for each intermediate result."""
+
+
+@dataclass
+class PaddedTargets:
+    """Boxes of a batch as one tensor; M is at least 1.
+
+    boxes_xyxy (B, M, 4), zeros where padded; labels (B, M) int64; is_object (B, M): a real box that is no crowd;
+    is_crowd (B, M).
+    """
+
+    boxes_xyxy: Tensor
+    labels: Tensor
+    is_object: Tensor
+    is_crowd: Tensor
+
+    def of_images(self, images: slice) -> "PaddedTargets":
+        """Return the targets of some images."""
+        return PaddedTargets(
+            self.boxes_xyxy[images], self.labels[images], self.is_object[images], self.is_crowd[images]
+        )
+
+
+def pad_targets(targets: Sequence[BoxTarget]) -> PaddedTargets:
+    """Return the targets of B images as one, without grouping or reordering boxes."""
+    boxes = pad_sequence([target.boxes_xyxy.float() for target in targets], batch_first=True)
+    labels = pad_sequence([target.labels for target in targets], batch_first=True)
+    is_crowd = pad_sequence([target.is_crowd for target in targets], batch_first=True)
+    if boxes.shape[1] == 0:
+        boxes, labels, is_crowd = (
+            tensor.new_zeros((len(targets), 1, *tensor.shape[2:])) for tensor in (boxes, labels, is_crowd)
+        )
+    counts = torch.tensor([len(target.labels) for target in targets], device=boxes.device)
+    is_real = torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]
+    return PaddedTargets(boxes, labels, is_real & ~is_crowd, is_real & is_crowd)
+
+
+def gather_labels(matched_BN: Tensor, targets: PaddedTargets) -> Tensor:
+    """Return the class (B, N) of each matched box; `NEGATIVE` and `IGNORED` stay what they are."""
+    labels = targets.labels.gather(1, matched_BN.clamp(min=0))
+    return torch.where(matched_BN >= 0, labels, matched_BN)
+
+
+def match_anchors(
+    anchors_xyxy: Tensor,
+    targets: PaddedTargets,
+    *,
+    positive_iou: float = 0.5,
+    negative_iou: float = 0.4,
+    crowd_iof: float = 0.5,
+) -> Tensor:
+    """Return for each anchor the index of its box, `NEGATIVE` or `IGNORED`: (B, N) int64.
+
+    An anchor takes the box that it overlaps most if their IoU is at least `positive_iou`, is negative if all IoUs are
+    below `negative_iou`, and is ignored in between (Lin et al. 2017, arXiv 1708.02002, section 4). Each box gets its
+    best anchor all the same, with all that tie, unless none overlaps it; an anchor that is the best of several boxes
+    goes to the one that it overlaps most. Here torchvision hands the anchor to its own best box instead, which can
+    leave a box without any. An anchor without box of which at least `crowd_iof` lies in one crowd region is ignored.
+    """
+
+    def match(some: PaddedTargets) -> Tensor:
+        batch, most = some.labels.shape
+        iou_BMN = box_iou(some.boxes_xyxy.flatten(0, 1), anchors_xyxy).view(batch, most, -1)
+        iou_BMN.masked_fill_(~some.is_object[..., None], 0.0)
+        best_iou, best_box = iou_BMN.max(dim=1)
+        matched = best_box.masked_fill(best_iou < positive_iou, IGNORED).masked_fill_(best_iou < negative_iou, NEGATIVE)
+        if bool(some.is_crowd.any()):
+            in_crowd = _iof(some.boxes_xyxy, anchors_xyxy).masked_fill_(~some.is_crowd[..., None], 0.0)
+            matched[(in_crowd.amax(dim=1) >= crowd_iof) & (matched < 0)] = IGNORED
+        iou_of_best = iou_BMN.amax(dim=2, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
+        own_iou, own_box = iou_BMN.masked_fill_(iou_BMN < iou_of_best, 0.0).max(dim=1)
+        return torch.where(own_iou > 0, own_box, matched)
+
+    return _by_images(match, targets, len(anchors_xyxy))
+
+
+def match_locations(points_xy: Tensor, radii_px: Tensor, ranges_px: Tensor, targets: PaddedTargets) -> Tensor:
+    """Return for each location the index of its box, `NEGATIVE` or `IGNORED`: (B, N) int64.
+
+    A location may take a box that it lies inside of, less than its radius from the box's centre along both axes
+    (centre sampling), and whose farthest edge is more than the lower and at most the upper end of its range away; of
+    several it takes the smallest (Tian et al. 2019, arXiv 1904.01355, section 3.2; centre sampling as in the authors'
+    later release). A location without box that lies inside a crowd region is ignored.
+
+    Args:
+        points_xy: (N, 2). radii_px: (N,). ranges_px: (N, 2), lower and upper end.
+    """
+    xs, ys = points_xy.unbind(1)
+    lower, upper = ranges_px.unbind(1)
+
+    def match(some: PaddedTargets) -> Tensor:
+        x1, y1, x2, y2 = some.boxes_xyxy[..., None].unbind(2)
+        left, top, right, bottom = xs - x1, ys - y1, x2 - xs, y2 - ys
+        is_inside = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom)) > 0
+        farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
+        # The distance of the centres along an axis is half the difference of the distances to both edges.
+        off_centre = torch.maximum((left - right).abs_(), (top - bottom).abs_()).div_(2)
+        may_take = is_inside & (off_centre < radii_px) & (farthest > lower) & (farthest <= upper)
+        area = ((x2 - x1) * (y2 - y1)).masked_fill(~some.is_object[..., None], torch.inf)
+        smallest, box = torch.where(may_take, area, torch.inf).min(dim=1)
+        is_in_crowd = (is_inside & some.is_crowd[..., None]).any(dim=1)
+        unmatched = torch.where(is_in_crowd, IGNORED, NEGATIVE)
+        return torch.where(smallest < torch.inf, box, unmatched)
+
+    return _by_images(match, targets, len(points_xy))
+
+
+def _by_images(match: Callable[[PaddedTargets], Tensor], targets: PaddedTargets, num_columns: int) -> Tensor:
+    batch, most = targets.labels.shape
+    step = max(1, PAIRS_AT_ONCE // (most * num_columns))
+    return torch.cat([match(targets.of_images(slice(start, start + step))) for start in range(0, batch, step)])
+
+
+def _iof(regions_BM4: Tensor, anchors_xyxy: Tensor) -> Tensor:
+    """Return which part of each anchor lies in each region: (B, M, N)."""
+    x1, y1, x2, y2 = regions_BM4[..., None].unbind(2)
+    ax1, ay1, ax2, ay2 = anchors_xyxy.unbind(1)
+    width = (torch.minimum(x2, ax2) - torch.maximum(x1, ax1)).clamp_(min=0)
+    height = (torch.minimum(y2, ay2) - torch.maximum(y1, ay1)).clamp_(min=0)
+    return width * height / ((ax2 - ax1) * (ay2 - ay1))

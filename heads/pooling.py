@@ -1,0 +1,72 @@
+"""Fixed-size features from feature maps: of whole images, and of boxes on a pyramid.
+
+Legend: B images, C channels, N boxes of all images.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from heads.base import Features, LevelSpec
+
+Pool = Literal["avg", "max", "avgmax"]
+
+
+def pool_maps(maps: Tensor, how: Pool) -> Tensor:
+    """Return the mean, the maximum, or both one after the other, over each map: (B, C, H, W) to (B, C or 2 C)."""
+    parts = []
+    if how in ("avg", "avgmax"):
+        parts.append(maps.mean(dim=(2, 3)))
+    if how in ("max", "avgmax"):
+        parts.append(maps.amax(dim=(2, 3)))
+    return torch.cat(parts, dim=1)
+
+
+class PyramidRoIAlign(nn.Module):
+    """RoIAlign (He et al. 2017, arXiv 1703.06870) of each box on the level that fits its size.
+
+    The level of a box is k0 + floor(log2(sqrt(area) / side0)) (Lin et al. 2017, arXiv 1612.03144, equation 1), where
+    k0 is the first level and side0 spans `size` of its cells, so that a box covers between `size` and 2 * `size` cells
+    wherever a finer and a coarser level exist. The paper's 224 px on P4 is twice that; its images are larger. Smaller
+    boxes stay on the first level, larger ones on the last.
+
+    Args:
+        level_specs: the levels to pool from, finest first; strides and offsets as measured.
+        size: height and width of the result in bins, each the mean of 2x2 samples.
+    """
+
+    def __init__(self, level_specs: Mapping[str, LevelSpec], size: int = 7) -> None:
+        super().__init__()
+        self.specs = dict(level_specs)
+        self.size = size
+
+    def forward(self, features: Features, boxes_xyxy: Sequence[Tensor]) -> Tensor:
+        """Return (N, C, size, size), float32, in the order of the boxes, which are one tensor (N_i, 4) an image.
+
+        Sampling runs in float32 whatever the features' type. Every level stays in the autograd graph, also without
+        boxes: no parameter goes without gradient because of where boxes happen to lie.
+        """
+        counts = torch.tensor([len(boxes) for boxes in boxes_xyxy])
+        boxes = torch.cat(list(boxes_xyxy)).float()
+        images = torch.arange(len(counts)).repeat_interleave(counts).to(boxes)
+        levels = self.levels_of(boxes)
+        pooled, positions = [], []
+        for number, (level, spec) in enumerate(self.specs.items()):
+            here = (levels == number).nonzero().squeeze(1)
+            rois = torch.cat((images[here, None], boxes[here] - spec.offset_px), dim=1)
+            pooled.append(
+                roi_align(features[level].float(), rois, self.size, 1 / spec.stride, sampling_ratio=2, aligned=True)
+            )
+            positions.append(here)
+        return torch.cat(pooled)[torch.cat(positions).argsort()]
+
+    def levels_of(self, boxes_xyxy: Tensor) -> Tensor:
+        """Return the number of the level, 0 for the finest, of each box: (N,) int64."""
+        finest_side = next(iter(self.specs.values())).stride * self.size
+        sides = ((boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])).clamp(min=0).sqrt()
+        # The small addend puts a box exactly on a boundary, which rounding may push below, on the coarser level.
+        levels = (sides / finest_side + 1e-6).log2().floor()
+        return levels.clamp(0, len(self.specs) - 1).long()

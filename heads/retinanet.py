@@ -1,0 +1,97 @@
+"""RetinaNet: anchors, focal loss.
+
+Lin, Goyal, Girshick, He, Dollár 2017, "Focal Loss for Dense Object Detection", arXiv 1708.02002.
+Legend: B images, N anchors of all levels, A anchors a cell, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Unpack
+
+import torch
+from torch import Tensor
+from torchvision.ops import generalized_box_iou_loss
+
+from heads.anchors import anchor_shapes, grid_anchors
+from heads.base import BoxTarget, Features, LevelSpec, LossTerms
+from heads.box_coding import decode_deltas, encode_deltas
+from heads.dense import DenseHead, DenseOptions, DenseOutputs
+from heads.losses import sigmoid_focal_loss, smooth_l1_loss
+from heads.matching import gather_labels, match_anchors, pad_targets
+
+
+class RetinaNetHead(DenseHead):
+    """RetinaNet's two subnets on a pyramid, with anchors that follow the measured strides and offsets.
+
+    `classification` is the focal loss (alpha 0.25, gamma 2) over all anchors but the ignored ones, `boxes` the
+    smooth-L1 loss of the deltas (beta 1/9) or the GIoU loss of the decoded boxes (Rezatofighi et al. 2019, arXiv
+    1902.09630) over the positive ones. Both are counted by positive anchors, over the whole batch rather than image
+    by image. Without norm the towers start from He's initialisation (see `heads.dense.conv_tower`).
+
+    Args:
+        box_loss: `smooth_l1` or `giou`.
+        anchor_scale: side of the smallest anchor of a level, in strides.
+        scales_per_octave, aspect_ratios: see `heads.anchors.anchor_shapes`.
+        dense: see `heads.dense.DenseHead`.
+    """
+
+    def __init__(
+        self,
+        *,
+        level_specs: Mapping[str, LevelSpec],
+        num_classes: int,
+        box_loss: Literal["smooth_l1", "giou"] = "smooth_l1",
+        anchor_scale: float = 4.0,
+        scales_per_octave: int = 3,
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        **dense: Unpack[DenseOptions],
+    ) -> None:
+        super().__init__(
+            level_specs=level_specs,
+            num_classes=num_classes,
+            anchors_per_cell=scales_per_octave * len(aspect_ratios),
+            **dense,
+        )
+        self.box_loss = box_loss
+        self.shapes = [
+            anchor_shapes(spec.stride, anchor_scale, scales_per_octave, aspect_ratios) for spec in self.specs.values()
+        ]
+
+    @property
+    def loss_terms(self) -> tuple[str, ...]:
+        return ("classification", "boxes")
+
+    def forward(self, features: Features) -> DenseOutputs:
+        maps = self.level_maps(features)
+        return DenseOutputs(
+            logits=self.flatten([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
+            box_codes=self.flatten([self.box_output(self.box_tower(m)) for m in maps], 4),
+            sizes_hw=tuple((m.shape[2], m.shape[3]) for m in maps),
+        )
+
+    def geometry(self, raw: DenseOutputs) -> Tensor:
+        """Return the anchors xyxy (N, 4)."""
+        device = raw.box_codes.device
+        levels = zip(raw.sizes_hw, self.specs.values(), self.shapes, strict=True)
+        return torch.cat([grid_anchors(size_hw, spec, shapes.to(device)) for size_hw, spec, shapes in levels])
+
+    def loss(self, raw: DenseOutputs, targets: Sequence[BoxTarget]) -> LossTerms:
+        anchors = self.geometry(raw)
+        padded = pad_targets(targets)
+        matched_BN = match_anchors(anchors, padded)
+        images, rows = (matched_BN >= 0).nonzero(as_tuple=True)
+        count = torch.tensor(float(len(rows)), device=anchors.device)
+        boxes = padded.boxes_xyxy[images, matched_BN[images, rows]]
+        deltas = raw.box_codes[images, rows]
+        if self.box_loss == "giou":
+            box_sum = generalized_box_iou_loss(self.decode_boxes(deltas, anchors[rows]), boxes, reduction="sum")
+        else:
+            box_sum = smooth_l1_loss(deltas, encode_deltas(boxes, anchors[rows]))
+        labels_BN = gather_labels(matched_BN, padded)
+        class_sum = sigmoid_focal_loss(raw.logits.flatten(0, 1), labels_BN.flatten())
+        return {"classification": (class_sum, count), "boxes": (box_sum, count)}
+
+    def scores(self, raw: DenseOutputs) -> Tensor:
+        return raw.logits.float().sigmoid()
+
+    def decode_boxes(self, boxes_M4: Tensor, geometry_MG: Tensor) -> Tensor:
+        return decode_deltas(boxes_M4, geometry_MG)
