@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from backbones.weights import WeightsReport
+
 LEVELS = ("c3", "c4", "c5")
 """Feature levels, finest first; level ck has a nominal stride of 2**k. They are the stage names too: the stem
 belongs to the first level that it feeds, c3."""
@@ -32,12 +34,14 @@ class Backbone(nn.Module):
         feature_specs: geometry by level, finest first.
         stages: the stage (a name of `LEVELS`) of every parameter, by the name that `named_parameters` gives.
         mean, std: what the network's weights expect of RGB values in [0, 1].
+        weights_report: what a local file gave; None where the weights came from elsewhere.
     """
 
     feature_specs: dict[str, FeatureSpec]
     stages: dict[str, str]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    weights_report: WeightsReport | None
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.

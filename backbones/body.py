@@ -1,0 +1,27 @@
+"""What an adapter makes of a library's network: a body with three taps."""
+
+from torch import Tensor, nn
+
+RGB = tuple[float, float, float]
+
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+
+
+class Body(nn.Module):
+    """A network of a library, cut down to what its taps need.
+
+    Attributes:
+        network: the library's own module, under the library's own parameter names.
+        mean, std: what the network's weights expect of RGB values in [0, 1].
+    """
+
+    def __init__(self, network: nn.Module, mean: RGB, std: RGB) -> None:
+        super().__init__()
+        self.network = network
+        self.mean = mean
+        self.std = std
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W), as the network gives them."""
+        raise NotImplementedError

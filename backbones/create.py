@@ -1,0 +1,101 @@
+"""From a name to a backbone."""
+
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.base import LEVELS, Backbone, FeatureSpec
+from backbones.body import Body
+from backbones.catalog import BackboneRow, resolve
+from backbones.default_weights import default_weights_problem
+from backbones.geometry import PROBE_HW, lost_cells, stride_of
+from backbones.level_norms import level_norm
+from backbones.meta_run import run_on_meta
+from backbones.stages import demote_unreached, discover_stages
+from backbones.timm_adapter import build_timm_body
+from backbones.torchvision_adapter import build_torchvision_body
+from backbones.weights import load_weights_file
+
+
+def create_backbone(name: str, weights: str = "none") -> Backbone:
+    """Return the named network as a backbone, in train mode, on the CPU, every parameter trainable.
+
+    Args:
+        name: a row of the catalogue, or a name of timm or torchvision, with or without `timm:` or `tv:`.
+        weights: "none" (random), "default" (what the library has pretrained) or the path of a local file, whose
+            `WeightsReport` is then `weights_report`.
+
+    Raises:
+        ValueError: the name is unknown, the network has no maps of strides 8, 16 and 32, or the weights cannot be had.
+    """
+    row = resolve(name)
+    if weights == "default":
+        problem = default_weights_problem(name)
+        if problem is not None:
+            raise ValueError(problem)
+    backbone = TappedBackbone(row.name, _build_body(row, pretrained=weights == "default"))
+    if weights not in ("none", "default"):
+        backbone.weights_report = load_weights_file(backbone.body.network, Path(weights))
+    return backbone
+
+
+def _build_body(row: BackboneRow, pretrained: bool) -> Body:
+    build = {"timm": build_timm_body, "tv": build_torchvision_body}[row.source]
+    try:
+        return build(row, pretrained)
+    except (OSError, RuntimeError) as error:
+        wanted = "'s default weights" if pretrained else ""
+        raise ValueError(f"backbone {row.name!r}{wanted}: {error}") from error
+
+
+class TappedBackbone(Backbone):
+    """A library's network with a pyramid's three levels: padded to their full share of cells, and normalised.
+
+    Where an architecture loses cells at the border (Inception, AlexNet), the border cells are repeated outwards,
+    half of them on each side. The maps of all levels then cover the same image, as a pyramid that upsamples needs,
+    and the offset is 0 as for padded networks: the receptive field of a cell is centred inside that cell. The
+    network's weights are used as they were trained.
+
+    Attributes:
+        body: the network, under `body.network` with the parameter names of its library.
+        norms: by level, the identity where the network hands out normalised maps.
+    """
+
+    def __init__(self, name: str, body: Body) -> None:
+        super().__init__()
+        self.body = body
+        self.mean = body.mean
+        self.std = body.std
+        self.weights_report = None
+        maps = run_on_meta(body, PROBE_HW).outputs
+        strides = [stride_of(PROBE_HW, feature.shape[-2:]) for feature in maps]
+        if strides != [2 ** int(level[1]) for level in LEVELS]:
+            raise ValueError(
+                f"backbone {name!r}: its maps of {PROBE_HW[0]}x{PROBE_HW[1]} pixels have the sizes "
+                f"{[tuple(feature.shape[-2:]) for feature in maps]}; a pyramid needs strides 8, 16 and 32"
+            )
+        self.norms = nn.ModuleDict()
+        self.feature_specs = {}
+        self._pads: dict[str, tuple[int, int, int, int]] = {}
+        for level, feature, stride in zip(LEVELS, maps, strides, strict=True):
+            assert stride is not None
+            rows, columns = lost_cells(PROBE_HW, feature.shape[-2:], stride)
+            self._pads[level] = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+            self.norms[level] = level_norm(feature)
+            self.feature_specs[level] = FeatureSpec(channels=feature.shape[1], stride=stride)
+        self.stages = discover_stages(self)
+        demote_unreached(self, self.stages)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.
+
+        Args:
+            images: (B, 3, H, W), normalised with `mean` and `std`; H and W multiples of 32.
+        """
+        features = {}
+        for level, feature in zip(LEVELS, self.body(images), strict=True):
+            if any(self._pads[level]):
+                feature = F.pad(feature, self._pads[level], mode="replicate")
+            features[level] = self.norms[level](feature)
+        return features

@@ -1,0 +1,91 @@
+"""Whether the weights that a library calls its default can be had, told in seconds."""
+
+import os
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlparse
+
+import timm
+import torch
+from huggingface_hub import hf_hub_url, try_to_load_from_cache
+from torchvision import models
+
+from backbones.catalog import BackboneRow, resolve
+
+_TIMEOUT_S = 5.0
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def default_weights_problem(name: str) -> str | None:
+    """Return why the default weights of backbone `name` cannot be had, and what to write instead; None if they can.
+
+    They can where they are in the library's cache, or where a short request for their address is answered.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    row = resolve(name)
+    remedy = "write `weights: none` to start at random, or the path of a local file"
+    cached, url = _torchvision_place(row) if row.source == "tv" else _timm_place(row)
+    if cached:
+        return None
+    if url is None:
+        return f"weights: backbone {name!r} has no default weights; {remedy}"
+    reason = _unreachable(url)
+    if reason is None:
+        return None
+    host = urlparse(url).netloc
+    return (
+        f"weights: the default weights of backbone {name!r} are not cached, and {host} cannot be reached ({reason}); "
+        f"{remedy}"
+    )
+
+
+def _torchvision_place(row: BackboneRow) -> tuple[bool, str | None]:
+    """Return whether the file is cached, and where it is on the network (None: nowhere)."""
+    weights = models.get_model_weights(row.id).DEFAULT
+    return _in_torch_hub(weights.url), weights.url
+
+
+def _timm_place(row: BackboneRow) -> tuple[bool, str | None]:
+    """Return whether the file is cached, and where it is on the network (None: nowhere)."""
+    settings = None if row.kwargs else timm.get_pretrained_cfg(row.id)
+    if settings is None or not settings.has_weights:
+        return False, None
+    if not settings.hf_hub_id:
+        url = settings.url if isinstance(settings.url, str) else None
+        return url is not None and _in_torch_hub(url), url
+    repository, _, revision = settings.hf_hub_id.partition("@")
+    files = (settings.hf_hub_filename,) if settings.hf_hub_filename else _HUB_FILES
+    cached = any(isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str) for file in files)
+    return cached, hf_hub_url(repository, files[0], revision=revision or None)
+
+
+def _in_torch_hub(url: str) -> bool:
+    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name).is_file()
+
+
+def _unreachable(url: str) -> str | None:
+    """Return why a request for the head of `url` fails within `_TIMEOUT_S`; None where it is answered.
+
+    It runs in a thread of its own, because no timeout of a socket ends a name look-up that hangs.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        return "HF_HUB_OFFLINE is set"
+    answer: list[str | None] = ["no answer"]
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT_S):
+                answer[0] = None
+        except urllib.error.URLError as error:
+            answer[0] = str(error.reason)
+        except OSError as error:
+            answer[0] = str(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_TIMEOUT_S)
+    return answer[0]

@@ -1,0 +1,30 @@
+"""Strides, read off the sizes of maps.
+
+An unpadded convolution or pooling loses cells at the border: Inception v3 turns 256 rows into 29, 14 and 6 where
+its strides of 8, 16 and 32 would give 32, 16 and 8. How many cells are lost does not depend on the image's size.
+"""
+
+import math
+from collections.abc import Sequence
+
+PROBE_HW = (512, 640)
+"""Image size of measurements: large enough that lost cells do not hide a stride, and not square."""
+
+MAX_LOST_CELLS = 4
+
+
+def stride_of(image_hw: Sequence[int], map_hw: Sequence[int]) -> int | None:
+    """Return the power of two that divides an image of `image_hw` into a map of `map_hw`, or None.
+
+    A map may lack up to `MAX_LOST_CELLS` cells an axis.
+    """
+    if min(map_hw) < 1:
+        return None
+    stride: int = 2 ** round(math.log2(image_hw[0] / map_hw[0]))
+    lost = lost_cells(image_hw, map_hw, stride)
+    return stride if all(0 <= cells <= MAX_LOST_CELLS for cells in lost) else None
+
+
+def lost_cells(image_hw: Sequence[int], map_hw: Sequence[int], stride: int) -> tuple[int, int]:
+    """Return how many rows and columns a map lacks of its share of the image."""
+    return image_hw[0] // stride - map_hw[0], image_hw[1] // stride - map_hw[1]

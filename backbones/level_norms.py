@@ -1,0 +1,51 @@
+"""Which levels an architecture hands out without a norm, and the norm that they get.
+
+Networks whose residual sums run on without a norm behind them (ConvNeXt, Swin, pre-activation ResNets), that
+concatenate raw convolutions (DenseNet), or that have no norms at all (VGG, AlexNet) hand out maps whose scale grows
+with depth: C5 of ResNetV2-50 has a standard deviation of 20 at random initialisation. A head or a pyramid that is
+new needs them normalised, as Swin's and ViT's detectors do (Liu et al. 2021, arXiv 2103.14030).
+
+No list of names is kept: the autograd graph tells. A map is normalised if, going back from it through activations,
+poolings, reshapes and gates, a norm comes before any layer with weights. Of the summands of a residual sum one that
+is normalised is enough (ResNet, EfficientNet); of concatenated maps all must be.
+
+The norm is a LayerNorm over the channels of each cell, whatever norm the network uses itself: it has no running
+statistics, so it is right from the first image on, in frozen stages and in batches of one.
+"""
+
+from typing import Any
+
+from timm.layers.norm import LayerNorm2d
+from torch import Tensor, nn
+
+_LAYERS = ("Convolution", "Addmm", "Mm", "Bmm", "Linear", "ScaledDotProduct")
+
+
+def level_norm(feature: Tensor) -> nn.Module:
+    """Return the norm that a map (B, C, H, W) with its autograd graph needs: the identity where it is normalised."""
+    return nn.Identity() if is_normalised(feature) else LayerNorm2d(feature.shape[1])
+
+
+def is_normalised(feature: Tensor) -> bool:
+    """Whether a norm comes before any layer with weights on the way back from `feature`."""
+    verdicts: dict[Any, bool] = {}
+    pending: list[Any] = [feature.grad_fn]
+    while pending:
+        node = pending[-1]
+        parents = [] if _decides(node) else [parent for parent, _ in node.next_functions if parent is not None]
+        unknown = [parent for parent in parents if parent not in verdicts]
+        if unknown:
+            pending.extend(unknown)
+            continue
+        verdicts[pending.pop()] = _verdict(node, [verdicts[parent] for parent in parents])
+    return verdicts[feature.grad_fn]
+
+
+def _decides(node: Any) -> bool:
+    return "Norm" in node.name() or node.name().startswith(_LAYERS) or hasattr(node, "variable")
+
+
+def _verdict(node: Any, parents: list[bool]) -> bool:
+    if _decides(node):
+        return "Norm" in node.name()
+    return bool(parents) and (all(parents) if node.name().startswith("Cat") else any(parents))

@@ -1,0 +1,57 @@
+"""Which stage a parameter belongs to, found by autograd: no naming rules of architectures are needed.
+
+A parameter belongs to the first level whose gradient reaches it. What computes c3, the stem included, is stage c3;
+what c4 needs beyond that is stage c4; and so on. Freezing the stages up to a level therefore leaves nothing below
+that level that wants a gradient.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from backbones.base import LEVELS
+from backbones.geometry import PROBE_HW
+from backbones.meta_run import run_on_meta
+
+
+def discover_stages(network: nn.Module) -> dict[str, str]:
+    """Return the stage of every parameter that a level needs, in the order of `named_parameters`.
+
+    Args:
+        network: a module whose forward gives the levels of `LEVELS`, as a dict or in their order.
+    """
+    run = run_on_meta(network, PROBE_HW)
+    found: dict[str, str] = {}
+    visited: set[Any] = set()
+    for level, feature in zip(LEVELS, run.outputs, strict=True):
+        for leaf in _leaves_behind(feature, visited):
+            found[run.leaves[leaf]] = level
+    return {name: found[name] for name, _ in network.named_parameters() if name in found}
+
+
+def _leaves_behind(output: Tensor, visited: set[Any]) -> list[Tensor]:
+    """Return the leaves that a backward from `output` would reach, leaving out what was visited before."""
+    leaves = []
+    pending: list[Any] = [output.grad_fn]
+    while pending:
+        node = pending.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        pending.extend(parent for parent, _ in node.next_functions)
+    return leaves
+
+
+def demote_unreached(network: nn.Module, stages: dict[str, str]) -> None:
+    """Leave no parameter in `network` that has no stage.
+
+    It becomes a buffer that is not saved: layers whose output nobody reads may still run, and need their weights.
+    """
+    for name, parameter in list(network.named_parameters()):
+        if name not in stages:
+            owner_name, _, attribute = name.rpartition(".")
+            owner = network.get_submodule(owner_name)
+            delattr(owner, attribute)
+            owner.register_buffer(attribute, parameter.detach(), persistent=False)

@@ -1,0 +1,75 @@
+"""Networks of timm as bodies with three taps.
+
+This does what timm's own `features_only=True, feature_cls="getter"` does, on the network itself: `feature_info` is
+known only once the network is built, and taps are chosen by the value of their stride. Maps are always NCHW, the
+parameters keep timm's names, and what lies behind the last tap is removed.
+"""
+
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from backbones.base import LEVELS
+from backbones.body import IMAGENET_MEAN, IMAGENET_STD, RGB, Body
+from backbones.catalog import BackboneRow
+
+_FREE_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
+"""What timm's networks of a fixed image size call the wish for any size, most specific first."""
+
+
+class TimmBody(Body):
+    """A timm network with taps at the feature indices `indices`."""
+
+    def __init__(self, network: nn.Module, indices: list[int], mean: RGB, std: RGB) -> None:
+        super().__init__(network, mean, std)
+        self.indices = indices
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        maps: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
+            images, indices=self.indices, norm=False, output_fmt="NCHW", intermediates_only=True
+        )
+        return maps
+
+
+def build_timm_body(row: BackboneRow, pretrained: bool) -> TimmBody:
+    """Build the network of `row` with timm's weights, or at random, and cut it behind stride 32.
+
+    Raises:
+        ValueError: it has no maps of strides 8, 16 and 32, or timm cannot hand out its maps.
+    """
+    network = _create(row, pretrained)
+    if not hasattr(network, "forward_intermediates"):
+        raise ValueError(f"backbone {row.name!r}: timm cannot hand out the maps inside this network; take another one")
+    indices = _indices_by_stride(row.name, network.feature_info)
+    network.prune_intermediate_layers(indices, prune_norm=True)
+    settings = network.pretrained_cfg
+    return TimmBody(
+        network, indices, tuple(settings.get("mean", IMAGENET_MEAN)), tuple(settings.get("std", IMAGENET_STD))
+    )
+
+
+def _create(row: BackboneRow, pretrained: bool) -> Any:
+    settings = timm.get_pretrained_cfg(row.id)
+    wishes = _FREE_SIZE if settings is not None and settings.fixed_input_size else ({},)
+    for wish in wishes:
+        try:
+            return timm.create_model(row.id, pretrained=pretrained, num_classes=0, **wish, **row.kwargs)
+        except TypeError:
+            if not wish:
+                raise
+    raise AssertionError("the last wish is empty and either returns or raises")
+
+
+def _indices_by_stride(name: str, feature_info: Any) -> list[int]:
+    rows = getattr(feature_info, "info", feature_info)
+    strides = [row["reduction"] for row in rows]
+    wanted = [2 ** int(level[1]) for level in LEVELS]
+    lacking = [stride for stride in wanted if stride not in strides]
+    if lacking:
+        raise ValueError(
+            f"backbone {name!r} has maps of strides {sorted(set(strides))}, and none of {lacking}; a pyramid needs "
+            f"8, 16 and 32: take a network with stages, such as resnet50, convnext_tiny or swin_tiny"
+        )
+    return [max(i for i, stride in enumerate(strides) if stride == wish) for wish in wanted]

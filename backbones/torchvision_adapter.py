@@ -1,0 +1,109 @@
+"""Networks of torchvision as bodies with three taps.
+
+torchvision does not say where its stages end. They are measured: the blocks of a network run on the meta device,
+and the last block that still has a stride is its tap. The rest, auxiliary classifiers too, is cut off.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from backbones.base import LEVELS
+from backbones.body import RGB, Body
+from backbones.catalog import BackboneRow
+from backbones.geometry import PROBE_HW, stride_of
+from backbones.meta_run import run_on_meta
+from backbones.weights import load_matching
+
+_GOOGLE_KWARGS: dict[str, Any] = {"aux_logits": False, "init_weights": False, "transform_input": False}
+_KWARGS: dict[str, dict[str, Any]] = {"googlenet": _GOOGLE_KWARGS, "inception_v3": _GOOGLE_KWARGS}
+"""Auxiliary classifiers are parameters that no tap reaches. `transform_input` turns images normalised for ImageNet
+into what Google's weights expect, inside the network; here `Body.mean` and `Body.std` say what they expect."""
+
+_GOOGLE: RGB = (0.5, 0.5, 0.5)
+
+
+class TorchvisionBody(Body):
+    """A torchvision network that was cut to three named taps."""
+
+    def __init__(self, network: nn.Module, is_nhwc: bool, mean: RGB, std: RGB) -> None:
+        super().__init__(network, mean, std)
+        self.is_nhwc = is_nhwc
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        by_level = self.network(images)
+        maps = [by_level[level] for level in LEVELS]
+        return [tap.permute(0, 3, 1, 2) for tap in maps] if self.is_nhwc else maps
+
+
+def build_torchvision_body(row: BackboneRow, pretrained: bool) -> TorchvisionBody:
+    """Build the network of `row` with torchvision's weights, or at random, and cut it behind stride 32.
+
+    Raises:
+        ValueError: it has no maps of strides 8, 16 and 32, or takes one image size only.
+    """
+    network = models.get_model(row.id, weights=None, **_KWARGS.get(row.id, {}), **row.kwargs)
+    taps, is_nhwc = _taps_by_stride(row.name, network)
+    extractor = create_feature_extractor(network, return_nodes=taps)
+    weights = models.get_model_weights(row.id).DEFAULT
+    if pretrained:
+        load_matching(extractor, weights.get_state_dict(progress=False, check_hash=True))
+    preset = weights.transforms()
+    mean, std = (_GOOGLE, _GOOGLE) if row.id in _KWARGS else (tuple(preset.mean), tuple(preset.std))
+    return TorchvisionBody(extractor, is_nhwc, mean, std)
+
+
+def _taps_by_stride(name: str, network: nn.Module) -> tuple[dict[str, str], bool]:
+    """Return the level by the name of the block that ends it, and whether the maps are NHWC."""
+    last_of_stride: dict[int, tuple[str, bool]] = {}
+    for block, shape in _shapes_of_blocks(network):
+        for is_nhwc, map_hw in ((False, shape[2:]), (True, shape[1:3])):
+            stride = stride_of(PROBE_HW, map_hw)
+            if stride is not None:
+                last_of_stride[stride] = (block, is_nhwc)
+                break
+    wanted = {2 ** int(level[1]): level for level in LEVELS}
+    lacking = sorted(set(wanted) - set(last_of_stride))
+    if lacking:
+        raise ValueError(
+            f"backbone {name!r} has maps of strides {sorted(last_of_stride)}, and none of {lacking}; a pyramid needs "
+            f"8, 16 and 32: take a network with stages, such as resnet50, convnext_tiny or swin_tiny"
+        )
+    taps = {last_of_stride[stride][0]: level for stride, level in wanted.items()}
+    return taps, last_of_stride[8][1]
+
+
+def _shapes_of_blocks(network: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the shape (4 numbers) that each block gives, in the order in which the blocks run."""
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+
+    def record(block: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor) and output.ndim == 4:
+                shapes.append((block, tuple(output.shape)))
+
+        return hook
+
+    handles = [module.register_forward_hook(record(name)) for name, module in _blocks(network)]
+    try:
+        run_on_meta(network, PROBE_HW)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
+def _blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the network's children, and the children of the container that holds all of its layers, if it has one.
+
+    Finer parts are no candidates: the first convolution of a block may still have the stride of the stage before.
+    """
+    for name, child in network.named_children():
+        yield name, child
+        if name in ("features", "layers", "trunk_output"):
+            yield from ((f"{name}.{part}", module) for part, module in child.named_children())

@@ -1,0 +1,112 @@
+"""Weights from local files, and what came of them."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+_NESTED_KEYS = ("state_dict", "model")
+_SHOWN_KEYS = 5
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """Which tensors of a file fitted a network, by the names of the network's library.
+
+    Attributes:
+        loaded: taken from the file.
+        missing: in the network, not in the file: they keep their random values.
+        unexpected: in the file, not in the network. A classifier belongs here: a backbone has none.
+        mis_shaped: in both, with different shapes: they keep their random values.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mis_shaped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Say in one sentence what fitted, and name the first few keys of what did not."""
+        wanted = len(self.loaded) + len(self.missing) + len(self.mis_shaped)
+        parts = [f"{len(self.loaded)} of {wanted} tensors loaded"]
+        for what, keys in (
+            ("missing in the file", self.missing),
+            ("of another shape in the file", self.mis_shaped),
+            ("unexpected in the file", self.unexpected),
+        ):
+            if keys:
+                parts.append(f"{len(keys)} {what}: {_some(keys)}")
+        return "; ".join(parts)
+
+
+def load_weights_file(network: nn.Module, path: Path) -> WeightsReport:
+    """Load what fits of a state dict into `network`.
+
+    Args:
+        network: under the parameter names of its library.
+        path: a safetensors file, or what `torch.save` wrote of a state dict, plain or under `state_dict` or `model`.
+
+    Raises:
+        ValueError: the file cannot be read as weights, or nothing in it fits.
+    """
+    state = _read(path)
+    report = load_matching(network, state)
+    if not report.loaded:
+        raise ValueError(
+            f"weights {str(path)!r}: nothing in this file fits the network; the file has keys such as "
+            f"{_some(tuple(state))}, the network has {_some(tuple(network.state_dict()))}; take the file of this very "
+            f"architecture, saved under the names of its library"
+        )
+    return report
+
+
+def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WeightsReport:
+    """Copy the tensors of `state` whose name and shape fit into `network`.
+
+    The number of batches that a BatchNorm has seen is not counted as missing: old files lack it, and it has no effect.
+    """
+    own = network.state_dict()
+    fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
+    network.load_state_dict(fitting, strict=False)
+    return WeightsReport(
+        loaded=tuple(fitting),
+        missing=tuple(key for key in own if key not in state and not key.endswith("num_batches_tracked")),
+        unexpected=tuple(key for key in state if key not in own),
+        mis_shaped=tuple(key for key in state if key in own and key not in fitting),
+    )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"weights {str(path)!r}: there is no such file; write 'none', 'default' or the path of one")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise ValueError(
+            f"weights {str(path)!r}: this is neither a safetensors file nor a plain state dict of tensors "
+            f"({str(error).splitlines()[0]}); save it again with torch.save(network.state_dict(), path)"
+        ) from error
+    for key in _NESTED_KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = (
+        {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise ValueError(f"weights {str(path)!r}: the file holds no state dict; save one with torch.save")
+    return tensors
+
+
+def _some(keys: tuple[str, ...]) -> str:
+    more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
+    return ", ".join(keys[:_SHOWN_KEYS]) + more
