@@ -35,7 +35,10 @@ class ConfigError(PyramidionError):
 
     exit_code = 78
 
-    def __init__(self, problems: Sequence[Problem] | Problem) -> None:
+    def __init__(self, problems: Sequence[Problem] | Problem | str) -> None:
+        # torch raises a data worker's error again in the main process, from its type and one string.
+        if isinstance(problems, str):
+            problems = Problem("", problems)
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 

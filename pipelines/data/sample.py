@@ -3,11 +3,17 @@
 Legend: B batch, N boxes, H W size in pixels.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from enum import IntEnum
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from heads.base import Target
+
+SIZE_DIVISOR = 32
+"""Batches are padded to multiples of it: the stride of c5."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +22,20 @@ class SampleKey:
 
     epoch: int
     index: int
+
+
+class Stream(IntEnum):
+    """What random numbers are for. Streams of one seed are independent; 0 is no member, because numpy's seed
+    sequences take (1, 0) and (1,) for the same."""
+
+    AUGMENT = 1
+    ORDER = 2
+    INTERLEAVE = 3
+
+
+def random_numbers(stream: Stream, *position: int) -> np.random.Generator:
+    """Return a generator that is a function of the stream and a position such as (seed, epoch, index)."""
+    return np.random.default_rng((*position, int(stream)))
 
 
 @dataclass(frozen=True)
@@ -55,3 +75,26 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.infos)
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch with its images in page-locked memory (the loader's pinning thread calls it)."""
+        return replace(self, images=self.images.pin_memory())
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on `device`; pinned images are copied without waiting. Lightning calls it."""
+        targets = {
+            task: [None if target is None else _target_to(target, device) for target in of_task]
+            for task, of_task in self.targets.items()
+        }
+        images = self.images.to(device, non_blocking=self.images.is_pinned())
+        return replace(self, images=images, targets=targets)
+
+
+def _target_to(target: Target, device: torch.device | str) -> Target:
+    return replace(target, **{f.name: getattr(target, f.name).to(device) for f in fields(target)})
+
+
+def padded_size(size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) rounded up to multiples of 32."""
+    height, width = (-(-side // SIZE_DIVISOR) * SIZE_DIVISOR for side in size_hw)
+    return height, width
