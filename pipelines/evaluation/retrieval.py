@@ -21,7 +21,7 @@ CHUNK_CELLS = 2**22
 """Similarities held at a time: 32 MiB of sort keys."""
 
 TIE = 1e6
-"""Similarities that agree to 1e-6 are equal: the last bits depend on how the product was blocked."""
+"""Similarities are compared in steps of 1e-6, in float64: how the product was blocked must not break ties."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,15 @@ def score_retrieval(
     }
 
 
-def _unit(embeddings: FloatArray) -> NDArray[np.float32]:
-    """Return rows of length 1; a row of zeros stays, and is equally far from all."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return (embeddings / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+def _unit(embeddings: FloatArray) -> NDArray[np.float64]:
+    """Return rows of length 1 in float64; a row of zeros stays, and is equally far from all."""
+    rows = embeddings.astype(np.float64)
+    lengths: NDArray[np.float64] = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1)
 
 
 def _nearest(
-    queries: NDArray[np.float32], items: NDArray[np.float32], count: int, own: NDArray[np.int64] | None
+    queries: NDArray[np.float64], items: NDArray[np.float64], count: int, own: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
     """Return (Q, count) positions in the gallery, nearest first; `own` (Q,) are the queries' own positions there.
 
