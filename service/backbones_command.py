@@ -1,0 +1,76 @@
+"""`pyramidion backbones`: the catalogue, every name that is known, or what is known of one."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+from backbones.catalog import CATALOG, BackboneRow, known_names, resolve
+from pipelines.errors import ConfigError, Problem
+
+LIBRARIES = {"timm": "timm", "tv": "torchvision"}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what is asked for; raises ConfigError with the nearest names where a name is unknown."""
+    if options.name is not None:
+        try:
+            print(describe(resolve(options.name)))
+        except ValueError as error:
+            raise ConfigError(Problem("", str(error))) from error
+    elif options.all:
+        print(all_names())
+    else:
+        print(catalogue())
+    return 0
+
+
+def describe(row: BackboneRow) -> str:
+    """Return a line for each thing that is known of a network."""
+    facts = {
+        "name": row.name,
+        "family": row.family,
+        "year": row.year,
+        "paper": row.paper and f"arXiv {row.paper}",
+        "built by": f"{LIBRARIES[row.source]} ({row.id})",
+        "options": ", ".join(f"{name}={value!r}" for name, value in row.kwargs.items()),
+        "licence of the default weights": row.weights_licence or "not recorded here",
+    }
+    if row.kwargs:
+        facts["licence of the default weights"] = "there are none: write weights: none, or name a file"
+    return "\n".join(f"{fact}: {value}" for fact, value in facts.items() if value)
+
+
+def catalogue() -> str:
+    """Return a table of the catalogue's rows."""
+    header = ("name", "family", "year", "paper", "built by", "licence of weights")
+    rows = [
+        (
+            row.name,
+            row.family or "",
+            str(row.year or ""),
+            row.paper or "",
+            LIBRARIES[row.source],
+            row.weights_licence or "",
+        )
+        for row in CATALOG.values()
+    ]
+    names = known_names()
+    footer = (
+        f"Other names of timm ({len(names['timm'])}) and torchvision ({len(names['tv'])}) work too where the network\n"
+        "has strides 8, 16 and 32; `pyramidion backbones --all` lists them, timm: or tv: picks the library."
+    )
+    return f"{_columns([header, *rows])}\n\n{footer}"
+
+
+def all_names() -> str:
+    """Return every name that a document can write, one a line: the catalogue's, then the libraries'."""
+    libraries = known_names()
+    return "\n".join(
+        [*CATALOG, *(f"{source}:{name}" for source in ("timm", "tv") for name in sorted(libraries[source]))]
+    )
+
+
+def _columns(rows: Iterable[Sequence[str]]) -> str:
+    table = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join(lines)

@@ -1,0 +1,167 @@
+"""The command `pyramidion`, as a process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backbones.catalog import CATALOG
+from service import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "torchvision", "lightning", "timm", "pydantic", "yaml", "rich", "numpy", "PIL", "mlflow")
+Finished = subprocess.CompletedProcess[str]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **extra}
+
+
+def pyramidion(*arguments: str, cwd: Path = ROOT) -> Finished:
+    """Run the command as an installed script does: without the working directory on the path."""
+    command = [sys.executable, "-P", "-m", "service.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120)
+
+
+def loaded_after(code: str) -> set[str]:
+    """Names of the modules that a new process has after running `code`."""
+    tail = "import sys; print('\\n'.join(sys.modules), file=sys.stderr)"
+    command = [sys.executable, "-P", "-c", f"{code}\n{tail}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=True)
+    return set(done.stderr.split())
+
+
+def test_help_lists_every_command() -> None:
+    done = pyramidion("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [name for name in cli.COMMANDS if f"\n    {name} " not in done.stdout] == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["fti"], ["data", "--help"]])
+def test_help_is_given_without_importing_anything_heavy(arguments: list[str]) -> None:
+    loaded = loaded_after(f"from service.cli import main; main({arguments!r})")
+    assert "service.cli" in loaded
+    assert loaded & set(HEAVY) == set()
+
+
+def test_no_module_of_the_service_brings_torch() -> None:
+    modules = [f"service.{path.stem}" for path in (ROOT / "service").glob("*.py") if path.stem != "__init__"]
+    loaded = loaded_after("import " + ", ".join(modules))
+    assert set(modules) <= loaded
+    assert loaded & {"torch", "torchvision", "lightning", "timm"} == set()
+
+
+def test_the_version_is_the_distributions() -> None:
+    done = pyramidion("--version")
+    assert (done.returncode, done.stdout) == (0, f"pyramidion {cli.version()}\n")
+
+
+def test_without_a_command_the_usage_is_shown() -> None:
+    done = pyramidion()
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "usage: pyramidion" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["fti"], "there is no command 'fti'; did you mean 'fit'?"),
+        (["predicts", "--run_dir", "x"], "there is no command 'predicts'; did you mean 'predict'?"),
+        (["zzz"], f"choose one of {', '.join(cli.COMMANDS)}"),
+        (["data", "chek"], "there is no data command 'chek'; did you mean 'check'?"),
+    ],
+)
+def test_an_unknown_command_is_told_the_nearest_one(arguments: list[str], hint: str) -> None:
+    done = pyramidion(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert hint in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_backbones_lists_every_row_of_the_catalogue() -> None:
+    done = pyramidion("backbones")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row for row in CATALOG.values() if not any(_shows(line, row) for line in done.stdout.splitlines())] == []
+
+
+def _shows(line: str, row: Any) -> bool:
+    return line.split()[:1] == [row.name] and all(fact in line for fact in (row.family or "", row.paper or ""))
+
+
+def test_backbones_tells_what_is_known_of_one() -> None:
+    done = pyramidion("backbones", "resnet18")
+    assert done.returncode == 0
+    assert {"family: ResNet", "paper: arXiv 1512.03385", "built by: timm (resnet18.a1_in1k)"} <= set(
+        done.stdout.splitlines()
+    )
+
+
+def test_all_backbones_are_names_that_a_document_can_write() -> None:
+    from backbones.catalog import resolve
+
+    names = pyramidion("backbones", "--all").stdout.split()
+    assert len(names) == len(set(names)) > 1000
+    assert [name for name in names[:: len(names) // 50] if resolve(name).name != name] == []
+
+
+def test_an_unknown_backbone_is_one_line_with_the_nearest_name_and_78() -> None:
+    done = pyramidion("backbones", "resnet5O")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith("error: backbone 'resnet5O'")
+    assert "'resnet50'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    command = [sys.executable, "-P", "-m", "service.cli", "backbones", "--all"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("command", cli.TRAINER_COMMANDS)
+def test_trainer_commands_become_the_trainer_with_a_safe_path(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments))
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    cli.replace_process("pipelines.cli", [command, "--config", "recipe:demo"])
+    [(path, arguments, child)] = started
+    assert (path, arguments) == (
+        sys.executable,
+        [sys.executable, "-m", "pipelines.cli", command, "--config", "recipe:demo"],
+    )
+    assert child["PYTHONSAFEPATH"] == "1"
+    assert child["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "elsewhere"]
+    assert child["PATH"] == os.environ["PATH"]
+
+
+@pytest.fixture
+def hostile_folder(tmp_path: Path) -> Path:
+    """A working directory with packages and modules that have our names, and the standard library's."""
+    for name in ("backbones", "heads", "pipelines", "service", "yaml", "random"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('a stranger was imported')\n")
+    return tmp_path
+
+
+def test_the_trainer_imports_our_packages_whatever_the_working_directory_holds(hostile_folder: Path) -> None:
+    done = pyramidion("fit", "--config", "recipe:bccd", "--print_config", cwd=hostile_folder)
+    assert "a stranger was imported" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "head: " in done.stdout
+
+
+def test_the_trainers_exit_code_is_the_commands(tmp_path: Path) -> None:
+    done = pyramidion("fit", "--config", "missing.yaml", cwd=tmp_path)
+    assert done.returncode == 78
+    assert "missing.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
