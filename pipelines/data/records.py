@@ -8,7 +8,11 @@ from pipelines.spec.data import Split
 
 @dataclass(frozen=True)
 class BoxLabel:
-    """One object. `bbox_xywh` is in original pixels as the file has it (VOC already made 0-based and exclusive)."""
+    """One object. `bbox_xywh` is in original pixels (VOC already made 0-based and exclusive), clipped to the image.
+
+    A crowd is a region that is neither positive nor negative; a difficult object (VOC) is trained on. Both are ignored
+    in scoring. `area` is the file's (of a mask, say), None where it has none.
+    """
 
     annotation_id: int
     category: str
@@ -16,6 +20,12 @@ class BoxLabel:
     is_crowd: bool = False
     area: float | None = None
     identity: str | None = None
+    is_difficult: bool = False
+
+    @property
+    def is_ignored_in_scoring(self) -> bool:
+        """Whether finding this object is neither right nor wrong."""
+        return self.is_crowd or self.is_difficult
 
 
 @dataclass

@@ -1,0 +1,130 @@
+"""Any image file as 8-bit RGB. Torch-free."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipelines.errors import DataError, Problem
+
+Exif = Literal["ignore", "apply"]
+
+MAX_PIXELS = 89_000_000
+"""Images with more pixels are refused; just below the number at which Pillow starts to warn of bombs."""
+
+FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""What is opened; formats that start other programs (such as EPS) are not among them."""
+
+_ORIENTATION_TAG = 0x0112
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+_ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
+_PLAIN_MODES = _ALPHA_MODES | {"1", "L", "P", "RGB", "CMYK", "YCbCr"}
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """Size in pixels (turned, where EXIF is applied), and the SHA-256 of the file's bytes."""
+
+    height: int
+    width: int
+    sha256: str
+
+
+def read_image(image: Path | BinaryIO, exif: Exif) -> Image.Image:
+    """Return the image in mode RGB, 8 bits a channel; `apply` turns it as its EXIF orientation says.
+
+    Grey becomes three equal channels; palettes are looked up; transparency is laid over white, as viewers show it;
+    16-bit values are divided by 256 (never stretched by content, so that equal values stay equal in all images);
+    float values are taken as 0..1 if none is above 1, else as 0..255, else as 0..65535. Of several frames the first
+    is read. CMYK is converted without colour profiles.
+
+    Raises:
+        DataError: missing, truncated or unreadable, more than `MAX_PIXELS` pixels, or values without a clear range.
+    """
+    name = str(image) if isinstance(image, Path) else str(getattr(image, "name", "image"))
+    try:
+        with _open(image, name) as opened:
+            opened.load()
+            turned = ImageOps.exif_transpose(opened) if exif == "apply" else opened
+            return _to_rgb(turned, name)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's plugins raise a dozen types on broken bytes
+        raise _unreadable(name, error) from None
+
+
+def examine_image(path: Path, exif: Exif) -> ImageFacts:
+    """Decode the file once, without keeping its pixels, and return its facts.
+
+    JPEG is decoded at an eighth of its size: every byte is still parsed, at about a third of the time.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    try:
+        data = path.read_bytes()
+        with _open(io.BytesIO(data), str(path)) as opened:
+            width, height = opened.size
+            if exif == "apply" and opened.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS:
+                width, height = height, width
+            opened.draft("RGB", (1, 1))
+            opened.load()
+            if opened.mode not in _PLAIN_MODES:
+                _to_rgb(opened, str(path))
+        return ImageFacts(height, width, hashlib.sha256(data).hexdigest())
+    except DataError:
+        raise
+    except Exception as error:  # as in read_image
+        raise _unreadable(str(path), error) from None
+
+
+def _open(image: Path | BinaryIO, name: str) -> Image.Image:
+    try:
+        opened = Image.open(image, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(name, "far too many") from None
+    if opened.width * opened.height > MAX_PIXELS:
+        raise _too_large(name, f"{opened.width} x {opened.height}")
+    return opened
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", with_alpha.size, "white")
+        return Image.alpha_composite(white, with_alpha).convert("RGB")
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_to_8_bits(np.asarray(image), name)).convert("RGB")
+    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bits(values_HW: np.ndarray, name: str) -> np.ndarray:
+    """Grey values of more than 8 bits as uint8."""
+    low, high = values_HW.min(), values_HW.max()
+    if not (low >= 0 and high <= 65535):
+        raise DataError(
+            Problem(name, f"has values from {low} to {high}; write grey values as 8 or 16 bits, or as floats in 0..1")
+        )
+    if not np.issubdtype(values_HW.dtype, np.floating):
+        return (values_HW.astype(np.int64) >> 8).astype(np.uint8)
+    if high <= 1:
+        return np.round(values_HW * 255).astype(np.uint8)
+    if high <= 255:
+        return np.round(values_HW).astype(np.uint8)
+    return (values_HW / 256).astype(np.uint8)
+
+
+def _unreadable(name: str, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(Problem(name, "there is no such file"))
+    if isinstance(error, UnidentifiedImageError):
+        return DataError(Problem(name, f"is no image of a known format ({', '.join(FORMATS)})"))
+    return DataError(Problem(name, f"cannot be decoded ({error or type(error).__name__}); write the file anew"))
+
+
+def _too_large(name: str, size: str) -> DataError:
+    return DataError(Problem(name, f"has {size} pixels; at most {MAX_PIXELS:,} are read: cut it into tiles"))
