@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.mlflow_names import cut
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -51,6 +53,12 @@ def find_store(runs_root: Path) -> Store:
 def without_credentials(text: str) -> str:
     """Return `text` with user names and passwords cut out of its URLs."""
     return _CREDENTIALS.sub("://", text)
+
+
+def told(error: Exception) -> str:
+    """Return an error as one line without credentials."""
+    lines = without_credentials(str(error)).strip().splitlines()
+    return cut(lines[0] if lines else type(error).__name__, 300)
 
 
 def connect(store: Store) -> "MlflowClient":

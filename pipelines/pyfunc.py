@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlflow
+import mlflow.models
 import pandas as pd
+from mlflow.pyfunc.model import PythonModel
 
 
-class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow's base class is untyped
+class ServedModel(PythonModel):
     """The predictor behind MLflow's interface; MLflow finds the arguments of both methods by their names."""
 
     def load_context(self, context: Any) -> None:

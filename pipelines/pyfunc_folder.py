@@ -14,7 +14,7 @@ REQUIREMENTS = (
 
 
 def save_pyfunc(exported: Path, folder: Path, *, run_id: str, model_id: str, location: str) -> None:
-    """Write an MLflow model folder: the exported model, `pipelines/pyfunc.py`, the four packages, signature, example."""
+    """Write an MLflow model folder: the exported model, `pyfunc.py`, the four packages, signature and example."""
     import mlflow.pyfunc
     import pandas as pd
     from mlflow.models import Model, ModelSignature

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from pipelines.errors import RegistryError
 from pipelines.mlflow_names import cut, mlflow_key
-from pipelines.mlflow_store import Store, connect, without_credentials
+from pipelines.mlflow_store import Store, connect, told
 from pipelines.pyfunc_folder import save_pyfunc
 from pipelines.spec.model import SelectSpec
 
@@ -201,7 +201,7 @@ class Registry:
         try:
             yield client
         except (MlflowException, OSError) as error:
-            raise RegistryError(f"MLflow at {self.store.label}: {without_credentials(str(error))}") from error
+            raise RegistryError(f"MLflow at {self.store.label}: {told(error)}") from error
 
     def _aliases(self, name: str) -> dict[str, int]:
         from mlflow.exceptions import MlflowException
@@ -272,5 +272,5 @@ def _pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:
             return
 
 
-def _is_number(value: float | None) -> bool:
+def _is_number(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.mlflow_names import cut, mlflow_key
-from pipelines.mlflow_store import connect, find_experiment, find_store, without_credentials
+from pipelines.mlflow_store import connect, find_experiment, find_store, told
+from pipelines.run_dir import write_atomic
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking_journal import Entry, Journal
 
@@ -54,15 +55,14 @@ class Tracker:
     ) -> None:
         self.store = find_store(runs_root)
         self.imported = threading.Event()
-        self._spec, self._run_name, self._run_dir, self._tell = spec, run_name, run_dir, tell
+        self._spec, self._run_name, self._run_dir, self._tell = spec, run_name, run_dir.resolve(), tell
         self._adopted_run_id = os.environ.get("MLFLOW_RUN_ID")
         self._state = self._read_state()
         self._write_state()
-        self._journal = Journal(run_dir / JOURNAL_FILE)
+        self._journal = Journal(self._run_dir / JOURNAL_FILE)
         self._notices: deque[str] = deque()
         self._client: MlflowClient | None = None
-        self._failures = 0
-        self._has_refused = False
+        self._failures, self._has_refused = 0, False
         self._idle = threading.Condition()
         self._wake, self._closing, self._abandoned = threading.Event(), threading.Event(), threading.Event()
         self._log_status("RUNNING")
@@ -156,10 +156,7 @@ class Tracker:
         return fresh | earlier if is_usable else fresh
 
     def _write_state(self) -> None:
-        path = self._run_dir / STATE_FILE
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(self._state))
-        partial.replace(path)
+        write_atomic(self._run_dir / STATE_FILE, json.dumps(self._state))
 
     def _work(self) -> None:
         while not self._abandoned.is_set():
@@ -187,7 +184,7 @@ class Tracker:
         self._failures += 1
         if self._failures == 1:
             self._notices.append(
-                f"MLflow at {self.store.label} fails: {_first_line(error)}; the run goes on, "
+                f"MLflow at {self.store.label} fails: {told(error)}; the run goes on, "
                 f"what it logs is kept in {self._journal.path} and sent when MLflow answers"
             )
 
@@ -251,8 +248,7 @@ class Tracker:
             elif not self._has_refused:
                 self._has_refused = True
                 self._notices.append(
-                    f"MLflow at {self.store.label} refuses an entry, which is left out (told once): "
-                    f"{_first_line(error)}"
+                    f"MLflow at {self.store.label} refuses an entry, which is left out (told once): {told(error)}"
                 )
 
     def _request(self, client: "MlflowClient", group: Sequence[Entry]) -> None:
@@ -289,11 +285,6 @@ def _grouped(entries: Sequence[tuple[Entry, int]]) -> Iterator[tuple[list[Entry]
         end = position
     if group:
         yield group, end
-
-
-def _first_line(error: Exception) -> str:
-    lines = without_credentials(str(error)).strip().splitlines()
-    return cut(lines[0] if lines else type(error).__name__, 300)
 
 
 def _user_name() -> str:

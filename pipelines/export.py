@@ -1,0 +1,105 @@
+"""A trained model as a folder: weights as safetensors, everything else as JSON; nothing is pickled.
+
+    model.safetensors   the state dict
+    model.json          the resolved document, the categories by task, what images are normalised with, versions
+
+`model.json` is written last: a folder that has it is complete.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+
+from pipelines.data.records import Category
+from pipelines.errors import ConfigError, Problem
+from pipelines.model import MultiTaskModel, build_model
+from pipelines.run_dir import write_atomic
+from pipelines.spec.job import JobSpec
+
+FORMAT = 1
+WEIGHTS_FILE, MODEL_FILE = "model.safetensors", "model.json"
+
+Categories = dict[str, list[Category]]
+
+
+def export_model(
+    model: MultiTaskModel, job: JobSpec, categories: Mapping[str, Sequence[Category]], folder: Path
+) -> None:
+    """Write `model` to `folder`, whole or not at all; what an earlier export left there is replaced.
+
+    Args:
+        model: on any device; it is not changed.
+        job: the resolved document.
+        categories: by task, the classes (identities of an embedding) in the order of the labels.
+        folder: made where it is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL_FILE).unlink(missing_ok=True)
+    partial = folder / f"{WEIGHTS_FILE}.partial"
+    save_model(model, str(partial))
+    partial.replace(folder / WEIGHTS_FILE)
+    described = {
+        "format": FORMAT,
+        "pyramidion": _own_version(),
+        "torch": torch.__version__,
+        "job": job.model_dump(mode="json"),
+        "categories": {
+            task: [{"id": category.id, "name": category.name} for category in classes]
+            for task, classes in sorted(categories.items())
+        },
+        "normalise": {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()},
+    }
+    write_atomic(folder / MODEL_FILE, json.dumps(described, indent=1, ensure_ascii=False))
+
+
+def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
+    """Return the model (on the CPU, in eval mode), its document and its categories. No network is needed.
+
+    Raises:
+        ConfigError: the folder holds no whole export, one of a newer format, or weights of another model.
+    """
+    described = _read_description(folder / MODEL_FILE)
+    try:
+        job = JobSpec.model_validate(described["job"])
+        categories = {
+            task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
+        }
+        normalise = {name: torch.tensor(described["normalise"][name]).view(1, 3, 1, 1) for name in ("mean", "std")}
+        model = build_model(job.model, categories, pretrained=False)
+        load_model(model, str(folder / WEIGHTS_FILE))
+    except (KeyError, TypeError, ValidationError, OSError, RuntimeError, SafetensorError) as error:
+        raise _unusable(folder, f"{type(error).__name__}: {error}") from error
+    # What the backbone's own weights expect of images; the network was built without them.
+    model.mean.copy_(normalise["mean"])
+    model.std.copy_(normalise["std"])
+    return model.eval(), job, categories
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        described = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unusable(path.parent, f"{MODEL_FILE} cannot be read ({error})") from None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        found = described.get("format") if isinstance(described, dict) else None
+        raise _unusable(path.parent, f"{MODEL_FILE} has format {found!r}, this version reads {FORMAT}")
+    return described
+
+
+def _unusable(folder: Path, reason: str) -> ConfigError:
+    return ConfigError(Problem(str(folder), f"is no exported model: {reason}; export it again with this version"))
+
+
+def _own_version() -> str:
+    try:
+        return metadata.version("pyramidion")
+    except metadata.PackageNotFoundError:
+        # The packages may lie on the path without being installed, as they do inside a registered model.
+        return "unknown"

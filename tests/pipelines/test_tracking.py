@@ -1,0 +1,288 @@
+"""Tracking against a real MLflow store in SQLite, and against addresses where nothing answers."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.mlflow_names import flatten, mlflow_key
+from pipelines.mlflow_store import Store, connect, find_store, without_credentials
+from pipelines.spec.job import JobSpec
+from pipelines.spec.training import TrackingSpec
+from pipelines.tracking import JOURNAL_FILE, STATE_FILE, Tracker
+from pipelines.tracking_journal import Journal
+
+DOCUMENT = {
+    "name": "shapes",
+    "model": {
+        "backbone": {"name": "timm:resnet10t", "weights": "none"},
+        "tasks": {"kind": {"head": "multiclass"}},
+        "optimizer": {"lr": 0.002},
+    },
+    "data": {
+        "root": "shapes",
+        "image_size": [64, 96],
+        "sources": {
+            "a": {
+                "images": "images",
+                "labels": [
+                    {
+                        "format": "csv",
+                        "path": "labels.csv",
+                        "column": "kind",
+                        "tasks": ["kind"],
+                        "classes": {"red (old)": "red", "gone": None},
+                    }
+                ],
+            }
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all tests: the tables of a new one take seconds. Its path has a space in it."""
+    return tmp_path_factory.mktemp("runs root")
+
+
+@pytest.fixture(autouse=True)
+def _no_mlflow_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(8)
+        yield server.getsockname()[1]
+
+
+def closed_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def track(run_dir: Path, runs_root: Path, tell: Callable[[str], None] = pytest.fail, **spec: str) -> Tracker:
+    run_dir.mkdir(exist_ok=True)
+    spec_ = TrackingSpec(experiment=spec.get("experiment", "tests"))
+    return Tracker(spec_, run_name=run_dir.name, run_dir=run_dir, runs_root=runs_root, tell=tell)
+
+
+def test_everything_logged_arrives_in_one_finished_run(tmp_path: Path, runs_root: Path) -> None:
+    plots = tmp_path / "run" / "plots"
+    plots.mkdir(parents=True)
+    (plots / "curve.txt").write_text("rises")
+    tracker = track(tmp_path / "run", runs_root)
+    tracker.log_params(flatten(JobSpec.model_validate(DOCUMENT)))
+    for step in range(1200):
+        tracker.log_metrics({"train/kind/loss": 1 / (step + 1), "val/kind/accuracy": None}, step=step)
+    tracker.log_tags({"data.fingerprint": "abc"})
+    tracker.log_artifact(plots, "evaluation")
+    assert tracker.close("FINISHED")
+
+    client = connect(find_store(runs_root))
+    run = client.get_run(str(tracker.run_id))
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "run"
+    assert run.data.params["model.optimizer.lr"] == "0.002"
+    assert run.data.tags["data.fingerprint"] == "abc"
+    assert "val/kind/accuracy" not in run.data.metrics
+    history = client.get_metric_history(run.info.run_id, "train/kind/loss")
+    assert sorted((point.step, point.value) for point in history) == [(step, 1 / (step + 1)) for step in range(1200)]
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "evaluation/plots")] == [
+        "evaluation/plots/curve.txt"
+    ]
+    assert (runs_root / "mlartifacts" / run.info.run_id / "artifacts/evaluation/plots/curve.txt").is_file()
+    assert not (tmp_path / "run" / JOURNAL_FILE).exists()
+
+
+def test_a_resumed_run_folder_goes_on_in_the_same_mlflow_run(tmp_path: Path, runs_root: Path) -> None:
+    first = track(tmp_path / "run", runs_root)
+    first.log_metrics({"loss": 2.0}, step=1)
+    assert first.close("KILLED")
+    client = connect(find_store(runs_root))
+    assert client.get_run(str(first.run_id)).info.status == "KILLED"
+
+    second = track(tmp_path / "run", runs_root)
+    assert second.flush()
+    assert client.get_run(str(second.run_id)).info.status == "RUNNING"
+    second.log_metrics({"loss": 1.0}, step=2)
+    assert second.close("FAILED")
+    assert second.run_id == first.run_id
+    run = client.get_run(str(second.run_id))
+    assert run.info.status == "FAILED"
+    assert [point.value for point in client.get_metric_history(run.info.run_id, "loss")] == [2.0, 1.0]
+
+
+def test_a_run_that_was_created_but_never_answered_is_found_again(tmp_path: Path, runs_root: Path) -> None:
+    first = track(tmp_path / "run", runs_root)
+    assert first.close("KILLED")
+    state = tmp_path / "run" / STATE_FILE
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"run_id": None}))
+    second = track(tmp_path / "run", runs_root)
+    assert second.close("FINISHED")
+    assert second.run_id == first.run_id
+
+
+def test_a_given_run_is_adopted_and_its_status_left_alone(
+    tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(find_store(runs_root))
+    given = client.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    tracker = track(tmp_path / "run", runs_root)
+    tracker.log_metrics({"loss": 3.0}, step=0)
+    assert tracker.close("FAILED")
+    run = client.get_run(given)
+    assert tracker.run_id == given
+    assert run.data.metrics == {"loss": 3.0}
+    assert run.info.status == "RUNNING"
+
+
+def test_what_mlflow_refuses_is_told_once_and_the_rest_arrives(tmp_path: Path, runs_root: Path) -> None:
+    told: list[str] = []
+    tracker = track(tmp_path / "run", runs_root, told.append)
+    tracker.log_params({"lr": "0.1"})
+    tracker.log_params({"lr": "0.2"})
+    tracker.log_artifact(tmp_path / "missing.txt")
+    tracker.log_metrics({"loss": 1.0}, step=0)
+    assert tracker.close("FINISHED")
+    run = connect(find_store(runs_root)).get_run(str(tracker.run_id))
+    assert run.data.params == {"lr": "0.1"}
+    assert run.data.metrics == {"loss": 1.0}
+    assert len(told) == 1
+    assert "lr" in told[0]
+
+
+def test_mlflow_that_is_down_is_told_once_and_gets_all_on_the_next_start(
+    tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    down = track(tmp_path / "run", runs_root, told.append)
+    for step in range(50):
+        down.log_metrics({"loss": float(step)}, step=step)
+    assert not down.flush(timeout_s=20)
+    down.log_metrics({"loss": 50.0}, step=50)
+    assert not down.close("KILLED", timeout_s=20)
+    assert down.run_id is None
+    assert ["fails" in text for text in told] == [True, False]
+    assert "52 entries" in told[-1] or "53 entries" in told[-1]
+    assert "secret" not in "".join(told) + (tmp_path / "run" / STATE_FILE).read_text()
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    up = track(tmp_path / "run", runs_root)
+    assert up.close("FINISHED")
+    client = connect(find_store(runs_root))
+    steps = [point.step for point in client.get_metric_history(str(up.run_id), "loss")]
+    assert sorted(steps) == list(range(51))
+    assert client.get_run(str(up.run_id)).info.status == "FINISHED"
+
+
+def test_mlflow_that_comes_back_gets_what_was_kept(
+    tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's folder is no folder at first."""
+    told: list[str] = []
+    obstacle = tmp_path / "store"
+    obstacle.write_text("in the way")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{obstacle}/mlflow.db")
+    tracker = track(tmp_path / "run", runs_root, told.append)
+    tracker.log_metrics({"loss": 1.0}, step=0)
+    assert not tracker.flush()
+    obstacle.unlink()
+    (tmp_path / "store").symlink_to(runs_root)
+    assert tracker.close("FINISHED")
+    assert len(told) == 2
+    assert "answers again" in told[1]
+    run = connect(find_store(runs_root)).get_run(str(tracker.run_id))
+    assert run.data.metrics == {"loss": 1.0}
+
+
+def test_a_server_that_never_answers_slows_nothing_down(
+    tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch, silent_port: int
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_port}")
+    told: list[str] = []
+    began = time.monotonic()
+    tracker = track(tmp_path / "run", runs_root, told.append)
+    for step in range(1000):
+        tracker.log_metrics({"loss": 1.0}, step=step)
+    assert time.monotonic() - began < 2.0
+    assert not tracker.close("FINISHED", timeout_s=0.5)
+    assert time.monotonic() - began < 5.0
+    assert "kept in" in told[-1]
+
+
+def test_the_last_line_that_a_kill_tore_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"n": 1}\n{"n": 2')
+    journal = Journal(path)
+    journal.append({"n": 3})
+    assert [entry for entry, _ in journal.read()] == [{"n": 1}, {"n": 3}]
+    journal.mark_sent(journal.read()[-1][1])
+    assert journal.is_empty
+    assert path.stat().st_size == 0
+    journal.close()
+    assert not path.exists()
+
+
+def test_entries_appended_while_others_are_sent_are_kept_in_order(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    received: list[int] = []
+
+    def append() -> None:
+        for n in range(2000):
+            journal.append({"n": n})
+
+    writer = threading.Thread(target=append)
+    writer.start()
+    while writer.is_alive() or not journal.is_empty:
+        for entry, position in journal.read():
+            received.append(entry["n"])
+            journal.mark_sent(position)
+    assert received == list(range(2000))
+
+
+def test_the_document_becomes_flat_parameters() -> None:
+    params = flatten(JobSpec.model_validate(DOCUMENT))
+    assert params["model.backbone.name"] == "timm:resnet10t"
+    assert params["data.image_size"] == "[64, 96]"
+    assert params["data.sources.a.labels.0.classes.red _old_"] == "red"
+    assert params["data.sources.a.labels.0.classes.gone"] == "null"
+    assert params["model.optimizer.lr"] == "0.002"
+
+
+def test_names_and_texts_keep_mlflows_limits() -> None:
+    long = DOCUMENT | {"tracking": {"experiment": "e" * 7000}}
+    text = flatten(JobSpec.model_validate(long))["tracking.experiment"]
+    assert len(text) == 6000
+    assert text.endswith("...")
+    assert len(mlflow_key("k" * 300)) == 250
+    assert mlflow_key("val/cells/AP/red cell (old)") == "val/cells/AP/red cell _old_"
+
+
+def test_the_default_store_lies_below_the_runs_folder_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_store(Path("runs")) == Store(
+        f"sqlite:///{tmp_path}/runs/mlflow.db", f"file://{tmp_path}/runs/mlartifacts"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert find_store(Path("runs")) == Store("http://127.0.0.1:5000")
+
+
+def test_credentials_are_cut_out_of_urls() -> None:
+    assert without_credentials("GET https://me:pw@host/x failed") == "GET https://host/x failed"
+    assert find_store(Path("runs")).label.startswith("sqlite:///")
