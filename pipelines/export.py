@@ -71,14 +71,17 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
         categories = {
             task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
         }
-        normalise = {name: torch.tensor(described["normalise"][name]).view(1, 3, 1, 1) for name in ("mean", "std")}
-        model = build_model(job.model, categories, pretrained=False)
-        load_model(model, str(folder / WEIGHTS_FILE))
-    except (KeyError, TypeError, ValidationError, OSError, RuntimeError, SafetensorError) as error:
+        mean, std = (torch.tensor(described["normalise"][name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    except (KeyError, TypeError, ValidationError, RuntimeError) as error:
         raise _unusable(folder, f"{type(error).__name__}: {error}") from error
+    model = build_model(job.model, categories)
+    try:
+        load_model(model, str(folder / WEIGHTS_FILE))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise _unusable(folder, str(error)) from error
     # What the backbone's own weights expect of images; the network was built without them.
-    model.mean.copy_(normalise["mean"])
-    model.std.copy_(normalise["std"])
+    model.mean.copy_(mean)
+    model.std.copy_(std)
     return model.eval(), job, categories
 
 

@@ -77,8 +77,9 @@ class Predictor:
         """Return an answer an image, in order; none for none.
 
         `{image: {width, height}, tasks: {<task>: ...}}`, where a task answers
-        `{detections: [{category_id, label, score, bbox_xywh}]}` (best first), `{labels: [{label, score}]}` (best first),
-        `{embedding: [...]}`, or `{embeddings: [{bbox_xywh, score, embedding}]}` for the boxes of its detection task.
+        `{detections: [{category_id, label, score, bbox_xywh}]}` (best first), `{labels: [{label, score}]}` (best
+        first), `{embedding: [...]}`, or `{embeddings: [{bbox_xywh, score, embedding}]}` for the boxes of its detection
+        task.
 
         Raises:
             DataError: an image cannot be read.
