@@ -1,0 +1,185 @@
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipelines.data.datamodule import JobData
+from pipelines.data.sample import Batch
+from pipelines.errors import DataError
+
+AUGMENT = {"hflip": 0.5, "vflip": 0.5, "scale_jitter": [0.5, 2.0], "photometric": 0.5}
+DataWith = Callable[..., JobData]
+
+
+def fingerprints(batches: Any) -> list[tuple[list[int], int]]:
+    """Image ids and a checksum of the pixels of each batch."""
+    return [
+        (
+            [info.image_id for info in batch.infos],
+            int((batch.images.long() * (1 + torch.arange(batch.images.shape[-1]))).sum()),
+        )
+        for batch in batches
+    ]
+
+
+def test_workers_and_cache_change_nothing(data_with: DataWith) -> None:
+    seen = []
+    for options in ({}, {"num_workers": 2}, {"num_workers": 2, "cache": "ram"}, {"cache": "ram"}):
+        loader = data_with(augment=AUGMENT, **options).train_dataloader()
+        epochs = []
+        for epoch in range(2):
+            loader.batch_sampler.set_epoch(epoch)
+            epochs.append(fingerprints(loader))
+        seen.append(epochs)
+    assert seen[0][0] != seen[0][1]
+    assert all(epochs == seen[0] for epochs in seen[1:])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_goes_on_where_another_stopped(data_with: DataWith, num_workers: int) -> None:
+    data = data_with(augment=AUGMENT, num_workers=num_workers)
+    loader = data.train_dataloader()
+    loader.batch_sampler.set_epoch(3)
+    whole = fingerprints(loader)
+    for stop in (0, 2, len(whole)):
+        first, iterator = [], iter(loader)
+        for _ in range(stop):
+            first.append(next(iterator))
+        resumed = data.train_dataloader()
+        resumed.load_state_dict(loader.state_dict() if stop else {"epoch": 3, "batches_done": 0})
+        assert len(resumed) == len(whole)
+        assert fingerprints(first) + fingerprints(resumed) == whole
+        resumed.batch_sampler.set_epoch(4)
+        assert len(fingerprints(resumed)) == len(whole)
+
+
+def test_every_task_is_a_key_and_partial_labels_are_none(data_with: DataWith) -> None:
+    data = data_with()
+    labels = {record.image_id: set(record.labels) for record in data.records("train")}
+    for batch in data.train_dataloader():
+        assert set(batch.targets) == {"cells", "kind", "lookup", "marks"}
+        for task, targets in batch.targets.items():
+            assert [target is not None for target in targets] == [task in labels[info.image_id] for info in batch.infos]
+
+
+def test_images_without_any_label_are_evaluated_but_not_trained_on(data_with: DataWith) -> None:
+    data = data_with()
+    data.records("train")[0].labels.clear()
+    trained = [info.image_id for batch in data.train_dataloader() for info in batch.infos]
+    assert sorted(trained) == list(range(2, 12))
+    assert len([info for batch in data.loader("train") for info in batch.infos]) == 11
+
+
+def test_evaluation_batches_one_padded_size_and_repeats_exactly(data_with: DataWith) -> None:
+    loader = data_with(augment=AUGMENT).loader("train")
+    assert fingerprints(loader) == fingerprints(loader)
+    for batch in loader:
+        assert len({(-(-h // 32), -(-w // 32)) for h, w in (info.size_hw for info in batch.infos)}) == 1
+
+
+def test_no_labelled_training_image_is_an_error(data_with: DataWith) -> None:
+    data = data_with()
+    for record in data.records("train"):
+        record.labels.clear()
+    with pytest.raises(DataError, match="no image of the train split is labelled"):
+        data.train_dataloader()
+
+
+class Recorder(lightning.LightningModule):
+    """Writes down what it is given; saves a checkpoint after a batch, or at an epoch's end, as asked."""
+
+    def __init__(self, checkpoint: Path, save_at: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.checkpoint = checkpoint
+        self.save_at = save_at
+        self.seen: list[tuple[int, int, Any]] = []
+        self.evaluated: list[int] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.seen.append((self.current_epoch, batch_idx, fingerprints([batch])[0]))
+        return self.layer(torch.ones(1)).sum()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.evaluated += [info.image_id for info in batch.infos]
+
+    test_step = validation_step
+    predict_step = validation_step
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if self.save_at == (self.current_epoch, batch_idx):
+            self.trainer.save_checkpoint(self.checkpoint)
+
+    def on_train_epoch_end(self) -> None:
+        if self.save_at == (self.current_epoch, -1):
+            self.trainer.save_checkpoint(self.checkpoint)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(**options: Any) -> lightning.Trainer:
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    quiet["num_sanity_val_steps"] = 0
+    settings = quiet | {"max_epochs": 3, "accelerator": "cpu", "use_distributed_sampler": False} | options
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return lightning.Trainer(**settings)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_run_sees_what_the_uninterrupted_one_saw(
+    data_with: DataWith, tmp_path: Path, num_workers: int
+) -> None:
+    whole = Recorder(tmp_path / "x.ckpt")
+    trainer().fit(whole, datamodule=data_with(augment=AUGMENT, num_workers=num_workers))
+    per_epoch = len(whole.seen) // 3
+    assert [step[:2] for step in whole.seen] == [(epoch, step) for epoch in range(3) for step in range(per_epoch)]
+    assert sorted(whole.evaluated) == sorted(3 * [12, 13, 14, 15, 16])
+    assert all(a != b for a, b in pairwise(step[2] for step in whole.seen))
+
+    stops = [(1, 2), (1, -1)] if num_workers else [(0, 0), (0, 2), (1, 2), (1, per_epoch - 1), (1, -1)]
+    for stop in stops:
+        checkpoint = tmp_path / f"{stop}.ckpt"
+        trainer(max_epochs=2).fit(
+            Recorder(checkpoint, save_at=stop), datamodule=data_with(augment=AUGMENT, num_workers=num_workers)
+        )
+        resumed = Recorder(checkpoint)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*not resumable.*")
+            trainer().fit(
+                resumed,
+                datamodule=data_with(augment=AUGMENT, num_workers=num_workers),
+                ckpt_path=checkpoint,
+                weights_only=False,
+            )
+        done = stop[0] * per_epoch + (per_epoch if stop[1] == -1 else stop[1] + 1)
+        assert resumed.seen == whole.seen[done:], stop
+
+
+def test_val_test_and_predict_see_each_image_once(data_with: DataWith, tmp_path: Path) -> None:
+    data = data_with()
+    for run in ("validate", "predict"):
+        module = Recorder(tmp_path / "x.ckpt")
+        getattr(trainer(), run)(module, datamodule=data)
+        assert sorted(module.evaluated) == [12, 13, 14, 15, 16]
+
+
+def test_a_run_without_a_val_split_trains(data_with: DataWith, tmp_path: Path) -> None:
+    data = data_with()
+    data.index.records["val"].clear()
+    module = Recorder(tmp_path / "x.ckpt")
+    trainer(max_epochs=1).fit(module, datamodule=data)
+    assert len(module.seen) == len(data.train_dataloader())
+    assert module.evaluated == []

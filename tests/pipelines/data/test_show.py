@@ -1,0 +1,52 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipelines.data.datamodule import JobData
+from pipelines.data.show import class_colour, draw_boxes, show_samples
+
+
+def test_frames_have_the_colour_of_their_class_and_lie_on_the_boxes() -> None:
+    grey = Image.new("L", (320, 240), 128)
+    boxes = torch.tensor([[40.0, 60.0, 140.0, 160.0], [200.0, 100.0, 300.0, 200.0]])
+    picture = np.asarray(draw_boxes(grey, boxes, ["b", "a"], [0.5, 0.25], classes=["a", "b"]))
+    assert picture.shape == (240, 320, 3)
+    assert tuple(picture[110, 40]) == class_colour(1)
+    assert tuple(picture[200, 250]) == class_colour(0)
+    assert tuple(picture[110, 90]) == (128, 128, 128)
+    assert np.asarray(grey).max() == 128
+
+
+def test_no_boxes_leave_the_picture_as_it_is() -> None:
+    image = Image.new("RGB", (50, 40), (1, 2, 3))
+    assert draw_boxes(image, [], []).tobytes() == image.tobytes()
+
+
+def test_names_at_the_borders_stay_inside_the_picture() -> None:
+    corner = [[0.0, 0.0, 9.0, 9.0], [311.0, 231.0, 320.0, 240.0]]
+    plain = draw_boxes(Image.new("RGB", (320, 240)), corner, ["", ""])
+    named = draw_boxes(Image.new("RGB", (320, 240)), corner, ["platelets", "platelets"])
+    changed = np.argwhere((np.asarray(plain) != np.asarray(named)).any(axis=2))
+    assert len(changed) > 2 * 200
+    left_half = changed[changed[:, 1] < 160]
+    assert np.ptp(left_half[:, 1]) > 30
+    assert abs(np.ptp(left_half[:, 1]) - np.ptp(changed[changed[:, 1] >= 160][:, 1])) < 12
+
+
+def test_neighbouring_classes_differ_in_colour() -> None:
+    colours = np.array([class_colour(position) for position in range(12)]).astype(int)
+    distances = np.abs(colours[:, None] - colours[None]).sum(axis=2) + 1000 * np.eye(12, dtype=int)
+    assert distances.min() > 60
+
+
+def test_samples_are_written_as_pictures_of_both_splits(data_with: Callable[..., JobData], tmp_path: Path) -> None:
+    data = data_with(augment={"scale_jitter": [0.5, 2.0], "photometric": 1.0})
+    for split, count, written in (("train", 4, 4), ("val", 99, 5)):
+        paths = show_samples(data, split, count, tmp_path / "shown" / split)
+        assert len(set(paths)) == written
+        for path in paths:
+            with Image.open(path) as picture:
+                assert max(picture.size) == 640
