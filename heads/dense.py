@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from heads.base import BoxPrediction, Features, Head, LevelSpec
+from heads.norm import group_norm
 from heads.postprocess import select_candidates, suppress
 
 PRIOR = 0.01
@@ -149,7 +150,7 @@ def conv_tower(channels: int, num_convs: int, norm: Literal["none", "gn"]) -> nn
         layers.append(conv)
         if norm == "gn":
             nn.init.normal_(conv.weight, std=0.01)
-            layers.append(nn.GroupNorm(math.gcd(32, channels), channels))
+            layers.append(group_norm(channels))
         else:
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 Legend: B images, N rows (images or boxes) of this process, D embedding.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +13,7 @@ from torch.nn import functional
 
 from heads.base import BoxTarget, EmbeddingPrediction, Features, Head, IdentityTarget, LevelSpec, LossTerms
 from heads.gather import gather_rows
+from heads.norm import group_norm
 from heads.pooling import PyramidRoIAlign, pool_maps
 
 MetricLoss = Literal["proxy_anchor", "arcface", "supcon"]
@@ -135,7 +135,7 @@ class ObjectEmbeddingHead(EmbeddingHead):
         self.roi_align = PyramidRoIAlign({level: level_specs[level] for level in self.levels})
         self.trunk = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.GroupNorm(math.gcd(32, channels), channels),
+            group_norm(channels),
             nn.ReLU(inplace=True),
         )
         self.linear = nn.Linear(2 * channels, dim)

