@@ -16,7 +16,7 @@ Exif = Literal["ignore", "apply"]
 MAX_PIXELS = 89_000_000
 """Images with more pixels are refused; just below the number at which Pillow starts to warn of bombs."""
 
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is opened; formats that start other programs (such as EPS) are not among them."""
 
 _ORIENTATION_TAG = 0x0112

@@ -1,0 +1,112 @@
+"""The demo data: a learnable set of real files with three tasks, written in seconds. Torch-free.
+
+    images/{train,val,test}/000001.jpg        JPEG, every tenth a PNG; square, every third smaller in one side
+    annotations/instances_{train,val,test}.json
+    annotations/image_labels.csv              file_name, split, scene
+
+- Boxes: discs, squares, triangles and rings at three scales, some of them covering another in part. Discs and squares
+  are two classes each, by texture: plain, and patterned (stripes, dots or checks). Every twelfth image has no object.
+- `identity` of an annotation: its shape and its texture, sixteen of them; left out where less than two thirds of the
+  object are seen.
+- `scene` of an image: the kind of its ground, and `crowded` from five objects on.
+- Some images are not labelled for some tasks: every eighth of train is in no COCO file, another eighth has an empty
+  cell; of val and test only every tenth has an empty cell.
+"""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipelines.data.synth_drawing import GROUNDS, DrawnObject, draw_ground, draw_objects
+from pipelines.errors import ConfigError, Problem
+from pipelines.spec.data import SPLITS, Split
+
+CATEGORIES = ("disc", "patterned_disc", "square", "patterned_square", "triangle", "ring")
+CROWDED_FROM = 5
+
+
+def write_synthetic(
+    root: Path, *, seed: int = 0, num_train: int = 400, num_val: int = 60, num_test: int = 60, image_size: int = 160
+) -> None:
+    """The data set lies below `root`; equal arguments give equal bytes (with the same version of Pillow).
+
+    Args:
+        root: a folder that does not exist or is empty.
+        seed: of everything that is drawn.
+        num_train: number of training images; likewise `num_val` and `num_test`.
+        image_size: longer side in pixels, from 128 on.
+
+    Raises:
+        ConfigError: `root` has files already, or a number is too small.
+    """
+    if root.is_dir() and any(root.iterdir()):
+        raise ConfigError(Problem(str(root), "is not empty; name a new folder"))
+    if image_size < 128 or min(num_train, num_val) < 1 or num_test < 0:
+        told = f"image_size {image_size}, num_train {num_train}, num_val {num_val}, num_test {num_test}"
+        raise ConfigError(Problem("data synth", f"got {told}; at least 128, 1, 1 and 0 are wanted"))
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["file_name", "split", "scene"])
+    next_image_id, next_annotation_id = 1, 1
+    for split, num_images in zip(SPLITS, (num_train, num_val, num_test), strict=True):
+        if num_images == 0:
+            continue
+        (root / "images" / split).mkdir(parents=True)
+        document: dict[str, list[dict[str, Any]]] = {
+            "images": [],
+            "annotations": [],
+            "categories": [{"id": number, "name": name} for number, name in enumerate(CATEGORIES, start=1)],
+        }
+        for number in range(1, num_images + 1):
+            image_id, next_image_id = next_image_id, next_image_id + 1
+            rng = np.random.default_rng((seed, SPLITS.index(split), number))
+            picture, ground, objects = _draw_image(rng, number, image_size)
+            file_name = f"{split}/{number:06d}.{'png' if number % 10 == 0 else 'jpg'}"
+            picture.save(root / "images" / file_name, quality=92)
+            scene = [ground, *(["crowded"] if len(objects) >= CROWDED_FROM else [])]
+            rows.writerow([file_name, split, " ".join(scene) if _has_scene(split, number) else ""])
+            if split == "train" and number % 8 == 4:
+                continue
+            size = {"height": picture.height, "width": picture.width}
+            document["images"].append({"id": image_id, "file_name": file_name, **size})
+            for drawn in objects:
+                document["annotations"].append(_annotation(drawn, next_annotation_id, image_id))
+                next_annotation_id += 1
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(document))
+    (root / "annotations" / "image_labels.csv").write_text(table.getvalue())
+
+
+def _draw_image(rng: np.random.Generator, number: int, image_size: int) -> tuple[Image.Image, str, list[DrawnObject]]:
+    shorter = 32 * round(0.8 * image_size / 32)
+    size_hw = {1: (shorter, image_size), 2: (image_size, shorter)}.get(number % 6, (image_size, image_size))
+    ground = str(rng.choice(sorted(GROUNDS)))
+    pixels_HW3 = draw_ground(rng, ground, size_hw)
+    wanted = int(rng.integers(5, 9)) if rng.random() < 0.3 else int(rng.integers(1, 5))
+    objects = draw_objects(rng, pixels_HW3, 0 if number % 12 == 7 else wanted)
+    return Image.fromarray(np.clip(pixels_HW3, 0, 255).astype(np.uint8)), ground, objects
+
+
+def _has_scene(split: Split, number: int) -> bool:
+    return number % 8 != 6 if split == "train" else number % 10 != 5
+
+
+def _annotation(drawn: DrawnObject, annotation_id: int, image_id: int) -> dict[str, Any]:
+    is_patterned = drawn.texture != "plain" and drawn.shape in ("disc", "square")
+    category = f"patterned_{drawn.shape}" if is_patterned else drawn.shape
+    annotation: dict[str, Any] = {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": CATEGORIES.index(category) + 1,
+        "bbox": list(drawn.bbox_xywh),
+        "area": drawn.area,
+        "iscrowd": 0,
+    }
+    if drawn.visible >= 2 / 3:
+        annotation["identity"] = f"{drawn.shape}-{drawn.texture}"
+    return annotation
