@@ -44,6 +44,7 @@ def export_model(
     (folder / MODEL_FILE).unlink(missing_ok=True)
     partial = folder / f"{WEIGHTS_FILE}.partial"
     save_model(model, str(partial))
+    partial.chmod(0o644)
     partial.replace(folder / WEIGHTS_FILE)
     described = {
         "format": FORMAT,

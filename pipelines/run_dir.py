@@ -50,8 +50,12 @@ class RunDir:
         return self.output / "data_report.json"
 
     @property
-    def tracking_json(self) -> Path:
-        return self.path / "tracking.json"
+    def registration(self) -> Path:
+        return self.path / "registration.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
 
     @property
     def best_checkpoint(self) -> Path:

@@ -187,3 +187,8 @@ class ModelSpec(Spec):
         if not isinstance(task, EmbeddingSpec) or task.of == "image":
             return None
         return task.boxes_from or next(n for n, t in self.tasks.items() if isinstance(t, DetectionSpec))
+
+    @property
+    def gallery_tasks(self) -> list[str]:
+        """Embedding tasks whose queries are looked up in the training split."""
+        return [name for name, t in sorted(self.tasks.items()) if isinstance(t, EmbeddingSpec) and t.gallery == "train"]

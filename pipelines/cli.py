@@ -1,0 +1,120 @@
+"""`python -m pipelines.cli fit | validate | test | predict`: the document is checked before torch is imported."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.data.roots import data_roots_from_environment
+from pipelines.errors import ConfigError, Problem, PyramidionError
+from pipelines.preflight import WEIGHTS_ROOTS_VARIABLE, Places, preflight
+from pipelines.spec.load import assemble, resolved, validate_document, write_yaml
+
+COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """Return the parser of what is no part of the document."""
+    parser = argparse.ArgumentParser(
+        prog=f"pyramidion {command}",
+        allow_abbrev=False,
+        epilog="Any field of the document is an option by its dotted name: --model.optimizer.lr 1e-3",
+    )
+    places = parser.add_argument_group("where things lie")
+    places.add_argument("--data-root", action="append", type=Path, default=[], metavar="DIR", help="may be repeated")
+    places.add_argument("--data.root", dest="data_root_override", type=Path, metavar="DIR", help="any folder")
+    if command == "fit":
+        parser.add_argument("--config", action="append", default=[], metavar="FILE", help="a file, or recipe:NAME")
+        parser.add_argument("--run_dir", type=Path, metavar="DIR", help="default: runs/<name>-<time>")
+        parser.add_argument("--print_config", action="store_true", help="print the resolved document, and end")
+        places.add_argument("--weights-root", action="append", type=Path, default=[], metavar="DIR")
+        return parser
+    parser.add_argument("--run_dir", type=Path, required=True, metavar="DIR", help="of a run that has a checkpoint")
+    if command == "predict":
+        what = parser.add_mutually_exclusive_group(required=True)
+        what.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="image files, or folders of them")
+        what.add_argument("--split", choices=("train", "val", "test"), help="a split of the run's data")
+        parser.add_argument("--draw", action="store_true", help="write pictures with boxes")
+    return parser
+
+
+def dotted_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (name, YAML text) of `--a.b value` and `--a.b=value`; raises ConfigError for anything else."""
+    overrides: list[tuple[str, str]] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not name:
+            raise ConfigError(Problem("", f"got {word!r}; fields of the document are set as --name.of.field value"))
+        if not equals:
+            if not rest:
+                raise ConfigError(Problem(word, "has no value"))
+            value = rest.pop(0)
+        overrides.append((name, value))
+    return overrides
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command, and return its exit code; errors that users can mend are told without a traceback."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] not in COMMANDS:
+        print(f"usage: python -m pipelines.cli {'|'.join(COMMANDS)} ...", file=sys.stderr)
+        return 2
+    try:
+        known, rest = parser_of(words[0]).parse_known_args(words[1:])
+        if words[0] == "fit":
+            _fit(known, dotted_overrides(rest))
+        else:
+            _revisit(words[0], known, dotted_overrides(rest))
+    except PyramidionError as error:
+        # Ranks that Lightning started end quietly: it would end rank 0 by force, before it has said why.
+        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+            return 0
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _places(known: argparse.Namespace) -> Places:
+    weights = [Path(part) for part in os.environ.get(WEIGHTS_ROOTS_VARIABLE, "").split(os.pathsep) if part]
+    return Places(
+        data_roots=known.data_root or data_roots_from_environment(),
+        weights_roots=getattr(known, "weights_root", None) or weights or [Path()],
+        data_root=known.data_root_override,
+    )
+
+
+def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
+    if not known.config and not overrides:
+        raise ConfigError(Problem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
+    asked = assemble(known.config, overrides)
+    job = validate_document(asked)
+    if known.print_config:
+        print(write_yaml(resolved(job)), end="")
+        return
+    inputs = preflight(job, _places(known))
+    from pipelines.run_lock import choose_run_dir
+
+    run_dir = choose_run_dir(job, known.run_dir, Path("runs"))
+    from pipelines.run import fit
+
+    fit(job, asked, inputs, run_dir)
+
+
+def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
+    if overrides:
+        raise ConfigError(Problem(f"--{overrides[0][0]}", f"{command} takes the document of its run folder"))
+    from pipelines.revisit import predict_images, score_run
+
+    if command == "predict" and known.images:
+        predict_images(known.run_dir, known.images, draw=known.draw)
+    else:
+        split = {"validate": "val", "test": "test"}.get(command) or known.split
+        score_run(command, known.run_dir, split, _places(known), draw=getattr(known, "draw", False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The network as one nn.Module, no Lightning: what is trained, exported and served.
+
+Legend: B batch, H W size in pixels.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from backbones.base import Backbone
+from backbones.create import create_backbone
+from backbones.fpn import FPN
+from heads.base import BoxPrediction, Features, Head, LossTerms, Prediction, Target
+from heads.create import create_head
+from pipelines.data.records import Category
+from pipelines.spec.model import ModelSpec, Task
+
+NOT_OF_THE_HEAD = {"head", "weight", "class_weights", "identity", "boxes_from", "gallery"}
+"""Fields of a task that the head's constructor does not take."""
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class MultiTaskModel(nn.Module):
+    """Backbone -> FPN -> heads. Tasks are kept sorted by name, so that the optimiser's state never depends on the
+    order in a file."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: nn.Module,
+        heads: Mapping[str, Head],
+        *,
+        boxes_from: Mapping[str, str],
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.heads = nn.ModuleDict({task: heads[task] for task in sorted(heads)})
+        self.boxes_from = dict(boxes_from)
+        self.frozen_stages: frozenset[str] = frozenset()
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
+
+    def features(self, images: Tensor) -> Features:
+        """Return c3..c5 and p3..p7 of images (B, 3, H, W) uint8, H and W multiples of 32."""
+        normalised = ((images.float() / 255 - self.mean) / self.std).contiguous(memory_format=self.memory_format)
+        levels: dict[str, Tensor] = self.backbone(normalised)
+        return {**levels, **self.neck(levels)}
+
+    def loss(self, images: Tensor, targets: Mapping[str, Sequence[Target | None]]) -> dict[str, LossTerms]:
+        """Return the loss terms of every task, over the images that are labelled for it.
+
+        Every trainable parameter gets a gradient (maybe zero), whatever is labelled: DDP needs no search for unused
+        parameters.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+            targets: by task, B targets; None where an image is not labelled.
+        """
+        features = self.features(images)
+        losses = {task: self._task_loss(task, features, targets[task]) for task in self.heads}
+        reach_all = sum(feature.flatten()[:1].sum().float() * 0.0 for feature in features.values())
+        first = next(iter(losses.values()))
+        term, (total, count) = next(iter(first.items()))
+        first[term] = (total + reach_all, count)
+        return losses
+
+    def _task_loss(self, task: str, features: Features, targets: Sequence[Target | None]) -> LossTerms:
+        head = self._head(task)
+        labelled = [b for b, target in enumerate(targets) if target is not None]
+        if not labelled:
+            return head.idle_loss()
+        if len(labelled) < len(targets):
+            features = {level: feature[labelled] for level, feature in features.items()}
+        return head.loss(head(features), [targets[b] for b in labelled])
+
+    def _head(self, task: str) -> Head:
+        head = self.heads[task]
+        assert isinstance(head, Head)
+        return head
+
+    @torch.no_grad()
+    def predict(
+        self,
+        images: Tensor,
+        image_sizes_hw: Sequence[tuple[int, int]],
+        boxes: Mapping[str, list[Tensor]] | None = None,
+        tasks: Collection[str] | None = None,
+    ) -> dict[str, list[Prediction]]:
+        """Return B predictions by task.
+
+        An embedding of objects embeds `boxes[task]` (a list of (N, 4) xyxy) where given, else the boxes that its
+        detection task finds.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+            image_sizes_hw: sizes before padding.
+            boxes: by task, B tensors of boxes in the network's input pixels.
+            tasks: which ones to predict; all by default.
+        """
+        features = self.features(images)
+        predictions: dict[str, list[Prediction]] = {}
+        wanted_tasks = [task for task in self.heads if tasks is None or task in tasks]
+        for task in sorted(wanted_tasks, key=lambda name: self._head(name).needs_boxes):
+            head = self._head(task)
+            given = (boxes or {}).get(task)
+            if head.needs_boxes and given is None:
+                given = self._detected(predictions[self.boxes_from[task]])
+            predictions[task] = head.decode(head(features), image_sizes_hw, given)
+        return predictions
+
+    @staticmethod
+    def _detected(predictions: Sequence[Prediction]) -> list[Tensor]:
+        return [p.boxes_xyxy for p in predictions if isinstance(p, BoxPrediction)]
+
+    def stage_of(self, name: str) -> str:
+        """Return the stage of a parameter: c3, c4 or c5 of the backbone, `neck`, or `heads`."""
+        part, _, rest = name.partition(".")
+        return self.backbone.stages[rest] if part == "backbone" else part
+
+    def freeze(self, stages: frozenset[str]) -> None:
+        """Make `stages` of the backbone frozen and all others trainable: their parameters take no gradient, and
+        their BatchNorm stays in eval mode whatever `train` says."""
+        self.frozen_stages = stages
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(self.stage_of(name) not in stages)
+            if not parameter.requires_grad:
+                parameter.grad = None
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "MultiTaskModel":
+        super().train(mode)
+        if mode and self.frozen_stages:
+            for name, module in self.backbone.named_modules():
+                if isinstance(module, BATCH_NORMS) and self._stage_of_norm(name, module) in self.frozen_stages:
+                    module.eval()
+        return self
+
+    def _stage_of_norm(self, name: str, module: nn.Module) -> str | None:
+        parameter = next((parameter for parameter, _ in module.named_parameters()), None)
+        return self.backbone.stages.get(f"{name}.{parameter}") if parameter else None
+
+
+def build_model(
+    spec: ModelSpec,
+    categories: Mapping[str, Sequence[Category]],
+    *,
+    class_weights: Mapping[str, Tensor] | None = None,
+    weights: str = "none",
+) -> MultiTaskModel:
+    """Return the network that `spec` describes.
+
+    Args:
+        spec: the document's `model`.
+        categories: by task, the classes (identities of an embedding) in the order of the labels.
+        class_weights: by classification task, (K,).
+        weights: of the backbone: `default`, the path of a file, or `none` where a state dict comes later.
+    """
+    backbone = create_backbone(spec.backbone.name, weights)
+    neck = FPN(backbone.feature_specs, channels=spec.neck.channels, p6_from=spec.neck.p6_from, norm=spec.neck.norm)
+    levels = {**backbone.feature_specs, **neck.feature_specs}
+    heads = {
+        name: create_head(
+            task.head,
+            level_specs=levels,
+            num_classes=len(categories[name]),
+            class_weights=(class_weights or {}).get(name),
+            **head_options(task),
+        )
+        for name, task in spec.tasks.items()
+    }
+    boxes_from = {name: source for name in spec.tasks if (source := spec.boxes_from(name)) is not None}
+    return MultiTaskModel(backbone, neck, heads, boxes_from=boxes_from, channels_last=spec.channels_last)
+
+
+def head_options(task: Task) -> dict[str, object]:
+    """Return the fields of a task that its head's constructor takes."""
+    return task.model_dump(exclude=NOT_OF_THE_HEAD)

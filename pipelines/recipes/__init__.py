@@ -1,0 +1,1 @@
+"""Shipped recipes: `--config recipe:NAME`."""
