@@ -44,16 +44,12 @@ DOCUMENT = {
 }
 
 
-@pytest.fixture(scope="module")
-def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all tests: the tables of a new one take seconds. Its path has a space in it."""
-    return tmp_path_factory.mktemp("runs root")
+pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 
 
-@pytest.fixture(autouse=True)
-def _no_mlflow_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+@pytest.fixture
+def runs_root(mlflow_runs_root: Path) -> Path:
+    return mlflow_runs_root
 
 
 @pytest.fixture

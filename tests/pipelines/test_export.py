@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.data.records import Category
+from pipelines.errors import ConfigError
+from pipelines.export import export_model, load_exported
+from pipelines.model import MultiTaskModel, build_model
+from pipelines.spec.job import JobSpec
+
+Categories = dict[str, list[Category]]
+
+
+def test_a_loaded_model_has_every_weight_the_document_and_the_categories(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
+) -> None:
+    export_model(tiny_model, tiny_job, tiny_categories, tmp_path / "new" / "model")
+    model, job, categories = load_exported(tmp_path / "new" / "model")
+    expected, loaded = tiny_model.state_dict(), model.state_dict()
+    assert list(expected) == list(loaded)
+    assert all(torch.equal(expected[name], loaded[name]) for name in expected)
+    assert job == tiny_job
+    assert categories == tiny_categories
+    assert not model.training
+
+
+def test_an_export_is_two_files_without_pickles(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
+) -> None:
+    export_model(tiny_model, tiny_job, tiny_categories, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+    described = json.loads((tmp_path / "model.json").read_text())
+    assert described["categories"]["cells"][1] == {"id": 15, "name": "cells 1"}
+
+
+def test_what_images_are_normalised_with_is_that_of_the_trained_model(
+    tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
+) -> None:
+    model = build_model(tiny_job.model, tiny_categories)
+    model.mean.fill_(0.25)
+    model.std.fill_(0.125)
+    export_model(model, tiny_job, tiny_categories, tmp_path)
+    loaded, _, _ = load_exported(tmp_path)
+    assert loaded.mean.flatten().tolist() == [0.25] * 3
+    assert loaded.std.flatten().tolist() == [0.125] * 3
+
+
+def test_a_model_that_began_with_pretrained_weights_loads_without_them(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
+) -> None:
+    document = tiny_job.model_dump(mode="json")
+    document["model"]["backbone"]["weights"] = "gone/weights.safetensors"
+    export_model(tiny_model, JobSpec.model_validate(document), tiny_categories, tmp_path)
+    model, job, _ = load_exported(tmp_path)
+    assert job.model.backbone.weights == "gone/weights.safetensors"
+    assert torch.equal(next(model.parameters()), next(tiny_model.parameters()))
+
+
+def test_a_second_export_replaces_the_first(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
+) -> None:
+    other = build_model(tiny_job.model, tiny_categories)
+    export_model(other, tiny_job, tiny_categories, tmp_path)
+    export_model(tiny_model, tiny_job, tiny_categories, tmp_path)
+    model, _, _ = load_exported(tmp_path)
+    assert torch.equal(next(model.parameters()), next(tiny_model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "model.json").unlink(), "cannot be read"),
+        (lambda folder: (folder / "model.json").write_text('{"format": 99}'), "format 99"),
+        (lambda folder: (folder / "model.json").write_text('{"format": 1}'), "job"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x00" * 64), "header"),
+    ],
+)
+def test_a_damaged_export_is_told(
+    damage: object,
+    said: str,
+    tiny_model: MultiTaskModel,
+    tiny_job: JobSpec,
+    tiny_categories: Categories,
+    tmp_path: Path,
+) -> None:
+    export_model(tiny_model, tiny_job, tiny_categories, tmp_path)
+    assert callable(damage)
+    damage(tmp_path)
+    with pytest.raises(ConfigError, match=str(tmp_path)) as caught:
+        load_exported(tmp_path)
+    assert said.lower() in str(caught.value).lower()
+
+
+def test_weights_of_another_model_are_told(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
+) -> None:
+    export_model(tiny_model, tiny_job, tiny_categories, tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    described["categories"]["kind"].pop()
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    with pytest.raises(ConfigError, match="kind"):
+        load_exported(tmp_path)

@@ -1,0 +1,170 @@
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from heads.base import BoxPrediction, ClassPrediction
+from pipelines.data.records import Category
+from pipelines.data.transforms import EvalTransform
+from pipelines.errors import DataError
+from pipelines.model import MultiTaskModel
+from pipelines.predictor import Predictor, expected_exif
+from pipelines.spec.job import JobSpec
+
+Categories = dict[str, list[Category]]
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories) -> Predictor:
+    return Predictor(tiny_model, tiny_job, tiny_categories, device="cpu")
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def numbers(node: Any) -> Iterator[float]:
+    """All numbers of an answer, in order."""
+    if isinstance(node, dict | list):
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from numbers(child)
+    elif isinstance(node, float | int):
+        yield float(node)
+
+
+def words(node: Any) -> list[str]:
+    """All texts of an answer, in order."""
+    if isinstance(node, dict | list):
+        return [word for child in (node.values() if isinstance(node, dict) else node) for word in words(child)]
+    return [node] if isinstance(node, str) else []
+
+
+def test_boxes_are_in_pixels_of_the_image_as_given(predictor: Predictor, tiny_model: MultiTaskModel) -> None:
+    """An image of 64 x 128 is halved to 32 x 64, which needs no padding: its boxes are twice those of the model."""
+    image = Image.fromarray(np.random.default_rng(3).integers(0, 255, (64, 128, 3), dtype=np.uint8))
+    halved = EvalTransform(64)(torch.from_numpy(np.array(image)).permute(2, 0, 1), {}).image
+    expected = tiny_model.predict(halved[None], [(32, 64)])["cells"][0]
+    assert isinstance(expected, BoxPrediction)
+    answer = predictor.predict([image])[0]
+    assert answer["image"] == {"width": 128, "height": 64}
+    rows = answer["tasks"]["cells"]["detections"]
+    corners = 2 * expected.boxes_xyxy
+    by_hand = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
+    assert torch.allclose(torch.tensor([row["bbox_xywh"] for row in rows]), by_hand, atol=1e-4)
+    assert [row["score"] for row in rows] == pytest.approx(expected.scores.tolist())
+    assert [row["category_id"] for row in rows] == [10 * k + 5 for k in expected.labels.tolist()]
+    assert [row["label"] for row in rows] == [f"cells {k}" for k in expected.labels.tolist()]
+
+
+def test_every_kind_of_task_answers_in_its_form(predictor: Predictor, tiny_images: list[Image.Image]) -> None:
+    answer = predictor.predict(tiny_images[:1])[0]
+    assert answer["image"] == {"width": 64, "height": 48}
+    tasks = answer["tasks"]
+    assert list(tasks) == ["cells", "kind", "lookup", "scene", "signs"]
+    assert len(tasks["cells"]["detections"]) == 7
+    kinds = tasks["kind"]["labels"]
+    assert sum(row["score"] for row in kinds) == pytest.approx(1)
+    assert {row["label"] for row in kinds} == {"kind 0", "kind 1", "kind 2"}
+    assert len(tasks["signs"]["labels"]) == 3
+    assert np.linalg.norm(tasks["scene"]["embedding"]) == pytest.approx(1, abs=1e-5)
+    assert json.loads(json.dumps(answer)) == answer
+
+
+def test_labels_carry_the_scores_of_the_model_best_first(
+    predictor: Predictor, tiny_model: MultiTaskModel, tiny_images: list[Image.Image]
+) -> None:
+    image = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    image[0, :, :48] = torch.from_numpy(np.array(tiny_images[0])).permute(2, 0, 1)
+    for task in ("kind", "signs"):
+        expected = tiny_model.predict(image, [(48, 64)])[task][0]
+        assert isinstance(expected, ClassPrediction)
+        by_hand = {f"{task} {k}": score for k, score in enumerate(expected.scores.tolist())}
+        rows = predictor.predict(tiny_images[:1])[0]["tasks"][task]["labels"]
+        assert {row["label"]: row["score"] for row in rows} == pytest.approx(by_hand)
+        assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+
+
+def test_embeddings_of_objects_belong_to_the_boxes_of_their_detector(
+    predictor: Predictor, tiny_images: list[Image.Image]
+) -> None:
+    for answer in predictor.predict(tiny_images):
+        detections, embeddings = answer["tasks"]["cells"]["detections"], answer["tasks"]["lookup"]["embeddings"]
+        assert [row["bbox_xywh"] for row in embeddings] == [row["bbox_xywh"] for row in detections]
+        assert [row["score"] for row in embeddings] == [row["score"] for row in detections]
+        assert [len(row["embedding"]) for row in embeddings] == [8] * len(detections)
+
+
+def test_no_answer_depends_on_the_other_images(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tiny_images: list[Image.Image]
+) -> None:
+    predictor = Predictor(tiny_model, tiny_job, tiny_categories, device="cpu", batch_size=3)
+    many = [tiny_images[i % 5] for i in range(14)]
+    together, alone = predictor.predict(many), [predictor.predict([image])[0] for image in tiny_images]
+    assert len(together) == 14
+    for i, answer in enumerate(together):
+        assert list(numbers(answer)) == pytest.approx(list(numbers(alone[i % 5])), abs=1e-4)
+        assert words(answer) == words(alone[i % 5])
+
+
+def test_files_bytes_and_decoded_images_answer_alike(
+    predictor: Predictor, tiny_images: list[Image.Image], tmp_path: Path
+) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(png(tiny_images[0]))
+    answers = [predictor.predict([form])[0] for form in (tiny_images[0], png(tiny_images[0]), path, str(path))]
+    assert answers[1:] == answers[:1] * 3
+
+
+def test_greyscale_images_are_answered(predictor: Predictor) -> None:
+    grey = Image.new("L", (40, 30), 77)
+    assert predictor.predict([png(grey)]) == predictor.predict([grey])
+
+
+def test_no_images_no_answers(predictor: Predictor) -> None:
+    assert predictor.predict([]) == []
+
+
+def test_an_unreadable_image_is_told_by_its_number(predictor: Predictor, tiny_images: list[Image.Image]) -> None:
+    with pytest.raises(DataError, match="image 1"):
+        predictor.predict([png(tiny_images[0]), b"no image"])
+
+
+def test_orientation_is_applied_as_the_sources_say(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(file, "PNG", exif=exif)
+    document = tiny_job.model_dump(mode="json")
+    for setting, width in (("ignore", 40), ("apply", 20)):
+        document["data"]["sources"]["a"]["exif"] = setting
+        job = JobSpec.model_validate(document)
+        answer = Predictor(tiny_model, job, tiny_categories, device="cpu").predict([file.getvalue()])[0]
+        assert answer["image"]["width"] == width
+
+
+def test_sources_that_disagree_on_orientation_apply_it(tiny_job: JobSpec) -> None:
+    document = tiny_job.model_dump(mode="json")
+    document["data"]["sources"]["b"] = document["data"]["sources"]["a"] | {"exif": "apply"}
+    assert expected_exif(tiny_job.data) == "ignore"
+    assert expected_exif(JobSpec.model_validate(document).data) == "apply"
+
+
+def test_bfloat16_stays_close_to_float32(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tiny_images: list[Image.Image]
+) -> None:
+    options: dict[str, Any] = {"device": "cpu"}
+    exact = Predictor(tiny_model, tiny_job, tiny_categories, **options).predict(tiny_images[:1])[0]["tasks"]
+    options["precision"] = "bfloat16"
+    rough = Predictor(tiny_model, tiny_job, tiny_categories, **options).predict(tiny_images[:1])[0]["tasks"]
+    assert rough["scene"] != exact["scene"]
+    assert rough["scene"]["embedding"] == pytest.approx(exact["scene"]["embedding"], abs=0.1)
