@@ -3,21 +3,18 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipelines.data.images import read_image
+from pipelines.data.images import Exif, read_image
 from pipelines.data.records import ImageRecord
 from pipelines.data.sample import ImageInfo, Sample, SampleKey, Stream, random_numbers
 from pipelines.data.targets import TargetEncoder
 from pipelines.data.transforms import EvalTransform, TrainTransform
 from pipelines.errors import DataError, Problem
-
-Exif = Literal["ignore", "apply"]
 
 
 class ImageDataset(Dataset[Sample]):

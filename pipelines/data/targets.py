@@ -112,7 +112,7 @@ def _box_target(
 def clip_boxes(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Return boxes (N, 4) clipped to an image of `size_hw`."""
     height, width = size_hw
-    return torch.stack([boxes_xyxy[:, i].clamp(0, (width, height)[i % 2]) for i in range(4)], dim=1)
+    return torch.minimum(boxes_xyxy.clamp(min=0), boxes_xyxy.new_tensor([width, height, width, height]))
 
 
 def class_counts(records: Iterable[ImageRecord], task: str) -> Counter[str]:
