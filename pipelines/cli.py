@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.data.roots import data_roots_from_environment
+from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
 from pipelines.errors import ConfigError, Problem, PyramidionError
-from pipelines.preflight import WEIGHTS_ROOTS_VARIABLE, Places, preflight
+from pipelines.preflight import preflight
 from pipelines.spec.load import assemble, resolved, validate_document, write_yaml
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -19,13 +19,11 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"pyramidion {command}",
         allow_abbrev=False,
-        epilog="Any field of the document is an option by its dotted name: --model.optimizer.lr 1e-3",
+        epilog=OVERRIDES_HELP,
     )
-    places = parser.add_argument_group("where things lie")
-    places.add_argument("--data-root", action="append", type=Path, default=[], metavar="DIR", help="may be repeated")
-    places.add_argument("--data.root", dest="data_root_override", type=Path, metavar="DIR", help="any folder")
+    places = add_data_options(parser)
     if command == "fit":
-        parser.add_argument("--config", action="append", default=[], metavar="FILE", help="a file, or recipe:NAME")
+        add_config_option(parser)
         parser.add_argument("--run_dir", type=Path, metavar="DIR", help="default: runs/<name>-<time>")
         parser.add_argument("--print_config", action="store_true", help="print the resolved document, and end")
         places.add_argument("--weights-root", action="append", type=Path, default=[], metavar="DIR")
@@ -37,23 +35,6 @@ def parser_of(command: str) -> argparse.ArgumentParser:
         what.add_argument("--split", choices=("train", "val", "test"), help="a split of the run's data")
         parser.add_argument("--draw", action="store_true", help="write pictures with boxes")
     return parser
-
-
-def dotted_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (name, YAML text) of `--a.b value` and `--a.b=value`; raises ConfigError for anything else."""
-    overrides: list[tuple[str, str]] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not name:
-            raise ConfigError(Problem("", f"got {word!r}; fields of the document are set as --name.of.field value"))
-        if not equals:
-            if not rest:
-                raise ConfigError(Problem(word, "has no value"))
-            value = rest.pop(0)
-        overrides.append((name, value))
-    return overrides
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,15 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _places(known: argparse.Namespace) -> Places:
-    weights = [Path(part) for part in os.environ.get(WEIGHTS_ROOTS_VARIABLE, "").split(os.pathsep) if part]
-    return Places(
-        data_roots=known.data_root or data_roots_from_environment(),
-        weights_roots=getattr(known, "weights_root", None) or weights or [Path()],
-        data_root=known.data_root_override,
-    )
-
-
 def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
     if not known.config and not overrides:
         raise ConfigError(Problem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
@@ -95,7 +67,7 @@ def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Non
     if known.print_config:
         print(write_yaml(resolved(job)), end="")
         return
-    inputs = preflight(job, _places(known))
+    inputs = preflight(job, places_of(known))
     from pipelines.run_lock import choose_run_dir
 
     run_dir = choose_run_dir(job, known.run_dir, Path("runs"))
@@ -113,7 +85,7 @@ def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[
         predict_images(known.run_dir, known.images, draw=known.draw)
     else:
         split = {"validate": "val", "test": "test"}.get(command) or known.split
-        score_run(command, known.run_dir, split, _places(known), draw=getattr(known, "draw", False))
+        score_run(command, known.run_dir, split, places_of(known), draw=getattr(known, "draw", False))
 
 
 if __name__ == "__main__":

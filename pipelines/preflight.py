@@ -49,7 +49,7 @@ def preflight(job: JobSpec, places: Places) -> Inputs:
     attempt("backbone", lambda: _check_backbone(job))
     attempt("weights", lambda: find_weights(job.model.backbone.weights, places.weights_roots))
     attempt("select", lambda: selection(job.model))
-    attempt("data", lambda: _find_data(job, places))
+    attempt("data", lambda: find_data(job, places))
     if problems:
         raise ConfigError(problems)
     return Inputs(Path(inputs["data"]), str(inputs["weights"]))
@@ -62,7 +62,8 @@ def _check_backbone(job: JobSpec) -> None:
         raise ConfigError(Problem("model.backbone.name", str(error))) from error
 
 
-def _find_data(job: JobSpec, places: Places) -> Path:
+def find_data(job: JobSpec, places: Places) -> Path:
+    """Return the folder of the job's data; raises ConfigError where it is not found, or found twice."""
     if places.data_root is None:
         return find_root(job.data.root, places.data_roots)
     if not places.data_root.is_dir():
