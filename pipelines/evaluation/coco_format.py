@@ -17,7 +17,8 @@ def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequen
     """Return a COCO instances file of the images that are labelled for the task, crowd and empty images included.
 
     Boxes are the records' cleaned ones, in original pixels. `area` is the labels' own, else width * height. A box
-    with an identity keeps it.
+    with an identity keeps it. A difficult object (VOC) is written as crowd and marked `difficult`: `iscrowd` is all
+    that COCO's scorers know for ignoring a box.
 
     Raises:
         ValueError: Two boxes share an annotation id, or a box has a category that the task does not know.
@@ -42,9 +43,11 @@ def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequen
                 "category_id": ids[label.category],
                 "bbox": list(label.bbox_xywh),
                 "area": label.bbox_xywh[2] * label.bbox_xywh[3] if label.area is None else label.area,
-                "iscrowd": int(label.is_crowd),
+                "iscrowd": int(label.is_ignored_in_scoring),
             }
-            annotations.append(annotation | ({} if label.identity is None else {"identity": label.identity}))
+            annotation |= {"difficult": 1} if label.is_difficult else {}
+            annotation |= {} if label.identity is None else {"identity": label.identity}
+            annotations.append(annotation)
     if len({annotation["id"] for annotation in annotations}) != len(annotations):
         raise ValueError(f"task {task!r}: annotation ids are not unique over the sources; number them anew")
     return {

@@ -127,7 +127,7 @@ def _named(
 
 
 def identities_of(name: str, task: EmbeddingSpec, record: ImageRecord, prediction: Embeddings) -> NDArray[np.str_]:
-    """Return (N,) identities of a labelled image's embeddings, '' where unknown; crowd regions have none.
+    """Return (N,) identities of a labelled image's embeddings, '' where unknown; boxes that scoring ignores have none.
 
     Raises:
         ValueError: The objects that were embedded are not those of the labels: one is missing, twice there, or none
@@ -141,7 +141,7 @@ def identities_of(name: str, task: EmbeddingSpec, record: ImageRecord, predictio
         raise ValueError(f"task {name!r}: objects of {record.file_name} are scored by annotation_ids; there are none")
     boxes = {label.annotation_id: label for label in box_labels(name, record)}
     embedded = prediction.annotation_ids.tolist()
-    expected = {i for i, label in boxes.items() if label.identity is not None and not label.is_crowd}
+    expected = {i for i, label in boxes.items() if label.identity is not None and not label.is_ignored_in_scoring}
     if len(set(embedded)) != len(embedded) or not expected <= set(embedded) <= boxes.keys():
         raise ValueError(
             f"task {name!r}: annotations {embedded[:10]} of {record.file_name} were embedded; each of "
@@ -150,7 +150,7 @@ def identities_of(name: str, task: EmbeddingSpec, record: ImageRecord, predictio
     named = prediction.identities
     if named is None:
         named = np.array([boxes[i].identity or "" for i in embedded], dtype=np.str_)
-    return np.where([boxes[i].is_crowd for i in embedded], "", named) if embedded else named
+    return np.where([boxes[i].is_ignored_in_scoring for i in embedded], "", named) if embedded else named
 
 
 def _first(names: list[str]) -> NDArray[np.str_]:

@@ -24,9 +24,8 @@ def random_named(seed, count, num_identities, dim=4):
 def plain_search(queries, gallery=None):
     """One query at a time, a full sort of Python tuples."""
     items = queries if gallery is None else gallery
-    units = [
-        e.embeddings.astype(np.float64) / np.linalg.norm(e.embeddings, axis=1, keepdims=True) for e in (queries, items)
-    ]
+    units = [e.embeddings.astype(np.float64) for e in (queries, items)]
+    units = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in units]
     hits, precisions = {}, []
     for q, identity in enumerate(queries.identities):
         order = sorted(

@@ -1,0 +1,187 @@
+"""From predictions and labels to the scores of each task."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from pipelines.data.records import BoxLabel, Category, ImageRecord
+from pipelines.errors import ConfigError, NumericsError
+from pipelines.evaluation.evaluate import Gallery, evaluate_task
+from pipelines.evaluation.metric_names import main_metric, selection, summarise, summary_keys
+from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions
+from pipelines.spec.model import ModelSpec
+from pipelines.spec.result import RunResult
+
+TASKS = ("cells", "kind", "lookup", "marks", "scene")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_scores_depend_neither_on_the_order_of_predictions_nor_on_pickling(
+    name, records, predictions, tasks, evaluate, gallery
+):
+    backwards = Gallery(gallery.records, gallery.predictions[::-1])
+    shuffled = [predictions[i] for i in np.random.default_rng(0).permutation(len(predictions))]
+    assert evaluate(name, records, pickle.loads(pickle.dumps(shuffled)), backwards) == tasks[name]
+
+
+@pytest.mark.parametrize("name", ["kind", "marks", "lookup", "scene"])
+def test_predictions_of_unlabelled_images_change_nothing(name, records, predictions, tasks, evaluate, gallery):
+    labelled_ids = {record.image_id for record in records if name in record.labels}
+    labelled = [prediction for prediction in predictions if prediction.image_id in labelled_ids]
+    assert 0 < len(labelled) < len(predictions)
+    assert tasks[name]["num_images"] == len(labelled)
+    assert evaluate(name, records, labelled, gallery) == tasks[name]
+
+
+def test_an_image_predicted_twice_is_refused(records, predictions, evaluate):
+    with pytest.raises(ValueError, match="images 1003 are there more than once"):
+        evaluate("cells", records, [*predictions, predictions[3]])
+
+
+def test_a_labelled_image_without_a_prediction_is_refused(records, predictions, evaluate):
+    with pytest.raises(ValueError, match="images 1001 are labelled for task 'cells' but were not predicted"):
+        evaluate("cells", records, [p for p in predictions if p.image_id != 1001])
+
+
+def test_a_prediction_of_an_image_from_elsewhere_is_refused(records, predictions, evaluate):
+    with pytest.raises(ValueError, match="images 5 are not in the data"):
+        evaluate("cells", records, [*predictions, ImagePredictions(5, predictions[0].tasks)])
+
+
+def test_a_record_that_is_there_twice_is_refused(records, predictions, evaluate):
+    with pytest.raises(ValueError, match="records: 1 image ids are there more than once"):
+        evaluate("cells", [*records, records[0]], predictions)
+
+
+def test_a_prediction_of_another_kind_is_refused(records, predictions, evaluate):
+    mixed = [ImagePredictions(p.image_id, {"cells": p.tasks["kind"]}) for p in predictions]
+    with pytest.raises(ValueError, match="got ClassScores for image 1000; it wants Detections"):
+        evaluate("cells", records, mixed)
+
+
+def test_numbers_that_are_not_finite_are_told_by_task_and_image(records, predictions, evaluate):
+    broken = ClassScores(np.array([np.nan, 0.5], dtype=np.float32))
+    mixed = [
+        ImagePredictions(p.image_id, {"kind": broken if p.image_id == 1002 else p.tasks["kind"]}) for p in predictions
+    ]
+    with pytest.raises(NumericsError, match=r"task 'kind': the prediction of image 1002 \(folder/002 é.jpg\)"):
+        evaluate("kind", records, mixed)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"scores: got the shape \(2,\); it must be \(1,\)"):
+        Detections(np.zeros((1, 4)), np.zeros(2), np.zeros(1, dtype=np.int64))
+
+
+def test_a_label_that_the_task_does_not_know_is_refused(records, predictions, model):
+    unknown = [Category(1, "x"), Category(3, "outdoor"), Category(4, "y")]
+    with pytest.raises(ValueError, match=r"annotation 101 of folder/001 é\.jpg has the category '(red|white)'"):
+        evaluate_task("cells", model.tasks["cells"], unknown, records, predictions)
+    with pytest.raises(ValueError, match=r"folder/002 é\.jpg has the class 'indoor'"):
+        evaluate_task("kind", model.tasks["kind"], unknown[:2], records, predictions)
+
+
+def test_a_detected_label_beyond_the_categories_is_refused(records, predictions, model, categories):
+    with pytest.raises(ValueError, match="labels must be positions below 2; got 2"):
+        evaluate_task("cells", model.tasks["cells"], categories["cells"][:2], records, predictions)
+
+
+def test_difficult_objects_are_ignored_in_scoring(evaluate):
+    boxes = [BoxLabel(n, "red", (50.0 * n, 0.0, 40.0, 40.0), is_difficult=n == 2, identity="A") for n in (1, 2)]
+    record = ImageRecord(1, "plates", "test", "x.jpg", Path("x.jpg"), 200, 200, {"cells": boxes, "lookup": boxes})
+    xyxy = np.array([[50, 0, 90, 40], [100, 0, 140, 40]], dtype=np.float32)
+    found = Detections(xyxy, np.array([0.5, 0.9], dtype=np.float32), np.zeros(2, dtype=np.int64))
+    vectors = Embeddings(np.eye(2, dtype=np.float32), xyxy, np.array([1, 2]))
+    predictions = [ImagePredictions(1, {"cells": found, "lookup": vectors})]
+    scores = evaluate("cells", [record], predictions)
+    assert scores["coco"]["AP"] == pytest.approx(1.0)
+    assert scores["per_class"][0]["num_boxes"] == 1
+    assert evaluate("lookup", [record], predictions)["num_left_out"] == 1
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_labelled_image_leaves_every_metric_undefined(name, records, predictions, evaluate):
+    bare = [ImageRecord(r.image_id, r.source, r.split, r.file_name, r.path) for r in records]
+    result = evaluate(name, bare, predictions, Gallery([], []))
+    TypeAdapter(RunResult.model_fields["tasks"].annotation).validate_python({name: result})
+    assert set(summarise("test", {name: result}).values()) == {None}
+
+
+def test_objects_are_scored_by_the_identities_of_their_labels_without_crowd(records, predictions, tasks, evaluate):
+    known = [
+        label
+        for record in records
+        for label in record.labels.get("lookup", [])
+        if isinstance(label, BoxLabel) and label.identity and not label.is_crowd
+    ]
+    result = tasks["lookup"]
+    assert result["num_queries"] == result["num_gallery"] == len(known)
+    assert {row["identity"] for row in result["per_class"]} == {"A", "B"}
+    assert result["recall_at_1"] > 0.8
+    named = [
+        ImagePredictions(
+            p.image_id,
+            {
+                "lookup": Embeddings(
+                    e.embeddings, e.boxes_xyxy, e.annotation_ids, np.array([b.identity or "" for b in boxes])
+                )
+            },
+        )
+        for p, record in zip(predictions, records, strict=True)
+        for e, boxes in [(p.tasks["lookup"], record.labels["cells"])]
+        if isinstance(e, Embeddings) and "lookup" in record.labels
+    ]
+    assert evaluate("lookup", records, named) == result
+
+
+def test_objects_that_were_not_embedded_are_told(records, predictions, evaluate):
+    def without_first(e):
+        return Embeddings(e.embeddings[1:], e.boxes_xyxy[1:], e.annotation_ids[1:])
+
+    fewer = [ImagePredictions(p.image_id, {"lookup": without_first(p.tasks["lookup"])}) for p in predictions]
+    with pytest.raises(ValueError, match=r"each of \[101, 102, 103\] must be, once"):
+        evaluate("lookup", records, fewer)
+
+
+def test_a_gallery_of_training_images_is_asked_for(records, predictions, evaluate):
+    with pytest.raises(ValueError, match="its gallery is the training split"):
+        evaluate("scene", records, predictions, None)
+
+
+def test_a_training_gallery_holds_no_query(records, evaluate, gallery):
+    vectors = {"north": [[1.0, 0.0]], "south": [[0.0, 1.0]]}
+
+    def perfect(split):
+        return [
+            ImagePredictions(
+                r.image_id, {"scene": Embeddings(np.array(vectors[r.labels["scene"][0]], dtype=np.float32))}
+            )
+            for r in split
+            if "scene" in r.labels
+        ]
+
+    result = evaluate("scene", records, perfect(records), Gallery(gallery.records, perfect(gallery.records)))
+    assert (result["gallery"], result["num_gallery"], result["num_queries"]) == ("train", 8, 8)
+    assert result["recall_at_1"] == result["map_at_r"] == 1.0
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_main_metric_and_all_summary_keys_are_what_scoring_gives(name, tasks, model):
+    keys = list(summarise("val", {name: tasks[name]}))
+    assert keys == summary_keys("val", name, model.tasks[name])
+    assert f"val/{name}/{main_metric(model.tasks[name])}" in keys
+
+
+def test_selection_defaults_to_the_main_metric_of_the_first_task(model):
+    assert selection(model).metric == "val/cells/AP"
+
+
+def test_a_metric_that_does_not_exist_is_refused_with_the_nearest_one(model):
+    wrong = ModelSpec.model_validate(model.model_dump() | {"select": {"metric": "val/cells/ap"}})
+    with pytest.raises(ConfigError, match=r"model.select.metric: got 'val/cells/ap'; did you mean 'val/cells/A"):
+        selection(wrong)
+    right = ModelSpec.model_validate(model.model_dump() | {"select": {"metric": "val/marks/top1_macro_recall"}})
+    assert selection(right) == right.select

@@ -1,0 +1,72 @@
+"""Charts from events and results."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from pipelines.data.records import Category
+from pipelines.evaluation.classification import score_multiclass
+from pipelines.evaluation.coco import score_coco
+from pipelines.evaluation.curves import read_curves
+from pipelines.evaluation.plots import write_plots
+
+
+def event(kind, epoch, step, **data):
+    return {"time": 1.0, "kind": kind, "epoch": epoch, "step": step, "data": data}
+
+
+def test_curves_hold_numbers_by_name_and_step():
+    curves = read_curves(
+        [
+            event("stage", 0, 0, stage=3),
+            event("progress", 0, 10, losses={"train/cells/box": 2.0}, lr=0.1, is_last=True),
+            event("metric", 0, 10, **{"val/cells/AP": None, "val/cells/AP50": 0.25}),
+            event("progress", 0, 20, losses={"train/cells/box": 1}, lr=0.1),
+        ]
+    )
+    assert curves == {
+        "losses/train/cells/box": [(10, 2.0), (20, 1.0)],
+        "lr": [(10, 0.1), (20, 0.1)],
+        "val/cells/AP50": [(10, 0.25)],
+    }
+
+
+def test_after_a_resume_the_later_line_wins():
+    told = [event("progress", 0, step, lr=float(step)) for step in (5, 10, 15, 20)]
+    told_again = [event("progress", 0, 12, lr=0.5), event("progress", 0, 15, lr=0.25)]
+    assert read_curves([*told, *told_again])["lr"] == [(5, 5.0), (10, 10.0), (12, 0.5), (15, 0.25)]
+
+
+def test_all_charts_are_written_as_pictures(tmp_path):
+    lines = [
+        event("progress", 0, 1, losses={"train/cells/box": 2.0, "train/kind/ce": 0.0}, lr=1e-3),
+        event("progress", 1, 2, losses={"train/cells/box": 1.0, "train/kind/ce": 0.5}, lr=1e-4),
+        event("metric", 1, 2, **{"val/cells/AP": 0.4, "val/kind/accuracy": 0.9}),
+    ]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"time": 1, "ki')
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
+    classes = [{"id": 1, "name": "$cell_"}, {"id": 2, "name": "never"}]
+    coco = score_coco({"images": [{"id": 1}], "annotations": [box], "categories": classes}, [box | {"score": 0.5}])
+    kinds = [Category(1, "in"), Category(2, "out")]
+    kind = score_multiclass(kinds, np.array([[0.6, 0.4], [0.7, 0.3]]), np.array([0, 1]))
+    identity = {"identity": "A", "support": 4, "recall_at_1": 0.75}
+    tasks = {
+        "cells": {"kind": "detection", **coco},
+        "kind": {"kind": "classification", **kind},
+        "lookup": {"kind": "embedding", "per_class": [identity]},
+    }
+    paths = write_plots(tmp_path / "plots", tmp_path / "events.jsonl", tasks)
+    assert sorted(path.name for path in paths) == [
+        *("cells.classes.png", "cells.precision_recall.png", "kind.classes.png", "kind.confusion.png"),
+        *("learning_rate.png", "lookup.classes.png", "losses.png", "metrics.png"),
+    ]
+    for path in paths:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
+
+
+def test_without_events_and_results_there_is_nothing_to_draw(tmp_path):
+    nothing_there = {"kind": "detection", "per_class": [{"label": "x", "num_boxes": 0, "AP": None, "AP50": None}]}
+    assert write_plots(tmp_path / "plots", tmp_path / "events.jsonl", {"cells": nothing_there}) == []

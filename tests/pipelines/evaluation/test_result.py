@@ -1,0 +1,73 @@
+"""result.json and the tables of the console."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+from rich.console import Console
+
+from pipelines.evaluation.metric_names import METRICS, selection, summary_keys
+from pipelines.evaluation.result import build_result, write_result
+from pipelines.evaluation.tables import print_results
+from pipelines.spec.result import RunResult
+
+
+@pytest.fixture
+def result_of(model):
+    def build(tasks, **changes):
+        arguments = {"split": "test", "tasks": tasks, "val_tasks": tasks, "select": selection(model)}
+        facts = {"model": {"num_parameters": 5}, "timing": {"train_s": 1.5}, "versions": {"torch": "2.11"}}
+        return build_result(**(arguments | facts | changes))
+
+    return build
+
+
+def test_the_result_is_what_the_schema_says_and_comes_back_from_its_file(tasks, tmp_path, model, result_of):
+    result = result_of(tasks)
+    write_result(tmp_path / "result.json", result)
+    text = (tmp_path / "result.json").read_text()
+    assert RunResult.model_validate_json(text).model_dump(mode="json") == result
+    assert "NaN" not in text
+    assert list(result["tasks"]["cells"]["coco"]) == list(METRICS["detection"])
+    assert result["select"] == {
+        "metric": "val/cells/AP",
+        "mode": "max",
+        "value": result["val"]["summary"]["val/cells/AP"],
+    }
+    assert result["summary"]["test/cells/AP"] == tasks["cells"]["coco"]["AP"] == result["select"]["value"]
+    assert set(result["summary"]) == {
+        key for name, task in model.tasks.items() for key in summary_keys("test", name, task)
+    }
+
+
+def test_a_result_without_val_has_no_value_that_it_was_chosen_by(tasks, result_of):
+    result = result_of(tasks, val_tasks=None)
+    assert result["val"] is None
+    assert result["select"]["value"] is None
+
+
+def test_a_result_with_nan_or_minus_one_is_refused(tasks, result_of):
+    for value in (float("nan"), -1.0):
+        with pytest.raises(ValidationError):
+            result_of({"kind": tasks["kind"] | {"accuracy": value}})
+
+
+def test_tables_show_every_task_and_undefined_as_a_dash(tasks, model):
+    text = io.StringIO()
+    print_results("test", tasks, Console(file=text, width=140))
+    shown = text.getvalue()
+    for name in (*model.tasks, "AP50", "macro_f1", "map_at_r", "never", "outdoor"):
+        assert name in shown
+    assert f"{100 * tasks['cells']['coco']['AP']:.1f}" in shown
+    never = next(line for line in shown.splitlines() if "never" in line)
+    assert never.split()[2:] == ["│", "0", "│", "-", "│", "-", "│"]
+
+
+def test_scoring_boxes_and_writing_results_need_no_torch():
+    names = ("metric_names", "predictions", "coco", "retrieval", "evaluate", "writers", "result", "tables", "plots")
+    imports = "; ".join(f"import pipelines.evaluation.{name}" for name in names)
+    check = "import sys; print({'torch', 'lightning', 'timm', 'matplotlib', 'rich'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", f"{imports}; {check}"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
