@@ -22,11 +22,11 @@ endef
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## make .venv with the command `pyramidion` in it (about 5.4 GB, one to three minutes)
+install: $(INSTALLED) ## make .venv with the command `pyramidion` in it (about 6.4 GB, two to five minutes)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(call make_venv,$(VENV),$(PYTHON))
-	@echo "installing into $(VENV) (about 5.4 GB, one to three minutes)"
+	@echo "installing into $(VENV) (about 6.4 GB, two to five minutes)"
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@
 
@@ -34,7 +34,7 @@ demo: install ## write a data set, train on it, evaluate, register, predict one 
 	rm -rf demo
 	$(BIN)/pyramidion data synth demo/data
 	$(BIN)/pyramidion fit --config recipe:demo --data.root demo/data --run_dir demo/run
-	$(BIN)/pyramidion predict --run_dir demo/run --images "$$(find demo/data -path '*test*' -name '*.jpg' | sort | head -1)" --draw
+	$(BIN)/pyramidion predict --run_dir demo/run --images demo/data/images/test/000001.jpg --draw
 
 check: install ## ruff, mypy (strict), import-linter
 	$(BIN)/ruff format --check
@@ -52,7 +52,7 @@ test: install ## the default suite: CPU, no network, below 10 minutes on 2 cores
 test-slow: install ## the slow rest
 	$(BIN)/python -m pytest -m slow
 
-test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## the default suite on the oldest and the newest corner (two more environments of 5 GB)
+test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## the default suite on the oldest and the newest corner (two more environments of 6 GB)
 	.venv-py311-torch211/bin/python -m pytest
 	.venv-py312-torch215/bin/python -m pytest
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
-from pipelines.errors import ConfigError, Problem, PyramidionError
+from pipelines.errors import ConfigError, Problem, PyramidionError, tell
 from pipelines.preflight import preflight
 from pipelines.spec.load import assemble, resolved, validate_document, write_yaml
 
@@ -53,9 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Ranks that Lightning started end quietly: it would end rank 0 by force, before it has said why.
         if int(os.environ.get("LOCAL_RANK", "0")) > 0:
             return 0
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
     return 0
 
 

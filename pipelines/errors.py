@@ -8,6 +8,7 @@ PyramidionError
 └── Stopped         75  stopped on request, with a checkpoint written
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,3 +62,10 @@ class Stopped(PyramidionError):
     """The run was asked to stop; a checkpoint is written."""
 
     exit_code = 75
+
+
+def tell(error: PyramidionError) -> int:
+    """Print the error for people, a line for each problem, and return the exit code that it asks for."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return error.exit_code

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from pipelines.errors import PyramidionError
+from pipelines.errors import PyramidionError, tell
 
 USAGE_ERROR = 2
 BROKEN_PIPE = 128 + 13
@@ -49,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except PyramidionError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
     except BrokenPipeError:
         # The reader is gone, as after `| head`: Python's own flush at exit must not complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,6 +64,12 @@ def _run(arguments: list[str]) -> int:
     _refuse_unknown("command", arguments[:1], COMMANDS)
     if arguments[:1] == ["data"]:
         _refuse_unknown("data command", arguments[1:2], DATA_COMMANDS)
+        if arguments[1:2] == ["show"]:
+            replace_process("pipelines.data.show_command", arguments[2:])
+        if arguments[1:] and arguments[1] in DATA_COMMANDS:
+            from service import data_command
+
+            return data_command.run(arguments[1], arguments[2:])
     parser = _parser()
     if not arguments:
         parser.print_help(sys.stderr)
@@ -82,15 +86,27 @@ def _parser() -> argparse.ArgumentParser:
         description="Fine-tune one backbone for detection, classification and embedding at once.",
         epilog="`pyramidion COMMAND --help` tells more. A run is described by one document, see the README.",
         allow_abbrev=False,
+        formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"pyramidion {version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in TRAINER_COMMANDS:
         commands.add_parser(name, help=COMMANDS[name], add_help=False)
-    backbones = commands.add_parser("backbones", help=COMMANDS["backbones"], allow_abbrev=False)
+    data = commands.add_parser("data", help=COMMANDS["data"], allow_abbrev=False, formatter_class=_Help)
+    data_commands = data.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
+    for name, does in DATA_COMMANDS.items():
+        data_commands.add_parser(name, help=does, add_help=False)
+    backbones = commands.add_parser("backbones", help=COMMANDS["backbones"], allow_abbrev=False, formatter_class=_Help)
     backbones.add_argument("name", nargs="?", help="tell what is known of this one")
     backbones.add_argument("--all", action="store_true", help="list every name that a document can write")
     return parser
+
+
+class _Help(argparse.HelpFormatter):
+    """Help with each command on a line of its own."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=20, width=100)
 
 
 def version() -> str:

@@ -37,7 +37,7 @@ def loaded_after(code: str) -> set[str]:
 def test_help_lists_every_command() -> None:
     done = pyramidion("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [name for name in cli.COMMANDS if f"\n    {name} " not in done.stdout] == []
+    assert {line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")} >= set(cli.COMMANDS)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["fti"], ["data", "--help"]])
