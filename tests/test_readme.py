@@ -1,0 +1,88 @@
+"""What the README tells a stranger to type works."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.arguments import dotted_overrides
+from pipelines.cli import parser_of
+from pipelines.data.synth import write_synthetic
+from pipelines.spec.load import load_job, recipe_names
+from service.cli import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+TYPED = [line.removeprefix("$ ").partition("  #")[0].strip() for line in README.splitlines() if line.startswith("$ ")]
+COMMAND_LINES = [line for line in TYPED if line.startswith("pyramidion ")]
+SMALL = shlex.split("--trainer.max_epochs 1 --data.image_size 64 --model.backbone.name resnet14_thin --tracking null")
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Path:
+    """The README's document, as the file that it is called."""
+    [block] = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    path = tmp_path / "screws.yaml"
+    path.write_text(block)
+    return path
+
+
+def test_the_document_is_valid(document: Path) -> None:
+    job = load_job([str(document)])
+    assert job.data.sources["line1"].labels[0].tasks == ("parts",)
+
+
+@pytest.mark.parametrize("line", [line for line in TYPED if line.startswith("make ")])
+def test_make_has_the_target(line: str) -> None:
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
+    assert set(line.split()[1:]) <= set(targets)
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_the_command_line_is_understood(line: str, document: Path) -> None:
+    command, *words = shlex.split(line)[1:]
+    assert command in COMMANDS
+    if command == "data":
+        assert words[0] in DATA_COMMANDS
+    if command in TRAINER_COMMANDS:
+        options, rest = parser_of(command).parse_known_args(words)
+        if command == "fit":
+            assert options.config == [document.name]
+            load_job([str(document)], dotted_overrides(rest))
+
+
+def test_every_recipe_is_named_and_valid() -> None:
+    assert set(re.findall(r"`recipe:([a-z_]+)`", README)) == set(recipe_names())
+    assert [name for name in recipe_names() if load_job([f"recipe:{name}"]).name != name] == []
+
+
+def test_every_file_and_link_is_there() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    paths = re.findall(r"`((?:backbones|heads|pipelines|service|docs|tests)/[\w./]*)`", README)
+    assert links
+    assert paths
+    assert [path for path in (*links, *paths) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.slow
+def test_every_command_runs(document: Path) -> None:
+    """The stranger's path, on a small data set and one epoch of a small network."""
+    home = document.parent
+    screws = home / "data/screws"
+    write_synthetic(screws, num_train=16, num_val=4, num_test=4, image_size=128)
+    assert json.loads((screws / "annotations/instances_train.json").read_text())["annotations"]
+    shutil.copy(screws / "images/test/000001.jpg", home / "photo.jpg")
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    for line in COMMAND_LINES:
+        words = shlex.split(line.replace("~", str(home)))[1:]
+        small = SMALL if words[0] == "fit" else []
+        command = [sys.executable, "-m", "service.cli", *words, *small]
+        done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=250)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (home / "runs/screws/result.json").is_file()
