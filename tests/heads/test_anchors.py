@@ -8,7 +8,14 @@ from heads.anchors import anchor_shapes, cell_centres, grid_anchors
 def test_cell_centres_follow_the_measured_stride_and_offset(level_specs):
     spec = type(level_specs["p3"])(channels=1, stride=8.5, offset_px=3.0)
     centres = cell_centres((2, 3), spec)
-    assert centres.tolist() == [[7.25, 7.25], [15.75, 7.25], [24.25, 7.25], [7.25, 15.75], [15.75, 15.75], [24.25, 15.75]]
+    assert centres.tolist() == [
+        [7.25, 7.25],
+        [15.75, 7.25],
+        [24.25, 7.25],
+        [7.25, 15.75],
+        [15.75, 15.75],
+        [24.25, 15.75],
+    ]
 
 
 def test_anchor_shapes_keep_the_area_and_have_the_ratio_of_height_to_width():

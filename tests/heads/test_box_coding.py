@@ -12,7 +12,9 @@ box = st.tuples(corner, corner, side, side).map(lambda b: (b[0], b[1], b[0] + b[
 
 def random_boxes(count, seed):
     low = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed)) * 200
-    return torch.cat((low, low + torch.rand(count, 2, generator=torch.Generator().manual_seed(seed + 1)) * 90 + 5), dim=1)
+    return torch.cat(
+        (low, low + torch.rand(count, 2, generator=torch.Generator().manual_seed(seed + 1)) * 90 + 5), dim=1
+    )
 
 
 def test_deltas_of_a_box_by_hand():

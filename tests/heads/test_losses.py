@@ -32,7 +32,7 @@ def test_extreme_logits_give_a_finite_loss_and_gradient():
     logits = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
     loss = sigmoid_focal_loss(logits, torch.tensor([1, NEGATIVE]))
     loss.backward()
-    assert float(loss) == pytest.approx(0.75 * 200 + 0.25 * 200 + 0.75 * 200)
+    assert loss.item() == pytest.approx(0.75 * 200 + 0.25 * 200 + 0.75 * 200)
     torch.testing.assert_close(logits.grad, torch.tensor([[0.75, -0.25], [0.0, 0.75]]))
 
 
@@ -60,7 +60,7 @@ def test_no_rows_give_zero():
     logits = torch.zeros(0, 3, requires_grad=True)
     loss = sigmoid_focal_loss(logits, torch.zeros(0, dtype=torch.int64))
     loss.backward()
-    assert float(loss) == 0
+    assert loss.item() == 0
 
 
 def test_smooth_l1_is_quadratic_below_the_bend_and_linear_above():

@@ -54,7 +54,10 @@ def test_many_candidates_are_suppressed_as_class_by_class():
     torch.manual_seed(0)
     low = torch.rand(3000, 2) * 80
     boxes = torch.cat((low, low + torch.rand(3000, 2) * 20 + 1), dim=1).clamp(max=100)
-    scores, labels = torch.rand(3000).round(decimals=2).sort(descending=True, stable=True).values, torch.randint(3, (3000,))
+    scores, labels = (
+        torch.rand(3000).round(decimals=2).sort(descending=True, stable=True).values,
+        torch.randint(3, (3000,)),
+    )
     kept = suppress(boxes, scores, labels, (100, 100), nms_iou=0.4, max_detections=200)
     by_class = [(labels == k).nonzero().squeeze(1) for k in range(3)]
     expected = torch.cat([of_class[nms(boxes[of_class], scores[of_class], 0.4)] for of_class in by_class])

@@ -1,0 +1,228 @@
+"""What every head fulfils, whatever its kind and options."""
+
+import typing
+
+import pytest
+import torch
+
+from heads.base import BoxTarget, ClassTarget, Head, IdentityTarget
+from heads.catalog import HEADS
+from heads.create import create_head
+from pipelines.spec.model import Task
+
+CASES = {
+    "retinanet": ("retinanet", {"num_convs": 1}),
+    "retinanet giou gn": ("retinanet", {"num_convs": 1, "box_loss": "giou", "norm": "gn"}),
+    "fcos": ("fcos", {"num_convs": 1}),
+    "fcos none": ("fcos", {"num_convs": 2, "norm": "none", "levels": ("p3", "p4")}),
+    "multiclass": ("multiclass", {"pool": "avgmax", "label_smoothing": 0.1}),
+    "multiclass weighted": ("multiclass", {"level": "p5", "class_weights": torch.tensor([1.0, 2.0, 3.0])}),
+    "multilabel": ("multilabel", {"pool": "max", "class_weights": torch.tensor([1.0, 2.0, 3.0])}),
+    **{
+        f"embedding {of} {loss}": ("embedding", {"of": of, "loss": loss, "dim": 8})
+        for of in ("image", "objects")
+        for loss in ("proxy_anchor", "arcface", "supcon")
+    },
+}
+SIZES = [(64, 96), (60, 90)]
+DETECTORS = [case for case, (kind, _) in CASES.items() if HEADS[kind].kind == "detection"]
+BOXES = [name for name in CASES if name in DETECTORS or "objects" in name]
+
+
+def head_of(case, level_specs):
+    torch.manual_seed(0)
+    kind, options = CASES[case]
+    return create_head(kind, level_specs=level_specs, num_classes=3, **options)
+
+
+def targets_of(case, crowd=False, empty=False):
+    if case in BOXES:
+        low = torch.tensor([[4.0, 6], [40, 10], [8, 30], [50, 34]])
+        boxes = torch.cat((low, low + torch.tensor([[30.0, 34], [44, 30], [9, 12], [20, 20]])), dim=1)
+        labels = torch.tensor([0, 2, 1, 0])
+        if empty:
+            boxes, labels = boxes[:0], labels[:0]
+        return [BoxTarget(boxes, labels, torch.full(labels.shape, crowd), labels) for _ in range(2)]
+    if case.startswith("multi"):
+        labels = torch.tensor([[1.0, 0, 1], [0, 0, 0]]) if case.startswith("multilabel") else torch.tensor([0, 2])
+        return [ClassTarget(label) for label in labels]
+    return [IdentityTarget(identity) for identity in torch.tensor([-1, -1] if empty else [0, 0])]
+
+
+def with_usable_batch(case, features, targets):
+    """SupCon of two images needs a third of another identity."""
+    if case != "embedding image supcon":
+        return features, targets
+    more = {level: torch.cat((maps, maps[:1] + 1)) for level, maps in features.items()}
+    return more, [*targets, IdentityTarget(torch.tensor(1))]
+
+
+def total_of(terms):
+    return sum(total / count.clamp(min=1) for total, count in terms.values())
+
+
+def check_terms(head, terms):
+    assert tuple(terms) == head.loss_terms
+    for total, count in terms.values():
+        assert total.shape == count.shape == ()
+        assert total.dtype == count.dtype == torch.float32
+        assert torch.isfinite(total)
+        assert count >= 0
+
+
+def check_gradients(head):
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_cases_cover_the_catalogue():
+    assert {kind for kind, _ in CASES.values()} == set(HEADS)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_loss_is_finite_float32_and_reaches_every_parameter(case, autocast, level_specs, make_features):
+    head = head_of(case, level_specs)
+    features, targets = with_usable_batch(case, make_features(2), targets_of(case))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        terms = head.loss(head(features), targets)
+    check_terms(head, terms)
+    assert all(total > 0 and count > 0 for total, count in terms.values())
+    total_of(terms).backward()
+    check_gradients(head)
+    assert all(parameter.grad.abs().sum() > 0 for name, parameter in head.named_parameters() if "scales" not in name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_autocast_hardly_changes_the_loss(case, level_specs, make_features):
+    head = head_of(case, level_specs)
+    features, targets = with_usable_batch(case, make_features(2), targets_of(case))
+    exact = head.loss(head(features), targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = head.loss(head(features), targets)
+    for term in exact:
+        torch.testing.assert_close(rounded[term][0], exact[term][0], rtol=0.05, atol=0.05)
+        torch.testing.assert_close(rounded[term][1], exact[term][1])
+
+
+@pytest.mark.parametrize("crowd", [False, True])
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("multi")])
+def test_nothing_to_learn_from_is_normal(case, crowd, level_specs, make_features):
+    """No boxes, crowds only, unknown identities: no positives, a finite loss, a gradient for every parameter."""
+    head = head_of(case, level_specs)
+    terms = head.loss(head(make_features(2)), targets_of(case, crowd=crowd, empty=not crowd or case not in BOXES))
+    check_terms(head, terms)
+    assert all(count == 0 for _, count in terms.values())
+    assert all(total == 0 for term, (total, _) in terms.items() if term != "classification")
+    total_of(terms).backward()
+    check_gradients(head)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_idle_loss_is_zero_and_reaches_every_parameter(case, level_specs):
+    head = head_of(case, level_specs)
+    terms = head.idle_loss()
+    check_terms(head, terms)
+    assert all(total == 0 and count == 0 for total, count in terms.values())
+    total_of(terms).backward()
+    check_gradients(head)
+    assert all(parameter.grad.abs().sum() == 0 for parameter in head.parameters())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_raw_outputs_do_not_depend_on_the_mode_and_predictions_not_on_the_batch(case, level_specs, make_features):
+    head = head_of(case, level_specs)
+    features = make_features(2)
+    raw = head(features)
+    head.eval()
+    assert type(head(features)) is type(raw)
+    boxes = [torch.tensor([[0.0, 0, 30, 40]]), torch.tensor([[10.0, 10, 90, 60], [0, 0, 20, 20]])]
+    if case in DETECTORS:
+        head.score_threshold = 0.0099
+    together = head.decode(head(features), SIZES, boxes)[1]
+    second = {level: maps[1:] for level, maps in features.items()}
+    (alone,) = head.decode(head(second), SIZES[1:], boxes[1:])
+    for name, values in vars(together).items():
+        torch.testing.assert_close(values, vars(alone)[name])
+        assert values.dtype == (torch.int64 if name == "labels" else torch.float32)
+
+
+@pytest.mark.parametrize("case", DETECTORS)
+def test_detections_are_sorted_limited_and_inside_the_image(case, level_specs, make_features):
+    head = head_of(case, level_specs)
+    head.score_threshold, head.max_detections = 0.001, 30
+    for prediction, (height, width) in zip(head.decode(head(make_features(2)), SIZES), SIZES, strict=True):
+        boxes, scores = prediction.boxes_xyxy, prediction.scores
+        assert 0 < len(boxes) == len(scores) == len(prediction.labels) <= 30
+        assert (scores[:-1] >= scores[1:]).all()
+        assert scores.min() > 0.001
+        assert (boxes >= 0).all()
+        assert (boxes <= torch.tensor([width, height, width, height])).all()
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+        assert set(prediction.labels.tolist()) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("case", DETECTORS)
+def test_a_few_steps_find_the_boxes_of_two_images(case, level_specs, make_features):
+    head = head_of(case, level_specs)
+    features, targets = make_features(2), targets_of(case)
+    optimizer = torch.optim.Adam([*head.parameters(), *features.values()], lr=0.02)
+    losses = []
+    for _ in range(60):
+        total = total_of(head.loss(head(features), targets))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        losses.append(total.item())
+    assert losses[-1] < losses[0] / 3
+    for prediction, target in zip(head.decode(head(features), [(64, 96)] * 2), targets, strict=True):
+        for box, label in zip(target.boxes_xyxy, target.labels, strict=True):
+            of_class = prediction.boxes_xyxy[(prediction.labels == label) & (prediction.scores > 0.3)]
+            assert (of_class - box).abs().amax(dim=1).min() < 4
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in DETECTORS])
+def test_a_few_steps_bring_the_other_losses_down(case, level_specs, make_features):
+    head = head_of(case, level_specs)
+    features, targets = with_usable_batch(case, make_features(2), targets_of(case))
+    features = {level: maps.detach().requires_grad_() for level, maps in features.items()}
+    optimizer = torch.optim.Adam([*head.parameters(), *features.values()], lr=0.02)
+    losses = []
+    for _ in range(30):
+        total = total_of(head.loss(head(features), targets))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        losses.append(total.item())
+    assert losses[-1] < losses[0] * 0.75
+
+
+SPECS = {spec.model_fields["head"].annotation.__args__[0]: spec for spec in typing.get_args(typing.get_args(Task)[0])}
+
+
+def test_every_head_has_its_part_of_the_document():
+    assert set(SPECS) == set(HEADS)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_head_takes_every_field_of_its_task_that_concerns_it(kind, level_specs):
+    task = SPECS[kind](head=kind)
+    options = task.model_dump(exclude={"head", "weight", "class_weights", "identity", "boxes_from", "gallery"})
+    head = create_head(kind, level_specs=level_specs, num_classes=2, **options)
+    assert isinstance(head, Head)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_defaults_of_head_and_document_are_the_same(kind, level_specs):
+    task = SPECS[kind](head=kind)
+    plain = create_head(kind, level_specs=level_specs, num_classes=2)
+    options = task.model_dump(exclude={"head", "weight", "class_weights", "identity", "boxes_from", "gallery"})
+    from_document = create_head(kind, level_specs=level_specs, num_classes=2, **options)
+    simple = (int, float, str, bool, list, tuple)
+
+    def settings(head):
+        return {name: repr(value) for name, value in vars(head).items() if isinstance(value, simple)}
+
+    assert settings(plain) == settings(from_document)
+    assert [p.shape for p in plain.parameters()] == [p.shape for p in from_document.parameters()]

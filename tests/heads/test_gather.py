@@ -1,0 +1,94 @@
+"""Two gloo processes give the embedding losses, and through an average over the ranks the gradients, of one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from heads.base import IdentityTarget
+from heads.create import create_head
+
+LOSSES = ("proxy_anchor", "arcface", "supcon")
+IDENTITIES = (0, 1, 0, 2, 1, 2, 3, 0)
+SPLITS = {"uneven": (5, 3), "no images with an identity": (8, 0), "idle": (8, None), "idle first": (None, 8)}
+"""Rows by rank; None: the rank has no labelled image and calls `idle_loss`."""
+
+
+@dataclass(frozen=True)
+class Level:
+    channels: int
+    stride: float = 32.0
+    offset_px: float = 0.0
+
+
+def make_head(loss):
+    torch.manual_seed(0)
+    return create_head("embedding", level_specs={"c5": Level(6)}, num_classes=4, dim=8, loss=loss)
+
+
+def make_maps():
+    return torch.randn(len(IDENTITIES), 6, 2, 3, generator=torch.Generator().manual_seed(1))
+
+
+def make_targets(start, stop):
+    return [IdentityTarget(torch.tensor(identity)) for identity in IDENTITIES[start:stop]]
+
+
+def rank_gradients(loss, split, rank):
+    """Return loss and gradients as the training module and DDP make them of this rank's rows."""
+    head = make_head(loss)
+    rows = split[rank]
+    if rows is None:
+        ((total, count),) = head.idle_loss().values()
+    elif rows == 0:
+        unknown = [IdentityTarget(torch.tensor(-1))]
+        ((total, count),) = head.loss(head({"c5": make_maps()[:1]}), unknown).values()
+    else:
+        start = sum(before or 0 for before in split[:rank])
+        features = {"c5": make_maps()[start : start + rows]}
+        ((total, count),) = head.loss(head(features), make_targets(start, start + rows)).values()
+    sums = torch.stack((total.detach(), count))
+    distributed.all_reduce(sums)
+    world = distributed.get_world_size()
+    (total * world / sums[1].clamp(min=1)).backward()
+    gradients = {}
+    for name, parameter in head.named_parameters():
+        distributed.all_reduce(parameter.grad)
+        gradients[name] = parameter.grad / world
+    return {"loss": sums[0] / sums[1], "gradients": gradients}
+
+
+def run_rank(rank, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    results = {(name, loss): rank_gradients(loss, split, rank) for name, split in SPLITS.items() for loss in LOSSES}
+    torch.save(results, Path(folder) / f"rank{rank}.pt")
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What both ranks computed, by split and loss."""
+    folder = tmp_path_factory.mktemp("gather")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        patch.syspath_prepend(str(Path(__file__).parents[2]))
+        multiprocessing.spawn(run_rank, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("split", SPLITS)
+def test_ranks_give_the_loss_and_gradient_of_the_joint_batch(ranks, split, loss):
+    head = make_head(loss)
+    ((total, count),) = head.loss(head({"c5": make_maps()}), make_targets(0, None)).values()
+    total.backward()
+    assert float(count) == 1
+    expected = {name: parameter.grad for name, parameter in head.named_parameters()}
+    assert all(gradient.abs().sum() > 0 for gradient in expected.values())
+    for rank in ranks:
+        torch.testing.assert_close(rank[split, loss]["loss"], total.detach())
+        torch.testing.assert_close(rank[split, loss]["gradients"], expected)

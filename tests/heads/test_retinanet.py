@@ -1,0 +1,129 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import box_iou
+
+from heads.create import create_head
+from heads.dense import DenseOutputs
+
+LEVELS = ("p3", "p4", "p5")
+DECODING = {"score_threshold": 0.3, "nms_iou": 0.4, "candidates_per_level": 50, "max_detections": 20}
+
+
+@pytest.fixture
+def head(level_specs):
+    torch.manual_seed(0)
+    return create_head(
+        "retinanet", level_specs=level_specs, num_classes=3, levels=LEVELS, num_convs=1, scales_per_octave=1, **DECODING
+    )
+
+
+@pytest.fixture
+def raw(head, make_features):
+    """Lively outputs for two images."""
+    raw = head(make_features(2))
+    logits = raw.logits + torch.randn_like(raw.logits) * 2
+    return DenseOutputs(logits, raw.box_codes + torch.randn_like(raw.box_codes) * 0.2, raw.sizes_hw)
+
+
+@pytest.fixture
+def targets(box_target):
+    return [box_target([(4, 6, 40, 44), (50, 10, 90, 34)], [2, 0]), box_target([(30, 20, 62, 60)], [1])]
+
+
+@pytest.fixture
+def oracle():
+    backbone = nn.Identity()
+    backbone.out_channels = 12
+    anchors = AnchorGenerator(((8,),) * 3, ((0.5, 1.0, 2.0),) * 3)
+    model = RetinaNet(
+        backbone,
+        3,
+        anchor_generator=anchors,
+        score_thresh=0.3,
+        nms_thresh=0.4,
+        topk_candidates=50,
+        detections_per_img=20,
+    )
+    model.head.regression_head._loss_type = "giou"
+    return model
+
+
+def image_of(raw, image):
+    return DenseOutputs(raw.logits[image : image + 1], raw.box_codes[image : image + 1], raw.sizes_hw)
+
+
+def test_anchors_cover_the_levels_cell_by_cell(head, raw):
+    anchors = head.geometry(raw)
+    assert len(anchors) == (8 * 12 + 4 * 6 + 2 * 3) * 3 == raw.logits.shape[1]
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    torch.testing.assert_close(centres[[0, 2, 3, 36]], torch.tensor([[4.0, 4], [4, 4], [12, 4], [4, 12]]))
+
+
+def test_row_of_the_outputs_belongs_to_the_cell_of_its_anchor(head, make_features):
+    features = make_features(1)
+    row = (8 * 12 + 1 * 6 + 4) * 3 + 2
+    raw = head(features)
+    torch.testing.assert_close(head.geometry(raw)[row].view(2, 2).mean(dim=0), torch.tensor([4.5 * 16, 1.5 * 16]))
+    raw.logits[0, row, 1].backward()
+    reached = features["p4"].grad.abs().sum(dim=(0, 1)).nonzero()
+    # Two 3x3 convolutions see two cells to each side of (1, 4).
+    assert reached.min(dim=0).values.tolist() == [0, 2]
+    assert reached.max(dim=0).values.tolist() == [3, 5]
+    assert features["p3"].grad.abs().sum() == 0
+
+
+def test_losses_of_an_image_agree_with_torchvision(head, raw, targets, oracle):
+    head.box_loss = "giou"
+    for image, target in enumerate(targets):
+        one = image_of(raw, image)
+        terms = head.loss(one, [target])
+        expected = oracle.compute_loss(
+            [{"boxes": target.boxes_xyxy, "labels": target.labels}],
+            {"cls_logits": one.logits, "bbox_regression": one.box_codes},
+            [head.geometry(one)],
+        )
+        assert terms["boxes"][1] > 3
+        torch.testing.assert_close(terms["classification"][0] / terms["classification"][1], expected["classification"])
+        torch.testing.assert_close(terms["boxes"][0] / terms["boxes"][1], expected["bbox_regression"])
+
+
+def test_smooth_l1_is_that_of_the_encoded_boxes(head, raw, targets):
+    anchors = head.geometry(raw)
+    matched = Matcher(0.5, 0.4, allow_low_quality_matches=True)(box_iou(targets[0].boxes_xyxy, anchors))
+    rows = (matched >= 0).nonzero().squeeze(1)
+    encoded = BoxCoder((1.0,) * 4).encode_single(targets[0].boxes_xyxy[matched[rows]], anchors[rows])
+    difference = (raw.box_codes[0, rows] - encoded).abs()
+    expected = torch.where(difference < 1 / 9, 4.5 * difference**2, difference - 1 / 18).sum()
+    total, count = head.loss(image_of(raw, 0), targets[:1])["boxes"]
+    assert int(count) == len(rows)
+    torch.testing.assert_close(total, expected)
+
+
+def test_losses_of_a_batch_are_those_of_its_images_added_up(head, raw, targets):
+    together = head.loss(raw, targets)
+    alone = [head.loss(image_of(raw, image), targets[image : image + 1]) for image in range(2)]
+    for term, (total, count) in together.items():
+        torch.testing.assert_close(total, sum(terms[term][0] for terms in alone))
+        torch.testing.assert_close(count, sum(terms[term][1] for terms in alone))
+
+
+def test_detections_agree_with_torchvision(head, raw, oracle):
+    lengths = [height * width * 3 for height, width in raw.sizes_hw]
+    anchors = list(head.geometry(raw).split(lengths))
+    outputs = {"cls_logits": raw.logits.split(lengths, dim=1), "bbox_regression": raw.box_codes.split(lengths, dim=1)}
+    sizes = [(60, 90), (64, 96)]
+    expected = oracle.postprocess_detections(outputs, [anchors] * 2, sizes)
+    for prediction, wanted in zip(head.decode(raw, sizes), expected, strict=True):
+        assert len(wanted["scores"]) == 20
+        torch.testing.assert_close(prediction.boxes_xyxy, wanted["boxes"])
+        torch.testing.assert_close(prediction.scores, wanted["scores"])
+        assert prediction.labels.tolist() == wanted["labels"].tolist()
+
+
+def test_every_class_starts_at_a_score_of_one_percent(head, make_features):
+    scores = head.scores(head(make_features()))
+    assert 0.005 < scores.median() < 0.02
