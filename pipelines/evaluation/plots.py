@@ -98,13 +98,18 @@ def _task(name: str, result: Mapping[str, Any]) -> dict[str, Figure]:
     classes = sorted((row for row in result["per_class"] if row[count]), key=lambda row: -row[count])[:MAX_CLASSES]
     if not classes:
         return {}
-    labels = [f"{row[label]} ({row[count]})" for row in classes]
+    labels = [f"{_plain(row[label])} ({row[count]})" for row in classes]
     charts = {"classes": _bars(name, labels, {m: [row[m] or 0.0 for row in classes] for m in metrics})}
     if result["kind"] == "detection":
         charts["precision_recall"] = _precision_recall(name, classes[:MAX_PR_CURVES])
     if result["kind"] == "classification" and result["confusion_matrix"] is not None:
         charts["confusion"] = _confusion(name, result)
     return charts
+
+
+def _plain(name: str) -> str:
+    """Return a class name that matplotlib does not take for mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _bars(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[float]]) -> Figure:
@@ -118,7 +123,7 @@ def _bars(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[floa
     axis.set_yticks([row + middle for row in range(len(labels))], labels, fontsize="small")
     axis.set(title=f"{title} by class", xlim=(0, 1.08))
     axis.invert_yaxis()
-    axis.legend(fontsize="small", loc="lower right")
+    axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -129,7 +134,7 @@ def _precision_recall(title: str, classes: Sequence[Mapping[str, Any]]) -> Figur
         if curve is None:
             continue
         recall = [position / (len(curve) - 1) for position in range(len(curve))]
-        axis.plot(recall, curve, label=f"{row['label']} ({row['num_boxes']})", linewidth=1.2)
+        axis.plot(recall, curve, label=f"{_plain(row['label'])} ({row['num_boxes']})", linewidth=1.2)
     axis.set(title=f"{title} at IoU 0.5", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small", loc="lower left")
@@ -137,7 +142,7 @@ def _precision_recall(title: str, classes: Sequence[Mapping[str, Any]]) -> Figur
 
 
 def _confusion(title: str, result: Mapping[str, Any]) -> Figure:
-    counts, labels = result["confusion_matrix"], [row["label"] for row in result["per_class"]]
+    counts, labels = result["confusion_matrix"], [_plain(row["label"]) for row in result["per_class"]]
     side = min(14.0, 2.5 + 0.4 * len(labels))
     figure, (axis,) = _figure(1, width=side + 1, height=side)
     # Rows are shares, so that rare classes are seen as well; the cells tell the counts.

@@ -55,10 +55,13 @@ def _class_table(name: str, result: Mapping[str, Any]) -> list[Table]:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), caption=escape(note) or None, title_justify="left", caption_justify="left")
+    # Without lines between them COCO's twelve numbers fit 80 columns.
+    table = Table(title=escape(title), caption=escape(note) or None, box=SIMPLE_HEAD, collapse_padding=True)
+    table.title_justify = table.caption_justify = "left"
     for column in columns:
         table.add_column(column, justify="left" if column in ("label", "identity") else "right", no_wrap=True)
     for row in rows:

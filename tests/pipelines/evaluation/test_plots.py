@@ -46,9 +46,9 @@ def test_all_charts_are_written_as_pictures(tmp_path):
     ]
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"time": 1, "ki')
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
-    classes = [{"id": 1, "name": "$cell_"}, {"id": 2, "name": "never"}]
+    classes = [{"id": 1, "name": "$cell_$"}, {"id": 2, "name": "never"}]
     coco = score_coco({"images": [{"id": 1}], "annotations": [box], "categories": classes}, [box | {"score": 0.5}])
-    kinds = [Category(1, "in"), Category(2, "out")]
+    kinds = [Category(1, "$in_$"), Category(2, "out")]
     kind = score_multiclass(kinds, np.array([[0.6, 0.4], [0.7, 0.3]]), np.array([0, 1]))
     identity = {"identity": "A", "support": 4, "recall_at_1": 0.75}
     tasks = {
