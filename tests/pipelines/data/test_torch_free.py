@@ -1,0 +1,16 @@
+"""The API process checks data without torch."""
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+import pipelines.data.commands, pipelines.data.index, pipelines.data.roots
+heavy = {"torch", "torchvision", "lightning", "timm", "mlflow", "matplotlib", "rich"}
+sys.exit(", ".join(sorted(heavy & set(sys.modules))))
+"""
+
+
+def test_data_check_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
