@@ -124,6 +124,18 @@ def hardware() -> str:
     return f"{model}, {cores} cores, Python {platform.python_version()}, torch {torch.__version__}"
 
 
+def train(run: Run) -> None:
+    """Train until the run ends; exits with the trainer's code where it did not end well."""
+    with subprocess.Popen(run.command, cwd=ROOT) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            # The trainer got the same Ctrl-C: it writes a checkpoint at the next step, from where it goes on later.
+            code = process.wait()
+    if code:
+        sys.exit(f"bench: {run.folder.name} ended with {code}; `make bench-bccd` goes on from there")
+
+
 def execute(run: Run, times_path: Path) -> Figures:
     """Train where no result lies yet; return the figures with the wall time of all attempts."""
     result_path = run.folder / "result.json"
@@ -131,7 +143,7 @@ def execute(run: Run, times_path: Path) -> Figures:
         print(f"== {run.folder.name}: {' '.join(run.command[1:])}", flush=True)
         started = time.monotonic()
         try:
-            subprocess.run(run.command, cwd=ROOT, check=True)
+            train(run)
         finally:
             with times_path.open("a", encoding="utf-8") as times:
                 times.write(json.dumps({"run": run.folder.name, "wall_s": time.monotonic() - started}) + "\n")
