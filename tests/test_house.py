@@ -3,8 +3,10 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,22 @@ def test_every_dependency_is_pinned() -> None:
     wanted = [*project()["dependencies"], *project()["optional-dependencies"]["dev"]]
     names = {normal(re.split(r"[\[<>=!~ ;]", requirement, maxsplit=1)[0]) for requirement in wanted}
     assert sorted(names - set(pins())) == []
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    """Not one that only comes along with another, and may stop to."""
+    declared = {
+        normal(re.split(r"[\[<>=!~ ;]", requirement, maxsplit=1)[0]) for requirement in project()["dependencies"]
+    }
+    distributions = metadata.packages_distributions()
+    strange = {
+        f"{path}: {name}"
+        for path in python_files()
+        if path.parts[0] in PACKAGES
+        for name in {full.partition(".")[0] for full in imported_names(path)} - set(PACKAGES) - sys.stdlib_module_names
+        if declared.isdisjoint(normal(distribution) for distribution in distributions.get(name, []))
+    }
+    assert strange == set()
 
 
 def test_pins_are_within_the_declared_ranges() -> None:
