@@ -2,9 +2,12 @@
 
 import base64
 import io
+import shutil
+import tempfile
 from importlib import metadata, resources
 from pathlib import Path
 
+ARTIFACT = "exported"
 PACKAGES = ("backbones", "heads", "pipelines", "service")
 REQUIREMENTS = (
     "torch", "torchvision", "timm", "pytorch-metric-learning", "safetensors", "numpy", "pillow", "pydantic", "pyyaml",
@@ -21,16 +24,19 @@ def save_pyfunc(exported: Path, folder: Path, *, run_id: str, model_id: str, loc
     from mlflow.types import ColSpec, Schema
 
     packages = {name: Path(str(resources.files(name))) for name in PACKAGES}
-    mlflow.pyfunc.save_model(
-        str(folder),
-        python_model=str(packages["pipelines"] / "pyfunc.py"),
-        artifacts={"exported": str(exported.resolve())},
-        code_paths=[str(path) for path in packages.values()],
-        pip_requirements=pip_requirements(),
-        signature=ModelSignature(Schema([ColSpec("string", "image")]), Schema([ColSpec("string")])),
-        input_example=pd.DataFrame({"image": [example_image()]}),
-        mlflow_model=Model(artifact_path=location, run_id=run_id, model_id=model_id, model_uuid=model_id),
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        # MLflow names the artefact's folder after its source, and follows no links.
+        named = shutil.copytree(exported, Path(scratch) / ARTIFACT)
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(packages["pipelines"] / "pyfunc.py"),
+            artifacts={ARTIFACT: str(named)},
+            code_paths=[str(path) for path in packages.values()],
+            pip_requirements=pip_requirements(),
+            signature=ModelSignature(Schema([ColSpec("string", "image")]), Schema([ColSpec("string")])),
+            input_example=pd.DataFrame({"image": [example_image()]}),
+            mlflow_model=Model(artifact_path=location, run_id=run_id, model_id=model_id, model_uuid=model_id),
+        )
 
 
 def pip_requirements() -> list[str]:

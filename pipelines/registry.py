@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 from pipelines.errors import RegistryError
 from pipelines.mlflow_names import cut, mlflow_key
 from pipelines.mlflow_store import Store, connect, told
-from pipelines.pyfunc_folder import save_pyfunc
+from pipelines.pyfunc_folder import ARTIFACT, save_pyfunc
 from pipelines.spec.model import SelectSpec
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Registry:
             from mlflow.artifacts import download_artifacts
 
             source = client.get_model_version_download_uri(version.name, str(version.version))
-            uri = f"{source.rstrip('/')}/artifacts/exported"
+            uri = f"{source.rstrip('/')}/artifacts/{ARTIFACT}"
             path = download_artifacts(uri, dst_path=str(folder), tracking_uri=self.store.tracking_uri)
             return Path(path)
 

@@ -28,4 +28,5 @@ class TrackingSpec(Spec):
     """MLflow: the experiment, and the name that the best model is registered under."""
 
     experiment: str = "pyramidion"
-    register_as: Name | None = None
+    # A name that MLflow takes: no dots, unlike the other names of the document.
+    register_as: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] | None = None

@@ -85,7 +85,8 @@ def mlflow_runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def no_mlflow_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the MLflow of whoever runs the tests."""
+def no_mlflow_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Without the MLflow of whoever runs the tests, in an empty working directory: MLflow's own defaults fill it."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)

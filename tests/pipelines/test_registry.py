@@ -48,6 +48,14 @@ def exported(
     return folder
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is registered where nobody loads it: the registry does not look into it."""
+    folder = tmp_path_factory.mktemp("folder")
+    (folder / "model.json").write_text("{}")
+    return folder
+
+
 @pytest.fixture
 def store(mlflow_runs_root: Path) -> Store:
     return find_store(mlflow_runs_root)
@@ -59,7 +67,7 @@ def registry(store: Store) -> Registry:
 
 
 @pytest.fixture
-def in_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_store(no_mlflow_settings: None, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a user does before `mlflow.pyfunc.load_model`; what loading adds to the path is taken off again."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -88,13 +96,13 @@ def png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def test_registering_a_run_twice_makes_one_version(registry: Registry, exported: Path) -> None:
+def test_registering_a_run_twice_makes_one_version(registry: Registry, folder: Path) -> None:
     client = connect(registry.store)
     run_id = client.create_run(find_experiment(client, registry.store, "tests")).info.run_id
     metrics = {"val/cells/AP": 1 / 3, "val/cells/APl": None}
     versions = [
         registry.register(
-            exported,
+            folder,
             name="twice",
             run_id=run_id,
             metrics=metrics,
@@ -113,14 +121,15 @@ def test_registering_a_run_twice_makes_one_version(registry: Registry, exported:
     assert version.val_fingerprint == "data 1"
     assert version.tags["git"] == "abc"
     assert client.get_run(run_id).outputs.model_outputs
+    assert list(Path().iterdir()) == []
 
 
-def test_a_job_owns_its_version_whatever_its_run(registry: Registry, exported: Path) -> None:
+def test_a_job_owns_its_version_whatever_its_run(registry: Registry, folder: Path) -> None:
     client = connect(registry.store)
     experiment = find_experiment(client, registry.store, "tests")
     versions = [
         registry.register(
-            exported,
+            folder,
             name="job",
             run_id=client.create_run(experiment).info.run_id,
             metrics={},
@@ -133,11 +142,11 @@ def test_a_job_owns_its_version_whatever_its_run(registry: Registry, exported: P
     assert [version.version for version in versions] == [1, 1]
 
 
-def test_the_newest_version_is_the_candidate_and_stays_it(registry: Registry, exported: Path) -> None:
-    first = register(registry, exported, "newest", 0.5)
-    second = register(registry, exported, "newest", 0.4)
+def test_the_newest_version_is_the_candidate_and_stays_it(registry: Registry, folder: Path) -> None:
+    first = register(registry, folder, "newest", 0.5)
+    second = register(registry, folder, "newest", 0.4)
     again = registry.register(
-        exported, name="newest", run_id=str(first.run_id), metrics={}, select=SELECT, val_fingerprint="data 1"
+        folder, name="newest", run_id=str(first.run_id), metrics={}, select=SELECT, val_fingerprint="data 1"
     )
     assert again.version == first.version == 1
     assert [v.version for v in registry.versions("newest")] == [2, 1]
@@ -146,8 +155,8 @@ def test_the_newest_version_is_the_candidate_and_stays_it(registry: Registry, ex
     assert candidate.version == second.version == 2
 
 
-def test_the_first_version_becomes_champion(registry: Registry, exported: Path) -> None:
-    version = register(registry, exported, "first", 0.5)
+def test_the_first_version_becomes_champion(registry: Registry, folder: Path) -> None:
+    version = register(registry, folder, "first", 0.5)
     outcome = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=never)
     assert (outcome.is_promoted, outcome.reason) == (True, "first")
     champion = registry.by_alias("first", "champion")
@@ -162,13 +171,13 @@ def test_the_first_version_becomes_champion(registry: Registry, exported: Path) 
     [("max", 0.6, True), ("max", 0.5, False), ("max", 0.4, False), ("min", 0.4, True), ("min", 0.6, False)],
 )
 def test_on_the_same_data_stored_numbers_decide(
-    mode: str, value: float, is_promoted: bool, registry: Registry, exported: Path
+    mode: str, value: float, is_promoted: bool, registry: Registry, folder: Path
 ) -> None:
-    name = f"stored-{mode}-{value}"
+    name = f"stored-{mode}-{value}".replace(".", "_")
     select = SelectSpec.model_validate({"metric": "val/cells/AP", "mode": mode})
-    champion = register(registry, exported, name, 0.5)
+    champion = register(registry, folder, name, 0.5)
     registry.set_alias(name, "champion", champion.version)
-    challenger = register(registry, exported, name, value)
+    challenger = register(registry, folder, name, value)
     outcome = registry.promote_if_better(challenger, select=select, val_fingerprint="data 1", score=never)
     assert (outcome.is_promoted, outcome.reason, outcome.champion_value) == (is_promoted, "stored", 0.5)
     now = registry.by_alias(name, "champion")
@@ -178,12 +187,12 @@ def test_on_the_same_data_stored_numbers_decide(
 
 @pytest.mark.parametrize(("scored", "is_promoted"), [(0.3, True), (0.7, False), (None, False), (float("nan"), False)])
 def test_on_other_data_the_champion_is_scored_anew(
-    scored: float | None, is_promoted: bool, registry: Registry, exported: Path
+    scored: float | None, is_promoted: bool, registry: Registry, folder: Path
 ) -> None:
-    name = f"scored-{scored}"
-    champion = register(registry, exported, name, 0.9, data="data of last year")
+    name = f"scored-{scored}".replace(".", "_")
+    champion = register(registry, folder, name, 0.9, data="data of last year")
     registry.set_alias(name, "champion", champion.version)
-    challenger = register(registry, exported, name, 0.5)
+    challenger = register(registry, folder, name, 0.5)
     asked: list[int] = []
 
     def score(version: ModelVersion) -> float | None:
@@ -199,8 +208,8 @@ def test_on_other_data_the_champion_is_scored_anew(
     assert now.version == (2 if is_promoted else 1)
 
 
-def test_a_version_without_the_number_is_no_champion(registry: Registry, exported: Path) -> None:
-    version = register(registry, exported, "undefined", None)
+def test_a_version_without_the_number_is_no_champion(registry: Registry, folder: Path) -> None:
+    version = register(registry, folder, "undefined", None)
     outcome = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=never)
     assert (outcome.is_promoted, outcome.reason) == (False, "undefined")
     assert registry.by_alias("undefined", "champion") is None
@@ -280,11 +289,9 @@ def test_a_registered_model_needs_nothing_but_its_folder(
 
 
 def test_a_registered_model_carries_code_and_weights_and_no_pickles(registry: Registry, exported: Path) -> None:
-    version = register(registry, exported, "content", 0.5)
-    source = registry.download_exported(version, exported.parent / "content").parent
-    del source
-    client = connect(registry.store)
-    folder = Path(urllib.request.url2pathname(client.get_model_version_download_uri("content", "1")[len("file://") :]))
+    register(registry, exported, "content", 0.5)
+    uri = connect(registry.store).get_model_version_download_uri("content", "1")
+    folder = Path(urllib.request.url2pathname(uri.removeprefix("file://")))
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"MLmodel", "pyfunc.py", "artifacts/exported/model.safetensors", "code/heads/base.py"} <= names
     assert {"code/backbones/names.json", "code/pipelines/predictor.py", "code/service/__init__.py"} <= names
