@@ -1,5 +1,6 @@
 """From a name to a backbone."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -7,15 +8,20 @@ from torch import Tensor, nn
 
 from backbones.base import LEVELS, Backbone, FeatureSpec
 from backbones.body import Body
-from backbones.catalog import BackboneRow, resolve
+from backbones.catalog import BackboneRow, Source, resolve
 from backbones.default_weights import default_weights_problem
-from backbones.geometry import PROBE_HW, lost_cells, stride_of
+from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, lost_cells, stride_of
 from backbones.level_norms import level_norm
 from backbones.meta_run import run_on_meta
 from backbones.stages import demote_unreached, discover_stages
 from backbones.timm_adapter import build_timm_body
 from backbones.torchvision_adapter import build_torchvision_body
 from backbones.weights import load_weights_file
+
+_BUILDERS: dict[Source, Callable[[BackboneRow, bool], Body]] = {
+    "timm": build_timm_body,
+    "tv": build_torchvision_body,
+}
 
 
 def create_backbone(name: str, weights: str = "none") -> Backbone:
@@ -34,19 +40,13 @@ def create_backbone(name: str, weights: str = "none") -> Backbone:
         problem = default_weights_problem(name)
         if problem is not None:
             raise ValueError(problem)
-    backbone = TappedBackbone(row.name, _build_body(row, pretrained=weights == "default"))
+    try:
+        backbone = TappedBackbone(_BUILDERS[row.source](row, weights == "default"))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"backbone {name!r}: {error}") from error
     if weights not in ("none", "default"):
         backbone.weights_report = load_weights_file(backbone.body.network, Path(weights))
     return backbone
-
-
-def _build_body(row: BackboneRow, pretrained: bool) -> Body:
-    build = {"timm": build_timm_body, "tv": build_torchvision_body}[row.source]
-    try:
-        return build(row, pretrained)
-    except (OSError, RuntimeError) as error:
-        wanted = "'s default weights" if pretrained else ""
-        raise ValueError(f"backbone {row.name!r}{wanted}: {error}") from error
 
 
 class TappedBackbone(Backbone):
@@ -62,7 +62,7 @@ class TappedBackbone(Backbone):
         norms: by level, the identity where the network hands out normalised maps.
     """
 
-    def __init__(self, name: str, body: Body) -> None:
+    def __init__(self, body: Body) -> None:
         super().__init__()
         self.body = body
         self.mean = body.mean
@@ -70,16 +70,15 @@ class TappedBackbone(Backbone):
         self.weights_report = None
         maps = run_on_meta(body, PROBE_HW).outputs
         strides = [stride_of(PROBE_HW, feature.shape[-2:]) for feature in maps]
-        if strides != [2 ** int(level[1]) for level in LEVELS]:
+        if tuple(strides) != PYRAMID_STRIDES:
+            sizes = ", ".join("x".join(map(str, feature.shape[-2:])) for feature in maps)
             raise ValueError(
-                f"backbone {name!r}: its maps of {PROBE_HW[0]}x{PROBE_HW[1]} pixels have the sizes "
-                f"{[tuple(feature.shape[-2:]) for feature in maps]}; a pyramid needs strides 8, 16 and 32"
+                f"its maps of {PROBE_HW[0]}x{PROBE_HW[1]} pixels have {sizes} cells; a pyramid needs strides 8, 16, 32"
             )
         self.norms = nn.ModuleDict()
         self.feature_specs = {}
         self._pads: dict[str, tuple[int, int, int, int]] = {}
-        for level, feature, stride in zip(LEVELS, maps, strides, strict=True):
-            assert stride is not None
+        for level, feature, stride in zip(LEVELS, maps, PYRAMID_STRIDES, strict=True):
             rows, columns = lost_cells(PROBE_HW, feature.shape[-2:], stride)
             self._pads[level] = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
             self.norms[level] = level_norm(feature)

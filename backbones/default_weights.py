@@ -1,6 +1,5 @@
 """Whether the weights that a library calls its default can be had, told in seconds."""
 
-import os
 import threading
 import urllib.error
 import urllib.request
@@ -9,7 +8,7 @@ from urllib.parse import urlparse
 
 import timm
 import torch
-from huggingface_hub import hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 from torchvision import models
 
 from backbones.catalog import BackboneRow, resolve
@@ -72,7 +71,7 @@ def _unreachable(url: str) -> str | None:
 
     It runs in a thread of its own, because no timeout of a socket ends a name look-up that hangs.
     """
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+    if constants.HF_HUB_OFFLINE and url.startswith(constants.ENDPOINT):
         return "HF_HUB_OFFLINE is set"
     answer: list[str | None] = ["no answer"]
 

@@ -5,7 +5,9 @@ its strides of 8, 16 and 32 would give 32, 16 and 8. How many cells are lost doe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+PYRAMID_STRIDES = (8, 16, 32)
 
 PROBE_HW = (512, 640)
 """Image size of measurements: large enough that lost cells do not hide a stride, and not square."""
@@ -16,13 +18,23 @@ MAX_LOST_CELLS = 4
 def stride_of(image_hw: Sequence[int], map_hw: Sequence[int]) -> int | None:
     """Return the power of two that divides an image of `image_hw` into a map of `map_hw`, or None.
 
-    A map may lack up to `MAX_LOST_CELLS` cells an axis.
+    A map may lack up to `MAX_LOST_CELLS` cells an axis. A single row or column is no map: it was pooled.
     """
-    if min(map_hw) < 1:
+    if min(map_hw) < 2:
         return None
     stride: int = 2 ** round(math.log2(image_hw[0] / map_hw[0]))
     lost = lost_cells(image_hw, map_hw, stride)
     return stride if all(0 <= cells <= MAX_LOST_CELLS for cells in lost) else None
+
+
+def require_pyramid_strides(strides: Collection[int]) -> None:
+    """Raise a ValueError that says what to take instead if one of the strides 8, 16 and 32 is not in `strides`."""
+    lacking = [stride for stride in PYRAMID_STRIDES if stride not in strides]
+    if lacking:
+        raise ValueError(
+            f"its maps have strides {sorted(set(strides))}, none has {lacking}; a pyramid needs 8, 16 and 32: take a "
+            f"network with stages, such as resnet50, convnext_tiny or swin_tiny"
+        )
 
 
 def lost_cells(image_hw: Sequence[int], map_hw: Sequence[int], stride: int) -> tuple[int, int]:

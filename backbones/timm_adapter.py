@@ -10,9 +10,9 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from backbones.base import LEVELS
 from backbones.body import IMAGENET_MEAN, IMAGENET_STD, RGB, Body
 from backbones.catalog import BackboneRow
+from backbones.geometry import PYRAMID_STRIDES, require_pyramid_strides
 
 _FREE_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
 """What timm's networks of a fixed image size call the wish for any size, most specific first."""
@@ -41,8 +41,8 @@ def build_timm_body(row: BackboneRow, pretrained: bool) -> TimmBody:
     """
     network = _create(row, pretrained)
     if not hasattr(network, "forward_intermediates"):
-        raise ValueError(f"backbone {row.name!r}: timm cannot hand out the maps inside this network; take another one")
-    indices = _indices_by_stride(row.name, network.feature_info)
+        raise ValueError("timm cannot hand out the maps inside this network; take another one")
+    indices = _indices_by_stride(network.feature_info)
     network.prune_intermediate_layers(indices, prune_norm=True)
     settings = network.pretrained_cfg
     return TimmBody(
@@ -62,14 +62,8 @@ def _create(row: BackboneRow, pretrained: bool) -> Any:
     raise AssertionError("the last wish is empty and either returns or raises")
 
 
-def _indices_by_stride(name: str, feature_info: Any) -> list[int]:
-    rows = getattr(feature_info, "info", feature_info)
-    strides = [row["reduction"] for row in rows]
-    wanted = [2 ** int(level[1]) for level in LEVELS]
-    lacking = [stride for stride in wanted if stride not in strides]
-    if lacking:
-        raise ValueError(
-            f"backbone {name!r} has maps of strides {sorted(set(strides))}, and none of {lacking}; a pyramid needs "
-            f"8, 16 and 32: take a network with stages, such as resnet50, convnext_tiny or swin_tiny"
-        )
-    return [max(i for i, stride in enumerate(strides) if stride == wish) for wish in wanted]
+def _indices_by_stride(feature_info: Any) -> list[int]:
+    """Return the last index of stride 8, of 16 and of 32."""
+    strides = [row["reduction"] for row in getattr(feature_info, "info", feature_info)]
+    require_pyramid_strides(strides)
+    return [max(i for i, stride in enumerate(strides) if stride == wanted) for wanted in PYRAMID_STRIDES]

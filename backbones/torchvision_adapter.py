@@ -15,7 +15,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from backbones.base import LEVELS
 from backbones.body import RGB, Body
 from backbones.catalog import BackboneRow
-from backbones.geometry import PROBE_HW, stride_of
+from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, require_pyramid_strides, stride_of
 from backbones.meta_run import run_on_meta
 from backbones.weights import load_matching
 
@@ -28,17 +28,18 @@ _GOOGLE: RGB = (0.5, 0.5, 0.5)
 
 
 class TorchvisionBody(Body):
-    """A torchvision network that was cut to three named taps."""
+    """A torchvision network that was cut to three taps, named like the levels."""
 
-    def __init__(self, network: nn.Module, is_nhwc: bool, mean: RGB, std: RGB) -> None:
+    def __init__(self, network: nn.Module, nhwc_levels: set[str], mean: RGB, std: RGB) -> None:
         super().__init__(network, mean, std)
-        self.is_nhwc = is_nhwc
+        self.nhwc_levels = nhwc_levels
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
         by_level = self.network(images)
-        maps = [by_level[level] for level in LEVELS]
-        return [tap.permute(0, 3, 1, 2) for tap in maps] if self.is_nhwc else maps
+        return [
+            by_level[level].permute(0, 3, 1, 2) if level in self.nhwc_levels else by_level[level] for level in LEVELS
+        ]
 
 
 def build_torchvision_body(row: BackboneRow, pretrained: bool) -> TorchvisionBody:
@@ -48,18 +49,21 @@ def build_torchvision_body(row: BackboneRow, pretrained: bool) -> TorchvisionBod
         ValueError: it has no maps of strides 8, 16 and 32, or takes one image size only.
     """
     network = models.get_model(row.id, weights=None, **_KWARGS.get(row.id, {}), **row.kwargs)
-    taps, is_nhwc = _taps_by_stride(row.name, network)
+    taps, nhwc_levels = _taps_by_stride(network)
     extractor = create_feature_extractor(network, return_nodes=taps)
+    # Its two graphs differ in dropout of probability 0 only, and a deep copy of it forgets which modules are in eval
+    # mode (torchvision 0.29): an ordinary graph module of one of them has neither.
+    extractor = torch.fx.GraphModule(extractor, extractor.train_graph)
     weights = models.get_model_weights(row.id).DEFAULT
     if pretrained:
         load_matching(extractor, weights.get_state_dict(progress=False, check_hash=True))
     preset = weights.transforms()
     mean, std = (_GOOGLE, _GOOGLE) if row.id in _KWARGS else (tuple(preset.mean), tuple(preset.std))
-    return TorchvisionBody(extractor, is_nhwc, mean, std)
+    return TorchvisionBody(extractor, nhwc_levels, mean, std)
 
 
-def _taps_by_stride(name: str, network: nn.Module) -> tuple[dict[str, str], bool]:
-    """Return the level by the name of the block that ends it, and whether the maps are NHWC."""
+def _taps_by_stride(network: nn.Module) -> tuple[dict[str, str], set[str]]:
+    """Return the level by the name of the block that ends it, and the levels whose maps are NHWC."""
     last_of_stride: dict[int, tuple[str, bool]] = {}
     for block, shape in _shapes_of_blocks(network):
         for is_nhwc, map_hw in ((False, shape[2:]), (True, shape[1:3])):
@@ -67,15 +71,10 @@ def _taps_by_stride(name: str, network: nn.Module) -> tuple[dict[str, str], bool
             if stride is not None:
                 last_of_stride[stride] = (block, is_nhwc)
                 break
-    wanted = {2 ** int(level[1]): level for level in LEVELS}
-    lacking = sorted(set(wanted) - set(last_of_stride))
-    if lacking:
-        raise ValueError(
-            f"backbone {name!r} has maps of strides {sorted(last_of_stride)}, and none of {lacking}; a pyramid needs "
-            f"8, 16 and 32: take a network with stages, such as resnet50, convnext_tiny or swin_tiny"
-        )
-    taps = {last_of_stride[stride][0]: level for stride, level in wanted.items()}
-    return taps, last_of_stride[8][1]
+    require_pyramid_strides(last_of_stride)
+    ends = {level: last_of_stride[stride] for level, stride in zip(LEVELS, PYRAMID_STRIDES, strict=True)}
+    taps = {block: level for level, (block, _) in ends.items()}
+    return taps, {level for level, (_, is_nhwc) in ends.items() if is_nhwc}
 
 
 def _shapes_of_blocks(network: nn.Module) -> list[tuple[str, tuple[int, ...]]]:

@@ -90,21 +90,24 @@ def _read(path: Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        reason = [*str(error).splitlines(), type(error).__name__][0]
         raise ValueError(
-            f"weights {str(path)!r}: this is neither a safetensors file nor a plain state dict of tensors "
-            f"({str(error).splitlines()[0]}); save it again with torch.save(network.state_dict(), path)"
+            f"weights {str(path)!r}: this is neither a safetensors file nor a plain state dict of tensors ({reason}); "
+            f"save it again with torch.save(network.state_dict(), path)"
         ) from error
-    for key in _NESTED_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = (
-        {key: value for key, value in content.items() if isinstance(value, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
-    )
+    tensors = _tensors_of(content)
     if not tensors:
         raise ValueError(f"weights {str(path)!r}: the file holds no state dict; save one with torch.save")
     return tensors
+
+
+def _tensors_of(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        return {}
+    for key in _NESTED_KEYS:
+        if isinstance(content.get(key), Mapping):
+            return _tensors_of(content[key])
+    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
 
 
 def _some(keys: tuple[str, ...]) -> str:

@@ -1,0 +1,70 @@
+"""Default weights, without a network: the libraries' caches are filled by hand, and requests go to a closed port."""
+
+import time
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from torchvision import models
+
+from backbones.create import create_backbone
+from backbones.default_weights import default_weights_problem
+
+
+@pytest.fixture(autouse=True)
+def _empty_caches_and_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tv:resnet18"])
+def test_without_a_network_it_is_told_at_once_what_to_write_instead(name: str) -> None:
+    start = time.monotonic()
+    problem = default_weights_problem(name)
+    assert time.monotonic() - start < 10
+    assert problem is not None
+    assert f"the default weights of backbone '{name}' are not cached" in problem
+    assert "write `weights: none`" in problem
+    with pytest.raises(ValueError, match="write `weights: none`"):
+        create_backbone(name, "default")
+
+
+@pytest.mark.parametrize("name", ["resnet14_thin", "timm:mobilenetv2_035"])
+def test_a_network_that_nobody_trained_has_no_default_weights(name: str) -> None:
+    problem = default_weights_problem(name)
+    assert problem is not None
+    assert "has no default weights; write `weights: none`" in problem
+
+
+def test_cached_torchvision_weights_need_no_network(tmp_path: Path) -> None:
+    """With the auxiliary classifiers, which the published file has."""
+    full = models.googlenet(aux_logits=True, init_weights=False)
+    url = models.GoogLeNet_Weights.DEFAULT.url
+    path = tmp_path / "torch" / "hub" / "checkpoints" / Path(url).name
+    path.parent.mkdir(parents=True)
+    torch.save(full.state_dict(), path)
+    assert default_weights_problem("googlenet") is None
+    own = create_backbone("googlenet", "default").body.network.state_dict()
+    for key, value in own.items():
+        torch.testing.assert_close(value, full.state_dict()[key], rtol=0, atol=0)
+
+
+def test_cached_timm_weights_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    full = timm.create_model("mnasnet_small.lamb_in1k")
+    repository = tmp_path / "hub" / "models--timm--mnasnet_small.lamb_in1k"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    save_file(full.state_dict(), repository / "snapshots" / ("0" * 40) / "model.safetensors")
+    assert default_weights_problem("timm:mnasnet_small.lamb_in1k") is None
+    own = create_backbone("timm:mnasnet_small.lamb_in1k", "default").body.network.state_dict()
+    for key, value in own.items():
+        torch.testing.assert_close(value, full.state_dict()[key], rtol=0, atol=0)

@@ -1,0 +1,17 @@
+"""The catalogue is read by processes that must stay small."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["backbones", "backbones.catalog"])
+def test_importing_and_resolving_needs_no_torch(module: str) -> None:
+    script = (
+        f"import sys, {module}\n"
+        "if 'backbones.catalog' in sys.modules: sys.modules['backbones.catalog'].resolve('tv:resnet18')\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'lightning'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

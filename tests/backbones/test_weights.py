@@ -1,0 +1,103 @@
+"""Local weights: what is read, what is reported, what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from backbones.catalog import CATALOG
+from backbones.create import create_backbone
+
+NAME = "resnet14_thin"
+
+
+@pytest.fixture(scope="module")
+def full_state() -> dict[str, Tensor]:
+    """The state dict of the whole network, classifier and all, as timm's own training scripts save it."""
+    row = CATALOG[NAME]
+    torch.manual_seed(1)
+    return dict(timm.create_model(row.id, **row.kwargs).state_dict())
+
+
+def _save(state: dict[str, Tensor], path: Path, form: str) -> Path:
+    if form == "safetensors":
+        save_file(state, path.with_suffix(".safetensors"))
+        return path.with_suffix(".safetensors")
+    contents: dict[str, Any] = {
+        "plain": state,
+        "state_dict": {"epoch": 3, "state_dict": state},
+        "model": {"model": state},
+    }
+    torch.save(contents[form], path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["safetensors", "plain", "state_dict", "model"])
+def test_a_full_networks_file_gives_everything_but_its_classifier(
+    form: str, full_state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = _save(full_state, tmp_path / "weights.pth", form)
+    backbone = create_backbone(NAME, str(path))
+    report = backbone.weights_report
+    assert report is not None
+    assert report.missing == report.mis_shaped == ()
+    assert sorted(report.unexpected) == ["fc.bias", "fc.weight"]
+    assert len(report.loaded) == len(full_state) - 2
+    own = backbone.state_dict()
+    for key in report.loaded:
+        torch.testing.assert_close(own[f"body.network.{key}"], full_state[key], rtol=0, atol=0)
+
+
+def test_the_report_names_missing_and_mis_shaped_tensors(full_state: dict[str, Tensor], tmp_path: Path) -> None:
+    state = dict(full_state)
+    del state["layer1.0.conv1.weight"], state["bn1.num_batches_tracked"]
+    state["layer2.0.conv1.weight"] = torch.zeros(5, 5, 3, 3)
+    report = create_backbone(NAME, str(_save(state, tmp_path / "w.pth", "plain"))).weights_report
+    assert report is not None
+    assert report.missing == ("layer1.0.conv1.weight",)
+    assert report.mis_shaped == ("layer2.0.conv1.weight",)
+    words = str(report)
+    assert "1 missing in the file: layer1.0.conv1.weight" in words
+    assert "1 of another shape in the file: layer2.0.conv1.weight" in words
+    assert "2 unexpected in the file: fc.weight, fc.bias" in words
+
+
+def test_without_a_file_there_is_no_report() -> None:
+    assert create_backbone(NAME).weights_report is None
+
+
+def test_a_file_of_another_network_is_refused_with_keys_of_both(tmp_path: Path) -> None:
+    path = _save({"encoder.block.weight": torch.zeros(2)}, tmp_path / "w.pth", "plain")
+    with pytest.raises(ValueError, match="nothing in this file fits") as error:
+        create_backbone(NAME, str(path))
+    assert "encoder.block.weight" in str(error.value)
+    assert "conv1.0.weight" in str(error.value)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
+    with pytest.raises(ValueError, match="neither a safetensors file nor a plain state dict"):
+        create_backbone(NAME, str(tmp_path / "module.pth"))
+
+
+@pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth", "empty.pth"])
+def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"no weights at all")
+    with pytest.raises(ValueError, match="neither a safetensors file nor a plain state dict"):
+        create_backbone(NAME, str(tmp_path / name))
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}])
+def test_a_file_without_tensors_is_refused(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="holds no state dict"):
+        create_backbone(NAME, str(tmp_path / "w.pth"))
+
+
+def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no such file; write 'none', 'default' or the path"):
+        create_backbone(NAME, str(tmp_path / "absent.pth"))
