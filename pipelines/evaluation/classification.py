@@ -112,7 +112,9 @@ def _average_precision(scores: FloatArray, truths: BoolArray) -> NDArray[np.floa
     columns, labels = torch.from_numpy(scores), torch.from_numpy(truths.astype(np.int64))
     for k in np.flatnonzero(truths.any(axis=0)):
         result[k] = binary_average_precision(columns[:, k], labels[:, k], validate_args=False)
-    return result
+    # Shares in float32 may add up to a little more than 1, such as 29 times 1/29.
+    bounded: NDArray[np.float64] = np.minimum(result, 1.0)
+    return bounded
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:

@@ -26,11 +26,12 @@ def score_coco(ground_truth: CocoFile, results: Sequence[CocoRow]) -> dict[str, 
     images = _ranks("image", [image["id"] for image in ground_truth["images"]])
     categories = _ranks("category", [category["id"] for category in ground_truth["categories"]])
     boxes = _rows(ground_truth["annotations"], images, categories)
+    found = _rows(results, images, categories)
     numbers = METRICS["detection"]
     if not boxes:
-        undefined = dict.fromkeys(numbers)
-        return {"coco": undefined, "per_class": [_class_row(c, 0, None) for c in ground_truth["categories"]]}
-    scored = _evaluate(boxes, _rows(results, images, categories), len(images), len(categories))
+        per_class = [_class_row(category, 0, None) for category in ground_truth["categories"]]
+        return {"coco": dict.fromkeys(numbers), "per_class": per_class}
+    scored = _evaluate(boxes, found, len(images), len(categories))
     # (IoU thresholds, recall points, classes, all areas, at most 100 detections)
     precision = scored.eval["precision"][:, :, :, 0, -1]
     counts = Counter(box["category_id"] for box in boxes if not box["iscrowd"])
@@ -87,20 +88,10 @@ def _defined(value: float) -> float | None:
     return None if value < 0 else float(value)
 
 
-def _mean(precision: NDArray[np.float64]) -> float | None:
-    return float(precision.mean()) if precision.size and precision.min() > -1 else None
-
-
 def _class_row(category: CocoRow, num_boxes: int, precision: NDArray[np.float64] | None) -> dict[str, Any]:
-    """Return a class's entry; `precision` is (T, R), -1 everywhere (or None) without ground truth."""
-    known = precision is not None and precision.min() > -1
-    return {
-        "category_id": category["id"],
-        "label": category["name"],
-        "num_boxes": num_boxes,
-        "AP": _mean(precision) if precision is not None else None,
-        "AP50": _mean(precision[0]) if precision is not None else None,
-        "precision_at_recall": [float(p) for p in precision[0, ::RECALL_STEP]]
-        if precision is not None and known
-        else None,
-    }
+    """Return a class's entry; `precision` (T, R) is -1 everywhere, or None, without ground truth."""
+    row = {"category_id": category["id"], "label": category["name"], "num_boxes": num_boxes}
+    if precision is None or precision.min() < 0:
+        return row | dict.fromkeys(("AP", "AP50", "precision_at_recall"))
+    curve = precision[0, ::RECALL_STEP].tolist()
+    return row | {"AP": float(precision.mean()), "AP50": float(precision[0].mean()), "precision_at_recall": curve}

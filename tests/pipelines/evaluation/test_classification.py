@@ -115,3 +115,10 @@ def test_a_confusion_matrix_of_very_many_classes_is_left_out():
 def test_logits_are_refused():
     with pytest.raises(ValueError, match=r"they must lie in \[0, 1\]"):
         score_multilabel(categories(2), np.array([[3.0, -1.0]]), np.array([[True, False]]))
+
+
+def test_average_precision_never_exceeds_1():
+    for count in (1, 29, 40):
+        scores = np.linspace(1, 0.5, count)[:, None]
+        perfect = score_multilabel(categories(1), scores, np.ones((count, 1), dtype=bool))
+        assert 1 - 1e-6 < perfect["mAP"] <= 1
