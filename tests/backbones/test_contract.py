@@ -159,6 +159,18 @@ def test_a_network_that_cannot_feed_a_pyramid_is_refused_with_the_reason(name: s
         create_backbone(name)
 
 
+@pytest.mark.parametrize("name", ["tv:efficientnet_b0", "tv:swin_t"])
+def test_stochastic_depth_is_on_in_training_and_off_in_evaluation(name: str) -> None:
+    backbone = create_backbone(name).eval()
+    images = _images(4)
+    torch.testing.assert_close(backbone(images)["c5"], copy.deepcopy(backbone)(images)["c5"], rtol=0, atol=0)
+    backbone.train()
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    assert not torch.equal(backbone(images)["c5"], backbone(images)["c5"])
+
+
 def test_googlenet_is_given_images_as_googles_weights_expect_them() -> None:
     """torchvision would turn ImageNet's normalisation into Google's inside the network: not twice."""
     backbone = create_backbone("googlenet")
