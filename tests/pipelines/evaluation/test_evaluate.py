@@ -36,6 +36,16 @@ def test_predictions_of_unlabelled_images_change_nothing(name, records, predicti
     assert evaluate(name, records, labelled, gallery) == tasks[name]
 
 
+def test_scores_are_of_plain_types_alone_so_that_a_checkpoint_can_hold_them(tasks):
+    def types(value):
+        if isinstance(value, dict | list):
+            yield from (t for v in (value.values() if isinstance(value, dict) else value) for t in types(v))
+        else:
+            yield type(value)
+
+    assert set(types(tasks)) <= {int, float, str, type(None)}
+
+
 def test_an_image_predicted_twice_is_refused(records, predictions, evaluate):
     with pytest.raises(ValueError, match="images 1003 are there more than once"):
         evaluate("cells", records, [*predictions, predictions[3]])
