@@ -40,6 +40,9 @@ class FCOSHead(DenseHead):
         dense: see `heads.dense.DenseHead`; here `norm` defaults to `gn`.
     """
 
+    level_geometry: Tensor
+    """(L, 4): stride, radius, lower and upper end of the range, in px."""
+
     def __init__(
         self,
         *,
@@ -56,10 +59,10 @@ class FCOSHead(DenseHead):
             raise ValueError(f"box_loss: got {box_loss!r}; FCOS has 'giou' only")
         strides = [spec.stride for spec in self.specs.values()]
         uppers = [range_scale * stride for stride in strides[:-1]]
-        self.level_rows = [
-            (stride, center_sampling_radius * stride, lower, upper)
-            for stride, lower, upper in zip(strides, [0.0, *uppers], [*uppers, math.inf], strict=True)
-        ]
+        rows = zip(
+            strides, [center_sampling_radius * s for s in strides], [0.0, *uppers], [*uppers, math.inf], strict=True
+        )
+        self.register_buffer("level_geometry", torch.tensor(list(rows)), persistent=False)
         self.centerness_output = output_conv(self.box_output.in_channels, 1)
         self.level_scales = nn.Parameter(torch.ones(len(strides)))
 
@@ -70,7 +73,6 @@ class FCOSHead(DenseHead):
     def forward(self, features: Features) -> DenseOutputs:
         maps = self.level_maps(features)
         box_maps = [self.box_tower(m) for m in maps]
-        # float32 from here: a bfloat16 distance of 100 px would be off by up to a quarter of a pixel.
         distances = [self.box_output(m).float() * scale for m, scale in zip(box_maps, self.level_scales, strict=True)]
         return DenseOutputs(
             logits=self.flatten([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
@@ -81,13 +83,11 @@ class FCOSHead(DenseHead):
 
     def geometry(self, raw: DenseOutputs) -> Tensor:
         """Return x and y of each cell's centre, its stride, radius, lower and upper end of the range, in px: (N, 6)."""
-        device = raw.box_codes.device
-        points = [
-            cell_centres(size, spec, device) for size, spec in zip(raw.sizes_hw, self.specs.values(), strict=True)
-        ]
-        counts = torch.tensor([height * width for height, width in raw.sizes_hw], device=device)
-        by_level = torch.tensor(self.level_rows, device=device)
-        return torch.cat((torch.cat(points), by_level.repeat_interleave(counts, dim=0)), dim=1)
+        levels = []
+        for size_hw, spec, row in zip(raw.sizes_hw, self.specs.values(), self.level_geometry, strict=True):
+            points = cell_centres(size_hw, spec, row.device)
+            levels.append(torch.cat((points, row.expand(len(points), 4)), dim=1))
+        return torch.cat(levels)
 
     def loss(self, raw: DenseOutputs, targets: Sequence[BoxTarget]) -> LossTerms:
         geometry = self.geometry(raw)

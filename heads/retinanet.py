@@ -34,6 +34,9 @@ class RetinaNetHead(DenseHead):
         dense: see `heads.dense.DenseHead`.
     """
 
+    shapes: Tensor
+    """(L, A, 2): width and height of a cell's anchors, in px."""
+
     def __init__(
         self,
         *,
@@ -52,9 +55,9 @@ class RetinaNetHead(DenseHead):
             **dense,
         )
         self.box_loss = box_loss
-        self.shapes = [
-            anchor_shapes(spec.stride, anchor_scale, scales_per_octave, aspect_ratios) for spec in self.specs.values()
-        ]
+        strides = [spec.stride for spec in self.specs.values()]
+        shapes = [anchor_shapes(stride, anchor_scale, scales_per_octave, aspect_ratios) for stride in strides]
+        self.register_buffer("shapes", torch.stack(shapes), persistent=False)
 
     @property
     def loss_terms(self) -> tuple[str, ...]:
@@ -70,9 +73,8 @@ class RetinaNetHead(DenseHead):
 
     def geometry(self, raw: DenseOutputs) -> Tensor:
         """Return the anchors xyxy (N, 4)."""
-        device = raw.box_codes.device
         levels = zip(raw.sizes_hw, self.specs.values(), self.shapes, strict=True)
-        return torch.cat([grid_anchors(size_hw, spec, shapes.to(device)) for size_hw, spec, shapes in levels])
+        return torch.cat([grid_anchors(size_hw, spec, shapes) for size_hw, spec, shapes in levels])
 
     def loss(self, raw: DenseOutputs, targets: Sequence[BoxTarget]) -> LossTerms:
         anchors = self.geometry(raw)

@@ -72,9 +72,8 @@ def test_geometry_tells_stride_radius_and_range_of_each_location(head, raw):
 
 def test_paper_ranges_come_from_the_default_scale(level_specs):
     head = create_head("fcos", level_specs=level_specs, num_classes=1, num_convs=0)
-    assert [(row[2], row[3]) for row in head.level_rows] == [
-        (0, 64), (64, 128), (128, 256), (256, 512), (512, torch.inf),
-    ]  # fmt: skip
+    ranges = [[0, 64], [64, 128], [128, 256], [256, 512], [512, torch.inf]]
+    assert head.level_geometry[:, 2:].tolist() == ranges
 
 
 def test_classification_and_centerness_losses_agree_with_torchvision(head, raw, targets, oracle):
