@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.spec.base import Count, Name, Spec
+from pipelines.spec.base import Count, Spec
 
 
 class TrainerSpec(Spec):

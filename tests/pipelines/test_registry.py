@@ -1,9 +1,11 @@
 """The registry against a real MLflow store in SQLite."""
 
 import base64
+import contextlib
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -307,7 +309,9 @@ def test_mlflow_models_serve_answers_on_loopback(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": registry.store.tracking_uri, "OMP_NUM_THREADS": "1"}
+    # `mlflow models serve` starts uvicorn by its name.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"MLFLOW_TRACKING_URI": registry.store.tracking_uri, "PATH": path}
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", version.uri, "--env-manager", "local"]
     server = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)], cwd=tmp_path, env=environment, start_new_session=True
@@ -322,7 +326,8 @@ def test_mlflow_models_serve_answers_on_loopback(
         with urllib.request.urlopen(request, timeout=60) as answer:
             predictions = json.load(answer)["predictions"]
     finally:
-        os.killpg(server.pid, 9)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait(30)
     expected = Predictor.from_exported(exported).predict([png(tiny_images[0])])
     assert_close(json.loads(predictions[0]), expected[0])
