@@ -62,7 +62,7 @@ class Attempt:
         self.events = EventLog(run_dir.events if is_rank_zero() else None)
         self.tracker = self._tracker()
         self.scoring = Scoring(job.model, index, self.split)
-        self.progress = Progress(self.events, self.tracker)
+        self.progress = Progress(self.events, self.tracker, job.trainer.log_every_n_steps)
 
     def _tracker(self) -> Tracker | None:
         if self.job.tracking is None or not is_rank_zero():

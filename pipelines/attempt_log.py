@@ -43,7 +43,7 @@ def attempt_log(run_dir: RunDir) -> Iterator[None]:
     write_atomic(folder / "run.json", json.dumps(started))
     stdout, stderr, code = sys.stdout, sys.stderr, 1
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        sys.stdout, sys.stderr = _Tee(stdout, log), _Tee(stderr, log)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = _Tee(stdout, log), _Tee(stderr, log)
         try:
             yield
             code = 0

@@ -77,13 +77,14 @@ def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Non
 def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
     if overrides:
         raise ConfigError(Problem(f"--{overrides[0][0]}", f"{command} takes the document of its run folder"))
-    from pipelines.revisit import predict_images, score_run
+    from pipelines.revisit import predict_images, predict_split, score_run
 
-    if command == "predict" and known.images:
+    if command != "predict":
+        score_run(command, known.run_dir, "val" if command == "validate" else "test", places_of(known))
+    elif known.images:
         predict_images(known.run_dir, known.images, draw=known.draw)
     else:
-        split = {"validate": "val", "test": "test"}.get(command) or known.split
-        score_run(command, known.run_dir, split, places_of(known), draw=getattr(known, "draw", False))
+        predict_split(known.run_dir, known.split, places_of(known), draw=known.draw)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A trained model as a folder: weights as safetensors, everything else as JSON; nothing is pickled.
 
     model.safetensors   the state dict
-    model.json          the resolved document, the categories by task, what images are normalised with, versions
+    model.json          the resolved document, the categories by task, versions
 
 `model.json` is written last: a folder that has it is complete.
 """
@@ -55,7 +55,6 @@ def export_model(
             task: [{"id": category.id, "name": category.name} for category in classes]
             for task, classes in sorted(categories.items())
         },
-        "normalise": {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()},
     }
     write_atomic(folder / MODEL_FILE, json.dumps(described, indent=1, ensure_ascii=False))
 
@@ -72,7 +71,6 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
         categories = {
             task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
         }
-        mean, std = (torch.tensor(described["normalise"][name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     except (KeyError, TypeError, ValidationError, RuntimeError) as error:
         raise _unusable(folder, f"{type(error).__name__}: {error}") from error
     model = build_model(job.model, categories)
@@ -80,9 +78,6 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
         load_model(model, str(folder / WEIGHTS_FILE))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _unusable(folder, str(error)) from error
-    # What the backbone's own weights expect of images; the network was built without them.
-    model.mean.copy_(mean)
-    model.std.copy_(std)
     return model.eval(), job, categories
 
 

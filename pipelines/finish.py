@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from lightning.pytorch import Trainer
 
 from pipelines.attempt import Attempt, git_commit, versions
@@ -45,6 +46,12 @@ def score_split(attempt: Attempt, trainer: Trainer, module: MultiTaskModule, dat
     loaders = [data.loader(split)] + ([data.loader("train")] if attempt.job.model.gallery_tasks else [])
     trainer.test(module, dataloaders=loaders, verbose=False)
     return time.monotonic() - started
+
+
+def close_ranks() -> None:
+    """Let go of the other ranks: what follows is rank 0's alone."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def write_split(attempt: Attempt, split: Split) -> None:

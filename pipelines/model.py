@@ -44,8 +44,8 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict({task: heads[task] for task in sorted(heads)})
         self.boxes_from = dict(boxes_from)
         self.frozen_stages: frozenset[str] = frozenset()
-        self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1))
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
 

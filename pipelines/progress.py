@@ -28,8 +28,9 @@ class Progress(Callback):
     The time left is what the rest of the training batches and of the validations would take at the pace so far.
     """
 
-    def __init__(self, events: EventLog, tracker: Tracker | None) -> None:
+    def __init__(self, events: EventLog, tracker: Tracker | None, every_n_steps: int) -> None:
         self.events = events
+        self.every_n_steps = every_n_steps
         self.tracker = tracker
         self.train_s = 0.0
         self._epoch_s = 0.0
@@ -73,7 +74,7 @@ class Progress(Callback):
         self._images += len(batch) * trainer.world_size
         self._batches += 1
         is_last = batch_idx + 1 == trainer.num_training_batches
-        if is_last or (batch_idx + 1) % (trainer.log_every_n_steps * trainer.accumulate_grad_batches) == 0:
+        if is_last or (batch_idx + 1) % (self.every_n_steps * trainer.accumulate_grad_batches) == 0:
             self._tell(trainer, pl_module, batch_idx)
         if is_last or (sys.stderr.isatty() and time.monotonic() - self._shown > SCREEN_EVERY_S):
             self._show(trainer, pl_module, batch_idx, is_last)

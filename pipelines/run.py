@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import torch
-
 from backbones.default_weights import default_weights_problem
 from pipelines.attempt import Attempt
 from pipelines.attempt_log import attempt_log
@@ -14,6 +12,7 @@ from pipelines.data.index import build_index
 from pipelines.errors import ConfigError, Problem, Stopped
 from pipelines.export import export_model
 from pipelines.finish import (
+    close_ranks,
     load_best,
     register,
     score_split,
@@ -28,7 +27,7 @@ from pipelines.preflight import Inputs
 from pipelines.run_dir import RunDir
 from pipelines.run_lock import held, write_documents
 from pipelines.spec.job import JobSpec
-from pipelines.spec.load import resolved
+from pipelines.tracking import RunStatus
 from pipelines.trainer import is_rank_zero, num_processes, precision_of, quiet_lightning, say
 
 
@@ -55,7 +54,7 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
     with held(run_dir) if is_rank_zero() else nullcontext(), attempt_log(run_dir):
         index, report = build_index(job, inputs.data)
         if is_rank_zero():
-            write_documents(run_dir, asked, job)
+            write_documents(run_dir, asked, job, inputs)
             report.write(run_dir.data_report)
             say(report.render())
         report.raise_errors()
@@ -77,9 +76,9 @@ def _tracked(attempt: Attempt) -> Iterator[None]:
     if attempt.tracker is None:
         yield
         return
-    attempt.tracker.log_params(flatten(resolved(attempt.job)))
+    attempt.tracker.log_params(flatten(attempt.job))
     attempt.tracker.log_tags({f"fingerprint.{split}": text for split, text in attempt.report.fingerprints.items()})
-    status = "FAILED"
+    status: RunStatus = "FAILED"
     try:
         yield
         status = "FINISHED"
@@ -107,8 +106,7 @@ def _fit(attempt: Attempt) -> None:
     best = load_best(module, run_dir)
     attempt.stage("evaluating")
     seconds = score_split(attempt, trainer, module, data, attempt.split)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    close_ranks()
     if not is_rank_zero():
         return
     write_split(attempt, attempt.split)

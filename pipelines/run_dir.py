@@ -46,6 +46,10 @@ class RunDir:
         return self.path / "config.yaml"
 
     @property
+    def inputs_json(self) -> Path:
+        return self.path / "inputs.json"
+
+    @property
     def data_report(self) -> Path:
         return self.output / "data_report.json"
 

@@ -1,6 +1,7 @@
 """Choosing a run folder, and holding it: one process at a time, and never over another run."""
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ConfigError, Problem
+from pipelines.preflight import Inputs
 from pipelines.run_dir import RunDir, write_atomic
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import read_yaml, resolved, write_yaml
@@ -67,11 +69,21 @@ def _differences(earlier: Any, now: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
-def write_documents(run_dir: RunDir, asked: dict[str, Any], job: JobSpec) -> None:
-    """Write job.yaml (as asked, kept from the first attempt) and config.yaml (as resolved)."""
+def write_documents(run_dir: RunDir, asked: dict[str, Any], job: JobSpec, inputs: Inputs) -> None:
+    """Write job.yaml (as asked, kept from the first attempt), config.yaml (as resolved) and inputs.json (where the
+    data and the weights lay)."""
     if not run_dir.job_yaml.exists():
         write_atomic(run_dir.job_yaml, write_yaml(asked))
     write_atomic(run_dir.config_yaml, write_yaml(resolved(job)))
+    write_atomic(run_dir.inputs_json, json.dumps({"data": str(inputs.data), "weights": inputs.weights}))
+
+
+def read_inputs(run_dir: RunDir) -> Inputs | None:
+    """Return where the data and the weights of a run lay; None where it does not say."""
+    if not run_dir.inputs_json.exists():
+        return None
+    inputs = json.loads(run_dir.inputs_json.read_text())
+    return Inputs(Path(inputs["data"]), inputs["weights"])
 
 
 @contextmanager

@@ -98,7 +98,8 @@ class Scoring(Callback):
 class Best(Callback):
     """Keeps the weights that score best on val (averaged ones, where there are) in best.ckpt, and tells every pass.
 
-    `best.ckpt` holds plain types alone: {"state_dict", "epoch", "step", "select", "val": {"summary", "tasks"}}.
+    `best.ckpt` holds plain types alone: {"state_dict", "epoch", "step", "select", "val": {"summary", "tasks"},
+    "categories": by task [(id, name)]}.
     """
 
     def __init__(
@@ -149,6 +150,10 @@ class Best(Callback):
             "step": trainer.global_step,
             "select": {**self.select.model_dump(), "value": self.best},
             "val": {"summary": scores.summary, "tasks": scores.tasks},
+            "categories": {
+                task: [(category.id, category.name) for category in categories]
+                for task, categories in self.scoring.index.categories.items()
+            },
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)

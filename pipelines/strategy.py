@@ -8,7 +8,6 @@ from typing import Any
 
 import torch.distributed
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 RENDEZVOUS = "PYRAMIDION_RENDEZVOUS"
 
@@ -29,7 +28,6 @@ class LocalDDPStrategy(DDPStrategy):
     def setup_distributed(self) -> None:
         self.set_world_ranks()
         self._process_group_backend = self._get_process_group_backend()
-        rank_zero_only.rank = self.global_rank
         if torch.distributed.is_initialized():
             return
         options: dict[str, Any] = {}

@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -14,6 +14,8 @@ from lightning.pytorch.strategies import Strategy
 from pipelines.errors import ConfigError, Problem
 from pipelines.spec.training import TrainerSpec
 from pipelines.strategy import LocalDDPStrategy, prepare_rendezvous
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def is_rank_zero() -> bool:
@@ -48,7 +50,7 @@ def num_processes(spec: TrainerSpec) -> int:
     return wanted
 
 
-def precision_of(spec: TrainerSpec) -> str:
+def precision_of(spec: TrainerSpec) -> Precision:
     """Return the precision; `auto` is bf16-mixed where the device computes in bf16, else 32-true."""
     if spec.precision != "auto":
         return spec.precision

@@ -1,10 +1,12 @@
 """From a batch to predictions in original pixels, and from all ranks to rank 0."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed
+from numpy.typing import NDArray
 from torch import Tensor
 
 from heads.base import BoxPrediction, ClassPrediction, Prediction
@@ -26,7 +28,7 @@ def in_original_pixels(prediction: Prediction, info: ImageInfo) -> TaskPredictio
     return Embeddings(np.atleast_2d(_numpy(prediction.embeddings)))
 
 
-def _numpy(tensor: Tensor) -> np.ndarray:  # type: ignore[type-arg]
+def _numpy(tensor: Tensor) -> NDArray[Any]:
     return tensor.detach().float().cpu().numpy()
 
 

@@ -36,7 +36,7 @@ def parameter_groups(model: MultiTaskModel, spec: OptimizerSpec, layer_decay: fl
 
 
 def create_optimizer(model: MultiTaskModel, spec: OptimizerSpec, layer_decay: float, *, fused: bool) -> Optimizer:
-    """Return the optimiser over all parameters of `model`; `fused` is quicker, and unfit for scaled (fp16) gradients."""
+    """Return the optimiser over all parameters; `fused` is quicker, and unfit for scaled (fp16) gradients."""
     groups = parameter_groups(model, spec, layer_decay)
     if spec.name == "sgd":
         return SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0, fused=fused)

@@ -42,10 +42,16 @@ def _path(location: tuple[int | str, ...], document: Any) -> list[str]:
         is_tag = isinstance(node, Mapping) and key in [node.get(tag) for tag in TAGS] and position < len(location) - 1
         if inside and not is_tag:
             path.append(str(key))
-            node = node[key] if isinstance(node, list | tuple) or key in node else node[str(key)]
+            node = _child(node, key)
         elif isinstance(node, Mapping) and position == len(location) - 1 and not is_tag and key != "[key]":
             path.append(str(key))
     return path
+
+
+def _child(node: Any, key: int | str) -> Any:
+    if isinstance(node, Mapping):
+        return next(value for name, value in node.items() if str(name) == str(key))
+    return node[int(key)]
 
 
 def _message(details: ErrorDetails, path: list[str]) -> str:

@@ -40,7 +40,7 @@ _Loader.add_implicit_resolver(
 def read_yaml(text: str, name: str) -> Any:
     """Return the value that `text` holds; raises ConfigError, with `name` as its field, where it is no YAML."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -85,19 +85,19 @@ def merge(base: Any, over: Any) -> Any:
     return {**base, **{key: merge(base.get(key), value) for key, value in over.items()}}
 
 
-def apply_override(document: Document, dotted: str, value: Any) -> Document:
-    """Return the document with one value set by its dotted name; a number in the name picks from a list."""
+def apply_override(node: Any, dotted: str, value: Any) -> Any:
+    """Return `node` with one value set by its dotted name; a number in the name picks from a list, and what is
+    neither mapping nor list is replaced by a mapping."""
+    if not dotted:
+        return value
     head, _, rest = dotted.partition(".")
-
-    def below(child: Any) -> Any:
-        return apply_override(child if isinstance(child, dict | list) else {}, rest, value) if rest else value
-
-    if isinstance(document, list):
-        if not head.isdigit() or int(head) >= len(document):
-            raise ConfigError(Problem(dotted, f"got {head!r}; the list has the positions 0 to {len(document) - 1}"))
+    if isinstance(node, list):
+        if not head.isdigit() or int(head) >= len(node):
+            raise ConfigError(Problem(dotted, f"got {head!r}; the list has the positions 0 to {len(node) - 1}"))
         position = int(head)
-        return [*document[:position], below(document[position]), *document[position + 1 :]]
-    return {**document, head: below(document.get(head))}
+        return [*node[:position], apply_override(node[position], rest, value), *node[position + 1 :]]
+    mapping = node if isinstance(node, dict) else {}
+    return {**mapping, head: apply_override(mapping.get(head), rest, value)}
 
 
 def assemble(configs: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Document:
