@@ -68,11 +68,11 @@ def write_predictions(
 def write_ground_truth(
     folder: Path, name: str, task: TaskSpec, categories: Sequence[Category], records: Sequence[ImageRecord]
 ) -> Path | None:
-    """Write `<task>.coco.json`, the boxes that the task is scored against, and return it.
+    """Write `<task>.coco.json`, the boxes that a detection task is scored against, and return it.
 
-    Tasks without boxes have None: their predictions carry the labels.
+    Other tasks have None: their predictions carry the labels.
     """
-    if isinstance(task, DetectionSpec) or (isinstance(task, EmbeddingSpec) and task.of == "objects"):
+    if isinstance(task, DetectionSpec):
         return _write(folder / f"{name}.coco.json", _json(coco_ground_truth(name, categories, records)))
     return None
 
