@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,7 @@ from pipelines.mlflow_names import cut, mlflow_key
 from pipelines.mlflow_store import connect, find_experiment, find_store, told
 from pipelines.run_dir import write_atomic
 from pipelines.spec.training import TrackingSpec
-from pipelines.tracking_journal import Entry, Journal
+from pipelines.tracking_journal import MAX_METRICS, Entry, Journal, grouped
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,7 +28,7 @@ RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 STATE_FILE = "tracking.json"
 JOURNAL_FILE = "tracking_buffer.jsonl"
 KEY_TAG = "pyramidion.tracking_key"
-MAX_PARAMS, MAX_METRICS = 100, 1000
+MAX_PARAMS = 100
 SEND_EVERY_S = 1.0
 LONGEST_PAUSE_S = 60.0
 LAST_TRIES = 3
@@ -62,8 +62,7 @@ class Tracker:
         self._journal = Journal(self._run_dir / JOURNAL_FILE)
         self._notices: deque[str] = deque()
         self._client: MlflowClient | None = None
-        self._failures, self._has_refused = 0, False
-        self._idle = threading.Condition()
+        self._failures, self._has_refused, self._last_arrival = 0, False, time.monotonic()
         self._wake, self._closing, self._abandoned = threading.Event(), threading.Event(), threading.Event()
         self._log_status("RUNNING")
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -94,27 +93,29 @@ class Tracker:
             self._append({"kind": "batch", "metrics": points[start : start + MAX_METRICS]})
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Copy a file or a whole folder to `folder` of the run's artefacts; it is read when it is sent."""
+        """Copy a file, or the content of a folder, to `folder` of the run's artefacts (default: the top; a folder's own
+        name). It is read when it is sent."""
         self._append({"kind": "artifact", "path": os.path.relpath(path, self._run_dir), "folder": folder})
 
     def flush(self, timeout_s: float = 30.0) -> bool:
-        """Wait until all was sent; False where MLflow failed again or the time was up before."""
-        failures, until = self._failures, time.monotonic() + timeout_s
+        """Wait until all was sent; False where MLflow failed again, or nothing arrived for `timeout_s`."""
+        failures = self._failures
         self._wake.set()
-        with self._idle:
-            self._idle.wait_for(
-                lambda: self._all_is_sent or self._failures > failures or not self._thread.is_alive(),
-                max(0.0, until - time.monotonic()),
-            )
+        self._wait_until(
+            lambda: self._all_is_sent or self._failures > failures or not self._thread.is_alive(), timeout_s
+        )
         self._tell_notices()
         return self._all_is_sent
 
     def close(self, status: RunStatus, timeout_s: float = 30.0) -> bool:
-        """End the run with `status` (not an adopted one), send what is left; return whether all was sent."""
+        """End the run with `status` (not an adopted one), send what is left; return whether all was sent.
+
+        It takes as long as things arrive, and `timeout_s` more.
+        """
         self._log_status(status)
         self._closing.set()
         self._wake.set()
-        self._thread.join(timeout_s)
+        self._wait_until(lambda: not self._thread.is_alive(), timeout_s)
         self._abandoned.set()
         all_sent = self._all_is_sent
         if not all_sent:
@@ -125,6 +126,12 @@ class Tracker:
         self._journal.close()
         self._tell_notices()
         return all_sent
+
+    def _wait_until(self, is_done: Callable[[], bool], timeout_s: float) -> None:
+        """Wait, but not longer than `timeout_s` after the last entry that arrived."""
+        began = time.monotonic()
+        while not is_done() and time.monotonic() - max(began, self._last_arrival) < timeout_s:
+            time.sleep(0.02)
 
     @property
     def _all_is_sent(self) -> bool:
@@ -169,8 +176,6 @@ class Tracker:
                 self._note_success()
             finally:
                 self.imported.set()
-            with self._idle:
-                self._idle.notify_all()
             if self._closing.is_set() and (self._all_is_sent or self._failures >= LAST_TRIES):
                 return
             self._wake.wait(self._pause_s())
@@ -227,11 +232,12 @@ class Tracker:
 
     def _send_all(self, client: "MlflowClient") -> None:
         while entries := self._journal.read():
-            for group, position in _grouped(entries):
+            for group, position in grouped(entries):
                 if self._abandoned.is_set():
                     return
                 self._send(client, group)
                 self._journal.mark_sent(position)
+                self._last_arrival = time.monotonic()
 
     def _send(self, client: "MlflowClient", group: Sequence[Entry]) -> None:
         """Send entries that fit one request; one that MLflow refuses for what it says is told and left out."""
@@ -261,7 +267,11 @@ class Tracker:
             else:
                 client.set_terminated(run_id, first["status"], first["time_ms"])
         elif first["kind"] == "artifact":
-            client.log_artifact(run_id, str(self._run_dir / first["path"]), first["folder"] or None)
+            path = Path(os.path.normpath(self._run_dir / first["path"]))
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), first["folder"] or path.name)
+            else:
+                client.log_artifact(run_id, str(path), first["folder"] or None)
         else:
             client.log_batch(
                 run_id,
@@ -269,22 +279,6 @@ class Tracker:
                 params=[Param(key, text) for entry in group for key, text in entry.get("params", {}).items()],
                 tags=[RunTag(key, text) for entry in group for key, text in entry.get("tags", {}).items()],
             )
-
-
-def _grouped(entries: Sequence[tuple[Entry, int]]) -> Iterator[tuple[list[Entry], int]]:
-    """Yield entries in order, as many numbers together as one request takes, and the position after each group."""
-    group: list[Entry] = []
-    num_points = end = 0
-    for entry, position in entries:
-        points = len(entry.get("metrics", ()))
-        if group and (not points or not num_points or num_points + points > MAX_METRICS):
-            yield group, end
-            group, num_points = [], 0
-        group.append(entry)
-        num_points += points
-        end = position
-    if group:
-        yield group, end
 
 
 def _user_name() -> str:

@@ -6,10 +6,13 @@ must mean the same when it arrives twice.
 
 import json
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 READ_BYTES = 1 << 20
+MAX_METRICS = 1000
+"""So many numbers fit one request to MLflow."""
 
 Entry = dict[str, Any]
 
@@ -79,3 +82,19 @@ class Journal:
             self.path.unlink(missing_ok=True)
         with self._lock:
             self._file.close()
+
+
+def grouped(entries: Sequence[tuple[Entry, int]]) -> Iterator[tuple[list[Entry], int]]:
+    """Yield entries in order, as many numbers together as one request takes, and the position after each group."""
+    group: list[Entry] = []
+    num_points = end = 0
+    for entry, position in entries:
+        points = len(entry.get("metrics", ()))
+        if group and (not points or not num_points or num_points + points > MAX_METRICS):
+            yield group, end
+            group, num_points = [], 0
+        group.append(entry)
+        num_points += points
+        end = position
+    if group:
+        yield group, end

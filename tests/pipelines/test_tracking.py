@@ -82,7 +82,8 @@ def test_everything_logged_arrives_in_one_finished_run(tmp_path: Path, runs_root
     for step in range(1200):
         tracker.log_metrics({"train/kind/loss": 1 / (step + 1), "val/kind/accuracy": None}, step=step)
     tracker.log_tags({"data.fingerprint": "abc"})
-    tracker.log_artifact(plots, "evaluation")
+    tracker.log_artifact(plots)
+    tracker.log_artifact(plots / "curve.txt", "evaluation")
     assert tracker.close("FINISHED")
 
     client = connect(find_store(runs_root))
@@ -94,10 +95,9 @@ def test_everything_logged_arrives_in_one_finished_run(tmp_path: Path, runs_root
     assert "val/kind/accuracy" not in run.data.metrics
     history = client.get_metric_history(run.info.run_id, "train/kind/loss")
     assert sorted((point.step, point.value) for point in history) == [(step, 1 / (step + 1)) for step in range(1200)]
-    assert [file.path for file in client.list_artifacts(run.info.run_id, "evaluation/plots")] == [
-        "evaluation/plots/curve.txt"
-    ]
-    assert (runs_root / "mlartifacts" / run.info.run_id / "artifacts/evaluation/plots/curve.txt").is_file()
+    for folder in ("plots", "evaluation"):
+        assert [file.path for file in client.list_artifacts(run.info.run_id, folder)] == [f"{folder}/curve.txt"]
+    assert (runs_root / "mlartifacts" / run.info.run_id / "artifacts/plots/curve.txt").is_file()
     assert not (tmp_path / "run" / JOURNAL_FILE).exists()
 
 
