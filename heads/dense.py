@@ -53,6 +53,7 @@ class DenseHead(Head):
         level_specs: geometry of at least `levels`, which all have the same number of channels.
         num_classes: K, without background.
         anchors_per_cell: A.
+        box_bias: what every box code starts from.
         levels: names of the levels, finest first.
         num_convs: 3x3 convolutions of each tower.
         norm: `gn` puts a GroupNorm behind each of them, with up to 32 groups.
@@ -68,6 +69,7 @@ class DenseHead(Head):
         level_specs: Mapping[str, LevelSpec],
         num_classes: int,
         anchors_per_cell: int,
+        box_bias: float = 0.0,
         levels: Sequence[str] = ("p3", "p4", "p5", "p6", "p7"),
         num_convs: int = 4,
         norm: Literal["none", "gn"] = "none",
@@ -93,7 +95,7 @@ class DenseHead(Head):
         self.class_tower = conv_tower(channels, num_convs, norm)
         self.box_tower = conv_tower(channels, num_convs, norm)
         self.class_output = output_conv(channels, anchors_per_cell * num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
-        self.box_output = output_conv(channels, anchors_per_cell * 4)
+        self.box_output = output_conv(channels, anchors_per_cell * 4, bias=box_bias)
 
     def flatten(self, level_maps: Sequence[Tensor], width: int) -> Tensor:
         """Return the maps of all levels, each (B, A * width, H, W), as rows (B, N, width)."""

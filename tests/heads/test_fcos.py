@@ -135,6 +135,13 @@ def test_a_single_level_takes_boxes_of_every_size(level_specs, make_features, bo
     assert terms["classification"][1] > 0
 
 
+def test_distances_start_at_half_the_range_with_no_dead_relu(level_specs, make_features):
+    head = create_head("fcos", level_specs=level_specs, num_classes=1, range_scale=6.0)
+    distances = head(make_features()).box_codes
+    assert (distances > 0).all()
+    assert 2.9 < distances.mean() < 3.1
+
+
 def test_another_box_loss_is_refused(level_specs):
     with pytest.raises(ValueError, match="box_loss: got 'smooth_l1'"):
         create_head("fcos", level_specs=level_specs, num_classes=1, box_loss="smooth_l1")
