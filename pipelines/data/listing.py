@@ -92,7 +92,6 @@ def _list_split(place: Place, job: JobSpec, listing: Listing, folders: dict[Path
                 listing.findings.append(place.finding("missing_label_file", message, file=_shown_file(layer, place)))
             continue
         counts = LayerCounts(place.source_name, place.split, content.file, layer.tasks, content.num_read)
-        counts.repeated = content.num_repeated
         for kind, number in content.num_refused.items():
             setattr(counts, kind, number)
         listing.findings += content.findings

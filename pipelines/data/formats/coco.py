@@ -73,17 +73,15 @@ def _read_categories(entries: list[Any], content: LayerContent, tell: _Tell) -> 
     return names
 
 
-def _read_images(entries: list[Any], content: LayerContent, tell: _Tell) -> dict[FileId, str | None]:
-    """File names by image id; None where the id stands for two files or its entry is broken."""
-    file_names: dict[FileId, str | None] = {}
+def _read_images(entries: list[Any], content: LayerContent, tell: _Tell) -> dict[FileId, str]:
+    """File names by image id, of the entries that make sense; of an id of two files the first counts."""
+    file_names: dict[FileId, str] = {}
     for position, entry in enumerate(entries):
         image_id, given_name = _get(entry, "id"), _get(entry, "file_name")
         size = (_get(entry, "height"), _get(entry, "width"))
         if not _is_id(image_id) or not isinstance(given_name, str) or not given_name:
             message = f"image {position} is {_shown(entry)}; it needs an 'id' and a 'file_name'"
             content.findings.append(tell("broken_entry", message))
-            if _is_id(image_id):
-                file_names[image_id] = None
             continue
         file_name = tidy_name(given_name)
         if image_id in file_names:
@@ -110,7 +108,7 @@ def _read_annotation(
     annotation: Any,
     position: int,
     names: dict[FileId, str],
-    file_names: dict[FileId, str | None],
+    file_names: dict[FileId, str],
     content: LayerContent,
     identity_fields: Collection[str],
     tell: _Tell,

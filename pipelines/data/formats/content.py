@@ -56,7 +56,6 @@ class LayerContent:
     findings: list[Finding] = field(default_factory=list)
     num_read: int = 0
     num_refused: dict[str, int] = field(default_factory=dict)
-    num_repeated: int = 0
 
 
 @dataclass(frozen=True)

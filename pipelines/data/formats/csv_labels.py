@@ -11,8 +11,8 @@ from pipelines.spec.data import SPLITS, CsvLayer
 def read_csv(layer: CsvLayer, place: Place) -> LayerContent | None:
     """Return the rows of the split; None where there is no such file, or no row of the split.
 
-    An empty cell lists an image without labelling it. A blank as separator stands for any run of blanks. A class twice
-    in one image counts once; an image in two rows gets the classes of both.
+    An empty cell lists an image without labelling it. A blank as separator stands for any run of blanks. An image
+    in two rows gets the classes of both.
     """
     path = place.label_file(layer.path)
     content = LayerContent(file=place.fill(layer.path))
@@ -69,8 +69,5 @@ def _read_row(row: dict[str, str], line: int, layer: CsvLayer, place: Place, con
         content.findings.append(place.finding("repeated_image", message, file=content.file, image=file_name))
     for name in names:
         content.category_ids.setdefault(name, set())
-        image.classes = image.classes or []
-        if name in image.classes:
-            content.num_repeated += 1
-        else:
-            image.classes.append(name)
+    if names:
+        image.classes = (image.classes or []) + names

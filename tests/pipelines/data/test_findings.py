@@ -377,6 +377,7 @@ def test_format_that_does_not_fit_the_task_is_an_error(folder: Any) -> None:
         "the task 'things' learns from coco or voc, this layer is csv",
     ]
     assert index.records["train"] == []
+    assert report.count("unused_category") == 0
 
 
 def test_several_classes_where_one_is_wanted_are_an_error(folder: Any) -> None:

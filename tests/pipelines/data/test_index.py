@@ -65,13 +65,102 @@ def test_two_sources_are_numbered_over_all_splits(folder: Any) -> None:
     assert report.count("duplicate_box") == 1
 
 
-def test_annotation_ids_that_repeat_over_splits_or_are_zero_are_numbered(folder: Any) -> None:
-    folder.coco("train", {"a.png": [{"id": 0}, {"id": 1, "bbox": [0, 0, 0, 0]}, {"id": 2}]})
+def test_two_sources_are_numbered_even_where_their_ids_differ(folder: Any) -> None:
+    folder.coco("train", {"a.png": [{}]})
+    folder.coco("val", {"b.png": [{}]})
+    layer = folder.labels[0]
+    sources = {
+        "train": {"images": "images", "labels": [layer], "splits": {"train": "train"}},
+        "val": {"images": "images", "labels": [layer], "splits": {"val": "val"}},
+    }
+    index, report = folder.check(sources=sources)
+    records = [*index.records["train"], *index.records["val"]]
+    assert [(record.image_id, record.labels["things"][0].annotation_id) for record in records] == [(1, 1), (2, 2)]
+    assert index.categories["things"] == [Category(1, "cat")]
+    assert not report.findings
+
+
+def test_image_ids_that_repeat_over_splits_are_numbered(folder: Any) -> None:
+    folder.coco("train", {"a.png": [{}]})
+    document = folder.coco("val", {"b.png": [{}]})
+    document["images"][0]["id"] = document["annotations"][0]["image_id"] = 100
+    folder.text("val.json", json.dumps(document))
+    index, report = folder.check()
+    assert [record.image_id for split in index.records.values() for record in split] == [1, 2]
+    assert index.records["val"][0].labels["things"][0].annotation_id == 2000
+    assert not report.findings
+
+
+def test_two_layers_of_a_task_add_up_and_their_differing_image_ids_are_numbered(folder: Any) -> None:
+    document = folder.coco("train", {"a.png": [{"bbox": [1, 1, 0, 0]}, {"bbox": [5, 5, 4, 4]}]})
+    folder.coco("val", {"b.png": [{}]})
+    document["images"][0]["id"] = 7
+    document["annotations"] = [{"id": 4, "image_id": 7, "category_id": 5, "bbox": [9, 9, 3, 3]}]
+    folder.text("more_train.json", json.dumps(document))
+    folder.text("more_val.json", (folder.root / "val.json").read_text())
+    index, _ = folder.check(labels=[*folder.labels, folder.labels[0] | {"path": "more_{split}.json"}])
+    (record,) = index.records["train"]
+    assert record.image_id == 1
+    found = [(box.annotation_id, box.bbox_xywh) for box in record.labels["things"]]
+    assert found == [(2, (5, 5, 4, 4)), (3, (9, 9, 3, 3))]
+
+
+def test_annotation_ids_that_repeat_over_splits_are_numbered_with_those_left_out(folder: Any) -> None:
+    folder.coco("train", {"a.png": [{"id": 9}, {"id": 1, "bbox": [0, 0, 0, 0]}, {"id": 2}]})
     folder.coco("val", {"b.png": [{"id": 1}]})
     index, report = folder.check()
     assert [box.annotation_id for box in index.records["train"][0].labels["things"]] == [1, 3]
     assert index.records["val"][0].labels["things"][0].annotation_id == 4
     assert report.findings[0].annotation_id == 1
+
+
+def test_annotation_ids_with_a_zero_are_numbered(folder: Any) -> None:
+    folder.coco("train", {"a.png": [{"id": 0}, {"id": 8}]})
+    folder.coco("val", {"b.png": [{"id": 9}]})
+    index, _ = folder.check()
+    assert [box.annotation_id for box in index.records["train"][0].labels["things"]] == [1, 2]
+
+
+def test_category_id_of_two_names_in_two_splits_is_numbered_by_name(folder: Any) -> None:
+    folder.coco("train", {"a.png": [{}]}, categories=[{"id": 5, "name": "cat"}])
+    folder.coco("val", {"b.png": [{}]}, categories=[{"id": 5, "name": "ant"}])
+    index, _ = folder.check()
+    assert index.categories["things"] == [Category(1, "ant"), Category(2, "cat")]
+
+
+def test_merged_classes_of_one_image_count_once(folder: Any) -> None:
+    for name in "ab":
+        folder.image(f"{name}.png")
+    folder.text("l.csv", "file_name,split,kind\na.png,train,cat dog cat\nb.png,val,cat\n")
+    csv = {"format": "csv", "path": "l.csv", "split_column": "split", "column": "kind", "separator": " "}
+    layer = csv | {"tasks": ["kind"], "classes": {"cat": "pet", "dog": "pet"}}
+    index, report = folder.check(labels=[layer], tasks={"kind": {"head": "multilabel"}})
+    assert index.records["train"][0].labels == {"kind": ["pet"]}
+    assert (report.layers[0].read, report.layers[0].kept, report.layers[0].repeated) == (3, 1, 2)
+
+
+def test_file_in_nested_images_folders_is_told_once(folder: Any) -> None:
+    folder.image("deep/nobody.png")
+    folder.coco("train", {"a.png": [{}]})
+    folder.coco("val", {"deep/b.png": [{}]})
+    document = json.loads((folder.root / "val.json").read_text())
+    document["images"][0]["file_name"] = "b.png"
+    folder.text("val.json", json.dumps(document))
+    sources = {
+        "one": {"images": "images", "labels": folder.labels, "splits": {"train": "train"}},
+        "two": {"images": "images/deep", "labels": folder.labels, "splits": {"val": "val"}},
+    }
+    _, report = folder.check(sources=sources)
+    assert [(finding.kind, finding.file) for finding in report.findings] == [
+        ("unlisted_image", "images/deep/nobody.png")
+    ]
+
+
+def test_fingerprint_knows_whether_exif_is_applied(folder: Any) -> None:
+    folder.coco("train", {"a.png": [{}]})
+    folder.coco("val", {"b.png": [{}]})
+    ignored, applied = (folder.check(exif=exif)[1].fingerprints for exif in ("ignore", "apply"))
+    assert ignored["val"] != applied["val"]
 
 
 def test_category_ids_of_one_source_are_kept_in_their_order(folder: Any) -> None:
