@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from pipelines.data.records import Category
-from pipelines.mlflow_store import connect, find_experiment, find_store
+from pipelines.mlflow_store import Store, connect, find_experiment, find_store
 from pipelines.model import MultiTaskModel, build_model
+from pipelines.registry import Registry
 from pipelines.spec.job import JobSpec
 
 TINY_DOCUMENT = {
@@ -90,3 +91,13 @@ def no_mlflow_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+
+
+@pytest.fixture
+def store(no_mlflow_settings: None, mlflow_runs_root: Path) -> Store:
+    return find_store(mlflow_runs_root)
+
+
+@pytest.fixture
+def registry(store: Store) -> Registry:
+    return Registry(store)

@@ -1,0 +1,201 @@
+"""What MLflow keeps of a registered model, loads and serves."""
+
+import base64
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.pyfunc import scoring_server
+from PIL import Image
+from starlette.testclient import TestClient
+
+from pipelines.data.records import Category
+from pipelines.export import export_model
+from pipelines.mlflow_store import Store, connect, find_experiment
+from pipelines.model import MultiTaskModel
+from pipelines.predictor import Predictor
+from pipelines.pyfunc_folder import pip_requirements
+from pipelines.registry import ModelVersion, Registry
+from pipelines.spec.job import JobSpec
+from pipelines.spec.model import SelectSpec
+
+pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
+
+Categories = dict[str, list[Category]]
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tiny_model: MultiTaskModel,
+    tiny_job: JobSpec,
+    tiny_categories: Categories,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    export_model(tiny_model, tiny_job, tiny_categories, folder)
+    return folder
+
+
+@pytest.fixture
+def in_store(no_mlflow_settings: None, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user does before `mlflow.pyfunc.load_model`; what loading adds to the path is taken off again."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def register(registry: Registry, exported: Path, name: str) -> ModelVersion:
+    """Register the exported model as that of a new run."""
+    client = connect(registry.store)
+    run_id = client.create_run(find_experiment(client, registry.store, "tests")).info.run_id
+    select = SelectSpec(metric="val/cells/AP")
+    return registry.register(exported, name=name, run_id=run_id, metrics={}, select=select, val_fingerprint="data 1")
+
+
+def table(images: list[Image.Image]) -> pd.DataFrame:
+    return pd.DataFrame({"image": [base64.b64encode(png(image)).decode() for image in images]})
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_the_export_of_a_version_comes_back_whole(
+    registry: Registry, exported: Path, tmp_path: Path, tiny_images: list[Image.Image]
+) -> None:
+    version = register(registry, exported, "download")
+    folder = registry.download_exported(version, tmp_path)
+    assert Predictor.from_exported(folder).predict(tiny_images[:1]) == Predictor.from_exported(exported).predict(
+        tiny_images[:1]
+    )
+
+
+@pytest.mark.usefixtures("in_store")
+def test_the_loaded_pyfunc_answers_as_the_predictor(
+    registry: Registry, exported: Path, tiny_images: list[Image.Image]
+) -> None:
+    version = register(registry, exported, "pyfunc")
+    served = mlflow.pyfunc.load_model(version.uri)
+    expected = Predictor.from_exported(exported).predict([png(image) for image in tiny_images])
+    assert [json.loads(text) for text in served.predict(table(tiny_images))] == expected
+    assert served.metadata.signature.inputs.to_dict() == [{"type": "string", "name": "image", "required": True}]
+    assert len(served.predict(served.input_example)) == 1
+
+    with TestClient(scoring_server.init(served)) as client:
+        body = {"dataframe_split": table(tiny_images[:2]).to_dict("split")}
+        answer = client.post("/invocations", json=body)
+        assert answer.status_code == 200
+        assert [json.loads(text) for text in answer.json()["predictions"]] == expected[:2]
+        broken = client.post("/invocations", json={"dataframe_records": [{"image": "?"}]})
+        assert broken.status_code == 400
+        assert "image in row 0" in broken.text
+
+
+def test_a_registered_model_needs_nothing_but_its_folder(
+    registry: Registry, exported: Path, tmp_path: Path, tiny_images: list[Image.Image]
+) -> None:
+    """It is loaded in a process that cannot import this checkout, with code that was logged beside it."""
+    version = register(registry, exported, "alone")
+    registry.set_alias("alone", "champion", version.version)
+    table(tiny_images[:2]).to_json(tmp_path / "images.json")
+    script = (
+        "import io, json, sys, mlflow, pandas\n"
+        "served = mlflow.pyfunc.load_model('models:/alone@champion')\n"
+        "answers = served.predict(pandas.read_json('images.json'))\n"
+        "import backbones.create, heads.create, pipelines.predictor\n"
+        "homes = [m.__file__ for m in (backbones.create, heads.create, pipelines.predictor)]\n"
+        "json.dump([answers, homes, 'lightning' in sys.modules], open('out.json', 'w'))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MLFLOW"))}
+    environment |= {"MLFLOW_TRACKING_URI": registry.store.tracking_uri, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=200)
+    answers, homes, has_lightning = json.loads((tmp_path / "out.json").read_text())
+    expected = Predictor.from_exported(exported).predict([png(image) for image in tiny_images[:2]])
+    for answer, by_hand in zip(answers, expected, strict=True):
+        assert_close(json.loads(answer), by_hand)
+    assert all("mlartifacts" in home for home in homes)
+    assert not has_lightning
+
+
+def test_a_registered_model_carries_code_and_weights_and_no_pickles(registry: Registry, exported: Path) -> None:
+    register(registry, exported, "content")
+    uri = connect(registry.store).get_model_version_download_uri("content", "1")
+    folder = Path(urllib.request.url2pathname(uri.removeprefix("file://")))
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {"MLmodel", "pyfunc.py", "artifacts/exported/model.safetensors", "code/heads/base.py"} <= names
+    assert {"code/backbones/names.json", "code/pipelines/predictor.py", "code/service/__init__.py"} <= names
+    assert [name for name in names if name.endswith((".pkl", ".pt", ".pth", ".ckpt", ".pyc"))] == []
+    assert set(pip_requirements()) <= set((folder / "requirements.txt").read_text().split())
+
+
+@pytest.mark.slow
+def test_mlflow_models_serve_answers_on_loopback(
+    registry: Registry, exported: Path, tmp_path: Path, tiny_images: list[Image.Image]
+) -> None:
+    version = register(registry, exported, "serve")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # `mlflow models serve` starts uvicorn by its name.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"MLFLOW_TRACKING_URI": registry.store.tracking_uri, "PATH": path}
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", version.uri, "--env-manager", "local"]
+    server = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)], cwd=tmp_path, env=environment, start_new_session=True
+    )
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}/ping", server)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"dataframe_split": table(tiny_images[:1]).to_dict("split")}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            predictions = json.load(answer)["predictions"]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait(30)
+    expected = Predictor.from_exported(exported).predict([png(tiny_images[0])])
+    assert_close(json.loads(predictions[0]), expected[0])
+
+
+def wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(240):
+        assert server.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except (urllib.error.URLError, OSError):
+            try:
+                server.wait(0.5)
+            except subprocess.TimeoutExpired:
+                continue
+    pytest.fail("the server does not answer")
+
+
+def assert_close(answer: Any, expected: Any) -> None:
+    """Texts and counts are equal, numbers within what another number of threads changes."""
+    if isinstance(expected, dict):
+        assert list(answer) == list(expected)
+        for key in expected:
+            assert_close(answer[key], expected[key])
+    elif isinstance(expected, list):
+        assert len(answer) == len(expected)
+        for one, other in zip(answer, expected, strict=True):
+            assert_close(one, other)
+    else:
+        assert answer == (pytest.approx(expected, abs=1e-4) if isinstance(expected, float) else expected)
