@@ -43,8 +43,7 @@ def score_split(attempt: Attempt, trainer: Trainer, module: MultiTaskModule, dat
     """Score the network on a split (into `attempt.scoring`), and return the seconds that it took."""
     started = time.monotonic()
     attempt.scoring.test_split = split
-    loaders = [data.loader(split)] + ([data.loader("train")] if attempt.job.model.gallery_tasks else [])
-    trainer.test(module, dataloaders=loaders, verbose=False)
+    trainer.test(module, dataloaders=data.evaluation_loaders(split), verbose=False)
     return time.monotonic() - started
 
 

@@ -102,7 +102,7 @@ def _fit(attempt: Attempt) -> None:
         say(f"going on from {checkpoint}")
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     if not run_dir.best_checkpoint.exists():
-        trainer.validate(module, dataloaders=data.loader("val"), verbose=False)
+        trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)
     best = load_best(module, run_dir)
     attempt.stage("evaluating")
     seconds = score_split(attempt, trainer, module, data, attempt.split)

@@ -16,7 +16,7 @@ from pipelines.data.targets import TargetEncoder
 from pipelines.data.transforms import EvalTransform, TrainTransform, fitted_size
 from pipelines.errors import DataError, Problem
 from pipelines.spec.data import DataSpec, Split
-from pipelines.spec.model import Task
+from pipelines.spec.model import Task, gallery_tasks
 
 
 class TrainLoader(DataLoader[Sample]):
@@ -120,13 +120,18 @@ class JobData(lightning.LightningDataModule):
         dataset = self.dataset("train", augmented=True)
         return TrainLoader(dataset, batch_sampler=sampler, **self._options(dataset))
 
-    def val_dataloader(self) -> DataLoader[Sample]:
-        """Return the val split for evaluation; no batches where there is none."""
-        return self.loader("val")
+    def val_dataloader(self) -> list[DataLoader[Sample]]:
+        """Return the loaders of val, see `evaluation_loaders`."""
+        return self.evaluation_loaders("val")
 
-    def test_dataloader(self) -> DataLoader[Sample]:
-        """Return the test split for evaluation; no batches where there is none."""
-        return self.loader("test")
+    def test_dataloader(self) -> list[DataLoader[Sample]]:
+        """Return the loaders of test, see `evaluation_loaders`."""
+        return self.evaluation_loaders("test")
+
+    def evaluation_loaders(self, split: Split) -> list[DataLoader[Sample]]:
+        """Return the split (no batches where there is none) and, where a task looks its queries up in the training
+        split, that one as a gallery."""
+        return [self.loader(name) for name in (split, *(["train"] if gallery_tasks(self.tasks) else []))]
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """Return the test split, or where there is none the val split."""

@@ -1,5 +1,6 @@
 """`model`: the backbone, the neck, the tasks, and how they learn."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -191,4 +192,9 @@ class ModelSpec(Spec):
     @property
     def gallery_tasks(self) -> list[str]:
         """Embedding tasks whose queries are looked up in the training split."""
-        return [name for name, t in sorted(self.tasks.items()) if isinstance(t, EmbeddingSpec) and t.gallery == "train"]
+        return gallery_tasks(self.tasks)
+
+
+def gallery_tasks(tasks: Mapping[str, Task]) -> list[str]:
+    """Return the embedding tasks whose queries are looked up in the training split, sorted."""
+    return sorted(n for n, task in tasks.items() if isinstance(task, EmbeddingSpec) and task.gallery == "train")
