@@ -131,7 +131,8 @@ class JobData(lightning.LightningDataModule):
     def evaluation_loaders(self, split: Split) -> list[DataLoader[Sample]]:
         """Return the split (no batches where there is none) and, where a task looks its queries up in the training
         split, that one as a gallery."""
-        return [self.loader(name) for name in (split, *(["train"] if gallery_tasks(self.tasks) else []))]
+        splits: list[Split] = [split, "train"] if gallery_tasks(self.tasks) else [split]
+        return [self.loader(name) for name in splits]
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """Return the test split, or where there is none the val split."""
