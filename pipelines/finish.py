@@ -1,5 +1,6 @@
 """The end of a run: the best checkpoint is scored once, written down, exported and registered."""
 
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -126,13 +127,9 @@ def track(attempt: Attempt, result: dict[str, Any]) -> None:
         attempt.tracker.log_artifact(folder, folder.name)
 
 
-def register(attempt: Attempt, data: JobData, val: dict[str, Any]) -> None:
+def register(attempt: Attempt, data: JobData) -> None:
     """Register the exported model below `tracking.register_as`; MLflow's trouble is told, and is no error; rank 0,
-    when no other rank is left.
-
-    Args:
-        val: the best checkpoint's {"summary", "tasks"} on val.
-    """
+    when no other rank is left."""
     tracking = attempt.job.tracking
     if tracking is None or tracking.register_as is None or attempt.tracker is None:
         return
@@ -152,7 +149,7 @@ def register(attempt: Attempt, data: JobData, val: dict[str, Any]) -> None:
             attempt.run_dir.model,
             name=tracking.register_as,
             run_id=attempt.tracker.run_id,
-            metrics=val["summary"],
+            metrics=json.loads(attempt.run_dir.result.read_text())["val"]["summary"],
             select=select,
             val_fingerprint=fingerprint,
         )

@@ -90,8 +90,17 @@ def _tracked(attempt: Attempt) -> Iterator[None]:
 
 
 def _fit(attempt: Attempt) -> None:
-    attempt.stage("training")
     cli = JobCLI(attempt)
+    if not attempt.run_dir.result.exists():
+        _train_and_score(attempt, cli)
+    if is_rank_zero():
+        attempt.stage("registering")
+        register(attempt, cli.datamodule)
+        say(f"result in {attempt.run_dir.result}")
+
+
+def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
+    attempt.stage("training")
     module, data, trainer, run_dir = cli.model, cli.datamodule, cli.trainer, attempt.run_dir
     if report := module.model.backbone.weights_report:
         say(str(report))
@@ -100,20 +109,19 @@ def _fit(attempt: Attempt) -> None:
     checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
     if checkpoint:
         say(f"going on from {checkpoint}")
+    if attempt.tracker is not None:
+        # Data workers are forked below, which must not happen while a thread is inside an import.
+        attempt.tracker.imported.wait(30)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-    if not run_dir.best_checkpoint.exists():
+    if spec.max_epochs % spec.check_val_every_n_epoch:
         trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)
+    trainer.strategy.barrier()
     best = load_best(module, run_dir)
     attempt.stage("evaluating")
     seconds = score_split(attempt, trainer, module, data, attempt.split)
     close_ranks()
-    if not is_rank_zero():
-        return
-    write_split(attempt, attempt.split)
-    write_sample_pictures(attempt, attempt.split)
-    export_model(module.model, attempt.job, attempt.index.categories, run_dir.model)
-    result = write_run_result(attempt, module, best, attempt.split, seconds)
-    track(attempt, result)
-    attempt.stage("registering")
-    register(attempt, data, best["val"])
-    say(f"result in {run_dir.result}")
+    if is_rank_zero():
+        write_split(attempt, attempt.split)
+        write_sample_pictures(attempt, attempt.split)
+        export_model(module.model, attempt.job, attempt.index.categories, run_dir.model)
+        track(attempt, write_run_result(attempt, module, best, attempt.split, seconds))

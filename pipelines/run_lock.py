@@ -14,6 +14,7 @@ from pipelines.preflight import Inputs
 from pipelines.run_dir import RunDir, write_atomic
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import read_yaml, resolved, write_yaml
+from pipelines.tracking import JOURNAL_FILE
 
 RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
 """Hands the chosen folder from rank 0 to the ranks that it starts."""
@@ -54,9 +55,10 @@ def _require_same_run(run_dir: RunDir, job: JobSpec) -> None:
 
 
 def is_finished(run_dir: RunDir, job: JobSpec) -> bool:
-    """Whether nothing is left to do: there is a result, and a registration where one was asked for."""
+    """Whether nothing is left to do: there is a result, it was sent, and registered where that was asked for."""
     wants_registration = job.tracking is not None and job.tracking.register_as is not None
-    return run_dir.result.exists() and (run_dir.registration.exists() or not wants_registration)
+    is_registered = run_dir.registration.exists() or not wants_registration
+    return run_dir.result.exists() and is_registered and not (run_dir.path / JOURNAL_FILE).exists()
 
 
 def _differences(earlier: Any, now: Any, path: str = "") -> Iterator[str]:

@@ -146,7 +146,8 @@ class Best(Callback):
     def _write(self, trainer: Trainer, scores: Scores) -> None:
         content = {
             "state_dict": dict(self.weights()),
-            "epoch": trainer.current_epoch,
+            # After the last epoch, Lightning's count is one ahead.
+            "epoch": min(trainer.current_epoch, (trainer.max_epochs or 1) - 1),
             "step": trainer.global_step,
             "select": {**self.select.model_dump(), "value": self.best},
             "val": {"summary": scores.summary, "tasks": scores.tasks},
