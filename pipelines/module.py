@@ -1,5 +1,6 @@
 """The one LightningModule: glue between the trainer and the network."""
 
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch.optim import Optimizer
 
 from heads.base import BoxTarget, Prediction
 from pipelines.balancing import combine
+from pipelines.data.datamodule import JobData
 from pipelines.data.sample import Batch
 from pipelines.errors import NumericsError
 from pipelines.model import MultiTaskModel
@@ -43,8 +45,15 @@ class MultiTaskModule(LightningModule):
     def configure_optimizers(self) -> Any:
         fused = self.trainer.precision != "16-mixed"
         optimizer = create_optimizer(self.model, self.spec.optimizer, self.spec.layer_decay, fused=fused)
-        schedule = create_schedule(optimizer, self.spec.schedule, int(self.trainer.estimated_stepping_batches))
+        schedule = create_schedule(optimizer, self.spec.schedule, self._num_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _num_steps(self) -> int:
+        # Trainer.estimated_stepping_batches makes the loader before the checkpoint is read, and Lightning 2.6 then
+        # never gives the loader its position: a resumed epoch would begin with its first batch.
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, JobData) and self.trainer.max_epochs is not None
+        return self.trainer.max_epochs * math.ceil(data.num_train_batches() / self.trainer.accumulate_grad_batches)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -58,7 +67,10 @@ class MultiTaskModule(LightningModule):
         torch.manual_seed(mixed_seed(self.seed, self.global_rank, self.current_epoch, batch_idx))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one micro-batch; raises NumericsError, on every rank, where a term is not finite."""
+        """Return the loss of one micro-batch; raises NumericsError, on every rank, where a term is not finite.
+
+        The gradient of an optimiser step is the mean over its micro-batches, also where an epoch ends with fewer.
+        """
         losses = combine(self.model.loss(batch.images, batch.targets), self.weights)
         broken = [name for name, value in losses.terms.items() if not torch.isfinite(value)]
         if broken:
@@ -68,11 +80,19 @@ class MultiTaskModule(LightningModule):
                 "model.optimizer.lr, lengthen model.schedule.warmup_steps, or set trainer.precision to 32-true"
             )
         self.losses = losses.terms
-        return losses.total
+        return losses.total * self._window_scale(batch_idx)
+
+    def _window_scale(self, batch_idx: int) -> float:
+        """Return by what to multiply, as Lightning divides by the length of a full window."""
+        full = self.trainer.accumulate_grad_batches
+        first = batch_idx // full * full
+        return full / min(full, int(self.trainer.num_training_batches) - first)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Return B predictions by task; the second loader is a gallery, for the tasks that ask for one."""
         tasks = self.spec.gallery_tasks if dataloader_idx else sorted(self.spec.tasks)
+        if not batch.infos:
+            return {task: [] for task in tasks}
         boxes = {task: _labelled_boxes(batch, task) for task in tasks if self.spec.boxes_from(task)}
         return self.model.predict(batch.images, [info.size_hw for info in batch.infos], boxes, tasks)
 

@@ -66,6 +66,9 @@ class JobData(lightning.LightningDataModule):
         tasks: `model.tasks` of the document.
         index: what the sources hold.
         seed: of order and augmentation.
+
+    Attributes:
+        test_split: what `trainer.test` goes over.
     """
 
     def __init__(self, spec: DataSpec, tasks: Mapping[str, Task], index: DatasetIndex, seed: int = 0) -> None:
@@ -74,7 +77,7 @@ class JobData(lightning.LightningDataModule):
         self.tasks = dict(sorted(tasks.items()))
         self.index = index
         self.seed = seed
-        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.test_split: Split = "test"
         self._datasets: dict[tuple[Split, bool], ImageDataset] = {}
 
     def records(self, split: Split) -> list[ImageRecord]:
@@ -103,6 +106,14 @@ class JobData(lightning.LightningDataModule):
         Raises:
             DataError: no image of the train split is labelled.
         """
+        dataset = self.dataset("train", augmented=True)
+        return TrainLoader(dataset, batch_sampler=self._train_sampler(), **self._options(dataset))
+
+    def num_train_batches(self) -> int:
+        """Return the batches of one epoch, the same on every rank."""
+        return len(self._train_sampler())
+
+    def _train_sampler(self) -> TrainBatchSampler:
         indices: dict[str, list[int]] = {name: [] for name in self.spec.sources}
         for position, record in enumerate(self.records("train")):
             if self.tasks.keys() & record.labels.keys():
@@ -110,23 +121,21 @@ class JobData(lightning.LightningDataModule):
         if not any(indices.values()):
             raise DataError(Problem("data.sources", "no image of the train split is labelled for any task"))
         rank, world_size = self._rank_and_world_size()
-        sampler = TrainBatchSampler(
+        return TrainBatchSampler(
             indices,
             {name: source.batch_size for name, source in self.spec.sources.items()},
             seed=self.seed,
             rank=rank,
             world_size=world_size,
         )
-        dataset = self.dataset("train", augmented=True)
-        return TrainLoader(dataset, batch_sampler=sampler, **self._options(dataset))
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """Return the loaders of val, see `evaluation_loaders`."""
         return self.evaluation_loaders("val")
 
     def test_dataloader(self) -> list[DataLoader[Sample]]:
-        """Return the loaders of test, see `evaluation_loaders`."""
-        return self.evaluation_loaders("test")
+        """Return the loaders of `test_split`, see `evaluation_loaders`."""
+        return self.evaluation_loaders(self.test_split)
 
     def evaluation_loaders(self, split: Split) -> list[DataLoader[Sample]]:
         """Return the split (no batches where there is none) and, where a task looks its queries up in the training
