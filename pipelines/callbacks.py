@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from pipelines.errors import Stopped
+from pipelines.ranks import local_rank
 from pipelines.run_dir import RunDir
+from pipelines.strategy import any_rank, is_distributed
 
 
 class EMA(WeightAveraging):
@@ -48,7 +50,7 @@ class StopRequest:
         self.is_set = False
 
     def install(self) -> None:
-        """Take both signals; Lightning's own handlers are replaced, since they act in the middle of a step."""
+        """Take both signals."""
         signal.signal(signal.SIGTERM, self._remember)
         signal.signal(signal.SIGINT, self._remember)
 
@@ -58,8 +60,11 @@ class StopRequest:
         self.is_set = True
 
     def check(self, where: str) -> None:
-        """Raise Stopped where a stop was asked for."""
-        if self.is_set:
+        """Raise Stopped where a stop was asked for: on all ranks, if of any (all must call this).
+
+        A rank that has not met rank 0 yet goes on, and is stopped with the others.
+        """
+        if any_rank(self.is_set) if is_distributed() else self.is_set and local_rank() == 0:
             raise Stopped(f"stopped {where}; run the same command again to go on")
 
 
@@ -87,7 +92,6 @@ class Checkpoints(Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.stop.install()
         self._written_at = time.monotonic()
 
     def on_train_batch_end(

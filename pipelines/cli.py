@@ -1,7 +1,6 @@
 """`python -m pipelines.cli fit | validate | test | predict`: the document is checked before torch is imported."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
 from pipelines.errors import ConfigError, Problem, PyramidionError, tell
 from pipelines.preflight import preflight
+from pipelines.ranks import leave_word, local_rank
 from pipelines.spec.load import assemble, resolved, validate_document, write_yaml
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             _revisit(words[0], known, dotted_overrides(rest))
     except PyramidionError as error:
-        # Ranks that Lightning started end quietly: it would end rank 0 by force, before it has said why.
-        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-            return 0
+        if local_rank() > 0:
+            leave_word(error)
+            return error.exit_code
         return tell(error)
     return 0
 
@@ -75,12 +75,13 @@ def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Non
 
 
 def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
-    if overrides:
-        raise ConfigError(Problem(f"--{overrides[0][0]}", f"{command} takes the document of its run folder"))
+    for name, _ in overrides:
+        if command == "predict" or not name.startswith("trainer."):
+            raise ConfigError(Problem(f"--{name}", f"{command} takes the document of its run folder"))
     from pipelines.revisit import predict_images, predict_split, score_run
 
     if command != "predict":
-        score_run(command, known.run_dir, "val" if command == "validate" else "test", places_of(known))
+        score_run(command, known.run_dir, "val" if command == "validate" else "test", places_of(known), overrides)
     elif known.images:
         predict_images(known.run_dir, known.images, draw=known.draw)
     else:

@@ -4,6 +4,7 @@ PyramidionError
 ├── ConfigError     78  the document, or what it points at, is wrong
 ├── DataError       78  the label files or the images are wrong
 ├── NumericsError   65  a loss is not finite
+├── RankError        *  another process of the run has ended; the code is that one's
 ├── RegistryError    1  MLflow's registry does not answer, or refuses
 └── Stopped         75  stopped on request, with a checkpoint written
 """
@@ -52,6 +53,14 @@ class NumericsError(PyramidionError):
     """A loss is not finite; the message names the term."""
 
     exit_code = 65
+
+
+class RankError(PyramidionError):
+    """Another rank has ended; `exit_code` is that rank's where it says what is wrong, else 1."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class RegistryError(PyramidionError):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 from lightning.pytorch import Trainer
 
 from pipelines.attempt import Attempt, git_commit, versions
@@ -43,15 +42,10 @@ def load_best(module: MultiTaskModule, run_dir: RunDir) -> dict[str, Any]:
 def score_split(attempt: Attempt, trainer: Trainer, module: MultiTaskModule, data: JobData, split: Split) -> float:
     """Score the network on a split (into `attempt.scoring`), and return the seconds that it took."""
     started = time.monotonic()
-    attempt.scoring.test_split = split
-    trainer.test(module, dataloaders=data.evaluation_loaders(split), verbose=False)
+    attempt.scoring.test_split = data.test_split = split
+    # Ranks are known once the trainer runs: the loaders are made there.
+    trainer.test(module, datamodule=data, verbose=False)
     return time.monotonic() - started
-
-
-def close_ranks() -> None:
-    """Let go of the other ranks: what follows is rank 0's alone."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def write_split(attempt: Attempt, split: Split) -> None:

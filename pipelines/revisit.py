@@ -19,22 +19,27 @@ from pipelines.errors import ConfigError, DataError, Problem
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
-from pipelines.finish import MIN_SHOWN_SCORE, close_ranks, score_split, write_split
+from pipelines.finish import MIN_SHOWN_SCORE, score_split, write_split
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.module import MultiTaskModule
 from pipelines.predictor import Predictor, expected_exif
 from pipelines.preflight import Inputs, Places, preflight
+from pipelines.ranks import ranks
 from pipelines.run_dir import RunDir, write_atomic
 from pipelines.run_lock import read_inputs
 from pipelines.spec.data import Split
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import load_job
 from pipelines.spec.model import DetectionSpec
+from pipelines.strategy import close_ranks
 from pipelines.trainer import create_trainer, is_rank_zero, quiet_lightning, say
 
+Overrides = Sequence[tuple[str, str]]
+"""Dotted names and YAML texts, see `pipelines.spec.load.load_job`."""
 
-def open_run(path: Path) -> tuple[RunDir, JobSpec, dict[str, Any]]:
-    """Return a run's folder, document and best checkpoint; raises ConfigError where it has none."""
+
+def open_run(path: Path, overrides: Overrides = ()) -> tuple[RunDir, JobSpec, dict[str, Any]]:
+    """Return a run's folder, document with overrides, and best checkpoint; raises ConfigError where it has none."""
     run_dir = RunDir.of(path.resolve())
     if not run_dir.config_yaml.exists():
         raise ConfigError(Problem("--run_dir", f"{run_dir.path} is no run folder; name one that fit has written"))
@@ -42,7 +47,7 @@ def open_run(path: Path) -> tuple[RunDir, JobSpec, dict[str, Any]]:
         raise ConfigError(
             Problem("--run_dir", f"{run_dir.path} has no best checkpoint yet; let fit reach a validation")
         )
-    job = load_job([str(run_dir.config_yaml)])
+    job = load_job([str(run_dir.config_yaml)], overrides)
     return run_dir, job, torch.load(run_dir.best_checkpoint, map_location="cpu", weights_only=True)
 
 
@@ -70,15 +75,22 @@ def _inputs(run_dir: RunDir, job: JobSpec, places: Places) -> Inputs:
     return preflight(job.model_copy(update={"model": model}), places)
 
 
-def score_run(command: str, path: Path, split: Split, places: Places) -> None:
+def score_run(command: str, path: Path, split: Split, places: Places, overrides: Overrides = ()) -> None:
     """Score a run's best checkpoint on a split, below `eval/<command>-<time>/`.
+
+    Args:
+        command: validate or test.
+        path: of the run.
+        split: of its data.
+        places: where the data lies, where it is not where it was.
+        overrides: of the document's `trainer`: on what to score.
 
     Raises:
         ConfigError: the run has no checkpoint.
         DataError: its data has errors, other classes, or no such split.
     """
     quiet_lightning()
-    run_dir, job, best = open_run(path)
+    run_dir, job, best = open_run(path, overrides)
     inputs = _inputs(run_dir, job, places)
     index, report = build_index(job, inputs.data)
     report.raise_errors()
@@ -91,8 +103,9 @@ def score_run(command: str, path: Path, split: Split, places: Places) -> None:
     attempt = Attempt(job.model_copy(update={"tracking": None}), inputs, index, report, output, StopRequest())
     trainer = create_trainer(job.trainer, [attempt.scoring])
     module = MultiTaskModule(job.model, model, job.seed_everything)
-    seconds = score_split(attempt, trainer, module, attempt.data(job.data), split)
-    close_ranks()
+    with ranks():
+        seconds = score_split(attempt, trainer, module, attempt.data(job.data), split)
+        close_ranks()
     scores = attempt.scoring.scores
     if not is_rank_zero() or scores is None:
         return

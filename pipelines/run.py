@@ -12,7 +12,6 @@ from pipelines.data.index import build_index
 from pipelines.errors import ConfigError, Problem, Stopped
 from pipelines.export import export_model
 from pipelines.finish import (
-    close_ranks,
     load_best,
     register,
     score_split,
@@ -24,9 +23,11 @@ from pipelines.finish import (
 from pipelines.job_cli import JobCLI
 from pipelines.mlflow_names import flatten
 from pipelines.preflight import Inputs
+from pipelines.ranks import ranks
 from pipelines.run_dir import RunDir
 from pipelines.run_lock import held, write_documents
 from pipelines.spec.job import JobSpec
+from pipelines.strategy import close_ranks
 from pipelines.tracking import RunStatus
 from pipelines.trainer import is_rank_zero, num_processes, precision_of, quiet_lightning, say
 
@@ -60,7 +61,7 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
         report.raise_errors()
         stop.check("before training")
         attempt = Attempt(job, inputs, index, report, run_dir, stop)
-        with _tracked(attempt):
+        with _tracked(attempt), ranks():
             _fit(attempt)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipelines.data.records import DatasetIndex
 from pipelines.data.sample import Batch
+from pipelines.errors import PyramidionError
 from pipelines.evaluation.collect import Collector
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
 from pipelines.evaluation.metric_names import selection, summarise
@@ -20,6 +21,7 @@ from pipelines.module import MultiTaskModule
 from pipelines.run_dir import RunDir, write_atomic
 from pipelines.spec.data import Split
 from pipelines.spec.model import ModelSpec
+from pipelines.strategy import share_buffers
 from pipelines.tracking import Tracker
 from pipelines.trainer import say
 
@@ -53,9 +55,12 @@ class Scoring(Callback):
         self.gallery: list[ImagePredictions] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # After the averaged weights were put in place: callbacks are called in their order.
+        share_buffers(pl_module)
         self.collector.begin("val")
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        share_buffers(pl_module)
         self.collector.begin(self.test_split)
 
     def on_validation_batch_end(
@@ -77,12 +82,19 @@ class Scoring(Callback):
     on_test_epoch_end = on_validation_epoch_end
 
     def _score(self, trainer: Trainer) -> None:
+        """Score on rank 0; all ranks get the scores, or raise the error that came of it."""
         gathered = self.collector.gather()
-        scores: Scores | None = None
+        outcome: Scores | PyramidionError | None = None
         if gathered is not None:
             self.predictions, self.gallery = gathered
-            scores = self._scores(self.collector.split)
-        self.scores = trainer.strategy.broadcast(scores)
+            try:
+                outcome = self._scores(self.collector.split)
+            except PyramidionError as error:
+                outcome = error
+        outcome = trainer.strategy.broadcast(outcome)
+        if isinstance(outcome, PyramidionError):
+            raise outcome
+        self.scores = outcome
 
     def _scores(self, split: Split) -> Scores:
         gallery = Gallery(self.index.records["train"], self.gallery) if self.spec.gallery_tasks else None

@@ -10,10 +10,11 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from pipelines.errors import ConfigError, Problem
 from pipelines.spec.training import TrainerSpec
-from pipelines.strategy import LocalDDPStrategy, prepare_rendezvous
+from pipelines.strategy import LocalDDPStrategy
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -77,15 +78,22 @@ def _strategy(spec: TrainerSpec) -> Strategy | str:
         return "ddp"
     if num_processes(spec) == 1:
         return "auto"
-    prepare_rendezvous()
     return LocalDDPStrategy()
+
+
+class _NoSignals(_SignalConnector):
+    """Leaves signals to `callbacks.StopRequest`: Lightning's own handler broadcasts in the middle of whatever the rank
+    is doing, and then ends the loop wherever it is."""
+
+    def register_signal_handlers(self) -> None:
+        self.received_sigterm = False
 
 
 def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
     """Return a trainer that writes and shows nothing by itself: `callbacks` do."""
     options: dict[str, Any] = spec.model_dump(exclude={"accelerator", "devices", "precision", "deterministic"})
     devices = spec.devices if accelerator_of(spec) == "gpu" else num_processes(spec)
-    return Trainer(
+    trainer = Trainer(
         **options,
         accelerator=accelerator_of(spec),
         devices=list(devices) if isinstance(devices, tuple) else devices,
@@ -100,6 +108,8 @@ def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    trainer._signal_connector = _NoSignals(trainer)
+    return trainer
 
 
 def quiet_lightning() -> None:

@@ -19,7 +19,9 @@ class Collate:
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         sizes_hw = [sample.info.size_hw for sample in samples]
-        height, width = padded_size((max(h for h, _ in sizes_hw), max(w for _, w in sizes_hw)))
+        height, width = padded_size(
+            (max((h for h, _ in sizes_hw), default=0), max((w for _, w in sizes_hw), default=0))
+        )
         images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
         for padded, sample in zip(images, samples, strict=True):
             padded[:, : sample.info.size_hw[0], : sample.info.size_hw[1]] = sample.image

@@ -94,7 +94,9 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
 class EvalBatchSampler(Sampler[list[SampleKey]]):
     """Every image once over all ranks; a batch holds images of one group (such as a padded size) only.
 
-    Nothing is padded: ranks differ by at most one image, and may differ in their number of batches.
+    Nothing is padded: ranks differ by at most one image, and may differ in their number of batches. A rank without
+    any image has one batch of none, since Lightning leaves out the whole pass on a rank without batches, and others
+    would wait for it.
 
     Args:
         groups: the group of each image of the split.
@@ -111,6 +113,8 @@ class EvalBatchSampler(Sampler[list[SampleKey]]):
             keys = [SampleKey(0, index) for index in members]
             size = batch_sizes[group]
             self._batches += [keys[begin : begin + size] for begin in range(0, len(keys), size)]
+        if order and not self._batches:
+            self._batches = [[]]
 
     def __len__(self) -> int:
         return len(self._batches)
