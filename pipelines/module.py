@@ -52,7 +52,8 @@ class MultiTaskModule(LightningModule):
         # Trainer.estimated_stepping_batches makes the loader before the checkpoint is read, and Lightning 2.6 then
         # never gives the loader its position: a resumed epoch would begin with its first batch.
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, JobData) and self.trainer.max_epochs is not None
+        assert isinstance(data, JobData)
+        assert self.trainer.max_epochs is not None
         return self.trainer.max_epochs * math.ceil(data.num_train_batches() / self.trainer.accumulate_grad_batches)
 
     def configure_gradient_clipping(
