@@ -27,7 +27,7 @@ from pipelines.spec.data import DataSpec, Split
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ClassificationSpec, ModelSpec
 from pipelines.spec.training import TrainerSpec
-from pipelines.tracking import Tracker
+from pipelines.tracking.tracker import Tracker
 from pipelines.trainer import create_trainer, is_rank_zero, say
 
 RUNS_ROOT = Path("runs")

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -50,6 +51,9 @@ def attempt_log(run_dir: RunDir) -> Iterator[None]:
         except PyramidionError as error:
             code = error.exit_code
             log.write(f"error: {error}\n")
+            raise
+        except Exception:
+            traceback.print_exc(file=log)
             raise
         finally:
             sys.stdout, sys.stderr = stdout, stderr

@@ -20,12 +20,12 @@ from pipelines.evaluation.predictions import Detections
 from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
-from pipelines.export import load_exported
+from pipelines.inference.export import load_exported
 from pipelines.module import MultiTaskModule
-from pipelines.registry import ModelVersion, Registry
 from pipelines.run_dir import RunDir, write_atomic
 from pipelines.spec.data import Split
 from pipelines.spec.model import DetectionSpec
+from pipelines.tracking.registry import ModelVersion, Registry
 from pipelines.trainer import create_trainer, say
 
 NUM_SAMPLE_PICTURES = 8
@@ -127,6 +127,7 @@ def register(attempt: Attempt, data: JobData) -> None:
     tracking = attempt.job.tracking
     if tracking is None or tracking.register_as is None or attempt.tracker is None:
         return
+    attempt.stage("registering")
     attempt.tracker.flush()
     if attempt.tracker.run_id is None:
         attempt.warn("MLflow does not answer, so the model is not registered; run the same command again to do it")

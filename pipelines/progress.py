@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pipelines.data.sample import Batch
 from pipelines.events import EventLog
 from pipelines.module import MultiTaskModule
-from pipelines.tracking import Tracker
+from pipelines.tracking.tracker import Tracker
 
 SCREEN_EVERY_S = 0.5
 """How often the line on a terminal changes; elsewhere there is one line an epoch."""

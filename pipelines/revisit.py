@@ -20,9 +20,9 @@ from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
 from pipelines.finish import MIN_SHOWN_SCORE, score_split, write_split
+from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.module import MultiTaskModule
-from pipelines.predictor import Predictor, expected_exif
 from pipelines.preflight import Inputs, Places, preflight
 from pipelines.ranks import ranks
 from pipelines.run_dir import RunDir, write_atomic

@@ -10,7 +10,6 @@ from pipelines.attempt_log import attempt_log
 from pipelines.callbacks import StopRequest
 from pipelines.data.index import build_index
 from pipelines.errors import ConfigError, Problem, Stopped
-from pipelines.export import export_model
 from pipelines.finish import (
     load_best,
     register,
@@ -20,15 +19,16 @@ from pipelines.finish import (
     write_sample_pictures,
     write_split,
 )
+from pipelines.inference.export import export_model
 from pipelines.job_cli import JobCLI
-from pipelines.mlflow_names import flatten
 from pipelines.preflight import Inputs
 from pipelines.ranks import ranks
 from pipelines.run_dir import RunDir
 from pipelines.run_lock import held, write_documents
 from pipelines.spec.job import JobSpec
 from pipelines.strategy import close_ranks
-from pipelines.tracking import RunStatus
+from pipelines.tracking.mlflow_names import flatten
+from pipelines.tracking.tracker import RunStatus
 from pipelines.trainer import is_rank_zero, num_processes, precision_of, quiet_lightning, say
 
 
@@ -53,9 +53,10 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
     quiet_lightning()
     _check_machine(job)
     with held(run_dir) if is_rank_zero() else nullcontext(), attempt_log(run_dir):
-        index, report = build_index(job, inputs.data)
         if is_rank_zero():
             write_documents(run_dir, asked, job, inputs)
+        index, report = build_index(job, inputs.data)
+        if is_rank_zero():
             report.write(run_dir.data_report)
             say(report.render())
         report.raise_errors()
@@ -95,7 +96,6 @@ def _fit(attempt: Attempt) -> None:
     if not attempt.run_dir.result.exists():
         _train_and_score(attempt, cli)
     if is_rank_zero():
-        attempt.stage("registering")
         register(attempt, cli.datamodule)
         say(f"result in {attempt.run_dir.result}")
 

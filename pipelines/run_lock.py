@@ -14,7 +14,7 @@ from pipelines.preflight import Inputs
 from pipelines.run_dir import RunDir, write_atomic
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import read_yaml, resolved, write_yaml
-from pipelines.tracking import JOURNAL_FILE
+from pipelines.tracking.tracker import JOURNAL_FILE
 
 RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
 """Hands the chosen folder from rank 0 to the ranks that it starts."""
@@ -32,10 +32,16 @@ def choose_run_dir(job: JobSpec, asked: Path | None, runs_root: Path) -> RunDir:
     run_dir = RunDir.of(path)
     if path.is_file():
         raise ConfigError(Problem("--run_dir", f"{path} is a file; name a folder"))
-    if path.exists() and any(path.iterdir()):
+    if path.exists() and not _has_not_begun(path):
         _require_same_run(run_dir, job)
     os.environ[RUN_DIR_VARIABLE] = str(path)
     return run_dir
+
+
+def _has_not_begun(path: Path) -> bool:
+    """Whether a folder is empty, but for what is there before a run's documents: the lock, what an attempt's shim
+    writes, the document as asked, and hidden files that a killed process left."""
+    return all(entry.name.startswith(".") or entry.name in ("attempts", "job.yaml") for entry in path.iterdir())
 
 
 def _require_same_run(run_dir: RunDir, job: JobSpec) -> None:
@@ -98,7 +104,8 @@ def held(run_dir: RunDir) -> Iterator[None]:
     run_dir.path.mkdir(parents=True, exist_ok=True)
     with run_dir.lock.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not flock: data workers are forked, and one that outlives a killed run would hold it for seconds.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
                 Problem("--run_dir", f"{run_dir.path} is in use by another process; wait for it, or name a new folder")

@@ -22,7 +22,7 @@ from pipelines.run_dir import RunDir, write_atomic
 from pipelines.spec.data import Split
 from pipelines.spec.model import ModelSpec
 from pipelines.strategy import share_buffers
-from pipelines.tracking import Tracker
+from pipelines.tracking.tracker import Tracker
 from pipelines.trainer import say
 
 

@@ -24,7 +24,7 @@ HOMES = {
     "torchvision.models": ("backbones",),
     "pytorch_metric_learning": ("heads",),
     "lightning": ("pipelines",),
-    "mlflow": ("pipelines/mlflow_store", "pipelines/tracking", "pipelines/registry", "pipelines/pyfunc"),
+    "mlflow": ("pipelines/tracking",),
     "faster_coco_eval": ("pipelines/evaluation",),
     "matplotlib": ("pipelines",),
     "jsonargparse": ("pipelines",),

@@ -1,6 +1,7 @@
 """Schema errors in words: which field, which value, what would be right."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ def explain(error: ValidationError, document: Mapping[str, Any]) -> list[Problem
     """Return one problem for each field that is wrong; the ways out of a union are told in one line."""
     messages: dict[str, list[str]] = {}
     for details in error.errors(include_url=False):
-        path = _path(details["loc"], document)
+        path = _path(details["loc"], document, is_missing=details["type"] == "missing")
         if details["type"].startswith("union_tag"):
             path.append(str(details["ctx"]["discriminator"]).strip("'"))
         message, field = _message(details, path), ".".join(path)
@@ -33,8 +34,12 @@ def explain(error: ValidationError, document: Mapping[str, Any]) -> list[Problem
     return [Problem(field, "; or ".join(texts)) for field, texts in messages.items()]
 
 
-def _path(location: tuple[int | str, ...], document: Any) -> list[str]:
-    """Return the location without the marks that pydantic adds for members of unions."""
+def _path(location: tuple[int | str, ...], document: Any, *, is_missing: bool) -> list[str]:
+    """Return the location without the marks that pydantic adds for members of unions.
+
+    Args:
+        is_missing: the last key is one that the document lacks, and no mark.
+    """
     node, path = document, []
     for position, key in enumerate(location):
         inside = isinstance(node, Mapping) and (key in node or str(key) in map(str, node))
@@ -43,7 +48,7 @@ def _path(location: tuple[int | str, ...], document: Any) -> list[str]:
         if inside and not is_tag:
             path.append(str(key))
             node = _child(node, key)
-        elif isinstance(node, Mapping) and position == len(location) - 1 and not is_tag and key != "[key]":
+        elif is_missing and isinstance(node, Mapping) and position == len(location) - 1:
             path.append(str(key))
     return path
 
@@ -73,7 +78,8 @@ def _message(details: ErrorDetails, path: list[str]) -> str:
         return str(context["error"])
     if kind == "string_pattern_mismatch":
         return f"got {value!r}; letters, digits, '.', '_' and '-' are allowed, at most 64, a letter or digit first"
-    text = details["msg"].replace("Input should be", "should be")
+    text = re.sub(r"valid dictionary( or (instance|object) .*)?", "mapping", details["msg"])
+    text = text.replace("Input should be", "should be").replace("a valid tuple", "a list")
     return f"got {_short(value)}; {text[0].lower()}{text[1:]}"
 
 

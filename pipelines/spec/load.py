@@ -16,25 +16,31 @@ from pipelines.spec.job import JobSpec
 Document = dict[str, Any]
 
 RECIPE_PREFIX = "recipe:"
+MERGE_KEY = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
     """YAML as people write it: 1e-3 is a number, a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE_KEY]
         if twice := [str(key) for key in keys if keys.count(key) > 1]:
             raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that `_Loader` would take for something else."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 def read_yaml(text: str, name: str) -> Any:
@@ -45,11 +51,14 @@ def read_yaml(text: str, name: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(Problem(name, f"is not YAML{where}: {getattr(error, 'problem', error)}")) from error
+    except (ValueError, AttributeError, RecursionError) as error:
+        # PyYAML lets these through for values that are not what their tag says, such as `!!int x`.
+        raise ConfigError(Problem(name, f"holds a value that cannot be read: {error}")) from error
 
 
 def write_yaml(document: Mapping[str, Any]) -> str:
     """Return the document as YAML, in its own order."""
-    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
+    return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def recipe_names() -> list[str]:
@@ -88,16 +97,23 @@ def merge(base: Any, over: Any) -> Any:
 def apply_override(node: Any, dotted: str, value: Any) -> Any:
     """Return `node` with one value set by its dotted name; a number in the name picks from a list, and what is
     neither mapping nor list is replaced by a mapping."""
-    if not dotted:
-        return value
-    head, _, rest = dotted.partition(".")
-    if isinstance(node, list):
-        if not head.isdigit() or int(head) >= len(node):
-            raise ConfigError(Problem(dotted, f"got {head!r}; the list has the positions 0 to {len(node) - 1}"))
-        position = int(head)
-        return [*node[:position], apply_override(node[position], rest, value), *node[position + 1 :]]
-    mapping = node if isinstance(node, dict) else {}
-    return {**mapping, head: apply_override(mapping.get(head), rest, value)}
+
+    def laid_on(node: Any, names: Sequence[str]) -> Any:
+        if not names:
+            return value
+        head, *rest = names
+        if isinstance(node, list):
+            if not head.isdecimal() or int(head) >= len(node):
+                raise ConfigError(
+                    Problem(f"--{dotted}", f"got {head!r}; the list has the positions 0 to {len(node) - 1}")
+                )
+            position = int(head)
+            return [*node[:position], laid_on(node[position], rest), *node[position + 1 :]]
+        mapping = node if isinstance(node, dict) else {}
+        key = next((key for key in mapping if str(key) == head), head)
+        return {**mapping, key: laid_on(mapping.get(key), rest)}
+
+    return laid_on(node, dotted.split("."))
 
 
 def assemble(configs: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Document:

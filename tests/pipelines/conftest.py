@@ -15,11 +15,11 @@ from PIL import Image
 
 from pipelines.data.records import Category
 from pipelines.data.synth import write_synthetic
-from pipelines.mlflow_store import Store, connect, find_experiment, find_store
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.registry import Registry
 from pipelines.run_lock import RUN_DIR_VARIABLE
 from pipelines.spec.job import JobSpec
+from pipelines.tracking.mlflow_store import Store, connect, find_experiment, find_store
+from pipelines.tracking.registry import Registry
 
 TINY_DOCUMENT = {
     "name": "tiny",

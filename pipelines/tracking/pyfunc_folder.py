@@ -29,7 +29,7 @@ def save_pyfunc(exported: Path, folder: Path, *, run_id: str, model_id: str, loc
         named = shutil.copytree(exported, Path(scratch) / ARTIFACT)
         mlflow.pyfunc.save_model(
             str(folder),
-            python_model=str(packages["pipelines"] / "pyfunc.py"),
+            python_model=str(packages["pipelines"] / "tracking" / "pyfunc.py"),
             artifacts={ARTIFACT: str(named)},
             code_paths=[str(path) for path in packages.values()],
             pip_requirements=pip_requirements(),

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.mlflow_names import cut, mlflow_key
-from pipelines.mlflow_store import connect, find_experiment, find_store, told
 from pipelines.run_dir import write_atomic
 from pipelines.spec.training import TrackingSpec
-from pipelines.tracking_journal import MAX_METRICS, Entry, Journal, grouped
+from pipelines.tracking.journal import MAX_METRICS, Entry, Journal, grouped
+from pipelines.tracking.mlflow_names import cut, mlflow_key
+from pipelines.tracking.mlflow_store import connect, find_experiment, find_store, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -7,9 +7,9 @@ import pytest
 
 from pipelines.data.records import Category
 from pipelines.errors import RegistryError
-from pipelines.mlflow_store import Store, connect, find_experiment
-from pipelines.registry import ModelVersion, Registry
 from pipelines.spec.model import SelectSpec
+from pipelines.tracking.mlflow_store import Store, connect, find_experiment
+from pipelines.tracking.registry import ModelVersion, Registry
 
 pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 

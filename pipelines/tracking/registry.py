@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from pipelines.errors import RegistryError
-from pipelines.mlflow_names import cut, mlflow_key
-from pipelines.mlflow_store import Store, connect, told
-from pipelines.pyfunc_folder import ARTIFACT, save_pyfunc
 from pipelines.spec.model import SelectSpec
+from pipelines.tracking.mlflow_names import cut, mlflow_key
+from pipelines.tracking.mlflow_store import Store, connect, told
+from pipelines.tracking.pyfunc_folder import ARTIFACT, save_pyfunc
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,7 +93,7 @@ class Registry:
         """Return the version of this job (or else run) below `name`, alias `candidate`; it is made at the first call.
 
         Args:
-            exported: the folder that `pipelines.export` writes.
+            exported: the folder that `pipelines.inference.export` writes.
             name: the registered model, made where there is none.
             run_id: the MLflow run that it belongs to.
             metrics: the numbers on val, such as `val/cells/AP`; undefined ones are left out.

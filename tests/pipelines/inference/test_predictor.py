@@ -13,8 +13,8 @@ from heads.base import BoxPrediction, ClassPrediction
 from pipelines.data.records import Category
 from pipelines.data.transforms import EvalTransform
 from pipelines.errors import DataError
+from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.model import MultiTaskModel
-from pipelines.predictor import Predictor, expected_exif
 from pipelines.spec.job import JobSpec
 
 Categories = dict[str, list[Category]]

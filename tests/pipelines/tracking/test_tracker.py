@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.mlflow_names import flatten, mlflow_key
-from pipelines.mlflow_store import Store, connect, find_store, without_credentials
 from pipelines.spec.job import JobSpec
 from pipelines.spec.training import TrackingSpec
-from pipelines.tracking import JOURNAL_FILE, STATE_FILE, Tracker
-from pipelines.tracking_journal import Journal
+from pipelines.tracking.journal import Journal
+from pipelines.tracking.mlflow_names import flatten, mlflow_key
+from pipelines.tracking.mlflow_store import Store, connect, find_store, without_credentials
+from pipelines.tracking.tracker import JOURNAL_FILE, STATE_FILE, Tracker
 
 DOCUMENT = {
     "name": "shapes",

@@ -1,7 +1,7 @@
 """What MLflow serves: a table with one base64 image a row goes in, the predict endpoint's JSON a row comes out.
 
 MLflow runs this file from the registered model's folder (a model *from code*: nothing is pickled), with the four
-packages that were logged beside it. `pipelines.registry` logs it.
+packages that were logged beside it. `pipelines.tracking.registry` logs it.
 """
 
 import base64
@@ -21,7 +21,7 @@ class ServedModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the exported model of artefact `exported`."""
         # Logging a model runs this file too, where torch is not wanted.
-        from pipelines.predictor import Predictor
+        from pipelines.inference.predictor import Predictor
 
         self.predictor = Predictor.from_exported(Path(context.artifacts["exported"]))
 

@@ -22,14 +22,14 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from pipelines.data.records import Category
-from pipelines.export import export_model
-from pipelines.mlflow_store import Store, connect, find_experiment
+from pipelines.inference.export import export_model
+from pipelines.inference.predictor import Predictor
 from pipelines.model import MultiTaskModel
-from pipelines.predictor import Predictor
-from pipelines.pyfunc_folder import pip_requirements
-from pipelines.registry import ModelVersion, Registry
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import SelectSpec
+from pipelines.tracking.mlflow_store import Store, connect, find_experiment
+from pipelines.tracking.pyfunc_folder import pip_requirements
+from pipelines.tracking.registry import ModelVersion, Registry
 
 pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 
@@ -115,8 +115,8 @@ def test_a_registered_model_needs_nothing_but_its_folder(
         "import io, json, sys, mlflow, pandas\n"
         "served = mlflow.pyfunc.load_model('models:/alone@champion')\n"
         "answers = served.predict(pandas.read_json('images.json'))\n"
-        "import backbones.create, heads.create, pipelines.predictor\n"
-        "homes = [m.__file__ for m in (backbones.create, heads.create, pipelines.predictor)]\n"
+        "import backbones.create, heads.create, pipelines.inference.predictor\n"
+        "homes = [m.__file__ for m in (backbones.create, heads.create, pipelines.inference.predictor)]\n"
         "json.dump([answers, homes, 'lightning' in sys.modules], open('out.json', 'w'))\n"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MLFLOW"))}
@@ -136,7 +136,7 @@ def test_a_registered_model_carries_code_and_weights_and_no_pickles(registry: Re
     folder = Path(urllib.request.url2pathname(uri.removeprefix("file://")))
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"MLmodel", "pyfunc.py", "artifacts/exported/model.safetensors", "code/heads/base.py"} <= names
-    assert {"code/backbones/names.json", "code/pipelines/predictor.py", "code/service/__init__.py"} <= names
+    assert {"code/backbones/names.json", "code/pipelines/inference/predictor.py", "code/service/__init__.py"} <= names
     assert [name for name in names if name.endswith((".pkl", ".pt", ".pth", ".ckpt", ".pyc"))] == []
     assert set(pip_requirements()) <= set((folder / "requirements.txt").read_text().split())
 

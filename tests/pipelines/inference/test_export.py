@@ -6,7 +6,7 @@ import torch
 
 from pipelines.data.records import Category
 from pipelines.errors import ConfigError
-from pipelines.export import export_model, load_exported
+from pipelines.inference.export import export_model, load_exported
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.job import JobSpec
 

@@ -18,7 +18,7 @@ from pipelines.data.images import Exif, read_image
 from pipelines.data.records import Category
 from pipelines.data.sample import ImageInfo, Sample, padded_size
 from pipelines.data.transforms import EvalTransform, boxes_to_original
-from pipelines.export import load_exported
+from pipelines.inference.export import load_exported
 from pipelines.model import MultiTaskModel
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.mlflow_names import cut
+from pipelines.tracking.mlflow_names import cut
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

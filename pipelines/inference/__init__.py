@@ -1,0 +1,1 @@
+"""A trained model at work: exported to a folder, answering for images."""

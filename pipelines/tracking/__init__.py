@@ -1,0 +1,1 @@
+"""MLflow: runs, versions and aliases, the served model. The one home of mlflow."""
