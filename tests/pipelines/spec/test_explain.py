@@ -1,0 +1,99 @@
+"""A wrong document is told field by field: what was given, and what would be right."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import ConfigError
+from pipelines.spec.job import JobSpec
+from pipelines.spec.load import apply_override, validate_document
+
+Document = dict[str, Any]
+
+WRONG = [
+    ("model.optimiser.lr", 1e-3, "model.optimiser: unknown key; did you mean 'optimizer'; known are backbone,"),
+    ("model.optimizer.lr", "fast", "model.optimizer.lr: got 'fast'; should be a valid number"),
+    ("model.optimizer.lr", -1, "model.optimizer.lr: got -1; should be greater than 0"),
+    ("model.optimizer.lr", float("nan"), "model.optimizer.lr: got nan; should be a finite number"),
+    ("model.tasks.shapes.head", "fcoss", "model.tasks.shapes.head: got 'fcoss'; did you mean 'fcos'; choose one of"),
+    ("model.tasks.shapes", {}, "model.tasks.shapes.head: missing; add it"),
+    ("model.tasks.shapes", None, "model.tasks.shapes: got None; should be a mapping"),
+    ("model.tasks.scene.dropuot", 0.1, "model.tasks.scene.dropuot: unknown key; did you mean 'dropout'"),
+    ("model.tasks.scene.class_weights", {"a": -1}, "model.tasks.scene.class_weights.a: got -1; should be greater"),
+    ("model.tasks.shapes.levels", ["p5", "p3"], "model.tasks.shapes.levels: name each level once, finest first"),
+    ("model.tasks.identity.boxes_from", "scene", "model.tasks.identity.boxes_from: got 'scene'; choose one of"),
+    ("model.ema", True, "model.ema: got True; should be a mapping"),
+    ("model.unfreeze", {4: "all"}, "model.unfreeze: got the epochs [4]; one entry for epoch 0 is what can be had"),
+    ("model.unfreeze", {0: "none", 8: "all"}, "model.unfreeze: got the epochs [0, 8]; one entry for epoch 0"),
+    ("model.unfreeze", {0: ["c6"]}, "model.unfreeze.0.0: got 'c6'; choose 'c3', 'c4' or 'c5'"),
+    ("model.unfreeze", {"first": "all"}, "model.unfreeze.first: got 'first'; should be a valid integer"),
+    ("data.sources.shapes.labels.0.format", "coko", "data.sources.shapes.labels.0.format: got 'coko'; did you mean"),
+    ("data.sources.shapes.labels.0.tasks", ["shape"], "data.sources.shapes.labels.0.tasks: got 'shape'; model.tasks"),
+    ("data.sources.shapes.images", "../x", "data.sources.shapes.images: got '../x'; write a path below the data root"),
+    ("data.image_size", 16, "data.image_size: got 16; should be greater than or equal to 32"),
+    ("data.augment.scale_jitter", [2, 1], "data.augment.scale_jitter: got [2.0, 1.0]; write [low, high] with 0.1"),
+    ("trainer.max_epoch", 3, "trainer.max_epoch: unknown key; did you mean 'max_epochs'"),
+    ("trainer.precision", "fp8", "trainer.precision: got 'fp8'; choose 'auto', '32-true', 'bf16-mixed' or '16-mixed'"),
+    ("trainer.devices", 0, "trainer.devices: got 0; choose 'auto'; or got 0; should be greater than or equal to 1"),
+    ("name", "a b", "name: got 'a b'; letters, digits, '.', '_' and '-' are allowed"),
+    ("model", None, "model: got None; should be a mapping"),
+]
+
+
+def problems_of(document: Document) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        validate_document(document)
+    assert caught.value.exit_code == 78
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(("field", "value", "told"), WRONG, ids=[f"{field}={value}" for field, value, _ in WRONG])
+def test_wrong_value_is_told_with_its_field_and_what_would_be_right(
+    field: str, value: Any, told: str, small: Document
+) -> None:
+    problems = problems_of(apply_override(small, field, value))
+    assert [problem for problem in problems if problem.startswith(told)], problems
+    fields = [problem.split(": ")[0] for problem in problems]
+    assert all(name.replace(".", "").replace("_", "").isalnum() for name in fields), fields
+
+
+def test_all_problems_are_told_at_once(small: Document) -> None:
+    document = apply_override(apply_override(small, "model.optimizer.lr", -1), "trainer.max_epochs", 0)
+    document = apply_override(document, "data.imagesize", 3)
+    del document["name"]
+    fields = [problem.split(": ")[0] for problem in problems_of(document)]
+    assert sorted(fields) == ["data.imagesize", "model.optimizer.lr", "name", "trainer.max_epochs"]
+
+
+def test_task_without_labels_is_told(small: Document) -> None:
+    problems = problems_of(apply_override(small, "model.tasks.extra", {"head": "multiclass"}))
+    assert problems == ["model.tasks: no label layer names ['extra']; add a layer below data.sources"]
+
+
+def test_unfreeze_keys_from_json_are_strings(small: Document) -> None:
+    assert validate_document(apply_override(small, "model.unfreeze", {"0": ["c5"]})).model.unfreeze == {0: ("c5",)}
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.integers() | st.sampled_from(list(JobSpec.model_fields)), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("field", ["model", "model.tasks", "model.tasks.shapes", "model.unfreeze", "data.sources", ""])
+def test_junk_is_refused_and_never_breaks_the_reader(field: str, small: Document) -> None:
+    @given(junk)
+    def check(value: Any) -> None:
+        document = apply_override(small, field, value) if field else {"name": value, "data": value, 3: value}
+        try:
+            validate_document(document)
+        except ConfigError as error:
+            assert all(problem.message for problem in error.problems)
+
+    check()
