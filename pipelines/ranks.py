@@ -171,6 +171,7 @@ def _watch() -> None:
             return
         print(f"error: {fault}", file=sys.stderr, flush=True)
         kill_ranks()
+        shutil.rmtree(os.environ[MEETING_PLACE], ignore_errors=True)
         os._exit(fault.exit_code)
 
 
