@@ -24,7 +24,7 @@ Document = dict[str, Any]
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=8) | st.from_regex(
-    r"[-+.\d]{0,3}[eE:_]\d{1,3}"
+    r"[-+.0-9]{0,3}[eE:_][0-9]{1,3}", fullmatch=True
 )
 documents = st.dictionaries(
     texts,

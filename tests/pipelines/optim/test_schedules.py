@@ -1,0 +1,48 @@
+"""The rate of each step, against numbers worked out by hand."""
+
+import pytest
+import torch
+
+from pipelines.optim.schedules import create_schedule, rate_factor
+from pipelines.spec.model import ScheduleSpec
+
+COSINE = ScheduleSpec(warmup_steps=4, decay="cosine", final_ratio=0.1)
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    # 4 steps of warm-up, then 9 steps: at 0, 1/8 .. 8/8 of the half cosine; 0.1 + 0.9 * (1 + cos(pi / 4)) / 2 = 0.8682.
+    [(0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (6, 0.868198), (8, 0.55), (10, 0.231802), (12, 0.1), (13, 0.1)],
+)
+def test_cosine_goes_from_one_after_the_warm_up_to_the_final_ratio_at_the_last_step(step: int, factor: float) -> None:
+    assert rate_factor(step, total_steps=13, spec=COSINE) == pytest.approx(factor, abs=1e-6)
+
+
+def test_constant_rate_stays_after_the_warm_up() -> None:
+    spec = ScheduleSpec(warmup_steps=2, decay="constant")
+    assert [rate_factor(step, total_steps=5, spec=spec) for step in range(5)] == [0.5, 1, 1, 1, 1]
+
+
+def test_no_warm_up_begins_with_the_whole_rate() -> None:
+    spec = ScheduleSpec(warmup_steps=0, final_ratio=0)
+    assert rate_factor(0, total_steps=3, spec=spec) == 1
+    assert rate_factor(2, total_steps=3, spec=spec) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("total_steps", [1, 4, 5])
+def test_run_that_ends_within_its_warm_up_has_finite_rates(total_steps: int) -> None:
+    assert all(0 < rate_factor(step, total_steps=total_steps, spec=COSINE) <= 1 for step in range(total_steps))
+
+
+def test_each_group_keeps_its_share_of_the_rate() -> None:
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.25)]
+    optimizer = torch.optim.SGD(groups)
+    schedule = create_schedule(optimizer, COSINE, total_steps=13)
+    rates = []
+    for _ in range(13):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == [0.25, 0.0625]
+    assert rates[8] == pytest.approx([0.55, 0.1375])
+    assert rates[12] == pytest.approx([0.1, 0.025])
