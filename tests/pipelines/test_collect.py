@@ -1,0 +1,108 @@
+"""What is gathered in an evaluation pass; on two ranks see test_two_ranks.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from heads.base import BoxPrediction, ClassPrediction, EmbeddingPrediction
+from pipelines.data.records import BoxLabel, DatasetIndex, ImageRecord
+from pipelines.data.sample import ImageInfo
+from pipelines.evaluation.collect import Collector, in_original_pixels
+from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings
+from pipelines.spec.model import ModelSpec
+
+MODEL = ModelSpec.model_validate(
+    {
+        "backbone": {"name": "resnet14_thin"},
+        "tasks": {
+            "cells": {"head": "fcos"},
+            "kind": {"head": "multiclass"},
+            "lookup": {"head": "embedding", "of": "objects", "gallery": "train"},
+        },
+    }
+)
+
+
+def halved(image_id: int) -> ImageInfo:
+    return ImageInfo(image_id, f"{image_id}.png", "a", (40, 60), (20, 30), (0.5, 0.5))
+
+
+HALF = halved(7)
+
+
+def box(annotation_id: int, identity: str | None) -> BoxLabel:
+    return BoxLabel(annotation_id, "cell", (10.0 * annotation_id, 2.0, 4.0, 5.0), identity=identity)
+
+
+def record(image_id: int, split: str, labels: list[BoxLabel]) -> ImageRecord:
+    return ImageRecord(
+        image_id=image_id,
+        path=Path(f"/{image_id}.png"),
+        file_name=f"{image_id}.png",
+        source="a",
+        split=split,  # type: ignore[arg-type]
+        width=60,
+        height=40,
+        labels={"cells": labels, "lookup": labels},
+    )
+
+
+@pytest.fixture
+def collector() -> Collector:
+    index = DatasetIndex(
+        records={
+            "val": [record(7, "val", [box(3, "ann"), box(1, None)]), record(2, "val", [])],
+            "train": [record(9, "train", [box(5, "bob")])],
+        },
+        categories={},
+    )
+    return Collector(MODEL, index)
+
+
+def test_boxes_go_back_to_the_original_image_and_are_clipped_to_it() -> None:
+    prediction = BoxPrediction(torch.tensor([[1.0, 2, 3, 4], [20, 10, 40, 30]]), torch.rand(2), torch.tensor([1, 0]))
+    found = in_original_pixels(prediction, HALF)
+    assert isinstance(found, Detections)
+    assert found.boxes_xyxy.tolist() == [[2, 4, 6, 8], [40, 20, 60, 40]]
+    assert found.labels.tolist() == [1, 0]
+
+
+def test_scores_and_embeddings_become_float32_arrays() -> None:
+    scores = in_original_pixels(ClassPrediction(torch.tensor([0.25, 0.75], dtype=torch.bfloat16)), HALF)
+    assert isinstance(scores, ClassScores)
+    assert (scores.scores.dtype, scores.scores.tolist()) == (np.float32, [0.25, 0.75])
+    embedding = in_original_pixels(EmbeddingPrediction(torch.ones(4)), HALF)
+    assert isinstance(embedding, Embeddings)
+    assert embedding.embeddings.shape == (1, 4)
+
+
+def test_embeddings_of_objects_bear_the_labels_in_their_order(collector: Collector) -> None:
+    collector.add([HALF], {"lookup": [EmbeddingPrediction(torch.eye(2))]}, gallery=False)
+    (found,), gallery = collector.gather() or ([], [])
+    lookup = found.tasks["lookup"]
+    assert isinstance(lookup, Embeddings)
+    assert lookup.annotation_ids is not None
+    assert lookup.identities is not None
+    assert lookup.boxes_xyxy is not None
+    assert lookup.annotation_ids.tolist() == [3, 1]
+    assert lookup.identities.tolist() == ["ann", ""]
+    assert lookup.boxes_xyxy.tolist() == [[30, 2, 34, 7], [10, 2, 14, 7]]
+    assert gallery == []
+
+
+def test_gallery_is_kept_apart_and_all_come_by_image_id(collector: Collector) -> None:
+    kinds = [ClassPrediction(torch.ones(2)), ClassPrediction(torch.zeros(2))]
+    collector.add([HALF, halved(2)], {"kind": kinds}, gallery=False)
+    collector.add([halved(9)], {"lookup": [EmbeddingPrediction(torch.ones(1, 2))]}, gallery=True)
+    collector.add([], {"kind": []}, gallery=False)
+    found, gallery = collector.gather() or ([], [])
+    assert [prediction.image_id for prediction in found] == [2, 7]
+    assert [prediction.image_id for prediction in gallery] == [9]
+
+
+def test_next_pass_begins_with_nothing(collector: Collector) -> None:
+    collector.add([HALF], {"kind": [ClassPrediction(torch.ones(2))]}, gallery=False)
+    collector.begin("val")
+    assert collector.gather() == ([], [])
