@@ -4,22 +4,31 @@ import copy
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 from PIL import Image
 
+from pipelines.attempt import Attempt
+from pipelines.callbacks import StopRequest
+from pipelines.data.index import build_index
 from pipelines.data.records import Category
 from pipelines.data.synth import write_synthetic
+from pipelines.job_cli import JobCLI
 from pipelines.model import MultiTaskModel, build_model
+from pipelines.preflight import Inputs
+from pipelines.run_dir import RunDir
 from pipelines.run_lock import RUN_DIR_VARIABLE
 from pipelines.spec.job import JobSpec
+from pipelines.spec.load import validate_document
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment, find_store
 from pipelines.tracking.registry import Registry
+from pipelines.trainer import quiet_lightning
 
 TINY_DOCUMENT = {
     "name": "tiny",
@@ -202,3 +211,27 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     with warnings.catch_warnings():
         yield
     os.environ.pop(RUN_DIR_VARIABLE, None)
+
+
+@pytest.fixture(scope="session")
+def train(demo_root: Path) -> Callable[..., RunDir]:
+    """Train as `pipelines.run.fit` does, up to the end of `trainer.fit`; every part is made anew.
+
+    Called with a document, a run folder, and callbacks that come before the run's own.
+    """
+
+    def train_document(document: dict[str, Any], path: Path, *more: Callback) -> RunDir:
+        job = validate_document(document)
+        inputs = Inputs(demo_root, "none")
+        index, report = build_index(job, inputs.data)
+        run_dir = RunDir.of(path)
+        quiet_lightning()
+        stop = StopRequest()
+        stop.install()
+        cli = JobCLI(Attempt(job, inputs, index, report, run_dir, stop))
+        cli.trainer.callbacks[:0] = more
+        checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        return run_dir
+
+    return train_document

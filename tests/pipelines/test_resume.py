@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,13 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pipelines.attempt import Attempt
-from pipelines.callbacks import Checkpoints, StopRequest
-from pipelines.data.index import build_index
+from pipelines.callbacks import Checkpoints
 from pipelines.errors import Stopped
 from pipelines.events import read_events
-from pipelines.job_cli import JobCLI
-from pipelines.preflight import Inputs
 from pipelines.run_dir import RunDir
-from pipelines.spec.load import validate_document
-from pipelines.trainer import quiet_lightning
 
 Document = dict[str, Any]
+Train = Callable[..., RunDir]
 
 
 class TerminateSelf(Callback):
@@ -57,22 +53,6 @@ class CrashWithCheckpointsAtEachStep(Callback):
             raise MemoryError
 
 
-def train(document: Document, demo_root: Path, path: Path, *more: Callback) -> RunDir:
-    """Train as `pipelines.run.fit` does, up to the end of `trainer.fit`; every part is made anew."""
-    job = validate_document(document)
-    inputs = Inputs(demo_root, "none")
-    index, report = build_index(job, inputs.data)
-    run_dir = RunDir.of(path)
-    quiet_lightning()
-    stop = StopRequest()
-    stop.install()
-    cli = JobCLI(Attempt(job, inputs, index, report, run_dir, stop))
-    cli.trainer.callbacks[:0] = more
-    checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-    return run_dir
-
-
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
     """Return where two nested values differ, by a single bit."""
     if isinstance(one, torch.Tensor):
@@ -100,8 +80,8 @@ def state_of(run_dir: RunDir) -> Document:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(demo_root: Path, small: Document, tmp_path_factory: pytest.TempPathFactory) -> Document:
-    return state_of(train(small, demo_root, tmp_path_factory.mktemp("uninterrupted")))
+def uninterrupted(small: Document, train: Train, tmp_path_factory: pytest.TempPathFactory) -> Document:
+    return state_of(train(small, tmp_path_factory.mktemp("uninterrupted")))
 
 
 @pytest.mark.parametrize(
@@ -119,41 +99,41 @@ def test_stopped_run_goes_on_to_the_same_bits(
     batch: int,
     stopped_at_step: int,
     small: Document,
-    demo_root: Path,
+    train: Train,
     uninterrupted: Document,
     tmp_path: Path,
 ) -> None:
     with pytest.raises(Stopped, match=f"step {stopped_at_step}, with a checkpoint written"):
-        train(small, demo_root, tmp_path, TerminateSelf(hook, epoch, batch))
-    resumed = state_of(train(small, demo_root, tmp_path))
+        train(small, tmp_path, TerminateSelf(hook, epoch, batch))
+    resumed = state_of(train(small, tmp_path))
     assert differences(uninterrupted, resumed) == []
 
 
 def test_workers_that_fetch_ahead_change_no_bit(
-    small_document: Document, demo_root: Path, uninterrupted: Document, tmp_path: Path
+    small_document: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:
     small_document["data"]["num_workers"] = 2
     with pytest.raises(Stopped, match="step 4"):
-        train(small_document, demo_root, tmp_path, TerminateSelf("train_batch", 1, 0))
-    resumed = state_of(train(small_document, demo_root, tmp_path))
+        train(small_document, tmp_path, TerminateSelf("train_batch", 1, 0))
+    resumed = state_of(train(small_document, tmp_path))
     assert differences(uninterrupted, resumed) == []
 
 
 def test_crashed_run_goes_on_from_its_last_regular_checkpoint_to_the_same_bits(
-    small: Document, demo_root: Path, uninterrupted: Document, tmp_path: Path
+    small: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:
     with pytest.raises(MemoryError):
-        train(small, demo_root, tmp_path, CrashWithCheckpointsAtEachStep(epoch=1, batch=3))
+        train(small, tmp_path, CrashWithCheckpointsAtEachStep(epoch=1, batch=3))
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert (last["epoch"], last["global_step"]) == (1, 4)
-    resumed = state_of(train(small, demo_root, tmp_path))
+    resumed = state_of(train(small, tmp_path))
     assert differences(uninterrupted, resumed) == []
 
 
 def test_finished_training_is_not_trained_further(
-    small: Document, demo_root: Path, uninterrupted: Document, tmp_path: Path
+    small: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:
-    train(small, demo_root, tmp_path, TerminateSelf("validation_batch", 1))
+    train(small, tmp_path, TerminateSelf("validation_batch", 1))
     before = state_of(RunDir.of(tmp_path))
     assert differences(uninterrupted, before) == []
-    assert differences(before, state_of(train(small, demo_root, tmp_path))) == []
+    assert differences(before, state_of(train(small, tmp_path))) == []

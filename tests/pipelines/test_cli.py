@@ -1,0 +1,304 @@
+"""fit, validate, test and predict as a user calls them: what they write, what they say, and how they end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.cli import main
+from pipelines.events import read_events
+from pipelines.run_dir import RunDir
+from pipelines.run_lock import RUN_DIR_VARIABLE
+from pipelines.spec.load import load_job, read_yaml, write_yaml
+
+Document = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*words: str | Path) -> int:
+    """Call a command in this process, as a shell would in a new one."""
+    os.environ.pop(RUN_DIR_VARIABLE, None)
+    try:
+        return main([str(word) for word in words])
+    finally:
+        os.environ.pop(RUN_DIR_VARIABLE, None)
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def job_yaml(small: Document, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("document") / "job.yaml"
+    path.write_text(write_yaml(small))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(job_yaml: Path, demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A whole run; nobody may change it."""
+    run_dir = RunDir.of(tmp_path_factory.mktemp("run"))
+    assert command("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run_dir", run_dir.path) == 0
+    return run_dir
+
+
+@pytest.fixture
+def when_training() -> Callable[[RunDir, int], threading.Thread]:
+    """Send a signal to this process as soon as a run has told of its first step."""
+
+    def watch(run_dir: RunDir, number: int) -> threading.Thread:
+        def wait() -> None:
+            deadline = time.monotonic() + 120
+            while time.monotonic() < deadline:
+                if run_dir.events.exists() and b'"progress"' in run_dir.events.read_bytes():
+                    os.kill(os.getpid(), number)
+                    return
+                time.sleep(0.005)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        return thread
+
+    return watch
+
+
+def test_fit_writes_the_run_folder(finished: RunDir, small: Document, demo_root: Path) -> None:
+    assert read_yaml(finished.job_yaml.read_text(), "job.yaml") == small
+    assert load_job([str(finished.config_yaml)]).model.optimizer.lr == 2e-3
+    assert read_json(finished.inputs_json) == {"data": str(demo_root), "weights": "none"}
+    attempt = finished.attempt(1)
+    assert read_json(attempt / "run.json").keys() == {"pid", "host", "started", "argv"}
+    assert read_json(attempt / "exit.json")["code"] == 0
+    assert "epoch 2/2" in (attempt / "log.txt").read_text()
+    result = read_json(finished.result)
+    assert result["split"] == "test"
+    assert result["tasks"].keys() == {"identity", "scene", "shapes"}
+    assert result["select"]["metric"] == "val/scene/mAP"
+    assert not list(finished.path.rglob("*.writing"))
+    assert not [path for path in finished.path.rglob(".*") if path != finished.lock]
+
+
+def test_best_checkpoint_holds_the_averaged_weights_and_its_own_numbers(finished: RunDir) -> None:
+    best = torch.load(finished.best_checkpoint, weights_only=True)
+    last = torch.load(finished.last_checkpoint, weights_only=True)
+    assert best["select"]["value"] == best["val"]["summary"]["val/scene/mAP"]
+    assert best["categories"].keys() == {"identity", "scene", "shapes"}
+    if best["step"] == last["global_step"]:
+        averaged = {name.removeprefix("model."): tensor for name, tensor in last["state_dict"].items()}
+        raw = {name.removeprefix("model."): tensor for name, tensor in last["current_model_state"].items()}
+        assert all(torch.equal(tensor, averaged[name]) for name, tensor in best["state_dict"].items())
+        assert not all(torch.equal(tensor, raw[name]) for name, tensor in best["state_dict"].items())
+
+
+def test_events_tell_stages_progress_and_metrics(finished: RunDir) -> None:
+    events = read_events(finished.events)
+    assert all(event.keys() == {"time", "kind", "epoch", "step", "data"} for event in events)
+    stages = [event["data"]["stage"] for event in events if event["kind"] == "stage"]
+    assert stages == ["training", "evaluating"]
+    progress = [event for event in events if event["kind"] == "progress"]
+    assert [(e["epoch"], e["step"], e["data"]["batch"]) for e in progress] == [
+        (0, 1, 2), (0, 2, 4), (0, 3, 5), (1, 4, 2), (1, 5, 4), (1, 6, 5),
+    ]  # fmt: skip
+    told = progress[0]["data"]
+    assert told.keys() == {"losses", "lr", "images_per_s", "left_s", "batch", "batches", "max_epochs"}
+    assert all(0 <= event["data"]["left_s"] < 600 for event in progress)
+    assert told["left_s"] > 0
+    assert all(name.startswith("train/") and value >= 0 for name, value in told["losses"].items())
+    assert progress[1]["data"]["lr"] == pytest.approx(2e-3)
+    metrics = [event for event in events if event["kind"] == "metric"]
+    assert [(event["epoch"], event["step"]) for event in metrics] == [(0, 3), (1, 6)]
+    assert "val/shapes/AP" in metrics[0]["data"]
+
+
+def test_finished_and_foreign_folders_are_refused(
+    finished: RunDir, job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ("--data-root", demo_root.parent)
+    assert command("fit", "--config", job_yaml, *data, "--run_dir", finished.path) == 78
+    assert "has a result already; name a new folder" in capsys.readouterr().err
+    assert command("fit", "--config", job_yaml, *data, "--run_dir", finished.path, "--name=other") == 78
+    assert "other values of name;" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on_to_the_same_result(
+    finished: RunDir,
+    job_yaml: Path,
+    demo_root: Path,
+    tmp_path: Path,
+    when_training: Callable[[RunDir, int], threading.Thread],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_dir = RunDir.of(tmp_path)
+    words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path)
+    thread = when_training(run_dir, signal.SIGINT)
+    assert command(*words) == 75
+    thread.join()
+    captured = capsys.readouterr().err
+    assert "error: stopped at epoch 0" in captured
+    assert "Traceback" not in captured
+    assert read_json(run_dir.attempt(1) / "exit.json")["code"] == 75
+    assert run_dir.last_checkpoint.exists()
+    with run_dir.events.open("a") as file:
+        file.write('{"time": 1, "ki')
+
+    assert command(*words) == 0
+    assert f"going on from {run_dir.last_checkpoint}" in capsys.readouterr().err
+    assert read_json(run_dir.attempt(2) / "exit.json")["code"] == 0
+    one, other = read_json(run_dir.result), read_json(finished.result)
+    assert one["summary"] == other["summary"]
+    assert one["val"] == other["val"]
+    places = [(event["epoch"], event["step"]) for event in read_events(run_dir.events) if event["kind"] == "progress"]
+    assert places == sorted(set(places))
+
+
+def test_loss_that_is_not_finite_ends_the_run_with_its_name(
+    job_yaml: Path, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path / "run")
+    assert command(*words, "--model.optimizer.lr", "1e30", "--model.schedule.warmup_steps=0") == 65
+    told = capsys.readouterr().err
+    assert "error: the loss " in told
+    assert "/" in told.split("error: the loss ")[1].split(" is ")[0]
+    assert "lower model.optimizer.lr" in told
+    assert "Traceback" not in told
+    assert read_json(tmp_path / "run" / "attempts" / "1" / "exit.json")["code"] == 65
+
+
+def test_run_goes_on_once_its_data_is_mended(
+    small: Document, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "job.yaml").write_text(write_yaml(small))
+    words = ("fit", "--config", tmp_path / "job.yaml", "--run_dir", tmp_path / "run", "--trainer.max_epochs", "1")
+    assert command(*words, "--data.root", tmp_path / "broken") == 78
+    told = capsys.readouterr().err
+    assert "error: " in told
+    assert "Traceback" not in told
+    assert command(*words, "--data.root", demo_root) == 0
+
+
+def test_validate_and_test_give_the_runs_numbers_and_change_nothing_of_it(
+    finished: RunDir, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = finished.result.read_bytes()
+    moved = tmp_path / "moved"
+    moved.symlink_to(demo_root)
+    assert command("test", "--run_dir", finished.path, "--data.root", moved) == 0
+    assert command("validate", "--run_dir", finished.path) == 0
+    capsys.readouterr()
+    (tested,) = (finished.path / "eval").glob("test-*")
+    (validated,) = (finished.path / "eval").glob("validate-*")
+    result = json.loads(before)
+    assert read_json(tested / "result.json")["summary"] == pytest.approx(result["summary"], abs=1e-6, nan_ok=False)
+    again = read_json(validated / "result.json")
+    assert again["split"] == "val"
+    assert again["summary"] == pytest.approx(result["val"]["summary"], abs=1e-6)
+    assert (tested / "predictions" / "shapes.coco.json").exists()
+    assert finished.result.read_bytes() == before
+
+
+def test_predict_answers_as_the_endpoint_does_and_prints_where(
+    finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("predict", "--run_dir", finished.path, "--images", demo_root / "images" / "test", "--draw") == 0
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert printed[0].name == "predictions.json"
+    assert len(printed) == 7
+    assert all(path.stat().st_size and path.suffix == ".png" for path in printed[1:])
+    rows = read_json(printed[0])
+    assert [Path(row["file"]).parent.name for row in rows] == 6 * ["test"]
+    for row in rows:
+        assert row.keys() == {"file", "image", "tasks"}
+        assert row["image"].keys() == {"width", "height"}
+        assert row["tasks"].keys() == {"identity", "scene", "shapes"}
+        assert all(
+            d.keys() == {"category_id", "label", "score", "bbox_xywh"} for d in row["tasks"]["shapes"]["detections"]
+        )
+        assert {label["label"] for label in row["tasks"]["scene"]["labels"]} >= {"crowded"}
+
+
+def test_predict_of_a_split_answers_for_its_images(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("predict", "--run_dir", finished.path, "--split", "val") == 0
+    (written,) = capsys.readouterr().out.splitlines()
+    assert len(read_json(Path(written))) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["validate", "--run_dir", "nowhere"], "is no run folder; name one that fit has written"),
+        (["test", "--run_dir", "begun"], "has no best checkpoint yet"),
+        (["predict", "--run_dir", "{finished}", "--images", "absent.jpg"], "there is no file 'absent.jpg'"),
+        (["predict", "--run_dir", "{finished}", "--images", "begun"], "holds no images"),
+        (["predict", "--run_dir", "{finished}", "--images", "text.jpg"], "text.jpg"),
+        (
+            ["test", "--run_dir", "{finished}", "--data.root", "nowhere"],
+            "--data.root: got 'nowhere', which is no folder",
+        ),
+        (["test", "--run_dir", "{finished}", "--name", "x"], "--name: test takes the document of its run folder"),
+        (["fit"], "--config: missing; name a YAML file, or a recipe such as recipe:demo"),
+        (["fit", "--config", "recipe:dem"], "the recipes are"),
+        (["fit", "--config", "recipe:demo", "--data.root", "nowhere"], "which is no folder"),
+        (["fit", "--config", "recipe:demo", "epochs=3"], "got 'epochs=3'; fields of the document are set as"),
+        (["fit", "--config", "recipe:demo", "--trainer.max_epochs"], "--trainer.max_epochs: has no value"),
+        (
+            ["fit", "--config", "recipe:demo", "--trainer.max_epochs", "[1"],
+            "--trainer.max_epochs: is not YAML at line 1",
+        ),
+        (["fit", "--config", "recipe:demo", "--model.backbone.name", "resnet5O"], "did you mean 'resnet50'"),
+        (["fit", "--config", "recipe:demo", "--model.select.metric=val/shapes/Ap"], "did you mean 'val/shapes/AP'"),
+    ],
+)
+def test_mistake_is_told_in_words(
+    words: list[str],
+    told: str,
+    finished: RunDir,
+    tmp_path: Path,
+    command_line: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").write_bytes(finished.config_yaml.read_bytes())
+    (tmp_path / "text.jpg").write_text("no picture")
+    assert command(*[word.replace("{finished}", str(finished.path)) for word in words]) == 78
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert all(line.startswith("error: ") for line in captured.err.splitlines())
+    assert captured.out == ""
+
+
+def test_several_mistakes_are_told_at_once_before_torch_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pipelines.cli import main; code = main(sys.argv[1:]); "
+        "assert not {'torch', 'lightning', 'mlflow'} & sys.modules.keys(); sys.exit(code)"
+    )
+    words = ["fit", "--config", "recipe:demo", "--model.backbone.name", "resnet5O", "--model.select.metric", "AP"]
+    words += ["--data.root", str(tmp_path / "absent")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 78, done.stderr
+    fields = [line.split(": ")[1] for line in done.stderr.splitlines()]
+    assert fields == ["model.backbone.name", "model.select.metric", "--data.root"]
+
+
+def test_print_config_prints_a_document_that_is_the_same_job(
+    job_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("fit", "--config", job_yaml, "--print_config", "--model.unfreeze.0", "[c5]") == 0
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    assert load_job([str(tmp_path / "printed.yaml")]) == load_job([str(job_yaml)], [("model.unfreeze", "{0: [c5]}")])
+
+
+def test_word_that_is_no_command_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("train") == 2
+    assert "fit|validate|test|predict" in capsys.readouterr().err

@@ -1,0 +1,108 @@
+"""Images that are labelled for some tasks only: each loss sees its own, and every parameter gets a gradient."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from pipelines.balancing import combine
+from pipelines.data.records import Category
+from pipelines.model import MultiTaskModel, build_model
+from pipelines.spec.job import JobSpec
+
+Targets = dict[str, list[Target | None]]
+
+
+@pytest.fixture
+def model(tiny_job: JobSpec, tiny_categories: dict[str, list[Category]]) -> MultiTaskModel:
+    torch.manual_seed(0)
+    return build_model(tiny_job.model, tiny_categories)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randint(0, 255, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def boxes() -> BoxTarget:
+    corners = torch.tensor([[8.0, 8.0, 40.0, 40.0], [20.0, 30.0, 60.0, 60.0]])
+    return BoxTarget(corners, torch.tensor([0, 2]), torch.zeros(2, dtype=torch.bool), torch.tensor([1, -1]))
+
+
+def all_labelled() -> Targets:
+    return {
+        "cells": [boxes() for _ in range(3)],
+        "kind": [ClassTarget(torch.tensor(b)) for b in range(3)],
+        "signs": [ClassTarget(torch.eye(3)[b]) for b in range(3)],
+        "lookup": [boxes() for _ in range(3)],
+        "scene": [IdentityTarget(torch.tensor(b)) for b in range(3)],
+    }
+
+
+def sums(model: MultiTaskModel, images: Tensor, targets: Targets) -> dict[str, tuple[float, float]]:
+    torch.manual_seed(0)
+    losses = model.loss(images, targets)
+    return {
+        f"{task}/{term}": (float(total), float(count))
+        for task, terms in losses.items()
+        for term, (total, count) in terms.items()
+    }
+
+
+@pytest.mark.parametrize("task", ["cells", "kind", "lookup", "scene", "signs"])
+def test_task_without_a_labelled_image_adds_exactly_zero_and_keeps_all_gradients(
+    task: str, model: MultiTaskModel, images: Tensor
+) -> None:
+    targets = all_labelled() | {task: [None, None, None]}
+    model.eval()
+    whole, without = sums(model, images, all_labelled()), sums(model, images, targets)
+    assert whole.keys() == without.keys()
+    for name, value in without.items():
+        assert value == ((0.0, 0.0) if name.startswith(f"{task}/") else whole[name])
+
+    combine(model.loss(images, targets), dict.fromkeys(targets, 1.0)).total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert not name.startswith(f"heads.{task}.") or not parameter.grad.any(), name
+
+
+def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTaskModel, images: Tensor) -> None:
+    total = combine(model.loss(images, {task: [None] * 3 for task in all_labelled()}), dict.fromkeys(model.heads, 1.0))
+    total.total.backward()
+    assert float(total.total) == 0.0
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
+def test_image_counts_for_the_tasks_that_it_is_labelled_for_and_no_other(model: MultiTaskModel, images: Tensor) -> None:
+    model.eval()
+    targets = all_labelled()
+    partly = targets | {"kind": [None, targets["kind"][1], None], "cells": [targets["cells"][0], None, None]}
+    found = sums(model, images, partly)
+    first = {"cells": 0, "kind": 1}
+    for task, position in first.items():
+        alone = {name: [None, None, None] for name in targets} | {task: [targets[task][position]] * 1}
+        expected = sums(model, images[position : position + 1], {t: alone[t][:1] for t in alone})
+        for name, value in expected.items():
+            if name.startswith(f"{task}/"):
+                assert found[name] == pytest.approx(value, rel=1e-5)
+    assert found["kind/cross_entropy"][1] == 1
+
+
+def test_frozen_batch_norm_stays_in_eval_mode_whatever_is_said(model: MultiTaskModel) -> None:
+    def modes() -> set[tuple[str | None, bool]]:
+        norms = [(n, m) for n, m in model.backbone.named_modules() if isinstance(m, nn.BatchNorm2d)]
+        return {(model.backbone.stages[f"{name}.weight"], module.training) for name, module in norms}
+
+    model.train()
+    model.freeze(frozenset({"c3", "c4"}))
+    assert modes() == {("c3", False), ("c4", False), ("c5", True)}
+    model.eval()
+    model.train()
+    assert modes() == {("c3", False), ("c4", False), ("c5", True)}
+    model.freeze(frozenset())
+    assert modes() == {("c3", True), ("c4", True), ("c5", True)}
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_tasks_are_kept_by_name_whatever_their_order(model: MultiTaskModel) -> None:
+    assert list(model.heads) == ["cells", "kind", "lookup", "scene", "signs"]
