@@ -242,7 +242,12 @@ def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
     left["cases"] = {
         name: gradients(step, [of_rank(batch, rank) for batch in window]) for name, window in CASES.items()
     }
+    stop = StopRequest()
+    stop.is_set = rank == 0
+    left["stop of rank 0"] = outcome_of(lambda: stop.check("before evaluating"))
     distributed.destroy_process_group()
+    stop.is_set = True
+    left["stop before ranks have met"] = outcome_of(lambda: stop.check("before training"))
 
     job = validate_document(document)
 
@@ -403,6 +408,16 @@ def test_stop_asked_of_one_rank_ends_both_at_the_same_step(left: list[Document])
     }
 
 
+def test_stop_asked_of_one_rank_between_two_stages_ends_both(left: list[Document]) -> None:
+    told = "Stopped: stopped before evaluating; run the same command again to go on"
+    assert [rank["stop of rank 0"] for rank in left] == [told, told]
+
+
+def test_rank_that_has_not_met_rank_0_does_not_end_by_itself(left: list[Document]) -> None:
+    told = "Stopped: stopped before training; run the same command again to go on"
+    assert [rank["stop before ranks have met"] for rank in left] == [told, "done"]
+
+
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
     """Return where two nested values differ, by a single bit."""
     if isinstance(one, Tensor):
@@ -436,7 +451,7 @@ def test_parameters_are_bit_equal_on_both_ranks(left: list[Document]) -> None:
 
 
 def test_all_ranks_evaluate_the_same_weights_and_buffers(left: list[Document]) -> None:
-    one, other = (rank["evaluated"][-1] for rank in left)
+    one, other = (rank["evaluated"][0] for rank in left)
     assert any(name.endswith("running_mean") for name in one)
     assert differences(one, other) == []
 
