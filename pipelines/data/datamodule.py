@@ -1,6 +1,8 @@
 """The data of a job as Lightning's loaders."""
 
+import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import lightning
@@ -53,6 +55,12 @@ class TrainLoader(DataLoader[Sample]):
         self.batch_sampler.set_epoch(state["epoch"])
         self.batch_sampler.start_at(state["batches_done"])
         self._position = (state["epoch"], state["batches_done"])
+
+
+def _end_without_parent(parent: int, worker: int) -> None:
+    """End a worker whose parent was killed before torch's own watch over it began: that one would wait for ever."""
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 class JobData(lightning.LightningDataModule):
@@ -175,6 +183,7 @@ class JobData(lightning.LightningDataModule):
             # Without its own generator a loader draws its workers' seed from the global one, and what the model
             # draws next would depend on how many loaders were iterated.
             "generator": torch.Generator().manual_seed(self.seed),
+            "worker_init_fn": partial(_end_without_parent, os.getpid()),
         }
 
     def _rank_and_world_size(self) -> tuple[int, int]:
