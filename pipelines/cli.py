@@ -9,6 +9,7 @@ from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_opti
 from pipelines.errors import ConfigError, Problem, PyramidionError, tell
 from pipelines.preflight import preflight
 from pipelines.ranks import leave_word, local_rank
+from pipelines.spec.describe import describe_fields
 from pipelines.spec.load import assemble, resolved, validate_document, write_yaml
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -19,7 +20,8 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"pyramidion {command}",
         allow_abbrev=False,
-        epilog=OVERRIDES_HELP,
+        epilog=f"{OVERRIDES_HELP}\n\n{describe_fields()}" if command == "fit" else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     places = add_data_options(parser)
     if command == "fit":
@@ -77,7 +79,8 @@ def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Non
 def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
     for name, _ in overrides:
         if command == "predict" or not name.startswith("trainer."):
-            raise ConfigError(Problem(f"--{name}", f"{command} takes the document of its run folder"))
+            but = "" if command == "predict" else ", of which --trainer.* alone can be set"
+            raise ConfigError(Problem(f"--{name}", f"{command} takes the document of its run folder{but}"))
     from pipelines.revisit import predict_images, predict_split, score_run
 
     if command != "predict":
