@@ -54,14 +54,14 @@ def finished(job_yaml: Path, demo_root: Path, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture
-def when_training() -> Callable[[RunDir, int], threading.Thread]:
-    """Send a signal to this process as soon as a run has told of its first step."""
+def when_told() -> Callable[[RunDir, bytes, int], threading.Thread]:
+    """Send a signal to this process as soon as a text is in a run's events."""
 
-    def watch(run_dir: RunDir, number: int) -> threading.Thread:
+    def watch(run_dir: RunDir, text: bytes, number: int) -> threading.Thread:
         def wait() -> None:
             deadline = time.monotonic() + 120
             while time.monotonic() < deadline:
-                if run_dir.events.exists() and b'"progress"' in run_dir.events.read_bytes():
+                if run_dir.events.exists() and text in run_dir.events.read_bytes():
                     os.kill(os.getpid(), number)
                     return
                 time.sleep(0.005)
@@ -136,12 +136,12 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on_to_the_same_resu
     job_yaml: Path,
     demo_root: Path,
     tmp_path: Path,
-    when_training: Callable[[RunDir, int], threading.Thread],
+    when_told: Callable[[RunDir, bytes, int], threading.Thread],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = RunDir.of(tmp_path)
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path)
-    thread = when_training(run_dir, signal.SIGINT)
+    thread = when_told(run_dir, b'"progress"', signal.SIGINT)
     assert command(*words) == 75
     thread.join()
     captured = capsys.readouterr().err
@@ -186,6 +186,16 @@ def test_run_goes_on_once_its_data_is_mended(
     assert "error: " in told
     assert "Traceback" not in told
     assert command(*words, "--data.root", demo_root) == 0
+
+
+def test_stop_that_comes_when_only_the_result_is_left_does_not_cost_it(
+    job_yaml: Path, demo_root: Path, tmp_path: Path, when_told: Callable[[RunDir, bytes, int], threading.Thread]
+) -> None:
+    words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path, "--trainer.max_epochs=1")
+    thread = when_told(RunDir.of(tmp_path), b'"evaluating"', signal.SIGTERM)
+    assert command(*words) == 0
+    thread.join()
+    assert (tmp_path / "result.json").exists()
 
 
 def test_validate_and_test_give_the_runs_numbers_and_change_nothing_of_it(
