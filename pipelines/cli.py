@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
 from pipelines.errors import ConfigError, Problem, PyramidionError, tell
-from pipelines.preflight import preflight
-from pipelines.ranks import leave_word, local_rank
+from pipelines.run.preflight import preflight
 from pipelines.spec.describe import describe_fields
 from pipelines.spec.load import assemble, resolved, validate_document, write_yaml
+from pipelines.training.ranks import leave_word, local_rank
 
 COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -68,10 +68,10 @@ def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Non
         print(write_yaml(resolved(job)), end="")
         return
     inputs = preflight(job, places_of(known))
-    from pipelines.run_lock import choose_run_dir
+    from pipelines.run.claim import choose_run_dir
 
     run_dir = choose_run_dir(job, known.run_dir, Path("runs"))
-    from pipelines.run import fit
+    from pipelines.run.fit import fit
 
     fit(job, asked, inputs, run_dir)
 
@@ -81,7 +81,7 @@ def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[
         if command == "predict" or not name.startswith("trainer."):
             but = "" if command == "predict" else ", of which --trainer.* alone can be set"
             raise ConfigError(Problem(f"--{name}", f"{command} takes the document of its run folder{but}"))
-    from pipelines.revisit import predict_images, predict_split, score_run
+    from pipelines.run.revisit import predict_images, predict_split, score_run
 
     if command != "predict":
         score_run(command, known.run_dir, "val" if command == "validate" else "test", places_of(known), overrides)

@@ -65,7 +65,7 @@ def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["data"]:
         _refuse_unknown("data command", arguments[1:2], DATA_COMMANDS)
         if arguments[1:2] == ["show"]:
-            replace_process("pipelines.data.show_command", arguments[2:])
+            replace_process("pipelines.show_cli", arguments[2:])
         if arguments[1:] and arguments[1] in DATA_COMMANDS:
             from service import data_command
 

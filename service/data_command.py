@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
 from pipelines.data.commands import check_data, synthesize_data
-from pipelines.preflight import find_data
+from pipelines.run.preflight import find_data
 from pipelines.spec.load import load_job
 
 

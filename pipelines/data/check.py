@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pipelines.data.clean import LayerCounts
 from pipelines.data.findings import KINDS, Finding
 from pipelines.errors import DataError, Problem
-from pipelines.run_dir import write_atomic
+from pipelines.run_folder.files import write_atomic
 from pipelines.spec.data import SPLITS, Split
 
 SCHEMA_VERSION = 1

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.evaluation.curves import Curves, read_curves
-from pipelines.events import read_events
-from pipelines.run_dir import write_atomic
+from pipelines.run_folder.events import read_events
+from pipelines.run_folder.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.evaluation.metric_names import summarise
-from pipelines.run_dir import write_atomic
+from pipelines.run_folder.files import write_atomic
 from pipelines.spec.data import Split
 from pipelines.spec.model import SelectSpec
 from pipelines.spec.result import RunResult

@@ -15,7 +15,7 @@ from pipelines.evaluation.coco_format import coco_ground_truth, coco_results, xy
 from pipelines.evaluation.evaluate import identities_of
 from pipelines.evaluation.labels import class_names
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions, TaskPrediction
-from pipelines.run_dir import write_atomic
+from pipelines.run_folder.files import write_atomic
 from pipelines.spec.model import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
 
 Pairs = list[tuple[ImageRecord, Any]]

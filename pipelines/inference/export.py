@@ -20,7 +20,7 @@ from safetensors.torch import load_model, save_model
 from pipelines.data.records import Category
 from pipelines.errors import ConfigError, Problem
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.run_dir import write_atomic
+from pipelines.run_folder.files import write_atomic
 from pipelines.spec.job import JobSpec
 
 FORMAT = 1

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.run_dir import write_atomic
+from pipelines.run_folder.files import write_atomic
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.journal import MAX_METRICS, Entry, Journal, grouped
 from pipelines.tracking.mlflow_names import cut, mlflow_key

@@ -14,21 +14,21 @@ import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
-from pipelines.attempt import Attempt
-from pipelines.callbacks import StopRequest
 from pipelines.data.index import build_index
 from pipelines.data.records import Category
 from pipelines.data.synth import write_synthetic
-from pipelines.job_cli import JobCLI
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.preflight import Inputs
-from pipelines.run_dir import RunDir
-from pipelines.run_lock import RUN_DIR_VARIABLE
+from pipelines.run.attempt import Attempt
+from pipelines.run.claim import RUN_DIR_VARIABLE
+from pipelines.run.job_cli import JobCLI
+from pipelines.run.preflight import Inputs
+from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment, find_store
 from pipelines.tracking.registry import Registry
-from pipelines.trainer import quiet_lightning
+from pipelines.training.callbacks import StopRequest
+from pipelines.training.trainer import quiet_lightning
 
 TINY_DOCUMENT = {
     "name": "tiny",

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from pipelines.cli import main
-from pipelines.events import read_events
-from pipelines.run_dir import RunDir
-from pipelines.run_lock import RUN_DIR_VARIABLE
+from pipelines.run.claim import RUN_DIR_VARIABLE
+from pipelines.run_folder.events import read_events
+from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import load_job, read_yaml, write_yaml
 
 Document = dict[str, Any]

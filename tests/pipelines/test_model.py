@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
-from pipelines.balancing import combine
 from pipelines.data.records import Category
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.job import JobSpec
+from pipelines.training.balancing import combine
 
 Targets = dict[str, list[Target | None]]
 

@@ -1,0 +1,149 @@
+"""One attempt at a run: its folder, its data, and the parts that a trainer is made of."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from pipelines.data.check import DataReport
+from pipelines.data.datamodule import JobData
+from pipelines.data.records import DatasetIndex
+from pipelines.data.targets import balanced_class_weights
+from pipelines.errors import ConfigError, Problem
+from pipelines.model import MultiTaskModel, build_model
+from pipelines.run.preflight import Inputs
+from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.data import DataSpec, Split
+from pipelines.spec.job import JobSpec
+from pipelines.spec.model import ClassificationSpec, ModelSpec
+from pipelines.spec.training import TrainerSpec
+from pipelines.tracking.tracker import Tracker
+from pipelines.training.callbacks import EMA, Checkpoints, StopRequest
+from pipelines.training.module import MultiTaskModule
+from pipelines.training.progress import Progress
+from pipelines.training.ranks import is_rank_zero, say
+from pipelines.training.scoring import Best, Scoring
+from pipelines.training.trainer import create_trainer
+
+RUNS_ROOT = Path("runs")
+"""Where runs and the local MLflow store lie, below the working directory."""
+
+PACKAGES = ("pyramidion", "torch", "torchvision", "lightning", "timm", "faster-coco-eval", "mlflow")
+
+
+class Attempt:
+    """What one attempt has: the document, the checked data, the run folder, and who is told.
+
+    Attributes:
+        split: what the run ends by scoring: test where the data has one, else val.
+    """
+
+    def __init__(
+        self,
+        job: JobSpec,
+        inputs: Inputs,
+        index: DatasetIndex,
+        report: DataReport,
+        run_dir: RunDir,
+        stop: StopRequest,
+    ) -> None:
+        self.job = job
+        self.inputs = inputs
+        self.index = index
+        self.report = report
+        self.run_dir = run_dir
+        self.stop = stop
+        self.split: Split = "test" if index.records.get("test") else "val"
+        self.events = EventLog(run_dir.events if is_rank_zero() else None)
+        self.tracker = self._tracker()
+        self.scoring = Scoring(job.model, index, self.split)
+        self.progress = Progress(self.events, self.tracker, job.trainer.log_every_n_steps)
+
+    def _tracker(self) -> Tracker | None:
+        if self.job.tracking is None or not is_rank_zero():
+            return None
+        return Tracker(
+            self.job.tracking,
+            run_name=self.job.name,
+            run_dir=self.run_dir.path,
+            runs_root=RUNS_ROOT,
+            tell=self.warn,
+        )
+
+    def warn(self, text: str) -> None:
+        """Tell people, and whoever reads the events."""
+        say(f"warning: {text}")
+        self.events.write("warning", {"message": text})
+
+    def stage(self, name: str) -> None:
+        """Tell what the run does now; raises Stopped where a stop was asked for."""
+        self.stop.check(f"before {name}")
+        self.events.write("stage", {"stage": name})
+
+    def data(self, spec: DataSpec) -> JobData:
+        """Return the loaders of the job."""
+        return JobData(spec, self.job.model.tasks, self.index, self.job.seed_everything)
+
+    def network(self, spec: ModelSpec, *, pretrained: bool) -> MultiTaskModel:
+        """Return the network, its random weights drawn from the job's seed alone."""
+        torch.manual_seed(self.job.seed_everything)
+        weights = self.inputs.weights if pretrained else "none"
+        return build_model(spec, self.index.categories, class_weights=self._class_weights(spec), weights=weights)
+
+    def _class_weights(self, spec: ModelSpec) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = {}
+        for name, task in spec.tasks.items():
+            if not isinstance(task, ClassificationSpec) or task.class_weights == "none":
+                continue
+            categories = self.index.categories[name]
+            if task.class_weights == "balanced":
+                weights[name] = balanced_class_weights(self.index.records["train"], name, categories)
+                continue
+            names = [category.name for category in categories]
+            assert isinstance(task.class_weights, Mapping)
+            if unknown := sorted(set(task.class_weights) - set(names)):
+                field = f"model.tasks.{name}.class_weights"
+                raise ConfigError(Problem(field, f"got {unknown}; the classes of the data are {names}"))
+            weights[name] = torch.tensor([float(task.class_weights.get(c, 1.0)) for c in names])
+        return weights
+
+    def module(self, spec: ModelSpec, *, pretrained: bool = True) -> MultiTaskModule:
+        """Return the training module around a new network."""
+        return MultiTaskModule(spec, self.network(spec, pretrained=pretrained), self.job.seed_everything)
+
+    def trainer(self, spec: TrainerSpec, module: MultiTaskModule) -> Trainer:
+        """Return a trainer with everything that goes on around it."""
+        ema = EMA(self.job.model.ema.decay) if self.job.model.ema else None
+
+        def weights() -> dict[str, Tensor]:
+            of_module = ema.weights if ema else module.state_dict()
+            return {name.removeprefix("model."): tensor for name, tensor in of_module.items()}
+
+        callbacks: list[Callback] = [ema] if ema else []
+        callbacks += [
+            self.scoring,
+            Best(self.run_dir, self.scoring, weights, self.events, self.tracker),
+            self.progress,
+            Checkpoints(self.run_dir, self.stop),
+        ]
+        return create_trainer(spec, callbacks)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a result depends on."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+
+
+def git_commit() -> str | None:
+    """Return the commit of the working directory's checkout; None where there is none."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,176 @@
+"""The end of a run: the best checkpoint is scored once, written down, exported and registered."""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from pipelines.data.datamodule import JobData
+from pipelines.data.images import read_image
+from pipelines.data.show import draw_boxes
+from pipelines.errors import RegistryError
+from pipelines.evaluation.metric_names import selection
+from pipelines.evaluation.plots import write_plots
+from pipelines.evaluation.predictions import Detections
+from pipelines.evaluation.result import build_result, write_result
+from pipelines.evaluation.tables import print_results
+from pipelines.evaluation.writers import write_ground_truth, write_predictions
+from pipelines.inference.export import load_exported
+from pipelines.run.attempt import Attempt, git_commit, versions
+from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.data import Split
+from pipelines.spec.model import DetectionSpec
+from pipelines.tracking.registry import ModelVersion, Registry
+from pipelines.training.module import MultiTaskModule
+from pipelines.training.ranks import say
+from pipelines.training.trainer import create_trainer
+
+NUM_SAMPLE_PICTURES = 8
+MIN_SHOWN_SCORE = 0.3
+
+
+def load_best(module: MultiTaskModule, run_dir: RunDir) -> dict[str, Any]:
+    """Load the best checkpoint's weights into the network, and return what else it holds (see `scoring.Best`)."""
+    content: dict[str, Any] = torch.load(run_dir.best_checkpoint, map_location="cpu", weights_only=True)
+    module.model.load_state_dict(content.pop("state_dict"))
+    return content
+
+
+def score_split(attempt: Attempt, trainer: Trainer, module: MultiTaskModule, data: JobData, split: Split) -> float:
+    """Score the network on a split (into `attempt.scoring`), and return the seconds that it took."""
+    started = time.monotonic()
+    attempt.scoring.test_split = data.test_split = split
+    # Ranks are known once the trainer runs: the loaders are made there.
+    trainer.test(module, datamodule=data, verbose=False)
+    return time.monotonic() - started
+
+
+def write_split(attempt: Attempt, split: Split) -> None:
+    """Write predictions and ground truth of what was scored last; rank 0."""
+    records = attempt.index.records[split]
+    for name, task in attempt.job.model.tasks.items():
+        categories = attempt.index.categories[name]
+        predictions = attempt.scoring.predictions
+        write_predictions(attempt.run_dir.predictions, name, task, categories, records, predictions)
+        write_ground_truth(attempt.run_dir.ground_truth, name, task, categories, records)
+
+
+def write_sample_pictures(attempt: Attempt, split: Split) -> None:
+    """Draw the detections of a few images, picked evenly over the split, into plots/; rank 0."""
+    detectors = [name for name, task in attempt.job.model.tasks.items() if isinstance(task, DetectionSpec)]
+    records = {record.image_id: record for record in attempt.index.records[split]}
+    shown = attempt.scoring.predictions[:: max(1, len(attempt.scoring.predictions) // NUM_SAMPLE_PICTURES)]
+    for prediction in shown[:NUM_SAMPLE_PICTURES]:
+        record = records[prediction.image_id]
+        image = read_image(record.path, attempt.job.data.sources[record.source].exif)
+        for name in detectors:
+            found = prediction.tasks[name]
+            assert isinstance(found, Detections)
+            keep = found.scores >= MIN_SHOWN_SCORE
+            classes = [category.name for category in attempt.index.categories[name]]
+            picture = draw_boxes(
+                image,
+                found.boxes_xyxy[keep].tolist(),
+                [classes[label] for label in found.labels[keep]],
+                found.scores[keep].tolist(),
+                classes=classes,
+            )
+            attempt.run_dir.plots.mkdir(parents=True, exist_ok=True)
+            picture.save(attempt.run_dir.plots / f"{split}_{record.image_id}_{name}.png")
+
+
+def write_run_result(
+    attempt: Attempt, module: MultiTaskModule, best: dict[str, Any], split: Split, test_s: float
+) -> dict[str, Any]:
+    """Write result.json, tables and plots, and return the result; rank 0."""
+    scores = attempt.scoring.scores
+    assert scores is not None
+    result = build_result(
+        split=split,
+        tasks=scores.tasks,
+        val_tasks=best["val"]["tasks"],
+        select=selection(attempt.job.model),
+        model={
+            "backbone": attempt.job.model.backbone.name,
+            "parameters": sum(p.numel() for p in module.model.parameters()),
+            "best_epoch": best["epoch"],
+            "best_step": best["step"],
+        },
+        timing={"train_s": round(attempt.progress.train_s, 3), "test_s": round(test_s, 3)},
+        versions=versions(),
+    )
+    write_result(attempt.run_dir.result, result)
+    print_results(split, scores.tasks)
+    write_plots(attempt.run_dir.plots, attempt.run_dir.events, scores.tasks)
+    return result
+
+
+def track(attempt: Attempt, result: dict[str, Any]) -> None:
+    """Send the result and the run folder's files to MLflow."""
+    if attempt.tracker is None:
+        return
+    commit = git_commit()
+    attempt.tracker.log_metrics(result["summary"], step=result["model"]["best_step"])
+    attempt.tracker.log_tags({**result["versions"], **({"git_commit": commit} if commit else {})})
+    for path in (attempt.run_dir.result, attempt.run_dir.config_yaml, attempt.run_dir.data_report):
+        attempt.tracker.log_artifact(path)
+    for folder in (attempt.run_dir.predictions, attempt.run_dir.ground_truth, attempt.run_dir.plots):
+        attempt.tracker.log_artifact(folder, folder.name)
+
+
+def register(attempt: Attempt, data: JobData) -> None:
+    """Register the exported model below `tracking.register_as`; MLflow's trouble is told, and is no error; rank 0,
+    when no other rank is left."""
+    tracking = attempt.job.tracking
+    if tracking is None or tracking.register_as is None or attempt.tracker is None:
+        return
+    attempt.stage("registering")
+    attempt.tracker.flush()
+    if attempt.tracker.run_id is None:
+        attempt.warn("MLflow does not answer, so the model is not registered; run the same command again to do it")
+        return
+    select = selection(attempt.job.model)
+    fingerprint = attempt.report.fingerprints["val"]
+
+    def score_on_this_val(champion: ModelVersion) -> float | None:
+        return score_version(attempt, data, registry, champion)
+
+    registry = Registry(attempt.tracker.store)
+    try:
+        version = registry.register(
+            attempt.run_dir.model,
+            name=tracking.register_as,
+            run_id=attempt.tracker.run_id,
+            metrics=json.loads(attempt.run_dir.result.read_text())["val"]["summary"],
+            select=select,
+            val_fingerprint=fingerprint,
+        )
+        promotion = registry.promote_if_better(
+            version, select=select, val_fingerprint=fingerprint, score=score_on_this_val
+        )
+    except RegistryError as error:
+        attempt.warn(f"the model is not registered: {error}; run the same command again to do it")
+        return
+    write_atomic(attempt.run_dir.registration, f'{{"name": "{version.name}", "version": {version.version}}}\n')
+    what = "champion" if promotion.is_promoted else "candidate"
+    say(f"registered as {version.uri} ({what})")
+
+
+def score_version(attempt: Attempt, data: JobData, registry: Registry, version: ModelVersion) -> float | None:
+    """Return the number that decides of another version, scored on this run's val split; None where it cannot be."""
+    select = selection(attempt.job.model)
+    with tempfile.TemporaryDirectory() as folder:
+        model, job, categories = load_exported(registry.download_exported(version, Path(folder)))
+    if categories != attempt.index.categories or set(job.model.tasks) != set(attempt.job.model.tasks):
+        attempt.warn(f"{version.uri} has other tasks or classes than this run; it stays champion")
+        return None
+    other = MultiTaskModule(job.model, model, attempt.job.seed_everything)
+    alone = attempt.job.trainer.model_copy(update={"devices": 1, "num_nodes": 1})
+    score_split(attempt, create_trainer(alone, [attempt.scoring]), other, data, "val")
+    assert attempt.scoring.scores is not None
+    return attempt.scoring.scores.summary[select.metric]

@@ -1,0 +1,128 @@
+"""One attempt, from document to result."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from backbones.default_weights import default_weights_problem
+from pipelines.data.index import build_index
+from pipelines.errors import ConfigError, Problem, Stopped
+from pipelines.inference.export import export_model
+from pipelines.run.attempt import Attempt
+from pipelines.run.attempt_log import attempt_log
+from pipelines.run.claim import held, write_documents
+from pipelines.run.finish import (
+    load_best,
+    register,
+    score_split,
+    track,
+    write_run_result,
+    write_sample_pictures,
+    write_split,
+)
+from pipelines.run.job_cli import JobCLI
+from pipelines.run.preflight import Inputs
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.job import JobSpec
+from pipelines.tracking.mlflow_names import flatten
+from pipelines.tracking.tracker import RunStatus
+from pipelines.training.callbacks import StopRequest
+from pipelines.training.ranks import is_rank_zero, ranks, say
+from pipelines.training.strategy import close_ranks
+from pipelines.training.trainer import num_processes, precision_of, quiet_lightning
+
+
+def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) -> None:
+    """Train, score the best checkpoint once, write the result, register the model.
+
+    An attempt that was stopped or killed goes on from its last checkpoint when this is called again.
+
+    Args:
+        job: the checked document.
+        asked: the document as it was given.
+        inputs: what its names stand for.
+        run_dir: new, or of an earlier attempt at the same job.
+
+    Raises:
+        ConfigError, DataError: before anything is started.
+        NumericsError: a loss is not finite.
+        Stopped: on request; a checkpoint is written.
+    """
+    stop = StopRequest()
+    stop.install()
+    quiet_lightning()
+    _check_machine(job)
+    with held(run_dir) if is_rank_zero() else nullcontext(), attempt_log(run_dir):
+        if is_rank_zero():
+            write_documents(run_dir, asked, job, inputs)
+        index, report = build_index(job, inputs.data)
+        if is_rank_zero():
+            report.write(run_dir.data_report)
+            say(report.render())
+        report.raise_errors()
+        stop.check("before training")
+        attempt = Attempt(job, inputs, index, report, run_dir, stop)
+        with _tracked(attempt), ranks():
+            _fit(attempt)
+
+
+def _check_machine(job: JobSpec) -> None:
+    num_processes(job.trainer)
+    if job.model.backbone.weights == "default" and (problem := default_weights_problem(job.model.backbone.name)):
+        raise ConfigError(Problem("model.backbone.weights", problem))
+
+
+@contextmanager
+def _tracked(attempt: Attempt) -> Iterator[None]:
+    """Give the MLflow run its final status."""
+    if attempt.tracker is None:
+        yield
+        return
+    attempt.tracker.log_params(flatten(attempt.job))
+    attempt.tracker.log_tags({f"fingerprint.{split}": text for split, text in attempt.report.fingerprints.items()})
+    status: RunStatus = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except (Stopped, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    finally:
+        attempt.tracker.close(status)
+
+
+def _fit(attempt: Attempt) -> None:
+    cli = JobCLI(attempt)
+    if not attempt.run_dir.result.exists():
+        _train_and_score(attempt, cli)
+    if is_rank_zero():
+        register(attempt, cli.datamodule)
+        say(f"result in {attempt.run_dir.result}")
+
+
+def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
+    attempt.stage("training")
+    module, data, trainer, run_dir = cli.model, cli.datamodule, cli.trainer, attempt.run_dir
+    if report := module.model.backbone.weights_report:
+        say(str(report))
+    spec = attempt.job.trainer
+    say(f"run folder {run_dir.path}; {num_processes(spec)} process(es), {precision_of(spec)}")
+    checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
+    if checkpoint:
+        say(f"going on from {checkpoint}")
+    if attempt.tracker is not None:
+        # Data workers are forked below, which must not happen while a thread is inside an import.
+        attempt.tracker.imported.wait(30)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    if spec.max_epochs % spec.check_val_every_n_epoch:
+        trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)
+    trainer.strategy.barrier()
+    best = load_best(module, run_dir)
+    attempt.stage("evaluating")
+    seconds = score_split(attempt, trainer, module, data, attempt.split)
+    close_ranks()
+    if is_rank_zero():
+        write_split(attempt, attempt.split)
+        write_sample_pictures(attempt, attempt.split)
+        export_model(module.model, attempt.job, attempt.index.categories, run_dir.model)
+        track(attempt, write_run_result(attempt, module, best, attempt.split, seconds))

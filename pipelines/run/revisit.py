@@ -1,0 +1,193 @@
+"""Going back to a run: score or use its best checkpoint. Nothing of the run itself is changed."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.data.formats.content import IMAGE_SUFFIXES
+from pipelines.data.images import read_image
+from pipelines.data.index import build_index
+from pipelines.data.records import Category
+from pipelines.data.show import draw_boxes
+from pipelines.errors import ConfigError, DataError, Problem
+from pipelines.evaluation.metric_names import selection
+from pipelines.evaluation.result import build_result, write_result
+from pipelines.evaluation.tables import print_results
+from pipelines.inference.predictor import Predictor, expected_exif
+from pipelines.model import MultiTaskModel, build_model
+from pipelines.run.attempt import Attempt, versions
+from pipelines.run.claim import read_inputs
+from pipelines.run.finish import MIN_SHOWN_SCORE, score_split, write_split
+from pipelines.run.preflight import Inputs, Places, preflight
+from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.data import Split
+from pipelines.spec.job import JobSpec
+from pipelines.spec.load import load_job
+from pipelines.spec.model import DetectionSpec
+from pipelines.training.callbacks import StopRequest
+from pipelines.training.module import MultiTaskModule
+from pipelines.training.ranks import is_rank_zero, ranks, say
+from pipelines.training.strategy import close_ranks
+from pipelines.training.trainer import create_trainer, quiet_lightning
+
+Overrides = Sequence[tuple[str, str]]
+"""Dotted names and YAML texts, see `pipelines.spec.load.load_job`."""
+
+
+def open_run(path: Path, overrides: Overrides = ()) -> tuple[RunDir, JobSpec, dict[str, Any]]:
+    """Return a run's folder, document with overrides, and best checkpoint; raises ConfigError where it has none."""
+    run_dir = RunDir.of(path.resolve())
+    if not run_dir.config_yaml.exists():
+        raise ConfigError(Problem("--run_dir", f"{run_dir.path} is no run folder; name one that fit has written"))
+    if not run_dir.best_checkpoint.exists():
+        raise ConfigError(
+            Problem("--run_dir", f"{run_dir.path} has no best checkpoint yet; let fit reach a validation")
+        )
+    job = load_job([str(run_dir.config_yaml)], overrides)
+    return run_dir, job, torch.load(run_dir.best_checkpoint, map_location="cpu", weights_only=True)
+
+
+def best_model(job: JobSpec, best: Mapping[str, Any]) -> tuple[MultiTaskModel, dict[str, list[Category]]]:
+    """Return the network of a best checkpoint, and its categories by task; no data is read."""
+    categories = {task: [Category(*pair) for pair in pairs] for task, pairs in best["categories"].items()}
+    model = build_model(job.model, categories)
+    model.load_state_dict(best["state_dict"])
+    return model, categories
+
+
+def _new_output(run_dir: RunDir, command: str) -> RunDir:
+    name = f"{command}-{time.strftime('%Y%m%d-%H%M%S')}"
+    taken = sum(path.name.startswith(name) for path in (run_dir.path / "eval").glob("*"))
+    return run_dir.for_evaluation(f"{name}-{taken + 1}" if taken else name)
+
+
+def _inputs(run_dir: RunDir, job: JobSpec, places: Places) -> Inputs:
+    """Return the data that the run was trained on, unless other places are named."""
+    earlier = read_inputs(run_dir)
+    if places.data_root is None and earlier is not None and earlier.data.is_dir():
+        return earlier
+    backbone = job.model.backbone.model_copy(update={"weights": "none"})
+    model = job.model.model_copy(update={"backbone": backbone})
+    return preflight(job.model_copy(update={"model": model}), places)
+
+
+def score_run(command: str, path: Path, split: Split, places: Places, overrides: Overrides = ()) -> None:
+    """Score a run's best checkpoint on a split, below `eval/<command>-<time>/`.
+
+    Args:
+        command: validate or test.
+        path: of the run.
+        split: of its data.
+        places: where the data lies, where it is not where it was.
+        overrides: of the document's `trainer`: on what to score.
+
+    Raises:
+        ConfigError: the run has no checkpoint.
+        DataError: its data has errors, other classes, or no such split.
+    """
+    quiet_lightning()
+    run_dir, job, best = open_run(path, overrides)
+    inputs = _inputs(run_dir, job, places)
+    index, report = build_index(job, inputs.data)
+    report.raise_errors()
+    if not index.records.get(split):
+        raise DataError(Problem("data.sources", f"the data has no {split} split"))
+    model, categories = best_model(job, best)
+    if categories != index.categories:
+        raise DataError(Problem("data.sources", "the data has other classes than the run was trained on"))
+    output = _new_output(run_dir, command)
+    attempt = Attempt(job.model_copy(update={"tracking": None}), inputs, index, report, output, StopRequest())
+    trainer = create_trainer(job.trainer, [attempt.scoring])
+    module = MultiTaskModule(job.model, model, job.seed_everything)
+    with ranks():
+        seconds = score_split(attempt, trainer, module, attempt.data(job.data), split)
+        close_ranks()
+    scores = attempt.scoring.scores
+    if not is_rank_zero() or scores is None:
+        return
+    write_split(attempt, split)
+    result = build_result(
+        split=split,
+        tasks=scores.tasks,
+        val_tasks=best["val"]["tasks"],
+        select=selection(job.model),
+        model={"best_epoch": best["epoch"], "best_step": best["step"]},
+        timing={"eval_s": round(seconds, 3)},
+        versions=versions(),
+    )
+    write_result(output.result, result)
+    print_results(split, scores.tasks)
+    say(f"result in {output.result}")
+
+
+def predict_images(path: Path, images: Sequence[Path], *, draw: bool) -> None:
+    """Answer for image files (and all images of folders) with a run's best checkpoint, see `_predict`."""
+    files = [file for image in images for file in _files(image)]
+    _predict(path, files, draw=draw)
+
+
+def predict_split(path: Path, split: Split, places: Places, *, draw: bool) -> None:
+    """Answer for all images of a split of the run's data, see `_predict`."""
+    run_dir, job, _ = open_run(path)
+    index, report = build_index(job, _inputs(run_dir, job, places).data)
+    report.raise_errors()
+    if not index.records.get(split):
+        raise DataError(Problem("data.sources", f"the data has no {split} split"))
+    _predict(path, [record.path for record in index.records[split]], draw=draw)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise DataError(Problem("--images", f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"))
+        return found
+    if not path.is_file():
+        raise DataError(Problem("--images", f"there is no file {str(path)!r}"))
+    return [path]
+
+
+def _predict(path: Path, files: Sequence[Path], *, draw: bool) -> None:
+    """Write `eval/predict-<time>/predictions.json`, [{"file", "image", "tasks"}] with `tasks` as the predict endpoint
+    answers, and with `draw` a picture an image below `pictures/`; print the paths."""
+    run_dir, job, best = open_run(path)
+    model, categories = best_model(job, best)
+    answers = Predictor(model, job, categories).predict(list(files))
+    output = _new_output(run_dir, "predict").output
+    rows = [{"file": str(file), **answer} for file, answer in zip(files, answers, strict=True)]
+    write_atomic(output / "predictions.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
+    print(output / "predictions.json")
+    if draw:
+        for file, answer in zip(files, answers, strict=True):
+            print(_draw(output / "pictures", file, answer, job, categories))
+
+
+def _draw(
+    folder: Path, file: Path, answer: Mapping[str, Any], job: JobSpec, categories: Mapping[str, Sequence[Category]]
+) -> Path:
+    """Write an image with the boxes of all detection tasks and the best label of each other task."""
+    picture = read_image(file, expected_exif(job.data))
+    best_labels = {task: found["labels"][0] for task, found in answer["tasks"].items() if found.get("labels")}
+    caption = ", ".join(f"{task}: {row['label']} {row['score']:.2f}" for task, row in best_labels.items())
+    for task, spec in job.model.tasks.items():
+        if not isinstance(spec, DetectionSpec):
+            continue
+        shown = [row for row in answer["tasks"][task]["detections"] if row["score"] >= MIN_SHOWN_SCORE]
+        boxes = [(x, y, x + width, y + height) for x, y, width, height in (row["bbox_xywh"] for row in shown)]
+        picture = draw_boxes(
+            picture,
+            boxes,
+            [row["label"] for row in shown],
+            [row["score"] for row in shown],
+            classes=[category.name for category in categories[task]],
+            caption=caption,
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{len(list(folder.iterdir())):04d}_{file.stem}.png"
+    picture.save(target)
+    return target

@@ -1,0 +1,57 @@
+"""`pyramidion data show`, as a process of its own: pictures with boxes as the model sees them."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
+from pipelines.data.index import build_index
+from pipelines.errors import ConfigError, Problem, PyramidionError, tell
+from pipelines.run.preflight import find_data
+from pipelines.spec.data import SPLITS
+from pipelines.spec.load import load_job
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write pictures of some samples, print their paths, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="pyramidion data show",
+        description="Write pictures with boxes as the model sees them: of train after augmentation.",
+        epilog=OVERRIDES_HELP,
+        allow_abbrev=False,
+    )
+    add_config_option(parser)
+    parser.add_argument("--split", choices=SPLITS, default="train", help="default: train")
+    parser.add_argument("--count", type=int, default=8, metavar="N", help="how many (default: 8)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/<name>-data_show")
+    add_data_options(parser)
+    options, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    try:
+        return _show(options, dotted_overrides(rest))
+    except PyramidionError as error:
+        return tell(error)
+
+
+def _show(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
+    if options.count < 1:
+        raise ConfigError(Problem("--count", f"got {options.count}; write 1 or more"))
+    job = load_job(options.config, overrides)
+    index, report = build_index(job, find_data(job, places_of(options)))
+    report.raise_errors()
+    if not index.records.get(options.split):
+        raise ConfigError(Problem("--split", f"got {options.split!r}; there is data for {', '.join(index.records)}"))
+
+    # Not before: wrong documents and data are told at once.
+    from pipelines.data.datamodule import JobData
+    from pipelines.data.show import show_samples
+
+    data = JobData(job.data, job.model.tasks, index, job.seed_everything)
+    folder = options.out or Path("runs") / f"{job.name}-data_show"
+    for path in show_samples(data, options.split, options.count, folder):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

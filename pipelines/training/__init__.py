@@ -1,0 +1,1 @@
+"""The one LightningModule, and what goes on around it."""

@@ -1,0 +1,123 @@
+"""What people and programs see while a run goes on: a line on the screen, events, tracked metrics."""
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from pipelines.data.sample import Batch
+from pipelines.run_folder.events import EventLog
+from pipelines.tracking.tracker import Tracker
+from pipelines.training.module import MultiTaskModule
+
+SCREEN_EVERY_S = 0.5
+"""How often the line on a terminal changes; elsewhere there is one line an epoch."""
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as [h:]mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+class Progress(Callback):
+    """Tells losses, rate, speed and time left, on rank 0.
+
+    The time left is what the rest of the training batches and of the validations would take at the pace so far.
+    """
+
+    def __init__(self, events: EventLog, tracker: Tracker | None, every_n_steps: int) -> None:
+        self.events = events
+        self.every_n_steps = every_n_steps
+        self.tracker = tracker
+        self.train_s = 0.0
+        self._epoch_s = 0.0
+        self._images = 0
+        self._started = 0.0
+        self._shown = 0.0
+        self._batches = 0
+        self._validations = 0
+        self._validation_s = 0.0
+        self._validation_started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"train_s": self.train_s + self._running()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.train_s = state_dict["train_s"]
+
+    def _running(self) -> float:
+        return time.monotonic() - self._started if self._started else 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.monotonic()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.train_s += self._running()
+        self._started = 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validation_started = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validations += 1
+        self._validation_s += time.monotonic() - self._validation_started
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, MultiTaskModule)
+        self._images += len(batch) * trainer.world_size
+        self._batches += 1
+        is_last = batch_idx + 1 == trainer.num_training_batches
+        if is_last or (batch_idx + 1) % (self.every_n_steps * trainer.accumulate_grad_batches) == 0:
+            self._tell(trainer, pl_module, batch_idx)
+        if is_last or (sys.stderr.isatty() and time.monotonic() - self._shown > SCREEN_EVERY_S):
+            self._show(trainer, pl_module, batch_idx, is_last)
+
+    def left_s(self, trainer: Trainer, batch_idx: int) -> float:
+        """Return the seconds that the rest of the run would take at the pace so far, its last test apart."""
+        assert trainer.max_epochs is not None
+        training_s = self._running() - self._validation_s
+        epochs_left = trainer.max_epochs - trainer.current_epoch - 1
+        batches_left = epochs_left * trainer.num_training_batches + trainer.num_training_batches - batch_idx - 1
+        every = trainer.check_val_every_n_epoch or 1
+        validations_left = trainer.max_epochs // every - trainer.current_epoch // every
+        a_validation_s = self._validation_s / self._validations if self._validations else 0.0
+        return float(batches_left * training_s / max(1, self._batches) + validations_left * a_validation_s)
+
+    def _images_per_s(self) -> float:
+        return self._images / max(1e-9, self._running() - self._validation_s)
+
+    def _tell(self, trainer: Trainer, module: MultiTaskModule, batch_idx: int) -> None:
+        losses = {f"train/{name}": float(value) for name, value in module.losses.items()}
+        rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
+        data = {
+            "losses": losses,
+            "lr": rate,
+            "images_per_s": round(self._images_per_s(), 2),
+            "left_s": round(self.left_s(trainer, batch_idx), 1),
+            "batch": batch_idx + 1,
+            "batches": trainer.num_training_batches,
+            "max_epochs": trainer.max_epochs,
+        }
+        self.events.write("progress", data, epoch=trainer.current_epoch, step=trainer.global_step)
+        if self.tracker is not None:
+            self.tracker.log_metrics({**losses, "train/lr": rate}, step=trainer.global_step)
+
+    def _show(self, trainer: Trainer, module: MultiTaskModule, batch_idx: int, is_last: bool) -> None:
+        losses = "  ".join(f"{name} {float(value):.3f}" for name, value in module.losses.items())
+        line = (
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
+            f"batch {batch_idx + 1}/{trainer.num_training_batches}  {self._images_per_s():.1f} images/s  "
+            f"left {clock(self.left_s(trainer, batch_idx))}  {losses}"
+        )
+        if sys.stderr.isatty():
+            print(f"\r\x1b[2K{line}", end="\n" if is_last else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+        self._shown = time.monotonic()

@@ -1,0 +1,182 @@
+"""The end of every evaluation pass: gather, score on rank 0, tell, keep the best weights."""
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from pipelines.data.records import DatasetIndex
+from pipelines.data.sample import Batch
+from pipelines.errors import PyramidionError
+from pipelines.evaluation.collect import Collector
+from pipelines.evaluation.evaluate import Gallery, evaluate_task
+from pipelines.evaluation.metric_names import selection, summarise
+from pipelines.evaluation.predictions import ImagePredictions
+from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.data import Split
+from pipelines.spec.model import ModelSpec
+from pipelines.tracking.tracker import Tracker
+from pipelines.training.module import MultiTaskModule
+from pipelines.training.ranks import say
+from pipelines.training.strategy import share_buffers
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One pass over one split: by task as in result.json, and the summary `<split>/<task>/<metric>`."""
+
+    split: Split
+    tasks: dict[str, Any]
+    summary: dict[str, float | None]
+
+
+class Scoring(Callback):
+    """Scores each evaluation pass, once, on rank 0; every rank gets the same numbers.
+
+    Attributes:
+        test_split: what `trainer.test` goes over.
+        scores: of the last pass, on every rank.
+        predictions: of the last pass, on rank 0 alone.
+        gallery: likewise, of the training split where a task asks for it.
+    """
+
+    def __init__(self, spec: ModelSpec, index: DatasetIndex, test_split: Split = "test") -> None:
+        self.spec = spec
+        self.index = index
+        self.test_split = test_split
+        self.collector = Collector(spec, index)
+        self.scores: Scores | None = None
+        self.predictions: list[ImagePredictions] = []
+        self.gallery: list[ImagePredictions] = []
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # After the averaged weights were put in place: callbacks are called in their order.
+        share_buffers(pl_module)
+        self.collector.begin("val")
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        share_buffers(pl_module)
+        self.collector.begin(self.test_split)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.collector.add(batch.infos, outputs, gallery=dataloader_idx > 0)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._score(trainer)
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def _score(self, trainer: Trainer) -> None:
+        """Score on rank 0; all ranks get the scores, or raise the error that came of it."""
+        gathered = self.collector.gather()
+        outcome: Scores | PyramidionError | None = None
+        if gathered is not None:
+            self.predictions, self.gallery = gathered
+            try:
+                outcome = self._scores(self.collector.split)
+            except PyramidionError as error:
+                outcome = error
+        outcome = trainer.strategy.broadcast(outcome)
+        if isinstance(outcome, PyramidionError):
+            raise outcome
+        self.scores = outcome
+
+    def _scores(self, split: Split) -> Scores:
+        gallery = Gallery(self.index.records["train"], self.gallery) if self.spec.gallery_tasks else None
+        tasks = {
+            name: evaluate_task(
+                name, task, self.index.categories[name], self.index.records[split], self.predictions, gallery
+            )
+            for name, task in sorted(self.spec.tasks.items())
+        }
+        return Scores(split, tasks, summarise(split, tasks))
+
+
+class Best(Callback):
+    """Keeps the weights that score best on val (averaged ones, where there are) in best.ckpt, and tells every pass.
+
+    `best.ckpt` holds plain types alone: {"state_dict", "epoch", "step", "select", "val": {"summary", "tasks"},
+    "categories": by task [(id, name)]}.
+    """
+
+    def __init__(
+        self,
+        run_dir: RunDir,
+        scoring: Scoring,
+        weights: Callable[[], Mapping[str, Tensor]],
+        events: EventLog,
+        tracker: Tracker | None,
+    ) -> None:
+        self.path = run_dir.best_checkpoint
+        self.scoring = scoring
+        self.select = selection(scoring.spec)
+        self.weights = weights
+        self.events = events
+        self.tracker = tracker
+        self.best: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        scores = self.scoring.scores
+        assert scores is not None
+        value = scores.summary[self.select.metric]
+        is_better = self._is_better(value)
+        if is_better:
+            self.best = value
+        if not trainer.is_global_zero:
+            return
+        if is_better or not self.path.exists():
+            assert isinstance(pl_module, MultiTaskModule)
+            self._write(trainer, scores)
+        self._tell(trainer, scores, value, is_better)
+
+    def _is_better(self, value: float | None) -> bool:
+        if value is None or self.best is None:
+            return value is not None
+        return value > self.best if self.select.mode == "max" else value < self.best
+
+    def _write(self, trainer: Trainer, scores: Scores) -> None:
+        content = {
+            "state_dict": dict(self.weights()),
+            # After the last epoch, Lightning's count is one ahead.
+            "epoch": min(trainer.current_epoch, (trainer.max_epochs or 1) - 1),
+            "step": trainer.global_step,
+            "select": {**self.select.model_dump(), "value": self.best},
+            "val": {"summary": scores.summary, "tasks": scores.tasks},
+            "categories": {
+                task: [(category.id, category.name) for category in categories]
+                for task, categories in self.scoring.index.categories.items()
+            },
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_atomic(self.path, buffer.getvalue())
+
+    def _tell(self, trainer: Trainer, scores: Scores, value: float | None, is_better: bool) -> None:
+        defined = {name: number for name, number in scores.summary.items() if number is not None}
+        self.events.write("metric", scores.summary, epoch=trainer.current_epoch, step=trainer.global_step)
+        if self.tracker is not None:
+            self.tracker.log_metrics(defined, step=trainer.global_step)
+        shown = "undefined" if value is None else f"{value:.4f}"
+        say(f"epoch {trainer.current_epoch + 1}  {self.select.metric} {shown}{'  (best so far)' if is_better else ''}")

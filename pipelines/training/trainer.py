@@ -1,0 +1,118 @@
+"""The Lightning trainer that a document asks for."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+
+from pipelines.errors import ConfigError, Problem
+from pipelines.spec.training import TrainerSpec
+from pipelines.training.strategy import LocalDDPStrategy
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+def accelerator_of(spec: TrainerSpec) -> str:
+    """Return `cpu` or `gpu`; raises ConfigError where a GPU is asked for and there is none."""
+    has_gpu = torch.cuda.is_available()
+    if spec.accelerator == "gpu" and not has_gpu:
+        raise ConfigError(
+            Problem("trainer.accelerator", "got 'gpu', and this machine has none that torch sees; write auto or cpu")
+        )
+    return "gpu" if has_gpu and spec.accelerator != "cpu" else "cpu"
+
+
+def num_processes(spec: TrainerSpec) -> int:
+    """Return how many processes one host trains with; raises ConfigError where there are fewer GPUs."""
+    if accelerator_of(spec) == "cpu":
+        if isinstance(spec.devices, tuple):
+            raise ConfigError(Problem("trainer.devices", f"got {list(spec.devices)} on the CPU; write a number"))
+        return 1 if spec.devices == "auto" else spec.devices
+    available = torch.cuda.device_count()
+    wanted = available if spec.devices == "auto" else spec.devices
+    if isinstance(wanted, tuple):
+        if missing := [index for index in wanted if not 0 <= index < available]:
+            raise ConfigError(Problem("trainer.devices", f"got {missing}; the GPUs are 0 to {available - 1}"))
+        return len(wanted)
+    if wanted > available:
+        raise ConfigError(Problem("trainer.devices", f"got {wanted}; this machine has {available}"))
+    return wanted
+
+
+def precision_of(spec: TrainerSpec) -> Precision:
+    """Return the precision; `auto` is bf16-mixed where the device computes in bf16, else 32-true."""
+    if spec.precision != "auto":
+        return spec.precision
+    if accelerator_of(spec) == "gpu":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if _cpu_has_bf16() else "32-true"
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies in bf16 (AVX512-BF16 or AMX); without, autocast is slower than float32."""
+    return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:  # noqa: PTH123 - read by line
+            return set(next((line for line in file if line.startswith("flags")), "").split())
+    except OSError:
+        return set()
+
+
+def _strategy(spec: TrainerSpec) -> Strategy | str:
+    if spec.num_nodes > 1:
+        return "ddp"
+    if num_processes(spec) == 1:
+        return "auto"
+    return LocalDDPStrategy()
+
+
+class _NoSignals(_SignalConnector):
+    """Leaves signals to `callbacks.StopRequest`: Lightning's own handler broadcasts in the middle of whatever the rank
+    is doing, and then ends the loop wherever it is."""
+
+    def register_signal_handlers(self) -> None:
+        self.received_sigterm = False
+
+
+def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
+    """Return a trainer that writes and shows nothing by itself: `callbacks` do."""
+    options: dict[str, Any] = spec.model_dump(exclude={"accelerator", "devices", "precision", "deterministic"})
+    devices = spec.devices if accelerator_of(spec) == "gpu" else num_processes(spec)
+    trainer = Trainer(
+        **options,
+        accelerator=accelerator_of(spec),
+        devices=list(devices) if isinstance(devices, tuple) else devices,
+        strategy=_strategy(spec),
+        precision=precision_of(spec),
+        deterministic="warn" if spec.deterministic else None,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    trainer._signal_connector = _NoSignals(trainer)
+    return trainer
+
+
+def quiet_lightning() -> None:
+    """Silence what Lightning says of itself; what it warns of is told, but for what is known and meant."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*args parameter is intended to run from within Python.*",  # the document was parsed before
+        ".*does not have many workers.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

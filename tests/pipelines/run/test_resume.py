@@ -1,0 +1,139 @@
+"""A run that was stopped and went on equals the run that was not: every bit of it."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from pipelines.errors import Stopped
+from pipelines.run_folder.events import read_events
+from pipelines.run_folder.layout import RunDir
+from pipelines.training.callbacks import Checkpoints
+
+Document = dict[str, Any]
+Train = Callable[..., RunDir]
+
+
+class TerminateSelf(Callback):
+    """Sends SIGTERM to this process, once, when a hook is called at a place."""
+
+    def __init__(self, hook: str, epoch: int, batch: int = 0) -> None:
+        self.hook, self.epoch, self.batch, self.is_done = hook, epoch, batch, False
+
+    def _maybe(self, hook: str, trainer: Trainer, batch: int) -> None:
+        if (hook, trainer.current_epoch, batch) == (self.hook, self.epoch, self.batch) and not self.is_done:
+            self.is_done = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._maybe("train_batch", trainer, batch_idx)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._maybe("validation_batch", trainer, batch_idx)
+
+
+class CrashWithCheckpointsAtEachStep(Callback):
+    """Fails in the middle of an epoch; the regular checkpoints come at every step instead of every five minutes."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        self.place = (epoch, batch)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)).every_s = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == self.place:
+            raise MemoryError
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Return where two nested values differ, by a single bit."""
+    if isinstance(one, torch.Tensor):
+        return [] if torch.equal(one, other) else [path]
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        return [line for key in one for line in differences(one[key], other[key], f"{path}/{key}")]
+    if isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        return [
+            line for i, pair in enumerate(zip(one, other, strict=True)) for line in differences(*pair, f"{path}/{i}")
+        ]
+    return [] if one == other else [f"{path}: {one} {other}"]
+
+
+def state_of(run_dir: RunDir) -> Document:
+    """Return everything that a run comes to, apart from how long it took."""
+    last = torch.load(run_dir.last_checkpoint, weights_only=True)
+    del last["callbacks"]["Progress"]
+    best = torch.load(run_dir.best_checkpoint, weights_only=True)
+    events = read_events(run_dir.events)
+    metrics = {(e["epoch"], e["step"]): e["data"] for e in events if e["kind"] == "metric"}
+    losses = {(e["epoch"], e["step"]): e["data"]["losses"] for e in events if e["kind"] == "progress"}
+    return {"last": last, "best": best, "metrics": metrics, "losses": losses}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small: Document, train: Train, tmp_path_factory: pytest.TempPathFactory) -> Document:
+    return state_of(train(small, tmp_path_factory.mktemp("uninterrupted")))
+
+
+@pytest.mark.parametrize(
+    ("hook", "epoch", "batch", "stopped_at_step"),
+    [
+        pytest.param("train_batch", 0, 0, 1, id="in_the_first_window"),
+        pytest.param("train_batch", 1, 2, 5, id="inside_an_epoch"),
+        pytest.param("train_batch", 0, 4, 3, id="at_the_last_batch_of_an_epoch"),
+        pytest.param("validation_batch", 0, 0, 3, id="in_validation"),
+    ],
+)
+def test_stopped_run_goes_on_to_the_same_bits(
+    hook: str,
+    epoch: int,
+    batch: int,
+    stopped_at_step: int,
+    small: Document,
+    train: Train,
+    uninterrupted: Document,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(Stopped, match=f"step {stopped_at_step}, with a checkpoint written"):
+        train(small, tmp_path, TerminateSelf(hook, epoch, batch))
+    resumed = state_of(train(small, tmp_path))
+    assert differences(uninterrupted, resumed) == []
+
+
+def test_workers_that_fetch_ahead_change_no_bit(
+    small_document: Document, train: Train, uninterrupted: Document, tmp_path: Path
+) -> None:
+    small_document["data"]["num_workers"] = 2
+    with pytest.raises(Stopped, match="step 4"):
+        train(small_document, tmp_path, TerminateSelf("train_batch", 1, 0))
+    resumed = state_of(train(small_document, tmp_path))
+    assert differences(uninterrupted, resumed) == []
+
+
+def test_crashed_run_goes_on_from_its_last_regular_checkpoint_to_the_same_bits(
+    small: Document, train: Train, uninterrupted: Document, tmp_path: Path
+) -> None:
+    with pytest.raises(MemoryError):
+        train(small, tmp_path, CrashWithCheckpointsAtEachStep(epoch=1, batch=3))
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (last["epoch"], last["global_step"]) == (1, 4)
+    resumed = state_of(train(small, tmp_path))
+    assert differences(uninterrupted, resumed) == []
+
+
+def test_finished_training_is_not_trained_further(
+    small: Document, train: Train, uninterrupted: Document, tmp_path: Path
+) -> None:
+    train(small, tmp_path, TerminateSelf("validation_batch", 1))
+    before = state_of(RunDir.of(tmp_path))
+    assert differences(uninterrupted, before) == []
+    assert differences(before, state_of(train(small, tmp_path))) == []

@@ -1,0 +1,50 @@
+"""Files of a run folder are there whole, or as they were."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.layout import RunDir
+
+
+def test_file_is_written_whole_for_everyone_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "result.json"
+    write_atomic(path, "é")
+    assert path.read_bytes() == "é".encode()
+    write_atomic(path, b"\0")
+    assert path.read_bytes() == b"\0"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [entry.name for entry in path.parent.iterdir()] == ["result.json"]
+
+
+def test_old_file_stays_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "result.json"
+    write_atomic(path, "old")
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_attempts_are_counted_from_one(tmp_path: Path) -> None:
+    run_dir = RunDir.of(tmp_path)
+    assert run_dir.next_attempt() == 1
+    for name in ("1", "12", "notes"):
+        (tmp_path / "attempts" / name).mkdir(parents=True)
+    assert run_dir.next_attempt() == 13
+
+
+def test_evaluation_writes_beside_the_run_and_never_over_it(tmp_path: Path) -> None:
+    run_dir = RunDir.of(tmp_path)
+    evaluation = run_dir.for_evaluation("test-1")
+    assert evaluation.best_checkpoint == run_dir.best_checkpoint
+    assert evaluation.config_yaml == run_dir.config_yaml
+    for of in ("result", "predictions", "ground_truth", "plots", "events", "data_report"):
+        assert getattr(evaluation, of).is_relative_to(tmp_path / "eval" / "test-1"), of

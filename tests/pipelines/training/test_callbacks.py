@@ -1,0 +1,91 @@
+"""Averaged weights and stop requests, each by itself; `test_resume.py` has them in a run."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from pipelines.errors import Stopped
+from pipelines.training.callbacks import EMA, StopRequest
+
+
+class Regression(lightning.LightningModule):
+    """A linear layer behind a BatchNorm, that notes its weights after each optimiser step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+        self.seen: list[dict[str, torch.Tensor]] = []
+        self.validated: list[dict[str, torch.Tensor]] = []
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self.net(batch).square().mean()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % 2 == 0:
+            self.seen.append({name: tensor.clone() for name, tensor in self.state_dict().items()})
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.validated.append({name: tensor.clone() for name, tensor in self.state_dict().items()})
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.3)
+
+
+def test_average_equals_a_loop_by_hand_over_the_optimiser_steps_and_is_what_is_validated() -> None:
+    ema, module = EMA(0.6), Regression()
+    trainer = lightning.Trainer(
+        max_epochs=1, accelerator="cpu", accumulate_grad_batches=2, callbacks=[ema], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    batches = list(torch.randn(16, 4, 3, generator=torch.Generator().manual_seed(1)))
+    trainer.fit(module, DataLoader(batches, batch_size=None), DataLoader(batches[:1], batch_size=None))
+
+    average = {name: tensor.clone() for name, tensor in module.seen[0].items()}
+    decays = []
+    for step, current in enumerate(module.seen[1:], start=1):
+        decay = min(0.6, (1 + step) / (10 + step))
+        decays.append(decay)
+        for name, tensor in current.items():
+            mixed = decay * average[name] + (1 - decay) * tensor if tensor.is_floating_point() else tensor
+            average[name] = mixed
+    assert decays[0] == 2 / 11
+    assert len(module.seen) == 8
+    assert average.keys() == ema.weights.keys() == module.validated[0].keys()
+    for name, tensor in average.items():
+        torch.testing.assert_close(ema.weights[name], tensor)
+        torch.testing.assert_close(module.validated[0][name], tensor)
+    assert not torch.allclose(ema.weights["net.1.weight"], module.seen[-1]["net.1.weight"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_first_signal_is_remembered_and_told_where_the_run_can_stop(number: signal.Signals) -> None:
+    stop = StopRequest()
+    stop.install()
+    stop.check("before training")
+    os.kill(os.getpid(), number)
+    assert stop.is_set
+    with pytest.raises(Stopped, match="stopped before training; run the same command again") as caught:
+        stop.check("before training")
+    assert caught.value.exit_code == 75
+
+
+def test_second_ctrl_c_ends_at_once_and_a_second_sigterm_does_not() -> None:
+    stop = StopRequest()
+    stop.install()
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt_self()
+
+
+def _interrupt_self() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)

@@ -1,0 +1,498 @@
+"""Two processes do what one does: losses and gradients, evaluation, stopping and going on.
+
+Two processes are spawned once and go through everything; tests look at what they left.
+"""
+
+import copy
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, distributed, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from pipelines.data.index import build_index
+from pipelines.data.records import Category
+from pipelines.data.synth import write_synthetic
+from pipelines.errors import NumericsError, PyramidionError
+from pipelines.model import build_model
+from pipelines.run.attempt import Attempt
+from pipelines.run.claim import RUN_DIR_VARIABLE
+from pipelines.run.fit import fit
+from pipelines.run.job_cli import JobCLI
+from pipelines.run.preflight import Inputs, Places
+from pipelines.run.revisit import score_run
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.load import resolved, validate_document
+from pipelines.spec.model import ModelSpec
+from pipelines.training.balancing import combine
+from pipelines.training.callbacks import StopRequest
+from pipelines.training.ranks import LOCAL_RANK, MEETING_PLACE, ranks
+from pipelines.training.strategy import close_ranks, num_cores
+from pipelines.training.trainer import quiet_lightning
+
+Document = dict[str, Any]
+Targets = dict[str, list[Target | None]]
+
+NO_PLACES = Places((), ())
+
+LOSSES = ("proxy_anchor", "arcface", "supcon")
+MODEL = ModelSpec.model_validate(
+    {
+        "backbone": {"name": "resnet14_thin", "weights": "none"},
+        "neck": {"channels": 16},
+        "tasks": {
+            "cells": {"head": "fcos", "num_convs": 1},
+            "rings": {"head": "retinanet", "num_convs": 1, "box_loss": "giou", "weight": 0.7},
+            "kind": {"head": "multiclass", "label_smoothing": 0.1, "weight": 2.0},
+            "signs": {"head": "multilabel"},
+            **{f"image_{loss}": {"head": "embedding", "dim": 8, "loss": loss, "weight": 0.1} for loss in LOSSES},
+            **{
+                f"object_{loss}": {"head": "embedding", "dim": 8, "loss": loss, "of": "objects", "boxes_from": "cells"}
+                for loss in LOSSES
+            },
+        },
+    }
+)
+TASKS = sorted(MODEL.tasks)
+NUM_CLASSES = 3
+IMAGES_OF = ((0, 1, 2, 3), (4, 5))
+"""Of a joint batch of six, by rank."""
+
+
+class Step(nn.Module):
+    """What DDP wraps in training: from a batch to one number. BatchNorm and dropout are in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        categories = {task: [Category(k + 1, str(k)) for k in range(NUM_CLASSES)] for task in TASKS}
+        class_weights = {"kind": torch.tensor([0.5, 1.0, 3.0]), "signs": torch.tensor([2.0, 1.0, 0.5])}
+        self.model = build_model(MODEL, categories, class_weights=class_weights).eval()
+
+    def forward(self, images: Tensor, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
+        losses = combine(self.model.loss(images, targets), {name: task.weight for name, task in MODEL.tasks.items()})
+        return losses.total, losses.terms
+
+
+def joint_batch(seed: int) -> tuple[Tensor, Targets]:
+    """Six images, every one labelled for every task."""
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (6, 3, 64, 96), dtype=torch.uint8, generator=random)
+    targets: Targets = {task: [] for task in TASKS}
+    for image in range(6):
+        corners = torch.rand(3, 2, generator=random) * 40
+        boxes = torch.cat([corners, corners + 8 + 16 * torch.rand(3, 2, generator=random)], dim=1)
+        labels = torch.randint(0, NUM_CLASSES, (3,), generator=random)
+        for task in TASKS:
+            if task in ("cells", "rings") or task.startswith("object"):
+                is_crowd = torch.tensor([False, False, image == 1])
+                targets[task].append(BoxTarget(boxes, labels, is_crowd, labels))
+            elif task == "kind":
+                targets[task].append(ClassTarget(labels[0]))
+            elif task == "signs":
+                targets[task].append(ClassTarget(torch.bincount(labels, minlength=NUM_CLASSES).clamp(max=1).float()))
+            else:
+                targets[task].append(IdentityTarget(torch.tensor(image % NUM_CLASSES)))
+    return images, targets
+
+
+def unlabelled(batch: tuple[Tensor, Targets], tasks: list[str], images: tuple[int, ...]) -> tuple[Tensor, Targets]:
+    pixels, targets = batch
+    kept = {t: [None if t in tasks and b in images else x for b, x in enumerate(of)] for t, of in targets.items()}
+    return pixels, kept
+
+
+def emptied(batch: tuple[Tensor, Targets], images: tuple[int, ...]) -> tuple[Tensor, Targets]:
+    def empty(target: Target | None) -> Target | None:
+        if not isinstance(target, BoxTarget):
+            return target
+        return BoxTarget(target.boxes_xyxy[:0], target.labels[:0], target.is_crowd[:0], target.identities[:0])
+
+    pixels, targets = batch
+    return pixels, {t: [empty(x) if b in images else x for b, x in enumerate(of)] for t, of in targets.items()}
+
+
+ALL = joint_batch(1)
+MIXED = unlabelled(
+    unlabelled(ALL, ["cells", "kind", "object_supcon", "image_arcface"], (4, 5)), ["rings", "signs"], (0, 1, 2, 3)
+)
+CASES: dict[str, list[tuple[Tensor, Targets]]] = {
+    "all labelled": [ALL],
+    "labels of some tasks are missing on either rank": [MIXED],
+    "rank 1 has no label at all": [unlabelled(ALL, TASKS, (4, 5))],
+    "rank 0 has no label at all": [unlabelled(ALL, TASKS, (0, 1, 2, 3))],
+    "two tasks have no label anywhere": [unlabelled(ALL, ["cells", "object_arcface"], (0, 1, 2, 3, 4, 5))],
+    "nothing is labelled": [unlabelled(ALL, TASKS, (0, 1, 2, 3, 4, 5))],
+    "all images of rank 1 are empty": [emptied(ALL, (4, 5))],
+    "all images are empty": [emptied(ALL, (0, 1, 2, 3, 4, 5))],
+    "a window of two batches": [MIXED, unlabelled(joint_batch(2), ["kind", "image_supcon"], (0, 1, 2, 3))],
+}  # fmt: skip
+
+
+def of_rank(batch: tuple[Tensor, Targets], rank: int) -> tuple[Tensor, Targets]:
+    chosen = list(IMAGES_OF[rank])
+    return batch[0][chosen], {task: [targets[b] for b in chosen] for task, targets in batch[1].items()}
+
+
+def gradients(step: nn.Module, window: list[tuple[Tensor, Targets]]) -> Document:
+    """Return terms (of the last batch) and gradients of a window, as the trainer makes them."""
+    step.zero_grad()
+    for position, (images, targets) in enumerate(window):
+        is_last = position + 1 == len(window)
+        sync = isinstance(step, DistributedDataParallel) and not is_last
+        with step.no_sync() if sync else torch.enable_grad():
+            total, terms = step(images, targets)
+            (total / len(window)).backward()
+    named = ((name.removeprefix("module."), parameter.grad) for name, parameter in step.named_parameters())
+    return {"terms": terms, "gradients": {name: None if grad is None else grad.clone() for name, grad in named}}
+
+
+class Recorder(Callback):
+    """Keeps what a rank has and does, and asks for a stop at a batch."""
+
+    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
+        self.stop_at = stop_at
+        self.evaluated: list[dict[str, Tensor]] = []
+        self.trained: dict[str, Tensor] = {}
+        self.listening: set[str] = set()
+        self.num_threads = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.num_threads = torch.get_num_threads()
+        self.listening |= listening()
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.evaluated.append({name: tensor.clone() for name, tensor in pl_module.state_dict().items()})
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.trained = {name: parameter.detach().clone() for name, parameter in pl_module.named_parameters()}
+
+
+def listening() -> set[str]:
+    """Return the addresses that this process listens at."""
+    inodes = set()
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            inodes.add(os.readlink(link))  # noqa: PTH115 - a socket's link is no path
+        except FileNotFoundError:
+            continue
+    addresses = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                words = bytes.fromhex(fields[1].split(":")[0])
+                swapped = b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))
+                addresses.add(socket.inet_ntop(family, swapped))
+    return addresses
+
+
+def meeting_at(place: Path) -> None:
+    place.mkdir(exist_ok=True)
+    os.environ[MEETING_PLACE] = str(place)
+
+
+def train(document: Document, root: Path, path: Path, recorder: Callback) -> None:
+    """Train as `fit` does, up to the end of `trainer.fit`."""
+    job = validate_document(document)
+    inputs = Inputs(root, "none")
+    index, report = build_index(job, inputs.data)
+    run_dir = RunDir.of(path)
+    quiet_lightning()
+    stop = StopRequest()
+    stop.install()
+    cli = JobCLI(Attempt(job, inputs, index, report, run_dir, stop))
+    cli.trainer.callbacks.append(recorder)
+    checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
+    try:
+        with ranks():
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    finally:
+        close_ranks()
+
+
+def outcome_of(call: Callable[[], None]) -> str:
+    try:
+        call()
+    except PyramidionError as error:
+        return f"{type(error).__name__}: {error}"
+    return "done"
+
+
+def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
+    """What each of the two processes does."""
+    torch.set_num_threads(1)
+    os.environ[LOCAL_RANK] = str(rank)
+    os.environ.pop("OMP_NUM_THREADS", None)
+    left: Document = {}
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/gradients", rank=rank, world_size=2)
+    step = DistributedDataParallel(Step())
+    left["cases"] = {
+        name: gradients(step, [of_rank(batch, rank) for batch in window]) for name, window in CASES.items()
+    }
+    stop = StopRequest()
+    stop.is_set = rank == 0
+    left["stop of rank 0"] = outcome_of(lambda: stop.check("before evaluating"))
+    distributed.destroy_process_group()
+    stop.is_set = True
+    left["stop before ranks have met"] = outcome_of(lambda: stop.check("before training"))
+
+    job = validate_document(document)
+
+    def whole() -> None:
+        fit(job, resolved(job), Inputs(root, "none"), RunDir.of(folder / "whole"))
+
+    meeting_at(folder / "meeting-whole")
+    left["whole"] = outcome_of(whole)
+    for name in ("validate", "test"):
+        meeting_at(folder / f"meeting-{name}")
+        score_run(name, folder / "whole", "val" if name == "validate" else "test", NO_PLACES)
+    stopping = Recorder(stop_at=(1, 1) if rank == 0 else None)
+    meeting_at(folder / "meeting-stopped")
+    left["stopped"] = outcome_of(lambda: train(document, root, folder / "stopped", stopping))
+    recorder = Recorder()
+    meeting_at(folder / "meeting-resumed")
+    left["resumed"] = outcome_of(lambda: train(document, root, folder / "stopped", recorder))
+    left |= {
+        "evaluated": recorder.evaluated,
+        "trained": recorder.trained,
+        "listening": sorted(recorder.listening),
+        "num_threads": recorder.num_threads,
+    }
+    broken = copy.deepcopy(document)
+    broken["model"]["optimizer"] = {"name": "sgd", "lr": 1e30}
+    broken["model"]["schedule"] = {}
+    meeting_at(folder / "meeting-broken")
+    left["broken"] = outcome_of(lambda: train(broken, root, folder / "broken", Recorder()))
+    broken["data"]["sources"]["shapes"]["batch_size"] = 20
+    meeting_at(folder / "meeting-broken-scores")
+    left["broken scores"] = outcome_of(lambda: train(broken, root, folder / "broken-scores", Recorder()))
+    torch.save(left, folder / f"rank{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """17 train images: a last batch of one on each rank; 5 val images; fewer test images than ranks."""
+    root = tmp_path_factory.mktemp("data") / "demo"
+    write_synthetic(root, num_train=17, num_val=5, num_test=1, image_size=128)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, small: Document, data_root: Path) -> Path:
+    """Where both processes did all they do."""
+    path = tmp_path_factory.mktemp("ranks")
+    document = copy.deepcopy(small)
+    document["trainer"]["devices"] = 2
+    document["model"]["tasks"]["identity"]["gallery"] = "train"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        patch.delenv(RUN_DIR_VARIABLE, raising=False)
+        patch.syspath_prepend(str(Path(__file__).parents[3]))
+        multiprocessing.spawn(run_rank, args=(path, data_root, document), nprocs=2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def left(folder: Path) -> list[Document]:
+    """What each rank left."""
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_and_gradients_are_those_of_one_process_with_the_joint_batch(case: str, left: list[Document]) -> None:
+    expected = gradients(Step(), CASES[case])
+    for rank in left:
+        found = rank["cases"][case]
+        torch.testing.assert_close(found["terms"], expected["terms"], rtol=1e-5, atol=1e-5)
+        for name, gradient in expected["gradients"].items():
+            assert gradient is not None, name
+            limit = 1e-5 * max(1.0, float(gradient.abs().max()))
+            assert float((found["gradients"][name] - gradient).abs().max()) <= limit, name
+
+
+def test_every_task_has_a_gradient_of_its_own_where_all_is_labelled() -> None:
+    """Else the comparison would be one of zeros."""
+    found = gradients(Step(), [ALL])["gradients"]
+    for task in TASKS:
+        assert any(float(g.abs().max()) > 1e-3 for name, g in found.items() if name.startswith(f"model.heads.{task}."))
+
+
+def test_run_of_two_processes_ends_with_one_result(left: list[Document], folder: Path) -> None:
+    assert [rank["whole"] for rank in left] == ["done", "done"]
+    result = json.loads((folder / "whole" / "result.json").read_text())
+    assert result["split"] == "test"
+    assert sorted(path.name for path in (folder / "whole" / "predictions").iterdir()) == [
+        "identity.npz",
+        "scene.csv",
+        "shapes.coco.json",
+    ]
+    assert [path.name for path in (folder / "whole" / "attempts").iterdir()] == ["1"]
+
+
+def evaluations(folder: Path, command: str) -> list[Path]:
+    return sorted((folder / "whole" / "eval").glob(f"{command}-*"))
+
+
+@pytest.fixture(scope="module")
+def scored_by_one(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """By command, where two processes and where one have written."""
+    pairs = {}
+    for command, split in (("validate", "val"), ("test", "test")):
+        (by_two,) = evaluations(folder, command)
+        score_run(command, folder / "whole", split, NO_PLACES, [("trainer.devices", "1")])  # type: ignore[arg-type]
+        (by_one,) = set(evaluations(folder, command)) - {by_two}
+        pairs[command] = by_two, by_one
+    return pairs
+
+
+def close(one: Any, other: Any) -> bool:
+    return one is other if one is None or other is None else one == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_two_processes_and_one_give_the_same_numbers_of_a_checkpoint(
+    command: str, folder: Path, scored_by_one: dict[str, tuple[Path, Path]]
+) -> None:
+    by_two, by_one = (json.loads((path / "result.json").read_text())["summary"] for path in scored_by_one[command])
+    assert by_two.keys() == by_one.keys()
+    assert all(close(by_two[name], by_one[name]) for name in by_two)
+    of_run = json.loads((folder / "whole" / "result.json").read_text())
+    in_training = of_run["val"]["summary"] if command == "validate" else of_run["summary"]
+    assert all(close(in_training[name], by_one[name]) for name in by_one)
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_two_processes_and_one_predict_the_same(command: str, scored_by_one: dict[str, tuple[Path, Path]]) -> None:
+    by_two, by_one = (path / "predictions" for path in scored_by_one[command])
+    boxes_two, boxes_one = (json.loads((path / "shapes.coco.json").read_text()) for path in (by_two, by_one))
+    assert len(boxes_two) == len(boxes_one) > 0
+    for two, one in zip(boxes_two, boxes_one, strict=True):
+        assert (two["image_id"], two["category_id"]) == (one["image_id"], one["category_id"])
+        assert two["bbox"] == pytest.approx(one["bbox"], abs=0.01)
+        assert two["score"] == pytest.approx(one["score"], abs=1e-4)
+    with np.load(by_two / "identity.npz") as two, np.load(by_one / "identity.npz") as one:
+        assert two["annotation_id"].tolist() == one["annotation_id"].tolist()
+        np.testing.assert_allclose(two["embedding"], one["embedding"], atol=1e-4)
+    rows_two, rows_one = ((path / "scene.csv").read_text().splitlines() for path in (by_two, by_one))
+    assert len(rows_two) == len(rows_one) == (5 if command == "validate" else 2)  # one of val is not labelled
+    for two, one in zip(rows_two[1:], rows_one[1:], strict=True):
+        assert [float(x) for x in two.split(",") if is_number(x)] == pytest.approx(
+            [float(x) for x in one.split(",") if is_number(x)], abs=1e-4
+        )
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def test_stop_asked_of_one_rank_ends_both_at_the_same_step(left: list[Document]) -> None:
+    assert {rank["stopped"] for rank in left} == {
+        "Stopped: stopped at epoch 1, step 3, with a checkpoint written; run the same command again to go on"
+    }
+
+
+def test_stop_asked_of_one_rank_between_two_stages_ends_both(left: list[Document]) -> None:
+    told = "Stopped: stopped before evaluating; run the same command again to go on"
+    assert [rank["stop of rank 0"] for rank in left] == [told, told]
+
+
+def test_rank_that_has_not_met_rank_0_does_not_end_by_itself(left: list[Document]) -> None:
+    told = "Stopped: stopped before training; run the same command again to go on"
+    assert [rank["stop before ranks have met"] for rank in left] == [told, "done"]
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Return where two nested values differ, by a single bit."""
+    if isinstance(one, Tensor):
+        return [] if torch.equal(one, other) else [path]
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        return [line for key in one for line in differences(one[key], other[key], f"{path}/{key}")]
+    if isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        return [
+            line for i, pair in enumerate(zip(one, other, strict=True)) for line in differences(*pair, f"{path}/{i}")
+        ]
+    return [] if one == other else [f"{path}: {one} {other}"]
+
+
+@pytest.mark.parametrize("name", ["last_checkpoint", "best_checkpoint"])
+def test_resume_inside_an_epoch_equals_the_uninterrupted_run(name: str, left: list[Document], folder: Path) -> None:
+    assert [rank["resumed"] for rank in left] == ["done", "done"]
+    whole, resumed = (
+        torch.load(getattr(RunDir.of(folder / run), name), weights_only=True) for run in ("whole", "stopped")
+    )
+    for content in (whole, resumed):
+        content.get("callbacks", {}).pop("Progress", None)  # it has the time
+    assert differences(whole, resumed) == []
+
+
+def test_parameters_are_bit_equal_on_both_ranks(left: list[Document]) -> None:
+    one, other = (rank["trained"] for rank in left)
+    assert len(one) > 0
+    assert differences(one, other) == []
+
+
+def test_all_ranks_evaluate_the_same_weights_and_buffers(left: list[Document]) -> None:
+    one, other = (rank["evaluated"][0] for rank in left)
+    assert any(name.endswith("running_mean") for name in one)
+    assert differences(one, other) == []
+
+
+def test_ranks_listen_on_the_loopback_alone(left: list[Document]) -> None:
+    assert [rank["listening"] for rank in left] == [["127.0.0.1"], ["127.0.0.1"]]
+
+
+def test_ranks_share_the_cores(left: list[Document]) -> None:
+    assert [rank["num_threads"] for rank in left] == [max(1, num_cores() // 2)] * 2
+
+
+def test_loss_that_is_not_finite_ends_both_ranks_with_the_same_words(left: list[Document]) -> None:
+    one, other = (rank["broken"] for rank in left)
+    assert one == other
+    assert one.startswith(f"{NumericsError.__name__}: the loss ")
+
+
+def test_error_of_scoring_on_rank_0_ends_both_ranks_with_the_same_words(left: list[Document]) -> None:
+    one, other = (rank["broken scores"] for rank in left)
+    assert one == other
+    assert one.startswith(f"{NumericsError.__name__}: ")
+    assert "prediction" in one
+
+
+class Gradients(Callback):
+    """Keeps the gradients of the last optimiser step."""
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        self.last = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
+
+
+def test_short_window_at_the_end_of_an_epoch_is_the_mean_of_its_own_batches(
+    small: Document, data_root: Path, tmp_path: Path
+) -> None:
+    found = []
+    for window in (1, 4):
+        document = copy.deepcopy(small)
+        document["trainer"] |= {"max_epochs": 1, "accumulate_grad_batches": window}
+        document["data"]["sources"]["shapes"]["batch_size"] = 20
+        gradients_of_one_batch = Gradients()
+        train(document, data_root, tmp_path / str(window), gradients_of_one_batch)
+        found.append(gradients_of_one_batch.last)
+    assert differences(*found) == []

@@ -1,0 +1,82 @@
+"""Frozen stages take no gradient and do not move, by a single bit, over an epoch of training and validation."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pipelines.model import MultiTaskModel
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.load import apply_override
+from pipelines.training.unfreezing import frozen_stages
+
+Document = dict[str, Any]
+
+
+class Watch(Callback):
+    """Notes the weights at the start and the end, and which parameters have a gradient at each step."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, Tensor] = {}
+        self.after: dict[str, Tensor] = {}
+        self.with_gradient: set[str] = set()
+        self.stages: dict[str, str] = {}
+
+    @staticmethod
+    def _state(module: LightningModule) -> dict[str, Tensor]:
+        return {name.removeprefix("model."): tensor.clone() for name, tensor in module.state_dict().items()}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        model = pl_module.model
+        assert isinstance(model, MultiTaskModel)
+        self.before = self._state(pl_module)
+        self.stages = {name: model.stage_of(name) for name, _ in model.named_parameters()}
+        stage_of_module = {name.rpartition(".")[0]: stage for name, stage in self.stages.items()}
+        for name, _ in model.named_buffers():
+            self.stages[name] = stage_of_module.get(name.rpartition(".")[0], "none")
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        for name, parameter in pl_module.model.named_parameters():
+            if parameter.grad is not None:
+                self.with_gradient.add(name)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.after = self._state(pl_module)
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "frozen"),
+    [("none", {"c3", "c4", "c5"}), (["c5"], {"c3", "c4"}), ("all", set())],
+    ids=["none", "c5", "all"],
+)
+def test_frozen_stages_have_no_gradient_and_keep_weights_and_statistics_to_the_bit(
+    unfreeze: object, frozen: set[str], small: Document, train: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    document = apply_override(apply_override(small, "model.unfreeze", {0: unfreeze}), "model.ema", None)
+    watch = Watch()
+    train(apply_override(document, "trainer.max_epochs", 1), tmp_path, watch)
+    moved = {name for name, tensor in watch.after.items() if not tensor.equal(watch.before[name])}
+    assert {watch.stages[name] for name in watch.with_gradient} == {"c3", "c4", "c5", "neck", "heads"} - frozen
+    assert {watch.stages[name] for name in moved} == {"c3", "c4", "c5", "neck", "heads"} - frozen
+    statistics = [name for name in watch.stages if "running_" in name]
+    assert {watch.stages[name] for name in statistics} >= {"c3", "c4", "c5", "neck"}
+    assert {name for name in statistics if name in moved} == {n for n in statistics if watch.stages[n] not in frozen}
+
+
+UNFREEZE: Mapping[int, Any] = {0: "none", 4: ["c5"], 8: ["c5", "c4"], 12: "all"}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "frozen"),
+    [
+        (0, {"c3", "c4", "c5"}), (3, {"c3", "c4", "c5"}), (4, {"c3", "c4"}), (8, {"c3"}), (11, {"c3"}), (12, set()),
+        (99, set()),
+    ],
+)  # fmt: skip
+def test_frozen_stages_are_a_function_of_the_epoch(epoch: int, frozen: set[str]) -> None:
+    assert frozen_stages(UNFREEZE, epoch) == frozen
+    assert frozen_stages(dict(reversed(UNFREEZE.items())), epoch) == frozen
