@@ -16,6 +16,7 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import read_yaml, resolved, write_yaml
 from pipelines.tracking.tracker import JOURNAL_FILE
+from pipelines.training.ranks import local_rank
 
 RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
 """Hands the chosen folder from rank 0 to the ranks that it starts."""
@@ -27,8 +28,8 @@ def choose_run_dir(job: JobSpec, asked: Path | None, runs_root: Path) -> RunDir:
     Raises:
         ConfigError: the folder holds another run, a finished one, or files that are no run.
     """
-    if inherited := os.environ.get(RUN_DIR_VARIABLE):
-        return RunDir.of(Path(inherited))
+    if local_rank() > 0:
+        return RunDir.of(Path(os.environ[RUN_DIR_VARIABLE]))
     path = (asked or runs_root / f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     run_dir = RunDir.of(path)
     if path.is_file():
