@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
+from pipelines.cli import main
 from pipelines.data.index import build_index
 from pipelines.data.records import Category
 from pipelines.data.synth import write_synthetic
@@ -24,7 +25,7 @@ from pipelines.run.job_cli import JobCLI
 from pipelines.run.preflight import Inputs
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
-from pipelines.spec.load import validate_document
+from pipelines.spec.load import validate_document, write_yaml
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment, find_store
 from pipelines.tracking.registry import Registry
 from pipelines.training.callbacks import StopRequest
@@ -235,3 +236,35 @@ def train(demo_root: Path) -> Callable[..., RunDir]:
         return run_dir
 
     return train_document
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., int]:
+    """Call a command in this process, as a shell would in a new one; returns its exit code."""
+
+    def call(*words: str | Path) -> int:
+        os.environ.pop(RUN_DIR_VARIABLE, None)
+        try:
+            return main([str(word) for word in words])
+        finally:
+            os.environ.pop(RUN_DIR_VARIABLE, None)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def job_yaml(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small document as a file."""
+    path = tmp_path_factory.mktemp("document") / "job.yaml"
+    path.write_text(write_yaml(small))
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(
+    command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> RunDir:
+    """A whole run; nobody may change it."""
+    run_dir = RunDir.of(tmp_path_factory.mktemp("run"))
+    assert command("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run_dir", run_dir.path) == 0
+    return run_dir

@@ -14,43 +14,18 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.cli import main
-from pipelines.run.claim import RUN_DIR_VARIABLE
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import load_job, read_yaml, write_yaml
 
 Document = dict[str, Any]
+Command = Callable[..., int]
 
 ROOT = Path(__file__).parents[2]
 
 
-def command(*words: str | Path) -> int:
-    """Call a command in this process, as a shell would in a new one."""
-    os.environ.pop(RUN_DIR_VARIABLE, None)
-    try:
-        return main([str(word) for word in words])
-    finally:
-        os.environ.pop(RUN_DIR_VARIABLE, None)
-
-
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
-
-
-@pytest.fixture(scope="module")
-def job_yaml(small: Document, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("document") / "job.yaml"
-    path.write_text(write_yaml(small))
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(job_yaml: Path, demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A whole run; nobody may change it."""
-    run_dir = RunDir.of(tmp_path_factory.mktemp("run"))
-    assert command("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run_dir", run_dir.path) == 0
-    return run_dir
 
 
 @pytest.fixture
@@ -122,7 +97,7 @@ def test_events_tell_stages_progress_and_metrics(finished: RunDir) -> None:
 
 
 def test_finished_and_foreign_folders_are_refused(
-    finished: RunDir, job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
+    command: Command, finished: RunDir, job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ("--data-root", demo_root.parent)
     assert command("fit", "--config", job_yaml, *data, "--run_dir", finished.path) == 78
@@ -132,6 +107,7 @@ def test_finished_and_foreign_folders_are_refused(
 
 
 def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on_to_the_same_result(
+    command: Command,
     finished: RunDir,
     job_yaml: Path,
     demo_root: Path,
@@ -163,7 +139,7 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on_to_the_same_resu
 
 
 def test_loss_that_is_not_finite_ends_the_run_with_its_name(
-    job_yaml: Path, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Command, job_yaml: Path, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path / "run")
     assert command(*words, "--model.optimizer.lr", "1e30", "--model.schedule.warmup_steps=0") == 65
@@ -176,7 +152,7 @@ def test_loss_that_is_not_finite_ends_the_run_with_its_name(
 
 
 def test_run_goes_on_once_its_data_is_mended(
-    small: Document, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Command, small: Document, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "job.yaml").write_text(write_yaml(small))
@@ -189,59 +165,17 @@ def test_run_goes_on_once_its_data_is_mended(
 
 
 def test_stop_that_comes_when_only_the_result_is_left_does_not_cost_it(
-    job_yaml: Path, demo_root: Path, tmp_path: Path, when_told: Callable[[RunDir, bytes, int], threading.Thread]
+    command: Command,
+    job_yaml: Path,
+    demo_root: Path,
+    tmp_path: Path,
+    when_told: Callable[[RunDir, bytes, int], threading.Thread],
 ) -> None:
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path, "--trainer.max_epochs=1")
     thread = when_told(RunDir.of(tmp_path), b'"evaluating"', signal.SIGTERM)
     assert command(*words) == 0
     thread.join()
     assert (tmp_path / "result.json").exists()
-
-
-def test_validate_and_test_give_the_runs_numbers_and_change_nothing_of_it(
-    finished: RunDir, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = finished.result.read_bytes()
-    moved = tmp_path / "moved"
-    moved.symlink_to(demo_root)
-    assert command("test", "--run_dir", finished.path, "--data.root", moved) == 0
-    assert command("validate", "--run_dir", finished.path) == 0
-    capsys.readouterr()
-    (tested,) = (finished.path / "eval").glob("test-*")
-    (validated,) = (finished.path / "eval").glob("validate-*")
-    result = json.loads(before)
-    assert read_json(tested / "result.json")["summary"] == pytest.approx(result["summary"], abs=1e-6, nan_ok=False)
-    again = read_json(validated / "result.json")
-    assert again["split"] == "val"
-    assert again["summary"] == pytest.approx(result["val"]["summary"], abs=1e-6)
-    assert (tested / "predictions" / "shapes.coco.json").exists()
-    assert finished.result.read_bytes() == before
-
-
-def test_predict_answers_as_the_endpoint_does_and_prints_where(
-    finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command("predict", "--run_dir", finished.path, "--images", demo_root / "images" / "test", "--draw") == 0
-    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert printed[0].name == "predictions.json"
-    assert len(printed) == 7
-    assert all(path.stat().st_size and path.suffix == ".png" for path in printed[1:])
-    rows = read_json(printed[0])
-    assert [Path(row["file"]).parent.name for row in rows] == 6 * ["test"]
-    for row in rows:
-        assert row.keys() == {"file", "image", "tasks"}
-        assert row["image"].keys() == {"width", "height"}
-        assert row["tasks"].keys() == {"identity", "scene", "shapes"}
-        assert all(
-            d.keys() == {"category_id", "label", "score", "bbox_xywh"} for d in row["tasks"]["shapes"]["detections"]
-        )
-        assert {label["label"] for label in row["tasks"]["scene"]["labels"]} >= {"crowded"}
-
-
-def test_predict_of_a_split_answers_for_its_images(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("predict", "--run_dir", finished.path, "--split", "val") == 0
-    (written,) = capsys.readouterr().out.splitlines()
-    assert len(read_json(Path(written))) == 6
 
 
 @pytest.mark.parametrize(
@@ -271,6 +205,7 @@ def test_predict_of_a_split_answers_for_its_images(finished: RunDir, capsys: pyt
     ],
 )
 def test_mistake_is_told_in_words(
+    command: Command,
     words: list[str],
     told: str,
     finished: RunDir,
@@ -302,13 +237,13 @@ def test_several_mistakes_are_told_at_once_before_torch_is_imported(tmp_path: Pa
 
 
 def test_print_config_prints_a_document_that_is_the_same_job(
-    job_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Command, job_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("fit", "--config", job_yaml, "--print_config", "--model.unfreeze.0", "[c5]") == 0
     (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
     assert load_job([str(tmp_path / "printed.yaml")]) == load_job([str(job_yaml)], [("model.unfreeze", "{0: [c5]}")])
 
 
-def test_word_that_is_no_command_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_word_that_is_no_command_is_told(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train") == 2
     assert "fit|validate|test|predict" in capsys.readouterr().err
