@@ -59,22 +59,20 @@ def begun(small: Document, job: JobSpec, tmp_path: Path) -> RunDir:
     return run_dir
 
 
-def choose(monkeypatch: pytest.MonkeyPatch, job: JobSpec, path: Path | None) -> RunDir:
-    monkeypatch.delenv(RUN_DIR_VARIABLE, raising=False)
+def choose(job: JobSpec, path: Path | None) -> RunDir:
+    os.environ.pop(RUN_DIR_VARIABLE, None)
     return choose_run_dir(job, path, Path("runs"))
 
 
-def refusal(monkeypatch: pytest.MonkeyPatch, job: JobSpec, path: Path) -> str:
+def refusal(job: JobSpec, path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        choose(monkeypatch, job, path)
+        choose(job, path)
     assert caught.value.exit_code == 78
     return str(caught.value)
 
 
-def test_folder_is_named_after_the_job_by_default_and_handed_to_other_ranks(
-    monkeypatch: pytest.MonkeyPatch, job: JobSpec
-) -> None:
-    run_dir = choose(monkeypatch, job, None)
+def test_folder_is_named_after_the_job_by_default_and_handed_to_other_ranks(job: JobSpec) -> None:
+    run_dir = choose(job, None)
     assert run_dir.path.parent == Path.cwd() / "runs"
     assert run_dir.path.name.startswith("small-20")
     assert choose_run_dir(job, Path("elsewhere"), Path("runs")) == run_dir
@@ -88,55 +86,47 @@ def test_documents_say_what_was_asked_what_was_resolved_and_where_the_data_lay(
     assert read_inputs(begun) == Inputs(Path("/data/demo"), "none")
 
 
-def test_run_with_the_same_configuration_goes_on(
-    monkeypatch: pytest.MonkeyPatch, begun: RunDir, small: Document
-) -> None:
+def test_run_with_the_same_configuration_goes_on(begun: RunDir, small: Document) -> None:
     reordered = {**small, "model": {**small["model"], "tasks": dict(reversed(small["model"]["tasks"].items()))}}
     explicit = apply_override(reordered, "model.unfreeze", {"0": "all"})
-    assert choose(monkeypatch, validate_document(explicit), begun.path) == begun
+    assert choose(validate_document(explicit), begun.path) == begun
 
 
-def test_run_with_another_configuration_is_refused_by_the_fields_that_differ(
-    monkeypatch: pytest.MonkeyPatch, begun: RunDir, small: Document
-) -> None:
+def test_run_with_another_configuration_is_refused_by_the_fields_that_differ(begun: RunDir, small: Document) -> None:
     other = apply_override(apply_override(small, "model.optimizer.lr", 1), "model.ema", None)
-    told = refusal(monkeypatch, validate_document(other), begun.path)
+    told = refusal(validate_document(other), begun.path)
     assert "other values of model.ema, model.optimizer.lr; name a new folder" in told
 
 
-def test_finished_run_is_refused(monkeypatch: pytest.MonkeyPatch, begun: RunDir, job: JobSpec) -> None:
+def test_finished_run_is_refused(begun: RunDir, job: JobSpec) -> None:
     begun.result.write_text("{}")
-    assert "has a result already; name a new folder" in refusal(monkeypatch, job, begun.path)
+    assert "has a result already; name a new folder" in refusal(job, begun.path)
 
 
-def test_run_with_a_result_that_is_not_registered_goes_on(
-    monkeypatch: pytest.MonkeyPatch, small: Document, tmp_path: Path
-) -> None:
+def test_run_with_a_result_that_is_not_registered_goes_on(small: Document, tmp_path: Path) -> None:
     registering = validate_document(apply_override(small, "tracking", {"register_as": "demo"}))
     run_dir = RunDir.of(tmp_path / "run")
     write_documents(run_dir, small, registering, Inputs(Path("/data/demo"), "none"))
     run_dir.result.write_text("{}")
-    assert choose(monkeypatch, registering, run_dir.path) == run_dir
+    assert choose(registering, run_dir.path) == run_dir
     run_dir.registration.write_text("{}")
-    assert "has a result already" in refusal(monkeypatch, registering, run_dir.path)
+    assert "has a result already" in refusal(registering, run_dir.path)
 
 
-def test_folder_with_other_files_is_refused(monkeypatch: pytest.MonkeyPatch, job: JobSpec, tmp_path: Path) -> None:
+def test_folder_with_other_files_is_refused(job: JobSpec, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").touch()
-    assert "has files, and none of a run" in refusal(monkeypatch, job, tmp_path / "thesis")
-    assert "is a file; name a folder" in refusal(monkeypatch, job, tmp_path / "thesis" / "chapter1.tex")
+    assert "has files, and none of a run" in refusal(job, tmp_path / "thesis")
+    assert "is a file; name a folder" in refusal(job, tmp_path / "thesis" / "chapter1.tex")
 
 
-def test_run_that_was_killed_before_it_wrote_its_documents_begins(
-    monkeypatch: pytest.MonkeyPatch, job: JobSpec, tmp_path: Path
-) -> None:
+def test_run_that_was_killed_before_it_wrote_its_documents_begins(job: JobSpec, tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path / "run")
     write_atomic(run_dir.attempt(1) / "run.json", "{}")
     write_atomic(run_dir.job_yaml, "{}")
     run_dir.lock.touch()
     (run_dir.path / ".config.yaml.x8f2").write_text("nam")
-    assert choose(monkeypatch, job, run_dir.path) == run_dir
+    assert choose(job, run_dir.path) == run_dir
 
 
 def test_folder_in_use_is_refused_until_its_holder_is_killed(tmp_path: Path) -> None:
