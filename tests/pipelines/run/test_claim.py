@@ -71,10 +71,13 @@ def refusal(job: JobSpec, path: Path) -> str:
     return str(caught.value)
 
 
-def test_folder_is_named_after_the_job_by_default_and_handed_to_other_ranks(job: JobSpec) -> None:
+def test_folder_is_named_after_the_job_by_default_and_handed_to_other_ranks(
+    job: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_dir = choose(job, None)
     assert run_dir.path.parent == Path.cwd() / "runs"
     assert run_dir.path.name.startswith("small-20")
+    monkeypatch.setenv("LOCAL_RANK", "1")
     assert choose_run_dir(job, Path("elsewhere"), Path("runs")) == run_dir
 
 
