@@ -65,8 +65,8 @@ class FPN(nn.Module):
                 lateral = lateral + F.interpolate(above, size=lateral.shape[-2:], mode="nearest")
             sums[level] = above = lateral
         outputs = {_pyramid_name(level): self.smooth[level](sums[level]) for level in LEVELS}
-        outputs["p6"] = self.p6(outputs["p5"] if self.p6_from == "p5" else features["c5"])
-        outputs["p7"] = self.p7(F.relu(outputs["p6"]))
+        outputs["p6"] = self.p6(_at_least_two_wide(outputs["p5"] if self.p6_from == "p5" else features["c5"]))
+        outputs["p7"] = self.p7(_at_least_two_wide(F.relu(outputs["p6"])))
         return outputs
 
     def _initialise(self) -> None:
@@ -80,6 +80,15 @@ class FPN(nn.Module):
 def _conv(in_channels: int, out_channels: int, kernel: int, norm: str) -> nn.Module:
     conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=norm == "none")
     return conv if norm == "none" else nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+
+def _at_least_two_wide(feature: Tensor) -> Tensor:
+    """Return `feature`, a map of one column with a column of zeros behind it.
+
+    A padded 3x3 convolution of stride 2 gives the same for both. oneDNN's bf16 kernel (torch 2.15) leaves parts of the
+    weights' gradient unwritten where a map is one column wide: they hold whatever was in memory, NaN at worst.
+    """
+    return F.pad(feature, (0, 1)) if feature.shape[-1] == 1 else feature
 
 
 def _pyramid_specs(feature_specs: Mapping[str, FeatureSpec], channels: int) -> dict[str, FeatureSpec]:

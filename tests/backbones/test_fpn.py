@@ -78,6 +78,28 @@ def test_every_parameter_gets_a_gradient(p6_from: str) -> None:
     assert all(parameter.grad is not None for parameter in fpn.parameters())
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (2, 2)])
+def test_gradients_in_bf16_are_those_in_float32_on_the_smallest_maps(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    specs = {level: FeatureSpec(32, spec.stride) for level, spec in SPECS.items()}
+    fpn = FPN(specs, channels=32, p6_from="p5", norm="none")
+    height, width = size
+    features = {level: torch.randn(2, 32, height * n, width * n) for level, n in (("c3", 4), ("c4", 2), ("c5", 1))}
+    outputs = fpn(features)
+    (outputs["p6"].sum() + outputs["p7"].sum()).backward()
+    expected = {conv: getattr(fpn, conv).weight.grad.clone() for conv in ("p6", "p7")}
+    for _ in range(10):
+        fpn.zero_grad()
+        # What is freed here is found by whoever does not write all that it returns.
+        poison = [torch.full((32, 32, 3, 3), float("nan"), dtype=dtype) for dtype in (torch.float, torch.bfloat16) * 20]
+        del poison
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = fpn(features)
+        (outputs["p6"].float().sum() + outputs["p7"].float().sum()).backward()
+        for conv, gradient in expected.items():
+            torch.testing.assert_close(getattr(fpn, conv).weight.grad, gradient, rtol=0.1, atol=0.1)
+
+
 def test_convolutions_start_kaiming_uniform_with_zero_biases() -> None:
     torch.manual_seed(0)
     fpn = FPN(
