@@ -30,6 +30,12 @@ HOMES = {
     "jsonargparse": ("pipelines",),
     "pycocotools": (),
 }
+MACHINE = re.compile(
+    r"(?<![\w.~$}])/(?:work|home|root|mnt|workspace|Users)/"
+    r"|\b(?:pypi|pythonhosted|artifactory)[.]\w|download[.]pytorch[.]org/whl"
+    r"|--(?:extra-)?index-url|PIP_(?:EXTRA_)?INDEX_URL"
+)
+"""A path of one machine, or where packages are had from: the project has neither."""
 
 
 def tracked_files() -> list[Path]:
@@ -81,6 +87,25 @@ def test_no_init_file_imports_anything() -> None:
     inits = [path for path in python_files() if path.name == "__init__.py"]
     assert {path.parts[0] for path in inits} == set(PACKAGES), "no __init__.py below tests: it would shadow a package"
     assert [str(path) for path in inits if list(imported_names(path))] == []
+
+
+def test_no_file_names_a_machines_path_or_a_package_host() -> None:
+    found = [
+        f"{path}:{number}: {hit.group()}"
+        for path in tracked_files()
+        for number, line in enumerate((ROOT / path).read_text("utf-8", errors="replace").splitlines(), start=1)
+        if (hit := MACHINE.search(line))
+    ]
+    assert found == [], (
+        "name a data root or a variable of the environment, and leave the package host to pip's settings"
+    )
+
+
+@pytest.mark.parametrize(
+    "parts", [(" /", "work/shared"), ("'/", "home/me"), ("https://", "pypi", ".org/simple"), ("--", "index-url x")]
+)
+def test_what_belongs_to_a_machine_is_known(parts: tuple[str, ...]) -> None:
+    assert MACHINE.search("".join(parts))
 
 
 def test_files_hold_one_idea() -> None:
