@@ -151,10 +151,6 @@ class JobData(lightning.LightningDataModule):
         splits: list[Split] = [split, "train"] if gallery_tasks(self.tasks) else [split]
         return [self.loader(name) for name in splits]
 
-    def predict_dataloader(self) -> DataLoader[Sample]:
-        """Return the test split, or where there is none the val split."""
-        return self.loader("test" if self.records("test") else "val")
-
     def loader(self, split: Split) -> DataLoader[Sample]:
         """Return one exact pass over a split with the eval transform: each image once over all ranks, batches only
         of one padded size, so that no result depends on batch mates."""

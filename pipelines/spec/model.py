@@ -115,14 +115,17 @@ Task = Annotated[
 ]
 
 
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimizerSpec(Spec):
     """AdamW, or SGD with Nesterov momentum. Biases and norms never decay."""
 
     name: Literal["adamw", "sgd"] = "adamw"
     lr: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
-    betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="of adamw")
+    momentum: Momentum = Field(0.9, description="of sgd")
+    betas: tuple[Momentum, Momentum] = Field((0.9, 0.999), description="of adamw")
 
 
 class ScheduleSpec(Spec):

@@ -13,7 +13,7 @@ class TrainerSpec(Spec):
 
     max_epochs: Count = 10
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: Literal["auto"] | Count | tuple[int, ...] = "auto"
+    devices: Literal["auto"] | Count | Annotated[tuple[int, ...], Field(min_length=1)] = "auto"
     num_nodes: Count = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     accumulate_grad_batches: Count = 1

@@ -27,7 +27,7 @@ class MultiTaskModule(LightningModule):
     """Trains `model` as `spec` says, and predicts for evaluation.
 
     Attributes:
-        losses: the last optimiser step's unweighted losses by "<task>/<term>", over all ranks.
+        losses: the last micro-batch's unweighted losses by "<task>/<term>", over all ranks.
     """
 
     def __init__(self, spec: ModelSpec, model: MultiTaskModel, seed: int) -> None:

@@ -33,7 +33,6 @@ class Progress(Callback):
         self.every_n_steps = every_n_steps
         self.tracker = tracker
         self.train_s = 0.0
-        self._epoch_s = 0.0
         self._images = 0
         self._started = 0.0
         self._shown = 0.0

@@ -111,6 +111,8 @@ class Scoring(Callback):
 class Best(Callback):
     """Keeps the weights that score best on val (averaged ones, where there are) in best.ckpt, and tells every pass.
 
+    As long as the number is undefined, the last weights are kept.
+
     `best.ckpt` holds plain types alone: {"state_dict", "epoch", "step", "select", "val": {"summary", "tasks"},
     "categories": by task [(id, name)]}.
     """
@@ -146,7 +148,7 @@ class Best(Callback):
             self.best = value
         if not trainer.is_global_zero:
             return
-        if is_better or not self.path.exists():
+        if is_better or self.best is None or not self.path.exists():
             assert isinstance(pl_module, MultiTaskModule)
             self._write(trainer, scores)
         self._tell(trainer, scores, value, is_better)

@@ -117,3 +117,9 @@ def test_file_that_is_no_document_is_told(tmp_path: Path) -> None:
         load_job([str(tmp_path / "absent.yaml")])
     with pytest.raises(ConfigError, match="--config: missing"):
         load_job([])
+
+
+@pytest.mark.parametrize(("name", "text"), [("model.optimizer.betas", "[0.9, 1.0]"), ("trainer.devices", "[]")])
+def test_values_that_torch_and_lightning_refuse_are_refused_before(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=name.replace(".", r"\.")):
+        load_job(["recipe:demo"], [(name, text)])

@@ -43,11 +43,11 @@ def test_best_checkpoint_is_the_first_of_the_best_number_with_raw_weights_where_
         assert all(torch.equal(tensor, last["state_dict"][name]) for name, tensor in raw.items())
 
 
-def test_run_whose_number_is_never_defined_still_has_a_checkpoint(
+def test_run_whose_number_is_never_defined_keeps_its_last_weights(
     small: Document, train: Callable[..., RunDir], tmp_path: Path
 ) -> None:
     select = {"metric": "val/scene/accuracy", "mode": "max"}
     document = apply_override(apply_override(small, "model.select", select), "trainer.max_epochs", 2)
     run_dir = train(document, tmp_path)
     best = torch.load(run_dir.best_checkpoint, weights_only=True)
-    assert (best["epoch"], best["select"]["value"]) == (0, None)
+    assert (best["epoch"], best["select"]["value"]) == (1, None)
