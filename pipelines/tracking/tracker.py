@@ -56,7 +56,7 @@ class Tracker:
         self.store = find_store(runs_root)
         self.imported = threading.Event()
         self._spec, self._run_name, self._run_dir, self._tell = spec, run_name, run_dir.resolve(), tell
-        self._adopted_run_id = os.environ.get("MLFLOW_RUN_ID")
+        self._adopted_run_id = os.environ.get("MLFLOW_RUN_ID") or None
         self._state = self._read_state()
         self._write_state()
         self._journal = Journal(self._run_dir / JOURNAL_FILE)

@@ -144,6 +144,15 @@ def test_a_given_run_is_adopted_and_its_status_left_alone(
     assert run.info.status == "RUNNING"
 
 
+def test_an_empty_run_id_in_the_environment_is_none(
+    tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "")
+    tracker = track(tmp_path / "run", runs_root)
+    assert tracker.close("FINISHED")
+    assert tracker.run_id
+
+
 def test_what_mlflow_refuses_is_told_once_and_the_rest_arrives(tmp_path: Path, runs_root: Path) -> None:
     told: list[str] = []
     tracker = track(tmp_path / "run", runs_root, told.append)
