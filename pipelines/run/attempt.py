@@ -113,7 +113,7 @@ class Attempt:
             weights[name] = torch.tensor([float(task.class_weights.get(c, 1.0)) for c in names])
         return weights
 
-    def module(self, spec: ModelSpec, *, pretrained: bool = True) -> MultiTaskModule:
+    def module(self, spec: ModelSpec, *, pretrained: bool) -> MultiTaskModule:
         """Return the training module around a new network."""
         return MultiTaskModule(spec, self.network(spec, pretrained=pretrained), self.job.seed_everything)
 

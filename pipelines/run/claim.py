@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ConfigError, Problem
+from pipelines.data.check import DataReport
+from pipelines.errors import ConfigError, DataError, Problem
 from pipelines.run.preflight import Inputs
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
+from pipelines.spec.data import SPLITS
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import read_yaml, resolved, write_yaml
 from pipelines.tracking.tracker import JOURNAL_FILE
@@ -29,6 +31,10 @@ def choose_run_dir(job: JobSpec, asked: Path | None, runs_root: Path) -> RunDir:
         ConfigError: the folder holds another run, a finished one, or files that are no run.
     """
     if local_rank() > 0:
+        if RUN_DIR_VARIABLE not in os.environ:
+            raise ConfigError(
+                Problem("", "LOCAL_RANK is set; start one process alone, without a launcher, and it starts the others")
+            )
         return RunDir.of(Path(os.environ[RUN_DIR_VARIABLE]))
     path = (asked or runs_root / f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     run_dir = RunDir.of(path)
@@ -86,6 +92,26 @@ def write_documents(run_dir: RunDir, asked: dict[str, Any], job: JobSpec, inputs
         write_atomic(run_dir.job_yaml, write_yaml(asked))
     write_atomic(run_dir.config_yaml, write_yaml(resolved(job)))
     write_atomic(run_dir.inputs_json, json.dumps({"data": str(inputs.data), "weights": inputs.weights}))
+
+
+def require_same_data(run_dir: RunDir, report: DataReport) -> None:
+    """Let a run go on with the data alone that it began with.
+
+    Raises:
+        DataError: images or labels of a split are others than an earlier attempt was trained on.
+    """
+    if not (run_dir.last_checkpoint.exists() and run_dir.data_report.exists()):
+        return
+    earlier = json.loads(run_dir.data_report.read_text())["fingerprints"]
+    splits = [split for split in SPLITS if earlier.get(split) != report.fingerprints.get(split)]
+    if splits:
+        raise DataError(
+            Problem(
+                "data.root",
+                f"{report.root} has changed in {', '.join(splits)} since {run_dir.path} was trained on it; bring the "
+                "earlier data back, or name a new --run_dir",
+            )
+        )
 
 
 def read_inputs(run_dir: RunDir) -> Inputs | None:

@@ -12,8 +12,8 @@ from lightning.pytorch import Trainer
 from pipelines.data.datamodule import JobData
 from pipelines.data.images import read_image
 from pipelines.data.show import draw_boxes
-from pipelines.errors import RegistryError
-from pipelines.evaluation.metric_names import selection
+from pipelines.errors import ConfigError, RegistryError
+from pipelines.evaluation.metric_names import kind_of, selection
 from pipelines.evaluation.plots import write_plots
 from pipelines.evaluation.predictions import Detections
 from pipelines.evaluation.result import build_result, write_result
@@ -24,7 +24,7 @@ from pipelines.run.attempt import Attempt, git_commit, versions
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.data import Split
-from pipelines.spec.model import DetectionSpec
+from pipelines.spec.model import DetectionSpec, ModelSpec
 from pipelines.tracking.registry import ModelVersion, Registry
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.ranks import say
@@ -86,8 +86,8 @@ def write_sample_pictures(attempt: Attempt, split: Split) -> None:
 
 def write_run_result(
     attempt: Attempt, module: MultiTaskModule, best: dict[str, Any], split: Split, test_s: float
-) -> dict[str, Any]:
-    """Write result.json, tables and plots, and return the result; rank 0."""
+) -> None:
+    """Write tables, plots and, last, result.json: where it is, nothing is left to score or to draw; rank 0."""
     scores = attempt.scoring.scores
     assert scores is not None
     result = build_result(
@@ -104,16 +104,16 @@ def write_run_result(
         timing={"train_s": round(attempt.progress.train_s, 3), "test_s": round(test_s, 3)},
         versions=versions(),
     )
-    write_result(attempt.run_dir.result, result)
     print_results(split, scores.tasks)
     write_plots(attempt.run_dir.plots, attempt.run_dir.events, scores.tasks)
-    return result
+    write_result(attempt.run_dir.result, result)
 
 
-def track(attempt: Attempt, result: dict[str, Any]) -> None:
-    """Send the result and the run folder's files to MLflow."""
+def track(attempt: Attempt) -> None:
+    """Send the result and the run folder's files to MLflow, again where an earlier attempt may not have come to it."""
     if attempt.tracker is None:
         return
+    result = json.loads(attempt.run_dir.result.read_text())
     commit = git_commit()
     attempt.tracker.log_metrics(result["summary"], step=result["model"]["best_step"])
     attempt.tracker.log_tags({**result["versions"], **({"git_commit": commit} if commit else {})})
@@ -123,7 +123,7 @@ def track(attempt: Attempt, result: dict[str, Any]) -> None:
         attempt.tracker.log_artifact(folder, folder.name)
 
 
-def register(attempt: Attempt, data: JobData) -> None:
+def register(attempt: Attempt) -> None:
     """Register the exported model below `tracking.register_as`; MLflow's trouble is told, and is no error; rank 0,
     when no other rank is left."""
     tracking = attempt.job.tracking
@@ -138,7 +138,8 @@ def register(attempt: Attempt, data: JobData) -> None:
     fingerprint = attempt.report.fingerprints["val"]
 
     def score_on_this_val(champion: ModelVersion) -> float | None:
-        return score_version(attempt, data, registry, champion)
+        with tempfile.TemporaryDirectory() as folder:
+            return score_exported(attempt, registry.download_exported(champion, Path(folder)), champion.uri)
 
     registry = Registry(attempt.tracker.store)
     try:
@@ -161,16 +162,28 @@ def register(attempt: Attempt, data: JobData) -> None:
     say(f"registered as {version.uri} ({what})")
 
 
-def score_version(attempt: Attempt, data: JobData, registry: Registry, version: ModelVersion) -> float | None:
-    """Return the number that decides of another version, scored on this run's val split; None where it cannot be."""
-    select = selection(attempt.job.model)
-    with tempfile.TemporaryDirectory() as folder:
-        model, job, categories = load_exported(registry.download_exported(version, Path(folder)))
-    if categories != attempt.index.categories or set(job.model.tasks) != set(attempt.job.model.tasks):
-        attempt.warn(f"{version.uri} has other tasks or classes than this run; it stays champion")
+def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
+    """Return the number that decides of an exported model, scored on this run's val split at the model's own image
+    size; None, and a warning, where it cannot be."""
+    try:
+        model, job, categories = load_exported(folder)
+    except (ConfigError, ValueError) as error:
+        attempt.warn(f"{name} cannot be loaded, and stays champion: {error}")
         return None
-    other = MultiTaskModule(job.model, model, attempt.job.seed_everything)
-    alone = attempt.job.trainer.model_copy(update={"devices": 1, "num_nodes": 1})
-    score_split(attempt, create_trainer(alone, [attempt.scoring]), other, data, "val")
+    if categories != attempt.index.categories or _answers(job.model) != _answers(attempt.job.model):
+        attempt.warn(f"{name} has other tasks or classes than this run; it stays champion")
+        return None
+    data = attempt.data(attempt.job.data.model_copy(update={"image_size": job.data.image_size}))
+    # This run's document asks (for a gallery, say); the other one only made the network.
+    module = MultiTaskModule(attempt.job.model, model, attempt.job.seed_everything)
+    devices = attempt.job.trainer.devices
+    one_device = devices[:1] if isinstance(devices, tuple) else 1
+    alone = attempt.job.trainer.model_copy(update={"devices": one_device, "num_nodes": 1})
+    score_split(attempt, create_trainer(alone, [attempt.scoring]), module, data, "val")
     assert attempt.scoring.scores is not None
-    return attempt.scoring.scores.summary[select.metric]
+    return attempt.scoring.scores.summary[selection(attempt.job.model).metric]
+
+
+def _answers(model: ModelSpec) -> dict[str, tuple[str, str | None]]:
+    """What each task answers: its kind, and the task whose boxes it embeds."""
+    return {name: (kind_of(task), model.boxes_from(name)) for name, task in model.tasks.items()}

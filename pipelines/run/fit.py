@@ -10,7 +10,7 @@ from pipelines.errors import ConfigError, Problem, Stopped
 from pipelines.inference.export import export_model
 from pipelines.run.attempt import Attempt
 from pipelines.run.attempt_log import attempt_log
-from pipelines.run.claim import held, write_documents
+from pipelines.run.claim import held, require_same_data, write_documents
 from pipelines.run.finish import (
     load_best,
     register,
@@ -51,12 +51,13 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
     stop = StopRequest()
     stop.install()
     quiet_lightning()
-    _check_machine(job)
+    _check_machine(job, is_new=not run_dir.last_checkpoint.exists())
     with held(run_dir) if is_rank_zero() else nullcontext(), attempt_log(run_dir):
         if is_rank_zero():
             write_documents(run_dir, asked, job, inputs)
         index, report = build_index(job, inputs.data)
         if is_rank_zero():
+            require_same_data(run_dir, report)
             report.write(run_dir.data_report)
             say(report.render())
         report.raise_errors()
@@ -66,9 +67,10 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
             _fit(attempt)
 
 
-def _check_machine(job: JobSpec) -> None:
+def _check_machine(job: JobSpec, *, is_new: bool) -> None:
     num_processes(job.trainer)
-    if job.model.backbone.weights == "default" and (problem := default_weights_problem(job.model.backbone.name)):
+    backbone = job.model.backbone
+    if is_new and backbone.weights == "default" and (problem := default_weights_problem(backbone.name)):
         raise ConfigError(Problem("model.backbone.weights", problem))
 
 
@@ -96,7 +98,8 @@ def _fit(attempt: Attempt) -> None:
     if not attempt.run_dir.result.exists():
         _train_and_score(attempt, cli)
     if is_rank_zero():
-        register(attempt, cli.datamodule)
+        track(attempt)
+        register(attempt)
         say(f"result in {attempt.run_dir.result}")
 
 
@@ -125,4 +128,4 @@ def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
         write_split(attempt, attempt.split)
         write_sample_pictures(attempt, attempt.split)
         export_model(module.model, attempt.job, attempt.index.categories, run_dir.model)
-        track(attempt, write_run_result(attempt, module, best, attempt.split, seconds))
+        write_run_result(attempt, module, best, attempt.split, seconds)

@@ -36,7 +36,9 @@ class JobCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Make the module first: the trainer's callbacks keep its weights."""
         job = self.attempt.job
-        self.model = self.attempt.module(job.model)
+        # A checkpoint replaces all weights: a run goes on without a network, and without the file that it began from.
+        is_new = not self.attempt.run_dir.last_checkpoint.exists()
+        self.model = self.attempt.module(job.model, pretrained=is_new)
         self.datamodule = self.attempt.data(job.data)
         self.trainer = self.attempt.trainer(job.trainer, self.model)
 

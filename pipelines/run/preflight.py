@@ -18,12 +18,14 @@ WEIGHTS_ROOTS_VARIABLE = "PYRAMIDION_WEIGHTS_ROOTS"
 class Places:
     """Where names of the document are looked up.
 
-    `data_root` is `--data.root` of the command line: any folder, instead of `data.root` below `data_roots`.
+    `data_root` is `--data.root` of the command line: any folder, instead of `data.root` below `data_roots`. `are_told`
+    says whether the command line names one of both.
     """
 
     data_roots: Sequence[Path]
     weights_roots: Sequence[Path]
     data_root: Path | None = None
+    are_told: bool = False
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,11 @@ from pipelines.training.trainer import create_trainer, quiet_lightning
 Overrides = Sequence[tuple[str, str]]
 """Dotted names and YAML texts, see `pipelines.spec.load.load_job`."""
 
+OpenedRun = tuple[RunDir, JobSpec, dict[str, Any]]
+"""A run's folder, its document, and the content of its best checkpoint."""
 
-def open_run(path: Path, overrides: Overrides = ()) -> tuple[RunDir, JobSpec, dict[str, Any]]:
+
+def open_run(path: Path, overrides: Overrides = ()) -> OpenedRun:
     """Return a run's folder, document with overrides, and best checkpoint; raises ConfigError where it has none."""
     run_dir = RunDir.of(path.resolve())
     if not run_dir.config_yaml.exists():
@@ -69,7 +72,7 @@ def _new_output(run_dir: RunDir, command: str) -> RunDir:
 def _inputs(run_dir: RunDir, job: JobSpec, places: Places) -> Inputs:
     """Return the data that the run was trained on, unless other places are named."""
     earlier = read_inputs(run_dir)
-    if places.data_root is None and earlier is not None and earlier.data.is_dir():
+    if not places.are_told and earlier is not None and earlier.data.is_dir():
         return earlier
     backbone = job.model.backbone.model_copy(update={"weights": "none"})
     model = job.model.model_copy(update={"backbone": backbone})
@@ -96,10 +99,15 @@ def score_run(command: str, path: Path, split: Split, places: Places, overrides:
     index, report = build_index(job, inputs.data)
     report.raise_errors()
     if not index.records.get(split):
-        raise DataError(Problem("data.sources", f"the data has no {split} split"))
+        raise DataError(Problem("data.sources", f"the data has no {split} split; it has {', '.join(index.records)}"))
     model, categories = best_model(job, best)
     if categories != index.categories:
-        raise DataError(Problem("data.sources", "the data has other classes than the run was trained on"))
+        raise DataError(
+            Problem(
+                "data.sources",
+                "the data has other classes than the run was trained on; name its own data by --data.root",
+            )
+        )
     output = _new_output(run_dir, command)
     attempt = Attempt(job.model_copy(update={"tracking": None}), inputs, index, report, output, StopRequest())
     trainer = create_trainer(job.trainer, [attempt.scoring])
@@ -128,17 +136,18 @@ def score_run(command: str, path: Path, split: Split, places: Places, overrides:
 def predict_images(path: Path, images: Sequence[Path], *, draw: bool) -> None:
     """Answer for image files (and all images of folders) with a run's best checkpoint, see `_predict`."""
     files = [file for image in images for file in _files(image)]
-    _predict(path, files, draw=draw)
+    _predict(open_run(path), files, draw=draw)
 
 
 def predict_split(path: Path, split: Split, places: Places, *, draw: bool) -> None:
     """Answer for all images of a split of the run's data, see `_predict`."""
-    run_dir, job, _ = open_run(path)
+    opened = open_run(path)
+    run_dir, job, _ = opened
     index, report = build_index(job, _inputs(run_dir, job, places).data)
     report.raise_errors()
     if not index.records.get(split):
-        raise DataError(Problem("data.sources", f"the data has no {split} split"))
-    _predict(path, [record.path for record in index.records[split]], draw=draw)
+        raise DataError(Problem("data.sources", f"the data has no {split} split; it has {', '.join(index.records)}"))
+    _predict(opened, [record.path for record in index.records[split]], draw=draw)
 
 
 def _files(path: Path) -> list[Path]:
@@ -152,10 +161,10 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _predict(path: Path, files: Sequence[Path], *, draw: bool) -> None:
+def _predict(opened: OpenedRun, files: Sequence[Path], *, draw: bool) -> None:
     """Write `eval/predict-<time>/predictions.json`, [{"file", "image", "tasks"}] with `tasks` as the predict endpoint
     answers, and with `draw` a picture an image below `pictures/`; print the paths."""
-    run_dir, job, best = open_run(path)
+    run_dir, job, best = opened
     model, categories = best_model(job, best)
     answers = Predictor(model, job, categories).predict(list(files))
     output = _new_output(run_dir, "predict").output
@@ -163,13 +172,16 @@ def _predict(path: Path, files: Sequence[Path], *, draw: bool) -> None:
     write_atomic(output / "predictions.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
     print(output / "predictions.json")
     if draw:
-        for file, answer in zip(files, answers, strict=True):
-            print(_draw(output / "pictures", file, answer, job, categories))
+        (output / "pictures").mkdir()
+        for number, (file, answer) in enumerate(zip(files, answers, strict=True)):
+            target = output / "pictures" / f"{number:04d}_{file.stem}.png"
+            _draw(target, file, answer, job, categories)
+            print(target)
 
 
 def _draw(
-    folder: Path, file: Path, answer: Mapping[str, Any], job: JobSpec, categories: Mapping[str, Sequence[Category]]
-) -> Path:
+    target: Path, file: Path, answer: Mapping[str, Any], job: JobSpec, categories: Mapping[str, Sequence[Category]]
+) -> None:
     """Write an image with the boxes of all detection tasks and the best label of each other task."""
     picture = read_image(file, expected_exif(job.data))
     best_labels = {task: found["labels"][0] for task, found in answer["tasks"].items() if found.get("labels")}
@@ -187,7 +199,4 @@ def _draw(
             classes=[category.name for category in categories[task]],
             caption=caption,
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{len(list(folder.iterdir())):04d}_{file.stem}.png"
     picture.save(target)
-    return target
