@@ -1,0 +1,172 @@
+"""Losses and gradients of two processes are those of one that has the joint batch.
+
+Two processes are spawned once and go through all cases; tests look at what they left.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributed, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from pipelines.data.records import Category
+from pipelines.model import build_model
+from pipelines.spec.model import ModelSpec
+from pipelines.training.balancing import combine
+
+Document = dict[str, Any]
+Targets = dict[str, list[Target | None]]
+
+LOSSES = ("proxy_anchor", "arcface", "supcon")
+MODEL = ModelSpec.model_validate(
+    {
+        "backbone": {"name": "resnet14_thin", "weights": "none"},
+        "neck": {"channels": 16},
+        "tasks": {
+            "cells": {"head": "fcos", "num_convs": 1},
+            "rings": {"head": "retinanet", "num_convs": 1, "box_loss": "giou", "weight": 0.7},
+            "kind": {"head": "multiclass", "label_smoothing": 0.1, "weight": 2.0},
+            "signs": {"head": "multilabel"},
+            **{f"image_{loss}": {"head": "embedding", "dim": 8, "loss": loss, "weight": 0.1} for loss in LOSSES},
+            **{
+                f"object_{loss}": {"head": "embedding", "dim": 8, "loss": loss, "of": "objects", "boxes_from": "cells"}
+                for loss in LOSSES
+            },
+        },
+    }
+)
+TASKS = sorted(MODEL.tasks)
+NUM_CLASSES = 3
+IMAGES_OF = ((0, 1, 2, 3), (4, 5))
+"""Of a joint batch of six, by rank."""
+
+
+class Step(nn.Module):
+    """What DDP wraps in training: from a batch to one number. BatchNorm and dropout are in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        categories = {task: [Category(k + 1, str(k)) for k in range(NUM_CLASSES)] for task in TASKS}
+        class_weights = {"kind": torch.tensor([0.5, 1.0, 3.0]), "signs": torch.tensor([2.0, 1.0, 0.5])}
+        self.model = build_model(MODEL, categories, class_weights=class_weights).eval()
+
+    def forward(self, images: Tensor, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
+        losses = combine(self.model.loss(images, targets), {name: task.weight for name, task in MODEL.tasks.items()})
+        return losses.total, losses.terms
+
+
+def joint_batch(seed: int) -> tuple[Tensor, Targets]:
+    """Six images, every one labelled for every task."""
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (6, 3, 64, 96), dtype=torch.uint8, generator=random)
+    targets: Targets = {task: [] for task in TASKS}
+    for image in range(6):
+        corners = torch.rand(3, 2, generator=random) * 40
+        boxes = torch.cat([corners, corners + 8 + 16 * torch.rand(3, 2, generator=random)], dim=1)
+        labels = torch.randint(0, NUM_CLASSES, (3,), generator=random)
+        for task in TASKS:
+            if task in ("cells", "rings") or task.startswith("object"):
+                is_crowd = torch.tensor([False, False, image == 1])
+                targets[task].append(BoxTarget(boxes, labels, is_crowd, labels))
+            elif task == "kind":
+                targets[task].append(ClassTarget(labels[0]))
+            elif task == "signs":
+                targets[task].append(ClassTarget(torch.bincount(labels, minlength=NUM_CLASSES).clamp(max=1).float()))
+            else:
+                targets[task].append(IdentityTarget(torch.tensor(image % NUM_CLASSES)))
+    return images, targets
+
+
+def unlabelled(batch: tuple[Tensor, Targets], tasks: list[str], images: tuple[int, ...]) -> tuple[Tensor, Targets]:
+    pixels, targets = batch
+    kept = {t: [None if t in tasks and b in images else x for b, x in enumerate(of)] for t, of in targets.items()}
+    return pixels, kept
+
+
+def emptied(batch: tuple[Tensor, Targets], images: tuple[int, ...]) -> tuple[Tensor, Targets]:
+    def empty(target: Target | None) -> Target | None:
+        if not isinstance(target, BoxTarget):
+            return target
+        return BoxTarget(target.boxes_xyxy[:0], target.labels[:0], target.is_crowd[:0], target.identities[:0])
+
+    pixels, targets = batch
+    return pixels, {t: [empty(x) if b in images else x for b, x in enumerate(of)] for t, of in targets.items()}
+
+
+ALL = joint_batch(1)
+MIXED = unlabelled(
+    unlabelled(ALL, ["cells", "kind", "object_supcon", "image_arcface"], (4, 5)), ["rings", "signs"], (0, 1, 2, 3)
+)
+CASES: dict[str, list[tuple[Tensor, Targets]]] = {
+    "all labelled": [ALL],
+    "labels of some tasks are missing on either rank": [MIXED],
+    "rank 1 has no label at all": [unlabelled(ALL, TASKS, (4, 5))],
+    "rank 0 has no label at all": [unlabelled(ALL, TASKS, (0, 1, 2, 3))],
+    "two tasks have no label anywhere": [unlabelled(ALL, ["cells", "object_arcface"], (0, 1, 2, 3, 4, 5))],
+    "nothing is labelled": [unlabelled(ALL, TASKS, (0, 1, 2, 3, 4, 5))],
+    "all images of rank 1 are empty": [emptied(ALL, (4, 5))],
+    "all images are empty": [emptied(ALL, (0, 1, 2, 3, 4, 5))],
+    "a window of two batches": [MIXED, unlabelled(joint_batch(2), ["kind", "image_supcon"], (0, 1, 2, 3))],
+}  # fmt: skip
+
+
+def of_rank(batch: tuple[Tensor, Targets], rank: int) -> tuple[Tensor, Targets]:
+    chosen = list(IMAGES_OF[rank])
+    return batch[0][chosen], {task: [targets[b] for b in chosen] for task, targets in batch[1].items()}
+
+
+def gradients(step: nn.Module, window: list[tuple[Tensor, Targets]]) -> Document:
+    """Return terms (of the last batch) and gradients of a window, as the trainer makes them."""
+    step.zero_grad()
+    for position, (images, targets) in enumerate(window):
+        is_last = position + 1 == len(window)
+        sync = isinstance(step, DistributedDataParallel) and not is_last
+        with step.no_sync() if sync else torch.enable_grad():
+            total, terms = step(images, targets)
+            (total / len(window)).backward()
+    named = ((name.removeprefix("module."), parameter.grad) for name, parameter in step.named_parameters())
+    return {"terms": terms, "gradients": {name: None if grad is None else grad.clone() for name, grad in named}}
+
+
+def run_rank(rank: int, folder: Path) -> None:
+    """What each of the two processes does."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    step = DistributedDataParallel(Step())
+    left = {name: gradients(step, [of_rank(batch, rank) for batch in window]) for name, window in CASES.items()}
+    distributed.destroy_process_group()
+    torch.save(left, folder / f"rank{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
+    """Terms and gradients of each case, by rank."""
+    folder = tmp_path_factory.mktemp("losses")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        patch.syspath_prepend(str(Path(__file__).parents[3]))
+        multiprocessing.spawn(run_rank, args=(folder,), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_and_gradients_are_those_of_one_process_with_the_joint_batch(case: str, left: list[Document]) -> None:
+    expected = gradients(Step(), CASES[case])
+    for rank in left:
+        found = rank[case]
+        torch.testing.assert_close(found["terms"], expected["terms"], rtol=1e-5, atol=1e-5)
+        for name, gradient in expected["gradients"].items():
+            assert gradient is not None, name
+            limit = 1e-5 * max(1.0, float(gradient.abs().max()))
+            assert float((found["gradients"][name] - gradient).abs().max()) <= limit, name
+
+
+def test_every_task_has_a_gradient_of_its_own_where_all_is_labelled() -> None:
+    """Else the comparison would be one of zeros."""
+    found = gradients(Step(), [ALL])["gradients"]
+    for task in TASKS:
+        assert any(float(g.abs().max()) > 1e-3 for name, g in found.items() if name.startswith(f"model.heads.{task}."))
