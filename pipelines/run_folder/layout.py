@@ -1,4 +1,4 @@
-"""The run folder: where each file lies, and how files are written so that a reader never sees half of one."""
+"""The run folder: where each file lies."""
 
 from dataclasses import dataclass
 from pathlib import Path

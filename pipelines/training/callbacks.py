@@ -1,4 +1,4 @@
-"""What goes on around training: averaged weights, checkpoints, a stop on request, progress."""
+"""What goes on around training: averaged weights, checkpoints, a stop on request."""
 
 import os
 import signal

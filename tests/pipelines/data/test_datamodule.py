@@ -110,7 +110,6 @@ class Recorder(lightning.LightningModule):
         self.evaluated += [info.image_id for info in batch.infos]
 
     test_step = validation_step
-    predict_step = validation_step
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if self.save_at == (self.current_epoch, batch_idx):
@@ -168,9 +167,10 @@ def test_a_resumed_run_sees_what_the_uninterrupted_one_saw(
         assert resumed.seen == whole.seen[done:], stop
 
 
-def test_val_test_and_predict_see_each_image_once(data_with: DataWith, tmp_path: Path) -> None:
+def test_validate_and_test_see_each_image_once(data_with: DataWith, tmp_path: Path) -> None:
     data = data_with()
-    for run in ("validate", "predict"):
+    data.test_split = "val"
+    for run in ("validate", "test"):
         module = Recorder(tmp_path / "x.ckpt")
         getattr(trainer(), run)(module, datamodule=data)
         assert sorted(module.evaluated) == [12, 13, 14, 15, 16]
