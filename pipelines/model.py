@@ -14,6 +14,7 @@ from backbones.fpn import FPN
 from heads.base import BoxPrediction, Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
 from pipelines.data.records import Category
+from pipelines.errors import ConfigError, Problem
 from pipelines.spec.model import ModelSpec, Task
 
 NOT_OF_THE_HEAD = {"head", "weight", "class_weights", "identity", "boxes_from", "gallery"}
@@ -163,8 +164,14 @@ def build_model(
         categories: by task, the classes (identities of an embedding) in the order of the labels.
         class_weights: by classification task, (K,).
         weights: of the backbone: `default`, the path of a file, or `none` where a state dict comes later.
+
+    Raises:
+        ConfigError: the backbone has no such stages, or the file does not fit it.
     """
-    backbone = create_backbone(spec.backbone.name, weights)
+    try:
+        backbone = create_backbone(spec.backbone.name, weights)
+    except ValueError as error:
+        raise ConfigError(Problem("model.backbone", str(error))) from error
     neck = FPN(backbone.feature_specs, channels=spec.neck.channels, p6_from=spec.neck.p6_from, norm=spec.neck.norm)
     levels = {**backbone.feature_specs, **neck.feature_specs}
     heads = {

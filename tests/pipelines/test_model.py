@@ -1,11 +1,14 @@
 """Images that are labelled for some tasks only: each loss sees its own, and every parameter gets a gradient."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
 from pipelines.data.records import Category
+from pipelines.errors import ConfigError
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.job import JobSpec
 from pipelines.training.balancing import combine
@@ -106,3 +109,11 @@ def test_frozen_batch_norm_stays_in_eval_mode_whatever_is_said(model: MultiTaskM
 
 def test_tasks_are_kept_by_name_whatever_their_order(model: MultiTaskModel) -> None:
     assert list(model.heads) == ["cells", "kind", "lookup", "scene", "signs"]
+
+
+def test_weights_that_do_not_fit_are_an_error_of_the_document(
+    tiny_job: JobSpec, tiny_categories: dict[str, list[Category]], tmp_path: Path
+) -> None:
+    torch.save({"elsewhere.weight": torch.zeros(3)}, tmp_path / "w.pth")
+    with pytest.raises(ConfigError, match=r"^model\.backbone: weights .*nothing in this file fits the network"):
+        build_model(tiny_job.model, tiny_categories, weights=str(tmp_path / "w.pth"))
