@@ -1,6 +1,7 @@
 """`python -m pipelines.cli fit | validate | test | predict`: the document is checked before torch is imported."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,10 @@ from pipelines.run.preflight import preflight
 from pipelines.spec.describe import describe_fields
 from pipelines.spec.load import assemble, resolved, validate_document, write_yaml
 from pipelines.training.ranks import leave_word, local_rank
+
+INTERRUPTED = 128 + 2
+PLACE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
+"""What is wrong with a place and not with us: a full disk, a folder that cannot be made."""
 
 COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -56,6 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             leave_word(error)
             return error.exit_code
         return tell(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        if error.errno not in PLACE_ERRORS:
+            raise
+        print(f"error: {error.filename or 'a file'}: {error.strerror}; free or name another place", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
@@ -71,9 +70,9 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
         categories = {
             task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
         }
-    except (KeyError, TypeError, ValidationError, RuntimeError) as error:
+        model = build_model(job.model, categories)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unusable(folder, f"{type(error).__name__}: {error}") from error
-    model = build_model(job.model, categories)
     try:
         load_model(model, str(folder / WEIGHTS_FILE))
     except (OSError, RuntimeError, SafetensorError) as error:

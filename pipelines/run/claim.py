@@ -56,7 +56,8 @@ def _require_same_run(run_dir: RunDir, job: JobSpec) -> None:
     if not run_dir.config_yaml.exists():
         raise ConfigError(Problem("--run_dir", f"{run_dir.path} has files, and none of a run; name a new folder"))
     earlier = read_yaml(run_dir.config_yaml.read_text(), str(run_dir.config_yaml))
-    if differing := sorted(_differences(earlier, resolved(job))):
+    differing = sorted(_differences(earlier, resolved(job)))
+    if differing and run_dir.has_checkpoint:
         raise ConfigError(
             Problem(
                 "--run_dir",
@@ -86,9 +87,9 @@ def _differences(earlier: Any, now: Any, path: str = "") -> Iterator[str]:
 
 
 def write_documents(run_dir: RunDir, asked: dict[str, Any], job: JobSpec, inputs: Inputs) -> None:
-    """Write job.yaml (as asked, kept from the first attempt), config.yaml (as resolved) and inputs.json (where the
-    data and the weights lay)."""
-    if not run_dir.job_yaml.exists():
+    """Write job.yaml (as asked, kept from the attempt that first wrote a checkpoint), config.yaml (as resolved) and
+    inputs.json (where the data and the weights lay)."""
+    if not (run_dir.job_yaml.exists() and run_dir.has_checkpoint):
         write_atomic(run_dir.job_yaml, write_yaml(asked))
     write_atomic(run_dir.config_yaml, write_yaml(resolved(job)))
     write_atomic(run_dir.inputs_json, json.dumps({"data": str(inputs.data), "weights": inputs.weights}))

@@ -170,7 +170,10 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
     except (ConfigError, ValueError) as error:
         attempt.warn(f"{name} cannot be loaded, and stays champion: {error}")
         return None
-    if categories != attempt.index.categories or _answers(job.model) != _answers(attempt.job.model):
+    own = attempt.index.categories
+    # What an embedding knows by name is of no account: its scores compare the identities of this run's labels.
+    differs = any(categories.get(n) != own[n] for n, t in attempt.job.model.tasks.items() if kind_of(t) != "embedding")
+    if differs or _answers(job.model) != _answers(attempt.job.model):
         attempt.warn(f"{name} has other tasks or classes than this run; it stays champion")
         return None
     data = attempt.data(attempt.job.data.model_copy(update={"image_size": job.data.image_size}))
@@ -178,7 +181,7 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
     module = MultiTaskModule(attempt.job.model, model, attempt.job.seed_everything)
     devices = attempt.job.trainer.devices
     one_device = devices[:1] if isinstance(devices, tuple) else 1
-    alone = attempt.job.trainer.model_copy(update={"devices": one_device, "num_nodes": 1})
+    alone = attempt.job.trainer.model_copy(update={"devices": one_device})
     score_split(attempt, create_trainer(alone, [attempt.scoring]), module, data, "val")
     assert attempt.scoring.scores is not None
     return attempt.scoring.scores.summary[selection(attempt.job.model).metric]

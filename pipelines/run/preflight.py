@@ -83,7 +83,9 @@ def find_weights(weights: str, weights_roots: Sequence[Path]) -> str:
         try:
             path = below(root, weights)
         except ValueError as error:
-            raise ConfigError(Problem(field, f"{error}; weights lie below a weights root")) from error
+            raise ConfigError(
+                Problem(field, f"{error}; weights lie below a weights root (--weights-root, {WEIGHTS_ROOTS_VARIABLE})")
+            ) from error
         if path.is_file() and path not in hits:
             hits.append(path)
     roots = ", ".join(str(root.resolve()) for root in weights_roots)

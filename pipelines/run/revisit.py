@@ -64,9 +64,18 @@ def best_model(job: JobSpec, best: Mapping[str, Any]) -> tuple[MultiTaskModel, d
 
 
 def _new_output(run_dir: RunDir, command: str) -> RunDir:
+    """Return the run with a results folder that is this command's alone; on further ranks, which write nothing, the
+    folder is not made."""
     name = f"{command}-{time.strftime('%Y%m%d-%H%M%S')}"
-    taken = sum(path.name.startswith(name) for path in (run_dir.path / "eval").glob("*"))
-    return run_dir.for_evaluation(f"{name}-{taken + 1}" if taken else name)
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        new = run_dir.for_evaluation(name + suffix)
+        try:
+            if is_rank_zero():
+                new.output.mkdir(parents=True)
+            return new
+        except FileExistsError:
+            continue
+    raise ConfigError(Problem("--run_dir", f"{run_dir.path / 'eval'} is full of {name}; wait a second"))
 
 
 def _inputs(run_dir: RunDir, job: JobSpec, places: Places) -> Inputs:

@@ -52,6 +52,11 @@ class RunDir:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def has_checkpoint(self) -> bool:
+        """Whether anything was trained: until then the document may still be mended."""
+        return self.last_checkpoint.exists() or self.best_checkpoint.exists()
+
+    @property
     def model(self) -> Path:
         return self.path / "model"
 

@@ -14,7 +14,6 @@ class TrainerSpec(Spec):
     max_epochs: Count = 10
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Literal["auto"] | Count | Annotated[tuple[int, ...], Field(min_length=1)] = "auto"
-    num_nodes: Count = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     accumulate_grad_batches: Count = 1
     gradient_clip_val: Annotated[float, Field(gt=0)] | None = 10.0

@@ -161,8 +161,7 @@ class Best(Callback):
     def _write(self, trainer: Trainer, scores: Scores) -> None:
         content = {
             "state_dict": dict(self.weights()),
-            # After the last epoch, Lightning's count is one ahead.
-            "epoch": min(trainer.current_epoch, (trainer.max_epochs or 1) - 1),
+            "epoch": _epoch(trainer),
             "step": trainer.global_step,
             "select": {**self.select.model_dump(), "value": self.best},
             "val": {"summary": scores.summary, "tasks": scores.tasks},
@@ -177,8 +176,13 @@ class Best(Callback):
 
     def _tell(self, trainer: Trainer, scores: Scores, value: float | None, is_better: bool) -> None:
         defined = {name: number for name, number in scores.summary.items() if number is not None}
-        self.events.write("metric", scores.summary, epoch=trainer.current_epoch, step=trainer.global_step)
+        self.events.write("metric", scores.summary, epoch=_epoch(trainer), step=trainer.global_step)
         if self.tracker is not None:
             self.tracker.log_metrics(defined, step=trainer.global_step)
         shown = "undefined" if value is None else f"{value:.4f}"
-        say(f"epoch {trainer.current_epoch + 1}  {self.select.metric} {shown}{'  (best so far)' if is_better else ''}")
+        say(f"epoch {_epoch(trainer) + 1}  {self.select.metric} {shown}{'  (best so far)' if is_better else ''}")
+
+
+def _epoch(trainer: Trainer) -> int:
+    """Return the epoch that was trained last; after the very last one, Lightning's count is one ahead."""
+    return min(trainer.current_epoch, (trainer.max_epochs or 1) - 1)

@@ -67,8 +67,6 @@ def _cpu_flags() -> set[str]:
 
 
 def _strategy(spec: TrainerSpec) -> Strategy | str:
-    if spec.num_nodes > 1:
-        return "ddp"
     if num_processes(spec) == 1:
         return "auto"
     return LocalDDPStrategy()

@@ -96,9 +96,19 @@ def test_run_with_the_same_configuration_goes_on(begun: RunDir, small: Document)
 
 
 def test_run_with_another_configuration_is_refused_by_the_fields_that_differ(begun: RunDir, small: Document) -> None:
+    begun.last_checkpoint.parent.mkdir()
+    begun.last_checkpoint.touch()
     other = apply_override(apply_override(small, "model.optimizer.lr", 1), "model.ema", None)
     told = refusal(validate_document(other), begun.path)
     assert "other values of model.ema, model.optimizer.lr; name a new folder" in told
+
+
+def test_document_may_be_mended_as_long_as_nothing_was_trained(begun: RunDir, small: Document) -> None:
+    mended = apply_override(small, "model.optimizer.lr", 1)
+    job = validate_document(mended)
+    assert choose(job, begun.path) == begun
+    write_documents(begun, mended, job, Inputs(Path("/data/demo"), "none"))
+    assert read_yaml(begun.job_yaml.read_text(), "job.yaml") == mended
 
 
 def test_finished_run_is_refused(begun: RunDir, job: JobSpec) -> None:
