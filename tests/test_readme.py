@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.arguments import dotted_overrides
 from pipelines.cli import parser_of
-from pipelines.data.synth import write_synthetic
+from pipelines.data.synth.dataset import write_synthetic
 from pipelines.spec.load import load_job, recipe_names
 from service.cli import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS
 

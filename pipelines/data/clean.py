@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pipelines.data.findings import Finding
+from pipelines.data.checks.findings import Finding
 from pipelines.data.formats.content import FileBox, FileImage
 from pipelines.spec.data import Split
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipelines.data.index import build_index
-from pipelines.data.synth import write_synthetic
+from pipelines.data.synth.dataset import write_synthetic
 from pipelines.errors import DataError
 from pipelines.spec.job import JobSpec
 
@@ -14,9 +14,12 @@ def check_data(job: JobSpec, root: Path, report_path: Path) -> int:
     Raises:
         DataError: `root` is not a folder.
     """
+    # rich is for terminals: the API process imports this module and prints nothing.
+    from pipelines.data.checks.text import render_report
+
     _, report = build_index(job, root)
     report.write(report_path)
-    print(report.render(), end="")
+    print(render_report(report), end="")
     print(f"The whole report: {report_path}")
     return DataError.exit_code if report.errors else 0
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.data.categories import Declared, is_plain_id, merge_categories, numbered
-from pipelines.data.check import DataReport, ImageCounts, TaskCounts
+from pipelines.data.checks.content import fingerprint, tell_repeated_contents
+from pipelines.data.checks.findings import Finding
+from pipelines.data.checks.report import DataReport, ImageCounts, TaskCounts
+from pipelines.data.checks.tasks import tell_about_tasks
 from pipelines.data.clean import clean_boxes, clean_classes
-from pipelines.data.content_check import fingerprint, tell_repeated_contents
-from pipelines.data.findings import Finding
 from pipelines.data.formats.content import FileBox
 from pipelines.data.listing import ListedImage, Listing, ReadLayer, list_images
 from pipelines.data.records import BoxLabel, Category, DatasetIndex, ImageRecord
-from pipelines.data.task_check import tell_about_tasks
 from pipelines.errors import DataError, Problem
 from pipelines.spec.data import SPLITS, CocoLayer, Split, VocLayer
 from pipelines.spec.job import JobSpec

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.data.categories import is_plain_id
+from pipelines.data.checks.findings import Finding
 from pipelines.data.clean import LayerCounts
-from pipelines.data.findings import Finding
 from pipelines.data.formats.coco import read_coco
 from pipelines.data.formats.content import FileId, FileImage, LayerContent, Place, below
 from pipelines.data.formats.csv_labels import read_csv

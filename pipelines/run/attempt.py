@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from pipelines.data.check import DataReport
+from pipelines.data.checks.report import DataReport
 from pipelines.data.datamodule import JobData
 from pipelines.data.records import DatasetIndex
 from pipelines.data.targets import balanced_class_weights

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.check import DataReport
+from pipelines.data.checks.report import DataReport
 from pipelines.errors import ConfigError, DataError, Problem
 from pipelines.run.preflight import Inputs
 from pipelines.run_folder.files import write_atomic

@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from backbones.default_weights import default_weights_problem
+from pipelines.data.checks.text import render_report
 from pipelines.data.index import build_index
 from pipelines.errors import ConfigError, Problem, Stopped
 from pipelines.inference.export import export_model
@@ -59,7 +60,7 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
         if is_rank_zero():
             require_same_data(run_dir, report)
             report.write(run_dir.data_report)
-            say(report.render())
+            say(render_report(report))
         report.raise_errors()
         stop.check("before training")
         attempt = Attempt(job, inputs, index, report, run_dir, stop)

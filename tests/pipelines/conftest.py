@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.cli import main
 from pipelines.data.index import build_index
 from pipelines.data.records import Category
-from pipelines.data.synth import write_synthetic
+from pipelines.data.synth.dataset import write_synthetic
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.run.attempt import Attempt
 from pipelines.run.claim import RUN_DIR_VARIABLE

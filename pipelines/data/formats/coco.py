@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Collection
 from typing import Any
 
-from pipelines.data.findings import Finding
+from pipelines.data.checks.findings import Finding
 from pipelines.data.formats.content import FileBox, FileId, FileImage, LayerContent, Place, count_refused, tidy_name
 from pipelines.spec.data import CocoLayer
 

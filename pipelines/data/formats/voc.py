@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.findings import Finding
+from pipelines.data.checks.findings import Finding
 from pipelines.data.formats.content import (
     IMAGE_SUFFIXES,
     FileBox,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.data.check import DataReport
+from pipelines.data.checks.report import DataReport
+from pipelines.data.checks.text import render_report
 from pipelines.data.datamodule import JobData
 from pipelines.data.index import build_index
 from pipelines.data.records import BoxLabel, Category, DatasetIndex, ImageRecord
@@ -107,7 +108,7 @@ class DataFolder:
 
     def check(self, **job: Any) -> tuple[DatasetIndex, DataReport]:
         index, report = build_index(self.job(**job), self.root)
-        assert all(layer.adds_up for layer in report.layers), report.render()
+        assert all(layer.adds_up for layer in report.layers), render_report(report)
         return index, report
 
 

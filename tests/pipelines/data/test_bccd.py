@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.data.check import DataReport
+from pipelines.data.checks.report import DataReport
 from pipelines.data.index import build_index
 from pipelines.data.records import Category, DatasetIndex
 from pipelines.data.roots import data_roots_from_environment, find_root

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.data.findings import KINDS
+from pipelines.data.checks.findings import KINDS
+from pipelines.data.checks.text import render_report
 from pipelines.errors import DataError
 
 GOOD = {"b.png": [{}]}
@@ -21,7 +22,7 @@ def kinds(report: Any) -> set[str]:
 def only(report: Any, kind: str) -> Any:
     """The one finding of a kind, among no others of the same severity."""
     same = [finding for finding in report.findings if finding.severity == KINDS[kind].severity]
-    assert [finding.kind for finding in same] == [kind], report.render()
+    assert [finding.kind for finding in same] == [kind], render_report(report)
     return same[0]
 
 

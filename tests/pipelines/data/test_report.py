@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines.data.checks.text import render_report
+
 LOOKUP = {"head": "embedding", "of": "objects"}
 
 
@@ -48,7 +50,7 @@ def test_report_is_written_whole_and_printed_with_few_examples(folder: Any, tmp_
     assert written["findings"] == {"unknown_category": 7, "degenerate_box": 8}
     assert written["splits"]["train"] == {"listed": 2, "in_index": 2, "unlabelled": 0, "unusable": 0}
     assert all(layer["adds_up"] for layer in written["layers"])
-    text = report.render()
+    text = render_report(report)
     assert "and 3 more in the written report" in text
     assert "[b]old.png" in text
     assert text.index("error: ") < text.index("warning: ")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.data.synth import write_synthetic
+from pipelines.data.synth.dataset import write_synthetic
 from pipelines.spec.load import write_yaml
 
 Document = dict[str, Any]

@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, distributed, multiprocessing
 
 from pipelines.data.index import build_index
-from pipelines.data.synth import write_synthetic
+from pipelines.data.synth.dataset import write_synthetic
 from pipelines.errors import NumericsError, PyramidionError
 from pipelines.run.attempt import Attempt
 from pipelines.run.claim import RUN_DIR_VARIABLE

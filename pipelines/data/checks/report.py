@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.data.checks.findings import KINDS, Finding
 from pipelines.data.clean import LayerCounts
-from pipelines.data.findings import KINDS, Finding
 from pipelines.errors import DataError, Problem
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.data import SPLITS, Split
@@ -151,9 +151,3 @@ class DataReport:
         """The report lies at `path` as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, self.to_json())
-
-    def render(self, examples: int = 5) -> str:
-        """The report as tables for a terminal, with at most `examples` findings of a kind."""
-        from pipelines.data.report_text import render_report
-
-        return render_report(self, examples)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.data.synth_drawing import GROUNDS, DrawnObject, draw_ground, draw_objects
+from pipelines.data.synth.drawing import GROUNDS, DrawnObject, draw_ground, draw_objects
 from pipelines.errors import ConfigError, Problem
 from pipelines.spec.data import SPLITS, Split
 

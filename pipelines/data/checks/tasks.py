@@ -1,7 +1,7 @@
 """What labels of all splits together tell about the tasks. Torch-free."""
 
-from pipelines.data.check import DataReport, TaskCounts
-from pipelines.data.findings import Finding
+from pipelines.data.checks.findings import Finding
+from pipelines.data.checks.report import DataReport, TaskCounts
 from pipelines.data.listing import Listing
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import EmbeddingSpec

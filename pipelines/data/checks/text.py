@@ -1,17 +1,14 @@
 """The data report as tables for a terminal. Torch-free."""
 
 import io
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.data.checks.findings import KINDS
+from pipelines.data.checks.report import DataReport
 from pipelines.data.clean import LayerCounts
-from pipelines.data.findings import KINDS
-
-if TYPE_CHECKING:
-    from pipelines.data.check import DataReport
 
 WIDTH = 120
 _LEFT_OUT = ("degenerate", "outside", "dropped", "repeated")
@@ -19,7 +16,7 @@ _PARTS_OF_KEPT = ("clipped", "duplicate", "crowd", "difficult")
 _REFUSED = ("unknown_category", "unknown_image", "broken_entry", "unusable_image")
 
 
-def render_report(report: "DataReport", examples: int) -> str:
+def render_report(report: DataReport, examples: int = 5) -> str:
     """All tables, then the findings: errors first, at most `examples` of a kind."""
     console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
     console.print(f"Data in {escape(report.root)}", soft_wrap=True)
@@ -40,7 +37,7 @@ def render_report(report: "DataReport", examples: int) -> str:
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
 
 
-def _images_table(report: "DataReport") -> Table:
+def _images_table(report: DataReport) -> Table:
     table = _table("images", "", *report.splits)
     for label in ("listed", "in_index", "unlabelled", "unusable"):
         counts = [str(getattr(report.images[split], label)) for split in report.splits]
@@ -48,7 +45,7 @@ def _images_table(report: "DataReport") -> Table:
     return table
 
 
-def _task_table(report: "DataReport", name: str) -> Table:
+def _task_table(report: DataReport, name: str) -> Table:
     task = report.tasks[name]
     table = _table(f"{name}: {task.kind}", "id", "", *report.splits)
     for label, counter in (

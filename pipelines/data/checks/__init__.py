@@ -1,0 +1,1 @@
+"""What can be wrong with data: findings, the report that counts them, and its text. Torch-free."""

@@ -1,0 +1,1 @@
+"""The demo data set, drawn and written as real files. Torch-free."""
