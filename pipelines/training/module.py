@@ -1,6 +1,7 @@
 """The one LightningModule: glue between the trainer and the network."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -73,13 +74,9 @@ class MultiTaskModule(LightningModule):
         The gradient of an optimiser step is the mean over its micro-batches, also where an epoch ends with fewer.
         """
         losses = combine(self.model.loss(batch.images, batch.targets), self.weights)
-        broken = [name for name, value in losses.terms.items() if not torch.isfinite(value)]
-        if broken:
-            values = ", ".join(f"{name} is {float(losses.terms[name])}" for name in broken)
-            raise NumericsError(
-                f"the loss {values} at epoch {self.current_epoch}, step {self.global_step}; lower "
-                "model.optimizer.lr, lengthen model.schedule.warmup_steps, or set trainer.precision to 32-true"
-            )
+        # One question for all terms: each costs a wait for the device.
+        if not bool(torch.stack(list(losses.terms.values())).isfinite().all()):
+            raise NumericsError(self._told(losses.terms))
         self.losses = losses.terms
         return losses.total * self._window_scale(batch_idx)
 
@@ -88,6 +85,14 @@ class MultiTaskModule(LightningModule):
         full = self.trainer.accumulate_grad_batches
         first = batch_idx // full * full
         return full / min(full, int(self.trainer.num_training_batches) - first)
+
+    def _told(self, terms: Mapping[str, Tensor]) -> str:
+        values = {name: float(value) for name, value in terms.items()}
+        broken = ", ".join(f"{name} is {value}" for name, value in values.items() if not math.isfinite(value))
+        return (
+            f"the loss {broken} at epoch {self.current_epoch}, step {self.global_step}; lower model.optimizer.lr, "
+            "lengthen model.schedule.warmup_steps, or set trainer.precision to 32-true"
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Return B predictions by task; the second loader is a gallery, for the tasks that ask for one."""
