@@ -69,7 +69,7 @@ test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## 
 
 bench: bench-bccd ## every benchmark
 
-bench-bccd: install ## both BCCD recipes with three seeds: figures for docs/benchmarks.md (about 75 minutes on 2 cores)
+bench-bccd: install ## both BCCD recipes with three seeds: figures for docs/benchmarks.md (about 35 minutes on 2 cores)
 	$(BIN)/python tests/bench/bccd.py
 
 build: install ## a wheel in dist/
