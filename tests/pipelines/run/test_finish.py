@@ -117,7 +117,7 @@ def test_run_goes_on_without_the_weights_that_it_began_from(
     index, report = build_index(job, demo_root)
     gone = Inputs(demo_root, str(tmp_path / "gone.safetensors"))
     JobCLI(Attempt(job, gone, index, report, finished, StopRequest()))
-    with pytest.raises(ValueError, match=r"gone\.safetensors"):
+    with pytest.raises(ConfigError, match=r"gone\.safetensors"):
         JobCLI(Attempt(job, gone, index, report, RunDir.of(tmp_path / "new"), StopRequest()))
 
 
