@@ -112,5 +112,6 @@ def quiet_lightning() -> None:
         ".*does not have many workers.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*the logging interval.*",
+        ".*in eval mode at the start of training.*",  # the norms of frozen stages
     ):
         warnings.filterwarnings("ignore", message=message)
