@@ -123,7 +123,7 @@ def _bars(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[floa
     axis.set_yticks([row + middle for row in range(len(labels))], labels, fontsize="small")
     axis.set(title=f"{title} by class", xlim=(0, 1.08))
     axis.invert_yaxis()
-    axis.legend(loc="upper right", fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -137,7 +137,7 @@ def _precision_recall(title: str, classes: Sequence[Mapping[str, Any]]) -> Figur
         axis.plot(recall, curve, label=f"{_plain(row['label'])} ({row['num_boxes']})", linewidth=1.2)
     axis.set(title=f"{title} at IoU 0.5", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axis.grid(alpha=0.3)
-    axis.legend(loc="upper right", fontsize="small", loc="lower left")
+    axis.legend(fontsize="small", loc="lower left")
     return figure
 
 
