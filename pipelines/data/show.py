@@ -20,6 +20,9 @@ GOLDEN_RATIO = 0.618034
 MIN_SHOWN_SIDE_PX = 640
 """Smaller samples are enlarged, so that names fit beside boxes."""
 
+MIN_SHOWN_SCORE = 0.3
+"""Detections below are many, and mostly wrong."""
+
 Boxes = Tensor | Sequence[Sequence[float]]
 
 
@@ -38,7 +41,7 @@ def draw_boxes(
         image: any mode; the copy is RGB.
         boxes_xyxy: (N, 4) in pixels of the image.
         labels: N names; an empty one is not written.
-        scores: N numbers that are written behind the names.
+        scores: N numbers that are written behind the names; boxes below `MIN_SHOWN_SCORE` are not drawn.
         classes: all classes in their order, which makes a class's colour the same in all pictures; default: those here.
         caption: written in the corner.
     """
@@ -48,6 +51,8 @@ def draw_boxes(
     font = ImageFont.load_default(size=max(10, max(picture.size) / 50))
     order = list(classes) if classes is not None else sorted(set(labels))
     for position, (box, label) in enumerate(zip(_rows(boxes_xyxy), labels, strict=True)):
+        if scores is not None and scores[position] < MIN_SHOWN_SCORE:
+            continue
         colour = class_colour(order.index(label) if label in order else len(order))
         canvas.rectangle(box, outline=(*colour, 255), width=line_px)
         text = label if scores is None else f"{label} {scores[position]:.2f}".strip()

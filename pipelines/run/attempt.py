@@ -61,8 +61,8 @@ class Attempt:
         self.stop = stop
         self.split: Split = "test" if index.records.get("test") else "val"
         self.events = EventLog(run_dir.events if is_rank_zero() else None)
-        self.tracker = self._tracker()
         self.scoring = Scoring(job.model, index, self.split)
+        self.tracker = self._tracker()
         self.progress = Progress(self.events, self.tracker, job.trainer.log_every_n_steps)
 
     def _tracker(self) -> Tracker | None:

@@ -31,7 +31,6 @@ from pipelines.training.ranks import say
 from pipelines.training.trainer import create_trainer
 
 NUM_SAMPLE_PICTURES = 8
-MIN_SHOWN_SCORE = 0.3
 
 
 def load_best(module: MultiTaskModule, run_dir: RunDir) -> dict[str, Any]:
@@ -71,13 +70,12 @@ def write_sample_pictures(attempt: Attempt, split: Split) -> None:
         for name in detectors:
             found = prediction.tasks[name]
             assert isinstance(found, Detections)
-            keep = found.scores >= MIN_SHOWN_SCORE
             classes = [category.name for category in attempt.index.categories[name]]
             picture = draw_boxes(
                 image,
-                found.boxes_xyxy[keep].tolist(),
-                [classes[label] for label in found.labels[keep]],
-                found.scores[keep].tolist(),
+                found.boxes_xyxy.tolist(),
+                [classes[label] for label in found.labels],
+                found.scores.tolist(),
                 classes=classes,
             )
             attempt.run_dir.plots.mkdir(parents=True, exist_ok=True)

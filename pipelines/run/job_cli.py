@@ -1,7 +1,5 @@
 """The LightningCLI of a job: its arguments are the document's schema, and it makes trainer, module and loaders."""
 
-from typing import Any
-
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from pipelines.run.attempt import Attempt
@@ -30,8 +28,8 @@ class JobCLI(LightningCLI):
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Take the arguments of the document."""
-        add_document_arguments(parser)
+        """Take an argument for each field of the document; Lightning itself adds `seed_everything`."""
+        parser.add_class_arguments(JobSpec, as_group=False, skip={"seed_everything"})
 
     def instantiate_classes(self) -> None:
         """Make the module first: the trainer's callbacks keep its weights."""
@@ -41,8 +39,3 @@ class JobCLI(LightningCLI):
         self.model = self.attempt.module(job.model, pretrained=is_new)
         self.datamodule = self.attempt.data(job.data)
         self.trainer = self.attempt.trainer(job.trainer, self.model)
-
-
-def add_document_arguments(parser: Any) -> None:
-    """Give a jsonargparse parser an argument for each field of the document."""
-    parser.add_class_arguments(JobSpec, as_group=False, skip={"seed_everything"})

@@ -21,7 +21,7 @@ from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.run.attempt import Attempt, versions
 from pipelines.run.claim import read_inputs
-from pipelines.run.finish import MIN_SHOWN_SCORE, score_split, write_split
+from pipelines.run.finish import score_split, write_split
 from pipelines.run.preflight import Inputs, Places, preflight
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
@@ -198,7 +198,7 @@ def _draw(
     for task, spec in job.model.tasks.items():
         if not isinstance(spec, DetectionSpec):
             continue
-        shown = [row for row in answer["tasks"][task]["detections"] if row["score"] >= MIN_SHOWN_SCORE]
+        shown = answer["tasks"][task]["detections"]
         boxes = [(x, y, x + width, y + height) for x, y, width, height in (row["bbox_xywh"] for row in shown)]
         picture = draw_boxes(
             picture,

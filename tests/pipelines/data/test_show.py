@@ -6,18 +6,26 @@ import torch
 from PIL import Image
 
 from pipelines.data.datamodule import JobData
-from pipelines.data.show import class_colour, draw_boxes, show_samples
+from pipelines.data.show import MIN_SHOWN_SCORE, class_colour, draw_boxes, show_samples
 
 
 def test_frames_have_the_colour_of_their_class_and_lie_on_the_boxes() -> None:
     grey = Image.new("L", (320, 240), 128)
     boxes = torch.tensor([[40.0, 60.0, 140.0, 160.0], [200.0, 100.0, 300.0, 200.0]])
-    picture = np.asarray(draw_boxes(grey, boxes, ["b", "a"], [0.5, 0.25], classes=["a", "b"]))
+    picture = np.asarray(draw_boxes(grey, boxes, ["b", "a"], [0.5, 0.75], classes=["a", "b"]))
     assert picture.shape == (240, 320, 3)
     assert tuple(picture[110, 40]) == class_colour(1)
     assert tuple(picture[200, 250]) == class_colour(0)
     assert tuple(picture[110, 90]) == (128, 128, 128)
     assert np.asarray(grey).max() == 128
+
+
+def test_detections_of_little_score_are_not_drawn() -> None:
+    image = Image.new("RGB", (320, 240), (1, 2, 3))
+    boxes = [[40.0, 60.0, 140.0, 160.0], [200.0, 100.0, 300.0, 200.0]]
+    both = draw_boxes(image, boxes, ["a", "a"], [0.9, MIN_SHOWN_SCORE])
+    first = draw_boxes(image, boxes, ["a", "a"], [0.9, MIN_SHOWN_SCORE - 0.01])
+    assert first.tobytes() == draw_boxes(image, boxes[:1], ["a"], [0.9]).tobytes() != both.tobytes()
 
 
 def test_no_boxes_leave_the_picture_as_it_is() -> None:
