@@ -1,0 +1,1 @@
+"""The process that answers REST. It never imports torch."""

@@ -1,0 +1,39 @@
+"""Child processes of the service: they find our packages first, and end with the process that started them."""
+
+import ctypes
+import os
+import signal
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def python_command(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command line of a module of ours in a new process."""
+    return (sys.executable, "-m", module, *arguments)
+
+
+def child_environment(more: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return an environment in which Python finds the packages that lie beside this one.
+
+    `heads` is a common name: whatever lies in the working directory, and whatever other distribution ships a package
+    of that name, the child imports ours.
+    """
+    environment = {**more, "PYTHONSAFEPATH": "1"}
+    root = Path(__file__).resolve().parent.parent
+    # site-packages itself must not come before the standard library.
+    if root != Path(sysconfig.get_path("purelib")).resolve():
+        environment["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [more.get("PYTHONPATH")])])
+    return environment
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Let the kernel send a signal to this process when the *thread* that started it ends.
+
+    To be called in the child; the parent must start it from its main thread.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, number)

@@ -1,0 +1,1 @@
+"""The client of the REST interface, as the command line uses it."""

@@ -1,0 +1,1 @@
+"""The commands of `pyramidion`, one file each."""

@@ -1,0 +1,1 @@
+"""What runs attempts: processes of this host."""

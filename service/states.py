@@ -1,0 +1,84 @@
+"""The states of a job, and who may take it from one to another. Torch-free.
+
+    queued -> starting -> running -> finalizing -> succeeded | failed
+    starting | running | finalizing -> failed | cancelling | queued (another attempt)
+    cancelling -> cancelled;  queued -> cancelled
+
+Terminal states never change. What a job is doing (`training`, `evaluating` ...) is a field, not a state.
+"""
+
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    """The state of a job."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    FINALIZING = "finalizing"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended."""
+        return self in TERMINAL
+
+    @property
+    def is_active(self) -> bool:
+        """Whether an attempt may be alive, and holds its slots."""
+        return self in ACTIVE
+
+
+TERMINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
+ACTIVE = frozenset({JobStatus.STARTING, JobStatus.RUNNING, JobStatus.FINALIZING, JobStatus.CANCELLING})
+
+
+class Writer(StrEnum):
+    """Who takes a job from one state to another."""
+
+    API = "api"
+    SUPERVISOR = "supervisor"
+
+
+TRANSITIONS: dict[tuple[JobStatus, JobStatus], Writer] = {
+    (JobStatus.QUEUED, JobStatus.CANCELLED): Writer.API,
+    (JobStatus.QUEUED, JobStatus.STARTING): Writer.SUPERVISOR,
+    (JobStatus.STARTING, JobStatus.RUNNING): Writer.SUPERVISOR,
+    (JobStatus.RUNNING, JobStatus.FINALIZING): Writer.SUPERVISOR,
+    (JobStatus.FINALIZING, JobStatus.SUCCEEDED): Writer.SUPERVISOR,
+    (JobStatus.CANCELLING, JobStatus.CANCELLED): Writer.SUPERVISOR,
+    **{
+        (before, after): Writer.SUPERVISOR
+        for before in (JobStatus.STARTING, JobStatus.RUNNING, JobStatus.FINALIZING)
+        for after in (JobStatus.FAILED, JobStatus.CANCELLING, JobStatus.QUEUED)
+    },
+}
+
+
+class FailureKind(StrEnum):
+    """Why a job has failed, in one word."""
+
+    CONFIG_INVALID = "config_invalid"
+    DATA_INVALID = "data_invalid"
+    OUT_OF_MEMORY = "out_of_memory"
+    NUMERICS = "numerics"
+    DISK_FULL = "disk_full"
+    TIMEOUT = "timeout"
+    KILLED = "killed"
+    INTERNAL = "internal"
+
+
+FINAL_FAILURES = frozenset(
+    {
+        FailureKind.CONFIG_INVALID,
+        FailureKind.DATA_INVALID,
+        FailureKind.OUT_OF_MEMORY,
+        FailureKind.NUMERICS,
+        FailureKind.TIMEOUT,
+    }
+)
+"""What another attempt would only meet again."""

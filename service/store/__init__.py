@@ -1,0 +1,1 @@
+"""The database: what is there, and who may write what."""

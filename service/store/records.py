@@ -1,0 +1,81 @@
+"""Rows of the database as values. Torch-free."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from service.states import JobStatus
+
+EventKind = Literal["status", "progress", "metric", "stage", "warning"]
+Outcome = Literal["succeeded", "stopped", "failed", "lost", "cancelled"]
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What a client asks for, checked."""
+
+    name: str
+    config: dict[str, Any]
+    priority: int
+    cpus: int
+    gpus: int
+    timeout_s: float | None = None
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of `jobs` without its document; see `tables.jobs`."""
+
+    number: int
+    id: str
+    name: str
+    status: JobStatus
+    stage: str | None
+    priority: int
+    cpus: int
+    gpus: int
+    timeout_s: float | None
+    retry_of: str | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    cancel_requested_at: float | None
+    not_before: float
+    attempt: int
+    failures: int
+    lease_owner: str | None
+    progress: dict[str, Any] | None
+    events_offset: int
+    failure_kind: str | None
+    failure_message: str | None
+    mlflow_run_id: str | None
+    mlflow_status: str | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A row of `attempts`."""
+
+    job_id: str
+    number: int
+    lease_owner: str
+    gpu_ids: tuple[str, ...]
+    started_at: float
+    ended_at: float | None
+    outcome: Outcome | None
+    exit_code: int | None
+    message: str | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """A row of `events`; `seq` is what a stream goes on from."""
+
+    seq: int
+    job_id: str
+    attempt: int
+    time: float
+    kind: EventKind
+    epoch: int
+    step: int
+    data: dict[str, Any]

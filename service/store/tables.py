@@ -1,0 +1,83 @@
+"""What the database holds. Times are seconds since 1970, UTC. Torch-free."""
+
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+Key = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers only rows whose key is called INTEGER."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", Key, primary_key=True, autoincrement=True, comment="the order of submission"),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("name", String(64), nullable=False),
+    Column("config", JSON, nullable=False, comment="the document as it was submitted"),
+    Column("status", String(16), nullable=False),
+    Column("stage", String(32), comment="what the running attempt does"),
+    Column("priority", Integer, nullable=False),
+    Column("cpus", Integer, nullable=False),
+    Column("gpus", Integer, nullable=False),
+    Column("timeout_s", Float, comment="from the first attempt's start"),
+    Column("retry_of", String(32)),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float, comment="of the first attempt"),
+    Column("finished_at", Float),
+    Column("cancel_requested_at", Float),
+    Column("not_before", Float, nullable=False, comment="the next attempt's earliest start"),
+    Column("attempt", Integer, nullable=False, comment="the current or last attempt; 0: none yet"),
+    Column("failures", Integer, nullable=False, comment="attempts that spent a retry"),
+    Column("lease_owner", String(32), comment="the supervisor that alone may write, while the job is active"),
+    Column("progress", JSON, comment="of the newest progress event, with epoch and step"),
+    Column("events_offset", BigInteger, nullable=False, comment="so many bytes of events.jsonl are below `events`"),
+    Column("failure_kind", String(32)),
+    Column("failure_message", Text),
+    Column("mlflow_run_id", String(64)),
+    Column("mlflow_status", String(16), comment="the final status that MLflow was told"),
+    sqlite_autoincrement=True,
+)
+Index("jobs_by_status", jobs.c.status, jobs.c.number)
+Index("jobs_by_name", jobs.c.name, jobs.c.number)
+Index("jobs_by_time", jobs.c.created_at)
+Index("jobs_by_run", jobs.c.mlflow_run_id)
+
+_job_id = ForeignKey("jobs.id", ondelete="CASCADE")
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", String(32), _job_id, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("lease_owner", String(32), nullable=False),
+    Column("gpu_ids", JSON, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("outcome", String(16), comment="succeeded, stopped, failed, lost or cancelled"),
+    Column("exit_code", Integer, comment="negative: the signal that ended the trainer"),
+    Column("message", Text),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Key, primary_key=True, autoincrement=True),
+    Column("job_id", String(32), _job_id, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("time", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("data", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("events_by_job", events.c.job_id, events.c.seq)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("body_hash", String(64), nullable=False),
+    Column("job_id", String(32), _job_id, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
