@@ -1,23 +1,28 @@
-"""`python -m pipelines.cli fit | validate | test | predict`: the document is checked before torch is imported."""
+"""`python -m pipelines.cli fit | check | validate | test | predict`: the document is checked before torch comes."""
 
 import argparse
 import errno
+import json
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
 from pipelines.errors import ConfigError, Problem, PyramidionError, tell
+from pipelines.run.attempt_log import ATTEMPT_DIR_VARIABLE, failure_noted
 from pipelines.run.preflight import preflight
+from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.describe import describe_fields
-from pipelines.spec.load import assemble, resolved, validate_document, write_yaml
+from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
 from pipelines.training.ranks import leave_word, local_rank
 
 INTERRUPTED = 128 + 2
 PLACE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
 """What is wrong with a place and not with us: a full disk, a folder that cannot be made."""
 
-COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = ("fit", "check", "validate", "test", "predict")
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
@@ -29,11 +34,14 @@ def parser_of(command: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     places = add_data_options(parser)
-    if command == "fit":
+    if command in ("fit", "check"):
         add_config_option(parser)
-        parser.add_argument("--run_dir", type=Path, metavar="DIR", help="default: runs/<name>-<time>")
-        parser.add_argument("--print_config", action="store_true", help="print the resolved document, and end")
         places.add_argument("--weights-root", action="append", type=Path, default=[], metavar="DIR")
+        if command == "fit":
+            parser.add_argument("--run_dir", type=Path, metavar="DIR", help="default: runs/<name>-<time>")
+            parser.add_argument("--print_config", action="store_true", help="print the resolved document, and end")
+        else:
+            parser.add_argument("--json", action="store_true", help="print one JSON document; problems too")
         return parser
     parser.add_argument("--run_dir", type=Path, required=True, metavar="DIR", help="of a run that has a checkpoint")
     if command == "predict":
@@ -52,10 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         known, rest = parser_of(words[0]).parse_known_args(words[1:])
+        overrides = dotted_overrides(rest)
         if words[0] == "fit":
-            _fit(known, dotted_overrides(rest))
+            with failure_noted():
+                _fit(known, overrides)
+        elif words[0] == "check":
+            _check(known, overrides)
         else:
-            _revisit(words[0], known, dotted_overrides(rest))
+            _revisit(words[0], known, overrides)
     except PyramidionError as error:
         if local_rank() > 0:
             leave_word(error)
@@ -72,20 +84,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
-    if not known.config and not overrides:
-        raise ConfigError(Problem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
-    asked = assemble(known.config, overrides)
+    asked = _asked(known, overrides)
     job = validate_document(asked)
     if known.print_config:
         print(write_yaml(resolved(job)), end="")
         return
     inputs = preflight(job, places_of(known))
-    from pipelines.run.claim import choose_run_dir
+    from pipelines.run.claim import choose_run_dir, is_finished
 
-    run_dir = choose_run_dir(job, known.run_dir, Path("runs"))
+    if ATTEMPT_DIR_VARIABLE in os.environ and known.run_dir and is_finished(RunDir.of(known.run_dir), job):
+        # The attempt before was killed when all was done, but for saying so.
+        return
+    run_dir = choose_run_dir(job, known.run_dir, runs_root())
     from pipelines.run.fit import fit
 
     fit(job, asked, inputs, run_dir)
+
+
+def _asked(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Document:
+    if not known.config and not overrides:
+        raise ConfigError(Problem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
+    return assemble(known.config, overrides)
+
+
+def _check(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
+    try:
+        job = validate_document(_asked(known, overrides))
+        inputs = preflight(job, places_of(known))
+        from pipelines.run.dry_run import dry_run, render
+
+        with redirect_stdout(sys.stderr):
+            outcome = dry_run(job, inputs)
+    except ConfigError as error:
+        if known.json:
+            print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
+        raise
+    print(json.dumps(outcome.to_dict()) if known.json else render(outcome))
 
 
 def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:

@@ -7,6 +7,8 @@ PyramidionError
 ├── RankError        *  another process of the run has ended; the code is that one's
 ├── RegistryError    1  MLflow's registry does not answer, or refuses
 └── Stopped         75  stopped on request, with a checkpoint written
+
+`failure_kind` is the word by which the service knows the same.
 """
 
 import sys
@@ -30,12 +32,14 @@ class PyramidionError(Exception):
     """Base of all errors that users are meant to read; `exit_code` ends the process."""
 
     exit_code = 1
+    failure_kind = "internal"
 
 
 class ConfigError(PyramidionError):
     """The document is wrong; one problem a line."""
 
     exit_code = 78
+    failure_kind = "config_invalid"
 
     def __init__(self, problems: Sequence[Problem] | Problem | str) -> None:
         # torch raises a data worker's error again in the main process, from its type and one string.
@@ -48,11 +52,14 @@ class ConfigError(PyramidionError):
 class DataError(ConfigError):
     """The data is wrong; one problem a line, `field` names the file or the document's field."""
 
+    failure_kind = "data_invalid"
+
 
 class NumericsError(PyramidionError):
     """A loss is not finite; the message names the term."""
 
     exit_code = 65
+    failure_kind = "numerics"
 
 
 class RankError(PyramidionError):

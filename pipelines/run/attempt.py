@@ -4,7 +4,6 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -18,7 +17,7 @@ from pipelines.errors import ConfigError, Problem
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.run.preflight import Inputs
 from pipelines.run_folder.events import EventLog
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.data import DataSpec, Split
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ClassificationSpec, ModelSpec
@@ -30,9 +29,6 @@ from pipelines.training.progress import Progress
 from pipelines.training.ranks import is_rank_zero, say
 from pipelines.training.scoring import Best, Scoring
 from pipelines.training.trainer import create_trainer
-
-RUNS_ROOT = Path("runs")
-"""Where runs and the local MLflow store lie, below the working directory."""
 
 PACKAGES = ("pyramidion", "torch", "torchvision", "lightning", "timm", "faster-coco-eval", "mlflow")
 
@@ -72,7 +68,7 @@ class Attempt:
             self.job.tracking,
             run_name=self.job.name,
             run_dir=self.run_dir.path,
-            runs_root=RUNS_ROOT,
+            runs_root=runs_root(),
             tell=self.warn,
         )
 

@@ -1,5 +1,6 @@
-"""attempts/<n>/: who ran the attempt, what it said, and how it ended."""
+"""attempts/<n>/: who ran the attempt, what it said, how it ended, and why."""
 
+import errno
 import json
 import os
 import platform
@@ -7,13 +8,20 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TextIO
 
-from pipelines.errors import PyramidionError
+from pipelines.errors import PyramidionError, RankError, Stopped
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.training.ranks import is_rank_zero
+
+ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
+"""Names the attempt's folder where the service runs the attempt."""
+
+KIND_OF_CODE = {78: "config_invalid", 65: "numerics"}
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class _Tee:
@@ -37,7 +45,7 @@ def attempt_log(run_dir: RunDir) -> Iterator[None]:
 
     Where the service runs the attempt, its shim writes these files.
     """
-    if not is_rank_zero() or "PYRAMIDION_ATTEMPT_DIR" in os.environ:
+    if not is_rank_zero() or ATTEMPT_DIR_VARIABLE in os.environ:
         yield
         return
     folder = run_dir.attempt(run_dir.next_attempt())
@@ -59,3 +67,40 @@ def attempt_log(run_dir: RunDir) -> Iterator[None]:
         finally:
             sys.stdout, sys.stderr = stdout, stderr
             write_atomic(folder / "exit.json", json.dumps({"code": code, "ended": time.time()}))
+
+
+@contextmanager
+def failure_noted() -> Iterator[None]:
+    """Write failure.json, {"kind", "message"}, where an error ends an attempt of the service; rank 0."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception as error:
+        if is_rank_zero() and (folder := os.environ.get(ATTEMPT_DIR_VARIABLE)):
+            noted = json.dumps({"kind": failure_kind(error), "message": _told(error)})
+            # What has ended the attempt (a full disk, say) may keep this from being written: then the log tells.
+            with suppress(OSError):
+                write_atomic(Path(folder) / "failure.json", noted)
+        raise
+
+
+def failure_kind(error: BaseException) -> str:
+    """Return why an error ends a run, in the service's words."""
+    if isinstance(error, RankError):
+        return KIND_OF_CODE.get(error.exit_code, "internal")
+    if isinstance(error, PyramidionError):
+        return error.failure_kind
+    # torch may not be imported yet, and has an error of its own for a GPU's memory.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
+        return "out_of_memory"
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "disk_full"
+    return "internal"
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, PyramidionError):
+        return str(error)
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

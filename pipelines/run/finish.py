@@ -149,6 +149,7 @@ def register(attempt: Attempt) -> None:
             select=select,
             val_fingerprint=fingerprint,
         )
+        attempt.stop.check("before the model was compared with the champion")
         promotion = registry.promote_if_better(
             version, select=select, val_fingerprint=fingerprint, score=score_on_this_val
         )

@@ -1,7 +1,15 @@
 """The run folder: where each file lies."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+RUNS_ROOT_VARIABLE = "PYRAMIDION_RUNS_ROOT"
+
+
+def runs_root() -> Path:
+    """Return where new runs and the local MLflow store lie: as the environment says, else `runs`."""
+    return Path(os.environ.get(RUNS_ROOT_VARIABLE, "runs"))
 
 
 @dataclass(frozen=True)

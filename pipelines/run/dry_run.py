@@ -1,0 +1,75 @@
+"""What a job would be: its data is checked and its network is built, nothing is trained and nothing written."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.data.checks.report import DataReport
+from pipelines.data.checks.text import render_report
+from pipelines.data.index import build_index
+from pipelines.model import build_model
+from pipelines.run.preflight import Inputs
+from pipelines.spec.job import JobSpec
+from pipelines.spec.load import resolved
+from pipelines.training.unfreezing import frozen_stages
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a job would be.
+
+    Attributes:
+        report: what its data holds.
+        parameters: numbers by part of the network: c3, c4, c5, neck, heads.
+        trainable: epoch -> the parts that train from then on.
+    """
+
+    job: JobSpec
+    report: DataReport
+    parameters: dict[str, int]
+    trainable: dict[int, list[str]]
+
+    def count(self, epoch: int) -> int:
+        """Return how many parameters train from `epoch` (of `trainable`) on."""
+        return sum(self.parameters[stage] for stage in self.trainable[epoch])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON: the document with every default, the data report, parameters by stage, what trains."""
+        return {
+            "config": resolved(self.job),
+            "data_report": self.report.to_dict(),
+            "stages": [{"stage": stage, "parameters": number} for stage, number in self.parameters.items()],
+            "trainable": [
+                {"epoch": epoch, "stages": stages, "parameters": self.count(epoch)}
+                for epoch, stages in self.trainable.items()
+            ],
+        }
+
+
+def dry_run(job: JobSpec, inputs: Inputs) -> DryRun:
+    """Return what the job would be.
+
+    Raises:
+        ConfigError, DataError: it would not start.
+    """
+    index, report = build_index(job, inputs.data)
+    report.raise_errors()
+    model = build_model(job.model, index.categories)
+    parameters: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        parameters[model.stage_of(name)] += parameter.numel()
+    trainable = {
+        epoch: sorted(set(parameters) - frozen_stages(job.model.unfreeze, epoch))
+        for epoch in sorted(job.model.unfreeze)
+    }
+    return DryRun(job, report, dict(sorted(parameters.items())), trainable)
+
+
+def render(outcome: DryRun) -> str:
+    """Return it as text for people."""
+    lines = [f"{stage:>8}  {number:>13,} parameters" for stage, number in outcome.parameters.items()]
+    lines += [
+        f"from epoch {epoch}: {outcome.count(epoch):,} parameters train ({', '.join(stages)})"
+        for epoch, stages in outcome.trainable.items()
+    ]
+    return render_report(outcome.report) + "\n".join(lines)

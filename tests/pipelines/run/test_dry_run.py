@@ -1,0 +1,71 @@
+"""`check`: what a job would be, for people and as JSON."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.data.index import build_index
+from pipelines.model import build_model
+from pipelines.run.dry_run import dry_run
+from pipelines.run.preflight import Inputs
+from pipelines.spec.load import apply_override, resolved, validate_document
+
+Document = dict[str, Any]
+
+
+def test_every_parameter_is_counted_once(small: Document, demo_root: Path) -> None:
+    job = validate_document(small)
+    outcome = dry_run(job, Inputs(demo_root, "none"))
+    model = build_model(job.model, build_index(job, demo_root)[0].categories)
+    assert list(outcome.parameters) == ["c3", "c4", "c5", "heads", "neck"]
+    assert sum(outcome.parameters.values()) == sum(p.numel() for p in model.parameters())
+    assert outcome.count(0) == sum(outcome.parameters.values())
+
+
+@pytest.mark.parametrize(("unfreeze", "frozen"), [("none", {"c3", "c4", "c5"}), (["c5"], {"c3", "c4"})])
+def test_frozen_stages_do_not_count_as_trainable(
+    small: Document, demo_root: Path, unfreeze: object, frozen: set[str]
+) -> None:
+    job = validate_document(apply_override(small, "model.unfreeze", {0: unfreeze}))
+    outcome = dry_run(job, Inputs(demo_root, "none"))
+    assert set(outcome.parameters) - set(outcome.trainable[0]) == frozen
+    assert outcome.count(0) == sum(n for stage, n in outcome.parameters.items() if stage not in frozen)
+
+
+def test_check_prints_one_json_document(
+    command: Callable[..., int],
+    job_yaml: Path,
+    small: Document,
+    demo_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("check", "--config", job_yaml, "--data-root", demo_root.parent, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["config"] == resolved(validate_document(small))
+    assert told["data_report"]["num_errors"] == 0
+    assert {row["stage"] for row in told["stages"]} == {"c3", "c4", "c5", "heads", "neck"}
+    assert told["trainable"][0]["parameters"] == sum(row["parameters"] for row in told["stages"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_tells_people_what_would_train(
+    command: Callable[..., int], job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("check", "--config", job_yaml, "--data-root", demo_root.parent) == 0
+    assert "from epoch 0: " in capsys.readouterr().out
+
+
+def test_check_prints_each_problem_as_json(
+    command: Callable[..., int], job_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = ("--model.backbone.name", "resnet5O", "--data-root", tmp_path)
+    assert command("check", "--config", job_yaml, "--json", *wrong) == 78
+    problems = json.loads(capsys.readouterr().out)
+    assert [problem["field"] for problem in problems] == ["model.backbone.name", "data.root"]
+    assert "did you mean 'resnet50'" in problems[0]["message"]
