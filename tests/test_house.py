@@ -28,6 +28,14 @@ HOMES = {
     "faster_coco_eval": ("pipelines/evaluation",),
     "matplotlib": ("pipelines",),
     "jsonargparse": ("pipelines",),
+    "sqlalchemy": ("service/store", "service/migrations"),
+    "alembic": ("service/store", "service/migrations"),
+    "fastapi": ("service/api", "service/predictor"),
+    "uvicorn": ("service/api", "service/predictor"),
+    "prometheus_client": ("service/api",),
+    "pydantic_settings": ("service/settings",),
+    "httpx2": ("service/api", "service/client"),
+    "psutil": ("service",),
     "pycocotools": (),
 }
 MACHINE = re.compile(

@@ -1,7 +1,7 @@
 """One attempt, from document to result."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 from backbones.default_weights import default_weights_problem
@@ -23,6 +23,7 @@ from pipelines.run.finish import (
 )
 from pipelines.run.job_cli import JobCLI
 from pipelines.run.preflight import Inputs
+from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_names import flatten
@@ -56,6 +57,8 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
     with held(run_dir) if is_rank_zero() else nullcontext(), attempt_log(run_dir):
         if is_rank_zero():
             write_documents(run_dir, asked, job, inputs)
+            with closing(EventLog(run_dir.events)) as events:
+                events.write("stage", {"stage": "validating_data"})
         index, report = build_index(job, inputs.data)
         if is_rank_zero():
             require_same_data(run_dir, report)
