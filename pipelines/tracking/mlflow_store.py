@@ -4,6 +4,7 @@ MLflow's address comes from `MLFLOW_TRACKING_URI`, never from the job document; 
 artifact folder beside it, both named explicitly: MLflow's own defaults follow the working directory.
 """
 
+import getpass
 import logging
 import os
 import re
@@ -97,3 +98,24 @@ def find_experiment(client: "MlflowClient", store: Store, name: str) -> str:
             "or write another name in tracking.experiment"
         )
     return str(experiment.experiment_id)
+
+
+def find_run(client: "MlflowClient", store: Store, experiment: str, run_name: str, key: tuple[str, str]) -> str:
+    """Return the id of the run of `experiment` that has a tag, (name, value); it is created where there is none.
+
+    So a run of an earlier attempt is found again, and one whose creation was answered too late.
+    """
+    experiment_id = find_experiment(client, store, experiment)
+    name, value = key
+    if found := client.search_runs([experiment_id], f"tags.`{name}` = '{value}'", max_results=1):
+        return str(found[0].info.run_id)
+    tags = {name: value, "mlflow.source.name": "pyramidion", "mlflow.user": _user_name()}
+    return str(client.create_run(experiment_id, tags=tags, run_name=run_name).info.run_id)
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # A container may run under a user id that has no name.
+        return "unknown"

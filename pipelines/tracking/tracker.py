@@ -3,7 +3,6 @@
 Whoever logs only appends to a file; a thread sends. So MLflow, slow or unreachable, neither stops nor slows training.
 """
 
-import getpass
 import json
 import os
 import threading
@@ -18,7 +17,7 @@ from pipelines.run_folder.files import write_atomic
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.journal import MAX_METRICS, Entry, Journal, grouped
 from pipelines.tracking.mlflow_names import cut, mlflow_key
-from pipelines.tracking.mlflow_store import connect, find_experiment, find_store, told
+from pipelines.tracking.mlflow_store import connect, find_run, find_store, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -211,13 +210,7 @@ class Tracker:
     def _open_run(self, client: "MlflowClient") -> str:
         if (known := self.run_id) is not None and self._is_alive(client, known):
             return known
-        experiment_id = find_experiment(client, self.store, self._spec.experiment)
-        # The key finds the run of an earlier attempt, and one whose creation was answered too late.
-        found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{self._state['key']}'", max_results=1)
-        if found:
-            return str(found[0].info.run_id)
-        tags = {KEY_TAG: self._state["key"], "mlflow.source.name": "pyramidion", "mlflow.user": _user_name()}
-        return str(client.create_run(experiment_id, tags=tags, run_name=self._run_name).info.run_id)
+        return find_run(client, self.store, self._spec.experiment, self._run_name, (KEY_TAG, self._state["key"]))
 
     def _is_alive(self, client: "MlflowClient", run_id: str) -> bool:
         """Whether a run can be logged to. An adopted one must: only a run of our own is replaced."""
@@ -279,11 +272,3 @@ class Tracker:
                 params=[Param(key, text) for entry in group for key, text in entry.get("params", {}).items()],
                 tags=[RunTag(key, text) for entry in group for key, text in entry.get("tags", {}).items()],
             )
-
-
-def _user_name() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        # A container may run under a user id that has no name.
-        return "unknown"

@@ -1,0 +1,68 @@
+"""MLflow runs of the service's jobs: one for each job, whose final status is the service's to set. Torch-free."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.tracking.mlflow_store import Store, connect, find_run
+from pipelines.tracking.tracker import STATE_FILE, RunStatus
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+JOB_TAG = "pyramidion.job_id"
+
+
+class JobRuns:
+    """Creates and ends the runs of jobs. MLflow is imported (seconds) by the first call, and any call may take long.
+
+    All methods raise what MLflow raises; each may be called again until it does not.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return connect(self.store)
+
+    def open(self, job_id: str, experiment: str, run_name: str) -> str:
+        """Return the id of the job's run, which is created where there is none with its tag."""
+        return find_run(self._client, self.store, experiment, run_name, (JOB_TAG, job_id))
+
+    def close(self, run_id: str, status: RunStatus) -> None:
+        """Give a run its final status; one that is gone needs none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.set_terminated(run_id, status)
+        except MlflowException as error:
+            if not _is_gone(self._client, run_id):
+                raise error
+
+    def discard(self, run_id: str) -> None:
+        """Delete a run that was created too late to be used."""
+        if not _is_gone(self._client, run_id):
+            self._client.delete_run(run_id)
+
+
+def run_of_trainer(run_dir: Path, store: Store) -> str | None:
+    """Return the id of the run that a trainer has made or adopted in this store; None as long as there is none."""
+    try:
+        state = json.loads((run_dir / STATE_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    run_id = state.get("run_id") if state.get("tracking_uri") == store.label else None
+    return run_id if isinstance(run_id, str) else None
+
+
+def _is_gone(client: "MlflowClient", run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage != "active")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return True
