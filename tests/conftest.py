@@ -1,7 +1,81 @@
-"""What all tests share."""
+"""What all tests share: one small document, and data to train on."""
 
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import settings
+
+from pipelines.data.synth.dataset import write_synthetic
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+SMALL_DOCUMENT = {
+    "name": "small",
+    "seed_everything": 3,
+    "trainer": {
+        "max_epochs": 2, "accelerator": "cpu", "precision": "32-true", "accumulate_grad_batches": 2,
+        "gradient_clip_val": 1.0, "log_every_n_steps": 1,
+    },
+    "model": {
+        "backbone": {"name": "resnet14_thin", "weights": "none"},
+        "neck": {"channels": 32, "norm": "bn"},
+        "tasks": {
+            "shapes": {
+                "head": "fcos", "levels": ["p3", "p4", "p5"], "num_convs": 1, "range_scale": 4, "max_detections": 20,
+            },
+            "scene": {"head": "multilabel", "weight": 0.5, "dropout": 0.5},
+            "identity": {"head": "embedding", "of": "objects", "dim": 16, "loss": "proxy_anchor", "weight": 0.1},
+        },
+        "optimizer": {"lr": 2e-3},
+        "schedule": {"warmup_steps": 3},
+        "ema": {"decay": 0.9},
+        "select": {"metric": "val/scene/mAP"},
+    },
+    "data": {
+        "root": "demo",
+        "sources": {
+            "shapes": {
+                "images": "images",
+                "labels": [
+                    {
+                        "format": "coco", "path": "annotations/instances_{split}.json",
+                        "tasks": ["shapes", "identity"],
+                    },
+                    {
+                        "format": "csv", "path": "annotations/image_labels.csv", "split_column": "split",
+                        "column": "scene", "separator": " ", "tasks": ["scene"],
+                    },
+                ],
+                "batch_size": 4,
+            }
+        },
+        "image_size": 96,
+        "augment": {"scale_jitter": [0.8, 1.25]},
+        "num_workers": 0,
+    },
+    "tracking": None,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo data: 20 train images in five batches of 4, 6 val and 6 test images."""
+    root = tmp_path_factory.mktemp("data") / "demo"
+    write_synthetic(root, num_train=20, num_val=6, num_test=6, image_size=128)
+    return root
+
+
+@pytest.fixture
+def small_document(small: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `small`, to be changed."""
+    return copy.deepcopy(small)
+
+
+@pytest.fixture(scope="session")
+def small() -> dict[str, Any]:
+    """A document of three kinds of tasks over the demo data, trained in seconds; not to be changed."""
+    return SMALL_DOCUMENT
