@@ -34,7 +34,15 @@ class ImageFacts:
     sha256: str
 
 
-def read_image(image: Path | BinaryIO, exif: Exif) -> Image.Image:
+class UnknownFormat(DataError):
+    """The file is no image of any of `FORMATS`."""
+
+
+class TooManyPixels(DataError):
+    """The image is larger than what is read."""
+
+
+def read_image(image: Path | BinaryIO, exif: Exif, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return the image in mode RGB, 8 bits a channel; `apply` turns it as its EXIF orientation says.
 
     Grey becomes three equal channels; palettes are looked up; transparency is laid over white, as viewers show it;
@@ -43,11 +51,13 @@ def read_image(image: Path | BinaryIO, exif: Exif) -> Image.Image:
     is read. CMYK is converted without colour profiles.
 
     Raises:
-        DataError: missing, truncated or unreadable, more than `MAX_PIXELS` pixels, or values without a clear range.
+        TooManyPixels: more than `max_pixels` (at most `MAX_PIXELS`), which the header tells before anything is decoded.
+        UnknownFormat: none of `FORMATS`.
+        DataError: missing, truncated or unreadable, or values without a clear range.
     """
     name = str(image) if isinstance(image, Path) else str(getattr(image, "name", "image"))
     try:
-        with _open(image, name) as opened:
+        with _open(image, name, min(max_pixels, MAX_PIXELS)) as opened:
             opened.load()
             turned = ImageOps.exif_transpose(opened) if exif == "apply" else opened
             return _to_rgb(turned, name)
@@ -67,7 +77,7 @@ def examine_image(path: Path, exif: Exif) -> ImageFacts:
     """
     try:
         data = path.read_bytes()
-        with _open(io.BytesIO(data), str(path)) as opened:
+        with _open(io.BytesIO(data), str(path), MAX_PIXELS) as opened:
             width, height = opened.size
             if exif == "apply" and opened.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS:
                 width, height = height, width
@@ -82,14 +92,29 @@ def examine_image(path: Path, exif: Exif) -> ImageFacts:
         raise _unreadable(str(path), error) from None
 
 
-def _open(image: Path | BinaryIO, name: str) -> Image.Image:
+def _open(image: Path | BinaryIO, name: str, max_pixels: int) -> Image.Image:
     try:
         opened = Image.open(image, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(name, "far too many") from None
-    if opened.width * opened.height > MAX_PIXELS:
-        raise _too_large(name, f"{opened.width} x {opened.height}")
+        raise _too_large(name, "far too many", max_pixels) from None
+    except UnidentifiedImageError:
+        if _starts_as_image(image):
+            raise DataError(Problem(name, "cannot be decoded (its header is broken); write the file anew")) from None
+        raise UnknownFormat(Problem(name, f"is no image of a known format ({', '.join(FORMATS)})")) from None
+    if opened.width * opened.height > max_pixels:
+        raise _too_large(name, f"{opened.width} x {opened.height}", max_pixels)
     return opened
+
+
+def _starts_as_image(image: Path | BinaryIO) -> bool:
+    """Whether the first bytes are those of a format in `FORMATS`."""
+    if isinstance(image, Path):
+        with image.open("rb") as file:
+            return _starts_as_image(file)
+    image.seek(0)
+    start = image.read(16)
+    accepts = (Image.OPEN[name][1] for name in FORMATS)
+    return any(accept is not None and accept(start) is True for accept in accepts)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -121,10 +146,8 @@ def _to_8_bits(values_HW: np.ndarray, name: str) -> np.ndarray:
 def _unreadable(name: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(Problem(name, "there is no such file"))
-    if isinstance(error, UnidentifiedImageError):
-        return DataError(Problem(name, f"is no image of a known format ({', '.join(FORMATS)})"))
     return DataError(Problem(name, f"cannot be decoded ({error or type(error).__name__}); write the file anew"))
 
 
-def _too_large(name: str, size: str) -> DataError:
-    return DataError(Problem(name, f"has {size} pixels; at most {MAX_PIXELS:,} are read: cut it into tiles"))
+def _too_large(name: str, size: str, max_pixels: int) -> TooManyPixels:
+    return TooManyPixels(Problem(name, f"has {size} pixels; at most {max_pixels:,} are read: cut it into tiles"))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from heads.base import BoxPrediction, ClassPrediction, EmbeddingPrediction, Prediction
 from pipelines.data.collate import Collate
-from pipelines.data.images import Exif, read_image
+from pipelines.data.images import MAX_PIXELS, Exif, read_image
 from pipelines.data.records import Category
 from pipelines.data.sample import ImageInfo, Sample, padded_size
 from pipelines.data.transforms import EvalTransform, boxes_to_original
@@ -87,18 +87,27 @@ class Predictor:
         answers: list[Answer] = []
         window = self.batch_size * WINDOW_BATCHES
         for start in range(0, len(images), window):
-            samples = [self._sample(start + i, image) for i, image in enumerate(images[start : start + window])]
-            answers.extend(self._answer_window(samples))
+            numbered = enumerate(images[start : start + window], start)
+            answers.extend(self.answer([self.prepare(image, name=f"image {number}") for number, image in numbered]))
         return answers
 
-    def _sample(self, position: int, image: ImageLike) -> Sample:
-        """Decode and resize image number `position`, which is its id too."""
-        decoded = _decode(image, f"image {position}", self._exif)
+    def prepare(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Sample:
+        """Return an image decoded and resized, ready for `answer`. Threads may do this side by side.
+
+        Args:
+            image: anything that `predict` takes.
+            name: what messages call it, where it is no file.
+            max_pixels: of the image as given.
+
+        Raises:
+            DataError: see `pipelines.data.images.read_image`.
+        """
+        decoded = self.decode(image, name=name, max_pixels=max_pixels)
         pixels = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)
         transformed = self._transform(pixels, {})
         height, width = transformed.image.shape[-2:]
         info = ImageInfo(
-            image_id=position,
+            image_id=0,
             file_name=str(image) if isinstance(image, str | Path) else "",
             source="",
             original_hw=(decoded.height, decoded.width),
@@ -107,15 +116,26 @@ class Predictor:
         )
         return Sample(transformed.image, info)
 
-    def _answer_window(self, samples: Sequence[Sample]) -> list[Answer]:
+    def decode(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
+        """Return an image as the model sees it before it is resized: RGB, turned as its sources were."""
+        if isinstance(image, Image.Image):
+            return image.convert("RGB")
+        if isinstance(image, bytes):
+            file = _NamedBytes(image)
+            file.name = name
+            return read_image(file, self._exif, max_pixels)
+        return read_image(Path(image), self._exif, max_pixels)
+
+    def answer(self, samples: Sequence[Sample]) -> list[Answer]:
+        """Return an answer a prepared image, in order, computed in batches. One thread at a time may do this."""
         answers: dict[int, Answer] = {}
-        for group in _batches(samples, self.batch_size):
-            batch = self._collate(group)
+        for positions in _batches(samples, self.batch_size):
+            batch = self._collate([samples[position] for position in positions])
             predictions = self._run(batch.images, [info.size_hw for info in batch.infos])
-            for b, info in enumerate(batch.infos):
+            for b, (position, info) in enumerate(zip(positions, batch.infos, strict=True)):
                 own = {task: of_batch[b] for task, of_batch in predictions.items()}
-                answers[info.image_id] = self._answer(own, info)
-        return [answers[sample.info.image_id] for sample in samples]
+                answers[position] = self._answer(own, info)
+        return [answers[position] for position in range(len(samples))]
 
     def _run(self, images: torch.Tensor, sizes_hw: Sequence[tuple[int, int]]) -> dict[str, list[Prediction]]:
         is_bf16 = self.precision == "bfloat16"
@@ -167,21 +187,11 @@ class _NamedBytes(io.BytesIO):
     name = ""
 
 
-def _decode(image: ImageLike, name: str, exif: Exif) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if isinstance(image, bytes):
-        file = _NamedBytes(image)
-        file.name = name
-        return read_image(file, exif)
-    return read_image(Path(image), exif)
-
-
-def _batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[Sample]]:
-    """Yield samples in groups of one padded size."""
-    by_size: dict[tuple[int, int], list[Sample]] = {}
-    for sample in samples:
-        by_size.setdefault(padded_size(sample.info.size_hw), []).append(sample)
+def _batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
+    """Yield the positions of samples in groups of one padded size."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for position, sample in enumerate(samples):
+        by_size.setdefault(padded_size(sample.info.size_hw), []).append(position)
     for same_size in by_size.values():
         for start in range(0, len(same_size), batch_size):
             yield same_size[start : start + batch_size]

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 
 from pipelines.data.datamodule import JobData
 from pipelines.data.images import read_image
-from pipelines.data.show import draw_boxes
+from pipelines.data.pictures import draw_boxes
 from pipelines.errors import ConfigError, RegistryError
 from pipelines.evaluation.metric_names import kind_of, selection
 from pipelines.evaluation.plots import write_plots

@@ -12,11 +12,11 @@ from pipelines.data.formats.content import IMAGE_SUFFIXES
 from pipelines.data.images import read_image
 from pipelines.data.index import build_index
 from pipelines.data.records import Category
-from pipelines.data.show import draw_boxes
 from pipelines.errors import ConfigError, DataError, Problem
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
+from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.run.attempt import Attempt, versions
@@ -28,7 +28,6 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.data import Split
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import load_job
-from pipelines.spec.model import DetectionSpec
 from pipelines.training.callbacks import StopRequest
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.ranks import is_rank_zero, ranks, say
@@ -184,28 +183,5 @@ def _predict(opened: OpenedRun, files: Sequence[Path], *, draw: bool) -> None:
         (output / "pictures").mkdir()
         for number, (file, answer) in enumerate(zip(files, answers, strict=True)):
             target = output / "pictures" / f"{number:04d}_{file.stem}.png"
-            _draw(target, file, answer, job, categories)
+            draw_answer(read_image(file, expected_exif(job.data)), answer, job.model, categories).save(target)
             print(target)
-
-
-def _draw(
-    target: Path, file: Path, answer: Mapping[str, Any], job: JobSpec, categories: Mapping[str, Sequence[Category]]
-) -> None:
-    """Write an image with the boxes of all detection tasks and the best label of each other task."""
-    picture = read_image(file, expected_exif(job.data))
-    best_labels = {task: found["labels"][0] for task, found in answer["tasks"].items() if found.get("labels")}
-    caption = ", ".join(f"{task}: {row['label']} {row['score']:.2f}" for task, row in best_labels.items())
-    for task, spec in job.model.tasks.items():
-        if not isinstance(spec, DetectionSpec):
-            continue
-        shown = answer["tasks"][task]["detections"]
-        boxes = [(x, y, x + width, y + height) for x, y, width, height in (row["bbox_xywh"] for row in shown)]
-        picture = draw_boxes(
-            picture,
-            boxes,
-            [row["label"] for row in shown],
-            [row["score"] for row in shown],
-            classes=[category.name for category in categories[task]],
-            caption=caption,
-        )
-    picture.save(target)

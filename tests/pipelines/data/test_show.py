@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from pipelines.data.datamodule import JobData
-from pipelines.data.show import MIN_SHOWN_SCORE, class_colour, draw_boxes, show_samples
+from pipelines.data.pictures import MIN_SHOWN_SCORE, class_colour, draw_boxes
+from pipelines.data.show import show_samples
 
 
 def test_frames_have_the_colour_of_their_class_and_lie_on_the_boxes() -> None:
