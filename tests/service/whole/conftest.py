@@ -1,0 +1,158 @@
+"""The whole service as processes: `pyramidion serve`, a data set, small documents, and ways to hurt it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[3]
+TERMINAL = {"succeeded", "failed", "cancelled"}
+Document = dict[str, Any]
+
+
+def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 120.0) -> Any:
+    """Return the first true answer of `is_so`."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := is_so()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
+        time.sleep(0.02)
+    return answer
+
+
+class Service:
+    """A service of its own folder; `cpus` is what jobs may use in all."""
+
+    def __init__(self, root: Path, data_root: Path, cpus: int) -> None:
+        self.root, self.data_root, self.cpus = root, data_root, cpus
+        self.log = root.parent / f"{root.name}.log"
+        self.client = httpx2.Client(timeout=30)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        environment = {name: text for name, text in os.environ.items() if not name.startswith(("MLFLOW", "PYRAMIDION"))}
+        environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYRAMIDION_CPUS": str(self.cpus)}
+        environment |= {"PYRAMIDION_RETRY_DELAY_S": "0.1", "PYRAMIDION_GPUS": "0"}
+        words = ["serve", "--root", str(self.root), "--port", "0", "--data-root", str(self.data_root)]
+        with self.log.open("ab") as log:
+            position = log.tell()
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "service.cli", *words],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, cwd=self.root.parent,
+            )  # fmt: skip
+
+        def address() -> str | None:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log.read_text()
+            with self.log.open("rb") as log:
+                log.seek(position)
+                found = re.search(rb"serving (http://127\.0\.0\.1:\d+)", log.read())
+            return found and found.group(1).decode()
+
+        self.client.base_url = httpx2.URL(wait_until(address, "ready"))
+
+    def stop(self) -> int:
+        """End it as an operator does; returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def kill_all(self) -> None:
+        """Kill serve and its children; the attempts live on."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def pid_of(self, part: str) -> int | None:
+        """Return the process of a part, such as `service.api.process`; None while there is none."""
+        assert self.process is not None
+        for child in psutil.Process(self.process.pid).children():
+            try:
+                if part in child.cmdline():
+                    return child.pid
+            except psutil.Error:
+                continue
+        return None
+
+    def ask(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        """Ask, again where the API was killed meanwhile."""
+        for _ in range(200):
+            try:
+                return self.client.request(method, path, **more)
+            except httpx2.TransportError:
+                time.sleep(0.05)
+        raise AssertionError(f"{method} {path}: no answer; {self.log.read_text()[-3000:]}")
+
+    def submit(self, document: Document, **more: Any) -> str:
+        headers = {"Idempotency-Key": os.urandom(8).hex()}
+        answer = self.ask(
+            "POST", "/v1/jobs", json={"config": document, "resources": {"cpus": 1}, **more}, headers=headers
+        )
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        answer = self.ask("GET", f"/v1/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def wait(self, job_id: str, timeout_s: float = 150.0) -> dict[str, Any]:
+        """Return the job once it has ended."""
+
+        def ended() -> dict[str, Any] | None:
+            time.sleep(0.1)
+            job = self.job(job_id)
+            return job if job["status"] in TERMINAL else None
+
+        return dict(wait_until(ended, f"the end of {job_id}", timeout_s))
+
+    def results(self, job_id: str) -> dict[str, Any]:
+        answer = self.ask("GET", f"/v1/jobs/{job_id}/results")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def statuses(self, job_id: str) -> list[str]:
+        """Return every state that the job came to, in order."""
+        events, after = [], 0
+        while True:
+            page = self.ask("GET", f"/v1/jobs/{job_id}/events", params={"after": after}).json()
+            events += page["events"]
+            after = page["next_after"]
+            if page["is_over"] or not page["events"]:
+                return [event["data"]["to"] for event in events if event["kind"] == "status"]
+
+    def processes(self, job_id: str) -> list[psutil.Process]:
+        """Return what is alive of a job's attempts, the shims too."""
+        folder = str(self.root / "jobs" / job_id)
+        alive = []
+        for process in psutil.process_iter():
+            try:
+                marked = process.environ().get("PYRAMIDION_ATTEMPT_DIR", "").startswith(folder)
+                if (marked or folder in " ".join(process.cmdline())) and process.status() != psutil.STATUS_ZOMBIE:
+                    alive.append(process)
+            except psutil.Error:
+                continue
+        return alive
+
+    def tell(self, job_id: str) -> str:
+        """Return what to read when something went wrong."""
+        logs = sorted((self.root / "jobs" / job_id / "attempts").glob("*/log.txt"))
+        texts = [f"{path}:\n{path.read_text()[-2000:]}" for path in logs]
+        return "\n".join([str(self.job(job_id)), *texts, self.log.read_text()[-4000:]])
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Iterator[Service]:
+    """A running service with two slots."""
+    running = Service(tmp_path_factory.mktemp("service") / "root", demo_root.parent, cpus=2)
+    running.start()
+    yield running
+    running.stop()

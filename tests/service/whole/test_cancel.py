@@ -1,0 +1,91 @@
+"""Cancelling at any moment: `cancelled` and nothing left, or told that the job had ended; never both."""
+
+import random
+import time
+from typing import Any
+
+import pytest
+
+Document = dict[str, Any]
+
+WITHIN_S = 15.0
+STAGES = ("validating_data", "training", "evaluating", "registering")
+
+
+@pytest.fixture(scope="module")
+def document(small: Document) -> Document:
+    """A tracked job, so that the end of the run and its registration can be cancelled too."""
+    return {**small, "tracking": {"experiment": "cancelled", "register_as": "cancelled"}}
+
+
+def cancel(service: Any, job: str) -> str:
+    """Cancel, check that what was answered is what became of the job, and return its state."""
+    asked = time.monotonic()
+    answer = service.ask("POST", f"/v1/jobs/{job}/cancel")
+    assert answer.status_code in (200, 202, 409), answer.text
+    ended = service.wait(job)
+    took_s = time.monotonic() - asked
+    terminal = [state for state in service.statuses(job) if state in ("succeeded", "failed", "cancelled")]
+    assert terminal == [ended["status"]]
+    if answer.status_code == 409:
+        assert ended["status"] == "succeeded", service.tell(job)
+    else:
+        assert ended["status"] == "cancelled", service.tell(job)
+        assert took_s < WITHIN_S, service.tell(job)
+    assert service.processes(job) == []
+    return str(ended["status"])
+
+
+def cancel_at_random(service: Any, document: Document, times: int) -> list[str]:
+    # About as long as such a run takes; some are cancelled while they wait, and some are too late.
+    moments = sorted(random.random() * 20 for _ in range(times))
+    outcomes = []
+    for moment in moments:
+        job = service.submit(document)
+        deadline = time.monotonic() + moment
+        while time.monotonic() < deadline and service.job(job)["status"] != "succeeded":
+            time.sleep(0.05)
+        outcomes.append(cancel(service, job))
+    return outcomes
+
+
+@pytest.mark.timeout(400)
+def test_cancelled_three_times(service: Any, document: Document) -> None:
+    assert "cancelled" in cancel_at_random(service, document, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_cancelled_fifty_times(service: Any, document: Document) -> None:
+    assert cancel_at_random(service, document, 50).count("cancelled") >= 25
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("stage", STAGES)
+def test_cancelled_in_each_stage(service: Any, document: Document, stage: str) -> None:
+    job = service.submit(document)
+    deadline = time.monotonic() + 120
+    while (found := service.job(job))["stage"] != stage:
+        assert time.monotonic() < deadline, service.tell(job)
+        assert found["status"] != "succeeded", f"the stage {stage} was too short to be seen"
+        time.sleep(0.01)
+    cancel(service, job)
+
+
+def test_a_waiting_job_never_starts_after_its_cancellation(service: Any, small: Document) -> None:
+    holder = service.submit(small, resources={"cpus": 2})
+    waiting = service.submit(small, resources={"cpus": 2})
+    answer = service.ask("POST", f"/v1/jobs/{waiting}/cancel")
+    assert answer.json()["status"] == "cancelled"
+    assert service.ask("POST", f"/v1/jobs/{waiting}/cancel").status_code == 200
+    cancel(service, holder)
+    assert service.job(waiting)["attempts"] == []
+    assert service.statuses(waiting) == ["queued", "cancelled"]
+
+
+def test_what_has_ended_cannot_be_cancelled(service: Any, small: Document) -> None:
+    job = service.submit({**small, "data": {**small["data"], "image_size": 64}, "trainer": {"max_epochs": 1}})
+    assert service.wait(job)["status"] == "succeeded", service.tell(job)
+    assert service.ask("POST", f"/v1/jobs/{job}/cancel").status_code == 409
+    assert service.job(job)["status"] == "succeeded"

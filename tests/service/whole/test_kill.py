@@ -1,0 +1,145 @@
+"""SIGKILL at any moment, for anything: one terminal state, nothing left running, the numbers of an undisturbed run."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+Document = dict[str, Any]
+
+VICTIMS = ("api", "supervisor", "shim", "trainer")
+NUMBERS = ("summary", "tasks", "val")
+
+
+@pytest.fixture(scope="module")
+def document(small: Document) -> Document:
+    """Four epochs: two checkpoints and more to go on from."""
+    return {**small, "trainer": {**small["trainer"], "max_epochs": 4}}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(service: Any, document: Document) -> tuple[dict[str, Any], float]:
+    """The result of a run that nobody disturbs, and the seconds that it took."""
+    started = time.monotonic()
+    job = service.submit(document)
+    assert service.wait(job)["status"] == "succeeded", service.tell(job)
+    return service.results(job), time.monotonic() - started
+
+
+def run_json(service: Any, job: str) -> dict[str, Any]:
+    """Return who runs the job's newest attempt; nothing while nobody does."""
+    files = sorted(
+        (service.root / "jobs" / job / "attempts").glob("*/run.json"), key=lambda path: int(path.parent.name)
+    )
+    return dict(json.loads(files[-1].read_text())) if files else {}
+
+
+def find(service: Any, victim: str, job: str) -> int | None:
+    if victim in ("api", "supervisor"):
+        return service.pid_of(f"service.{victim}.process")
+    shim = run_json(service, job).get("pid")
+    if victim == "shim" or shim is None:
+        return shim
+    try:
+        return next((child.pid for child in psutil.Process(shim).children()), None)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def kill(service: Any, victim: str, job: str) -> bool:
+    """Kill the victim as soon as there is one; False where the job had ended before."""
+    while (pid := find(service, victim, job)) is None or not psutil.pid_exists(pid):
+        if service.job(job)["status"] in ("succeeded", "failed", "cancelled"):
+            return False
+        time.sleep(0.02)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def check(service: Any, job: str, victim: str, result: dict[str, Any]) -> None:
+    ended = service.wait(job)
+    assert ended["status"] == "succeeded", service.tell(job)
+    states = service.statuses(job)
+    assert [state for state in states if state in ("succeeded", "failed", "cancelled")] == ["succeeded"], states
+    assert service.processes(job) == []
+    assert ended["attempt"] <= (1 if victim in ("api", "supervisor") else 2), service.tell(job)
+    ours = service.results(job)
+    assert {name: ours[name] for name in NUMBERS} == {name: result[name] for name in NUMBERS}
+
+
+def kill_at_random(service: Any, document: Document, victim: str, undisturbed: Any, times: int) -> int:
+    """Run `times` jobs, two at once, each of which loses its victim; returns how many were hurt."""
+    result, took_s = undisturbed
+    hurt = 0
+    moments = [random.random() * took_s for _ in range(times)]
+    for pair in zip(moments[::2], moments[1::2], strict=True):
+        started = time.monotonic()
+        due = sorted((moment, service.submit(document)) for moment in pair)
+        for moment, job in due:
+            time.sleep(max(0.0, started + moment - time.monotonic()))
+            hurt += kill(service, victim, job)
+        for _, job in due:
+            check(service, job, victim, result)
+    return hurt
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_killed_twice(service: Any, document: Document, undisturbed: Any, victim: str) -> None:
+    assert kill_at_random(service, document, victim, undisturbed, 2) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_killed_twenty_times(service: Any, document: Document, undisturbed: Any, victim: str) -> None:
+    assert kill_at_random(service, document, victim, undisturbed, 20) >= 12
+
+
+@pytest.mark.timeout(400)
+def test_everything_killed_at_once_and_started_again(
+    service: Any, document: Document, undisturbed: Any, tmp_path: Path
+) -> None:
+    """The attempt lives on, and is adopted: the same process, no second attempt."""
+    job = service.submit(document)
+    wait_for_training(service, job)
+    before = run_json(service, job)
+    service.kill_all()
+    assert psutil.pid_exists(before["pid"])
+    service.start()
+    ended = service.wait(job)
+    assert ended["status"] == "succeeded", service.tell(job)
+    assert [attempt["number"] for attempt in ended["attempts"]] == [1]
+    assert run_json(service, job)["pid"] == before["pid"]
+    ours = service.results(job)
+    assert {name: ours[name] for name in NUMBERS} == {name: undisturbed[0][name] for name in NUMBERS}
+
+
+@pytest.mark.timeout(400)
+def test_an_orderly_stop_leaves_jobs_running(service: Any, document: Document) -> None:
+    job = service.submit(document)
+    wait_for_training(service, job)
+    pid = run_json(service, job)["pid"]
+    assert service.stop() == 0
+    assert psutil.pid_exists(pid)
+    service.start()
+    ended = service.wait(job)
+    assert (ended["status"], ended["attempt"]) == ("succeeded", 1), service.tell(job)
+
+
+def wait_for_training(service: Any, job: str) -> None:
+    deadline = time.monotonic() + 120
+    is_training: Callable[[], bool] = lambda: service.job(job)["stage"] == "training"  # noqa: E731
+    while not is_training():
+        assert time.monotonic() < deadline, service.tell(job)
+        time.sleep(0.05)
