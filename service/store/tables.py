@@ -13,7 +13,6 @@ jobs = Table(
     Column("number", Key, primary_key=True, autoincrement=True, comment="the order of submission"),
     Column("id", String(32), nullable=False, unique=True),
     Column("name", String(64), nullable=False),
-    Column("config", JSON, nullable=False, comment="the document as it was submitted"),
     Column("status", String(16), nullable=False),
     Column("stage", String(32), comment="what the running attempt does"),
     Column("priority", Integer, nullable=False),
@@ -35,19 +34,27 @@ jobs = Table(
     Column("failure_message", Text),
     Column("mlflow_run_id", String(64)),
     Column("mlflow_status", String(16), comment="the final status that MLflow was told"),
+    # The last, because it is long: SQLite reads a row from its front.
+    Column("config", JSON, nullable=False, comment="the document as it was submitted"),
     sqlite_autoincrement=True,
 )
 Index("jobs_by_status", jobs.c.status, jobs.c.number)
-Index("jobs_by_name", jobs.c.name, jobs.c.number)
-Index("jobs_by_time", jobs.c.created_at)
+Index("jobs_by_name", jobs.c.name, jobs.c.status, jobs.c.number)
+Index("jobs_by_time", jobs.c.created_at, jobs.c.number)
 Index("jobs_by_run", jobs.c.mlflow_run_id)
+Index("jobs_in_queue", jobs.c.status, jobs.c.priority, jobs.c.number)
+_unsettled = jobs.c.mlflow_run_id.is_not(None) & jobs.c.mlflow_status.is_(None)
+Index("jobs_unsettled", jobs.c.number, sqlite_where=_unsettled, postgresql_where=_unsettled)
 
-_job_id = ForeignKey("jobs.id", ondelete="CASCADE")
+
+def _job_id() -> ForeignKey:
+    return ForeignKey("jobs.id", ondelete="CASCADE")
+
 
 attempts = Table(
     "attempts",
     metadata,
-    Column("job_id", String(32), _job_id, primary_key=True),
+    Column("job_id", String(32), _job_id(), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("lease_owner", String(32), nullable=False),
     Column("gpu_ids", JSON, nullable=False),
@@ -62,7 +69,7 @@ events = Table(
     "events",
     metadata,
     Column("seq", Key, primary_key=True, autoincrement=True),
-    Column("job_id", String(32), _job_id, nullable=False),
+    Column("job_id", String(32), _job_id(), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("time", Float, nullable=False),
     Column("kind", String(16), nullable=False),
@@ -78,6 +85,7 @@ idempotency_keys = Table(
     metadata,
     Column("key", String(255), primary_key=True),
     Column("body_hash", String(64), nullable=False),
-    Column("job_id", String(32), _job_id, nullable=False),
+    Column("job_id", String(32), _job_id(), nullable=False),
     Column("created_at", Float, nullable=False),
 )
+Index("keys_by_job", idempotency_keys.c.job_id)
