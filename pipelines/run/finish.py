@@ -25,7 +25,8 @@ from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.data import Split
 from pipelines.spec.model import DetectionSpec, ModelSpec
-from pipelines.tracking.registry import ModelVersion, Registry
+from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.registry import Registry
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.ranks import say
 from pipelines.training.trainer import create_trainer

@@ -8,7 +8,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
@@ -17,41 +17,21 @@ from pipelines.errors import RegistryError
 from pipelines.spec.model import SelectSpec
 from pipelines.tracking.mlflow_names import cut, mlflow_key
 from pipelines.tracking.mlflow_store import Store, connect, told
+from pipelines.tracking.model_versions import (
+    FINGERPRINT_TAG,
+    OWNER_TAG,
+    SELECT_TAG,
+    ModelVersion,
+    RegisteredModel,
+    as_model,
+    as_version,
+)
 from pipelines.tracking.pyfunc_folder import ARTIFACT, save_pyfunc
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-OWNER_TAG = "pyramidion.owner"
-FINGERPRINT_TAG = "pyramidion.val_fingerprint"
-SELECT_TAG = "pyramidion.select"
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """One version of a registered model, as the registry had it when asked."""
-
-    name: str
-    version: int
-    run_id: str | None
-    tags: Mapping[str, str]
-    aliases: tuple[str, ...] = field(default=())
-
-    @property
-    def uri(self) -> str:
-        """What `mlflow.pyfunc.load_model` takes."""
-        return f"models:/{self.name}/{self.version}"
-
-    @property
-    def val_fingerprint(self) -> str | None:
-        """Fingerprint of the val data that gave the stored numbers."""
-        return self.tags.get(FINGERPRINT_TAG)
-
-    def metric(self, name: str) -> float | None:
-        """Return a stored number; None where it is undefined or was not stored."""
-        text = self.tags.get(mlflow_key(name))
-        return None if text is None else float(text)
 
 
 @dataclass(frozen=True)
@@ -87,10 +67,8 @@ class Registry:
         metrics: Mapping[str, float | None],
         select: SelectSpec,
         val_fingerprint: str,
-        job_id: str | None = None,
-        tags: Mapping[str, str] | None = None,
     ) -> ModelVersion:
-        """Return the version of this job (or else run) below `name`, alias `candidate`; it is made at the first call.
+        """Return the version of this run below `name`, alias `candidate`; it is made at the first call.
 
         Args:
             exported: the folder that `pipelines.inference.export` writes.
@@ -99,17 +77,13 @@ class Registry:
             metrics: the numbers on val, such as `val/cells/AP`; undefined ones are left out.
             select: what champions are compared by.
             val_fingerprint: of the val data.
-            job_id: owner of the version; default: the run.
-            tags: more tags of the version.
         """
-        owner = job_id or run_id
         with self._told():
-            version = self._owned_version(name, owner)
+            version = self._owned_version(name, run_id)
             if version is None:
                 version_tags = {
-                    **(tags or {}),
                     **{key: repr(float(x)) for key, x in metrics.items() if x is not None},
-                    OWNER_TAG: owner,
+                    OWNER_TAG: run_id,
                     FINGERPRINT_TAG: val_fingerprint,
                     SELECT_TAG: f"{select.mode} {select.metric}",
                 }
@@ -117,7 +91,7 @@ class Registry:
             candidate = self.by_alias(name, CANDIDATE)
             if candidate is None or candidate.version < version.version:
                 self.set_alias(name, CANDIDATE, version.version)
-            return self._version(name, version.version)
+            return self._version(name, version.version) or version
 
     def promote_if_better(
         self,
@@ -155,28 +129,44 @@ class Registry:
             self.set_alias(version.name, CHAMPION, version.version)
         return Promotion(is_better, "scored" if stored is None else "stored", value, champion, champion_value)
 
-    def names(self) -> list[str]:
-        """Return the names of all registered models."""
+    def models(self) -> list[RegisteredModel]:
+        """Return all registered models, sorted by name."""
         with self._told() as client:
-            return [model.name for model in _pages(client.search_registered_models)]
+            return [as_model(row) for row in _pages(client.search_registered_models, order_by=["name"])]
 
     def versions(self, name: str) -> list[ModelVersion]:
         """Return all versions below `name`, newest first; none where there is no such model."""
         with self._told() as client:
-            aliases = self._aliases(name)
-            found = _pages(client.search_model_versions, filter_string=f"name = '{name}'")
-            return sorted((_as_version(row, aliases) for row in found), key=lambda v: -v.version)
+            if (aliases := self._aliases(name)) is None:
+                return []
+            found = _pages(client.search_model_versions, filter_string=f"name = {_quoted(name)}")
+            return sorted((as_version(row, aliases) for row in found), key=lambda v: -v.version)
+
+    def version(self, name: str, number: int) -> ModelVersion | None:
+        """Return one version; None where there is none of that number."""
+        with self._told():
+            return self._version(name, number)
+
+    def aliases(self, name: str) -> dict[str, int] | None:
+        """Return the versions that the aliases of a model point to; None where there is no such model."""
+        with self._told():
+            return self._aliases(name)
 
     def by_alias(self, name: str, alias: str) -> ModelVersion | None:
         """Return the version that an alias points to; None where it points to none."""
         with self._told():
-            number = self._aliases(name).get(alias)
+            number = (self._aliases(name) or {}).get(alias)
             return None if number is None else self._version(name, number)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias to a version, away from where it pointed before."""
         with self._told() as client:
             client.set_registered_model_alias(name, alias, str(version))
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Let an alias point to no version; one that there is not is no error."""
+        with self._told() as client:
+            client.delete_registered_model_alias(name, alias)
 
     def download_exported(self, version: ModelVersion, folder: Path) -> Path:
         """Return the exported model of a version, copied below `folder`; no code of it is run."""
@@ -203,23 +193,17 @@ class Registry:
         except (MlflowException, OSError) as error:
             raise RegistryError(f"MLflow at {self.store.label}: {told(error)}") from error
 
-    def _aliases(self, name: str) -> dict[str, int]:
-        from mlflow.exceptions import MlflowException
+    def _aliases(self, name: str) -> dict[str, int] | None:
+        row = _unless_absent(self._client.get_registered_model, name)
+        return None if row is None else {alias: int(version) for alias, version in row.aliases.items()}
 
-        try:
-            aliases = self._client.get_registered_model(name).aliases
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
-            raise
-        return {alias: int(version) for alias, version in aliases.items()}
-
-    def _version(self, name: str, number: int) -> ModelVersion:
-        return _as_version(self._client.get_model_version(name, str(number)), self._aliases(name))
+    def _version(self, name: str, number: int) -> ModelVersion | None:
+        row = _unless_absent(self._client.get_model_version, name, str(number))
+        return None if row is None else as_version(row, self._aliases(name) or {})
 
     def _owned_version(self, name: str, owner: str) -> ModelVersion | None:
-        found = self._client.search_model_versions(f"name = '{name}' and tags.`{OWNER_TAG}` = '{owner}'")
-        return _as_version(found[0], {}) if found else None
+        found = self._client.search_model_versions(f"name = {_quoted(name)} and tags.`{OWNER_TAG}` = '{owner}'")
+        return as_version(found[0], {}) if found else None
 
     def _create_version(self, exported: Path, name: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
         """Log the model and register it, tags and all in one request: a version never lacks its owner."""
@@ -254,13 +238,24 @@ class Registry:
             tags={mlflow_key(key): cut(text) for key, text in tags.items()},
             model_id=logged.model_id,
         )
-        return _as_version(row, {})
+        return as_version(row, {})
 
 
-def _as_version(row: Any, aliases: Mapping[str, int]) -> ModelVersion:
-    number = int(row.version)
-    named = tuple(sorted(alias for alias, version in aliases.items() if version == number))
-    return ModelVersion(row.name, number, row.run_id, dict(row.tags), named)
+def _unless_absent(get: Callable[..., Any], *key: str) -> Any:
+    """Return what `get` finds, or None; a name that MLflow takes for none of a model names none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return get(*key)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _quoted(name: str) -> str:
+    """Return a model's name as a text of MLflow's filters, which know no escapes."""
+    return f'"{name}"' if "'" in name else f"'{name}'"
 
 
 def _pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:

@@ -28,8 +28,9 @@ from pipelines.model import MultiTaskModel
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment
+from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.pyfunc_folder import pip_requirements
-from pipelines.tracking.registry import ModelVersion, Registry
+from pipelines.tracking.registry import Registry
 
 pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 

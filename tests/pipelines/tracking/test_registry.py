@@ -1,6 +1,7 @@
 """The registry against a real MLflow store in SQLite."""
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from pipelines.data.records import Category
 from pipelines.errors import RegistryError
 from pipelines.spec.model import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment
-from pipelines.tracking.registry import ModelVersion, Registry
+from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.registry import Registry
 
 pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 
@@ -50,7 +52,6 @@ def test_registering_a_run_twice_makes_one_version(registry: Registry, folder: P
             metrics=metrics,
             select=SELECT,
             val_fingerprint="data 1",
-            tags={"git": "abc"},
         )
         for _ in range(2)
     ]
@@ -61,27 +62,8 @@ def test_registering_a_run_twice_makes_one_version(registry: Registry, folder: P
     assert version.metric("val/cells/AP") == 1 / 3
     assert version.metric("val/cells/APl") is None
     assert version.val_fingerprint == "data 1"
-    assert version.tags["git"] == "abc"
     assert client.get_run(run_id).outputs.model_outputs
     assert list(Path().iterdir()) == []
-
-
-def test_a_job_owns_its_version_whatever_its_run(registry: Registry, folder: Path) -> None:
-    client = connect(registry.store)
-    experiment = find_experiment(client, registry.store, "tests")
-    versions = [
-        registry.register(
-            folder,
-            name="job",
-            run_id=client.create_run(experiment).info.run_id,
-            metrics={},
-            select=SELECT,
-            val_fingerprint="data 1",
-            job_id="job 7",
-        )
-        for _ in range(2)
-    ]
-    assert [version.version for version in versions] == [1, 1]
 
 
 def test_the_newest_version_is_the_candidate_and_stays_it(registry: Registry, folder: Path) -> None:
@@ -160,7 +142,36 @@ def test_a_version_without_the_number_is_no_champion(registry: Registry, folder:
 def test_names_that_are_not_there_have_no_versions(registry: Registry) -> None:
     assert registry.versions("nobody") == []
     assert registry.by_alias("nobody", "champion") is None
-    assert "nobody" not in registry.names()
+    assert registry.version("nobody", 1) is None
+    assert registry.aliases("nobody") is None
+    assert "nobody" not in {model.name for model in registry.models()}
+
+
+@pytest.mark.parametrize("name", ["it's", 'say "hi"', "a:b", "..", "' OR ''='"])
+def test_names_of_any_characters_are_only_names(name: str, registry: Registry) -> None:
+    assert registry.versions(name) == []
+    assert registry.by_alias(name, "champion") is None
+
+
+def test_an_alias_is_moved_and_removed(registry: Registry, folder: Path) -> None:
+    for ap in (0.5, 0.6):
+        register(registry, folder, "moved", ap)
+    registry.set_alias("moved", "champion", 1)
+    model = next(model for model in registry.models() if model.name == "moved")
+    assert (model.aliases, model.latest_version) == ({"candidate": 2, "champion": 1}, 2)
+    registry.set_alias("moved", "champion", 2)
+    assert registry.aliases("moved") == {"candidate": 2, "champion": 2}
+    registry.remove_alias("moved", "champion")
+    assert registry.aliases("moved") == {"candidate": 2}
+
+
+def test_a_version_says_what_it_was_compared_by(registry: Registry, folder: Path) -> None:
+    before = time.time()
+    register(registry, folder, "told", 0.5)
+    version = registry.version("told", 1)
+    assert version is not None
+    assert (version.select, version.val_metrics) == ("max val/cells/AP", {"val/cells/AP": 0.5})
+    assert before - 1 <= version.created_at <= time.time() + 1
 
 
 def test_a_store_that_does_not_answer_is_a_registry_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,70 @@
+"""What the registry holds, as values. Torch-free, and without MLflow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.tracking.mlflow_names import mlflow_key
+
+OWNER_TAG = "pyramidion.owner"
+FINGERPRINT_TAG = "pyramidion.val_fingerprint"
+SELECT_TAG = "pyramidion.select"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a registered model, as the registry had it when asked; `created_at` is in seconds since 1970."""
+
+    name: str
+    version: int
+    run_id: str | None
+    tags: Mapping[str, str]
+    created_at: float
+    aliases: tuple[str, ...] = field(default=())
+
+    @property
+    def uri(self) -> str:
+        """What `mlflow.pyfunc.load_model` takes."""
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def val_fingerprint(self) -> str | None:
+        """Fingerprint of the val data that gave the stored numbers."""
+        return self.tags.get(FINGERPRINT_TAG)
+
+    @property
+    def select(self) -> str | None:
+        """What champions are compared by, such as `max val/cells/AP`."""
+        return self.tags.get(SELECT_TAG)
+
+    @property
+    def val_metrics(self) -> dict[str, float]:
+        """All stored numbers."""
+        return {key: float(text) for key, text in sorted(self.tags.items()) if key.startswith("val/")}
+
+    def metric(self, name: str) -> float | None:
+        """Return a stored number; None where it is undefined or was not stored."""
+        text = self.tags.get(mlflow_key(name))
+        return None if text is None else float(text)
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A name with versions below it: where its aliases point, and the newest version (None: there is none)."""
+
+    name: str
+    aliases: Mapping[str, int]
+    latest_version: int | None
+
+
+def as_version(row: Any, aliases: Mapping[str, int]) -> ModelVersion:
+    """Return MLflow's version of a model as ours; `aliases` are all of the model."""
+    number = int(row.version)
+    named = tuple(sorted(alias for alias, version in aliases.items() if version == number))
+    return ModelVersion(row.name, number, row.run_id, dict(row.tags), row.creation_timestamp / 1000, named)
+
+
+def as_model(row: Any) -> RegisteredModel:
+    """Return MLflow's registered model as ours."""
+    newest = max((int(version.version) for version in row.latest_versions), default=None)
+    return RegisteredModel(row.name, {alias: int(version) for alias, version in row.aliases.items()}, newest)
