@@ -5,8 +5,9 @@ import os
 import signal
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -29,6 +30,12 @@ def child_environment(more: Mapping[str, str] = os.environ) -> dict[str, str]:
     if root != Path(sysconfig.get_path("purelib")).resolve():
         environment["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [more.get("PYTHONPATH")])])
     return environment
+
+
+def become(module: str, arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by `python -m MODULE ARGUMENTS`: signals reach it, and its exit code is ours."""
+    sys.stdout.flush()
+    os.execve(sys.executable, python_command(module, *arguments), child_environment())
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:

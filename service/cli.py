@@ -1,4 +1,4 @@
-"""The command `pyramidion`: it says what there is, starts the trainer, and looks at data and backbones.
+"""The command `pyramidion`: it says what there is, starts the trainer or the service, and talks to a service.
 
 Nothing heavy is imported before the command line is understood, and torch never is: what trains or draws replaces
 this process (docs/adr/0003).
@@ -6,15 +6,14 @@ this process (docs/adr/0003).
 
 import argparse
 import difflib
+import importlib
 import os
 import sys
-import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
-from typing import NoReturn
 
 from pipelines.errors import PyramidionError, tell
+from service.child_process import become
 
 USAGE_ERROR = 2
 BROKEN_PIPE = 128 + 13
@@ -24,22 +23,37 @@ TRAINER_COMMANDS = {
     "fit": "train, keep the checkpoint that is best on val, score it on test, register it",
     "validate": "score a run's best checkpoint on val",
     "test": "score a run's best checkpoint on test",
-    "predict": "answer for images, or for a split, with a run's best checkpoint",
 }
 DATA_COMMANDS = {
     "check": "print and write a report of a job's data; errors end with 78",
     "show": "write pictures with boxes as the model sees them, after augmentation",
     "synth": "write the demo's data set: shapes, textures, identities",
 }
+JOB_COMMANDS = {
+    "jobs": "list a service's jobs, newest first",
+    "show": "tell all that is known of a job",
+    "logs": "print what a job's trainer said",
+    "cancel": "end jobs, whatever they are at",
+    "results": "print a job's numbers as tables",
+}
 COMMANDS = {
     **TRAINER_COMMANDS,
+    "predict": "answer for images, with a run's best checkpoint or a service's model",
     "data": "check, show or synthesise data",
     "backbones": "list the catalogue's backbones, or what is known of one",
+    "serve": "run the job service on this machine",
+    "submit": "have a service run a job",
+    **JOB_COMMANDS,
 }
+MODULES = {
+    **dict.fromkeys(JOB_COMMANDS, "jobs"),
+    **{name: name for name in ("predict", "data", "backbones", "serve", "submit")},
+}
+"""Of `service.commands`, by command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code of one command line; `fit`, `validate`, `test` and `predict` do not return."""
+    """Return the exit code of one command line; what becomes the trainer does not return."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
@@ -59,28 +73,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments and arguments[0] in TRAINER_COMMANDS:
-        replace_process("pipelines.cli", arguments)
-    _refuse_unknown("command", arguments[:1], COMMANDS)
-    if arguments[:1] == ["data"]:
-        _refuse_unknown("data command", arguments[1:2], DATA_COMMANDS)
-        if arguments[1:2] == ["show"]:
-            replace_process("pipelines.show_cli", arguments[2:])
-        if arguments[1:] and arguments[1] in DATA_COMMANDS:
-            from service import data_command
-
-            return data_command.run(arguments[1], arguments[2:])
-    parser = _parser()
-    if not arguments:
-        parser.print_help(sys.stderr)
-        return USAGE_ERROR
-    options = parser.parse_args(arguments)
-    from service import backbones_command
-
-    return backbones_command.run(options)
+    command, rest = arguments[:1], arguments[1:]
+    _refuse_unknown("command", command, COMMANDS)
+    if command == ["data"]:
+        _refuse_unknown("data command", rest[:1], DATA_COMMANDS)
+    is_about_commands = not command or command[0].startswith("-")
+    is_about_data = command == ["data"] and (not rest or rest[0].startswith("-"))
+    if is_about_commands or is_about_data:
+        parser = _parser()
+        if not command:
+            parser.print_help(sys.stderr)
+            return USAGE_ERROR
+        parser.parse_args(arguments)
+    if command[0] in TRAINER_COMMANDS:
+        become("pipelines.cli", arguments)
+    module = importlib.import_module(f"service.commands.{MODULES[command[0]]}")
+    return int(module.run(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Return the parser of what is no command's own: help and the version."""
     parser = argparse.ArgumentParser(
         prog="pyramidion",
         description="Fine-tune one backbone for detection, classification and embedding at once.",
@@ -90,15 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pyramidion {version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in TRAINER_COMMANDS:
-        commands.add_parser(name, help=COMMANDS[name], add_help=False)
-    data = commands.add_parser("data", help=COMMANDS["data"], allow_abbrev=False, formatter_class=_Help)
-    data_commands = data.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
-    for name, does in DATA_COMMANDS.items():
-        data_commands.add_parser(name, help=does, add_help=False)
-    backbones = commands.add_parser("backbones", help=COMMANDS["backbones"], allow_abbrev=False, formatter_class=_Help)
-    backbones.add_argument("name", nargs="?", help="tell what is known of this one")
-    backbones.add_argument("--all", action="store_true", help="list every name that a document can write")
+    for name, does in COMMANDS.items():
+        if name == "data":
+            data = commands.add_parser(name, help=does, allow_abbrev=False, formatter_class=_Help)
+            data_commands = data.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
+            for data_name, data_does in DATA_COMMANDS.items():
+                data_commands.add_parser(data_name, help=data_does, add_help=False)
+        else:
+            commands.add_parser(name, help=does, add_help=False)
     return parser
 
 
@@ -117,22 +128,7 @@ def version() -> str:
         return "(a source tree that is not installed)"
 
 
-def replace_process(module: str, arguments: Sequence[str]) -> NoReturn:
-    """Become `python -m MODULE ARGUMENTS`: signals reach it, and its exit code is ours.
-
-    `heads` is a common name. The child finds the packages that lie beside this one, whatever lies in the working
-    directory and whatever other distribution ships a package of that name.
-    """
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-    root = Path(__file__).resolve().parent.parent
-    # site-packages itself must not come before the standard library.
-    if root != Path(sysconfig.get_path("purelib")).resolve():
-        environment["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)
-
-
-def _refuse_unknown(kind: str, words: Sequence[str], known: dict[str, str]) -> None:
+def _refuse_unknown(kind: str, words: Sequence[str], known: Mapping[str, str]) -> None:
     for word in words:
         if word in known or word.startswith("-"):
             continue

@@ -25,8 +25,8 @@ class Settings(BaseSettings):
 
     root: Path = Field(Path("runs/service"), description="folder of jobs, database, MLflow store")
     port: int = Field(8000, ge=0, le=65535, description="of the loopback; 0: any that is free")
-    data_roots: Folders = Field((Path(),), description="where data sets may lie, separated as in PATH")
-    weights_roots: Folders = Field((Path(),), description="where weights may lie, separated as in PATH")
+    data_roots: Folders = Field((Path(),), description="where data sets may lie")
+    weights_roots: Folders = Field((Path(),), description="where weights may lie")
     database_url: str | None = Field(None, description="of SQLAlchemy; default: service.db below root")
 
     cpus: Count = Field(

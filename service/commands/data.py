@@ -1,4 +1,4 @@
-"""`pyramidion data check` and `pyramidion data synth`: they read and write files, and need no torch."""
+"""`pyramidion data check | show | synth`: they read and write files; what draws pictures replaces this process."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,11 +8,15 @@ from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_opti
 from pipelines.data.commands import check_data, synthesize_data
 from pipelines.run.preflight import find_data
 from pipelines.spec.load import load_job
+from service.child_process import become
 
 
-def run(command: str, arguments: Sequence[str]) -> int:
-    """Return the exit code of `data check` or `data synth`."""
-    return _check(arguments) if command == "check" else _synth(arguments)
+def run(arguments: Sequence[str]) -> int:
+    """Return the exit code of `data check` or `data synth`; `data show` does not return."""
+    command, *rest = arguments[1:]
+    if command == "show":
+        become("pipelines.show_cli", rest)
+    return _check(rest) if command == "check" else _synth(rest)
 
 
 def _check(arguments: Sequence[str]) -> int:

@@ -9,8 +9,16 @@ from pipelines.errors import ConfigError, Problem
 LIBRARIES = {"timm": "timm", "tv": "torchvision"}
 
 
-def run(options: argparse.Namespace) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Print what is asked for; raises ConfigError with the nearest names where a name is unknown."""
+    parser = argparse.ArgumentParser(
+        prog="pyramidion backbones",
+        description="List the catalogue's backbones, or tell what is known of one.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", nargs="?", help="tell what is known of this one")
+    parser.add_argument("--all", action="store_true", help="list every name that a document can write")
+    options = parser.parse_args(arguments[1:])
     if options.name is not None:
         try:
             print(describe(resolve(options.name)))
