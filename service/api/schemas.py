@@ -4,10 +4,11 @@ Torch-free. The client reads answers with the same classes.
 """
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from pipelines.spec.result import Kind
 from service.states import FailureKind, JobStatus
 from service.store.records import EventKind, Outcome
 
@@ -143,6 +144,14 @@ class EventPage(Answer):
     is_over: bool = Field(description="the job has ended, and nothing comes after these")
 
 
+class LogLine(Answer):
+    """One line of a log."""
+
+    attempt: int
+    offset: int = Field(description="byte of the attempt's log behind this line: hand it back as `after`")
+    text: str
+
+
 class StageParameters(Answer):
     """Parameters of one part of the network."""
 
@@ -198,3 +207,89 @@ class ProblemDetails(Answer):
     status: int
     detail: str
     errors: list[ProblemField] = []
+
+
+class Alive(Answer):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Check(Answer):
+    """One thing that the service needs."""
+
+    name: str
+    is_ok: bool
+    detail: str
+
+
+class Readiness(Answer):
+    """Whether jobs can be taken and run."""
+
+    is_ready: bool
+    checks: list[Check]
+
+
+class Capabilities(Answer):
+    """What this server is, and what one job, one body and one image may have."""
+
+    version: str
+    cpus: int = Field(description="cores that jobs may use in all")
+    gpus: int = Field(description="GPUs that jobs may use in all")
+    default_cpus: int = Field(description="of a job that asks for none")
+    default_gpus: int = Field(description="of a job that asks for none")
+    max_attempts: int
+    max_json_bytes: int
+    max_image_bytes: int
+    max_image_pixels: int
+
+
+class Backbone(Answer):
+    """A network that is vouched for; any other of timm and torchvision can be named too."""
+
+    name: str
+    family: str | None
+    year: int | None
+    paper: str | None = Field(description="arXiv id")
+    library: Literal["timm", "torchvision"]
+    id: str = Field(description="the library's name of it")
+    weights_licence: str | None = Field(description="of the default weights; null: there are none, or it is not known")
+    has_default_weights: bool
+
+
+class BackboneList(Answer):
+    """The catalogue's backbones."""
+
+    backbones: list[Backbone]
+    others: dict[str, int] = Field(description="how many further names each library has")
+
+
+class Head(Answer):
+    """What a task can be."""
+
+    name: str
+    kind: Kind
+    description: str
+    losses: list[str]
+    paper: str | None = Field(description="arXiv id")
+
+
+class HeadList(Answer):
+    """The catalogue's heads."""
+
+    heads: list[Head]
+
+
+class Loss(Answer):
+    """What a head learns by."""
+
+    name: str
+    kinds: list[Kind]
+    description: str
+    paper: str | None = Field(description="arXiv id")
+
+
+class LossList(Answer):
+    """The catalogue's losses."""
+
+    losses: list[Loss]

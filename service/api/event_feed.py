@@ -1,0 +1,203 @@
+"""Those who wait for events of jobs: one look at the database wakes all of them, one read serves all at one place.
+
+Nothing of this blocks the event loop: the database is read in threads. Sequence numbers are given and committed in one
+order (every writer of SQLite holds the write lock from the beginning of its transaction to its end), so that no event
+ever appears below one that was already read. Torch-free.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ParamSpec, TypeVar
+from weakref import WeakValueDictionary
+
+from service.api.schemas import EventView
+from service.api.views import moment
+from service.states import TERMINAL
+from service.store.jobs import JobStore
+from service.store.records import Event, Job
+
+TICK_S = 0.2
+_PAUSE_AFTER_ERROR_S = 5.0
+_NUM_THREADS = 4
+_NUM_KEPT = 8
+"""Slices that a channel keeps: listeners that connect one after the other read the same ones."""
+
+_logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class EventSlice:
+    """Events of one job after a sequence number.
+
+    `is_full`: there may be more right behind them. `is_over`: nothing comes after them, ever.
+    """
+
+    after: int
+    events: tuple[EventView, ...]
+    is_full: bool
+    is_over: bool
+
+    @property
+    def next_after(self) -> int:
+        return self.events[-1].seq if self.events else self.after
+
+    @cached_property
+    def frames(self) -> bytes:
+        """The events as a stream of server-sent events; formatted once for all who get them."""
+        return "".join(
+            f"id: {event.seq}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n" for event in self.events
+        ).encode()
+
+
+class EventFeed:
+    """All listeners of one process. To be used in the event loop, except where a method says otherwise."""
+
+    def __init__(self, store: JobStore, *, tick_s: float = TICK_S) -> None:
+        self.store = store
+        self.is_stopping = False
+        self._tick_s = tick_s
+        self._seen = 0
+        self._channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
+        self._ticker: asyncio.Task[None] | None = None
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="event-feed")
+
+    def channel(self, job_id: str) -> "Channel":
+        """Return the channel of a job. The database is watched for as long as somebody holds one."""
+        channel = self._channels.get(job_id)
+        if channel is None:
+            self._channels[job_id] = channel = Channel(self, job_id)
+        if self._ticker is None or self._ticker.done():
+            self._ticker = asyncio.get_running_loop().create_task(self._watch())
+        return channel
+
+    async def in_thread(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return what a function that blocks returns."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
+
+    def stop(self) -> None:
+        """Let all listeners end: what they wait for comes after the next start."""
+        self.is_stopping = True
+        for channel in list(self._channels.values()):
+            channel.announce(channel.newest)
+
+    def close(self) -> None:
+        """Stop, and end the threads."""
+        self.stop()
+        self._threads.shutdown(wait=False)
+
+    async def _watch(self) -> None:
+        while self._channels and not self.is_stopping:
+            try:
+                newest = await self.in_thread(self.store.newest_seq, self._seen)
+            except Exception:  # a database that is out of reach now may be back later, and listeners with it
+                _logger.exception("cannot look for new events; trying again in %g s", _PAUSE_AFTER_ERROR_S)
+                await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
+                continue
+            self._seen = max(newest.values(), default=self._seen)
+            for job_id, channel in list(self._channels.items()):
+                if job_id in newest:
+                    channel.announce(newest[job_id])
+            # Neither name may keep a channel alive that nobody listens to.
+            channel = None  # type: ignore[assignment]
+            await asyncio.sleep(self._tick_s)
+
+
+class Channel:
+    """The events of one job, for all who listen to it.
+
+    Attributes:
+        newest: sequence number of the newest event that came since somebody listens; 0: none.
+    """
+
+    def __init__(self, feed: EventFeed, job_id: str) -> None:
+        self.feed = feed
+        self.job_id = job_id
+        self.newest = 0
+        self._changed = asyncio.Event()
+        self._reads: dict[tuple[int, int], asyncio.Future[EventSlice]] = {}
+        self._kept: OrderedDict[tuple[int, int], EventSlice] = OrderedDict()
+
+    def announce(self, seq: int) -> None:
+        """Wake all listeners: there is an event of this number."""
+        self.newest = max(self.newest, seq)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait(self, after: int, timeout_s: float) -> bool:
+        """Wait for an event after a sequence number; return False when time was up, or the process stops."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.newest <= after and not self.feed.is_stopping:
+                    await self._changed.wait()
+        return self.newest > after
+
+    async def job(self) -> Job:
+        """Return the job as it is.
+
+        Raises:
+            NotFound: it is not there (any more).
+        """
+        return await self.feed.in_thread(self.feed.store.get, self.job_id)
+
+    async def read(self, after: int, limit: int) -> EventSlice:
+        """Return events after a sequence number, at most `limit`, as they are in the database now.
+
+        Raises:
+            NotFound: the job is not there (any more).
+        """
+        return await self.feed.in_thread(_load, self.feed.store, self.job_id, after, limit)
+
+    async def read_shared(self, after: int, limit: int) -> EventSlice:
+        """Return what `read` would, from one read for all who ask for the same; what was not announced may be missing.
+
+        Raises:
+            NotFound: the job is not there (any more).
+        """
+        key = (after, limit)
+        kept = self._kept.get(key)
+        if kept is not None and (kept.is_full or kept.is_over or kept.next_after >= self.newest):
+            return kept
+        if key not in self._reads:
+            read = asyncio.ensure_future(self.read(after, limit))
+            self._reads[key] = read
+            read.add_done_callback(lambda _: self._reads.pop(key))
+        # A listener that goes must not take the read of the others along.
+        events = await asyncio.shield(self._reads[key])
+        self._kept[key] = events
+        if len(self._kept) > _NUM_KEPT:
+            self._kept.popitem(last=False)
+        return events
+
+
+def _load(store: JobStore, job_id: str, after: int, limit: int) -> EventSlice:
+    # The job first: where it has ended by then, the events below hold all that there will ever be.
+    job = store.get(job_id)
+    rows = store.events(job_id, after, limit)
+    is_full = len(rows) == limit
+    is_over = (job.status.is_terminal and not is_full) or (bool(rows) and _is_end(rows[-1]))
+    return EventSlice(after, tuple(map(_view, rows)), is_full and not is_over, is_over)
+
+
+def _is_end(event: Event) -> bool:
+    return event.kind == "status" and event.data.get("to") in TERMINAL
+
+
+def _view(event: Event) -> EventView:
+    return EventView(
+        seq=event.seq,
+        time=moment(event.time),
+        kind=event.kind,
+        attempt=event.attempt,
+        epoch=event.epoch,
+        step=event.step,
+        data=event.data,
+    )

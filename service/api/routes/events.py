@@ -1,0 +1,186 @@
+"""What happened to a job, and what its attempts wrote: read on while it goes on."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Literal, cast
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from pipelines.run_folder.layout import RunDir
+from service.api.accept import preferred
+from service.api.deps import SettingsDep
+from service.api.event_feed import Channel, EventFeed, EventSlice
+from service.api.log_reader import LogRange, as_ndjson, as_text, stream_log, tail_start
+from service.api.problems import Problem, problems
+from service.api.schemas import EventPage
+from service.settings import Settings
+from service.store.errors import NotFound
+from service.store.records import Job
+
+RETRY_MS = 3000
+PING_S = 15.0
+SLICE = 200
+"""Events that a stream reads at once: what is kept for a client that reads slowly."""
+MAX_WAIT_S = 30.0
+MAX_TAIL = 100_000
+
+JSON, SSE = "application/json", "text/event-stream"
+TEXT, NDJSON = "text/plain", "application/x-ndjson"
+_UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+@asynccontextmanager
+async def _feed_of(app: FastAPI) -> AsyncIterator[None]:
+    app.state.event_feed = EventFeed(app.state.store)
+    try:
+        yield
+    finally:
+        app.state.event_feed.close()
+
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["events and logs"], lifespan=_feed_of)
+
+
+async def _channel(request: Request, job_id: str) -> Channel:
+    return cast(EventFeed, request.app.state.event_feed).channel(job_id)
+
+
+ChannelDep = Annotated[Channel, Depends(_channel)]
+Accept = Annotated[str | None, Header(include_in_schema=False)]
+
+_STREAM = {
+    "type": "string",
+    "description": "server-sent events: `id` is `seq`, `event` is `kind`, `data` an EventView as JSON",
+}
+
+
+@router.get(
+    "/events",
+    response_model=EventPage,
+    responses={
+        200: {"content": {SSE: {"schema": _STREAM}}, "description": "Events after `after`, a page or a stream"},
+        204: {"description": "To a client that wants a stream: the job has ended, nothing more comes"},
+        **problems(404, 406),
+    },
+)
+async def read_events(
+    channel: ChannelDep,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="sequence number of the last event seen")] = 0,
+    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for one; not for streams")] = 0.0,
+    limit: Annotated[int, Query(ge=1, le=1000, description="events at most; not for streams")] = 500,
+    last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1, description="goes before `after`")] = None,
+    accept: Accept = None,
+) -> Response:
+    """Give events after a sequence number: a page (JSON), or as they come (`Accept: text/event-stream`).
+
+    A page waits for its first event, if asked. A stream ends after the `status` event that ends the job.
+    """
+    after = after if last_event_id is None else last_event_id
+    if _negotiate(accept, (JSON, SSE)) == JSON:
+        found = await _poll(channel, after, limit, wait)
+        page = EventPage(events=list(found.events), next_after=found.next_after, is_over=found.is_over)
+        return Response(page.model_dump_json(), media_type=JSON)
+    found = await channel.read_shared(after, SLICE)
+    if found.is_over and not found.events:
+        return Response(status_code=204)
+    return StreamingResponse(_stream(channel, found), media_type=SSE, headers=_UNBUFFERED)
+
+
+async def _poll(channel: Channel, after: int, limit: int, wait_s: float) -> EventSlice:
+    until = monotonic() + wait_s
+    found = await channel.read(after, limit)
+    while not (found.events or found.is_over) and (left := until - monotonic()) > 0 and not channel.feed.is_stopping:
+        await channel.wait(after, left)
+        found = await channel.read_shared(after, limit)
+    return found
+
+
+async def _stream(channel: Channel, found: EventSlice) -> AsyncIterator[bytes]:
+    yield f"retry: {RETRY_MS}\n\n".encode()
+    try:
+        while True:
+            if found.events:
+                yield found.frames
+            if found.is_over or channel.feed.is_stopping:
+                return
+            after = found.next_after
+            if found.is_full or await channel.wait(after, PING_S):
+                found = await channel.read_shared(after, SLICE)
+            else:
+                yield b": ping\n\n"
+                found = await channel.read(after, SLICE)
+    except NotFound:
+        return  # deleted
+
+
+@router.get(
+    "/logs",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {TEXT: {"schema": {"type": "string"}}, NDJSON: {"schema": {"type": "string"}}},
+            "description": "The log as text, or as one LogLine (attempt, offset, text) a line",
+        },
+        **problems(404, 406),
+    },
+)
+async def read_logs(
+    channel: ChannelDep,
+    settings: SettingsDep,
+    attempt: Annotated[
+        Annotated[int, Query(ge=1, le=2**31 - 1)] | Literal["all"] | None, Query(description="default: the last one")
+    ] = None,
+    tail: Annotated[int | None, Query(ge=0, le=MAX_TAIL, description="only so many of the last lines")] = None,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="only what is behind this byte of the attempt")] = 0,
+    follow: Annotated[bool, Query(description="go on, over later attempts too, until the job ends")] = False,
+    accept: Accept = None,
+) -> StreamingResponse:
+    """Give what attempts wrote, without colours and without the states that progress bars have drawn over."""
+    form = as_text if _negotiate(accept, (TEXT, NDJSON)) == TEXT else as_ndjson
+    job = await channel.job()
+    first, last = _attempts(job, attempt)
+    if after and attempt == "all" and last > 1:
+        raise Problem(422, "The request is not valid", "after is a byte of one attempt; name it, such as ?attempt=1")
+    start = after
+    if tail is not None:
+        first, start = await channel.feed.in_thread(_tail, settings, job.id, first, last, after, tail)
+    wanted = LogRange(first, start, None if follow else last)
+    stream = stream_log(channel, lambda number: _log_path(settings, job.id, number), wanted, form)
+    return StreamingResponse(stream, media_type=TEXT if form is as_text else NDJSON, headers=_UNBUFFERED)
+
+
+def _negotiate(accept: str | None, offered: Sequence[str]) -> str:
+    chosen = preferred(accept, offered)
+    if chosen is None:
+        raise Problem(406, "Not acceptable", f"Accept: got {accept!r}; this is there: {', '.join(offered)}")
+    return chosen
+
+
+def _attempts(job: Job, asked: int | Literal["all"] | None) -> tuple[int, int]:
+    """Return the first and the last attempt that are meant; 0: there is none yet."""
+    if asked is None:
+        return job.attempt, job.attempt
+    if asked == "all":
+        return min(1, job.attempt), job.attempt
+    if asked > job.attempt:
+        there = f"1 to {job.attempt}" if job.attempt else "none yet"
+        raise Problem(404, "No such attempt", f"job {job.id} has no attempt {asked}; there are: {there}")
+    return asked, asked
+
+
+def _log_path(settings: Settings, job_id: str, attempt: int) -> Path:
+    return RunDir.of(settings.run_dir(job_id)).attempt(attempt) / "log.txt"
+
+
+def _tail(settings: Settings, job_id: str, first: int, last: int, after: int, num_lines: int) -> tuple[int, int]:
+    """Return the attempt and the byte where the last lines of some attempts begin."""
+    attempt = last
+    while True:
+        start, found = tail_start(_log_path(settings, job_id, attempt), num_lines)
+        num_lines -= found
+        if num_lines <= 0 or attempt == first:
+            return attempt, max(start, after)
+        attempt -= 1
