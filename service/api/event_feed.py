@@ -61,11 +61,10 @@ class EventSlice:
 class EventFeed:
     """All listeners of one process. To be used in the event loop, except where a method says otherwise."""
 
-    def __init__(self, store: JobStore, *, tick_s: float = TICK_S) -> None:
+    def __init__(self, store: JobStore) -> None:
         self.store = store
         self.is_stopping = False
-        self._tick_s = tick_s
-        self._seen = 0
+        self._seen = store.last_seq()
         self._channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self._ticker: asyncio.Task[None] | None = None
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="event-feed")
@@ -108,7 +107,7 @@ class EventFeed:
                     channel.announce(newest[job_id])
             # Neither name may keep a channel alive that nobody listens to.
             channel = None  # type: ignore[assignment]
-            await asyncio.sleep(self._tick_s)
+            await asyncio.sleep(TICK_S)
 
 
 class Channel:

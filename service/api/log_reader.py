@@ -138,7 +138,7 @@ def as_ndjson(attempt: int, block: Block) -> bytes:
 
 @dataclass(frozen=True)
 class LogRange:
-    """What is wanted of a job's logs: from a byte of one attempt on; up to attempt `last`, or to the job's end (None)."""
+    """What is wanted of a job's logs: from a byte of an attempt on, up to attempt `last` or to the job's end (None)."""
 
     first: int
     start: int

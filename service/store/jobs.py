@@ -17,6 +17,9 @@ from service.store.tables import attempts, events, idempotency_keys, jobs
 
 _TRIES = 5
 
+_NUMBER = jobs.c.number + 0
+"""For max and min: of the bare column SQLite takes them by walking over the table, row by long row, not the index."""
+
 
 class JobStore:
     """Reads everything; writes what `service.states.Writer.API` may."""
@@ -161,10 +164,10 @@ class JobStore:
         fits = []
         if created_after is not None:
             later = jobs.c.created_at > created_after
-            fits += [later, jobs.c.number >= select(func.min(jobs.c.number)).where(later).scalar_subquery()]
+            fits += [later, jobs.c.number >= select(func.min(_NUMBER)).where(later).scalar_subquery()]
         if created_before is not None:
             earlier = jobs.c.created_at < created_before
-            fits += [earlier, jobs.c.number <= select(func.max(jobs.c.number)).where(earlier).scalar_subquery()]
+            fits += [earlier, jobs.c.number <= select(func.max(_NUMBER)).where(earlier).scalar_subquery()]
         if before_number is not None:
             fits.append(jobs.c.number < before_number)
         if name is not None:
@@ -226,9 +229,15 @@ class JobStore:
 
     def newest_seq(self, after: int) -> dict[str, int]:
         """Return the highest `seq` of each job that has an event above `after`, by job id."""
-        query = select(events.c.job_id, func.max(events.c.seq)).where(events.c.seq > after).group_by(events.c.job_id)
+        # Not grouped: SQLite would walk over the whole index by job for that, however few rows are above `after`.
+        query = select(events.c.job_id, events.c.seq).where(events.c.seq > after).order_by(events.c.seq)
         with self._engine.connect() as connection:
-            return {row[0]: row[1] for row in connection.execute(query)}
+            return {row.job_id: row.seq for row in connection.execute(query)}
+
+    def last_seq(self) -> int:
+        """Return the highest `seq` of all events; 0: there is none."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(func.max(events.c.seq))).scalar_one() or 0
 
     def _jobs(self, query: Select[Any]) -> list[Job]:
         with self._engine.connect() as connection:
