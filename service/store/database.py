@@ -97,7 +97,7 @@ def _migration_lock(url: URL) -> Iterator[None]:
         yield
         return
     with Path(f"{url.database}.lock").open("a") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)  # not lockf, which would let two threads in
         yield
 
 

@@ -42,7 +42,7 @@ Index("jobs_by_status", jobs.c.status, jobs.c.number)
 Index("jobs_by_name", jobs.c.name, jobs.c.status, jobs.c.number)
 Index("jobs_by_time", jobs.c.created_at, jobs.c.number)
 Index("jobs_by_run", jobs.c.mlflow_run_id)
-Index("jobs_in_queue", jobs.c.status, jobs.c.priority, jobs.c.number)
+Index("jobs_in_queue", jobs.c.status, jobs.c.priority.desc(), jobs.c.number)
 _unsettled = jobs.c.mlflow_run_id.is_not(None) & jobs.c.mlflow_status.is_(None)
 Index("jobs_unsettled", jobs.c.number, sqlite_where=_unsettled, postgresql_where=_unsettled)
 

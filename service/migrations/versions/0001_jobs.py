@@ -81,6 +81,6 @@ def _make_jobs() -> None:
     op.create_index("jobs_by_name", "jobs", ["name", "status", "number"])
     op.create_index("jobs_by_time", "jobs", ["created_at", "number"])
     op.create_index("jobs_by_run", "jobs", ["mlflow_run_id"])
-    op.create_index("jobs_in_queue", "jobs", ["status", "priority", "number"])
+    op.create_index("jobs_in_queue", "jobs", ["status", text("priority DESC"), "number"])
     unsettled = text("mlflow_run_id IS NOT NULL AND mlflow_status IS NULL")
     op.create_index("jobs_unsettled", "jobs", ["number"], sqlite_where=unsettled, postgresql_where=unsettled)
