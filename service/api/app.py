@@ -1,0 +1,65 @@
+"""The REST interface as one application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from service.api.dry_run import DryRuns
+from service.api.limits import LoopbackOnly
+from service.api.metrics import JobCollector, Measure, Metrics
+from service.api.openapi import describe
+from service.api.problems import add_handlers
+from service.api.routes import catalog, events, health, jobs, models, results
+from service.executors.local import LocalExecutor
+from service.settings import Settings
+from service.store.database import open_database
+from service.store.jobs import JobStore
+from service.cli import version
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; while it runs (its lifespan), the database is open."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        settings.jobs_dir.mkdir(parents=True, exist_ok=True)
+        engine = open_database(settings.url_of_database)
+        capacity = LocalExecutor(settings.cpus, settings.gpus).capacity()
+        app.state.engine = engine
+        app.state.store = JobStore(engine)
+        app.state.capacity = capacity
+        collector = JobCollector(app.state.store, capacity.cpus, len(capacity.gpu_ids))
+        metrics.registry.register(collector)
+        try:
+            yield
+        finally:
+            metrics.registry.unregister(collector)
+            engine.dispose()
+
+    app = FastAPI(
+        title="Pyramidion",
+        version=version(),
+        description="Fine-tunes one backbone for several visual tasks: submit, watch, read results, predict.",
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.dry_runs = DryRuns(settings)
+    add_handlers(app)
+    for routes in (jobs, events, results, models, catalog, health):
+        app.include_router(routes.router)
+    app.add_middleware(LoopbackOnly)
+    app.add_middleware(Measure, metrics=metrics)
+    describe(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

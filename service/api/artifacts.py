@@ -1,0 +1,86 @@
+"""Files of run folders as clients see them: what is hidden, and what a link leads out to, is not there."""
+
+import base64
+import hashlib
+import mimetypes
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from service.api.schemas import Artifact
+from service.api.views import moment
+
+MEDIA_TYPES = {".csv": "text/csv", ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".txt": "text/plain"}
+UNSAFE_TYPES = frozenset({"text/html", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/xml"})
+"""What a browser would run scripts of."""
+PRIVATE = "spec.json"
+"""Holds a process' environment while an attempt starts."""
+
+
+def list_artifacts(run_dir: Path) -> list[Artifact]:
+    """Return all files of a run folder, sorted by path; none where there is no folder."""
+    found = []
+    for path in _files(run_dir):
+        try:
+            stat = path.stat()
+            digest = sha256(path)
+        except OSError:
+            continue  # a running job replaces files
+        relative = path.relative_to(run_dir).as_posix()
+        found.append(
+            Artifact(path=relative, size_bytes=stat.st_size, sha256=digest.hex(), modified_at=moment(stat.st_mtime))
+        )
+    return sorted(found, key=lambda artifact: artifact.path)
+
+
+def find_artifact(run_dir: Path, name: str) -> Path | None:
+    """Return the file of a run folder that a client names; None where there is none that it may have."""
+    parts = PurePosixPath(name).parts
+    if not parts or "\0" in name or PurePosixPath(name).is_absolute() or not all(map(_is_shown, parts)):
+        return None
+    try:
+        path = (run_dir / name).resolve()
+        return path if path.is_relative_to(run_dir.resolve()) and path.is_file() else None
+    except (OSError, RuntimeError):
+        return None
+
+
+def sha256(path: Path) -> bytes:
+    """Return the digest of a file; it is remembered for as long as its size and time of change stay."""
+    stat = path.stat()
+    return _sha256(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+def repr_digest(digest: bytes) -> str:
+    """Return the value of the header `Repr-Digest` (RFC 9530)."""
+    return f"sha-256=:{base64.b64encode(digest).decode()}:"
+
+
+def media_type(path: Path) -> str:
+    """Return what a file is, as far as its name tells; nothing that a browser would run."""
+    known = MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return "application/octet-stream" if known in UNSAFE_TYPES else known
+
+
+def _files(run_dir: Path) -> Iterator[Path]:
+    inside = run_dir.resolve()
+    for folder, folders, names in os.walk(run_dir):
+        folders[:] = [name for name in folders if _is_shown(name)]
+        for name in filter(_is_shown, names):
+            path = Path(folder, name)
+            try:
+                if path.resolve().is_relative_to(inside) and path.is_file():
+                    yield path
+            except (OSError, RuntimeError):
+                continue
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".") and name not in ("..", PRIVATE)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, mtime_ns: int, size: int, inode: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,0 +1,91 @@
+"""What Prometheus is told: requests as they are answered, jobs and slots as they are when it asks."""
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.states import JobStatus
+from service.store.jobs import JobStore
+
+UNKNOWN_ROUTE = "(none)"
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """All that one application measures."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "pyramidion_http_requests_total", "Requests answered", ("method", "route", "status"), registry=self.registry
+        )
+        self.latency = Histogram(
+            "pyramidion_http_request_seconds",
+            "From the request to the first byte of its answer",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.listeners = Gauge(
+            "pyramidion_event_listeners", "Clients that follow events or logs", registry=self.registry
+        )
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class JobCollector(Collector):
+    """Counts jobs and slots in the database whenever it is asked."""
+
+    def __init__(self, store: JobStore, cpus: int, gpus: int) -> None:
+        self._store = store
+        self._total = {"cpu": cpus, "gpu": gpus}
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        counts = self._store.counts()
+        jobs = GaugeMetricFamily("pyramidion_jobs", "Jobs by status", labels=["status"])
+        for status in JobStatus:
+            jobs.add_metric([status.value], counts.get(status, 0))
+        yield jobs
+        oldest = self._store.oldest_queued_at()
+        age_s = 0.0 if oldest is None else max(0.0, time.time() - oldest)
+        yield GaugeMetricFamily("pyramidion_oldest_queued_seconds", "How long the oldest queued job waits", age_s)
+        used = GaugeMetricFamily("pyramidion_slots_used", "Slots that jobs hold", labels=["kind"])
+        total = GaugeMetricFamily("pyramidion_slots", "Slots that jobs may use in all", labels=["kind"])
+        for (kind, number), held in zip(self._total.items(), self._store.slots_in_use(), strict=True):
+            used.add_metric([kind], held)
+            total.add_metric([kind], number)
+        yield used
+        yield total
+
+
+class Measure:
+    """Counts every answer and the time to its first byte, by method, route template and status."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+
+        async def measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+                method = scope["method"] if route != UNKNOWN_ROUTE else UNKNOWN_ROUTE
+                self._metrics.requests.labels(method, route, str(message["status"])).inc()
+                self._metrics.latency.labels(method, route).observe(time.perf_counter() - started)
+            await send(message)
+
+        await self._app(scope, receive, measured)

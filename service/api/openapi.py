@@ -1,0 +1,48 @@
+"""The OpenAPI document, made so that a client generator understands it."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.api.problems import MEDIA_TYPE, phrase
+
+PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
+EVERYWHERE = (400, 500)
+"""What any request may be answered with: an unknown host, or a mistake of ours."""
+WITH_BODY = (403, 413, 415, 422)
+
+
+def describe(app: FastAPI) -> None:
+    """Let `app.openapi()` name problems by their media type, with those that need no route to say them."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            for methods in document["paths"].values():
+                for operation in methods.values():
+                    _complete(operation)
+            schemas = document["components"]["schemas"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    further = [*EVERYWHERE]
+    if "requestBody" in operation:
+        further += WITH_BODY
+    elif "422" in responses or operation.get("parameters"):
+        further.append(422)
+    for status in further:
+        responses.setdefault(str(status), {})
+    for status, response in responses.items():
+        contents = [content.get("schema") for content in response.get("content", {}).values()]
+        if status.startswith(("4", "5")) and (not contents or contents[0] == PROBLEM or "422" == status):
+            response["description"] = response.get("description") or phrase(int(status))
+            response["content"] = {MEDIA_TYPE: {"schema": PROBLEM}}
+    operation["responses"] = dict(sorted(responses.items()))

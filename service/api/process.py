@@ -1,0 +1,43 @@
+"""`python -m service.api.process --fd N`: the API on a listening socket that its parent has opened.
+
+It never imports torch: what needs it runs in processes of its own.
+"""
+
+import argparse
+import socket
+from collections.abc import Sequence
+
+import uvicorn
+
+from service.api.app import create_app
+from service.child_process import die_with_parent
+from service.settings import Settings
+
+GRACE_S = 2
+"""What open requests have to end after SIGTERM; streams of events are open for hours."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Answer requests until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="service.api.process", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="number of the inherited listening socket")
+    descriptor = parser.parse_args(argv).fd
+    die_with_parent()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(Settings()),
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    server.run(sockets=[socket.socket(fileno=descriptor)])
+
+
+if __name__ == "__main__":
+    main()

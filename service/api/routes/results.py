@@ -1,0 +1,112 @@
+"""What came out of a job: numbers, predictions, files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi import Path as PathParameter
+from starlette.responses import FileResponse, Response
+
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.result import RunResult
+from service.api.artifacts import find_artifact, list_artifacts, media_type, repr_digest, sha256
+from service.api.conditional import is_known, tagged
+from service.api.deps import JobId, SettingsDep, StoreDep
+from service.api.problems import Problem, problems
+from service.api.schemas import ArtifactList
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
+
+PREDICTIONS = {".coco.json": "application/json", ".csv": "text/csv", ".npz": "application/octet-stream"}
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+PARTS: dict[int | str, dict[str, Any]] = {
+    206: {"description": "The range that was asked for", "content": {"application/octet-stream": BINARY}},
+    304: {"description": "Unchanged"},
+    416: {"description": "No such range"},
+}
+
+
+@router.get("/results", response_model=RunResult, responses={304: {"description": "Unchanged"}, **problems(404)})
+def get_results(job_id: JobId, request: Request, store: StoreDep, settings: SettingsDep) -> Response:
+    """Return the numbers of a job: its result.json as it is."""
+    job = store.get(job_id)
+    try:
+        content = RunDir.of(settings.run_dir(job.id)).result.read_bytes()
+    except FileNotFoundError:
+        raise Problem(404, "No results", f"job {job.id} is {job.status} and has no results (yet)") from None
+    return tagged(request, content)
+
+
+@router.get(
+    "/predictions/{task}",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Detections as COCO results, classes as a table, embeddings as npz",
+            "content": {"application/json": {}, "text/csv": {}, "application/octet-stream": BINARY},
+        },
+        **PARTS,
+        **problems(404),
+    },
+)
+def get_predictions(
+    job_id: JobId,
+    task: Annotated[str, PathParameter(max_length=64)],
+    request: Request,
+    store: StoreDep,
+    settings: SettingsDep,
+) -> Response:
+    """Return what the best checkpoint says for one task of the scored split."""
+    job = store.get(job_id)
+    run_dir = settings.run_dir(job.id)
+    folder = RunDir.of(run_dir).predictions
+    for suffix, kind in PREDICTIONS.items():
+        if path := find_artifact(run_dir, f"{folder.name}/{task}{suffix}"):
+            return _file(request, path, kind)
+    there = sorted(path.name.removesuffix(suffix) for suffix in PREDICTIONS for path in folder.glob(f"*{suffix}"))
+    told = f"predictions are there for {', '.join(there)}" if there else "no predictions are there (yet)"
+    raise Problem(404, "No predictions", f"job {job.id} is {job.status}; {told}, none for {task!r}")
+
+
+@router.get("/artifacts", responses=problems(404))
+def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) -> ArtifactList:
+    """List the files of a job's run folder, with their sizes and checksums."""
+    return ArtifactList(artifacts=list_artifacts(settings.run_dir(store.get(job_id).id)))
+
+
+@router.get(
+    "/artifacts/{path:path}",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The file; `Range` gives a part of it",
+            "content": {"application/octet-stream": BINARY},
+            "headers": {"Repr-Digest": {"schema": {"type": "string"}, "description": "sha-256, RFC 9530"}},
+        },
+        **PARTS,
+        **problems(404),
+    },
+)
+def get_artifact(job_id: JobId, path: str, request: Request, store: StoreDep, settings: SettingsDep) -> Response:
+    """Return one file of a job's run folder."""
+    job = store.get(job_id)
+    found = find_artifact(settings.run_dir(job.id), path)
+    if found is None:
+        raise Problem(404, "No such file", f"job {job.id} has no file {path[:200]!r}; GET .../artifacts lists all")
+    return _file(request, found, media_type(found))
+
+
+def _file(request: Request, path: Path, kind: str) -> Response:
+    """Return a file, or the range of it that is asked for, with its checksum."""
+    digest = sha256(path)
+    headers: Mapping[str, str] = {
+        "ETag": f'"{digest.hex()[:32]}"',
+        "Repr-Digest": repr_digest(digest),
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if is_known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, headers=headers, media_type=kind, filename=path.name)

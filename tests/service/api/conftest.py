@@ -1,0 +1,170 @@
+"""The API over a real SQLite store: in this process for most tests, as a process of its own for the others."""
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from PIL import Image
+
+from service.api.app import create_app
+from service.child_process import child_environment, python_command
+from service.settings import Settings
+from service.store.database import open_database
+from service.store.jobs import JobStore
+from service.store.leases import LeasedStore
+
+Document = dict[str, Any]
+
+
+def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
+    """Return the first true answer of `is_so`."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := is_so()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
+        time.sleep(0.01)
+    return answer
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[httpx2.Client]:
+    """Give a client of the application, which runs in a thread of this process."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        create_app(settings), ws="none", log_level="error", access_log=False, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), "the server's start")
+        with httpx2.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@contextmanager
+def api_process(settings: Settings, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx2.Client]]:
+    """Give the real process, and a client of it once it answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        descriptor = listener.fileno()
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                python_command("service.api.process", "--fd", str(descriptor)),
+                env={**child_environment(os.environ), **settings.environment()},
+                pass_fds=[descriptor],
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            with httpx2.Client(base_url=url, timeout=30) as client:
+                yield process, client
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with one small set, `shapes`: two images a split with a box each."""
+    root = tmp_path_factory.mktemp("data")
+    write_dataset(root / "shapes")
+    return root
+
+
+def write_dataset(folder: Path) -> None:
+    """Write a detection set of two images a split."""
+    import json
+
+    for split in ("train", "val"):
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        names = [f"{split}{number}.png" for number in (1, 2)]
+        for name in names:
+            Image.new("RGB", (64, 48), (9, 90, 200)).save(folder / "images" / name)
+        images = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(names, 1)]
+        boxes = [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [8, 8, 20, 16], "area": 320, "iscrowd": 0}
+            for i in (1, 2)
+        ]
+        coco = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "box"}]}
+        (folder / f"{split}.json").write_text(json.dumps(coco), "utf-8")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, data_root: Path) -> Settings:
+    """A service of its own folder, with two cores and no GPU."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    return Settings(
+        root=tmp_path / "service", data_roots=(data_root,), weights_roots=(weights,), cpus=2, gpus=0, port=0
+    )
+
+
+@pytest.fixture
+def document() -> Document:
+    """A document that is valid on `data_root`."""
+    labels = [{"format": "coco", "path": "{split}.json", "tasks": ["boxes"]}]
+    return {
+        "name": "shapes",
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+        "model": {
+            "backbone": {"name": "resnet14_thin", "weights": "none"},
+            "neck": {"channels": 32},
+            "tasks": {"boxes": {"head": "fcos", "num_convs": 1}},
+        },
+        "data": {
+            "root": "shapes",
+            "sources": {"shapes": {"images": "images", "labels": labels, "splits": {"train": "train", "val": "val"}}},
+            "image_size": 64,
+            "num_workers": 0,
+        },
+        "tracking": None,
+    }
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[httpx2.Client]:
+    """A client of the application over the store of `settings`."""
+    with serving(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[JobStore]:
+    """The store that `api` serves, as the API writes to it."""
+    engine = open_database(settings.url_of_database)
+    yield JobStore(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def leases(settings: Settings) -> Iterator[LeasedStore]:
+    """The store that `api` serves, as a supervisor writes to it."""
+    engine = open_database(settings.url_of_database)
+    yield LeasedStore(engine, "tests")
+    engine.dispose()
+
+
+@pytest.fixture
+def submit(api: httpx2.Client, document: Document) -> Callable[..., str]:
+    """Submit `document` and return the job's id; keywords are further parts of the body."""
+
+    def submit(**more: Any) -> str:
+        answer = api.post("/v1/jobs", json={"config": document, **more})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    return submit
