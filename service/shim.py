@@ -1,0 +1,185 @@
+"""`python -m service.shim FOLDER`: one attempt, from its first process to its last.
+
+One small process an attempt, in a session of its own, that outlives whoever has started it. Its order is JSON on
+stdin: `command`, `environment`, `cwd`, `grace_s`. In the folder it writes run.json first of all (and ends at once where
+there is one), the output of the command to log.txt, and exit.json when the command has ended and nothing of its tree is
+left. SIGTERM: the command gets it, and after its grace the tree is killed. SIGUSR1: the tree is killed now.
+"""
+
+import json
+import math
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipelines.run_folder.files import write_atomic
+from service.child_process import adopt_orphans, die_with_parent
+from service.executors.memory import oom_kills
+from service.executors.process_tree import boot_id, descendants, find_process, kill
+from service.executors.shim_contract import END, EXIT, HELD, KILL, RUN
+
+NOT_STARTED = 127
+WATCHED = {END, KILL, signal.SIGCHLD}
+IGNORED = (signal.SIGINT, signal.SIGHUP)
+LOOK_S = 10.0
+"""How often the counter of kills for want of memory is read while nothing else happens."""
+
+SAVE_PAUSES_S = (0.1, 0.4, 1.0, 2.0)
+"""What the shim waits for room on the disk before it ends without exit.json, as an attempt that was lost."""
+
+
+def main() -> int:
+    """Run the attempt of a folder; return 0 when exit.json is written, or the attempt is another shim's."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD | WATCHED)
+    for number in WATCHED:
+        signal.signal(number, signal.SIG_DFL)
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    folder = Path(sys.argv[1])
+    order = json.load(sys.stdin)
+    # What the order says of credentials is gone with the last that holds it open.
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    adopt_orphans()
+    run = _this_process()
+    if not _claim(folder / RUN, run):
+        return 0
+    code, ran_out_of_memory = _attempt(folder, run, order)
+    ending = {"code": code, "ended": time.time(), "ran_out_of_memory": ran_out_of_memory}
+    return 0 if _save(folder / EXIT, ending) else 1
+
+
+def _this_process() -> dict[str, Any]:
+    """Return what run.json says: by pid, start time and boot id this process is known from any other."""
+    myself = find_process(os.getpid())
+    assert myself is not None
+    return {
+        "pid": myself.pid,
+        "start_time": myself.start_time,
+        "boot_id": boot_id(),
+        "host": platform.node(),
+        "started": time.time(),
+        "trainer_pid": None,
+    }
+
+
+def _claim(path: Path, run: dict[str, Any]) -> bool:
+    """Write run.json, whole and only where there is none; return whether there was none."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("w") as file:
+            json.dump(run, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(unfinished, path)
+    except FileExistsError:
+        return False
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return True
+
+
+def _attempt(folder: Path, run: dict[str, Any], order: dict[str, Any]) -> tuple[int, bool]:
+    """Return how the command has ended, and whether memory ran out, once nothing of its tree is left."""
+    if asked := signal.sigpending() & {END, KILL}:
+        return -(signal.SIGKILL if KILL in asked else signal.SIGTERM), False
+    try:
+        command = _start(order)
+    except (OSError, subprocess.SubprocessError) as error:
+        _say(f"{order['command'][0]} could not be started in {order['cwd']}: {error}")
+        return NOT_STARTED, False
+    with suppress(OSError):
+        write_atomic(folder / RUN, json.dumps({**run, "trainer_pid": command.pid}))
+    return _look_after(command, order["grace_s"])
+
+
+def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """Start the command: in a group of its own, with signals as they are by default, and dying with this process."""
+    shim = os.getpid()
+
+    def prepare() -> None:
+        die_with_parent(parent=shim)
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    # stdout and stderr are log.txt already.
+    return subprocess.Popen(
+        order["command"],
+        stdin=subprocess.DEVNULL,
+        cwd=order["cwd"],
+        env=order["environment"],
+        process_group=0,
+        preexec_fn=prepare,
+    )
+
+
+def _look_after(command: subprocess.Popen[bytes], grace_s: float) -> tuple[int, bool]:
+    """Wait until the command and all that came of it have ended, and see to it that they do.
+
+    Memory ran out where the kernel has killed for want of it in this process's cgroup (in the whole system, where its
+    cgroups do not count) in the last moments of a command that failed.
+    """
+    deadline, pause_s = math.inf, 0.005
+    kills = [oom_kills()] * 2
+    while _reap(command):
+        now = time.monotonic()
+        if command.returncode is not None or now >= deadline:
+            kill(lambda table: descendants(os.getpid(), table))
+            wait_s, pause_s = pause_s, min(2 * pause_s, 1.0)
+        else:
+            wait_s = min(deadline - now, LOOK_S)
+        arrived = signal.sigtimedwait(WATCHED, wait_s)
+        if arrived is None and command.returncode is None:
+            kills = [kills[1], oom_kills()]
+        elif arrived is not None and arrived.si_signo == KILL:
+            deadline = -math.inf
+        elif arrived is not None and arrived.si_signo == END and deadline == math.inf:
+            deadline = time.monotonic() + grace_s
+            if command.returncode is None:
+                os.kill(command.pid, signal.SIGTERM)
+    assert command.returncode is not None
+    return command.returncode, command.returncode != 0 and oom_kills() > kills[0]
+
+
+def _reap(command: subprocess.Popen[bytes]) -> bool:
+    """Wait for all children, orphans of the tree too, that have ended; return whether others are left."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if pid == 0:
+            return True
+        if pid == command.pid:
+            command.returncode = os.waitstatus_to_exitcode(status)
+
+
+def _save(path: Path, ending: dict[str, Any]) -> bool:
+    """Write exit.json; return whether that was possible."""
+    for pause_s in (*SAVE_PAUSES_S, None):
+        try:
+            write_atomic(path, json.dumps(ending))
+            return True
+        except OSError as error:
+            if pause_s is None:
+                _say(f"{path} could not be written: {error}")
+            else:
+                time.sleep(pause_s)
+    return False
+
+
+def _say(text: str) -> None:
+    """Add an error to log.txt, if there is room."""
+    with suppress(OSError):
+        print(f"error: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
