@@ -145,7 +145,7 @@ def test_trainer_commands_become_the_trainer_with_a_safe_path(command: str, monk
     [(path, arguments, child)] = started
     assert (path, arguments) == (
         sys.executable,
-        [sys.executable, "-m", "pipelines.cli", command, "--config", "recipe:demo"],
+        (sys.executable, "-m", "pipelines.cli", command, "--config", "recipe:demo"),
     )
     assert child["PYTHONSAFEPATH"] == "1"
     assert child["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "elsewhere"]

@@ -1,0 +1,275 @@
+"""The service as a Python object: each method is one call of its REST interface. Torch-free, and free of FastAPI.
+
+Connections that fail are tried again a little: the API process may be on its way back. That is safe for every call,
+since submissions carry a key and all else can be said twice.
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx2
+from pydantic import ValidationError
+
+from pipelines.errors import ConfigError, Problem
+from service.api.schemas import (
+    Answer,
+    DryRun,
+    EventView,
+    JobPage,
+    JobSummary,
+    JobView,
+    LogLine,
+    ProblemDetails,
+    ProblemField,
+)
+from service.client.errors import Conflict, ServiceError, ServiceUnreachable
+from service.states import TERMINAL, JobStatus
+
+URL_VARIABLE = "PYRAMIDION_URL"
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+CONNECT_S = 5.0
+READ_S = 60.0
+LONG_READ_S = 300.0
+"""For calls that do work before they answer: a dry run, the first prediction of a model."""
+SILENCE_S = 45.0
+"""A stream says something each 15 s; after this it is opened anew."""
+RETRY_S = 1.0
+RETRY_BROKEN_S = 20.0
+"""For a connection that was there and broke: somebody is there, and on the way back."""
+PAGE = 100
+
+_Model = TypeVar("_Model", bound=Answer)
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Client:
+    """A service at an address; without one, at `PYRAMIDION_URL`, and without that at port 8000 of the loopback."""
+
+    def __init__(self, url: str | None = None) -> None:
+        self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
+        parsed = httpx2.URL(self.url) if self.url.startswith(("http://", "https://")) else None
+        if parsed is None or not parsed.host:
+            raise ConfigError(Problem(URL_VARIABLE, f"got {self.url!r}; write it as {DEFAULT_URL}"))
+        self._http = httpx2.Client(
+            base_url=self.url,
+            timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
+            # A proxy has no way to what is on this machine.
+            trust_env=parsed.host not in _LOOPBACK,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def submit(self, request: Mapping[str, Any], key: str | None = None) -> JobView:
+        """Ask for a job, see `JobRequest`; with the same key it is the same job. Raises ConfigError where the document
+        is wrong."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+        return _read(JobView, self._call("POST", "/v1/jobs", content=_json(request), headers=headers | _JSON))
+
+    def dry_run(self, request: Mapping[str, Any]) -> DryRun:
+        """Return what a job would be; raises ConfigError where the document or the data is wrong."""
+        params = {"dry_run": "true"}
+        content = _json(request)
+        return _read(
+            DryRun, self._call("POST", "/v1/jobs", params=params, content=content, headers=_JSON, timeout_s=LONG_READ_S)
+        )
+
+    def jobs(self, statuses: Sequence[JobStatus] = (), name: str | None = None, limit: int = 20) -> list[JobSummary]:
+        """Return the newest jobs."""
+        found: list[JobSummary] = []
+        cursor = None
+        while len(found) < limit:
+            params = {"status": [*statuses], "limit": min(PAGE, limit - len(found)), "name": name, "cursor": cursor}
+            given = {key: value for key, value in params.items() if value is not None}
+            page = _read(JobPage, self._call("GET", "/v1/jobs", params=given))
+            found += page.jobs
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        return found
+
+    def job(self, job_id: str) -> JobView:
+        """Return all that is known of a job."""
+        return _read(JobView, self._call("GET", _job(job_id)))
+
+    def cancel(self, job_id: str) -> None:
+        """Wish for a job's end; raises Conflict where it has ended already."""
+        self._call("POST", f"{_job(job_id)}/cancel")
+
+    def results(self, job_id: str) -> dict[str, Any]:
+        """Return result.json of a job, see `pipelines.spec.result`."""
+        result: dict[str, Any] = self._call("GET", f"{_job(job_id)}/results").json()
+        return result
+
+    def predict(self, model: str, alias: str, image: Path) -> dict[str, Any]:
+        """Return what a model sees in an image file."""
+        answer: dict[str, Any] = self._predict(model, alias, image).json()
+        return answer
+
+    def draw(self, model: str, alias: str, image: Path) -> bytes:
+        """Return the image as PNG, with what a model sees in it."""
+        return self._predict(model, alias, image, draw="true").content
+
+    def _predict(self, model: str, alias: str, image: Path, **params: str) -> httpx2.Response:
+        try:
+            content = image.read_bytes()
+        except OSError as error:
+            raise ConfigError(Problem(str(image), f"cannot be read ({error.strerror}); name an image file")) from error
+        path = f"/v1/models/{quote(model, safe='')}/predict"
+        # The name that the file has here is nobody's business but this side's.
+        files = {"image": (f"image{image.suffix}", content)}
+        try:
+            return self._call("POST", path, params={"alias": alias, **params}, files=files, timeout_s=LONG_READ_S)
+        except ConfigError as error:
+            raise ConfigError([Problem(str(image), problem.message) for problem in error.problems]) from error
+
+    def log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
+        """Yield the lines of an attempt's log, by default of the last one."""
+        yield from self._log_lines(job_id, {"attempt": attempt, "tail": tail})
+
+    def follow_log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
+        """Yield lines as they come, until the job has ended; over a restart of the service too."""
+        line: LogLine | None = None
+        wanted: dict[str, Any] = {"attempt": attempt, "tail": tail}
+        for _ in _attempts(self):
+            try:
+                for line in self._log_lines(job_id, {**wanted, "follow": "true"}):
+                    yield line
+            except httpx2.TransportError:
+                pass
+            else:
+                if self.job(job_id).status.is_terminal:
+                    return
+            if line is not None:
+                wanted = {"attempt": line.attempt, "after": line.offset}
+
+    def _log_lines(self, job_id: str, params: Mapping[str, Any]) -> Iterator[LogLine]:
+        given = {key: value for key, value in params.items() if value is not None}
+        with self._stream(f"{_job(job_id)}/logs", "application/x-ndjson", given) as response:
+            for line in response.iter_lines():
+                yield LogLine.model_validate_json(line)
+
+    def events(self, job_id: str, after: int = 0) -> Iterator[EventView]:
+        """Yield events as they come, until the job has ended, each once; over a restart of the service too."""
+        for _ in _attempts(self):
+            try:
+                headers = {"Last-Event-ID": str(after)}
+                with self._stream(f"{_job(job_id)}/events", "text/event-stream", {}, headers) as response:
+                    if response.status_code == HTTPStatus.NO_CONTENT:
+                        return
+                    for message in httpx2.EventSource(response):
+                        if message.data:
+                            event = EventView.model_validate_json(message.data)
+                            after = event.seq
+                            yield event
+                            if event.kind == "status" and event.data["to"] in TERMINAL:
+                                return
+            except httpx2.TransportError:
+                continue
+
+    @contextmanager
+    def _stream(
+        self, path: str, accept: str, params: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Iterator[httpx2.Response]:
+        timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
+        with self._http.stream(
+            "GET", path, params=params, headers={**(headers or {}), "Accept": accept}, timeout=timeout
+        ) as response:
+            if response.is_error:
+                response.read()
+            _raise_for(response)
+            yield response
+
+    def _call(self, method: str, path: str, *, timeout_s: float = READ_S, **request: Any) -> httpx2.Response:
+        """Return the answer; raises what `service.client.errors` has, or ConfigError for a request that is wrong."""
+        timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
+        started, pause_s = time.monotonic(), 0.1
+        while True:
+            try:
+                response = self._http.request(method, path, timeout=timeout, **request)
+            except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
+                raise ServiceError(f"the service at {self.url} did not answer within {timeout_s:.0f} s") from error
+            except httpx2.TransportError as error:
+                was_there = isinstance(error, httpx2.ReadError | httpx2.WriteError | httpx2.RemoteProtocolError)
+                if time.monotonic() - started > (RETRY_BROKEN_S if was_there else RETRY_S):
+                    raise self.unreachable(error) from error
+            else:
+                _raise_for(response)
+                return response
+            time.sleep(pause_s)
+            pause_s = min(1.0, 2 * pause_s)
+
+    def unreachable(self, error: Exception | None = None) -> ServiceUnreachable:
+        """Return what is to be raised where nobody answers."""
+        why = f" ({error})" if error is not None and str(error) else ""
+        return ServiceUnreachable(
+            f"no service answers at {self.url}{why}; start one with `pyramidion serve`, or set {URL_VARIABLE} to where "
+            "one is"
+        )
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def _attempts(client: Client) -> Iterator[None]:
+    """Yield for each try to open a stream that broke; raises ServiceUnreachable where nobody is there for long."""
+    while True:
+        yield
+        time.sleep(0.2)
+        client._call("GET", "/livez")
+
+
+def _job(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _json(request: Mapping[str, Any]) -> bytes:
+    """Return the request as JSON: what YAML has and JSON has not is refused."""
+    try:
+        return json.dumps(request, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(Problem("", f"the document cannot be sent as JSON: {error}")) from error
+
+
+def _read(model: type[_Model], response: httpx2.Response) -> _Model:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        raise ServiceError(
+            f"{response.url} answers what is no {model.__name__}; is it a Pyramidion service, and of this version?"
+        ) from error
+
+
+def _raise_for(response: httpx2.Response) -> None:
+    if response.is_success:
+        return
+    try:
+        problem = ProblemDetails.model_validate_json(response.content)
+    except ValidationError:
+        raise ServiceError(
+            f"{response.url} answers with status {response.status_code}; is it a Pyramidion service?"
+        ) from None
+    if problem.errors:
+        raise ConfigError([Problem(_dotted(error), error.detail) for error in problem.errors])
+    if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        raise ConfigError(Problem("", problem.detail))
+    kind = Conflict if problem.status == HTTPStatus.CONFLICT else ServiceError
+    raise kind(problem.detail)
+
+
+def _dotted(error: ProblemField) -> str:
+    """Return the field that a pointer names as `fit` writes it: a dotted name of the document."""
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in error.pointer.split("/")[1:]]
+    return ".".join(parts[1:] if parts[:1] == ["config"] else parts)

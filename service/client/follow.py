@@ -1,0 +1,114 @@
+"""A job that goes on, as people watch it: a progress bar on a terminal, else a line an epoch."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from service.api.schemas import EventView, JobView
+from service.client.client import Client
+from service.client.tables import clock
+
+SHOWN_METRICS = {"AP", "AP50", "accuracy", "mAP", "macro_f1", "recall_at_1"}
+"""Of the numbers of a validation; `results` has all of the best one."""
+
+
+def follow(client: Client, job_id: str, console: Console) -> JobView:
+    """Show what happens to a job until it has ended, and return it as it is then."""
+    with Screen(console) as screen:
+        screen.start(client.job(job_id))
+        for event in client.events(job_id):
+            screen.show(event)
+    return client.job(job_id)
+
+
+class Screen:
+    """Shows the events of one job."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=24),
+            TextColumn(
+                "{task.fields[facts]}",
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+                markup=False,
+            ),
+            console=console,
+            transient=True,
+            expand=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("waiting", total=None, facts="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def start(self, job: JobView) -> None:
+        """Say what is waited for."""
+        self._bar.update(self._task, description=str(job.status))
+        if job.waits_for:
+            self._say(f"{job.status}, waits for {job.waits_for}")
+
+    def show(self, event: EventView) -> None:
+        """Show one event."""
+        data = event.data
+        if event.kind == "status":
+            self._say(_status_line(event))
+            self._bar.update(self._task, description=str(data["to"]))
+        elif event.kind == "stage":
+            name = str(data["stage"]).replace("_", " ")
+            self._say(name)
+            self._bar.update(self._task, description=name, total=None, facts="")
+        elif event.kind == "warning":
+            self._say(f"warning: {data['message']}")
+        elif event.kind == "metric":
+            self._say(_metric_line(event))
+        else:
+            self._show_progress(event)
+
+    def _show_progress(self, event: EventView) -> None:
+        batch, batches, epochs = (int(event.data.get(key) or 0) for key in ("batch", "batches", "max_epochs"))
+        facts = [
+            f"{event.data['images_per_s']:.1f} images/s",
+            f"left {clock(event.data['left_s'])}",
+            *_losses(event.data.get("losses", {})),
+        ]
+        description = f"epoch {event.epoch + 1}/{epochs}"
+        done = event.epoch * batches + batch
+        self._bar.update(
+            self._task, description=description, completed=done, total=epochs * batches, facts="  ".join(facts)
+        )
+        if not self._console.is_terminal and batch == batches:
+            self._say("  ".join([description, *facts]))
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+
+
+def _losses(losses: Mapping[str, float]) -> list[str]:
+    return [f"{name.removeprefix('train/')} {value:.3f}" for name, value in losses.items()]
+
+
+def _status_line(event: EventView) -> str:
+    status, message = event.data["to"], event.data.get("message")
+    attempt = f", attempt {event.attempt}" if event.attempt > 1 and status == "starting" else ""
+    return f"{status}{attempt}" + (f": {message}" if message else "")
+
+
+def _metric_line(event: EventView) -> str:
+    shown: dict[str, Any] = {
+        name: value for name, value in event.data.items() if name.rpartition("/")[2] in SHOWN_METRICS
+    }
+    numbers = (f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in shown.items())
+    return f"epoch {event.epoch + 1}: {'  '.join(numbers)}"

@@ -1,0 +1,140 @@
+"""Jobs as people read them on a terminal."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.spec.load import write_yaml
+from service.api.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Progress, Resources
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as [days,] h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def jobs_table(jobs: Iterable[JobSummary]) -> Table:
+    """Return a row for each job."""
+    table = _table("id", "name", "status", "progress", "priority", "created", "took")
+    for job in jobs:
+        status = f"{job.status}, {job.stage}" if job.stage else str(job.status)
+        cells = (job.id, job.name, status, _short_progress(job.progress), str(job.priority), _moment(job.created_at))
+        table.add_row(*map(escape, cells), _took(job.started_at, job.finished_at))
+    return table
+
+
+def job_page(job: JobView) -> Group:
+    """Return all that is known of a job."""
+    facts = {
+        "id": job.id,
+        "name": job.name,
+        "status": str(job.status) + (", to be cancelled" if job.cancel_requested and not job.finished_at else ""),
+        "stage": job.stage,
+        "waits for": job.waits_for,
+        "progress": _progress(job.progress),
+        "priority": str(job.priority),
+        "resources": _resources(job.resources),
+        "created": _moment(job.created_at),
+        "started": _moment(job.started_at),
+        "finished": _moment(job.finished_at),
+        "took": _took(job.started_at, job.finished_at),
+        "MLflow run": job.mlflow_run_id,
+        "retry of": job.retry_of,
+    }
+    table = Table.grid(padding=(0, 2))
+    for fact, value in facts.items():
+        if value:
+            table.add_row(fact, escape(value))
+    parts: list[RenderableType] = [table]
+    if job.attempts:
+        parts.append(_attempts_table(job.attempts))
+    if job.failure is not None:
+        parts.append(Text(f"{failure_text(job.failure)}\n"))
+    parts.append(Text(f"document:\n{_indented(write_yaml(job.config))}"))
+    return Group(*parts)
+
+
+def failure_text(failure: Failure) -> str:
+    """Return why a job has failed, and the last lines of its log."""
+    tail = _indented("\n".join(failure.log_tail))
+    return f"{failure.kind}: {failure.message}" + (f"\nlast lines of the log:\n{tail}" if tail else "")
+
+
+def dry_run_page(dry_run: DryRun) -> Group:
+    """Return what a job would be: its document with every default, and what trains when."""
+    names = [part.stage for part in dry_run.stages]
+    table = _table("trains from epoch", "stages", "parameters")
+    for row in dry_run.trainable:
+        stages = "all" if set(names) <= set(row.stages) else ", ".join(row.stages)
+        table.add_row(str(row.epoch), escape(stages), f"{row.parameters:,}")
+    parts = _table("part of the network", "parameters")
+    for part in dry_run.stages:
+        parts.add_row(escape(part.stage), f"{part.parameters:,}")
+    return Group(
+        Text(write_yaml(dry_run.config)),
+        Text(f"resources: {_resources(dry_run.resources)}"),
+        Text(f"data: {json.dumps(dry_run.data_report.get('splits', {}))}"),
+        parts,
+        table,
+    )
+
+
+def _attempts_table(attempts: Iterable[AttemptView]) -> Table:
+    table = _table("attempt", "started", "took", "outcome", "exit code", "GPUs", "message")
+    for attempt in attempts:
+        code = "" if attempt.exit_code is None else str(attempt.exit_code)
+        table.add_row(
+            str(attempt.number),
+            _moment(attempt.started_at),
+            _took(attempt.started_at, attempt.ended_at),
+            attempt.outcome or "goes on",
+            code,
+            escape(", ".join(attempt.gpu_ids)),
+            escape(attempt.message or ""),
+        )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(*columns, box=SIMPLE_HEAD)
+    table.columns[0].no_wrap = columns[0] == "id"
+    return table
+
+
+def _resources(resources: Resources) -> str:
+    timeout = "" if resources.timeout_s is None else f", at most {clock(resources.timeout_s)}"
+    return f"{resources.cpus} CPUs, {resources.gpus} GPUs{timeout}"
+
+
+def _short_progress(progress: Progress | None) -> str:
+    if progress is None:
+        return ""
+    left = "" if progress.left_s is None else f", {clock(progress.left_s)} left"
+    return f"epoch {progress.epoch + 1}/{progress.max_epochs or '?'}{left}"
+
+
+def _progress(progress: Progress | None) -> str:
+    if progress is None:
+        return ""
+    losses = ", ".join(f"{name.removeprefix('train/')} {value:.3f}" for name, value in progress.losses.items())
+    return f"{_short_progress(progress)}, step {progress.step}" + (f", {losses}" if losses else "")
+
+
+def _moment(moment: datetime | None) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+
+
+def _took(started: datetime | None, ended: datetime | None) -> str:
+    if started is None:
+        return ""
+    return clock(((ended or datetime.now(started.tzinfo)) - started).total_seconds())
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
