@@ -8,16 +8,16 @@ ever appears below one that was already read. Torch-free.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from service.api.schemas import EventView
-from service.api.views import moment
 from service.states import TERMINAL
 from service.store.jobs import JobStore
 from service.store.records import Event, Job
@@ -122,7 +122,7 @@ class Channel:
         self.job_id = job_id
         self.newest = 0
         self._changed = asyncio.Event()
-        self._reads: dict[tuple[int, int], asyncio.Future[EventSlice]] = {}
+        self._reads: dict[Hashable, asyncio.Future[Any]] = {}
         self._kept: OrderedDict[tuple[int, int], EventSlice] = OrderedDict()
 
     def announce(self, seq: int) -> None:
@@ -140,12 +140,20 @@ class Channel:
         return self.newest > after
 
     async def job(self) -> Job:
-        """Return the job as it is.
+        """Return the job as it is now.
 
         Raises:
             NotFound: it is not there (any more).
         """
         return await self.feed.in_thread(self.feed.store.get, self.job_id)
+
+    async def job_shared(self) -> Job:
+        """Return what `job` would, from one read for all who ask meanwhile.
+
+        Raises:
+            NotFound: it is not there (any more).
+        """
+        return await self._share("job", self.job)
 
     async def read(self, after: int, limit: int) -> EventSlice:
         """Return events after a sequence number, at most `limit`, as they are in the database now.
@@ -165,16 +173,20 @@ class Channel:
         kept = self._kept.get(key)
         if kept is not None and (kept.is_full or kept.is_over or kept.next_after >= self.newest):
             return kept
-        if key not in self._reads:
-            read = asyncio.ensure_future(self.read(after, limit))
-            self._reads[key] = read
-            read.add_done_callback(lambda _: self._reads.pop(key))
-        # A listener that goes must not take the read of the others along.
-        events = await asyncio.shield(self._reads[key])
+        events = await self._share(key, lambda: self.read(after, limit))
         self._kept[key] = events
         if len(self._kept) > _NUM_KEPT:
             self._kept.popitem(last=False)
         return events
+
+    async def _share(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Return what the read returns that is under way for `key`; where there is none, begin it."""
+        reading = self._reads.get(key)
+        if reading is None:
+            self._reads[key] = reading = asyncio.ensure_future(read())
+            reading.add_done_callback(lambda _: self._reads.pop(key))
+        # A listener that goes must not take the read of the others along.
+        return cast(R, await asyncio.shield(reading))
 
 
 def _load(store: JobStore, job_id: str, after: int, limit: int) -> EventSlice:
@@ -193,7 +205,7 @@ def _is_end(event: Event) -> bool:
 def _view(event: Event) -> EventView:
     return EventView(
         seq=event.seq,
-        time=moment(event.time),
+        time=datetime.fromtimestamp(event.time, UTC),
         kind=event.kind,
         attempt=event.attempt,
         epoch=event.epoch,

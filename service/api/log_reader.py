@@ -108,19 +108,6 @@ def tail_start(path: Path, num_lines: int) -> tuple[int, int]:
         return 0, found + 1
 
 
-def tail_lines(path: Path, num_lines: int) -> list[str]:
-    """Return the last lines of a log, cleaned; of very long ones the end."""
-    start, _ = tail_start(path, num_lines)
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(start, size - BLOCK_BYTES))
-            text = clean(file.read(BLOCK_BYTES))
-    except FileNotFoundError:
-        return []
-    return text.removesuffix("\n").split("\n")[-num_lines:] if text else []
-
-
 def as_text(_attempt: int, block: Block) -> bytes:
     """Return a block as UTF-8 text."""
     return clean(block.raw).encode()
@@ -148,10 +135,10 @@ class LogRange:
 async def stream_log(
     channel: Channel, path_of: Callable[[int], Path], wanted: LogRange, form: Form
 ) -> AsyncIterator[bytes]:
-    """Yield logs block by block. Following ends with the job, with its deletion, or when this process stops."""
+    """Yield logs block by block; following ends when the job ends, is deleted, or this process stops."""
     attempt, offset = wanted.first, wanted.start
     is_line_open = False
-    watch = _JobWatch(channel)
+    feed, watch = channel.feed, _JobWatch(channel)
     while True:
         if wanted.last is None:
             try:
@@ -161,20 +148,20 @@ async def stream_log(
             last, is_ended = job.attempt, _has_ended(job, attempt)
         else:
             last, is_ended = wanted.last, True
-        until = await channel.feed.in_thread(_size, path_of(attempt)) if is_ended else None
-        while True:
-            block = await channel.feed.in_thread(read_block, path_of(attempt), offset, until=until)
+        until = await feed.in_thread(_size, path_of(attempt)) if is_ended else None
+        while not feed.is_stopping:
+            block = await feed.in_thread(read_block, path_of(attempt), offset, until=until)
             if block.end == offset:
                 break
             offset = block.end
-            if block.raw:
+            if chunk := await feed.in_thread(form, attempt, block):
                 is_line_open = not block.raw.endswith(b"\n")
-                yield await channel.feed.in_thread(form, attempt, block)
+                yield chunk
         if is_ended and attempt < last:
             if is_line_open and form is as_text:
                 yield b"\n"
             attempt, offset, is_line_open = attempt + 1, 0, False
-        elif wanted.last is not None or channel.feed.is_stopping or (is_ended and job.status.is_terminal):
+        elif wanted.last is not None or feed.is_stopping or (is_ended and job.status.is_terminal):
             return
         else:
             await watch.wait(POLL_S)
@@ -204,7 +191,7 @@ class _JobWatch:
         is_stale = self._channel.newest > self._seen or monotonic() > self._read_at + _JOB_IS_FRESH_S
         if self._job is None or is_stale:
             self._seen, self._read_at = self._channel.newest, monotonic()
-            self._job = await self._channel.job()
+            self._job = await self._channel.job_shared()
         return self._job
 
     async def wait(self, timeout_s: float) -> None:

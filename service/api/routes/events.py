@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
 from typing import Annotated, Literal, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
@@ -12,18 +11,14 @@ from fastapi.responses import StreamingResponse
 from pipelines.run_folder.layout import RunDir
 from service.api.accept import preferred
 from service.api.deps import SettingsDep
-from service.api.event_feed import Channel, EventFeed, EventSlice
+from service.api.event_feed import Channel, EventFeed
+from service.api.event_stream import SLICE, poll_events, stream_events
 from service.api.log_reader import LogRange, as_ndjson, as_text, stream_log, tail_start
 from service.api.problems import Problem, problems
 from service.api.schemas import EventPage
 from service.settings import Settings
-from service.store.errors import NotFound
 from service.store.records import Job
 
-RETRY_MS = 3000
-PING_S = 15.0
-SLICE = 200
-"""Events that a stream reads at once: what is kept for a client that reads slowly."""
 MAX_WAIT_S = 30.0
 MAX_TAIL = 100_000
 
@@ -80,40 +75,13 @@ async def read_events(
     """
     after = after if last_event_id is None else last_event_id
     if _negotiate(accept, (JSON, SSE)) == JSON:
-        found = await _poll(channel, after, limit, wait)
+        found = await poll_events(channel, after, limit, wait)
         page = EventPage(events=list(found.events), next_after=found.next_after, is_over=found.is_over)
         return Response(page.model_dump_json(), media_type=JSON)
     found = await channel.read_shared(after, SLICE)
     if found.is_over and not found.events:
         return Response(status_code=204)
-    return StreamingResponse(_stream(channel, found), media_type=SSE, headers=_UNBUFFERED)
-
-
-async def _poll(channel: Channel, after: int, limit: int, wait_s: float) -> EventSlice:
-    until = monotonic() + wait_s
-    found = await channel.read(after, limit)
-    while not (found.events or found.is_over) and (left := until - monotonic()) > 0 and not channel.feed.is_stopping:
-        await channel.wait(after, left)
-        found = await channel.read_shared(after, limit)
-    return found
-
-
-async def _stream(channel: Channel, found: EventSlice) -> AsyncIterator[bytes]:
-    yield f"retry: {RETRY_MS}\n\n".encode()
-    try:
-        while True:
-            if found.events:
-                yield found.frames
-            if found.is_over or channel.feed.is_stopping:
-                return
-            after = found.next_after
-            if found.is_full or await channel.wait(after, PING_S):
-                found = await channel.read_shared(after, SLICE)
-            else:
-                yield b": ping\n\n"
-                found = await channel.read(after, SLICE)
-    except NotFound:
-        return  # deleted
+    return StreamingResponse(stream_events(channel, found), media_type=SSE, headers=_UNBUFFERED)
 
 
 @router.get(
