@@ -30,6 +30,7 @@ def open_database(url: str) -> Engine:
         with _migration_lock(parsed):
             if not _is_ready(engine):
                 _migrate(parsed)
+        engine.dispose()  # its connection has known the file as it was before
     return engine
 
 

@@ -1,0 +1,197 @@
+"""The database is opened by many processes at once, and nothing that was committed is lost."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, insert, select
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from service.child_process import child_environment
+from service.states import JobStatus
+from service.store.database import newest_schema, open_database, writing
+from service.store.errors import SchemaUnknown
+from service.store.jobs import JobStore
+from service.store.records import NewJob
+from service.store.tables import attempts
+
+OPEN_AT_A_WORD = """
+import sys
+from service.store.database import open_database
+from service.store.jobs import JobStore
+print("ready", flush=True)
+sys.stdin.readline()
+print(JobStore(open_database(sys.argv[1])).counts()["queued"])
+"""
+
+SUBMIT = """
+import itertools, sys
+from service.store.database import open_database
+from service.store.jobs import JobStore
+from service.store.records import NewJob
+store = JobStore(open_database(sys.argv[1]))
+for number in range(int(sys.argv[2])):
+    print(store.submit(NewJob("demo", {"number": number}, 0, 1, 0))[0].id, flush=True)
+"""
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=child_environment(),
+    )
+
+
+def test_processes_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new folder' / '100%.db'}"
+    processes = [start(OPEN_AT_A_WORD, url) for _ in range(4)]
+    assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * 4
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=60)[0] for process in processes] == ["0\n"] * 4
+    assert [process.returncode for process in processes] == [0] * 4
+
+
+def test_threads_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+    url, together = f"sqlite:///{tmp_path / 'service.db'}", threading.Barrier(8)
+
+    def count(_: int) -> int:
+        together.wait()
+        return sum(JobStore(open_database(url)).counts().values())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(count, range(8))) == [0] * 8
+
+
+def test_a_database_at_head_is_opened_without_alembic(url: str) -> None:
+    script = "import sys; from service.store.database import open_database; open_database(sys.argv[1])"
+    script += "; print({'alembic', 'torch', 'mlflow'} & set(sys.modules))"
+    process = start(script, url)
+    assert process.communicate(timeout=60)[0] == "set()\n"
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(url: str) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(SchemaUnknown, match=f"'9999'.*'{newest_schema()}'.*newer"):
+        open_database(url)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+    connection.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_a_database_that_processes_cannot_share_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL.*names no file"):
+        open_database(url)
+
+
+def test_a_copy_in_another_journal_mode_is_opened_in_wal_mode(url: str, tmp_path: Path) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    connection.close()
+    with open_database(url).connect() as opened:
+        assert opened.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+
+
+def test_every_connection_syncs_each_commit_and_minds_foreign_keys(engine: Engine) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        for connection in (first, second):
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 30_000
+    attempt = {"job_id": "no such job", "number": 1, "lease_owner": "x", "gpu_ids": [], "started_at": 0.0}
+    with pytest.raises(IntegrityError), writing(engine) as connection:
+        connection.execute(insert(attempts).values(attempt))
+
+
+def test_reading_waits_for_no_writer_and_sees_what_was_committed(
+    engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
+) -> None:
+    store.submit(new_job())
+    with writing(engine) as connection:
+        connection.exec_driver_sql("UPDATE jobs SET priority = 7")
+        assert [job.priority for job in store.page()] == [0]
+    assert [job.priority for job in store.page()] == [7]
+
+
+def test_a_transaction_reads_one_state_whatever_others_write(
+    engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
+) -> None:
+    with engine.connect() as connection:
+        assert connection.execute(select(attempts)).all() == []
+        store.submit(new_job())
+        assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar_one() == 0
+
+
+def test_an_error_in_a_transaction_leaves_nothing_behind(
+    engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
+) -> None:
+    job, _ = store.submit(new_job())
+    with pytest.raises(OperationalError, match="no such table"), writing(engine) as connection:  # noqa: PT012
+        connection.exec_driver_sql("UPDATE jobs SET priority = 7")
+        connection.exec_driver_sql("UPDATE no_table SET priority = 7")
+    assert store.get(job.id) == job
+
+
+def test_twenty_threads_and_four_processes_write_at_once_and_nobody_is_refused(
+    url: str, store: JobStore, new_job: Callable[..., NewJob]
+) -> None:
+    processes = [start(SUBMIT, url, "50") for _ in range(4)]
+    assert all(process.stdout and process.stdout.readline() for process in processes), "each has begun to write"
+
+    def write(thread: int) -> list[str]:
+        written = [store.submit(new_job(priority=thread))[0].id for _ in range(5)]
+        return [store.set_priority(job_id, thread + 1).id for job_id in written]
+
+    with ThreadPoolExecutor(20) as pool:
+        written = [job_id for ids in pool.map(write, range(20)) for job_id in ids]
+    for process in processes:
+        assert process.stdout
+        written += process.stdout.read().split()
+        assert process.wait(timeout=60) == 0
+    assert len(set(written)) == 20 * 5 + 4 * 49, "one line of each process was read before"
+    assert store.counts()[JobStatus.QUEUED] == 20 * 5 + 4 * 50
+
+
+def test_what_a_killed_writer_has_committed_is_there_and_whole(url: str) -> None:
+    for _ in range(3):
+        process = start(SUBMIT, url, "1000000")
+        assert process.stdout
+        told = [process.stdout.readline().strip() for _ in range(25)]
+        os.kill(process.pid, signal.SIGKILL)
+        told += process.stdout.read().split()
+        assert process.wait(timeout=60) == -signal.SIGKILL
+        engine = open_database(url)
+        store = JobStore(engine)
+        assert [store.get(job_id).id for job_id in told] == told
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+            half = "SELECT count(*) FROM jobs WHERE id NOT IN (SELECT job_id FROM events WHERE kind = 'status')"
+            assert connection.exec_driver_sql(half).scalar_one() == 0
+        engine.dispose()
+
+
+def test_a_copy_of_the_file_alone_is_a_database_once_nobody_has_it_open(
+    url: str, engine: Engine, store: JobStore, new_job: Callable[..., NewJob], tmp_path: Path
+) -> None:
+    job, _ = store.submit(new_job())
+    engine.dispose()
+    copy = shutil.copy(url.removeprefix("sqlite:///"), tmp_path / "copy.db")
+    assert JobStore(open_database(f"sqlite:///{copy}")).get(job.id) == job
