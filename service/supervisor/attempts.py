@@ -1,0 +1,76 @@
+"""What is run for an attempt: the document in its folder, a command, an environment, a working directory."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, RunDir
+from pipelines.spec.load import write_yaml
+from service.child_process import child_environment, python_command
+from service.executors.base import AttemptSpec
+from service.settings import PREFIX, Settings
+from service.store.records import Job
+
+Command = Callable[[RunDir], tuple[str, ...]]
+"""Gives the command line of an attempt in a run folder."""
+
+ROOTS = (f"{PREFIX}DATA_ROOTS", f"{PREFIX}WEIGHTS_ROOTS")
+FOREIGN = {
+    "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME",
+}  # fmt: skip
+"""What a launcher of this process, or whoever tracks it, may have left in the environment."""
+FOREIGN_PREFIXES = (PREFIX, "TORCHELASTIC_", "SLURM_")
+"""All that is the service's own goes too: training holds no credentials of the store."""
+
+
+def fit_command(run_dir: RunDir) -> tuple[str, ...]:
+    """Return the command line of the trainer."""
+    return python_command("pipelines.cli", "fit", "--config", str(run_dir.job_yaml), "--run_dir", str(run_dir.path))
+
+
+def attempt_folder(settings: Settings, job: Job) -> Path:
+    """Return the folder of the job's current attempt; it names the attempt to the executor."""
+    return RunDir.of(settings.run_dir(job.id)).attempt(job.attempt)
+
+
+def write_document(run_dir: RunDir, config: Mapping[str, Any]) -> None:
+    """Write job.yaml, the document as it was asked for; raises OSError."""
+    write_atomic(run_dir.job_yaml, write_yaml(config))
+
+
+def attempt_spec(
+    settings: Settings, job: Job, gpu_ids: Sequence[str], mlflow_run_id: str | None, command: Command = fit_command
+) -> AttemptSpec:
+    """Return how the job's current attempt is run; its working directory is its own folder."""
+    folder = attempt_folder(settings, job)
+    return AttemptSpec(
+        folder=folder,
+        command=command(RunDir.of(settings.run_dir(job.id))),
+        environment=_environment(settings, job, folder, gpu_ids, mlflow_run_id),
+        cwd=folder,
+        grace_s=settings.cancel_grace_s,
+    )
+
+
+def _environment(
+    settings: Settings, job: Job, folder: Path, gpu_ids: Sequence[str], mlflow_run_id: str | None
+) -> dict[str, str]:
+    inherited = {
+        name: text for name, text in os.environ.items() if name not in FOREIGN and not name.startswith(FOREIGN_PREFIXES)
+    }
+    own = settings.environment()
+    return {
+        **child_environment(inherited),
+        **{name: own[name] for name in ROOTS},
+        f"{PREFIX}ATTEMPT_DIR": str(folder),
+        RUNS_ROOT_VARIABLE: str(settings.root),
+        "OMP_NUM_THREADS": str(job.cpus),
+        "MKL_NUM_THREADS": str(job.cpus),
+        "CUDA_VISIBLE_DEVICES": ",".join(gpu_ids),
+        # The log is read while it grows.
+        "PYTHONUNBUFFERED": "1",
+        **({"MLFLOW_RUN_ID": mlflow_run_id} if mlflow_run_id else {}),
+    }

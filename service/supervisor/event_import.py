@@ -1,0 +1,40 @@
+"""events.jsonl, which the trainer appends to, read on by byte offset."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """What whole lines of a file hold, and the offset behind them."""
+
+    lines: list[Any]
+    offset: int
+
+
+def read_part(path: Path, offset: int) -> Part:
+    """Return the whole lines from `offset` on, about `CHUNK_BYTES` of them.
+
+    A line that is no JSON (a killed trainer leaves half a line) is passed over; one that is not ended yet waits. As
+    long as there is no file there are no lines. Raises OSError where it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            # A single line may be longer than a part.
+            content = file.read(CHUNK_BYTES) + file.readline()
+    except FileNotFoundError:
+        return Part([], offset)
+    whole = content[: content.rfind(b"\n") + 1]
+    return Part([value for line in whole.splitlines() for value in _parsed(line)], offset + len(whole))
+
+
+def _parsed(line: bytes) -> list[Any]:
+    try:
+        return [json.loads(line)]
+    except ValueError:
+        return []

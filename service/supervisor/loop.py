@@ -1,0 +1,143 @@
+"""One tick: look after the jobs that are active, start those that fit, tell MLflow how jobs have ended.
+
+What has to outlive this process is in the database and in the run folders. What is kept here only spares work.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.tracking.tracker import RunStatus
+from service.executors.base import Executor
+from service.settings import Settings
+from service.states import JobStatus
+from service.store.errors import CancelRequested, LeaseLost
+from service.store.jobs import JobStore
+from service.store.leases import LeasedStore
+from service.store.records import Job
+from service.supervisor.attempts import Command, attempt_folder, fit_command
+from service.supervisor.care import Care, Watch
+from service.supervisor.mlflow_desk import MlflowDesk
+from service.supervisor.scheduling import next_starts
+
+log = logging.getLogger(__name__)
+
+SETTLE_EVERY_S = 1.0
+STRANGERS_EVERY_S = 30.0
+LONGEST_REST_S = 10.0
+"""Before a job (or the database) is looked at again after errors."""
+MAX_ERRORS_AT_START = 5
+STATUS_OF_RUN: dict[JobStatus, RunStatus] = {
+    JobStatus.SUCCEEDED: "FINISHED",
+    JobStatus.FAILED: "FAILED",
+    JobStatus.CANCELLED: "KILLED",
+}
+
+
+class Supervisor:
+    """Takes jobs from the queue to their end; there is one at a time, and it holds the lease of all active jobs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: JobStore,
+        leased: LeasedStore,
+        executor: Executor,
+        desk: MlflowDesk,
+        command: Command = fit_command,
+    ) -> None:
+        self._settings, self._leased, self._executor, self._desk = settings, leased, executor, desk
+        self._care = Care(settings, jobs, leased, executor, desk, command)
+        self._watches: dict[str, Watch] = {}
+        self._settle_at = 0.0
+        self._strangers_at = 0.0
+
+    def adopt(self) -> None:
+        """Take over what an earlier supervisor has left, end what belongs to no job, and look at every attempt."""
+        for job in self._leased.adopt_all():
+            log.info("job %s: adopted; attempt %d is %s", job.id, job.attempt, job.status)
+        self._look_after_all()
+
+    def tick(self) -> None:
+        """Look once.
+
+        Raises:
+            LeaseLost: another supervisor has taken over; this one must end at once.
+        """
+        self._look_after_all()
+        self._start_what_fits()
+        self._settle()
+
+    def _look_after_all(self) -> None:
+        active = self._leased.active()
+        self._end_strangers(active)
+        self._watches = {job.id: self._watch(job) for job in active}
+        for job in active:
+            self._look_after(job)
+
+    def _watch(self, job: Job) -> Watch:
+        watch = self._watches.get(job.id)
+        return watch if watch is not None and watch.attempt == job.attempt else Watch(job.attempt)
+
+    def _look_after(self, job: Job) -> None:
+        """Look after one job; an error of one is told, and is no other's."""
+        watch = self._watches[job.id]
+        if time.monotonic() < watch.rests_until:
+            return
+        try:
+            if watch.errors >= MAX_ERRORS_AT_START and job.status is JobStatus.STARTING:
+                self._care.give_up(job, f"the supervisor could not start the attempt: {watch.last_error}")
+            else:
+                self._care.look_after(job, watch)
+            watch.errors = 0
+        except LeaseLost:
+            raise
+        except CancelRequested as asked:
+            log.info("%s", asked)
+        except Exception as error:  # Whatever it is, the other jobs go on.
+            watch.errors += 1
+            watch.last_error = one_line(error)
+            rest_s = min(LONGEST_REST_S, self._settings.poll_s * 2**watch.errors)
+            watch.rests_until = time.monotonic() + rest_s
+            log.error("job %s: %s; it is looked at again in %.1f s", job.id, watch.last_error, rest_s)
+
+    def _start_what_fits(self) -> None:
+        active, capacity = self._leased.active(), self._executor.capacity()
+        if sum(job.cpus for job in active) >= capacity.cpus:
+            # Each job needs a core: the queue, which may be long, need not be read.
+            return
+        queued = self._leased.queued()
+        if not queued:
+            return
+        for start in next_starts(queued, active, self._leased.gpu_ids_in_use(), capacity, time.time()):
+            job = self._leased.claim(start.job.id, start.gpu_ids)
+            if job is not None:
+                log.info("job %s: queued -> starting, attempt %d", job.id, job.attempt)
+                self._watches[job.id] = Watch(job.attempt)
+                self._look_after(job)
+
+    def _settle(self) -> None:
+        """Have MLflow told how jobs have ended, for as long as it takes."""
+        for job_id, status in self._desk.take_closed().items():
+            self._leased.settle(job_id, status)
+        if time.monotonic() >= self._settle_at:
+            self._settle_at = time.monotonic() + SETTLE_EVERY_S
+            for job in self._leased.unsettled():
+                assert job.mlflow_run_id is not None
+                self._desk.close(job.id, job.mlflow_run_id, STATUS_OF_RUN[job.status])
+
+    def _end_strangers(self, active: Sequence[Job]) -> None:
+        if time.monotonic() >= self._strangers_at:
+            self._strangers_at = time.monotonic() + STRANGERS_EVERY_S
+            known = [attempt_folder(self._settings, job) for job in active]
+            self._executor.sweep_strangers(known, self._settings.jobs_dir)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error is, what it says, and where it was raised, in one line."""
+    said = " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {said}{where}"
