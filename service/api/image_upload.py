@@ -1,0 +1,160 @@
+"""The field `image` of a multipart body, with limits that hold while it is read. Torch-free."""
+
+from email.message import Message
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser
+
+from service.api.problems import Problem
+from service.api.schemas import ProblemField
+
+FIELD = "image"
+_MAX_FRAME_BYTES = 16 << 10
+"""What boundaries and headers may have beside the image."""
+
+REQUEST_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": [FIELD],
+                "properties": {FIELD: {"type": "string", "format": "binary", "description": "an image file"}},
+            }
+        }
+    },
+}
+"""What the OpenAPI document says of the body."""
+
+
+async def read_image_field(request: Request, max_bytes: int) -> bytes:
+    """Return the image file that a request carries.
+
+    Raises:
+        Problem: 415 the body is not multipart; 413 the image has more than `max_bytes`; 422 there is no such field.
+    """
+    boundary = _boundary(request.headers.get("content-type", ""))
+    limit = max_bytes + _MAX_FRAME_BYTES
+    if int(request.headers.get("content-length", "0")) > limit:
+        raise _too_large(max_bytes)
+    form = _Form(boundary, max_bytes)
+    num_bytes = 0
+    try:
+        async for chunk in request.stream():
+            num_bytes += len(chunk)
+            if num_bytes > limit:
+                raise _too_large(max_bytes)
+            form.feed(chunk)
+    except FormParserError as error:
+        raise _unusable("", f"the body is no multipart/form-data: {error}") from None
+    return form.image()
+
+
+class _Form:
+    """Keeps the bytes of one field, and refuses all others."""
+
+    def __init__(self, boundary: bytes, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._content: bytearray | None = None
+        self._is_over = False
+        self._header_name = self._header_value = b""
+        self._disposition = ""
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_part_data": self._take,
+                "on_header_field": self._take_header_name,
+                "on_header_value": self._take_header_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> None:
+        self._parser.write(chunk)
+
+    def image(self) -> bytes:
+        """Return the field, once the body is read."""
+        if not self._is_over:
+            raise _unusable("", "the body ends before its last boundary; send it whole")
+        if self._content is None:
+            raise _unusable(f"/{FIELD}", "missing; add the image file as the form's field 'image'")
+        return bytes(self._content)
+
+    def _begin_part(self) -> None:
+        self._disposition = ""
+
+    def _take_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _take_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value.decode("utf-8", "replace")
+        self._header_name = self._header_value = b""
+
+    def _end_headers(self) -> None:
+        name = _parameter("content-disposition", self._disposition, "name")
+        if name != FIELD:
+            shown = (name or "")[:40].replace("~", "~0").replace("/", "~1")
+            raise _unusable(f"/{shown}", f"unknown field; the form has one field, {FIELD!r}")
+        if self._content is not None:
+            raise _unusable(f"/{FIELD}", "there are two; send one image a request")
+        self._content = bytearray()
+
+    def _take(self, data: bytes, start: int, end: int) -> None:
+        assert self._content is not None
+        self._content += data[start:end]
+        if len(self._content) > self._max_bytes:
+            raise _too_large(self._max_bytes)
+
+    def _end(self) -> None:
+        self._is_over = True
+
+
+def _boundary(content_type: str) -> bytes:
+    declared = Message()
+    declared["content-type"] = content_type
+    boundary = _parameter("content-type", content_type, "boundary")
+    if declared.get_content_type() != "multipart/form-data" or not boundary:
+        detail = (
+            f"got the content type {content_type[:80]!r}; send multipart/form-data with the image as field {FIELD!r}"
+        )
+        raise Problem(415, "Not a form", detail)
+    try:
+        return boundary.encode("latin-1")
+    except UnicodeEncodeError:
+        raise _unusable("", "the boundary of the body is no ASCII") from None
+
+
+def _parameter(header: str, text: str, parameter: str) -> str | None:
+    """Return a parameter of a header, such as `name` of `form-data; name="image"`."""
+    message = Message()
+    message[header] = text.replace("\r", " ").replace("\n", " ")
+    found = message.get_param(parameter, header=header)
+    return found if isinstance(found, str) else None
+
+
+def _too_large(max_bytes: int) -> Problem:
+    return Problem(
+        413,
+        "Image too large",
+        f"an image file may have {max_bytes} bytes; PYRAMIDION_MAX_IMAGE_BYTES of the server sets the limit",
+        # The rest of the body is not read: what follows on the connection is not a request.
+        headers={"Connection": "close"},
+    )
+
+
+def _unusable(pointer: str, detail: str) -> Problem:
+    return Problem(
+        422,
+        "The form is not usable",
+        detail,
+        [ProblemField(pointer=pointer, detail=detail)],
+        headers={"Connection": "close"},
+    )

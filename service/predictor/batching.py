@@ -1,0 +1,106 @@
+"""Images that wait for a model, computed together by one thread.
+
+The thread takes what waits as soon as it is free: nobody waits for a batch to fill. While it computes, others decode
+and resize, so that the next batch is ready when it comes back.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from pipelines.data.sample import Sample, padded_size
+from pipelines.inference.predictor import Answer, Predictor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    predictor: Predictor
+    sample: Sample
+    answer: Future[Answer] = field(default_factory=Future)
+
+    def shares_batch(self, other: "_Waiting") -> bool:
+        """Whether both can be computed at once: by one model, padded to one size."""
+        own, others = self.sample.info.size_hw, other.sample.info.size_hw
+        return self.predictor is other.predictor and padded_size(own) == padded_size(others)
+
+
+class Batcher:
+    """One thread that computes answers, the oldest image first, of all models in turn.
+
+    Args:
+        prepare_thread: called in the thread before anything else.
+    """
+
+    def __init__(self, prepare_thread: Callable[[], None]) -> None:
+        self._queue: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._prepare_thread = prepare_thread
+        self._thread = threading.Thread(target=self._work, name="forward", daemon=True)
+        self._thread.start()
+
+    def submit(self, predictor: Predictor, sample: Sample) -> Future[Answer]:
+        """Return the answer to come; cancelled before its turn, the image is not computed."""
+        waiting = _Waiting(predictor, sample)
+        with self._changed:
+            self._queue.append(waiting)
+            self._changed.notify()
+        return waiting.answer
+
+    def close(self) -> None:
+        """Compute nothing more; what still waits is cancelled."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+        for waiting in self._queue:
+            waiting.answer.cancel()
+
+    def _work(self) -> None:
+        self._prepare_thread()
+        while group := self._next():
+            _compute(group)
+
+    def _next(self) -> list[_Waiting]:
+        """Take the oldest image, and with it all that can share its batch; nothing once it is closed."""
+        with self._changed:
+            while True:
+                while not self._queue and not self._is_closed:
+                    self._changed.wait()
+                if self._is_closed:
+                    return []
+                group = self._take_group()
+                if group:
+                    return group
+
+    def _take_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        others: list[_Waiting] = []
+        while self._queue and (not group or len(group) < group[0].predictor.batch_size):
+            waiting = self._queue.popleft()
+            if group and not group[0].shares_batch(waiting):
+                others.append(waiting)
+            elif waiting.answer.set_running_or_notify_cancel():
+                group.append(waiting)
+        self._queue.extendleft(reversed(others))
+        return group
+
+
+def _compute(group: Sequence[_Waiting]) -> None:
+    try:
+        answers = group[0].predictor.answer([waiting.sample for waiting in group])
+    except Exception as error:  # whatever it is, the thread goes on, and who waits is told
+        if len(group) == 1:
+            group[0].answer.set_exception(error)
+            return
+        logger.warning("a batch of %d images failed; each is computed alone", len(group), exc_info=True)
+        for waiting in group:
+            _compute([waiting])
+        return
+    for waiting, answer in zip(group, answers, strict=True):
+        waiting.answer.set_result(answer)
