@@ -153,7 +153,8 @@ class Channel:
         Raises:
             NotFound: it is not there (any more).
         """
-        return await self._share("job", self.job)
+        # A read that began before something was announced is not for those who ask because of it.
+        return await self._share(("job", self.newest), self.job)
 
     async def read(self, after: int, limit: int) -> EventSlice:
         """Return events after a sequence number, at most `limit`, as they are in the database now.

@@ -8,13 +8,26 @@ import socket
 from collections.abc import Sequence
 
 import uvicorn
+from fastapi import FastAPI
 
 from service.api.app import create_app
 from service.child_process import die_with_parent
 from service.settings import Settings
 
 GRACE_S = 2
-"""What open requests have to end after SIGTERM; streams of events are open for hours."""
+"""What open requests have to end after SIGTERM."""
+
+
+class _Server(uvicorn.Server):
+    """A server whose streams end before it waits for their end."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.event_feed.stop()
+        await super().shutdown(sockets)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,9 +36,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--fd", type=int, required=True, help="number of the inherited listening socket")
     descriptor = parser.parse_args(argv).fd
     die_with_parent()
-    server = uvicorn.Server(
+    app = create_app(Settings())
+    server = _Server(
+        app,
         uvicorn.Config(
-            create_app(Settings()),
+            app,
             loop="uvloop",
             http="httptools",
             ws="none",
@@ -34,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
-        )
+        ),
     )
     server.run(sockets=[socket.socket(fileno=descriptor)])
 
