@@ -5,7 +5,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from PIL import Image
 from service.api.app import create_app
 from service.child_process import child_environment, python_command
 from service.settings import Settings
+from service.states import JobStatus
 from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
+from service.store.records import Job, NewJob
 
 Document = dict[str, Any]
 
@@ -168,3 +170,93 @@ def submit(api: httpx2.Client, document: Document) -> Callable[..., str]:
         return str(answer.json()["id"])
 
     return submit
+
+
+class LiveApi:
+    """The real API process, on a socket that outlives it."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self._settings, self._log = settings, log
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self._listener.getsockname()[1]
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.start()
+
+    def start(self) -> None:
+        descriptor = self._listener.fileno()
+        with self._log.open("ab") as output:
+            self.process = subprocess.Popen(
+                python_command("service.api.process", "--fd", str(descriptor)),
+                env={**child_environment(os.environ), **self._settings.environment()},
+                pass_fds=[descriptor],
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> float:
+        """Ask the process to end and return the seconds that it took."""
+        asked = time.monotonic()
+        self.process.terminate()
+        assert self.process.wait(20) == 0, self._log.read_text()
+        return time.monotonic() - asked
+
+    def close(self) -> None:
+        self.client.close()
+        self.kill()
+        self._listener.close()
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@pytest.fixture
+def live_api(settings: Settings, tmp_path: Path) -> Iterator[LiveApi]:
+    """The real API process; it answers as soon as it can."""
+    live = LiveApi(settings, tmp_path / "api.log")
+    yield live
+    live.close()
+
+
+@pytest.fixture
+def queued_job(store: JobStore, document: Document) -> Callable[[], Job]:
+    """Put a job into the store, as the API would, and return it."""
+    return lambda: store.submit(NewJob(name="shapes", config=document, priority=0, cpus=1, gpus=0))[0]
+
+
+@pytest.fixture
+def running_job(queued_job: Callable[[], Job], leases: LeasedStore) -> Callable[[], Job]:
+    """Put a job into the store and take it to its first attempt, as a supervisor would."""
+
+    def running() -> Job:
+        job = leases.claim(queued_job().id, [])
+        assert job is not None
+        return leases.move(job, JobStatus.RUNNING)
+
+    return running
+
+
+@pytest.fixture
+def end_job(leases: LeasedStore) -> Callable[[Job], Job]:
+    """Let a running job succeed."""
+
+    def end(job: Job) -> Job:
+        leases.end_attempt(job, "succeeded", 0)
+        return leases.move(leases.move(job, JobStatus.FINALIZING), JobStatus.SUCCEEDED)
+
+    return end
+
+
+@pytest.fixture
+def tell(leases: LeasedStore) -> Callable[..., Job]:
+    """Record as many events of a running job as steps are named, as a supervisor would."""
+
+    def tell(job: Job, steps: Sequence[int], **data: Any) -> Job:
+        new = [{"time": time.time(), "kind": "metric", "epoch": 0, "step": step, "data": data} for step in steps]
+        return leases.record_events(job, new, job.events_offset + len(new))
+
+    return tell
