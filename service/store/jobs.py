@@ -2,10 +2,23 @@
 
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from service.states import ACTIVE, JobStatus
@@ -162,26 +175,21 @@ class JobStore:
         Both times are exclusive; `statuses` empty: any.
         """
         fits = []
-        if created_after is not None:
-            later = jobs.c.created_at > created_after
-            fits += [later, jobs.c.number >= select(func.min(_NUMBER)).where(later).scalar_subquery()]
-        if created_before is not None:
-            earlier = jobs.c.created_at < created_before
-            fits += [earlier, jobs.c.number <= select(func.max(_NUMBER)).where(earlier).scalar_subquery()]
         if before_number is not None:
             fits.append(jobs.c.number < before_number)
         if name is not None:
             fits.append(jobs.c.name == name)
-        if not statuses and name is None:
-            return self._jobs(_newest(select(*JOB_COLUMNS).where(*fits), limit))
-        # One walk over an index for each status: its order is (name,) status, number.
-        branches = [
-            _newest(select(jobs.c.number).where(*fits, jobs.c.status == status), limit).subquery()
-            for status in sorted(set(statuses or JobStatus))
-        ]
-        numbers = union_all(*(select(branch.c.number) for branch in branches)).subquery()
-        chosen = select(numbers.c.number).order_by(numbers.c.number.desc()).limit(limit)
-        return self._jobs(_newest(select(*JOB_COLUMNS).where(jobs.c.number.in_(chosen)), limit))
+        with self._engine.connect() as connection:
+            # Times grow with numbers, unless a clock was set back: they tell where a walk begins and ends.
+            if created_after is not None:
+                later = jobs.c.created_at > created_after
+                first = connection.execute(select(func.min(_NUMBER)).where(later)).scalar_one()
+                fits += [later, jobs.c.number >= first]
+            if created_before is not None:
+                earlier = jobs.c.created_at < created_before
+                last = connection.execute(select(func.max(_NUMBER)).where(earlier)).scalar_one()
+                fits += [earlier, jobs.c.number <= last]
+            return [job_of(row) for row in connection.execute(_page(fits, statuses, name, limit))]
 
     def jobs_ahead(self, job: Job) -> int:
         """Return how many queued jobs come before `job`."""
@@ -242,6 +250,21 @@ class JobStore:
     def _jobs(self, query: Select[Any]) -> list[Job]:
         with self._engine.connect() as connection:
             return [job_of(row) for row in connection.execute(query)]
+
+
+def _page(
+    fits: Sequence[ColumnElement[bool]], statuses: Collection[JobStatus], name: str | None, limit: int
+) -> Select[Any]:
+    if not statuses and name is None:
+        return _newest(select(*JOB_COLUMNS).where(*fits), limit)
+    # One walk over an index for each status: its order is (name,) status, number.
+    branches = [
+        _newest(select(jobs.c.number).where(*fits, jobs.c.status == status), limit).subquery()
+        for status in sorted(set(statuses or JobStatus))
+    ]
+    numbers = union_all(*(select(branch.c.number) for branch in branches)).subquery()
+    chosen = select(numbers.c.number).order_by(numbers.c.number.desc()).limit(limit)
+    return _newest(select(*JOB_COLUMNS).where(jobs.c.number.in_(chosen)), limit)
 
 
 def _newest(query: Select[Any], limit: int) -> Select[Any]:
