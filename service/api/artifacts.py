@@ -14,8 +14,6 @@ from service.api.views import moment
 MEDIA_TYPES = {".csv": "text/csv", ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".txt": "text/plain"}
 UNSAFE_TYPES = frozenset({"text/html", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/xml"})
 """What a browser would run scripts of."""
-PRIVATE = "spec.json"
-"""Holds a process' environment while an attempt starts."""
 
 
 def list_artifacts(run_dir: Path) -> list[Artifact]:
@@ -77,7 +75,7 @@ def _files(run_dir: Path) -> Iterator[Path]:
 
 
 def _is_shown(name: str) -> bool:
-    return not name.startswith(".") and name not in ("..", PRIVATE)
+    return not name.startswith(".")
 
 
 @lru_cache(maxsize=4096)

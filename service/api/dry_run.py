@@ -1,16 +1,14 @@
 """What a job would be: found out by a child process, which may import torch and is watched over."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
-import signal
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 from fastapi import Request
 
 from pipelines.errors import ConfigError
@@ -19,6 +17,7 @@ from pipelines.spec.load import write_yaml
 from service.api.problems import Problem
 from service.api.submission import config_errors, refusal
 from service.child_process import child_environment, die_with_parent, python_command
+from service.executors.process_tree import kill
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -76,26 +75,22 @@ class DryRuns:
                 env=self._environment(),
                 cwd=folder,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with_parent, parent=os.getpid()),
             )
         answer = asyncio.ensure_future(child.communicate())
         gone = asyncio.ensure_future(_disconnected(request))
+        limit_s = self._settings.dry_run_timeout_s
         try:
-            done, _ = await asyncio.wait(
-                (answer, gone), timeout=self._settings.dry_run_timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait((answer, gone), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
-            _kill_tree(child.pid)
+            kill(lambda table: [process for process in table.values() if process.session == child.pid])
             output, _ = await answer
-            await child.wait()
-        if answer not in done:
-            raise Problem(
-                504,
-                "The check takes too long",
-                f"it was ended after {self._settings.dry_run_timeout_s:g} s; PYRAMIDION_DRY_RUN_TIMEOUT_S of the server "
-                "sets the limit",
-            )
+        if gone in done:
+            raise Problem(499, "Client gone", "the client has gone away, and the check was ended")
+        if not done:
+            detail = f"ended after {limit_s:g} s; PYRAMIDION_DRY_RUN_TIMEOUT_S of the server sets the limit"
+            raise Problem(504, "The check takes too long", detail)
         assert child.returncode is not None
         return child.returncode, output, log.read_text("utf-8", "replace")
 
@@ -107,13 +102,3 @@ async def _disconnected(request: Request) -> None:
     """Return when the client has gone away."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _kill_tree(pid: int) -> None:
-    """Kill a session leader with all that it started."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for process in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)

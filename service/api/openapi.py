@@ -42,7 +42,7 @@ def _complete(operation: dict[str, Any]) -> None:
         responses.setdefault(str(status), {})
     for status, response in responses.items():
         contents = [content.get("schema") for content in response.get("content", {}).values()]
-        if status.startswith(("4", "5")) and (not contents or contents[0] == PROBLEM or "422" == status):
+        if status.startswith(("4", "5")) and (not contents or contents[0] == PROBLEM or status == "422"):
             response["description"] = response.get("description") or phrase(int(status))
             response["content"] = {MEDIA_TYPE: {"schema": PROBLEM}}
     operation["responses"] = dict(sorted(responses.items()))

@@ -1,7 +1,6 @@
 """What a request is refused with: RFC 9457 problems, for every error, the framework's too."""
 
 import http
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,11 +10,18 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
 from service.api.schemas import ProblemDetails, ProblemField
-from service.store.errors import NotFound
+from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, StoreError
 
 MEDIA_TYPE = "application/problem+json"
 
-logger = logging.getLogger(__name__)
+REFUSALS: dict[type[StoreError], tuple[int, str]] = {
+    NotFound: (404, "No such job"),
+    KeyReused: (422, "Idempotency key reused"),
+    AlreadyEnded: (409, "Already ended"),
+    NotQueued: (409, "Not queued"),
+    NotEnded: (409, "Not ended"),
+}
+"""What the store refuses, as an answer."""
 
 
 class Problem(HTTPException):
@@ -69,7 +75,8 @@ def add_handlers(app: FastAPI) -> None:
     """Let every error of the application be told as a problem."""
     app.add_exception_handler(StarletteHTTPException, _tell_http)
     app.add_exception_handler(RequestValidationError, _tell_validation)
-    app.add_exception_handler(NotFound, _tell_missing_job)
+    for kind in REFUSALS:
+        app.add_exception_handler(kind, _tell_refusal)
     app.add_exception_handler(Exception, _tell_internal)
 
 
@@ -110,8 +117,10 @@ def _message(details: Mapping[str, Any]) -> str:
     return f"got {shown if len(shown) <= 80 else shown[:77] + '...'}; {text[0].lower()}{text[1:]}"
 
 
-async def _tell_missing_job(request: Request, error: Exception) -> Response:
-    return problem_response(404, "No such job", f"{error}; GET /v1/jobs lists all")
+async def _tell_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StoreError)
+    status, title = REFUSALS[type(error)]
+    return problem_response(status, title, str(error))
 
 
 async def _tell_internal(request: Request, error: Exception) -> Response:

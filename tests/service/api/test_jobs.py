@@ -1,12 +1,47 @@
 """Submitting, listing, reading jobs, and acting on them."""
 
-from collections.abc import Callable
+import fcntl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
+import pytest
 
+from service.settings import Settings
+from service.states import FailureKind, JobStatus
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
+
+Submit = Callable[..., str]
+
+
+@contextmanager
+def supervisor_lock(settings: Settings) -> Iterator[None]:
+    """Let another process hold the lock that a supervisor holds."""
+    holder = (
+        "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    path = settings.root / "supervisor.lock"
+    command = [sys.executable, "-c", holder, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        yield
+        process.kill()
+
+
+def run_to_failure(leases: LeasedStore, job_id: str) -> None:
+    job = leases.claim(job_id, [])
+    assert job is not None
+    job = leases.move(job, JobStatus.RUNNING)
+    leases.end_attempt(job, "failed", 65, "a loss is not finite")
+    leases.move(job, JobStatus.FAILED, failure=(FailureKind.NUMERICS, "the loss boxes/box is not finite"))
 
 
 def test_a_submitted_job_is_queued_and_read_where_location_says(api: httpx2.Client, document: dict[str, Any]) -> None:
@@ -17,3 +52,273 @@ def test_a_submitted_job_is_queued_and_read_where_location_says(api: httpx2.Clie
     assert job["resources"] == {"cpus": 2, "gpus": 0, "timeout_s": None}
     assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
     assert api.get(answer.headers["location"]).json() == job
+
+
+def test_what_a_job_may_use_is_what_was_asked_for(api: httpx2.Client, submit: Submit) -> None:
+    job_id = submit(resources={"cpus": 1, "timeout_s": 60})
+    assert api.get(f"/v1/jobs/{job_id}").json()["resources"] == {"cpus": 1, "gpus": 0, "timeout_s": 60.0}
+
+
+def test_more_than_the_server_has_is_refused_with_what_it_has(api: httpx2.Client, document: dict[str, Any]) -> None:
+    answer = api.post("/v1/jobs", json={"config": document, "resources": {"cpus": 3, "gpus": 1}})
+    assert answer.status_code == 422
+    assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == {
+        "/resources/cpus": "got 3; this server has 2 for all jobs together, so that the job would wait for ever",
+        "/resources/gpus": "got 1; this server has 0 for all jobs together, so that the job would wait for ever",
+    }
+
+
+def test_the_same_key_and_body_make_one_job(api: httpx2.Client, document: dict[str, Any]) -> None:
+    headers = {"Idempotency-Key": "once"}
+    first = api.post("/v1/jobs", json={"priority": 1, "config": document}, headers=headers)
+    # The order of keys is no part of what was said.
+    body = {"config": dict(reversed(document.items())), "priority": 1}
+    second = api.post("/v1/jobs", json=body, headers=headers)
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert second.json() == first.json()
+    assert "idempotent-replayed" not in first.headers
+    assert second.headers["idempotent-replayed"] == "true"
+    assert second.headers["location"] == first.headers["location"]
+
+
+def test_the_same_key_with_another_body_is_refused(api: httpx2.Client, document: dict[str, Any]) -> None:
+    headers = {"Idempotency-Key": "once"}
+    assert api.post("/v1/jobs", json={"config": document}, headers=headers).status_code == 202
+    answer = api.post("/v1/jobs", json={"config": document, "priority": 1}, headers=headers)
+    assert answer.status_code == 422
+    assert "'once' was used for another request" in answer.json()["detail"]
+    assert len(api.get("/v1/jobs").json()["jobs"]) == 1
+
+
+def test_fifty_submissions_at_once_with_one_key_make_one_job(api: httpx2.Client, document: dict[str, Any]) -> None:
+    def submit(_: int) -> tuple[int, str]:
+        answer = api.post("/v1/jobs", json={"config": document}, headers={"Idempotency-Key": "race"})
+        return answer.status_code, answer.json()["id"]
+
+    with ThreadPoolExecutor(10) as threads:
+        answers = set(threads.map(submit, range(50)))
+    assert len(answers) == 1
+    assert len(api.get("/v1/jobs").json()["jobs"]) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])
+def test_a_key_is_1_to_255_printable_characters(api: httpx2.Client, document: dict[str, Any], key: str) -> None:
+    answer = api.post("/v1/jobs", json={"config": document}, headers={"Idempotency-Key": key})
+    assert answer.status_code == 422
+    assert "idempotency-key" in answer.text.lower()
+
+
+def test_pages_follow_one_another_without_gaps(api: httpx2.Client, submit: Submit) -> None:
+    ids = [submit() for _ in range(5)]
+    seen, url = [], "/v1/jobs?limit=2&status=queued&status=running"
+    while True:
+        answer = api.get(url)
+        seen += [job["id"] for job in answer.json()["jobs"]]
+        if answer.json()["next_cursor"] is None:
+            assert "link" not in answer.headers
+            break
+        url = answer.links["next"]["url"]
+        assert url.count("status=") == 2
+    assert seen == ids[::-1]
+
+
+def test_a_page_shows_what_the_filters_ask_for(api: httpx2.Client, submit: Submit, document: dict[str, Any]) -> None:
+    cancelled, queued = submit(), submit()
+    api.post(f"/v1/jobs/{cancelled}/cancel")
+
+    def found(**filters: Any) -> list[str]:
+        return [job["id"] for job in api.get("/v1/jobs", params=filters).json()["jobs"]]
+
+    assert found(status="cancelled") == [cancelled]
+    assert found(status=["cancelled", "queued"]) == [queued, cancelled]
+    assert found(status="running") == []
+    assert found(name="shapes") == [queued, cancelled]
+    assert found(name="other") == []
+    created_at = api.get(f"/v1/jobs/{cancelled}").json()["created_at"]
+    assert found(created_after=created_at) == [queued]
+    assert found(created_before=created_at) == []
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "status=done", "cursor=x", "created_after=noon"])
+def test_a_query_that_is_not_understood_is_refused(api: httpx2.Client, query: str) -> None:
+    answer = api.get(f"/v1/jobs?{query}")
+    assert answer.status_code == 422
+    assert query.partition("=")[0] in answer.text
+
+
+def test_a_job_that_has_not_changed_is_not_sent_again(api: httpx2.Client, submit: Submit) -> None:
+    url = f"/v1/jobs/{submit()}"
+    tag = api.get(url).headers["etag"]
+    again = api.get(url, headers={"If-None-Match": tag})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    api.patch(url, json={"priority": 7})
+    assert api.get(url, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_a_job_that_is_not_there_is_a_404_everywhere(api: httpx2.Client) -> None:
+    for method, path in (
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+        ("GET", "/results"),
+        ("GET", "/predictions/boxes"),
+        ("GET", "/artifacts"),
+        ("GET", "/artifacts/job.yaml"),
+    ):
+        body = {"json": {"priority": 1}} if method == "PATCH" else {}
+        answer = api.request(method, f"/v1/jobs/nobody{path}", **body)
+        assert (answer.status_code, answer.json()["title"]) == (404, "No such job"), path
+
+
+def test_without_a_supervisor_a_job_says_that_none_runs(api: httpx2.Client, submit: Submit) -> None:
+    waits_for = api.get(f"/v1/jobs/{submit()}").json()["waits_for"]
+    assert waits_for.startswith("no supervisor runs")
+
+
+def test_a_job_says_what_it_waits_for(
+    api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
+) -> None:
+    def waits_for(job_id: str) -> str | None:
+        return api.get(f"/v1/jobs/{job_id}").json()["waits_for"]
+
+    with supervisor_lock(settings):
+        first = submit()
+        assert waits_for(first) == "nothing: it starts next"
+        job = leases.claim(first, [])
+        assert job is not None
+        assert waits_for(first) is None
+        second, third = submit(), submit()
+        assert waits_for(second) == f"needs 2 of 2 cpus, 0 are free; job {first} holds 2"
+        assert waits_for(third) == f"1 job is ahead; needs 2 of 2 cpus, 0 are free; job {first} holds 2"
+        leases.requeue(job, not_before=time.time() + 60, spends_retry=True, message="killed")
+        assert str(waits_for(first)).startswith("attempt 1 failed, the next one starts not before ")
+
+
+def test_a_supervisor_lock_is_looked_at_and_not_taken(api: httpx2.Client, settings: Settings) -> None:
+    (settings.root / "supervisor.lock").touch()
+    assert api.get("/readyz").json()["checks"][3]["is_ok"] is False
+    with (settings.root / "supervisor.lock").open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_failed_job_says_why_with_the_end_of_its_log(
+    api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
+) -> None:
+    job_id = submit()
+    log = settings.run_dir(job_id) / "attempts" / "1" / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"".join(b"line %d\n" % number for number in range(5000)) + b"half a \xff byte")
+    run_to_failure(leases, job_id)
+    job = api.get(f"/v1/jobs/{job_id}").json()
+    assert (job["status"], job["waits_for"]) == ("failed", None)
+    assert job["failure"]["kind"] == "numerics"
+    assert job["failure"]["message"] == "the loss boxes/box is not finite"
+    assert job["failure"]["log_tail"] == [
+        *(f"line {n}" for n in range(4981, 5000)),
+        "half a \N{REPLACEMENT CHARACTER} byte",
+    ]
+    (attempt,) = job["attempts"]
+    assert (attempt["number"], attempt["outcome"], attempt["exit_code"]) == (1, "failed", 65)
+
+
+def test_progress_is_what_the_trainer_told_last(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+    job_id = submit()
+    job = leases.claim(job_id, [])
+    assert job is not None
+    data = {"losses": {"train/total": 1.5}, "lr": 0.1, "left_s": 3.0, "batch": 1, "batches": 2, "max_epochs": 4}
+    event = {"time": 1.0, "kind": "progress", "epoch": 1, "step": 9, "data": data}
+    leases.record_events(job, [event], 100)
+    progress = api.get(f"/v1/jobs/{job_id}").json()["progress"]
+    assert progress == {"epoch": 1, "step": 9, "images_per_s": None, **data}
+
+
+def test_a_queued_job_changes_its_priority_and_a_started_one_does_not(
+    api: httpx2.Client, submit: Submit, leases: LeasedStore
+) -> None:
+    job_id = submit()
+    assert api.patch(f"/v1/jobs/{job_id}", json={"priority": -5}).json()["priority"] == -5
+    leases.claim(job_id, [])
+    answer = api.patch(f"/v1/jobs/{job_id}", json={"priority": 5})
+    assert answer.status_code == 409
+    assert "is starting" in answer.json()["detail"]
+
+
+def test_a_queued_job_is_cancelled_at_once_and_again(api: httpx2.Client, submit: Submit) -> None:
+    url = f"/v1/jobs/{submit()}"
+    first = api.post(f"{url}/cancel")
+    assert (first.status_code, first.json()["status"]) == (202, "cancelled")
+    again = api.post(f"{url}/cancel")
+    assert (again.status_code, again.json()) == (200, first.json())
+
+
+def test_a_running_job_is_asked_to_end(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+    job_id = submit()
+    leases.claim(job_id, [])
+    answer = api.post(f"/v1/jobs/{job_id}/cancel")
+    assert answer.status_code == 202
+    assert (answer.json()["status"], answer.json()["cancel_requested"]) == ("starting", True)
+
+
+def test_a_job_that_has_failed_is_not_cancelled(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+    job_id = submit()
+    run_to_failure(leases, job_id)
+    assert api.post(f"/v1/jobs/{job_id}/cancel").status_code == 409
+    assert api.get(f"/v1/jobs/{job_id}").json()["status"] == "failed"
+
+
+def test_a_job_that_has_ended_is_tried_again_as_a_new_one(
+    api: httpx2.Client, submit: Submit, leases: LeasedStore
+) -> None:
+    job_id = submit(priority=4, resources={"cpus": 1, "timeout_s": 9})
+    assert api.post(f"/v1/jobs/{job_id}/retry").status_code == 409
+    run_to_failure(leases, job_id)
+    answer = api.post(f"/v1/jobs/{job_id}/retry", headers={"Idempotency-Key": "again"})
+    job, earlier = answer.json(), api.get(f"/v1/jobs/{job_id}").json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert (job["status"], job["retry_of"]) == ("queued", job_id)
+    assert [job[key] for key in ("config", "priority", "resources")] == [
+        earlier[key] for key in ("config", "priority", "resources")
+    ]
+    replayed = api.post(f"/v1/jobs/{job_id}/retry", headers={"Idempotency-Key": "again"})
+    assert replayed.json()["id"] == job["id"]
+
+
+def test_a_job_that_has_ended_is_deleted_with_its_folder(
+    api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
+) -> None:
+    job_id = submit()
+    folder = settings.run_dir(job_id)
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"weights")
+    assert api.delete(f"/v1/jobs/{job_id}").status_code == 409
+    assert folder.exists()
+    run_to_failure(leases, job_id)
+    assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
+    assert not folder.exists()
+    assert api.delete(f"/v1/jobs/{job_id}").status_code == 404
+
+
+def test_a_job_whose_folder_went_in_a_crash_is_deleted_all_the_same(
+    api: httpx2.Client, submit: Submit, store: JobStore
+) -> None:
+    job_id = submit()
+    store.request_cancel(job_id)
+    assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
+
+
+def test_a_job_whose_end_mlflow_does_not_know_keeps_its_folder(
+    api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
+) -> None:
+    job_id = submit()
+    job = leases.claim(job_id, [])
+    assert job is not None
+    job = leases.set_mlflow_run(job, "run")
+    leases.move(job, JobStatus.FAILED, failure=(FailureKind.INTERNAL, "it broke"))
+    settings.run_dir(job_id).mkdir(parents=True)
+    assert api.delete(f"/v1/jobs/{job_id}").status_code == 409
+    assert settings.run_dir(job_id).exists()
+    leases.settle(job_id, "FAILED")
+    assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
