@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -55,14 +55,16 @@ class Screen:
         self._bar.stop()
 
     def start(self, job: JobView) -> None:
-        """Say what is waited for."""
+        """Say what the job waits for."""
         self._bar.update(self._task, description=str(job.status))
         if job.waits_for:
-            self._say(f"{job.status}, waits for {job.waits_for}")
+            self._say(f"{job.status}: {job.waits_for}")
 
     def show(self, event: EventView) -> None:
         """Show one event."""
         data = event.data
+        if event.kind == "status" and data["from"] is None:
+            return  # the beginning, which `start` has told better
         if event.kind == "status":
             self._say(_status_line(event))
             self._bar.update(self._task, description=str(data["to"]))
@@ -107,8 +109,9 @@ def _status_line(event: EventView) -> str:
 
 
 def _metric_line(event: EventView) -> str:
-    shown: dict[str, Any] = {
-        name: value for name, value in event.data.items() if name.rpartition("/")[2] in SHOWN_METRICS
-    }
-    numbers = (f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in shown.items())
-    return f"epoch {event.epoch + 1}: {'  '.join(numbers)}"
+    shown = [
+        f"{name} {value:.3f}"
+        for name, value in event.data.items()
+        if name.rpartition("/")[2] in SHOWN_METRICS and value is not None
+    ]
+    return f"epoch {event.epoch + 1}: {'  '.join(shown)}"

@@ -1,8 +1,8 @@
 """Jobs as people read them on a terminal."""
 
-import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.spec.load import write_yaml
-from service.api.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Progress, Resources
+from service.api.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources
 
 
 def clock(seconds: float) -> str:
@@ -24,7 +24,7 @@ def jobs_table(jobs: Iterable[JobSummary]) -> Table:
     table = _table("id", "name", "status", "progress", "priority", "created", "took")
     for job in jobs:
         status = f"{job.status}, {job.stage}" if job.stage else str(job.status)
-        cells = (job.id, job.name, status, _short_progress(job.progress), str(job.priority), _moment(job.created_at))
+        cells = (job.id, job.name, status, _epoch(job), str(job.priority), _moment(job.created_at))
         table.add_row(*map(escape, cells), _took(job.started_at, job.finished_at))
     return table
 
@@ -37,7 +37,7 @@ def job_page(job: JobView) -> Group:
         "status": str(job.status) + (", to be cancelled" if job.cancel_requested and not job.finished_at else ""),
         "stage": job.stage,
         "waits for": job.waits_for,
-        "progress": _progress(job.progress),
+        "progress": _progress(job),
         "priority": str(job.priority),
         "resources": _resources(job.resources),
         "created": _moment(job.created_at),
@@ -79,10 +79,15 @@ def dry_run_page(dry_run: DryRun) -> Group:
     return Group(
         Text(write_yaml(dry_run.config)),
         Text(f"resources: {_resources(dry_run.resources)}"),
-        Text(f"data: {json.dumps(dry_run.data_report.get('splits', {}))}"),
+        Text(_data_line(dry_run.data_report)),
         parts,
         table,
     )
+
+
+def _data_line(report: dict[str, Any]) -> str:
+    splits = [f"{counts['in_index']} of {counts['listed']} {split}" for split, counts in report["splits"].items()]
+    return f"data: {', '.join(splits)} images are used; {report['num_warnings']} warnings"
 
 
 def _attempts_table(attempts: Iterable[AttemptView]) -> Table:
@@ -112,18 +117,19 @@ def _resources(resources: Resources) -> str:
     return f"{resources.cpus} CPUs, {resources.gpus} GPUs{timeout}"
 
 
-def _short_progress(progress: Progress | None) -> str:
+def _epoch(job: JobSummary) -> str:
+    progress = job.progress
     if progress is None:
         return ""
-    left = "" if progress.left_s is None else f", {clock(progress.left_s)} left"
+    left = "" if progress.left_s is None or job.status.is_terminal else f", {clock(progress.left_s)} left"
     return f"epoch {progress.epoch + 1}/{progress.max_epochs or '?'}{left}"
 
 
-def _progress(progress: Progress | None) -> str:
-    if progress is None:
+def _progress(job: JobSummary) -> str:
+    if job.progress is None:
         return ""
-    losses = ", ".join(f"{name.removeprefix('train/')} {value:.3f}" for name, value in progress.losses.items())
-    return f"{_short_progress(progress)}, step {progress.step}" + (f", {losses}" if losses else "")
+    losses = [f"{name.removeprefix('train/')} {value:.3f}" for name, value in job.progress.losses.items()]
+    return ", ".join([_epoch(job), f"step {job.progress.step}", *losses])
 
 
 def _moment(moment: datetime | None) -> str:

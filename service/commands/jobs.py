@@ -35,8 +35,14 @@ def _jobs_arguments(parser: argparse.ArgumentParser) -> None:
     statuses = [str(status) for status in JobStatus]
     parser.add_argument("--status", nargs="+", action="extend", default=[], choices=statuses, metavar="S")
     parser.add_argument("--name", help="only jobs of this name")
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="default: 20")
+    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="default: 20")
     parser.add_argument("--json", action="store_true", help="a list of all that lists tell")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; write a number from 1 on")
+    return number
 
 
 def _jobs(client: Client, options: argparse.Namespace) -> int:
@@ -65,7 +71,7 @@ def _show(client: Client, options: argparse.Namespace) -> int:
 def _logs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
-    parser.add_argument("--attempt", type=int, metavar="N", help="default: the last one")
+    parser.add_argument("--attempt", type=_count, metavar="N", help="default: the last one")
     parser.add_argument("--tail", type=int, metavar="N", help="only the last lines")
 
 
