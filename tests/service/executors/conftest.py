@@ -1,0 +1,79 @@
+"""Attempts as real processes: everything that a test starts below its folder is killed at its end."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.executors.base import AttemptSpec, Observation
+from service.executors.local import LocalExecutor
+from service.executors.process_tree import Process, processes, variable_of
+from service.executors.shim_contract import ATTEMPT_DIR_VARIABLE
+
+DEADLINE_S = 20.0
+
+Wait = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Wait:
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come to be"
+            time.sleep(0.005)
+
+    return wait
+
+
+class Attempt:
+    """One attempt, and the executor that is asked about it."""
+
+    def __init__(self, folder: Path, wait: Wait) -> None:
+        self.folder, self.executor, self._wait = folder, LocalExecutor(cpus=1, gpus=0), wait
+
+    def spec(self, *command: str, grace_s: float = 60.0, **environment: str) -> AttemptSpec:
+        path = {"PATH": os.environ["PATH"]}
+        return AttemptSpec(self.folder, command, {**path, **environment}, self.folder.parent, grace_s)
+
+    def start(self, *command: str, grace_s: float = 60.0, **environment: str) -> "Attempt":
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.executor.start(self.spec(*command, grace_s=grace_s, **environment))
+        return self
+
+    def shell(self, script: str, grace_s: float = 60.0) -> "Attempt":
+        return self.start("sh", "-c", script, grace_s=grace_s)
+
+    def python(self, program: str, grace_s: float = 60.0) -> "Attempt":
+        return self.start(sys.executable, "-S", "-c", program, grace_s=grace_s)
+
+    def poll(self) -> Observation:
+        return self.executor.poll(self.folder)
+
+    def until(self, kind: str) -> Observation:
+        self._wait(lambda: self.poll().kind == kind)
+        return self.poll()
+
+    def until_it_says(self, text: str) -> None:
+        self._wait(lambda: text in self.log)
+
+    @property
+    def log(self) -> str:
+        path = self.folder / "log.txt"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def processes(self) -> set[Process]:
+        """Processes that carry its folder, its shim among them."""
+        marked = {process: variable_of(process, ATTEMPT_DIR_VARIABLE) for process in processes().values()}
+        return {process for process, folder in marked.items() if folder == str(self.folder)}
+
+
+@pytest.fixture
+def attempt(tmp_path: Path, wait_for: Wait) -> Iterator[Attempt]:
+    attempt = Attempt(tmp_path / "jobs" / "a" / "attempts" / "1", wait_for)
+    yield attempt
+    attempt.executor.sweep_strangers((), tmp_path)

@@ -1,0 +1,64 @@
+"""GPUs are what the driver lists, narrowed as CUDA would narrow them."""
+
+from pathlib import Path
+
+import pytest
+
+from service.executors.gpus import gpu_uuids
+from service.executors.local import LocalExecutor
+
+A, B = "GPU-aaaa1111-0000", "GPU-aabb2222-0000"
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A driver's tool that lists two GPUs."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n[ \"$*\" = '--query-gpu=uuid --format=csv,noheader' ] && printf '{A}\\n{B}\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return program
+
+
+def test_without_a_driver_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_uuids() == ()
+
+
+def test_a_driver_that_fails_has_none(driver: Path) -> None:
+    driver.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert gpu_uuids() == ()
+
+
+def test_what_is_no_gpu_in_the_drivers_answer_is_none(driver: Path) -> None:
+    driver.write_text("#!/bin/sh\necho 'No devices were found'\n")
+    assert gpu_uuids() == ()
+
+
+@pytest.mark.parametrize(
+    ("visible", "wanted"),
+    [
+        (None, (A, B)),
+        ("", ()),
+        ("-1", ()),
+        ("1,0", (B, A)),
+        ("0,7,1", (A,)),
+        ("0,0", (A,)),
+        (B, (B,)),
+        ("GPU-aab", (B,)),
+        ("GPU-aa", ()),
+        ("MIG-1,MIG-2", ("MIG-1", "MIG-2")),
+    ],
+)
+def test_the_drivers_gpus_are_narrowed_as_cuda_does(
+    driver: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, wanted: tuple[str, ...]
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_uuids() == wanted
+
+
+@pytest.mark.parametrize(("limit", "wanted"), [(None, (A, B)), (1, (A,)), (0, ()), (5, (A, B))])
+def test_capacity_is_what_is_there_up_to_the_limit(driver: Path, limit: int | None, wanted: tuple[str, ...]) -> None:
+    assert LocalExecutor(cpus=4, gpus=limit).capacity().gpu_ids == wanted

@@ -1,0 +1,161 @@
+"""Processes are known by pid and start time, and killed with all that comes of them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.executors.process_tree import (
+    Process,
+    boot_id,
+    descendants,
+    find_process,
+    kill,
+    lineage,
+    processes,
+    send_signal,
+    tree,
+    variable_of,
+    writes_to,
+)
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"], "MARK": "a=b"})
+    yield process
+    process.kill()
+    process.wait()
+
+
+def found(process: subprocess.Popen[bytes]) -> Process:
+    it = find_process(process.pid)
+    assert it is not None
+    return it
+
+
+def test_a_process_is_found_with_parent_and_session(sleeper: subprocess.Popen[bytes]) -> None:
+    it = found(sleeper)
+    assert (it.pid, it.parent, it.session) == (sleeper.pid, os.getpid(), os.getsid(0))
+    assert it.start_time >= found_self().start_time
+    assert processes()[sleeper.pid] == it
+
+
+def found_self() -> Process:
+    it = find_process(os.getpid())
+    assert it is not None
+    return it
+
+
+def test_a_name_with_blanks_and_brackets_does_not_confuse(tmp_path: Path) -> None:
+    program = tmp_path / "a) S 1 (b"
+    program.symlink_to("/bin/sleep")
+    process = subprocess.Popen([program, "600"])
+    try:
+        assert found(process).parent == os.getpid()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_has_ended_is_not_living_even_before_it_is_waited_for(sleeper: subprocess.Popen[bytes]) -> None:
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert find_process(sleeper.pid) is None
+    assert sleeper.pid not in processes()
+    sleeper.wait()
+    assert find_process(sleeper.pid) is None
+
+
+def test_a_process_whose_first_thread_has_ended_is_living(tmp_path: Path) -> None:
+    program = (
+        "import ctypes, os, threading, time;"
+        "threading.Thread(target=lambda: (print('ready', flush=True), time.sleep(600))).start();"
+        "ctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)"
+    )
+    process = subprocess.Popen([sys.executable, "-S", "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert find_process(process.pid) is not None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_another_start_time_is_another_process(sleeper: subprocess.Popen[bytes]) -> None:
+    it = found(sleeper)
+    assert not send_signal(replace(it, start_time=it.start_time - 1), signal.SIGKILL)
+    assert sleeper.poll() is None
+    assert send_signal(it, signal.SIGKILL)
+    assert sleeper.wait(timeout=20) == -signal.SIGKILL
+    assert not send_signal(it, signal.SIGKILL)
+
+
+def test_one_boot_has_one_id() -> None:
+    assert boot_id() == boot_id() != ""
+
+
+def test_the_lineage_ends_at_the_first_process() -> None:
+    pids = list(lineage(os.getpid(), processes()))
+    assert pids[:2] == [os.getpid(), os.getppid()]
+    assert len(pids) == len(set(pids))
+
+
+def test_a_tree_never_holds_the_caller_nor_what_is_above_it(sleeper: subprocess.Popen[bytes]) -> None:
+    table = processes()
+    everything = tree(table.values(), table)
+    assert found(sleeper) in everything
+    assert {process.pid for process in everything}.isdisjoint(lineage(os.getpid(), table))
+
+
+def test_descendants_are_those_of_children_too() -> None:
+    process = subprocess.Popen(["sh", "-c", "sh -c 'echo $$; sleep 600; :' ; :"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        assert child in {below.pid for below in descendants(process.pid, processes())}
+        assert process.pid not in {below.pid for below in descendants(process.pid, processes())}
+    finally:
+        kill(lambda table: {table[process.pid]} if process.pid in table else set())
+        process.wait()
+
+
+def test_a_kill_takes_descendants_along_and_says_when_nothing_was_there() -> None:
+    script = "setsid sh -c 'trap \"\" TERM; echo $$; sleep 600; :' & wait"
+    process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = find_process(int(process.stdout.readline()))
+    assert child is not None
+
+    def it(table: dict[int, Process]) -> set[Process]:
+        return {table[process.pid]} if process.pid in table else set()
+
+    assert kill(it)  # type: ignore[arg-type]
+    assert process.wait(timeout=20) == -signal.SIGKILL
+    # Nobody is left that could have kept the stream open.
+    assert process.stdout.read() == ""
+    assert not kill(it)  # type: ignore[arg-type]
+
+
+def test_variables_are_those_that_a_process_was_started_with(sleeper: subprocess.Popen[bytes]) -> None:
+    it = found(sleeper)
+    assert variable_of(it, "MARK") == "a=b"
+    assert variable_of(it, "MAR") is None
+    assert variable_of(replace(it, pid=2**22 + 1), "MARK") is None
+
+
+def test_a_process_is_known_by_the_file_that_it_writes_to(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(["sleep", "600"], stderr=log)
+    try:
+        assert writes_to(found(process), tmp_path / "log")
+        assert not writes_to(found(process), tmp_path / "other")
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,265 @@
+"""The shim of one attempt: it ends what it has started, whole, and says how it went."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.child_process import child_environment, python_command
+from service.executors.process_tree import find_process, kill, processes, variable_of
+
+MARK = "PYRAMIDION_ATTEMPT_DIR"
+LOUD_GRANDCHILD = "setsid -f sh -c 'trap \"\" TERM; echo $$ grandchild; sleep 600; sleep 600'"
+STUBBORN = f"trap '' TERM; {LOUD_GRANDCHILD}; while :; do sleep 0.05; done"
+POLITE = "trap 'echo asked; exit 75' TERM; echo ready; while :; do sleep 0.02; done"
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.005)
+
+
+class Shim:
+    """A shim as its executor starts it: signals held, the order on stdin, the log its output."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def start(self, *command: str, grace_s: float = 60.0, early: int | None = None, **more: Any) -> "Shim":
+        environment = {**os.environ, MARK: str(self.folder)}
+        order = {"command": command, "environment": environment, "cwd": "/", "grace_s": grace_s, **more}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+        with (self.folder / "log.txt").open("ab") as log:
+            self.process = subprocess.Popen(
+                python_command("service.shim", str(self.folder)),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=child_environment(environment),
+                start_new_session=True,
+            )
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if early is not None:
+            self.process.send_signal(early)
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(order).encode())
+        self.process.stdin.close()
+        return self
+
+    def shell(self, script: str, grace_s: float = 60.0, early: int | None = None) -> "Shim":
+        return self.start("sh", "-c", script, grace_s=grace_s, early=early)
+
+    def until_it_says(self, text: str) -> None:
+        wait_for(lambda: text in self.log)
+
+    def ending(self) -> dict[str, Any]:
+        """Return exit.json, when the shim has ended by itself and left nothing."""
+        assert self.process.wait(timeout=20) == 0, self.log
+        assert self.left() == set()
+        ending: dict[str, Any] = json.loads((self.folder / "exit.json").read_text())
+        return ending
+
+    def left(self) -> set[int]:
+        table = processes()
+        return {p.pid for p in table.values() if variable_of(p, MARK) == str(self.folder)}
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log.txt").read_text()
+
+
+@pytest.fixture
+def shim(tmp_path: Path) -> Iterator[Shim]:
+    shim = Shim(tmp_path / "attempt")
+    yield shim
+    kill(lambda table: {p for p in table.values() if variable_of(p, MARK) == str(shim.folder)})
+    shim.process.wait(timeout=20)
+
+
+def test_the_ending_says_code_time_and_memory(shim: Shim) -> None:
+    before = time.time()
+    ending = shim.shell("exit 3").ending()
+    assert (ending["code"], ending["ran_out_of_memory"]) == (3, False)
+    assert before <= ending["ended"] <= time.time()
+
+
+def test_asked_to_end_it_asks_its_command(shim: Shim) -> None:
+    shim.shell(POLITE).until_it_says("ready")
+    shim.process.terminate()
+    assert shim.ending()["code"] == 75
+    assert shim.log == "ready\nasked\n"
+
+
+def test_only_the_command_itself_is_asked(shim: Shim) -> None:
+    script = "sh -c 'trap \"echo child too\" TERM; echo ready; while :; do sleep 0.02; done' & trap 'exit 5' TERM; wait"
+    shim.shell(script).until_it_says("ready")
+    shim.process.terminate()
+    assert shim.ending()["code"] == 5
+    assert shim.log == "ready\n"
+
+
+def test_asked_twice_it_asks_once(shim: Shim) -> None:
+    script = "trap 'echo asked' TERM; echo ready; until [ -e $0 ]; do sleep 0.02; done"
+    go = shim.folder / "go"
+    shim.start("sh", "-c", script, str(go)).until_it_says("ready")
+    shim.process.terminate()
+    shim.until_it_says("asked")
+    shim.process.terminate()
+    wait_for(lambda: not is_pending(shim.process.pid, signal.SIGTERM))
+    go.touch()
+    assert shim.ending()["code"] == 0
+    assert shim.log == "ready\nasked\n"
+
+
+def is_pending(pid: int, number: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    pending = {line.split()[0]: int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))}
+    return bool((pending["SigPnd:"] | pending["ShdPnd:"]) >> (number - 1) & 1)
+
+
+def test_what_does_not_end_within_its_grace_is_killed_with_its_tree(shim: Shim) -> None:
+    shim.shell(STUBBORN, grace_s=0.3).until_it_says("grandchild")
+    asked = time.monotonic()
+    shim.process.terminate()
+    assert shim.ending()["code"] == -signal.SIGKILL
+    assert time.monotonic() - asked >= 0.3
+
+
+def test_the_tree_is_killed_at_once_when_that_is_asked(shim: Shim) -> None:
+    shim.shell(STUBBORN).until_it_says("grandchild")
+    shim.process.terminate()
+    shim.process.send_signal(signal.SIGUSR1)
+    assert shim.ending()["code"] == -signal.SIGKILL
+
+
+def test_what_a_command_leaves_at_its_end_is_killed(shim: Shim) -> None:
+    """Also what has neither the session nor the environment of the attempt."""
+    mark = f"600.{os.getpid()}"
+    script = f"{LOUD_GRANDCHILD}; sleep {mark} & env -i setsid -f sleep {mark}; sleep 0.2; exit 6"
+    assert shim.shell(script).ending()["code"] == 6
+    commands = (Path(f"/proc/{pid}/cmdline") for pid in processes())
+    assert [path for path in commands if path.exists() and mark.encode() in path.read_bytes()] == []
+
+
+def test_a_tree_that_goes_on_forking_is_killed(shim: Shim) -> None:
+    program = textwrap.dedent("""
+        import os, time
+        while True:
+            if os.fork():
+                time.sleep(0.002)
+                os._exit(0)
+            os.setsid()
+    """)
+    shim.start(sys.executable, "-S", "-c", program, grace_s=0.1)
+    assert shim.ending()["code"] == 0
+
+
+@pytest.mark.parametrize(("early", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGUSR1, -signal.SIGKILL)])
+def test_what_is_asked_before_the_command_is_started_is_not_lost(shim: Shim, early: int, code: int) -> None:
+    assert shim.shell("echo ran; sleep 600", early=early).ending()["code"] == code
+    assert shim.log == ""
+
+
+def test_orphans_of_the_tree_are_waited_for(shim: Shim) -> None:
+    shim.shell("for i in 1 2 3; do setsid -f true; done; sleep 0.1; echo ready; exec sleep 600").until_it_says("ready")
+
+    def zombies() -> list[str]:
+        stats = Path("/proc").glob("[0-9]*/stat")
+        fields = [path.read_text().rpartition(")")[2].split() for path in stats if path.exists()]
+        return [state for state, parent, *_ in fields if state == "Z" and int(parent) == shim.process.pid]
+
+    wait_for(lambda: not zombies())
+
+
+def test_signals_of_a_terminal_do_not_end_it(shim: Shim) -> None:
+    shim.shell(POLITE).until_it_says("ready")
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        shim.process.send_signal(number)
+    assert shim.ending()["code"] == 75
+
+
+def test_the_command_has_the_signals_that_a_shell_would_give_it(shim: Shim) -> None:
+    program = "print(open('/proc/self/status').read())"
+    shim.start(sys.executable, "-S", "-c", program).ending()
+    status = dict(line.split(":", 1) for line in shim.log.splitlines() if ":" in line)
+    assert int(status["SigBlk"], 16) == 0
+    ignored = int(status["SigIgn"], 16)
+    asked = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+    assert [number for number in asked if ignored >> (number - 1) & 1] == []
+
+
+def test_a_signal_to_the_commands_group_does_not_reach_the_shim(shim: Shim) -> None:
+    shim.shell("trap '' TERM; kill -TERM 0; kill -USR1 0").ending()
+    assert json.loads((shim.folder / "exit.json").read_text())["code"] == -signal.SIGUSR1
+
+
+@pytest.mark.parametrize("order", [{"command": ["/no/such/program"]}, {"cwd": "/no/such/folder"}])
+def test_a_command_that_cannot_be_started_is_told(shim: Shim, order: dict[str, Any]) -> None:
+    assert shim.start("true", **order).ending()["code"] == 127
+    assert "could not be started" in shim.log
+    assert "No such file or directory" in shim.log
+
+
+def test_a_second_shim_of_a_folder_does_nothing(shim: Shim) -> None:
+    (shim.folder / "run.json").write_text("{}")
+    shim.shell("echo ran")
+    assert shim.process.wait(timeout=20) == 0
+    assert shim.log == ""
+    assert sorted(path.name for path in shim.folder.iterdir()) == ["log.txt", "run.json"]
+
+
+def test_where_nothing_can_be_written_it_ends_without_a_word_and_leaves_nothing(shim: Shim) -> None:
+    """A limit of zero on the size of its files stands for a full disk."""
+    program = textwrap.dedent(f"""
+        import os, resource
+        resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        os.system({LOUD_GRANDCHILD!r})
+        while "grandchild" not in open({str(shim.folder / "log.txt")!r}).read():
+            pass
+        os._exit(9)
+    """)
+    shim.start(sys.executable, "-S", "-c", program)
+    assert shim.process.wait(timeout=20) == 1
+    assert "grandchild" in shim.log
+    assert shim.left() == set()
+    assert [path.name for path in shim.folder.iterdir() if "exit" in path.name] == []
+
+
+def test_room_that_comes_back_in_time_is_used(shim: Shim) -> None:
+    program = "import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"
+    shim.start(sys.executable, "-S", "-c", f"{program}; os._exit(9)")
+    # A try that has failed has left its trace in the time of change of the folder.
+    wait_for(lambda: resource.prlimit(shim.process.pid, resource.RLIMIT_FSIZE)[0] == 0)
+    before = shim.folder.stat().st_mtime_ns
+    wait_for(lambda: shim.folder.stat().st_mtime_ns != before)
+    resource.prlimit(shim.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert shim.ending()["code"] == 9
+
+
+def test_it_is_small_and_soon_there(shim: Shim) -> None:
+    shim.shell("echo ready; exec sleep 600").until_it_says("ready")
+    process = psutil.Process(shim.process.pid)
+    assert process.memory_info().rss < 25_000_000
+    # Of a processor: how long it takes beside others says more about them.
+    assert process.cpu_times().user + process.cpu_times().system < 0.2
+
+
+def test_the_command_dies_with_a_killed_shim(shim: Shim) -> None:
+    shim.shell("echo $$ end; exec sleep 600").until_it_says("end")
+    command = find_process(int(shim.log.split()[0]))
+    assert command is not None
+    shim.process.kill()
+    wait_for(lambda: find_process(command.pid) != command)
