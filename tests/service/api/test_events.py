@@ -1,0 +1,220 @@
+"""Events of a job over REST: as a stream, and as pages that may be waited for."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.store.jobs import JobStore
+from service.store.leases import LeasedStore
+from service.store.records import Job
+
+MakeJob = Callable[[], Job]
+EndJob = Callable[[Job], Job]
+Tell = Callable[..., Job]
+SSE = {"Accept": "text/event-stream"}
+
+
+def listen(api: httpx2.Client, job_id: str, **more: Any) -> list[dict[str, str]]:
+    """Return every message of a stream until the server ends it."""
+    headers = {**SSE, **more.pop("headers", {})}
+    with api.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers, **more) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        text = "".join(answer.iter_text())
+    fields = [dict(line.split(": ", 1) for line in message.splitlines()) for message in text.split("\n\n") if message]
+    return [message for message in fields if "data" in message]
+
+
+def page(api: httpx2.Client, job_id: str, **params: Any) -> dict[str, Any]:
+    answer = api.get(f"/v1/jobs/{job_id}/events", params=params)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def test_a_stream_tells_everything_as_the_pages_do_and_ends_with_the_job(
+    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, tell: Tell
+) -> None:
+    job = tell(running_job(), range(500), text="two\nlines")
+    end_job(job)
+    messages = listen(api, job.id)
+    found = page(api, job.id, limit=1000)
+    assert [json.loads(message["data"]) for message in messages] == found["events"]
+    assert [int(message["id"]) for message in messages] == [event["seq"] for event in found["events"]]
+    assert [message["event"] for message in messages] == ["status"] * 3 + ["metric"] * 500 + ["status"] * 2
+    assert found["events"][-1]["data"] == {"from": "finalizing", "to": "succeeded", "attempt": 1}
+    assert found["is_over"]
+    assert found["events"][3]["time"].endswith("Z")
+
+
+def test_a_stream_says_at_once_when_to_come_back(api: httpx2.Client, running_job: MakeJob, end_job: EndJob) -> None:
+    job = running_job()
+    end_job(job)
+    text = api.get(f"/v1/jobs/{job.id}/events", headers=SSE).text
+    assert text.startswith("retry: 3000\n\nid: ")
+
+
+def test_a_stream_goes_on_behind_the_last_event_that_the_client_has(
+    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, tell: Tell
+) -> None:
+    job = tell(running_job(), range(10))
+    end_job(job)
+    everything = listen(api, job.id)
+    for header, params in (
+        ({"Last-Event-ID": everything[4]["id"]}, {"after": 0}),
+        ({}, {"after": everything[4]["id"]}),
+    ):
+        assert listen(api, job.id, headers=header, params=params) == everything[5:]
+
+
+def test_a_client_of_a_stream_with_nothing_to_come_is_told_not_to_come_back(
+    api: httpx2.Client, running_job: MakeJob, end_job: EndJob
+) -> None:
+    job = running_job()
+    end_job(job)
+    last = page(api, job.id)["next_after"]
+    answer = api.get(f"/v1/jobs/{job.id}/events", headers={**SSE, "Last-Event-ID": str(last)})
+    assert answer.status_code == 204
+    assert answer.content == b""
+    assert page(api, job.id, after=last) == {"events": [], "next_after": last, "is_over": True}
+
+
+def test_a_stream_brings_events_as_they_come(
+    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, tell: Tell
+) -> None:
+    job = running_job()
+    heard: list[tuple[float, str]] = []
+    is_told = threading.Event()
+
+    def listener() -> None:
+        with api.stream("GET", f"/v1/jobs/{job.id}/events", headers=SSE) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("event: "):
+                    heard.append((time.monotonic(), line))
+                    is_told.set()
+
+    thread = threading.Thread(target=listener)
+    thread.start()
+    assert is_told.wait(10)
+    told = time.monotonic()
+    tell(job, [1])
+    while not (metrics := [at for at, line in heard if line == "event: metric"]):
+        assert time.monotonic() < told + 10
+        time.sleep(0.01)
+    assert metrics[0] - told < 2
+    end_job(job)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_the_cancellation_of_a_queued_job_ends_its_stream(
+    api: httpx2.Client, queued_job: MakeJob, store: JobStore
+) -> None:
+    job = queued_job()
+    timer = threading.Timer(0.5, store.request_cancel, [job.id])
+    timer.start()
+    messages = listen(api, job.id)
+    timer.join()
+    assert [json.loads(message["data"])["data"]["to"] for message in messages] == ["queued", "cancelled"]
+
+
+def test_pages_go_on_where_the_last_one_ended(
+    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, tell: Tell
+) -> None:
+    end_job(tell(job := running_job(), range(20)))
+    whole = page(api, job.id)
+    after, events, is_over = 0, [], False
+    while not is_over:
+        found = page(api, job.id, after=after, limit=4)
+        assert len(found["events"]) <= 4
+        events += found["events"]
+        after, is_over = found["next_after"], found["is_over"]
+    assert events == whole["events"]
+
+
+def test_a_page_is_answered_as_soon_as_something_comes(api: httpx2.Client, running_job: MakeJob, tell: Tell) -> None:
+    job = running_job()
+    after = page(api, job.id)["next_after"]
+    told: list[float] = []
+
+    def tell_later() -> None:
+        time.sleep(0.5)
+        tell(job, [7])
+        told.append(time.monotonic())
+
+    thread = threading.Thread(target=tell_later)
+    thread.start()
+    found = page(api, job.id, after=after, wait=30)
+    answered = time.monotonic()
+    thread.join()
+    assert [event["step"] for event in found["events"]] == [7]
+    assert not found["is_over"]
+    assert answered - told[0] < 2
+
+
+def test_a_page_that_nothing_comes_for_is_empty_when_time_is_up(api: httpx2.Client, running_job: MakeJob) -> None:
+    job = running_job()
+    after = page(api, job.id)["next_after"]
+    asked = time.monotonic()
+    assert page(api, job.id, after=after, wait=0.4) == {"events": [], "next_after": after, "is_over": False}
+    assert 0.4 <= time.monotonic() - asked < 3
+
+
+def test_a_page_shows_what_the_client_itself_has_just_done(
+    api: httpx2.Client, queued_job: MakeJob, store: JobStore
+) -> None:
+    for _ in range(5):
+        job = queued_job()
+        # Somebody who waits keeps what was read before.
+        threading.Thread(target=page, args=(api, job.id), kwargs={"after": 2**40, "wait": 1}).start()
+        page(api, job.id)
+        assert api.post(f"/v1/jobs/{job.id}/cancel").is_success
+        assert [event["data"]["to"] for event in page(api, job.id)["events"]] == ["queued", "cancelled"]
+
+
+def test_events_of_earlier_attempts_stay(api: httpx2.Client, running_job: MakeJob, leases: LeasedStore) -> None:
+    job = running_job()
+    leases.end_attempt(job, "lost")
+    leases.requeue(job, not_before=0.0, spends_retry=True, message="the shim has died")
+    assert leases.claim(job.id, []) is not None
+    attempts = [event["attempt"] for event in page(api, job.id)["events"]]
+    assert attempts == [0, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("headers", "params", "status"),
+    [
+        ({"Last-Event-ID": "not-a-number"}, {}, 422),
+        ({"Last-Event-ID": "-1"}, {}, 422),
+        ({}, {"after": -1}, 422),
+        ({}, {"after": 2**63}, 422),
+        ({}, {"wait": "nan"}, 422),
+        ({}, {"wait": 31}, 422),
+        ({}, {"limit": 0}, 422),
+        ({"Accept": "image/png"}, {}, 406),
+    ],
+)
+def test_what_cannot_be_understood_is_a_problem(
+    api: httpx2.Client, queued_job: MakeJob, headers: dict[str, str], params: dict[str, Any], status: int
+) -> None:
+    answer = api.get(f"/v1/jobs/{queued_job().id}/events", headers=headers, params=params)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("path", ["events", "logs"])
+def test_a_job_that_is_not_there_has_neither_events_nor_logs(api: httpx2.Client, path: str, accept: str) -> None:
+    accept = accept if path == "events" else "text/plain"
+    answer = api.get(f"/v1/jobs/unknown/{path}", headers={"Accept": accept})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_sequence_numbers_far_ahead_wait_for_what_may_come(api: httpx2.Client, running_job: MakeJob) -> None:
+    assert page(api, running_job().id, after=2**63 - 1) == {"events": [], "next_after": 2**63 - 1, "is_over": False}
