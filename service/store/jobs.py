@@ -2,11 +2,10 @@
 
 import secrets
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     Select,
@@ -16,7 +15,6 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    union_all,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -24,14 +22,12 @@ from sqlalchemy.exc import IntegrityError
 from service.states import ACTIVE, JobStatus
 from service.store.database import writing
 from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued
+from service.store.pages import newest_jobs
 from service.store.records import Attempt, Event, Job, NewJob
 from service.store.rows import JOB_COLUMNS, add_status_event, job_of, locked_job
 from service.store.tables import attempts, events, idempotency_keys, jobs
 
 _TRIES = 5
-
-_NUMBER = jobs.c.number + 0
-"""For max and min: of the bare column SQLite takes them by walking over the table, row by long row, not the index."""
 
 
 class JobStore:
@@ -61,7 +57,7 @@ class JobStore:
         with writing(self._engine) as connection:
             if key is not None and (earlier := _job_of_key(connection, key, body_hash)):
                 return earlier, False
-            now = time.time()
+            now = round(time.time(), 6)  # as exact as the time that REST tells
             values = {
                 "id": secrets.token_hex(6),
                 "name": new.name,
@@ -174,22 +170,16 @@ class JobStore:
 
         Both times are exclusive; `statuses` empty: any.
         """
-        fits = []
-        if before_number is not None:
-            fits.append(jobs.c.number < before_number)
-        if name is not None:
-            fits.append(jobs.c.name == name)
         with self._engine.connect() as connection:
-            # Times grow with numbers, unless a clock was set back: they tell where a walk begins and ends.
-            if created_after is not None:
-                later = jobs.c.created_at > created_after
-                first = connection.execute(select(func.min(_NUMBER)).where(later)).scalar_one()
-                fits += [later, jobs.c.number >= first]
-            if created_before is not None:
-                earlier = jobs.c.created_at < created_before
-                last = connection.execute(select(func.max(_NUMBER)).where(earlier)).scalar_one()
-                fits += [earlier, jobs.c.number <= last]
-            return [job_of(row) for row in connection.execute(_page(fits, statuses, name, limit))]
+            return newest_jobs(
+                connection,
+                statuses=statuses,
+                name=name,
+                created_after=created_after,
+                created_before=created_before,
+                before_number=before_number,
+                limit=limit,
+            )
 
     def jobs_ahead(self, job: Job) -> int:
         """Return how many queued jobs come before `job`."""
@@ -250,25 +240,6 @@ class JobStore:
     def _jobs(self, query: Select[Any]) -> list[Job]:
         with self._engine.connect() as connection:
             return [job_of(row) for row in connection.execute(query)]
-
-
-def _page(
-    fits: Sequence[ColumnElement[bool]], statuses: Collection[JobStatus], name: str | None, limit: int
-) -> Select[Any]:
-    if not statuses and name is None:
-        return _newest(select(*JOB_COLUMNS).where(*fits), limit)
-    # One walk over an index for each status: its order is (name,) status, number.
-    branches = [
-        _newest(select(jobs.c.number).where(*fits, jobs.c.status == status), limit).subquery()
-        for status in sorted(set(statuses or JobStatus))
-    ]
-    numbers = union_all(*(select(branch.c.number) for branch in branches)).subquery()
-    chosen = select(numbers.c.number).order_by(numbers.c.number.desc()).limit(limit)
-    return _newest(select(*JOB_COLUMNS).where(jobs.c.number.in_(chosen)), limit)
-
-
-def _newest(query: Select[Any], limit: int) -> Select[Any]:
-    return query.order_by(jobs.c.number.desc()).limit(limit)
 
 
 def _update(connection: Connection, job: Job, **values: Any) -> Job:
