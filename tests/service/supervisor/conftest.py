@@ -1,0 +1,116 @@
+"""A supervisor in this process, with a real database, the real local executor, and shell scripts as trainers."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.run_folder.layout import RunDir
+from pipelines.tracking.job_runs import JobRuns
+from pipelines.tracking.mlflow_store import Store
+from service.executors.local import LocalExecutor
+from service.settings import Settings
+from service.states import JobStatus
+from service.store.database import open_database
+from service.store.jobs import JobStore
+from service.store.leases import LeasedStore
+from service.store.records import Event, Job, NewJob
+from service.supervisor.loop import Supervisor
+from service.supervisor.mlflow_desk import MlflowDesk
+
+DEADLINE_S = 30.0
+
+
+class Bench:
+    """A root with a store, and supervisors that one after the other look after it.
+
+    A job's `script` (of sh, in the attempt's folder) is in its document.
+    """
+
+    SUCCEED = "echo '{}' > ../../result.json"
+
+    @staticmethod
+    def at_term(then: str) -> str:
+        """Return a script that tells its pid in `ready`, and goes on until SIGTERM, when it does `then`."""
+        return f"trap '{then}' TERM; echo $$ > ready; while true; do sleep 0.02; done"
+
+    def __init__(self, root: Path, tracking: Store, **settings: Any) -> None:
+        defaults = {"cpus": 2, "gpus": 0, "retry_delay_s": 0.01, "cancel_grace_s": 0.5, "poll_s": 0.01}
+        self.settings = Settings(root=root, **{**defaults, **settings})
+        self.engine = open_database(self.settings.url_of_database)
+        self.jobs = JobStore(self.engine)
+        self.tracking = tracking
+        self.new_supervisor()
+
+    @staticmethod
+    def wait_until(is_so: Callable[[], Any], meanwhile: Callable[[], None] = lambda: None) -> Any:
+        """Return the first true answer."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not (answer := is_so()):
+            assert time.monotonic() < deadline
+            meanwhile()
+            time.sleep(0.01)
+        return answer
+
+    def new_supervisor(self) -> None:
+        """Forget the supervisor as if it had been killed; the next one adopts."""
+        self.leased = LeasedStore(self.engine, uuid.uuid4().hex)
+        self.executor = LocalExecutor(self.settings.cpus, self.settings.gpus)
+        self.desk = MlflowDesk(JobRuns(self.tracking))
+        self.supervisor = Supervisor(
+            self.settings, self.jobs, self.leased, self.executor, self.desk, command=self._command
+        )
+        self.supervisor.adopt()
+
+    def _command(self, run_dir: RunDir) -> tuple[str, ...]:
+        return ("/bin/sh", "-c", self.jobs.config(run_dir.path.name)["script"])
+
+    def submit(self, script: str = "", **more: Any) -> Job:
+        config = {"name": "j", "script": script, "tracking": more.pop("tracking", None)}
+        new = NewJob(**{"name": "j", "config": config, "priority": 0, "cpus": 1, "gpus": 0, **more})
+        return self.jobs.submit(new)[0]
+
+    def run_dir(self, job: Job) -> RunDir:
+        return RunDir.of(self.settings.run_dir(job.id))
+
+    def until(self, job: Job, *statuses: JobStatus) -> Job:
+        """Let the supervisor work until the job is in one of the states."""
+
+        def there() -> Job | None:
+            found = self.jobs.get(job.id)
+            return found if found.status in statuses else None
+
+        return self.wait_until(there, self.supervisor.tick)
+
+    def ended(self, job: Job) -> Job:
+        return self.until(job, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+    def file(self, job: Job, name: str, attempt: int = 1) -> Path:
+        """Return a file that the attempt will have written, once it is there."""
+        path = self.run_dir(job).attempt(attempt) / name
+        self.wait_until(lambda: path.exists() and path.read_text(), self.supervisor.tick)
+        return path
+
+    def events(self, job: Job) -> list[Event]:
+        return self.jobs.events(job.id, after=0)
+
+    def statuses(self, job: Job) -> list[str]:
+        return [event.data["to"] for event in self.events(job) if event.kind == "status"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Makes a bench with other settings; whatever its jobs have started is ended afterwards."""
+    made: list[Bench] = []
+
+    def make(tracking: Store | None = None, **settings: Any) -> Bench:
+        made.append(Bench(tmp_path / f"root{len(made)}", tracking or Store("sqlite:////dev/null/none"), **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.executor.sweep_strangers((), one.settings.jobs_dir)
+        one.engine.dispose()

@@ -1,0 +1,76 @@
+"""What an attempt is run with."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.load import read_document
+from service.settings import Settings
+from service.states import JobStatus
+from service.store.records import Job
+from service.supervisor.attempts import attempt_spec, write_document
+
+JOB = Job(
+    number=1, id="a" * 12, name="j", status=JobStatus.STARTING, stage=None, priority=0, cpus=3, gpus=0,
+    timeout_s=None, retry_of=None, created_at=0.0, started_at=0.0, finished_at=None, cancel_requested_at=None,
+    not_before=0.0, attempt=2, failures=0, lease_owner="me", progress=None, events_offset=0, failure_kind=None,
+    failure_message=None, mlflow_run_id=None, mlflow_status=None,
+)  # fmt: skip
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    url = "postgresql://user:secret@db/x"
+    return Settings(root=tmp_path / "root", data_roots=(tmp_path / "a", tmp_path / "b"), database_url=url)
+
+
+def test_the_command_is_the_trainer_in_the_jobs_run_folder(settings: Settings) -> None:
+    spec = attempt_spec(settings, JOB, (), None)
+    run_dir = settings.root / "jobs" / JOB.id
+    assert spec.folder == spec.cwd == run_dir / "attempts" / "2"
+    assert spec.command[1:4] == ("-m", "pipelines.cli", "fit")
+    assert spec.command[4:] == ("--config", str(run_dir / "job.yaml"), "--run_dir", str(run_dir))
+    assert spec.grace_s == settings.cancel_grace_s
+
+
+def test_the_environment_names_places_threads_and_gpus(settings: Settings, tmp_path: Path) -> None:
+    environment = attempt_spec(settings, JOB, ("GPU-1", "GPU-2"), "run7").environment
+    assert environment["PYRAMIDION_RUNS_ROOT"] == str(tmp_path / "root")
+    assert environment["PYRAMIDION_DATA_ROOTS"] == f"{tmp_path / 'a'}:{tmp_path / 'b'}"
+    assert environment["PYRAMIDION_WEIGHTS_ROOTS"]
+    assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "3"
+    assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-2"
+    assert environment["MLFLOW_RUN_ID"] == "run7"
+    assert environment["PYTHONSAFEPATH"] == "1"
+
+
+def test_without_gpus_none_is_visible(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert attempt_spec(settings, JOB, (), None).environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_nothing_of_the_service_or_of_a_launcher_reaches_the_trainer(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "PYRAMIDION_DATABASE_URL",
+        "PYRAMIDION_RUN_DIR",
+        "LOCAL_RANK",
+        "RANK",
+        "SLURM_NTASKS",
+        "MLFLOW_RUN_ID",
+    ):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://tracking")
+    environment = attempt_spec(settings, JOB, (), None).environment
+    assert not [name for name, text in environment.items() if "secret" in text]
+    assert "PYRAMIDION_DATABASE_URL" not in environment
+    assert environment["MLFLOW_TRACKING_URI"] == "https://tracking"
+
+
+def test_the_document_is_written_as_it_was_asked_for(tmp_path: Path) -> None:
+    asked = {"name": "j", "unfreeze": {"0": "none"}, "lr": 1e-3, "text": "1e-3", "tracking": None}
+    run_dir = RunDir.of(tmp_path / "run")
+    write_document(run_dir, asked)
+    assert read_document(str(run_dir.job_yaml)) == asked
