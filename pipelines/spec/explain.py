@@ -18,6 +18,8 @@ def explain(error: ValidationError, document: Mapping[str, Any]) -> list[Problem
     """Return one problem for each field that is wrong; the ways out of a union are told in one line."""
     messages: dict[str, list[str]] = {}
     for details in error.errors(include_url=False):
+        if details["type"] == "too_short" and details["ctx"]["actual_length"] < len(details["input"]):
+            continue  # pydantic does not count entries that are wrong themselves
         path = _path(details["loc"], document, is_missing=details["type"] == "missing")
         if details["type"].startswith("union_tag"):
             path.append(str(details["ctx"]["discriminator"]).strip("'"))

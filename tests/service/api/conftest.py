@@ -105,14 +105,18 @@ def write_dataset(folder: Path) -> None:
         (folder / f"{split}.json").write_text(json.dumps(coco), "utf-8")
 
 
+def settings_below(folder: Path, data_root: Path) -> Settings:
+    """Return the settings of a service with two cores and no GPU."""
+    (folder / "weights").mkdir()
+    return Settings(
+        root=folder / "service", data_roots=(data_root,), weights_roots=(folder / "weights",), cpus=2, gpus=0, port=0
+    )
+
+
 @pytest.fixture
 def settings(tmp_path: Path, data_root: Path) -> Settings:
-    """A service of its own folder, with two cores and no GPU."""
-    weights = tmp_path / "weights"
-    weights.mkdir()
-    return Settings(
-        root=tmp_path / "service", data_roots=(data_root,), weights_roots=(weights,), cpus=2, gpus=0, port=0
-    )
+    """A service of its own folder."""
+    return settings_below(tmp_path, data_root)
 
 
 @pytest.fixture
@@ -141,6 +145,19 @@ def document() -> Document:
 def api(settings: Settings) -> Iterator[httpx2.Client]:
     """A client of the application over the store of `settings`."""
     with serving(settings) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def shared_settings(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Settings:
+    """Of `shared_api`."""
+    return settings_below(tmp_path_factory.mktemp("shared"), data_root)
+
+
+@pytest.fixture(scope="session")
+def shared_api(shared_settings: Settings) -> Iterator[httpx2.Client]:
+    """A client of one application for all tests that do not mind the jobs of others: it starts once."""
+    with serving(shared_settings) as client:
         yield client
 
 

@@ -1,0 +1,144 @@
+"""Requests that are refused whatever they ask for, and how."""
+
+import json
+import socket
+import sqlite3
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.settings import Settings
+
+JSON = {"Content-Type": "application/json"}
+
+
+def is_problem(answer: httpx2.Response) -> bool:
+    """Whether an answer is RFC 9457, with the status that it has."""
+    body = answer.json()
+    return (
+        answer.headers["content-type"] == "application/problem+json"
+        and body["status"] == answer.status_code
+        and bool(body["title"] and body["detail"])
+    )
+
+
+def test_errors_of_the_framework_are_problems_too(shared_api: httpx2.Client) -> None:
+    for method, path, status in (
+        ("GET", "/", 404),
+        ("GET", "/v1/nothing", 404),
+        ("PUT", "/v1/jobs", 405),
+        ("DELETE", "/livez", 405),
+    ):
+        answer = shared_api.request(method, path)
+        assert answer.status_code == status
+        assert is_problem(answer)
+    assert shared_api.put("/v1/jobs").headers["allow"]
+
+
+def test_a_mistake_of_ours_shows_nothing_of_what_is_inside(api: httpx2.Client, settings: Settings) -> None:
+    with sqlite3.connect(settings.root / "service.db") as database:
+        database.execute("ALTER TABLE jobs RENAME TO gone")
+    answer = api.get("/v1/jobs")
+    assert (answer.status_code, is_problem(answer)) == (500, True)
+    assert not any(word in answer.text.lower() for word in ("sql", "traceback", "jobs", str(settings.root)))
+
+
+@pytest.mark.parametrize("host", ["example.org", "127.0.0.1.example.org", "localhost.example.org:80", "", "[::2]", "["])
+def test_a_host_that_is_not_the_loopback_is_refused(shared_api: httpx2.Client, host: str) -> None:
+    answer = shared_api.get("/livez", headers={"Host": host})
+    assert (answer.status_code, is_problem(answer)) == (400, True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "LOCALHOST", "[::1]:80", "[::1]"])
+def test_the_loopback_has_several_names(shared_api: httpx2.Client, host: str) -> None:
+    assert shared_api.get("/livez", headers={"Host": host}).status_code == 200
+
+
+def test_a_page_of_another_site_may_change_nothing(shared_api: httpx2.Client) -> None:
+    for origin in ("https://example.org", "null"):
+        answer = shared_api.post("/v1/jobs/x/cancel", headers={"Origin": origin})
+        assert (answer.status_code, is_problem(answer)) == (403, True)
+    assert shared_api.post("/v1/jobs/x/cancel", headers={"Origin": "http://localhost:3000"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/xml", "x"]
+)
+def test_a_body_that_is_not_declared_as_json_is_refused(
+    shared_api: httpx2.Client, document: dict[str, Any], content_type: str | None
+) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    answer = shared_api.post("/v1/jobs", content=json.dumps({"config": document}), headers=headers)
+    assert (answer.status_code, is_problem(answer)) == (415, True)
+
+
+def test_json_may_be_declared_with_its_encoding(shared_api: httpx2.Client, document: dict[str, Any]) -> None:
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    assert shared_api.post("/v1/jobs", content=json.dumps({"config": document}), headers=headers).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"config": NaN}',
+        b'{"config": {"a": Infinity}}',
+        b'{"config": {"a": 1e999}}',
+        b'{"config": {"a": ' + b"9" * 5000 + b"}}",
+        b'{"config": {"a": "\\ud800"}}',
+        b'{"config": {"\\udfff": 1}}',
+        b"[]",
+        b"null",
+        b'"text"',
+        b'{"config": []}',
+        b'{"config": {}, "resources": {"timeout_s": ' + b"9" * 400 + b"}}",
+        b'{"config": {}, "resources": {"cpus": ' + b"9" * 400 + b"}}",
+        b'{"config": {}, "priority": 101, "who": 1}',
+        b"[" * 100_000,
+        b'{"config": ' + b'{"a":' * 5000 + b"1" + b"}" * 5001,
+        b'{"config": ' + b"[" * 200 + b"]" * 200 + b"}",
+    ],
+    ids=range(19),
+)
+def test_a_body_that_is_no_proper_json_object_is_refused(shared_api: httpx2.Client, body: bytes) -> None:
+    answer = shared_api.post("/v1/jobs", content=body, headers=JSON)
+    assert answer.status_code in (400, 422)
+    assert is_problem(answer)
+
+
+def test_a_body_that_says_it_is_too_large_is_refused_unread(
+    shared_api: httpx2.Client, shared_settings: Settings
+) -> None:
+    answer = shared_api.post("/v1/jobs", content=b" " * (shared_settings.max_json_bytes + 1), headers=JSON)
+    assert (answer.status_code, is_problem(answer)) == (413, True)
+
+
+def test_a_body_that_turns_out_too_large_is_refused_while_it_comes(
+    shared_api: httpx2.Client, shared_settings: Settings
+) -> None:
+    port = shared_api.base_url.port
+    assert port is not None
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        # The end never comes: the limit holds before.
+        for _ in range(shared_settings.max_json_bytes // 0x10000 + 1):
+            connection.sendall(chunk)
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_wrong_length_is_no_mistake_of_ours(shared_api: httpx2.Client) -> None:
+    port = shared_api.base_url.port
+    assert port is not None
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: x\r\n\r\n{}"
+        )
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 400 ")

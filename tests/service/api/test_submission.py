@@ -1,0 +1,179 @@
+"""What is wrong with a job is told with pointers into the request's body."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from pipelines.errors import Problem
+from service.api.submission import config_errors, default_resources
+from service.executors.base import Capacity
+from service.settings import Settings
+
+Document = dict[str, Any]
+
+
+def errors_of(api: httpx2.Client, document: Document) -> dict[str, str]:
+    """Submit a document that is wrong and return details by pointer."""
+    answer = api.post("/v1/jobs", json={"config": document})
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
+
+
+def source(document: Document) -> Document:
+    part: Document = document["data"]["sources"]["shapes"]
+    return part
+
+
+def layer(document: Document) -> Document:
+    part: Document = source(document)["labels"][0]
+    return part
+
+
+def test_every_mistake_is_told_where_it_is(shared_api: httpx2.Client, document: Document) -> None:
+    document["model"]["neck"]["chanels"] = 3
+    document["model"]["layer_decay"] = 2
+    document["data"]["sources"]["shapes"]["labels"][0]["format"] = "coca"
+    del document["name"]
+    errors = errors_of(shared_api, document)
+    assert set(errors) == {
+        "/config/name",
+        "/config/model/neck/chanels",
+        "/config/model/layer_decay",
+        "/config/data/sources/shapes/labels/0/format",
+    }
+    assert "did you mean 'channels'" in errors["/config/model/neck/chanels"]
+    assert "did you mean 'coco'" in errors["/config/data/sources/shapes/labels/0/format"]
+
+
+def test_what_only_a_look_at_the_server_shows_is_told_too(shared_api: httpx2.Client, document: Document) -> None:
+    document["model"]["backbone"] = {"name": "resnet5O", "weights": "nobody.safetensors"}
+    document["model"]["select"] = {"metric": "val/boxes/APP"}
+    document["data"]["root"] = "nowhere"
+    errors = errors_of(shared_api, document)
+    assert set(errors) == {
+        "/config/model/backbone/name",
+        "/config/model/backbone/weights",
+        "/config/model/select/metric",
+        "/config/data/root",
+    }
+    assert "did you mean 'resnet50'" in errors["/config/model/backbone/name"]
+
+
+@pytest.mark.parametrize("path", ["/etc", "../shapes", "a/../../b", "a\\b"])
+@pytest.mark.parametrize(
+    ("pointer", "put"),
+    [
+        ("/config/data/sources/shapes/images", lambda document, path: source(document).update(images=path)),
+        ("/config/data/sources/shapes/labels/0/path", lambda document, path: layer(document).update(path=path)),
+    ],
+)
+def test_a_path_that_leaves_the_data_root_is_refused(
+    shared_api: httpx2.Client, document: Document, path: str, pointer: str, put: Callable[[Document, str], None]
+) -> None:
+    put(document, path)
+    assert set(errors_of(shared_api, document)) == {pointer}
+
+
+@pytest.mark.parametrize("root", ["/etc", "..", "shapes/../..", "", "a\0b", "x" * 5000, "y/" * 3000])
+def test_a_data_root_that_is_no_name_below_a_root_is_refused(
+    shared_api: httpx2.Client, document: Document, root: str
+) -> None:
+    document["data"]["root"] = root
+    assert [pointer for pointer in errors_of(shared_api, document) if not "/config/data/root".startswith(pointer)] == []
+
+
+@pytest.mark.parametrize("weights", ["/etc/passwd", "../w.safetensors", "x" * 5000, "a\0b"])
+def test_weights_outside_the_weights_roots_are_refused(
+    shared_api: httpx2.Client, document: Document, weights: str
+) -> None:
+    document["model"]["backbone"]["weights"] = weights
+    pointers = errors_of(shared_api, document)
+    assert [pointer for pointer in pointers if not "/config/model/backbone/weights".startswith(pointer)] == []
+
+
+def test_a_splits_name_that_leaves_the_data_root_is_refused(shared_api: httpx2.Client, document: Document) -> None:
+    source(document)["splits"] = {"train": "../train", "val": "val"}
+    errors = errors_of(shared_api, document)
+    assert set(errors) == {"/config/data/sources/shapes/labels/0/path"}
+    assert "without '..'" in errors["/config/data/sources/shapes/labels/0/path"]
+
+
+@pytest.mark.parametrize("what", ["images", "labels", "root", "weights", "voc", "image_folder"])
+def test_a_link_that_leads_out_is_refused(
+    shared_api: httpx2.Client, document: Document, shared_settings: Settings, data_root: Path, tmp_path: Path, what: str
+) -> None:
+    name = f"link-{what}"
+    link = {
+        "root": data_root / name,
+        "weights": shared_settings.weights_roots[0] / name,
+    }.get(what, data_root / "shapes" / name)
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path)
+    pointer = "/config/data/sources/shapes/labels/0/path"
+    if what == "images":
+        source(document)["images"] = name
+        pointer = "/config/data/sources/shapes/images"
+    elif what == "labels":
+        layer(document)["path"] = f"{name}/{{split}}.json"
+    elif what == "voc":
+        source(document)["labels"] = [{"format": "voc", "image_sets": f"{name}/{{split}}.txt", "tasks": ["boxes"]}]
+        pointer = "/config/data/sources/shapes/labels/0/image_sets"
+    elif what == "image_folder":
+        (data_root / "shapes" / "images" / name).unlink(missing_ok=True)
+        (data_root / "shapes" / "images" / name).symlink_to(tmp_path)
+        source(document)["labels"] = [{"format": "image_folder", "path": name, "tasks": ["boxes"]}]
+    elif what == "root":
+        document["data"]["root"] = name
+        pointer = "/config/data/root"
+    else:
+        document["model"]["backbone"]["weights"] = f"{name}/w.safetensors"
+        pointer = "/config/model/backbone/weights"
+    errors = errors_of(shared_api, document)
+    assert set(errors) == {pointer}
+    assert "leads out" in errors[pointer]
+    assert str(tmp_path) not in errors[pointer]
+
+
+def test_a_link_that_leads_to_itself_is_refused(shared_api: httpx2.Client, document: Document, data_root: Path) -> None:
+    loop = data_root / "loop"
+    loop.unlink(missing_ok=True)
+    loop.symlink_to(loop)
+    document["data"]["root"] = "loop"
+    assert [pointer for pointer in errors_of(shared_api, document) if not "/config/data/root".startswith(pointer)] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "pointer"),
+    [
+        ("", "/config"),
+        ("model.tasks.a.b.weight", "/config/model/tasks/a.b/weight"),
+        ("model.tasks.a.b", "/config/model/tasks/a.b"),
+        ("model.tasks.a/c~.weight", "/config/model/tasks/a~1c~0/weight"),
+        ("model.backbone.name", "/config/model/backbone/name"),
+        ("data.sources.s.labels.1.tasks", "/config/data/sources/s/labels/1/tasks"),
+        ("strange.key", "/config/strange.key"),
+        ("annotations/train.json", "/config/data"),
+    ],
+)
+def test_a_dotted_name_becomes_a_pointer(field: str, pointer: str) -> None:
+    config = {
+        "model": {"tasks": {"a.b": {"weight": 1}, "a": {"c": 1}, "a/c~": {"weight": 1}}},
+        "data": {"sources": {"s": {"labels": [{}, {"tasks": []}]}}},
+        "strange.key": 1,
+    }
+    assert [error.pointer for error in config_errors([Problem(field, "is wrong")], config)] == [pointer]
+
+
+def test_a_mistake_in_a_file_names_the_file() -> None:
+    (error,) = config_errors([Problem("annotations/train.json", "is no JSON")], {"data": {}})
+    assert error.detail == "annotations/train.json: is no JSON"
+
+
+def test_a_job_gets_one_gpu_with_its_share_of_cores_where_there_is_one() -> None:
+    assert default_resources(Capacity(16, ("a", "b", "c"))) == (5, 1)
+    assert default_resources(Capacity(2, ("a", "b", "c"))) == (1, 1)
+    assert default_resources(Capacity(16, ())) == (16, 0)
