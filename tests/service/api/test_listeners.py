@@ -1,0 +1,188 @@
+"""Many listeners of one job, slow ones, and those whose server dies."""
+
+import asyncio
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from service.store.jobs import JobStore
+from service.store.records import Job
+
+MakeJob = Callable[[], Job]
+EndJob = Callable[[Job], Job]
+Tell = Callable[..., Job]
+ID = re.compile(rb"^id: (\d+)$", re.MULTILINE)
+NUM_EVENTS = 2000
+
+
+def request(job_id: str, *headers: str) -> bytes:
+    lines = [f"GET /v1/jobs/{job_id}/events HTTP/1.1", "Host: localhost", "Accept: text/event-stream", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def listen(port: int, job_id: str) -> list[int]:
+    """Return the sequence numbers that a stream brings until the server ends it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request(job_id, "Connection: close"))
+    heard = await reader.read()
+    writer.close()
+    assert heard.startswith(b"HTTP/1.1 200 ")
+    assert heard.endswith(b"0\r\n\r\n")
+    return [int(seq) for seq in ID.findall(heard)]
+
+
+def wait_until_ready(live_api: Any) -> None:
+    assert live_api.client.get("/livez").status_code == 200
+
+
+def check_listeners(live_api: Any, store: JobStore, job: Job, end_job: EndJob, tell: Tell, num_listeners: int) -> None:
+    """A third listens from the beginning, the others come while events are written, one after the end."""
+    wait_until_ready(live_api)
+    is_written = threading.Event()
+
+    def write() -> None:
+        held = job
+        step = 0
+        while step < NUM_EVENTS:
+            size = min(1 + step % 37, NUM_EVENTS - step)
+            held = tell(held, range(step, step + size), losses={"boxes/class": 0.123456, "boxes/box": 1.5})
+            step += size
+            time.sleep(0.01)
+        end_job(held)
+        is_written.set()
+
+    async def scenario() -> list[list[int]]:
+        listeners = [asyncio.create_task(listen(live_api.port, job.id)) for _ in range(num_listeners // 3)]
+        await asyncio.sleep(0.2)
+        writer = asyncio.create_task(asyncio.to_thread(write))
+        while len(listeners) < num_listeners:
+            listeners.append(asyncio.create_task(listen(live_api.port, job.id)))
+            await asyncio.sleep(0.7 / num_listeners)
+        await writer
+        listeners.append(asyncio.create_task(listen(live_api.port, job.id)))
+        async with asyncio.timeout(120):
+            return list(await asyncio.gather(*listeners))
+
+    everything = asyncio.run(scenario())
+    written = [row.seq for row in store.events(job.id, 0, 10_000)]
+    assert len(written) == NUM_EVENTS + 5
+    for heard in everything:
+        assert heard == written
+
+
+def test_20_listeners_hear_every_event_once_and_in_order(
+    live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, tell: Tell
+) -> None:
+    check_listeners(live_api, store, running_job(), end_job, tell, 20)
+
+
+@pytest.mark.slow
+def test_100_listeners_hear_every_event_once_and_in_order(
+    live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, tell: Tell
+) -> None:
+    check_listeners(live_api, store, running_job(), end_job, tell, 100)
+
+
+def test_a_listener_loses_nothing_when_the_server_is_killed(
+    live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, tell: Tell
+) -> None:
+    job = running_job()
+    heard: list[int] = []
+    is_over = threading.Event()
+
+    def listen_on() -> None:
+        """Come back as an EventSource does, until there is nothing more to come."""
+        last = "0"
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
+            try:
+                with live_api.client.stream("GET", f"/v1/jobs/{job.id}/events", headers=headers) as answer:
+                    if answer.status_code == 204:
+                        is_over.set()
+                        return
+                    # An event counts when it is whole: at its empty line.
+                    pending = last
+                    for line in answer.iter_lines():
+                        if line.startswith("id: "):
+                            pending = line[4:]
+                        elif not line and pending != last:
+                            last = pending
+                            heard.append(int(last))
+            except httpx2.TransportError:
+                time.sleep(0.02)
+
+    thread = threading.Thread(target=listen_on)
+    thread.start()
+    for kills in range(2):
+        wait_until_ready(live_api)
+        for batch in range(30):
+            job = tell(job, range(10))
+            if batch == 15 + kills:
+                before = len(heard)
+                live_api.kill()
+        live_api.start()
+        assert before < len(store.events(job.id, 0, 10_000))
+    end_job(job)
+    assert is_over.wait(30)
+    thread.join()
+    assert heard == [row.seq for row in store.events(job.id, 0, 10_000)]
+
+
+def test_clients_that_never_read_need_little_memory(live_api: Any, running_job: MakeJob, tell: Tell) -> None:
+    job = running_job()
+    wait_until_ready(live_api)
+    process = psutil.Process(live_api.process.pid)
+    silent = []
+    for _ in range(20):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", live_api.port))
+        connection.sendall(request(job.id))
+        silent.append(connection)
+    before = process.memory_info().rss
+    for _ in range(20):
+        job = tell(job, range(500), text="x" * 1000)
+    # All 10 MB have gone to one that reads; to the others they did not.
+    newest = live_api.client.get(f"/v1/jobs/{job.id}/events", params={"limit": 1000}).json()["next_after"]
+    while newest < 10_000:
+        newest = live_api.client.get(f"/v1/jobs/{job.id}/events", params={"after": newest, "limit": 1000}).json()[
+            "next_after"
+        ]
+    assert process.memory_info().rss - before < 64 << 20
+    assert live_api.stop() < 5
+    for connection in silent:
+        connection.close()
+
+
+def test_streams_end_in_order_when_the_server_stops(live_api: Any, running_job: MakeJob) -> None:
+    job = running_job()
+    wait_until_ready(live_api)
+    ends: list[str] = []
+
+    def hear(path: str, **headers: str) -> None:
+        with live_api.client.stream("GET", f"/v1/jobs/{job.id}/{path}", headers=headers) as answer:
+            for _ in answer.iter_lines():
+                pass
+        ends.append(path)
+
+    paths = [("events", {"Accept": "text/event-stream"}), ("events?after=1000&wait=30", {}), ("logs?follow=true", {})]
+    threads = [threading.Thread(target=hear, args=(path,), kwargs=headers) for path, headers in paths]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 10
+    while len(psutil.Process(live_api.process.pid).net_connections("tcp")) < 1 + len(paths):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    assert live_api.stop() < 1.5
+    for thread in threads:
+        thread.join()
+    assert sorted(ends) == sorted(path for path, _ in paths)
+    assert live_api.log() == ""
