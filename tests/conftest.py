@@ -1,4 +1,4 @@
-"""What all tests share: one small document, and data to train on."""
+"""What all tests share: one small document, data to train on, and one MLflow store."""
 
 import copy
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from pipelines.data.synth.dataset import write_synthetic
+from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("house", deadline=None)
@@ -79,3 +80,22 @@ def small_document(small: dict[str, Any]) -> dict[str, Any]:
 def small() -> dict[str, Any]:
     """A document of three kinds of tasks over the demo data, trained in seconds; not to be changed."""
     return SMALL_DOCUMENT
+
+
+@pytest.fixture(scope="session")
+def mlflow_runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all tests: the tables of a new one take seconds. Its path has a space in it."""
+    runs_root = tmp_path_factory.mktemp("runs root")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        store = find_store(runs_root)
+    find_experiment(connect(store), store, "tests")
+    return runs_root
+
+
+@pytest.fixture
+def no_mlflow_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Without the MLflow of whoever runs the tests, in an empty working directory: MLflow's own defaults fill it."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)

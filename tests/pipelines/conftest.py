@@ -1,4 +1,4 @@
-"""One tiny model with a task of every kind, small data to train on, and one MLflow store, for all tests here."""
+"""One tiny model with a task of every kind, and ways to train, for all tests here."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from pipelines.run.preflight import Inputs
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document, write_yaml
-from pipelines.tracking.mlflow_store import Store, connect, find_experiment, find_store
+from pipelines.tracking.mlflow_store import Store, find_store
 from pipelines.tracking.registry import Registry
 from pipelines.training.callbacks import StopRequest
 from pipelines.training.trainer import quiet_lightning
@@ -88,25 +88,6 @@ def tiny_images() -> list[Image.Image]:
     rng = np.random.default_rng(0)
     sizes_hw = [(48, 64), (96, 120), (64, 30), (90, 128), (20, 33)]
     return [Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes_hw]
-
-
-@pytest.fixture(scope="session")
-def mlflow_runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all tests: the tables of a new one take seconds. Its path has a space in it."""
-    runs_root = tmp_path_factory.mktemp("runs root")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
-        store = find_store(runs_root)
-    find_experiment(connect(store), store, "tests")
-    return runs_root
-
-
-@pytest.fixture
-def no_mlflow_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Without the MLflow of whoever runs the tests, in an empty working directory: MLflow's own defaults fill it."""
-    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
 
 
 @pytest.fixture

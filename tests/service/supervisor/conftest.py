@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.run_folder.layout import RunDir
 from pipelines.tracking.job_runs import JobRuns
-from pipelines.tracking.mlflow_store import Store
+from pipelines.tracking.mlflow_store import Store, find_store
 from service.executors.local import LocalExecutor
 from service.settings import Settings
 from service.states import JobStatus
@@ -114,3 +114,8 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     for one in made:
         one.executor.sweep_strangers((), one.settings.jobs_dir)
         one.engine.dispose()
+
+
+@pytest.fixture
+def tracking(no_mlflow_settings: None, mlflow_runs_root: Path) -> Store:
+    return find_store(mlflow_runs_root)
