@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
 from pipelines.errors import ConfigError, Problem, PyramidionError, tell
-from pipelines.run.attempt_log import ATTEMPT_DIR_VARIABLE, failure_noted
+from pipelines.run.attempt_log import failure_noted
 from pipelines.run.preflight import preflight
-from pipelines.run_folder.layout import RunDir, runs_root
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.describe import describe_fields
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
 from pipelines.training.ranks import leave_word, local_rank

@@ -14,11 +14,8 @@ from typing import TextIO
 
 from pipelines.errors import PyramidionError, RankError, Stopped
 from pipelines.run_folder.files import write_atomic
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 from pipelines.training.ranks import is_rank_zero
-
-ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
-"""Names the attempt's folder where the service runs the attempt."""
 
 KIND_OF_CODE = {78: "config_invalid", 65: "numerics"}
 FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -6,6 +6,9 @@ from pathlib import Path
 
 RUNS_ROOT_VARIABLE = "PYRAMIDION_RUNS_ROOT"
 
+ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
+"""Names the attempt's folder where the service runs the attempt."""
+
 
 def runs_root() -> Path:
     """Return where new runs and the local MLflow store lie: as the environment says, else `runs`."""

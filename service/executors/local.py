@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE
 from service.child_process import child_environment, python_command
 from service.executors.base import AttemptSpec, Capacity, Observation
 from service.executors.gpus import gpu_uuids
@@ -23,10 +24,13 @@ from service.executors.process_tree import (
     variable_of,
     writes_to,
 )
-from service.executors.shim_contract import ATTEMPT_DIR_VARIABLE, END, EXIT, HELD, KILL, LOG, RUN, read_json
+from service.executors.shim_contract import END, EXIT, HELD, KILL, LOG, RUN, read_json
 
 SWEEP_S = 1.0
 """How long one sweep waits for what it has killed."""
+
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
+"""What a shim's interpreter may need; credentials of the service are not among it."""
 
 
 class LocalExecutor:
@@ -60,6 +64,7 @@ class LocalExecutor:
         if (folder / RUN).exists():
             return
         marker = {ATTEMPT_DIR_VARIABLE: str(folder)}
+        needed = {name: os.environ[name] for name in INHERITED if name in os.environ}
         order = {
             "command": spec.command,
             "environment": {**spec.environment, **marker},
@@ -77,7 +82,7 @@ class LocalExecutor:
                     stdout=log,
                     stderr=log,
                     cwd="/",
-                    env=child_environment({**os.environ, **marker}),
+                    env=child_environment({**needed, **marker}),
                     start_new_session=True,
                 )
             finally:

@@ -1,11 +1,9 @@
-"""What the local executor and its shim agree on: files, signals, what marks its processes."""
+"""What the local executor and its shim agree on: the files of an attempt, and signals."""
 
 import json
 import signal
 from pathlib import Path
 from typing import Any
-
-ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
 
 RUN = "run.json"
 LOG = "log.txt"

@@ -15,10 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE as MARK
 from service.child_process import child_environment, python_command
 from service.executors.process_tree import find_process, kill, processes, variable_of
 
-MARK = "PYRAMIDION_ATTEMPT_DIR"
 LOUD_GRANDCHILD = "setsid -f sh -c 'trap \"\" TERM; echo $$ grandchild; sleep 600; sleep 600'"
 STUBBORN = f"trap '' TERM; {LOUD_GRANDCHILD}; while :; do sleep 0.05; done"
 POLITE = "trap 'echo asked; exit 75' TERM; echo ready; while :; do sleep 0.02; done"

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pipelines.errors import ConfigError, DataError, NumericsError, Problem, RankError, RegistryError, Stopped
-from pipelines.run.attempt_log import ATTEMPT_DIR_VARIABLE, failure_kind, failure_noted
-from pipelines.run_folder.layout import RunDir
+from pipelines.run.attempt_log import failure_kind, failure_noted
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 
 ROOT = Path(__file__).parents[3]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE
 from service.executors.base import AttemptSpec, Observation
 from service.executors.local import LocalExecutor
 from service.executors.process_tree import Process, processes, variable_of
-from service.executors.shim_contract import ATTEMPT_DIR_VARIABLE
 
 DEADLINE_S = 20.0
 

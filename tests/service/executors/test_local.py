@@ -95,6 +95,14 @@ def test_its_environment_is_in_no_file(attempt: Any) -> None:
     assert [path for path in attempt.folder.rglob("*") if b"secret" in path.read_bytes()] == []
 
 
+def test_a_shim_holds_nothing_of_its_starters_environment(attempt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYRAMIDION_DATABASE_URL", "secret")
+    attempt.start("sh", "-c", SLEEP).until_it_says("ready")
+    environments = [Path(f"/proc/{process.pid}/environ").read_bytes() for process in attempt.processes]
+    assert len(environments) == 2
+    assert [environment for environment in environments if b"secret" in environment] == []
+
+
 def test_the_command_runs_in_its_folder_without_stdin(attempt: Any) -> None:
     attempt.shell("pwd; cat").until("exited")
     assert attempt.log == f"{attempt.folder.parent}\n"
