@@ -104,15 +104,19 @@ class Service:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
+    def wait_for(
+        self, job_id: str, is_so: Callable[[dict[str, Any]], bool], timeout_s: float = 150.0
+    ) -> dict[str, Any]:
+        """Return the job as soon as something is so of it."""
+        deadline = time.monotonic() + timeout_s
+        while not is_so(job := self.job(job_id)):
+            assert time.monotonic() < deadline, self.tell(job_id)
+            time.sleep(0.02)
+        return job
+
     def wait(self, job_id: str, timeout_s: float = 150.0) -> dict[str, Any]:
         """Return the job once it has ended."""
-
-        def ended() -> dict[str, Any] | None:
-            time.sleep(0.1)
-            job = self.job(job_id)
-            return job if job["status"] in TERMINAL else None
-
-        return dict(wait_until(ended, f"the end of {job_id}", timeout_s))
+        return self.wait_for(job_id, lambda job: job["status"] in TERMINAL, timeout_s)
 
     def results(self, job_id: str) -> dict[str, Any]:
         answer = self.ask("GET", f"/v1/jobs/{job_id}/results")

@@ -65,11 +65,7 @@ def test_cancelled_fifty_times(service: Any, document: Document) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_cancelled_in_each_stage(service: Any, document: Document, stage: str) -> None:
     job = service.submit(document)
-    deadline = time.monotonic() + 120
-    while (found := service.job(job))["stage"] != stage:
-        assert time.monotonic() < deadline, service.tell(job)
-        assert found["status"] != "succeeded", f"the stage {stage} was too short to be seen"
-        time.sleep(0.01)
+    service.wait_for(job, lambda job: job["stage"] == stage)
     cancel(service, job)
 
 

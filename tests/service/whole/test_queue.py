@@ -18,6 +18,7 @@ def quick(small: Document) -> Document:
 def test_jobs_on_one_slot_never_overlap_and_run_by_priority_then_age(service: Any, small: Document) -> None:
     whole = {"cpus": 2}
     first = service.submit(quick(small), resources=whole)
+    service.wait_for(first, lambda job: job["status"] != "queued")
     late, early = (service.submit(quick(small), resources=whole, priority=priority) for priority in (0, 5))
     ended = {job: service.wait(job) for job in (first, early, late)}
     assert {job["status"] for job in ended.values()} == {"succeeded"}
