@@ -182,14 +182,18 @@ def test_the_first_and_a_deep_page_of_100_000_jobs_come_in_a_few_milliseconds(
     }
     asks |= {"unsettled": leased.unsettled, "counts": store.counts, "oldest": store.oldest_queued_at}
     asks |= {"queue": lambda: leased.queued(limit=100), "ahead": lambda: store.jobs_ahead(leased.queued(limit=1)[0])}
+    # The store's own time: SQLite answers in this thread, and a busy neighbour must not decide. Wall times are printed.
     medians = {}
     for name, ask in asks.items():
-        times_ms = []
+        wall_ms, own_ms = [], []
         for _ in range(51):
-            start = time.perf_counter()
+            wall, own = time.perf_counter(), time.thread_time()
             ask()
-            times_ms.append((time.perf_counter() - start) * 1e3)
-        medians[name] = median(times_ms)
-        print(f"{name:32s} median {medians[name]:6.2f} ms, p98 {sorted(times_ms)[-2]:6.2f} ms")
+            own_ms.append((time.thread_time() - own) * 1e3)
+            wall_ms.append((time.perf_counter() - wall) * 1e3)
+        medians[name] = median(own_ms)
+        print(
+            f"{name:32s} own {medians[name]:6.2f} ms, wall {median(wall_ms):6.2f} ms, p98 {sorted(wall_ms)[-2]:6.2f} ms"
+        )
     assert {name: ms for name, ms in medians.items() if ms > 20} == {}
-    assert max(medians["none, first"], medians["none, deep"]) < 10
+    assert max(medians["none, first"], medians["none, deep"]) < 5
