@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from pipelines.run_folder.layout import RunDir
 from service.api.accept import preferred
-from service.api.deps import SettingsDep
+from service.api.deps import JobId, SettingsDep
 from service.api.event_feed import Channel, EventFeed
 from service.api.event_stream import SLICE, poll_events, stream_events
 from service.api.log_reader import LogRange, as_ndjson, as_text, stream_log, tail_start
@@ -39,7 +39,7 @@ async def _feed_of(app: FastAPI) -> AsyncIterator[None]:
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["events and logs"], lifespan=_feed_of)
 
 
-async def _channel(request: Request, job_id: str) -> Channel:
+async def _channel(request: Request, job_id: JobId) -> Channel:
     return cast(EventFeed, request.app.state.event_feed).channel(job_id)
 
 
@@ -66,14 +66,14 @@ async def read_events(
     after: Annotated[int, Query(ge=0, le=2**63 - 1, description="sequence number of the last event seen")] = 0,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for one; not for streams")] = 0.0,
     limit: Annotated[int, Query(ge=1, le=1000, description="events at most; not for streams")] = 500,
-    last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1, description="goes before `after`")] = None,
+    last_event_id: Annotated[str | None, Header(pattern="^[0-9]{1,18}$", description="goes before `after`")] = None,
     accept: Accept = None,
 ) -> Response:
     """Give events after a sequence number: a page (JSON), or as they come (`Accept: text/event-stream`).
 
     A page waits for its first event, if asked. A stream ends after the `status` event that ends the job.
     """
-    after = after if last_event_id is None else last_event_id
+    after = after if last_event_id is None else int(last_event_id)
     if _negotiate(accept, (JSON, SSE)) == JSON:
         found = await poll_events(channel, after, limit, wait)
         page = EventPage(events=list(found.events), next_after=found.next_after, is_over=found.is_over)
