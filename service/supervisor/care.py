@@ -47,7 +47,6 @@ class Watch:
     start_at: float | None = None
     stop_at: float | None = None
     errors: int = 0
-    last_error: str = ""
     rests_until: float = 0.0
 
 

@@ -87,10 +87,7 @@ class Supervisor:
         if time.monotonic() < watch.rests_until:
             return
         try:
-            if watch.errors >= MAX_ERRORS_AT_START and job.status is JobStatus.STARTING:
-                self._care.give_up(job, f"the supervisor could not start the attempt: {watch.last_error}")
-            else:
-                self._care.look_after(job, watch)
+            self._care.look_after(job, watch)
             watch.errors = 0
         except LeaseLost:
             raise
@@ -98,10 +95,20 @@ class Supervisor:
             log.info("%s", asked)
         except Exception as error:  # Whatever it is, the other jobs go on.
             watch.errors += 1
-            watch.last_error = one_line(error)
             rest_s = min(LONGEST_REST_S, self._settings.poll_s * 2**watch.errors)
             watch.rests_until = time.monotonic() + rest_s
-            log.error("job %s: %s; it is looked at again in %.1f s", job.id, watch.last_error, rest_s)
+            log.error("job %s: %s; it is looked at again in %.1f s", job.id, one_line(error), rest_s)
+            if watch.errors >= MAX_ERRORS_AT_START and job.status is JobStatus.STARTING:
+                self._give_up(job, error)
+
+    def _give_up(self, job: Job, error: Exception) -> None:
+        """End an attempt that cannot be started; where that is the database's fault, this cannot be done either."""
+        try:
+            self._care.give_up(job, f"the supervisor could not start the attempt: {one_line(error)}")
+        except LeaseLost:
+            raise
+        except Exception as again:
+            log.error("job %s: %s", job.id, one_line(again))
 
     def _start_what_fits(self) -> None:
         active, capacity = self._leased.active(), self._executor.capacity()
