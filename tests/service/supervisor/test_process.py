@@ -1,0 +1,148 @@
+"""The supervisor as a process: its lock, its signals, its imports, and the real trainer below it."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipelines.run_folder.layout import RunDir
+from service.settings import Settings
+from service.states import JobStatus
+from service.store.database import open_database
+from service.store.jobs import JobStore
+from service.store.records import NewJob
+
+ROOT = Path(__file__).parents[3]
+
+
+def wait_until(is_so: Callable[[], Any], process: subprocess.Popen[str], timeout_s: float = 120) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (answer := is_so()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return answer
+
+
+@pytest.fixture
+def settings(tmp_path: Path, demo_root: Path) -> Settings:
+    settings = Settings(root=tmp_path / "root", data_roots=(demo_root.parent,), cpus=1, gpus=0, poll_s=0.05)
+    settings.root.mkdir()
+    return settings
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a supervisor, its log in `log` of the root; those that still run at the end are killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_one(**more: str) -> subprocess.Popen[str]:
+        environment = {
+            name: text for name, text in os.environ.items() if not name.startswith(("PYRAMIDION_", "MLFLOW"))
+        }
+        environment |= settings.environment() | {"PYTHONPATH": str(ROOT)} | more
+        with (settings.root / "log").open("a") as log:
+            command = [sys.executable, "-m", "service.supervisor.process"]
+            started.append(subprocess.Popen(command, stderr=log, text=True, env=environment, cwd=settings.root))
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def log_of(settings: Settings) -> str:
+    return (settings.root / "log").read_text()
+
+
+def test_neither_torch_nor_mlflow_is_imported_before_it_is_needed() -> None:
+    heavy = {"torch", "lightning", "timm", "mlflow", "alembic", "fastapi"}
+    code = f"import sys, service.supervisor.process; print({heavy} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_second_supervisor_waits_for_the_first_and_says_whom_it_waits_for(
+    settings: Settings, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    lock = settings.root / "supervisor.lock"
+    with lock.open("w") as held:
+        held.write("4711")
+        held.flush()
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        process = start()
+        wait_until((settings.root / "jobs").exists, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 1
+    assert "pid 4711" in log_of(settings)
+    assert "PYRAMIDION_ROOT" in log_of(settings)
+
+
+def test_wrong_settings_end_with_78_and_a_line(settings: Settings, start: Callable[..., subprocess.Popen[str]]) -> None:
+    assert start(PYRAMIDION_CPUS="none").wait(30) == 78
+    (line,) = log_of(settings).splitlines()
+    assert line.startswith("supervisor: ")
+    assert "cpus" in line
+
+
+def test_a_signal_ends_the_supervisor_and_not_the_job_which_the_next_one_finishes(
+    settings: Settings, start: Callable[..., subprocess.Popen[str]], small_document: dict[str, Any]
+) -> None:
+    jobs = JobStore(open_database(settings.url_of_database))
+    small_document["trainer"]["max_epochs"] = 3
+    job, _ = jobs.submit(NewJob(name="small", config=small_document, priority=0, cpus=1, gpus=0))
+    run_dir = RunDir.of(settings.run_dir(job.id))
+
+    def trainer() -> int:
+        return int(json.loads((run_dir.attempt(1) / "run.json").read_text())["trainer_pid"])
+
+    first = start()
+    wait_until(lambda: jobs.get(job.id).progress, first)
+    pid = trainer()
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30) == 0
+
+    second = start()
+    wait_until(lambda: "adopted" in log_of(settings), second)
+    assert psutil.pid_exists(pid)
+    second.kill()
+    second.wait()
+
+    third = start()
+    ended = wait_until(lambda: (found := jobs.get(job.id)).status.is_terminal and found, third)
+    assert (ended.status, ended.attempt) == (JobStatus.SUCCEEDED, 1), log_of(settings)
+    assert trainer() == pid
+    assert json.loads(run_dir.result.read_text())["split"] == "test"
+    told = [event for event in jobs.events(job.id, 0, limit=10_000) if event.kind != "status"]
+    lines = [json.loads(line) for line in run_dir.events.read_text().splitlines()]
+    assert [(event.kind, event.epoch, event.step, event.data) for event in told] == [
+        (line["kind"], line["epoch"], line["step"], line["data"]) for line in lines
+    ]
+    third.send_signal(signal.SIGTERM)
+    assert third.wait(30) == 0
+
+
+def test_the_trainer_says_what_is_wrong_with_the_data(
+    settings: Settings, start: Callable[..., subprocess.Popen[str]], small_document: dict[str, Any]
+) -> None:
+    jobs = JobStore(open_database(settings.url_of_database))
+    small_document["data"]["root"] = "nowhere"
+    job, _ = jobs.submit(NewJob(name="small", config=small_document, priority=0, cpus=1, gpus=0))
+    process = start()
+    ended = wait_until(lambda: (found := jobs.get(job.id)).status.is_terminal and found, process)
+    assert (ended.status, ended.attempt) == (JobStatus.FAILED, 1)
+    assert ended.failure_kind in ("config_invalid", "data_invalid")
+    assert "data.root" in ended.failure_message
+    assert "nowhere" in ended.failure_message
