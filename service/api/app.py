@@ -1,5 +1,6 @@
 """The REST interface as one application."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -26,8 +27,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings.jobs_dir.mkdir(parents=True, exist_ok=True)
-        engine = open_database(settings.url_of_database)
-        capacity = LocalExecutor(settings.cpus, settings.gpus).capacity()
+        # Side by side: a driver may take a second to tell its GPUs.
+        engine, executor = await asyncio.gather(
+            asyncio.to_thread(open_database, settings.url_of_database),
+            asyncio.to_thread(LocalExecutor, settings.cpus, settings.gpus),
+        )
+        capacity = executor.capacity()
         app.state.engine = engine
         app.state.store = JobStore(engine)
         app.state.capacity = capacity

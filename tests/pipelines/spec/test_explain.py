@@ -33,6 +33,7 @@ WRONG = [
     ("data.sources.shapes.labels.0.format", "coko", "data.sources.shapes.labels.0.format: got 'coko'; did you mean"),
     ("data.sources.shapes.labels.0.tasks", ["shape"], "data.sources.shapes.labels.0.tasks: got 'shape'; model.tasks"),
     ("data.sources.shapes.images", "../x", "data.sources.shapes.images: got '../x'; write a path below the data root"),
+    ("data.sources.shapes.labels", [], "data.sources.shapes.labels: got []; tuple should have at least 1 item"),
     ("data.image_size", 16, "data.image_size: got 16; should be greater than or equal to 32"),
     ("data.augment.scale_jitter", [2, 1], "data.augment.scale_jitter: got [2.0, 1.0]; write [low, high] with 0.1"),
     ("trainer.max_epoch", 3, "trainer.max_epoch: unknown key; did you mean 'max_epochs'"),
@@ -66,6 +67,11 @@ def test_all_problems_are_told_at_once(small: Document) -> None:
     del document["name"]
     fields = [problem.split(": ")[0] for problem in problems_of(document)]
     assert sorted(fields) == ["data.imagesize", "model.optimizer.lr", "name", "trainer.max_epochs"]
+
+
+def test_an_entry_that_is_wrong_is_not_told_as_one_that_is_missing(small: Document) -> None:
+    (problem,) = problems_of(apply_override(small, "data.sources.shapes.labels.0.path", "/etc"))
+    assert problem.startswith("data.sources.shapes.labels.0.path: got '/etc'")
 
 
 def test_task_without_labels_is_told(small: Document) -> None:

@@ -1,5 +1,6 @@
 """The API over a real SQLite store: in this process for most tests, as a process of its own for the others."""
 
+import json
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,11 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_dataset(folder: Path) -> None:
     """Write a detection set of two images a split."""
-    import json
-
     for split in ("train", "val"):
         (folder / "images").mkdir(parents=True, exist_ok=True)
         names = [f"{split}{number}.png" for number in (1, 2)]
-        for name in names:
-            Image.new("RGB", (64, 48), (9, 90, 200)).save(folder / "images" / name)
+        for number, name in enumerate(names):
+            Image.new("RGB", (64, 48), (9, 90 * number, 200 if split == "val" else 0)).save(folder / "images" / name)
         images = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(names, 1)]
         boxes = [
             {"id": i, "image_id": i, "category_id": 1, "bbox": [8, 8, 20, 16], "area": 320, "iscrowd": 0}
@@ -140,6 +139,18 @@ def document() -> Document:
         },
         "tracking": None,
     }
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Settings], AbstractContextManager[httpx2.Client]]:
+    """`serving`, for tests with settings of their own."""
+    return serving
+
+
+@pytest.fixture(scope="session")
+def run_api() -> Callable[[Settings, Path], AbstractContextManager[tuple[subprocess.Popen[bytes], httpx2.Client]]]:
+    """`api_process`, for tests of the process."""
+    return api_process
 
 
 @pytest.fixture

@@ -1,0 +1,112 @@
+"""`?dry_run=true`: what a job would be, from a child process that is watched over."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from service.settings import Settings
+
+Document = dict[str, Any]
+Serve = Callable[[Settings], AbstractContextManager[httpx2.Client]]
+
+
+def checks() -> list[psutil.Process]:
+    """Return the checks that go on below this process, with what they have started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "pipelines.cli" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def wait_for_checks(number: int) -> None:
+    deadline = time.monotonic() + 20
+    while len(checks()) != number:
+        assert time.monotonic() < deadline, f"{len(checks())} checks go on, wanted are {number}"
+        time.sleep(0.01)
+
+
+def test_a_dry_run_says_what_the_job_would_be(shared_api: httpx2.Client, document: Document) -> None:
+    before = shared_api.get("/v1/jobs").json()["jobs"]
+    # A text that YAML and JSON escape differently reaches the child as it is.
+    document["data"]["sources"]["shapes"]["labels"][0]["classes"] = {"\U0001f600\x7f\u2028": None}
+    body = {"config": document, "resources": {"cpus": 1}}
+    answer = shared_api.post("/v1/jobs?dry_run=true", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    outcome = answer.json()
+    assert outcome["config"]["model"]["optimizer"]["name"] == "adamw"
+    assert list(outcome["config"]["data"]["sources"]["shapes"]["labels"][0]["classes"]) == ["\U0001f600\x7f\u2028"]
+    assert outcome["resources"] == {"cpus": 1, "gpus": 0, "timeout_s": None}
+    parameters = {stage["stage"]: stage["parameters"] for stage in outcome["stages"]}
+    assert set(parameters) == {"c3", "c4", "c5", "neck", "heads"}
+    assert outcome["trainable"] == [{"epoch": 0, "stages": sorted(parameters), "parameters": sum(parameters.values())}]
+    assert outcome["data_report"]
+    assert shared_api.get("/v1/jobs").json()["jobs"] == before
+    wait_for_checks(0)
+
+
+def test_a_dry_run_tells_mistakes_of_the_data(shared_api: httpx2.Client, document: Document) -> None:
+    document["data"]["sources"]["shapes"]["splits"] = {"train": "train", "val": "nothing"}
+    answer = shared_api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=120)
+    assert answer.status_code == 422
+    errors = answer.json()["errors"]
+    assert {error["pointer"] for error in errors} == {"/config/data"}
+    assert any("nothing.json" in error["detail"] for error in errors)
+
+
+def test_a_dry_run_of_a_wrong_document_starts_nothing(shared_api: httpx2.Client, document: Document) -> None:
+    del document["model"]["backbone"]
+    started = time.monotonic()
+    answer = shared_api.post("/v1/jobs?dry_run=true", json={"config": document})
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/config/model/backbone"]
+    assert time.monotonic() - started < 1
+
+
+def test_a_dry_run_that_takes_too_long_is_ended(serve: Serve, settings: Settings, document: Document) -> None:
+    with serve(settings.model_copy(update={"dry_run_timeout_s": 0.3})) as api:
+        answer = api.post("/v1/jobs?dry_run=true", json={"config": document})
+        assert answer.status_code == 504
+        assert "PYRAMIDION_DRY_RUN_TIMEOUT_S" in answer.json()["detail"]
+        assert checks() == []
+
+
+def test_a_dry_run_ends_with_its_client(shared_api: httpx2.Client, document: Document) -> None:
+    with pytest.raises(httpx2.TimeoutException):
+        shared_api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=0.5)
+    wait_for_checks(0)
+
+
+def test_only_a_few_dry_runs_go_on_at_once(
+    api: httpx2.Client, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.dry_run.WAIT_S", 0.05)
+
+    def start(timeout_s: float) -> httpx2.Response | None:
+        try:
+            return api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=timeout_s)
+        except httpx2.TimeoutException:
+            return None
+
+    with ThreadPoolExecutor(2) as threads:
+        others = [threads.submit(start, 1.0) for _ in range(2)]
+        wait_for_checks(2)
+        answer = start(10.0)
+        assert answer is not None
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert [other.result() for other in others] == [None, None]
+    wait_for_checks(0)
+
+
+def test_the_end_of_the_server_ends_dry_runs(serve: Serve, settings: Settings, document: Document) -> None:
+    with ThreadPoolExecutor(1) as threads, serve(settings) as api:
+        asked = threads.submit(api.post, "/v1/jobs?dry_run=true", json={"config": document}, timeout=30)
+        wait_for_checks(1)
+    assert asked.exception() is not None or asked.result().status_code >= 500
+    wait_for_checks(0)

@@ -1,0 +1,183 @@
+"""Numbers, predictions and files of a job's run folder."""
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.settings import Settings
+
+RESULT = {
+    "schema_version": 1,
+    "split": "val",
+    "select": {"metric": "val/boxes/AP", "mode": "max", "value": 0.5},
+    "summary": {"val/boxes/AP": 0.1234567890123456, "val/boxes/APl": None},
+    "tasks": {},
+    "val": None,
+    "model": {},
+    "timing": {},
+    "versions": {},
+}
+
+
+@pytest.fixture
+def job(shared_api: httpx2.Client, document: dict[str, Any]) -> str:
+    """A queued job."""
+    return str(shared_api.post("/v1/jobs", json={"config": document}).json()["id"])
+
+
+@pytest.fixture
+def folder(job: str, shared_settings: Settings) -> Path:
+    """The run folder of `job`."""
+    path = shared_settings.run_dir(job)
+    (path / "predictions").mkdir(parents=True)
+    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "best.ckpt").write_bytes(bytes(range(256)) * 64)
+    return path
+
+
+def test_results_are_the_file_as_it_is(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+    content = json.dumps(RESULT, indent=1)
+    (folder / "result.json").write_text(content, "utf-8")
+    answer = shared_api.get(f"/v1/jobs/{job}/results")
+    assert (answer.status_code, answer.text) == (200, content)
+    assert answer.headers["content-type"] == "application/json"
+    again = shared_api.get(f"/v1/jobs/{job}/results", headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_without_results_the_status_is_told(shared_api: httpx2.Client, job: str) -> None:
+    answer = shared_api.get(f"/v1/jobs/{job}/results")
+    assert (answer.status_code, answer.json()["detail"]) == (404, f"job {job} is queued and has no results (yet)")
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("boxes.coco.json", "application/json"),
+        ("boxes.csv", "text/csv; charset=utf-8"),
+        ("boxes.npz", "application/octet-stream"),
+    ],
+)
+def test_predictions_say_what_they_are(
+    shared_api: httpx2.Client, job: str, folder: Path, name: str, content_type: str
+) -> None:
+    (folder / "predictions" / name).write_bytes(b"[]")
+    answer = shared_api.get(f"/v1/jobs/{job}/predictions/boxes")
+    assert (answer.content, answer.headers["content-type"]) == (b"[]", content_type)
+    missing = shared_api.get(f"/v1/jobs/{job}/predictions/other")
+    assert missing.status_code == 404
+    assert "predictions are there for boxes" in missing.json()["detail"]
+
+
+@pytest.mark.parametrize("task", ["%2e%2e%2fresult", "%2fetc%2fpasswd", "a%00b", ".hidden", "x" * 64])
+def test_a_task_is_a_name_and_no_path(shared_api: httpx2.Client, job: str, folder: Path, task: str) -> None:
+    (folder / "result.csv").write_text("no prediction", "utf-8")
+    assert shared_api.get(f"/v1/jobs/{job}/predictions/{task}").status_code == 404
+
+
+def test_files_are_listed_with_sizes_and_checksums(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+    (folder / ".lock").touch()
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "file").touch()
+    (folder / "out").symlink_to("/etc/hostname")
+    (folder / "checkpoints" / "last.ckpt").symlink_to("best.ckpt")
+    files = {file["path"]: file for file in shared_api.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"]}
+    assert list(files) == ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
+    best = files["checkpoints/best.ckpt"]
+    digest = hashlib.sha256((folder / "checkpoints" / "best.ckpt").read_bytes()).hexdigest()
+    assert (best["size_bytes"], best["sha256"]) == (1 << 14, digest)
+
+
+def test_a_checksum_follows_the_file(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+    path = folder / "events.jsonl"
+
+    def told() -> str:
+        files = shared_api.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"]
+        return str(next(file["sha256"] for file in files if file["path"] == "events.jsonl"))
+
+    for content in (b"one", b"two"):
+        path.write_bytes(content)
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + content[0]))
+        assert told() == hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_comes_with_its_checksum_and_as_a_download(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+    content = (folder / "checkpoints" / "best.ckpt").read_bytes()
+    answer = shared_api.get(f"/v1/jobs/{job}/artifacts/checkpoints/best.ckpt")
+    assert (answer.status_code, answer.content) == (200, content)
+    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    assert answer.headers["repr-digest"] == f"sha-256=:{digest}:"
+    assert answer.headers["content-disposition"] == 'attachment; filename="best.ckpt"'
+    assert answer.headers["accept-ranges"] == "bytes"
+    tag = answer.headers["etag"]
+    assert shared_api.get(answer.url, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_a_part_of_a_file_is_what_was_asked_for(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+    url = f"/v1/jobs/{job}/artifacts/checkpoints/best.ckpt"
+    content = (folder / "checkpoints" / "best.ckpt").read_bytes()
+    tag = shared_api.get(url).headers["etag"]
+    part = shared_api.get(url, headers={"Range": "bytes=100-199", "If-Range": tag})
+    assert (part.status_code, part.content) == (206, content[100:200])
+    assert part.headers["content-range"] == f"bytes 100-199/{len(content)}"
+    assert shared_api.get(url, headers={"Range": "bytes=-5"}).content == content[-5:]
+    changed = shared_api.get(url, headers={"Range": "bytes=100-199", "If-Range": '"older"'})
+    assert (changed.status_code, changed.content) == (200, content)
+    beyond = shared_api.get(url, headers={"Range": "bytes=99999-"})
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(content)}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../service.db",
+        "..%2f..%2fservice.db",
+        "%2e%2e/%2e%2e/service.db",
+        "checkpoints/..%2f..%2f..%2fservice.db",
+        "%2fetc%2fpasswd",
+        "/etc/passwd",
+        ".lock",
+        "checkpoints/.secret",
+        ".hidden/file",
+        "out",
+        "outside/hostname",
+        "loop",
+        "checkpoints",
+        "",
+        "a%00b",
+        "x" * 3000,
+        "%ff",
+        "..\\service.db",
+    ],
+)
+def test_nothing_outside_and_nothing_hidden_is_given(
+    shared_api: httpx2.Client, job: str, folder: Path, path: str
+) -> None:
+    (folder / ".lock").write_text("hidden", "utf-8")
+    (folder / "checkpoints" / ".secret").write_text("hidden", "utf-8")
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "file").write_text("hidden", "utf-8")
+    (folder / "out").symlink_to("/etc/hostname")
+    (folder / "outside").symlink_to("/etc")
+    (folder / "loop").symlink_to("loop")
+    # As it is: a client would tidy the dots away.
+    url = httpx2.URL(str(shared_api.base_url).rstrip("/")).copy_with(
+        raw_path=f"/v1/jobs/{job}/artifacts/{path}".encode()
+    )
+    answer = shared_api.get(url)
+    assert answer.status_code == 404, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_file_that_a_browser_would_run_is_only_bytes(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+    for name in ("page.html", "picture.svg", "sheet.xml"):
+        (folder / name).write_text("<script>", "utf-8")
+        answer = shared_api.get(f"/v1/jobs/{job}/artifacts/{name}")
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["x-content-type-options"] == "nosniff"
