@@ -39,7 +39,7 @@ class Batcher:
     def __init__(self, prepare_thread: Callable[[], None]) -> None:
         self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
-        self._is_closed = False
+        self.is_closed = False
         self._prepare_thread = prepare_thread
         self._thread = threading.Thread(target=self._work, name="forward", daemon=True)
         self._thread.start()
@@ -55,7 +55,7 @@ class Batcher:
     def close(self) -> None:
         """Compute nothing more; what still waits is cancelled."""
         with self._changed:
-            self._is_closed = True
+            self.is_closed = True
             self._changed.notify()
         self._thread.join()
         for waiting in self._queue:
@@ -70,9 +70,9 @@ class Batcher:
         """Take the oldest image, and with it all that can share its batch; nothing once it is closed."""
         with self._changed:
             while True:
-                while not self._queue and not self._is_closed:
+                while not self._queue and not self.is_closed:
                     self._changed.wait()
-                if self._is_closed:
+                if self.is_closed:
                     return []
                 group = self._take_group()
                 if group:

@@ -1,0 +1,102 @@
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from pipelines.inference.picture import draw_answer
+from pipelines.inference.predictor import Predictor
+from pipelines.tracking.model_versions import ModelVersion
+from service.predictor.app import create_app
+from service.settings import Settings
+from tests.service.predictor.conftest import jpeg
+
+
+@pytest.fixture
+def app(predictor_settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(predictor_settings, 1)) as client:
+        yield client
+
+
+def ask(app: TestClient, image: bytes, **query: Any) -> Any:
+    return app.post("/predict", params=query, content=image)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file that ends where its pixels begin."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return start + struct.pack(">I", 1000) + b"IDAT"
+
+
+def test_the_answer_is_that_of_the_predictor(app: TestClient, shapes: list[ModelVersion], exported: list[Path]) -> None:
+    image = jpeg(48, 64)
+    for number, folder in enumerate(exported, 1):
+        answer = ask(app, image, name=shapes[0].name, version=number)
+        assert (answer.status_code, answer.headers["model-version"]) == (200, str(number))
+        assert answer.json() == Predictor.from_exported(folder).predict([image])[0]
+
+
+def test_the_picture_is_that_of_the_command_line(
+    app: TestClient, shapes: list[ModelVersion], exported: list[Path]
+) -> None:
+    image = jpeg(150, 200)
+    answer = ask(app, image, name=shapes[0].name, version=1, draw=1)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    predictor = Predictor.from_exported(exported[0])
+    expected = draw_answer(
+        Image.open(io.BytesIO(image)), predictor.predict([image])[0], predictor.job.model, predictor.categories
+    )
+    assert Image.open(io.BytesIO(answer.content)).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("image", "status", "words"),
+    [
+        (b"", 415, "known format"),
+        (b"this is a text", 415, "known format"),
+        (jpeg(48, 64)[:-700], 422, "cannot be decoded"),
+        (b"\xff\xd8\xff\xe0", 422, "cannot be decoded"),
+        (png_header(400, 300), 413, "400 x 300 pixels; at most 100,000"),
+        (png_header(60000, 60000), 413, "at most 100,000"),
+        (png_header(40, 30), 422, "cannot be decoded"),
+    ],
+    ids=["empty", "text", "truncated", "start", "large", "bomb", "header"],
+)
+def test_an_image_that_cannot_be_read_is_told(
+    image: bytes, status: int, words: str, app: TestClient, shapes: list[ModelVersion]
+) -> None:
+    answer = ask(app, image, name=shapes[0].name, version=1)
+    problem = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert problem["status"] == status
+    assert problem["errors"][0]["pointer"] == "/image"
+    assert words in problem["errors"][0]["detail"]
+
+
+def test_an_unknown_model_is_told(app: TestClient) -> None:
+    answer = ask(app, jpeg(8, 8), name="nobody", alias="champion")
+    assert (answer.status_code, answer.json()["status"]) == (404, 404)
+    assert "nobody@champion" in answer.json()["detail"]
+
+
+def test_a_version_that_is_no_model_of_ours_is_told(app: TestClient, register: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("{}")
+    register(tmp_path, "empty")
+    answer = ask(app, jpeg(8, 8), name="empty", version=1)
+    assert (answer.status_code, answer.json()["title"]) == (500, "The model cannot be loaded")
+
+
+def test_without_mlflow_the_client_is_told_to_come_again(
+    mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with TestClient(create_app(Settings(root=mlflow_runs_root), 1)) as client:
+        answer = ask(client, jpeg(8, 8), name="any", alias="champion")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
