@@ -20,8 +20,10 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
 PREDICTIONS = {".coco.json": "application/json", ".csv": "text/csv", ".npz": "application/octet-stream"}
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+ANY_FILE = {"application/octet-stream": BINARY, "*/*": BINARY}
+"""Generated clients know the first; what a file is comes with it."""
 PARTS: dict[int | str, dict[str, Any]] = {
-    206: {"description": "The range that was asked for", "content": {"application/octet-stream": BINARY}},
+    206: {"description": "The range that was asked for", "content": ANY_FILE},
     304: {"description": "Unchanged"},
     416: {"description": "No such range"},
 }
@@ -81,7 +83,7 @@ def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) ->
     responses={
         200: {
             "description": "The file; `Range` gives a part of it",
-            "content": {"application/octet-stream": BINARY},
+            "content": ANY_FILE,
             "headers": {"Repr-Digest": {"schema": {"type": "string"}, "description": "sha-256, RFC 9530"}},
         },
         **PARTS,

@@ -1,0 +1,35 @@
+"""What a document may name, and its schema."""
+
+import httpx2
+
+from backbones.catalog import CATALOG
+from heads.catalog import HEADS, LOSSES
+from pipelines.spec.job import JobSpec
+
+
+def test_every_row_of_the_catalogues_is_listed(shared_api: httpx2.Client) -> None:
+    backbones = shared_api.get("/v1/catalog/backbones").json()
+    assert [row["name"] for row in backbones["backbones"]] == list(CATALOG)
+    assert backbones["others"]["timm"] > 1000
+    resnet = next(row for row in backbones["backbones"] if row["name"] == "resnet50")
+    assert resnet == {
+        "name": "resnet50",
+        "family": "ResNet",
+        "year": 2015,
+        "paper": "1512.03385",
+        "library": "timm",
+        "id": "resnet50.a1_in1k",
+        "weights_licence": "apache-2.0",
+        "has_default_weights": True,
+    }
+    heads = shared_api.get("/v1/catalog/heads").json()["heads"]
+    losses = shared_api.get("/v1/catalog/losses").json()["losses"]
+    assert [row["name"] for row in heads] == list(HEADS)
+    assert [row["name"] for row in losses] == list(LOSSES)
+    assert {loss for row in heads for loss in row["losses"]} <= {row["name"] for row in losses}
+
+
+def test_the_schema_is_the_one_that_documents_are_checked_with(shared_api: httpx2.Client) -> None:
+    schema = shared_api.get("/v1/catalog/schema").json()
+    assert schema == JobSpec.model_json_schema()
+    assert schema["$defs"]["OptimizerSpec"]["properties"]["lr"]["default"] == 1e-3

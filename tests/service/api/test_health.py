@@ -1,0 +1,87 @@
+"""Whether the service works, what it has, and what it measures."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.settings import Settings
+from service.store.leases import LeasedStore
+
+Submit = Callable[..., str]
+
+
+def checks(api: httpx2.Client) -> tuple[int, dict[str, bool]]:
+    answer = api.get("/readyz")
+    body = answer.json()
+    assert body["is_ready"] == (answer.status_code == 200)
+    return answer.status_code, {check["name"]: check["is_ok"] for check in body["checks"]}
+
+
+def samples(api: httpx2.Client) -> dict[tuple[str, ...], float]:
+    """Return all numbers by name and labels."""
+    families = text_string_to_metric_families(api.get("/metrics").text)
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_a_living_process_says_so(shared_api: httpx2.Client) -> None:
+    assert shared_api.get("/livez").json() == {"status": "alive"}
+
+
+def test_the_service_is_ready_while_a_supervisor_runs(api: httpx2.Client, settings: Settings) -> None:
+    healthy = {"database": True, "root": True, "disk": True, "supervisor": True}
+    assert checks(api) == (503, {**healthy, "supervisor": False})
+    holder = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", holder, str(settings.root / "supervisor.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert checks(api) == (200, healthy)
+        process.kill()
+    assert checks(api)[0] == 503
+
+
+def test_a_database_that_is_gone_is_told(api: httpx2.Client, settings: Settings, tmp_path: Path) -> None:
+    settings.root.rename(tmp_path / "elsewhere")
+    status, told = checks(api)
+    assert (status, told["root"], told["disk"]) == (503, False, False)
+
+
+def test_what_the_server_has_is_told(shared_api: httpx2.Client, shared_settings: Settings) -> None:
+    told = shared_api.get("/v1/capabilities").json()
+    assert (told["cpus"], told["gpus"], told["default_cpus"], told["default_gpus"]) == (2, 0, 2, 0)
+    assert told["max_json_bytes"] == shared_settings.max_json_bytes
+
+
+def test_jobs_and_slots_are_counted_as_they_are(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+    assert samples(api)["pyramidion_oldest_queued_seconds",] == 0
+    ids = [submit(resources={"cpus": 1}) for _ in range(3)]
+    leases.claim(ids[0], [])
+    api.post(f"/v1/jobs/{ids[1]}/cancel")
+    now = samples(api)
+    counts = {status: now["pyramidion_jobs", status] for status in ("queued", "starting", "cancelled", "failed")}
+    assert counts == {"queued": 1, "starting": 1, "cancelled": 1, "failed": 0}
+    assert 0 < now["pyramidion_oldest_queued_seconds",] < 60
+    assert (now["pyramidion_slots_used", "cpu"], now["pyramidion_slots", "cpu"]) == (1, 2)
+    assert now["pyramidion_slots", "gpu"] == 0
+
+
+def test_requests_are_counted_by_the_template_of_their_route(api: httpx2.Client, submit: Submit) -> None:
+    for job_id in (submit(), submit(), "nobody"):
+        api.get(f"/v1/jobs/{job_id}")
+    api.get("/strange/path")
+    api.request("BREW", "/livez")
+    now = samples(api)
+    assert now["pyramidion_http_requests_total", "POST", "/v1/jobs", "202"] == 2
+    assert now["pyramidion_http_requests_total", "GET", "/v1/jobs/{job_id}", "200"] == 2
+    assert now["pyramidion_http_requests_total", "GET", "/v1/jobs/{job_id}", "404"] == 1
+    assert now["pyramidion_http_requests_total", "(none)", "(none)", "404"] == 1
+    assert now["pyramidion_http_request_seconds_count", "GET", "/v1/jobs/{job_id}"] == 3
+    assert not any("BREW" in key or "/strange/path" in key for key in now)

@@ -1,0 +1,63 @@
+"""The OpenAPI document: complete, unambiguous, and of use to a client generator."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.api.app import create_app
+from service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def openapi(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return create_app(Settings(root=tmp_path_factory.mktemp("root"), gpus=0)).openapi()
+
+
+def operations(openapi: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method} {path}", operation
+
+
+def test_it_is_made_without_a_database(tmp_path: Path) -> None:
+    create_app(Settings(root=tmp_path / "nothing", gpus=0)).openapi()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_operation_ids_are_short_and_unique(openapi: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for _, operation in operations(openapi)]
+    assert len(set(ids)) == len(ids)
+    assert [name for name in ids if not re.fullmatch(r"[a-z]+(_[a-z]+){0,4}", name)] == []
+
+
+def test_every_operation_says_what_it_does_and_answers(openapi: dict[str, Any]) -> None:
+    for name, operation in operations(openapi):
+        assert operation["summary"], name
+        assert operation["tags"], name
+        assert any(status.startswith("2") for status in operation["responses"]), name
+
+
+def test_every_error_is_a_problem(openapi: dict[str, Any]) -> None:
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    for name, operation in operations(openapi):
+        errors = {
+            status: response.get("content")
+            for status, response in operation["responses"].items()
+            if status.startswith(("4", "5")) and (name, status) != ("get /readyz", "503")
+        }
+        assert {status for status, content in errors.items() if content != problem} <= {"416"}, name
+        assert {"400", "500"} <= set(errors), name
+        if "{job_id}" in name:
+            assert "404" in errors, name
+        if "requestBody" in operation:
+            assert {"413", "415", "422"} <= set(errors), name
+    assert "HTTPValidationError" not in openapi["components"]["schemas"]
+
+
+def test_every_schema_that_is_named_is_there(openapi: dict[str, Any]) -> None:
+    named = set(re.findall(r"#/components/schemas/([\w-]+)", str(openapi)))
+    assert named <= set(openapi["components"]["schemas"])
+    assert {"JobRequest", "JobView", "DryRun", "RunResult", "ProblemDetails"} <= named
