@@ -38,9 +38,9 @@ async def read_image_field(request: Request, max_bytes: int) -> bytes:
     limit = max_bytes + _MAX_FRAME_BYTES
     if int(request.headers.get("content-length", "0")) > limit:
         raise _too_large(max_bytes)
-    form = _Form(boundary, max_bytes)
     num_bytes = 0
     try:
+        form = _Form(boundary, max_bytes)
         async for chunk in request.stream():
             num_bytes += len(chunk)
             if num_bytes > limit:

@@ -14,12 +14,14 @@ from pipelines.inference.predictor import Predictor
 from pipelines.tracking.model_versions import ModelVersion
 from service.predictor.app import create_app
 from service.settings import Settings
-from tests.service.predictor.conftest import jpeg
+from tests.service.conftest import jpeg
 
 
 @pytest.fixture
-def app(predictor_settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(predictor_settings, 1)) as client:
+def app(mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    settings = Settings(root=mlflow_runs_root, max_image_pixels=100_000)
+    with TestClient(create_app(settings, 1)) as client:
         yield client
 
 

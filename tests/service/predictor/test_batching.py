@@ -11,7 +11,7 @@ import torch
 from pipelines.data.sample import Sample
 from pipelines.inference.predictor import Answer, Predictor
 from service.predictor.batching import Batcher
-from tests.service.predictor.conftest import jpeg
+from tests.service.conftest import jpeg
 
 
 class Watched(Predictor):

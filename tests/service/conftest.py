@@ -1,4 +1,5 @@
-"""A small model, exported, and registered in the store of all tests."""
+"""A small model, exported, and registered in the store of all tests. Torch is imported when it is needed: most tests of
+the service do without."""
 
 import io
 from collections.abc import Callable
@@ -7,18 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from pipelines.data.records import Category
-from pipelines.inference.export import export_model
-from pipelines.model import build_model
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import SelectSpec
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
-from service.settings import Settings
 
 SELECT = SelectSpec(metric="val/shapes/AP50")
 
@@ -34,6 +31,11 @@ def jpeg(height: int, width: int, seed: int = 0) -> bytes:
 @pytest.fixture(scope="session")
 def exported(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two exported models that answer differently."""
+    import torch
+
+    from pipelines.inference.export import export_model
+    from pipelines.model import build_model
+
     job = JobSpec.model_validate(small)
     categories = {task: [Category(10 * k + 5, f"{task} {k}") for k in range(3)] for task in job.model.tasks}
     folders = []
@@ -79,9 +81,3 @@ def shapes(
     """Both exported models as versions of one model, called after the test module."""
     name = request.module.__name__.rpartition(".")[2]
     return [register(folder, name) for folder in exported]
-
-
-@pytest.fixture
-def predictor_settings(mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Settings(root=mlflow_runs_root, alias_check_s=0.05, max_image_pixels=100_000)

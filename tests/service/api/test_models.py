@@ -1,0 +1,262 @@
+"""Models and predictions over REST, with a real predictor process."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from pipelines.inference.predictor import Predictor
+from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.registry import Registry
+from service.settings import Settings
+from service.store.database import open_database
+from service.store.jobs import JobStore
+from service.store.leases import LeasedStore
+from service.store.records import NewJob
+from tests.service.api.conftest import serving
+from tests.service.conftest import jpeg
+
+MAX_BYTES = 60_000
+
+
+@pytest.fixture(scope="module")
+def service(mlflow_runs_root: Path) -> Settings:
+    return Settings(root=mlflow_runs_root, alias_check_s=0.1, max_image_bytes=MAX_BYTES, predict_timeout_s=120)
+
+
+@pytest.fixture(scope="module")
+def rest(service: Settings) -> Iterator[httpx2.Client]:
+    """A client of one service for all tests here: its predictor takes seconds to start."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        environment.setenv("OMP_NUM_THREADS", "1")
+        with serving(service) as client:
+            client.timeout = httpx2.Timeout(120)
+            yield client
+
+
+def predict(rest: httpx2.Client, name: str, image: bytes, **query: Any) -> httpx2.Response:
+    return rest.post(f"/v1/models/{name}/predict", params=query, files={"image": ("image.jpg", image)})
+
+
+def is_problem(answer: httpx2.Response, status: int) -> bool:
+    return (
+        answer.status_code == status
+        and answer.headers["content-type"] == "application/problem+json"
+        and answer.json()["status"] == status
+    )
+
+
+def test_predictions_are_those_of_the_predictor(
+    rest: httpx2.Client, shapes: list[ModelVersion], exported: list[Path]
+) -> None:
+    image = jpeg(48, 64)
+    for number, folder in enumerate(exported, 1):
+        answer = predict(rest, shapes[0].name, image, version=number)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["model-version"] == str(number)
+        assert answer.json() == Predictor.from_exported(folder).predict([image])[0]
+
+
+def test_many_clients_of_two_models_and_bad_images_all_have_their_answer(
+    rest: httpx2.Client, shapes: list[ModelVersion], exported: list[Path]
+) -> None:
+    images = [jpeg(48, 64, seed) if seed % 5 else b"no image" for seed in range(40)]
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(
+            threads.map(lambda i: predict(rest, shapes[0].name, images[i], version=1 + i % 2), range(len(images)))
+        )
+    predictors = [Predictor.from_exported(folder) for folder in exported]
+    for i, answer in enumerate(answers):
+        assert answer.status_code == (200 if i % 5 else 415), answer.text
+        if answer.status_code == 200:
+            expected = predictors[i % 2].predict([images[i]])[0]["tasks"]["scene"]["labels"]
+            scores = {row["label"]: row["score"] for row in answer.json()["tasks"]["scene"]["labels"]}
+            assert scores == pytest.approx({row["label"]: row["score"] for row in expected}, abs=1e-4)
+
+
+def test_a_picture_is_drawn_when_asked_for(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+    answer = predict(rest, shapes[0].name, jpeg(48, 64), version=1, draw="true")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.content.startswith(b"\x89PNG")
+
+
+def test_a_champion_that_moves_is_served_soon_and_nobody_notices_the_change(
+    rest: httpx2.Client, shapes: list[ModelVersion], service_registry: Registry
+) -> None:
+    name = shapes[0].name
+    service_registry.set_alias(name, "champion", 1)
+    assert predict(rest, name, jpeg(48, 64)).headers["model-version"] == "1"
+    tag = rest.get(f"/v1/models/{name}/aliases/champion").headers["etag"]
+    moved = rest.put(f"/v1/models/{name}/aliases/champion", json={"version": 2}, headers={"If-Match": tag})
+    assert (moved.status_code, moved.headers["etag"]) == (200, '"2"')
+    answers = []
+    deadline = time.monotonic() + 10
+    while not answers or answers[-1].headers["model-version"] != "2":
+        answers.append(predict(rest, name, jpeg(48, 64)))
+        assert answers[-1].status_code == 200
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "pointer"),
+    [
+        ({"files": {"image": b"\xff\xd8\xff\xe0"}}, 422, "/image"),
+        ({"files": {"image": b"GARBAGE"}}, 415, "/image"),
+        ({"files": {"image": b"\xff" * (MAX_BYTES + 1)}}, 413, None),
+        ({"files": {"image": b"\xff" * (MAX_BYTES + 100_000)}}, 413, None),
+        ({"files": {"picture": b"x"}}, 422, "/picture"),
+        ({"files": [("image", b"x"), ("image", b"y")]}, 422, "/image"),
+        ({"files": {"a/b": b"x"}}, 422, "/a~1b"),
+        ({"data": {"image": "x"}}, 415, None),
+        ({"content": jpeg(8, 8), "headers": {"content-type": "image/jpeg"}}, 415, None),
+        ({}, 415, None),
+        ({"content": b"--b--\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 422, "/image"),
+        ({"content": b"nothing", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 422, ""),
+        ({"content": b"", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 422, ""),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 415, None),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=" + "b" * 300}}, 422, ""),
+    ],
+)
+def test_a_body_that_is_no_image_is_told(
+    body: dict[str, Any], status: int, pointer: str | None, rest: httpx2.Client, shapes: list[ModelVersion]
+) -> None:
+    answer = rest.post(f"/v1/models/{shapes[0].name}/predict?version=1", **body)
+    assert is_problem(answer, status), answer.text
+    assert [error["pointer"] for error in answer.json()["errors"]] == ([] if pointer is None else [pointer])
+
+
+def test_a_body_without_a_length_is_cut_at_the_limit(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        yield b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+        for _ in range(10_000):
+            sent += 10_000
+            yield b"x" * 10_000
+
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    try:
+        answer = rest.post(f"/v1/models/{shapes[0].name}/predict", content=endless(), headers=headers)
+    except httpx2.WriteError:
+        pass  # the server has closed the connection while we were still sending
+    else:
+        assert is_problem(answer, 413)
+    assert sent < 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("nobody/predict", 404),
+        ("{name}/predict?alias=nobody", 404),
+        ("{name}/predict?version=99", 404),
+        ("{name}/predict?version=0", 422),
+        ("{name}/predict?version=x", 422),
+        ("{name}/predict?version=1&alias=champion", 422),
+        ("..%2f../predict", 404),
+        ("it's/predict", 404),
+    ],
+)
+def test_a_model_that_is_not_there_is_told(
+    path: str, status: int, rest: httpx2.Client, shapes: list[ModelVersion]
+) -> None:
+    answer = rest.post(f"/v1/models/{path.format(name=shapes[0].name)}", files={"image": jpeg(8, 8)})
+    assert is_problem(answer, status), answer.text
+
+
+def test_models_are_listed_with_their_lineage(
+    rest: httpx2.Client, service: Settings, shapes: list[ModelVersion], service_registry: Registry
+) -> None:
+    name = shapes[0].name
+    engine = open_database(service.url_of_database)
+    job, _ = JobStore(engine).submit(NewJob(name="shapes", config={}, priority=0, cpus=1, gpus=0))
+    leased = LeasedStore(engine, "tests")
+    claimed = leased.claim(job.id, [])
+    assert claimed is not None
+    leased.set_mlflow_run(claimed, str(shapes[1].run_id))
+    engine.dispose()
+    service_registry.set_alias(name, "listed", 1)
+    listed = {model["name"]: model for model in rest.get("/v1/models").json()["models"]}
+    assert list(listed) == sorted(listed)
+    assert (listed[name]["latest_version"], listed[name]["aliases"]["listed"]) == (2, 1)
+    model = rest.get(f"/v1/models/{name}").json()
+    assert model["aliases"] == listed[name]["aliases"]
+    assert [(version["version"], version["job_id"]) for version in model["versions"]] == [(2, job.id), (1, None)]
+    first = model["versions"][1]
+    assert "listed" in first["aliases"]
+    assert (first["run_id"], first["select"]) == (shapes[0].run_id, "max val/shapes/AP50")
+    assert (first["val_metrics"], first["val_fingerprint"]) == ({"val/shapes/AP50": 0.5}, "data 1")
+    assert is_problem(rest.get("/v1/models/nobody"), 404)
+
+
+def test_an_alias_is_made_moved_and_removed_by_who_knows_where_it_points(
+    rest: httpx2.Client, shapes: list[ModelVersion]
+) -> None:
+    path = f"/v1/models/{shapes[0].name}/aliases/stage"
+    assert is_problem(rest.get(path), 404)
+    assert is_problem(rest.put(path, json={"version": 1}, headers={"If-Match": '"1"'}), 412)
+    made = rest.put(path, json={"version": 1}, headers={"If-None-Match": "*"})
+    assert (made.status_code, made.json()["version"], made.headers["etag"]) == (201, 1, '"1"')
+    assert is_problem(rest.put(path, json={"version": 2}, headers={"If-None-Match": "*"}), 412)
+    assert is_problem(rest.put(path, json={"version": 2}), 428)
+    assert is_problem(rest.put(path, json={"version": 2}, headers={"If-Match": '"2"'}), 412)
+    assert rest.get(path).headers["etag"] == '"1"'
+    moved = rest.put(path, json={"version": 2}, headers={"If-Match": '"1"'})
+    assert (moved.status_code, moved.json()["version"], moved.headers["etag"]) == (200, 2, '"2"')
+    assert is_problem(rest.delete(path), 428)
+    assert is_problem(rest.delete(path, headers={"If-Match": '"1"'}), 412)
+    assert rest.delete(path, headers={"If-Match": '"2"'}).status_code == 204
+    assert is_problem(rest.get(path), 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("nobody/aliases/x", {"version": 1}, 404),
+        ("{name}/aliases/x", {"version": 99}, 422),
+        ("{name}/aliases/x", {"version": 0}, 422),
+        ("{name}/aliases/x", {}, 422),
+        ("{name}/aliases/latest", {"version": 1}, 422),
+        ("{name}/aliases/v1", {"version": 1}, 422),
+        ("{name}/aliases/a b", {"version": 1}, 422),
+    ],
+)
+def test_an_alias_that_cannot_be_is_refused(
+    path: str, body: dict[str, Any], status: int, rest: httpx2.Client, shapes: list[ModelVersion]
+) -> None:
+    answer = rest.put(f"/v1/models/{path.format(name=shapes[0].name)}", json=body)
+    assert is_problem(answer, status), answer.text
+
+
+def test_of_many_who_move_an_alias_at_once_one_does(
+    rest: httpx2.Client, shapes: list[ModelVersion], service_registry: Registry
+) -> None:
+    name = shapes[0].name
+    service_registry.set_alias(name, "raced", 1)
+    together = threading.Barrier(8)
+
+    def move(_: int) -> int:
+        together.wait()
+        url, headers = f"/v1/models/{name}/aliases/raced", {"If-Match": '"1"'}
+        return rest.put(url, json={"version": 2}, headers=headers).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = sorted(threads.map(move, range(8)))
+    assert statuses == [200] + [412] * 7
+
+
+def test_without_mlflow_the_client_is_told_to_come_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with serving(settings) as client:
+        for path in ("", "/any", "/any/aliases/champion"):
+            answer = client.get(f"/v1/models{path}")
+            assert is_problem(answer, 503)
+            assert answer.headers["retry-after"] == "5"

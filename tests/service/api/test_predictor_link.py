@@ -1,0 +1,130 @@
+"""The predictor process as the API process sees it: started, killed, ended."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipelines.tracking.model_versions import ModelVersion
+from service.api.predictor_link import PredictorLink
+from service.api.problems import Problem
+from service.child_process import child_environment
+from service.settings import Settings
+from tests.service.api.conftest import wait_until
+from tests.service.conftest import jpeg
+
+
+def predictors(parent: int) -> list[psutil.Process]:
+    """The predictor processes that a process has started and that have not ended."""
+    found = []
+    for child in psutil.Process(parent).children():
+        try:
+            if child.status() != psutil.STATUS_ZOMBIE and "service.predictor.process" in child.cmdline():
+                found.append(child)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def run_with_link(settings: Settings, work: Callable[[PredictorLink], Coroutine[Any, Any, None]]) -> None:
+    """Run `work` in an event loop with a link that is closed afterwards."""
+
+    async def run() -> None:
+        link = PredictorLink(settings)
+        try:
+            await work(link)
+        finally:
+            await link.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def settings(mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return Settings(root=mlflow_runs_root, predict_queue_size=2, predict_timeout_s=120)
+
+
+def test_requests_share_one_process_and_a_killed_one_is_replaced(
+    settings: Settings, shapes: list[ModelVersion]
+) -> None:
+    query, image = {"name": shapes[0].name, "version": "1"}, jpeg(48, 64)
+
+    async def ask_kill_and_ask_again(link: PredictorLink) -> None:
+        asked = [asyncio.create_task(link.predict(query, image)) for _ in range(3)]
+        await asyncio.sleep(0)
+        (first,) = predictors(os.getpid())
+        assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 3
+
+        first.suspend()
+        under_way = [asyncio.create_task(link.predict(query, image)) for _ in range(2)]
+        await asyncio.sleep(0)
+        first.kill()
+        for outcome in await asyncio.gather(*under_way, return_exceptions=True):
+            assert isinstance(outcome, Problem)
+            assert (outcome.status_code, outcome.headers) == (503, {"Retry-After": "1"})
+
+        assert (await link.predict(query, image)).status_code == 200
+        (second,) = predictors(os.getpid())
+        assert second.pid != first.pid
+
+    run_with_link(settings, ask_kill_and_ask_again)
+    assert predictors(os.getpid()) == []
+
+
+def test_a_predictor_that_takes_too_long_is_not_waited_for(settings: Settings) -> None:
+    async def ask(link: PredictorLink) -> None:
+        with pytest.raises(Problem) as refused:
+            await link.predict({"name": "any", "version": "1"}, b"")
+        assert refused.value.status_code == 503
+        assert "within 0.05 s" in refused.value.detail
+
+    run_with_link(settings.model_copy(update={"predict_timeout_s": 0.05}), ask)
+
+
+def test_more_requests_than_places_are_refused_for_now(settings: Settings) -> None:
+    link = PredictorLink(settings)
+    with link.admitted(), link.admitted():
+        with pytest.raises(Problem) as refused, link.admitted():
+            pytest.fail("there were two places")
+        assert (refused.value.status_code, refused.value.headers) == (503, {"Retry-After": "1"})
+    with link.admitted():
+        pass
+
+
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from service.api.predictor_link import PredictorLink
+from service.settings import Settings
+
+async def ask():
+    asking = asyncio.create_task(PredictorLink(Settings()).predict({"name": "any", "version": "1"}, b""))
+    await asyncio.sleep(0)
+    print("started", flush=True)
+    await asking
+
+asyncio.run(ask())
+"""
+
+
+def test_the_predictor_ends_with_its_parent(settings: Settings) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT],
+        env=child_environment({**os.environ, **settings.environment()}),
+        stdout=subprocess.PIPE,
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"started\n"
+    (predictor,) = predictors(parent.pid)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_until(lambda: not predictor.is_running() or predictor.status() == psutil.STATUS_ZOMBIE, "the predictor's end")
