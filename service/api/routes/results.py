@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
 PREDICTIONS = {".coco.json": "application/json", ".csv": "text/csv", ".npz": "application/octet-stream"}
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-ANY_FILE = {"application/octet-stream": BINARY, "*/*": BINARY}
+ANY_FILE: dict[str, Any] = {"application/octet-stream": BINARY, "*/*": {}}
 """Generated clients know the first; what a file is comes with it."""
 PARTS: dict[int | str, dict[str, Any]] = {
     206: {"description": "The range that was asked for", "content": ANY_FILE},

@@ -1,0 +1,131 @@
+"""What is asked at random is answered as the OpenAPI document says, by the real process."""
+
+import contextlib
+import fcntl
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi import checks
+
+from service.settings import Settings
+from service.store.records import Job
+
+MakeJob = Callable[[], Job]
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+ORDER = ("get", "put", "patch", "post", "delete")
+"""What ends or deletes jobs comes last."""
+
+
+@pytest.fixture
+def job_ids(
+    settings: Settings,
+    running_job: MakeJob,
+    queued_job: MakeJob,
+    end_job: Callable[[Job], Job],
+    tell: Callable[..., Job],
+) -> list[str]:
+    """A finished, a running and a queued job, with what their folders would hold."""
+    finished = end_job(tell(running_job(), range(3), loss=0.5))
+    running = tell(running_job(), range(3), loss=0.5)
+    for job in (finished, running):
+        folder = settings.run_dir(job.id) / "attempts" / "1"
+        folder.mkdir(parents=True)
+        (folder / "log.txt").write_bytes(b"epoch 0\nepoch 1\n")
+    result = {"summary": {"val/boxes/AP": 0.5}, "tasks": {}, "model": {}, "timing": {}, "versions": {}}
+    result |= {"schema_version": 1, "split": "val", "select": {"metric": "val/boxes/AP", "mode": "max", "value": 0.5}}
+    run_dir = settings.run_dir(finished.id)
+    (run_dir / "result.json").write_text(json.dumps({**result, "val": None}), "utf-8")
+    (run_dir / "predictions").mkdir()
+    (run_dir / "predictions" / "boxes.coco.json").write_text("[]", "utf-8")
+    return [finished.id, running.id, queued_job().id]
+
+
+@pytest.fixture
+def watched_api(live_api: Any, settings: Settings) -> Iterator[httpx2.Client]:
+    """The real API process, which finds that a supervisor runs."""
+    settings.root.mkdir(parents=True, exist_ok=True)
+    with (settings.root / "supervisor.lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        yield live_api.client
+
+
+def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str, Any], max_examples: int) -> None:
+    schema = schemathesis.openapi.from_dict(api.get("/openapi.json").json())
+
+    @schema.hook
+    def map_case(_context: Any, case: Any) -> Any:
+        """Aim at what is there, and wait for nothing that does not come."""
+        aim = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
+        path_parameters, query = case.path_parameters or {}, case.query or {}
+        if aim % 4 and "job_id" in path_parameters:
+            path_parameters["job_id"] = job_ids[aim % len(job_ids)]
+        if aim % 4 and "task" in path_parameters:
+            path_parameters["task"] = "boxes"
+        if aim % 4 and "path" in path_parameters:
+            path_parameters["path"] = ("result.json", "attempts/1/log.txt")[aim % 8 // 4]
+        if aim % 2 and case.path == "/v1/jobs" and isinstance(case.body, dict) and "config" in case.body:
+            case.body["config"] = document
+            # It would be checked, in a process that imports torch.
+            query.pop("dry_run", None)
+        if case.path.endswith("/logs"):
+            query.pop("follow", None)
+        if isinstance(wait := query.get("wait"), float | int) and 0 < wait <= 30:
+            query["wait"] = 0.01
+        return case
+
+    operations = sorted((found.ok() for found in schema.get_all_operations()), key=lambda one: ORDER.index(one.method))
+    assert len(operations) >= 25
+    answers: set[tuple[str, int]] = set()
+    for operation in operations:
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            cases = operation.as_strategy(generation_mode=mode)
+            check_cases(cases, max_examples, str(api.base_url).rstrip("/"), operation.label, answers)
+    # It did not only ask for what is not there.
+    for operation in operations:
+        if "{name}" not in operation.path:
+            assert any(label == operation.label and status < 300 for label, status in answers), operation.label
+
+
+def check_cases(cases: Any, max_examples: int, base_url: str, label: str, answers: set[tuple[str, int]]) -> None:
+    @hypothesis.given(case=cases)
+    @hypothesis.settings(
+        max_examples=max_examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    def check(case: Any) -> None:
+        response = case.call(base_url=base_url, timeout=60)
+        answers.add((label, response.status_code))
+        case.validate_response(response, checks=CHECKS)
+
+    # A request without parameters has no form that is wrong.
+    with contextlib.suppress(hypothesis.errors.Unsatisfiable):
+        check()
+
+
+def test_answers_are_as_documented_whatever_is_asked(
+    watched_api: httpx2.Client, job_ids: list[str], document: dict[str, Any]
+) -> None:
+    check_operations(watched_api, job_ids, document, 8)
+
+
+@pytest.mark.slow
+def test_answers_are_as_documented_whatever_is_asked_often(
+    watched_api: httpx2.Client, job_ids: list[str], document: dict[str, Any]
+) -> None:
+    check_operations(watched_api, job_ids, document, 300)
