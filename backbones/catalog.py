@@ -15,6 +15,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 Source = Literal["timm", "tv"]
+LIBRARIES: dict[Source, Literal["timm", "torchvision"]] = {"timm": "timm", "tv": "torchvision"}
+"""What the libraries that build networks are called."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 
 from pipelines.errors import PyramidionError, tell
 from service.child_process import become
+from service.version import version
 
 USAGE_ERROR = 2
 BROKEN_PIPE = 128 + 13
@@ -118,14 +118,6 @@ class _Help(argparse.HelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=20, width=100)
-
-
-def version() -> str:
-    """Return the installed version, or what says that this is a source tree."""
-    try:
-        return metadata.version("pyramidion")
-    except metadata.PackageNotFoundError:
-        return "(a source tree that is not installed)"
 
 
 def _refuse_unknown(kind: str, words: Sequence[str], known: Mapping[str, str]) -> None:

@@ -13,11 +13,11 @@ from service.api.metrics import JobCollector, Measure, Metrics
 from service.api.openapi import describe
 from service.api.problems import add_handlers
 from service.api.routes import catalog, events, health, jobs, models, results
-from service.cli import version
 from service.executors.local import LocalExecutor
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.jobs import JobStore
+from service.version import version
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -3,10 +3,8 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
-from backbones.catalog import CATALOG, BackboneRow, known_names, resolve
+from backbones.catalog import CATALOG, LIBRARIES, BackboneRow, known_names, resolve
 from pipelines.errors import ConfigError, Problem
-
-LIBRARIES = {"timm": "timm", "tv": "torchvision"}
 
 
 def run(arguments: Sequence[str]) -> int:

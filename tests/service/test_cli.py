@@ -10,6 +10,7 @@ import pytest
 
 from backbones.catalog import CATALOG
 from service import cli
+from service.version import version
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "torchvision", "lightning", "timm", "pydantic", "yaml", "rich", "numpy", "PIL", "mlflow")
@@ -59,7 +60,7 @@ def test_no_module_of_the_service_brings_torch() -> None:
 
 def test_the_version_is_the_distributions() -> None:
     done = pyramidion("--version")
-    assert (done.returncode, done.stdout) == (0, f"pyramidion {cli.version()}\n")
+    assert (done.returncode, done.stdout) == (0, f"pyramidion {version()}\n")
 
 
 def test_without_a_command_the_usage_is_shown() -> None:

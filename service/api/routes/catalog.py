@@ -6,11 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from backbones.catalog import CATALOG, known_names
+from backbones.catalog import CATALOG, LIBRARIES, known_names
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
 from service.api.schemas import Backbone, BackboneList, Head, HeadList, Loss, LossList
-from service.commands.backbones import LIBRARIES
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 

@@ -13,9 +13,9 @@ from service.api.deps import CapacityDep, MetricsDep, SettingsDep
 from service.api.schemas import Alive, Capabilities, Check, Readiness
 from service.api.submission import default_resources
 from service.api.supervision import supervisor_pid
-from service.cli import version
 from service.settings import Settings
 from service.store.database import writing
+from service.version import version
 
 router = APIRouter(tags=["operations"])
 
