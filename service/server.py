@@ -9,7 +9,6 @@ import fcntl
 import http.client
 import json
 import os
-import selectors
 import signal
 import socket
 import subprocess
@@ -18,12 +17,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pipelines.errors import ConfigError, Problem, PyramidionError
 from service.child_process import child_environment, python_command
 from service.settings import Settings
+from service.signals import Signals
 from service.states import ACTIVE
 
 HOST = "127.0.0.1"
@@ -123,45 +122,6 @@ class Child:
         delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (self._quick_ends - 1)) if self._quick_ends else 0.0
         self._due = time.monotonic() + delay_s
         say(f"{told}; it is started again{f' in {delay_s:.1f} s' if delay_s else ''}")
-
-
-class Signals:
-    """Wishes to stop, and ends of children, as something to wait for; to be used in the main thread."""
-
-    STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self.stops = 0
-
-    def __enter__(self) -> "Signals":
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._reader, selectors.EVENT_READ)
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._before: dict[signal.Signals, Any] = {
-            number: signal.signal(number, self._note) for number in (*self.STOPPING, signal.SIGCHLD)
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(-1)
-        self._selector.close()
-        self._reader.close()
-        self._writer.close()
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.stops += number in self.STOPPING
-
-    def wait(self, timeout_s: float) -> None:
-        """Return when a signal has come since the last call, at the latest after `timeout_s`."""
-        self._selector.select(timeout_s)
-        with contextlib.suppress(BlockingIOError):
-            while self._reader.recv(4096):
-                pass
 
 
 def _stop(children: Sequence[Child], signals: Signals) -> None:

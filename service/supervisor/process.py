@@ -20,8 +20,8 @@ from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
 from service.executors.local import LocalExecutor
-from service.server import Signals
 from service.settings import Settings
+from service.signals import Signals
 from service.store.database import open_database
 from service.store.errors import LeaseLost, SchemaUnknown
 from service.store.jobs import JobStore
