@@ -14,6 +14,7 @@ import pytest
 from service.executors.base import AttemptSpec
 from service.states import JobStatus
 from service.store.errors import LeaseLost
+from service.supervisor import care
 
 MakeBench = Callable[..., Any]
 
@@ -267,6 +268,21 @@ def test_a_run_folder_that_cannot_be_made_fails_the_attempt_alone(bench: MakeBen
     ended = it.ended(job)
     assert (ended.status, ended.failure_kind) == (JobStatus.FAILED, "internal")
     assert "could not be started" in ended.failure_message
+
+
+def test_an_attempt_that_no_process_comes_up_for_is_started_again_and_given_up_in_the_end(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(care, "START_AGAIN_S", 0.1)
+    monkeypatch.setattr(care, "GIVE_UP_START_S", 0.5)
+    it = bench(max_attempts=1)
+    # No interpreter starts with this.
+    monkeypatch.setenv("PYTHONHOME", "nowhere")
+    job = it.submit(it.SUCCEED)
+    ended = it.ended(job)
+    assert (ended.status, ended.failure_kind) == (JobStatus.FAILED, "internal")
+    assert "no process of the attempt came up within 0.5 s" in ended.failure_message
+    assert (it.run_dir(job).attempt(1) / "log.txt").read_text().count("Fatal Python error") > 1
 
 
 def test_a_full_disk_fails_the_attempt_as_such(bench: MakeBench) -> None:
