@@ -30,11 +30,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@
 
-demo: install ## write a data set, train on it, evaluate, register, predict one image (below 6 minutes on 2 cores)
+demo: SHELL := /bin/bash
+demo: install ## start the service, submit a job by REST, watch it, predict one image, stop (below 6 minutes on 2 cores)
 	rm -rf demo
-	$(BIN)/pyramidion data synth demo/data
-	$(BIN)/pyramidion fit --config recipe:demo --data.root demo/data --run_dir demo/run
-	$(BIN)/pyramidion predict --run_dir demo/run --images demo/data/images/test/000001.jpg --draw
+	$(BIN)/pyramidion data synth demo/data/demo
+	@set -e; \
+	coproc SERVE { exec setsid $(BIN)/pyramidion serve --root demo/service --port 0 --data-root demo/data 2>demo/serve.log; }; \
+	serve=$$!; \
+	trap 'cat demo/job 2>/dev/null | xargs -r $(BIN)/pyramidion cancel 2>/dev/null || true; kill $$serve 2>/dev/null && wait $$serve' EXIT; \
+	read -r _ url _ <&$${SERVE[0]} || { cat demo/serve.log >&2; exit 1; }; \
+	export PYRAMIDION_URL=$${url%,}; echo "serving $$PYRAMIDION_URL"; \
+	$(BIN)/pyramidion submit recipe:demo --wait >demo/job; \
+	$(BIN)/pyramidion predict --model demo demo/data/demo/images/test/000001.jpg --draw demo/pictures >demo/predictions.json
 
 check: install ## ruff, mypy (strict), import-linter
 	$(BIN)/ruff format --check

@@ -1,83 +1,218 @@
-"""A small model, exported, and registered in the store of all tests. Torch is imported when it is needed: most tests of
-the service do without."""
+"""A served folder: the real API process, and the test in the place of its supervisor."""
 
-import io
-from collections.abc import Callable
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import psutil
 import pytest
-from PIL import Image
 
-from pipelines.data.records import Category
-from pipelines.spec.job import JobSpec
-from pipelines.spec.model import SelectSpec
-from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
-from pipelines.tracking.model_versions import ModelVersion
-from pipelines.tracking.registry import Registry
+from pipelines.run_folder.files import write_atomic
+from service.child_process import child_environment, python_command
+from service.client.client import Client
+from service.settings import Settings
+from service.states import FailureKind, JobStatus
+from service.store.database import open_database
+from service.store.jobs import JobStore
+from service.store.leases import LeasedStore
+from service.store.records import Job
 
-SELECT = SelectSpec(metric="val/shapes/AP50")
-
-
-def jpeg(height: int, width: int, seed: int = 0) -> bytes:
-    """Return noise of a size as a JPEG file."""
-    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG")
-    return file.getvalue()
-
-
-@pytest.fixture(scope="session")
-def exported(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two exported models that answer differently."""
-    import torch
-
-    from pipelines.inference.export import export_model
-    from pipelines.model import build_model
-
-    job = JobSpec.model_validate(small)
-    categories = {task: [Category(10 * k + 5, f"{task} {k}") for k in range(3)] for task in job.model.tasks}
-    folders = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        model = build_model(job.model, categories)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
-        folders.append(tmp_path_factory.mktemp("exported"))
-        export_model(model, job, categories, folders[-1])
-    return folders
+ROOT = Path(__file__).resolve().parents[2]
+RESULT = {
+    "schema_version": 1,
+    "split": "test",
+    "summary": {"test/scene/accuracy": 0.75},
+    "tasks": {
+        "scene": {
+            "kind": "classification", "num_images": 4, "accuracy": 0.75, "balanced_accuracy": 0.5, "macro_f1": 0.5,
+            "mAP": 0.625, "top1_macro_recall": None, "per_class": [], "confusion_matrix": None,
+        }
+    },
+    "select": {"metric": "val/scene/mAP", "mode": "max", "value": 0.5},
+    "val": None,
+    "model": {"backbone": "resnet14_thin"},
+    "timing": {"train_s": 1.0},
+    "versions": {"torch": "2"},
+}  # fmt: skip
+Finished = subprocess.CompletedProcess[str]
 
 
-@pytest.fixture(scope="session")
-def service_registry(mlflow_runs_root: Path) -> Registry:
-    """The registry of a service whose root is `mlflow_runs_root`."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return Registry(find_store(mlflow_runs_root))
+def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    """Return the first true answer of `is_so`."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := is_so()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
+        time.sleep(0.02)
+    return answer
 
 
-@pytest.fixture(scope="session")
-def register(service_registry: Registry) -> Callable[[Path, str], ModelVersion]:
-    """Register an exported model as that of a new run."""
-    client = connect(service_registry.store)
-    experiment = find_experiment(client, service_registry.store, "tests")
+class Served:
+    """A service whose supervisor is the test: what it does with jobs is written where a supervisor writes it."""
 
-    def register(folder: Path, name: str) -> ModelVersion:
-        run_id = client.create_run(experiment).info.run_id
-        metrics = {"val/shapes/AP50": 0.5}
-        return service_registry.register(
-            folder, name=name, run_id=run_id, metrics=metrics, select=SELECT, val_fingerprint="data 1"
+    def __init__(self, folder: Path, data_root: Path) -> None:
+        self.settings = Settings(root=folder / "root", data_roots=(data_root,), cpus=4, gpus=0)
+        self.settings.root.mkdir(parents=True)
+        engine = open_database(self.settings.url_of_database)
+        self.store = JobStore(engine)
+        self.leases = LeasedStore(engine, "test")
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self._log = folder / "api.log"
+        self.start()
+
+    def start(self) -> None:
+        descriptor = self.listener.fileno()
+        environment = child_environment({**os.environ, **self.settings.environment()})
+        command = python_command("service.api.process", "--fd", str(descriptor))
+        with self._log.open("ab") as log:
+            self.api = subprocess.Popen(command, env=environment, pass_fds=[descriptor], stdout=log, stderr=log)
+
+    def kill_api(self) -> None:
+        self.api.kill()
+        self.api.wait()
+
+    def close(self) -> None:
+        self.kill_api()
+        self.listener.close()
+
+    def client(self) -> Client:
+        return Client(self.url)
+
+    def run(self, *words: str, cwd: Path | None = None, **variables: str) -> Finished:
+        """Run a `pyramidion` command that asks this service, to its end."""
+        return subprocess.run(
+            pyramidion(words), cwd=cwd or self.settings.root, env=self.environment(variables), text=True,
+            capture_output=True, timeout=120,
+        )  # fmt: skip
+
+    def begin(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+        """Start a `pyramidion` command that asks this service."""
+        return subprocess.Popen(
+            pyramidion(words), cwd=cwd or self.settings.root, env=self.environment({}), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT), "PYRAMIDION_URL": self.url, **more}
+
+    def claim(self, job_id: str) -> Job:
+        """Take a job from the queue until it runs."""
+        job = self.leases.claim(job_id, ())
+        assert job is not None
+        self.settings.run_dir(job_id).joinpath("attempts/1").mkdir(parents=True)
+        return self.leases.move(job, JobStatus.RUNNING)
+
+    def tell(self, job: Job, *events: tuple[str, dict[str, Any]], epoch: int = 0) -> Job:
+        """Let the job's trainer have said something."""
+        said = [
+            {"time": time.time(), "kind": kind, "epoch": epoch, "step": epoch + 1, "data": data}
+            for kind, data in events
+        ]
+        return self.leases.record_events(job, said, job.events_offset + len(said))
+
+    def log(self, job: Job, text: str) -> None:
+        """Let the job's trainer have printed something more."""
+        with self.settings.run_dir(job.id).joinpath("attempts/1/log.txt").open("a") as file:
+            file.write(text)
+
+    def succeed(self, job: Job) -> None:
+        write_atomic(self.settings.run_dir(job.id) / "result.json", json.dumps(RESULT))
+        job = self.leases.move(job, JobStatus.FINALIZING)
+        self.leases.end_attempt(job, "succeeded", 0)
+        self.leases.move(job, JobStatus.SUCCEEDED)
+
+    def fail(self, job: Job, kind: FailureKind, message: str) -> None:
+        self.leases.end_attempt(job, "failed", 1)
+        self.leases.move(job, JobStatus.FAILED, failure=(kind, message))
+
+
+class OwnService:
+    """`pyramidion serve` of a folder of its own, at a port of its own."""
+
+    def __init__(self, folder: Path, data_root: Path) -> None:
+        self.root = folder / "root"
+        self.url = ""
+        self.process: subprocess.Popen[str] | None = None
+        self._data_root = data_root
+        self._log = folder / "serve.log"
+
+    def start(self) -> str:
+        """Return the line that says where it is, once it is ready."""
+        words = ("serve", "--root", str(self.root), "--port", "0", "--data-root", str(self._data_root))
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(
+                pyramidion(words), env=self.environment(), stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().rstrip("\n")
+        assert line, self.told()
+        self.url = line.split()[1].rstrip(",")
+        return line
+
+    def told(self) -> str:
+        """Return what people were told."""
+        return self._log.read_text()
+
+    def run(self, *words: str, cwd: Path | None = None, **variables: str) -> Finished:
+        """Run a `pyramidion` command that asks this service, to its end."""
+        environment = self.environment() | ({"PYRAMIDION_URL": self.url} if self.url else {}) | variables
+        return subprocess.run(
+            pyramidion(words), env=environment, cwd=cwd or self.root.parent, text=True, capture_output=True, timeout=240
         )
 
-    return register
+    def environment(self) -> dict[str, str]:
+        told = {name: value for name, value in os.environ.items() if not name.startswith(("PYRAMIDION_", "MLFLOW_"))}
+        return {**told, "PYTHONPATH": str(ROOT), "PYRAMIDION_CPUS": "1", "PYRAMIDION_GPUS": "0"}
+
+    def pid_of(self, module: str, *, kill: bool = False) -> int:
+        """Return the process of a part, which may be about to start, and kill it if asked."""
+
+        def find() -> psutil.Process | None:
+            assert self.process is not None
+            children = psutil.Process(self.process.pid).children()
+            return next((child for child in children if module in child.cmdline()), None)
+
+        child: psutil.Process = wait_until(find, module)
+        if kill:
+            child.kill()
+        return int(child.pid)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+
+
+def pyramidion(words: Sequence[str]) -> list[str]:
+    """Return the command line of the command, as an installed script has it: without the working directory."""
+    return [sys.executable, "-P", "-m", "service.cli", *words]
 
 
 @pytest.fixture(scope="module")
-def shapes(
-    register: Callable[[Path, str], ModelVersion], exported: list[Path], request: pytest.FixtureRequest
-) -> list[ModelVersion]:
-    """Both exported models as versions of one model, called after the test module."""
-    name = request.module.__name__.rpartition(".")[2]
-    return [register(folder, name) for folder in exported]
+def served(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Iterator[Served]:
+    """A service whose supervisor is the test."""
+    served = Served(tmp_path_factory.mktemp("served"), demo_root.parent)
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def own_service(tmp_path: Path, demo_root: Path) -> Iterator[OwnService]:
+    """A service that is not started yet."""
+    own = OwnService(tmp_path, demo_root.parent)
+    yield own
+    own.close()
+
+
+@pytest.fixture(scope="session")
+def job_yaml(tmp_path_factory: pytest.TempPathFactory, small: dict[str, Any]) -> Path:
+    """The small document as a file."""
+    path = tmp_path_factory.mktemp("documents") / "job.yaml"
+    path.write_text(json.dumps(small))
+    return path

@@ -1,0 +1,84 @@
+"""`pyramidion predict`: with a run folder, or with a model of a service."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.commands import predict
+
+Served = Any
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["x.jpg"], "name --run_dir DIR (a run folder), or --model NAME[@ALIAS] (of a service)"),
+        (["--model", "m", "--run_dir", "r"], "got both --run_dir and --model"),
+        (["--run_dir=r", "--model=m", "x.jpg"], "got both --run_dir and --model"),
+        (["--model", "m"], "got no image; name image files, or folders of them"),
+    ],
+)
+def test_wrong_combinations_are_one_line_and_2(served: Served, words: list[str], told: str) -> None:
+    done = served.run("predict", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"pyramidion predict: {told}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_with_a_run_folder_it_becomes_the_trainers_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+
+    def execve(*arguments: Any) -> None:
+        started.append(arguments)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execve", execve)
+    with pytest.raises(SystemExit):
+        predict.run(["predict", "--run_dir", "runs/x", "--images", "x.jpg", "--draw"])
+    [(_, command, _)] = started
+    assert command[1:] == ("-m", "pipelines.cli", "predict", "--run_dir", "runs/x", "--images", "x.jpg", "--draw")
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("missing.jpg", "error: missing.jpg: cannot be read (No such file or directory); name an image file"),
+        (".", "error: .: holds no images ("),
+    ],
+)
+def test_images_that_are_not_there_are_one_line(served: Served, tmp_path: Path, image: str, told: str) -> None:
+    done = served.run("predict", "--model", "any", image, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith(told)
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_service_answers_as_the_run_folder_does(
+    own_service: Any, small_document: dict[str, Any], demo_root: Path, tmp_path: Path
+) -> None:
+    service = own_service
+    service.start()
+    document = {**small_document, "tracking": {"experiment": "e", "register_as": "small"}}
+    document["trainer"] = {**document["trainer"], "max_epochs": 1}
+    (tmp_path / "job.json").write_text(json.dumps(document))
+    submitted = service.run("submit", "job.json", "--wait", cwd=tmp_path)
+    assert submitted.returncode == 0, submitted.stderr
+    images = sorted((demo_root / "images/test").glob("*.jpg"))[:2]
+    words = ["predict", "--model", "small@champion", *map(str, images), "--draw", "pictures"]
+    remote = service.run(*words, cwd=tmp_path)
+    assert remote.returncode == 0, remote.stderr
+    run_dir = service.root / "jobs" / submitted.stdout.strip()
+    local = service.run("predict", "--run_dir", str(run_dir), "--images", *map(str, images), cwd=tmp_path)
+    assert local.returncode == 0, local.stderr
+    rows, expected = json.loads(remote.stdout), json.loads(Path(local.stdout.strip()).read_text())
+    assert [row["file"] for row in rows] == [row["file"] for row in expected]
+    for row, wanted in zip(rows, expected, strict=True):
+        found, boxes = row["tasks"]["shapes"]["detections"], wanted["tasks"]["shapes"]["detections"]
+        assert [box["score"] for box in found] == pytest.approx([box["score"] for box in boxes], abs=1e-4)
+    pictures = [tmp_path / line for line in remote.stderr.splitlines()]
+    assert len(pictures) == 2
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)

@@ -1,0 +1,158 @@
+"""`pyramidion submit`, as a process that asks a real API process."""
+
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.states import FailureKind, JobStatus
+
+Served = Any
+PROGRESS = {
+    "losses": {"train/shapes/boxes": 0.5}, "lr": 0.1, "images_per_s": 12.0, "left_s": 61.0, "max_epochs": 2,
+    "batch": 5, "batches": 5,
+}  # fmt: skip
+
+
+def job_id_of(process: subprocess.Popen[str]) -> str:
+    """Return what the command prints first, which is there as soon as the job is."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
+    """Return the lines that people are told, up to the one that has the text."""
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line.rstrip("\n"))
+        if text in line:
+            return lines
+    raise AssertionError("\n".join(lines))
+
+
+def test_the_id_alone_is_on_the_standard_output(served: Served, job_yaml: Path) -> None:
+    done = served.run(
+        "submit", str(job_yaml), "--priority", "7", "--model.optimizer.lr", "5e-4", "--cpus", "2", "--timeout=90"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    [job_id] = done.stdout.split("\n")[:-1]
+    job = served.store.get(job_id)
+    assert (job.status, job.priority, job.cpus, job.timeout_s) == (JobStatus.QUEUED, 7, 2, 90.0)
+    assert served.store.config(job_id)["model"]["optimizer"]["lr"] == 5e-4
+
+
+def test_a_shipped_recipe_is_submitted_by_its_name(served: Served) -> None:
+    done = served.run("submit", "recipe:demo", "--data.root", "demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert served.store.get(done.stdout.strip()).name == "demo"
+
+
+def test_wrong_fields_are_told_line_by_line_as_fit_does(served: Served, job_yaml: Path) -> None:
+    wrong = ("--model.tasks.shapes.head", "fcoss", "--data.image_sizes", "96")
+    done = served.run("submit", str(job_yaml), *wrong)
+    assert (done.returncode, done.stdout) == (78, "")
+    lines = done.stderr.splitlines()
+    assert any(line.startswith("error: model.tasks.shapes.head: got 'fcoss'") for line in lines)
+    assert any(line.startswith("error: data.image_sizes: unknown key") for line in lines)
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--model.backbone.name", "resnet5O"], "error: model.backbone.name: backbone 'resnet5O'"),
+        (["--data.root", "nowhere"], "error: data.root: no folder 'nowhere' below"),
+        (["--priority", "300"], "error: priority: got 300"),
+        (["--cpus", "99"], "error: resources.cpus: got 99"),
+        (["--optimiser"], "error: --optimiser: has no value"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_78(served: Served, job_yaml: Path, words: list[str], told: str) -> None:
+    done = served.run("submit", str(job_yaml), *words)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith(told)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_service_that_is_not_there_is_one_line(served: Served, job_yaml: Path) -> None:
+    """The discard port of the loopback: nobody listens there."""
+    done = served.run("submit", str(job_yaml), PYRAMIDION_URL="http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert "http://127.0.0.1:9" in line
+    assert "PYRAMIDION_URL" in line
+    assert "`pyramidion serve`" in line
+
+
+def test_waiting_tells_a_line_an_epoch_and_ends_with_the_tables(served: Served, job_yaml: Path) -> None:
+    with served.begin("submit", str(job_yaml), "--wait") as process:
+        job = served.claim(job_id_of(process))
+        job = served.tell(job, ("stage", {"stage": "training"}))
+        for epoch in (0, 1):
+            job = served.tell(job, ("progress", {**PROGRESS, "batch": 4}), ("progress", PROGRESS), epoch=epoch)
+        job = served.tell(job, ("metric", {"val/scene/mAP": 0.25, "val/scene/accuracy": None}), epoch=1)
+        served.succeed(job)
+        output, told = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, "")
+    lines = told.splitlines()
+    assert [line for line in lines if line.startswith("epoch")] == [
+        "epoch 1/2  12.0 images/s  left 0:01:01  shapes/boxes 0.500",
+        "epoch 2/2  12.0 images/s  left 0:01:01  shapes/boxes 0.500",
+        "epoch 2: val/scene/mAP 0.250",
+    ]
+    assert {"starting", "running", "training", "succeeded"} <= set(lines)
+    assert any("scene on test: 4 images" in line for line in lines)
+    assert any("75.0" in line and "62.5" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("config_invalid", 78), ("data_invalid", 78), ("numerics", 65), ("killed", 1)]
+)
+def test_waiting_ends_as_the_job_does(served: Served, job_yaml: Path, kind: str, code: int) -> None:
+    with served.begin("submit", str(job_yaml), "--wait") as process:
+        job = served.claim(job_id_of(process))
+        served.log(job, "first words\nlast words\n")
+        served.fail(job, FailureKind(kind), "it went wrong")
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"error: job {job.id} has failed: {kind}: it went wrong\n" in told
+    assert told.endswith("last words\n")
+
+
+def test_waiting_for_a_job_that_is_cancelled_ends_with_130(served: Served, job_yaml: Path) -> None:
+    with served.begin("submit", str(job_yaml), "--wait") as process:
+        served.store.request_cancel(job_id_of(process))
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.splitlines()[-1].endswith("was cancelled")
+
+
+def test_waiting_goes_on_over_a_killed_api_and_tells_nothing_twice(served: Served, job_yaml: Path) -> None:
+    with served.begin("submit", str(job_yaml), "--wait") as process:
+        job = served.claim(job_id_of(process))
+        job = served.tell(job, ("progress", PROGRESS))
+        before = read_until(process, "epoch 1/2")
+        served.kill_api()
+        job = served.tell(job, ("progress", PROGRESS), epoch=1)
+        served.start()
+        after = read_until(process, "epoch 2/2")
+        served.succeed(job)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert before[-1].startswith("epoch 1/2")
+    assert [line[:9] for line in after] == ["epoch 2/2"]
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_end_it(served: Served, job_yaml: Path) -> None:
+    with served.begin("submit", str(job_yaml), "--wait") as process:
+        job = served.claim(job_id_of(process))
+        read_until(process, "running")
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.splitlines() == [f"job {job.id} goes on; `pyramidion cancel {job.id}` ends it"]
+    assert served.store.get(job.id).status is JobStatus.RUNNING
+    served.fail(job, FailureKind.KILLED, "the test is over")

@@ -1,0 +1,129 @@
+"""`pyramidion serve`, as processes that are started, hurt and stopped."""
+
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_S = 3.0
+"""On a quiet machine; tests may run beside others."""
+
+
+@pytest.fixture
+def service(own_service: Any) -> Any:
+    """A service that is running."""
+    own_service.start()
+    return own_service
+
+
+def get(url: str, path: str) -> int:
+    """Return the status of one request on a connection of its own: nothing is tried again."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    connection.request("GET", path)
+    return connection.getresponse().status
+
+
+def test_it_is_ready_soon_and_tells_where_it_is(own_service: Any) -> None:
+    started = time.monotonic()
+    line = own_service.start()
+    took_s = time.monotonic() - started
+    assert line == f"serving {own_service.url}, root {own_service.root}"
+    assert get(own_service.url, "/readyz") == 200
+    busy = max(1.0, psutil.getloadavg()[0])
+    assert took_s < READY_S * busy
+
+
+def test_sigterm_ends_it_and_its_processes_soon(service: Any) -> None:
+    children = psutil.Process(service.process.pid).children(recursive=True)
+    assert len(children) == 2
+    started = time.monotonic()
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(30) == 0
+    assert time.monotonic() - started < 10
+    assert [child for child in children if child.is_running()] == []
+    assert service.told().splitlines()[-1] == "pyramidion serve: stopped; no job was running"
+
+
+def test_when_it_is_killed_its_processes_end_and_it_can_start_again(service: Any) -> None:
+    children = psutil.Process(service.process.pid).children(recursive=True)
+    service.process.kill()
+    service.process.wait()
+    assert psutil.wait_procs(children, timeout=20)[1] == []
+    service.start()
+    assert get(service.url, "/readyz") == 200
+
+
+def test_a_killed_api_loses_no_attempt_to_connect(service: Any) -> None:
+    for _ in range(2):
+        service.pid_of("service.api.process", kill=True)
+        assert get(service.url, "/livez") == 200
+    assert service.told().count("the API process was ended by SIGKILL") == 2
+
+
+def test_a_killed_supervisor_is_started_again(service: Any) -> None:
+    before = service.pid_of("service.supervisor.process", kill=True)
+    deadline = time.monotonic() + 30
+    while get(service.url, "/readyz") != 200 or service.pid_of("service.supervisor.process") == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    [line] = [line for line in service.told().splitlines() if "the supervisor process was ended by SIGKILL" in line]
+    assert "it is started again" in line
+
+
+def test_a_second_one_on_the_same_root_is_refused(service: Any) -> None:
+    second = service.run("serve", "--root", str(service.root), "--port", "0")
+    assert (second.returncode, second.stdout) == (1, "")
+    [line] = second.stderr.splitlines()
+    assert f"is served already, by process {service.process.pid} at {service.url}" in line
+
+
+def test_a_port_that_is_taken_is_told(own_service: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = own_service.run("serve", "--root", str(own_service.root), "--port", str(port))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port} (Address already in use)")
+
+
+def test_a_process_that_fails_again_and_again_ends_it(own_service: Any) -> None:
+    own_service.root.mkdir()
+    (own_service.root / "service.db").write_bytes(b"no database" * 1000)
+    done = own_service.run("serve", "--root", str(own_service.root), "--port", "0")
+    assert done.returncode not in (0, -signal.SIGTERM)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: the ")
+    assert "process has ended with" in last
+
+
+def test_wrong_settings_are_told_line_by_line(own_service: Any) -> None:
+    done = own_service.run("serve", "--port", "99999", "--data-root", "x", PYRAMIDION_CPUS="none")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert [line.partition(";")[0] for line in done.stderr.splitlines()] == [
+        "error: --port: got '99999'",
+        "error: PYRAMIDION_CPUS: got 'none'",
+    ]
+    done = own_service.run("serve", "--root", str(own_service.root), "--data-root", "x", "y")
+    assert done.returncode == 78
+    assert done.stderr.count("error: --data-root or PYRAMIDION_DATA_ROOTS: there is no folder") == 2
+
+
+def test_help_tells_every_setting_and_its_variable(own_service: Any) -> None:
+    text = " ".join(own_service.run("serve", "--help").stdout.split())
+    assert [name for name in Settings.model_fields if f"PYRAMIDION_{name.upper()}" not in text] == []
+    assert "--data-root DIR" in text
+
+
+def test_it_stays_light() -> None:
+    code = "import sys, service.commands.serve\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"fastapi", "sqlalchemy", "uvicorn", "mlflow", "torch", "httpx2"} & set(done.stdout.split()) == set()
