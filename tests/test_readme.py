@@ -1,10 +1,12 @@
 """What the README tells a stranger to type works."""
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 TYPED = [line.removeprefix("$ ").partition("  #")[0].strip() for line in README.splitlines() if line.startswith("$ ")]
 COMMAND_LINES = [line for line in TYPED if line.startswith("pyramidion ")]
-SMALL = shlex.split("--trainer.max_epochs 1 --data.image_size 64 --model.backbone.name resnet14_thin --tracking null")
+_SHORT = shlex.split("--trainer.max_epochs 1 --data.image_size 64 --model.backbone.name resnet14_thin")
+SMALL = {"fit": [*_SHORT, "--tracking", "null"], "submit": _SHORT}
+"""What makes a command quick, by command."""
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_the_command_line_is_understood(line: str, document: Path) -> None:
     assert command in COMMANDS
     if command == "data":
         assert words[0] in DATA_COMMANDS
-    if command in TRAINER_COMMANDS:
+    if command in TRAINER_COMMANDS or "--run_dir" in words:
         options, rest = parser_of(command).parse_known_args(words)
         if command == "fit":
             assert options.config == [document.name]
@@ -79,10 +83,23 @@ def test_every_command_runs(document: Path) -> None:
     assert json.loads((screws / "annotations/instances_train.json").read_text())["annotations"]
     shutil.copy(screws / "images/test/000001.jpg", home / "photo.jpg")
     environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
-    for line in COMMAND_LINES:
-        words = shlex.split(line.replace("~", str(home)))[1:]
-        small = SMALL if words[0] == "fit" else []
-        command = [sys.executable, "-m", "service.cli", *words, *small]
-        done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=250)
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environment |= {"PYRAMIDION_PORT": port, "PYRAMIDION_URL": f"http://127.0.0.1:{port}"}
+    job_id = ""
+    with contextlib.ExitStack() as services:
+        for line in COMMAND_LINES:
+            words = shlex.split(line.replace("~", str(home)).replace(" ID", f" {job_id}"))[1:]
+            command = [sys.executable, "-m", "service.cli", *words, *SMALL.get(words[0], [])]
+            if words[0] == "serve":
+                serve = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True)
+                services.enter_context(serve)
+                services.callback(serve.terminate)
+                assert serve.stdout is not None
+                assert serve.stdout.readline().startswith("serving http")
+                continue
+            done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=250)
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            job_id = done.stdout.strip() if words[0] == "submit" else job_id
     assert (home / "runs/screws/result.json").is_file()
+    assert list((home / "pictures").glob("*.png"))
