@@ -44,6 +44,7 @@ def main() -> int:
     """Run until a signal asks for the end; return 0, 78 where the settings are wrong, 1 where another supervisor is
     there or takes over."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="supervisor: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     die_with_parent(signal.SIGTERM)
     try:
         with Signals() as signals:
