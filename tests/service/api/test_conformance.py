@@ -125,6 +125,7 @@ def test_answers_are_as_documented_whatever_is_asked(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_answers_are_as_documented_whatever_is_asked_often(
     watched_api: httpx2.Client, job_ids: list[str], document: dict[str, Any]
 ) -> None:
