@@ -64,6 +64,7 @@ class EventFeed:
     def __init__(self, store: JobStore) -> None:
         self.store = store
         self.is_stopping = False
+        self.num_listeners = 0
         self._seen = store.last_seq()
         self._channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self._ticker: asyncio.Task[None] | None = None

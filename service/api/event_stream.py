@@ -15,8 +15,9 @@ SLICE = 200
 
 async def stream_events(channel: Channel, found: EventSlice) -> AsyncIterator[bytes]:
     """Yield `found` and all that comes after it, until the job ends, is deleted, or this process stops."""
-    yield f"retry: {RETRY_MS}\n\n".encode()
+    channel.feed.num_listeners += 1
     try:
+        yield f"retry: {RETRY_MS}\n\n".encode()
         while True:
             if found.events:
                 yield found.frames
@@ -30,6 +31,8 @@ async def stream_events(channel: Channel, found: EventSlice) -> AsyncIterator[by
                 found = await channel.read(after, SLICE)
     except NotFound:
         return  # deleted
+    finally:
+        channel.feed.num_listeners -= 1
 
 
 async def poll_events(channel: Channel, after: int, limit: int, wait_s: float) -> EventSlice:

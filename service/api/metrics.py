@@ -31,7 +31,7 @@ class Metrics:
             registry=self.registry,
         )
         self.listeners = Gauge(
-            "pyramidion_event_listeners", "Clients that follow events or logs", registry=self.registry
+            "pyramidion_event_listeners", "Clients that follow the events of a job", registry=self.registry
         )
 
     def text(self) -> bytes:

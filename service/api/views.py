@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from service.api.log_reader import clean
 from service.api.schemas import AttemptView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
 from service.store.records import Attempt, Job
@@ -94,12 +95,14 @@ def failure_of(job: Job, run_dir: Path) -> Failure | None:
 
 
 def log_tail(log: Path) -> list[str]:
-    """Return the last lines of a log; none where there is no log."""
+    """Return the last lines of a log, as they were seen on a screen; none where there is no log."""
     try:
         with log.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - LOG_TAIL_BYTES))
-            text = file.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
+            start = max(0, file.seek(0, 2) - LOG_TAIL_BYTES)
+            file.seek(start)
+            raw = file.read(LOG_TAIL_BYTES)
     except OSError:
         return []
-    return text.splitlines()[-LOG_TAIL_LINES:]
+    if start:
+        raw = raw[raw.find(b"\n") + 1 :]
+    return clean(raw).removesuffix("\n").split("\n")[-LOG_TAIL_LINES:]

@@ -29,11 +29,12 @@ _UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 @asynccontextmanager
 async def _feed_of(app: FastAPI) -> AsyncIterator[None]:
-    app.state.event_feed = EventFeed(app.state.store)
+    app.state.event_feed = feed = EventFeed(app.state.store)
+    app.state.metrics.listeners.set_function(lambda: feed.num_listeners)
     try:
         yield
     finally:
-        app.state.event_feed.close()
+        feed.close()
 
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["events and logs"], lifespan=_feed_of)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,3 +86,16 @@ def test_requests_are_counted_by_the_template_of_their_route(api: httpx2.Client,
     assert now["pyramidion_http_requests_total", "(none)", "(none)", "404"] == 1
     assert now["pyramidion_http_request_seconds_count", "GET", "/v1/jobs/{job_id}"] == 3
     assert not any("BREW" in key or "/strange/path" in key for key in now)
+
+
+def test_listeners_are_counted_while_they_listen(api: httpx2.Client, submit: Submit) -> None:
+    def listeners() -> float:
+        return samples(api)["pyramidion_event_listeners",]
+
+    with api.stream("GET", f"/v1/jobs/{submit()}/events", headers={"Accept": "text/event-stream"}) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        assert listeners() == 1
+    deadline = time.monotonic() + 10
+    while listeners() != 0:
+        assert time.monotonic() < deadline

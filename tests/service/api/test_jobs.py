@@ -209,7 +209,9 @@ def test_a_failed_job_says_why_with_the_end_of_its_log(
     job_id = submit()
     log = settings.run_dir(job_id) / "attempts" / "1" / "log.txt"
     log.parent.mkdir(parents=True)
-    log.write_bytes(b"".join(b"line %d\n" % number for number in range(5000)) + b"half a \xff byte")
+    log.write_bytes(
+        b"".join(b"line %d\n" % number for number in range(5000)) + b"old\r\x1b[31mhalf\x1b[0m a \xff byte\n"
+    )
     run_to_failure(leases, job_id)
     job = api.get(f"/v1/jobs/{job_id}").json()
     assert (job["status"], job["waits_for"]) == ("failed", None)
