@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.settings import Settings
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job
@@ -17,6 +18,17 @@ MakeJob = Callable[[], Job]
 EndJob = Callable[[Job], Job]
 Tell = Callable[..., Job]
 SSE = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture
+def settings(shared_settings: Settings) -> Settings:
+    """Jobs of others do not matter here."""
+    return shared_settings
+
+
+@pytest.fixture
+def api(shared_api: httpx2.Client) -> httpx2.Client:
+    return shared_api
 
 
 def listen(api: httpx2.Client, job_id: str, **more: Any) -> list[dict[str, str]]:

@@ -22,6 +22,17 @@ EndJob = Callable[[Job], Job]
 NDJSON = {"Accept": "application/x-ndjson"}
 
 
+@pytest.fixture
+def settings(shared_settings: Settings) -> Settings:
+    """Jobs of others do not matter here."""
+    return shared_settings
+
+
+@pytest.fixture
+def api(shared_api: httpx2.Client) -> httpx2.Client:
+    return shared_api
+
+
 def text(api: httpx2.Client, job: Job, **params: Any) -> str:
     answer = api.get(f"/v1/jobs/{job.id}/logs", params=params)
     assert answer.status_code == 200, answer.text
