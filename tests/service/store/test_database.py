@@ -1,5 +1,7 @@
 """The database is opened by many processes at once, and nothing that was committed is lost."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -7,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -63,6 +66,32 @@ def test_processes_that_start_at_once_make_one_database(tmp_path: Path) -> None:
         process.stdin.flush()
     assert [process.communicate(timeout=60)[0] for process in processes] == ["0\n"] * 4
     assert [process.returncode for process in processes] == [0] * 4
+
+
+def test_who_comes_while_another_migrates_waits(tmp_path: Path) -> None:
+    path = tmp_path / "service.db"
+    lock_path = tmp_path / "service.db.lock"
+    with lock_path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = start(OPEN_AT_A_WORD, f"sqlite:///{path}")
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while not has_open(process.pid, lock_path):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.0)
+        assert sqlite3.connect(path).execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    assert process.communicate(timeout=60)[0] == "ready\n0\n"
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Return whether a process has a file open."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(path.samefile(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.exists())
+    return False
 
 
 def test_threads_that_start_at_once_make_one_database(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def ended(leased: LeasedStore, job: Job, status: JobStatus, run: str | None = No
 
 
 def test_a_submitted_job_is_queued_and_says_so_in_its_first_event(store: JobStore, new_job: NewJobs) -> None:
-    before = time.time()
+    before = round(time.time(), 6)
     asked = new_job(name="bccd", config={"name": "bccd", "x": [1, None]}, priority=3, cpus=2, gpus=1, timeout_s=60.0)
     job, is_new = store.submit(asked)
     assert is_new
