@@ -29,6 +29,8 @@ STRANGERS_EVERY_S = 30.0
 LONGEST_REST_S = 10.0
 """Before a job (or the database) is looked at again after errors."""
 MAX_ERRORS_AT_START = 5
+QUEUE_FRONT = 1000
+"""So many waiting jobs are looked at for one that fits: all of 100,000 would take seconds, five times a second."""
 STATUS_OF_RUN: dict[JobStatus, RunStatus] = {
     JobStatus.SUCCEEDED: "FINISHED",
     JobStatus.FAILED: "FAILED",
@@ -113,9 +115,9 @@ class Supervisor:
     def _start_what_fits(self) -> None:
         active, capacity = self._leased.active(), self._executor.capacity()
         if sum(job.cpus for job in active) >= capacity.cpus:
-            # Each job needs a core: the queue, which may be long, need not be read.
+            # Each job needs a core: the queue need not be read.
             return
-        queued = self._leased.queued()
+        queued = self._leased.queued(limit=QUEUE_FRONT)
         if not queued:
             return
         for start in next_starts(queued, active, self._leased.gpu_ids_in_use(), capacity, time.time()):
