@@ -33,7 +33,6 @@ def create_app(settings: Settings) -> FastAPI:
             asyncio.to_thread(LocalExecutor, settings.cpus, settings.gpus),
         )
         capacity = executor.capacity()
-        app.state.engine = engine
         app.state.store = JobStore(engine)
         app.state.capacity = capacity
         collector = JobCollector(app.state.store, capacity.cpus, len(capacity.gpu_ids))

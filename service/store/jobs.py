@@ -127,6 +127,11 @@ class JobStore:
                 raise NotEnded(job)
             connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
+    def check_writable(self) -> None:
+        """Begin and end a transaction that writes; what the database has against that is raised."""
+        with writing(self._engine):
+            pass
+
     def get(self, job_id: str) -> Job:
         """Return a job.
 

@@ -5,16 +5,15 @@ import shutil
 from collections.abc import Callable
 from http import HTTPStatus
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import Engine
 
-from service.api.deps import CapacityDep, MetricsDep, SettingsDep
+from service.api.deps import CapacityDep, MetricsDep, SettingsDep, StoreDep
 from service.api.schemas import Alive, Capabilities, Check, Readiness
 from service.api.submission import default_resources
 from service.api.supervision import supervisor_pid
 from service.settings import Settings
-from service.store.database import writing
+from service.store.jobs import JobStore
 from service.version import version
 
 router = APIRouter(tags=["operations"])
@@ -30,10 +29,10 @@ def get_liveness() -> Alive:
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready, and why"}})
-def get_readiness(request: Request, settings: SettingsDep, response: Response) -> Readiness:
+def get_readiness(store: StoreDep, settings: SettingsDep, response: Response) -> Readiness:
     """Say whether jobs can be taken and run, and what is in the way."""
     checks = [
-        _check("database", lambda: _write_database(request.app.state.engine)),
+        _check("database", lambda: _write_database(store)),
         _check("root", lambda: _write_root(settings)),
         _check("disk", lambda: _measure_disk(settings)),
         _check("supervisor", lambda: _find_supervisor(settings)),
@@ -74,9 +73,9 @@ def _check(name: str, look: Callable[[], str]) -> Check:
         return Check(name=name, is_ok=False, detail=str(error).splitlines()[0] if str(error) else repr(error))
 
 
-def _write_database(engine: Engine) -> str:
-    with writing(engine):
-        return "can be written"
+def _write_database(store: JobStore) -> str:
+    store.check_writable()
+    return "can be written"
 
 
 def _write_root(settings: Settings) -> str:
