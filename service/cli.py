@@ -118,6 +118,8 @@ class _Help(argparse.HelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=20, width=100)
+        # argparse forgets that commands stand further in than options, and breaks the line behind longer ones.
+        self._action_max_length = 14
 
 
 def _refuse_unknown(kind: str, words: Sequence[str], known: Mapping[str, str]) -> None:

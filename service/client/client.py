@@ -43,6 +43,8 @@ LONG_READ_S = 300.0
 SILENCE_S = 45.0
 """A stream says something each 15 s; after this it is opened anew."""
 RETRY_S = 1.0
+FOLLOW_RETRY_S = 60.0
+"""For who follows a job: the whole service may be started again."""
 RETRY_BROKEN_S = 20.0
 """For a connection that was there and broke: somebody is there, and on the way back."""
 PAGE = 100
@@ -143,7 +145,7 @@ class Client:
         """Yield lines as they come, until the job has ended; over a restart of the service too."""
         line: LogLine | None = None
         wanted: dict[str, Any] = {"attempt": attempt, "tail": tail}
-        for _ in _attempts(self):
+        for _ in self._openings():
             try:
                 for line in self._log_lines(job_id, {**wanted, "follow": "true"}):
                     yield line
@@ -163,7 +165,7 @@ class Client:
 
     def events(self, job_id: str, after: int = 0) -> Iterator[EventView]:
         """Yield events as they come, until the job has ended, each once; over a restart of the service too."""
-        for _ in _attempts(self):
+        for _ in self._openings():
             try:
                 headers = {"Last-Event-ID": str(after)}
                 with self._stream(f"{_job(job_id)}/events", "text/event-stream", {}, headers) as response:
@@ -179,6 +181,13 @@ class Client:
             except httpx2.TransportError:
                 continue
 
+    def _openings(self) -> Iterator[None]:
+        """Yield for each try to open a stream; raises ServiceUnreachable where nobody is there for long."""
+        while True:
+            yield
+            time.sleep(0.2)
+            self._call("GET", "/livez", patience_s=FOLLOW_RETRY_S)
+
     @contextmanager
     def _stream(
         self, path: str, accept: str, params: Mapping[str, Any], headers: Mapping[str, str] | None = None
@@ -192,7 +201,9 @@ class Client:
             _raise_for(response)
             yield response
 
-    def _call(self, method: str, path: str, *, timeout_s: float = READ_S, **request: Any) -> httpx2.Response:
+    def _call(
+        self, method: str, path: str, *, timeout_s: float = READ_S, patience_s: float = RETRY_S, **request: Any
+    ) -> httpx2.Response:
         """Return the answer; raises what `service.client.errors` has, or ConfigError for a request that is wrong."""
         timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
         started, pause_s = time.monotonic(), 0.1
@@ -203,17 +214,16 @@ class Client:
                 raise ServiceError(f"the service at {self.url} did not answer within {timeout_s:.0f} s") from error
             except httpx2.TransportError as error:
                 was_there = isinstance(error, httpx2.ReadError | httpx2.WriteError | httpx2.RemoteProtocolError)
-                if time.monotonic() - started > (RETRY_BROKEN_S if was_there else RETRY_S):
-                    raise self.unreachable(error) from error
+                if time.monotonic() - started > (max(patience_s, RETRY_BROKEN_S) if was_there else patience_s):
+                    raise self._unreachable(error) from error
             else:
                 _raise_for(response)
                 return response
             time.sleep(pause_s)
             pause_s = min(1.0, 2 * pause_s)
 
-    def unreachable(self, error: Exception | None = None) -> ServiceUnreachable:
-        """Return what is to be raised where nobody answers."""
-        why = f" ({error})" if error is not None and str(error) else ""
+    def _unreachable(self, error: Exception) -> ServiceUnreachable:
+        why = f" ({error})" if str(error) else ""
         return ServiceUnreachable(
             f"no service answers at {self.url}{why}; start one with `pyramidion serve`, or set {URL_VARIABLE} to where "
             "one is"
@@ -221,14 +231,6 @@ class Client:
 
 
 _JSON = {"Content-Type": "application/json"}
-
-
-def _attempts(client: Client) -> Iterator[None]:
-    """Yield for each try to open a stream that broke; raises ServiceUnreachable where nobody is there for long."""
-    while True:
-        yield
-        time.sleep(0.2)
-        client._call("GET", "/livez")
 
 
 def _job(job_id: str) -> str:

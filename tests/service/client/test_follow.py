@@ -1,0 +1,53 @@
+"""What people see of a job that goes on, on a terminal."""
+
+import io
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+
+from service.api.schemas import EventView
+from service.client.follow import Screen
+
+
+def event(kind: str, epoch: int = 0, **data: Any) -> EventView:
+    return EventView.model_validate(
+        {"seq": 1, "time": datetime.now(UTC), "kind": kind, "attempt": 2, "epoch": epoch, "step": 0, "data": data}
+    )
+
+
+def seen(*events: EventView) -> str:
+    """Return what a terminal of 100 columns was sent, without colours and cursor moves."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=100, color_system=None)
+    with Screen(console) as screen:
+        for one in events:
+            screen.show(one)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+
+
+def test_a_bar_shows_epoch_speed_time_left_and_losses() -> None:
+    progress = {
+        "batch": 3, "batches": 10, "max_epochs": 4, "images_per_s": 20.25, "left_s": 3661.0,
+        "losses": {"train/shapes/boxes": 0.25},
+    }  # fmt: skip
+    text = seen(event("stage", stage="training"), event("progress", epoch=1, **progress))
+    assert "training" in text
+    line = [line for line in re.split(r"[\r\n]+", text) if "epoch 2/4" in line][-1]
+    assert "━" in line
+    assert line.rstrip().endswith("20.2 images/s  left 1:01:01  shapes/boxes 0.250")
+
+
+def test_a_later_attempt_and_a_warning_are_told_and_the_beginning_is_not() -> None:
+    text = seen(
+        event("status", **{"from": None, "to": "queued"}),
+        event("status", **{"from": "running", "to": "queued", "message": "the trainer was killed"}),
+        event("status", **{"from": "queued", "to": "starting"}),
+        event("warning", message="MLflow does not [answer]"),
+    )
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text)]
+    assert "queued: the trainer was killed" in lines
+    assert "starting, attempt 2" in lines
+    assert "warning: MLflow does not [answer]" in lines
+    assert "queued" not in lines

@@ -1,0 +1,43 @@
+"""Jobs as tables."""
+
+from rich.console import Console
+
+from service.api.schemas import DryRun, Failure, Resources, StageParameters, TrainableFrom
+from service.client.tables import clock, dry_run_page, failure_text
+from service.states import FailureKind
+
+
+def test_durations_are_read_at_a_glance() -> None:
+    assert [clock(seconds) for seconds in (0.4, 61, 3600, 90_000)] == [
+        "0:00:00",
+        "0:01:01",
+        "1:00:00",
+        "1 day, 1:00:00",
+    ]
+
+
+def test_a_failure_is_a_sentence_with_the_end_of_the_log() -> None:
+    failure = Failure(kind=FailureKind.NUMERICS, message="a loss is not finite", log_tail=["one", "two"])
+    assert failure_text(failure) == "numerics: a loss is not finite\nlast lines of the log:\n  one\n  two"
+    assert failure_text(failure.model_copy(update={"log_tail": []})) == "numerics: a loss is not finite"
+
+
+def test_a_dry_run_tells_the_document_the_data_and_what_trains_when() -> None:
+    dry_run = DryRun(
+        config={"name": "[bold]"},
+        resources=Resources(cpus=2, gpus=0, timeout_s=60),
+        data_report={"splits": {"train": {"listed": 5, "in_index": 4}}, "num_warnings": 1},
+        stages=[StageParameters(stage="c5", parameters=1000), StageParameters(stage="heads", parameters=20)],
+        trainable=[
+            TrainableFrom(epoch=0, stages=["heads"], parameters=20),
+            TrainableFrom(epoch=3, stages=["c5", "heads"], parameters=1020),
+        ],
+    )
+    console = Console(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(dry_run_page(dry_run))
+    lines = [" ".join(line.split()) for line in captured.get().splitlines()]
+    assert "name: '[bold]'" in lines
+    assert "resources: 2 CPUs, 0 GPUs, at most 0:01:00" in lines
+    assert "data: 4 of 5 train images are used; 1 warnings" in lines
+    assert {"0 heads 20", "3 all 1,020", "c5 1,000"} <= set(lines)
