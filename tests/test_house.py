@@ -35,7 +35,6 @@ HOMES = {
     "prometheus_client": ("service/api",),
     "pydantic_settings": ("service/settings",),
     "httpx2": ("service/api", "service/client"),
-    "psutil": ("service",),
     "pycocotools": (),
 }
 MACHINE = re.compile(
