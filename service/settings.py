@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     dry_run_timeout_s: Seconds = 120.0
     predict_timeout_s: Seconds = 60.0
     predict_batch_size: Count = 8
+    predict_queue_size: Count = Field(64, description="predictions under way at once; more are refused for now")
     predict_models: Count = Field(4, description="models that the predictor keeps in memory")
     alias_check_s: Seconds = Field(2.0, description="how often the predictor looks whether an alias has moved")
 
