@@ -30,11 +30,11 @@ HOMES = {
     "jsonargparse": ("pipelines",),
     "sqlalchemy": ("service/store", "service/migrations"),
     "alembic": ("service/store", "service/migrations"),
-    "fastapi": ("service/api", "service/predictor"),
+    "fastapi": ("service/api", "service/rest"),
     "uvicorn": ("service/api", "service/predictor"),
     "prometheus_client": ("service/api",),
     "pydantic_settings": ("service/settings",),
-    "httpx2": ("service/api", "service/client"),
+    "httpx2": ("service/api/predictor_link.py", "service/client"),
     "pycocotools": (),
 }
 MACHINE = re.compile(

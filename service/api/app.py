@@ -11,9 +11,9 @@ from service.api.dry_run import DryRuns
 from service.api.limits import LoopbackOnly
 from service.api.metrics import JobCollector, Measure, Metrics
 from service.api.openapi import describe
-from service.api.problems import add_handlers
 from service.api.routes import catalog, events, health, jobs, models, results
 from service.executors.local import LocalExecutor
+from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.jobs import JobStore

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from service.api.schemas import Artifact
 from service.api.views import moment
+from service.rest.schemas import Artifact
 
 MEDIA_TYPES = {".csv": "text/csv", ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".txt": "text/plain"}
 UNSAFE_TYPES = frozenset({"text/html", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/xml"})

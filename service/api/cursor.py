@@ -3,7 +3,7 @@
 import base64
 import binascii
 
-from service.api.problems import Problem
+from service.rest.problems import Problem
 
 
 def write_cursor(number: int) -> str:

@@ -14,11 +14,11 @@ from fastapi import Request
 from pipelines.errors import ConfigError
 from pipelines.errors import Problem as FieldProblem
 from pipelines.spec.load import write_yaml
-from service.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
-from service.api.problems import Problem
 from service.api.submission import config_errors, refusal
 from service.child_process import child_environment, die_with_parent, python_command
 from service.executors.process_tree import kill
+from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
+from service.rest.problems import Problem
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
-from service.api.schemas import EventView
+from service.rest.schemas import EventView
 from service.states import TERMINAL
 from service.store.jobs import JobStore
 from service.store.records import Event, Job

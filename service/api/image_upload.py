@@ -6,8 +6,8 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from service.api.problems import Problem
-from service.api.schemas import ProblemField
+from service.rest.problems import Problem
+from service.rest.schemas import ProblemField
 
 FIELD = "image"
 _MAX_FRAME_BYTES = 16 << 10

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.problems import Problem, problem_response
+from service.rest.problems import Problem, problem_response
 
 MAX_DEPTH = 64
 """Levels of a JSON body; a job document has at most eight."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 
 from service.api.event_feed import Channel
-from service.api.schemas import LogLine
+from service.rest.schemas import LogLine
 from service.store.errors import NotFound
 from service.store.records import Job
 

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service.api.problems import MEDIA_TYPE, phrase
+from service.rest.problems import MEDIA_TYPE, phrase
 
 PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
 EVERYWHERE = (400, 500)

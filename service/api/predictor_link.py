@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 
 import httpx2
 
-from service.api.problems import Problem
 from service.child_process import child_environment, python_command
+from service.rest.problems import Problem
 from service.settings import Settings
 
 _GRACE_S = 5.0

@@ -11,9 +11,9 @@ from pipelines.run.preflight import Places, preflight
 from pipelines.spec.data import ImageFolderLayer, VocLayer
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document
-from service.api.problems import Problem, pointer
-from service.api.schemas import JobRequest, ProblemField, ResourcesRequest
 from service.executors.base import Capacity
+from service.rest.problems import Problem, pointer
+from service.rest.schemas import JobRequest, ProblemField, ResourcesRequest
 from service.settings import Settings
 from service.store.records import NewJob
 

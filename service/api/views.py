@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.api.log_reader import clean
-from service.api.schemas import AttemptView, Failure, JobSummary, JobView, Progress, Resources
+from service.rest.schemas import AttemptView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
 from service.store.records import Attempt, Job
 

@@ -19,7 +19,8 @@ import httpx2
 from pydantic import ValidationError
 
 from pipelines.errors import ConfigError, Problem
-from service.api.schemas import (
+from service.client.errors import Conflict, ServiceError, ServiceUnreachable
+from service.rest.schemas import (
     Answer,
     DryRun,
     EventView,
@@ -30,7 +31,6 @@ from service.api.schemas import (
     ProblemDetails,
     ProblemField,
 )
-from service.client.errors import Conflict, ServiceError, ServiceUnreachable
 from service.states import TERMINAL, JobStatus
 
 URL_VARIABLE = "PYRAMIDION_URL"

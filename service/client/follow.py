@@ -9,9 +9,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from service.api.schemas import EventView, JobView
 from service.client.client import Client
 from service.client.tables import clock
+from service.rest.schemas import EventView, JobView
 
 SHOWN_METRICS = {"AP", "AP50", "accuracy", "mAP", "macro_f1", "recall_at_1"}
 """Of the numbers of a validation; `results` has all of the best one."""

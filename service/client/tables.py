@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.spec.load import write_yaml
-from service.api.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources
+from service.rest.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources
 
 
 def clock(seconds: float) -> str:

@@ -10,10 +10,10 @@ from rich.console import Console
 from pipelines.arguments import OVERRIDES_HELP, dotted_overrides
 from pipelines.evaluation.tables import print_results
 from pipelines.spec.load import assemble
-from service.api.schemas import JobView
 from service.client.client import URL_VARIABLE, Client
 from service.client.follow import follow
 from service.client.tables import dry_run_page, failure_text
+from service.rest.schemas import JobView
 from service.states import FailureKind, JobStatus
 
 CANCELLED = 130

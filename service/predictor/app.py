@@ -26,12 +26,12 @@ from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Answer, Predictor
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import Registry
-from service.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
-from service.api.problems import problem_response
-from service.api.schemas import ProblemField
 from service.predictor.batching import Batcher
 from service.predictor.model_files import ModelFiles
 from service.predictor.shelf import Loaded, NoSuchModel, Shelf, Wish
+from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
+from service.rest.problems import problem_response
+from service.rest.schemas import ProblemField
 from service.settings import Settings
 
 VERSION_HEADER = "Model-Version"

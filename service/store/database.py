@@ -9,12 +9,11 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.pool import NullPool
 
-from service import migrations
 from service.store.errors import SchemaUnknown
 
 BUSY_S = 30.0
 _BEGIN = "pyramidion_begin"
-_MIGRATIONS = Path(migrations.__file__).parent
+_MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
 def open_database(url: str) -> Engine:

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from backbones.catalog import CATALOG, LIBRARIES, known_names
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
-from service.api.schemas import Backbone, BackboneList, Head, HeadList, Loss, LossList
+from service.rest.schemas import Backbone, BackboneList, Head, HeadList, Loss, LossList
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 

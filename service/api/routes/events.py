@@ -14,8 +14,8 @@ from service.api.deps import JobId, SettingsDep
 from service.api.event_feed import Channel, EventFeed
 from service.api.event_stream import SLICE, poll_events, stream_events
 from service.api.log_reader import LogRange, as_ndjson, as_text, stream_log, tail_start
-from service.api.problems import Problem, problems
-from service.api.schemas import EventPage
+from service.rest.problems import Problem, problems
+from service.rest.schemas import EventPage
 from service.settings import Settings
 from service.store.records import Job
 

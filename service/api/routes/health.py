@@ -9,9 +9,9 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api.deps import CapacityDep, MetricsDep, SettingsDep, StoreDep
-from service.api.schemas import Alive, Capabilities, Check, Readiness
 from service.api.submission import default_resources
 from service.api.supervision import supervisor_pid
+from service.rest.schemas import Alive, Capabilities, Check, Readiness
 from service.settings import Settings
 from service.store.jobs import JobStore
 from service.version import version

@@ -14,12 +14,12 @@ from service.api.conditional import tagged
 from service.api.cursor import read_cursor, write_cursor
 from service.api.deps import CapacityDep, DryRunsDep, JobId, SettingsDep, StoreDep
 from service.api.limits import JsonRoute
-from service.api.problems import Problem, problems
-from service.api.schemas import DryRun, JobPage, JobRequest, JobView, PriorityRequest, Resources, ResourcesRequest
 from service.api.submission import new_job, refusal, resource_errors
 from service.api.views import job_summary, job_view
 from service.api.waiting import waits_for
 from service.executors.base import Capacity
+from service.rest.problems import Problem, problems
+from service.rest.schemas import DryRun, JobPage, JobRequest, JobView, PriorityRequest, Resources, ResourcesRequest
 from service.settings import Settings
 from service.states import JobStatus
 from service.store.errors import NotEnded

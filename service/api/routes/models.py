@@ -14,10 +14,11 @@ from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.deps import StoreDep
-from service.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.api.image_upload import REQUEST_BODY, read_image_field
 from service.api.limits import JsonRoute
-from service.api.model_schemas import (
+from service.api.predictor_link import PredictorLink
+from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
+from service.rest.model_schemas import (
     AliasRequest,
     AliasView,
     ModelList,
@@ -26,9 +27,8 @@ from service.api.model_schemas import (
     ModelView,
     PredictionView,
 )
-from service.api.predictor_link import PredictorLink
-from service.api.problems import Problem, problems
-from service.api.schemas import ProblemField
+from service.rest.problems import Problem, problems
+from service.rest.schemas import ProblemField
 from service.settings import Settings
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)

@@ -13,8 +13,8 @@ from pipelines.spec.result import RunResult
 from service.api.artifacts import find_artifact, list_artifacts, media_type, repr_digest, sha256
 from service.api.conditional import is_known, tagged
 from service.api.deps import JobId, SettingsDep, StoreDep
-from service.api.problems import Problem, problems
-from service.api.schemas import ArtifactList
+from service.rest.problems import Problem, problems
+from service.rest.schemas import ArtifactList
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 

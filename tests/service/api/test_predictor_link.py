@@ -13,8 +13,8 @@ import pytest
 
 from pipelines.tracking.model_versions import ModelVersion
 from service.api.predictor_link import PredictorLink
-from service.api.problems import Problem
 from service.child_process import child_environment
+from service.rest.problems import Problem
 from service.settings import Settings
 from tests.service.api.conftest import wait_until
 from tests.service.conftest import jpeg

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pipelines.errors import ConfigError
-from service.api.schemas import ProblemField
 from service.client.client import Client, _dotted
 from service.client.errors import ServiceError, ServiceUnreachable
+from service.rest.schemas import ProblemField
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from service.api.schemas import EventView
 from service.client.follow import Screen
+from service.rest.schemas import EventView
 
 
 def event(kind: str, epoch: int = 0, **data: Any) -> EventView:

@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from service.api.schemas import DryRun, Failure, Resources, StageParameters, TrainableFrom
 from service.client.tables import clock, dry_run_page, failure_text
+from service.rest.schemas import DryRun, Failure, Resources, StageParameters, TrainableFrom
 from service.states import FailureKind
 
 

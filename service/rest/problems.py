@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
-from service.api.schemas import ProblemDetails, ProblemField
+from service.rest.schemas import ProblemDetails, ProblemField
 from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, StoreError
 
 MEDIA_TYPE = "application/problem+json"

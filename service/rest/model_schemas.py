@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from service.api.schemas import Answer, Request
+from service.rest.schemas import Answer, Request
 
 
 class ModelSummary(Answer):

@@ -1,0 +1,1 @@
+"""What goes over REST, for the server, the predictor and the client alike."""
