@@ -1,0 +1,282 @@
+"""Measure predictions over REST against the model alone, on the same cores in the same run, and print a table.
+
+Two untrained models (what they say costs as much as what trained ones say) answer for one 640x480 JPEG:
+
+    latency   one client, one image: decode + forward in this process, and a request, in turn
+    rate      decode + batched forward in this process (A), and 16 clients of the service (B): A B A B ...
+
+The service runs as it does for everybody (API process, predictor process), and is idle while the model runs alone. The
+clients are one thread over plain sockets: what a client costs is not the service's. The machine must be quiet: beside
+other work the service, as several processes, gets more of the cores than one process alone.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipelines.data.records import Category
+from pipelines.inference.export import export_model
+from pipelines.inference.predictor import Predictor
+from pipelines.model import build_model
+from pipelines.spec.load import load_job
+from pipelines.spec.model import SelectSpec
+from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
+from pipelines.tracking.registry import Registry
+from service.child_process import child_environment, python_command
+from service.settings import Settings
+
+MODELS = {
+    "resnet14_thin, 160 px": (("model.backbone.name", "resnet14_thin"), ("data.image_size", "160")),
+    "resnet18, 512 px": (("model.backbone.name", "resnet18"), ("data.image_size", "512")),
+}
+NUM_CLASSES = 5
+NUM_BOXES = "20"
+"""What an image of the demo or of BCCD has, more or less; an untrained detector finds as many as it may."""
+NUM_CLIENTS = 16
+MAX_LATENCY_DIFFERENCE_MS = 15.0
+MIN_RATE_RATIO = 0.85
+
+
+@dataclass
+class Figures:
+    """What was measured of one model: seconds an image, images a second."""
+
+    alone_s: list[float] = field(default_factory=list)
+    rest_s: list[float] = field(default_factory=list)
+    alone_rates: list[float] = field(default_factory=list)
+    rest_rates: list[float] = field(default_factory=list)
+
+    @property
+    def difference_ms(self) -> float:
+        return 1000 * (statistics.median(self.rest_s) - statistics.median(self.alone_s))
+
+    @property
+    def rate_ratio(self) -> float:
+        return statistics.mean(self.rest_rates) / statistics.mean(self.alone_rates)
+
+
+def photo() -> bytes:
+    """A 640x480 JPEG of about 100 kB: noise of large grain, as detailed as a photograph."""
+    grain = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(grain).resize((640, 480), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def make_models(root: Path) -> dict[str, tuple[str, Predictor]]:
+    """Export and register all models; return their names in the registry, and predictors of this process."""
+    store = find_store(root)
+    registry, client = Registry(store), connect(store)
+    experiment = find_experiment(client, store, "bench")
+    made = {}
+    for number, (label, overrides) in enumerate(MODELS.items()):
+        job = load_job(["recipe:demo"], [*overrides, ("model.tasks.shapes.max_detections", NUM_BOXES)])
+        categories = {task: [Category(k + 1, f"{task} {k}") for k in range(NUM_CLASSES)] for task in job.model.tasks}
+        torch.manual_seed(0)
+        folder, name = root / "exported" / str(number), f"model-{number}"
+        export_model(build_model(job.model, categories), job, categories, folder)
+        version = registry.register(
+            folder,
+            name=name,
+            run_id=client.create_run(experiment).info.run_id,
+            metrics={},
+            select=SelectSpec(metric="val/shapes/AP"),
+            val_fingerprint="none",
+        )
+        registry.set_alias(name, "champion", version.version)
+        made[label] = name, Predictor.from_exported(folder, device="cpu", batch_size=Settings().predict_batch_size)
+    return made
+
+
+@contextmanager
+def api_process(root: Path) -> Iterator[tuple[str, int]]:
+    """Run the API process, and hand out its address."""
+    settings = Settings(root=root, predict_timeout_s=120)
+    # The model alone runs on the CPU, and so does the service.
+    environment = {**os.environ, **settings.environment(), "CUDA_VISIBLE_DEVICES": ""}
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        process = subprocess.Popen(
+            python_command("service.api.process", "--fd", str(listening.fileno())),
+            env=child_environment(environment),
+            pass_fds=[listening.fileno()],
+        )
+        address = listening.getsockname()
+    try:
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def request_for(name: str, image: bytes) -> bytes:
+    """The bytes of a prediction request."""
+    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+    body = head + image + b"\r\n--b--\r\n"
+    return (
+        f"POST /v1/models/{name}/predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+class Connection:
+    """One client: it sends a request, reads the answer, and sends the next."""
+
+    def __init__(self, address: tuple[str, int], request: bytes) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._request = request
+        self._received = bytearray()
+
+    def send(self) -> None:
+        self.socket.sendall(self._request)
+
+    def receive(self) -> bool:
+        """Read what there is; return whether the answer is whole."""
+        self._received += self.socket.recv(1 << 18)
+        head, separator, body = self._received.partition(b"\r\n\r\n")
+        if not separator:
+            return False
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+        if len(body) < length:
+            return False
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"bench: {bytes(self._received).decode(errors='replace')}")
+        self.answer = bytes(body)
+        self._received.clear()
+        return True
+
+    def ask(self) -> bytes:
+        """Return the answer's body."""
+        self.send()
+        while not self.receive():
+            pass
+        return self.answer
+
+
+def rest_rate(address: tuple[str, int], request: bytes, seconds: float) -> float:
+    """Images a second that all clients together get."""
+    with selectors.DefaultSelector() as selector:
+        clients = [Connection(address, request) for _ in range(NUM_CLIENTS)]
+        for client in clients:
+            selector.register(client.socket, selectors.EVENT_READ, client)
+            client.send()
+        num_answers, started = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < seconds:
+            for key, _ in selector.select():
+                if key.data.receive():
+                    num_answers += 1
+                    key.data.send()
+        for client in clients:
+            client.socket.close()
+    return num_answers / elapsed
+
+
+def alone_rate(predictor: Predictor, image: bytes, seconds: float) -> float:
+    """Images a second of decode and batched forward."""
+    num_images, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds:
+        num_images += len(predictor.predict([image] * predictor.batch_size))
+    return num_images / elapsed
+
+
+def measure(
+    address: tuple[str, int], name: str, predictor: Predictor, image: bytes, rounds: int, seconds: float
+) -> Figures:
+    """Measure one model; raises SystemExit where both do not say the same."""
+    request = request_for(name, image)
+    client, figures = Connection(address, request), Figures()
+    answer = json.loads(client.ask())
+    if differs(answer, predictor.predict([image])[0]):
+        raise SystemExit(f"bench: {name} says something else over REST")
+    alone_rate(predictor, image, 1)
+    rest_rate(address, request, 1)
+    for number in range(rounds):
+        print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr)
+        until = time.perf_counter() + seconds / 2
+        while time.perf_counter() < until:
+            started = time.perf_counter()
+            predictor.predict([image])
+            between = time.perf_counter()
+            client.ask()
+            figures.alone_s.append(between - started)
+            figures.rest_s.append(time.perf_counter() - between)
+        figures.alone_rates.append(alone_rate(predictor, image, seconds))
+        figures.rest_rates.append(rest_rate(address, request, seconds))
+    client.socket.close()
+    return figures
+
+
+def differs(one: object, other: object) -> bool:
+    """Whether two answers differ by more than rounding."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() != other.keys() or any(differs(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) != len(other) or any(map(differs, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) > 1e-3 * max(1.0, abs(one))
+    return one != other
+
+
+def show(figures: dict[str, Figures]) -> bool:
+    """Print the table; return whether all targets are met."""
+    cpus = len(os.sched_getaffinity(0))
+    print(f"\n{cpus} cores ({platform.machine()}), torch {torch.__version__}, {NUM_CLIENTS} clients\n")
+    print("| model | alone, ms | REST, ms | difference, ms | alone, images/s | REST, images/s | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for label, found in figures.items():
+        cells = [
+            f"{1000 * statistics.median(found.alone_s):.1f}",
+            f"{1000 * statistics.median(found.rest_s):.1f}",
+            f"{found.difference_ms:.1f}",
+            " ".join(f"{rate:.1f}" for rate in found.alone_rates),
+            " ".join(f"{rate:.1f}" for rate in found.rest_rates),
+            f"{found.rate_ratio:.2f}",
+        ]
+        print(f"| {label} | {' | '.join(cells)} |")
+    print(f"\ntargets: difference at most {MAX_LATENCY_DIFFERENCE_MS:g} ms, ratio at least {MIN_RATE_RATIO:g}")
+    return all(
+        found.difference_ms <= MAX_LATENCY_DIFFERENCE_MS and found.rate_ratio >= MIN_RATE_RATIO
+        for found in figures.values()
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="of each model (default 3)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each part of a round (default 6)")
+    options = parser.parse_args()
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # As the predictor process has it; it is read when torch is loaded.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**child_environment(), "OMP_WAIT_POLICY": "PASSIVE"})
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+    image = photo()
+    with tempfile.TemporaryDirectory() as folder:
+        models = make_models(Path(folder))
+        with api_process(Path(folder)) as address:
+            figures = {
+                label: measure(address, name, predictor, image, options.rounds, options.seconds)
+                for label, (name, predictor) in models.items()
+            }
+    sys.exit(0 if show(figures) else 1)
+
+
+if __name__ == "__main__":
+    main()
