@@ -21,6 +21,7 @@ INTERRUPTED = 128 + 2
 
 TRAINER_COMMANDS = {
     "fit": "train, keep the checkpoint that is best on val, score it on test, register it",
+    "check": "tell what a job would be: its data, its network, and what trains",
     "validate": "score a run's best checkpoint on val",
     "test": "score a run's best checkpoint on test",
 }

@@ -31,7 +31,7 @@ def waits_for(job: Job, store: JobStore, settings: Settings, capacity: Capacity)
         free = max(0, total - sum(held.values()))
         if needed > free:
             reasons.append(f"needs {needed} of {total} {kind}, {free} are free{_told(held)}")
-    return "; ".join(reasons) or "nothing: it starts next"
+    return "; ".join(reasons) or "it starts next"
 
 
 def _told(held: dict[str, int]) -> str:

@@ -184,7 +184,7 @@ def test_a_job_says_what_it_waits_for(
 
     with supervisor_lock(settings):
         first = submit()
-        assert waits_for(first) == "nothing: it starts next"
+        assert waits_for(first) == "it starts next"
         job = leases.claim(first, [])
         assert job is not None
         assert waits_for(first) is None
