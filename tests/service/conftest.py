@@ -1,5 +1,9 @@
-"""A served folder: the real API process, and the test in the place of its supervisor."""
+"""A served folder: the real API process, and the test in the place of its supervisor; and small registered models.
 
+Torch is imported when it is needed: most tests of the service do without.
+"""
+
+import io
 import json
 import os
 import socket
@@ -10,10 +14,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
+from pipelines.data.records import Category
 from pipelines.run_folder.files import write_atomic
+from pipelines.spec.job import JobSpec
+from pipelines.spec.model import SelectSpec
+from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
+from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.registry import Registry
 from service.child_process import child_environment, python_command
 from service.client.client import Client
 from service.settings import Settings
@@ -40,6 +52,7 @@ RESULT = {
     "timing": {"train_s": 1.0},
     "versions": {"torch": "2"},
 }  # fmt: skip
+SELECT = SelectSpec(metric="val/shapes/AP50")
 Finished = subprocess.CompletedProcess[str]
 
 
@@ -50,6 +63,14 @@ def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 60.0) -> 
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
         time.sleep(0.02)
     return answer
+
+
+def jpeg(height: int, width: int, seed: int = 0) -> bytes:
+    """Return noise of a size as a JPEG file."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
 
 
 class Served:
@@ -216,3 +237,58 @@ def job_yaml(tmp_path_factory: pytest.TempPathFactory, small: dict[str, Any]) ->
     path = tmp_path_factory.mktemp("documents") / "job.yaml"
     path.write_text(json.dumps(small))
     return path
+
+
+@pytest.fixture(scope="session")
+def exported(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two exported models that answer differently."""
+    import torch
+
+    from pipelines.inference.export import export_model
+    from pipelines.model import build_model
+
+    job = JobSpec.model_validate(small)
+    categories = {task: [Category(10 * k + 5, f"{task} {k}") for k in range(3)] for task in job.model.tasks}
+    folders = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = build_model(job.model, categories)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        folders.append(tmp_path_factory.mktemp("exported"))
+        export_model(model, job, categories, folders[-1])
+    return folders
+
+
+@pytest.fixture(scope="session")
+def service_registry(mlflow_runs_root: Path) -> Registry:
+    """The registry of a service whose root is `mlflow_runs_root`."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return Registry(find_store(mlflow_runs_root))
+
+
+@pytest.fixture(scope="session")
+def register(service_registry: Registry) -> Callable[[Path, str], ModelVersion]:
+    """Register an exported model as that of a new run."""
+    client = connect(service_registry.store)
+    experiment = find_experiment(client, service_registry.store, "tests")
+
+    def register(folder: Path, name: str) -> ModelVersion:
+        run_id = client.create_run(experiment).info.run_id
+        metrics = {"val/shapes/AP50": 0.5}
+        return service_registry.register(
+            folder, name=name, run_id=run_id, metrics=metrics, select=SELECT, val_fingerprint="data 1"
+        )
+
+    return register
+
+
+@pytest.fixture(scope="module")
+def shapes(
+    register: Callable[[Path, str], ModelVersion], exported: list[Path], request: pytest.FixtureRequest
+) -> list[ModelVersion]:
+    """Both exported models as versions of one model, called after the test module."""
+    name = request.module.__name__.rpartition(".")[2]
+    return [register(folder, name) for folder in exported]
