@@ -149,7 +149,10 @@ class Connection:
 
     def receive(self) -> bool:
         """Read what there is; return whether the answer is whole."""
-        self._received += self.socket.recv(1 << 18)
+        chunk = self.socket.recv(1 << 18)
+        if not chunk:
+            raise SystemExit("bench: the server has closed the connection")
+        self._received += chunk
         head, separator, body = self._received.partition(b"\r\n\r\n")
         if not separator:
             return False
@@ -201,14 +204,15 @@ def measure(
 ) -> Figures:
     """Measure one model; raises SystemExit where both do not say the same."""
     request = request_for(name, image)
-    client, figures = Connection(address, request), Figures()
-    answer = json.loads(client.ask())
-    if differs(answer, predictor.predict([image])[0]):
+    figures = Figures()
+    if differs(json.loads(Connection(address, request).ask()), predictor.predict([image])[0]):
         raise SystemExit(f"bench: {name} says something else over REST")
     alone_rate(predictor, image, 1)
     rest_rate(address, request, 1)
     for number in range(rounds):
         print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr)
+        # The server closes what is idle for longer than a part of a round takes.
+        client = Connection(address, request)
         until = time.perf_counter() + seconds / 2
         while time.perf_counter() < until:
             started = time.perf_counter()
@@ -217,9 +221,9 @@ def measure(
             client.ask()
             figures.alone_s.append(between - started)
             figures.rest_s.append(time.perf_counter() - between)
+        client.socket.close()
         figures.alone_rates.append(alone_rate(predictor, image, seconds))
         figures.rest_rates.append(rest_rate(address, request, seconds))
-    client.socket.close()
     return figures
 
 
