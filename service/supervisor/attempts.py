@@ -63,6 +63,8 @@ def _environment(
     }
     own = settings.environment()
     return {
+        # Threads that spin while they wait take the cores from other jobs and from the service.
+        "OMP_WAIT_POLICY": "PASSIVE",
         **child_environment(inherited),
         **{name: own[name] for name in ROOTS},
         f"{PREFIX}ATTEMPT_DIR": str(folder),
