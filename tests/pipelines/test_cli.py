@@ -80,7 +80,7 @@ def test_events_tell_stages_progress_and_metrics(finished: RunDir) -> None:
     events = read_events(finished.events)
     assert all(event.keys() == {"time", "kind", "epoch", "step", "data"} for event in events)
     stages = [event["data"]["stage"] for event in events if event["kind"] == "stage"]
-    assert stages == ["training", "evaluating"]
+    assert stages == ["validating_data", "training", "evaluating"]
     progress = [event for event in events if event["kind"] == "progress"]
     assert [(e["epoch"], e["step"], e["data"]["batch"]) for e in progress] == [
         (0, 1, 2), (0, 2, 4), (0, 3, 5), (1, 4, 2), (1, 5, 4), (1, 6, 5),
@@ -246,4 +246,4 @@ def test_print_config_prints_a_document_that_is_the_same_job(
 
 def test_word_that_is_no_command_is_told(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train") == 2
-    assert "fit|validate|test|predict" in capsys.readouterr().err
+    assert "fit|check|validate|test|predict" in capsys.readouterr().err

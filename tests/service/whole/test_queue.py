@@ -14,6 +14,7 @@ def quick(small: Document) -> Document:
     return {**small, "trainer": {**small["trainer"], "max_epochs": 1}}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_jobs_on_one_slot_never_overlap_and_run_by_priority_then_age(service: Any, small: Document) -> None:
     whole = {"cpus": 2}
