@@ -34,6 +34,7 @@ from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job
+from tests.service.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = {
@@ -54,15 +55,6 @@ RESULT = {
 }  # fmt: skip
 SELECT = SelectSpec(metric="val/shapes/AP50")
 Finished = subprocess.CompletedProcess[str]
-
-
-def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
-    """Return the first true answer of `is_so`."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := is_so()):
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        time.sleep(0.02)
-    return answer
 
 
 def jpeg(height: int, width: int, seed: int = 0) -> bytes:

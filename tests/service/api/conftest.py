@@ -20,22 +20,22 @@ from PIL import Image
 from service.api.app import create_app
 from service.child_process import child_environment, python_command
 from service.settings import Settings
-from service.states import JobStatus
+from service.states import FailureKind, JobStatus
 from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job, NewJob
+from tests.service.waiting import wait_until
 
 Document = dict[str, Any]
 
 
-def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
-    """Return the first true answer of `is_so`."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := is_so()):
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        time.sleep(0.01)
-    return answer
+def run_to_failure(leases: LeasedStore, job_id: str) -> None:
+    job = leases.claim(job_id, [])
+    assert job is not None
+    job = leases.move(job, JobStatus.RUNNING)
+    leases.end_attempt(job, "failed", 65, "a loss is not finite")
+    leases.move(job, JobStatus.FAILED, failure=(FailureKind.NUMERICS, "the loss boxes/box is not finite"))
 
 
 @contextmanager

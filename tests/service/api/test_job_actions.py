@@ -8,16 +8,9 @@ from service.settings import Settings
 from service.states import FailureKind, JobStatus
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
+from tests.service.api.conftest import run_to_failure
 
 Submit = Callable[..., str]
-
-
-def run_to_failure(leases: LeasedStore, job_id: str) -> None:
-    job = leases.claim(job_id, [])
-    assert job is not None
-    job = leases.move(job, JobStatus.RUNNING)
-    leases.end_attempt(job, "failed", 65, "a loss is not finite")
-    leases.move(job, JobStatus.FAILED, failure=(FailureKind.NUMERICS, "the loss boxes/box is not finite"))
 
 
 def test_a_queued_job_changes_its_priority_and_a_started_one_does_not(

@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 from service.settings import Settings
-from service.states import FailureKind, JobStatus
 from service.store.leases import LeasedStore
+from tests.service.api.conftest import run_to_failure
 
 Submit = Callable[..., str]
 
@@ -33,14 +33,6 @@ def supervisor_lock(settings: Settings) -> Iterator[None]:
         assert process.stdout.readline() == b"held\n"
         yield
         process.kill()
-
-
-def run_to_failure(leases: LeasedStore, job_id: str) -> None:
-    job = leases.claim(job_id, [])
-    assert job is not None
-    job = leases.move(job, JobStatus.RUNNING)
-    leases.end_attempt(job, "failed", 65, "a loss is not finite")
-    leases.move(job, JobStatus.FAILED, failure=(FailureKind.NUMERICS, "the loss boxes/box is not finite"))
 
 
 def test_a_submitted_job_is_queued_and_read_where_location_says(api: httpx2.Client, document: dict[str, Any]) -> None:

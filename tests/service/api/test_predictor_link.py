@@ -16,8 +16,8 @@ from service.api.predictor_link import PredictorLink
 from service.child_process import child_environment
 from service.rest.problems import Problem
 from service.settings import Settings
-from tests.service.api.conftest import wait_until
 from tests.service.conftest import jpeg
+from tests.service.waiting import wait_until
 
 
 def predictors(parent: int) -> list[psutil.Process]:

@@ -14,18 +14,11 @@ import httpx2
 import psutil
 import pytest
 
+from tests.service.waiting import wait_until
+
 ROOT = Path(__file__).parents[3]
 TERMINAL = {"succeeded", "failed", "cancelled"}
 Document = dict[str, Any]
-
-
-def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 120.0) -> Any:
-    """Return the first true answer of `is_so`."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := is_so()):
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        time.sleep(0.02)
-    return answer
 
 
 class Service:

@@ -1,0 +1,14 @@
+"""Waiting for what another process does."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    """Return the first true answer of `is_so`."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := is_so()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
+        time.sleep(0.02)
+    return answer
