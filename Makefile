@@ -30,6 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@
 
+# The service runs beside the lines below it, in a session of its own so that Ctrl-C reaches the client alone, and ends with them.
 demo: SHELL := /bin/bash
 demo: install ## start the service, submit a job by REST, watch it, predict one image, stop (below 6 minutes on 2 cores)
 	rm -rf demo
