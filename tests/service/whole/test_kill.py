@@ -128,3 +128,17 @@ def test_a_job_lives_through_the_end_of_the_whole_service(service: Any, document
     service.start()
     check(service, job, "supervisor", undisturbed[0])
     assert run_json(service, job)["pid"] == before["pid"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_trainer_killed_while_it_registers_leaves_one_version(service: Any, document: Document) -> None:
+    name = "killed"
+    job = service.submit({**document, "tracking": {"experiment": name, "register_as": name}})
+    service.wait_for(job, lambda found: found["stage"] == "registering")
+    assert kill(service, "trainer", job)
+    ended = service.wait(job)
+    assert (ended["status"], ended["attempt"]) == ("succeeded", 2), service.tell(job)
+    versions = service.ask("GET", f"/v1/models/{name}").json()["versions"]
+    assert [(version["job_id"], version["run_id"]) for version in versions] == [(job, ended["mlflow_run_id"])]
+    assert set(versions[0]["aliases"]) == {"candidate", "champion"}
