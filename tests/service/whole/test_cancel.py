@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ def cancel_at_random(service: Any, document: Document, times: int) -> list[str]:
         while time.monotonic() < deadline and service.job(job)["status"] != "succeeded":
             time.sleep(0.05)
         outcomes.append(cancel(service, job))
+    print(Counter(outcomes))
     return outcomes
 
 
@@ -67,6 +69,15 @@ def test_cancelled_in_each_stage(service: Any, document: Document, stage: str) -
     job = service.submit(document)
     service.wait_for(job, lambda job: job["stage"] == stage)
     cancel(service, job)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_job_of_two_processes_is_cancelled_whole(service: Any, small: Document) -> None:
+    job = service.submit({**small, "trainer": {**small["trainer"], "max_epochs": 50, "devices": 2}})
+    service.wait_for(job, lambda found: found["progress"] is not None)
+    assert len(service.processes(job)) == 3  # the shim and two ranks
+    assert cancel(service, job) == "cancelled"
 
 
 def test_a_waiting_job_never_starts_after_its_cancellation(service: Any, small: Document) -> None:

@@ -88,6 +88,7 @@ def kill_at_random(service: Any, document: Document, victim: str, undisturbed: A
             hurt += kill(service, victim, job)
         for _, job in due:
             check(service, job, victim, result)
+    print(f"{victim}: {hurt} of {times} runs lost it")
     return hurt
 
 
