@@ -57,7 +57,9 @@ def serve(settings: Settings) -> int:
     _check_folders(settings)
     with _locked(settings.root) as lock, _listening(settings.port) as listener:
         port = listener.getsockname()[1]
-        lock.write(f"process {os.getpid()} at http://{HOST}:{port}".encode())
+        # A full disk takes no name, but keeps nobody from freeing it by deleting jobs.
+        with contextlib.suppress(OSError):
+            lock.write(f"process {os.getpid()} at http://{HOST}:{port}".encode())
         environment = child_environment({**os.environ, **settings.model_copy(update={"port": port}).environment()})
         api = python_command("service.api.process", "--fd", str(listener.fileno()))
         children = (
@@ -146,6 +148,13 @@ def _check_folders(settings: Settings) -> None:
         )
         for path in paths
         if not path.is_dir()
+    ]
+    problems += [
+        Problem(
+            "--data-root, --weights-root", f"got {str(path)!r}; {os.pathsep!r} parts folders here, so name a link to it"
+        )
+        for path in (*settings.data_roots, *settings.weights_roots)
+        if os.pathsep in str(path)
     ]
     try:
         settings.root.mkdir(parents=True, exist_ok=True)

@@ -11,17 +11,19 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipelines.tracking.mlflow_store import sqlite_url
+
 PREFIX = "PYRAMIDION_"
 
 Folders = Annotated[tuple[Path, ...], NoDecode]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=1e8)]
 Count = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseSettings):
     """One service: where it lies, what it may use, and its limits. Each field is `PYRAMIDION_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     root: Path = Field(Path("runs/service"), description="folder of jobs, database, MLflow store")
     port: int = Field(8000, ge=0, le=65535, description="of the loopback; 0: any that is free")
@@ -65,7 +67,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def url_of_database(self) -> str:
-        return self.database_url or f"sqlite:///{self.root / 'service.db'}"
+        return self.database_url or sqlite_url(self.root / "service.db")
 
     @property
     def jobs_dir(self) -> Path:

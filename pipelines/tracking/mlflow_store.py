@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from pipelines.tracking.mlflow_names import cut
 
@@ -48,7 +49,12 @@ def find_store(runs_root: Path) -> Store:
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return Store(uri)
     root = runs_root.resolve()
-    return Store(f"sqlite:///{root / 'mlflow.db'}", (root / "mlartifacts").as_uri())
+    return Store(sqlite_url(root / "mlflow.db"), (root / "mlartifacts").as_uri())
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of SQLAlchemy that names just this file: there `%20` is a blank, and `?` the path's end."""
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def without_credentials(text: str) -> str:
@@ -67,7 +73,7 @@ def connect(store: Store) -> "MlflowClient":
     for name, setting in CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, setting)
     if store.tracking_uri.startswith("sqlite:///"):
-        Path(store.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        Path(unquote(store.tracking_uri.removeprefix("sqlite:///"))).parent.mkdir(parents=True, exist_ok=True)
     from mlflow import MlflowClient
 
     for noisy in ("mlflow", "alembic"):

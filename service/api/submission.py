@@ -12,7 +12,7 @@ from pipelines.spec.data import ImageFolderLayer, VocLayer
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document
 from service.executors.base import Capacity
-from service.rest.problems import Problem, pointer
+from service.rest.problems import Problem, pointer, things
 from service.rest.schemas import JobRequest, ProblemField, ResourcesRequest
 from service.settings import Settings
 from service.store.records import NewJob
@@ -26,6 +26,7 @@ def new_job(request: JobRequest, settings: Settings, capacity: Capacity) -> NewJ
     try:
         spec = validate_document(request.config)
         check_inputs(spec, settings)
+        errors += device_errors(spec, capacity)
     except ConfigError as error:
         errors = [*config_errors(error.problems, request.config), *errors]
     if errors:
@@ -44,8 +45,7 @@ def new_job(request: JobRequest, settings: Settings, capacity: Capacity) -> NewJ
 
 def refusal(errors: Sequence[ProblemField]) -> Problem:
     """Return the problem that tells errors of a job."""
-    things = "1 thing is" if len(errors) == 1 else f"{len(errors)} things are"
-    return Problem(422, INVALID, f"{things} wrong, see errors", errors)
+    return Problem(422, INVALID, f"{things(len(errors))} wrong, see errors", errors)
 
 
 def default_resources(capacity: Capacity) -> tuple[int, int]:
@@ -62,6 +62,16 @@ def resource_errors(asked: ResourcesRequest, capacity: Capacity) -> list[Problem
             detail = f"got {wanted}; this server has {there} for all jobs together, so that the job would wait for ever"
             errors.append(ProblemField(pointer=pointer(("resources", name)), detail=detail))
     return errors
+
+
+def device_errors(spec: JobSpec, capacity: Capacity) -> list[ProblemField]:
+    """Return what is wrong with the number of the trainer's processes: each wants a core, and on the CPU nothing else
+    holds them back."""
+    wanted = spec.trainer.devices
+    if not isinstance(wanted, int) or wanted <= capacity.cpus:
+        return []
+    detail = f"got {wanted}; each is a process, and this server has {capacity.cpus} cores for all jobs together"
+    return [ProblemField(pointer=pointer(("config", "trainer", "devices")), detail=detail)]
 
 
 def check_inputs(spec: JobSpec, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """What a request is refused with: RFC 9457 problems, for every error, the framework's too."""
 
 import http
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
 from service.rest.schemas import ProblemDetails, ProblemField
-from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, StoreError
+from service.store.errors import AlreadyEnded, DatabaseUnavailable, KeyReused, NotEnded, NotFound, NotQueued, StoreError
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -22,6 +25,15 @@ REFUSALS: dict[type[StoreError], tuple[int, str]] = {
     NotEnded: (409, "Not ended"),
 }
 """What the store refuses, as an answer."""
+
+UNAVAILABLE = {
+    "SQLITE_BUSY": "another process holds the service's database",
+    "SQLITE_CANTOPEN": "the file of the service's database cannot be opened",
+    "SQLITE_FULL": "the disk of the service's database is full",
+    "SQLITE_IOERR": "the disk of the service's database cannot be read or written",
+    "SQLITE_READONLY": "the service's database cannot be written",
+}
+"""What may be otherwise in a moment, or once somebody has looked after the machine."""
 
 
 class Problem(HTTPException):
@@ -66,6 +78,11 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ProblemDetails, "description": phrase(status)} for status in statuses}
 
 
+def things(number: int) -> str:
+    """Return how many things are wrong, up to the word `wrong`."""
+    return "1 thing is" if number == 1 else f"{number} things are"
+
+
 def pointer(parts: Iterable[str | int]) -> str:
     """Return the RFC 6901 pointer of a place in a JSON document."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
@@ -77,6 +94,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _tell_validation)
     for kind in REFUSALS:
         app.add_exception_handler(kind, _tell_refusal)
+    app.add_exception_handler(DatabaseUnavailable, _tell_database)
     app.add_exception_handler(Exception, _tell_internal)
 
 
@@ -96,7 +114,7 @@ async def _tell_http(request: Request, error: Exception) -> Response:
 async def _tell_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [_field(details) for details in error.errors()]
-    return problem_response(422, "The request is not valid", f"{len(errors)} things are wrong, see errors", errors)
+    return problem_response(422, "The request is not valid", f"{things(len(errors))} wrong, see errors", errors)
 
 
 def _field(details: Mapping[str, Any]) -> ProblemField:
@@ -121,6 +139,17 @@ async def _tell_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, StoreError)
     status, title = REFUSALS[type(error)]
     return problem_response(status, title, str(error))
+
+
+async def _tell_database(request: Request, error: Exception) -> Response:
+    """Nothing was written, so that the request may come again; what is a mistake of ours is told as one."""
+    assert isinstance(error, DatabaseUnavailable)
+    kind = "_".join(str(getattr(error.orig, "sqlite_errorname", "")).split("_")[:2])
+    if kind not in UNAVAILABLE:
+        raise error
+    logger.error("%s %s: %s", request.method, request.url.path, error.orig)
+    detail = f"{UNAVAILABLE[kind]}; nothing was changed, send the request again later"
+    return problem_response(503, "The database does not answer", detail, headers={"Retry-After": "5"})
 
 
 async def _tell_internal(request: Request, error: Exception) -> Response:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import NullPool
 
 from service.store.errors import SchemaUnknown
 
 BUSY_S = 30.0
+DAMAGED = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
 _BEGIN = "pyramidion_begin"
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -21,15 +23,25 @@ def open_database(url: str) -> Engine:
 
     Raises:
         SchemaUnknown: a newer version has made it.
-        ValueError: the URL names no file, so that processes could not share it.
+        ValueError: the URL is none, or names no file, so that processes could not share it, or one that is damaged.
     """
-    parsed = make_url(url)
-    engine = _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else create_engine(parsed)
-    if not _is_ready(engine):
-        with _migration_lock(parsed):
-            if not _is_ready(engine):
-                _migrate(parsed)
-        engine.dispose()  # its connection has known the file as it was before
+    try:
+        parsed = make_url(url)
+        engine = _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else create_engine(parsed)
+    except (ArgumentError, ImportError) as error:
+        raise ValueError(
+            f"PYRAMIDION_DATABASE_URL: cannot be used ({error}); write sqlite:////folder/service.db"
+        ) from error
+    try:
+        if not _is_ready(engine):
+            with _migration_lock(parsed):
+                if not _is_ready(engine):
+                    _migrate(parsed)
+            engine.dispose()  # its connection has known the file as it was before
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorname", None) in DAMAGED:
+            raise ValueError(f"{parsed.database}: {error.orig}; move it away, or put back a copy") from error
+        raise
     return engine
 
 

@@ -10,10 +10,16 @@ StoreError
 ├── CancelRequested     a wish to cancel came before the end: the job ends as cancelled
 ├── IllegalTransition   the table of `service.states` does not have it
 └── SchemaUnknown       the database was made by a newer version
+
+DatabaseUnavailable     the database cannot be opened, read or written now: its disk is full, or another holds it
 """
+
+from sqlalchemy.exc import OperationalError as DatabaseUnavailable
 
 from service.states import JobStatus
 from service.store.records import Job
+
+__all__ = ["DatabaseUnavailable"]
 
 
 class StoreError(Exception):

@@ -1,6 +1,8 @@
 """`pyramidion serve`, as processes that are started, hurt and stopped."""
 
 import http.client
+import os
+import resource
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from service.child_process import child_environment
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +118,33 @@ def test_wrong_settings_are_told_line_by_line(own_service: Any) -> None:
     done = own_service.run("serve", "--root", str(own_service.root), "--data-root", "x", "y")
     assert done.returncode == 78
     assert done.stderr.count("error: --data-root or PYRAMIDION_DATA_ROOTS: there is no folder") == 2
+
+
+def test_what_would_go_wrong_later_is_told_at_the_start(own_service: Any, tmp_path: Path) -> None:
+    odd = tmp_path / "a:b"
+    odd.mkdir()
+    done = own_service.run("serve", "--root", str(own_service.root), "--data-root", str(odd))
+    assert (done.returncode, done.stderr.count("':' parts folders")) == (78, 1)
+    done = own_service.run("serve", "--root", str(own_service.root), PYRAMIDION_POLL_S="inf")
+    assert (done.returncode, done.stderr.count("PYRAMIDION_POLL_S: got 'inf'")) == (78, 1)
+
+
+def test_a_full_disk_is_told_by_who_needs_it(own_service: Any) -> None:
+    own_service.root.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "serve", "--root", str(own_service.root), "--port", "0"],
+        env=child_environment({**os.environ, "PYRAMIDION_DATABASE_URL": "here"}), capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)), timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 78  # the address of the database, of which its processes know
+    assert "PYRAMIDION_DATABASE_URL: cannot be used" in done.stderr
+
+
+def test_a_variable_that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYRAMIDION_ROOT", "")
+    monkeypatch.setenv("PYRAMIDION_PORT", "")
+    assert Settings().root == Path("runs/service").resolve()
+    assert Settings().port == 8000
 
 
 def test_help_tells_every_setting_and_its_variable(own_service: Any) -> None:

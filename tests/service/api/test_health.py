@@ -1,10 +1,12 @@
 """Whether the service works, what it has, and what it measures."""
 
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
@@ -53,6 +55,20 @@ def test_a_database_that_is_gone_is_told(api: httpx2.Client, settings: Settings,
     settings.root.rename(tmp_path / "elsewhere")
     status, told = checks(api)
     assert (status, told["root"], told["disk"]) == (503, False, False)
+
+
+def test_a_database_that_cannot_be_written_is_told_to_whoever_submits(
+    run_api: Any, settings: Settings, document: dict[str, Any], tmp_path: Path
+) -> None:
+    with run_api(settings, tmp_path / "api.log") as (process, api):
+        assert api.get("/v1/jobs").json()["jobs"] == []
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # as if the disk were full
+        answer = api.post("/v1/jobs", json={"config": document})
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json"), answer.text
+        assert answer.json()["detail"].endswith("nothing was changed, send the request again later")
+        assert answer.headers["retry-after"] == "5"
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert api.post("/v1/jobs", json={"config": document}).status_code == 202
 
 
 def test_what_the_server_has_is_told(shared_api: httpx2.Client, shared_settings: Settings) -> None:

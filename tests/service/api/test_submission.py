@@ -63,6 +63,13 @@ def test_what_only_a_look_at_the_server_shows_is_told_too(shared_api: httpx2.Cli
     assert "did you mean 'resnet50'" in errors["/config/model/backbone/name"]
 
 
+def test_more_processes_than_there_are_cores_are_refused(shared_api: httpx2.Client, document: Document) -> None:
+    document["trainer"]["devices"] = 1_000_000
+    errors = errors_of(shared_api, document)
+    assert list(errors) == ["/config/trainer/devices"]
+    assert errors["/config/trainer/devices"].startswith("got 1000000; each is a process")
+
+
 @pytest.mark.parametrize("path", ["/etc", "../shapes", "a/../../b", "a\\b"])
 @pytest.mark.parametrize(
     ("pointer", "put"),

@@ -15,10 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert, make_url, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from pipelines.tracking.mlflow_store import find_store
 from service.child_process import child_environment
+from service.settings import Settings
 from service.states import JobStatus
 from service.store.database import newest_schema, open_database, writing
 from service.store.errors import SchemaUnknown
@@ -128,6 +130,28 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(url: str) -> No
 def test_a_database_that_processes_cannot_share_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL.*names no file"):
         open_database(url)
+
+
+@pytest.mark.parametrize("url", ["here", "foo:///x", "postgresql+nobody://x"])
+def test_an_address_that_is_none_names_the_variable(url: str) -> None:
+    with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL: cannot be used"):
+        open_database(url)
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "service.db"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(ValueError, match=r"service\.db: file is not a database; move it away"):
+        open_database(f"sqlite:///{path}")
+    assert path.read_bytes() == b"no database" * 1000
+
+
+def test_a_root_may_have_any_name(tmp_path: Path) -> None:
+    root = tmp_path / "a%20b 50%d?x=1#ü;&"
+    settings = Settings(root=root)
+    open_database(settings.url_of_database).dispose()
+    assert (root / "service.db").is_file()
+    assert make_url(find_store(root).tracking_uri).database == str(root / "mlflow.db")
 
 
 def test_a_copy_in_another_journal_mode_is_opened_in_wal_mode(url: str, tmp_path: Path) -> None:
