@@ -103,10 +103,13 @@ def _why(seen: Observation, folder: Path) -> Failure:
     if noted is not None:
         return noted
     if seen.kind == "lost":
-        return FailureKind.KILLED, "the attempt died without a word: it was killed, or the machine was restarted"
+        return (
+            FailureKind.KILLED,
+            "the attempt died without a word: it was killed, the machine was restarted, or the disk had no room left",
+        )
     code = seen.exit_code
     if code is None:
-        return FailureKind.INTERNAL, "the attempt never began, and nothing says why"
+        return FailureKind.INTERNAL, "the attempt's run.json is gone: its folder was removed while it ran"
     if code == DONE:
         return FailureKind.INTERNAL, "the trainer ended with 0 and left no result.json that can be read"
     said = f"; its last words: {lines[-1]}" if lines else ""

@@ -24,7 +24,8 @@ def read_part(path: Path, offset: int) -> Part:
     """
     try:
         with path.open("rb") as file:
-            file.seek(offset)
+            # Shorter than what was read: the run folder was removed, and this is the file of another attempt.
+            offset = file.seek(offset if file.seek(0, 2) >= offset else 0)
             # A single line may be longer than a part.
             content = file.read(CHUNK_BYTES) + file.readline()
     except FileNotFoundError:

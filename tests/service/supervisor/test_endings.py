@@ -128,6 +128,10 @@ def test_signals_are_named(code: int, kind: FailureKind, word: str, run_dir: Run
     assert word in str(ending.message)
 
 
+def test_a_folder_that_was_removed_under_an_attempt_is_told(run_dir: RunDir) -> None:
+    assert "its folder was removed" in str(end(run_dir, None, kind="absent").message)
+
+
 def test_an_attempt_that_was_lost_is_tried_again(run_dir: RunDir) -> None:
     ending = end(run_dir, None, kind="lost")
     assert (ending.outcome, ending.to, ending.spends_retry) == ("lost", JobStatus.QUEUED, True)

@@ -50,3 +50,11 @@ def test_a_long_file_comes_in_parts_and_a_long_line_whole(tmp_path: Path, monkey
         read, offset, parts = read + part.lines, part.offset, parts + 1
     assert read == values
     assert parts > 1
+
+
+def test_a_file_that_is_shorter_than_what_was_read_is_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"n": 1}\n{"n": 2}\n')
+    offset = read_part(path, 0).offset
+    path.write_text('{"m": 1}\n')
+    assert read_part(path, offset) == event_import.Part([{"m": 1}], 9)
