@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,12 +13,15 @@ from pipelines.errors import Problem
 from pipelines.spec.job import JobSpec
 
 TAGS = ("head", "format")
+MAX_EXPLAINED = 100
+"""Who has 50,000 unknown keys in a document needs no line for each."""
 
 
 def explain(error: ValidationError, document: Mapping[str, Any]) -> list[Problem]:
     """Return one problem for each field that is wrong; the ways out of a union are told in one line."""
     messages: dict[str, list[str]] = {}
-    for details in error.errors(include_url=False):
+    every = error.errors(include_url=False)
+    for details in every[:MAX_EXPLAINED]:
         if details["type"] == "too_short" and details["ctx"]["actual_length"] < len(details["input"]):
             continue  # pydantic does not count entries that are wrong themselves
         path = _path(details["loc"], document, is_missing=details["type"] == "missing")
@@ -33,7 +37,10 @@ def explain(error: ValidationError, document: Mapping[str, Any]) -> list[Problem
             field = inner if inner.split(".")[0] in JobSpec.model_fields else ".".join([*path, inner])
         if message not in messages.setdefault(field, []):
             messages[field].append(message)
-    return [Problem(field, "; or ".join(texts)) for field, texts in messages.items()]
+    problems = [Problem(field, "; or ".join(texts)) for field, texts in messages.items()]
+    if len(every) > MAX_EXPLAINED:
+        problems.append(Problem("", f"and {len(every) - MAX_EXPLAINED} more; mend these first"))
+    return problems
 
 
 def _path(location: tuple[int | str, ...], document: Any, *, is_missing: bool) -> list[str]:
@@ -99,9 +106,14 @@ def _nearest(word: str, choices: list[str]) -> str:
     return f"; did you mean {close[0]!r}" if close else ""
 
 
+@cache
+def _schema() -> dict[str, Any]:
+    return JobSpec.model_json_schema()
+
+
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that the schema has at a location."""
-    schema = JobSpec.model_json_schema()
+    schema = _schema()
 
     def resolve(node: dict[str, Any]) -> dict[str, Any]:
         while "$ref" in node:

@@ -26,6 +26,6 @@ class TrainerSpec(Spec):
 class TrackingSpec(Spec):
     """MLflow: the experiment, and the name that the best model is registered under."""
 
-    experiment: str = "pyramidion"
+    experiment: Annotated[str, Field(min_length=1, max_length=500)] = "pyramidion"
     # A name that MLflow takes: no dots, unlike the other names of the document.
     register_as: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] | None = None

@@ -102,3 +102,9 @@ def test_junk_is_refused_and_never_breaks_the_reader(field: str, small: Document
             validate_document(document)
 
     check()
+
+
+def test_of_very_many_problems_the_first_are_told(small: Document) -> None:
+    problems = problems_of({**small, **{f"key{number}": 1 for number in range(50_000)}})
+    assert len(problems) == 101
+    assert problems[-1] == "and 49900 more; mend these first"
