@@ -9,7 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -112,7 +112,12 @@ class Client:
 
     def results(self, job_id: str) -> dict[str, Any]:
         """Return result.json of a job, see `pipelines.spec.result`."""
-        result: dict[str, Any] = self._call("GET", f"{_job(job_id)}/results").json()
+        response = self._call("GET", f"{_job(job_id)}/results")
+        result: Any = None
+        with suppress(ValueError):
+            result = response.json()
+        if not isinstance(result, dict) or not {"split", "tasks"} <= set(result):
+            raise ServiceError(f"{response.url} answers what is no result; is result.json of job {job_id} damaged?")
         return result
 
     def predict(self, model: str, alias: str, image: Path) -> dict[str, Any]:
@@ -139,10 +144,14 @@ class Client:
 
     def log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
         """Yield the lines of an attempt's log, by default of the last one."""
-        yield from self._log_lines(job_id, {"attempt": attempt, "tail": tail})
+        try:
+            yield from self._log_lines(job_id, {"attempt": attempt, "tail": tail})
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
 
     def follow_log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
         """Yield lines as they come, until the job has ended; over a restart of the service too."""
+        self.job(job_id)  # nobody waits for a service that was never there
         line: LogLine | None = None
         wanted: dict[str, Any] = {"attempt": attempt, "tail": tail}
         for _ in self._openings():

@@ -71,3 +71,15 @@ def test_what_is_not_json_is_not_sent(document: dict[str, Any]) -> None:
 )
 def test_pointers_become_the_fields_of_the_document(pointer: str, field: str) -> None:
     assert _dotted(ProblemField(pointer=pointer, detail="wrong")) == field
+
+
+def test_nobody_is_told_in_one_line_by_logs_too() -> None:
+    with Client("http://127.0.0.1:9/") as client:
+        for read in (client.log, client.follow_log):
+            with pytest.raises(ServiceUnreachable, match="no service answers at"):
+                next(read("any"))
+
+
+def test_a_result_that_is_damaged_is_told(stranger: str) -> None:
+    with Client(stranger) as client, pytest.raises(ServiceError, match=r"is result.json of job any damaged\?"):
+        client.results("any")
