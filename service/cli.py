@@ -6,6 +6,7 @@ this process (docs/adr/0003).
 
 import argparse
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -18,6 +19,7 @@ from service.version import version
 USAGE_ERROR = 2
 BROKEN_PIPE = 128 + 13
 INTERRUPTED = 128 + 2
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 TRAINER_COMMANDS = {
     "fit": "train, keep the checkpoint that is best on val, score it on test, register it",
@@ -61,16 +63,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = _run(arguments)
         except SystemExit as leave:  # argparse's way of ending --help, --version and usage errors
             code = leave.code if isinstance(leave.code, int) else 0
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None where it was closed from the start
+            sys.stdout.flush()
         return code
     except PyramidionError as error:
         return tell(error)
     except BrokenPipeError:
-        # The reader is gone, as after `| head`: Python's own flush at exit must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_stdout_up()  # the reader is gone, as after `| head`
         return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _give_stdout_up()
+        print(f"error: cannot write: {error.strerror}; free the disk, or write elsewhere", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _give_stdout_up() -> None:
+    """Have nothing complain again, such as Python's own flush at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:

@@ -132,6 +132,16 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         assert process.stderr.read() == b""
 
 
+def test_a_full_disk_behind_the_output_is_one_line_and_a_closed_output_none() -> None:
+    command = [sys.executable, "-P", "-m", "service.cli", "backbones"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write: No space left on device; free the disk, or write elsewhere\n"
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], cwd=ROOT, env=environment(), capture_output=True)
+    assert (closed.returncode, closed.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("command", cli.TRAINER_COMMANDS)
 def test_trainer_commands_become_the_trainer_with_a_safe_path(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[Any, ...]] = []
