@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import PyramidionError
+from pipelines.errors import ConfigError, PyramidionError
 from pipelines.inference.predictor import Predictor
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
@@ -144,7 +144,7 @@ class Shelf:
             return
         try:
             started = time.monotonic()
-            predictor = self._load(self._files.fetch(self._registry, version))
+            predictor = self._load_whole(version)
             logger.info("%s is loaded (%.1f s)", version.uri, time.monotonic() - started)
             with self._lock:
                 self._loaded[key] = Loaded(version, predictor)
@@ -156,6 +156,15 @@ class Shelf:
             own.set_exception(error)
             raise
         self._make_room(keep=key)
+
+    def _load_whole(self, version: ModelVersion) -> Predictor:
+        try:
+            return self._load(self._files.fetch(self._registry, version))
+        except ConfigError as error:
+            # A machine that went down may have left a damaged copy here: what the registry has counts.
+            logger.warning("%s; it is copied from the registry anew", error)
+            self._files.discard(version)
+            return self._load(self._files.fetch(self._registry, version))
 
     def _make_room(self, keep: _Key | None = None) -> None:
         with self._lock:

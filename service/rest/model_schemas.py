@@ -43,7 +43,7 @@ class ModelView(ModelSummary):
 class AliasRequest(Request):
     """Where an alias shall point."""
 
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=2**31 - 1)
 
 
 class AliasView(Answer):

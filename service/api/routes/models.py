@@ -154,7 +154,7 @@ async def predict(
     name: str,
     request: Request,
     alias: Annotated[str | None, Query(description=f"default: {CHAMPION}")] = None,
-    version: Annotated[int | None, Query(ge=1, description="instead of an alias")] = None,
+    version: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="instead of an alias")] = None,
     draw: Annotated[bool, Query(description="answer with a picture that has the boxes")] = False,
 ) -> Response:
     """What a model says of an image. Header `Model-Version` tells which version it was."""

@@ -159,6 +159,7 @@ def test_a_body_without_a_length_is_cut_at_the_limit(rest: httpx2.Client, shapes
         ("{name}/predict?version=99", 404),
         ("{name}/predict?version=0", 422),
         ("{name}/predict?version=x", 422),
+        ("{name}/predict?version=99999999999999999999", 422),
         ("{name}/predict?version=1&alias=champion", 422),
         ("..%2f../predict", 404),
         ("it's/predict", 404),

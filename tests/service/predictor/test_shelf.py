@@ -192,3 +192,13 @@ def test_files_of_earlier_processes_are_used_and_the_oldest_removed(
     assert [path.exists() for path in paths] == [True, False]
     assert not (tmp_path / ".partial-x").exists()
     assert (later.fetch(service_registry, shapes[0]) / "model.json").stat().st_ino == written
+
+
+def test_a_damaged_copy_is_made_anew(
+    make_shelf: Callable[..., Shelf], shapes: list[ModelVersion], loads: list[Path]
+) -> None:
+    wish = Wish(shapes[0].name, 1)
+    take(make_shelf(), wish)
+    for file in loads[0].iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    assert take(make_shelf(), wish).version.version == 1
