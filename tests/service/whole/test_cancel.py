@@ -39,7 +39,7 @@ def cancel(service: Any, job: str) -> str:
 
 def cancel_at_random(service: Any, document: Document, times: int) -> list[str]:
     # About as long as such a run takes; some are cancelled while they wait, and some are too late.
-    moments = sorted(random.random() * 20 for _ in range(times))
+    moments = sorted(random.random() * 12 for _ in range(times))
     outcomes = []
     for moment in moments:
         job = service.submit(document)
