@@ -5,6 +5,7 @@ no attempt to connect is lost while the API process is started again.
 """
 
 import contextlib
+import errno
 import fcntl
 import http.client
 import json
@@ -35,6 +36,8 @@ MAX_DELAY_S = 5.0
 STOP_S = 8.0
 """What processes have to end by themselves; they are killed then."""
 NOT_READY_S = 15.0
+PORT_FREE_S = 2.0
+"""What the processes of a service that was killed a moment ago have to let go of its port."""
 
 CONFIG_ERROR = ConfigError.exit_code
 
@@ -187,12 +190,18 @@ def _listening(port: int) -> Iterator[socket.socket]:
     """Listen on the loopback."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError as error:
-            raise ServeError(
-                f"cannot listen on {HOST}:{port} ({error.strerror}); name another --port, or 0 for any that is free"
-            ) from error
+        deadline = time.monotonic() + PORT_FREE_S
+        while True:
+            try:
+                listener.bind((HOST, port))
+                break
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                raise ServeError(
+                    f"cannot listen on {HOST}:{port} ({error.strerror}); name another --port, or 0 for any that is free"
+                ) from error
         listener.listen(BACKLOG)
         yield listener
 

@@ -78,6 +78,7 @@ class PredictorLink:
             detail = f"the predictor has not answered within {self._settings.predict_timeout_s:g} s; send it again"
             raise _unavailable("The predictor takes too long", detail) from None
         except httpx2.TransportError as error:
+            process.kill()
             logger.warning("the predictor (pid %d) is gone: %r", process.pid, error)
             raise _unavailable("The predictor has ended", "it starts anew with the next request") from None
 
@@ -101,6 +102,7 @@ class _Process:
     """One predictor process, and the connections to it."""
 
     def __init__(self, settings: Settings) -> None:
+        self._is_killed = False
         # Below the system's folder for temporary files: a socket's path has at most 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="pyramidion-"))
         path = str(self._folder / "predictor.sock")
@@ -125,7 +127,12 @@ class _Process:
         return self._popen.pid
 
     def is_alive(self) -> bool:
-        return self._popen.poll() is None
+        return not self._is_killed and self._popen.poll() is None
+
+    def kill(self) -> None:
+        """End a process that has broken a connection; it is asked nothing more, however long it takes to die."""
+        self._popen.kill()
+        self._is_killed = True
 
     def forget(self) -> None:
         """Remove what a process that has ended leaves."""

@@ -11,6 +11,7 @@ from pipelines.arguments import OVERRIDES_HELP, dotted_overrides
 from pipelines.evaluation.tables import print_results
 from pipelines.spec.load import assemble
 from service.client.client import URL_VARIABLE, Client
+from service.client.errors import ServiceUnreachable
 from service.client.follow import follow
 from service.client.tables import dry_run_page, failure_text
 from service.rest.schemas import JobView
@@ -89,6 +90,9 @@ def _wait(client: Client, job_id: str) -> int:
         job = follow(client, job_id, console)
     except KeyboardInterrupt:
         print(f"job {job_id} goes on; `pyramidion cancel {job_id}` ends it", file=sys.stderr)
+        raise
+    except ServiceUnreachable:
+        print(f"job {job_id} goes on, or will when the service is started again", file=sys.stderr)
         raise
     if job.status is JobStatus.SUCCEEDED:
         result = client.results(job_id)

@@ -39,6 +39,8 @@ def main() -> None:
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=5,
+        # The API closes idle connections: closed from here, one could be closed while a request is on its way.
+        timeout_keep_alive=3600,
     )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=options.fd)])
 
