@@ -269,8 +269,8 @@ def test_the_document_becomes_flat_parameters() -> None:
 
 
 def test_names_and_texts_keep_mlflows_limits() -> None:
-    long = DOCUMENT | {"tracking": {"experiment": "e" * 7000}}
-    text = flatten(JobSpec.model_validate(long))["tracking.experiment"]
+    long = DOCUMENT | {"data": DOCUMENT["data"] | {"root": "e" * 7000}}
+    text = flatten(JobSpec.model_validate(long))["data.root"]
     assert len(text) == 6000
     assert text.endswith("...")
     assert len(mlflow_key("k" * 300)) == 250
