@@ -1,1 +1,1 @@
-"""What users touch: the command line (and, later, the job API)."""
+"""What users touch: the command line, and the job service."""
