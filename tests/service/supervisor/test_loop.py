@@ -83,7 +83,7 @@ def test_a_job_fails_when_all_its_attempts_have(bench: MakeBench) -> None:
 def test_the_next_attempt_waits_for_its_time(bench: MakeBench) -> None:
     it = bench(retry_delay_s=1000)
     job = it.submit("exit 1")
-    it.until(job, JobStatus.RUNNING, JobStatus.FINALIZING)
+    it.wait_until(lambda: it.jobs.get(job.id).failures, it.supervisor.tick)
     waiting = it.until(job, JobStatus.QUEUED)
     assert 900 < waiting.not_before - time.time() < 1001
     it.supervisor.tick()
