@@ -7,6 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# Two processes of one thread each: most tests leave a second thread idle.
+PYTEST := -m pytest -n 2 --dist worksteal
 
 # $(call make_venv,FOLDER,PYTHON): FOLDER is a virtual environment of Python 3.11 or 3.12; one that is there is kept.
 define make_venv
@@ -55,14 +57,14 @@ format: install ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 
 test: install ## the default suite: CPU, no network, below 10 minutes on 2 cores
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
 
 test-slow: install ## the slow rest
 	$(BIN)/python -m pytest -m slow
 
 test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## the default suite on the oldest and the newest corner (two more environments of 6 GB)
-	.venv-py311-torch211/bin/python -m pytest
-	.venv-py312-torch215/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv-py311-torch211/bin/python $(PYTEST)
+	OMP_NUM_THREADS=1 .venv-py312-torch215/bin/python $(PYTEST)
 
 .venv-py311-torch211/.installed: pyproject.toml constraints.txt
 	$(call make_venv,$(@D),python3.11)

@@ -15,9 +15,10 @@ from heads.base import BoxPrediction, Features, Head, LossTerms, Prediction, Tar
 from heads.create import create_head
 from pipelines.data.records import Category
 from pipelines.errors import ConfigError, Problem
-from pipelines.spec.model import ModelSpec, Task
+from pipelines.spec.model import ModelSpec
+from pipelines.spec.tasks import Task
 
-NOT_OF_THE_HEAD = {"head", "weight", "class_weights", "identity", "boxes_from", "gallery"}
+NOT_OF_THE_HEAD = {"head", "weight", "class_weights", "identity", "boxes_from", "gallery", "miner"}
 """Fields of a task that the head's constructor does not take."""
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

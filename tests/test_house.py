@@ -23,6 +23,8 @@ HOMES = {
     "timm": ("backbones",),
     "torchvision.models": ("backbones",),
     "pytorch_metric_learning": ("heads",),
+    "sklearn": ("pipelines/evaluation",),
+    "torchjd": ("pipelines/training",),
     "lightning": ("pipelines",),
     "mlflow": ("pipelines/tracking",),
     "faster_coco_eval": ("pipelines/evaluation",),

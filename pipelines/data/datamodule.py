@@ -18,7 +18,7 @@ from pipelines.data.targets import TargetEncoder
 from pipelines.data.transforms import EvalTransform, TrainTransform, fitted_size
 from pipelines.errors import DataError, Problem
 from pipelines.spec.data import DataSpec, Split
-from pipelines.spec.model import Task, gallery_tasks
+from pipelines.spec.tasks import Task, gallery_tasks
 
 
 class TrainLoader(DataLoader[Sample]):

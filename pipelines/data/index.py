@@ -18,7 +18,7 @@ from pipelines.data.records import BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.errors import DataError, Problem
 from pipelines.spec.data import SPLITS, CocoLayer, Split, VocLayer
 from pipelines.spec.job import JobSpec
-from pipelines.spec.model import DetectionSpec, EmbeddingSpec, MultilabelSpec, TaskSpec
+from pipelines.spec.tasks import DetectionSpec, EmbeddingSpec, MultilabelSpec, TaskSpec
 
 
 @dataclass

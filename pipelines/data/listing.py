@@ -16,7 +16,7 @@ from pipelines.data.image_files import ImageFolder, examine_images
 from pipelines.data.images import ImageFacts
 from pipelines.spec.data import SPLITS, CocoLayer, CsvLayer, ImageFolderLayer, Layer, SourceSpec, Split, VocLayer
 from pipelines.spec.job import JobSpec
-from pipelines.spec.model import EmbeddingSpec
+from pipelines.spec.tasks import EmbeddingSpec
 
 
 @dataclass

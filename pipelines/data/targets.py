@@ -13,7 +13,7 @@ from torch import Tensor
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
 from pipelines.data.records import BoxLabel, Category, ImageRecord
 from pipelines.errors import DataError, Problem
-from pipelines.spec.model import EmbeddingSpec, MulticlassSpec, MultilabelSpec, Task
+from pipelines.spec.tasks import EmbeddingSpec, MulticlassSpec, MultilabelSpec, Task
 
 UNKNOWN = -1
 """Identity of an object (or image) that has none, or one that is not in the training data."""

@@ -13,7 +13,7 @@ from pipelines.evaluation.coco_format import coco_ground_truth, coco_results
 from pipelines.evaluation.labels import box_labels, class_names, position_by_name
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions, pair_labelled
 from pipelines.evaluation.retrieval import NamedEmbeddings, score_retrieval
-from pipelines.spec.model import ClassificationSpec, DetectionSpec, EmbeddingSpec, MulticlassSpec, TaskSpec
+from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, MulticlassSpec, TaskSpec
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.errors import ConfigError, Problem
-from pipelines.spec.model import (
-    ClassificationSpec,
-    DetectionSpec,
-    EmbeddingSpec,
-    ModelSpec,
-    MulticlassSpec,
-    SelectSpec,
-    TaskSpec,
-)
+from pipelines.spec.learning import SelectSpec
+from pipelines.spec.model import ModelSpec
 from pipelines.spec.result import Kind
+from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, MulticlassSpec, TaskSpec
 
 METRICS: dict[Kind, tuple[str, ...]] = {
     "detection": ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),

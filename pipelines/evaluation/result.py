@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.evaluation.metric_names import summarise
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.data import Split
-from pipelines.spec.model import SelectSpec
+from pipelines.spec.learning import SelectSpec
 from pipelines.spec.result import RunResult
 
 TaskResults = Mapping[str, Mapping[str, Any]]

@@ -16,7 +16,7 @@ from pipelines.evaluation.evaluate import identities_of
 from pipelines.evaluation.labels import class_names
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions, TaskPrediction
 from pipelines.run_folder.files import write_atomic
-from pipelines.spec.model import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
+from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
 
 Pairs = list[tuple[ImageRecord, Any]]
 

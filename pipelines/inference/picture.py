@@ -7,7 +7,8 @@ from PIL import Image
 
 from pipelines.data.pictures import draw_boxes
 from pipelines.data.records import Category
-from pipelines.spec.model import DetectionSpec, ModelSpec
+from pipelines.spec.model import ModelSpec
+from pipelines.spec.tasks import DetectionSpec
 
 
 def draw_answer(

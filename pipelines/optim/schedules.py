@@ -5,7 +5,7 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from pipelines.spec.model import ScheduleSpec
+from pipelines.spec.learning import ScheduleSpec
 
 
 def rate_factor(step: int, *, total_steps: int, spec: ScheduleSpec) -> float:

@@ -20,7 +20,8 @@ from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.data import DataSpec, Split
 from pipelines.spec.job import JobSpec
-from pipelines.spec.model import ClassificationSpec, ModelSpec
+from pipelines.spec.model import ModelSpec
+from pipelines.spec.tasks import ClassificationSpec
 from pipelines.spec.training import TrainerSpec
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.callbacks import EMA, Checkpoints, StopRequest

@@ -11,7 +11,7 @@ from pipelines.model import build_model
 from pipelines.run.preflight import Inputs
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import resolved
-from pipelines.training.unfreezing import frozen_stages
+from pipelines.spec.transfer import frozen_parts
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def dry_run(job: JobSpec, inputs: Inputs) -> DryRun:
     for name, parameter in model.named_parameters():
         parameters[model.stage_of(name)] += parameter.numel()
     trainable = {
-        epoch: sorted(set(parameters) - frozen_stages(job.model.unfreeze, epoch))
-        for epoch in sorted(job.model.unfreeze)
+        epoch: sorted(set(parameters) - frozen_parts(job.model, epoch)) for epoch in sorted(job.model.unfreeze or ())
     }
     return DryRun(job, report, dict(sorted(parameters.items())), trainable)
 

@@ -24,7 +24,8 @@ from pipelines.run.attempt import Attempt, git_commit, versions
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.data import Split
-from pipelines.spec.model import DetectionSpec, ModelSpec
+from pipelines.spec.model import ModelSpec
+from pipelines.spec.tasks import DetectionSpec
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from pipelines.training.module import MultiTaskModule

@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipelines.spec.base import Count, Name, Probability, Spec
 
@@ -65,12 +65,40 @@ class ImageFolderLayer(LabelLayer):
 Layer = Annotated[CocoLayer | VocLayer | CsvLayer | ImageFolderLayer, Field(discriminator="format")]
 
 
+class ShuffleSpec(Spec):
+    """Each image once an epoch, in a new order."""
+
+    kind: Literal["shuffle"] = "shuffle"
+
+
+class PKSpec(Spec):
+    """Batches of `p` identities with `k` images each, for embeddings; an identity of fewer images repeats some."""
+
+    kind: Literal["pk"]
+    task: Name = Field(description="the embedding task whose identities are drawn")
+    p: Annotated[int, Field(ge=2)]
+    k: Annotated[int, Field(ge=2)]
+
+
+class RepeatFactorSpec(Spec):
+    """Images of rare classes come more often: an image is repeated max over its classes of max(1, sqrt(threshold / f))
+    times, where f is the share of images that have the class (Gupta et al. 2019, arXiv 1908.03195, section 5.2)."""
+
+    kind: Literal["repeat_factor"]
+    task: Name = Field(description="the detection or classification task whose classes are counted")
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+SamplerSpec = Annotated[ShuffleSpec | PKSpec | RepeatFactorSpec, Field(discriminator="kind")]
+
+
 class SourceSpec(Spec):
     """One set of images with label layers over it."""
 
     images: RelativePath = Field(description="folder of the images; `{split}` may stand in it")
     labels: tuple[Layer, ...] = Field(min_length=1)
     batch_size: Count = Field(16, description="images a step and process")
+    sampler: SamplerSpec = ShuffleSpec()
     splits: dict[Split, str] = Field(
         {"train": "train", "val": "val", "test": "test"},
         description="the splits' names on disk; a source without test data leaves it out, or has no such file",
@@ -106,4 +134,26 @@ class DataSpec(Spec):
     augment: AugmentSpec = AugmentSpec()
     num_workers: Annotated[int, Field(ge=0, le=256)] = 2
     cache: Literal["none", "ram"] = Field("none", description="ram: decoded images are kept in memory")
-    mix: Literal["interleave"] = "interleave"
+    mix: Literal["interleave", "concat", "proportional", "temperature"] = Field(
+        "interleave", description="how the sources' batches follow each other"
+    )
+    temperature: Annotated[float, Field(ge=1)] = Field(
+        2.0, description="of mix: temperature; 1 is proportional, higher ones draw small sources more often"
+    )
+
+    @model_validator(mode="after")
+    def _sources_can_be_mixed(self) -> "DataSpec":
+        for name, source in self.sources.items():
+            sampler = source.sampler
+            if isinstance(sampler, PKSpec) and source.batch_size != sampler.p * sampler.k:
+                raise ValueError(
+                    f"sources.{name}.batch_size: got {source.batch_size}; the pk sampler draws "
+                    f"p * k = {sampler.p * sampler.k} images"
+                )
+        if self.mix != "concat":
+            return self
+        if drawn := sorted(name for name, source in self.sources.items() if isinstance(source.sampler, PKSpec)):
+            raise ValueError(f"mix: got 'concat', whose batches mix all sources, but {drawn} draw batches of their own")
+        if len({source.batch_size for source in self.sources.values()}) > 1:
+            raise ValueError("mix: got 'concat', whose batches mix all sources; give all the same batch_size")
+        return self

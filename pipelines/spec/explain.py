@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from pipelines.errors import Problem
 from pipelines.spec.job import JobSpec
 
-TAGS = ("head", "format")
+TAGS = ("head", "format", "kind")
 MAX_EXPLAINED = 100
 """Who has 50,000 unknown keys in a document needs no line for each."""
 

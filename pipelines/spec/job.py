@@ -1,11 +1,15 @@
 """The whole document."""
 
-from pydantic import Field, model_validator
+from typing import Any
+
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from pipelines.spec.base import Name, Spec
-from pipelines.spec.data import DataSpec
+from pipelines.spec.data import DataSpec, PKSpec, RepeatFactorSpec, ShuffleSpec
 from pipelines.spec.model import ModelSpec
+from pipelines.spec.tasks import EmbeddingSpec
 from pipelines.spec.training import TrackingSpec, TrainerSpec
+from pipelines.spec.transfer import fill_in
 
 
 class JobSpec(Spec):
@@ -32,3 +36,26 @@ class JobSpec(Spec):
         if unlabelled := sorted(set(self.model.tasks) - named):
             raise ValueError(f"model.tasks: no label layer names {unlabelled}; add a layer below data.sources")
         return self
+
+    @model_validator(mode="after")
+    def _samplers_name_tasks_of_their_source(self) -> "JobSpec":
+        for name, source in self.data.sources.items():
+            if isinstance(source.sampler, ShuffleSpec):
+                continue
+            named = sorted({task for layer in source.labels for task in layer.tasks})
+            fitting = [task for task in named if self._can_be_drawn_by(task, source.sampler)]
+            if source.sampler.task not in fitting:
+                raise ValueError(
+                    f"data.sources.{name}.sampler.task: got {source.sampler.task!r}; of this source's tasks "
+                    f"{source.sampler.kind} takes {fitting}"
+                )
+        return self
+
+    def _can_be_drawn_by(self, task: str, sampler: PKSpec | RepeatFactorSpec) -> bool:
+        return isinstance(self.model.tasks[task], EmbeddingSpec) == isinstance(sampler, PKSpec)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _transfer_fills_in(cls, document: Any, check: ModelWrapValidatorHandler["JobSpec"]) -> "JobSpec":
+        job = check(document)
+        return job.model_copy(update={"model": fill_in(job.model, job.trainer.max_epochs)})

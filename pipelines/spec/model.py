@@ -1,14 +1,21 @@
 """`model`: the backbone, the neck, the tasks, and how they learn."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from pipelines.spec.base import Count, Name, Positive, Probability, Spec
-
-PyramidLevel = Literal["p3", "p4", "p5", "p6", "p7"]
-Stage = Literal["c3", "c4", "c5"]
+from pipelines.spec.base import Count, Name, Spec
+from pipelines.spec.learning import (
+    EMASpec,
+    OptimizerSpec,
+    RateScaleSpec,
+    ScheduleSpec,
+    SelectSpec,
+    Stage,
+    Transfer,
+    Unfreeze,
+)
+from pipelines.spec.tasks import DetectionSpec, EmbeddingSpec, Task, gallery_tasks
 
 
 class BackboneSpec(Spec):
@@ -27,151 +34,42 @@ class NeckSpec(Spec):
     norm: Literal["none", "bn"] = "none"
 
 
-class TaskSpec(Spec):
-    """What every task has."""
-
-    weight: Annotated[float, Field(ge=0)] = 1.0
-
-
-class DetectionSpec(TaskSpec):
-    """What every dense detector has. Sizes are in pixels of the network's input."""
-
-    levels: tuple[PyramidLevel, ...] = ("p3", "p4", "p5", "p6", "p7")
-    num_convs: Annotated[int, Field(ge=0, le=8)] = 4
-    norm: Literal["none", "gn"] = "none"
-    score_threshold: Probability = 0.05
-    nms_iou: Probability = 0.5
-    candidates_per_level: Count = 1000
-    max_detections: Count = 100
-
-    @field_validator("levels")
-    @classmethod
-    def _levels_ascend_and_are_unique(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
-        if not levels or list(levels) != sorted(set(levels)):
-            raise ValueError("name each level once, finest first, such as [p3, p4, p5]")
-        return levels
-
-
-class RetinaNetSpec(DetectionSpec):
-    """RetinaNet (Lin et al. 2017, arXiv 1708.02002)."""
-
-    head: Literal["retinanet"]
-    box_loss: Literal["smooth_l1", "giou"] = "smooth_l1"
-    anchor_scale: Positive = Field(4.0, description="side of the smallest anchor of a level, in strides")
-    scales_per_octave: Count = 3
-    aspect_ratios: tuple[Positive, ...] = (0.5, 1.0, 2.0)
-
-
-class FCOSSpec(DetectionSpec):
-    """FCOS (Tian et al. 2019, arXiv 1904.01355)."""
-
-    head: Literal["fcos"]
-    norm: Literal["none", "gn"] = "gn"
-    box_loss: Literal["giou"] = "giou"
-    center_sampling_radius: Positive = 1.5
-    range_scale: Positive = Field(8.0, description="a level takes boxes up to this many strides; 8 is the paper's")
-
-
-class ClassificationSpec(TaskSpec):
-    """What both classification heads have: pooled features, a linear layer."""
-
-    level: Literal["c3", "c4", "c5", "p3", "p4", "p5"] = "c5"
-    pool: Literal["avg", "max", "avgmax"] = "avg"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    class_weights: Literal["none", "balanced"] | dict[str, Positive] = Field(
-        "none", description="none | balanced (from the training labels) | {class: weight}"
-    )
-
-
-class MulticlassSpec(ClassificationSpec):
-    """Exactly one class an image."""
-
-    head: Literal["multiclass"]
-
-
-class MultilabelSpec(ClassificationSpec):
-    """Any number of classes an image."""
-
-    head: Literal["multilabel"]
-
-
-class EmbeddingSpec(TaskSpec):
-    """Vectors that are close where identities are equal."""
-
-    head: Literal["embedding"]
-    of: Literal["image", "objects"] = "image"
-    identity: str = Field("identity", description="the annotation's field that names an object's identity")
-    dim: Count = 128
-    loss: Literal["proxy_anchor", "arcface", "supcon"] = "proxy_anchor"
-    boxes_from: Name | None = Field(
-        None, description="the detection task whose boxes are embedded; default: the only one"
-    )
-    gallery: Literal["self", "train"] = "self"
-
-
-Task = Annotated[
-    RetinaNetSpec | FCOSSpec | MulticlassSpec | MultilabelSpec | EmbeddingSpec, Field(discriminator="head")
-]
-
-
-Momentum = Annotated[float, Field(ge=0, lt=1)]
-
-
-class OptimizerSpec(Spec):
-    """AdamW, or SGD with Nesterov momentum. Biases and norms never decay."""
-
-    name: Literal["adamw", "sgd"] = "adamw"
-    lr: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    momentum: Momentum = Field(0.9, description="of sgd")
-    betas: tuple[Momentum, Momentum] = Field((0.9, 0.999), description="of adamw")
-
-
-class ScheduleSpec(Spec):
-    """Linear warm-up, then decay to `final_ratio` of the rate at the last step."""
-
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    decay: Literal["cosine", "constant"] = "cosine"
-    final_ratio: Probability = 0.01
-
-
-class EMASpec(Spec):
-    """Exponential moving average of the weights; after t steps the decay is min(decay, (1 + t) / (10 + t))."""
-
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.9998
-
-
-class SelectSpec(Spec):
-    """Which number picks the best checkpoint, and makes a champion."""
-
-    metric: str
-    mode: Literal["max", "min"] = "max"
-
-
 class ModelSpec(Spec):
-    """One backbone, one neck, any number of tasks."""
+    """One backbone, one neck, any number of tasks.
+
+    `layer_decay` and `unfreeze` are filled in from `transfer` when the whole document is checked.
+    """
 
     backbone: BackboneSpec
+    init_from: str | None = Field(
+        None, description="where to begin: a run folder or checkpoint below a weights root, or models:/NAME@ALIAS"
+    )
     neck: NeckSpec = NeckSpec()
     tasks: dict[Name, Task] = Field(min_length=1)
-    balance: Literal["fixed"] = "fixed"
+    transfer: Transfer = Field("full", description="fills in layer_decay and unfreeze where they are not given")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="rate = lr * layer_decay ** distance from the heads; the default is that of `transfer`"
+    )
+    layer_decay_by: Literal["stage", "layer"] = Field("stage", description="what the distance counts")
+    lr_scale: RateScaleSpec = RateScaleSpec()
+    unfreeze: Unfreeze | None = Field(
+        None, description="epoch -> the backbone stages that train from then on; the default is that of `transfer`"
+    )
+    unfreeze_order: Literal["top-down", "bottom-up"] | tuple[Stage, Stage, Stage] = Field(
+        "top-down", description="of transfer: gradual"
+    )
+    balance: Literal["fixed", "uncertainty"] = "fixed"
+    aggregate: Literal["none", "pcgrad", "upgrad", "mgda"] = Field(
+        "none", description="how the tasks' gradients of what they share are joined; none: they are added"
+    )
+    gradients_every_n_steps: Annotated[int, Field(ge=0)] = Field(
+        100, description="how often norms and cosines of the tasks' gradients are logged; 0: never"
+    )
     optimizer: OptimizerSpec = OptimizerSpec()
     schedule: ScheduleSpec = ScheduleSpec()
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    unfreeze: dict[int, Literal["none", "all"] | tuple[Stage, ...]] = Field({0: "all"})
     ema: EMASpec | None = None
     select: SelectSpec | None = Field(None, description="default: the first task's main metric on val")
     channels_last: bool = True
-
-    @field_validator("unfreeze")
-    @classmethod
-    def _unfreeze_is_constant(cls, unfreeze: dict[int, str | tuple[str, ...]]) -> dict[int, str | tuple[str, ...]]:
-        if list(unfreeze) != [0]:
-            raise ValueError(
-                f"got the epochs {sorted(unfreeze)}; one entry for epoch 0 is what can be had, such as {{0: all}}"
-            )
-        return unfreeze
 
     @model_validator(mode="after")
     def _boxes_come_from_a_detector(self) -> "ModelSpec":
@@ -185,6 +83,18 @@ class ModelSpec(Spec):
                 raise ValueError(f"tasks.{name}.boxes_from: got {task.boxes_from!r}; choose one of {detectors}")
         return self
 
+    @model_validator(mode="after")
+    def _parts_fit_each_other(self) -> "ModelSpec":
+        if unknown := sorted(set(self.lr_scale.tasks) - set(self.tasks)):
+            raise ValueError(f"lr_scale.tasks: got {unknown}; the tasks are {sorted(self.tasks)}")
+        if isinstance(self.unfreeze_order, tuple) and len(set(self.unfreeze_order)) < 3:
+            raise ValueError(f"unfreeze_order: got {list(self.unfreeze_order)}; name c3, c4 and c5 once each")
+        if self.aggregate != "none" and self.balance != "fixed":
+            raise ValueError(
+                f"aggregate: got {self.aggregate!r} with balance: {self.balance}; both weigh the tasks, choose one"
+            )
+        return self
+
     def boxes_from(self, name: str) -> str | None:
         """Name of the detection task whose boxes task `name` embeds; None where it needs none."""
         task = self.tasks[name]
@@ -196,8 +106,3 @@ class ModelSpec(Spec):
     def gallery_tasks(self) -> list[str]:
         """Embedding tasks whose queries are looked up in the training split."""
         return gallery_tasks(self.tasks)
-
-
-def gallery_tasks(tasks: Mapping[str, Task]) -> list[str]:
-    """Return the embedding tasks whose queries are looked up in the training split, sorted."""
-    return sorted(n for n, task in tasks.items() if isinstance(task, EmbeddingSpec) and task.gallery == "train")

@@ -2,9 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipelines.spec.base import Count, Spec
+
+SHARDED = ("fsdp", "deepspeed")
+
+
+class EarlyStoppingSpec(Spec):
+    """End where `model.select` has not become better by more than `min_delta` for `patience` validations, counted from
+    the last epoch of `model.unfreeze` on."""
+
+    patience: Count = 5
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
 class TrainerSpec(Spec):
@@ -14,13 +24,27 @@ class TrainerSpec(Spec):
     max_epochs: Count = 10
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Literal["auto"] | Count | Annotated[tuple[int, ...], Field(min_length=1)] = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"
+    sync_batchnorm: bool = Field(False, description="BatchNorm over all processes; on GPUs alone")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     accumulate_grad_batches: Count = 1
     gradient_clip_val: Annotated[float, Field(gt=0)] | None = 10.0
     check_val_every_n_epoch: Count = 1
+    early_stopping: EarlyStoppingSpec | None = None
     log_every_n_steps: Count = 10
     deterministic: bool = False
     benchmark: bool | None = None
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _parameters_are_whole(cls, strategy: object) -> object:
+        if isinstance(strategy, str) and strategy.lower().startswith(SHARDED):
+            raise ValueError(
+                f"got {strategy!r}, which shards parameters: stages could not be frozen and unfrozen one by one, nor a "
+                "run go on exactly; choose auto or ddp, and save memory by unfreeze, accumulate_grad_batches and "
+                "precision: bf16-mixed"
+            )
+        return strategy
 
 
 class TrackingSpec(Spec):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from pipelines.errors import RegistryError
-from pipelines.spec.model import SelectSpec
+from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_names import cut, mlflow_key
 from pipelines.tracking.mlflow_store import Store, connect, told
 from pipelines.tracking.model_versions import (

@@ -17,9 +17,9 @@ from pipelines.model import MultiTaskModel
 from pipelines.optim.param_groups import create_optimizer
 from pipelines.optim.schedules import create_schedule
 from pipelines.spec.model import ModelSpec
+from pipelines.spec.transfer import frozen_parts
 from pipelines.training.balancing import combine
 from pipelines.training.seeding import mixed_seed
-from pipelines.training.unfreezing import frozen_stages
 
 Outputs = dict[str, list[Prediction]]
 
@@ -41,11 +41,11 @@ class MultiTaskModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            self.model.freeze(frozen_stages(self.spec.unfreeze, self.current_epoch))
+            self.model.freeze(frozen_parts(self.spec, self.current_epoch))
 
     def configure_optimizers(self) -> Any:
         fused = self.trainer.precision != "16-mixed"
-        optimizer = create_optimizer(self.model, self.spec.optimizer, self.spec.layer_decay, fused=fused)
+        optimizer = create_optimizer(self.model, self.spec, fused=fused)
         schedule = create_schedule(optimizer, self.spec.schedule, self._num_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -14,6 +14,9 @@ from pipelines.errors import ConfigError, Problem
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.strategy import LocalDDPStrategy
 
+SET_HERE = {"accelerator", "devices", "strategy", "precision", "deterministic", "early_stopping"}
+"""Fields of the document that are not handed to Lightning as they are."""
+
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -82,7 +85,7 @@ class _NoSignals(_SignalConnector):
 
 def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
     """Return a trainer that writes and shows nothing by itself: `callbacks` do."""
-    options: dict[str, Any] = spec.model_dump(exclude={"accelerator", "devices", "precision", "deterministic"})
+    options: dict[str, Any] = spec.model_dump(exclude=SET_HERE)
     devices = spec.devices if accelerator_of(spec) == "gpu" else num_processes(spec)
     trainer = Trainer(
         **options,

@@ -35,8 +35,8 @@ from pipelines.data.records import Category
 from pipelines.inference.export import export_model
 from pipelines.inference.predictor import Predictor
 from pipelines.model import build_model
+from pipelines.spec.learning import SelectSpec
 from pipelines.spec.load import load_job
-from pipelines.spec.model import SelectSpec
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 from pipelines.tracking.registry import Registry
 from service.child_process import child_environment, python_command

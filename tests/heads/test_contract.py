@@ -8,7 +8,7 @@ import torch
 from heads.base import BoxTarget, ClassTarget, Head, IdentityTarget
 from heads.catalog import HEADS
 from heads.create import create_head
-from pipelines.spec.model import Task
+from pipelines.spec.tasks import Task
 
 CASES = {
     "retinanet": ("retinanet", {"num_convs": 1}),

@@ -22,7 +22,7 @@ from PIL import Image
 from pipelines.data.records import Category
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.job import JobSpec
-from pipelines.spec.model import SelectSpec
+from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry

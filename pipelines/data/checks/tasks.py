@@ -4,7 +4,7 @@ from pipelines.data.checks.findings import Finding
 from pipelines.data.checks.report import DataReport, TaskCounts
 from pipelines.data.listing import Listing
 from pipelines.spec.job import JobSpec
-from pipelines.spec.model import EmbeddingSpec
+from pipelines.spec.tasks import EmbeddingSpec
 
 
 def tell_about_tasks(job: JobSpec, listing: Listing, report: DataReport) -> None:

@@ -16,7 +16,7 @@ from pipelines.data.index import build_index
 from pipelines.data.records import BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
-from pipelines.spec.model import EmbeddingSpec, FCOSSpec, MulticlassSpec, MultilabelSpec, Task
+from pipelines.spec.tasks import EmbeddingSpec, FCOSSpec, MulticlassSpec, MultilabelSpec, Task
 
 TASKS: dict[str, Task] = {
     "cells": FCOSSpec(head="fcos"),

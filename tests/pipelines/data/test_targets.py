@@ -9,7 +9,7 @@ from heads.base import BoxTarget, ClassTarget, IdentityTarget
 from pipelines.data.records import BoxLabel, Category, ImageRecord
 from pipelines.data.targets import TargetEncoder, balanced_class_weights, class_counts
 from pipelines.errors import DataError
-from pipelines.spec.model import EmbeddingSpec, FCOSSpec, MulticlassSpec, MultilabelSpec
+from pipelines.spec.tasks import EmbeddingSpec, FCOSSpec, MulticlassSpec, MultilabelSpec
 
 CLASSES = [Category(5, "a"), Category(2, "b"), Category(9, "c")]
 ENCODER = TargetEncoder(

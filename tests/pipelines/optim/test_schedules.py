@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipelines.optim.schedules import create_schedule, rate_factor
-from pipelines.spec.model import ScheduleSpec
+from pipelines.spec.learning import ScheduleSpec
 
 COSINE = ScheduleSpec(warmup_steps=4, decay="cosine", final_ratio=0.1)
 

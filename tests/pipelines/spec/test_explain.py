@@ -14,7 +14,7 @@ from pipelines.spec.load import apply_override, validate_document
 Document = dict[str, Any]
 
 WRONG = [
-    ("model.optimiser.lr", 1e-3, "model.optimiser: unknown key; did you mean 'optimizer'; known are backbone,"),
+    ("model.optimiser.lr", 1e-3, "model.optimiser: unknown key; did you mean 'optimizer'; known are aggregate,"),
     ("model.optimizer.lr", "fast", "model.optimizer.lr: got 'fast'; should be a valid number"),
     ("model.optimizer.lr", -1, "model.optimizer.lr: got -1; should be greater than 0"),
     ("model.optimizer.lr", float("nan"), "model.optimizer.lr: got nan; should be a finite number"),
@@ -26,8 +26,27 @@ WRONG = [
     ("model.tasks.shapes.levels", ["p5", "p3"], "model.tasks.shapes.levels: name each level once, finest first"),
     ("model.tasks.identity.boxes_from", "scene", "model.tasks.identity.boxes_from: got 'scene'; choose one of"),
     ("model.ema", True, "model.ema: got True; should be a mapping"),
-    ("model.unfreeze", {4: "all"}, "model.unfreeze: got the epochs [4]; one entry for epoch 0 is what can be had"),
-    ("model.unfreeze", {0: "none", 8: "all"}, "model.unfreeze: got the epochs [0, 8]; one entry for epoch 0"),
+    ("model.unfreeze", {4: "all"}, "model.unfreeze: got the epochs [4]; epochs count from 0, and 0 is one of them"),
+    ("model.unfreeze", {0: "none", 8: "all"}, "model.unfreeze: got the epochs [8]; trainer.max_epochs is 2"),
+    (
+        "model.transfer",
+        "gradual",
+        "model.transfer: got 'gradual', which takes 4 epochs or more; trainer.max",
+    ),
+    ("model.unfreeze_order", ["c5", "c5", "c3"], "model.unfreeze_order: got ['c5', 'c5', 'c3']; name c3, c4 and c5"),
+    ("model.lr_scale", {"tasks": {"shape": 2}}, "model.lr_scale.tasks: got ['shape']; the tasks are ["),
+    ("trainer.strategy", "fsdp", "trainer.strategy: got 'fsdp', which shards parameters: stages could not be frozen"),
+    ("trainer.strategy", "deepspeed_stage_2", "trainer.strategy: got 'deepspeed_stage_2', which shards"),
+    (
+        "data.sources.shapes.sampler",
+        {"kind": "pk", "task": "identity", "p": 3, "k": 2},
+        "data.sources.shapes.batch_size: got 4; the pk sampler draws p * k = 6",
+    ),
+    (
+        "data.sources.shapes.sampler",
+        {"kind": "repeat_factor", "task": "identity"},
+        "data.sources.shapes.sampler.task: got 'identity'; of this source's tasks repeat_factor takes [",
+    ),
     ("model.unfreeze", {0: ["c6"]}, "model.unfreeze.0.0: got 'c6'; choose 'c3', 'c4' or 'c5'"),
     ("model.unfreeze", {"first": "all"}, "model.unfreeze.first: got 'first'; should be a valid integer"),
     ("data.sources.shapes.labels.0.format", "coko", "data.sources.shapes.labels.0.format: got 'coko'; did you mean"),

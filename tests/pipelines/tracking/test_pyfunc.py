@@ -26,7 +26,7 @@ from pipelines.inference.export import export_model
 from pipelines.inference.predictor import Predictor
 from pipelines.model import MultiTaskModel
 from pipelines.spec.job import JobSpec
-from pipelines.spec.model import SelectSpec
+from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.pyfunc_folder import pip_requirements

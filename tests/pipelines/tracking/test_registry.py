@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.data.records import Category
 from pipelines.errors import RegistryError
-from pipelines.spec.model import SelectSpec
+from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry

@@ -1,6 +1,6 @@
 """Frozen stages take no gradient and do not move, by a single bit, over an epoch of training and validation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 from pipelines.model import MultiTaskModel
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override
-from pipelines.training.unfreezing import frozen_stages
 
 Document = dict[str, Any]
 
@@ -65,18 +64,3 @@ def test_frozen_stages_have_no_gradient_and_keep_weights_and_statistics_to_the_b
     statistics = [name for name in watch.stages if "running_" in name]
     assert {watch.stages[name] for name in statistics} >= {"c3", "c4", "c5", "neck"}
     assert {name for name in statistics if name in moved} == {n for n in statistics if watch.stages[n] not in frozen}
-
-
-UNFREEZE: Mapping[int, Any] = {0: "none", 4: ["c5"], 8: ["c5", "c4"], 12: "all"}
-
-
-@pytest.mark.parametrize(
-    ("epoch", "frozen"),
-    [
-        (0, {"c3", "c4", "c5"}), (3, {"c3", "c4", "c5"}), (4, {"c3", "c4"}), (8, {"c3"}), (11, {"c3"}), (12, set()),
-        (99, set()),
-    ],
-)  # fmt: skip
-def test_frozen_stages_are_a_function_of_the_epoch(epoch: int, frozen: set[str]) -> None:
-    assert frozen_stages(UNFREEZE, epoch) == frozen
-    assert frozen_stages(dict(reversed(UNFREEZE.items())), epoch) == frozen

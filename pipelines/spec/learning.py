@@ -1,0 +1,69 @@
+"""How weights move: optimiser, rates by stage, which stages train when."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from pipelines.spec.base import Name, Positive, Probability, Spec
+
+Stage = Literal["c3", "c4", "c5"]
+Transfer = Literal["full", "freeze", "discriminative", "gradual", "lp-ft"]
+
+
+def _starts_at_zero(unfreeze: Mapping[int, str | Sequence[str]]) -> Mapping[int, str | Sequence[str]]:
+    if 0 not in unfreeze or min(unfreeze) < 0:
+        raise ValueError(
+            f"got the epochs {sorted(unfreeze)}; epochs count from 0, and 0 is one of them, such as {{0: none, 4: all}}"
+        )
+    return dict(sorted(unfreeze.items()))
+
+
+Unfreeze = Annotated[dict[int, Literal["none", "all"] | tuple[Stage, ...]], AfterValidator(_starts_at_zero)]
+"""Epoch -> the complete set of backbone stages that train from then on; neck and heads always train."""
+
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimizerSpec(Spec):
+    """AdamW, or SGD with Nesterov momentum. Biases and norms never decay."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    momentum: Momentum = Field(0.9, description="of sgd")
+    betas: tuple[Momentum, Momentum] = Field((0.9, 0.999), description="of adamw")
+
+
+class ScheduleSpec(Spec):
+    """Linear warm-up, then decay to `final_ratio` of the rate at the last step."""
+
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    decay: Literal["cosine", "constant"] = "cosine"
+    final_ratio: Probability = 0.01
+
+
+class EMASpec(Spec):
+    """Exponential moving average of the weights; after t steps the decay is min(decay, (1 + t) / (10 + t))."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.9998
+
+
+class SelectSpec(Spec):
+    """Which number picks the best checkpoint, and makes a champion."""
+
+    metric: str
+    mode: Literal["max", "min"] = "max"
+
+
+class RateScaleSpec(Spec):
+    """What rates are multiplied with, beside `layer_decay`. A part whose factor is 0 is frozen: it never changes."""
+
+    stages: dict[Literal["c3", "c4", "c5", "neck"], Annotated[float, Field(ge=0)]] = Field({})
+    tasks: dict[Name, Annotated[float, Field(ge=0)]] = Field({}, description="of the tasks' heads")
+
+    @property
+    def frozen_parts(self) -> frozenset[str]:
+        """Stages, `neck`, and `heads.<task>` that never train."""
+        frozen = [stage for stage, factor in self.stages.items() if factor == 0]
+        return frozenset([*frozen, *(f"heads.{task}" for task, factor in self.tasks.items() if factor == 0)])

@@ -1,0 +1,105 @@
+"""A transfer strategy fills in rates and unfreezing; what the document says of them wins."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from pipelines.spec.load import apply_override, resolved, validate_document
+from pipelines.spec.model import ModelSpec
+from pipelines.spec.transfer import doubts, frozen_parts
+
+Document = dict[str, Any]
+STAGES = {"c3", "c4", "c5"}
+
+
+def model_of(document: Document, max_epochs: int = 20, **values: Any) -> ModelSpec:
+    document = apply_override(document, "trainer.max_epochs", max_epochs)
+    for name, value in values.items():
+        document = apply_override(document, f"model.{name}", value)
+    return validate_document(document).model
+
+
+@pytest.mark.parametrize(
+    ("transfer", "decay", "unfreeze"),
+    [
+        ("full", 1.0, {0: "all"}),
+        ("freeze", 1.0, {0: "none"}),
+        ("discriminative", 0.6, {0: "all"}),
+        ("gradual", 0.6, {0: "none", 2: ("c5",), 4: ("c5", "c4"), 6: "all"}),
+        ("lp-ft", 1.0, {0: "none", 5: "all"}),
+    ],
+)
+def test_strategy_sets_rates_and_what_trains(
+    transfer: str, decay: float, unfreeze: Mapping[int, Any], small: Document
+) -> None:
+    model = model_of(small, transfer=transfer)
+    assert (model.layer_decay, model.unfreeze) == (decay, unfreeze)
+
+
+def test_what_the_document_says_wins(small: Document) -> None:
+    model = model_of(small, transfer="gradual", layer_decay=0.9, unfreeze={0: ["c3"], 3: "all"})
+    assert (model.layer_decay, model.unfreeze) == (0.9, {0: ("c3",), 3: "all"})
+
+
+def test_rates_by_layer_fall_more_gently(small: Document) -> None:
+    assert model_of(small, transfer="discriminative", layer_decay_by="layer").layer_decay == 0.85
+
+
+@pytest.mark.parametrize(
+    ("order", "first_two"),
+    [("top-down", ("c5", "c4")), ("bottom-up", ("c3", "c4")), (["c4", "c3", "c5"], ("c4", "c3"))],
+)
+def test_stages_unfreeze_in_the_order_asked_for(order: Any, first_two: tuple[str, ...], small: Document) -> None:
+    unfreeze = model_of(small, transfer="gradual", unfreeze_order=order).unfreeze
+    assert unfreeze is not None
+    assert list(unfreeze.values()) == ["none", first_two[:1], first_two, "all"]
+
+
+def test_gradual_takes_an_epoch_a_stage_at_least(small: Document) -> None:
+    unfreeze = model_of(small, max_epochs=4, transfer="gradual").unfreeze
+    assert unfreeze is not None
+    assert list(unfreeze) == [0, 1, 2, 3]
+
+
+def test_a_resolved_document_says_what_was_filled_in_and_stays_as_it_is(small: Document) -> None:
+    document = apply_override(apply_override(small, "model.transfer", "gradual"), "trainer.max_epochs", 8)
+    job = validate_document(document)
+    assert resolved(job)["model"]["unfreeze"] == {"0": "none", "1": ["c5"], "2": ["c5", "c4"], "3": "all"}
+    assert validate_document(resolved(job)) == job
+
+
+UNFREEZE: Mapping[int, Any] = {0: "none", 4: ["c5"], 8: ["c5", "c4"], 12: "all"}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "frozen"),
+    [
+        (0, {"c3", "c4", "c5"}), (3, {"c3", "c4", "c5"}), (4, {"c3", "c4"}), (8, {"c3"}), (11, {"c3"}), (12, set()),
+        (99, set()),
+    ],
+)  # fmt: skip
+def test_what_is_frozen_is_a_function_of_the_epoch(epoch: int, frozen: set[str], small: Document) -> None:
+    assert frozen_parts(model_of(small, unfreeze=UNFREEZE), epoch) == frozen
+    assert frozen_parts(model_of(small, unfreeze=dict(reversed(UNFREEZE.items()))), epoch) == frozen
+
+
+def test_a_part_whose_rate_is_nothing_is_frozen_for_good(small: Document) -> None:
+    scale = {"stages": {"neck": 0, "c3": 0, "c5": 0.5}, "tasks": {"scene": 0}}
+    assert frozen_parts(model_of(small, lr_scale=scale), 7) == {"neck", "c3", "heads.scene"}
+
+
+@pytest.mark.parametrize(
+    ("values", "never"),
+    [
+        ({"transfer": "freeze"}, "c3, c4, c5"),
+        ({"unfreeze": {0: "none", 2: ["c4"], 3: ["c5"]}}, "c3"),
+        ({"transfer": "gradual"}, None),
+        ({"transfer": "freeze", "init_from": "runs/a"}, None),
+        ({"transfer": "freeze", "backbone.weights": "default"}, None),
+    ],
+)
+def test_random_stages_that_never_train_are_doubted(values: dict[str, Any], never: str | None, small: Document) -> None:
+    told = list(doubts(model_of(small, **values)))
+    assert len(told) == (never is not None)
+    assert never is None or told[0].startswith(f"model.unfreeze: {never} of the backbone never train")
