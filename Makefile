@@ -19,7 +19,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd build clean
+.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-finetuning bench-joint build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,13 +77,19 @@ test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## 
 	@$(@D)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@
 
-bench: bench-predict bench-bccd ## every benchmark
+bench: bench-predict bench-bccd bench-finetuning bench-joint ## every benchmark
 
 bench-predict: install ## predictions over REST against the model alone (2 minutes on 2 quiet cores)
-	$(BIN)/python tests/bench/predict.py
+	$(BIN)/python -m tests.bench.predict
 
 bench-bccd: install ## both BCCD recipes with three seeds: figures for docs/benchmarks.md (about 35 minutes on 2 cores)
-	$(BIN)/python tests/bench/bccd.py
+	$(BIN)/python -m tests.bench.bccd
+
+bench-finetuning: install ## transfer strategies on BCCD: figures for docs/finetuning.md (about an hour on 2 cores)
+	$(BIN)/python -m tests.bench.finetuning
+
+bench-joint: install ## one model for three tasks against three models (about half an hour on 2 cores)
+	$(BIN)/python -m tests.bench.joint
 
 build: install ## a wheel in dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -8,18 +8,13 @@ import argparse
 import json
 import math
 import os
-import platform
-import statistics
-import subprocess
-import sys
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.bench.runs import BENCH_DIR, Figures, Outcome, Run, execute, find_bccd, hardware, mean, report, table
+
 RECIPES = ("bccd", "bccd_multitask")
 UNTRAINED = (
     "--trainer.max_epochs=1",
@@ -33,28 +28,12 @@ MIN_OBJECTS = 5
 WHOLE_CELLS = frozenset({"RBC", "WBC", "Platelets"})
 """Identities that are categories; the others are subtypes of white cells."""
 
-Figures = dict[str, float]
 
-
-@dataclass(frozen=True)
-class Run:
-    """One training of a recipe."""
-
-    recipe: str
-    seed: int
-    trained: bool
-    folder: Path
-
-    @property
-    def command(self) -> list[str]:
-        options = [f"--config=recipe:{self.recipe}", f"--seed_everything={self.seed}", f"--run_dir={self.folder}"]
-        return [sys.executable, "-m", "service.cli", "fit", *options, *(() if self.trained else UNTRAINED)]
-
-
-def mean(values: Iterable[float]) -> float:
-    """Return the mean; NaN of nothing."""
-    found = list(values)
-    return statistics.fmean(found) if found else math.nan
+def training(recipe: str, seed: int, *, trained: bool = True) -> Run:
+    """Return the training of a recipe, or what stands for an untrained model."""
+    name = f"{recipe}-{seed}" if trained else f"{recipe}-untrained-{seed}"
+    options = (f"--config=recipe:{recipe}", f"--seed_everything={seed}")
+    return Run(name, options if trained else (*options, *UNTRAINED))
 
 
 def figures(result: dict[str, Any]) -> Figures:
@@ -96,72 +75,9 @@ def _sizes(coco: dict[str, Any]) -> Iterable[tuple[str, float, float]]:
             yield annotation["identity"], math.log(width), math.log(height)
 
 
-def table(title: str, columns: dict[str, Sequence[Figures]]) -> str:
-    """Return a Markdown table: a row a figure; mean, lowest and highest of each column's runs."""
-    names = list(dict.fromkeys(name for runs in columns.values() for run in runs for name in run))
-    lines = [f"### {title}", "", f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-    for name in names:
-        cells = [_cell([run[name] for run in runs if name in run]) for runs in columns.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(values: list[float]) -> str:
-    if not values:
-        return ""
-    digits = 3 if max(values) <= 1 else 0
-    spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread}"
-
-
-def hardware() -> str:
-    """Return the processor, the cores that may be used, and the versions."""
-    import torch
-
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
-    cores = len(os.sched_getaffinity(0))
-    return f"{model}, {cores} cores, Python {platform.python_version()}, torch {torch.__version__}"
-
-
-def train(run: Run) -> None:
-    """Train until the run ends; exits with the trainer's code where it did not end well."""
-    with subprocess.Popen(run.command, cwd=ROOT) as process:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            # The trainer got the same Ctrl-C: it writes a checkpoint at the next step, from where it goes on later.
-            code = process.wait()
-    if code:
-        sys.exit(f"bench: {run.folder.name} ended with {code}; `make bench-bccd` goes on from there")
-
-
-def execute(run: Run, times_path: Path) -> Figures:
-    """Train where no result lies yet; return the figures with the wall time of all attempts."""
-    result_path = run.folder / "result.json"
-    if not result_path.exists():
-        print(f"== {run.folder.name}: {' '.join(run.command[1:])}", flush=True)
-        started = time.monotonic()
-        try:
-            train(run)
-        finally:
-            with times_path.open("a", encoding="utf-8") as times:
-                times.write(json.dumps({"run": run.folder.name, "wall_s": time.monotonic() - started}) + "\n")
-    spent = [json.loads(line) for line in times_path.read_text("utf-8").splitlines()] if times_path.exists() else []
-    wall_s = sum(row["wall_s"] for row in spent if row["run"] == run.folder.name)
-    return {**figures(json.loads(result_path.read_text("utf-8"))), "wall time (s)": wall_s}
-
-
-def find_bccd() -> Path:
-    """Return the data set's folder below a root of PYRAMIDION_DATA_ROOTS; exits with a message without one."""
-    named = os.environ.get("PYRAMIDION_DATA_ROOTS", "")
-    for root in filter(None, named.split(os.pathsep)):
-        if (Path(root) / "bccd/annotations/instances_test.json").is_file():
-            return Path(root).resolve() / "bccd"
-    sys.exit(
-        "bench: no folder bccd with annotations/instances_test.json below PYRAMIDION_DATA_ROOTS "
-        f"({named or 'not set'}); name the folder that holds bccd: PYRAMIDION_DATA_ROOTS=DIR make bench-bccd"
-    )
+def with_time(outcome: Outcome) -> Figures:
+    """Return the figures of a run, and what it took."""
+    return {**figures(outcome.result), "wall time (s)": outcome.wall_s}
 
 
 def main() -> None:
@@ -169,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", nargs="+", default=RECIPES, choices=RECIPES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=ROOT / "runs/bench")
+    parser.add_argument("--out", type=Path, default=BENCH_DIR)
     options = parser.parse_args()
     bccd = find_bccd()
     os.environ["PYRAMIDION_DATA_ROOTS"] = str(bccd.parent)
@@ -180,19 +96,14 @@ def main() -> None:
     }
     parts = [f"{hardware()}; mean (lowest to highest) of the seeds {', '.join(map(str, options.seeds))}.\n"]
     for recipe in options.recipes:
-        trained = [Run(recipe, seed, True, out / f"{recipe}-{seed}") for seed in options.seeds]
-        seed = options.seeds[0]
-        untrained = Run(recipe, seed, False, out / f"{recipe}-untrained-{seed}")
         columns = {
-            "trained": [execute(run, out / "times.jsonl") for run in trained],
-            "untrained": [execute(untrained, out / "times.jsonl")],
+            "trained": [with_time(execute(training(recipe, seed), out)) for seed in options.seeds],
+            "untrained": [with_time(execute(training(recipe, options.seeds[0], trained=False), out))],
         }
         if recipe == "bccd_multitask":
             columns["box size alone"] = [box_size_figures(read["train"], read["test"])]
         parts.append(table(f"recipe:{recipe}", columns))
-    text = "\n".join(parts)
-    (out / "bccd.md").write_text(text, "utf-8")
-    print(f"\n{text}\nwritten to {out / 'bccd.md'}")
+    report(parts, out / "bccd.md")
 
 
 if __name__ == "__main__":

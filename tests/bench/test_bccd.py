@@ -44,17 +44,3 @@ def test_box_size_alone_finds_the_object_of_the_nearest_size() -> None:
 
 def test_without_enough_objects_a_figure_is_undefined() -> None:
     assert math.isnan(bccd.neighbour_figures({"RBC": (4, 1.0)})["1-NN macro, all identities"])
-
-
-def test_a_table_shows_mean_and_spread_of_the_seeds() -> None:
-    shown = bccd.table(
-        "recipe:x", {"trained": [{"AP": 0.5, "s": 100.0}, {"AP": 0.7, "s": 120.0}], "other": [{"AP": 0.1}]}
-    )
-    assert "| AP | 0.600 (0.500 to 0.700) | 0.100 |" in shown
-    assert "| s | 110 (100 to 120) |  |" in shown
-
-
-def test_without_the_data_the_message_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYRAMIDION_DATA_ROOTS", raising=False)
-    with pytest.raises(SystemExit, match="PYRAMIDION_DATA_ROOTS=DIR make bench-bccd"):
-        bccd.find_bccd()

@@ -1,0 +1,156 @@
+"""Fine-tune to BCCD detection by every transfer strategy, and print the tables of docs/finetuning.md.
+
+A backbone is trained by `pyramidion fit` on synthetic images of another kind (`pyramidion data synth`: shapes on noisy
+grounds, with detection, classification and embedding heads). Detection of blood cells then starts from that backbone
+alone, neck and head at random, with a quarter and all of BCCD's training images, the same number of optimiser steps,
+one rate for all. `scratch` is `full` from a random backbone.
+
+Finished runs are reused, a stopped one goes on.
+"""
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.bench.runs import (
+    BENCH_DIR,
+    Figures,
+    Outcome,
+    Run,
+    execute,
+    execute_all,
+    find_bccd,
+    hardware,
+    report,
+    turned_table,
+)
+
+STRATEGIES = ("scratch", "full", "freeze", "discriminative", "gradual", "lp-ft")
+BATCH_SIZE = 4
+EVERY = {"25 %": 4, "100 %": 1}
+"""By share of the training images: which of them, in the order of their names, are kept."""
+PRETRAINING_IMAGES = 1500
+
+
+def pretraining(seed: int, epochs: int) -> Run:
+    """Return the training on synthetic images that the backbone comes from."""
+    return Run(
+        f"pretraining-{seed}",
+        (
+            "--config=recipe:demo",
+            "--data.root=shapes",
+            f"--seed_everything={seed}",
+            f"--trainer.max_epochs={epochs}",
+            f"--trainer.check_val_every_n_epoch={epochs}",
+            "--tracking=null",
+        ),
+    )
+
+
+def finetuning(strategy: str, share: str, seed: int, steps: int, num_images: int) -> Run:
+    """Return one fine-tuning of `steps` optimiser steps; `num_images` are trained on."""
+    epochs = steps // -(-num_images // BATCH_SIZE)
+    source = "" if strategy == "scratch" else "--model.init_from=pretraining-0"
+    transfer = "full" if strategy == "scratch" else strategy
+    name = f"{strategy}-{share.split()[0]}-{seed}"
+    options = (
+        "--config=recipe:bccd",
+        f"--data.root={folder_of(share)}",
+        f"--seed_everything={seed}",
+        f"--trainer.max_epochs={epochs}",
+        f"--trainer.check_val_every_n_epoch={epochs}",
+        f"--model.schedule.warmup_steps={steps // 10}",
+        f"--model.transfer={transfer}",
+        "--tracking=null",
+    )
+    return Run(name, (*options, source) if source else options)
+
+
+def folder_of(share: str) -> str:
+    """Return the name of the data folder of a share of the training images."""
+    return f"bccd-{share.split()[0]}"
+
+
+def write_share(bccd: Path, folder: Path, every: int) -> int:
+    """Write BCCD with every n-th training image alone, val and test whole; return how many images train."""
+    if not folder.exists():
+        unfinished = folder.with_suffix(".writing")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(bccd / "JPEGImages", unfinished / "JPEGImages")
+        (unfinished / "annotations").mkdir()
+        for split in ("train", "val", "test"):
+            document = json.loads((bccd / f"annotations/instances_{split}.json").read_text("utf-8"))
+            kept = thinned(document, every if split == "train" else 1)
+            (unfinished / f"annotations/instances_{split}.json").write_text(json.dumps(kept), "utf-8")
+        unfinished.rename(folder)
+    return len(json.loads((folder / "annotations/instances_train.json").read_text("utf-8"))["images"])
+
+
+def thinned(document: dict[str, Any], every: int) -> dict[str, Any]:
+    """Return a COCO document with every n-th image, in the order of their names."""
+    images = sorted(document["images"], key=lambda image: str(image["file_name"]))[::every]
+    kept = {image["id"] for image in images}
+    return {**document, "images": images, "annotations": [a for a in document["annotations"] if a["image_id"] in kept]}
+
+
+def figures(outcome: Outcome) -> Figures:
+    """Return what a row of the tables shows."""
+    coco = outcome.result["tasks"]["cells"]["coco"]
+    return {
+        "test AP": coco["AP"],
+        "test AP50": coco["AP50"],
+        "training (s)": outcome.result["timing"]["train_s"],
+        "whole run (s)": outcome.wall_s,
+        "peak memory (MiB)": outcome.peak_mib,
+    }
+
+
+def main() -> None:
+    """Run what is missing, then print and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=416, help="optimiser steps of each fine-tuning")
+    parser.add_argument("--pretraining-epochs", type=int, default=16)
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each with one thread")
+    parser.add_argument("--out", type=Path, default=BENCH_DIR / "finetuning")
+    options = parser.parse_args()
+    out: Path = options.out.resolve()
+    (out / "data").mkdir(parents=True, exist_ok=True)
+    images = {share: write_share(find_bccd(), out / "data" / folder_of(share), every) for share, every in EVERY.items()}
+    os.environ |= {
+        "OMP_NUM_THREADS": "1",
+        "PYRAMIDION_DATA_ROOTS": str(out / "data"),
+        "PYRAMIDION_WEIGHTS_ROOTS": str(out),
+    }
+    if not (out / "data/shapes").exists():
+        synthesize(out / "data/shapes")
+    source = execute(pretraining(0, options.pretraining_epochs), out)
+    parts = [
+        f"{hardware()}; {options.jobs} trainings at a time with one thread each; mean (lowest to highest) of the seeds "
+        f"{', '.join(map(str, options.seeds))}; {options.steps} optimiser steps of {BATCH_SIZE} images each.\n",
+        f"The backbone was trained for {source.wall_s:.0f} s on {PRETRAINING_IMAGES} synthetic images (val AP50 of "
+        f"shapes {source.result['val']['tasks']['shapes']['coco']['AP50']:.2f}).\n",
+    ]
+    for share, num_images in images.items():
+        runs = [finetuning(s, share, seed, options.steps, num_images) for s in STRATEGIES for seed in options.seeds]
+        outcomes = iter(execute_all(runs, out, options.jobs))
+        rows = {strategy: [figures(next(outcomes)) for _ in options.seeds] for strategy in STRATEGIES}
+        parts.append(turned_table(f"{share} of the training images ({num_images})", rows))
+    report(parts, out / "finetuning.md")
+
+
+def synthesize(folder: Path) -> None:
+    """Write the images that the backbone is trained on."""
+    from pipelines.data.synth.dataset import write_synthetic
+
+    unfinished = folder.with_suffix(".writing")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    write_synthetic(unfinished, seed=7, num_train=PRETRAINING_IMAGES, num_val=100, num_test=0)
+    unfinished.rename(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""What benchmarks of whole trainings share: runs that go on where they were stopped, and tables of their figures."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCH_DIR = ROOT / "runs/bench"
+MIB = 2**10
+"""What the kernel counts resident memory in is KiB."""
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: `options` are those of `pyramidion fit`, but for the run folder."""
+
+    name: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """result.json, with the time of all attempts and the largest resident memory of the trainer."""
+
+    result: dict[str, Any]
+    wall_s: float
+    peak_mib: float
+
+
+def execute(run: Run, out: Path) -> Outcome:
+    """Train where no result lies below `out` yet; exits with what to do where it does not end well."""
+    folder, times_path = out / run.name, out / "times.jsonl"
+    if not (folder / "result.json").exists():
+        print(f"== {run.name}: fit {' '.join(run.options)}", flush=True)
+        started = time.monotonic()
+        code, peak_mib = _fit((*run.options, f"--run_dir={folder}"), out / f"{run.name}.log")
+        spent = {"run": run.name, "wall_s": time.monotonic() - started, "peak_mib": peak_mib}
+        with times_path.open("a", encoding="utf-8") as times:
+            times.write(json.dumps(spent) + "\n")
+        if code:
+            sys.exit(
+                f"bench: {run.name} ended with {code}, see {out / run.name}.log; the same command goes on from there"
+            )
+    attempts = [row for row in _rows(times_path) if row["run"] == run.name]
+    return Outcome(
+        json.loads((folder / "result.json").read_text("utf-8")),
+        sum(row["wall_s"] for row in attempts),
+        max((row.get("peak_mib", 0.0) for row in attempts), default=0.0),
+    )
+
+
+def execute_all(runs: Sequence[Run], out: Path, jobs: int) -> list[Outcome]:
+    """Execute runs, `jobs` at a time."""
+    out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(lambda run: execute(run, out), runs))
+
+
+def _fit(options: Sequence[str], log_path: Path) -> tuple[int, float]:
+    """Return the exit code and the largest resident memory in MiB."""
+    command = [sys.executable, "-m", "service.cli", "fit", *options]
+    with log_path.open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        while True:
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except KeyboardInterrupt:
+                # The trainer got the same Ctrl-C: it writes a checkpoint at the next step, from where it goes on later.
+                continue
+            return os.waitstatus_to_exitcode(status), usage.ru_maxrss / MIB
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        yield from map(json.loads, path.read_text("utf-8").splitlines())
+
+
+def mean(values: Iterable[float]) -> float:
+    """Return the mean; NaN of nothing."""
+    found = list(values)
+    return statistics.fmean(found) if found else float("nan")
+
+
+def table(title: str, columns: Mapping[str, Sequence[Figures]]) -> str:
+    """Return a Markdown table: a row a figure; mean, lowest and highest of each column's runs."""
+    names = list(dict.fromkeys(name for runs in columns.values() for run in runs for name in run))
+    rows = {name: [_cell([run[name] for run in runs if name in run]) for runs in columns.values()] for name in names}
+    return markdown(title, list(columns), rows)
+
+
+def turned_table(title: str, rows: Mapping[str, Sequence[Figures]]) -> str:
+    """Return a Markdown table like `table`, with a column a figure."""
+    names = list(dict.fromkeys(name for runs in rows.values() for run in runs for name in run))
+    cells = {
+        title: [_cell([run[name] for run in runs if name in run]) for name in names] for title, runs in rows.items()
+    }
+    return markdown(title, names, cells)
+
+
+def markdown(title: str, header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    """Return a Markdown table below a heading."""
+    lines = [f"### {title}", "", f"| | {' | '.join(header)} |", f"|---|{'---|' * len(header)}"]
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    digits = 3 if max(values) <= 1 else 0
+    spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
+
+
+def hardware() -> str:
+    """Return the processor, the cores that may be used, and the versions."""
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    cores = len(os.sched_getaffinity(0))
+    return f"{model}, {cores} cores, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def find_bccd() -> Path:
+    """Return the data set's folder below a root of PYRAMIDION_DATA_ROOTS; exits with a message without one."""
+    named = os.environ.get("PYRAMIDION_DATA_ROOTS", "")
+    for root in filter(None, named.split(os.pathsep)):
+        if (Path(root) / "bccd/annotations/instances_test.json").is_file():
+            return Path(root).resolve() / "bccd"
+    sys.exit(
+        "bench: no folder bccd with annotations/instances_test.json below PYRAMIDION_DATA_ROOTS "
+        f"({named or 'not set'}); name the folder that holds bccd: PYRAMIDION_DATA_ROOTS=DIR make bench"
+    )
+
+
+def report(parts: Sequence[str], path: Path) -> None:
+    """Print the parts, and write them to a file."""
+    text = "\n".join(parts)
+    path.write_text(text, "utf-8")
+    print(f"\n{text}\nwritten to {path}")
