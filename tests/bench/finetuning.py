@@ -12,9 +12,12 @@ import argparse
 import json
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.data.synth.dataset import write_synthetic
 from tests.bench.runs import (
     BENCH_DIR,
     Figures,
@@ -35,13 +38,13 @@ EVERY = {"25 %": 4, "100 %": 1}
 PRETRAINING_IMAGES = 1500
 
 
-def pretraining(seed: int, epochs: int) -> Run:
+def pretraining(data: Path, seed: int, epochs: int) -> Run:
     """Return the training on synthetic images that the backbone comes from."""
     return Run(
         f"pretraining-{seed}",
         (
             "--config=recipe:demo",
-            "--data.root=shapes",
+            f"--data.root={data / 'shapes'}",
             f"--seed_everything={seed}",
             f"--trainer.max_epochs={epochs}",
             f"--trainer.check_val_every_n_epoch={epochs}",
@@ -50,15 +53,16 @@ def pretraining(seed: int, epochs: int) -> Run:
     )
 
 
-def finetuning(strategy: str, share: str, seed: int, steps: int, num_images: int) -> Run:
-    """Return one fine-tuning of `steps` optimiser steps; `num_images` are trained on."""
+def finetuning(data: Path, strategy: str, share: str, seed: int, steps: int) -> Run:
+    """Return one fine-tuning of `steps` optimiser steps on a share that lies below `data`."""
+    num_images = count_images(data / folder_of(share))
     epochs = steps // -(-num_images // BATCH_SIZE)
     source = "" if strategy == "scratch" else "--model.init_from=pretraining-0"
     transfer = "full" if strategy == "scratch" else strategy
     name = f"{strategy}-{share.split()[0]}-{seed}"
     options = (
         "--config=recipe:bccd",
-        f"--data.root={folder_of(share)}",
+        f"--data.root={data / folder_of(share)}",
         f"--seed_everything={seed}",
         f"--trainer.max_epochs={epochs}",
         f"--trainer.check_val_every_n_epoch={epochs}",
@@ -74,18 +78,18 @@ def folder_of(share: str) -> str:
     return f"bccd-{share.split()[0]}"
 
 
-def write_share(bccd: Path, folder: Path, every: int) -> int:
-    """Write BCCD with every n-th training image alone, val and test whole; return how many images train."""
-    if not folder.exists():
-        unfinished = folder.with_suffix(".writing")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(bccd / "JPEGImages", unfinished / "JPEGImages")
-        (unfinished / "annotations").mkdir()
-        for split in ("train", "val", "test"):
-            document = json.loads((bccd / f"annotations/instances_{split}.json").read_text("utf-8"))
-            kept = thinned(document, every if split == "train" else 1)
-            (unfinished / f"annotations/instances_{split}.json").write_text(json.dumps(kept), "utf-8")
-        unfinished.rename(folder)
+def write_share(bccd: Path, folder: Path, every: int) -> None:
+    """Write BCCD with every n-th training image alone, val and test whole."""
+    shutil.copytree(bccd / "JPEGImages", folder / "JPEGImages")
+    (folder / "annotations").mkdir()
+    for split in ("train", "val", "test"):
+        document = json.loads((bccd / f"annotations/instances_{split}.json").read_text("utf-8"))
+        kept = thinned(document, every if split == "train" else 1)
+        (folder / f"annotations/instances_{split}.json").write_text(json.dumps(kept), "utf-8")
+
+
+def count_images(folder: Path) -> int:
+    """Return how many images train."""
     return len(json.loads((folder / "annotations/instances_train.json").read_text("utf-8"))["images"])
 
 
@@ -118,38 +122,35 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BENCH_DIR / "finetuning")
     options = parser.parse_args()
     out: Path = options.out.resolve()
-    (out / "data").mkdir(parents=True, exist_ok=True)
-    images = {share: write_share(find_bccd(), out / "data" / folder_of(share), every) for share, every in EVERY.items()}
-    os.environ |= {
-        "OMP_NUM_THREADS": "1",
-        "PYRAMIDION_DATA_ROOTS": str(out / "data"),
-        "PYRAMIDION_WEIGHTS_ROOTS": str(out),
-    }
-    if not (out / "data/shapes").exists():
-        synthesize(out / "data/shapes")
-    source = execute(pretraining(0, options.pretraining_epochs), out)
+    data = out / "data"
+    once(data / "shapes", lambda folder: write_synthetic(folder, seed=7, num_train=PRETRAINING_IMAGES, num_test=0))
+    bccd = find_bccd()
+    for share, every in EVERY.items():
+        once(data / folder_of(share), partial(write_share, bccd, every=every))
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYRAMIDION_WEIGHTS_ROOTS": str(out)}
+    source = execute(pretraining(data, 0, options.pretraining_epochs), out)
     parts = [
         f"{hardware()}; {options.jobs} trainings at a time with one thread each; mean (lowest to highest) of the seeds "
         f"{', '.join(map(str, options.seeds))}; {options.steps} optimiser steps of {BATCH_SIZE} images each.\n",
         f"The backbone was trained for {source.wall_s:.0f} s on {PRETRAINING_IMAGES} synthetic images (val AP50 of "
         f"shapes {source.result['val']['tasks']['shapes']['coco']['AP50']:.2f}).\n",
     ]
-    for share, num_images in images.items():
-        runs = [finetuning(s, share, seed, options.steps, num_images) for s in STRATEGIES for seed in options.seeds]
+    for share in EVERY:
+        runs = [finetuning(data, s, share, seed, options.steps) for s in STRATEGIES for seed in options.seeds]
         outcomes = iter(execute_all(runs, out, options.jobs))
         rows = {strategy: [figures(next(outcomes)) for _ in options.seeds] for strategy in STRATEGIES}
-        parts.append(turned_table(f"{share} of the training images ({num_images})", rows))
+        parts.append(turned_table(f"{share} of the training images ({count_images(data / folder_of(share))})", rows))
     report(parts, out / "finetuning.md")
 
 
-def synthesize(folder: Path) -> None:
-    """Write the images that the backbone is trained on."""
-    from pipelines.data.synth.dataset import write_synthetic
-
-    unfinished = folder.with_suffix(".writing")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    write_synthetic(unfinished, seed=7, num_train=PRETRAINING_IMAGES, num_val=100, num_test=0)
-    unfinished.rename(folder)
+def once(folder: Path, write: Callable[[Path], object]) -> None:
+    """Let a folder be written, whole or not at all, where it is not there."""
+    if not folder.exists():
+        unfinished = folder.with_suffix(".writing")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        write(unfinished)
+        unfinished.rename(folder)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """The fine-tuning benchmark compares like with like."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from pipelines.spec.load import load_job
@@ -10,9 +13,12 @@ from tests.bench import finetuning, joint
 @pytest.mark.parametrize("strategy", finetuning.STRATEGIES)
 @pytest.mark.parametrize(("share", "num_images"), [("25 %", 52), ("100 %", 205)])
 def test_every_strategy_has_the_same_steps_and_trains_the_backbone_as_it_says(
-    strategy: str, share: str, num_images: int
+    strategy: str, share: str, num_images: int, tmp_path: Path
 ) -> None:
-    run = finetuning.finetuning(strategy, share, 1, 416, num_images)
+    annotations = tmp_path / finetuning.folder_of(share) / "annotations"
+    annotations.mkdir(parents=True)
+    (annotations / "instances_train.json").write_text(json.dumps({"images": [{}] * num_images}))
+    run = finetuning.finetuning(tmp_path, strategy, share, 1, 416)
     overrides = [tuple(option.removeprefix("--").split("=", 1)) for option in run.options]
     job = load_job([overrides[0][1]], [(name, value) for name, value in overrides[1:]])
     assert job.trainer.max_epochs * -(-num_images // 4) == 416
