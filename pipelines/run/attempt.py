@@ -24,12 +24,16 @@ from pipelines.spec.model import ModelSpec
 from pipelines.spec.tasks import ClassificationSpec
 from pipelines.spec.training import TrainerSpec
 from pipelines.tracking.tracker import Tracker
-from pipelines.training.callbacks import EMA, Checkpoints, StopRequest
+from pipelines.training.averaging import EMA
+from pipelines.training.checkpoints import Checkpoints, EvaluationStop
+from pipelines.training.early_stopping import EarlyStopping
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.progress import Progress
 from pipelines.training.ranks import is_rank_zero, say
 from pipelines.training.scoring import Best, Scoring
+from pipelines.training.stopping import StopRequest
 from pipelines.training.trainer import create_trainer
+from pipelines.training.unfreezing import Unfreezing
 
 PACKAGES = ("pyramidion", "torch", "torchvision", "lightning", "timm", "faster-coco-eval", "mlflow")
 
@@ -122,13 +126,17 @@ class Attempt:
             of_module = ema.weights if ema else module.state_dict()
             return {name.removeprefix("model."): tensor for name, tensor in of_module.items()}
 
+        checkpoints = Checkpoints(self.run_dir, self.stop)
         callbacks: list[Callback] = [ema] if ema else []
         callbacks += [
+            Unfreezing(self.job.model, self.events),
+            EvaluationStop(self.stop, checkpoints),
             self.scoring,
             Best(self.run_dir, self.scoring, weights, self.events, self.tracker),
-            self.progress,
-            Checkpoints(self.run_dir, self.stop),
         ]
+        if spec.early_stopping is not None:
+            callbacks.append(EarlyStopping(spec.early_stopping, self.scoring, self.events))
+        callbacks += [self.progress, checkpoints]
         return create_trainer(spec, callbacks)
 
 

@@ -28,6 +28,7 @@ from pipelines.spec.model import ModelSpec
 from pipelines.spec.tasks import DetectionSpec
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
+from pipelines.training.checkpoints import EvaluationStop
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.ranks import say
 from pipelines.training.trainer import create_trainer
@@ -183,7 +184,7 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
     devices = attempt.job.trainer.devices
     one_device = devices[:1] if isinstance(devices, tuple) else 1
     alone = attempt.job.trainer.model_copy(update={"devices": one_device})
-    score_split(attempt, create_trainer(alone, [attempt.scoring]), module, data, "val")
+    score_split(attempt, create_trainer(alone, [EvaluationStop(attempt.stop), attempt.scoring]), module, data, "val")
     assert attempt.scoring.scores is not None
     return attempt.scoring.scores.summary[selection(attempt.job.model).metric]
 

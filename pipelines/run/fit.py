@@ -28,8 +28,8 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_names import flatten
 from pipelines.tracking.tracker import RunStatus
-from pipelines.training.callbacks import StopRequest
 from pipelines.training.ranks import is_rank_zero, ranks, say
+from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
 from pipelines.training.trainer import num_processes, precision_of, quiet_lightning
 
@@ -121,7 +121,7 @@ def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
         # Data workers are forked below, which must not happen while a thread is inside an import.
         attempt.tracker.imported.wait(30)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-    if spec.max_epochs % spec.check_val_every_n_epoch:
+    if spec.max_epochs % spec.check_val_every_n_epoch and not trainer.should_stop:
         trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)
     trainer.strategy.barrier()
     best = load_best(module, run_dir)

@@ -28,9 +28,9 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.data import Split
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import load_job
-from pipelines.training.callbacks import StopRequest
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.ranks import is_rank_zero, ranks, say
+from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
 from pipelines.training.trainer import create_trainer, quiet_lightning
 

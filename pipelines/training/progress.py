@@ -78,8 +78,17 @@ class Progress(Callback):
         if is_last or (sys.stderr.isatty() and time.monotonic() - self._shown > SCREEN_EVERY_S):
             self._show(trainer, pl_module, batch_idx, is_last)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, MultiTaskModule)
+        # Where training stops early, the time left was that of all epochs.
+        if trainer.is_global_zero and trainer.should_stop and pl_module.losses:
+            self._tell(trainer, pl_module, int(trainer.num_training_batches) - 1)
+
     def left_s(self, trainer: Trainer, batch_idx: int) -> float:
-        """Return the seconds that the rest of the run would take at the pace so far, its last test apart."""
+        """Return the seconds that the rest of the run would take at the pace so far, its last test apart: at
+        most, where it may stop early."""
+        if trainer.should_stop:
+            return 0.0
         assert trainer.max_epochs is not None
         training_s = self._running() - self._validation_s
         epochs_left = trainer.max_epochs - trainer.current_epoch - 1

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipelines.errors import PyramidionError, RankError
@@ -19,6 +19,8 @@ MEETING_PLACE = "PYRAMIDION_RENDEZVOUS"
 """Names the folder where ranks meet; rank 0 hands it to the ranks that it starts."""
 
 LOCAL_RANK = "LOCAL_RANK"
+STOP = "stop"
+"""The file of the meeting place by which ranks tell each other of a stop between collectives."""
 SIGNALS = {signal.SIGTERM, signal.SIGINT}
 MEETING_TIMEOUT_S = 600.0
 FAULT_TIMEOUT_S = 5.0
@@ -133,6 +135,19 @@ def leave_word(error: PyramidionError) -> None:
     unfinished = Path(folder) / f"word-{local_rank()}.writing"
     unfinished.write_text(json.dumps(word))
     unfinished.replace(Path(folder) / f"word-{local_rank()}")
+
+
+def ask_ranks_to_stop() -> None:
+    """Let all ranks of this run see that one of them was asked to stop, see `ranks_are_asked_to_stop`."""
+    if folder := os.environ.get(MEETING_PLACE):
+        with suppress(OSError):
+            (Path(folder) / STOP).touch()
+
+
+def ranks_are_asked_to_stop() -> bool:
+    """Whether another rank of this run has called `ask_ranks_to_stop`."""
+    folder = os.environ.get(MEETING_PLACE)
+    return folder is not None and (Path(folder) / STOP).exists()
 
 
 def _fault(*, of_any_end: bool = False) -> RankError | None:

@@ -76,7 +76,7 @@ def _strategy(spec: TrainerSpec) -> Strategy | str:
 
 
 class _NoSignals(_SignalConnector):
-    """Leaves signals to `callbacks.StopRequest`: Lightning's own handler broadcasts in the middle of whatever the rank
+    """Leaves signals to `stopping.StopRequest`: Lightning's own handler broadcasts in the middle of whatever the rank
     is doing, and then ends the loop wherever it is."""
 
     def register_signal_handlers(self) -> None:

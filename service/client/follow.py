@@ -70,7 +70,7 @@ class Screen:
             self._bar.update(self._task, description=str(data["to"]))
         elif event.kind == "stage":
             name = str(data["stage"]).replace("_", " ")
-            self._say(name)
+            self._say(str(data.get("message", name)))
             self._bar.update(self._task, description=name, total=None, facts="")
         elif event.kind == "warning":
             self._say(f"warning: {data['message']}")

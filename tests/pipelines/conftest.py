@@ -26,7 +26,7 @@ from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document, write_yaml
 from pipelines.tracking.mlflow_store import Store, find_store
 from pipelines.tracking.registry import Registry
-from pipelines.training.callbacks import StopRequest
+from pipelines.training.stopping import StopRequest
 from pipelines.training.trainer import quiet_lightning
 
 TINY_DOCUMENT = {

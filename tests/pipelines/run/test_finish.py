@@ -20,7 +20,7 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml
 from pipelines.tracking.mlflow_store import Store, connect
 from pipelines.tracking.tracker import JOURNAL_FILE, STATE_FILE
-from pipelines.training.callbacks import StopRequest
+from pipelines.training.stopping import StopRequest
 
 Document = dict[str, Any]
 MakeAttempt = Callable[[Document], Attempt]

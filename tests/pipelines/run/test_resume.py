@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pipelines.errors import Stopped
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
-from pipelines.training.callbacks import Checkpoints
+from pipelines.training.checkpoints import Checkpoints
 
 Document = dict[str, Any]
 Train = Callable[..., RunDir]
@@ -38,18 +38,28 @@ class TerminateSelf(Callback):
     ) -> None:
         self._maybe("validation_batch", trainer, batch_idx)
 
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._maybe("validation_end", trainer, 0)
+
 
 class CrashWithCheckpointsAtEachStep(Callback):
-    """Fails in the middle of an epoch; the regular checkpoints come at every step instead of every five minutes."""
+    """Fails at a batch of training or validation; the regular checkpoints come at every step instead of every five
+    minutes."""
 
-    def __init__(self, epoch: int, batch: int) -> None:
-        self.place = (epoch, batch)
+    def __init__(self, hook: str, epoch: int, batch: int) -> None:
+        self.place = (hook, epoch, batch)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)).every_s = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if (trainer.current_epoch, batch_idx) == self.place:
+        if ("train_batch", trainer.current_epoch, batch_idx) == self.place:
+            raise MemoryError
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if ("validation_batch", trainer.current_epoch, batch_idx) == self.place:
             raise MemoryError
 
 
@@ -90,7 +100,9 @@ def uninterrupted(small: Document, train: Train, tmp_path_factory: pytest.TempPa
         pytest.param("train_batch", 0, 0, 1, id="in_the_first_window"),
         pytest.param("train_batch", 1, 2, 5, id="inside_an_epoch"),
         pytest.param("train_batch", 0, 4, 3, id="at_the_last_batch_of_an_epoch"),
-        pytest.param("validation_batch", 0, 0, 3, id="in_validation"),
+        pytest.param("validation_batch", 0, 1, 3, id="in_validation"),
+        pytest.param("validation_batch", 1, 0, 6, id="in_the_last_validation"),
+        pytest.param("validation_end", 0, 0, 3, id="after_the_last_batch_of_validation"),
     ],
 )
 def test_stopped_run_goes_on_to_the_same_bits(
@@ -103,8 +115,10 @@ def test_stopped_run_goes_on_to_the_same_bits(
     uninterrupted: Document,
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(Stopped, match=f"step {stopped_at_step}, with a checkpoint written"):
+    with pytest.raises(Stopped, match=f"at epoch {epoch}, step {stopped_at_step}, with a checkpoint written"):
         train(small, tmp_path, TerminateSelf(hook, epoch, batch))
+    told = [event["epoch"] for event in read_events(tmp_path / "events.jsonl") if event["kind"] == "metric"]
+    assert told == list(range(epoch))
     resumed = state_of(train(small, tmp_path))
     assert differences(uninterrupted, resumed) == []
 
@@ -119,13 +133,27 @@ def test_workers_that_fetch_ahead_change_no_bit(
     assert differences(uninterrupted, resumed) == []
 
 
+@pytest.mark.parametrize(
+    ("hook", "epoch", "batch", "at"),
+    [
+        pytest.param("train_batch", 1, 3, (1, 4), id="in_training"),
+        pytest.param("validation_batch", 0, 1, (0, 3), id="in_validation"),
+    ],
+)
 def test_crashed_run_goes_on_from_its_last_regular_checkpoint_to_the_same_bits(
-    small: Document, train: Train, uninterrupted: Document, tmp_path: Path
+    hook: str,
+    epoch: int,
+    batch: int,
+    at: tuple[int, int],
+    small: Document,
+    train: Train,
+    uninterrupted: Document,
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(MemoryError):
-        train(small, tmp_path, CrashWithCheckpointsAtEachStep(epoch=1, batch=3))
+        train(small, tmp_path, CrashWithCheckpointsAtEachStep(hook, epoch, batch))
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert (last["epoch"], last["global_step"]) == (1, 4)
+    assert (last["epoch"], last["global_step"]) == at
     resumed = state_of(train(small, tmp_path))
     assert differences(uninterrupted, resumed) == []
 
@@ -133,7 +161,7 @@ def test_crashed_run_goes_on_from_its_last_regular_checkpoint_to_the_same_bits(
 def test_finished_training_is_not_trained_further(
     small: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:
-    train(small, tmp_path, TerminateSelf("validation_batch", 1))
+    train(small, tmp_path)
     before = state_of(RunDir.of(tmp_path))
     assert differences(uninterrupted, before) == []
     assert differences(before, state_of(train(small, tmp_path))) == []

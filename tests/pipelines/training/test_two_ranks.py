@@ -30,8 +30,8 @@ from pipelines.run.preflight import Inputs, Places
 from pipelines.run.revisit import score_run
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import resolved, validate_document
-from pipelines.training.callbacks import StopRequest
 from pipelines.training.ranks import LOCAL_RANK, MEETING_PLACE, ranks
+from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks, num_cores
 from pipelines.training.trainer import quiet_lightning
 

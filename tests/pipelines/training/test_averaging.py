@@ -1,18 +1,13 @@
-"""Averaged weights and stop requests, each by itself; `test_resume.py` has them in a run."""
+"""Averaged weights by themselves; `test_resume.py` has them in a run."""
 
-import os
-import signal
-import time
 from typing import Any
 
 import lightning
-import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from pipelines.errors import Stopped
-from pipelines.training.callbacks import EMA, StopRequest
+from pipelines.training.averaging import EMA
 
 
 class Regression(lightning.LightningModule):
@@ -63,29 +58,3 @@ def test_average_equals_a_loop_by_hand_over_the_optimiser_steps_and_is_what_is_v
         torch.testing.assert_close(ema.weights[name], tensor)
         torch.testing.assert_close(module.validated[0][name], tensor)
     assert not torch.allclose(ema.weights["net.1.weight"], module.seen[-1]["net.1.weight"])
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_first_signal_is_remembered_and_told_where_the_run_can_stop(number: signal.Signals) -> None:
-    stop = StopRequest()
-    stop.install()
-    stop.check("before training")
-    os.kill(os.getpid(), number)
-    assert stop.is_set
-    with pytest.raises(Stopped, match="stopped before training; run the same command again") as caught:
-        stop.check("before training")
-    assert caught.value.exit_code == 75
-
-
-def test_second_ctrl_c_ends_at_once_and_a_second_sigterm_does_not() -> None:
-    stop = StopRequest()
-    stop.install()
-    os.kill(os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
-        _interrupt_self()
-
-
-def _interrupt_self() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(5)

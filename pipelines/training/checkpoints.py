@@ -1,0 +1,145 @@
+"""Checkpoints to go on from, and the stop that writes one."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loops.evaluation_loop import RestartStage
+from lightning.pytorch.trainer.states import TrainerFn
+
+from pipelines.errors import Stopped
+from pipelines.run_folder.layout import RunDir
+from pipelines.training.stopping import StopRequest
+
+
+def write_checkpoint(trainer: Trainer, path: Path) -> None:
+    """Write the trainer's whole state; a reader sees the old file or the new one. All ranks must call this."""
+    temporary = path.with_suffix(".writing")
+    trainer.save_checkpoint(temporary)
+    if trainer.is_global_zero:
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+class Checkpoints(Callback):
+    """Writes last.ckpt at each epoch's end, when `every_s` seconds have passed since (at an optimiser step, or before
+    an epoch's validation), and when a stop was asked for (which then raises Stopped, on every rank at the same step).
+
+    last.ckpt is Lightning's own format, of plain types and tensors alone (it loads with `weights_only=True`). It holds
+    the weights that validation uses in "state_dict" (keys "model.<name of MultiTaskModel>"; with EMA these are the
+    averaged ones, and "current_model_state" holds the ones in training), the state of optimiser, schedule, loops,
+    callbacks and data, and belongs to the step that its name says: the last.
+
+    A checkpoint written before or in a validation says that this validation is to be done first. Whoever comes back to
+    it validates with the weights of the epoch's last step and goes on, as if nothing had been.
+    """
+
+    def __init__(self, run_dir: RunDir, stop: StopRequest, every_s: float = 300.0) -> None:
+        self.path = run_dir.last_checkpoint
+        self.stop = stop
+        self.every_s = every_s
+        self._written_at = time.monotonic()
+        self._is_before_validation = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"is_before_validation": self._is_before_validation}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._is_before_validation = state_dict["is_before_validation"]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._written_at = time.monotonic()
+        if self._is_before_validation:
+            # Lightning leaves out the validation of an epoch whose batches were all done, unless it was inside a step
+            # of it; and would then leave out as many of its batches as were done.
+            validation = trainer.fit_loop.epoch_loop.val_loop
+            validation.batch_progress.reset()
+            validation._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
+            self._is_before_validation = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        is_boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        is_last = batch_idx + 1 == trainer.num_training_batches
+        if not is_boundary or is_last:
+            return
+        wants_stop, is_due = self._agree(trainer)
+        if wants_stop or is_due:
+            self._write(trainer)
+        if wants_stop:
+            raise Stopped(self._told(trainer))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING and self._agree(trainer)[1]:
+            self._write(trainer, is_before_validation=True)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        wants_stop, _ = self._agree(trainer)
+        self._write(trainer)
+        if wants_stop and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            raise Stopped(self._told(trainer))
+
+    def stop_in_validation(self, trainer: Trainer) -> None:
+        """Write the checkpoint from which the next start validates first, and raise Stopped; the weights must be those
+        in training. All ranks must call this."""
+        self._write(trainer, is_before_validation=True)
+        raise Stopped(self._told(trainer))
+
+    def _told(self, trainer: Trainer) -> str:
+        return (
+            f"stopped at epoch {trainer.current_epoch}, step {trainer.global_step}, with a checkpoint written; "
+            "run the same command again to go on"
+        )
+
+    def _agree(self, trainer: Trainer) -> tuple[bool, bool]:
+        """Return (stop, checkpoint is due), the same on every rank."""
+        is_due = time.monotonic() - self._written_at >= self.every_s
+        if trainer.world_size == 1:
+            return self.stop.is_set, is_due
+        flags = torch.tensor([self.stop.is_set, is_due], dtype=torch.int32, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+        return bool(flags[0]), bool(flags[1])
+
+    def _write(self, trainer: Trainer, *, is_before_validation: bool = False) -> None:
+        self._is_before_validation = is_before_validation
+        write_checkpoint(trainer, self.path)
+        self._is_before_validation = False
+        self._written_at = time.monotonic()
+
+
+class EvaluationStop(Callback):
+    """Ends an evaluation pass where a stop was asked for, within a batch, and raises Stopped on all ranks: nothing of
+    the pass is scored or told. In training a checkpoint is written, see `Checkpoints`.
+
+    Among the callbacks it comes after the one that swaps weights for the pass, and before the one that scores it.
+    """
+
+    def __init__(self, stop: StopRequest, checkpoints: Checkpoints | None = None) -> None:
+        self.stop = stop
+        self.checkpoints = checkpoints
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if self.stop.is_heard():
+            # Ends Lightning's loop over the batches. Ranks have different numbers of them, and meet at the pass's end.
+            raise StopIteration
+
+    on_test_batch_start = on_validation_batch_start
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING or self.checkpoints is None:
+            self.stop.check("while predictions were made")
+        elif self.stop.is_agreed():
+            self.checkpoints.stop_in_validation(trainer)
+
+    on_test_epoch_end = on_validation_epoch_end

@@ -1,0 +1,54 @@
+"""Stop requests by themselves; `test_resume.py` and `test_stops.py` have them in a run."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import Stopped
+from pipelines.training.ranks import MEETING_PLACE
+from pipelines.training.stopping import StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_first_signal_is_remembered_and_told_where_the_run_can_stop(number: signal.Signals) -> None:
+    stop = StopRequest()
+    stop.install()
+    stop.check("before training")
+    os.kill(os.getpid(), number)
+    assert stop.is_set
+    with pytest.raises(Stopped, match="stopped before training; run the same command again") as caught:
+        stop.check("before training")
+    assert caught.value.exit_code == 75
+
+
+def test_second_ctrl_c_ends_at_once_and_a_second_sigterm_does_not() -> None:
+    stop = StopRequest()
+    stop.install()
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt_self()
+
+
+def _interrupt_self() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+
+
+def test_stop_asked_of_one_rank_is_heard_by_all_that_share_its_meeting_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked, other = StopRequest(), StopRequest()
+    asked.is_set = True
+    assert asked.is_heard()
+    assert not other.is_heard()
+    monkeypatch.setenv(MEETING_PLACE, str(tmp_path))
+    assert not other.is_heard()
+    assert asked.is_heard()
+    assert other.is_heard()
+    monkeypatch.setenv(MEETING_PLACE, str(tmp_path / "gone"))
+    assert asked.is_heard()
+    assert not other.is_heard()
