@@ -33,12 +33,15 @@ class Backbone(nn.Module):
     Attributes:
         feature_specs: geometry by level, finest first.
         stages: the stage (a name of `LEVELS`) of every parameter, by the name that `named_parameters` gives.
+        layers: the layer of every parameter: 0 is nearest the image, no number is left out, and those of c3 come before
+            those of c4, those before c5.
         mean, std: what the network's weights expect of RGB values in [0, 1].
         weights_report: what a local file gave; None where the weights came from elsewhere.
     """
 
     feature_specs: dict[str, FeatureSpec]
     stages: dict[str, str]
+    layers: dict[str, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights_report: WeightsReport | None

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from backbones.layers import block_ranks
+
 RGB = tuple[float, float, float]
 
 IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
@@ -25,3 +27,7 @@ class Body(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W), as the network gives them."""
         raise NotImplementedError
+
+    def layer_ranks(self) -> dict[str, int]:
+        """Return where along `network` the layer of each of its parameters comes, at any numbers."""
+        return block_ranks(self.network, self)

@@ -11,6 +11,7 @@ from backbones.body import Body
 from backbones.catalog import BackboneRow, Source, resolve
 from backbones.default_weights import default_weights_problem
 from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, lost_cells, stride_of
+from backbones.layers import number_layers
 from backbones.level_norms import level_norm
 from backbones.meta_run import run_on_meta
 from backbones.stages import demote_unreached, discover_stages
@@ -84,6 +85,8 @@ class TappedBackbone(Backbone):
             self.norms[level] = level_norm(feature)
             self.feature_specs[level] = FeatureSpec(channels=feature.shape[1], stride=stride)
         self.stages = discover_stages(self)
+        ranks = {f"body.network.{name}": rank for name, rank in body.layer_ranks().items()}
+        self.layers = number_layers(ranks, self.stages)
         demote_unreached(self, self.stages)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

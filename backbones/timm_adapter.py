@@ -8,6 +8,7 @@ parameters keep timm's names, and what lies behind the last tap is removed.
 from typing import Any
 
 import timm
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from backbones.body import IMAGENET_MEAN, IMAGENET_STD, RGB, Body
@@ -31,6 +32,14 @@ class TimmBody(Body):
             images, indices=self.indices, norm=False, output_fmt="NCHW", intermediates_only=True
         )
         return maps
+
+    def layer_ranks(self) -> dict[str, int]:
+        """Return timm's layer of each parameter of `network`, where timm tells it."""
+        if not hasattr(self.network, "group_matcher"):
+            return super().layer_ranks()
+        matcher: Any = self.network.group_matcher
+        ranks: dict[str, int] = group_parameters(self.network, matcher(coarse=False), reverse=True)
+        return ranks
 
 
 def build_timm_body(row: BackboneRow, pretrained: bool) -> TimmBody:

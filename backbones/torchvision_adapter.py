@@ -16,6 +16,7 @@ from backbones.base import LEVELS
 from backbones.body import RGB, Body
 from backbones.catalog import BackboneRow
 from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, require_pyramid_strides, stride_of
+from backbones.layers import block_ranks
 from backbones.meta_run import run_on_meta
 from backbones.weights import load_matching
 
@@ -28,11 +29,16 @@ _GOOGLE: RGB = (0.5, 0.5, 0.5)
 
 
 class TorchvisionBody(Body):
-    """A torchvision network that was cut to three taps, named like the levels."""
+    """A torchvision network that was cut to three taps, named like the levels.
 
-    def __init__(self, network: nn.Module, nhwc_levels: set[str], mean: RGB, std: RGB) -> None:
+    Attributes:
+        ranks: of its layers, found before it was cut: afterwards it has no containers.
+    """
+
+    def __init__(self, network: nn.Module, nhwc_levels: set[str], ranks: dict[str, int], mean: RGB, std: RGB) -> None:
         super().__init__(network, mean, std)
         self.nhwc_levels = nhwc_levels
+        self.ranks = ranks
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
@@ -40,6 +46,10 @@ class TorchvisionBody(Body):
         return [
             by_level[level].permute(0, 3, 1, 2) if level in self.nhwc_levels else by_level[level] for level in LEVELS
         ]
+
+    def layer_ranks(self) -> dict[str, int]:
+        """Return where along `network` the layer of each of its parameters comes."""
+        return self.ranks
 
 
 def build_torchvision_body(row: BackboneRow, pretrained: bool) -> TorchvisionBody:
@@ -50,6 +60,7 @@ def build_torchvision_body(row: BackboneRow, pretrained: bool) -> TorchvisionBod
     """
     network = models.get_model(row.id, weights=None, **_KWARGS.get(row.id, {}), **row.kwargs)
     taps, nhwc_levels = _taps_by_stride(network)
+    ranks = block_ranks(network)
     extractor = create_feature_extractor(network, return_nodes=taps)
     # Its two graphs differ in dropout of probability 0 only, and a deep copy of it forgets which modules are in eval
     # mode (torchvision 0.29): an ordinary graph module of one of them has neither.
@@ -59,7 +70,7 @@ def build_torchvision_body(row: BackboneRow, pretrained: bool) -> TorchvisionBod
         load_matching(extractor, weights.get_state_dict(progress=False, check_hash=True))
     preset = weights.transforms()
     mean, std = (_GOOGLE, _GOOGLE) if row.id in _KWARGS else (tuple(preset.mean), tuple(preset.std))
-    return TorchvisionBody(extractor, nhwc_levels, mean, std)
+    return TorchvisionBody(extractor, nhwc_levels, ranks, mean, std)
 
 
 def _taps_by_stride(network: nn.Module) -> tuple[dict[str, str], set[str]]:
