@@ -5,6 +5,7 @@ what c4 needs beyond that is stage c4; and so on. Freezing the stages up to a le
 that level that wants a gradient.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,3 +56,28 @@ def demote_unreached(network: nn.Module, stages: dict[str, str]) -> None:
             owner = network.get_submodule(owner_name)
             delattr(owner, attribute)
             owner.register_buffer(attribute, parameter.detach(), persistent=False)
+
+
+def stages_of_modules(network: nn.Module, stages: Mapping[str, str]) -> dict[str, str]:
+    """Return the stage of every module of `network` by name, also of those without parameters (a bare norm).
+
+    It is the stage of the module's own parameters. Without any, it is the stage of the smallest module around it that
+    has some; where that one spans several stages, the stage of the parameter that is defined just before.
+
+    Args:
+        network: whose modules are asked for.
+        stages: the stage of every parameter.
+    """
+    inside: dict[str, set[str]] = {}
+    found: dict[str, str] = {}
+    before = LEVELS[0]
+    for name, module in network.named_modules():
+        prefix = f"{name}." if name else ""
+        inside[name] = {stages[prefix + parameter] for parameter, _ in module.named_parameters()}
+        around = name
+        while around and not inside[around]:
+            around = around.rpartition(".")[0]
+        own = [stages[prefix + parameter] for parameter, _ in module.named_parameters(recurse=False)]
+        before = own[-1] if own else before
+        found[name] = next(iter(inside[around])) if len(inside[around]) == 1 else before
+    return found

@@ -3,14 +3,15 @@
 Legend: B batch, H W size in pixels.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from backbones.base import Backbone
+from backbones.base import LEVELS, Backbone
 from backbones.create import create_backbone
 from backbones.fpn import FPN
+from backbones.stages import stages_of_modules
 from heads.base import BoxPrediction, Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
 from pipelines.data.records import Category
@@ -18,10 +19,8 @@ from pipelines.errors import ConfigError, Problem
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.tasks import Task
 
-NOT_OF_THE_HEAD = {"head", "weight", "class_weights", "identity", "boxes_from", "gallery", "miner"}
+NOT_OF_THE_HEAD = {"head", "weight", "class_weights", "identity", "boxes_from", "gallery"}
 """Fields of a task that the head's constructor does not take."""
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class MultiTaskModel(nn.Module):
@@ -45,7 +44,7 @@ class MultiTaskModel(nn.Module):
         self.neck = neck
         self.heads = nn.ModuleDict({task: heads[task] for task in sorted(heads)})
         self.boxes_from = dict(boxes_from)
-        self.frozen_stages: frozenset[str] = frozenset()
+        self.frozen_parts: frozenset[str] = frozenset()
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1))
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -67,7 +66,10 @@ class MultiTaskModel(nn.Module):
             images: (B, 3, H, W) uint8.
             targets: by task, B targets; None where an image is not labelled.
         """
-        features = self.features(images)
+        return self.losses_of(self.features(images), targets)
+
+    def losses_of(self, features: Features, targets: Mapping[str, Sequence[Target | None]]) -> dict[str, LossTerms]:
+        """Return what `loss` does, given all levels."""
         losses = {task: self._task_loss(task, features, targets[task]) for task in self.heads}
         reach_all = sum(feature.flatten()[:1].sum().float() * 0.0 for feature in features.values())
         first = next(iter(losses.values()))
@@ -123,32 +125,54 @@ class MultiTaskModel(nn.Module):
     def _detected(predictions: Sequence[Prediction]) -> list[Tensor]:
         return [p.boxes_xyxy for p in predictions if isinstance(p, BoxPrediction)]
 
-    def stage_of(self, name: str) -> str:
-        """Return the stage of a parameter: c3, c4 or c5 of the backbone, `neck`, or `heads`."""
-        part, _, rest = name.partition(".")
-        return self.backbone.stages[rest] if part == "backbone" else part
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of what is frozen and given rates as one: the backbone's stages, `neck`, and `heads.<task>`."""
+        return (*LEVELS, "neck", *(f"heads.{task}" for task in self.heads))
 
-    def freeze(self, stages: frozenset[str]) -> None:
-        """Make `stages` of the backbone frozen and all others trainable: their parameters take no gradient, and
-        their BatchNorm stays in eval mode whatever `train` says."""
-        self.frozen_stages = stages
+    def part_of(self, name: str) -> str:
+        """Return the part that a parameter belongs to."""
+        owner, _, rest = name.partition(".")
+        if owner == "backbone":
+            return self.backbone.stages[rest]
+        return f"heads.{rest.partition('.')[0]}" if owner == "heads" else owner
+
+    def stage_of(self, name: str) -> str:
+        """Return the part that a parameter belongs to, all heads being one: `heads`."""
+        return self.part_of(name).partition(".")[0]
+
+    def freeze(self, parts: frozenset[str]) -> None:
+        """Make `parts` frozen and all others trainable.
+
+        The parameters of frozen parts take no gradient and have none, and their running statistics (BatchNorm's) stay
+        as they are, whatever `train` says. Dropout goes on there: it changes nothing that is kept.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        if unknown := sorted(parts.difference(self.parts)):
+            raise ValueError(f"parts: got {unknown}; choose from {list(self.parts)}")
+        self.frozen_parts = parts
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(self.stage_of(name) not in stages)
+            parameter.requires_grad_(self.part_of(name) not in parts)
             if not parameter.requires_grad:
                 parameter.grad = None
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "MultiTaskModel":
         super().train(mode)
-        if mode and self.frozen_stages:
-            for name, module in self.backbone.named_modules():
-                if isinstance(module, BATCH_NORMS) and self._stage_of_norm(name, module) in self.frozen_stages:
-                    module.eval()
+        if mode and self.frozen_parts:
+            for part, module in self._modules_with_statistics():
+                module.train(part not in self.frozen_parts)
         return self
 
-    def _stage_of_norm(self, name: str, module: nn.Module) -> str | None:
-        parameter = next((parameter for parameter, _ in module.named_parameters()), None)
-        return self.backbone.stages.get(f"{name}.{parameter}") if parameter else None
+    def _modules_with_statistics(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield modules that keep running statistics, each with its part."""
+        stages = stages_of_modules(self.backbone, self.backbone.stages)
+        for name, module in self.named_modules():
+            if any(buffer.startswith("running_") for buffer, _ in module.named_buffers(recurse=False)):
+                owner, _, rest = name.partition(".")
+                yield stages[rest] if owner == "backbone" else self.part_of(name), module
 
 
 def build_model(

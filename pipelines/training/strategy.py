@@ -1,5 +1,6 @@
 """What touches DDP: how the ranks of one host start and meet, without a port that others could reach."""
 
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -42,6 +43,17 @@ class LocalDDPStrategy(DDPStrategy):
     own images, and DDP sets them to those of rank 0 before each forward pass of a training step; checkpoints hold
     those of rank 0, and so does every rank when it evaluates (`share_buffers`).
     """
+
+    def rewrap(self) -> None:
+        """Let DDP reduce the gradients of what is trainable now; all ranks must call this, between two steps.
+
+        DDP takes note of that once, when it wraps: of what becomes trainable later each rank would keep its own
+        gradients, and nothing would say so (Lightning #20340).
+        """
+        self.model = self.lightning_module
+        # The old wrapper is in cycles; it goes before the new one takes as much memory for its buckets.
+        gc.collect()
+        self.configure_ddp()
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None

@@ -7,14 +7,17 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from torch.nn import Module
 
+from backbones.sync_batchnorm import synchronise_batch_norms
 from pipelines.errors import ConfigError, Problem
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.strategy import LocalDDPStrategy
 
-SET_HERE = {"accelerator", "devices", "strategy", "precision", "deterministic", "early_stopping"}
+SET_HERE = {"accelerator", "devices", "strategy", "precision", "deterministic", "early_stopping", "sync_batchnorm"}
 """Fields of the document that are not handed to Lightning as they are."""
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -47,6 +50,18 @@ def num_processes(spec: TrainerSpec) -> int:
     return wanted
 
 
+def require_synced_batch_norm(spec: TrainerSpec) -> None:
+    """Raise ConfigError where BatchNorm cannot be what `sync_batchnorm` asks for."""
+    if spec.sync_batchnorm and accelerator_of(spec) == "cpu":
+        raise ConfigError(
+            Problem(
+                "trainer.sync_batchnorm",
+                "got true on the CPU, where torch has no SyncBatchNorm; write false, or train on GPUs. Stages that are "
+                "frozen (model.unfreeze) keep their statistics anyway, and model.neck.norm: none needs none",
+            )
+        )
+
+
 def precision_of(spec: TrainerSpec) -> Precision:
     """Return the precision; `auto` is bf16-mixed where the device computes in bf16, else 32-true."""
     if spec.precision != "auto":
@@ -75,6 +90,16 @@ def _strategy(spec: TrainerSpec) -> Strategy | str:
     return LocalDDPStrategy()
 
 
+class SyncedBatchNorm(TorchSyncBatchNorm):
+    """Makes BatchNorm one over all ranks when training begins, and leaves it so: evaluated it does what it did."""
+
+    def apply(self, model: Module) -> Module:
+        return synchronise_batch_norms(model)
+
+    def revert(self, model: Module) -> Module:
+        return model
+
+
 class _NoSignals(_SignalConnector):
     """Leaves signals to `stopping.StopRequest`: Lightning's own handler broadcasts in the middle of whatever the rank
     is doing, and then ends the loop wherever it is."""
@@ -87,8 +112,11 @@ def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
     """Return a trainer that writes and shows nothing by itself: `callbacks` do."""
     options: dict[str, Any] = spec.model_dump(exclude=SET_HERE)
     devices = spec.devices if accelerator_of(spec) == "gpu" else num_processes(spec)
+    is_synced = spec.sync_batchnorm and accelerator_of(spec) == "gpu"
     trainer = Trainer(
         **options,
+        sync_batchnorm=is_synced,
+        plugins=[SyncedBatchNorm()] if is_synced else None,
         accelerator=accelerator_of(spec),
         devices=list(devices) if isinstance(devices, tuple) else devices,
         strategy=_strategy(spec),
