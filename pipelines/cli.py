@@ -14,6 +14,7 @@ from pipelines.errors import ConfigError, Problem, PyramidionError, tell
 from pipelines.run.attempt_log import failure_noted
 from pipelines.run.preflight import preflight
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
+from pipelines.spec.data import Split
 from pipelines.spec.describe import describe_fields
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
 from pipelines.training.ranks import leave_word, local_rank
@@ -44,6 +45,12 @@ def parser_of(command: str) -> argparse.ArgumentParser:
             parser.add_argument("--json", action="store_true", help="print one JSON document; problems too")
         return parser
     parser.add_argument("--run_dir", type=Path, required=True, metavar="DIR", help="of a run that has a checkpoint")
+    parser.add_argument(
+        "--weights",
+        choices=("best", "last", "averaged"),
+        default="best",
+        help="best on val (default) | last, as trained | averaged, of the last checkpoint",
+    )
     if command == "predict":
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="image files, or folders of them")
@@ -89,7 +96,8 @@ def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Non
     if known.print_config:
         print(write_yaml(resolved(job)), end="")
         return
-    inputs = preflight(job, places_of(known))
+    goes_on = known.run_dir is not None and RunDir.of(known.run_dir).last_checkpoint.exists()
+    inputs = preflight(job, places_of(known), is_new=not goes_on)
     from pipelines.run.claim import choose_run_dir, is_finished
 
     if ATTEMPT_DIR_VARIABLE in os.environ and known.run_dir and is_finished(RunDir.of(known.run_dir), job):
@@ -130,11 +138,12 @@ def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[
     from pipelines.run.revisit import predict_images, predict_split, score_run
 
     if command != "predict":
-        score_run(command, known.run_dir, "val" if command == "validate" else "test", places_of(known), overrides)
+        split: Split = "val" if command == "validate" else "test"
+        score_run(command, known.run_dir, split, places_of(known), overrides, known.weights)
     elif known.images:
-        predict_images(known.run_dir, known.images, draw=known.draw)
+        predict_images(known.run_dir, known.images, draw=known.draw, weights=known.weights)
     else:
-        predict_split(known.run_dir, known.split, places_of(known), draw=known.draw)
+        predict_split(known.run_dir, known.split, places_of(known), draw=known.draw, weights=known.weights)
 
 
 if __name__ == "__main__":

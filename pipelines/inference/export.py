@@ -64,7 +64,7 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
     Raises:
         ConfigError: the folder holds no whole export, one of a newer format, or weights of another model.
     """
-    described = _read_description(folder / MODEL_FILE)
+    described = read_description(folder / MODEL_FILE)
     try:
         job = JobSpec.model_validate(described["job"])
         categories = {
@@ -80,7 +80,8 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
     return model.eval(), job, categories
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
+    """Return what an export's `model.json` says; raises ConfigError where it cannot be read, or has another format."""
     try:
         described = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

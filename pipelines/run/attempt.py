@@ -4,6 +4,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -14,8 +15,10 @@ from pipelines.data.datamodule import JobData
 from pipelines.data.records import DatasetIndex
 from pipelines.data.targets import balanced_class_weights
 from pipelines.errors import ConfigError, Problem
+from pipelines.inference.init_from import FIELD, begin_from
+from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.run.preflight import Inputs
+from pipelines.run.preflight import REGISTRY, Inputs
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.data import DataSpec, Split
@@ -27,6 +30,7 @@ from pipelines.tracking.tracker import Tracker
 from pipelines.training.averaging import EMA
 from pipelines.training.checkpoints import Checkpoints, EvaluationStop
 from pipelines.training.early_stopping import EarlyStopping
+from pipelines.training.memory import MemoryAdvice
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.progress import Progress
 from pipelines.training.ranks import is_rank_zero, say
@@ -64,6 +68,7 @@ class Attempt:
         self.events = EventLog(run_dir.events if is_rank_zero() else None)
         self.scoring = Scoring(job.model, index, self.split)
         self.tracker = self._tracker()
+        self.memory = MemoryAdvice(job.data)
         self.progress = Progress(self.events, self.tracker, job.trainer.log_every_n_steps)
 
     def _tracker(self) -> Tracker | None:
@@ -92,10 +97,34 @@ class Attempt:
         return JobData(spec, self.job.model.tasks, self.index, self.job.seed_everything)
 
     def network(self, spec: ModelSpec, *, pretrained: bool) -> MultiTaskModel:
-        """Return the network, its random weights drawn from the job's seed alone."""
+        """Return the network, its random weights drawn from the job's seed alone; with `pretrained` it begins as the
+        document says.
+
+        Raises:
+            ConfigError: what it should begin from does not fit.
+        """
+        if pretrained and self.inputs.init_from:
+            return self._begun(spec, self.inputs.init_from)
+        return self._built(spec, self.inputs.weights if pretrained else "none")
+
+    def _built(self, spec: ModelSpec, weights: str) -> MultiTaskModel:
         torch.manual_seed(self.job.seed_everything)
-        weights = self.inputs.weights if pretrained else "none"
         return build_model(spec, self.index.categories, class_weights=self._class_weights(spec), weights=weights)
+
+    def _begun(self, spec: ModelSpec, init_from: str) -> MultiTaskModel:
+        """Return the network with what fits of `init_from`; `backbone.weights` are looked for only where it lacks
+        something of the backbone."""
+        is_registered = init_from.startswith(REGISTRY)
+        saved = read_saved(self.run_dir.init_from if is_registered else Path(init_from), FIELD)
+        model = self._built(spec, "none")
+        report = begin_from(model, saved, spec, self.index.categories, init_from)
+        if not report.is_whole("backbone") and self.inputs.weights != "none":
+            model = self._built(spec, self.inputs.weights)
+            report = begin_from(model, saved, spec, self.index.categories, init_from)
+        say(str(report))
+        for doubt in report.warnings:
+            self.warn(doubt)
+        return model
 
     def _class_weights(self, spec: ModelSpec) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = {}
@@ -116,7 +145,8 @@ class Attempt:
 
     def module(self, spec: ModelSpec, *, pretrained: bool) -> MultiTaskModule:
         """Return the training module around a new network."""
-        return MultiTaskModule(spec, self.network(spec, pretrained=pretrained), self.job.seed_everything)
+        network = self.network(spec, pretrained=pretrained)
+        return MultiTaskModule(spec, network, self.job.seed_everything, self.run_dir.non_finite)
 
     def trainer(self, spec: TrainerSpec, module: MultiTaskModule) -> Trainer:
         """Return a trainer with everything that goes on around it."""
@@ -124,7 +154,8 @@ class Attempt:
 
         def weights() -> dict[str, Tensor]:
             of_module = ema.weights if ema else module.state_dict()
-            return {name.removeprefix("model."): tensor for name, tensor in of_module.items()}
+            network = (item for item in of_module.items() if item[0].startswith("model."))
+            return {name.removeprefix("model."): tensor for name, tensor in network}
 
         checkpoints = Checkpoints(self.run_dir, self.stop)
         callbacks: list[Callback] = [ema] if ema else []
@@ -136,7 +167,7 @@ class Attempt:
         ]
         if spec.early_stopping is not None:
             callbacks.append(EarlyStopping(spec.early_stopping, self.scoring, self.events))
-        callbacks += [self.progress, checkpoints]
+        callbacks += [self.progress, self.memory, checkpoints]
         return create_trainer(spec, callbacks)
 
 

@@ -88,11 +88,14 @@ def _differences(earlier: Any, now: Any, path: str = "") -> Iterator[str]:
 
 def write_documents(run_dir: RunDir, asked: dict[str, Any], job: JobSpec, inputs: Inputs) -> None:
     """Write job.yaml (as asked, kept from the attempt that first wrote a checkpoint), config.yaml (as resolved) and
-    inputs.json (where the data and the weights lay)."""
+    inputs.json (where the data lies, and what the run began from: of a run that goes on, that of its first attempt)."""
     if not (run_dir.job_yaml.exists() and run_dir.has_checkpoint):
         write_atomic(run_dir.job_yaml, write_yaml(asked))
     write_atomic(run_dir.config_yaml, write_yaml(resolved(job)))
-    write_atomic(run_dir.inputs_json, json.dumps({"data": str(inputs.data), "weights": inputs.weights}))
+    first = read_inputs(run_dir) if run_dir.last_checkpoint.exists() else None
+    began = first or inputs
+    written = {"data": str(inputs.data), "weights": began.weights, "init_from": began.init_from}
+    write_atomic(run_dir.inputs_json, json.dumps(written))
 
 
 def require_same_data(run_dir: RunDir, report: DataReport) -> None:
@@ -120,7 +123,7 @@ def read_inputs(run_dir: RunDir) -> Inputs | None:
     if not run_dir.inputs_json.exists():
         return None
     inputs = json.loads(run_dir.inputs_json.read_text())
-    return Inputs(Path(inputs["data"]), inputs["weights"])
+    return Inputs(Path(inputs["data"]), inputs["weights"], inputs.get("init_from"))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pipelines.errors import ConfigError, Problem, Stopped
 from pipelines.inference.export import export_model
 from pipelines.run.attempt import Attempt
 from pipelines.run.attempt_log import attempt_log
+from pipelines.run.beginning import registered_at_hand, with_version
 from pipelines.run.claim import held, require_same_data, write_documents
 from pipelines.run.finish import (
     load_best,
@@ -28,10 +29,11 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_names import flatten
 from pipelines.tracking.tracker import RunStatus
+from pipelines.training.aggregation import require_aggregation_fits
 from pipelines.training.ranks import is_rank_zero, ranks, say
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
-from pipelines.training.trainer import num_processes, precision_of, quiet_lightning
+from pipelines.training.trainer import num_processes, precision_of, quiet_lightning, require_synced_batch_norm
 
 
 def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) -> None:
@@ -47,7 +49,9 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
 
     Raises:
         ConfigError, DataError: before anything is started.
+        RegistryError: before anything is started: MLflow does not hand out the model that the run begins from.
         NumericsError: a loss is not finite.
+        OutOfMemory: a batch does not fit the device's memory.
         Stopped: on request; a checkpoint is written.
     """
     stop = StopRequest()
@@ -56,6 +60,7 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
     _check_machine(job, is_new=not run_dir.last_checkpoint.exists())
     with held(run_dir) if is_rank_zero() else nullcontext(), attempt_log(run_dir):
         if is_rank_zero():
+            inputs = with_version(inputs)
             write_documents(run_dir, asked, job, inputs)
             with closing(EventLog(run_dir.events)) as events:
                 events.write("stage", {"stage": "validating_data"})
@@ -67,14 +72,19 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
         report.raise_errors()
         stop.check("before training")
         attempt = Attempt(job, inputs, index, report, run_dir, stop)
-        with _tracked(attempt), ranks():
+        with _tracked(attempt), registered_at_hand(inputs, run_dir), ranks():
             _fit(attempt)
 
 
 def _check_machine(job: JobSpec, *, is_new: bool) -> None:
     num_processes(job.trainer)
+    require_aggregation_fits(job)
+    require_synced_batch_norm(job.trainer)
     backbone = job.model.backbone
-    if is_new and backbone.weights == "default" and (problem := default_weights_problem(backbone.name)):
+    # What init_from holds of the backbone is known when it is read; only what it lacks is fetched.
+    if not is_new or job.model.init_from is not None:
+        return
+    if backbone.weights == "default" and (problem := default_weights_problem(backbone.name)):
         raise ConfigError(Problem("model.backbone.weights", problem))
 
 
@@ -85,6 +95,8 @@ def _tracked(attempt: Attempt) -> Iterator[None]:
         yield
         return
     attempt.tracker.log_params(flatten(attempt.job))
+    if attempt.inputs.init_from is not None:
+        attempt.tracker.log_tags({"init_from": attempt.inputs.init_from})
     attempt.tracker.log_tags({f"fingerprint.{split}": text for split, text in attempt.report.fingerprints.items()})
     status: RunStatus = "FAILED"
     try:
@@ -120,7 +132,8 @@ def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
     if attempt.tracker is not None:
         # Data workers are forked below, which must not happen while a thread is inside an import.
         attempt.tracker.imported.wait(30)
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    with attempt.memory.told():
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     if spec.max_epochs % spec.check_val_every_n_epoch and not trainer.should_stop:
         trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)
     trainer.strategy.barrier()

@@ -1,8 +1,10 @@
 """What can be known to be wrong before anything is started, without torch."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from backbones.catalog import resolve
 from pipelines.data.formats.content import below
@@ -12,6 +14,9 @@ from pipelines.evaluation.metric_names import selection
 from pipelines.spec.job import JobSpec
 
 WEIGHTS_ROOTS_VARIABLE = "PYRAMIDION_WEIGHTS_ROOTS"
+
+REGISTRY = "models:/"
+_REGISTERED = re.compile(r"models:/[^/@:]+(?:/[1-9][0-9]*|@[^/@:]+)")
 
 
 @dataclass(frozen=True)
@@ -30,31 +35,42 @@ class Places:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the document's names stand for here: the data's folder; `default`, `none` or the path of a weights file."""
+    """What the document's names stand for here.
+
+    Attributes:
+        data: the data's folder.
+        weights: `default`, `none`, or the path of a weights file.
+        init_from: the path of a checkpoint of ours or of an exported model, or a version of MLflow's registry
+            (`models:/...`); None: the run begins with `weights` alone.
+    """
 
     data: Path
     weights: str
+    init_from: str | None = None
 
 
-def preflight(job: JobSpec, places: Places) -> Inputs:
-    """Return what the document's names stand for; raises ConfigError with all problems at once."""
+def preflight(job: JobSpec, places: Places, *, is_new: bool = True) -> Inputs:
+    """Return what the document's names stand for; raises ConfigError with all problems at once.
+
+    A run that goes on has its weights in its checkpoint: then (`is_new` False) what it began from is not looked for.
+    """
     problems: list[Problem] = []
-    inputs: dict[str, Path | str] = {}
+    weights, init_from = job.model.backbone.weights, job.model.init_from
 
-    def attempt(name: str, check: object) -> None:
-        assert callable(check)
+    def checked(check: Callable[[], Any]) -> Any:
         try:
-            inputs[name] = check()
+            return check()
         except ConfigError as error:
             problems.extend(error.problems)
 
-    attempt("backbone", lambda: _check_backbone(job))
-    attempt("weights", lambda: find_weights(job.model.backbone.weights, places.weights_roots))
-    attempt("select", lambda: selection(job.model))
-    attempt("data", lambda: find_data(job, places))
+    checked(lambda: _check_backbone(job))
+    found = checked(lambda: find_weights(weights, places.weights_roots)) if is_new else "none"
+    begins = checked(lambda: find_init_from(init_from, places.weights_roots)) if is_new and init_from else None
+    checked(lambda: selection(job.model))
+    data = checked(lambda: find_data(job, places))
     if problems:
         raise ConfigError(problems)
-    return Inputs(Path(inputs["data"]), str(inputs["weights"]))
+    return Inputs(data, found, begins)
 
 
 def _check_backbone(job: JobSpec) -> None:
@@ -77,21 +93,63 @@ def find_weights(weights: str, weights_roots: Sequence[Path]) -> str:
     """Return `default`, `none`, or the absolute path of the one file of that name below a weights root."""
     if weights in ("default", "none"):
         return weights
-    field = "model.backbone.weights"
+    remedy = "write default, none, or a file"
+    return str(_find_below("model.backbone.weights", weights, weights_roots, Path.is_file, remedy))
+
+
+def find_init_from(name: str, weights_roots: Sequence[Path]) -> str:
+    """Return a version of MLflow's registry as it is written, or the absolute path of a checkpoint of ours or of an
+    exported model: of a run folder that is its best checkpoint, or else its `model/`."""
+    field = "model.init_from"
+    if name.startswith("models:"):
+        if not _REGISTERED.fullmatch(name):
+            raise ConfigError(Problem(field, f"got {name!r}; write models:/NAME@ALIAS or models:/NAME/VERSION"))
+        return name
+    path = _find_below(
+        field, name, weights_roots, Path.exists, "write models:/NAME@ALIAS, or a run folder or checkpoint"
+    )
+    return str(path if path.is_file() else _model_in(path, name))
+
+
+def _model_in(folder: Path, name: str) -> Path:
+    try:
+        model, in_run = below(folder, "model.json"), below(folder, "model/model.json")
+        best, last = below(folder, "checkpoints/best.ckpt"), below(folder, "checkpoints/last.ckpt")
+    except ValueError as error:
+        raise ConfigError(Problem("model.init_from", f"got {name!r}: {error}; name the file itself")) from error
+    if model.is_file():
+        return folder
+    if best.is_file():
+        return best
+    if in_run.is_file():
+        return in_run.parent
+    hint = (
+        f"it has no best checkpoint yet; let fit reach a validation, or write {name}/checkpoints/last.ckpt"
+        if last.is_file()
+        else "there is no checkpoints/best.ckpt in it, and no model.json; name a run folder that fit has written, the "
+        "model/ in one, or a checkpoint"
+    )
+    raise ConfigError(Problem("model.init_from", f"got {name!r}, {folder}: {hint}"))
+
+
+def _find_below(
+    field: str, name: str, weights_roots: Sequence[Path], is_wanted: Callable[[Path], bool], remedy: str
+) -> Path:
+    """Return the one path of that name below the weights roots; raises ConfigError where there is none, or two."""
     hits: list[Path] = []
     for root in weights_roots:
         try:
-            path = below(root, weights)
+            path = below(root, name)
         except ValueError as error:
             raise ConfigError(
                 Problem(field, f"{error}; weights lie below a weights root (--weights-root, {WEIGHTS_ROOTS_VARIABLE})")
             ) from error
-        if path.is_file() and path not in hits:
+        if is_wanted(path) and path not in hits:
             hits.append(path)
     roots = ", ".join(str(root.resolve()) for root in weights_roots)
     if not hits:
-        remedy = f"write default, none, or a file below {roots} (--weights-root, {WEIGHTS_ROOTS_VARIABLE})"
-        raise ConfigError(Problem(field, f"got {weights!r}, and there is no such file; {remedy}"))
+        remedy += f" below {roots} (--weights-root, {WEIGHTS_ROOTS_VARIABLE})"
+        raise ConfigError(Problem(field, f"got {name!r}, and there is no such file; {remedy}"))
     if len(hits) > 1:
-        raise ConfigError(Problem(field, f"{weights!r} is there twice, {hits[0]} and {hits[1]}; rename one"))
-    return str(hits[0])
+        raise ConfigError(Problem(field, f"{name!r} is there twice, {hits[0]} and {hits[1]}; rename one"))
+    return hits[0]

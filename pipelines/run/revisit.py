@@ -1,12 +1,10 @@
-"""Going back to a run: score or use its best checkpoint. Nothing of the run itself is changed."""
+"""Going back to a run: score or use its weights, mostly the best. Nothing of the run itself is changed."""
 
 import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, Literal
 
 from pipelines.data.formats.content import IMAGE_SUFFIXES
 from pipelines.data.images import read_image
@@ -18,6 +16,7 @@ from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor, expected_exif
+from pipelines.inference.saved import has_average, network_state, read_checkpoint
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.run.attempt import Attempt, versions
 from pipelines.run.claim import read_inputs
@@ -37,12 +36,16 @@ from pipelines.training.trainer import create_trainer, quiet_lightning
 Overrides = Sequence[tuple[str, str]]
 """Dotted names and YAML texts, see `pipelines.spec.load.load_job`."""
 
+Weights = Literal["best", "last", "averaged"]
+"""Of which checkpoint: best.ckpt, or last.ckpt as it is trained, or its moving average."""
+
 OpenedRun = tuple[RunDir, JobSpec, dict[str, Any]]
-"""A run's folder, its document, and the content of its best checkpoint."""
+"""A run's folder, its document, and the content of its best checkpoint; of other weights `state_dict`, `epoch` and
+`step` are theirs, and `val`, their numbers on val, is None."""
 
 
-def open_run(path: Path, overrides: Overrides = ()) -> OpenedRun:
-    """Return a run's folder, document with overrides, and best checkpoint; raises ConfigError where it has none."""
+def open_run(path: Path, overrides: Overrides = (), weights: Weights = "best") -> OpenedRun:
+    """Return a run's folder, document with overrides, and checkpoint; raises ConfigError where it has none."""
     run_dir = RunDir.of(path.resolve())
     if not run_dir.config_yaml.exists():
         raise ConfigError(Problem("--run_dir", f"{run_dir.path} is no run folder; name one that fit has written"))
@@ -51,11 +54,23 @@ def open_run(path: Path, overrides: Overrides = ()) -> OpenedRun:
             Problem("--run_dir", f"{run_dir.path} has no best checkpoint yet; let fit reach a validation")
         )
     job = load_job([str(run_dir.config_yaml)], overrides)
-    return run_dir, job, torch.load(run_dir.best_checkpoint, map_location="cpu", weights_only=True)
+    best = read_checkpoint(run_dir.best_checkpoint, "--run_dir")
+    return run_dir, job, best if weights == "best" else best | _last(run_dir, weights)
+
+
+def _last(run_dir: RunDir, weights: Weights) -> dict[str, Any]:
+    if not run_dir.last_checkpoint.exists():
+        raise ConfigError(Problem("--weights", f"got {weights}; {run_dir.path} has no last.ckpt, write best"))
+    last = read_checkpoint(run_dir.last_checkpoint, "--run_dir")
+    if weights == "averaged" and not has_average(last):
+        remedy = "write best or last; a run whose document has model.ema keeps an average"
+        raise ConfigError(Problem("--weights", f"got averaged; {run_dir.path} keeps no averaged weights: {remedy}"))
+    state = network_state(last, raw=weights == "last")
+    return {"state_dict": state, "epoch": last["epoch"], "step": last["global_step"], "val": None}
 
 
 def best_model(job: JobSpec, best: Mapping[str, Any]) -> tuple[MultiTaskModel, dict[str, list[Category]]]:
-    """Return the network of a best checkpoint, and its categories by task; no data is read."""
+    """Return the network of `open_run`'s checkpoint, and its categories by task; no data is read."""
     categories = {task: [Category(*pair) for pair in pairs] for task, pairs in best["categories"].items()}
     model = build_model(job.model, categories)
     model.load_state_dict(best["state_dict"])
@@ -83,12 +98,14 @@ def _inputs(run_dir: RunDir, job: JobSpec, places: Places) -> Inputs:
     if not places.are_told and earlier is not None and earlier.data.is_dir():
         return earlier
     backbone = job.model.backbone.model_copy(update={"weights": "none"})
-    model = job.model.model_copy(update={"backbone": backbone})
+    model = job.model.model_copy(update={"backbone": backbone, "init_from": None})
     return preflight(job.model_copy(update={"model": model}), places)
 
 
-def score_run(command: str, path: Path, split: Split, places: Places, overrides: Overrides = ()) -> None:
-    """Score a run's best checkpoint on a split, below `eval/<command>-<time>/`.
+def score_run(
+    command: str, path: Path, split: Split, places: Places, overrides: Overrides = (), weights: Weights = "best"
+) -> None:
+    """Score a run's weights on a split, below `eval/<command>-<time>/`.
 
     Args:
         command: validate or test.
@@ -96,13 +113,14 @@ def score_run(command: str, path: Path, split: Split, places: Places, overrides:
         split: of its data.
         places: where the data lies, where it is not where it was.
         overrides: of the document's `trainer`: on what to score.
+        weights: which ones.
 
     Raises:
-        ConfigError: the run has no checkpoint.
+        ConfigError: the run has no such checkpoint.
         DataError: its data has errors, other classes, or no such split.
     """
     quiet_lightning()
-    run_dir, job, best = open_run(path, overrides)
+    run_dir, job, best = open_run(path, overrides, weights)
     inputs = _inputs(run_dir, job, places)
     index, report = build_index(job, inputs.data)
     report.raise_errors()
@@ -130,9 +148,9 @@ def score_run(command: str, path: Path, split: Split, places: Places, overrides:
     result = build_result(
         split=split,
         tasks=scores.tasks,
-        val_tasks=best["val"]["tasks"],
+        val_tasks=best["val"]["tasks"] if best["val"] else scores.tasks if split == "val" else None,
         select=selection(job.model),
-        model={"best_epoch": best["epoch"], "best_step": best["step"]},
+        model={"weights": weights, **_named(best, "best_" if weights == "best" else "")},
         timing={"eval_s": round(seconds, 3)},
         versions=versions(),
     )
@@ -141,15 +159,19 @@ def score_run(command: str, path: Path, split: Split, places: Places, overrides:
     say(f"result in {output.result}")
 
 
-def predict_images(path: Path, images: Sequence[Path], *, draw: bool) -> None:
-    """Answer for image files (and all images of folders) with a run's best checkpoint, see `_predict`."""
+def _named(checkpoint: Mapping[str, Any], prefix: str) -> dict[str, int]:
+    return {f"{prefix}{name}": checkpoint[name] for name in ("epoch", "step")}
+
+
+def predict_images(path: Path, images: Sequence[Path], *, draw: bool, weights: Weights = "best") -> None:
+    """Answer for image files (and all images of folders) with a run's weights, see `_predict`."""
     files = [file for image in images for file in _files(image)]
-    _predict(open_run(path), files, draw=draw)
+    _predict(open_run(path, weights=weights), files, draw=draw)
 
 
-def predict_split(path: Path, split: Split, places: Places, *, draw: bool) -> None:
+def predict_split(path: Path, split: Split, places: Places, *, draw: bool, weights: Weights = "best") -> None:
     """Answer for all images of a split of the run's data, see `_predict`."""
-    opened = open_run(path)
+    opened = open_run(path, weights=weights)
     run_dir, job, _ = opened
     index, report = build_index(job, _inputs(run_dir, job, places).data)
     report.raise_errors()

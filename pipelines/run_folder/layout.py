@@ -72,6 +72,15 @@ class RunDir:
         return self.path / "model"
 
     @property
+    def init_from(self) -> Path:
+        """Where a registered model that the run begins from lies, as long as the run needs it."""
+        return self.path / "init_from"
+
+    @property
+    def non_finite(self) -> Path:
+        return self.path / "non_finite"
+
+    @property
     def events(self) -> Path:
         return self.output / "events.jsonl"
 

@@ -1,0 +1,227 @@
+"""A new network begins with what fits of another one of ours: `model.init_from`.
+
+Tensors fit by name and shape: those of the backbone, of the neck, and of the heads of tasks of the same name. Of
+tensors that depend on the number of classes the rows of classes of the same name are taken: a shape that fits by chance
+says nothing.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backbones.fpn import FPN
+from heads.create import create_head
+from pipelines.data.records import Category
+from pipelines.errors import ConfigError, Problem
+from pipelines.inference.saved import SavedModel
+from pipelines.model import MultiTaskModel, head_options
+from pipelines.spec.model import ModelSpec
+from pipelines.spec.transfer import TOP_DOWN, frozen_parts
+
+FIELD = "model.init_from"
+NORMALISATION = ("mean", "std")
+"""What images are normalised with goes with the backbone that was trained on it."""
+_SHOWN = 5
+
+
+@dataclass
+class InitReport:
+    """What a network began with.
+
+    Attributes:
+        name: of what it was taken from.
+        wanted, taken: numbers of tensors by part: `backbone`, `neck`, `heads.<task>`.
+        notes: why tensors are new where there are some of that name; which classes are new.
+        left: parts there that this network has not.
+        warnings: what is hardly meant.
+    """
+
+    name: str
+    wanted: Counter[str] = field(default_factory=Counter)
+    taken: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def is_whole(self, part: str) -> bool:
+        """Whether a part holds nothing that is new, but for rows of new classes."""
+        return self.taken[part] == self.wanted[part]
+
+    def __str__(self) -> str:
+        """Say in one line what was taken and what is new."""
+        parts = sorted(self.wanted)
+        whole = [part for part in parts if self.is_whole(part)]
+        some = [part for part in parts if part not in whole and self.taken[part]]
+        new = [f"{part} ({self.wanted[part]} tensors)" for part in parts if not self.taken[part]]
+        told = [f"{', '.join(whole) or 'no whole part'} taken ({self.taken.total()} tensors in all)"]
+        told += [f"{part} in part ({self.taken[part]} of {self.wanted[part]})" for part in some]
+        told += [f"new: {', '.join(new)}"] if new else []
+        told += _some(self.notes)
+        told += [f"not used: {', '.join(self.left)}"] if self.left else []
+        return f"init_from {self.name}: " + "; ".join(told)
+
+
+def begin_from(
+    model: MultiTaskModel,
+    saved: SavedModel,
+    spec: ModelSpec,
+    categories: Mapping[str, Sequence[Category]],
+    name: str,
+) -> InitReport:
+    """Put into `model` what fits of `saved`, and return what did; the rest of `model` stays as it is.
+
+    Args:
+        model: as `spec` and `categories` describe it.
+        saved: another one.
+        spec: the document's `model`.
+        categories: by task, the classes in the order of the labels.
+        name: of `saved`, for people.
+
+    Raises:
+        ConfigError: nothing of it fits.
+    """
+    own, report = model.state_dict(), InitReport(name)
+    heads = {f"heads.{task}": _classes(task, categories[task], saved, spec, report) for task in sorted(spec.tasks)}
+    axes = {key: axis for task in spec.tasks for key, axis in class_axes(model, spec, task, len(categories[task]))}
+    fitting: dict[str, Tensor] = {}
+    for key, tensor in own.items():
+        part = _part_of(key)
+        report.wanted[part] += 1
+        there, classes = saved.state.get(key), heads.get(part)
+        if there is None or (part in heads and classes is None):
+            continue
+        if key in axes and classes is not None and classes.rows is not None:
+            if not classes.rows:
+                continue
+            there = _rows_taken(tensor, there, axes[key], classes)
+        if there is not None and there.shape == tensor.shape:
+            fitting[key] = there
+        else:
+            report.notes.append(f"{key}: shape {tuple(saved.state[key].shape)} there, {tuple(tensor.shape)} here")
+    if all(key in NORMALISATION or _part_of(key) != "backbone" for key in fitting):
+        fitting = {key: tensor for key, tensor in fitting.items() if key not in NORMALISATION}
+    report.taken.update(_part_of(key) for key in fitting)
+    report.left = sorted({_part_of(key) for key in saved.state} - set(report.wanted))
+    if not fitting:
+        raise ConfigError(Problem(FIELD, f"nothing of {name} fits: {_compared(saved, spec)}"))
+    model.load_state_dict(fitting, strict=False)
+    report.warnings = [f"{FIELD}: {doubt}" for doubt in _doubts(report, saved, spec)]
+    return report
+
+
+def _doubts(report: InitReport, saved: SavedModel, spec: ModelSpec) -> Iterator[str]:
+    if not report.taken["backbone"]:
+        yield (
+            f"nothing of the backbone is taken from {report.name}: {_compared(saved, spec)}; what is taken was trained "
+            "for the features of another one"
+        )
+    assert spec.unfreeze is not None
+    never = frozenset.intersection(*(frozen_parts(spec, epoch) for epoch in spec.unfreeze))
+    for part in sorted({"backbone" if part in TOP_DOWN else part for part in never}):
+        if not report.is_whole(part) and (part != "backbone" or spec.backbone.weights == "none"):
+            taken = f"{report.taken[part]} of {report.wanted[part]} tensors"
+            yield f"{part} is frozen, and takes {taken} from {report.name}: the others stay as they are at random"
+
+
+@dataclass(frozen=True)
+class ClassAxis:
+    """The dimension of a tensor that holds the classes.
+
+    It has `per_class` entries a class: set by set (anchor by anchor, say), in each of them class by class, as
+    `heads.dense.DenseHead.flatten` has it.
+    """
+
+    dim: int
+    per_class: int
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """`rows`: which class here is which there; None where it is not known."""
+
+    num_here: int
+    num_there: int
+    rows: Mapping[int, int] | None
+
+
+def class_axes(model: MultiTaskModel, spec: ModelSpec, task: str, num_classes: int) -> Iterator[tuple[str, ClassAxis]]:
+    """Give the tensors of a task's head whose shape depends on the number of classes, by their name in the network;
+    they are found by making the head with one class more."""
+    assert isinstance(model.neck, FPN)
+    levels = {**model.backbone.feature_specs, **model.neck.feature_specs}
+    with torch.random.fork_rng(devices=[]):
+        options: dict[str, Any] = head_options(spec.tasks[task])
+        head = create_head(spec.tasks[task].head, level_specs=levels, num_classes=num_classes + 1, **options)
+    larger = head.state_dict()
+    for key, own in model.heads[task].state_dict().items():
+        shape = larger[key].shape
+        for dim in range(own.dim()):
+            if shape[dim] != own.shape[dim]:
+                yield f"heads.{task}.{key}", ClassAxis(dim, shape[dim] - own.shape[dim])
+
+
+def _classes(
+    task: str, categories: Sequence[Category], saved: SavedModel, spec: ModelSpec, report: InitReport
+) -> _Classes | None:
+    """Return which classes of a task are known there; None where there is no such head, or one of another kind."""
+    part = f"heads.{task}"
+    if not any(key.startswith(f"{part}.") for key in saved.state):
+        return None
+    kind, here = saved.head(task), spec.tasks[task].head
+    if kind is not None and kind != here:
+        report.notes.append(f"{part}: {kind} there, {here} here")
+        return None
+    if saved.categories is None or task not in saved.categories:
+        report.notes.append(f"{part}: its classes there are not known, and are taken for these where the shapes fit")
+        return _Classes(len(categories), 0, None)
+    there = {category.name: row for row, category in enumerate(saved.categories[task])}
+    rows = {row: there[c.name] for row, c in enumerate(categories) if c.name in there}
+    if new := [category.name for category in categories if category.name not in there]:
+        report.notes.append(f"{part}: classes {_listed(new)} are new, {len(rows)} taken by name")
+    elif list(rows.values()) != list(range(len(there))):
+        report.notes.append(f"{part}: {len(rows)} of {len(there)} classes taken by name")
+    return _Classes(len(categories), len(there), rows)
+
+
+def _rows_taken(own: Tensor, there: Tensor, axis: ClassAxis, classes: _Classes) -> Tensor | None:
+    """Return `own` with the rows of classes that are there too; None where the shapes differ in more than classes."""
+    assert classes.rows is not None
+    dim, per_class = axis.dim, axis.per_class
+    expected = [*own.shape[:dim], per_class * classes.num_there, *own.shape[dim + 1 :]]
+    if list(there.shape) != expected or own.shape[dim] != per_class * classes.num_here:
+        return None
+    taken = own.reshape(*own.shape[:dim], per_class, classes.num_here, *own.shape[dim + 1 :])
+    source = there.to(own.dtype).reshape(*own.shape[:dim], per_class, classes.num_there, *own.shape[dim + 1 :])
+    here_rows, there_rows = torch.tensor(list(classes.rows)), torch.tensor(list(classes.rows.values()))
+    taken = taken.index_copy(dim + 1, here_rows, source.index_select(dim + 1, there_rows))
+    return taken.reshape(own.shape)
+
+
+def _part_of(key: str) -> str:
+    first, _, rest = key.partition(".")
+    if first in NORMALISATION:
+        return "backbone"
+    return f"heads.{rest.partition('.')[0]}" if first == "heads" else first
+
+
+def _compared(saved: SavedModel, spec: ModelSpec) -> str:
+    tasks = sorted({_part_of(key).removeprefix("heads.") for key in saved.state if key.startswith("heads.")})
+    return (
+        f"it has the backbone {saved.backbone or '(unknown)'} and the tasks {', '.join(tasks)}; this document has "
+        f"{spec.backbone.name} and {', '.join(sorted(spec.tasks))}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )
+
+
+def _some(notes: Sequence[str]) -> list[str]:
+    more = [f"and {len(notes) - _SHOWN} more such tensors"] if len(notes) > _SHOWN else []
+    return [*notes[:_SHOWN], *more]

@@ -1,0 +1,135 @@
+"""What a checkpoint of ours, or an exported model, holds of a network. Nothing in it is run.
+
+best.ckpt   the network that scored best on val, see `pipelines.training.scoring.Best`
+last.ckpt   Lightning's: the module with everything that training needs to go on
+model/      see `pipelines.inference.export`
+"""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipelines.data.records import Category
+from pipelines.errors import ConfigError, Problem
+from pipelines.inference.export import MODEL_FILE, WEIGHTS_FILE, Categories, read_description
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.load import read_yaml
+
+RAW_KEY = "current_model_state"
+"""Where Lightning's WeightAveraging keeps the weights as they are trained; `state_dict` are the averaged ones then."""
+LIGHTNING_KEY = "pytorch-lightning_version"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A network's weights, and what is known of them.
+
+    Attributes:
+        state: under the names of `MultiTaskModel`.
+        categories: by task, in the order of the labels; None where nothing says.
+        model: the document's `model` as far as it is known, as plain types.
+    """
+
+    state: Mapping[str, Tensor]
+    categories: Categories | None
+    model: Mapping[str, Any]
+
+    @property
+    def backbone(self) -> str | None:
+        """Name of the backbone, where it is known."""
+        return _at(self.model, "backbone", "name")
+
+    def head(self, task: str) -> str | None:
+        """Name of a task's head, where it is known."""
+        return _at(self.model, "tasks", task, "head")
+
+
+def _at(node: Any, *keys: str) -> str | None:
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    return node if isinstance(node, str) else None
+
+
+def read_saved(path: Path, field: str) -> SavedModel:
+    """Return the network of a checkpoint of ours (of last.ckpt the averaged one, where there is), or of an exported
+    model's folder.
+
+    Raises:
+        ConfigError: it holds none; `field` is the document's that names it.
+    """
+    return _read_exported(path, field) if path.is_dir() else _read_checkpoint(path, field)
+
+
+def read_checkpoint(path: Path, field: str) -> dict[str, Any]:
+    """Return what is in a checkpoint of ours: plain types and tensors; raises ConfigError for any other file."""
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise _unusable(path, field, [*str(error).splitlines(), type(error).__name__][0]) from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise _unusable(path, field, "it has no state_dict")
+    return content
+
+
+def has_average(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds averaged weights beside those that are trained."""
+    return RAW_KEY in content
+
+
+def network_state(content: Mapping[str, Any], *, raw: bool = False) -> dict[str, Tensor]:
+    """Return the network of a checkpoint: the averaged one where there is, or with `raw` the one that is trained."""
+    state = content[RAW_KEY] if raw and has_average(content) else content["state_dict"]
+    if LIGHTNING_KEY not in content:
+        return dict(state)
+    return {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
+
+
+def _read_checkpoint(path: Path, field: str) -> SavedModel:
+    content = read_checkpoint(path, field)
+    state = network_state(content)
+    if not any(name.startswith("backbone.") for name in state):
+        raise _unusable(path, field, "its tensors are not named as ours are")
+    is_ours = path.parent.name == "checkpoints"
+    run_dir = RunDir.of(path.parent.parent)
+    if LIGHTNING_KEY in content and is_ours and run_dir.best_checkpoint.is_file():
+        content = read_checkpoint(run_dir.best_checkpoint, field)
+    document: Any = {}
+    if is_ours and run_dir.config_yaml.is_file():
+        document = read_yaml(run_dir.config_yaml.read_text("utf-8"), str(run_dir.config_yaml))
+    try:
+        categories = {
+            task: [Category(number, name) for number, name in pairs]
+            for task, pairs in content.get("categories", {}).items()
+        }
+        return SavedModel(state, categories or None, document.get("model", {}))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _unusable(path, field, f"its categories or its document cannot be read ({error})") from error
+
+
+def _read_exported(folder: Path, field: str) -> SavedModel:
+    described = read_description(folder / MODEL_FILE)
+    try:
+        state = load_file(folder / WEIGHTS_FILE)
+        categories = {
+            task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
+        }
+        return SavedModel(state, categories, described["job"]["model"])
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError) as error:
+        raise _unusable(folder, field, f"{type(error).__name__}: {error}") from error
+
+
+def _unusable(path: Path, field: str, reason: str) -> ConfigError:
+    return ConfigError(
+        Problem(
+            field,
+            f"{path} holds no network of ours: {reason}; name a run folder, its best.ckpt or last.ckpt, or an exported "
+            "model (weights of a backbone alone go to model.backbone.weights)",
+        )
+    )
