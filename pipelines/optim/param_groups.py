@@ -1,44 +1,113 @@
 """Every parameter in its final optimiser group from step 0."""
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from pipelines.model import MultiTaskModel
 from pipelines.spec.model import ModelSpec
 
-DISTANCE = {"neck": 0, "heads": 0, "c5": 1, "c4": 2, "c3": 3}
-"""How far a stage is from the heads; c3 has the stem."""
+DISTANCE = {"c5": 1, "c4": 2, "c3": 3}
+"""How far a stage is from the neck and the heads; c3 has the stem."""
 
 
-def parameter_groups(model: MultiTaskModel, spec: ModelSpec) -> list[dict[str, Any]]:
-    """Return groups by (stage, decay or not), each parameter in exactly one, frozen ones too.
+@dataclass(frozen=True, order=True)
+class GroupKey:
+    """What the parameters of one group have in common; keys are in order from the stem to the heads.
 
-    lr = lr * layer_decay ** distance; biases, norms and other vectors have no weight decay. The order of groups
-    and of parameters inside them depends on names alone.
+    Attributes:
+        depth: of the stage or the layer; the neck and the heads come behind.
+        unit: a stage, `layer <n>`, `neck` or `heads.<task>`.
+        is_vector: whether these are biases, norms and other vectors, which have no weight decay.
+    """
+
+    depth: int
+    unit: str
+    is_vector: bool
+
+    def __str__(self) -> str:
+        return f"{self.unit}/{'no_decay' if self.is_vector else 'decay'}"
+
+
+def group_keys(model: MultiTaskModel, spec: ModelSpec) -> dict[str, GroupKey]:
+    """Return the group of every parameter by name, groups in order, and so the parameters inside them.
+
+    The order depends on names alone: an optimiser's state knows parameters by position.
+    """
+    keys = {}
+    for name, parameter in model.named_parameters():
+        unit = model.part_of(name)
+        depth = model.parts.index(unit)
+        if unit not in DISTANCE:
+            depth += _num_layers(model)
+        elif spec.layer_decay_by == "layer":
+            depth = _layer(model, name)
+            unit = f"layer {depth}"
+        keys[name] = GroupKey(depth, unit, parameter.ndim <= 1)
+    return dict(sorted(keys.items(), key=lambda item: (item[1], _natural(item[0]))))
+
+
+def rate_of(model: MultiTaskModel, spec: ModelSpec, name: str) -> float:
+    """Return a parameter's lr * layer_decay ** distance * the factor of `lr_scale`.
+
+    The distance is 0 for the neck and the heads, and 1 for c5 or the last layer: rates fall toward the stem.
     """
     assert spec.layer_decay is not None
-    groups: dict[str, dict[str, Any]] = {}
-    for name, parameter in sorted(model.named_parameters()):
-        stage = model.stage_of(name)
-        decays = parameter.ndim > 1
-        key = f"{stage}/{'decay' if decays else 'no_decay'}"
-        group = groups.setdefault(
-            key,
-            {
-                "name": key,
-                "params": [],
-                "lr": spec.optimizer.lr * spec.layer_decay ** DISTANCE[stage],
-                "weight_decay": spec.optimizer.weight_decay if decays else 0.0,
-            },
-        )
-        group["params"].append(parameter)
-    return [groups[key] for key in sorted(groups)]
+    part = model.part_of(name)
+    distance = DISTANCE.get(part, 0)
+    if distance and spec.layer_decay_by == "layer":
+        distance = _num_layers(model) - _layer(model, name)
+    factors: dict[str, float] = {f"heads.{task}": factor for task, factor in spec.lr_scale.tasks.items()}
+    factors.update(spec.lr_scale.stages.items())
+    return float(spec.optimizer.lr * spec.layer_decay**distance * factors.get(part, 1.0))
 
 
-def create_optimizer(model: MultiTaskModel, spec: ModelSpec, *, fused: bool) -> Optimizer:
+def _num_layers(model: MultiTaskModel) -> int:
+    return 1 + max(model.backbone.layers.values())
+
+
+def _layer(model: MultiTaskModel, name: str) -> int:
+    return model.backbone.layers[name.removeprefix("backbone.")]
+
+
+def _natural(name: str) -> list[str | int]:
+    """Return a key for sorting, by which block 10 comes after block 9."""
+    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name)]
+
+
+def parameter_groups(
+    model: MultiTaskModel, spec: ModelSpec, extra: Mapping[str, nn.Module] | None = None
+) -> list[dict[str, Any]]:
+    """Return groups by (part or layer, decay or not), each parameter in exactly one, frozen ones too.
+
+    Args:
+        model: the network, whatever of it is frozen.
+        spec: of a checked document.
+        extra: modules beside the network, by name: their parameters have the base rate and no decay.
+    """
+    parameters = dict(model.named_parameters())
+    groups: dict[GroupKey, dict[str, Any]] = {}
+    for name, key in group_keys(model, spec).items():
+        decay = 0.0 if key.is_vector else spec.optimizer.weight_decay
+        group = {"name": str(key), "params": [], "lr": rate_of(model, spec, name), "weight_decay": decay}
+        groups.setdefault(key, group)["params"].append(parameters[name])
+    beside = [
+        {"name": f"{name}/no_decay", "params": params, "lr": spec.optimizer.lr, "weight_decay": 0.0}
+        for name, module in sorted((extra or {}).items())
+        if (params := [p for _, p in sorted(module.named_parameters(), key=lambda item: _natural(item[0]))])
+    ]
+    return [*groups.values(), *beside]
+
+
+def create_optimizer(
+    model: MultiTaskModel, spec: ModelSpec, *, fused: bool, extra: Mapping[str, nn.Module] | None = None
+) -> Optimizer:
     """Return the optimiser over all parameters; `fused` is quicker, and unfit for scaled (fp16) gradients."""
-    groups, wanted = parameter_groups(model, spec), spec.optimizer
+    groups, wanted = parameter_groups(model, spec, extra), spec.optimizer
     if wanted.name == "sgd":
         return SGD(groups, lr=wanted.lr, momentum=wanted.momentum, nesterov=wanted.momentum > 0, fused=fused)
     return AdamW(groups, lr=wanted.lr, betas=wanted.betas, fused=fused)
