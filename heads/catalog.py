@@ -53,7 +53,7 @@ HEADS = {
             "embedding",
             "embedding",
             "Vectors of images or of objects that are close where identities are equal",
-            ("proxy_anchor", "arcface", "supcon"),
+            ("proxy_anchor", "arcface", "cosface", "supcon", "ntxent", "triplet"),
         ),
     )
 }
@@ -69,6 +69,9 @@ LOSSES = {
         LossEntry("bce", ("classification",), "Binary cross entropy, a sigmoid for each class"),
         LossEntry("proxy_anchor", ("embedding",), "A learnt proxy an identity attracts and repels", "2003.13911"),
         LossEntry("arcface", ("embedding",), "Softmax over identities with an angular margin", "1801.07698"),
+        LossEntry("cosface", ("embedding",), "Softmax over identities with a margin of the cosine", "1801.09414"),
         LossEntry("supcon", ("embedding",), "Contrast of all pairs of the batch by identity", "2004.11362"),
+        LossEntry("ntxent", ("embedding",), "Each equal pair of the batch against the unequal ones", "2002.05709"),
+        LossEntry("triplet", ("embedding",), "An unequal row farther than an equal one by a margin", "1503.03832"),
     )
 }

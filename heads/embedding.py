@@ -7,52 +7,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from pytorch_metric_learning import losses as metric_losses
 from torch import Tensor, nn
 from torch.nn import functional
 
 from heads.base import BoxTarget, EmbeddingPrediction, Features, Head, IdentityTarget, LevelSpec, LossTerms
 from heads.gather import gather_rows
+from heads.metric_losses import MetricLoss, Miner, can_use, create_metric_loss
 from heads.norm import group_norm
 from heads.pooling import PyramidRoIAlign, pool_maps
-
-MetricLoss = Literal["proxy_anchor", "arcface", "supcon"]
-
-
-def create_metric_loss(name: MetricLoss, num_identities: int, dim: int) -> nn.Module:
-    """Return the loss with the settings of its paper; proxies and class centres are its parameters.
-
-    Proxy-Anchor (Kim et al. 2020, arXiv 2003.13911): margin 0.1, alpha 32. ArcFace (Deng et al. 2019, arXiv
-    1801.07698): margin 28.6 degrees, scale 64. SupCon (Khosla et al. 2020, arXiv 2004.11362): temperature 0.1.
-
-    Raises:
-        ValueError: the name is unknown.
-    """
-    if name == "proxy_anchor":
-        loss: nn.Module = metric_losses.ProxyAnchorLoss(num_identities, dim, margin=0.1, alpha=32)
-    elif name == "arcface":
-        loss = metric_losses.ArcFaceLoss(num_identities, dim, margin=28.6, scale=64)
-    elif name == "supcon":
-        loss = metric_losses.SupConLoss(temperature=0.1)
-    else:
-        raise ValueError(f"loss: got {name!r}; choose proxy_anchor, arcface or supcon")
-    return loss
 
 
 class EmbeddingHead(Head):
     """What embeddings of images and of objects share: the loss over the joint batch of all ranks.
 
-    The one term bears the loss's name; it is (loss, 1), or (0, 0) where no row has an identity or, with SupCon, where
-    the batch lacks an equal or an unequal pair. Identity -1 is left out.
+    The one term bears the loss's name; it is (loss, 1), or (0, 0) where the batch cannot use the loss: no row has an
+    identity, or it needs an equal and an unequal pair (see `heads.metric_losses`), or no triplet is left. Identity -1
+    is left out.
 
     Every rank calls `loss` or `idle_loss` of this head exactly once a step: both gather over the ranks.
     """
 
-    def __init__(self, *, num_classes: int, dim: int, loss: MetricLoss) -> None:
+    def __init__(self, *, num_classes: int, dim: int, loss: MetricLoss, miner: Miner) -> None:
         super().__init__()
         self.dim = dim
         self.loss_name = loss
-        self.metric_loss = create_metric_loss(loss, num_classes, dim)
+        self.metric_loss = create_metric_loss(loss, num_classes, dim, miner)
 
     @property
     def loss_terms(self) -> tuple[str, ...]:
@@ -68,17 +47,16 @@ class EmbeddingHead(Head):
     def joint_loss(self, embeddings: Tensor, identities: Tensor) -> LossTerms:
         """Return the loss over the rows of all ranks, given this rank's (N, D), float32, and (N,), none of them -1."""
         joint, joint_identities = gather_rows(embeddings, identities, has_loss=True)
-        if not self._can_use(joint_identities):
+        value = self._joint_value(joint, joint_identities) if can_use(self.loss_name, joint_identities) else None
+        if value is None:
             zero = embeddings.sum() * 0.0 + self.touch_parameters()
             return {self.loss_name: (zero, torch.zeros((), device=embeddings.device))}
-        with torch.autocast(embeddings.device.type, enabled=False):
-            value = self.metric_loss(joint, joint_identities)
         return {self.loss_name: (value, torch.ones((), device=embeddings.device))}
 
-    def _can_use(self, identities: Tensor) -> bool:
-        if self.loss_name != "supcon":
-            return len(identities) > 0
-        return 2 <= len(torch.unique(identities)) < len(identities)
+    def _joint_value(self, embeddings: Tensor, identities: Tensor) -> Tensor | None:
+        with torch.autocast(embeddings.device.type, enabled=False):
+            value: Tensor | None = self.metric_loss(embeddings, identities)
+        return value
 
 
 class ImageEmbeddingHead(EmbeddingHead):
@@ -91,8 +69,9 @@ class ImageEmbeddingHead(EmbeddingHead):
         num_classes: int,
         dim: int = 128,
         loss: MetricLoss = "proxy_anchor",
+        miner: Miner = "semihard",
     ) -> None:
-        super().__init__(num_classes=num_classes, dim=dim, loss=loss)
+        super().__init__(num_classes=num_classes, dim=dim, loss=loss, miner=miner)
         self.trunk = nn.Sequential(
             nn.Linear(2 * level_specs["c5"].channels, 2 * dim), nn.ReLU(inplace=True), nn.Linear(2 * dim, dim)
         )
@@ -129,8 +108,9 @@ class ObjectEmbeddingHead(EmbeddingHead):
         num_classes: int,
         dim: int = 128,
         loss: MetricLoss = "proxy_anchor",
+        miner: Miner = "semihard",
     ) -> None:
-        super().__init__(num_classes=num_classes, dim=dim, loss=loss)
+        super().__init__(num_classes=num_classes, dim=dim, loss=loss, miner=miner)
         channels = level_specs["p3"].channels
         self.roi_align = PyramidRoIAlign({level: level_specs[level] for level in self.levels})
         self.trunk = nn.Sequential(

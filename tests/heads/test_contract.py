@@ -19,9 +19,9 @@ CASES = {
     "multiclass weighted": ("multiclass", {"level": "p5", "class_weights": torch.tensor([1.0, 2.0, 3.0])}),
     "multilabel": ("multilabel", {"pool": "max", "class_weights": torch.tensor([1.0, 2.0, 3.0])}),
     **{
-        f"embedding {of} {loss}": ("embedding", {"of": of, "loss": loss, "dim": 8})
+        f"embedding {of} {loss}": ("embedding", {"of": of, "loss": loss, "dim": 8, "miner": "all"})
         for of in ("image", "objects")
-        for loss in ("proxy_anchor", "arcface", "supcon")
+        for loss in HEADS["embedding"].losses
     },
 }
 SIZES = [(64, 96), (60, 90)]
@@ -50,8 +50,8 @@ def targets_of(case, crowd=False, empty=False):
 
 
 def with_usable_batch(case, features, targets):
-    """SupCon of two images needs a third of another identity."""
-    if case != "embedding image supcon":
+    """Losses of pairs need a third image of another identity than the two."""
+    if case not in [f"embedding image {loss}" for loss in ("supcon", "ntxent", "triplet")]:
         return features, targets
     more = {level: torch.cat((maps, maps[:1] + 1)) for level, maps in features.items()}
     return more, [*targets, IdentityTarget(torch.tensor(1))]

@@ -1,12 +1,13 @@
 import pytest
 import torch
+from pytorch_metric_learning import distances, miners
 from pytorch_metric_learning import losses as metric_losses
 from torch.nn import functional
 
 from heads.base import IdentityTarget
 from heads.create import create_head
 
-LOSSES = ("proxy_anchor", "arcface", "supcon")
+LOSSES = ("proxy_anchor", "arcface", "cosface", "supcon", "ntxent", "triplet")
 
 
 def image_targets(*identities):
@@ -17,6 +18,15 @@ def unit_rows(count, dim=8):
     return functional.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(3)), dim=1)
 
 
+class SemihardTriplets(metric_losses.TripletMarginLoss):
+    def __init__(self):
+        super().__init__(margin=0.2, distance=distances.LpDistance(power=2))
+        self.miner = miners.TripletMarginMiner(0.2, "semihard", distance=self.distance)
+
+    def forward(self, embeddings, labels):
+        return super().forward(embeddings, labels, self.miner(embeddings, labels))
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_is_that_of_pytorch_metric_learning_without_unknown_identities(level_specs, loss):
     torch.manual_seed(0)
@@ -24,7 +34,10 @@ def test_loss_is_that_of_pytorch_metric_learning_without_unknown_identities(leve
     oracle = {
         "proxy_anchor": metric_losses.ProxyAnchorLoss(4, 8),
         "arcface": metric_losses.ArcFaceLoss(4, 8),
+        "cosface": metric_losses.CosFaceLoss(4, 8),
         "supcon": metric_losses.SupConLoss(),
+        "ntxent": metric_losses.NTXentLoss(temperature=0.1),
+        "triplet": SemihardTriplets(),
     }[loss]
     oracle.load_state_dict(head.metric_loss.state_dict())
     rows = unit_rows(6)
@@ -43,12 +56,45 @@ def test_loss_without_identities_is_zero_and_touches_every_parameter(level_specs
     assert all(parameter.grad is not None for parameter in head.parameters())
 
 
+@pytest.mark.parametrize("loss", ["supcon", "ntxent", "triplet"])
 @pytest.mark.parametrize("identities", [(0, 1, 2), (1, 1, 1), (0,)])
-def test_supcon_needs_an_equal_and_an_unequal_pair(level_specs, identities):
-    head = create_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss="supcon")
+def test_losses_of_pairs_need_an_equal_and_an_unequal_one(level_specs, identities, loss):
+    head = create_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss=loss)
     rows = unit_rows(len(identities)).requires_grad_()
-    total, count = head.loss(rows, image_targets(*identities))["supcon"]
+    total, count = head.loss(rows, image_targets(*identities))[loss]
     assert total.item() == float(count) == 0
+
+
+@pytest.mark.parametrize("miner", ["all", "hard", "semihard"])
+def test_loss_without_a_triplet_left_is_zero_and_touches_every_parameter(level_specs, miner):
+    head = create_head("embedding", level_specs=level_specs, num_classes=2, dim=8, loss="triplet", miner=miner)
+    c5 = torch.zeros(4, level_specs["c5"].channels, 2, 3)
+    c5[:2, 0], c5[2:, 1] = 100.0, 100.0  # two images twice: equal ones at distance 0, the other two far
+    embeddings = head({"c5": c5})
+    assert (embeddings[0] - embeddings[2]).square().sum() > 0.2
+    total, count = head.loss(embeddings, image_targets(0, 0, 1, 1))["triplet"]
+    assert total.item() == float(count) == 0
+    total.backward()
+    assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("of", ["image", "objects"])
+def test_gradients_are_finite_under_autocast_also_of_equal_embeddings(level_specs, box_target, loss, of):
+    """Maps without anything in them: all embeddings are the same, no distance has a direction."""
+    torch.manual_seed(0)
+    options = {"of": of, "dim": 8, "loss": loss, "miner": "all"}
+    head = create_head("embedding", level_specs=level_specs, num_classes=2, **options)
+    maps = {name: torch.zeros(2, level.channels, 8, 8, requires_grad=True) for name, level in level_specs.items()}
+    boxes = [box_target([(0, 0, 30, 30), (10, 10, 90, 60)], identities=[0, 1]) for _ in range(2)]
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = head.loss(head(maps), boxes if of == "objects" else image_targets(0, 0))
+    ((total, count),) = terms.values()
+    assert total.dtype == torch.float32
+    assert torch.isfinite(total)
+    assert float(count) == (of == "objects" or loss in ("proxy_anchor", "arcface", "cosface"))
+    total.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in head.parameters())
 
 
 @pytest.mark.parametrize("of", ["image", "objects"])
@@ -99,5 +145,7 @@ def test_unknown_values_are_refused(level_specs):
     options = {"level_specs": level_specs, "num_classes": 4}
     with pytest.raises(ValueError, match="of: got 'box'"):
         create_head("embedding", of="box", **options)
-    with pytest.raises(ValueError, match="loss: got 'triplet'"):
-        create_head("embedding", loss="triplet", **options)
+    with pytest.raises(ValueError, match="loss: got 'contrastive'"):
+        create_head("embedding", loss="contrastive", **options)
+    with pytest.raises(ValueError, match="miner: got 'easy'"):
+        create_head("embedding", loss="triplet", miner="easy", **options)

@@ -10,10 +10,21 @@ from torch import distributed, multiprocessing
 from heads.base import IdentityTarget
 from heads.create import create_head
 
-LOSSES = ("proxy_anchor", "arcface", "supcon")
+LOSSES: dict[str, dict[str, str]] = {
+    **{loss: {"loss": loss} for loss in ("proxy_anchor", "arcface", "cosface", "supcon", "ntxent")},
+    **{f"triplet {miner}": {"loss": "triplet", "miner": miner} for miner in ("all", "hard", "semihard")},
+}
 IDENTITIES = (0, 1, 0, 2, 1, 2, 3, 0)
-SPLITS = {"uneven": (5, 3), "no images with an identity": (8, 0), "idle": (8, None), "idle first": (None, 8)}
-"""Rows by rank; None: the rank has no labelled image and calls `idle_loss`."""
+CASES = {
+    "uneven": (IDENTITIES, (5, 3)),
+    "no equal pair on the first": (IDENTITIES, (2, 6)),
+    "no images with an identity": (IDENTITIES, (8, 0)),
+    "idle": (IDENTITIES, (8, None)),
+    "idle first": (IDENTITIES, (None, 8)),
+    "one identity": ((1, 1, 1, 1), (3, 1)),
+    "all different": ((0, 1, 2, 3), (1, 3)),
+}
+"""Identities of the joint batch; rows by rank, None: the rank has no labelled image and calls `idle_loss`."""
 
 
 @dataclass(frozen=True)
@@ -25,30 +36,30 @@ class Level:
 
 def make_head(loss):
     torch.manual_seed(0)
-    return create_head("embedding", level_specs={"c5": Level(6)}, num_classes=4, dim=8, loss=loss)
+    return create_head("embedding", level_specs={"c5": Level(6)}, num_classes=4, dim=8, **LOSSES[loss])
 
 
 def make_maps():
-    return torch.randn(len(IDENTITIES), 6, 2, 3, generator=torch.Generator().manual_seed(1))
+    return torch.randn(8, 6, 2, 3, generator=torch.Generator().manual_seed(1))
 
 
-def make_targets(start, stop):
-    return [IdentityTarget(torch.tensor(identity)) for identity in IDENTITIES[start:stop]]
+def make_targets(identities):
+    return [IdentityTarget(torch.tensor(identity)) for identity in identities]
 
 
-def rank_gradients(loss, split, rank):
+def rank_gradients(loss, case, rank):
     """Return loss and gradients as the training module and DDP make them of this rank's rows."""
     head = make_head(loss)
+    identities, split = CASES[case]
     rows = split[rank]
     if rows is None:
         ((total, count),) = head.idle_loss().values()
     elif rows == 0:
-        unknown = [IdentityTarget(torch.tensor(-1))]
-        ((total, count),) = head.loss(head({"c5": make_maps()[:1]}), unknown).values()
+        ((total, count),) = head.loss(head({"c5": make_maps()[:1]}), make_targets([-1])).values()
     else:
         start = sum(before or 0 for before in split[:rank])
-        features = {"c5": make_maps()[start : start + rows]}
-        ((total, count),) = head.loss(head(features), make_targets(start, start + rows)).values()
+        own = slice(start, start + rows)
+        ((total, count),) = head.loss(head({"c5": make_maps()[own]}), make_targets(identities[own])).values()
     sums = torch.stack((total.detach(), count))
     distributed.all_reduce(sums)
     world = distributed.get_world_size()
@@ -57,13 +68,13 @@ def rank_gradients(loss, split, rank):
     for name, parameter in head.named_parameters():
         distributed.all_reduce(parameter.grad)
         gradients[name] = parameter.grad / world
-    return {"loss": sums[0] / sums[1], "gradients": gradients}
+    return {"loss": sums[0] / sums[1].clamp(min=1), "gradients": gradients}
 
 
 def run_rank(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    results = {(name, loss): rank_gradients(loss, split, rank) for name, split in SPLITS.items() for loss in LOSSES}
+    results = {(case, loss): rank_gradients(loss, case, rank) for case in CASES for loss in LOSSES}
     torch.save(results, Path(folder) / f"rank{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
@@ -71,7 +82,7 @@ def run_rank(rank, folder):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """What both ranks computed, by split and loss."""
+    """What both ranks computed, by case and loss."""
     folder = tmp_path_factory.mktemp("gather")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
@@ -81,14 +92,17 @@ def ranks(tmp_path_factory):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("split", SPLITS)
-def test_ranks_give_the_loss_and_gradient_of_the_joint_batch(ranks, split, loss):
+@pytest.mark.parametrize("case", CASES)
+def test_ranks_give_the_loss_and_gradient_of_the_joint_batch(ranks, case, loss):
+    identities, _ = CASES[case]
     head = make_head(loss)
-    ((total, count),) = head.loss(head({"c5": make_maps()}), make_targets(0, None)).values()
+    ((total, count),) = head.loss(head({"c5": make_maps()[: len(identities)]}), make_targets(identities)).values()
     total.backward()
-    assert float(count) == 1
     expected = {name: parameter.grad for name, parameter in head.named_parameters()}
-    assert all(gradient.abs().sum() > 0 for gradient in expected.values())
+    has_pairs = identities == IDENTITIES
+    is_used = has_pairs or loss in ("proxy_anchor", "arcface", "cosface")
+    assert float(count) == is_used
+    assert all((gradient.abs().sum() > 0) == is_used for gradient in expected.values())
     for rank in ranks:
-        torch.testing.assert_close(rank[split, loss]["loss"], total.detach())
-        torch.testing.assert_close(rank[split, loss]["gradients"], expected)
+        torch.testing.assert_close(rank[case, loss]["loss"], total.detach())
+        torch.testing.assert_close(rank[case, loss]["gradients"], expected)
