@@ -13,10 +13,11 @@ from pipelines.data.collate import Collate
 from pipelines.data.dataset import ImageDataset
 from pipelines.data.records import DatasetIndex, ImageRecord
 from pipelines.data.sample import Batch, Sample, SampleKey, padded_size
-from pipelines.data.samplers import EvalBatchSampler, TrainBatchSampler
+from pipelines.data.sampling.create import create_train_sampler
+from pipelines.data.sampling.evaluation import EvalBatchSampler
+from pipelines.data.sampling.training import TrainBatchSampler
 from pipelines.data.targets import TargetEncoder
 from pipelines.data.transforms import EvalTransform, TrainTransform, fitted_size
-from pipelines.errors import DataError, Problem
 from pipelines.spec.data import DataSpec, Split
 from pipelines.spec.tasks import Task, gallery_tasks
 
@@ -112,7 +113,7 @@ class JobData(lightning.LightningDataModule):
         """Return the augmented train split; images without a label for any task are not drawn.
 
         Raises:
-            DataError: no image of the train split is labelled.
+            DataError: no image of the train split is labelled; too few identities for a sampler of them.
         """
         dataset = self.dataset("train", augmented=True)
         return TrainLoader(dataset, batch_sampler=self._train_sampler(), **self._options(dataset))
@@ -122,19 +123,9 @@ class JobData(lightning.LightningDataModule):
         return len(self._train_sampler())
 
     def _train_sampler(self) -> TrainBatchSampler:
-        indices: dict[str, list[int]] = {name: [] for name in self.spec.sources}
-        for position, record in enumerate(self.records("train")):
-            if self.tasks.keys() & record.labels.keys():
-                indices[record.source].append(position)
-        if not any(indices.values()):
-            raise DataError(Problem("data.sources", "no image of the train split is labelled for any task"))
         rank, world_size = self._rank_and_world_size()
-        return TrainBatchSampler(
-            indices,
-            {name: source.batch_size for name, source in self.spec.sources.items()},
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
+        return create_train_sampler(
+            self.spec, self.tasks, self.records("train"), seed=self.seed, rank=rank, world_size=world_size
         )
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:

@@ -54,7 +54,8 @@ class ImageDataset(Dataset[Sample]):
         """
         record = self.records[key.index]
         image = self._decode(record) if self._decoded is None else self._decoded[key.index]
-        rng = random_numbers(Stream.AUGMENT, self.seed, key.epoch, key.index)
+        repeat = [key.repeat] if key.repeat else []
+        rng = random_numbers(Stream.AUGMENT, self.seed, key.epoch, key.index, *repeat)
         transformed = self.transform(image, self.encoder.encode(record), rng)
         height, width = transformed.image.shape[-2:]
         info = ImageInfo(

@@ -10,6 +10,7 @@ from pipelines.data.categories import Declared, is_plain_id, merge_categories, n
 from pipelines.data.checks.content import fingerprint, tell_repeated_contents
 from pipelines.data.checks.findings import Finding
 from pipelines.data.checks.report import DataReport, ImageCounts, TaskCounts
+from pipelines.data.checks.samplers import tell_about_samplers
 from pipelines.data.checks.tasks import tell_about_tasks
 from pipelines.data.clean import clean_boxes, clean_classes
 from pipelines.data.formats.content import FileBox
@@ -78,6 +79,7 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     _count_images(listing, records, report, splits)
     tell_repeated_contents(listing)
     tell_about_tasks(job, listing, report)
+    tell_about_samplers(job, index.records.get("train", []), report)
     exif = {name: source.exif for name, source in job.data.sources.items()}
     report.fingerprints = {split: fingerprint(listing, index.records[split], exif) for split in splits}
     return index, report

@@ -18,10 +18,14 @@ SIZE_DIVISOR = 32
 
 @dataclass(frozen=True)
 class SampleKey:
-    """What a sampler draws: the epoch travels with the index, so that workers augment from (seed, epoch, index)."""
+    """What a sampler draws: the epoch travels with the index, so that workers augment from (seed, epoch, index).
+
+    `repeat` says how often the epoch has had the image before: it is augmented in another way each time.
+    """
 
     epoch: int
     index: int
+    repeat: int = 0
 
 
 class Stream(IntEnum):
@@ -31,6 +35,8 @@ class Stream(IntEnum):
     AUGMENT = 1
     ORDER = 2
     INTERLEAVE = 3
+    IDENTITIES = 4
+    IDENTITY_IMAGES = 5
 
 
 def random_numbers(stream: Stream, *position: int) -> np.random.Generator:

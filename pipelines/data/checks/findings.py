@@ -31,6 +31,7 @@ KINDS: dict[str, Kind] = {
     "same_image_in_splits": Kind("error", "the same image in two splits"),
     "empty_split": Kind("error", "splits without a labelled image"),
     "no_labels": Kind("error", "tasks without a label in train"),
+    "too_few_identities": Kind("error", "sources with fewer identities than a batch takes"),
     "degenerate_box": Kind("warning", "boxes without an area, left out"),
     "out_of_image_box": Kind("warning", "boxes that leave their image, clipped or left out"),
     "duplicate_box": Kind("warning", "boxes that are there twice, kept"),
@@ -45,6 +46,7 @@ KINDS: dict[str, Kind] = {
     "unused_rename": Kind("warning", "renamed classes that no label has"),
     "unknown_split": Kind("warning", "rows of splits that the source does not name"),
     "missing_test_layer": Kind("warning", "layers without a test split where another layer has one"),
+    "image_not_drawn": Kind("warning", "sources with images that their sampler does not draw"),
     "no_labels_to_score": Kind("warning", "tasks without a label in val or test"),
 }
 """By name. Errors stop a run; with warnings it goes on, and says what it did about them in the title."""

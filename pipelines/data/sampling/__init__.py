@@ -1,0 +1,1 @@
+"""Which images form which batch, on which rank: functions of (seed, epoch)."""
