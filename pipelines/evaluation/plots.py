@@ -26,6 +26,15 @@ HEADLINES = ("AP", "AP50", "AP75", "accuracy", "macro_f1", "mAP", "top1_macro_re
 LOSSES = "losses/train/"
 """What the names of losses begin with in progress events, whose `losses` are by `train/<task>/<term>`."""
 
+GRADIENTS = {
+    "gradients/norm/": "gradient of each task's loss at the last shared layer: norm",
+    "gradients/cosine/": "gradients of two tasks' losses at the last shared layer: cosine",
+}
+"""What the names of gradient statistics begin with in metric events, and the titles of their panels."""
+
+FACTORS = "learned factor of each task's loss"
+ON_A_LOG_SCALE = ("training loss", GRADIENTS["gradients/norm/"], FACTORS)
+
 Tasks = Mapping[str, Mapping[str, Any]]
 
 
@@ -33,6 +42,7 @@ def write_plots(folder: Path, events: Path, tasks: Tasks) -> list[Path]:
     """Write all charts that there is something to show in, and return their files.
 
     - losses.png and learning_rate.png: from progress events, metrics.png: from metric events, a panel a task;
+    - gradients.png: norms and cosines of the tasks' gradients; balance.png: what was learned to weigh tasks by;
     - <task>.classes.png: AP (detection), F1 (classification) or recall at 1 (embedding) by class;
     - <task>.precision_recall.png: at IoU 0.5; <task>.confusion.png: of multiclass tasks.
 
@@ -62,7 +72,7 @@ def _figure(panels: int, width: float = 6.4, height: float = 4.0) -> tuple[Figur
 
 
 def _course(curves: Curves) -> dict[str, Figure]:
-    losses = {name.removeprefix(LOSSES): points for name, points in curves.items() if name.startswith(LOSSES)}
+    losses = _below(LOSSES, curves)
     rates = {name: points for name, points in curves.items() if name.split("/")[0] == "lr"}
     panels: dict[str, Curves] = {}
     for name, points in curves.items():
@@ -71,7 +81,14 @@ def _course(curves: Curves) -> dict[str, Figure]:
         if split == "val" and metric in HEADLINES:
             panels.setdefault(task, {})[metric] = points
     charts = {"losses": {"training loss": losses}, "learning_rate": {"learning rate": rates}, "metrics": panels}
-    return {chart: _lines(shown) for chart, shown in charts.items() if any(shown.values())}
+    charts["gradients"] = {title: _below(prefix, curves) for prefix, title in GRADIENTS.items()}
+    charts["balance"] = {FACTORS: _below("balance/", curves)}
+    charts = {chart: {title: shown for title, shown in panels.items() if shown} for chart, panels in charts.items()}
+    return {chart: _lines(shown) for chart, shown in charts.items() if shown}
+
+
+def _below(prefix: str, curves: Curves) -> Curves:
+    return {name.removeprefix(prefix): points for name, points in curves.items() if name.startswith(prefix)}
 
 
 def _lines(panels: Mapping[str, Curves]) -> Figure:
@@ -81,7 +98,7 @@ def _lines(panels: Mapping[str, Curves]) -> Figure:
             marker = "." if len(points) < 30 else ""
             axis.plot(*zip(*points, strict=True), label=name, marker=marker, linewidth=1.2)
         axis.set(title=title, xlabel="step")
-        if title == "training loss" and all(value > 0 for points in curves.values() for _, value in points):
+        if title in ON_A_LOG_SCALE and all(value > 0 for points in curves.values() for _, value in points):
             axis.set_yscale("log")
         axis.grid(alpha=0.3)
         axis.legend(loc="upper right", fontsize="small", ncols=1 if len(curves) < 7 else 2)

@@ -1,44 +1,128 @@
-"""From the terms of each task to one number: global means, then a weighted sum."""
+"""From the terms of each task to what is minimised: global means, then weights, fixed or learned.
+
+Legend: T tasks, in the order of the network's heads.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 from heads.base import LossTerms
+from pipelines.spec.model import ModelSpec
+
+LIMIT = 6.0
+"""Learned log-variances stay in [-LIMIT, LIMIT]: a task is weighted by 0.0025 to 403, times its own weight."""
 
 
 @dataclass(frozen=True)
 class GlobalLosses:
-    """`total` is to be minimised on this rank; DDP's average of its gradients over the ranks is the gradient of one
-    process that has the whole batch. `terms` are the unweighted means over all ranks, by "<task>/<term>", detached and
-    the same on every rank."""
+    """The losses of one micro-batch, unweighted.
 
-    total: Tensor
+    Attributes:
+        tasks: by task, the sum of its terms, with a graph. DDP's average of its gradients over the ranks is the
+            gradient of one process that has the whole batch; so the values of the ranks differ.
+        terms: by "<task>/<term>", means over all ranks, detached and the same on every rank.
+        is_active: (T,) bool: whether any rank has something for the task to learn from. A task without labels has
+            nothing, nor has an embedding whose rows make no pair.
+    """
+
+    tasks: dict[str, Tensor]
     terms: dict[str, Tensor]
+    is_active: Tensor
 
 
-def combine(losses: Mapping[str, LossTerms], weights: Mapping[str, float]) -> GlobalLosses:
-    """Return the weighted sum of all terms, each divided by its count over all ranks (at least 1).
+def global_losses(losses: Mapping[str, LossTerms]) -> GlobalLosses:
+    """Return the terms of all tasks, each divided by its count over all ranks (at least 1).
 
     Every rank must have the same tasks and terms. One all-reduce carries all sums and counts.
 
     Args:
         losses: by task, the terms (sum, count) of this rank.
-        weights: by task.
     """
     names = [(task, term) for task, terms in losses.items() for term in terms]
-    sums = torch.stack([losses[task][term][0].float() for task, term in names])
-    counts = torch.stack([losses[task][term][1].float() for task, term in names])
-    totals = torch.stack([sums.detach(), counts])
-    ranks = 1
+    totals = torch.stack([torch.stack([part.detach().float() for part in losses[task][term]]) for task, term in names])
+    num_ranks = 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        ranks = torch.distributed.get_world_size()
+        num_ranks = torch.distributed.get_world_size()
         torch.distributed.all_reduce(totals)
-    divisors = totals[1].clamp(min=1)
-    factors = torch.tensor([weights[task] for task, _ in names], device=sums.device)
-    total = (sums * ranks / divisors * factors).sum()
-    means = totals[0] / divisors
-    return GlobalLosses(total, {f"{task}/{term}": means[i] for i, (task, term) in enumerate(names)})
+    divisors = totals[:, 1].clamp(min=1)
+    means = totals[:, 0] / divisors
+    tasks: dict[str, Tensor] = {}
+    for (task, term), divisor in zip(names, divisors, strict=True):
+        share = losses[task][term][0].float() * num_ranks / divisor
+        tasks[task] = tasks[task] + share if task in tasks else share
+    by_task = torch.split((totals != 0).any(dim=1), [len(terms) for terms in losses.values()])
+    is_active = torch.stack([of_terms.any() for of_terms in by_task])
+    return GlobalLosses(tasks, {f"{task}/{term}": means[i] for i, (task, term) in enumerate(names)}, is_active)
+
+
+class Balance(nn.Module):
+    """Weighs the tasks against each other; the sum of what it returns is what training minimises."""
+
+    def forward(self, losses: GlobalLosses) -> dict[str, Tensor]:
+        """Return the weighted loss of each task, for which holds what does for `GlobalLosses.tasks`."""
+        raise NotImplementedError
+
+    def factors(self) -> dict[str, float]:
+        """Return by task what was learned to multiply its loss by, its own weight apart; empty where fixed."""
+        return {}
+
+
+class FixedBalance(Balance):
+    """The weights of the document: w_t * L_t. It has no parameters.
+
+    Args:
+        weights: by task.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        self.weights = dict(weights)
+
+    def forward(self, losses: GlobalLosses) -> dict[str, Tensor]:
+        return {task: self.weights[task] * loss for task, loss in losses.tasks.items()}
+
+
+class UncertaintyBalance(Balance):
+    """Kendall, Gal, Cipolla 2018, arXiv 1705.07115, section 3.2 with s = log sigma^2: w_t * exp(-s_t) * L_t + s_t / 2.
+
+    For a loss that stays as it is, s_t ends at log(2 w_t L_t): each task then adds 1/2 to the total, whatever its
+    scale. The total may be negative.
+
+    Deviations: the paper's 1/2 before the loss of a regression is left out, so that all tasks have one formula and
+    s = 0 is `FixedBalance`; w_t scales the loss; a task that is not active adds nothing, and s_t takes a zero
+    gradient; each use first brings s back into [-LIMIT, LIMIT] (a projected gradient step: at a limit the gradient is
+    the plain one, and leads back as soon as it points inwards).
+
+    Args:
+        weights: by task, in the order of the losses.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        self.weights = dict(weights)
+        self.log_variances = nn.Parameter(torch.zeros(len(self.weights)))
+
+    def forward(self, losses: GlobalLosses) -> dict[str, Tensor]:
+        assert list(losses.tasks) == list(self.weights)
+        with torch.no_grad():
+            self.log_variances.clamp_(-LIMIT, LIMIT)
+        factors = (-self.log_variances).exp()
+        regulars = self.log_variances * losses.is_active / 2
+        return {
+            task: self.weights[task] * factors[i] * loss + regulars[i]
+            for i, (task, loss) in enumerate(losses.tasks.items())
+        }
+
+    def factors(self) -> dict[str, float]:
+        factors = (-self.log_variances.detach().clamp(-LIMIT, LIMIT)).exp()
+        return dict(zip(self.weights, factors.tolist(), strict=True))
+
+
+def create_balance(spec: ModelSpec) -> Balance:
+    """Return what `model.balance` asks for."""
+    weights = {name: task.weight for name, task in sorted(spec.tasks.items())}
+    return UncertaintyBalance(weights) if spec.balance == "uncertainty" else FixedBalance(weights)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +18,10 @@ from pipelines.model import MultiTaskModel
 from pipelines.optim.param_groups import create_optimizer
 from pipelines.optim.schedules import create_schedule
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.transfer import frozen_parts
-from pipelines.training.balancing import combine
+from pipelines.training.aggregation import Aggregation
+from pipelines.training.balancing import GlobalLosses, create_balance, global_losses
+from pipelines.training.gradients import gradient_statistics, last_shared_layer
+from pipelines.training.non_finite import Position, non_finite_loss
 from pipelines.training.seeding import mixed_seed
 
 Outputs = dict[str, list[Prediction]]
@@ -27,25 +30,31 @@ Outputs = dict[str, list[Prediction]]
 class MultiTaskModule(LightningModule):
     """Trains `model` as `spec` says, and predicts for evaluation.
 
+    Args:
+        seed: of what the network draws.
+        keep_in: the folder for a batch whose loss is not finite.
+
     Attributes:
+        balance: weighs the tasks.
         losses: the last micro-batch's unweighted losses by "<task>/<term>", over all ranks.
+        gradients: statistics of the tasks' gradients (see `gradient_statistics`) where the last micro-batch ended a
+            step that is told; else empty.
     """
 
-    def __init__(self, spec: ModelSpec, model: MultiTaskModel, seed: int) -> None:
+    def __init__(self, spec: ModelSpec, model: MultiTaskModel, seed: int, keep_in: Path | None = None) -> None:
         super().__init__()
         self.spec = spec
         self.model = model
         self.seed = seed
-        self.weights = {name: task.weight for name, task in spec.tasks.items()}
+        self.keep_in = keep_in
+        self.balance = create_balance(spec)
+        self.aggregation = None if spec.aggregate == "none" else Aggregation(spec.aggregate, model)
         self.losses: dict[str, Tensor] = {}
-
-    def setup(self, stage: str) -> None:
-        if stage == "fit":
-            self.model.freeze(frozen_parts(self.spec, self.current_epoch))
+        self.gradients: dict[str, float | None] = {}
 
     def configure_optimizers(self) -> Any:
         fused = self.trainer.precision != "16-mixed"
-        optimizer = create_optimizer(self.model, self.spec, fused=fused)
+        optimizer = create_optimizer(self.model, self.spec, fused=fused, extra={"balance": self.balance})
         schedule = create_schedule(optimizer, self.spec.schedule, self._num_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -60,25 +69,52 @@ class MultiTaskModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the norm of all gradients; Lightning refuses that for fused optimisers, bf16 or not."""
+        """Clip the norm of the network's gradients; Lightning refuses that for fused optimisers, bf16 or not."""
         if gradient_clip_val is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what the network draws (dropout, drop path) from the position alone: a resumed run draws the same."""
-        torch.manual_seed(mixed_seed(self.seed, self.global_rank, self.current_epoch, batch_idx))
+        torch.manual_seed(self._seed_of(batch_idx))
+
+    def _seed_of(self, batch_idx: int) -> int:
+        return mixed_seed(self.seed, self.global_rank, self.current_epoch, batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one micro-batch; raises NumericsError, on every rank, where a term is not finite.
 
         The gradient of an optimiser step is the mean over its micro-batches, also where an epoch ends with fewer.
         """
-        losses = combine(self.model.loss(batch.images, batch.targets), self.weights)
+        network = self.model if self.aggregation is None else self.aggregation
+        losses = global_losses(network.loss(batch.images, batch.targets))
         # One question for all terms: each costs a wait for the device.
         if not bool(torch.stack(list(losses.terms.values())).isfinite().all()):
-            raise NumericsError(self._told(losses.terms))
+            raise self._non_finite(batch, batch_idx, losses.terms)
         self.losses = losses.terms
-        return losses.total * self._window_scale(batch_idx)
+        self.gradients = self._gradients(losses, batch_idx)
+        weighted = {task: loss * self._window_scale(batch_idx) for task, loss in self.balance(losses).items()}
+        if self.aggregation is not None:
+            self.aggregation.keep(weighted, losses.is_active.tolist(), self.trainer.accumulate_grad_batches)
+        return torch.stack(list(weighted.values())).sum()
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Add to the gradients what one micro-batch gives."""
+        if self.aggregation is None:
+            super().backward(loss, *args, **kwargs)
+        else:
+            self.aggregation.backward()
+
+    def _gradients(self, losses: GlobalLosses, batch_idx: int) -> dict[str, float | None]:
+        """Return the statistics at the last micro-batch of every n-th optimiser step."""
+        every = self.spec.gradients_every_n_steps
+        position = batch_idx + 1
+        window_ends = (
+            position % self.trainer.accumulate_grad_batches == 0 or self.trainer.num_training_batches == position
+        )
+        if not every or len(self.spec.tasks) < 2 or not window_ends or (self.global_step + 1) % every:
+            return {}
+        layer = last_shared_layer(self.model)
+        return gradient_statistics(losses, layer) if layer else {}
 
     def _window_scale(self, batch_idx: int) -> float:
         """Return by what to multiply, as Lightning divides by the length of a full window."""
@@ -86,13 +122,9 @@ class MultiTaskModule(LightningModule):
         first = batch_idx // full * full
         return full / min(full, int(self.trainer.num_training_batches) - first)
 
-    def _told(self, terms: Mapping[str, Tensor]) -> str:
-        values = {name: float(value) for name, value in terms.items()}
-        broken = ", ".join(f"{name} is {value}" for name, value in values.items() if not math.isfinite(value))
-        return (
-            f"the loss {broken} at epoch {self.current_epoch}, step {self.global_step}; lower model.optimizer.lr, "
-            "lengthen model.schedule.warmup_steps, or set trainer.precision to 32-true"
-        )
+    def _non_finite(self, batch: Batch, batch_idx: int, terms: Mapping[str, Tensor]) -> NumericsError:
+        position = Position(self.current_epoch, self.global_step, batch_idx, self.global_rank, self._seed_of(batch_idx))
+        return non_finite_loss(batch, terms, position, self.keep_in)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Return B predictions by task; the second loader is a gallery, for the tasks that ask for one."""

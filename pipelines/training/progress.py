@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -75,6 +76,8 @@ class Progress(Callback):
         is_last = batch_idx + 1 == trainer.num_training_batches
         if is_last or (batch_idx + 1) % (self.every_n_steps * trainer.accumulate_grad_batches) == 0:
             self._tell(trainer, pl_module, batch_idx)
+        if pl_module.gradients:
+            self._tell_gradients(trainer, pl_module.gradients)
         if is_last or (sys.stderr.isatty() and time.monotonic() - self._shown > SCREEN_EVERY_S):
             self._show(trainer, pl_module, batch_idx, is_last)
 
@@ -104,8 +107,10 @@ class Progress(Callback):
     def _tell(self, trainer: Trainer, module: MultiTaskModule, batch_idx: int) -> None:
         losses = {f"train/{name}": float(value) for name, value in module.losses.items()}
         rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
+        balance = {f"balance/{task}": factor for task, factor in module.balance.factors().items()}
         data = {
             "losses": losses,
+            **balance,
             "lr": rate,
             "images_per_s": round(self._images_per_s(), 2),
             "left_s": round(self.left_s(trainer, batch_idx), 1),
@@ -115,7 +120,12 @@ class Progress(Callback):
         }
         self.events.write("progress", data, epoch=trainer.current_epoch, step=trainer.global_step)
         if self.tracker is not None:
-            self.tracker.log_metrics({**losses, "train/lr": rate}, step=trainer.global_step)
+            self.tracker.log_metrics({**losses, **balance, "train/lr": rate}, step=trainer.global_step)
+
+    def _tell_gradients(self, trainer: Trainer, gradients: Mapping[str, float | None]) -> None:
+        self.events.write("metric", dict(gradients), epoch=trainer.current_epoch, step=trainer.global_step)
+        if self.tracker is not None:
+            self.tracker.log_metrics(gradients, step=trainer.global_step)
 
     def _show(self, trainer: Trainer, module: MultiTaskModule, batch_idx: int, is_last: bool) -> None:
         losses = "  ".join(f"{name} {float(value):.3f}" for name, value in module.losses.items())

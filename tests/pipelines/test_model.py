@@ -11,7 +11,7 @@ from pipelines.data.records import Category
 from pipelines.errors import ConfigError
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.job import JobSpec
-from pipelines.training.balancing import combine
+from pipelines.training.balancing import global_losses
 
 Targets = dict[str, list[Target | None]]
 
@@ -63,16 +63,18 @@ def test_task_without_a_labelled_image_adds_exactly_zero_and_keeps_all_gradients
     for name, value in without.items():
         assert value == ((0.0, 0.0) if name.startswith(f"{task}/") else whole[name])
 
-    combine(model.loss(images, targets), dict.fromkeys(targets, 1.0)).total.backward()
+    torch.stack(list(global_losses(model.loss(images, targets)).tasks.values())).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert not name.startswith(f"heads.{task}.") or not parameter.grad.any(), name
 
 
 def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTaskModel, images: Tensor) -> None:
-    total = combine(model.loss(images, {task: [None] * 3 for task in all_labelled()}), dict.fromkeys(model.heads, 1.0))
-    total.total.backward()
-    assert float(total.total) == 0.0
+    losses = global_losses(model.loss(images, {task: [None] * 3 for task in all_labelled()}))
+    total = torch.stack(list(losses.tasks.values())).sum()
+    total.backward()
+    assert float(total) == 0.0
+    assert not losses.is_active.any()
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 

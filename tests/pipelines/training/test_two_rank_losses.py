@@ -1,4 +1,4 @@
-"""Losses and gradients of two processes are those of one that has the joint batch.
+"""Losses, gradients and their statistics of two processes are those of one that has the joint batch.
 
 Two processes are spawned once and go through all cases; tests look at what they left.
 """
@@ -15,7 +15,8 @@ from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
 from pipelines.data.records import Category
 from pipelines.model import build_model
 from pipelines.spec.model import ModelSpec
-from pipelines.training.balancing import combine
+from pipelines.training.balancing import UncertaintyBalance, global_losses
+from pipelines.training.gradients import gradient_statistics, last_shared_layer
 
 Document = dict[str, Any]
 Targets = dict[str, list[Target | None]]
@@ -53,10 +54,15 @@ class Step(nn.Module):
         categories = {task: [Category(k + 1, str(k)) for k in range(NUM_CLASSES)] for task in TASKS}
         class_weights = {"kind": torch.tensor([0.5, 1.0, 3.0]), "signs": torch.tensor([2.0, 1.0, 0.5])}
         self.model = build_model(MODEL, categories, class_weights=class_weights).eval()
+        self.balance = UncertaintyBalance({task: MODEL.tasks[task].weight for task in TASKS})
+        torch.nn.init.uniform_(self.balance.log_variances, -1, 1)
 
-    def forward(self, images: Tensor, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
-        losses = combine(self.model.loss(images, targets), {name: task.weight for name, task in MODEL.tasks.items()})
-        return losses.total, losses.terms
+    def forward(self, images: Tensor, targets: Targets, is_measured: bool) -> tuple[Tensor, Document]:
+        losses = global_losses(self.model.loss(images, targets))
+        told: Document = {"terms": losses.terms, "is_active": losses.is_active}
+        if is_measured:
+            told["statistics"] = gradient_statistics(losses, last_shared_layer(self.model))
+        return torch.stack(list(self.balance(losses).values())).sum(), told
 
 
 def joint_batch(seed: int) -> tuple[Tensor, Targets]:
@@ -120,16 +126,16 @@ def of_rank(batch: tuple[Tensor, Targets], rank: int) -> tuple[Tensor, Targets]:
 
 
 def gradients(step: nn.Module, window: list[tuple[Tensor, Targets]]) -> Document:
-    """Return terms (of the last batch) and gradients of a window, as the trainer makes them."""
+    """Return gradients of a window, as the trainer makes them, and what its last batch tells."""
     step.zero_grad()
     for position, (images, targets) in enumerate(window):
         is_last = position + 1 == len(window)
         sync = isinstance(step, DistributedDataParallel) and not is_last
         with step.no_sync() if sync else torch.enable_grad():
-            total, terms = step(images, targets)
+            total, told = step(images, targets, is_last)
             (total / len(window)).backward()
     named = ((name.removeprefix("module."), parameter.grad) for name, parameter in step.named_parameters())
-    return {"terms": terms, "gradients": {name: None if grad is None else grad.clone() for name, grad in named}}
+    return {**told, "gradients": {name: None if grad is None else grad.clone() for name, grad in named}}
 
 
 def run_rank(rank: int, folder: Path) -> None:
@@ -159,6 +165,7 @@ def test_losses_and_gradients_are_those_of_one_process_with_the_joint_batch(case
     for rank in left:
         found = rank[case]
         torch.testing.assert_close(found["terms"], expected["terms"], rtol=1e-5, atol=1e-5)
+        assert found["statistics"] == {n: x and pytest.approx(x, abs=1e-4) for n, x in expected["statistics"].items()}
         for name, gradient in expected["gradients"].items():
             assert gradient is not None, name
             limit = 1e-5 * max(1.0, float(gradient.abs().max()))
@@ -170,3 +177,18 @@ def test_every_task_has_a_gradient_of_its_own_where_all_is_labelled() -> None:
     found = gradients(Step(), [ALL])["gradients"]
     for task in TASKS:
         assert any(float(g.abs().max()) > 1e-3 for name, g in found.items() if name.startswith(f"model.heads.{task}."))
+
+
+def test_tasks_without_a_label_anywhere_do_not_move_the_balance_and_have_no_statistics(left: list[Document]) -> None:
+    idle = {"cells", "object_arcface"}
+    for rank in left:
+        found = rank["two tasks have no label anywhere"]
+        active = dict(zip(TASKS, found["is_active"].tolist(), strict=True))
+        assert active == {task: task not in idle for task in TASKS}
+        moves = dict(zip(TASKS, found["gradients"]["balance.log_variances"].tolist(), strict=True))
+        assert {task for task, gradient in moves.items() if gradient == 0} == idle
+        statistics = found["statistics"]
+        assert {task for task in TASKS if statistics[f"gradients/norm/{task}"] is None} == idle
+        assert all(
+            (value is None) == bool(idle & set(name.split("/")[-1].split("."))) for name, value in statistics.items()
+        )
