@@ -4,6 +4,7 @@ PyramidionError
 ├── ConfigError     78  the document, or what it points at, is wrong
 ├── DataError       78  the label files or the images are wrong
 ├── NumericsError   65  a loss is not finite
+├── OutOfMemory      1  a batch does not fit the device's memory
 ├── RankError        *  another process of the run has ended; the code is that one's
 ├── RegistryError    1  MLflow's registry does not answer, or refuses
 └── Stopped         75  stopped on request, with a checkpoint written
@@ -62,12 +63,19 @@ class NumericsError(PyramidionError):
     failure_kind = "numerics"
 
 
-class RankError(PyramidionError):
-    """Another rank has ended; `exit_code` is that rank's where it says what is wrong, else 1."""
+class OutOfMemory(PyramidionError):
+    """A batch does not fit the device's memory; the message names a size that does."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    failure_kind = "out_of_memory"
+
+
+class RankError(PyramidionError):
+    """Another rank has ended; `exit_code` and `failure_kind` are that rank's where it says what is wrong."""
+
+    def __init__(self, message: str, exit_code: int = 1, failure_kind: str = "internal") -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.failure_kind = failure_kind
 
 
 class RegistryError(PyramidionError):

@@ -12,12 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from pipelines.errors import PyramidionError, RankError, Stopped
+from pipelines.errors import PyramidionError, Stopped
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 from pipelines.training.ranks import is_rank_zero
 
-KIND_OF_CODE = {78: "config_invalid", 65: "numerics"}
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -84,8 +83,6 @@ def failure_noted() -> Iterator[None]:
 
 def failure_kind(error: BaseException) -> str:
     """Return why an error ends a run, in the service's words."""
-    if isinstance(error, RankError):
-        return KIND_OF_CODE.get(error.exit_code, "internal")
     if isinstance(error, PyramidionError):
         return error.failure_kind
     # torch may not be imported yet, and has an error of its own for a GPU's memory.

@@ -128,7 +128,7 @@ def kill_ranks() -> None:
 
 def leave_word(error: PyramidionError) -> None:
     """Let rank 0 know what this rank ends with; it is rank 0 that tells people."""
-    word = {"message": str(error), "exit_code": error.exit_code}
+    word = {"message": str(error), "exit_code": error.exit_code, "failure_kind": error.failure_kind}
     folder = os.environ.get(MEETING_PLACE)
     if folder is None or not Path(folder).is_dir():
         return

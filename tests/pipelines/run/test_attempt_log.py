@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.errors import ConfigError, DataError, NumericsError, Problem, RankError, RegistryError, Stopped
+from pipelines.errors import (
+    ConfigError,
+    DataError,
+    NumericsError,
+    OutOfMemory,
+    Problem,
+    RankError,
+    RegistryError,
+    Stopped,
+)
 from pipelines.run.attempt_log import failure_kind, failure_noted
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 
@@ -22,8 +31,8 @@ ERRORS = [
     (ConfigError(Problem("trainer.max_epochs", "got 0")), "config_invalid"),
     (DataError(Problem("a.json", "is not JSON")), "data_invalid"),
     (NumericsError("loss cells/box is nan"), "numerics"),
-    (RankError("rank 1", 78), "config_invalid"),
-    (RankError("rank 1", 65), "numerics"),
+    (OutOfMemory("a batch of 16 images does not fit"), "out_of_memory"),
+    (RankError("rank 1", 78, "data_invalid"), "data_invalid"),
     (RankError("rank 1"), "internal"),
     (RegistryError("no answer"), "internal"),
     (torch.OutOfMemoryError("CUDA out of memory."), "out_of_memory"),

@@ -1,0 +1,123 @@
+"""What fits the device's memory. There is no device here: a hook raises torch's error for too many images."""
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from pipelines.data.index import build_index
+from pipelines.data.sample import Batch, ImageInfo
+from pipelines.errors import OutOfMemory
+from pipelines.run.attempt import Attempt
+from pipelines.run.job_cli import JobCLI
+from pipelines.run.preflight import Inputs
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.job import JobSpec
+from pipelines.spec.load import validate_document
+from pipelines.training.memory import advice
+from pipelines.training.stopping import StopRequest
+from pipelines.training.trainer import quiet_lightning
+
+Document = dict[str, Any]
+
+
+def state_of(module: LightningModule) -> dict[str, torch.Tensor]:
+    gradients = {f"{name}.grad": p.grad for name, p in module.named_parameters() if p.grad is not None}
+    return {name: tensor.clone() for name, tensor in {**module.state_dict(), **gradients}.items()}
+
+
+class SmallDevice(Callback):
+    """Lets the neck take so many images from a batch on, and no more."""
+
+    def __init__(self, num_images: int, batch: int) -> None:
+        self.num_images, self.batch = num_images, batch
+        self.is_full = False
+        self.tried: list[int] = []
+        self.held: list[weakref.ref[torch.Tensor]] = []
+        self.found_held = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.batch:
+            pl_module.model.neck.register_forward_pre_hook(self.take)
+
+    def take(self, neck: torch.nn.Module, arguments: tuple[dict[str, torch.Tensor]]) -> None:
+        c5 = arguments[0]["c5"]
+        self.tried.append(len(c5))
+        self.found_held += sum(held() is not None for held in self.held)
+        if len(c5) > self.num_images:
+            self.held.append(weakref.ref(c5))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.before = state_of(pl_module)
+
+
+class StateAfter(Callback):
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.state = state_of(pl_module)
+
+
+@pytest.fixture
+def run(demo_root: Path, tmp_path: Path) -> Any:
+    def run(document: Document, device: Callback, after: Callback) -> None:
+        job = validate_document(document)
+        inputs = Inputs(demo_root, "none")
+        index, report = build_index(job, inputs.data)
+        quiet_lightning()
+        attempt = Attempt(job, inputs, index, report, RunDir.of(tmp_path), StopRequest())
+        cli = JobCLI(attempt)
+        cli.trainer.callbacks[:] = [device, *cli.trainer.callbacks, after]
+        with attempt.memory.told():
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("fitting", "batch", "tried", "told"),
+    [
+        (2, 0, [4, 2], "; 2 would: set data.sources.shapes.batch_size: 2, and trainer.accumulate_grad_batches: 4 for "),
+        (1, 3, [4, 2, 1], "; 1 would: set data.sources.shapes.batch_size: 1, and trainer.accumulate_grad_batches: 8 "),
+        (0, 1, [4, 2, 1], ", not even one image does: lower data.image_size, set trainer.precision: bf16-mixed, or "),
+    ],
+    ids=["half", "a_quarter_with_gradients_held", "none"],
+)
+def test_batch_that_does_not_fit_is_told_with_the_size_that_would_and_the_run_is_as_it_was(
+    fitting: int, batch: int, tried: list[int], told: str, small: Document, run: Any
+) -> None:
+    device, after = SmallDevice(fitting, batch), StateAfter()
+    with pytest.raises(OutOfMemory) as caught:
+        run(small, device, after)
+    assert str(caught.value).startswith("a batch of 4 images of 96x96 pixels does not fit the device's memory")
+    assert told in str(caught.value)
+    assert (caught.value.exit_code, caught.value.failure_kind) == (1, "out_of_memory")
+    assert device.tried == tried
+    assert device.found_held == 0
+    assert any(name.endswith(".grad") for name in after.state) == (batch % 2 == 1)
+    assert after.state.keys() == device.before.keys()
+    assert all(torch.equal(after.state[name], tensor) for name, tensor in device.before.items())
+
+
+def test_error_outside_a_training_step_stays_what_it_is(small: Document, run: Any) -> None:
+    class FullInValidation(Callback):
+        def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        run(small, FullInValidation(), StateAfter())
+
+
+def test_advice_names_the_sources_of_the_batch_and_the_window_of_a_whole_one(tiny_job: JobSpec) -> None:
+    spec = tiny_job.data
+    one = spec.sources["a"].model_copy(update={"batch_size": 16})
+    spec = spec.model_copy(update={"sources": {"a": one, "b": one}})
+    infos = [ImageInfo(i, f"{i}.jpg", "a", (32, 64), (32, 64), (1.0, 1.0)) for i in range(12)]
+    batch = Batch(torch.zeros(12, 3, 32, 64, dtype=torch.uint8), infos, {})
+    assert advice(spec, batch, 6, "might", 2) == (
+        "a batch of 12 images of 32x64 pixels does not fit the device's memory; 6 might: set "
+        "data.sources.a.batch_size: 6, and for other sources as many times fewer, and "
+        "trainer.accumulate_grad_batches: 6 for the same effective batch"
+    )
