@@ -109,6 +109,41 @@ def test_task_without_labels_is_an_error_in_train_and_a_warning_in_val(folder: A
     assert report.tasks["lookup"].without_identity["train"] == 1
 
 
+def sampled(folder: Any, identities: dict[str, list[str | None]], p: int) -> Any:
+    """The report about train images with these identities, drawn p identities a batch."""
+    boxes: dict[str, list[dict[str, Any]]] = {
+        image: [{"bbox": [j, 2, 3, 4]} | ({"who": who} if who else {}) for j, who in enumerate(of_image)]
+        for image, of_image in identities.items()
+    }
+    boxes["a.png"].append({"bbox": [9, 2, 3, 4], "who": "eve", "iscrowd": 1})
+    folder.coco("train", boxes)
+    folder.coco("val", {"z.png": [{"who": "ann"}]})
+    tasks = folder.tasks | {"lookup": {"head": "embedding", "of": "objects", "identity": "who"}}
+    labels = [folder.labels[0] | {"tasks": ["things", "lookup"]}]
+    sampler = {"kind": "pk", "task": "lookup", "p": p, "k": 2}
+    _, report = folder.check(tasks=tasks, labels=labels, sampler=sampler, batch_size=2 * p)
+    return report
+
+
+def test_fewer_identities_than_a_batch_takes_are_an_error(folder: Any) -> None:
+    report = sampled(folder, {"a.png": ["ann", "ben"], "b.png": ["ann"], "c.png": []}, p=3)
+    message = only(report, "too_few_identities").message
+    assert "'s' has 2 identities of the task 'lookup' in train, and its sampler draws p = 3" in message
+    assert "lower data.sources.s.sampler.p" in message
+    with pytest.raises(DataError, match="2 identities"):
+        report.raise_errors()
+
+
+def test_images_that_a_sampler_of_identities_does_not_draw_are_a_warning(folder: Any) -> None:
+    report = sampled(folder, {"a.png": ["ann", None], "b.png": ["ben"], "c.png": [], "d.png": [None]}, p=2)
+    assert only(report, "image_not_drawn").message.startswith("2 of 4 train images of 's' have no identity")
+    assert report.errors == []
+
+
+def test_a_sampler_of_identities_that_draws_all_images_is_no_finding(folder: Any) -> None:
+    assert sampled(folder, {"a.png": ["ann"], "b.png": ["ben", None]}, p=2).findings == []
+
+
 def test_rename_of_a_class_that_is_not_there_is_a_warning(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", GOOD)
