@@ -1,4 +1,4 @@
-"""`python -m pipelines.cli fit | check | validate | test | predict`: the document is checked before torch comes."""
+"""`python -m pipelines.cli fit | check | plan | validate | test | predict`: the document is checked before torch."""
 
 import argparse
 import errno
@@ -17,13 +17,14 @@ from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.data import Split
 from pipelines.spec.describe import describe_fields
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
+from pipelines.spec.transfer import doubts
 from pipelines.training.ranks import leave_word, local_rank
 
 INTERRUPTED = 128 + 2
 PLACE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
 """What is wrong with a place and not with us: a full disk, a folder that cannot be made."""
 
-COMMANDS = ("fit", "check", "validate", "test", "predict")
+COMMANDS = ("fit", "check", "plan", "validate", "test", "predict")
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
@@ -35,7 +36,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     places = add_data_options(parser)
-    if command in ("fit", "check"):
+    if command in ("fit", "check", "plan"):
         add_config_option(parser)
         places.add_argument("--weights-root", action="append", type=Path, default=[], metavar="DIR")
         if command == "fit":
@@ -71,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[0] == "fit":
             with failure_noted():
                 _fit(known, overrides)
-        elif words[0] == "check":
-            _check(known, overrides)
+        elif words[0] in ("check", "plan"):
+            _foretell(words[0], known, overrides)
         else:
             _revisit(words[0], known, overrides)
     except PyramidionError as error:
@@ -115,11 +116,13 @@ def _asked(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> D
     return assemble(known.config, overrides)
 
 
-def _check(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
+def _foretell(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
+    """Say what a job would be, and what is doubtful about it."""
     try:
         job = validate_document(_asked(known, overrides))
         inputs = preflight(job, places_of(known))
         from pipelines.run.dry_run import dry_run, render
+        from pipelines.run.plan import render_plan
 
         with redirect_stdout(sys.stderr):
             outcome = dry_run(job, inputs)
@@ -127,7 +130,14 @@ def _check(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> N
         if known.json:
             print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
         raise
-    print(json.dumps(outcome.to_dict()) if known.json else render(outcome))
+    for doubt in doubts(job.model):
+        print(f"warning: {doubt}", file=sys.stderr)
+    if command == "check":
+        print(json.dumps(outcome.to_dict()) if known.json else render(outcome))
+    elif known.json:
+        print(json.dumps({"groups": [row.to_dict() for row in outcome.plan]}))
+    else:
+        print(render_plan(outcome.plan, job.model.schedule))
 
 
 def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:

@@ -24,6 +24,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 TRAINER_COMMANDS = {
     "fit": "train, keep the checkpoint that is best on val, score it on test, register it",
     "check": "tell what a job would be: its data, its network, and what trains",
+    "plan": "print each group of parameters: its rate, its decay, and when it trains",
     "validate": "score a run's best checkpoint on val",
     "test": "score a run's best checkpoint on test",
 }

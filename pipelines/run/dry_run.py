@@ -2,21 +2,19 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipelines.data.checks.report import DataReport
 from pipelines.data.checks.text import render_report
 from pipelines.data.index import build_index
-from pipelines.data.records import DatasetIndex
-from pipelines.inference.init_from import FIELD, begin_from
-from pipelines.inference.saved import read_saved
-from pipelines.model import MultiTaskModel, build_model
-from pipelines.run.beginning import with_version
-from pipelines.run.preflight import REGISTRY, Inputs
+from pipelines.model import build_model
+from pipelines.run.beginning import beginning
+from pipelines.run.plan import PlanRow, make_plan
+from pipelines.run.preflight import Inputs
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import resolved
 from pipelines.spec.transfer import frozen_parts
+from pipelines.training.balancing import create_balance
 
 
 @dataclass(frozen=True)
@@ -25,20 +23,38 @@ class DryRun:
 
     Attributes:
         report: what its data holds.
-        parameters: numbers by part of the network: c3, c4, c5, neck, heads.
-        trainable: epoch -> the parts that train from then on.
+        parts: numbers of parameters by part of the network: c3, c4, c5, neck, heads.<task>.
+        plan: its parameter groups.
         begins: what the network takes from `model.init_from`, for people.
     """
 
     job: JobSpec
     report: DataReport
-    parameters: dict[str, int]
-    trainable: dict[int, list[str]]
-    begins: str = ""
+    parts: dict[str, int]
+    plan: list[PlanRow]
+    begins: str
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Numbers by stage: c3, c4, c5, neck, and all heads as `heads`."""
+        parameters: Counter[str] = Counter()
+        for part, number in self.parts.items():
+            parameters[_stage(part)] += number
+        return dict(sorted(parameters.items()))
+
+    @property
+    def trainable(self) -> dict[int, list[str]]:
+        """Epoch -> the stages of which something trains from then on."""
+        return {
+            epoch: sorted(set(map(_stage, self._trained(epoch)))) for epoch in sorted(self.job.model.unfreeze or ())
+        }
 
     def count(self, epoch: int) -> int:
-        """Return how many parameters train from `epoch` (of `trainable`) on."""
-        return sum(self.parameters[stage] for stage in self.trainable[epoch])
+        """Return how many parameters train in `epoch`."""
+        return sum(self.parts[part] for part in self._trained(epoch))
+
+    def _trained(self, epoch: int) -> list[str]:
+        return sorted(set(self.parts) - frozen_parts(self.job.model, epoch))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON: the document with every default, the data report, parameters by stage, what trains."""
@@ -53,6 +69,10 @@ class DryRun:
         }
 
 
+def _stage(part: str) -> str:
+    return part.partition(".")[0]
+
+
 def dry_run(job: JobSpec, inputs: Inputs) -> DryRun:
     """Return what the job would be.
 
@@ -63,24 +83,11 @@ def dry_run(job: JobSpec, inputs: Inputs) -> DryRun:
     index, report = build_index(job, inputs.data)
     report.raise_errors()
     model = build_model(job.model, index.categories)
-    begins = _begins(job, inputs, model, index)
-    parameters: Counter[str] = Counter()
+    parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
-        parameters[model.stage_of(name)] += parameter.numel()
-    trainable = {
-        epoch: sorted(set(parameters) - frozen_parts(job.model, epoch)) for epoch in sorted(job.model.unfreeze or ())
-    }
-    return DryRun(job, report, dict(sorted(parameters.items())), trainable, begins)
-
-
-def _begins(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: DatasetIndex) -> str:
-    """Say what the network would take from elsewhere; a registered model is looked up, not fetched."""
-    if inputs.init_from is None:
-        return ""
-    if inputs.init_from.startswith(REGISTRY):
-        return f"init_from {with_version(inputs).init_from}"
-    report = begin_from(model, read_saved(Path(inputs.init_from), FIELD), job.model, index.categories, inputs.init_from)
-    return "\n".join([str(report), *(f"warning: {doubt}" for doubt in report.warnings)])
+        parts[model.part_of(name)] += parameter.numel()
+    plan = make_plan(model, job.model, {"balance": create_balance(job.model)})
+    return DryRun(job, report, dict(parts), plan, beginning(job, inputs, model, index))
 
 
 def render(outcome: DryRun) -> str:

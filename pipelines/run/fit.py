@@ -23,10 +23,12 @@ from pipelines.run.finish import (
     write_split,
 )
 from pipelines.run.job_cli import JobCLI
+from pipelines.run.plan import make_plan, render_plan
 from pipelines.run.preflight import Inputs
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
+from pipelines.spec.transfer import doubts
 from pipelines.tracking.mlflow_names import flatten
 from pipelines.tracking.tracker import RunStatus
 from pipelines.training.aggregation import require_aggregation_fits
@@ -124,11 +126,16 @@ def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
     module, data, trainer, run_dir = cli.model, cli.datamodule, cli.trainer, attempt.run_dir
     if report := module.model.backbone.weights_report:
         say(str(report))
+    model = attempt.job.model
+    say(render_plan(make_plan(module.model, model, {"balance": module.balance}), model.schedule))
     spec = attempt.job.trainer
     say(f"run folder {run_dir.path}; {num_processes(spec)} process(es), {precision_of(spec)}")
     checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
     if checkpoint:
         say(f"going on from {checkpoint}")
+    else:
+        for doubt in doubts(model):
+            attempt.warn(doubt)
     if attempt.tracker is not None:
         # Data workers are forked below, which must not happen while a thread is inside an import.
         attempt.tracker.imported.wait(30)

@@ -246,4 +246,4 @@ def test_print_config_prints_a_document_that_is_the_same_job(
 
 def test_word_that_is_no_command_is_told(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train") == 2
-    assert "fit|check|validate|test|predict" in capsys.readouterr().err
+    assert "fit|check|plan|validate|test|predict" in capsys.readouterr().err

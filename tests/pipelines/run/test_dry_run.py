@@ -35,6 +35,15 @@ def test_frozen_stages_do_not_count_as_trainable(
     assert outcome.count(0) == sum(n for stage, n in outcome.parameters.items() if stage not in frozen)
 
 
+def test_frozen_heads_do_not_count_as_trainable(small: Document, demo_root: Path) -> None:
+    job = validate_document(apply_override(small, "model.lr_scale.tasks", {"shapes": 0}))
+    outcome = dry_run(job, Inputs(demo_root, "none"))
+    assert outcome.trainable[0] == ["c3", "c4", "c5", "heads", "neck"]
+    assert outcome.count(0) == sum(outcome.parameters.values()) - outcome.parts["heads.shapes"]
+    job = validate_document(apply_override(small, "model.lr_scale.tasks", dict.fromkeys(small["model"]["tasks"], 0)))
+    assert dry_run(job, Inputs(demo_root, "none")).trainable[0] == ["c3", "c4", "c5", "neck"]
+
+
 def test_check_prints_one_json_document(
     command: Callable[..., int],
     job_yaml: Path,

@@ -1,0 +1,107 @@
+"""What each parameter group of a job learns at, and in which epochs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from pipelines.model import MultiTaskModel
+from pipelines.optim.param_groups import parameter_groups
+from pipelines.spec.learning import ScheduleSpec
+from pipelines.spec.model import ModelSpec
+from pipelines.spec.transfer import frozen_parts
+
+HEADINGS = ("group", "parameters", "tensors", "rate", "decay", "epochs")
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Epochs in a row, from 0; `last` is None where they go on to the end."""
+
+    first: int
+    last: int | None
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first}-{'' if self.last is None else self.last}"
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One parameter group.
+
+    Attributes:
+        group: its name in the optimiser.
+        parameters, tensors: how many it has.
+        rate: its learning rate where the schedule is at its top.
+        trains: when; empty for what is frozen all the time.
+    """
+
+    group: str
+    parameters: int
+    tensors: int
+    rate: float
+    weight_decay: float
+    trains: tuple[Epochs, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {**asdict(self), "trains": [asdict(epochs) for epochs in self.trains]}
+
+
+def make_plan(model: MultiTaskModel, spec: ModelSpec, extra: Mapping[str, nn.Module]) -> list[PlanRow]:
+    """Return the optimiser's groups in their order.
+
+    Args:
+        model: the network, whatever of it is frozen.
+        spec: of a checked document.
+        extra: modules beside the network that learn too, by name.
+    """
+    parts = {id(parameter): model.part_of(name) for name, parameter in model.named_parameters()}
+    return [
+        PlanRow(
+            group=group["name"],
+            parameters=sum(parameter.numel() for parameter in group["params"]),
+            tensors=len(group["params"]),
+            rate=group["lr"],
+            weight_decay=group["weight_decay"],
+            trains=epochs_of(parts.get(id(group["params"][0])), spec),
+        )
+        for group in parameter_groups(model, spec, extra)
+    ]
+
+
+def epochs_of(part: str | None, spec: ModelSpec) -> tuple[Epochs, ...]:
+    """Return when a part of the network trains; None stands for what is beside it, and always does."""
+    assert spec.unfreeze is not None
+    trains: list[Epochs] = []
+    is_training = False
+    for epoch in sorted(spec.unfreeze):
+        was_training, is_training = is_training, part not in frozen_parts(spec, epoch)
+        if is_training and not was_training:
+            trains.append(Epochs(epoch, None))
+        elif was_training and not is_training:
+            trains[-1] = Epochs(trains[-1].first, epoch - 1)
+    return tuple(trains)
+
+
+def render_plan(rows: Sequence[PlanRow], schedule: ScheduleSpec) -> str:
+    """Return a line a group, for people."""
+    cells = [HEADINGS] + [
+        (
+            row.group,
+            f"{row.parameters:,}",
+            f"{row.tensors}",
+            f"{row.rate:.3g}",
+            f"{row.weight_decay:g}",
+            ", ".join(map(str, row.trains)) or "never",
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for first, *numbers, last in cells:
+        middle = "  ".join(text.rjust(width) for text, width in zip(numbers, widths[1:], strict=False))
+        lines.append(f"{first:<{widths[0]}}  {middle}  {last}")
+    warm_up = f"a warm-up of {schedule.warmup_steps} steps, then " if schedule.warmup_steps else ""
+    return "\n".join([*lines, f"rates are those at the top of the schedule: {warm_up}{schedule.decay}"])
