@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
-from pipelines.errors import ConfigError, Problem, PyramidionError, tell
+from pipelines.errors import ConfigError, Problem, PyramidionError, RegistryError, tell
 from pipelines.run.attempt_log import failure_noted
 from pipelines.run.preflight import preflight
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
@@ -129,6 +129,10 @@ def _foretell(command: str, known: argparse.Namespace, overrides: Sequence[tuple
     except ConfigError as error:
         if known.json:
             print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
+        raise
+    except RegistryError as error:
+        if known.json:
+            print(json.dumps([{"field": "model.init_from", "message": str(error)}]))
         raise
     for doubt in doubts(job.model):
         print(f"warning: {doubt}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """A new network begins with what fits of another one of ours: `model.init_from`.
 
-Tensors fit by name and shape: those of the backbone, of the neck, and of the heads of tasks of the same name. Of
-tensors that depend on the number of classes the rows of classes of the same name are taken: a shape that fits by chance
-says nothing.
+Tensors fit by name and shape: those of the backbone (where at least half of them do), of the neck, and of the heads of
+tasks of the same name. Of tensors that depend on the number of classes the rows of classes of the same name are taken:
+a shape that fits by chance says nothing.
 """
 
 from collections import Counter
@@ -35,7 +35,8 @@ class InitReport:
     Attributes:
         name: of what it was taken from.
         wanted, taken: numbers of tensors by part: `backbone`, `neck`, `heads.<task>`.
-        notes: why tensors are new where there are some of that name; which classes are new.
+        notes: which classes are new, and why whole heads are.
+        shapes: of tensors that are new although there are some of that name.
         left: parts there that this network has not.
         warnings: what is hardly meant.
     """
@@ -44,6 +45,7 @@ class InitReport:
     wanted: Counter[str] = field(default_factory=Counter)
     taken: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    shapes: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -60,7 +62,8 @@ class InitReport:
         told = [f"{', '.join(whole) or 'no whole part'} taken ({self.taken.total()} tensors in all)"]
         told += [f"{part} in part ({self.taken[part]} of {self.wanted[part]})" for part in some]
         told += [f"new: {', '.join(new)}"] if new else []
-        told += _some(self.notes)
+        told += [*self.notes, *self.shapes[:_SHOWN]]
+        told += [f"and {len(self.shapes) - _SHOWN} more shapes"] if len(self.shapes) > _SHOWN else []
         told += [f"not used: {', '.join(self.left)}"] if self.left else []
         return f"init_from {self.name}: " + "; ".join(told)
 
@@ -85,6 +88,8 @@ def begin_from(
         ConfigError: nothing of it fits.
     """
     own, report = model.state_dict(), InitReport(name)
+    if saved.backbone not in (None, spec.backbone.name):
+        report.notes.append(f"backbone: {saved.backbone} there, {spec.backbone.name} here")
     heads = {f"heads.{task}": _classes(task, categories[task], saved, spec, report) for task in sorted(spec.tasks)}
     axes = {key: axis for task in spec.tasks for key, axis in class_axes(model, spec, task, len(categories[task]))}
     fitting: dict[str, Tensor] = {}
@@ -101,9 +106,10 @@ def begin_from(
         if there is not None and there.shape == tensor.shape:
             fitting[key] = there
         else:
-            report.notes.append(f"{key}: shape {tuple(saved.state[key].shape)} there, {tuple(tensor.shape)} here")
-    if all(key in NORMALISATION or _part_of(key) != "backbone" for key in fitting):
-        fitting = {key: tensor for key, tensor in fitting.items() if key not in NORMALISATION}
+            report.shapes.append(f"{key}: shape {tuple(saved.state[key].shape)} there, {tuple(tensor.shape)} here")
+    if 2 * sum(_part_of(key) == "backbone" for key in fitting) < report.wanted["backbone"]:
+        # Another architecture: a few of its shapes always fit, by chance.
+        fitting = {key: tensor for key, tensor in fitting.items() if _part_of(key) != "backbone"}
     report.taken.update(_part_of(key) for key in fitting)
     report.left = sorted({_part_of(key) for key in saved.state} - set(report.wanted))
     if not fitting:
@@ -119,6 +125,8 @@ def _doubts(report: InitReport, saved: SavedModel, spec: ModelSpec) -> Iterator[
             f"nothing of the backbone is taken from {report.name}: {_compared(saved, spec)}; what is taken was trained "
             "for the features of another one"
         )
+    elif not report.is_whole("backbone"):
+        yield f"{report.taken['backbone']} of {report.wanted['backbone']} tensors of the backbone fit, and are taken"
     assert spec.unfreeze is not None
     never = frozenset.intersection(*(frozen_parts(spec, epoch) for epoch in spec.unfreeze))
     for part in sorted({"backbone" if part in TOP_DOWN else part for part in never}):
@@ -220,8 +228,3 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:_SHOWN]) + (
         f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     )
-
-
-def _some(notes: Sequence[str]) -> list[str]:
-    more = [f"and {len(notes) - _SHOWN} more such tensors"] if len(notes) > _SHOWN else []
-    return [*notes[:_SHOWN], *more]

@@ -6,15 +6,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from pipelines.data.records import DatasetIndex
 from pipelines.errors import ConfigError, Problem, RegistryError
+from pipelines.inference.init_from import FIELD, begin_from
+from pipelines.inference.saved import read_saved
+from pipelines.model import MultiTaskModel
 from pipelines.run.preflight import REGISTRY, Inputs
 from pipelines.run_folder.layout import RunDir, runs_root
+from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from pipelines.training.ranks import is_rank_zero
-
-FIELD = "model.init_from"
 
 
 def with_version(inputs: Inputs) -> Inputs:
@@ -44,9 +47,26 @@ def registered_at_hand(inputs: Inputs, run_dir: RunDir) -> Iterator[None]:
         shutil.rmtree(run_dir.init_from, ignore_errors=True)
 
 
+def beginning(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: DatasetIndex) -> str:
+    """Say what the job's network would take from elsewhere; a registered model is looked up, not fetched.
+
+    Raises:
+        ConfigError: it cannot be read, or nothing of it fits.
+        RegistryError: MLflow does not answer.
+    """
+    if inputs.init_from is None:
+        return ""
+    if inputs.init_from.startswith(REGISTRY):
+        return f"init_from {with_version(inputs).init_from}"
+    report = begin_from(model, read_saved(Path(inputs.init_from), FIELD), job.model, index.categories, inputs.init_from)
+    return "\n".join([str(report), *(f"warning: {doubt}" for doubt in report.warnings)])
+
+
 def _version(uri: str) -> ModelVersion:
     name, number, alias = _parts(uri)
     registry = Registry(find_store(runs_root()))
+    if registry.store.is_missing:
+        raise ConfigError(Problem(FIELD, f"got {uri!r}; there is no MLflow store {registry.store.label}"))
     try:
         version = registry.by_alias(name, alias) if number is None else registry.version(name, number)
         aliases = None if version else registry.aliases(name)

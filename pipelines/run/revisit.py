@@ -40,8 +40,8 @@ Weights = Literal["best", "last", "averaged"]
 """Of which checkpoint: best.ckpt, or last.ckpt as it is trained, or its moving average."""
 
 OpenedRun = tuple[RunDir, JobSpec, dict[str, Any]]
-"""A run's folder, its document, and the content of its best checkpoint; of other weights `state_dict`, `epoch` and
-`step` are theirs, and `val`, their numbers on val, is None."""
+"""A run's folder, its document, and the content of its best checkpoint with the name of the `weights`; of others than
+the best ones `state_dict`, `epoch` and `step` are theirs, and `val`, their numbers on val, is None."""
 
 
 def open_run(path: Path, overrides: Overrides = (), weights: Weights = "best") -> OpenedRun:
@@ -55,7 +55,7 @@ def open_run(path: Path, overrides: Overrides = (), weights: Weights = "best") -
         )
     job = load_job([str(run_dir.config_yaml)], overrides)
     best = read_checkpoint(run_dir.best_checkpoint, "--run_dir")
-    return run_dir, job, best if weights == "best" else best | _last(run_dir, weights)
+    return run_dir, job, best | {"weights": weights} | ({} if weights == "best" else _last(run_dir, weights))
 
 
 def _last(run_dir: RunDir, weights: Weights) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def score_run(
         tasks=scores.tasks,
         val_tasks=best["val"]["tasks"] if best["val"] else scores.tasks if split == "val" else None,
         select=selection(job.model),
-        model={"weights": weights, **_named(best, "best_" if weights == "best" else "")},
+        model={"weights": best["weights"], **_named(best, "best_" if weights == "best" else "")},
         timing={"eval_s": round(seconds, 3)},
         versions=versions(),
     )
@@ -195,6 +195,7 @@ def _predict(opened: OpenedRun, files: Sequence[Path], *, draw: bool) -> None:
     """Write `eval/predict-<time>/predictions.json`, [{"file", "image", "tasks"}] with `tasks` as the predict endpoint
     answers, and with `draw` a picture an image below `pictures/`; print the paths."""
     run_dir, job, best = opened
+    say(f"weights: {best['weights']}, of epoch {best['epoch']}, step {best['step']}")
     model, categories = best_model(job, best)
     answers = Predictor(model, job, categories).predict(list(files))
     output = _new_output(run_dir, "predict").output

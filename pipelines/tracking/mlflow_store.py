@@ -43,6 +43,11 @@ class Store:
         """The address without credentials, fit for messages and files."""
         return without_credentials(self.tracking_uri)
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a SQLite file that `connect` would have to create."""
+        return (path := _sqlite_path(self.tracking_uri)) is not None and not path.exists()
+
 
 def find_store(runs_root: Path) -> Store:
     """Return the store of `MLFLOW_TRACKING_URI`, or else `mlflow.db` and `mlartifacts` below `runs_root`."""
@@ -55,6 +60,10 @@ def find_store(runs_root: Path) -> Store:
 def sqlite_url(path: Path) -> str:
     """Return the URL of SQLAlchemy that names just this file: there `%20` is a blank, and `?` the path's end."""
     return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
+
+
+def _sqlite_path(url: str) -> Path | None:
+    return Path(unquote(url.removeprefix("sqlite:///"))) if url.startswith("sqlite:///") else None
 
 
 def without_credentials(text: str) -> str:
@@ -72,8 +81,8 @@ def connect(store: Store) -> "MlflowClient":
     """Return a quiet client of `store`. Imports MLflow (3 s); a new SQLite store is created (2 s)."""
     for name, setting in CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, setting)
-    if store.tracking_uri.startswith("sqlite:///"):
-        Path(unquote(store.tracking_uri.removeprefix("sqlite:///"))).parent.mkdir(parents=True, exist_ok=True)
+    if (path := _sqlite_path(store.tracking_uri)) is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
     from mlflow import MlflowClient
 
     for noisy in ("mlflow", "alembic"):

@@ -11,8 +11,9 @@ from typing import Any
 
 from fastapi import Request
 
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, RegistryError
 from pipelines.errors import Problem as FieldProblem
+from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE
 from pipelines.spec.load import write_yaml
 from service.api.submission import config_errors, refusal
 from service.child_process import child_environment, die_with_parent, python_command
@@ -41,7 +42,8 @@ class DryRuns:
         The child's whole tree is killed when this ends in any way, also where the client goes away meanwhile.
 
         Raises:
-            Problem: 422 the job would not start; 503 too many dry runs go on; 504 it takes too long.
+            Problem: 422 the job would not start; 503 too many dry runs go on, or MLflow does not answer where the job
+                begins from a registered model; 504 it takes too long.
         """
         try:
             code, output, log = await unless_gone(request, self._run(config))
@@ -52,6 +54,9 @@ class DryRuns:
             told = json.loads(output)
             problems = [FieldProblem(problem["field"] or "data", problem["message"]) for problem in told]
             raise refusal(config_errors(problems, config))
+        if code == RegistryError.exit_code and output:
+            (told,) = json.loads(output)
+            raise Problem(503, "The model registry does not answer", told["message"], headers={"Retry-After": "5"})
         if code != 0:
             logger.error("a dry run ended with %d:\n%s", code, log[-4000:])
             raise Problem(500, "The check failed", "its process ended unexpectedly; the server's log says why")
@@ -96,4 +101,5 @@ class DryRuns:
         return code, output, log.read_text("utf-8", "replace")
 
     def _environment(self) -> dict[str, str]:
-        return child_environment({**os.environ, **self._settings.environment(), "OMP_NUM_THREADS": "1"})
+        own = {**self._settings.environment(), RUNS_ROOT_VARIABLE: str(self._settings.root), "OMP_NUM_THREADS": "1"}
+        return child_environment({**os.environ, **own})

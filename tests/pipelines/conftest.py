@@ -129,12 +129,13 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
 def train(demo_root: Path) -> Callable[..., RunDir]:
     """Train as `pipelines.run.fit` does, up to the end of `trainer.fit`; every part is made anew.
 
-    Called with a document, a run folder, and callbacks that come before the run's own.
+    Called with a document, a run folder, callbacks that come before the run's own, and the path that its
+    `model.init_from` stands for.
     """
 
-    def train_document(document: dict[str, Any], path: Path, *more: Callback) -> RunDir:
+    def train_document(document: dict[str, Any], path: Path, *more: Callback, init_from: Path | None = None) -> RunDir:
         job = validate_document(document)
-        inputs = Inputs(demo_root, "none")
+        inputs = Inputs(demo_root, "none", init_from and str(init_from))
         index, report = build_index(job, inputs.data)
         run_dir = RunDir.of(path)
         quiet_lightning()

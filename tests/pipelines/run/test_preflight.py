@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipelines.errors import ConfigError
-from pipelines.run.preflight import Inputs, Places, find_weights, preflight
+from pipelines.run.preflight import Inputs, Places, find_init_from, find_weights, preflight
 from pipelines.spec.load import apply_override, validate_document
 
 Document = dict[str, Any]
@@ -47,3 +47,70 @@ def test_weights_below_two_roots_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is there twice"):
         find_weights("w.pth", [tmp_path / "a", tmp_path / "b"])
     assert find_weights("w.pth", [tmp_path / "a", tmp_path / "a"]) == str(tmp_path / "a" / "w.pth")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A weights root with runs of several states."""
+    root = tmp_path / "roots"
+    for name in ("best/checkpoints/best", "best/checkpoints/last", "young/checkpoints/last", "out/checkpoints/other"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{name}.ckpt").touch()
+    for name in ("best/model", "exported/model"):
+        (root / name).mkdir(parents=True)
+        (root / name / "model.json").touch()
+    (root / "empty").mkdir()
+    (tmp_path / "secret.ckpt").touch()
+    (root / "out/checkpoints/best.ckpt").symlink_to(tmp_path / "secret.ckpt")
+    (root / "link").symlink_to(tmp_path)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("best", "best/checkpoints/best.ckpt"),
+        ("best/checkpoints/last.ckpt", "best/checkpoints/last.ckpt"),
+        ("best/model", "best/model"),
+        ("exported", "exported/model"),
+    ],
+)
+def test_what_a_run_begins_from_is_a_file_or_an_exported_model(name: str, path: str, runs: Path) -> None:
+    assert find_init_from(name, [runs.parent / "other", runs]) == str(runs / path)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("/etc/passwd", "weights lie below a weights root"),
+        ("../secret.ckpt", "write it without '..'"),
+        ("link/secret.ckpt", "is a link that leads out"),
+        ("out", "is a link that leads out"),
+        ("absent", "there is no such file; write models:/NAME@ALIAS, or a run folder or checkpoint below "),
+        ("young", "it has no best checkpoint yet; .* young/checkpoints/last.ckpt"),
+        ("empty", "there is no checkpoints/best.ckpt in it"),
+        ("models:name@alias", "write models:/NAME@ALIAS or models:/NAME/VERSION"),
+        ("models:/name", "write models:/NAME@ALIAS"),
+        ("models:/name/latest", "write models:/NAME@ALIAS"),
+        ("models:/a/b@c", "write models:/NAME@ALIAS"),
+        ("models:/m-0123/../x@y", "write models:/NAME@ALIAS"),
+    ],
+)
+def test_what_a_run_cannot_begin_from_is_told(name: str, told: str, runs: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^model\.init_from: .*{told}"):
+        find_init_from(name, [runs])
+
+
+@pytest.mark.parametrize("name", ["models:/cells@champion", "models:/cells/12", "models:/a b@c-d.e"])
+def test_registered_model_is_not_looked_up_here(name: str) -> None:
+    assert find_init_from(name, []) == name
+
+
+def test_run_that_goes_on_needs_nothing_of_what_it_began_from(small: Document, tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    document = apply_override(apply_override(small, "model.init_from", "gone"), "model.backbone.weights", "gone.pth")
+    job = validate_document(document)
+    with pytest.raises(ConfigError) as caught:
+        preflight(job, Places([tmp_path], [tmp_path]))
+    assert [problem.field for problem in caught.value.problems] == ["model.backbone.weights", "model.init_from"]
+    assert preflight(job, Places([tmp_path], [tmp_path]), is_new=False) == Inputs(tmp_path / "demo", "none")

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from pipelines.run.revisit import open_run
 from pipelines.run_folder.layout import RunDir
+from pipelines.spec.load import apply_override, write_yaml
 
 Command = Callable[..., int]
 
@@ -34,6 +37,53 @@ def test_validate_and_test_give_the_runs_numbers_and_change_nothing_of_it(
     assert again["summary"] == pytest.approx(result["val"]["summary"], abs=1e-6)
     assert (tested / "predictions" / "shapes.coco.json").exists()
     assert finished.result.read_bytes() == before
+
+
+def test_last_and_averaged_weights_are_those_of_the_last_checkpoint(
+    command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = torch.load(finished.last_checkpoint, weights_only=True)
+    for weights, key in (("last", "current_model_state"), ("averaged", "state_dict")):
+        state = open_run(finished.path, weights=weights)[2]["state_dict"]
+        assert state
+        assert all(torch.equal(tensor, last[key][f"model.{name}"]) for name, tensor in state.items())
+        before = set((finished.path / "eval").glob("*"))
+        assert command("validate", "--run_dir", finished.path, "--weights", weights) == 0
+        (written,) = set((finished.path / "eval").glob("validate-*")) - before
+        result = read_json(written / "result.json")
+        assert result["model"] == {"weights": weights, "epoch": 1, "step": 6}
+        assert result["val"]["summary"] == result["summary"]
+        assert result["select"]["value"] == result["summary"]["val/scene/mAP"]
+    assert (
+        command("predict", "--run_dir", finished.path, "--images", demo_root / "images/test", "--weights", "last") == 0
+    )
+    assert "weights: last, of epoch 1, step 6" in capsys.readouterr().err
+
+
+def test_best_weights_are_named_in_the_result(command: Command, finished: RunDir) -> None:
+    before = set((finished.path / "eval").glob("*"))
+    assert command("test", "--run_dir", finished.path) == 0
+    (written,) = set((finished.path / "eval").glob("test-*")) - before
+    model, own = read_json(written / "result.json")["model"], read_json(finished.result)["model"]
+    assert model == {"weights": "best", "best_epoch": own["best_epoch"], "best_step": own["best_step"]}
+
+
+def test_weights_that_a_run_has_not_are_told_with_what_to_write(
+    command: Command, small: dict[str, Any], train: Callable[..., RunDir], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    document = apply_override(apply_override(small, "model.ema", None), "trainer.max_epochs", 1)
+    run_dir = train(document, tmp_path)
+    run_dir.config_yaml.write_text(write_yaml(document))
+    assert command("predict", "--run_dir", tmp_path, "--split", "val", "--weights", "averaged") == 78
+    assert "--weights: got averaged; " in (told := capsys.readouterr().err)
+    assert "write best or last; a run whose document has model.ema" in told
+    raw = torch.load(run_dir.last_checkpoint, weights_only=True)["state_dict"]
+    state = open_run(tmp_path, weights="last")[2]["state_dict"]
+    assert all(torch.equal(tensor, raw[f"model.{name}"]) for name, tensor in state.items())
+    run_dir.last_checkpoint.unlink()
+    assert command("validate", "--run_dir", tmp_path, "--weights", "last") == 78
+    assert "has no last.ckpt, write best" in capsys.readouterr().err
 
 
 def test_predict_answers_as_the_endpoint_does_and_prints_where(

@@ -1,0 +1,231 @@
+"""What a network takes of another one: by name and shape, and classes by name alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from heads.catalog import HEADS
+from pipelines.data.records import Category
+from pipelines.errors import ConfigError
+from pipelines.inference.init_from import InitReport, begin_from, class_axes
+from pipelines.inference.saved import SavedModel
+from pipelines.model import MultiTaskModel, build_model
+from pipelines.spec.job import JobSpec
+from pipelines.spec.load import apply_override, validate_document
+from pipelines.spec.model import ModelSpec
+
+Document = dict[str, Any]
+Names = Mapping[str, Sequence[str]]
+
+KINDS = {
+    "retinanet": {"num_convs": 1, "levels": ["p3", "p4"]},
+    "fcos": {"num_convs": 1, "levels": ["p3", "p4"]},
+    "multiclass": {},
+    "multilabel": {},
+    "embedding": {"dim": 8},
+}
+CLASSES = ("a", "b", "c")
+
+
+def spec_of(small: Document, tasks: Document, **model: Any) -> ModelSpec:
+    """Return the model of the small document with other tasks."""
+    document = apply_override(apply_override(small, "model.tasks", tasks), "model.select", None)
+    for layer in document["data"]["sources"]["shapes"]["labels"]:
+        layer["tasks"] = sorted(tasks)
+    return validate_document({**document, "model": document["model"] | model}).model
+
+
+def categories_of(names: Names) -> dict[str, list[Category]]:
+    return {task: [Category(number, name) for number, name in enumerate(rows, 1)] for task, rows in names.items()}
+
+
+def network(spec: ModelSpec, names: Names, seed: int) -> MultiTaskModel:
+    """Return a network no two of whose numbers are alike."""
+    torch.manual_seed(seed)
+    model = build_model(spec, categories_of(names)).eval()
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.add_(0.05 * torch.randn_like(tensor))
+    return model
+
+
+def saved_of(model: MultiTaskModel, spec: ModelSpec, names: Names | None) -> SavedModel:
+    document = spec.model_dump(mode="json")
+    return SavedModel(model.state_dict(), None if names is None else categories_of(names), document)
+
+
+def begun(
+    small: Document, there: Document, here: Document, names_there: Names | None, names_here: Names, **model: Any
+) -> tuple[MultiTaskModel, MultiTaskModel, dict[str, Tensor], InitReport]:
+    """Return a network, another one that begins from it, the other's state before, and the report."""
+    spec_there, spec_here = spec_of(small, there), spec_of(small, here, **model)
+    filled = names_there or dict.fromkeys(there, CLASSES)
+    source, target = network(spec_there, filled, 1), network(spec_here, names_here, 2)
+    before = {key: tensor.clone() for key, tensor in target.state_dict().items()}
+    saved = saved_of(source, spec_there, names_there)
+    report = begin_from(target, saved, spec_here, categories_of(names_here), "runs/a")
+    return source, target, before, report
+
+
+def test_network_of_the_same_document_is_taken_as_a_whole(small: Document) -> None:
+    tasks = {"shapes": {"head": "fcos", "num_convs": 1}, "scene": {"head": "multilabel"}}
+    names = {"shapes": CLASSES, "scene": ("x", "y")}
+    source, target, _, report = begun(small, tasks, tasks, names, names)
+    state = source.state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in target.state_dict().items())
+    assert str(report) == (
+        f"init_from runs/a: backbone, heads.scene, heads.shapes, neck taken ({len(state)} tensors in all)"
+    )
+    assert report.warnings == []
+
+
+def test_new_task_keeps_what_it_had_and_an_old_one_is_left(small: Document) -> None:
+    there = {"shapes": {"head": "fcos", "num_convs": 1}, "old": {"head": "multilabel"}}
+    here = {"shapes": {"head": "fcos", "num_convs": 1}, "scene": {"head": "multilabel"}}
+    source, target, before, report = begun(
+        small, there, here, {"shapes": CLASSES, "old": CLASSES}, {"shapes": CLASSES, "scene": CLASSES}
+    )
+    theirs = source.state_dict()
+    for key, tensor in target.state_dict().items():
+        assert torch.equal(tensor, before[key] if key.startswith("heads.scene.") else theirs[key]), key
+    assert "; new: heads.scene (2 tensors); not used: heads.old" in str(report)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("here", [("c", "a", "b"), ("c", "new", "a"), ("b",), ("z", "c", "b", "a", "y")])
+def test_rows_of_known_classes_are_taken_by_name(kind: str, here: tuple[str, ...], small: Document) -> None:
+    tasks = {"t": {"head": kind, **KINDS[kind]}}
+    source, target, before, _ = begun(small, tasks, tasks, {"t": CLASSES}, {"t": here})
+    own = outputs_by_class(target)
+    theirs = outputs_by_class(source)
+    fresh = outputs_by_class_of(before, target)
+    for row, name in enumerate(here):
+        expected = theirs[CLASSES.index(name)] if name in CLASSES else fresh[row]
+        torch.testing.assert_close(own[row], expected, rtol=0, atol=1e-5)
+
+
+def outputs_by_class(model: MultiTaskModel) -> Tensor:
+    """Return what a head says of each class (first dimension) for fixed features, whatever its last layer is like."""
+    head: Any = model.heads["t"]
+    if hasattr(head, "metric_loss"):
+        proxies: Tensor = head.metric_loss.proxies
+        return proxies.detach()
+    generator = torch.Generator().manual_seed(5)
+    levels = {**model.backbone.feature_specs, **model.neck.feature_specs}  # type: ignore[dict-item]
+    features = {
+        level: torch.randn(2, spec.channels, 4, 4, generator=generator)  # type: ignore[union-attr]
+        for level, spec in levels.items()
+    }
+    with torch.no_grad():
+        raw = head(features)
+    logits: Tensor = raw.logits if hasattr(raw, "logits") else raw
+    return logits.movedim(-1, 0)
+
+
+def outputs_by_class_of(before: Mapping[str, Tensor], target: MultiTaskModel) -> Tensor:
+    """Return the same where the new rows are those from before, and the rest is as taken."""
+    mixed = dict(target.state_dict())
+    last = ("class_output", "linear", "metric_loss")
+    mixed |= {key: tensor for key, tensor in before.items() if key.split(".")[2:3] and key.split(".")[2] in last}
+    kept = {key: tensor.clone() for key, tensor in target.state_dict().items()}
+    target.load_state_dict(mixed)
+    outputs = outputs_by_class(target).clone()
+    target.load_state_dict(kept)
+    return outputs
+
+
+def test_every_head_that_learns_classes_is_asked_above() -> None:
+    assert set(KINDS) == set(HEADS)
+
+
+@pytest.mark.parametrize("kind", ["retinanet", "multiclass", "embedding"])
+def test_other_classes_are_new_even_where_the_shapes_fit_by_chance(kind: str, small: Document) -> None:
+    tasks = {"t": {"head": kind, **KINDS[kind]}}
+    _, target, before, report = begun(small, tasks, tasks, {"t": CLASSES}, {"t": ("x", "y", "z")})
+    depends = {key for key, _ in class_axes(target, spec_of(small, tasks), "t", 3)}
+    assert depends
+    for key, tensor in target.state_dict().items():
+        if key.startswith("heads.") and tensor.is_floating_point():
+            assert torch.equal(tensor, before[key]) == (key in depends), key
+    assert "heads.t: classes 'x', 'y', 'z' are new, 0 taken by name" in str(report)
+
+
+def test_classes_that_nobody_knows_are_taken_where_the_shapes_fit_and_that_is_said(small: Document) -> None:
+    tasks = {"t": {"head": "multiclass"}}
+    source, target, _, report = begun(small, tasks, tasks, None, {"t": ("x", "y", "z")})
+    assert torch.equal(target.state_dict()["heads.t.linear.weight"], source.state_dict()["heads.t.linear.weight"])
+    assert "heads.t: its classes there are not known" in str(report)
+    _, _, _, report = begun(small, tasks, tasks, None, {"t": ("x", "y")})
+    assert "heads.t.linear.bias: shape (3,) there, (2,) here" in str(report)
+
+
+def test_head_of_another_kind_is_new(small: Document) -> None:
+    there, here = {"t": {"head": "multiclass"}}, {"t": {"head": "multilabel"}}
+    _, target, before, report = begun(small, there, here, {"t": CLASSES}, {"t": CLASSES})
+    assert torch.equal(target.state_dict()["heads.t.linear.weight"], before["heads.t.linear.weight"])
+    assert "new: heads.t (2 tensors); heads.t: multiclass there, multilabel here" in str(report)
+
+
+def test_part_of_another_shape_is_named(small: Document) -> None:
+    tasks = {"t": {"head": "multilabel"}}
+    names = {"t": CLASSES}
+    source, target, before, report = begun(small, tasks, tasks, names, names, neck={"channels": 16, "norm": "bn"})
+    assert not report.is_whole("neck")
+    assert report.is_whole("backbone")
+    key = next(key for key in before if key.startswith("neck.") and key.endswith("weight"))
+    assert torch.equal(target.state_dict()[key], before[key])
+    there = source.state_dict()[key]
+    assert f"{key}: shape {tuple(there.shape)} there, {tuple(before[key].shape)} here" in str(report)
+    assert f"and {report.wanted['neck'] - report.taken['neck'] - 5} more shapes" in str(report)
+
+
+def test_another_backbone_warns_and_leaves_its_normalisation(small: Document) -> None:
+    tasks = {"t": {"head": "fcos", "num_convs": 1}}
+    names = {"t": CLASSES}
+    there, here = spec_of(small, tasks), spec_of(small, tasks, backbone={"name": "mobilenetv3_small_050"})
+    source, target = network(there, names, 1), network(here, names, 2)
+    mean = target.mean.clone()
+    report = begin_from(target, saved_of(source, there, names), here, categories_of(names), "runs/a")
+    assert report.taken["backbone"] == 0
+    assert report.is_whole("heads.t")
+    assert torch.equal(target.mean, mean)
+    (warning,) = report.warnings
+    assert "nothing of the backbone is taken from runs/a: it has the backbone resnet14_thin" in warning
+
+
+def test_nothing_that_fits_is_an_error(small: Document) -> None:
+    there = spec_of(small, {"old": {"head": "multilabel"}})
+    here = spec_of(
+        small, {"t": {"head": "multilabel"}}, backbone={"name": "mobilenetv3_small_050"}, neck={"channels": 8}
+    )
+    source, target = network(there, {"old": CLASSES}, 1), network(here, {"t": CLASSES}, 2)
+    with pytest.raises(ConfigError, match=r"model\.init_from: nothing of runs/a fits: .* the tasks old; this document"):
+        begin_from(target, saved_of(source, there, {"old": CLASSES}), here, categories_of({"t": CLASSES}), "runs/a")
+
+
+def test_frozen_part_that_stays_at_random_warns(small: Document) -> None:
+    tasks = {"t": {"head": "multilabel"}}
+    names = {"t": CLASSES}
+    frozen = {"neck": {"channels": 16, "norm": "bn"}, "transfer": "freeze", "lr_scale": {"stages": {"neck": 0}}}
+    *_, report = begun(small, tasks, tasks, names, names, **frozen)
+    (warning,) = report.warnings
+    assert warning.startswith("model.init_from: neck is frozen, and takes ")
+
+
+def test_finding_the_classes_draws_no_random_number(tiny_job: JobSpec, tiny_model: MultiTaskModel) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    axes = {task: dict(class_axes(tiny_model, tiny_job.model, task, 3)) for task in tiny_job.model.tasks}
+    assert torch.equal(torch.rand(3), expected)
+    assert {task: sorted(key.removeprefix(f"heads.{task}.") for key in found) for task, found in axes.items()} == {
+        "cells": ["class_output.bias", "class_output.weight"],
+        "kind": ["linear.bias", "linear.weight"],
+        "signs": ["linear.bias", "linear.weight"],
+        "lookup": ["metric_loss.proxies"],
+        "scene": ["metric_loss.proxies"],
+    }
