@@ -54,7 +54,8 @@ class EarlyStopping(Callback):
         if self.waited < self.spec.patience or trainer.current_epoch + 1 >= (trainer.max_epochs or 0):
             return
         self.is_over = trainer.should_stop = True
-        told = f"stopped early at epoch {trainer.current_epoch + 1}: no better for {self.waited} validations"
+        validations = "one validation" if self.waited == 1 else f"{self.waited} validations"
+        told = f"stopped early at epoch {trainer.current_epoch + 1}: no better for {validations}"
         self.events.write(
             "stage", {"stage": "stopped_early", "message": told}, epoch=trainer.current_epoch, step=trainer.global_step
         )

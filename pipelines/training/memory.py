@@ -13,7 +13,7 @@ from torch import Tensor
 from pipelines.data.sample import Batch
 from pipelines.errors import OutOfMemory
 from pipelines.model import MultiTaskModel
-from pipelines.spec.data import DataSpec
+from pipelines.spec.data import DataSpec, PKSpec, SourceSpec
 
 Precision = Callable[[], AbstractContextManager[object]]
 """What a training step is computed within: autocast, or nothing."""
@@ -127,11 +127,17 @@ def advice(spec: DataSpec, batch: Batch, fitting: int, verb: str, accumulated: i
     if fitting == 0:
         few = "not even one image does" if len(batch) > 1 else "it is one image"
         return f"{told}, {few}: lower data.image_size, set trainer.precision: bf16-mixed, or choose a smaller backbone"
-    names = sorted({info.source for info in batch.infos})
-    sizes = ", ".join(f"data.sources.{name}.batch_size: {fitting}" for name in names)
+    # Batches that mix all sources are as large as each source says.
+    names = sorted(spec.sources if spec.mix == "concat" else {info.source for info in batch.infos})
+    sizes = ", ".join(_setting(name, spec.sources[name], fitting) for name in names)
     windows = accumulated * math.ceil(max(spec.sources[name].batch_size for name in names) / fitting)
     others = ", and for other sources as many times fewer" if len(spec.sources) > len(names) else ""
     return (
         f"{told}; {fitting} {verb}: set {sizes}{others}, and trainer.accumulate_grad_batches: {windows} for the same "
         "effective batch"
     )
+
+
+def _setting(name: str, source: SourceSpec, fitting: int) -> str:
+    text = f"data.sources.{name}.batch_size: {fitting}"
+    return f"{text} (with sampler.p * sampler.k the same)" if isinstance(source.sampler, PKSpec) else text

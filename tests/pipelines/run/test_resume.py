@@ -165,3 +165,15 @@ def test_finished_training_is_not_trained_further(
     before = state_of(RunDir.of(tmp_path))
     assert differences(uninterrupted, before) == []
     assert differences(before, state_of(train(small, tmp_path))) == []
+
+
+def test_resumed_run_stops_early_at_the_same_validation(small_document: Document, train: Train, tmp_path: Path) -> None:
+    # No gain counts: the first validation stays the best, and the third is the second without a better one.
+    small_document["trainer"] |= {"max_epochs": 6, "early_stopping": {"patience": 2, "min_delta": 1.0}}
+    whole = state_of(train(small_document, tmp_path / "whole"))
+    assert whole["last"]["epoch"] == 2
+    assert whole["last"]["callbacks"]["EarlyStopping"]["is_over"]
+    with pytest.raises(Stopped, match="at epoch 1, step 6"):
+        train(small_document, tmp_path / "stopped", TerminateSelf("validation_batch", 1))
+    assert differences(whole, state_of(train(small_document, tmp_path / "stopped"))) == []
+    assert differences(whole, state_of(train(small_document, tmp_path / "stopped"))) == []

@@ -15,6 +15,7 @@ from pipelines.run.attempt import Attempt
 from pipelines.run.job_cli import JobCLI
 from pipelines.run.preflight import Inputs
 from pipelines.run_folder.layout import RunDir
+from pipelines.spec.data import PKSpec
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document
 from pipelines.training.memory import advice
@@ -22,6 +23,7 @@ from pipelines.training.stopping import StopRequest
 from pipelines.training.trainer import quiet_lightning
 
 Document = dict[str, Any]
+PK: Document = {"kind": "pk", "task": "scene", "p": 4, "k": 4}
 
 
 def state_of(module: LightningModule) -> dict[str, torch.Tensor]:
@@ -120,4 +122,10 @@ def test_advice_names_the_sources_of_the_batch_and_the_window_of_a_whole_one(tin
         "a batch of 12 images of 32x64 pixels does not fit the device's memory; 6 might: set "
         "data.sources.a.batch_size: 6, and for other sources as many times fewer, and "
         "trainer.accumulate_grad_batches: 6 for the same effective batch"
+    )
+    mixed = advice(spec.model_copy(update={"mix": "concat"}), batch, 6, "would", 1)
+    assert "set data.sources.a.batch_size: 6, data.sources.b.batch_size: 6, and trainer.accumulate" in mixed
+    drawn = spec.model_copy(update={"sources": {"a": one.model_copy(update={"sampler": PKSpec(**PK)})}})
+    assert "data.sources.a.batch_size: 6 (with sampler.p * sampler.k the same), and" in advice(
+        drawn, batch, 6, "would", 1
     )

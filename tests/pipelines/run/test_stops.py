@@ -1,0 +1,65 @@
+"""A stop in the last scoring: nothing of the pass is written, and the same command ends with the same result."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from backbones.base import Backbone
+from pipelines.run_folder.events import read_events
+from pipelines.run_folder.layout import RunDir
+
+
+@contextmanager
+def sigterm_in_the_last_scoring(run_dir: RunDir) -> Iterator[list[int]]:
+    """Send SIGTERM to this process when the first batch of it is evaluated; counts its batches."""
+    count = [0]
+
+    def ask(module: nn.Module, arguments: Any) -> None:
+        if isinstance(module, Backbone) and b'"evaluating"' in run_dir.events.read_bytes():
+            count[0] += 1
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    hook = register_module_forward_pre_hook(ask)
+    try:
+        yield count
+    finally:
+        hook.remove()
+
+
+def test_stop_in_the_last_scoring_takes_effect_after_the_batch_and_the_next_start_ends_with_the_same_result(
+    command: Callable[..., int],
+    job_yaml: Path,
+    demo_root: Path,
+    finished: RunDir,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_dir = RunDir.of(tmp_path / "run")
+    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run_dir", run_dir.path)
+    with sigterm_in_the_last_scoring(run_dir) as evaluated:
+        assert command(*words) == 75
+    assert evaluated == [1]
+    told = capsys.readouterr().err
+    assert "error: stopped while predictions were made; run the same command again to go on" in told
+    assert "Traceback" not in told
+    assert [event["data"]["stage"] for event in read_events(run_dir.events) if event["kind"] == "stage"][-1] == (
+        "evaluating"
+    )
+    assert not run_dir.result.exists()
+    assert not run_dir.predictions.exists()
+    checkpoint = run_dir.last_checkpoint.read_bytes()
+
+    assert command(*words) == 0
+    assert run_dir.last_checkpoint.read_bytes() == checkpoint
+    one, other = (json.loads(path.result.read_text()) for path in (run_dir, finished))
+    assert {**one, "timing": None} == {**other, "timing": None}
+    for path in sorted(finished.predictions.glob("*.[cj]s*")):
+        assert (run_dir.predictions / path.name).read_bytes() == path.read_bytes()
