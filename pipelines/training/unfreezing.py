@@ -54,9 +54,9 @@ class Unfreezing(Callback):
             for parts, verbs in ((before - frozen, ("trains", "train")), (frozen - before, ("is frozen", "are frozen")))
             if parts
         ]
-        told = "; ".join(changes)
+        told = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {'; '.join(changes)}"
         trained = [part for part in model.parts if part not in frozen]
-        say(f"epoch {trainer.current_epoch}: {told}")
+        say(told)
         self.events.write(
             "stage",
             {"stage": "training", "message": told, "trains": trained, "parameters": count_parameters(model, trained)},

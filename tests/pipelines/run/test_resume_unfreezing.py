@@ -1,0 +1,82 @@
+"""A run that unfreezes, was stopped and went on equals the run that was not: every bit of it."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.errors import Stopped
+from pipelines.run_folder.layout import RunDir
+from tests.pipelines.run.test_resume import TerminateSelf, differences, state_of
+
+Document = dict[str, Any]
+Train = Callable[..., RunDir]
+
+UNFREEZE = {0: "none", 1: ["c5"], 2: ["c5", "c4"], 3: "all"}
+"""Of four epochs; each has five batches in three optimiser steps."""
+
+
+def unfreezing(small: Document, num_workers: int = 0) -> Document:
+    """With averaged weights, accumulation, clipping, and a warm-up that ends behind the first boundary."""
+    document = copy.deepcopy(small)
+    document["trainer"] |= {"max_epochs": 4, "gradient_clip_val": 0.5}
+    document["model"] |= {
+        "backbone": {"name": "timm:test_resnet", "weights": "none"},
+        "layer_decay": 0.7,
+        "unfreeze": UNFREEZE,
+        "schedule": {"warmup_steps": 5, "decay": "cosine"},
+    }
+    document["data"] |= {"image_size": 64, "num_workers": num_workers}
+    return document
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small: Document, train: Train, tmp_path_factory: pytest.TempPathFactory) -> Document:
+    return state_of(train(unfreezing(small), tmp_path_factory.mktemp("uninterrupted")))
+
+
+def stopped_and_resumed(train: Train, document: Document, path: Path, *places: tuple[str, int, int]) -> Document:
+    """Return the state of a run that was stopped at each place in turn."""
+    for hook, epoch, batch in places:
+        with pytest.raises(Stopped, match=f"stopped at epoch {epoch}, .*with a checkpoint written"):
+            train(document, path, TerminateSelf(hook, epoch, batch))
+    return state_of(train(document, path))
+
+
+def test_run_that_is_stopped_at_every_boundary_and_inside_epochs_goes_on_to_the_same_bits(
+    small: Document, train: Train, uninterrupted: Document, tmp_path: Path
+) -> None:
+    """At the end of an epoch, in the validation before a boundary, and within the epochs before and behind them."""
+    places = [("train_batch", 0, 4), ("train_batch", 1, 2), ("validation_batch", 1, 0), ("train_batch", 3, 0)]
+    resumed = stopped_and_resumed(train, unfreezing(small), tmp_path, *places)
+    assert differences(uninterrupted, resumed) == []
+
+
+def test_everything_has_been_trained_in_the_end(uninterrupted: Document) -> None:
+    """Else the comparison would be one of weights that never move."""
+    state = uninterrupted["last"]["optimizer_states"][0]["state"]
+    names = sum(len(group["params"]) for group in uninterrupted["last"]["optimizer_states"][0]["param_groups"])
+    assert len(state) == names
+    assert sorted({int(entry["step"]) for entry in state.values()}) == [3, 6, 9, 12]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("epoch", range(4))
+@pytest.mark.parametrize(("hook", "batch"), [("train_batch", b) for b in (0, 2, 4)] + [("validation_batch", 0)])
+def test_run_stopped_anywhere_goes_on_to_the_same_bits(
+    hook: str,
+    epoch: int,
+    batch: int,
+    num_workers: int,
+    small: Document,
+    train: Train,
+    uninterrupted: Document,
+    tmp_path: Path,
+) -> None:
+    if (epoch, batch) == (3, 4):
+        pytest.skip("nothing is left to stop")
+    resumed = stopped_and_resumed(train, unfreezing(small, num_workers), tmp_path, (hook, epoch, batch))
+    assert differences(uninterrupted, resumed) == []
