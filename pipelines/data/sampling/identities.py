@@ -4,6 +4,7 @@ Legend: N images, W ranks, B images a step and rank.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import chain
 
 import numpy as np
@@ -11,16 +12,13 @@ import numpy as np
 from pipelines.data.sample import Stream, random_numbers
 from pipelines.data.sampling.sources import Ints, Source, ceil_div, counted, padded
 
-_NONE = np.array([], dtype=np.int64)
-
 
 class PKSource(Source):
     """Draws P identities with K images each for every rank; B is P * K.
 
-    All identities have their turn in a round, which goes on from epoch to epoch; those of one step are different on all
-    ranks where there are W * P, else on each rank. The last step of a round is filled with others of the round. So are
-    the images of an identity: all have their turn, K at a time, before one comes again in the epoch; where there are
-    fewer than K, each comes as often as the others, or once more.
+    All identities have their turn in a round, which goes on from epoch to epoch, and is filled with some of them up to
+    a whole step. Those of one step are different on all ranks where there are W * P, else on each rank. The images of
+    an identity have their turns likewise, K at a time; where there are fewer, they repeat.
 
     Args:
         images: by identity, the positions in the split of the images that show it; an image may show several.
@@ -42,6 +40,8 @@ class PKSource(Source):
         self.num_images = len(set(chain.from_iterable(images.values())))
         self.num_steps = ceil_div(self.num_images, self.batch_size * world_size)
         self._position = (seed, source)
+        self._steps_a_round = ceil_div(len(images), p * world_size)
+        self._times_a_round = self._steps_a_round * p * world_size // len(images)
 
     def once(self, epoch: int) -> list[Ints]:
         """Return as many batches (W, B, 2) as all images would fill."""
@@ -49,27 +49,31 @@ class PKSource(Source):
 
     def stream(self, epoch: int, num_steps: int) -> list[Ints]:
         """Return `num_steps` batches (W, B, 2); the K images of an identity follow each other."""
-        seed, source = self._position
-        rng = random_numbers(Stream.IDENTITY_IMAGES, seed, epoch, source)
-        queues: dict[int, Ints] = {}
+        rows = cache(self._rows)
         drawn = []
-        for identity in self._identities(epoch * num_steps, num_steps):
-            if not len(queue := queues.get(identity, _NONE)):
-                queue = padded(rng.permutation(self.images[identity]), self.k)
-            drawn.append(queue[: self.k])
-            queues[identity] = queue[self.k :]
+        for number, identity, times_before in self._identities(epoch * num_steps, num_steps):
+            if times_before < self._times_a_round:
+                turn = number * self._times_a_round + times_before
+                shuffle, row = divmod(turn, ceil_div(len(self.images[identity]), self.k))
+                drawn.append(rows(identity, shuffle)[row])
+            else:
+                drawn.append(rows(identity, number, is_extra=True)[0])
         return list(counted(np.concatenate(drawn)).reshape(num_steps, self.world_size, self.batch_size, 2))
 
-    def _identities(self, first: int, num_steps: int) -> list[int]:
-        """Return the identities of steps from `first` on: by step, then by rank, P of them."""
+    def _rows(self, identity: int, number: int, *, is_extra: bool = False) -> Ints:
+        """Return all images of an identity in a random order, K a row; `is_extra` for the draws beyond its turns."""
         seed, source = self._position
-        joint = self.world_size * self.p
-        steps_a_round = ceil_div(len(self.images), joint)
-        begin, end = first // steps_a_round, ceil_div(first + num_steps, steps_a_round)
-        rounds = [
-            padded(random_numbers(Stream.IDENTITIES, seed, number, source).permutation(len(self.images)), joint)
-            for number in range(begin, end)
-        ]
-        skipped = (first - begin * steps_a_round) * joint
-        of_steps: list[int] = np.concatenate(rounds)[skipped : skipped + num_steps * joint].tolist()
-        return of_steps
+        rng = random_numbers(Stream.IDENTITY_IMAGES, seed, source, identity, number, int(is_extra))
+        return padded(rng.permutation(self.images[identity]), self.k).reshape(-1, self.k)
+
+    def _identities(self, first: int, num_steps: int) -> list[tuple[int, int, int]]:
+        """Return what is drawn from step `first` on, W * P a step: the round, the identity, its draws before in it."""
+        seed, source = self._position
+        begin, end = first // self._steps_a_round, ceil_div(first + num_steps, self._steps_a_round)
+        draws: list[tuple[int, int, int]] = []
+        for number in range(begin, end):
+            order = random_numbers(Stream.IDENTITIES, seed, source, number).permutation(len(self.images))
+            of_round = counted(padded(order, self.world_size * self.p)).tolist()
+            draws += [(number, identity, times_before) for identity, times_before in of_round]
+        skipped = (first - begin * self._steps_a_round) * self.world_size * self.p
+        return draws[skipped : skipped + num_steps * self.world_size * self.p]

@@ -167,6 +167,52 @@ def test_a_resumed_run_sees_what_the_uninterrupted_one_saw(
         assert resumed.seen == whole.seen[done:], stop
 
 
+LABELS = [{"format": "coco", "path": "x.json", "tasks": ["cells", "kind", "lookup", "marks"]}]
+MIXED = {
+    "mix": "temperature",
+    "sources": {
+        "big": {
+            "images": ".",
+            "labels": LABELS,
+            "batch_size": 4,
+            "sampler": {"kind": "pk", "task": "lookup", "p": 2, "k": 2},
+        },
+        "small": {
+            "images": ".",
+            "labels": LABELS,
+            "batch_size": 2,
+            "sampler": {"kind": "repeat_factor", "task": "kind", "threshold": 1.0},
+        },
+    },
+}
+"""Of "big" images 5 and 10 show nothing, and are not drawn."""
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_identities_and_rare_classes_at_a_temperature_are_resumed_exactly(
+    data_with: DataWith, tmp_path: Path, num_workers: int
+) -> None:
+    options = MIXED | {"augment": AUGMENT}
+    whole = Recorder(tmp_path / "x.ckpt")
+    trainer(max_epochs=4).fit(whole, datamodule=data_with(**options))
+    assert [step[:2] for step in whole.seen] == [(epoch, step) for epoch in range(4) for step in range(3)]
+    batches = [ids for _, _, (ids, _) in whole.seen]
+    big = [ids for ids in batches if len(ids) == 4]
+    assert len(big) == 4
+    assert {image for ids in big for image in ids} == {1, 2, 3, 6, 7, 9, 11}
+    for ids in big:
+        # Whose boxes of "new" are no crowds; the two others of the batch are drawn for "ben".
+        assert sum(image in (2, 6) for image in ids) >= 2
+    assert {image for ids in batches if len(ids) == 2 for image in ids} == {4, 8}
+
+    checkpoint = tmp_path / "stopped.ckpt"
+    options |= {"num_workers": num_workers}
+    trainer(max_epochs=2).fit(Recorder(checkpoint, save_at=(1, 1)), datamodule=data_with(**options))
+    resumed = Recorder(checkpoint)
+    trainer(max_epochs=4).fit(resumed, datamodule=data_with(**options), ckpt_path=checkpoint, weights_only=False)
+    assert resumed.seen == whole.seen[5:]
+
+
 def test_validate_and_test_see_each_image_once(data_with: DataWith, tmp_path: Path) -> None:
     data = data_with()
     data.test_split = "val"

@@ -42,6 +42,13 @@ def test_epoch_index_and_seed_change_the_sample(data_with: DataWith) -> None:
     assert sum(torch.equal(a, b) for i, a in enumerate(pictures) for b in pictures[:i]) == 0
 
 
+def test_an_image_that_comes_again_in_an_epoch_is_augmented_in_another_way(data_with: DataWith) -> None:
+    dataset = data_with(augment=AUGMENT).dataset("train", augmented=True)
+    pictures = [dataset[SampleKey(1, 0, repeat)].image for repeat in range(4)]
+    assert sum(torch.equal(a, b) for i, a in enumerate(pictures) for b in pictures[:i]) == 0
+    assert torch.equal(pictures[0], dataset[SampleKey(1, 0)].image)
+
+
 def test_drawing_samples_leaves_the_global_random_numbers_alone(data_with: DataWith) -> None:
     state = torch.get_rng_state()
     for _ in data_with(augment=AUGMENT).train_dataloader():
