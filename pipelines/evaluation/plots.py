@@ -100,6 +100,8 @@ def _lines(panels: Mapping[str, Curves]) -> Figure:
         axis.set(title=title, xlabel="step")
         if title in ON_A_LOG_SCALE and all(value > 0 for points in curves.values() for _, value in points):
             axis.set_yscale("log")
+        if title == GRADIENTS["gradients/cosine/"]:
+            axis.set_ylim(-1, 1)
         axis.grid(alpha=0.3)
         axis.legend(loc="upper right", fontsize="small", ncols=1 if len(curves) < 7 else 2)
     return figure

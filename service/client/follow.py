@@ -75,7 +75,8 @@ class Screen:
         elif event.kind == "warning":
             self._say(f"warning: {data['message']}")
         elif event.kind == "metric":
-            self._say(_metric_line(event))
+            if line := _metric_line(event):
+                self._say(line)
         else:
             self._show_progress(event)
 
@@ -109,9 +110,11 @@ def _status_line(event: EventView) -> str:
 
 
 def _metric_line(event: EventView) -> str:
+    """Return a line of a validation; empty for other numbers, as those of gradients."""
     shown = [
         f"{name} {value:.3f}"
         for name, value in event.data.items()
         if name.rpartition("/")[2] in SHOWN_METRICS and value is not None
     ]
-    return f"epoch {event.epoch + 1}: {'  '.join(shown)}"
+    is_of_gradients = all(name.startswith("gradients/") for name in event.data)
+    return "" if is_of_gradients else f"epoch {event.epoch + 1}: {'  '.join(shown)}"

@@ -9,7 +9,7 @@ from pipelines.data.records import Category
 from pipelines.evaluation.classification import score_multiclass
 from pipelines.evaluation.coco import score_coco
 from pipelines.evaluation.curves import read_curves
-from pipelines.evaluation.plots import write_plots
+from pipelines.evaluation.plots import _course, write_plots
 
 
 def event(kind, epoch, step, **data):
@@ -43,6 +43,9 @@ def test_all_charts_are_written_as_pictures(tmp_path):
         event("progress", 0, 1, losses={"train/cells/box": 2.0, "train/kind/ce": 0.0}, lr=1e-3),
         event("progress", 1, 2, losses={"train/cells/box": 1.0, "train/kind/ce": 0.5}, lr=1e-4),
         event("metric", 1, 2, **{"val/cells/AP": 0.4, "val/kind/accuracy": 0.9}),
+        event("metric", 1, 1, **{"gradients/norm/cells": 2.5, "gradients/norm/kind": None}),
+        event("metric", 1, 2, **{"gradients/norm/cells": 0.5, "gradients/cosine/cells.kind": -0.4}),
+        event("progress", 1, 2, **{"balance/cells": 0.9, "balance/kind": 1.1}),
     ]
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"time": 1, "ki')
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
@@ -58,7 +61,8 @@ def test_all_charts_are_written_as_pictures(tmp_path):
     }
     paths = write_plots(tmp_path / "plots", tmp_path / "events.jsonl", tasks)
     assert sorted(path.name for path in paths) == [
-        *("cells.classes.png", "cells.precision_recall.png", "kind.classes.png", "kind.confusion.png"),
+        *("balance.png", "cells.classes.png", "cells.precision_recall.png", "gradients.png"),
+        *("kind.classes.png", "kind.confusion.png"),
         *("learning_rate.png", "lookup.classes.png", "losses.png", "metrics.png"),
     ]
     for path in paths:
@@ -70,3 +74,18 @@ def test_all_charts_are_written_as_pictures(tmp_path):
 def test_without_events_and_results_there_is_nothing_to_draw(tmp_path):
     nothing_there = {"kind": "detection", "per_class": [{"label": "x", "num_boxes": 0, "AP": None, "AP50": None}]}
     assert write_plots(tmp_path / "plots", tmp_path / "events.jsonl", {"cells": nothing_there}) == []
+
+
+def test_gradients_are_drawn_as_norms_on_a_log_scale_and_cosines():
+    norms, cosines, losses = "gradients/norm/cells", "gradients/cosine/cells.kind", "losses/train/cells/box"
+    charts = _course({norms: [(10, 3.0), (20, 0.01)], cosines: [(10, -0.5)], losses: [(10, 1.0)]})
+    of_norms, of_cosines = charts["gradients"].axes
+    assert "norm" in of_norms.get_title()
+    assert of_norms.get_yscale() == "log"
+    assert of_norms.get_lines()[0].get_xydata().tolist() == [[10, 3.0], [20, 0.01]]
+    assert of_norms.get_legend().get_texts()[0].get_text() == "cells"
+    assert "cosine" in of_cosines.get_title()
+    assert of_cosines.get_yscale() == "linear"
+    assert of_cosines.get_ylim() == (-1, 1)
+    assert len(_course({cosines: [(10, -0.5)]})["gradients"].axes) == 1
+    assert "gradients" not in _course({losses: [(10, 1.0)]})

@@ -158,6 +158,19 @@ def test_crashed_run_goes_on_from_its_last_regular_checkpoint_to_the_same_bits(
     assert differences(uninterrupted, resumed) == []
 
 
+@pytest.mark.parametrize("tasks", [{"balance": "uncertainty"}, {"aggregate": "pcgrad"}], ids=lambda way: str(*way))
+def test_learned_balance_and_drawn_orders_of_joined_gradients_go_on_to_the_same_bits(
+    tasks: Document, small_document: Document, train: Train, tmp_path: Path
+) -> None:
+    small_document["trainer"]["max_epochs"] = 1
+    small_document["model"] |= {**tasks, "gradients_every_n_steps": 1}
+    uninterrupted = state_of(train(small_document, tmp_path / "uninterrupted"))
+    with pytest.raises(Stopped, match="at epoch 0, step 2"):
+        train(small_document, tmp_path / "stopped", TerminateSelf("train_batch", 0, 2))
+    resumed = state_of(train(small_document, tmp_path / "stopped"))
+    assert differences(uninterrupted, resumed) == []
+
+
 def test_finished_training_is_not_trained_further(
     small: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:

@@ -51,3 +51,9 @@ def test_a_later_attempt_and_a_warning_are_told_and_the_beginning_is_not() -> No
     assert "starting, attempt 2" in lines
     assert "warning: MLflow does not [answer]" in lines
     assert "queued" not in lines
+
+
+def test_numbers_of_gradients_are_left_to_the_charts() -> None:
+    statistics = {"gradients/norm/cells": 0.5, "gradients/norm/mAP": 0.5, "gradients/cosine/cells.mAP": None}
+    assert seen(event("metric", **statistics)).strip() == ""
+    assert "val/cells/AP50 0.250" in seen(event("metric", **{"val/cells/AP50": 0.25}))
