@@ -13,7 +13,7 @@ from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpe
 METRICS: dict[Kind, tuple[str, ...]] = {
     "detection": ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
     "classification": ("accuracy", "balanced_accuracy", "macro_f1", "mAP", "top1_macro_recall"),
-    "embedding": ("recall_at_1", "map_at_r", "macro_recall_at_1"),
+    "embedding": ("recall_at_1", "recall_at_5", "recall_at_10", "r_precision", "map_at_r", "macro_recall_at_1", "nmi"),
 }
 """By kind of task; all are better when higher, in [0, 1]. COCO's twelve are in COCO's order."""
 

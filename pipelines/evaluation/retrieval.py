@@ -1,7 +1,7 @@
-"""Scores of embeddings: does the nearest neighbour have the same identity?
+"""Scores of embeddings: do the nearest neighbours have the same identity?
 
-MAP@R and its use beside recall at 1: Musgrave, Belongie, Lim 2020, "A Metric Learning Reality Check", arXiv
-2003.08505, section 3.2.
+R-precision, MAP@R and their use beside recall at 1: Musgrave, Belongie, Lim 2020, "A Metric Learning Reality Check",
+arXiv 2003.08505, section 3.2.
 
 Legend: Q queries, G gallery items, D embedding, R relevant items of a query.
 """
@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.evaluation.clustering import mutual_information
 from pipelines.evaluation.predictions import FloatArray
 
 MIN_QUERIES = 5
 """Identities with fewer queries are too noisy for `macro_recall_at_1`; they are in all other numbers."""
+
+RECALL_AT = (1, 5, 10)
 
 CHUNK_CELLS = 2**22
 """Similarities held at a time: 32 MiB of sort keys."""
@@ -45,14 +48,16 @@ class NamedEmbeddings:
 def score_retrieval(
     queries: NamedEmbeddings, gallery: NamedEmbeddings | None = None, *, min_queries: int = MIN_QUERIES
 ) -> dict[str, Any]:
-    """Return recall at 1, MAP@R and recall at 1 by identity, by cosine similarity.
+    """Return recall at 1, 5 and 10, R-precision, MAP@R and recall at 1 by identity, by cosine similarity, and NMI.
 
     Without a gallery the queries are their own, and none finds itself. Of equal similarities the item that comes
     first in the gallery is nearer. A query whose identity has no (other) item in the gallery is left out and counted.
 
-    `recall_at_1` is the share of queries whose nearest item has their identity; `macro_recall_at_1` the mean of that
-    over identities with at least `min_queries` queries; `map_at_r` the mean over queries of
-    sum_{i<=R} P(i) rel(i) / R, where R is the number of gallery items of the query's identity (equations 7 and 8).
+    `recall_at_k` is the share of queries that have an item of their identity among the nearest k (all items, where the
+    gallery has fewer); `macro_recall_at_1` the mean of recall at 1 over identities with at least `min_queries` queries.
+    With R, the number of gallery items of the query's identity: `r_precision` is the mean over queries of the share of
+    their identity among the nearest R, `map_at_r` that of sum_{i<=R} P(i) rel(i) / R (equations 7 and 8).
+    `nmi` is of the queries alone, see `mutual_information`.
     """
     is_self = gallery is None
     items = queries if gallery is None else gallery
@@ -62,17 +67,20 @@ def score_retrieval(
     asked = np.flatnonzero(num_relevant > 0)
     # Neighbours in numbers alike are sought together, so that one large identity does not slow the others.
     order = asked[np.argsort(num_relevant[asked], kind="stable")]
-    hits = np.zeros(len(queries), dtype=bool)
-    precision = np.zeros(len(queries))
+    first_found = np.full(len(queries), np.inf)
+    share, precision = np.zeros(len(queries)), np.zeros(len(queries))
     query_units, item_units = _unit(queries.embeddings), _unit(items.embeddings)
+    others = len(items) - int(is_self)
     rows = max(1, CHUNK_CELLS // max(1, len(items)))
     for start in range(0, len(order), rows):
         chunk = order[start : start + rows]
         wanted = num_relevant[chunk]
-        near = _nearest(query_units[chunk], item_units, int(wanted.max()), chunk if is_self else None)
+        count = min(max(int(wanted.max()), *RECALL_AT), others)
+        near = _nearest(query_units[chunk], item_units, count, chunk if is_self else None)
         relevant = item_codes[near] == query_codes[chunk, None]
-        hits[chunk] = relevant[:, 0]
-        precision[chunk] = _average_precision_at_r(relevant, wanted)
+        first_found[chunk] = np.where(relevant.any(axis=1), relevant.argmax(axis=1) + 1, np.inf)
+        share[chunk], precision[chunk] = _precision_at_r(relevant, wanted)
+    hits = first_found <= 1
     support = np.bincount(query_codes[asked], minlength=len(names))
     found = np.bincount(query_codes[asked], weights=hits[asked], minlength=len(names))
     often = support >= max(1, min_queries)
@@ -80,9 +88,11 @@ def score_retrieval(
         "num_gallery": len(items),
         "num_queries": len(asked),
         "num_left_out": len(queries) - len(asked),
-        "recall_at_1": float(hits[asked].mean()) if len(asked) else None,
-        "map_at_r": float(precision[asked].mean()) if len(asked) else None,
-        "macro_recall_at_1": float((found[often] / support[often]).mean()) if often.any() else None,
+        **{f"recall_at_{k}": _mean(first_found[asked] <= k) for k in RECALL_AT},
+        "r_precision": _mean(share[asked]),
+        "map_at_r": _mean(precision[asked]),
+        "macro_recall_at_1": _mean(found[often] / support[often]),
+        "nmi": mutual_information(query_units[asked], query_codes[asked]),
         "macro_min_queries": min_queries,
         "per_class": [
             {"identity": str(names[i]), "support": int(support[i]), "recall_at_1": float(found[i] / support[i])}
@@ -114,9 +124,16 @@ def _nearest(
     return np.sort(keys, axis=1) % len(items)
 
 
-def _average_precision_at_r(relevant: NDArray[np.bool_], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (Q,): mean over the first R = wanted items of precision at i where item i is relevant, else 0."""
+def _precision_at_r(
+    relevant: NDArray[np.bool_], wanted: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (Q,) and (Q,), over the first R = wanted items: the share of relevant ones, and the mean of precision at i
+    where item i is relevant, else 0."""
     ranks = np.arange(1, relevant.shape[1] + 1)
     counted = relevant & (ranks <= wanted[:, None])
     found: NDArray[np.float64] = np.where(counted, counted.cumsum(axis=1) / ranks, 0).sum(axis=1)
-    return found / wanted
+    return counted.sum(axis=1) / wanted, found / wanted
+
+
+def _mean(values: NDArray[np.bool_] | NDArray[np.float64]) -> float | None:
+    return float(np.mean(values)) if len(values) else None

@@ -16,16 +16,17 @@ MAX_CLASS_ROWS = 100
 
 
 def result_tables(split: str, tasks: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """Return for each task a table of its numbers and one of its classes, in percent; undefined is '-'."""
+    """Return for each task tables of its numbers and one of its classes, in percent; undefined is '-'."""
     tables = []
     for name, result in tasks.items():
         title = f"{name} on {split}: {result['num_images']} images"
         numbers = result["coco"] if result["kind"] == "detection" else result
-        metrics = METRICS[result["kind"]]
         note = ""
         if result["kind"] == "embedding":
             note = f"{result['num_queries']} queries, {result['num_left_out']} left out, gallery {result['gallery']}"
-        tables.append(_table(title, metrics, [[_percent(numbers[metric]) for metric in metrics]], note))
+        for metrics in _lines(METRICS[result["kind"]]):
+            tables.append(_table(title, metrics, [[_percent(numbers.get(metric)) for metric in metrics]], note))
+            title = note = ""
         tables += _class_table(name, result)
     return tables
 
@@ -37,6 +38,16 @@ def print_results(split: str, tasks: Mapping[str, Mapping[str, Any]], console: C
     console = console or Console()
     for table in result_tables(split, tasks):
         console.print(table)
+
+
+def _lines(metrics: Sequence[str]) -> list[list[str]]:
+    """Return the metrics as lines that fit 80 columns."""
+    lines: list[list[str]] = [[]]
+    for metric in metrics:
+        if lines[-1] and sum(max(4, len(name)) + 2 for name in (*lines[-1], metric)) > 78:
+            lines.append([])
+        lines[-1].append(metric)
+    return lines
 
 
 def _class_table(name: str, result: Mapping[str, Any]) -> list[Table]:
@@ -54,13 +65,13 @@ def _class_table(name: str, result: Mapping[str, Any]) -> list[Table]:
     return [_table(f"{name}, by {columns[0]}", columns, cells, note)]
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> Table:
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
     # Without lines between them COCO's twelve numbers fit 80 columns.
-    table = Table(title=escape(title), caption=escape(note) or None, box=SIMPLE_HEAD, collapse_padding=True)
+    table = Table(title=escape(title) or None, caption=escape(note) or None, box=SIMPLE_HEAD, collapse_padding=True)
     table.title_justify = table.caption_justify = "left"
     for column in columns:
         table.add_column(column, justify="left" if column in ("label", "identity") else "right", no_wrap=True)

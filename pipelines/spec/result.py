@@ -95,7 +95,7 @@ class IdentityScore(Spec):
 
 
 class EmbeddingResult(Spec):
-    """Scores of retrieval by cosine similarity."""
+    """Scores of retrieval by cosine similarity. Results of earlier runs lack the fields that may be absent."""
 
     kind: Literal["embedding"]
     num_images: Total
@@ -104,8 +104,14 @@ class EmbeddingResult(Spec):
     num_queries: Total
     num_left_out: Total = Field(description="queries whose identity has no other item in the gallery")
     recall_at_1: Number
+    recall_at_5: Number = None
+    recall_at_10: Number = None
+    r_precision: Number = Field(
+        None, description="share of a query's identity among its nearest R, the number of them there are"
+    )
     map_at_r: Number
     macro_recall_at_1: Number = Field(description="mean over identities with at least `macro_min_queries` queries")
+    nmi: Number = Field(None, description="normalised mutual information of identities and k-means clusters")
     macro_min_queries: Total
     per_class: tuple[IdentityScore, ...]
 

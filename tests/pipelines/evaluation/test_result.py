@@ -71,6 +71,25 @@ def test_cocos_twelve_numbers_fit_a_terminal_of_80_columns(tasks):
     assert all(name in text.getvalue().split() for name in METRICS["detection"])
 
 
+def test_numbers_of_embeddings_fit_a_terminal_of_80_columns(tasks):
+    text = io.StringIO()
+    print_results("test", {"lookup": tasks["lookup"]}, Console(file=text, width=80))
+    assert all(name in text.getvalue().split() for name in METRICS["embedding"])
+
+
+def test_results_from_before_a_metric_was_added_are_read_and_shown(tasks, result_of):
+    old = result_of({"lookup": tasks["lookup"]})
+    for part in (old, old["val"]):
+        for name in ("recall_at_5", "recall_at_10", "r_precision", "nmi"):
+            del part["tasks"]["lookup"][name]
+    read = RunResult.model_validate(old)
+    assert read.tasks["lookup"].nmi is None
+    assert read.tasks["lookup"].recall_at_1 == tasks["lookup"]["recall_at_1"]
+    text = io.StringIO()
+    print_results("test", old["tasks"], Console(file=text, width=80))
+    assert "-" in text.getvalue()
+
+
 def test_scoring_boxes_and_writing_results_need_no_torch():
     names = ("metric_names", "predictions", "coco", "retrieval", "evaluate", "writers", "result", "tables", "plots")
     imports = "; ".join(f"import pipelines.evaluation.{name}" for name in names)
