@@ -70,12 +70,11 @@ def score_retrieval(
     first_found = np.full(len(queries), np.inf)
     share, precision = np.zeros(len(queries)), np.zeros(len(queries))
     query_units, item_units = _unit(queries.embeddings), _unit(items.embeddings)
-    others = len(items) - int(is_self)
     rows = max(1, CHUNK_CELLS // max(1, len(items)))
     for start in range(0, len(order), rows):
         chunk = order[start : start + rows]
         wanted = num_relevant[chunk]
-        count = min(max(int(wanted.max()), *RECALL_AT), others)
+        count = max(int(wanted.max()), *RECALL_AT)
         near = _nearest(query_units[chunk], item_units, count, chunk if is_self else None)
         relevant = item_codes[near] == query_codes[chunk, None]
         first_found[chunk] = np.where(relevant.any(axis=1), relevant.argmax(axis=1) + 1, np.inf)
@@ -111,7 +110,9 @@ def _unit(embeddings: FloatArray) -> NDArray[np.float64]:
 def _nearest(
     queries: NDArray[np.float64], items: NDArray[np.float64], count: int, own: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
-    """Return (Q, count) positions in the gallery, nearest first; `own` (Q,) are the queries' own positions there.
+    """Return (Q, count) positions in the gallery, nearest first, or all of a smaller one.
+
+    `own` (Q,) are the queries' own positions there: what stands for the query itself comes last and means nothing.
 
     Distance and position are packed into one integer, so that partial sorting is exact for ties too.
     """
