@@ -61,10 +61,13 @@ def execute(run: Run, out: Path) -> Outcome:
 
 
 def execute_all(runs: Sequence[Run], out: Path, jobs: int) -> list[Outcome]:
-    """Execute runs, `jobs` at a time."""
+    """Execute runs, `jobs` at a time; after Ctrl-C none is begun."""
     out.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(lambda run: execute(run, out), runs))
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            return list(pool.map(lambda run: execute(run, out), runs))
+    except KeyboardInterrupt:
+        sys.exit("bench: stopped; the same command goes on")
 
 
 def _fit(options: Sequence[str], log_path: Path) -> tuple[int, float]:
