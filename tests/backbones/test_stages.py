@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from backbones.stages import demote_unreached, discover_stages
+from backbones.stages import demote_unreached, discover_stages, stages_of_modules
 
 
 class _Toy(nn.Module):
@@ -61,3 +61,21 @@ def test_discovery_leaves_weights_statistics_and_mode_alone() -> None:
     assert all(parameter.device.type == "cpu" for parameter in toy.parameters())
     for name, value in toy.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_module_without_parameters_belongs_to_what_surrounds_it() -> None:
+    """Alone among modules of several stages, it belongs to what is defined before it."""
+    network = nn.ModuleDict(
+        {
+            "input_norm": nn.BatchNorm2d(3, affine=False),
+            "stem": nn.Conv2d(3, 4, 1),
+            "block": nn.Sequential(nn.BatchNorm2d(4, affine=False), nn.ReLU(), nn.Conv2d(4, 4, 1)),
+            "norm": nn.BatchNorm2d(4, affine=False),
+            "last": nn.Conv2d(4, 4, 1),
+        }
+    )
+    stages = {"stem.weight": "c3", "stem.bias": "c3", "block.2.weight": "c4", "block.2.bias": "c4"}
+    found = stages_of_modules(network, stages | {"last.weight": "c5", "last.bias": "c5"})
+    assert {name: found[name] for name in ("input_norm", "block.0", "block.1", "norm", "last")} == {
+        "input_norm": "c3", "block.0": "c4", "block.1": "c4", "norm": "c4", "last": "c5",
+    }  # fmt: skip

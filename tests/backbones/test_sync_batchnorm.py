@@ -1,0 +1,32 @@
+"""BatchNorm over all processes is evaluated as the BatchNorm that it stands for."""
+
+import pytest
+import torch
+from torch import nn
+
+from backbones.create import create_backbone
+from backbones.sync_batchnorm import synchronise_batch_norms
+
+
+@pytest.mark.parametrize("name", ["timm:test_efficientnet", "timm:test_resnet", "tv:resnet18"])
+def test_network_keeps_outputs_state_and_modes(name: str) -> None:
+    """timm's EfficientNet has the activations inside its norms."""
+    torch.manual_seed(0)
+    network = create_backbone(name).eval()
+    images = torch.randn(1, 3, 64, 64)
+    before, state = network(images), network.state_dict()
+    parameters = dict(network.named_parameters())
+    network.train()
+    frozen = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    frozen.eval()
+    modes = [module.training for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    synchronised = synchronise_batch_norms(network)
+    norms = [module for module in synchronised.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    assert [norm.training for norm in norms] == modes
+    assert False in modes
+    assert list(synchronised.state_dict()) == list(state)
+    assert all(parameter is parameters[name] for name, parameter in synchronised.named_parameters())
+    again = synchronise_batch_norms(synchronised)
+    for level, feature in again.eval()(images).items():
+        assert torch.equal(feature, before[level])
