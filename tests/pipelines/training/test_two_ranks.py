@@ -1,145 +1,29 @@
 """Two processes do what one does: evaluation, stopping and going on.
 
-Two processes are spawned once and go through everything; tests look at what they left.
+Two processes are spawned once and go through everything (two_ranks.py); tests look at what they left.
 """
 
 import copy
 import json
-import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
-import psutil
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, multiprocessing
 
-from pipelines.data.index import build_index
 from pipelines.data.synth.dataset import write_synthetic
-from pipelines.errors import NumericsError, PyramidionError
-from pipelines.run.attempt import Attempt
+from pipelines.errors import NumericsError
 from pipelines.run.claim import RUN_DIR_VARIABLE
-from pipelines.run.fit import fit
-from pipelines.run.job_cli import JobCLI
-from pipelines.run.preflight import Inputs, Places
 from pipelines.run.revisit import score_run
+from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
-from pipelines.spec.load import resolved, validate_document
-from pipelines.training.ranks import LOCAL_RANK, MEETING_PLACE, ranks
-from pipelines.training.stopping import StopRequest
-from pipelines.training.strategy import close_ranks, num_cores
-from pipelines.training.trainer import quiet_lightning
+from pipelines.training.strategy import num_cores
+from tests.pipelines.training.two_ranks import NO_PLACES, run_rank
 
 Document = dict[str, Any]
-
-NO_PLACES = Places((), ())
-
-
-class Recorder(Callback):
-    """Keeps what a rank has and does, and asks for a stop at a batch."""
-
-    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
-        self.stop_at = stop_at
-        self.evaluated: list[dict[str, Tensor]] = []
-        self.trained: dict[str, Tensor] = {}
-        self.listening: set[str] = set()
-        self.num_threads = 0
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if (trainer.current_epoch, batch_idx) == self.stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        self.num_threads = torch.get_num_threads()
-        self.listening |= {c.laddr.ip for c in psutil.Process().net_connections() if c.status == "LISTEN"}
-
-    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.evaluated.append({name: tensor.clone() for name, tensor in pl_module.state_dict().items()})
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.trained = {name: parameter.detach().clone() for name, parameter in pl_module.named_parameters()}
-
-
-def meeting_at(place: Path) -> None:
-    place.mkdir(exist_ok=True)
-    os.environ[MEETING_PLACE] = str(place)
-
-
-def train(document: Document, root: Path, path: Path, recorder: Callback) -> None:
-    """Train as `fit` does, up to the end of `trainer.fit`."""
-    job = validate_document(document)
-    inputs = Inputs(root, "none")
-    index, report = build_index(job, inputs.data)
-    run_dir = RunDir.of(path)
-    quiet_lightning()
-    stop = StopRequest()
-    stop.install()
-    cli = JobCLI(Attempt(job, inputs, index, report, run_dir, stop))
-    cli.trainer.callbacks.append(recorder)
-    checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
-    try:
-        with ranks():
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-    finally:
-        close_ranks()
-
-
-def outcome_of(call: Callable[[], None]) -> str:
-    try:
-        call()
-    except PyramidionError as error:
-        return f"{type(error).__name__}: {error}"
-    return "done"
-
-
-def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
-    """What each of the two processes does."""
-    torch.set_num_threads(1)
-    os.environ[LOCAL_RANK] = str(rank)
-    os.environ.pop("OMP_NUM_THREADS", None)
-    left: Document = {}
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/stop", rank=rank, world_size=2)
-    stop = StopRequest()
-    stop.is_set = rank == 0
-    left["stop of rank 0"] = outcome_of(lambda: stop.check("before evaluating"))
-    distributed.destroy_process_group()
-    stop.is_set = True
-    left["stop before ranks have met"] = outcome_of(lambda: stop.check("before training"))
-
-    job = validate_document(document)
-
-    def whole() -> None:
-        fit(job, resolved(job), Inputs(root, "none"), RunDir.of(folder / "whole"))
-
-    meeting_at(folder / "meeting-whole")
-    left["whole"] = outcome_of(whole)
-    for name in ("validate", "test"):
-        meeting_at(folder / f"meeting-{name}")
-        score_run(name, folder / "whole", "val" if name == "validate" else "test", NO_PLACES)
-    stopping = Recorder(stop_at=(1, 1) if rank == 0 else None)
-    meeting_at(folder / "meeting-stopped")
-    left["stopped"] = outcome_of(lambda: train(document, root, folder / "stopped", stopping))
-    recorder = Recorder()
-    meeting_at(folder / "meeting-resumed")
-    left["resumed"] = outcome_of(lambda: train(document, root, folder / "stopped", recorder))
-    left |= {
-        "evaluated": recorder.evaluated,
-        "trained": recorder.trained,
-        "listening": sorted(recorder.listening),
-        "num_threads": recorder.num_threads,
-    }
-    broken = copy.deepcopy(document)
-    broken["model"]["optimizer"] = {"name": "sgd", "lr": 1e30}
-    broken["model"]["schedule"] = {}
-    meeting_at(folder / "meeting-broken")
-    left["broken"] = outcome_of(lambda: train(broken, root, folder / "broken", Recorder()))
-    broken["data"]["sources"]["shapes"]["batch_size"] = 20
-    meeting_at(folder / "meeting-broken-scores")
-    left["broken scores"] = outcome_of(lambda: train(broken, root, folder / "broken-scores", Recorder()))
-    torch.save(left, folder / f"rank{rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -260,15 +144,50 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
     return [] if one == other else [f"{path}: {one} {other}"]
 
 
+def test_stop_asked_of_one_rank_in_the_gallery_pass_ends_both_before_anything_is_scored(left: list[Document]) -> None:
+    assert {rank["stopped in gallery"] for rank in left} == {
+        "Stopped: stopped at epoch 1, step 4, with a checkpoint written; run the same command again to go on"
+    }
+    assert left[1]["gallery batches"] == 1
+
+
 @pytest.mark.parametrize("name", ["last_checkpoint", "best_checkpoint"])
-def test_resume_inside_an_epoch_equals_the_uninterrupted_run(name: str, left: list[Document], folder: Path) -> None:
-    assert [rank["resumed"] for rank in left] == ["done", "done"]
-    whole, resumed = (
-        torch.load(getattr(RunDir.of(folder / run), name), weights_only=True) for run in ("whole", "stopped")
-    )
+@pytest.mark.parametrize(
+    ("run", "outcome"),
+    [("stopped", "resumed"), ("in-gallery", "resumed in gallery")],
+    ids=["inside_an_epoch", "gallery"],
+)
+def test_resumed_run_equals_the_uninterrupted_one(
+    run: str, outcome: str, name: str, left: list[Document], folder: Path
+) -> None:
+    assert [rank[outcome] for rank in left] == ["done", "done"]
+    whole, resumed = (torch.load(getattr(RunDir.of(folder / r), name), weights_only=True) for r in ("whole", run))
     for content in (whole, resumed):
         content.get("callbacks", {}).pop("Progress", None)  # it has the time
     assert differences(whole, resumed) == []
+
+
+def test_run_that_was_stopped_in_validation_tells_each_score_once(left: list[Document], folder: Path) -> None:
+    told = [
+        [(event["epoch"], event["data"]) for event in read_events(folder / run / "events.jsonl") if is_metric(event)]
+        for run in ("whole", "in-gallery")
+    ]
+    assert [epoch for epoch, _ in told[0]] == [0, 1]
+    assert told[0] == told[1]
+
+
+def is_metric(event: Document) -> bool:
+    return bool(event["kind"] == "metric")
+
+
+def test_batches_whose_loss_is_not_finite_are_kept_by_each_rank(left: list[Document], folder: Path) -> None:
+    kept = sorted((folder / "broken" / "non_finite").iterdir())
+    assert [path.name.rpartition("_")[2] for path in kept] == ["rank0.pt", "rank1.pt"]
+    pattern = f"{kept[0].name.removesuffix('0.pt')}*.pt"
+    assert f"(kept in {kept[0].parent / pattern}); lower" in left[0]["broken"]
+    for path in kept:
+        for info in torch.load(path, weights_only=True)["infos"]:
+            assert info["file_name"] in left[0]["broken"]
 
 
 def test_parameters_are_bit_equal_on_both_ranks(left: list[Document]) -> None:

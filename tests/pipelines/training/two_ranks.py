@@ -1,0 +1,162 @@
+"""What each of two processes does for test_two_ranks.py, and what it leaves."""
+
+import copy
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, distributed
+
+from pipelines.data.index import build_index
+from pipelines.errors import PyramidionError
+from pipelines.run.attempt import Attempt
+from pipelines.run.fit import fit
+from pipelines.run.job_cli import JobCLI
+from pipelines.run.preflight import Inputs, Places
+from pipelines.run.revisit import score_run
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.load import resolved, validate_document
+from pipelines.training.ranks import LOCAL_RANK, MEETING_PLACE, ranks
+from pipelines.training.stopping import StopRequest
+from pipelines.training.strategy import close_ranks
+from pipelines.training.trainer import quiet_lightning
+
+Document = dict[str, Any]
+
+NO_PLACES = Places((), ())
+
+
+class Recorder(Callback):
+    """Keeps what a rank has and does, and asks for a stop at a batch."""
+
+    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
+        self.stop_at = stop_at
+        self.evaluated: list[dict[str, Tensor]] = []
+        self.trained: dict[str, Tensor] = {}
+        self.listening: set[str] = set()
+        self.num_threads = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.num_threads = torch.get_num_threads()
+        self.listening |= {c.laddr.ip for c in psutil.Process().net_connections() if c.status == "LISTEN"}
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.evaluated.append({name: tensor.clone() for name, tensor in pl_module.state_dict().items()})
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.trained = {name: parameter.detach().clone() for name, parameter in pl_module.named_parameters()}
+
+
+class StopInGallery(Callback):
+    """Asks one rank for a stop when the gallery pass of an epoch begins; counts the batches of it."""
+
+    def __init__(self, rank: int, epoch: int) -> None:
+        self.rank, self.epoch = rank, epoch
+        self.num_batches = 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if (trainer.current_epoch, dataloader_idx) != (self.epoch, 1):
+            return
+        self.num_batches += 1
+        if trainer.global_rank == self.rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def meeting_at(place: Path) -> None:
+    place.mkdir(exist_ok=True)
+    os.environ[MEETING_PLACE] = str(place)
+
+
+def train(document: Document, root: Path, path: Path, recorder: Callback) -> None:
+    """Train as `fit` does, up to the end of `trainer.fit`."""
+    job = validate_document(document)
+    inputs = Inputs(root, "none")
+    index, report = build_index(job, inputs.data)
+    run_dir = RunDir.of(path)
+    quiet_lightning()
+    stop = StopRequest()
+    stop.install()
+    cli = JobCLI(Attempt(job, inputs, index, report, run_dir, stop))
+    cli.trainer.callbacks.append(recorder)
+    checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
+    try:
+        with ranks():
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    finally:
+        close_ranks()
+
+
+def outcome_of(call: Callable[[], None]) -> str:
+    try:
+        call()
+    except PyramidionError as error:
+        return f"{type(error).__name__}: {error}"
+    return "done"
+
+
+def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
+    """Do everything, and leave what tests look at in `folder`/rank<rank>.pt."""
+    torch.set_num_threads(1)
+    os.environ[LOCAL_RANK] = str(rank)
+    os.environ.pop("OMP_NUM_THREADS", None)
+    left: Document = {}
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/stop", rank=rank, world_size=2)
+    stop = StopRequest()
+    stop.is_set = rank == 0
+    left["stop of rank 0"] = outcome_of(lambda: stop.check("before evaluating"))
+    distributed.destroy_process_group()
+    stop.is_set = True
+    left["stop before ranks have met"] = outcome_of(lambda: stop.check("before training"))
+
+    job = validate_document(document)
+
+    def whole() -> None:
+        fit(job, resolved(job), Inputs(root, "none"), RunDir.of(folder / "whole"))
+
+    meeting_at(folder / "meeting-whole")
+    left["whole"] = outcome_of(whole)
+    for name in ("validate", "test"):
+        meeting_at(folder / f"meeting-{name}")
+        score_run(name, folder / "whole", "val" if name == "validate" else "test", NO_PLACES)
+    stopping = Recorder(stop_at=(1, 1) if rank == 0 else None)
+    meeting_at(folder / "meeting-stopped")
+    left["stopped"] = outcome_of(lambda: train(document, root, folder / "stopped", stopping))
+    recorder = Recorder()
+    meeting_at(folder / "meeting-resumed")
+    left["resumed"] = outcome_of(lambda: train(document, root, folder / "stopped", recorder))
+    left |= {
+        "evaluated": recorder.evaluated,
+        "trained": recorder.trained,
+        "listening": sorted(recorder.listening),
+        "num_threads": recorder.num_threads,
+    }
+    in_gallery = StopInGallery(rank=1, epoch=1)
+    meeting_at(folder / "meeting-stopped-in-gallery")
+    left["stopped in gallery"] = outcome_of(lambda: train(document, root, folder / "in-gallery", in_gallery))
+    left["gallery batches"] = in_gallery.num_batches
+    meeting_at(folder / "meeting-resumed-in-gallery")
+    left["resumed in gallery"] = outcome_of(lambda: train(document, root, folder / "in-gallery", Recorder()))
+    broken = copy.deepcopy(document)
+    broken["model"]["optimizer"] = {"name": "sgd", "lr": 1e30}
+    broken["model"]["schedule"] = {}
+    meeting_at(folder / "meeting-broken")
+    left["broken"] = outcome_of(lambda: train(broken, root, folder / "broken", Recorder()))
+    broken["data"]["sources"]["shapes"]["batch_size"] = 20
+    meeting_at(folder / "meeting-broken-scores")
+    left["broken scores"] = outcome_of(lambda: train(broken, root, folder / "broken-scores", Recorder()))
+    torch.save(left, folder / f"rank{rank}.pt")
