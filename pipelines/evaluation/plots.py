@@ -20,7 +20,10 @@ MAX_CLASSES = 40
 
 MAX_PR_CURVES = 10
 DOTS_PER_INCH = 110
-HEADLINES = ("AP", "AP50", "AP75", "accuracy", "macro_f1", "mAP", "top1_macro_recall", "recall_at_1", "map_at_r")
+HEADLINES = (
+    *("AP", "AP50", "AP75", "accuracy", "macro_f1", "mAP", "top1_macro_recall"),
+    *("recall_at_1", "r_precision", "map_at_r", "nmi"),
+)
 """The metrics that the curves over the epochs show."""
 
 LOSSES = "losses/train/"

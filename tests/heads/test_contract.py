@@ -8,6 +8,7 @@ import torch
 from heads.base import BoxTarget, ClassTarget, Head, IdentityTarget
 from heads.catalog import HEADS
 from heads.create import create_head
+from heads.metric_losses import MetricLoss
 from pipelines.spec.tasks import Task
 
 CASES = {
@@ -203,6 +204,11 @@ SPECS = {spec.model_fields["head"].annotation.__args__[0]: spec for spec in typi
 
 def test_every_head_has_its_part_of_the_document():
     assert set(SPECS) == set(HEADS)
+
+
+def test_losses_of_an_embedding_are_those_of_the_document_and_of_the_catalogue():
+    named = typing.get_args(SPECS["embedding"].model_fields["loss"].annotation)
+    assert sorted(named) == sorted(HEADS["embedding"].losses) == sorted(typing.get_args(MetricLoss))
 
 
 @pytest.mark.parametrize("kind", HEADS)
