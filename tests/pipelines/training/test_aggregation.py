@@ -76,11 +76,9 @@ def joined(
     for _ in range(batches):
         losses = global_losses(aggregation.loss(*batch(*unlabelled)))
         weighted = {task: loss * factors.get(task, 0.0) for task, loss in losses.tasks.items()}
-        is_active = [
-            is_one and task in factors for task, is_one in zip(weighted, losses.is_active.tolist(), strict=True)
-        ]
+        is_active = dict(zip(weighted, losses.is_active.tolist(), strict=True))
         torch.manual_seed(5)
-        aggregation.keep(weighted, is_active, batches)
+        aggregation.keep(weighted, [is_active[task] and task in factors for task in weighted], batches)
         aggregation.backward()
     return model
 
@@ -110,7 +108,7 @@ def by_hand(rule: str, one: Tensor, other: Tensor) -> Tensor:
 def test_two_tasks_are_joined_as_by_hand_and_heads_get_their_own_gradient(rule: str, sign: float) -> None:
     factors = {"cells": 0.4, "kind": sign}
     one, other = (of_task(task, factor) for task, factor in factors.items())
-    assert bool(shared(one) @ shared(other) < 0) == (sign < 0), "one of the two signs must be a conflict"
+    assert bool(shared(one) @ shared(other) < 0) == (sign < 0)
     model = joined(rule, factors)
     found = gradients_of(model)
     expected = by_hand(rule, shared(one), shared(other))
@@ -130,9 +128,8 @@ def brute_force(gramian: np.ndarray, lower: np.ndarray) -> np.ndarray:
         free, bound = np.flatnonzero(is_free), np.flatnonzero(~np.array(is_free))
         v = lower.copy()
         if len(free):
-            v[free] = np.linalg.lstsq(
-                gramian[np.ix_(free, free)], -gramian[np.ix_(free, bound)] @ lower[bound], rcond=None
-            )[0]
+            right = -gramian[np.ix_(free, bound)] @ lower[bound]
+            v[free] = np.linalg.lstsq(gramian[np.ix_(free, free)], right, rcond=None)[0]
         if (v >= lower - 1e-12).all() and v @ gramian @ v < least:
             best, least = v, v @ gramian @ v
     return best
@@ -189,9 +186,9 @@ def test_task_without_labels_has_no_part_and_its_head_gets_zeros(rule: str) -> N
     one, other = (of_task(task, 1.0, "cells") for task in ("kind", "signs"))
     expected = by_hand(rule, shared(one), shared(other))
     torch.testing.assert_close(shared(found), expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
-    of_head = {name: gradient for name, gradient in found.items() if name.startswith("heads.cells.")}
-    assert len(of_head) > 0
-    assert not any(gradient.any() for gradient in of_head.values())
+    of_head = [gradient for name, gradient in found.items() if name.startswith("heads.cells.")]
+    assert of_head
+    assert not any(gradient.any() for gradient in of_head)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -209,12 +206,10 @@ def test_task_that_does_not_reach_what_is_shared_leaves_it_to_the_others(rule: s
     """`kind` reads c5, which is frozen; for MGDA a gradient of length zero would be the shortest."""
     frozen = ("c3", "c4", "c5", "heads.signs")
     found = gradients_of(joined(rule, {"cells": 1.0, "kind": 1.0}, frozen=frozen))
-    expected = of_task("cells", 1.0, frozen=frozen)
-    own = of_task("kind", 1.0, frozen=frozen)
-    assert {name for name in found if "neck" in name}
+    of_cells, of_kind = (of_task(task, 1.0, frozen=frozen) for task in ("cells", "kind"))
     for name, gradient in found.items():
-        of = own if name.startswith("heads.kind.") else expected
-        torch.testing.assert_close(gradient, of[name], rtol=1e-4, atol=1e-6)
+        expected = of_kind if name.startswith("heads.kind.") else of_cells
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_gradients_of_a_window_are_the_mean_of_its_batches_in_the_layout_of_the_parameters() -> None:
@@ -269,7 +264,7 @@ def test_training_joins_what_is_shared_and_leaves_heads_alone(
         small_document["model"]["aggregate"] = rule
         steps[rule] = FirstStep()
         train(small_document, tmp_path / rule, steps[rule])
-        assert all(weight.isfinite().all() for weight in steps[rule].weights.values())
+        assert all(bool(weight.isfinite().all()) for weight in steps[rule].weights.values())
     plain = steps["none"].gradients
     for rule in ("pcgrad", "mgda"):
         found = steps[rule].gradients
@@ -278,7 +273,6 @@ def test_training_joins_what_is_shared_and_leaves_heads_alone(
             if name.startswith("model.heads."):
                 torch.testing.assert_close(gradient, plain[name], rtol=1e-3, atol=1e-5)
         assert any(not torch.allclose(g, plain[n], rtol=0.1) for n, g in found.items() if "backbone" in n)
-        assert steps[rule].weights.keys() == steps["none"].weights.keys()
 
 
 @pytest.mark.parametrize(
