@@ -52,18 +52,16 @@ class PKSource(Source):
         rows = cache(self._rows)
         drawn = []
         for number, identity, times_before in self._identities(epoch * num_steps, num_steps):
-            if times_before < self._times_a_round:
-                turn = number * self._times_a_round + times_before
-                shuffle, row = divmod(turn, ceil_div(len(self.images[identity]), self.k))
-                drawn.append(rows(identity, shuffle)[row])
-            else:
-                drawn.append(rows(identity, number, is_extra=True)[0])
+            # A draw that fills the round up shows what the next round begins with: no turn is left out.
+            turn = number * self._times_a_round + times_before
+            shuffle, row = divmod(turn, ceil_div(len(self.images[identity]), self.k))
+            drawn.append(rows(identity, shuffle)[row])
         return list(counted(np.concatenate(drawn)).reshape(num_steps, self.world_size, self.batch_size, 2))
 
-    def _rows(self, identity: int, number: int, *, is_extra: bool = False) -> Ints:
-        """Return all images of an identity in a random order, K a row; `is_extra` for the draws beyond its turns."""
+    def _rows(self, identity: int, number: int) -> Ints:
+        """Return all images of an identity in a random order, K a row."""
         seed, source = self._position
-        rng = random_numbers(Stream.IDENTITY_IMAGES, seed, source, identity, number, int(is_extra))
+        rng = random_numbers(Stream.IDENTITY_IMAGES, seed, source, identity, number)
         return padded(rng.permutation(self.images[identity]), self.k).reshape(-1, self.k)
 
     def _identities(self, first: int, num_steps: int) -> list[tuple[int, int, int]]:

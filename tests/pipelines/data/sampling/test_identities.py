@@ -54,6 +54,13 @@ def test_all_identities_have_their_turn_in_rounds_that_go_on_from_epoch_to_epoch
         assert max(times.values()) - min(times.values()) <= 1
 
 
+def test_each_round_has_the_identities_in_a_new_order() -> None:
+    source = source_of([1] * 12, 3, 1)
+    rounds = [np.concatenate([batch[0, :, 0] for batch in source.stream(epoch, 4)]).tolist() for epoch in range(5)]
+    assert all(sorted(of_round) == list(range(0, 1200, 100)) for of_round in rounds)
+    assert len({tuple(of_round) for of_round in rounds}) == 5
+
+
 def test_the_images_of_an_identity_take_turns_that_go_on_from_epoch_to_epoch() -> None:
     source = source_of([8, 12], 2, 2)
     steps = [batch[0, :, 0] for epoch in range(12) for batch in source.stream(epoch, 2)]
