@@ -25,7 +25,8 @@ def fill_in(model: ModelSpec, max_epochs: int) -> ModelSpec:
     """Return the model with `layer_decay` and `unfreeze` set; what the document says of them stays.
 
     Raises:
-        ValueError: there are too few epochs for the strategy, or an epoch of `unfreeze` is never reached.
+        ValueError: there are too few epochs for the strategy, an epoch of `unfreeze` is never reached, or nothing
+            trains in one.
     """
     decay = model.layer_decay
     if decay is None:
@@ -35,7 +36,14 @@ def fill_in(model: ModelSpec, max_epochs: int) -> ModelSpec:
         raise ValueError(
             f"model.unfreeze: got the epochs {late}; trainer.max_epochs is {max_epochs}, and epochs count from 0"
         )
-    return model.model_copy(update={"layer_decay": decay, "unfreeze": unfreeze})
+    filled = model.model_copy(update={"layer_decay": decay, "unfreeze": unfreeze})
+    parts = {*TOP_DOWN, "neck", *(f"heads.{task}" for task in model.tasks)}
+    if idle := [epoch for epoch in unfreeze if frozen_parts(filled, epoch) >= parts]:
+        raise ValueError(
+            f"model.lr_scale: nothing trains from epoch {idle[0]} on (from 0); leave a task's factor above 0, or give "
+            "model.unfreeze a stage there"
+        )
+    return filled
 
 
 def _unfreeze(model: ModelSpec, max_epochs: int) -> Unfreeze:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.errors import ConfigError
 from pipelines.spec.load import apply_override, resolved, validate_document
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import doubts, frozen_parts
@@ -87,6 +88,15 @@ def test_what_is_frozen_is_a_function_of_the_epoch(epoch: int, frozen: set[str],
 def test_a_part_whose_rate_is_nothing_is_frozen_for_good(small: Document) -> None:
     scale = {"stages": {"neck": 0, "c3": 0, "c5": 0.5}, "tasks": {"scene": 0}}
     assert frozen_parts(model_of(small, lr_scale=scale), 7) == {"neck", "c3", "heads.scene"}
+
+
+def test_network_of_which_nothing_trains_is_refused(small: Document) -> None:
+    scale = {"stages": {"neck": 0}, "tasks": {"scene": 0, "shapes": 0, "identity": 0}}
+    with pytest.raises(ConfigError, match=r"model\.lr_scale: nothing trains from epoch 0 on"):
+        model_of(small, lr_scale=scale, transfer="gradual")
+    assert model_of(small, lr_scale=scale).unfreeze == {0: "all"}
+    scale["tasks"]["scene"] = 0.1
+    assert len(frozen_parts(model_of(small, lr_scale=scale, transfer="freeze"), 0)) == 6
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Watch(Callback):
         with_gradient: names of the parameters that have a gradient at the last optimiser step of each epoch.
         parts: the part of each of them (of statistics: that of the norm's weight).
         first_images: of the first batch.
+        wrappers: how many there were, and how many are left at the end.
     """
 
     def __init__(self) -> None:
@@ -46,10 +48,12 @@ class Watch(Callback):
         self.with_gradient: list[list[str]] = []
         self.parts: dict[str, str] = {}
         self.first_images = torch.zeros(0)
+        self.wrappers = (0, 0)
+        self._wrappers: list[weakref.ref[Any]] = []
 
     def kept(self) -> Document:
         """Return the attributes, to be saved."""
-        return {name: getattr(self, name) for name in ("states", "with_gradient", "parts", "first_images")}
+        return {name: getattr(self, name) for name in ("states", "with_gradient", "parts", "first_images", "wrappers")}
 
     @staticmethod
     def _state(module: LightningModule) -> dict[str, Tensor]:
@@ -64,6 +68,13 @@ class Watch(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if len(self.first_images) == 0:
             self.first_images = batch.images.clone()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._wrappers or self._wrappers[-1]() is not trainer.strategy.model:
+            self._wrappers.append(weakref.ref(trainer.strategy.model))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.wrappers = len(self._wrappers), sum(wrapper() is not None for wrapper in self._wrappers)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.states.append(self._state(pl_module))

@@ -212,6 +212,10 @@ def test_parts_have_gradients_and_move_in_the_epochs_in_which_they_train_and_in_
             assert {parts[name] for name in statistics & moved} == {parts[name] for name in statistics} & expected
 
 
+def test_wrapper_of_ddp_is_made_anew_at_each_boundary_and_the_old_one_is_gone(family: Document) -> None:
+    assert [rank["wrappers"] for rank in family["ranks"]] == [(4, 1)] * len(family["ranks"])
+
+
 @pytest.mark.parametrize("case", STEPS)
 def test_joint_step_with_partial_labels_has_the_gradients_of_one_process(case: str, family: Document) -> None:
     frozen, labelled = STEPS[case]

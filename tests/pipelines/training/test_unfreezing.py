@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pipelines.model import MultiTaskModel
+from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override
 
@@ -64,3 +65,35 @@ def test_frozen_stages_have_no_gradient_and_keep_weights_and_statistics_to_the_b
     statistics = [name for name in watch.stages if "running_" in name]
     assert {watch.stages[name] for name in statistics} >= {"c3", "c4", "c5", "neck"}
     assert {name for name in statistics if name in moved} == {n for n in statistics if watch.stages[n] not in frozen}
+
+
+def test_change_is_told_with_what_it_is_about(
+    small: Document, train: Callable[..., RunDir], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = apply_override(small, "model.unfreeze", {0: ["c3"], 1: ["c5", "c4"]})
+    document = apply_override(document, "model.lr_scale", {"tasks": {"scene": 0.0}})
+    watch = Watch()
+    run_dir = train(document, tmp_path, watch)
+    sizes = dict.fromkeys(["c3", "c4", "c5"], 0)
+    for name, tensor in watch.before.items():
+        stage = watch.stages.get(name)
+        if stage in sizes and name.rpartition(".")[2] in ("weight", "bias"):
+            sizes[stage] += tensor.numel()
+    told = (
+        f"epoch 2/2: c4 and c5 train now ({sizes['c4'] + sizes['c5']:,} parameters); "
+        f"c3 is frozen now ({sizes['c3']:,} parameters)"
+    )
+    assert told in capsys.readouterr().err.splitlines()
+    (event,) = [event for event in read_events(run_dir.events) if "trains" in event["data"]]
+    assert (event["kind"], event["epoch"], event["step"]) == ("stage", 1, 3)
+    assert (event["data"]["stage"], event["data"]["message"]) == ("training", told)
+    assert event["data"]["trains"] == ["c4", "c5", "neck", "heads.identity", "heads.shapes"]
+
+
+def test_sync_batchnorm_on_the_cpu_is_refused_before_anything_is_written(
+    command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--trainer.sync_batchnorm=true")
+    assert command(*words, "--run_dir", tmp_path / "run") == 78
+    assert "trainer.sync_batchnorm: got true on the CPU, where torch has no SyncBatchNorm" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

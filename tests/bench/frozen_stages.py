@@ -1,0 +1,110 @@
+"""Time and memory of a training step with 0 to 3 frozen stages, as a Markdown table:
+
+    python tests/bench/frozen_stages.py
+
+The step (forward, losses, backward, AdamW) is that of the tasks of recipe:bccd_multitask on a ResNet-18, with 4 images
+of 256x320 pixels, bf16 and channels_last, on one thread. The cases take turns; of each the quickest step counts, so
+that what else runs on the machine weighs little.
+"""
+
+import argparse
+import time
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from heads.base import BoxTarget, ClassTarget, Target
+from pipelines.data.records import Category
+from pipelines.model import MultiTaskModel, build_model
+from pipelines.optim.param_groups import create_optimizer
+from pipelines.spec.load import load_job
+from pipelines.spec.model import ModelSpec
+from pipelines.training.balancing import global_losses
+from tests.bench.runs import hardware, markdown
+
+STAGES = ("c3", "c4", "c5")
+NUM_IMAGES, SIZE_HW, NUM_BOXES, NUM_CLASSES = 4, (256, 320), 12, 5
+MIB = 2**20
+
+
+class Case:
+    """A network with some frozen stages, its optimiser, and one batch."""
+
+    def __init__(self, spec: ModelSpec, num_frozen: int) -> None:
+        torch.manual_seed(0)
+        categories = {task: [Category(k + 1, str(k)) for k in range(NUM_CLASSES)] for task in spec.tasks}
+        weights = {"subtype": torch.ones(NUM_CLASSES)}
+        self.model: MultiTaskModel = build_model(spec, categories, class_weights=weights).train()
+        self.model.freeze(frozenset(STAGES[:num_frozen]))
+        self.optimizer = create_optimizer(self.model, spec, fused=True)
+        self.images = torch.randint(0, 256, (NUM_IMAGES, 3, *SIZE_HW), dtype=torch.uint8)
+        self.targets: dict[str, list[Target | None]] = {"cells": [], "lookup": [], "subtype": []}
+        for _ in range(NUM_IMAGES):
+            corners = torch.rand(NUM_BOXES, 2) * 200
+            labels = torch.randint(0, NUM_CLASSES, (NUM_BOXES,))
+            boxes = torch.cat([corners, corners + 16 + 30 * torch.rand(NUM_BOXES, 2)], dim=1)
+            target = BoxTarget(boxes, labels, torch.zeros(NUM_BOXES, dtype=torch.bool), labels)
+            self.targets["cells"].append(target)
+            self.targets["lookup"].append(target)
+            self.targets["subtype"].append(ClassTarget(torch.zeros(NUM_CLASSES)))
+
+    def loss(self) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = global_losses(self.model.loss(self.images, self.targets))
+        return torch.stack(list(losses.tasks.values())).sum()
+
+    def step_s(self) -> float:
+        """Return the seconds of one step."""
+        begin = time.perf_counter()
+        self.optimizer.zero_grad()
+        self.loss().backward()
+        self.optimizer.step()
+        return time.perf_counter() - begin
+
+    def saved_bytes(self) -> int:
+        """Return the bytes that autograd keeps from the forward to the backward: activations, and weights in bf16."""
+        own = {parameter.untyped_storage().data_ptr() for parameter in self.model.parameters()}
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            self.loss()
+        return sum(kept.values())
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--repeats", type=int, default=20, help="steps of each case that are timed")
+    words = parser.parse_args()
+    torch.set_num_threads(1)
+    overrides = [("model.backbone.name", words.backbone)]
+    spec = load_job(["recipe:bccd_multitask"], overrides).model
+    cases = [Case(spec, count) for count in range(4)]
+    seconds = [[case.step_s() for case in cases] for _ in range(words.repeats + 2)][2:]
+    fastest = [min(column) for column in zip(*seconds, strict=True)]
+    kept = [case.saved_bytes() for case in cases]
+    rows = {
+        " ".join(STAGES[:count]) or "none": [
+            f"{sum(p.numel() for p in case.model.parameters() if p.requires_grad):,}",
+            f"{1000 * fastest[count]:.0f}",
+            f"{fastest[count] / fastest[0]:.2f}",
+            f"{kept[count] / MIB:.0f}",
+            f"{kept[count] / kept[0]:.2f}",
+        ]
+        for count, case in enumerate(cases)
+    }
+    header = ["trainable parameters", "ms a step", "of none's", "MiB kept for the backward", "of none's"]
+    print(markdown(f"Frozen stages: {words.backbone}, a step of {NUM_IMAGES} images", header, rows))
+    print(f"{hardware()}, one thread; the quickest of {words.repeats} steps")
+
+
+if __name__ == "__main__":
+    main()
