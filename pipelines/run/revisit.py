@@ -195,9 +195,9 @@ def _predict(opened: OpenedRun, files: Sequence[Path], *, draw: bool) -> None:
     """Write `eval/predict-<time>/predictions.json`, [{"file", "image", "tasks"}] with `tasks` as the predict endpoint
     answers, and with `draw` a picture an image below `pictures/`; print the paths."""
     run_dir, job, best = opened
-    say(f"weights: {best['weights']}, of epoch {best['epoch']}, step {best['step']}")
     model, categories = best_model(job, best)
     answers = Predictor(model, job, categories).predict(list(files))
+    say(f"weights: {best['weights']}, of epoch {best['epoch']}, step {best['step']}")
     output = _new_output(run_dir, "predict").output
     rows = [{"file": str(file), **answer} for file, answer in zip(files, answers, strict=True)]
     write_atomic(output / "predictions.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")

@@ -51,7 +51,7 @@ def when_told() -> Callable[[RunDir, bytes, int], threading.Thread]:
 def test_fit_writes_the_run_folder(finished: RunDir, small: Document, demo_root: Path) -> None:
     assert read_yaml(finished.job_yaml.read_text(), "job.yaml") == small
     assert load_job([str(finished.config_yaml)]).model.optimizer.lr == 2e-3
-    assert read_json(finished.inputs_json) == {"data": str(demo_root), "weights": "none"}
+    assert read_json(finished.inputs_json) == {"data": str(demo_root), "weights": "none", "init_from": None}
     attempt = finished.attempt(1)
     assert read_json(attempt / "run.json").keys() == {"pid", "host", "started", "argv"}
     assert read_json(attempt / "exit.json")["code"] == 0

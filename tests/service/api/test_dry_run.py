@@ -4,12 +4,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import psutil
 import pytest
 
+from pipelines.data.records import Category
+from pipelines.inference.export import export_model
+from pipelines.model import build_model
+from pipelines.spec.load import validate_document
 from service.settings import Settings
 
 Document = dict[str, Any]
@@ -50,6 +55,44 @@ def test_a_dry_run_says_what_the_job_would_be(shared_api: httpx2.Client, documen
     assert outcome["data_report"]
     assert shared_api.get("/v1/jobs").json()["jobs"] == before
     wait_for_checks(0)
+
+
+def test_what_a_job_begins_from_lies_below_a_weights_root(
+    settings: Settings, serve: Serve, document: Document, tmp_path: Path
+) -> None:
+    job = validate_document(document)
+    categories = {"boxes": [Category(1, "box")]}
+    export_model(build_model(job.model, categories), job, categories, settings.weights_roots[0] / "runs" / "a")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "model.json").touch()
+    (settings.weights_roots[0] / "link").symlink_to(tmp_path / "outside")
+    with serve(settings) as api:
+        for name, status in (("runs/a", 200), ("../outside", 422), (str(tmp_path / "outside"), 422), ("link", 422)):
+            document["model"]["init_from"] = name
+            answer = api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=120)
+            assert answer.status_code == status, (name, answer.text)
+            if status == 422:
+                (error,) = answer.json()["errors"]
+                assert error["pointer"] == "/config/model/init_from"
+
+
+@pytest.mark.slow
+def test_a_registered_model_that_is_not_there_is_told(
+    settings: Settings, serve: Serve, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    document["model"]["init_from"] = "models:/nobody@champion"
+    with serve(settings) as api:
+        answer = api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=120)
+        assert answer.status_code == 422, answer.text
+        (error,) = answer.json()["errors"]
+        assert error["pointer"] == "/config/model/init_from"
+        assert str(settings.root) in error["detail"]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        answer = api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=120)
+        assert answer.status_code == 503, answer.text
+        assert "model.init_from: models:/nobody@champion cannot be had" in answer.json()["detail"]
 
 
 def test_a_dry_run_tells_mistakes_of_the_data(shared_api: httpx2.Client, document: Document) -> None:
