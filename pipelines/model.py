@@ -209,6 +209,8 @@ def build_model(
         )
         for name, task in spec.tasks.items()
     }
+    if taken := sorted(name for name in spec.tasks if hasattr(nn.ModuleDict(), name)):
+        raise ConfigError(Problem("model.tasks", f"got the names {taken}, which torch has for itself; choose others"))
     boxes_from = {name: source for name in spec.tasks if (source := spec.boxes_from(name)) is not None}
     return MultiTaskModel(backbone, neck, heads, boxes_from=boxes_from, channels_last=spec.channels_last)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipelines.spec.base import Count, Name, Probability, Spec
+from pipelines.spec.base import Count, Name, Probability, Spec, TaskName
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -25,7 +25,7 @@ RelativePath = Annotated[str, AfterValidator(_stays_below)]
 class LabelLayer(Spec):
     """Labels for some tasks, joined to the source's images by relative path."""
 
-    tasks: tuple[Name, ...] = Field(min_length=1)
+    tasks: tuple[TaskName, ...] = Field(min_length=1)
     classes: dict[str, str | None] = Field({}, description="rename, merge (same new name) or drop (null) classes")
 
 
@@ -75,7 +75,7 @@ class PKSpec(Spec):
     """Batches of `p` identities with `k` images each, for embeddings; an identity of fewer images repeats some."""
 
     kind: Literal["pk"]
-    task: Name = Field(description="the embedding task whose identities are drawn")
+    task: TaskName = Field(description="the embedding task whose identities are drawn")
     p: Annotated[int, Field(ge=2)]
     k: Annotated[int, Field(ge=2)]
 
@@ -85,7 +85,7 @@ class RepeatFactorSpec(Spec):
     times, where f is the share of images that have the class (Gupta et al. 2019, arXiv 1908.03195, section 5.2)."""
 
     kind: Literal["repeat_factor"]
-    task: Name = Field(description="the detection or classification task whose classes are counted")
+    task: TaskName = Field(description="the detection or classification task whose classes are counted")
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 

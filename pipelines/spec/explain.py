@@ -86,7 +86,8 @@ def _message(details: ErrorDetails, path: list[str]) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_pattern_mismatch":
-        return f"got {value!r}; letters, digits, '.', '_' and '-' are allowed, at most 64, a letter or digit first"
+        marks = "'.', '_' and '-'" if "_.-" in context["pattern"] else "'_' and '-'"
+        return f"got {value!r}; letters, digits, {marks} are allowed, at most 64, a letter or digit first"
     text = re.sub(r"valid dictionary( or (instance|object) .*)?", "mapping", details["msg"])
     text = text.replace("Input should be", "should be").replace("a valid tuple", "a list")
     return f"got {_short(value)}; {text[0].lower()}{text[1:]}"

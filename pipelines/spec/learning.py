@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipelines.spec.base import Name, Positive, Probability, Spec
+from pipelines.spec.base import Positive, Probability, Spec, TaskName
 
 Stage = Literal["c3", "c4", "c5"]
 Transfer = Literal["full", "freeze", "discriminative", "gradual", "lp-ft"]
@@ -60,7 +60,7 @@ class RateScaleSpec(Spec):
     """What rates are multiplied with, beside `layer_decay`. A part whose factor is 0 is frozen: it never changes."""
 
     stages: dict[Literal["c3", "c4", "c5", "neck"], Annotated[float, Field(ge=0)]] = Field({})
-    tasks: dict[Name, Annotated[float, Field(ge=0)]] = Field({}, description="of the tasks' heads")
+    tasks: dict[TaskName, Annotated[float, Field(ge=0)]] = Field({}, description="of the tasks' heads")
 
     @property
     def frozen_parts(self) -> frozenset[str]:

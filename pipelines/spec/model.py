@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.spec.base import Count, Name, Spec
+from pipelines.spec.base import Count, Spec, TaskName
 from pipelines.spec.learning import (
     EMASpec,
     OptimizerSpec,
@@ -45,7 +45,7 @@ class ModelSpec(Spec):
         None, description="where to begin: a run folder or checkpoint below a weights root, or models:/NAME@ALIAS"
     )
     neck: NeckSpec = NeckSpec()
-    tasks: dict[Name, Task] = Field(min_length=1)
+    tasks: dict[TaskName, Task] = Field(min_length=1)
     transfer: Transfer = Field("full", description="fills in layer_decay and unfreeze where they are not given")
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="rate = lr * layer_decay ** distance from the heads; the default is that of `transfer`"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipelines.spec.base import Count, Name, Positive, Probability, Spec
+from pipelines.spec.base import Count, Positive, Probability, Spec, TaskName
 
 PyramidLevel = Literal["p3", "p4", "p5", "p6", "p7"]
 
@@ -88,7 +88,7 @@ class EmbeddingSpec(TaskSpec):
     dim: Count = 128
     loss: Literal["proxy_anchor", "arcface", "cosface", "supcon", "ntxent", "triplet"] = "proxy_anchor"
     miner: Literal["all", "hard", "semihard"] = Field("semihard", description="which triplets count, of loss: triplet")
-    boxes_from: Name | None = Field(
+    boxes_from: TaskName | None = Field(
         None, description="the detection task whose boxes are embedded; default: the only one"
     )
     gallery: Literal["self", "train"] = "self"

@@ -119,3 +119,11 @@ def test_weights_that_do_not_fit_are_an_error_of_the_document(
     torch.save({"elsewhere.weight": torch.zeros(3)}, tmp_path / "w.pth")
     with pytest.raises(ConfigError, match=r"^model\.backbone: weights .*nothing in this file fits the network"):
         build_model(tiny_job.model, tiny_categories, weights=str(tmp_path / "w.pth"))
+
+
+def test_a_task_that_is_named_like_something_of_torch_is_refused(
+    tiny_job: JobSpec, tiny_categories: dict[str, list[Category]]
+) -> None:
+    spec = tiny_job.model.model_copy(update={"tasks": {"type": tiny_job.model.tasks["kind"]}})
+    with pytest.raises(ConfigError, match=r"model\.tasks: got the names \['type'\], which torch has for itself"):
+        build_model(spec, {"type": tiny_categories["kind"]})

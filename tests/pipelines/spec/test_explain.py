@@ -26,6 +26,8 @@ WRONG = [
     ("model.tasks.shapes.levels", ["p5", "p3"], "model.tasks.shapes.levels: name each level once, finest first"),
     ("model.tasks.identity.boxes_from", "scene", "model.tasks.identity.boxes_from: got 'scene'; choose one of"),
     ("model.ema", True, "model.ema: got True; should be a mapping"),
+    ("model.tasks", {"a.b": {"head": "fcos"}}, "model.tasks.a.b: got 'a.b'; letters, digits, '_' and '-' are allowed"),
+    ("name", "a b", "name: got 'a b'; letters, digits, '.', '_' and '-' are allowed, at most 64"),
     ("model.unfreeze", {4: "all"}, "model.unfreeze: got the epochs [4]; epochs count from 0, and 0 is one of them"),
     ("model.unfreeze", {0: "none", 8: "all"}, "model.unfreeze: got the epochs [8]; trainer.max_epochs is 2"),
     (
