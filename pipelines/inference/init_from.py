@@ -107,9 +107,10 @@ def begin_from(
             fitting[key] = there
         else:
             report.shapes.append(f"{key}: shape {tuple(saved.state[key].shape)} there, {tuple(tensor.shape)} here")
-    if 2 * sum(_part_of(key) == "backbone" for key in fitting) < report.wanted["backbone"]:
-        # Another architecture: a few of its shapes always fit, by chance.
-        fitting = {key: tensor for key, tensor in fitting.items() if _part_of(key) != "backbone"}
+    fits = Counter(_part_of(key) for key in fitting)
+    # A few shapes of another architecture, or of other widths, always fit by chance.
+    by_chance = {part for part in ("backbone", "neck") if 2 * fits[part] < report.wanted[part]}
+    fitting = {key: tensor for key, tensor in fitting.items() if _part_of(key) not in by_chance}
     report.taken.update(_part_of(key) for key in fitting)
     report.left = sorted({_part_of(key) for key in saved.state} - set(report.wanted))
     if not fitting:
