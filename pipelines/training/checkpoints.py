@@ -130,7 +130,9 @@ class EvaluationStop(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if self.stop.is_heard():
+        # All ranks evaluate the first batch: DDP broadcasts buffers in the first forward pass after one that trained.
+        is_first = batch_idx == 0 and dataloader_idx == 0
+        if not is_first and self.stop.is_heard():
             # Ends Lightning's loop over the batches. Ranks have different numbers of them, and meet at the pass's end.
             raise StopIteration
 

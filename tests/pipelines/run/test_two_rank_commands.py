@@ -70,9 +70,13 @@ def ended(process: "subprocess.Popen[str]", folder: Path) -> tuple[int, str]:
 
 
 def wait_until_training(run_dir: Path) -> None:
+    wait_for(run_dir, '"progress"')
+
+
+def wait_for(run_dir: Path, event: str) -> None:
     deadline = time.monotonic() + TOLD_S
     events = run_dir / "events.jsonl"
-    while not events.exists() or '"progress"' not in events.read_text():
+    while not events.exists() or event not in events.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -105,6 +109,30 @@ def test_stopped_fit_ends_with_75_and_the_next_start_goes_on(
     assert code == 0, output
     assert output.count("going on from ") == 1
     assert (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["rank 0", "group"])
+def test_fit_stopped_in_validation_ends_with_75_before_it_is_scored_and_the_next_start_validates_first(
+    target: str, start: Start, document: Document, tmp_path: Path
+) -> None:
+    root = tmp_path / "many" / "demo"
+    write_synthetic(root, num_train=17, num_val=300, num_test=2, image_size=128)
+    process = start("fit", document, "run", "--data.root", str(root))
+    wait_for(tmp_path / "run", '"batch": 3, "batches": 3')
+    (os.kill if target == "rank 0" else os.killpg)(process.pid, signal.SIGTERM)
+    code, output = ended(process, tmp_path)
+    assert code == 75, output
+    assert output.count("error: stopped at epoch 0, step 2, with a checkpoint written") == 1
+    assert '"metric"' not in (tmp_path / "run" / "events.jsonl").read_text()
+    code, output = ended(start("fit", document, "run", "--data.root", str(root)), tmp_path)
+    assert code == 0, output
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    told = [(event["kind"], event["epoch"]) for event in events if event["kind"] in ("progress", "metric")]
+    # Two steps an epoch, and of the third batch, which ends it.
+    assert sorted(set(told)) == [("metric", 0), ("metric", 1), ("progress", 0), ("progress", 1)]
+    assert [kind for kind, _ in told].count("metric") == 2
+    assert told.index(("metric", 0)) < told.index(("progress", 1))
 
 
 @pytest.mark.slow

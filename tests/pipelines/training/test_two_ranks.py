@@ -144,18 +144,23 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
     return [] if one == other else [f"{path}: {one} {other}"]
 
 
-def test_stop_asked_of_one_rank_in_the_gallery_pass_ends_both_before_anything_is_scored(left: list[Document]) -> None:
-    assert {rank["stopped in gallery"] for rank in left} == {
-        "Stopped: stopped at epoch 1, step 4, with a checkpoint written; run the same command again to go on"
-    }
+@pytest.mark.parametrize(("place", "epoch", "step"), [("validation", 0, 2), ("gallery", 1, 4)])
+def test_stop_asked_of_one_rank_in_an_evaluation_pass_ends_both(
+    place: str, epoch: int, step: int, left: list[Document]
+) -> None:
+    told = f"at epoch {epoch}, step {step}, with a checkpoint written; run the same command again to go on"
+    assert [rank[f"up to {place}"] for rank in left] == [f"Stopped: stopped {told}"] * 2
+
+
+def test_rank_evaluates_nothing_after_the_batch_in_which_it_was_asked_to_stop(left: list[Document]) -> None:
     assert left[1]["gallery batches"] == 1
 
 
 @pytest.mark.parametrize("name", ["last_checkpoint", "best_checkpoint"])
 @pytest.mark.parametrize(
     ("run", "outcome"),
-    [("stopped", "resumed"), ("in-gallery", "resumed in gallery")],
-    ids=["inside_an_epoch", "gallery"],
+    [("stopped", "resumed"), ("halts", "up to end")],
+    ids=["inside_an_epoch", "in_evaluation"],
 )
 def test_resumed_run_equals_the_uninterrupted_one(
     run: str, outcome: str, name: str, left: list[Document], folder: Path
@@ -170,7 +175,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
 def test_run_that_was_stopped_in_validation_tells_each_score_once(left: list[Document], folder: Path) -> None:
     told = [
         [(event["epoch"], event["data"]) for event in read_events(folder / run / "events.jsonl") if is_metric(event)]
-        for run in ("whole", "in-gallery")
+        for run in ("whole", "halts")
     ]
     assert [epoch for epoch, _ in told[0]] == [0, 1]
     assert told[0] == told[1]

@@ -3,6 +3,7 @@
 import copy
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,19 @@ class Recorder(Callback):
         self.trained = {name: parameter.detach().clone() for name, parameter in pl_module.named_parameters()}
 
 
-class StopInGallery(Callback):
-    """Asks one rank for a stop when the gallery pass of an epoch begins; counts the batches of it."""
+class StopInEvaluation(Callback):
+    """Asks rank 0 for a stop when the validation of epoch 0 begins, once, after others have begun it; and rank 1 in
+    the first batch of the gallery of epoch 1. Counts what was evaluated of that."""
 
-    def __init__(self, rank: int, epoch: int) -> None:
-        self.rank, self.epoch = rank, epoch
+    def __init__(self) -> None:
         self.num_batches = 0
+        self.is_first = True
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.is_first and trainer.global_rank == 0:
+            time.sleep(1.0)
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.is_first = False
 
     def on_validation_batch_end(
         self,
@@ -70,10 +78,10 @@ class StopInGallery(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if (trainer.current_epoch, dataloader_idx) != (self.epoch, 1):
+        if (trainer.current_epoch, dataloader_idx) != (1, 1):
             return
         self.num_batches += 1
-        if trainer.global_rank == self.rank:
+        if trainer.global_rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -145,12 +153,11 @@ def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
         "listening": sorted(recorder.listening),
         "num_threads": recorder.num_threads,
     }
-    in_gallery = StopInGallery(rank=1, epoch=1)
-    meeting_at(folder / "meeting-stopped-in-gallery")
-    left["stopped in gallery"] = outcome_of(lambda: train(document, root, folder / "in-gallery", in_gallery))
-    left["gallery batches"] = in_gallery.num_batches
-    meeting_at(folder / "meeting-resumed-in-gallery")
-    left["resumed in gallery"] = outcome_of(lambda: train(document, root, folder / "in-gallery", Recorder()))
+    in_evaluation = StopInEvaluation()
+    for name, callback in (("validation", in_evaluation), ("gallery", in_evaluation), ("end", Recorder())):
+        meeting_at(folder / f"meeting-{name}")
+        left[f"up to {name}"] = outcome_of(lambda recorder=callback: train(document, root, folder / "halts", recorder))
+    left["gallery batches"] = in_evaluation.num_batches
     broken = copy.deepcopy(document)
     broken["model"]["optimizer"] = {"name": "sgd", "lr": 1e30}
     broken["model"]["schedule"] = {}
