@@ -32,10 +32,6 @@ class Unfreezing(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         _model(pl_module).freeze(frozen_parts(self.spec, checkpoint["epoch"]))
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # A run that goes on behind the last batch of an epoch begins the next one without `on_train_epoch_start`.
-        self.on_train_epoch_start(trainer, pl_module)
-
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model = _model(pl_module)
         before, frozen = model.frozen_parts, frozen_parts(self.spec, trainer.current_epoch)

@@ -1,0 +1,72 @@
+"""Two ranks that unfreeze, are stopped anywhere and go on come to the bits of the uninterrupted run."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.run_folder.layout import RunDir
+from tests.pipelines.run.test_resume import differences
+from tests.pipelines.training.several_ranks import TerminateSelf, spawn, train
+
+Document = dict[str, Any]
+
+PLACES = [(epoch, batch) for epoch in range(4) for batch in (0, 2, -1)][:-1]
+"""Epoch and batch of a stop, which comes with the next optimiser step: five batches a rank, steps of two. -1 is the
+last batch, behind which the next epoch begins with another stage."""
+
+
+def document_of(small: Document, num_workers: int) -> Document:
+    """With averaged weights, accumulation, clipping, and a warm-up that ends behind the first boundary."""
+    document = copy.deepcopy(small)
+    document["trainer"] |= {"devices": 2, "max_epochs": 4, "check_val_every_n_epoch": 2, "gradient_clip_val": 0.5}
+    document["model"] |= {
+        "backbone": {"name": "timm:test_resnet", "weights": "none"},
+        "layer_decay": 0.7,
+        "unfreeze": {0: "none", 1: ["c5"], 2: ["c5", "c4"], 3: "all"},
+        "schedule": {"warmup_steps": 5, "decay": "cosine"},
+    }
+    document["data"] |= {"image_size": 64, "num_workers": num_workers}
+    document["data"]["sources"]["shapes"]["batch_size"] = 2
+    return document
+
+
+def run_rank(rank: int, num_ranks: int, folder: Path, root: Path, document: Document) -> None:
+    """What each of the two processes does."""
+    torch.set_num_threads(1)
+    told = {"whole": [train(rank, document, root, folder / "whole")]}
+    for number, place in enumerate(PLACES):
+        path = folder / str(number)
+        told[str(number)] = [
+            train(rank, document, root, path, TerminateSelf(*place, rank=1)),
+            train(rank, document, root, path),
+        ]
+    torch.save(told, folder / f"rank{rank}.pt")
+
+
+@pytest.fixture(scope="module", params=[0, 2], ids=["without-workers", "two-workers"])
+def folder(
+    request: pytest.FixtureRequest, small: Document, demo_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Where two ranks were stopped at each place, and went on."""
+    path = tmp_path_factory.mktemp("resumed")
+    spawn(run_rank, 2, path, demo_root, document_of(small, request.param))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"epoch-{place[0]}-batch-{place[1]}")
+def test_run_of_two_ranks_stopped_anywhere_goes_on_to_the_same_bits(place: tuple[int, int], folder: Path) -> None:
+    name = str(PLACES.index(place))
+    for rank in range(2):
+        told = torch.load(folder / f"rank{rank}.pt", weights_only=True)
+        stopped, resumed = told[name]
+        assert stopped.startswith(f"Stopped: stopped at epoch {place[0]}, ")
+        assert (told["whole"], resumed) == (["done"], "done")
+    whole, resumed = (torch.load(RunDir.of(folder / run).last_checkpoint, weights_only=True) for run in ("whole", name))
+    for content in (whole, resumed):
+        del content["callbacks"]["Progress"]  # it has the time
+    assert differences(whole, resumed) == []
