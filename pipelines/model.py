@@ -137,10 +137,6 @@ class MultiTaskModel(nn.Module):
             return self.backbone.stages[rest]
         return f"heads.{rest.partition('.')[0]}" if owner == "heads" else owner
 
-    def stage_of(self, name: str) -> str:
-        """Return the part that a parameter belongs to, all heads being one: `heads`."""
-        return self.part_of(name).partition(".")[0]
-
     def freeze(self, parts: frozenset[str]) -> None:
         """Make `parts` frozen and all others trainable.
 

@@ -34,7 +34,7 @@ class Watch(Callback):
         model = pl_module.model
         assert isinstance(model, MultiTaskModel)
         self.before = self._state(pl_module)
-        self.stages = {name: model.stage_of(name) for name, _ in model.named_parameters()}
+        self.stages = {name: model.part_of(name).partition(".")[0] for name, _ in model.named_parameters()}
         stage_of_module = {name.rpartition(".")[0]: stage for name, stage in self.stages.items()}
         for name, _ in model.named_buffers():
             self.stages[name] = stage_of_module.get(name.rpartition(".")[0], "none")
