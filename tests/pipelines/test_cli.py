@@ -29,14 +29,14 @@ def read_json(path: Path) -> Any:
 
 
 @pytest.fixture
-def when_told() -> Callable[[RunDir, bytes, int], threading.Thread]:
-    """Send a signal to this process as soon as a text is in a run's events."""
+def when() -> Callable[[Callable[[], bool], int], threading.Thread]:
+    """Send a signal to this process as soon as something is so."""
 
-    def watch(run_dir: RunDir, text: bytes, number: int) -> threading.Thread:
+    def watch(is_so: Callable[[], bool], number: int) -> threading.Thread:
         def wait() -> None:
             deadline = time.monotonic() + 120
             while time.monotonic() < deadline:
-                if run_dir.events.exists() and text in run_dir.events.read_bytes():
+                if is_so():
                     os.kill(os.getpid(), number)
                     return
                 time.sleep(0.005)
@@ -112,12 +112,13 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on_to_the_same_resu
     job_yaml: Path,
     demo_root: Path,
     tmp_path: Path,
-    when_told: Callable[[RunDir, bytes, int], threading.Thread],
+    when: Callable[[Callable[[], bool], int], threading.Thread],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = RunDir.of(tmp_path)
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path)
-    thread = when_told(run_dir, b'"progress"', signal.SIGINT)
+    events = run_dir.events
+    thread = when(lambda: events.exists() and b'"progress"' in events.read_bytes(), signal.SIGINT)
     assert command(*words) == 75
     thread.join()
     captured = capsys.readouterr().err
@@ -169,10 +170,10 @@ def test_stop_that_comes_when_only_the_result_is_left_does_not_cost_it(
     job_yaml: Path,
     demo_root: Path,
     tmp_path: Path,
-    when_told: Callable[[RunDir, bytes, int], threading.Thread],
+    when: Callable[[Callable[[], bool], int], threading.Thread],
 ) -> None:
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path, "--trainer.max_epochs=1")
-    thread = when_told(RunDir.of(tmp_path), b'"evaluating"', signal.SIGTERM)
+    thread = when(RunDir.of(tmp_path).predictions.exists, signal.SIGTERM)
     assert command(*words) == 0
     thread.join()
     assert (tmp_path / "result.json").exists()
