@@ -35,8 +35,9 @@ AT_AND_BEHIND = [(1, -1), (2, 1)]
 
 SMALL = ["timm:test_resnet", "timm:test_convnext"]
 """With BatchNorm and without."""
+SLOW = [pytest.mark.slow, pytest.mark.timeout(1200)]
 LARGE = [
-    pytest.param((name, ranks, UNFREEZE), id=f"{name}-{ranks}-ranks", marks=pytest.mark.slow)
+    pytest.param((name, ranks, UNFREEZE), id=f"{name}-{ranks}-ranks", marks=SLOW)
     for name in (
         "timm:resnet10t",
         "timm:efficientnet_lite0",
@@ -46,7 +47,7 @@ LARGE = [
         "timm:pvt_v2_b0",
     )
     for ranks in (2, 3)
-] + [pytest.param(("timm:test_efficientnet", 3, BOTTOM_UP), id="bottom-up-3-ranks", marks=pytest.mark.slow)]
+] + [pytest.param(("timm:test_efficientnet", 3, BOTTOM_UP), id="bottom-up-3-ranks", marks=SLOW)]
 
 ALL_BUT_A_HEAD = frozenset({"c3", "c4", "c5", "neck", "heads.cells", "heads.looks"})
 STEPS: dict[str, tuple[frozenset[str], dict[str, set[int]]]] = {

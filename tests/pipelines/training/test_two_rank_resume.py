@@ -17,6 +17,9 @@ PLACES = [(epoch, batch) for epoch in range(4) for batch in (0, 2, -1)][:-1]
 """Epoch and batch of a stop, which comes with the next optimiser step: five batches a rank, steps of two. -1 is the
 last batch, behind which the next epoch begins with another stage."""
 
+CASES = [(0, place) for place in PLACES] + [(2, place) for place in [(0, 2), (1, -1), (2, 0)]]
+"""Number of data workers, and the place."""
+
 
 def document_of(small: Document, num_workers: int) -> Document:
     """With averaged weights, accumulation, clipping, and a warm-up that ends behind the first boundary."""
@@ -33,12 +36,12 @@ def document_of(small: Document, num_workers: int) -> Document:
     return document
 
 
-def run_rank(rank: int, num_ranks: int, folder: Path, root: Path, document: Document) -> None:
+def run_rank(rank: int, num_ranks: int, folder: Path, root: Path, small: Document) -> None:
     """What each of the two processes does."""
     torch.set_num_threads(1)
-    told = {"whole": [train(rank, document, root, folder / "whole")]}
-    for number, place in enumerate(PLACES):
-        path = folder / str(number)
+    told = {"whole": [train(rank, document_of(small, 0), root, folder / "whole")]}
+    for number, (num_workers, place) in enumerate(CASES):
+        document, path = document_of(small, num_workers), folder / str(number)
         told[str(number)] = [
             train(rank, document, root, path, TerminateSelf(*place, rank=1)),
             train(rank, document, root, path),
@@ -46,21 +49,21 @@ def run_rank(rank: int, num_ranks: int, folder: Path, root: Path, document: Docu
     torch.save(told, folder / f"rank{rank}.pt")
 
 
-@pytest.fixture(scope="module", params=[0, 2], ids=["without-workers", "two-workers"])
-def folder(
-    request: pytest.FixtureRequest, small: Document, demo_root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+@pytest.fixture(scope="module")
+def folder(small: Document, demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two ranks were stopped at each place, and went on."""
     path = tmp_path_factory.mktemp("resumed")
-    spawn(run_rank, 2, path, demo_root, document_of(small, request.param))
+    spawn(run_rank, 2, path, demo_root, small)
     return path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"epoch-{place[0]}-batch-{place[1]}")
-def test_run_of_two_ranks_stopped_anywhere_goes_on_to_the_same_bits(place: tuple[int, int], folder: Path) -> None:
-    name = str(PLACES.index(place))
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "{}-workers-epoch-{}-batch-{}".format(case[0], *case[1]))
+def test_run_of_two_ranks_stopped_anywhere_goes_on_to_the_same_bits(
+    case: tuple[int, tuple[int, int]], folder: Path
+) -> None:
+    name, (_, place) = str(CASES.index(case)), case
     for rank in range(2):
         told = torch.load(folder / f"rank{rank}.pt", weights_only=True)
         stopped, resumed = told[name]
