@@ -55,7 +55,7 @@ class ModelSpec(Spec):
     unfreeze: Unfreeze | None = Field(
         None, description="epoch -> the backbone stages that train from then on; the default is that of `transfer`"
     )
-    unfreeze_order: Literal["top-down", "bottom-up"] | tuple[Stage, Stage, Stage] = Field(
+    unfreeze_order: Literal["top-down", "bottom-up"] | tuple[Stage, ...] = Field(
         "top-down", description="of transfer: gradual"
     )
     balance: Literal["fixed", "uncertainty"] = "fixed"
@@ -87,7 +87,7 @@ class ModelSpec(Spec):
     def _parts_fit_each_other(self) -> "ModelSpec":
         if unknown := sorted(set(self.lr_scale.tasks) - set(self.tasks)):
             raise ValueError(f"lr_scale.tasks: got {unknown}; the tasks are {sorted(self.tasks)}")
-        if isinstance(self.unfreeze_order, tuple) and len(set(self.unfreeze_order)) < 3:
+        if isinstance(self.unfreeze_order, tuple) and sorted(self.unfreeze_order) != ["c3", "c4", "c5"]:
             raise ValueError(f"unfreeze_order: got {list(self.unfreeze_order)}; name c3, c4 and c5 once each")
         if self.aggregate != "none" and self.balance != "fixed":
             raise ValueError(

@@ -88,11 +88,21 @@ def _stages(trained: str | tuple[Stage, ...]) -> frozenset[str]:
 
 
 def doubts(model: ModelSpec) -> Iterator[str]:
-    """Say what is allowed and hardly meant: parts of the backbone that begin at random and never train."""
+    """Say what is allowed and hardly meant: parts that begin at random and never train."""
+    if model.init_from is not None:
+        return
     assert model.unfreeze is not None
-    never = sorted(frozenset(TOP_DOWN).intersection(*(frozen_parts(model, epoch) for epoch in model.unfreeze)))
-    if never and model.backbone.weights == "none" and model.init_from is None:
+    never = frozenset.intersection(*(frozen_parts(model, epoch) for epoch in model.unfreeze))
+    if model.backbone.weights != "none":
+        never -= frozenset(TOP_DOWN)
+    scaled = never & model.lr_scale.frozen_parts
+    if waiting := sorted(never - scaled):
         yield (
-            f"model.unfreeze: {', '.join(never)} of the backbone never train, and begin at random; name weights in "
+            f"model.unfreeze: {', '.join(waiting)} of the backbone never train, and begin at random; name weights in "
             "model.backbone.weights or model.init_from, or choose another model.transfer"
+        )
+    if scaled:
+        yield (
+            f"model.lr_scale: with a factor of 0 {', '.join(sorted(scaled))} never train, and begin at random; name a "
+            "run that trained them in model.init_from, or leave the factor above 0"
         )

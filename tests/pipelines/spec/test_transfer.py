@@ -99,17 +99,39 @@ def test_network_of_which_nothing_trains_is_refused(small: Document) -> None:
     assert len(frozen_parts(model_of(small, lr_scale=scale, transfer="freeze"), 0)) == 6
 
 
+HEAD_AND_NECK = {"stages": {"c3": 0, "neck": 0}, "tasks": {"scene": 0}}
+
+
 @pytest.mark.parametrize(
-    ("values", "never"),
+    ("values", "told"),
     [
-        ({"transfer": "freeze"}, "c3, c4, c5"),
-        ({"unfreeze": {0: "none", 2: ["c4"], 3: ["c5"]}}, "c3"),
-        ({"transfer": "gradual"}, None),
-        ({"transfer": "freeze", "init_from": "runs/a"}, None),
-        ({"transfer": "freeze", "backbone.weights": "default"}, None),
+        ({"transfer": "freeze"}, ["model.unfreeze: c3, c4, c5 of the backbone never train"]),
+        ({"unfreeze": {0: "none", 2: ["c4"], 3: ["c5"]}}, ["model.unfreeze: c3 of the backbone never train"]),
+        ({"transfer": "gradual"}, []),
+        ({"transfer": "freeze", "init_from": "runs/a"}, []),
+        ({"transfer": "freeze", "backbone.weights": "default"}, []),
+        ({"lr_scale": HEAD_AND_NECK}, ["model.lr_scale: with a factor of 0 c3, heads.scene, neck never train"]),
+        (
+            {"lr_scale": HEAD_AND_NECK, "transfer": "freeze"},
+            [
+                "model.unfreeze: c4, c5 of the backbone never train",
+                "model.lr_scale: with a factor of 0 c3, heads.scene, neck never train",
+            ],
+        ),
+        (
+            {"lr_scale": HEAD_AND_NECK, "backbone.weights": "default"},
+            ["model.lr_scale: with a factor of 0 heads.scene, neck never train"],
+        ),
+        ({"lr_scale": HEAD_AND_NECK, "init_from": "runs/a"}, []),
     ],
 )
-def test_random_stages_that_never_train_are_doubted(values: dict[str, Any], never: str | None, small: Document) -> None:
-    told = list(doubts(model_of(small, **values)))
-    assert len(told) == (never is not None)
-    assert never is None or told[0].startswith(f"model.unfreeze: {never} of the backbone never train")
+def test_random_parts_that_never_train_are_doubted(values: dict[str, Any], told: list[str], small: Document) -> None:
+    doubted = list(doubts(model_of(small, **values)))
+    assert [text.partition(", and begin at random; ")[0] for text in doubted] == told
+
+
+@pytest.mark.parametrize("order", [["c3", "c5"], [], ["c3", "c3", "c5"], ["c3", "c4", "c5", "c3"]])
+def test_an_order_that_is_not_of_all_stages_is_refused(order: list[str], small: Document) -> None:
+    with pytest.raises(ConfigError) as caught:
+        model_of(small, transfer="gradual", unfreeze_order=order)
+    assert str(caught.value) == f"model.unfreeze_order: got {order}; name c3, c4 and c5 once each"
