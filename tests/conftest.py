@@ -1,6 +1,7 @@
 """What all tests share: one small document, data to train on, and one MLflow store."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,11 @@ def small_document(small: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def small() -> dict[str, Any]:
+def small() -> Iterator[dict[str, Any]]:
     """A document of three kinds of tasks over the demo data, trained in seconds; not to be changed."""
-    return SMALL_DOCUMENT
+    before = copy.deepcopy(SMALL_DOCUMENT)
+    yield SMALL_DOCUMENT
+    assert before == SMALL_DOCUMENT, "a test has changed the document that all share; take small_document"
 
 
 @pytest.fixture(scope="session")

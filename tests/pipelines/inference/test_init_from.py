@@ -1,5 +1,6 @@
 """What a network takes of another one: by name and shape, and classes by name alone."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ CLASSES = ("a", "b", "c")
 
 def spec_of(small: Document, tasks: Document, **model: Any) -> ModelSpec:
     """Return the model of the small document with other tasks."""
-    document = apply_override(apply_override(small, "model.tasks", tasks), "model.select", None)
+    document = apply_override(apply_override(copy.deepcopy(small), "model.tasks", tasks), "model.select", None)
     for layer in document["data"]["sources"]["shapes"]["labels"]:
         layer["tasks"] = sorted(tasks)
     return validate_document({**document, "model": document["model"] | model}).model
