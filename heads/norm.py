@@ -20,5 +20,7 @@ class _ContiguousGroupNorm(nn.GroupNorm):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Return a GroupNorm of 32 groups, or of the largest divisor of 32 that divides `channels`."""
-    return _ContiguousGroupNorm(math.gcd(32, channels), channels)
+    """Return a GroupNorm of 32 groups, or of the largest divisor of 32 that divides `channels`; of two channels a group
+    at least, since a group of one has nothing to normalise with on the 1x1 map of one image, and torch refuses it."""
+    groups = math.gcd(32, channels)
+    return _ContiguousGroupNorm(groups // 2 if 1 < groups == channels else groups, channels)

@@ -5,7 +5,7 @@ from torch import nn
 from heads.norm import group_norm
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(96, 32), (256, 32), (12, 4), (7, 1), (80, 16)])
+@pytest.mark.parametrize(("channels", "groups"), [(96, 32), (256, 32), (12, 4), (7, 1), (80, 16), (32, 16), (2, 1)])
 def test_groups_always_divide_the_channels(channels, groups):
     assert group_norm(channels).num_groups == groups
 
@@ -22,3 +22,7 @@ def test_values_and_gradients_are_torchs_and_the_memory_format_stays(memory_form
     (gradient,) = torch.autograd.grad((normed * weights).sum(), maps)
     (expected_gradient,) = torch.autograd.grad((expected * weights).sum(), maps)
     torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_one_image_with_a_map_of_one_cell_can_be_trained_on():
+    assert group_norm(16)(torch.randn(1, 16, 1, 1)).isfinite().all()
