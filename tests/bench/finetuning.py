@@ -116,7 +116,7 @@ def main() -> None:
     """Run what is missing, then print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=416, help="optimiser steps of each fine-tuning")
+    parser.add_argument("--steps", type=int, default=312, help="optimiser steps of each fine-tuning")
     parser.add_argument("--pretraining-epochs", type=int, default=16)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each with one thread")
     parser.add_argument("--out", type=Path, default=BENCH_DIR / "finetuning")

@@ -18,10 +18,10 @@ def test_every_strategy_has_the_same_steps_and_trains_the_backbone_as_it_says(
     annotations = tmp_path / finetuning.folder_of(share) / "annotations"
     annotations.mkdir(parents=True)
     (annotations / "instances_train.json").write_text(json.dumps({"images": [{}] * num_images}))
-    run = finetuning.finetuning(tmp_path, strategy, share, 1, 416)
+    run = finetuning.finetuning(tmp_path, strategy, share, 1, 312)
     overrides = [tuple(option.removeprefix("--").split("=", 1)) for option in run.options]
     job = load_job([overrides[0][1]], [(name, value) for name, value in overrides[1:]])
-    assert job.trainer.max_epochs * -(-num_images // 4) == 416
+    assert job.trainer.max_epochs * -(-num_images // 4) == 312
     assert (job.model.init_from is None) == (strategy == "scratch")
     assert bool(frozen_parts(job.model, 0)) == (strategy in ("freeze", "gradual", "lp-ft"))
     assert bool(frozen_parts(job.model, job.trainer.max_epochs - 1)) == (strategy == "freeze")
