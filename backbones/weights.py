@@ -1,6 +1,7 @@
 """Weights from local files, and what came of them."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 _NESTED_KEYS = ("state_dict", "model")
 _SHOWN_KEYS = 5
+_ZIP = b"PK\x03\x04"
+"""How files of `torch.save` begin; those of torch before 1.6 do not, and are read too."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +85,37 @@ def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WeightsRep
     )
 
 
+def load_plain(path: Path) -> Any:
+    """Return what `torch.save` wrote, plain types and tensors alone; nothing in the file is run.
+
+    Raises:
+        ValueError: says in a few words why it cannot be read.
+    """
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            is_zip = file.read(len(_ZIP)) == _ZIP
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+    except Exception as error:  # torch's unpickler raises a dozen types on bytes that are not its own
+        if not is_zip:
+            raise ValueError("not a file of torch.save") from error
+        is_whole = isinstance(error, pickle.UnpicklingError)
+        raise ValueError("more than plain types and tensors" if is_whole else "damaged, or cut off") from error
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"weights {str(path)!r}: there is no such file; write 'none', 'default' or the path of one")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        reason = [*str(error).splitlines(), type(error).__name__][0]
+        content = load_plain(path)
+    except (SafetensorError, ValueError) as error:
         raise ValueError(
-            f"weights {str(path)!r}: this is neither a safetensors file nor a plain state dict of tensors ({reason}); "
+            f"weights {str(path)!r}: this is neither a safetensors file nor a plain state dict of tensors ({error}); "
             f"save it again with torch.save(network.state_dict(), path)"
         ) from error
     tensors = _tensors_of(content)

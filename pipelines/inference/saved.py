@@ -5,17 +5,16 @@ last.ckpt   Lightning's: the module with everything that training needs to go on
 model/      see `pipelines.inference.export`
 """
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from backbones.weights import load_plain
 from pipelines.data.records import Category
 from pipelines.errors import ConfigError, Problem
 from pipelines.inference.export import MODEL_FILE, WEIGHTS_FILE, Categories, read_description
@@ -70,11 +69,13 @@ def read_saved(path: Path, field: str) -> SavedModel:
 def read_checkpoint(path: Path, field: str) -> dict[str, Any]:
     """Return what is in a checkpoint of ours: plain types and tensors; raises ConfigError for any other file."""
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise _unusable(path, field, [*str(error).splitlines(), type(error).__name__][0]) from error
+        content = load_plain(path)
+    except ValueError as error:
+        raise _unusable(path, field, str(error)) from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise _unusable(path, field, "it has no state_dict")
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content["state_dict"].items()):
+        raise _unusable(path, field, "its state_dict holds more than tensors by name")
     return content
 
 

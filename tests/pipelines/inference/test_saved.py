@@ -54,11 +54,18 @@ class Trap:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"no zip", "model.init_from: .* holds no network of ours"),
+        (b"no zip", "model.init_from: .* holds no network of ours: not a file of torch.save;"),
+        (b"name,kind\n", "holds no network of ours: not a file of torch.save;"),
+        (b"a,b\n", "holds no network of ours: not a file of torch.save;"),
+        (b"G", "holds no network of ours: not a file of torch.save;"),
+        (b"", "holds no network of ours: not a file of torch.save;"),
+        (b"PK\x03\x04 and no more", "holds no network of ours: damaged, or cut off;"),
         ({"state_dict": {"conv1.weight": torch.ones(1)}}, "its tensors are not named as ours are; .*backbone.weights"),
         ({"conv1.weight": torch.ones(1)}, "it has no state_dict"),
         ({"state_dict": {"backbone.a": torch.ones(1)}, "categories": [1]}, "its categories or its document cannot"),
-        ({"state_dict": Trap()}, "holds no network of ours"),
+        ({"state_dict": {"backbone.a": 1}}, "its state_dict holds more than tensors by name"),
+        ({"state_dict": {1: torch.ones(1)}}, "its state_dict holds more than tensors by name"),
+        ({"state_dict": Trap()}, "holds no network of ours: more than plain types and tensors;"),
     ],
 )
 def test_file_that_is_no_checkpoint_of_ours_is_refused(
