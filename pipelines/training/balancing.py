@@ -25,12 +25,15 @@ class GlobalLosses:
         tasks: by task, the sum of its terms, with a graph. DDP's average of its gradients over the ranks is the
             gradient of one process that has the whole batch; so the values of the ranks differ.
         terms: by "<task>/<term>", means over all ranks, detached and the same on every rank.
+        is_present: bool, in the order of `terms`: whether any rank has something that the term is of. The mean of
+            nothing is 0.
         is_active: (T,) bool: whether any rank has something for the task to learn from. A task without labels has
             nothing, nor has an embedding whose rows make no pair.
     """
 
     tasks: dict[str, Tensor]
     terms: dict[str, Tensor]
+    is_present: Tensor
     is_active: Tensor
 
 
@@ -54,9 +57,11 @@ def global_losses(losses: Mapping[str, LossTerms]) -> GlobalLosses:
     for (task, term), divisor in zip(names, divisors, strict=True):
         share = losses[task][term][0].float() * num_ranks / divisor
         tasks[task] = tasks[task] + share if task in tasks else share
-    by_task = torch.split((totals != 0).any(dim=1), [len(terms) for terms in losses.values()])
+    is_present = (totals != 0).any(dim=1)
+    by_task = torch.split(is_present, [len(terms) for terms in losses.values()])
     is_active = torch.stack([of_terms.any() for of_terms in by_task])
-    return GlobalLosses(tasks, {f"{task}/{term}": means[i] for i, (task, term) in enumerate(names)}, is_active)
+    terms = {f"{task}/{term}": means[i] for i, (task, term) in enumerate(names)}
+    return GlobalLosses(tasks, terms, is_present, is_active)
 
 
 class Balance(nn.Module):

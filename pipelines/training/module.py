@@ -36,7 +36,7 @@ class MultiTaskModule(LightningModule):
 
     Attributes:
         balance: weighs the tasks.
-        losses: the last micro-batch's unweighted losses by "<task>/<term>", over all ranks.
+        losses: the last micro-batch's unweighted losses by "<task>/<term>", over all ranks (see `GlobalLosses.terms`).
         gradients: statistics of the tasks' gradients (see `gradient_statistics`) where the last micro-batch ended a
             step that is told; else empty.
     """
@@ -50,6 +50,7 @@ class MultiTaskModule(LightningModule):
         self.balance = create_balance(spec)
         self.aggregation = None if spec.aggregate == "none" else Aggregation(spec.aggregate, model)
         self.losses: dict[str, Tensor] = {}
+        self._is_present = torch.zeros(0)
         self.gradients: dict[str, float | None] = {}
 
     def configure_optimizers(self) -> Any:
@@ -90,12 +91,17 @@ class MultiTaskModule(LightningModule):
         # One question for all terms: each costs a wait for the device.
         if not bool(torch.stack(list(losses.terms.values())).isfinite().all()):
             raise self._non_finite(batch, batch_idx, losses.terms)
-        self.losses = losses.terms
+        self.losses, self._is_present = losses.terms, losses.is_present
         self.gradients = self._gradients(losses, batch_idx)
         weighted = {task: loss * self._window_scale(batch_idx) for task, loss in self.balance(losses).items()}
         if self.aggregation is not None:
             self.aggregation.keep(weighted, losses.is_active.tolist(), self.trainer.accumulate_grad_batches)
         return torch.stack(list(weighted.values())).sum()
+
+    def told_losses(self) -> dict[str, float]:
+        """Return `losses` without the terms that nothing in the batch was labelled for: no loss is not a loss of 0."""
+        present = self._is_present.tolist()
+        return {name: float(loss) for (name, loss), is_one in zip(self.losses.items(), present, strict=True) if is_one}
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Add to the gradients what one micro-batch gives."""

@@ -105,7 +105,7 @@ class Progress(Callback):
         return self._images / max(1e-9, self._running() - self._validation_s)
 
     def _tell(self, trainer: Trainer, module: MultiTaskModule, batch_idx: int) -> None:
-        losses = {f"train/{name}": float(value) for name, value in module.losses.items()}
+        losses = {f"train/{name}": value for name, value in module.told_losses().items()}
         rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
         balance = {f"balance/{task}": factor for task, factor in module.balance.factors().items()}
         data = {
@@ -128,7 +128,7 @@ class Progress(Callback):
             self.tracker.log_metrics(gradients, step=trainer.global_step)
 
     def _show(self, trainer: Trainer, module: MultiTaskModule, batch_idx: int, is_last: bool) -> None:
-        losses = "  ".join(f"{name} {float(value):.3f}" for name, value in module.losses.items())
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in module.told_losses().items())
         line = (
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
             f"batch {batch_idx + 1}/{trainer.num_training_batches}  {self._images_per_s():.1f} images/s  "

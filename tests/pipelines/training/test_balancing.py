@@ -55,7 +55,9 @@ def test_task_is_active_where_it_has_something_to_learn_from() -> None:
         "no_labels": {"boxes": term(0.0, 0.0), "classes": term(0.0, 0.0)},
         "solved": {"ce": term(0.0, 5.0)},
     }
-    assert global_losses(losses).is_active.tolist() == [True, False, True]
+    found = global_losses(losses)
+    assert found.is_active.tolist() == [True, False, True]
+    assert found.is_present.tolist() == [False, True, False, False, True]
 
 
 def test_terms_are_unweighted_and_detached() -> None:
