@@ -146,7 +146,8 @@ def pair_labelled(
             )
         if not is_finite(prediction):
             raise NumericsError(
-                f"task {task!r}: the prediction of image {record.image_id} ({record.file_name}) is not finite"
+                f"task {task!r}: the prediction of image {record.image_id} ({record.file_name}) is not finite; train "
+                "with a lower model.optimizer.lr, or a longer model.schedule.warmup_steps"
             )
         pairs.append((record, prediction))
     return pairs

@@ -19,10 +19,11 @@ def tell_about_samplers(job: JobSpec, train: Sequence[ImageRecord], report: Data
         shown = [identities_of(record, task) for record in train if record.source == name]
         num_identities = len(set().union(*shown))
         if shown and num_identities < p:
+            sampler = f"data.sources.{name}.sampler"
+            fewer = f"lower {sampler}.p (and batch_size = p * k), or make it kind: shuffle"
             message = (
-                f"{name!r} has {num_identities} identities of the task {task!r} in train, and its sampler "
-                f"draws p = {p} different ones a batch: lower data.sources.{name}.sampler.p (and batch_size = p * k), "
-                "or make it kind: shuffle"
+                f"{name!r} has {num_identities} identities of the task {task!r} in train, and its sampler draws p = "
+                f"{p} different ones a batch: {fewer if num_identities > 1 else f'make {sampler} kind: shuffle'}"
             )
             report.findings.append(Finding("too_few_identities", message, name, "train"))
         elif left_out := sum(not identities for identities in shown):

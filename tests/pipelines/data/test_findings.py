@@ -134,6 +134,12 @@ def test_fewer_identities_than_a_batch_takes_are_an_error(folder: Any) -> None:
         report.raise_errors()
 
 
+def test_fewer_than_two_identities_cannot_be_drawn_however_low_p_is(folder: Any) -> None:
+    message = only(sampled(folder, {"a.png": ["ann"], "b.png": ["ann"]}, p=2), "too_few_identities").message
+    assert "'s' has 1 identities" in message
+    assert message.endswith(": make data.sources.s.sampler kind: shuffle")
+
+
 def test_images_that_a_sampler_of_identities_does_not_draw_are_a_warning(folder: Any) -> None:
     report = sampled(folder, {"a.png": ["ann", None], "b.png": ["ben"], "c.png": [], "d.png": [None]}, p=2)
     assert only(report, "image_not_drawn").message.startswith("2 of 4 train images of 's' have no identity")
