@@ -36,6 +36,7 @@ class MultiTaskModule(LightningModule):
 
     Attributes:
         balance: weighs the tasks.
+        num_steps: optimiser steps of the whole run, known when there is an optimiser.
         losses: the last micro-batch's unweighted losses by "<task>/<term>", over all ranks (see `GlobalLosses.terms`).
         gradients: statistics of the tasks' gradients (see `gradient_statistics`) where the last micro-batch ended a
             step that is told; else empty.
@@ -49,6 +50,7 @@ class MultiTaskModule(LightningModule):
         self.keep_in = keep_in
         self.balance = create_balance(spec)
         self.aggregation = None if spec.aggregate == "none" else Aggregation(spec.aggregate, model)
+        self.num_steps = 0
         self.losses: dict[str, Tensor] = {}
         self._is_present = torch.zeros(0)
         self.gradients: dict[str, float | None] = {}
@@ -56,7 +58,8 @@ class MultiTaskModule(LightningModule):
     def configure_optimizers(self) -> Any:
         fused = self.trainer.precision != "16-mixed"
         optimizer = create_optimizer(self.model, self.spec, fused=fused, extra={"balance": self.balance})
-        schedule = create_schedule(optimizer, self.spec.schedule, self._num_steps())
+        self.num_steps = self._num_steps()
+        schedule = create_schedule(optimizer, self.spec.schedule, self.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _num_steps(self) -> int:

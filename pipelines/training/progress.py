@@ -11,6 +11,7 @@ from pipelines.data.sample import Batch
 from pipelines.run_folder.events import EventLog
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.module import MultiTaskModule
+from pipelines.training.ranks import say
 
 SCREEN_EVERY_S = 0.5
 """How often the line on a terminal changes; elsewhere there is one line an epoch."""
@@ -53,6 +54,17 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.monotonic()
+        assert isinstance(pl_module, MultiTaskModule)
+        warmup, steps = pl_module.spec.schedule.warmup_steps, pl_module.num_steps
+        if trainer.global_step == 0 and warmup > steps:
+            self._warn(
+                f"model.schedule.warmup_steps: got {warmup}, and the run has {steps} steps: its rates never come to "
+                "their top; write less, or raise trainer.max_epochs"
+            )
+
+    def _warn(self, text: str) -> None:
+        say(f"warning: {text}")
+        self.events.write("warning", {"message": text})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.train_s += self._running()
