@@ -16,7 +16,7 @@ import pytest
 from pipelines.arguments import dotted_overrides
 from pipelines.cli import parser_of
 from pipelines.data.synth.dataset import write_synthetic
-from pipelines.spec.load import load_job, recipe_names
+from pipelines.spec.load import assemble, load_job, merge, read_yaml, recipe_names, validate_document
 from service.cli import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +72,13 @@ def test_every_file_and_link_is_there() -> None:
     assert links
     assert paths
     assert [path for path in (*links, *paths) if not (ROOT / path).exists()] == []
+
+
+def test_documents_of_the_page_on_fine_tuning_are_valid() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/finetuning.md").read_text("utf-8"), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        validate_document(merge(assemble(["recipe:bccd"], []), read_yaml(block, "docs/finetuning.md")))
 
 
 @pytest.mark.slow
