@@ -1,6 +1,4 @@
-"""Time and memory of a training step with 0 to 3 frozen stages, as a Markdown table:
-
-    python tests/bench/frozen_stages.py
+"""Time and memory of a training step with 0 to 3 frozen stages, as a Markdown table.
 
 The step (forward, losses, backward, AdamW) is that of the tasks of recipe:bccd_multitask on a ResNet-18, with 4 images
 of 256x320 pixels, bf16 and channels_last, on one thread. The cases take turns; of each the quickest step counts, so
