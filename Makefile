@@ -85,10 +85,10 @@ bench-predict: install ## predictions over REST against the model alone (2 minut
 bench-bccd: install ## both BCCD recipes with three seeds: figures for docs/benchmarks.md (about 35 minutes on 2 cores)
 	$(BIN)/python -m tests.bench.bccd
 
-bench-finetuning: install ## transfer strategies on BCCD: figures for docs/finetuning.md (about an hour on 2 cores)
+bench-finetuning: install ## transfer strategies on BCCD: figures for docs/finetuning.md (about half an hour on 2 quiet cores)
 	$(BIN)/python -m tests.bench.finetuning
 
-bench-joint: install ## one model for three tasks against three models (about half an hour on 2 cores)
+bench-joint: install ## one model for three tasks against three models (about 15 minutes on 2 quiet cores)
 	$(BIN)/python -m tests.bench.joint
 
 bench-frozen: install ## a training step with 0 to 3 frozen stages (a minute)
