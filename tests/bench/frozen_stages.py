@@ -7,9 +7,10 @@ that what else runs on the machine weighs little.
 
 import argparse
 import time
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from heads.base import BoxTarget, ClassTarget, Target
@@ -60,20 +61,24 @@ class Case:
         self.optimizer.step()
         return time.perf_counter() - begin
 
-    def saved_bytes(self) -> int:
-        """Return the bytes that autograd keeps from the forward to the backward: activations, and weights in bf16."""
-        own = {parameter.untyped_storage().data_ptr() for parameter in self.model.parameters()}
-        kept: dict[int, int] = {}
 
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
+def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
+    """Return the bytes that autograd keeps of `forward` for the backward, parameters apart, each storage once:
+    activations, and copies of weights in bf16."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
 
-        with saved_tensors_hooks(pack, lambda tensor: tensor):
-            self.loss()
-        return sum(kept.values())
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        # Held until all is packed: memory that is freed may be handed out again, and would count once.
+        held = forward()
+    del held
+    return sum(kept.values())
 
 
 def main() -> None:
@@ -88,7 +93,7 @@ def main() -> None:
     cases = [Case(spec, count) for count in range(4)]
     seconds = [[case.step_s() for case in cases] for _ in range(words.repeats + 2)][2:]
     fastest = [min(column) for column in zip(*seconds, strict=True)]
-    kept = [case.saved_bytes() for case in cases]
+    kept = [saved_bytes(case.model, case.loss) for case in cases]
     rows = {
         " ".join(STAGES[:count]) or "none": [
             f"{sum(p.numel() for p in case.model.parameters() if p.requires_grad):,}",

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
 from heads.base import ClassTarget, Target
 from pipelines.data.records import Category
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.model import ModelSpec
+from tests.bench.frozen_stages import saved_bytes
 
 SPEC = ModelSpec.model_validate(
     {
@@ -52,21 +52,10 @@ def loss(model: MultiTaskModel, images: Tensor) -> Tensor:
     )
 
 
-def saved_bytes(model: MultiTaskModel, images: Tensor) -> int:
-    """Return the bytes of what autograd keeps for the backward, parameters apart, each storage counted once."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        total = loss(model, images)
+def loss_with_graph(model: MultiTaskModel, images: Tensor) -> Tensor:
+    total = loss(model, images)
     assert total.requires_grad
-    return sum(kept.values())
+    return total
 
 
 def statistics(model: MultiTaskModel) -> Iterator[tuple[str, str, Tensor]]:
@@ -82,7 +71,7 @@ def test_every_stage_that_is_frozen_leaves_less_to_be_kept_for_the_backward(
     sizes = []
     for count in range(4):
         model.freeze(frozenset(STAGES[:count]))
-        sizes.append(saved_bytes(model, images))
+        sizes.append(saved_bytes(model, lambda: loss_with_graph(model, images)))
     assert sizes == sorted(set(sizes), reverse=True)
     assert len(sizes) == 4
 

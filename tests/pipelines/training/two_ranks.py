@@ -13,19 +13,15 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
 
-from pipelines.data.index import build_index
 from pipelines.errors import PyramidionError
-from pipelines.run.attempt import Attempt
 from pipelines.run.fit import fit
-from pipelines.run.job_cli import JobCLI
 from pipelines.run.preflight import Inputs, Places
 from pipelines.run.revisit import score_run
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import resolved, validate_document
-from pipelines.training.ranks import LOCAL_RANK, MEETING_PLACE, ranks
+from pipelines.training.ranks import LOCAL_RANK, MEETING_PLACE
 from pipelines.training.stopping import StopRequest
-from pipelines.training.strategy import close_ranks
-from pipelines.training.trainer import quiet_lightning
+from tests.pipelines.training.several_ranks import train
 
 Document = dict[str, Any]
 
@@ -90,25 +86,6 @@ def meeting_at(place: Path) -> None:
     os.environ[MEETING_PLACE] = str(place)
 
 
-def train(document: Document, root: Path, path: Path, recorder: Callback) -> None:
-    """Train as `fit` does, up to the end of `trainer.fit`."""
-    job = validate_document(document)
-    inputs = Inputs(root, "none")
-    index, report = build_index(job, inputs.data)
-    run_dir = RunDir.of(path)
-    quiet_lightning()
-    stop = StopRequest()
-    stop.install()
-    cli = JobCLI(Attempt(job, inputs, index, report, run_dir, stop))
-    cli.trainer.callbacks.append(recorder)
-    checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
-    try:
-        with ranks():
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-    finally:
-        close_ranks()
-
-
 def outcome_of(call: Callable[[], None]) -> str:
     try:
         call()
@@ -142,11 +119,9 @@ def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
         meeting_at(folder / f"meeting-{name}")
         score_run(name, folder / "whole", "val" if name == "validate" else "test", NO_PLACES)
     stopping = Recorder(stop_at=(1, 1) if rank == 0 else None)
-    meeting_at(folder / "meeting-stopped")
-    left["stopped"] = outcome_of(lambda: train(document, root, folder / "stopped", stopping))
+    left["stopped"] = train(rank, document, root, folder / "stopped", stopping)
     recorder = Recorder()
-    meeting_at(folder / "meeting-resumed")
-    left["resumed"] = outcome_of(lambda: train(document, root, folder / "stopped", recorder))
+    left["resumed"] = train(rank, document, root, folder / "stopped", recorder)
     left |= {
         "evaluated": recorder.evaluated,
         "trained": recorder.trained,
@@ -155,15 +130,12 @@ def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
     }
     in_evaluation = StopInEvaluation()
     for name, callback in (("validation", in_evaluation), ("gallery", in_evaluation), ("end", Recorder())):
-        meeting_at(folder / f"meeting-{name}")
-        left[f"up to {name}"] = outcome_of(lambda recorder=callback: train(document, root, folder / "halts", recorder))
+        left[f"up to {name}"] = train(rank, document, root, folder / "halts", callback)
     left["gallery batches"] = in_evaluation.num_batches
     broken = copy.deepcopy(document)
     broken["model"]["optimizer"] = {"name": "sgd", "lr": 1e30}
     broken["model"]["schedule"] = {}
-    meeting_at(folder / "meeting-broken")
-    left["broken"] = outcome_of(lambda: train(broken, root, folder / "broken", Recorder()))
+    left["broken"] = train(rank, broken, root, folder / "broken", Recorder())
     broken["data"]["sources"]["shapes"]["batch_size"] = 20
-    meeting_at(folder / "meeting-broken-scores")
-    left["broken scores"] = outcome_of(lambda: train(broken, root, folder / "broken-scores", Recorder()))
+    left["broken scores"] = train(rank, broken, root, folder / "broken-scores", Recorder())
     torch.save(left, folder / f"rank{rank}.pt")
