@@ -1,6 +1,5 @@
 """From a name to a backbone."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -8,46 +7,59 @@ from torch import Tensor, nn
 
 from backbones.base import LEVELS, Backbone, FeatureSpec
 from backbones.body import Body
-from backbones.catalog import BackboneRow, Source, resolve
+from backbones.catalog.checks import require_surgery
+from backbones.catalog.lookup import resolve
+from backbones.catalog.row import BackboneRow
 from backbones.default_weights import default_weights_problem
+from backbones.design_space.spec import DesignSpec
 from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, lost_cells, stride_of
 from backbones.layers import number_layers
 from backbones.level_norms import level_norm
 from backbones.meta_run import run_on_meta
 from backbones.stages import demote_unreached, discover_stages
+from backbones.surgery.spec import NO_SURGERY, SurgerySpec
 from backbones.timm_adapter import build_timm_body
 from backbones.torchvision_adapter import build_torchvision_body
 from backbones.weights import load_weights_file
 
-_BUILDERS: dict[Source, Callable[[BackboneRow, bool], Body]] = {
-    "timm": build_timm_body,
-    "tv": build_torchvision_body,
-}
 
-
-def create_backbone(name: str, weights: str = "none") -> Backbone:
-    """Return the named network as a backbone, in train mode, on the CPU, every parameter trainable.
+def create_backbone(
+    network: str | DesignSpec, weights: str = "none", surgery: SurgerySpec = NO_SURGERY
+) -> "TappedBackbone":
+    """Return a network as a backbone, in train mode, on the CPU, every parameter trainable.
 
     Args:
-        name: a row of the catalogue, or a name of timm or torchvision, with or without `timm:` or `tv:`.
+        network: a row of the catalogue, a name of timm or torchvision, with or without `timm:` or `tv:`, or a design.
         weights: "none" (random), "default" (what the library has pretrained) or the path of a local file, whose
             `WeightsReport` is then `weights_report`.
+        surgery: what is changed in it; weights are those of the network before.
 
     Raises:
-        ValueError: the name is unknown, the network has no maps of strides 8, 16 and 32, or the weights cannot be had.
+        ValueError: the name is unknown, the network has no maps of strides 8, 16 and 32, it does not take the surgery,
+            or the weights cannot be had.
     """
-    row = resolve(name)
+    row = resolve(network)
+    require_surgery(row, surgery)
     if weights == "default":
-        problem = default_weights_problem(name)
+        problem = default_weights_problem(row)
         if problem is not None:
             raise ValueError(problem)
     try:
-        backbone = TappedBackbone(_BUILDERS[row.source](row, weights == "default"))
+        body = _build(row, pretrained=weights == "default", surgery=surgery)
+        backbone = TappedBackbone(body)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"backbone {name!r}: {error}") from error
+        raise ValueError(f"backbone {row.name!r}: {error}") from error
     if weights not in ("none", "default"):
         backbone.weights_report = load_weights_file(backbone.body.network, Path(weights))
     return backbone
+
+
+def _build(row: BackboneRow, *, pretrained: bool, surgery: SurgerySpec) -> Body:
+    if row.source == "timm":
+        return build_timm_body(row, pretrained)
+    if row.source == "tv":
+        return build_torchvision_body(row, pretrained)
+    raise NotImplementedError(row.source)
 
 
 class TappedBackbone(Backbone):
@@ -95,6 +107,7 @@ class TappedBackbone(Backbone):
         Args:
             images: (B, 3, H, W), normalised with `mean` and `std`; H and W multiples of 32.
         """
+        images = F.pad(images, (0, -images.shape[-1] % 32, 0, -images.shape[-2] % 32))
         features = {}
         for level, feature in zip(LEVELS, self.body(images), strict=True):
             if any(self._pads[level]):

@@ -11,34 +11,30 @@ import torch
 from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 from torchvision import models
 
-from backbones.catalog import BackboneRow, resolve
+from backbones.catalog.row import BackboneRow
 
 _TIMEOUT_S = 5.0
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def default_weights_problem(name: str) -> str | None:
-    """Return why the default weights of backbone `name` cannot be had, and what to write instead; None if they can.
+def default_weights_problem(row: BackboneRow) -> str | None:
+    """Return why the default weights of `row` cannot be had, and what to write instead; None if they can.
 
     They can where they are in the library's cache, or where a short request for their address is answered.
-
-    Raises:
-        ValueError: the name is unknown.
     """
-    row = resolve(name)
     remedy = "write `weights: none` to start at random, or the path of a local file"
     cached, url = _torchvision_place(row) if row.source == "tv" else _timm_place(row)
     if cached:
         return None
     if url is None:
-        return f"weights: backbone {name!r} has no default weights; {remedy}"
+        return f"weights: backbone {row.name!r} has no default weights; {remedy}"
     reason = _unreachable(url)
     if reason is None:
         return None
     host = urlparse(url).netloc
     return (
-        f"weights: the default weights of backbone {name!r} are not cached, and {host} cannot be reached ({reason}); "
-        f"{remedy}"
+        f"weights: the default weights of backbone {row.name!r} are not cached, and {host} cannot be reached "
+        f"({reason}); {remedy}"
     )
 
 

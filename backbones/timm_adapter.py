@@ -12,7 +12,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from backbones.body import IMAGENET_MEAN, IMAGENET_STD, RGB, Body
-from backbones.catalog import BackboneRow
+from backbones.catalog.row import BackboneRow
 from backbones.geometry import PYRAMID_STRIDES, require_pyramid_strides
 
 _FREE_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})

@@ -14,7 +14,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from backbones.base import LEVELS
 from backbones.body import RGB, Body
-from backbones.catalog import BackboneRow
+from backbones.catalog.row import BackboneRow
 from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, require_pyramid_strides, stride_of
 from backbones.layers import block_ranks
 from backbones.meta_run import run_on_meta

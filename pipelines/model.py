@@ -190,7 +190,7 @@ def build_model(
         ConfigError: the backbone has no such stages, or the file does not fit it.
     """
     try:
-        backbone = create_backbone(spec.backbone.name, weights)
+        backbone = create_backbone(spec.backbone.network, weights, spec.backbone.surgery)
     except ValueError as error:
         raise ConfigError(Problem("model.backbone", str(error))) from error
     neck = FPN(backbone.feature_specs, channels=spec.neck.channels, p6_from=spec.neck.p6_from, norm=spec.neck.norm)

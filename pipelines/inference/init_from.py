@@ -88,8 +88,8 @@ def begin_from(
         ConfigError: nothing of it fits.
     """
     own, report = model.state_dict(), InitReport(name)
-    if saved.backbone not in (None, spec.backbone.name):
-        report.notes.append(f"backbone: {saved.backbone} there, {spec.backbone.name} here")
+    if saved.backbone not in (None, spec.backbone.label):
+        report.notes.append(f"backbone: {saved.backbone} there, {spec.backbone.label} here")
     heads = {f"heads.{task}": _classes(task, categories[task], saved, spec, report) for task in sorted(spec.tasks)}
     axes = {key: axis for task in spec.tasks for key, axis in class_axes(model, spec, task, len(categories[task]))}
     fitting: dict[str, Tensor] = {}
@@ -221,7 +221,7 @@ def _compared(saved: SavedModel, spec: ModelSpec) -> str:
     tasks = sorted({_part_of(key).removeprefix("heads.") for key in saved.state if key.startswith("heads.")})
     return (
         f"it has the backbone {saved.backbone or '(unknown)'} and the tasks {', '.join(tasks)}; this document has "
-        f"{spec.backbone.name} and {', '.join(sorted(spec.tasks))}"
+        f"{spec.backbone.label} and {', '.join(sorted(spec.tasks))}"
     )
 
 

@@ -97,7 +97,7 @@ def write_run_result(
         val_tasks=best["val"]["tasks"],
         select=selection(attempt.job.model),
         model={
-            "backbone": attempt.job.model.backbone.name,
+            "backbone": attempt.job.model.backbone.label,
             "parameters": sum(p.numel() for p in module.model.parameters()),
             "best_epoch": best["epoch"],
             "best_step": best["step"],

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
+from backbones.catalog.lookup import resolve
 from backbones.default_weights import default_weights_problem
 from pipelines.data.checks.text import render_report
 from pipelines.data.index import build_index
@@ -86,7 +87,7 @@ def _check_machine(job: JobSpec, *, is_new: bool) -> None:
     # What init_from holds of the backbone is known when it is read; only what it lacks is fetched.
     if not is_new or job.model.init_from is not None:
         return
-    if backbone.weights == "default" and (problem := default_weights_problem(backbone.name)):
+    if backbone.weights == "default" and (problem := default_weights_problem(resolve(backbone.network))):
         raise ConfigError(Problem("model.backbone.weights", problem))
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backbones.catalog import resolve
+from backbones.catalog.checks import require_surgery
+from backbones.catalog.lookup import resolve
 from pipelines.data.formats.content import below
 from pipelines.data.roots import find_root
 from pipelines.errors import ConfigError, Problem
@@ -74,10 +75,15 @@ def preflight(job: JobSpec, places: Places, *, is_new: bool = True) -> Inputs:
 
 
 def _check_backbone(job: JobSpec) -> None:
+    backbone = job.model.backbone
     try:
-        resolve(job.model.backbone.name)
+        row = resolve(backbone.network)
     except ValueError as error:
         raise ConfigError(Problem("model.backbone.name", str(error))) from error
+    try:
+        require_surgery(row, backbone.surgery)
+    except ValueError as error:
+        raise ConfigError(Problem("model.backbone.surgery", str(error))) from error
 
 
 def find_data(job: JobSpec, places: Places) -> Path:

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from backbones.part import Stage
 from pipelines.spec.base import Positive, Probability, Spec, TaskName
 
-Stage = Literal["c3", "c4", "c5"]
 Transfer = Literal["full", "freeze", "discriminative", "gradual", "lp-ft"]
 
 

@@ -1,9 +1,13 @@
 """`model`: the backbone, the neck, the tasks, and how they learn."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from backbones.design_space.spec import DesignSpec
+from backbones.part import Stage
+from backbones.surgery.spec import SurgerySpec
 from pipelines.spec.base import Count, Spec, TaskName
 from pipelines.spec.learning import (
     EMASpec,
@@ -11,7 +15,6 @@ from pipelines.spec.learning import (
     RateScaleSpec,
     ScheduleSpec,
     SelectSpec,
-    Stage,
     Transfer,
     Unfreeze,
 )
@@ -19,10 +22,45 @@ from pipelines.spec.tasks import DetectionSpec, EmbeddingSpec, Task, gallery_tas
 
 
 class BackboneSpec(Spec):
-    """Which network, and the weights that it starts from."""
+    """Which network, the weights that it starts from, and what is changed in it."""
 
-    name: str = Field(description="a name that `pyramidion backbones` lists; `timm:` or `tv:` picks the library")
-    weights: str = Field("default", description="default (of the catalogue) | none | a file below a weights root")
+    name: str | None = Field(
+        None, description="a name that `pyramidion backbones` lists; `timm:` or `tv:` picks the library"
+    )
+    design: DesignSpec | None = Field(None, description="in place of a name: a network of the design space")
+    weights: str = Field(
+        "default",
+        description="default (of the catalogue) | none | a file below a weights root; a design has no default",
+    )
+    accept_license: bool = Field(False, description="default weights are taken whatever their licence asks for")
+    surgery: SurgerySpec = SurgerySpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_design_starts_at_random(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("design") is not None:
+            return {"weights": "none", **given}
+        return given
+
+    @model_validator(mode="after")
+    def _one_network_is_described(self) -> "BackboneSpec":
+        if (self.name is None) == (self.design is None):
+            raise ValueError(f"got {'neither' if self.name is None else 'both'}; give a name, or a design")
+        if self.design is not None and self.weights == "default":
+            raise ValueError("weights: got 'default', and a design has none; write none, or a file")
+        return self
+
+    @property
+    def network(self) -> str | DesignSpec:
+        """The name, or the design."""
+        network = self.name or self.design
+        assert network is not None, "one of them is given"
+        return network
+
+    @property
+    def label(self) -> str:
+        """What people and reports call the network."""
+        return self.network if isinstance(self.network, str) else self.network.label
 
 
 class NeckSpec(Spec):

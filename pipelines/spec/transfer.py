@@ -11,7 +11,8 @@
 
 from collections.abc import Iterator
 
-from pipelines.spec.learning import Stage, Unfreeze
+from backbones.part import Stage
+from pipelines.spec.learning import Unfreeze
 from pipelines.spec.model import ModelSpec
 
 LAYER_DECAY = {"stage": 0.6, "layer": 0.85}

@@ -3,7 +3,9 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
-from backbones.catalog import CATALOG, LIBRARIES, BackboneRow, known_names, resolve
+from backbones.catalog.lookup import known_names, resolve
+from backbones.catalog.row import LIBRARIES, BackboneRow
+from backbones.catalog.rows import CATALOG
 from pipelines.errors import ConfigError, Problem
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from backbones.base import LEVELS, Backbone
-from backbones.catalog import CATALOG
+from backbones.catalog.rows import CATALOG
 from backbones.create import create_backbone
 from backbones.meta_run import run_on_meta
 

@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from torchvision import models
 
+from backbones.catalog.lookup import resolve
 from backbones.create import create_backbone
 from backbones.default_weights import default_weights_problem
 
@@ -27,7 +28,7 @@ def _empty_caches_and_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.parametrize("name", ["resnet18", "tv:resnet18"])
 def test_without_a_network_it_is_told_at_once_what_to_write_instead(name: str) -> None:
     start = time.monotonic()
-    problem = default_weights_problem(name)
+    problem = default_weights_problem(resolve(name))
     assert time.monotonic() - start < 10
     assert problem is not None
     assert f"the default weights of backbone '{name}' are not cached" in problem
@@ -38,7 +39,7 @@ def test_without_a_network_it_is_told_at_once_what_to_write_instead(name: str) -
 
 @pytest.mark.parametrize("name", ["resnet14_thin", "timm:mobilenetv2_035"])
 def test_a_network_that_nobody_trained_has_no_default_weights(name: str) -> None:
-    problem = default_weights_problem(name)
+    problem = default_weights_problem(resolve(name))
     assert problem is not None
     assert "has no default weights; write `weights: none`" in problem
 
@@ -50,7 +51,7 @@ def test_cached_torchvision_weights_need_no_network(tmp_path: Path) -> None:
     path = tmp_path / "torch" / "hub" / "checkpoints" / Path(url).name
     path.parent.mkdir(parents=True)
     torch.save(full.state_dict(), path)
-    assert default_weights_problem("googlenet") is None
+    assert default_weights_problem(resolve("googlenet")) is None
     own = create_backbone("googlenet", "default").body.network.state_dict()
     for key, value in own.items():
         torch.testing.assert_close(value, full.state_dict()[key], rtol=0, atol=0)
@@ -64,7 +65,7 @@ def test_cached_timm_weights_need_no_network(tmp_path: Path, monkeypatch: pytest
     (repository / "refs" / "main").write_text("0" * 40)
     (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
     save_file(full.state_dict(), repository / "snapshots" / ("0" * 40) / "model.safetensors")
-    assert default_weights_problem("timm:mnasnet_small.lamb_in1k") is None
+    assert default_weights_problem(resolve("timm:mnasnet_small.lamb_in1k")) is None
     own = create_backbone("timm:mnasnet_small.lamb_in1k", "default").body.network.state_dict()
     for key, value in own.items():
         torch.testing.assert_close(value, full.state_dict()[key], rtol=0, atol=0)

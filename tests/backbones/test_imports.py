@@ -6,11 +6,11 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["backbones", "backbones.catalog"])
+@pytest.mark.parametrize("module", ["backbones", "backbones.catalog.lookup"])
 def test_importing_and_resolving_needs_no_torch(module: str) -> None:
     script = (
         f"import sys, {module}\n"
-        "if 'backbones.catalog' in sys.modules: sys.modules['backbones.catalog'].resolve('tv:resnet18')\n"
+        "if 'backbones.catalog.lookup' in sys.modules: sys.modules['backbones.catalog.lookup'].resolve('tv:resnet18')\n"
         "heavy = {'torch', 'torchvision', 'timm', 'lightning'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from backbones.catalog import CATALOG
+from backbones.catalog.rows import CATALOG
 from backbones.create import create_backbone
 
 NAME = "resnet14_thin"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backbones.catalog import CATALOG
+from backbones.catalog.rows import CATALOG
 from service import cli
 from service.version import version
 
@@ -105,7 +105,7 @@ def test_backbones_tells_what_is_known_of_one() -> None:
 
 
 def test_all_backbones_are_names_that_a_document_can_write() -> None:
-    from backbones.catalog import resolve
+    from backbones.catalog.lookup import resolve
 
     names = pyramidion("backbones", "--all").stdout.split()
     assert len(names) == len(set(names)) > 1000

@@ -6,7 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from backbones.catalog import CATALOG, LIBRARIES, known_names
+from backbones.catalog.lookup import known_names
+from backbones.catalog.row import LIBRARIES
+from backbones.catalog.rows import CATALOG
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
 from service.rest.schemas import Backbone, BackboneList, Head, HeadList, Loss, LossList

@@ -2,7 +2,7 @@
 
 import httpx2
 
-from backbones.catalog import CATALOG
+from backbones.catalog.rows import CATALOG
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
 

@@ -5,15 +5,16 @@ import json
 import pytest
 import timm
 
-from backbones.catalog import CATALOG, resolve
-from backbones.names import NAMES_PATH, installed_names
+from backbones.catalog.lookup import resolve
+from backbones.catalog.rows import CATALOG
+from backbones.measured.names import NAMES_PATH, installed_names
 
 
 def test_recorded_names_are_those_of_the_installed_libraries() -> None:
     recorded = json.loads(NAMES_PATH.read_text(encoding="utf-8"))
     for library, installed in installed_names().items():
         if installed["version"] == recorded[library]["version"]:
-            assert recorded[library] == installed, "run: python -m backbones.names"
+            assert recorded[library] == installed, "run: python -m backbones.measured.names"
 
 
 def test_a_catalogue_row_wins_over_the_libraries_own_name() -> None:

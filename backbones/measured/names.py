@@ -1,6 +1,6 @@
 """Writes `names.json`: every network that timm and torchvision know, for modules that must not import them.
 
-Run `python -m backbones.names` after either library was updated.
+Run `python -m backbones.measured.names` after either library was updated.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import timm
 import torchvision
 
-NAMES_PATH = Path(__file__).with_name("names.json")
+NAMES_PATH = Path(__file__).parents[1] / "catalog" / "names.json"
 
 
 def installed_names() -> dict[str, Any]:

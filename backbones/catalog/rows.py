@@ -1,44 +1,8 @@
-"""The backbones that are vouched for, and what any name means (torch-free).
+"""The networks that are vouched for. To add one, add a row: the contract tests run over all of them."""
 
-A row says what a network is, where it was published, which library builds it, and the licence of its default
-weights. Every other name of timm or torchvision can be used too. To add a backbone, add a row: the contract tests
-run over all of them.
-"""
-
-import difflib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
 
-Source = Literal["timm", "tv"]
-LIBRARIES: dict[Source, Literal["timm", "torchvision"]] = {"timm": "timm", "tv": "torchvision"}
-"""What the libraries that build networks are called."""
-
-
-@dataclass(frozen=True)
-class BackboneRow:
-    """One network.
-
-    Attributes:
-        name: what a document calls it.
-        source, id: the library and its name there; a tag behind a dot picks the default weights.
-        family, year, paper: what it is and its arXiv id; None for a network outside the catalogue.
-        weights_licence: of the default weights; None where there are none, or where it is not known.
-        kwargs: handed to the library's constructor. A network with some has no default weights.
-    """
-
-    name: str
-    source: Source
-    id: str
-    family: str | None = None
-    year: int | None = None
-    paper: str | None = None
-    weights_licence: str | None = None
-    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+from backbones.catalog.row import BackboneRow, Source
 
 
 def _family(
@@ -120,42 +84,3 @@ CATALOG: dict[str, BackboneRow] = {
     **_family("AlexNet", 2014, "1404.5997", "tv", "bsd-3-clause", alexnet="alexnet"),
 }
 """By name. AlexNet is the form of its author's "one weird trick", GoogLeNet the form with BatchNorm."""
-
-
-@cache
-def known_names() -> dict[Source, frozenset[str]]:
-    """Return every name of timm and of torchvision, for the versions that `names.json` was made with."""
-    recorded = json.loads(Path(__file__).with_name("names.json").read_text(encoding="utf-8"))
-    return {"timm": frozenset(recorded["timm"]["names"]), "tv": frozenset(recorded["tv"]["names"])}
-
-
-def resolve(name: str) -> BackboneRow:
-    """Return the row that `name` means: a row of the catalogue, else a network of timm, else one of torchvision.
-
-    `timm:` and `tv:` pick the library; a timm name may carry the tag of its weights behind a dot.
-
-    Raises:
-        ValueError: nothing has this name; the message has the nearest names.
-    """
-    if name in CATALOG:
-        return CATALOG[name]
-    prefix, colon, bare = name.rpartition(":")
-    if colon and prefix not in known_names():
-        raise ValueError(f"backbone {name!r}: got the library {prefix!r}; choose 'timm' or 'tv', or leave it out")
-    for source, names in known_names().items():
-        library_name = bare.partition(".")[0] if source == "timm" else bare
-        if library_name in names and prefix in ("", source):
-            return BackboneRow(name, source, bare)
-    raise ValueError(_unknown(name, prefix, bare))
-
-
-def _unknown(name: str, prefix: str, bare: str) -> str:
-    names = {source: sorted(names) for source, names in known_names().items() if prefix in ("", source)}
-    lower = bare.lower()
-    nearest = [] if prefix else difflib.get_close_matches(lower, CATALOG, n=3)
-    for source, candidates in names.items():
-        close = difflib.get_close_matches(lower, candidates, n=3)
-        nearest += [f"{source}:{match}" if prefix else match for match in close]
-    nearest = list(dict.fromkeys(nearest))[:3]
-    hint = f"; did you mean {' or '.join(repr(match) for match in nearest)}?" if nearest else "."
-    return f"backbone {name!r} is not in the catalogue{hint} 'pyramidion backbones' lists all"

@@ -1,0 +1,1 @@
+"""One network that is described by data."""
