@@ -68,7 +68,11 @@ class SurgerySpec(Part):
     @property
     def asked(self) -> tuple[Operation, ...]:
         """The operations that this asks for."""
-        return tuple(operation for operation in OPERATIONS if getattr(self, operation) not in ((), False, None))
+        return tuple(
+            operation
+            for operation in OPERATIONS
+            if (value := getattr(self, operation)) is not None and value is not False and value != ()
+        )
 
 
 NO_SURGERY = SurgerySpec()

@@ -45,7 +45,11 @@ class BackboneSpec(Spec):
     @model_validator(mode="after")
     def _one_network_is_described(self) -> "BackboneSpec":
         if (self.name is None) == (self.design is None):
-            raise ValueError(f"got {'neither' if self.name is None else 'both'}; give a name, or a design")
+            raise ValueError(
+                "got neither a name nor a design; give one"
+                if self.name is None
+                else f"got the name {self.name!r} and a design; give one, and null for the other"
+            )
         if self.design is not None and self.weights == "default":
             raise ValueError("weights: got 'default', and a design has none; write none, or a file")
         return self

@@ -1,0 +1,56 @@
+"""`model.backbone`: one network, by name or by design, and what is changed in it."""
+
+from typing import Any
+
+import pytest
+
+from pipelines.errors import ConfigError
+from pipelines.spec.load import apply_override, resolved, validate_document
+from pipelines.spec.model import BackboneSpec
+
+Document = dict[str, Any]
+
+
+def backbone(small: Document, **fields: Any) -> BackboneSpec:
+    return validate_document(apply_override(small, "model.backbone", fields)).model.backbone
+
+
+def test_a_name_begins_with_the_catalogues_weights_and_a_design_at_random(small: Document) -> None:
+    assert backbone(small, name="resnet18").weights == "default"
+    assert backbone(small, design={"preset": "resnet18"}).weights == "none"
+    assert backbone(small, design={"preset": "resnet18"}, weights="a.pt").weights == "a.pt"
+
+
+def test_the_resolved_document_means_the_same_network(small: Document) -> None:
+    asked = {
+        "design": {"preset": "resnet18"},
+        "surgery": {"freeze_batchnorm": True, "attention": [{"kind": "gc", "stages": ["c5", "c4"]}]},
+    }
+    job = validate_document(apply_override(small, "model.backbone", asked))
+    assert validate_document(resolved(job)) == job
+    assert job.model.backbone.label == "design:resnet18"
+
+
+def test_surgery_says_what_it_asks_for(small: Document) -> None:
+    asked = {"deformable": ["c5", "c4"], "stochastic_depth": 0.0, "reparameterise": False}
+    surgery = backbone(small, name="resnet18", surgery=asked).surgery
+    assert surgery.asked == ("deformable", "stochastic_depth")
+    assert surgery.deformable == ("c4", "c5")
+    assert backbone(small, name="resnet18").surgery.asked == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "model.backbone: got neither a name nor a design; give one"),
+        ({"name": "vgg11", "design": {}}, "model.backbone: got the name 'vgg11' and a design; give one, and null for"),
+        ({"design": {"preset": "resnet18"}, "weights": "default"}, "model.backbone.weights: got 'default', and a desi"),
+        ({"name": "vgg11", "surgery": {"attention": [{"kind": "gcx"}]}}, "attention.0.kind: got 'gcx'; did you mean"),
+        ({"name": "vgg11", "surgery": {"deformable": ["c4", "c4"]}}, "surgery.deformable: got ['c4', 'c4']; name each"),
+        ({"name": "vgg11", "surgery": {"stochastic_depth": 1}}, "stochastic_depth: got 1; should be less than 1"),
+    ],
+)
+def test_what_describes_no_network_is_told(small: Document, fields: Document, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        backbone(small, **fields)
+    assert told in str(caught.value)
