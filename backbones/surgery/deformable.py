@@ -1,0 +1,105 @@
+"""Modulated deformable convolution (Zhu et al. 2019, DCNv2, arXiv 1811.11168), around torchvision's operator.
+
+Legend: B batch, C channels, H W size in cells.
+"""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+
+class DeformableConv2d(nn.Conv2d):
+    """A convolution whose sampling points move by learned offsets and are weighed by learned masks (eq. 1).
+
+    It has the arguments and, as `weight` and `bias`, the parameters of the convolution that it stands for, and gives
+    what that gives until `offset` is trained: offsets start at 0 and masks at 1.
+
+    Deviations: the mask is 2 * sigmoid, where the paper's sigmoid starts at 1/2; `offset` learns at the rate of its
+    stage, where the paper takes a tenth.
+
+    It computes in float32 under autocast and for maps of 16 bits too, and gives back the map's dtype: torchvision has no
+    bfloat16 kernel on any device, and beyond the 128th cell bfloat16 knows places by whole cells only.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Build what `torch.nn.Conv2d` builds of the same arguments, and the convolution `offset`.
+
+        Raises:
+            ValueError: the kernel is even, or the map is padded with something else than a number of zeros.
+        """
+        super().__init__(*args, **kwargs)
+        if any(size % 2 == 0 for size in self.kernel_size):
+            raise ValueError(f"kernel_size: got {self.kernel_size}; a deformable convolution has an odd one")
+        if self.padding_mode != "zeros" or isinstance(self.padding, str):
+            raise ValueError(
+                f"padding: got {self.padding!r} with {self.padding_mode}; a deformable convolution is padded with a "
+                "number of zeros"
+            )
+        self.offset = nn.Conv2d(
+            self.in_channels,
+            3 * self.kernel_size[0] * self.kernel_size[1],
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            device=self.weight.device,
+            dtype=self.weight.dtype,
+        )
+        self.reset_offsets()
+
+    @classmethod
+    def standing_for(cls, convolution: nn.Conv2d) -> "DeformableConv2d":
+        """Return a deformable convolution with the arguments and the very parameters of `convolution`."""
+        weight = convolution.weight
+        own = cls(
+            convolution.in_channels,
+            convolution.out_channels,
+            convolution.kernel_size,
+            convolution.stride,
+            convolution.padding,
+            convolution.dilation,
+            convolution.groups,
+            convolution.bias is not None,
+            convolution.padding_mode,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        own.weight, own.bias = convolution.weight, convolution.bias
+        return own
+
+    def reset_offsets(self) -> None:
+        """Make it the plain convolution again; call this behind a loop that starts all convolutions anew."""
+        nn.init.zeros_(self.offset.weight)
+        assert self.offset.bias is not None
+        nn.init.zeros_(self.offset.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (B, out_channels, H', W') of (B, in_channels, H, W), in the dtype of `features`."""
+        device = features.device.type
+        is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False) if is_autocast else nullcontext():
+            sampled = features if features.dtype.itemsize >= 4 else features.float()
+            weight, bias = _parameters(self.offset, sampled.dtype)
+            moves = F.conv2d(sampled, weight, bias, self.stride, self.padding, self.dilation)
+            offsets, mask = moves.tensor_split([2 * moves.shape[1] // 3], dim=1)
+            weight, bias = _parameters(self, sampled.dtype)
+            convolved: Tensor = deform_conv2d(
+                sampled,
+                offsets,
+                weight,
+                bias,
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+                mask=2 * mask.sigmoid(),
+            )
+        return convolved.to(features.dtype)
+
+
+def _parameters(convolution: nn.Conv2d, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    bias = convolution.bias
+    return convolution.weight.to(dtype), None if bias is None else bias.to(dtype)
