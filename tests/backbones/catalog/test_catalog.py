@@ -1,12 +1,18 @@
 """Names: what they mean, and what is said of those that mean nothing."""
 
 import json
+import re
 
 import pytest
 import timm
+from torchvision.models import get_model_weights
 
 from backbones.catalog.lookup import resolve
+from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows import CATALOG
+from backbones.catalog.rows_classic import PLAIN, RESIDUAL
+from backbones.catalog.rows_efficient import MOBILE, SCALED, SEARCHED
+from backbones.catalog.rows_modern import CONVOLUTIONAL, TRANSFORMERS
 from backbones.measured.names import NAMES_PATH, installed_names
 
 
@@ -30,7 +36,7 @@ def test_a_catalogue_row_wins_over_the_libraries_own_name() -> None:
         ("timm:resnet50.tv_in1k", "timm", "resnet50.tv_in1k"),
         ("resnet50.tv_in1k", "timm", "resnet50.tv_in1k"),
         ("resnext101_64x4d", "timm", "resnext101_64x4d"),
-        ("efficientnet_v2_m", "tv", "efficientnet_v2_m"),
+        ("shufflenet_v2_x1_5", "tv", "shufflenet_v2_x1_5"),
         ("tv:resnet50", "tv", "resnet50"),
     ],
 )
@@ -71,14 +77,52 @@ def test_a_library_without_the_name_is_not_replaced_by_the_other() -> None:
 
 
 @pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG)
-def test_a_row_tells_where_it_was_published_and_the_licence_of_its_weights(row) -> None:  # type: ignore[no-untyped-def]
+def test_a_row_tells_where_it_was_published(row: BackboneRow) -> None:
     assert row.family is not None
     assert row.paper is not None
     assert row.year is not None
-    paper_year, _, number = row.paper.partition(".")
-    assert len(number) in (4, 5)
-    assert abs(row.year - (2000 + int(paper_year[:2]))) <= 1
-    if row.kwargs:
+    arxiv = re.fullmatch(r"(\d\d)(\d\d)\.(\d{4,5})", row.paper)
+    if arxiv is None:
+        assert re.fullmatch(r"10\.\d{4,9}/[\w.()/-]+", row.paper), "neither an arXiv id nor a DOI"
+        assert row.year < 2014, "write its arXiv id"
+        return
+    assert len(arxiv[3]) == (4 if int(arxiv[1]) < 15 else 5)
+    assert 1 <= int(arxiv[2]) <= 12
+    assert abs(row.year - (2000 + int(arxiv[1]))) <= 1
+
+
+@pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG)
+def test_a_row_tells_the_licence_of_its_weights(row: BackboneRow) -> None:
+    if not row.has_default_weights:
         assert row.weights_licence is None
     elif row.source == "timm":
-        assert row.weights_licence == timm.get_pretrained_cfg(row.id).license
+        assert "." in row.id, "the tag of the default weights is named: another version of timm may choose another"
+        settings = timm.get_pretrained_cfg(row.id)
+        assert settings is not None
+        assert row.weights_licence == settings.license
+    else:
+        assert row.weights_licence == "bsd-3-clause"
+        assert "license" not in get_model_weights(row.id).DEFAULT.meta, (
+            "torchvision names a licence that is not its own"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("resnetv2_50", "timm"),
+        ("wide_resnet50_2", "timm"),
+        ("resnext50_32x4d", "timm"),
+        ("seresnet50", "timm"),
+        ("mobilenet_v3_large", "tv"),
+        ("regnet_y_400mf", "tv"),
+    ],
+)
+def test_names_that_rows_had_before_mean_networks_of_the_libraries(name: str, source: str) -> None:
+    assert name not in CATALOG
+    assert resolve(name).source == source
+
+
+def test_a_table_does_not_take_a_name_that_another_has() -> None:
+    tables = (PLAIN, RESIDUAL, MOBILE, SEARCHED, SCALED, CONVOLUTIONAL, TRANSFORMERS)
+    assert len(CATALOG) == sum(map(len, tables))

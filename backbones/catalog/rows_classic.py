@@ -1,0 +1,103 @@
+"""Networks that people designed by hand, from AlexNet to attention inside residual blocks."""
+
+from types import MappingProxyType
+
+from backbones.catalog.family import family
+from backbones.catalog.row import BackboneRow
+
+_THIN_RESNET = MappingProxyType(
+    {"layers": (1, 2, 2, 1), "channels": (32, 64, 128, 256), "stem_type": "deep", "stem_width": 8}
+)
+
+PLAIN: dict[str, BackboneRow] = {
+    **family("AlexNet", 2014, "1404.5997", "tv", "bsd-3-clause", is_equivariant=True, alexnet="alexnet"),
+    **family(
+        "VGG",
+        2014,
+        "1409.1556",
+        "timm",
+        "bsd-3-clause",
+        is_equivariant=True,
+        vgg11="vgg11.tv_in1k",
+        vgg13="vgg13.tv_in1k",
+        vgg16="vgg16.tv_in1k",
+        vgg19="vgg19.tv_in1k",
+        vgg11_bn="vgg11_bn.tv_in1k",
+        vgg13_bn="vgg13_bn.tv_in1k",
+        vgg16_bn="vgg16_bn.tv_in1k",
+        vgg19_bn="vgg19_bn.tv_in1k",
+    ),
+    **family("GoogLeNet", 2014, "1409.4842", "tv", "bsd-3-clause", is_equivariant=True, googlenet_bn="googlenet"),
+    **family(
+        "Inception v3",
+        2015,
+        "1512.00567",
+        "timm",
+        "apache-2.0",
+        is_equivariant=True,
+        inception_v3="inception_v3.tv_in1k",
+    ),
+}
+"""Convolutions one after another, and side by side. AlexNet is the form of its author's "one weird trick"."""
+
+RESIDUAL: dict[str, BackboneRow] = {
+    **family(
+        "ResNet",
+        2015,
+        "1512.03385",
+        "timm",
+        "apache-2.0",
+        is_equivariant=True,
+        resnet18="resnet18.a1_in1k",
+        resnet34="resnet34.a1_in1k",
+        resnet50="resnet50.a1_in1k",
+        resnet101="resnet101.a1h_in1k",
+        resnet152="resnet152.a1h_in1k",
+    ),
+    "resnet14_thin": BackboneRow(
+        "resnet14_thin", "timm", "resnet18", "ResNet", 2015, "1512.03385", None, _THIN_RESNET, is_equivariant=True
+    ),
+    **family(
+        "ResNet v2", 2016, "1603.05027", "timm", "apache-2.0", is_equivariant=True, preresnet50="resnetv2_50.a1h_in1k"
+    ),
+    **family(
+        "Wide ResNet",
+        2016,
+        "1605.07146",
+        "timm",
+        "apache-2.0",
+        is_equivariant=True,
+        wide_resnet50="wide_resnet50_2.racm_in1k",
+    ),
+    **family(
+        "ResNeXt",
+        2016,
+        "1611.05431",
+        "timm",
+        "apache-2.0",
+        is_equivariant=True,
+        resnext50="resnext50_32x4d.a1h_in1k",
+        resnext101="resnext101_32x4d.gluon_in1k",
+    ),
+    **family(
+        "DenseNet",
+        2016,
+        "1608.06993",
+        "timm",
+        "apache-2.0",
+        is_equivariant=True,
+        densenet121="densenet121.ra_in1k",
+        densenet169="densenet169.tv_in1k",
+        densenet201="densenet201.tv_in1k",
+    ),
+    **family(
+        "SENet",
+        2017,
+        "1709.01507",
+        "timm",
+        "apache-2.0",
+        se_resnet50="seresnet50.a1_in1k",
+        senet154="senet154.gluon_in1k",
+    ),
+}
+"""Blocks whose output is added to their input, or put beside it."""
