@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
+from backbones.catalog import words
+from backbones.catalog.facts import facts_of
 from backbones.catalog.lookup import known_names, resolve
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
@@ -33,40 +35,52 @@ def run(arguments: Sequence[str]) -> int:
 
 def describe(row: BackboneRow) -> str:
     """Return a line for each thing that is known of a network."""
-    facts = {
-        "name": row.name,
-        "family": row.family,
-        "year": row.year,
-        "paper": row.paper and f"arXiv {row.paper}",
-        "built by": f"{LIBRARIES[row.source]} ({row.id})",
-        "options": ", ".join(f"{name}={value!r}" for name, value in row.kwargs.items()),
-        "licence of the default weights": row.weights_licence or "not recorded here",
-    }
-    if row.kwargs:
-        facts["licence of the default weights"] = "there are none: write weights: none, or name a file"
-    return "\n".join(f"{fact}: {value}" for fact, value in facts.items() if value)
+    return "\n".join(f"{what}: {value}" for what, value in words.describe(row).items())
 
 
 def catalogue() -> str:
     """Return a table of the catalogue's rows."""
-    header = ("name", "family", "year", "paper", "built by", "licence of weights")
-    rows = [
-        (
-            row.name,
-            row.family or "",
-            str(row.year or ""),
-            row.paper or "",
-            LIBRARIES[row.source],
-            row.weights_licence or "",
-        )
-        for row in CATALOG.values()
-    ]
+    header = (
+        "name",
+        "family",
+        "year",
+        "paper",
+        "built by",
+        "parameters, M",
+        "c3, c4, c5",
+        "licence of weights",
+        "trains on CPU",
+    )
     names = known_names()
     footer = (
         f"Other names of timm ({len(names['timm'])}) and torchvision ({len(names['tv'])}) work too where the network\n"
-        "has strides 8, 16 and 32; `pyramidion backbones --all` lists them, timm: or tv: picks the library."
+        "has strides 8, 16 and 32; `pyramidion backbones --all` lists them, timm: or tv: picks the library.\n"
+        "`pyramidion backbones NAME` tells all that is known of one."
     )
-    return f"{_columns([header, *rows])}\n\n{footer}"
+    return f"{_columns([header, *map(_cells, CATALOG.values())])}\n\n{footer}"
+
+
+def _cells(row: BackboneRow) -> tuple[str, ...]:
+    facts = facts_of(row)
+    measured = ("", "", "")
+    if facts is not None:
+        measured = (
+            words.millions(facts.parameters),
+            ", ".join(map(str, facts.channels)),
+            words.yes(facts.trains_on_cpu),
+        )
+    parameters, channels, trains_on_cpu = measured
+    return (
+        row.name,
+        row.family or "",
+        str(row.year or ""),
+        row.paper or "",
+        LIBRARIES[row.source],
+        parameters,
+        channels,
+        row.weights_licence or ("not known" if row.has_default_weights else "no weights"),
+        trains_on_cpu,
+    )
 
 
 def all_names() -> str:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from pipelines.spec.result import Kind
 from service.states import FailureKind, JobStatus
 from service.store.records import EventKind, Outcome
 
@@ -242,54 +241,3 @@ class Capabilities(Answer):
     max_json_bytes: int
     max_image_bytes: int
     max_image_pixels: int
-
-
-class Backbone(Answer):
-    """A network that is vouched for; any other of timm and torchvision can be named too."""
-
-    name: str
-    family: str | None
-    year: int | None
-    paper: str | None = Field(description="arXiv id")
-    library: Literal["timm", "torchvision"]
-    id: str = Field(description="the library's name of it")
-    weights_licence: str | None = Field(description="of the default weights; null: there are none, or it is not known")
-    has_default_weights: bool
-
-
-class BackboneList(Answer):
-    """The catalogue's backbones."""
-
-    backbones: list[Backbone]
-    others: dict[str, int] = Field(description="how many further names each library has")
-
-
-class Head(Answer):
-    """What a task can be."""
-
-    name: str
-    kind: Kind
-    description: str
-    losses: list[str]
-    paper: str | None = Field(description="arXiv id")
-
-
-class HeadList(Answer):
-    """The catalogue's heads."""
-
-    heads: list[Head]
-
-
-class Loss(Answer):
-    """What a head learns by."""
-
-    name: str
-    kinds: list[Kind]
-    description: str
-    paper: str | None = Field(description="arXiv id")
-
-
-class LossList(Answer):
-    """The catalogue's losses."""
-
-    losses: list[Loss]

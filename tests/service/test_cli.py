@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backbones.catalog.facts import recorded_facts
 from backbones.catalog.rows import CATALOG
 from service import cli
 from service.version import version
@@ -93,15 +94,31 @@ def test_backbones_lists_every_row_of_the_catalogue() -> None:
 
 
 def _shows(line: str, row: Any) -> bool:
-    return line.split()[:1] == [row.name] and all(fact in line for fact in (row.family or "", row.paper or ""))
+    facts = (row.family or "", row.paper or "", ", ".join(map(str, recorded_facts()[row.name].channels)))
+    return line.split()[:1] == [row.name] and all(fact in line for fact in facts)
 
 
 def test_backbones_tells_what_is_known_of_one() -> None:
     done = pyramidion("backbones", "resnet18")
     assert done.returncode == 0
-    assert {"family: ResNet", "paper: arXiv 1512.03385", "built by: timm (resnet18.a1_in1k)"} <= set(
-        done.stdout.splitlines()
-    )
+    assert {
+        "family: ResNet",
+        "paper: arXiv 1512.03385",
+        "built by: timm (resnet18.a1_in1k)",
+        "default weights: apache-2.0",
+        "parameters: 11,176,512 without the classifier",
+        "channels: c3 128, c4 256, c5 512",
+        "multiply-accumulates: 1.81 G for an image of 224x224 pixels",
+        "mean of its images: 0.485, 0.456, 0.406",
+    } <= set(done.stdout.splitlines())
+
+
+def test_a_backbone_outside_the_catalogue_is_told_without_what_was_not_measured() -> None:
+    done = pyramidion("backbones", "timm:resnet26.bt_in1k")
+    assert (done.returncode, done.stderr) == (0, "")
+    facts = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert facts["built by"] == "timm (resnet26.bt_in1k)"
+    assert not {"parameters", "family", "paper"} & set(facts)
 
 
 def test_all_backbones_are_names_that_a_document_can_write() -> None:

@@ -6,34 +6,53 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from backbones.catalog.facts import Facts, facts_of
 from backbones.catalog.lookup import known_names
-from backbones.catalog.row import LIBRARIES
+from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
+from backbones.surgery.spec import OPERATIONS
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
-from service.rest.schemas import Backbone, BackboneList, Head, HeadList, Loss, LossList
+from service.rest.catalog_schemas import Backbone, BackboneFacts, BackboneList, Head, HeadList, Loss, LossList
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 
 
 @router.get("/backbones")
 def list_backbones() -> BackboneList:
-    """List the networks that are vouched for, with their papers and the licences of their weights."""
-    rows = [
-        Backbone(
-            name=row.name,
-            family=row.family,
-            year=row.year,
-            paper=row.paper,
-            library=LIBRARIES[row.source],
-            id=row.id,
-            weights_licence=row.weights_licence,
-            has_default_weights=not row.kwargs,
-        )
-        for row in CATALOG.values()
-    ]
+    """List the networks that are vouched for: papers, sizes, weights with their licences, and what they take."""
     return BackboneList(
-        backbones=rows, others={LIBRARIES[source]: len(names) for source, names in known_names().items()}
+        backbones=[_backbone(row) for row in CATALOG.values()],
+        others={LIBRARIES[source]: len(names) for source, names in known_names().items()},
+    )
+
+
+def _backbone(row: BackboneRow) -> Backbone:
+    facts = facts_of(row)
+    return Backbone(
+        name=row.name,
+        family=row.family,
+        year=row.year,
+        paper=row.paper,
+        library=LIBRARIES[row.source],
+        id=row.id,
+        has_default_weights=row.has_default_weights,
+        weights_licence=row.weights_licence,
+        surgery=row.surgery.model_dump(mode="json", exclude_defaults=True),
+        takes=[operation for operation in OPERATIONS if operation in row.takes],
+        is_equivariant=row.is_equivariant,
+        facts=None if facts is None else _facts(facts),
+    )
+
+
+def _facts(facts: Facts) -> BackboneFacts:
+    return BackboneFacts(
+        parameters=facts.parameters,
+        channels=facts.channels,
+        macs=facts.macs,
+        trains_on_cpu=facts.trains_on_cpu,
+        mean=facts.mean,
+        std=facts.std,
     )
 
 

@@ -3,6 +3,7 @@
 import httpx2
 
 from backbones.catalog.rows import CATALOG
+from backbones.surgery.spec import OPERATIONS
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
 
@@ -19,8 +20,19 @@ def test_every_row_of_the_catalogues_is_listed(shared_api: httpx2.Client) -> Non
         "paper": "1512.03385",
         "library": "timm",
         "id": "resnet50.a1_in1k",
-        "weights_licence": "apache-2.0",
         "has_default_weights": True,
+        "weights_licence": "apache-2.0",
+        "surgery": {},
+        "takes": [operation for operation in OPERATIONS if operation in CATALOG["resnet50"].takes],
+        "is_equivariant": CATALOG["resnet50"].is_equivariant,
+        "facts": {
+            "parameters": 23_508_032,
+            "channels": [512, 1024, 2048],
+            "macs": 4_087_136_256,
+            "trains_on_cpu": True,
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+        },
     }
     heads = shared_api.get("/v1/catalog/heads").json()["heads"]
     losses = shared_api.get("/v1/catalog/losses").json()["losses"]

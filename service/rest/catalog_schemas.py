@@ -1,0 +1,77 @@
+"""What the catalogues' answers hold. Torch-free; the client reads them with the same classes."""
+
+from typing import Any
+
+from pydantic import Field
+
+from backbones.surgery.spec import Operation
+from pipelines.spec.result import Kind
+from service.rest.schemas import Answer
+
+RGB = tuple[float, float, float]
+
+
+class BackboneFacts(Answer):
+    """What was measured of a network as a backbone, without its classifier."""
+
+    parameters: int
+    channels: tuple[int, int, int] = Field(description="of c3, c4 and c5, whose strides are 8, 16 and 32")
+    macs: int = Field(description="multiply-accumulates of one image of 224x224 pixels")
+    trains_on_cpu: bool = Field(description="up to 8e9 macs, and no deformable convolutions")
+    mean: RGB = Field(description="what its own weights expect of RGB values in [0, 1]")
+    std: RGB
+
+
+class Backbone(Answer):
+    """A network that is vouched for; any other of timm and torchvision can be named too."""
+
+    name: str
+    family: str | None
+    year: int | None
+    paper: str | None = Field(description="arXiv id, or the DOI of an older paper")
+    library: str = Field(description="who builds it: timm, torchvision, or pyramidion itself")
+    id: str = Field(description="its name there")
+    has_default_weights: bool
+    weights_licence: str | None = Field(description="of the default weights; null: there are none, or it is not known")
+    surgery: dict[str, Any] = Field(description="what it changes in the network that `id` names")
+    takes: list[Operation] = Field(description="what `model.backbone.surgery` may ask for on top")
+    is_equivariant: bool = Field(description="an image shifted by 32 pixels gives shifted maps, away from the border")
+    facts: BackboneFacts | None = Field(description="null: not measured since the row came")
+
+
+class BackboneList(Answer):
+    """The catalogue's backbones."""
+
+    backbones: list[Backbone]
+    others: dict[str, int] = Field(description="how many further names each library has")
+
+
+class Head(Answer):
+    """What a task can be."""
+
+    name: str
+    kind: Kind
+    description: str
+    losses: list[str]
+    paper: str | None = Field(description="arXiv id")
+
+
+class HeadList(Answer):
+    """The catalogue's heads."""
+
+    heads: list[Head]
+
+
+class Loss(Answer):
+    """What a head learns by."""
+
+    name: str
+    kinds: list[Kind]
+    description: str
+    paper: str | None = Field(description="arXiv id")
+
+
+class LossList(Answer):
+    """The catalogue's losses."""
+
+    losses: list[Loss]

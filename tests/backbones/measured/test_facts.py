@@ -1,0 +1,57 @@
+"""Recorded facts are those of the networks that the catalogue builds."""
+
+import pytest
+
+from backbones.catalog.facts import Facts, facts_of, recorded_facts
+from backbones.catalog.lookup import resolve
+from backbones.catalog.rows import CATALOG
+from backbones.measured.facts import measure_name
+
+STALE = "run: make backbones"
+PROBED = ("resnet18", "swin_tiny", "alexnet", "resnet14_thin")
+
+
+def test_every_row_has_facts_in_the_catalogues_order() -> None:
+    assert list(recorded_facts()) == list(CATALOG), STALE
+
+
+@pytest.mark.parametrize("name", PROBED)
+def test_recorded_facts_are_measured_again(name: str) -> None:
+    assert recorded_facts()[name] == measure_name(name), STALE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CATALOG)
+def test_all_recorded_facts_are_measured_again(name: str) -> None:
+    assert recorded_facts()[name] == measure_name(name), STALE
+
+
+def test_facts_of_resnet18() -> None:
+    facts = facts_of(CATALOG["resnet18"])
+    assert facts == Facts(
+        parameters=11_689_512 - 1000 * 513,
+        channels=(128, 256, 512),
+        macs=1_813_561_344,
+        is_deformable=False,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+    assert facts.trains_on_cpu
+
+
+def test_mean_and_std_are_those_of_the_rows_own_weights() -> None:
+    """Networks of a catalogue that were trained with other statistics are told apart."""
+    statistics = {(facts.mean, facts.std) for facts in recorded_facts().values()}
+    assert len(statistics) > 1
+
+
+@pytest.mark.parametrize(
+    ("macs", "is_deformable", "expected"), [(8 * 10**9, False, True), (8 * 10**9 + 1, False, False), (1, True, False)]
+)
+def test_what_trains_on_a_cpu(macs: int, is_deformable: bool, expected: bool) -> None:
+    facts = Facts(1, (1, 1, 1), macs, is_deformable, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert facts.trains_on_cpu is expected
+
+
+def test_nothing_is_recorded_of_a_network_outside_the_catalogue() -> None:
+    assert facts_of(resolve("timm:resnet18.tv_in1k")) is None
