@@ -32,7 +32,10 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_specs: geometry by level, finest first.
-        stages: the stage (a name of `LEVELS`) of every parameter, by the name that `named_parameters` gives.
+        stages: the stage (a name of `LEVELS`) of every parameter, by the name that `named_parameters` gives. A stage's
+            parameters need nothing of the stages behind it, so that freezing stages from c3 on leaves no backward below
+            the first that trains. In a network with levels of its own, a level needs no stage behind its own; where
+            levels are made of a single map, stages are thirds of the depth, and every level needs all.
         layers: the layer of every parameter: 0 is nearest the image, no number is left out, and those of c3 come before
             those of c4, those before c5.
         mean, std: what the network's weights expect of RGB values in [0, 1].

@@ -31,3 +31,11 @@ class Body(nn.Module):
     def layer_ranks(self) -> dict[str, int]:
         """Return where along `network` the layer of each of its parameters comes, at any numbers."""
         return block_ranks(self.network, self)
+
+    def assign_stages(self, found: dict[str, str]) -> dict[str, str]:
+        """Return the stage of every parameter in `found`, where the body knows better than its levels tell.
+
+        Args:
+            found: by names as the backbone around this body has them, the first level that needs the parameter.
+        """
+        return found

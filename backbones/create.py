@@ -16,6 +16,7 @@ from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, lost_cells, stride_of
 from backbones.layers import number_layers
 from backbones.level_norms import level_norm
 from backbones.meta_run import run_on_meta
+from backbones.own_adapter import build_own_body
 from backbones.stages import demote_unreached, discover_stages
 from backbones.surgery.spec import NO_SURGERY, SurgerySpec
 from backbones.timm_adapter import build_timm_body
@@ -56,9 +57,11 @@ def create_backbone(
 
 def _build(row: BackboneRow, *, pretrained: bool, surgery: SurgerySpec) -> Body:
     if row.source == "timm":
-        return build_timm_body(row, pretrained)
+        return build_timm_body(row, pretrained, surgery.upsampling)
     if row.source == "tv":
         return build_torchvision_body(row, pretrained)
+    if row.source == "own":
+        return build_own_body(row, surgery.upsampling)
     raise NotImplementedError(row.source)
 
 
@@ -96,7 +99,7 @@ class TappedBackbone(Backbone):
             self._pads[level] = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
             self.norms[level] = level_norm(feature)
             self.feature_specs[level] = FeatureSpec(channels=feature.shape[1], stride=stride)
-        self.stages = discover_stages(self)
+        self.stages = body.assign_stages(discover_stages(self))
         ranks = {f"body.network.{name}": rank for name, rank in body.layer_ranks().items()}
         self.layers = number_layers(ranks, self.stages)
         demote_unreached(self, self.stages)

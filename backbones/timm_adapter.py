@@ -3,6 +3,11 @@
 This does what timm's own `features_only=True, feature_cls="getter"` does, on the network itself: `feature_info` is
 known only once the network is built, and taps are chosen by the value of their stride. Maps are always NCHW, the
 parameters keep timm's names, and what lies behind the last tap is removed.
+
+A network of a single scale hands out the map of its last block, and the simple feature pyramid makes three of it. The
+map comes with the network's final norm: that is what its weights were trained to hand out; before it are the raw sums
+of all blocks. Prefix tokens (class, distillation, registers) are dropped behind the last block, and timm resamples
+position embeddings to the size of the image.
 """
 
 from typing import Any
@@ -14,6 +19,7 @@ from torch import Tensor, nn
 from backbones.body import IMAGENET_MEAN, IMAGENET_STD, RGB, Body
 from backbones.catalog.row import BackboneRow
 from backbones.geometry import PYRAMID_STRIDES, require_pyramid_strides
+from backbones.simple_pyramid import SINGLE_STRIDES, SingleScaleBody, Upsampling, ends_of_thirds
 
 _FREE_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
 """What timm's networks of a fixed image size call the wish for any size, most specific first."""
@@ -35,28 +41,57 @@ class TimmBody(Body):
 
     def layer_ranks(self) -> dict[str, int]:
         """Return timm's layer of each parameter of `network`, where timm tells it."""
-        if not hasattr(self.network, "group_matcher"):
-            return super().layer_ranks()
-        matcher: Any = self.network.group_matcher
-        ranks: dict[str, int] = group_parameters(self.network, matcher(coarse=False), reverse=True)
-        return ranks
+        return _timms_layers(self.network) or super().layer_ranks()
 
 
-def build_timm_body(row: BackboneRow, pretrained: bool) -> TimmBody:
-    """Build the network of `row` with timm's weights, or at random, and cut it behind stride 32.
+class TimmSingleScaleBody(SingleScaleBody):
+    """A timm network of a single scale, whose last map becomes three."""
+
+    def maps_by_depth(self, images: Tensor, *, last_only: bool = False) -> list[Tensor]:
+        """Return the maps behind one third, two thirds and all of the blocks, the last with the network's norm."""
+        network: Any = self.network
+        *inner, last = ends_of_thirds(len(_feature_info(network)))
+        options = {"output_fmt": "NCHW", "intermediates_only": True}
+        before = [] if last_only else network.forward_intermediates(images, indices=inner, norm=False, **options)
+        return [*before, *network.forward_intermediates(images, indices=[last], norm=True, **options)]
+
+    def layer_ranks(self) -> dict[str, int]:
+        """Return timm's layer of each parameter of `network`, where timm tells it."""
+        return _timms_layers(self.network) or super().layer_ranks()
+
+
+def _timms_layers(network: Any) -> dict[str, int]:
+    if not hasattr(network, "group_matcher"):
+        return {}
+    ranks: dict[str, int] = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
+    return ranks
+
+
+def build_timm_body(row: BackboneRow, pretrained: bool, upsampling: Upsampling | None = None) -> Body:
+    """Build the network of `row` with timm's weights, or at random, and cut it behind its last map.
+
+    Args:
+        row: whose `source` is timm.
+        pretrained: whether timm's weights are downloaded.
+        upsampling: how a network of a single scale comes to c3.
 
     Raises:
-        ValueError: it has no maps of strides 8, 16 and 32, or timm cannot hand out its maps.
+        ValueError: it has neither maps of strides 8, 16 and 32 nor a single one of which they could be made, or timm
+            cannot hand out its maps.
     """
     network = _create(row, pretrained)
     if not hasattr(network, "forward_intermediates"):
         raise ValueError("timm cannot hand out the maps inside this network; take another one")
-    indices = _indices_by_stride(network.feature_info)
-    network.prune_intermediate_layers(indices, prune_norm=True)
     settings = network.pretrained_cfg
-    return TimmBody(
-        network, indices, tuple(settings.get("mean", IMAGENET_MEAN)), tuple(settings.get("std", IMAGENET_STD))
-    )
+    mean, std = tuple(settings.get("mean", IMAGENET_MEAN)), tuple(settings.get("std", IMAGENET_STD))
+    info = _feature_info(network)
+    strides = {entry["reduction"] for entry in info}
+    if len(strides) == 1 and strides <= set(SINGLE_STRIDES):
+        network.prune_intermediate_layers([len(info) - 1], prune_norm=False)
+        return TimmSingleScaleBody(network, info[-1]["num_chs"], strides.pop(), mean, std, upsampling)
+    indices = _indices_by_stride([entry["reduction"] for entry in info])
+    network.prune_intermediate_layers(indices, prune_norm=True)
+    return TimmBody(network, indices, mean, std)
 
 
 def _create(row: BackboneRow, pretrained: bool) -> Any:
@@ -71,8 +106,13 @@ def _create(row: BackboneRow, pretrained: bool) -> Any:
     raise AssertionError("the last wish is empty and either returns or raises")
 
 
-def _indices_by_stride(feature_info: Any) -> list[int]:
+def _feature_info(network: Any) -> list[dict[str, Any]]:
+    """Return what timm says of each map that the network can hand out, in their order."""
+    info: list[dict[str, Any]] = getattr(network.feature_info, "info", network.feature_info)
+    return info
+
+
+def _indices_by_stride(strides: list[int]) -> list[int]:
     """Return the last index of stride 8, of 16 and of 32."""
-    strides = [row["reduction"] for row in getattr(feature_info, "info", feature_info)]
     require_pyramid_strides(strides)
     return [max(i for i, stride in enumerate(strides) if stride == wanted) for wanted in PYRAMID_STRIDES]

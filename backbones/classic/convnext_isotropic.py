@@ -1,0 +1,44 @@
+"""Isotropic ConvNeXt (Liu et al. 2022, arXiv 2201.03545, section 3.3, table 2): ConvNeXt blocks at a single scale.
+
+ConvNeXt-S (isotropic): an embedding of patches of 16x16 pixels, 18 blocks of 384 channels, a LayerNorm; no
+downsampling. Like its authors' network it has no layer scale, and begins from truncated normals of 0.02.
+
+Deviation: the last norm is one of each cell, for maps that are read cell by cell; in the classifier it comes behind the
+pooling.
+"""
+
+from timm.layers.norm import LayerNorm2d
+from timm.models.convnext import ConvNeXtBlock
+from torch import Tensor, nn
+
+from backbones.simple_pyramid import ends_of_thirds
+
+
+class ConvNeXtIsotropic(nn.Module):
+    """Hands out maps of stride 16, behind one third, two thirds and all of its blocks, the last of them normalised."""
+
+    stride = 16
+
+    def __init__(self, depth: int = 18, width: int = 384) -> None:
+        super().__init__()
+        self.width = width
+        self.stem = nn.Conv2d(3, width, self.stride, stride=self.stride)
+        self.blocks = nn.Sequential(*(ConvNeXtBlock(width, ls_init_value=None) for _ in range(depth)))
+        self.norm = LayerNorm2d(width)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return three maps (B, `width`, H / 16, W / 16)."""
+        ends = ends_of_thirds(len(self.blocks))
+        maps = []
+        feature = self.stem(images)
+        for k, block in enumerate(self.blocks):
+            feature = block(feature)
+            if k in ends:
+                maps.append(feature)
+        maps[-1] = self.norm(maps[-1])
+        return maps

@@ -1,0 +1,188 @@
+"""GoogLeNet and BN-Inception: one network of parallel branches, two tables.
+
+Szegedy et al.: Going Deeper with Convolutions, 2014, arXiv 1409.4842, table 1. Ioffe, Szegedy: Batch Normalization,
+2015, arXiv 1502.03167, figure 5; where the network as it was published has other widths, they are the latter's.
+
+| layer | GoogLeNet | BN-Inception | stride behind it |
+|---|---|---|---|
+| conv1 | 7x7 stride 2, 64 | the same | 2 |
+| pool 3x3 stride 2 | | | 4 |
+| conv2, conv3 | 1x1, 64; 3x3, 192 | the same | 4 |
+| pool 3x3 stride 2 | | | 8 |
+| blocks | 3a, 3b | 3a, 3b | 8 = c3 |
+| halving | pool | block 3c | 16 |
+| blocks | 4a to 4e | 4a to 4d | 16 = c4 |
+| halving | pool | block 4e | 32 |
+| blocks | 5a, 5b | 5a, 5b | 32 = c5 |
+
+A block concatenates up to four branches along the channels: a 1x1 convolution; 1x1 then 3x3; 1x1 then 5x5, or two of
+3x3 in its place; a pooling 3x3 then 1x1. Every convolution has a bias and a ReLU behind it, in BN-Inception with
+BatchNorm between. GoogLeNet normalises responses behind its first pooling and before its second, as AlexNet does.
+
+Deviations: the auxiliary classifiers and all behind the last block are left out; weights begin as in `initialise`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.classic.five_convolutions import response_norm
+from backbones.classic.initialisation import initialise
+
+
+@dataclass(frozen=True)
+class Row:
+    """Widths of a block, branch by branch; None leaves a branch out.
+
+    Attributes:
+        one: of the 1x1.
+        three: of the 1x1 and the 3x3.
+        five: of the 1x1 and the 5x5, or of the 1x1 and both 3x3.
+        projection: of the 1x1 behind the pooling; None hands the pooled map on as it is.
+        pool: of what.
+        stride: 2 halves the map in the last convolution of the middle branches and in the pooling.
+    """
+
+    one: int | None
+    three: tuple[int, int]
+    five: tuple[int, ...]
+    projection: int | None
+    pool: Literal["max", "average"] = "average"
+    stride: int = 1
+
+    @property
+    def width(self) -> int:
+        """Channels of the block's map, without those of a pooled map that is handed on."""
+        return (self.one or 0) + self.three[-1] + self.five[-1] + (self.projection or 0)
+
+
+Table = Mapping[str, Row | None]
+"""Blocks by name, in the order in which they run; None is a max pooling 3x3 of stride 2."""
+
+GOOGLENET: Table = {
+    "3a": Row(64, (96, 128), (16, 32), 32, "max"),
+    "3b": Row(128, (128, 192), (32, 96), 64, "max"),
+    "pool3": None,
+    "4a": Row(192, (96, 208), (16, 48), 64, "max"),
+    "4b": Row(160, (112, 224), (24, 64), 64, "max"),
+    "4c": Row(128, (128, 256), (24, 64), 64, "max"),
+    "4d": Row(112, (144, 288), (32, 64), 64, "max"),
+    "4e": Row(256, (160, 320), (32, 128), 128, "max"),
+    "pool4": None,
+    "5a": Row(256, (160, 320), (32, 128), 128, "max"),
+    "5b": Row(384, (192, 384), (48, 128), 128, "max"),
+}
+BN_INCEPTION: Table = {
+    "3a": Row(64, (64, 64), (64, 96, 96), 32),
+    "3b": Row(64, (64, 96), (64, 96, 96), 64),
+    "3c": Row(None, (128, 160), (64, 96, 96), None, "max", stride=2),
+    "4a": Row(224, (64, 96), (96, 128, 128), 128),
+    "4b": Row(192, (96, 128), (96, 128, 128), 128),
+    "4c": Row(160, (128, 160), (128, 160, 160), 128),
+    "4d": Row(96, (128, 192), (160, 192, 192), 128),
+    "4e": Row(None, (128, 192), (192, 256, 256), None, "max", stride=2),
+    "5a": Row(352, (192, 320), (160, 224, 224), 128),
+    "5b": Row(352, (192, 320), (192, 224, 224), 128, "max"),
+}
+
+
+class Inception(nn.Module):
+    """Hands out the maps before each halving and behind the last block: strides 8, 16, 32."""
+
+    def __init__(self, table: Table, has_batchnorm: bool) -> None:
+        super().__init__()
+        self.conv1 = _convolution(3, 64, 7, has_batchnorm, stride=2)
+        self.conv2 = _convolution(64, 64, 1, has_batchnorm)
+        self.conv3 = _convolution(64, 192, 3, has_batchnorm)
+        self.norm = nn.Identity() if has_batchnorm else response_norm()
+        self.blocks = nn.ModuleDict()
+        channels = 192
+        for name, row in table.items():
+            block = Block(channels, row, has_batchnorm) if row else _halving()
+            self.blocks[name] = block
+            channels = block.width if isinstance(block, Block) else channels
+        self.halving = frozenset(name for name, row in table.items() if row is None or row.stride == 2)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        feature = self.norm(_halve(self.conv1(images)))
+        feature = _halve(self.norm(self.conv3(self.conv2(feature))))
+        maps = []
+        for name, block in self.blocks.items():
+            if name in self.halving:
+                maps.append(feature)
+            feature = block(feature)
+        return [*maps, feature]
+
+
+class Block(nn.Module):
+    """The branches of one row of a table, side by side.
+
+    Attributes:
+        width: channels of the map that it gives.
+    """
+
+    def __init__(self, channels: int, row: Row, has_batchnorm: bool) -> None:
+        super().__init__()
+        self.row = row
+        self.width = row.width + (channels if row.projection is None else 0)
+        self.one = _convolution(channels, row.one, 1, has_batchnorm) if row.one else None
+        self.three = _branch(channels, row.three, (3,), row.stride, has_batchnorm)
+        self.five = _branch(channels, row.five, (5,) if len(row.five) == 2 else (3, 3), row.stride, has_batchnorm)
+        self.projection = _convolution(channels, row.projection, 1, has_batchnorm) if row.projection else None
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Return the concatenation of 1x1, 3x3, 5x5 and pooling."""
+        pooled = self._pool(feature)
+        branches = [self.one(feature)] if self.one is not None else []
+        branches += [self.three(feature), self.five(feature)]
+        branches.append(pooled if self.projection is None else self.projection(pooled))
+        return torch.cat(branches, dim=1)
+
+    def _pool(self, feature: Tensor) -> Tensor:
+        if self.row.stride == 2:
+            return _halve(feature)
+        if self.row.pool == "max":
+            return F.max_pool2d(feature, 3, stride=1, padding=1)
+        return F.avg_pool2d(feature, 3, stride=1, padding=1)
+
+
+def googlenet() -> Inception:
+    """Return GoogLeNet as its paper has it; torchvision's has BatchNorm, and 3x3 in place of 5x5."""
+    return Inception(GOOGLENET, has_batchnorm=False)
+
+
+def bn_inception() -> Inception:
+    """Return BN-Inception, also called Inception v2."""
+    return Inception(BN_INCEPTION, has_batchnorm=True)
+
+
+def _branch(
+    channels: int, widths: tuple[int, ...], kernels: tuple[int, ...], stride: int, has_batchnorm: bool
+) -> nn.Sequential:
+    """Return a 1x1 convolution and those of `kernels`, the last with `stride`."""
+    layers = [_convolution(channels, widths[0], 1, has_batchnorm)]
+    for k, kernel in enumerate(kernels):
+        is_last = k == len(kernels) - 1
+        layers.append(_convolution(widths[k], widths[k + 1], kernel, has_batchnorm, stride if is_last else 1))
+    return nn.Sequential(*layers)
+
+
+def _convolution(channels: int, width: int, kernel: int, has_batchnorm: bool, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2)
+    norm = [nn.BatchNorm2d(width)] if has_batchnorm else []
+    return nn.Sequential(convolution, *norm, nn.ReLU(inplace=True))
+
+
+def _halving() -> nn.MaxPool2d:
+    """Return a pooling that ends at the image's border, as the published networks round sizes up."""
+    return nn.MaxPool2d(3, stride=2, ceil_mode=True)
+
+
+def _halve(feature: Tensor) -> Tensor:
+    return F.max_pool2d(feature, 3, stride=2, ceil_mode=True)

@@ -1,0 +1,57 @@
+"""Our own networks as bodies: those that neither timm nor torchvision has. None has published weights."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from backbones.body import IMAGENET_MEAN, IMAGENET_STD, Body
+from backbones.catalog.row import BackboneRow
+from backbones.classic.convnext_isotropic import ConvNeXtIsotropic
+from backbones.classic.five_convolutions import alexnet2012, zfnet, zfnet_wide
+from backbones.classic.inception import bn_inception, googlenet
+from backbones.classic.nin import NiN
+from backbones.simple_pyramid import SingleScaleBody, Upsampling
+
+PYRAMIDS: Mapping[str, Callable[..., nn.Module]] = {
+    "alexnet2012": alexnet2012,
+    "zfnet": zfnet,
+    "zfnet_wide": zfnet_wide,
+    "nin": NiN,
+    "googlenet": googlenet,
+    "bn_inception": bn_inception,
+}
+"""From images to a list of maps of strides 8, 16, 32. A row's `id` is the key, its `kwargs` are the arguments."""
+
+SINGLE_SCALE: Mapping[str, Callable[..., ConvNeXtIsotropic]] = {"convnext_isotropic": ConvNeXtIsotropic}
+"""From images to three maps of one stride, behind a third, two thirds and all of the depth."""
+
+
+class OwnBody(Body):
+    """A network that hands out the levels itself."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        maps: list[Tensor] = self.network(images)
+        return maps
+
+
+class OwnSingleScaleBody(SingleScaleBody):
+    """A network that hands out maps by depth."""
+
+    def maps_by_depth(self, images: Tensor, *, last_only: bool = False) -> list[Tensor]:
+        """Return the maps behind one third, two thirds and all of the blocks."""
+        maps: list[Tensor] = self.network(images)
+        return maps
+
+
+def build_own_body(row: BackboneRow, upsampling: Upsampling | None = None) -> Body:
+    """Build the network of `row` at random.
+
+    Args:
+        row: whose `source` is "own".
+        upsampling: how a network of a single scale comes to c3.
+    """
+    if row.id in PYRAMIDS:
+        return OwnBody(PYRAMIDS[row.id](**row.kwargs), IMAGENET_MEAN, IMAGENET_STD)
+    network = SINGLE_SCALE[row.id](**row.kwargs)
+    return OwnSingleScaleBody(network, network.width, network.stride, IMAGENET_MEAN, IMAGENET_STD, upsampling)

@@ -1,0 +1,127 @@
+"""Three levels from a single map: the simple feature pyramid, for networks that keep one scale throughout.
+
+Li, Mao, Girshick, He: Exploring Plain Vision Transformer Backbones for Object Detection, 2022, arXiv 2203.16527,
+section 3, "Simple feature pyramid". From a map of stride 16, D channels:
+
+| level | made of the map by | channels |
+|---|---|---|
+| c3 | a transposed convolution 2x2 of stride 2, or nearest upsampling and a convolution 3x3 | D / 2 |
+| c4 | nothing | D |
+| c5 | a max pooling 2x2 | D |
+
+A map of stride 8 (ConvMixer) is c3 itself, and is pooled once for c4 and twice for c5.
+
+Deviations from the paper: there is no level of stride 4; the map comes after the network's own last norm, where it has
+one for all tokens, because that is what its weights were trained to hand out; the neck is the one of all backbones, and
+still adds coarse levels to fine ones, which the paper found unnecessary.
+
+A transposed convolution of kernel 2 and stride 2 has one matrix for each of the four cells that a cell becomes, and
+at random initialisation those four differ: a pattern that training has to unlearn. Upsampling first does not have it
+(Odena, Dumoulin, Olah: Deconvolution and Checkerboard Artifacts, 2016, DOI 10.23915/distill.00003).
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.body import RGB, Body
+from backbones.stages import discover_stages
+
+Upsampling = Literal["transposed", "interpolated"]
+
+SCALED_STRIDES = {7: 8, 14: 16}
+"""Strides that images of multiples of 32 pixels do not fit, and the stride that shrinking the image by 7/8 gives."""
+
+SINGLE_STRIDES = (8, 16, *SCALED_STRIDES)
+
+
+class SimplePyramid(nn.Module):
+    """Turns a map (B, D, H / stride, W / stride) into maps of strides 8, 16 and 32."""
+
+    def __init__(self, channels: int, stride: int, upsampling: Upsampling | None = None) -> None:
+        super().__init__()
+        if stride == 8 and upsampling is not None:
+            raise ValueError(
+                f"surgery.upsampling: got {upsampling!r}; the network's map has stride 8, as c3 has, and is not "
+                f"upsampled: leave it out"
+            )
+        self.stride = stride
+        self.finer = nn.Identity() if stride == 8 else _finer(channels, upsampling or "transposed")
+
+    def forward(self, feature: Tensor) -> list[Tensor]:
+        """Return the maps of strides 8, 16, 32, finest first; the coarser two have the channels of `feature`."""
+        c3 = self.finer(feature)
+        c4 = F.max_pool2d(feature, 2) if self.stride == 8 else feature
+        return [c3, c4, F.max_pool2d(c4, 2)]
+
+
+def _finer(channels: int, upsampling: Upsampling) -> nn.Module:
+    if upsampling == "transposed":
+        return nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, channels // 2, 3, padding=1))
+
+
+class SingleScaleBody(Body):
+    """A network whose only map is made into three.
+
+    Every level needs the whole network, so its stages cannot be told by level. They are told by depth: stage c3 is
+    what the map behind a third of the blocks needs (the patch embedding and these blocks), c4 is the second third, c5
+    the last, with the final norm, the pyramid and the norms of the levels. That is what stages are for: unfreezing
+    from the top down and rates that fall toward the image treat early blocks as early. As with any network, frozen
+    stages from c3 up to some stage leave nothing below the next that a backward would visit; unlike with others, the
+    levels of frozen stages still depend on trained ones.
+
+    Attributes:
+        scaling: of the image before the network, so that its stride becomes 8 or 16.
+    """
+
+    def __init__(
+        self, network: nn.Module, channels: int, stride: int, mean: RGB, std: RGB, upsampling: Upsampling | None = None
+    ) -> None:
+        super().__init__(network, mean, std)
+        cell_px = SCALED_STRIDES.get(stride, stride)
+        self.scaling = (stride, cell_px)
+        self.pyramid = SimplePyramid(channels, cell_px, upsampling)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W), of images of multiples of 32."""
+        levels: list[Tensor] = self.pyramid(self.maps_by_depth(self._scaled(images), last_only=True)[-1])
+        return levels
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        wanted, unit = self.scaling
+        if wanted == unit:
+            return images
+        size_hw = [length * wanted // unit for length in images.shape[-2:]]
+        return F.interpolate(images, size_hw, mode="bilinear", antialias=True)
+
+    def maps_by_depth(self, images: Tensor, *, last_only: bool = False) -> list[Tensor]:
+        """Return the maps behind one third, two thirds and all of the blocks, or only the last.
+
+        Args:
+            images: (B, 3, H, W), H and W multiples of the network's own stride.
+            last_only: whether the first two may be left out.
+        """
+        raise NotImplementedError
+
+    def assign_stages(self, found: dict[str, str]) -> dict[str, str]:
+        """Return the stages by depth; what is not the network's, the norms of levels too, is of the last."""
+        by_depth = discover_stages(_ByDepth(self))
+        return {name: by_depth.get(name, "c5") for name in found}
+
+
+class _ByDepth(nn.Module):
+    """Hands out the maps by depth in place of the levels."""
+
+    def __init__(self, body: SingleScaleBody) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.body.maps_by_depth(self.body._scaled(images))
+
+
+def ends_of_thirds(num_blocks: int) -> list[int]:
+    """Return the index of the last block of each third; earlier thirds are the longer ones."""
+    return [(num_blocks * third + 2) // 3 - 1 for third in (1, 2, 3)]
