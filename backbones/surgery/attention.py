@@ -1,6 +1,8 @@
 """Blocks that look at the whole map, by kind; see `backbones.surgery.spec.AttentionSpec`."""
 
-from timm.layers import GlobalContext, NonLocalAttn, SEModule
+from timm.layers.global_context import GlobalContext
+from timm.layers.non_local_attn import NonLocalAttn
+from timm.layers.squeeze_excite import SEModule
 from torch import nn
 
 from backbones.surgery.spec import Attention
@@ -25,7 +27,8 @@ def attention_block(kind: Attention, channels: int, ratio: float) -> nn.Module:
         return SEModule(channels, rd_channels=inner)
     if kind == "gc":
         block = GlobalContext(channels, fuse_add=True, fuse_scale=False, rd_channels=inner)
-        nn.init.zeros_(block.mlp_add.fc2.weight)
-        nn.init.zeros_(block.mlp_add.fc2.bias)
+        for parameter in block.get_submodule("mlp_add.fc2").parameters():
+            nn.init.zeros_(parameter)
         return block
-    return NonLocalAttn(channels, rd_channels=inner)
+    non_local: nn.Module = NonLocalAttn(channels, rd_channels=inner)  # type: ignore[no-untyped-call]
+    return non_local

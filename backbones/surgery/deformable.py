@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+_ARGUMENTS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+
 
 class DeformableConv2d(nn.Conv2d):
     """A convolution whose sampling points move by learned offsets and are weighed by learned masks (eq. 1).
@@ -21,8 +23,8 @@ class DeformableConv2d(nn.Conv2d):
     Deviations: the mask is 2 * sigmoid, where the paper's sigmoid starts at 1/2; `offset` learns at the rate of its
     stage, where the paper takes a tenth.
 
-    It computes in float32 under autocast and for maps of 16 bits too, and gives back the map's dtype: torchvision has no
-    bfloat16 kernel on any device, and beyond the 128th cell bfloat16 knows places by whole cells only.
+    It computes in float32 under autocast and for maps of 16 bits too, and gives back their dtype. torchvision has no
+    kernel for bfloat16 on the CPU, and beyond the 128th cell bfloat16 knows places by whole cells only.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -39,35 +41,18 @@ class DeformableConv2d(nn.Conv2d):
                 f"padding: got {self.padding!r} with {self.padding_mode}; a deformable convolution is padded with a "
                 "number of zeros"
             )
-        self.offset = nn.Conv2d(
-            self.in_channels,
-            3 * self.kernel_size[0] * self.kernel_size[1],
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            device=self.weight.device,
-            dtype=self.weight.dtype,
-        )
+        same: dict[str, Any] = {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+        num_offsets = 3 * self.kernel_size[0] * self.kernel_size[1]
+        place: dict[str, Any] = {"device": self.weight.device, "dtype": self.weight.dtype}
+        self.offset = nn.Conv2d(self.in_channels, num_offsets, **same, **place)
         self.reset_offsets()
 
     @classmethod
     def standing_for(cls, convolution: nn.Conv2d) -> "DeformableConv2d":
         """Return a deformable convolution with the arguments and the very parameters of `convolution`."""
+        arguments: dict[str, Any] = {name: getattr(convolution, name) for name in _ARGUMENTS}
         weight = convolution.weight
-        own = cls(
-            convolution.in_channels,
-            convolution.out_channels,
-            convolution.kernel_size,
-            convolution.stride,
-            convolution.padding,
-            convolution.dilation,
-            convolution.groups,
-            convolution.bias is not None,
-            convolution.padding_mode,
-            device=weight.device,
-            dtype=weight.dtype,
-        )
+        own = cls(**arguments, bias=convolution.bias is not None, device=weight.device, dtype=weight.dtype)
         own.weight, own.bias = convolution.weight, convolution.bias
         return own
 

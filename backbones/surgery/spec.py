@@ -1,8 +1,10 @@
 """`model.backbone.surgery`: what is changed in a network that the catalogue builds. Torch-free."""
 
-from typing import Annotated, Literal, get_args
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from backbones.part import Part, Stage
 
@@ -14,8 +16,16 @@ OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 DEFAULT_RATIOS: dict[Attention, float] = {"se": 1 / 16, "gc": 1 / 16, "nl": 1 / 2}
 """Channels inside the block over those of the map, as in the papers."""
 
+_NON_LOCAL_PLACE = {"stages": ("c4",), "position": "before_last_block"}
+"""Where the paper puts one block: res4, behind its last block but one."""
 
-def _in_order(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+AttentionStage = Literal["c2", "c3", "c4", "c5"]
+"""A block belongs to the level ck whose stride, 2**k, its map has."""
+
+S = TypeVar("S", bound=str)
+
+
+def _in_order(stages: tuple[S, ...]) -> tuple[S, ...]:
     if len(set(stages)) < len(stages):
         raise ValueError(f"got {list(stages)}; name each stage once")
     return tuple(sorted(stages))
@@ -36,14 +46,35 @@ class AttentionSpec(Part):
     """
 
     kind: Attention
-    stages: Stages = Field(("c3", "c4", "c5"), min_length=1)
+    stages: Annotated[tuple[AttentionStage, ...], AfterValidator(_in_order)] = Field(
+        ("c3", "c4", "c5"),
+        min_length=1,
+        description="blocks at maps of stride 4 (c2) to 32 (c5); default c3, c4 and c5, of nl c4",
+    )
     position: Position = Field(
         "residual",
-        description="residual: in every block, before the shortcut is added; else a block of its own behind blocks",
+        description="residual: in every block, before the shortcut is added; else a block of its own behind every "
+        "block, behind the last but one, or behind the last; default residual, of nl before_last_block",
     )
     ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="channels inside over those of the map; default 1/16, of nl 1/2"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _non_local_has_its_own_place(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("kind") == "nl":
+            return {**_NON_LOCAL_PLACE, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _non_local_is_affordable(self) -> "AttentionSpec":
+        if self.kind == "nl" and (fine := [stage for stage in self.stages if stage in ("c2", "c3")]):
+            raise ValueError(
+                f"stages: got {fine} for nl, where every cell looks at every other: at c3 of 800x1333 pixels 279 "
+                "million pairs an image; choose c4 and c5, or the kind gc"
+            )
+        return self
 
     @property
     def inner_ratio(self) -> float:
@@ -65,14 +96,42 @@ class SurgerySpec(Part):
         None, description="how a network of a single scale comes to c3; the default is transposed"
     )
 
+    @model_validator(mode="after")
+    def _a_place_has_one_attention(self) -> "SurgerySpec":
+        _refuse_twice(self.attention)
+        return self
+
     @property
     def asked(self) -> tuple[Operation, ...]:
         """The operations that this asks for."""
-        return tuple(
-            operation
-            for operation in OPERATIONS
-            if (value := getattr(self, operation)) is not None and value is not False and value != ()
+        values = {operation: getattr(self, operation) for operation in OPERATIONS}
+        return tuple(name for name, value in values.items() if value is not None and value is not False and value != ())
+
+    def on_top_of(self, first: "SurgerySpec") -> "SurgerySpec":
+        """Return what both change, this one's numbers and choices where both have one.
+
+        Raises:
+            ValueError: both put something in the same place.
+        """
+        if twice := sorted(set(self.deformable) & set(first.deformable)):
+            raise ValueError(f"deformable: the network has it in {twice} already; leave these out")
+        _refuse_twice(first.attention + self.attention)
+        return SurgerySpec(
+            attention=first.attention + self.attention,
+            deformable=first.deformable + self.deformable,
+            freeze_batchnorm=first.freeze_batchnorm or self.freeze_batchnorm,
+            reparameterise=first.reparameterise or self.reparameterise,
+            stochastic_depth=first.stochastic_depth if self.stochastic_depth is None else self.stochastic_depth,
+            upsampling=self.upsampling or first.upsampling,
         )
+
+
+def _refuse_twice(blocks: tuple[AttentionSpec, ...]) -> None:
+    places = [(stage, block.position) for block in blocks for stage in block.stages]
+    for (stage, position), (other_stage, other) in combinations(places, 2):
+        is_behind_all = "every_block" in (position, other) and "residual" not in (position, other)
+        if stage == other_stage and (position == other or is_behind_all):
+            raise ValueError(f"attention: {position} and {other} meet in {stage}; leave one out")
 
 
 NO_SURGERY = SurgerySpec()
