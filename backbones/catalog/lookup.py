@@ -9,12 +9,26 @@ from backbones.catalog.row import BackboneRow, Source
 from backbones.catalog.rows import CATALOG
 from backbones.design_space.spec import DesignSpec
 
+NAMES_PATH = Path(__file__).with_name("names.json")
+
+Network = dict[str, list[str]]
+"""The tags of a library's weights for one network, by licence; the first of all is that of the default weights."""
+
+UNKNOWN = "unknown"
+"""In the place of a licence that a library does not tell."""
+
+
+@cache
+def known_networks() -> dict[Source, dict[str, Network]]:
+    """Return every network of timm and of torchvision, for the versions that `names.json` was made with."""
+    recorded = json.loads(NAMES_PATH.read_text(encoding="utf-8"))
+    return {"timm": recorded["timm"]["networks"], "tv": recorded["tv"]["networks"]}
+
 
 @cache
 def known_names() -> dict[Source, frozenset[str]]:
     """Return every name of timm and of torchvision, for the versions that `names.json` was made with."""
-    recorded = json.loads(Path(__file__).with_name("names.json").read_text(encoding="utf-8"))
-    return {"timm": frozenset(recorded["timm"]["names"]), "tv": frozenset(recorded["tv"]["names"])}
+    return {source: frozenset(networks) for source, networks in known_networks().items()}
 
 
 def resolve(network: str | DesignSpec) -> BackboneRow:

@@ -1,4 +1,5 @@
-"""Writes `names.json`: every network that timm and torchvision know, for modules that must not import them.
+"""Writes `names.json`: every network that timm and torchvision know, and the licences of their weights, for modules
+that must not import them.
 
 Run `python -m backbones.measured.names` after either library was updated.
 """
@@ -9,27 +10,61 @@ from typing import Any
 
 import timm
 import torchvision
+from torchvision import models
 
-NAMES_PATH = Path(__file__).parents[1] / "catalog" / "names.json"
+from backbones.catalog.lookup import NAMES_PATH, UNKNOWN, Network
+
+_LICENCES_OF_TORCHVISION = {
+    None: "bsd-3-clause",
+    "https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by-nc-4.0",
+}
+"""By what the weights' own notes say: where they say nothing, torchvision's licence holds."""
 
 
-def installed_names() -> dict[str, Any]:
-    """Return version and names by library, as `names.json` holds them."""
+def installed_networks() -> dict[str, Any]:
+    """Return version and networks by library, as `names.json` holds them.
+
+    Of a network it is told which tags its weights have, by licence; the tag of the default weights is the first one
+    of the first licence. torchvision has but its default weights.
+    """
     return {
-        "timm": {"version": timm.__version__, "names": sorted(timm.list_models())},
+        "timm": {"version": timm.__version__, "networks": {name: _timm_weights(name) for name in timm.list_models()}},
         "tv": {
             "version": torchvision.__version__.partition("+")[0],
-            "names": sorted(torchvision.models.list_models(module=torchvision.models)),
+            "networks": {name: _torchvision_weights(name) for name in models.list_models(module=models)},
         },
     }
 
 
+def _timm_weights(name: str) -> Network:
+    default = timm.get_pretrained_cfg(name)
+    tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{name}.*")]
+    if default is not None and default.tag in tags:
+        tags.remove(default.tag)
+        tags.insert(0, default.tag)
+    weights: Network = {}
+    for tag in tags:
+        settings = timm.get_pretrained_cfg(f"{name}.{tag}")
+        weights.setdefault((settings and settings.license) or UNKNOWN, []).append(tag)
+    return weights
+
+
+def _torchvision_weights(name: str) -> Network:
+    default = models.get_model_weights(name).DEFAULT
+    return {_LICENCES_OF_TORCHVISION.get(default.meta.get("license"), UNKNOWN): [default.name]}
+
+
 def write_names(path: Path) -> None:
-    """Write the installed libraries' names to `path`, a line a library."""
-    lines = [
-        f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in installed_names().items()
-    ]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    """Write the installed libraries' networks to `path`, a line a network."""
+    libraries = []
+    for library, installed in installed_networks().items():
+        lines = ",\n".join(
+            f"{json.dumps(name)}:{json.dumps(weights, separators=(',', ':'))}"
+            for name, weights in installed["networks"].items()
+        )
+        version = json.dumps(installed["version"])
+        libraries.append(f'{json.dumps(library)}: {{"version": {version}, "networks": {{\n{lines}\n}}}}')
+    path.write_text("{\n" + ",\n".join(libraries) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pipelines.errors import ConfigError, Problem
 from pipelines.inference.init_from import FIELD, begin_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.run.preflight import REGISTRY, Inputs
+from pipelines.run.preflight import REGISTRY, Inputs, require_default_weights
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.data import DataSpec, Split
@@ -119,6 +119,7 @@ class Attempt:
         model = self._built(spec, "none")
         report = begin_from(model, saved, spec, self.index.categories, init_from)
         if not report.is_whole("backbone") and self.inputs.weights != "none":
+            require_default_weights(spec.backbone)
             model = self._built(spec, self.inputs.weights)
             report = begin_from(model, saved, spec, self.index.categories, init_from)
         say(str(report))

@@ -11,7 +11,7 @@ from pipelines.errors import ConfigError, Problem, RegistryError
 from pipelines.inference.init_from import FIELD, begin_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel
-from pipelines.run.preflight import REGISTRY, Inputs
+from pipelines.run.preflight import REGISTRY, Inputs, require_default_weights
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import find_store
@@ -51,7 +51,7 @@ def beginning(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: Datase
     """Say what the job's network would take from elsewhere; a registered model is looked up, not fetched.
 
     Raises:
-        ConfigError: it cannot be read, or nothing of it fits.
+        ConfigError: it cannot be read, or nothing of it fits, or the weights for what it lacks may not be taken.
         RegistryError: MLflow does not answer.
     """
     if inputs.init_from is None:
@@ -59,6 +59,8 @@ def beginning(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: Datase
     if inputs.init_from.startswith(REGISTRY):
         return f"init_from {with_version(inputs).init_from}"
     report = begin_from(model, read_saved(Path(inputs.init_from), FIELD), job.model, index.categories, inputs.init_from)
+    if not report.is_whole("backbone"):
+        require_default_weights(job.model.backbone)
     return "\n".join([str(report), *(f"warning: {doubt}" for doubt in report.warnings)])
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from backbones.catalog.checks import require_surgery
+from backbones.catalog.licences import lack_of_weights, licence_problem
 from backbones.catalog.lookup import resolve
 from pipelines.data.formats.content import below
 from pipelines.data.roots import find_root
 from pipelines.errors import ConfigError, Problem
 from pipelines.evaluation.metric_names import selection
 from pipelines.spec.job import JobSpec
+from pipelines.spec.model import BackboneSpec
 
 WEIGHTS_ROOTS_VARIABLE = "PYRAMIDION_WEIGHTS_ROOTS"
 
@@ -64,7 +66,8 @@ def preflight(job: JobSpec, places: Places, *, is_new: bool = True) -> Inputs:
         except ConfigError as error:
             problems.extend(error.problems)
 
-    checked(lambda: _check_backbone(job))
+    # What init_from holds of the backbone is known when it is read; only what it lacks is fetched.
+    checked(lambda: _check_backbone(job.model.backbone, begins_with_weights=is_new and init_from is None))
     found = checked(lambda: find_weights(weights, places.weights_roots)) if is_new else "none"
     begins = checked(lambda: find_init_from(init_from, places.weights_roots)) if is_new and init_from else None
     checked(lambda: selection(job.model))
@@ -74,8 +77,7 @@ def preflight(job: JobSpec, places: Places, *, is_new: bool = True) -> Inputs:
     return Inputs(data, found, begins)
 
 
-def _check_backbone(job: JobSpec) -> None:
-    backbone = job.model.backbone
+def _check_backbone(backbone: BackboneSpec, *, begins_with_weights: bool) -> None:
     try:
         row = resolve(backbone.network)
     except ValueError as error:
@@ -84,6 +86,20 @@ def _check_backbone(job: JobSpec) -> None:
         require_surgery(row, backbone.surgery)
     except ValueError as error:
         raise ConfigError(Problem("model.backbone.surgery", str(error))) from error
+    if begins_with_weights:
+        require_default_weights(backbone)
+
+
+def require_default_weights(backbone: BackboneSpec) -> None:
+    """Raise ConfigError where default weights are asked for that nobody has, or under a licence that asks for more
+    than the document accepts."""
+    if backbone.weights != "default":
+        return
+    row = resolve(backbone.network)
+    if problem := lack_of_weights(row):
+        raise ConfigError(Problem("model.backbone.weights", problem))
+    if not backbone.accept_license and (problem := licence_problem(row)):
+        raise ConfigError(Problem("model.backbone.accept_license", problem))
 
 
 def find_data(job: JobSpec, places: Places) -> Path:

@@ -7,18 +7,18 @@ import pytest
 import timm
 from torchvision.models import get_model_weights
 
-from backbones.catalog.lookup import resolve
+from backbones.catalog.lookup import NAMES_PATH, resolve
 from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows import CATALOG
 from backbones.catalog.rows_classic import PLAIN, RESIDUAL
 from backbones.catalog.rows_efficient import MOBILE, SCALED, SEARCHED
 from backbones.catalog.rows_modern import CONVOLUTIONAL, TRANSFORMERS
-from backbones.measured.names import NAMES_PATH, installed_names
+from backbones.measured.names import installed_networks
 
 
-def test_recorded_names_are_those_of_the_installed_libraries() -> None:
+def test_recorded_networks_are_those_of_the_installed_libraries() -> None:
     recorded = json.loads(NAMES_PATH.read_text(encoding="utf-8"))
-    for library, installed in installed_names().items():
+    for library, installed in installed_networks().items():
         if installed["version"] == recorded[library]["version"]:
             assert recorded[library] == installed, "run: python -m backbones.measured.names"
 

@@ -134,3 +134,17 @@ def test_run_tells_what_it_took_and_goes_on_without_it(
     (tmp_path / "run" / "result.json").unlink()
     assert command(*run, "--weights-root", tmp_path) == 0
     assert json.loads((tmp_path / "run" / "inputs.json").read_text()) == inputs
+
+
+def test_what_is_lacking_is_not_fetched_under_a_licence_that_nobody_accepted(
+    new_task: Document, detector: RunDir, command: Command, demo_root: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    job = tmp_path / "job.yaml"
+    new_task["model"]["backbone"] = {"name": "mobileone_s0"}
+    job.write_text(write_yaml(new_task | {"model": new_task["model"] | {"init_from": detector.path.name}}))
+    words = ("--config", job, "--data-root", demo_root.parent, "--weights-root", detector.path.parent)
+    for asked in (("check",), ("fit", "--run_dir", tmp_path / "run")):
+        assert command(*asked, *words) == 78
+        told = capsys.readouterr().err
+        assert "model.backbone.accept_license: the default weights of backbone 'mobileone_s0'" in told

@@ -31,6 +31,44 @@ def test_all_that_is_wrong_is_told_at_once(small: Document, tmp_path: Path) -> N
     assert fields == ["model.backbone.name", "model.backbone.weights", "model.select.metric", "data.root"]
 
 
+def _with_backbone(small: Document, **backbone: Any) -> Document:
+    return {**small, "model": {**small["model"], "backbone": backbone}}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "problem"),
+    [
+        ({"name": "mobileone_s0"}, "model.backbone.accept_license: .* mobileone-license, which has terms of its own"),
+        ({"name": "tv:regnet_y_128gf"}, "model.backbone.accept_license: .* which forbids commercial use"),
+        ({"name": "resnet14_thin"}, "model.backbone.weights: .* has no default weights; write `weights: none`"),
+        ({"name": "timm:seresnet18", "accept_license": True}, "model.backbone.weights: .* has no default weights"),
+    ],
+)
+def test_default_weights_that_may_not_or_cannot_be_taken_are_refused(
+    backbone: Document, problem: str, small: Document, tmp_path: Path
+) -> None:
+    (tmp_path / "demo").mkdir()
+    places = Places([tmp_path], [])
+    with pytest.raises(ConfigError, match=f"^{problem}"):
+        preflight(validate_document(_with_backbone(small, **backbone)), places)
+    assert preflight(validate_document(_with_backbone(small, **backbone)), places, is_new=False).weights == "none"
+    assert preflight(validate_document(_with_backbone(small, **backbone, weights="none")), places).weights == "none"
+
+
+def test_weights_with_terms_are_taken_where_the_document_accepts_them(small: Document, tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    document = _with_backbone(small, name="mobileone_s0", accept_license=True)
+    assert preflight(validate_document(document), Places([tmp_path], [])).weights == "default"
+
+
+def test_run_that_begins_from_another_has_no_use_for_default_weights_yet(small: Document, tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "earlier.ckpt").touch()
+    document = _with_backbone(small, name="mobileone_s0")
+    job = validate_document(apply_override(document, "model.init_from", "earlier.ckpt"))
+    assert preflight(job, Places([tmp_path], [tmp_path])).init_from == str(tmp_path / "earlier.ckpt")
+
+
 @pytest.mark.parametrize("weights", ["/etc/passwd", "../a.pth", "link.pth", "absent.pth"])
 def test_weights_that_do_not_lie_below_a_root_are_refused(weights: str, tmp_path: Path) -> None:
     (tmp_path / "roots").mkdir()

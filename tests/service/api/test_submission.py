@@ -63,6 +63,23 @@ def test_what_only_a_look_at_the_server_shows_is_told_too(shared_api: httpx2.Cli
     assert "did you mean 'resnet50'" in errors["/config/model/backbone/name"]
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "detail"),
+    [
+        ("mobileone_s0", "accept_license", "which has terms of its own"),
+        ("timm:resnet18.fb_ssl_yfcc100m_ft_in1k", "accept_license", "which forbids commercial use"),
+        ("resnet14_thin", "weights", "has no default weights"),
+    ],
+)
+def test_default_weights_that_may_not_or_cannot_be_taken_are_refused(
+    shared_api: httpx2.Client, document: Document, name: str, field: str, detail: str
+) -> None:
+    document["model"]["backbone"] = {"name": name}
+    errors = errors_of(shared_api, document)
+    assert set(errors) == {f"/config/model/backbone/{field}"}
+    assert detail in errors[f"/config/model/backbone/{field}"]
+
+
 def test_more_processes_than_there_are_cores_are_refused(shared_api: httpx2.Client, document: Document) -> None:
     document["trainer"]["devices"] = 1_000_000
     errors = errors_of(shared_api, document)

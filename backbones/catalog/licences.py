@@ -1,0 +1,64 @@
+"""Which default weights there are, and what their licences ask for. Torch-free."""
+
+from backbones.catalog.lookup import UNKNOWN, Network, known_networks
+from backbones.catalog.row import BackboneRow
+
+PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0"})
+"""Licences of weights that ask for no more than that their authors are named."""
+
+_RANDOM_OR_FILE = "write `weights: none` to start at random, or the path of a local file"
+
+
+def lack_of_weights(row: BackboneRow) -> str | None:
+    """Return why nobody has default weights of `row`, and what to write instead; None if its library has some."""
+    if not row.has_default_weights:
+        return f"backbone {row.name!r} has no default weights; {_RANDOM_OR_FILE}"
+    known, tag = _weights(row)
+    tags = [tag for of_licence in known.values() for tag in of_licence]
+    if not tags:
+        return f"backbone {row.name!r} has no default weights; {_RANDOM_OR_FILE}"
+    if tag and tag not in tags:
+        return f"backbone {row.name!r}: its library has no weights {tag!r}; choose one of {', '.join(tags)}"
+    return None
+
+
+def licence_of(row: BackboneRow) -> str | None:
+    """Return the licence of the default weights of `row`; None where there are none, or where it is not known."""
+    if row.weights_licence is not None or lack_of_weights(row):
+        return row.weights_licence
+    known, tag = _weights(row)
+    licence = next(licence for licence, tags in known.items() if not tag or tag in tags)
+    return None if licence == UNKNOWN else licence
+
+
+def licence_problem(row: BackboneRow) -> str | None:
+    """Return what the licence of the default weights of `row` asks for that nobody has accepted, and what to write;
+    None where it is permissive, or where there are no such weights."""
+    licence = licence_of(row)
+    if licence in PERMISSIVE or lack_of_weights(row):
+        return None
+    if licence is None:
+        reason = "have a licence that is not recorded"
+    elif "-nc" in licence or "noncommercial" in licence:
+        reason = f"are under {licence}, which forbids commercial use"
+    else:
+        reason = f"are under {licence}, which has terms of its own"
+    remedies = ["`accept_license: true` where that suits you", *_permissive_twin(row), "`weights: none`"]
+    return f"the default weights of backbone {row.name!r} {reason}; write {', or '.join(remedies)}"
+
+
+def _permissive_twin(row: BackboneRow) -> list[str]:
+    """Return what to write for weights of the same network under a permissive licence, where there are some."""
+    if row.source != "timm":
+        return []
+    known, _ = _weights(row)
+    name = row.id.partition(".")[0]
+    return [f"`name: timm:{name}.{tags[0]}` ({licence})" for licence, tags in known.items() if licence in PERMISSIVE][
+        :1
+    ]
+
+
+def _weights(row: BackboneRow) -> tuple[Network, str]:
+    """Return the weights that the library has of the network, and the tag that the row asks for ("": the default)."""
+    name, _, tag = row.id.partition(".")
+    return known_networks()[row.source][name], tag

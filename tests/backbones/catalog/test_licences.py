@@ -1,0 +1,96 @@
+"""Default weights: whether there are any, and whether their licence asks for an answer."""
+
+import pytest
+import timm
+from torchvision.models import get_model_weights
+
+from backbones.catalog.licences import PERMISSIVE, lack_of_weights, licence_of, licence_problem
+from backbones.catalog.lookup import known_networks, resolve
+from backbones.catalog.row import BackboneRow
+from backbones.catalog.rows import CATALOG
+from backbones.design_space.spec import DesignSpec
+
+
+@pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG)
+def test_only_a_row_whose_authors_offer_nothing_else_has_weights_with_terms(row: BackboneRow) -> None:
+    assert licence_of(row) == row.weights_licence
+    assert (licence_problem(row) is not None) == (row.name == "mobileone_s0")
+    assert (lack_of_weights(row) is None) == row.has_default_weights
+
+
+@pytest.mark.parametrize(
+    ("name", "licence"),
+    [
+        ("timm:resnet18", "apache-2.0"),
+        ("timm:resnet18.tv_in1k", "bsd-3-clause"),
+        ("timm:resnet18.fb_ssl_yfcc100m_ft_in1k", "cc-by-nc-4.0"),
+        ("resnext101_32x4d", "cc-by-nc-4.0"),
+        ("swinv2_tiny_window8_256", "mit"),
+        ("tv:resnet50", "bsd-3-clause"),
+        ("tv:regnet_y_128gf", "cc-by-nc-4.0"),
+        ("timm:resnet50.bamboo", None),
+        ("res2net50d", None),
+        ("seresnet18", None),
+    ],
+)
+def test_the_licence_of_a_librarys_weights_is_that_of_their_tag(name: str, licence: str | None) -> None:
+    assert licence_of(resolve(name)) == licence
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "twin"),
+    [
+        ("timm:resnet18.fb_ssl_yfcc100m_ft_in1k", "cc-by-nc-4.0, which forbids commercial use", "resnet18.a1_in1k"),
+        ("resnext101_32x4d", "cc-by-nc-4.0, which forbids commercial use", "resnext101_32x4d.gluon_in1k"),
+        ("convnext_tiny.eupe_lvd1689m", "fair-noncommercial-research-license, which forbids", "convnext_tiny.in12k"),
+        ("convnext_tiny.dinov3_lvd1689m", "dinov3-license, which has terms of its own", "convnext_tiny.in12k_ft_in1k"),
+        ("mobileone_s0", "mobileone-license, which has terms of its own", None),
+        ("tv:regnet_y_128gf", "cc-by-nc-4.0, which forbids commercial use", None),
+        ("timm:resnet50.bamboo", "have a licence that is not recorded", "resnet50.a1_in1k"),
+        ("res2net50d", "have a licence that is not recorded", None),
+    ],
+)
+def test_weights_with_terms_name_what_they_ask_for_and_what_to_write(name: str, reason: str, twin: str | None) -> None:
+    problem = licence_problem(resolve(name))
+    assert problem is not None
+    assert reason in problem
+    assert "`accept_license: true`" in problem
+    assert problem.endswith("or `weights: none`")
+    assert ("`name: timm:" in problem) == (twin is not None)
+    assert twin is None or twin in problem
+    if twin is not None:
+        written = problem.partition("`name: ")[2].partition("`")[0]
+        assert licence_problem(resolve(written)) is None
+
+
+@pytest.mark.parametrize(
+    "network",
+    ["resnet14_thin", "seresnet18", "timm:efficientnet_b7", DesignSpec.model_validate({"preset": "resnet18"})],
+)
+def test_a_network_that_nobody_trained_says_so(network: str | DesignSpec) -> None:
+    row = resolve(network)
+    lack = lack_of_weights(row)
+    assert lack is not None
+    assert "has no default weights; write `weights: none`" in lack
+    assert licence_problem(row) is None
+
+
+def test_a_tag_that_is_not_there_is_answered_with_those_that_are() -> None:
+    row = resolve("timm:regnety_004.pycl_in1k")
+    lack = lack_of_weights(row)
+    assert lack is not None
+    assert lack.endswith("its library has no weights 'pycl_in1k'; choose one of tv2_in1k, pycls_in1k")
+    assert licence_of(row) is licence_problem(row) is None
+
+
+def test_the_first_recorded_tag_is_the_librarys_default() -> None:
+    for name, weights in known_networks()["timm"].items():
+        settings = timm.get_pretrained_cfg(name)
+        default = settings.tag if settings is not None and settings.has_weights else None
+        assert next((tags[0] for tags in weights.values()), None) == default, name
+
+
+def test_weights_of_torchvision_with_a_licence_of_their_own_are_not_taken_for_its_own() -> None:
+    for name, weights in known_networks()["tv"].items():
+        has_terms = "license" in get_model_weights(name).DEFAULT.meta
+        assert has_terms == (not PERMISSIVE & set(weights)), name
