@@ -18,6 +18,8 @@ from backbones.level_norms import level_norm
 from backbones.meta_run import run_on_meta
 from backbones.own_adapter import build_own_body
 from backbones.stages import demote_unreached, discover_stages
+from backbones.surgery.operate import freeze_batch_norms, operate, with_stochastic_depth
+from backbones.surgery.reparameterise import fold_branches
 from backbones.surgery.spec import NO_SURGERY, SurgerySpec
 from backbones.timm_adapter import build_timm_body
 from backbones.torchvision_adapter import build_torchvision_body
@@ -45,9 +47,11 @@ def create_backbone(
         problem = default_weights_problem(row)
         if problem is not None:
             raise ValueError(problem)
+    changes = surgery.on_top_of(row.surgery)
     try:
-        body = _build(row, pretrained=weights == "default", surgery=surgery)
-        backbone = TappedBackbone(body)
+        body = _build(with_stochastic_depth(row, changes), pretrained=weights == "default", surgery=changes)
+        operate(body, changes)
+        backbone = TappedBackbone(body, freeze_batchnorm=changes.freeze_batchnorm)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"backbone {row.name!r}: {error}") from error
     if weights not in ("none", "default"):
@@ -78,7 +82,7 @@ class TappedBackbone(Backbone):
         norms: by level, the identity where the network hands out normalised maps.
     """
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, *, freeze_batchnorm: bool = False) -> None:
         super().__init__()
         self.body = body
         self.mean = body.mean
@@ -99,8 +103,20 @@ class TappedBackbone(Backbone):
             self._pads[level] = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
             self.norms[level] = level_norm(feature)
             self.feature_specs[level] = FeatureSpec(channels=feature.shape[1], stride=stride)
-        self.stages = body.assign_stages(discover_stages(self))
-        ranks = {f"body.network.{name}": rank for name, rank in body.layer_ranks().items()}
+        # Whether a map is normalised is told by its graph, where a frozen norm is no norm any more.
+        if freeze_batchnorm and not freeze_batch_norms(body):
+            raise ValueError("surgery.freeze_batchnorm: it has no BatchNorm; leave it out")
+        self._find_parts()
+
+    def fold(self) -> None:
+        """Fold the branches of each block into one convolution, for good (see `fold_branches`)."""
+        fold_branches(self.body.network)
+        self._find_parts()
+
+    def _find_parts(self) -> None:
+        """Find the stage and the layer of every parameter."""
+        self.stages = self.body.assign_stages(discover_stages(self))
+        ranks = {f"body.network.{name}": rank for name, rank in self.body.layer_ranks().items()}
         self.layers = number_layers(ranks, self.stages)
         demote_unreached(self, self.stages)
 
