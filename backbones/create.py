@@ -11,6 +11,7 @@ from backbones.catalog.checks import require_surgery
 from backbones.catalog.lookup import resolve
 from backbones.catalog.row import BackboneRow
 from backbones.default_weights import default_weights_problem
+from backbones.design_space.network import build_design_body
 from backbones.design_space.spec import DesignSpec
 from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, lost_cells, stride_of
 from backbones.layers import number_layers
@@ -66,7 +67,7 @@ def _build(row: BackboneRow, *, pretrained: bool, surgery: SurgerySpec) -> Body:
         return build_torchvision_body(row, pretrained)
     if row.source == "own":
         return build_own_body(row, surgery.upsampling)
-    raise NotImplementedError(row.source)
+    return build_design_body(row)
 
 
 class TappedBackbone(Backbone):

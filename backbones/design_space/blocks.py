@@ -1,0 +1,108 @@
+"""One block of a design, for every order, ratio and position: a chain of layers beside a shortcut."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from timm.layers.drop import DropPath
+from timm.layers.layer_scale import LayerScale2d
+from timm.layers.squeeze_excite import SEModule
+from torch import Tensor, nn
+
+from backbones.design_space.layers import activation, chain, convolution, norm
+from backbones.design_space.plan import BlockPlan, Convolution
+from backbones.surgery.attention import attention_block
+
+if TYPE_CHECKING:
+    from backbones.design_space.spec import DesignSpec
+
+Layers = dict[str, nn.Module]
+
+
+class Block(nn.Module):
+    """A block: entry, then the branch beside the shortcut, their sum, exit.
+
+    Names of parameters, n from 1 along the chain of convolutions:
+
+    | name | what it is |
+    |---|---|
+    | entry.norm1 | of the order `pre`: in front of the branch, and of a shortcut that is a projection |
+    | branch.conv{n}, branch.norm{n} | a convolution, and its norm: behind it, with the order `pre` in front of it |
+    | branch.attention, exit.attention | the attention block: in the branch, or behind the whole |
+    | branch.layer_scale.gamma | the factors in front of the sum |
+    | shortcut.conv, shortcut.norm | the projection, where the shape changes |
+    """
+
+    def __init__(self, spec: "DesignSpec", plan: BlockPlan, *, is_deformable: bool) -> None:
+        super().__init__()
+        branch = _branch(spec, plan, is_deformable)
+        first, last = ("norm1", "act1"), f"act{len(plan.convolutions)}"
+        entry = {name: branch.pop(name) for name in first if spec.order == "pre" and name in branch}
+        exit_ = {name: branch.pop(name) for name in (last,) if spec.order == "post" and name in branch}
+        if spec.attention and plan.attention and spec.attention.position not in ("mixing", "residual"):
+            exit_["attention"] = _attention(spec, *plan.attention)
+        self.is_dense = spec.combination == "concatenate"
+        self.has_shortcut = self.is_dense or spec.projection or not plan.changes_shape
+        if self.has_shortcut and spec.layer_scale is not None:
+            branch["layer_scale"] = LayerScale2d(plan.out_channels, init_values=spec.layer_scale)
+        if self.has_shortcut and plan.drop_rate:
+            branch["drop_path"] = DropPath(plan.drop_rate)
+        is_projected = self.has_shortcut and plan.changes_shape and not self.is_dense
+        self.entry = chain(entry)
+        self.branch = chain(branch)
+        self.shortcut = chain(_projection(spec, plan) if is_projected else {})
+        self.exit = chain(exit_)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (B, out_channels, H / stride, W / stride) of (B, in_channels, H, W)."""
+        entered = self.entry(features)
+        new: Tensor = self.branch(entered)
+        if self.is_dense:
+            new = torch.cat([features, new], dim=1)
+        elif self.has_shortcut:
+            new = new + (self.shortcut(entered) if len(self.shortcut) else features)
+        return self.exit(new)  # type: ignore[no-any-return]
+
+
+def _branch(spec: "DesignSpec", plan: BlockPlan, is_deformable: bool) -> Layers:
+    """Return all layers of the chain in the order in which they run, by name, those of entry and exit too."""
+    layers: Layers = {}
+    for place, planned in enumerate(plan.convolutions):
+        around: Layers = {}
+        if place in plan.normed:
+            around[f"norm{place + 1}"] = norm(
+                spec, planned.in_channels if spec.order == "pre" else planned.out_channels
+            )
+        if place in plan.activated:
+            around[f"act{place + 1}"] = activation(spec)
+        own: Layers = {
+            f"conv{place + 1}": convolution(
+                spec, planned, feeds_norm=place in plan.normed, is_deformable=is_deformable and planned.kernel > 1
+            )
+        }
+        layers |= around | own if spec.order == "pre" else own | around
+        if spec.attention and plan.attention and spec.attention.position == "mixing" and place == plan.mixing:
+            layers["attention"] = _attention(spec, *plan.attention)
+    if spec.attention and plan.attention and spec.attention.position == "residual":
+        layers["attention"] = _attention(spec, *plan.attention)
+    return layers
+
+
+def _attention(spec: "DesignSpec", channels: int, ratio: float) -> nn.Module:
+    assert spec.attention is not None
+    block = attention_block(spec.attention.kind, channels, ratio)
+    if isinstance(block, SEModule):
+        block.act = activation(spec)  # as in EfficientNet; in SENet it is ReLU, and so is that of the network
+    return block
+
+
+def _projection(spec: "DesignSpec", plan: BlockPlan) -> Layers:
+    layers: Layers = {}
+    stride = plan.stride
+    if spec.downsampling == "average_down" and stride == 2:
+        layers["pool"] = nn.AvgPool2d(2, stride=2, ceil_mode=True, count_include_pad=False)
+        stride = 1
+    planned = Convolution(plan.in_channels, plan.out_channels, stride=stride)
+    layers["conv"] = convolution(spec, planned, feeds_norm=spec.order != "pre")
+    if spec.order != "pre":
+        layers["norm"] = norm(spec, plan.out_channels)
+    return layers

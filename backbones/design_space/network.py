@@ -1,0 +1,87 @@
+"""The network that a design describes."""
+
+from torch import Tensor, nn
+
+from backbones.body import IMAGENET_MEAN, IMAGENET_STD, Body
+from backbones.catalog.row import BackboneRow
+from backbones.design_space.blocks import Block
+from backbones.design_space.layers import activation, chain, convolution, norm
+from backbones.design_space.plan import StagePlan
+from backbones.design_space.spec import DesignSpec
+from backbones.design_space.stem import build_stem
+from backbones.geometry import PYRAMID_STRIDES
+
+
+class DesignNetwork(nn.Module):
+    """A stem and stages, without a classifier.
+
+    Names of parameters: `stem.conv{n}`, `stem.norm{n}`; `stages.{i}.entry.norm`, `stages.{i}.entry.conv` for what
+    stands between the stages; `stages.{i}.{j}.` and the names that `Block` tells; `exit.norm` of
+    `concatenate`. Here i and j count from 0, as Python does.
+
+    Attributes:
+        strides: of the stages' maps.
+    """
+
+    def __init__(self, spec: DesignSpec) -> None:
+        super().__init__()
+        plans = spec.stages
+        self.strides = [plan.stride for plan in plans]
+        self.stem = build_stem(spec)
+        self.stages = nn.ModuleList(
+            _stage(spec, plan, is_deformable=number in spec.deformable) for number, plan in enumerate(plans, start=1)
+        )
+        # Concatenated maps are raw. Those of inner stages meet a norm in the transition, the last ones here.
+        is_dense = spec.combination == "concatenate"
+        self.exit = chain({"norm": norm(spec, plans[-1].out_channels), "act": activation(spec)} if is_dense else {})
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of all stages, finest first, each (B, C, H / stride, W / stride)."""
+        maps = []
+        features = self.stem(images)
+        for stage in self.stages:
+            features = stage(features)
+            maps.append(features)
+        return [*maps[:-1], self.exit(maps[-1])]
+
+
+def _stage(spec: DesignSpec, plan: StagePlan, *, is_deformable: bool) -> nn.Sequential:
+    """Return the blocks of a stage behind what stands in front of them.
+
+    | downsampling | entry |
+    |---|---|
+    | in_block, average_down | nothing |
+    | separate | norm and 2x2 convolution of stride 2; 1x1 where only the channels change (ConvNeXt) |
+    | pool | mean of 2x2 cells; with `concatenate` behind norm, activation and a 1x1 to half the channels (DenseNet) |
+    """
+    entry: dict[str, nn.Module] = {}
+    if plan.entry:
+        entry["norm"] = norm(spec, plan.in_channels)
+        if spec.combination == "concatenate":
+            entry["act"] = activation(spec)
+        entry["conv"] = convolution(spec, plan.entry, feeds_norm=False)
+    if plan.is_pooled:
+        entry["pool"] = nn.AvgPool2d(2)
+    layers: dict[str, nn.Module] = {"entry": chain(entry)} if entry else {}
+    for number, block in enumerate(plan.blocks):
+        layers[str(number)] = Block(spec, block, is_deformable=is_deformable)
+    return chain(layers)
+
+
+class DesignBody(Body):
+    """A design with taps behind the last stages of strides 8, 16 and 32."""
+
+    network: DesignNetwork
+
+    def __init__(self, spec: DesignSpec) -> None:
+        super().__init__(DesignNetwork(spec), IMAGENET_MEAN, IMAGENET_STD)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        last = dict(zip(self.network.strides, self.network(images), strict=True))
+        return [last[stride] for stride in PYRAMID_STRIDES]
+
+
+def build_design_body(row: BackboneRow) -> DesignBody:
+    """Build the design in `row.kwargs`, else the preset that `row.id` names, at random."""
+    return DesignBody(row.kwargs.get("design") or DesignSpec.model_validate({"preset": row.id}))

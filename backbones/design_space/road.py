@@ -1,0 +1,63 @@
+"""The road from ResNet-50 to ConvNeXt-T (Liu et al. 2022, arXiv 2201.03545, fig. 2): a step changes one field.
+
+Torch-free.
+
+The paper's steps cost what its figure says. Behind them come two that its training recipe has from the start and that
+cost nothing, layer scale and the initialisation; the network is then the preset convnext_tiny.
+
+Against the paper: "fewer activations" is the block order of ConvNeXt, which has one activation in a block. What stands
+between stages keeps its norm throughout, and the stem's activation goes with the patches.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backbones.design_space.spec import DesignSpec
+
+START = "resnet50"
+END = "convnext_tiny"
+
+
+@dataclass(frozen=True)
+class RoadStep:
+    """One step.
+
+    Attributes:
+        name: as the paper calls it.
+        change: the field that changes, and its new value.
+        paper_gmacs: what the paper's figure says; None for steps that the figure does not have.
+    """
+
+    name: str
+    change: Mapping[str, Any]
+    paper_gmacs: float | None
+
+
+ROAD = (
+    RoadStep("ResNet-50", {}, 4.09),
+    RoadStep("stage ratio", {"depths": (3, 3, 9, 3)}, 4.53),
+    RoadStep("patchify", {"stem": "patchify"}, 4.42),
+    RoadStep("depthwise", {"groups": "depthwise"}, 2.35),
+    RoadStep("width", {"widths": (96, 192, 384, 768)}, 5.27),
+    RoadStep("inverted bottleneck", {"ratio": 4.0}, 4.64),
+    RoadStep("depthwise moved up", {"mixing": "first"}, 4.07),
+    RoadStep("kernel 7", {"kernel": 7}, 4.15),
+    RoadStep("GELU", {"activation": "gelu"}, 4.15),
+    RoadStep("fewer activations", {"order": "convnext"}, 4.15),
+    RoadStep("fewer norms", {"norms": 1}, 4.15),
+    RoadStep("LayerNorm", {"norm": "ln"}, 4.15),
+    RoadStep("separate downsampling", {"downsampling": "separate"}, 4.46),
+    RoadStep("layer scale", {"layer_scale": 1e-6}, None),
+    RoadStep("truncated normal", {"initialisation": "truncated_normal"}, None),
+)
+
+
+def road_designs() -> list[tuple[RoadStep, DesignSpec]]:
+    """Return every step with the network that it comes to: the preset `START`, with all changes up to there."""
+    fields: dict[str, Any] = {"preset": START}
+    designs = []
+    for step in ROAD:
+        fields |= step.change
+        designs.append((step, DesignSpec.model_validate(fields)))
+    return designs
