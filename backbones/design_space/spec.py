@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from backbones.design_space.checks import check
 from backbones.design_space.plan import StagePlan, image_size_px, plan_stages, stem_width
@@ -11,11 +11,11 @@ from backbones.design_space.presets import PRESETS
 from backbones.part import Part
 from backbones.surgery.spec import DEFAULT_RATIOS, Attention
 
-Depth = Annotated[int, Field(ge=1, le=200)]
+Depth = Annotated[int, Field(ge=1, le=100)]
 Width = Annotated[int, Field(ge=1, le=8192)]
 Count = Annotated[int, Field(ge=1, le=8192)]
 Kernel = Annotated[int, Field(ge=3, le=11)]
-Ratio = Annotated[float, Field(gt=0, le=8)]
+Ratio = Annotated[float, Field(ge=1 / 64, le=8)]
 InnerRatio = Annotated[float, Field(gt=0, le=1)]
 StageNumber = Annotated[int, Field(ge=1)]
 
@@ -48,6 +48,12 @@ class DesignAttention(Part):
     def inner_ratio(self) -> float | tuple[float, ...]:
         """Channels inside the block over those of the map."""
         return DEFAULT_RATIOS[self.kind] if self.ratio is None else self.ratio
+
+
+def _of_kind(given: Any) -> Any:
+    if isinstance(given, str):
+        return None if given == "none" else {"kind": given}
+    return given
 
 
 class DesignSpec(Part):
@@ -115,7 +121,9 @@ class DesignSpec(Part):
     projection: bool = Field(
         True, description="a shortcut whose shape changes is a 1x1 convolution; false: is left out"
     )
-    attention: DesignAttention | None = None
+    attention: Annotated[DesignAttention | None, BeforeValidator(_of_kind)] = Field(
+        None, description="blocks that look at the whole map; a kind alone will do"
+    )
     combination: Literal["add", "concatenate"] = "add"
     growth: Width | None = Field(None, description="of concatenate: channels that each block adds")
     layer_scale: Annotated[float, Field(gt=0, le=1)] | None = Field(
@@ -137,7 +145,7 @@ class DesignSpec(Part):
         if not isinstance(given, Mapping) or given.get("preset") is None:
             return given
         name = given["preset"]
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise ValueError(f"preset: got {name!r}; choose {', '.join(sorted(PRESETS))}")
         return {**PRESETS[name], **given}
 

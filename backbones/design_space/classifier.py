@@ -1,0 +1,44 @@
+"""A design with the classifier that papers count parameters and multiply-accumulates with. A backbone has none."""
+
+from torch import Tensor, nn
+
+from backbones.design_space.layers import activation, chain, convolution, norm
+from backbones.design_space.network import DesignNetwork
+from backbones.design_space.plan import WIDTH_BASE, Convolution, scale_width
+from backbones.design_space.spec import DesignSpec
+
+_MOBILE_WIDTH = 1280
+
+
+class DesignClassifier(nn.Module):
+    """A design, the mean over the last map, and a linear layer.
+
+    | design | around the mean |
+    |---|---|
+    | post, concatenate | nothing |
+    | pre | norm and activation in front (ResNetV2) |
+    | convnext | norm behind (ConvNeXt); without projection a 1x1 to 1280 channels in front (MobileNetV2) |
+    """
+
+    def __init__(self, spec: DesignSpec, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.network = DesignNetwork(spec)
+        channels = spec.stages[-1].out_channels
+        pool: dict[str, nn.Module] = {"pool": nn.AdaptiveAvgPool2d(1)}
+        head = pool
+        if spec.order == "pre" and spec.combination == "add":
+            head = {"norm": norm(spec, channels), "act": activation(spec)} | pool
+        elif spec.order == "convnext" and spec.projection:
+            head = pool | {"norm": norm(spec, channels)}
+        elif spec.order == "convnext":
+            wide = scale_width(_MOBILE_WIDTH, WIDTH_BASE**spec.compound)
+            widened = convolution(spec, Convolution(channels, wide), feeds_norm=True)
+            head = {"conv": widened, "norm": norm(spec, wide), "act": activation(spec)} | pool
+            channels = wide
+        self.head = chain(head)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, num_classes) of images (B, 3, H, W)."""
+        logits: Tensor = self.classifier(self.head(self.network(images)[-1]).flatten(1))
+        return logits
