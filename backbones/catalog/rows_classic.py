@@ -2,15 +2,23 @@
 
 from types import MappingProxyType
 
-from backbones.catalog.family import family
+from backbones.catalog.family import BATCHNORM, BLOCKS, RESIDUAL_BLOCKS, family
 from backbones.catalog.row import BackboneRow
+from backbones.surgery.spec import AttentionSpec, SurgerySpec
+
+_GLOBAL_CONTEXT = SurgerySpec(attention=(AttentionSpec(kind="gc", stages=("c2", "c3", "c4", "c5")),))
+_NON_LOCAL = SurgerySpec(attention=(AttentionSpec(kind="nl", stages=("c4",), position="before_last_block"),))
+_DEFORMABLE = SurgerySpec(deformable=("c3", "c4", "c5"))
 
 _THIN_RESNET = MappingProxyType(
     {"layers": (1, 2, 2, 1), "channels": (32, 64, 128, 256), "stem_type": "deep", "stem_width": 8}
 )
 
 PLAIN: dict[str, BackboneRow] = {
+    **family("AlexNet", 2012, "10.1145/3065386", "own", None, is_equivariant=True, alexnet2012="alexnet2012"),
     **family("AlexNet", 2014, "1404.5997", "tv", "bsd-3-clause", is_equivariant=True, alexnet="alexnet"),
+    **family("ZFNet", 2013, "1311.2901", "own", None, is_equivariant=True, zfnet="zfnet", zfnet_wide="zfnet_wide"),
+    **family("NiN", 2013, "1312.4400", "own", None, is_equivariant=True, nin="nin"),
     **family(
         "VGG",
         2014,
@@ -22,23 +30,54 @@ PLAIN: dict[str, BackboneRow] = {
         vgg13="vgg13.tv_in1k",
         vgg16="vgg16.tv_in1k",
         vgg19="vgg19.tv_in1k",
+    ),
+    **family(
+        "VGG",
+        2014,
+        "1409.1556",
+        "timm",
+        "bsd-3-clause",
+        takes=BATCHNORM,
+        is_equivariant=True,
         vgg11_bn="vgg11_bn.tv_in1k",
         vgg13_bn="vgg13_bn.tv_in1k",
         vgg16_bn="vgg16_bn.tv_in1k",
         vgg19_bn="vgg19_bn.tv_in1k",
     ),
-    **family("GoogLeNet", 2014, "1409.4842", "tv", "bsd-3-clause", is_equivariant=True, googlenet_bn="googlenet"),
+    **family("GoogLeNet", 2014, "1409.4842", "own", None, is_equivariant=True, googlenet="googlenet"),
+    **family(
+        "GoogLeNet",
+        2014,
+        "1409.4842",
+        "tv",
+        "bsd-3-clause",
+        takes=BATCHNORM,
+        is_equivariant=True,
+        googlenet_bn="googlenet",
+    ),
+    **family(
+        "Inception v2",
+        2015,
+        "1502.03167",
+        "own",
+        None,
+        takes=BATCHNORM,
+        is_equivariant=True,
+        bn_inception="bn_inception",
+    ),
     **family(
         "Inception v3",
         2015,
         "1512.00567",
         "timm",
         "apache-2.0",
+        takes=BATCHNORM,
         is_equivariant=True,
         inception_v3="inception_v3.tv_in1k",
     ),
 }
-"""Convolutions one after another, and side by side. AlexNet is the form of its author's "one weird trick"."""
+"""Convolutions one after another, and side by side. AlexNet is the form of its author's "one weird trick", GoogLeNet
+the first one, without BatchNorm."""
 
 RESIDUAL: dict[str, BackboneRow] = {
     **family(
@@ -47,6 +86,7 @@ RESIDUAL: dict[str, BackboneRow] = {
         "1512.03385",
         "timm",
         "apache-2.0",
+        takes=RESIDUAL_BLOCKS,
         is_equivariant=True,
         resnet18="resnet18.a1_in1k",
         resnet34="resnet34.a1_in1k",
@@ -54,11 +94,26 @@ RESIDUAL: dict[str, BackboneRow] = {
         resnet101="resnet101.a1h_in1k",
         resnet152="resnet152.a1h_in1k",
     ),
-    "resnet14_thin": BackboneRow(
-        "resnet14_thin", "timm", "resnet18", "ResNet", 2015, "1512.03385", None, _THIN_RESNET, is_equivariant=True
+    **family(
+        "ResNet",
+        2015,
+        "1512.03385",
+        "timm",
+        None,
+        kwargs=_THIN_RESNET,
+        takes=RESIDUAL_BLOCKS,
+        is_equivariant=True,
+        resnet14_thin="resnet18",
     ),
     **family(
-        "ResNet v2", 2016, "1603.05027", "timm", "apache-2.0", is_equivariant=True, preresnet50="resnetv2_50.a1h_in1k"
+        "ResNet v2",
+        2016,
+        "1603.05027",
+        "timm",
+        "apache-2.0",
+        takes=RESIDUAL_BLOCKS,
+        is_equivariant=True,
+        preresnet50="resnetv2_50.a1h_in1k",
     ),
     **family(
         "Wide ResNet",
@@ -66,6 +121,7 @@ RESIDUAL: dict[str, BackboneRow] = {
         "1605.07146",
         "timm",
         "apache-2.0",
+        takes=RESIDUAL_BLOCKS,
         is_equivariant=True,
         wide_resnet50="wide_resnet50_2.racm_in1k",
     ),
@@ -75,6 +131,7 @@ RESIDUAL: dict[str, BackboneRow] = {
         "1611.05431",
         "timm",
         "apache-2.0",
+        takes=RESIDUAL_BLOCKS,
         is_equivariant=True,
         resnext50="resnext50_32x4d.a1h_in1k",
         resnext101="resnext101_32x4d.gluon_in1k",
@@ -85,6 +142,7 @@ RESIDUAL: dict[str, BackboneRow] = {
         "1608.06993",
         "timm",
         "apache-2.0",
+        takes=BATCHNORM,
         is_equivariant=True,
         densenet121="densenet121.ra_in1k",
         densenet169="densenet169.tv_in1k",
@@ -96,8 +154,41 @@ RESIDUAL: dict[str, BackboneRow] = {
         "1709.01507",
         "timm",
         "apache-2.0",
+        takes=RESIDUAL_BLOCKS,
         se_resnet50="seresnet50.a1_in1k",
         senet154="senet154.gluon_in1k",
     ),
+    **family(
+        "NLNet",
+        2017,
+        "1711.07971",
+        "timm",
+        "apache-2.0",
+        surgery=_NON_LOCAL,
+        takes=RESIDUAL_BLOCKS,
+        nlnet50="resnet50.a1_in1k",
+    ),
+    **family(
+        "GCNet",
+        2019,
+        "1904.11492",
+        "timm",
+        "apache-2.0",
+        surgery=_GLOBAL_CONTEXT,
+        takes=RESIDUAL_BLOCKS,
+        gcnet50="resnet50.a1_in1k",
+    ),
+    **family(
+        "Deformable ConvNets v2",
+        2018,
+        "1811.11168",
+        "timm",
+        "apache-2.0",
+        surgery=_DEFORMABLE,
+        takes=BLOCKS,
+        is_equivariant=True,
+        dcn_resnet50="resnet50.a1_in1k",
+    ),
 }
-"""Blocks whose output is added to their input, or put beside it."""
+"""Blocks whose output is added to their input, or put beside it. The last three change a ResNet-50, and begin with its
+weights."""

@@ -1,6 +1,6 @@
 """Networks of the years of transformers."""
 
-from backbones.catalog.family import family
+from backbones.catalog.family import BATCHNORM, BLOCKS, family
 from backbones.catalog.row import BackboneRow
 
 CONVOLUTIONAL: dict[str, BackboneRow] = {
@@ -10,6 +10,7 @@ CONVOLUTIONAL: dict[str, BackboneRow] = {
         "2101.03697",
         "timm",
         "mit",
+        takes=(*BLOCKS, "reparameterise"),
         is_equivariant=True,
         repvgg_a0="repvgg_a0.rvgg_in1k",
         repvgg_a1="repvgg_a1.rvgg_in1k",
@@ -25,6 +26,7 @@ CONVOLUTIONAL: dict[str, BackboneRow] = {
         "2206.04040",
         "timm",
         "mobileone-license",
+        takes=(*BLOCKS, "reparameterise"),
         is_equivariant=True,
         mobileone_s0="mobileone_s0.apple_in1k",
     ),
@@ -34,6 +36,7 @@ CONVOLUTIONAL: dict[str, BackboneRow] = {
         "2201.03545",
         "timm",
         "apache-2.0",
+        takes=("attention", "stochastic_depth"),
         is_equivariant=True,
         convnext_atto="convnext_atto.d2_in1k",
         convnext_femto="convnext_femto.d1_in1k",
@@ -44,16 +47,59 @@ CONVOLUTIONAL: dict[str, BackboneRow] = {
         convnext_base="convnext_base.fb_in22k_ft_in1k",
         convnext_large="convnext_large.fb_in22k_ft_in1k",
     ),
+    **family(
+        "ConvNeXt",
+        2022,
+        "2201.03545",
+        "own",
+        None,
+        takes=("upsampling",),
+        is_equivariant=True,
+        convnext_isotropic="convnext_isotropic",
+    ),
+    **family(
+        "ConvMixer",
+        2022,
+        "2201.09792",
+        "timm",
+        "mit",
+        takes=BATCHNORM,
+        is_equivariant=True,
+        convmixer="convmixer_768_32.in1k",
+    ),
 }
 """RepVGG and MobileOne fold into one convolution a block."""
 
 TRANSFORMERS: dict[str, BackboneRow] = {
+    **family(
+        "ViT",
+        2020,
+        "2010.11929",
+        "timm",
+        "apache-2.0",
+        takes=("stochastic_depth", "upsampling"),
+        vit_tiny="vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+        vit_small="vit_small_patch16_224.augreg_in21k_ft_in1k",
+        vit_base="vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    ),
+    **family(
+        "DeiT",
+        2020,
+        "2012.12877",
+        "timm",
+        "apache-2.0",
+        takes=("stochastic_depth", "upsampling"),
+        deit_tiny="deit_tiny_patch16_224.fb_in1k",
+        deit_small="deit_small_patch16_224.fb_in1k",
+        deit_base="deit_base_patch16_224.fb_in1k",
+    ),
     **family(
         "Swin",
         2021,
         "2103.14030",
         "timm",
         "mit",
+        takes=("stochastic_depth",),
         swin_tiny="swin_tiny_patch4_window7_224.ms_in1k",
         swin_small="swin_small_patch4_window7_224.ms_in22k_ft_in1k",
         swin_base="swin_base_patch4_window7_224.ms_in22k_ft_in1k",

@@ -51,8 +51,8 @@ def test_cached_torchvision_weights_need_no_network(tmp_path: Path) -> None:
     path = tmp_path / "torch" / "hub" / "checkpoints" / Path(url).name
     path.parent.mkdir(parents=True)
     torch.save(full.state_dict(), path)
-    assert default_weights_problem(resolve("googlenet")) is None
-    own = create_backbone("googlenet", "default").body.network.state_dict()
+    assert default_weights_problem(resolve("googlenet_bn")) is None
+    own = create_backbone("googlenet_bn", "default").body.network.state_dict()
     for key, value in own.items():
         torch.testing.assert_close(value, full.state_dict()[key], rtol=0, atol=0)
 
