@@ -49,6 +49,17 @@ class Backbone(nn.Module):
     std: tuple[float, float, float]
     weights_report: WeightsReport | None
 
+    def fold(self) -> None:
+        """Put one convolution in place of the branches of each block, for good.
+
+        In eval mode the maps stay, but for rounding; `stages` and `layers` are those of what is there then. A network
+        that is folded stays as it is.
+
+        Raises:
+            ValueError: none of its blocks can be folded.
+        """
+        raise NotImplementedError
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.
 

@@ -110,7 +110,7 @@ class TappedBackbone(Backbone):
         self._find_parts()
 
     def fold(self) -> None:
-        """Fold the branches of each block into one convolution, for good (see `fold_branches`)."""
+        """Put one convolution in place of the branches of each block, for good."""
         fold_branches(self.body.network)
         self._find_parts()
 

@@ -45,6 +45,7 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict({task: heads[task] for task in sorted(heads)})
         self.boxes_from = dict(boxes_from)
         self.frozen_parts: frozenset[str] = frozenset()
+        self.is_folded = False
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1))
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -124,6 +125,12 @@ class MultiTaskModel(nn.Module):
     @staticmethod
     def _detected(predictions: Sequence[Prediction]) -> list[Tensor]:
         return [p.boxes_xyxy for p in predictions if isinstance(p, BoxPrediction)]
+
+    def fold(self) -> None:
+        """Fold the backbone's branches, for good: predictions stay, but for rounding, and nothing can be trained."""
+        self.backbone.fold()
+        self.is_folded = True
+        self.to(memory_format=self.memory_format)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -209,6 +216,12 @@ def build_model(
         raise ConfigError(Problem("model.tasks", f"got the names {taken}, which torch has for itself; choose others"))
     boxes_from = {name: source for name in spec.tasks if (source := spec.boxes_from(name)) is not None}
     return MultiTaskModel(backbone, neck, heads, boxes_from=boxes_from, channels_last=spec.channels_last)
+
+
+def fold_as_asked(model: MultiTaskModel, spec: ModelSpec) -> None:
+    """Make of a trained network what is evaluated and exported: it is folded where the document says so."""
+    if spec.backbone.surgery.reparameterise and not model.is_folded:
+        model.fold()
 
 
 def head_options(task: Task) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """A trained model as a folder: weights as safetensors, everything else as JSON; nothing is pickled.
 
-    model.safetensors   the state dict
+    model.safetensors   the state dict; of a network that is folded for evaluation, folded
     model.json          the resolved document, the categories by task, versions
 
 `model.json` is written last: a folder that has it is complete.
@@ -18,7 +18,7 @@ from safetensors.torch import load_model, save_model
 
 from pipelines.data.records import Category
 from pipelines.errors import ConfigError, Problem
-from pipelines.model import MultiTaskModel, build_model
+from pipelines.model import MultiTaskModel, build_model, fold_as_asked
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.job import JobSpec
 
@@ -34,11 +34,16 @@ def export_model(
     """Write `model` to `folder`, whole or not at all; what an earlier export left there is replaced.
 
     Args:
-        model: on any device; it is not changed.
+        model: as it was evaluated, on any device; it is not changed.
         job: the resolved document.
         categories: by task, the classes (identities of an embedding) in the order of the labels.
         folder: made where it is missing.
+
+    Raises:
+        ValueError: the document has the network folded, and it is not.
     """
+    if job.model.backbone.surgery.reparameterise and not model.is_folded:
+        raise ValueError("model: its document has it folded, and it has its branches; call its fold() first")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).unlink(missing_ok=True)
     partial = folder / f"{WEIGHTS_FILE}.partial"
@@ -71,6 +76,7 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
             task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
         }
         model = build_model(job.model, categories)
+        fold_as_asked(model, job.model)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unusable(folder, f"{type(error).__name__}: {error}") from error
     try:

@@ -121,9 +121,19 @@ def _read_exported(folder: Path, field: str) -> SavedModel:
         categories = {
             task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
         }
-        return SavedModel(state, categories, described["job"]["model"])
+        model = described["job"]["model"]
+        is_folded = model["backbone"].get("surgery", {}).get("reparameterise", False)
     except (OSError, SafetensorError, AttributeError, KeyError, TypeError) as error:
         raise _unusable(folder, field, f"{type(error).__name__}: {error}") from error
+    if is_folded:
+        raise ConfigError(
+            Problem(
+                field,
+                f"{folder} holds a network whose branches are folded (surgery.reparameterise), which cannot be trained "
+                "on; name checkpoints/best.ckpt of its run",
+            )
+        )
+    return SavedModel(state, categories, model)
 
 
 def _unusable(path: Path, field: str, reason: str) -> ConfigError:

@@ -20,6 +20,7 @@ from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.inference.export import load_exported
+from pipelines.model import fold_as_asked
 from pipelines.run.attempt import Attempt, git_commit, versions
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
@@ -37,9 +38,11 @@ NUM_SAMPLE_PICTURES = 8
 
 
 def load_best(module: MultiTaskModule, run_dir: RunDir) -> dict[str, Any]:
-    """Load the best checkpoint's weights into the network, and return what else it holds (see `scoring.Best`)."""
+    """Load the best checkpoint's weights into the network, folded where the document says so, and return what else the
+    checkpoint holds (see `scoring.Best`)."""
     content: dict[str, Any] = torch.load(run_dir.best_checkpoint, map_location="cpu", weights_only=True)
     module.model.load_state_dict(content.pop("state_dict"))
+    fold_as_asked(module.model, module.spec)
     return content
 
 

@@ -17,7 +17,7 @@ from pipelines.evaluation.tables import print_results
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.inference.saved import has_average, network_state, read_checkpoint
-from pipelines.model import MultiTaskModel, build_model
+from pipelines.model import MultiTaskModel, build_model, fold_as_asked
 from pipelines.run.attempt import Attempt, versions
 from pipelines.run.claim import read_inputs
 from pipelines.run.finish import score_split, write_split
@@ -70,10 +70,12 @@ def _last(run_dir: RunDir, weights: Weights) -> dict[str, Any]:
 
 
 def best_model(job: JobSpec, best: Mapping[str, Any]) -> tuple[MultiTaskModel, dict[str, list[Category]]]:
-    """Return the network of `open_run`'s checkpoint, and its categories by task; no data is read."""
+    """Return the network of `open_run`'s checkpoint, folded where the document says so, and its categories by task; no
+    data is read."""
     categories = {task: [Category(*pair) for pair in pairs] for task, pairs in best["categories"].items()}
     model = build_model(job.model, categories)
     model.load_state_dict(best["state_dict"])
+    fold_as_asked(model, job.model)
     return model, categories
 
 
