@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 from torchvision import models
 
+from backbones.catalog.licences import RANDOM_OR_FILE, lack_of_weights
 from backbones.catalog.row import BackboneRow
 
 _TIMEOUT_S = 5.0
@@ -22,19 +23,20 @@ def default_weights_problem(row: BackboneRow) -> str | None:
 
     They can where they are in the library's cache, or where a short request for their address is answered.
     """
-    remedy = "write `weights: none` to start at random, or the path of a local file"
+    if lack := lack_of_weights(row):
+        return f"weights: {lack}"
     cached, url = _torchvision_place(row) if row.source == "tv" else _timm_place(row)
     if cached:
         return None
     if url is None:
-        return f"weights: backbone {row.name!r} has no default weights; {remedy}"
+        return f"weights: backbone {row.name!r} has no default weights; {RANDOM_OR_FILE}"
     reason = _unreachable(url)
     if reason is None:
         return None
     host = urlparse(url).netloc
     return (
         f"weights: the default weights of backbone {row.name!r} are not cached, and {host} cannot be reached "
-        f"({reason}); {remedy}"
+        f"({reason}); {RANDOM_OR_FILE}"
     )
 
 
@@ -46,7 +48,7 @@ def _torchvision_place(row: BackboneRow) -> tuple[bool, str | None]:
 
 def _timm_place(row: BackboneRow) -> tuple[bool, str | None]:
     """Return whether the file is cached, and where it is on the network (None: nowhere)."""
-    settings = None if row.kwargs else timm.get_pretrained_cfg(row.id)
+    settings = timm.get_pretrained_cfg(row.id)
     if settings is None or not settings.has_weights:
         return False, None
     if not settings.hf_hub_id:

@@ -6,17 +6,16 @@ from backbones.catalog.row import BackboneRow
 PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0"})
 """Licences of weights that ask for no more than that their authors are named."""
 
-_RANDOM_OR_FILE = "write `weights: none` to start at random, or the path of a local file"
+RANDOM_OR_FILE = "write `weights: none` to start at random, or the path of a local file"
+"""What to write where there are no default weights."""
 
 
 def lack_of_weights(row: BackboneRow) -> str | None:
     """Return why nobody has default weights of `row`, and what to write instead; None if its library has some."""
-    if not row.has_default_weights:
-        return f"backbone {row.name!r} has no default weights; {_RANDOM_OR_FILE}"
     known, tag = _weights(row)
     tags = [tag for of_licence in known.values() for tag in of_licence]
     if not tags:
-        return f"backbone {row.name!r} has no default weights; {_RANDOM_OR_FILE}"
+        return f"backbone {row.name!r} has no default weights; {RANDOM_OR_FILE}"
     if tag and tag not in tags:
         return f"backbone {row.name!r}: its library has no weights {tag!r}; choose one of {', '.join(tags)}"
     return None
@@ -60,5 +59,7 @@ def _permissive_twin(row: BackboneRow) -> list[str]:
 
 def _weights(row: BackboneRow) -> tuple[Network, str]:
     """Return the weights that the library has of the network, and the tag that the row asks for ("": the default)."""
+    if not row.has_default_weights:
+        return {}, ""
     name, _, tag = row.id.partition(".")
     return known_networks()[row.source][name], tag

@@ -37,7 +37,7 @@ def test_without_a_network_it_is_told_at_once_what_to_write_instead(name: str) -
         create_backbone(name, "default")
 
 
-@pytest.mark.parametrize("name", ["resnet14_thin", "timm:mobilenetv2_035"])
+@pytest.mark.parametrize("name", ["resnet14_thin", "timm:mobilenetv2_035", "zfnet"])
 def test_a_network_that_nobody_trained_has_no_default_weights(name: str) -> None:
     problem = default_weights_problem(resolve(name))
     assert problem is not None

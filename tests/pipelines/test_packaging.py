@@ -32,7 +32,7 @@ def test_a_wheel_holds_all_of_the_packages_and_nothing_else(wheel: zipfile.ZipFi
 
 def test_recipes_and_known_names_travel_with_a_wheel(wheel: zipfile.ZipFile) -> None:
     recipes = {f"pipelines/recipes/{name}.yaml" for name in ("demo", "bccd", "bccd_multitask")}
-    assert recipes | {"backbones/names.json"} <= set(wheel.namelist())
+    assert recipes | {"backbones/catalog/names.json"} <= set(wheel.namelist())
 
 
 def test_a_wheel_installs_the_command_and_the_licence(wheel: zipfile.ZipFile) -> None:
