@@ -101,11 +101,11 @@ class Inception(nn.Module):
         self.norm = nn.Identity() if has_batchnorm else response_norm()
         self.blocks = nn.ModuleDict()
         channels = 192
+        self.table = table
         for name, row in table.items():
-            block = Block(channels, row, has_batchnorm) if row else _halving()
-            self.blocks[name] = block
-            channels = block.width if isinstance(block, Block) else channels
-        self.halving = frozenset(name for name, row in table.items() if row is None or row.stride == 2)
+            if row is not None:
+                self.blocks[name] = block = Block(channels, row, has_batchnorm)
+                channels = block.width
         initialise(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -113,10 +113,10 @@ class Inception(nn.Module):
         feature = self.norm(_halve(self.conv1(images)))
         feature = _halve(self.norm(self.conv3(self.conv2(feature))))
         maps = []
-        for name, block in self.blocks.items():
-            if name in self.halving:
+        for name, row in self.table.items():
+            if row is None or row.stride == 2:
                 maps.append(feature)
-            feature = block(feature)
+            feature = _halve(feature) if row is None else self.blocks[name](feature)
         return [*maps, feature]
 
 
@@ -179,10 +179,6 @@ def _convolution(channels: int, width: int, kernel: int, has_batchnorm: bool, st
     return nn.Sequential(convolution, *norm, nn.ReLU(inplace=True))
 
 
-def _halving() -> nn.MaxPool2d:
-    """Return a pooling that ends at the image's border, as the published networks round sizes up."""
-    return nn.MaxPool2d(3, stride=2, ceil_mode=True)
-
-
 def _halve(feature: Tensor) -> Tensor:
+    """Return a pooling that loses no cell at the border: the published networks round sizes up."""
     return F.max_pool2d(feature, 3, stride=2, ceil_mode=True)

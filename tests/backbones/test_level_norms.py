@@ -14,7 +14,7 @@ from backbones.level_norms import is_normalised
         ("resnet14_thin", []),
         ("efficientnet_b0", []),
         ("mobilenet_v3_small", []),
-        ("googlenet", []),
+        ("tv:googlenet", []),
         ("timm:swinv2_tiny_window8_256", []),
         ("timm:resnetv2_18", ["c3", "c4", "c5"]),
         ("convnext_atto", ["c3", "c4", "c5"]),
