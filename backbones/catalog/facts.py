@@ -1,6 +1,7 @@
-"""What was measured of the catalogue's networks: `facts.json`, which `python -m backbones.measured.facts` writes.
+"""What was measured of the catalogue's networks and of the design space.
 
-Torch-free, as is all of the catalogue: the command and the service read it.
+`python -m backbones.measured.facts` writes it, to `facts.json` and `designs.json`. Torch-free, as is all of the
+catalogue: the command and the service read it.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 from backbones.catalog.row import BackboneRow
 
 FACTS_PATH = Path(__file__).with_name("facts.json")
+DESIGNS_PATH = Path(__file__).with_name("designs.json")
 MEASURED_AT_PX = 224
 CPU_LIMIT_MACS = 8_000_000_000
 """A step with two images of 256x256 pixels takes seconds on two cores below it, and up to half a minute above it."""
@@ -47,10 +49,30 @@ class Facts:
         return self.macs <= CPU_LIMIT_MACS and not self.is_deformable
 
 
+@dataclass(frozen=True)
+class DesignFacts:
+    """What was measured of the design space.
+
+    Attributes:
+        presets: the facts of each preset.
+        road: by the name of a step from ResNet-50 to ConvNeXt-T, multiply-accumulates as above and those of a
+            classifier for 1000 classes, as the paper counts.
+    """
+
+    presets: Mapping[str, Facts]
+    road: Mapping[str, int]
+
+
 @cache
 def recorded_facts() -> Mapping[str, Facts]:
     """Return what was measured, by the name of the catalogue's row."""
     return MappingProxyType(TypeAdapter(dict[str, Facts]).validate_json(FACTS_PATH.read_bytes()))
+
+
+@cache
+def recorded_designs() -> DesignFacts:
+    """Return what was measured of the design space."""
+    return TypeAdapter(DesignFacts).validate_json(DESIGNS_PATH.read_bytes())
 
 
 def facts_of(row: BackboneRow) -> Facts | None:

@@ -1,9 +1,15 @@
 """The catalogue in words: what the command prints and the page shows. Torch-free."""
 
 import json
+import re
+from collections.abc import Mapping
+from typing import Any
 
-from backbones.catalog.facts import CPU_LIMIT_MACS, MEASURED_AT_PX, Facts, facts_of
+from backbones.catalog.facts import CPU_LIMIT_MACS, MEASURED_AT_PX, Facts, facts_of, recorded_designs
+from backbones.catalog.licences import lack_of_weights, licence_of, licence_problem
 from backbones.catalog.row import LIBRARIES, BackboneRow
+from backbones.design_space.presets import PRESETS
+from backbones.design_space.road import ROAD
 from backbones.surgery.spec import OPERATIONS, SurgerySpec
 
 
@@ -47,16 +53,48 @@ def paper(row: BackboneRow) -> str | None:
 
 
 def weights(row: BackboneRow) -> str:
-    """Return what its default weights may be used for, or what to write where it has none."""
-    if not row.has_default_weights:
-        return "none: write weights: none, or name a file"
-    return row.weights_licence or "the library may have some; their licence is not recorded here"
+    """Return the licence of its default weights, or that there are none."""
+    if lack_of_weights(row):
+        return "none"
+    licence = licence_of(row) or "of an unknown licence"
+    return f"{licence}, with accept_license" if licence_problem(row) else licence
 
 
 def surgery(spec: SurgerySpec) -> str:
     """Return the operations as a document writes them; nothing where there are none."""
-    asked = spec.model_dump(mode="json", exclude_defaults=True)
-    return json.dumps(asked) if asked else ""
+    return fields(spec.model_dump(mode="json", exclude_defaults=True))
+
+
+def fields(values: Mapping[str, Any]) -> str:
+    """Return fields as a document has them on one line, long fractions cut."""
+    text = ", ".join(f"{name}: {json.dumps(value)}" for name, value in values.items()).replace('"', "")
+    return re.sub(r"\d\.\d{4,}", lambda fraction: f"{float(fraction[0]):.3g}", text)
+
+
+def road() -> list[tuple[str, ...]]:
+    """Return a table of the road from ResNet-50 to ConvNeXt-T: each step, its change, what it costs here and there."""
+    costs = recorded_designs().road
+    rows = [
+        (
+            step.name,
+            fields(step.change),
+            gmacs(costs[step.name]),
+            "" if step.paper_gmacs is None else f"{step.paper_gmacs}",
+        )
+        for step in ROAD
+    ]
+    return [("step", "what changes", "GMACs", "in the paper"), *rows]
+
+
+def presets() -> list[tuple[str, ...]]:
+    """Return a table of the presets of the design space."""
+    measured = recorded_designs().presets
+    rows = []
+    for name, values in PRESETS.items():
+        facts = measured[name]
+        channels = ", ".join(map(str, facts.channels))
+        rows.append((name, millions(facts.parameters), gmacs(facts.macs), channels, fields(values)))
+    return [("preset", "parameters, M", "GMACs", "c3, c4, c5", "fields"), *rows]
 
 
 def gmacs(macs: int) -> str:

@@ -1,20 +1,28 @@
-"""Writes `facts.json`: what is measured on every network of the catalogue, for modules that must not import torch.
+"""Writes what is measured on every network of the catalogue, and of the design space, for modules without torch.
 
-Run `python -m backbones.measured.facts` after a row was added or changed. Networks are built on the meta device:
-no memory, no arithmetic, a fraction of a second each.
+Run `python -m backbones.measured.facts` after a row, a preset or a step of the road was added or changed. Networks are
+built on the meta device: no memory, no arithmetic, a fraction of a second each.
 """
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from backbones.base import LEVELS
-from backbones.catalog.facts import FACTS_PATH, MEASURED_AT_PX, Facts
+from backbones.catalog.facts import DESIGNS_PATH, FACTS_PATH, MEASURED_AT_PX, DesignFacts, Facts
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
+from backbones.design_space.presets import PRESETS
+from backbones.design_space.road import road_designs
+from backbones.design_space.spec import DesignSpec
 from backbones.measured.macs import count_macs
+
+CLASSES = 1000
+"""Of the classifier that the figures of the road include, as those of its paper do."""
 
 
 def measure(backbone: TappedBackbone) -> Facts:
@@ -31,21 +39,40 @@ def measure(backbone: TappedBackbone) -> Facts:
     )
 
 
-def measure_name(name: str) -> Facts:
-    """Return the facts of the network that `name` means."""
+def measure_network(network: str | DesignSpec) -> Facts:
+    """Return the facts of the network that a name or a design means."""
     with torch.device("meta"):
-        backbone = create_backbone(name)
+        backbone = create_backbone(network)
     return measure(backbone)
+
+
+def measure_designs() -> DesignFacts:
+    """Return the facts of the presets, and what each step of the road costs."""
+    presets = {name: measure_network(DesignSpec.model_validate({"preset": name})) for name in PRESETS}
+    road = {}
+    for step, design in road_designs():
+        facts = measure_network(design)
+        road[step.name] = facts.macs + CLASSES * facts.channels[-1]
+    return DesignFacts(presets, road)
 
 
 def write_facts(path: Path) -> None:
     """Write the facts of all rows to `path`, a line a row."""
-    lines = [
-        f"{json.dumps(name)}: {json.dumps(dataclasses.asdict(measure_name(name)), separators=(',', ':'))}"
-        for name in CATALOG
-    ]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    path.write_text(_by_line({name: dataclasses.asdict(measure_network(name)) for name in CATALOG}) + "\n", "utf-8")
+
+
+def write_designs(path: Path) -> None:
+    """Write the facts of the design space to `path`, a line a preset or a step."""
+    parts = dataclasses.asdict(measure_designs()).items()
+    lines = ",\n".join(f"{json.dumps(part)}: {_by_line(facts)}" for part, facts in parts)
+    path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+
+def _by_line(facts: Mapping[str, Any]) -> str:
+    lines = (f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in facts.items())
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 if __name__ == "__main__":
     write_facts(FACTS_PATH)
+    write_designs(DESIGNS_PATH)

@@ -1,4 +1,4 @@
-"""`pyramidion backbones`: the catalogue, every name that is known, or what is known of one."""
+"""`pyramidion backbones`: the catalogue, every name that is known, what is known of one, and the design space."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -18,10 +18,16 @@ def run(arguments: Sequence[str]) -> int:
         description="List the catalogue's backbones, or tell what is known of one.",
         allow_abbrev=False,
     )
-    parser.add_argument("name", nargs="?", help="tell what is known of this one")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="tell what is known of this one; presets: of the design space; road: from ResNet-50 to ConvNeXt-T",
+    )
     parser.add_argument("--all", action="store_true", help="list every name that a document can write")
     options = parser.parse_args(arguments[1:])
-    if options.name is not None:
+    if options.name in TABLES:
+        print(TABLES[options.name]())
+    elif options.name is not None:
         try:
             print(describe(resolve(options.name)))
         except ValueError as error:
@@ -48,14 +54,14 @@ def catalogue() -> str:
         "built by",
         "parameters, M",
         "c3, c4, c5",
-        "licence of weights",
+        "default weights",
         "trains on CPU",
     )
     names = known_names()
     footer = (
         f"Other names of timm ({len(names['timm'])}) and torchvision ({len(names['tv'])}) work too where the network\n"
         "has strides 8, 16 and 32; `pyramidion backbones --all` lists them, timm: or tv: picks the library.\n"
-        "`pyramidion backbones NAME` tells all that is known of one."
+        "`pyramidion backbones NAME` tells all that is known of one; `presets` and `road` tell of the design space."
     )
     return f"{_columns([header, *map(_cells, CATALOG.values())])}\n\n{footer}"
 
@@ -78,9 +84,24 @@ def _cells(row: BackboneRow) -> tuple[str, ...]:
         LIBRARIES[row.source],
         parameters,
         channels,
-        row.weights_licence or ("not known" if row.has_default_weights else "no weights"),
+        words.weights(row),
         trains_on_cpu,
     )
+
+
+def presets() -> str:
+    """Return a table of the presets of the design space."""
+    footer = "`backbone: {design: {preset: NAME}}` takes one; fields beside it change it."
+    return f"{_columns(words.presets())}\n\n{footer}"
+
+
+def road() -> str:
+    """Return a table of the road from ResNet-50 to ConvNeXt-T."""
+    footer = (
+        "Giga multiply-accumulates of an image of 224x224 pixels, with a classifier for 1000 classes. A step keeps\n"
+        "the changes before it; the last is the preset convnext_tiny. The paper is Liu et al. 2022, arXiv 2201.03545."
+    )
+    return f"{_columns(words.road())}\n\n{footer}"
 
 
 def all_names() -> str:
@@ -96,3 +117,6 @@ def _columns(rows: Iterable[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return "\n".join(lines)
+
+
+TABLES = {"presets": presets, "road": road}

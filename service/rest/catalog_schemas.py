@@ -33,6 +33,7 @@ class Backbone(Answer):
     id: str = Field(description="its name there")
     has_default_weights: bool
     weights_licence: str | None = Field(description="of the default weights; null: there are none, or it is not known")
+    accept_license_needed: bool = Field(description="the default weights are refused without `accept_license`")
     surgery: dict[str, Any] = Field(description="what it changes in the network that `id` names")
     takes: list[Operation] = Field(description="what `model.backbone.surgery` may ask for on top")
     is_equivariant: bool = Field(description="an image shifted by 32 pixels gives shifted maps, away from the border")

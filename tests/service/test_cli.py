@@ -10,6 +10,8 @@ import pytest
 
 from backbones.catalog.facts import recorded_facts
 from backbones.catalog.rows import CATALOG
+from backbones.design_space.presets import PRESETS
+from backbones.design_space.road import ROAD
 from service import cli
 from service.version import version
 
@@ -119,6 +121,23 @@ def test_a_backbone_outside_the_catalogue_is_told_without_what_was_not_measured(
     facts = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert facts["built by"] == "timm (resnet26.bt_in1k)"
     assert not {"parameters", "family", "paper"} & set(facts)
+
+
+def test_the_road_costs_what_its_paper_says() -> None:
+    done = pyramidion("backbones", "road")
+    assert (done.returncode, done.stderr) == (0, "")
+    table, _, _ = done.stdout.partition("\n\n")
+    assert len(table.splitlines()) == 1 + len(ROAD)
+    for line, step in zip(table.splitlines()[1:], ROAD, strict=True):
+        assert line.startswith(f"{step.name}  ")
+        if step.paper_gmacs is not None:
+            assert line.split()[-2:] == [str(step.paper_gmacs)] * 2
+
+
+def test_presets_of_the_design_space_are_listed() -> None:
+    done = pyramidion("backbones", "presets")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()[1 : 1 + len(PRESETS)]] == list(PRESETS)
 
 
 def test_all_backbones_are_names_that_a_document_can_write() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from backbones.catalog.facts import Facts, facts_of
+from backbones.catalog.licences import lack_of_weights, licence_of, licence_problem
 from backbones.catalog.lookup import known_names
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
@@ -36,8 +37,9 @@ def _backbone(row: BackboneRow) -> Backbone:
         paper=row.paper,
         library=LIBRARIES[row.source],
         id=row.id,
-        has_default_weights=row.has_default_weights,
-        weights_licence=row.weights_licence,
+        has_default_weights=lack_of_weights(row) is None,
+        weights_licence=licence_of(row),
+        accept_license_needed=licence_problem(row) is not None,
         surgery=row.surgery.model_dump(mode="json", exclude_defaults=True),
         takes=[operation for operation in OPERATIONS if operation in row.takes],
         is_equivariant=row.is_equivariant,

@@ -2,10 +2,13 @@
 
 import pytest
 
-from backbones.catalog.facts import Facts, facts_of, recorded_facts
+from backbones.catalog.facts import Facts, facts_of, recorded_designs, recorded_facts
 from backbones.catalog.lookup import resolve
 from backbones.catalog.rows import CATALOG
-from backbones.measured.facts import measure_name
+from backbones.design_space.presets import PRESETS
+from backbones.design_space.road import ROAD
+from backbones.design_space.spec import DesignSpec
+from backbones.measured.facts import measure_designs, measure_network
 
 STALE = "run: make backbones"
 PROBED = ("resnet18", "swin_tiny", "alexnet", "resnet14_thin")
@@ -17,13 +20,34 @@ def test_every_row_has_facts_in_the_catalogues_order() -> None:
 
 @pytest.mark.parametrize("name", PROBED)
 def test_recorded_facts_are_measured_again(name: str) -> None:
-    assert recorded_facts()[name] == measure_name(name), STALE
+    assert recorded_facts()[name] == measure_network(name), STALE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CATALOG)
 def test_all_recorded_facts_are_measured_again(name: str) -> None:
-    assert recorded_facts()[name] == measure_name(name), STALE
+    assert recorded_facts()[name] == measure_network(name), STALE
+
+
+@pytest.mark.parametrize("preset", ["resnet18", "mobilenet_v2"])
+def test_recorded_presets_are_measured_again(preset: str) -> None:
+    assert recorded_designs().presets[preset] == measure_network(DesignSpec.model_validate({"preset": preset})), STALE
+
+
+def test_every_preset_has_facts() -> None:
+    assert list(recorded_designs().presets) == list(PRESETS), STALE
+
+
+@pytest.mark.slow
+def test_all_recorded_designs_are_measured_again() -> None:
+    assert recorded_designs() == measure_designs(), STALE
+
+
+def test_the_road_costs_what_its_paper_says() -> None:
+    measured = recorded_designs().road
+    assert list(measured) == [step.name for step in ROAD]
+    for step in ROAD:
+        assert step.paper_gmacs is None or round(measured[step.name] / 1e9, 2) == step.paper_gmacs, step.name
 
 
 def test_facts_of_resnet18() -> None:

@@ -22,6 +22,7 @@ def test_every_row_of_the_catalogues_is_listed(shared_api: httpx2.Client) -> Non
         "id": "resnet50.a1_in1k",
         "has_default_weights": True,
         "weights_licence": "apache-2.0",
+        "accept_license_needed": False,
         "surgery": {},
         "takes": [operation for operation in OPERATIONS if operation in CATALOG["resnet50"].takes],
         "is_equivariant": CATALOG["resnet50"].is_equivariant,

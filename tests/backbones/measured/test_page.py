@@ -1,0 +1,25 @@
+"""`docs/backbones.md` is what the catalogue says, and its examples are documents."""
+
+import re
+
+import pytest
+import yaml
+
+from backbones.measured.page import PAGE_PATH, render_page
+from pipelines.spec.model import BackboneSpec
+
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE_PATH.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_page_is_the_catalogues() -> None:
+    assert PAGE_PATH.read_text(encoding="utf-8") == render_page(), "run: make backbones"
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_the_page_is_a_backbone(example: str) -> None:
+    backbone = BackboneSpec.model_validate(yaml.safe_load(example)["model"]["backbone"])
+    assert (backbone.name is None) != (backbone.design is None)
+
+
+def test_the_page_has_examples() -> None:
+    assert len(EXAMPLES) >= 4
