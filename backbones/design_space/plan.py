@@ -80,15 +80,15 @@ class StagePlan:
     out_channels: int
 
 
-def scale_width(width: int, factor: float) -> int:
-    """Return `width * factor` as a multiple of 8: the nearest, or the next where that takes away over a tenth.
+def scale_width(width: int, factor: float, divisor: int = 8) -> int:
+    """Return `width * factor` as a multiple of `divisor`: the nearest, or the next where that takes away over a tenth.
 
     The factor 1 changes nothing.
     """
     if factor == 1:
         return width
-    rounded = max(8, int(width * factor + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * width * factor else rounded + 8
+    rounded = max(divisor, int(width * factor + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * width * factor else rounded + divisor
 
 
 def scale_depth(depth: int, factor: float) -> int:
@@ -104,7 +104,14 @@ def image_size_px(spec: "DesignSpec") -> int:
 def stem_width(spec: "DesignSpec") -> int:
     """Return the channels that the stem hands out."""
     default = spec.widths[0] if spec.widths else 2 * (spec.growth or 0)
-    return scale_width(spec.stem_width or default, math.pow(WIDTH_BASE, spec.compound))
+    return _scaled(spec, spec.stem_width or default)
+
+
+def _scaled(spec: "DesignSpec", width: int) -> int:
+    """Return a width by `compound`, in multiples of 8 that groups divide."""
+    groups = 1 if spec.groups == "depthwise" else spec.groups
+    divisor = math.lcm(8, groups, spec.norm_groups if spec.norm == "gn" else 1)
+    return scale_width(width, math.pow(WIDTH_BASE, spec.compound), divisor)
 
 
 def stem_convolutions(spec: "DesignSpec") -> tuple[Convolution, ...]:
@@ -154,13 +161,12 @@ def _drop_rates(spec: "DesignSpec", num_blocks: int) -> Iterator[float]:
 
 def block_widths(spec: "DesignSpec", index: int) -> tuple[int, int]:
     """Return the channels that a block of a stage hands out, and those of its narrow or wide inside by `ratio`."""
-    factor = math.pow(WIDTH_BASE, spec.compound)
     ratio = by_stage(spec.ratio, len(spec.depths))[index]
     if spec.combination == "concatenate":
-        growth = scale_width(spec.growth or 0, factor)
+        growth = _scaled(spec, spec.growth or 0)
         return growth, round(growth * ratio)
     assert spec.widths is not None, "checked before"
-    narrow = scale_width(spec.widths[index], factor)
+    narrow = _scaled(spec, spec.widths[index])
     return (round(narrow / ratio), narrow) if ratio < 1 else (narrow, round(narrow * ratio))
 
 

@@ -136,7 +136,7 @@ class DesignSpec(Part):
         "kaiming", description="kaiming: normal, by fan-out; truncated_normal: of deviation 0.02"
     )
     compound: Annotated[float, Field(ge=0, le=8)] = Field(
-        0.0, description="depths * 1.2**compound rounded up, widths * 1.1**compound to multiples of 8"
+        0.0, description="depths * 1.2**compound rounded up, widths * 1.1**compound to multiples of 8 and of groups"
     )
 
     @model_validator(mode="before")

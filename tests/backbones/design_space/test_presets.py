@@ -1,0 +1,104 @@
+"""Networks of the literature in the design space."""
+
+import pytest
+import torch
+from torch import nn
+
+from backbones.create import TappedBackbone, create_backbone
+from backbones.design_space.classifier import DesignClassifier
+from backbones.design_space.network import DesignBody
+from backbones.design_space.presets import PRESETS
+from backbones.design_space.spec import DesignSpec
+
+PUBLISHED = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "preresnet50": 25_549_352,
+    "resnext50": 25_028_904,
+    "se_resnet50": 28_088_024,
+    "gcnet50": 28_105_032,
+    "densenet121": 7_978_856,
+    "mobilenet_v2": 3_504_872,
+    "efficientnet_b0": 5_288_548,
+    "convnext_tiny": 28_589_128,
+    "convnext_atto": 3_695_520,
+}
+
+CHANNELS = {
+    "resnet18": (128, 256, 512),
+    "resnet34": (128, 256, 512),
+    "densenet121": (512, 1024, 1024),
+    "mobilenet_v2": (32, 96, 320),
+    "efficientnet_b0": (40, 112, 320),
+    "convnext_tiny": (192, 384, 768),
+    "convnext_atto": (80, 160, 320),
+}
+
+
+def preset(name: str, **changes: object) -> DesignSpec:
+    return DesignSpec.model_validate({"preset": name, **changes})
+
+
+def num_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_with_its_classifier_a_preset_has_the_published_number_of_parameters(name: str) -> None:
+    with torch.device("meta"):
+        assert num_parameters(DesignClassifier(preset(name))) == PUBLISHED[name]
+
+
+def test_nlnet50_is_resnet50_and_one_block_of_half_the_channels() -> None:
+    with torch.device("meta"):
+        assert num_parameters(DesignBody(preset("nlnet50"))) == 25_609_792
+
+
+def test_every_preset_is_counted() -> None:
+    assert {*PUBLISHED, "nlnet50"} == {*PRESETS}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_a_backbone_and_no_parameter_is_without_a_stage(name: str) -> None:
+    with torch.device("meta"):
+        backbone = TappedBackbone(DesignBody(preset(name)))
+    channels = tuple(backbone.feature_specs[level].channels for level in ("c3", "c4", "c5"))
+    assert channels == CHANNELS.get(name, (512, 1024, 2048))
+    assert list(backbone.stages) == [name for name, _ in backbone.named_parameters()]
+    assert set(backbone.layers) == set(backbone.stages)
+    assert max(backbone.layers.values()) >= sum(len(stage.blocks) for stage in preset(name).stages)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_resolved_form_is_the_same_network_again(name: str) -> None:
+    spec = preset(name)
+    assert DesignSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert DesignSpec.model_validate(spec.model_dump(mode="json") | {"preset": None}) == spec.model_copy(
+        update={"preset": None}
+    )
+
+
+def test_a_field_beside_a_preset_changes_that_field_alone() -> None:
+    changed = preset("resnet50", activation="gelu")
+    assert changed.model_dump() == preset("resnet50").model_dump() | {"activation": "gelu"}
+    assert changed.label == "design:resnet50+activation"
+    assert preset("resnet50").label == "design:resnet50"
+
+
+def test_without_a_preset_all_is_said_in_fields() -> None:
+    spec = DesignSpec(depths=(1, 1, 1, 1), widths=(8, 8, 16, 16))
+    assert spec.label == "design:own"
+    features = create_backbone(spec)(torch.randn(1, 3, 64, 96))
+    assert {level: tuple(feature.shape) for level, feature in features.items()} == {
+        "c3": (1, 8, 8, 12),
+        "c4": (1, 16, 4, 6),
+        "c5": (1, 16, 2, 3),
+    }
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("none", None), ("se", "se")])
+def test_attention_may_be_a_kind_alone(kind: str, expected: str | None) -> None:
+    attention = preset("resnet50", attention=kind).attention
+    assert (attention and attention.kind) == expected
+    assert preset("se_resnet50", attention="none") == preset("resnet50").model_copy(update={"preset": "se_resnet50"})
