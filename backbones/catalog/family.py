@@ -1,6 +1,7 @@
-"""How the tables of rows are written: one call a paper, one line a network."""
+"""How the tables of rows are written: a paper, and below it one line a network."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -17,33 +18,35 @@ RESIDUAL_BLOCKS: tuple[Operation, ...] = (*BLOCKS, "deformable")
 """What a network takes whose blocks have one dense or grouped convolution of 3x3 cells."""
 
 
-def family(
-    name: str,
-    year: int,
-    paper: str,
-    source: Source,
-    licence: str | None,
-    *,
-    takes: Iterable[Operation] = (),
-    is_equivariant: bool = False,
-    kwargs: Mapping[str, Any] = MappingProxyType({}),
-    surgery: SurgerySpec = NO_SURGERY,
-    **ids: str,
-) -> dict[str, BackboneRow]:
-    """Return the rows of one paper's networks, by name; `ids` has what each is called where it is built."""
-    return {
-        row_name: BackboneRow(
-            row_name,
-            source,
-            id,
+@dataclass(frozen=True)
+class Family:
+    """What networks of one paper have in common, as `BackboneRow` describes it."""
+
+    family: str
+    year: int
+    paper: str
+    source: Source
+    weights_licence: str | None
+    takes: tuple[Operation, ...] = ()
+    is_equivariant: bool = False
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    surgery: SurgerySpec = NO_SURGERY
+
+    def rows(self, **ids: str) -> dict[str, BackboneRow]:
+        """Return the rows by name; `ids` has what each network is called where it is built."""
+        return {name: self._row(name, id) for name, id in ids.items()}
+
+    def _row(self, name: str, id: str) -> BackboneRow:
+        return BackboneRow(
             name,
-            year,
-            paper,
-            licence,
-            kwargs=kwargs,
-            surgery=surgery,
-            takes=frozenset(takes),
-            is_equivariant=is_equivariant,
+            self.source,
+            id,
+            self.family,
+            self.year,
+            self.paper,
+            self.weights_licence,
+            self.kwargs,
+            self.surgery,
+            frozenset(self.takes),
+            self.is_equivariant,
         )
-        for row_name, id in ids.items()
-    }

@@ -1,47 +1,23 @@
 """Networks made for few multiply-accumulates, and those that a search or a rule of scaling found."""
 
-from backbones.catalog.family import BATCHNORM, BLOCKS, RESIDUAL_BLOCKS, family
+from backbones.catalog.family import BATCHNORM, BLOCKS, RESIDUAL_BLOCKS, Family
 from backbones.catalog.row import BackboneRow
+from backbones.surgery.spec import Operation
+
+_OF_TORCHVISION: tuple[Operation, ...] = (*BATCHNORM, "stochastic_depth")
 
 MOBILE: dict[str, BackboneRow] = {
-    **family(
-        "MobileNet v1",
-        2017,
-        "1704.04861",
-        "timm",
-        "apache-2.0",
-        takes=BLOCKS,
-        is_equivariant=True,
+    **Family("MobileNet v1", 2017, "1704.04861", "timm", "apache-2.0", BLOCKS, is_equivariant=True).rows(
         mobilenet_v1="mobilenetv1_100.ra4_e3600_r224_in1k",
     ),
-    **family(
-        "MobileNet v2",
-        2018,
-        "1801.04381",
-        "timm",
-        "apache-2.0",
-        takes=BLOCKS,
-        is_equivariant=True,
+    **Family("MobileNet v2", 2018, "1801.04381", "timm", "apache-2.0", BLOCKS, is_equivariant=True).rows(
         mobilenet_v2="mobilenetv2_100.ra_in1k",
     ),
-    **family(
-        "MobileNet v3",
-        2019,
-        "1905.02244",
-        "timm",
-        "apache-2.0",
-        takes=BLOCKS,
+    **Family("MobileNet v3", 2019, "1905.02244", "timm", "apache-2.0", BLOCKS).rows(
         mobilenet_v3="mobilenetv3_large_100.ra_in1k",
         mobilenet_v3_small="mobilenetv3_small_100.lamb_in1k",
     ),
-    **family(
-        "ShuffleNet v2",
-        2018,
-        "1807.11164",
-        "tv",
-        "bsd-3-clause",
-        takes=BATCHNORM,
-        is_equivariant=True,
+    **Family("ShuffleNet v2", 2018, "1807.11164", "tv", "bsd-3-clause", BATCHNORM, is_equivariant=True).rows(
         shufflenet_v2="shufflenet_v2_x1_0",
         shufflenet_v2_x0_5="shufflenet_v2_x0_5",
     ),
@@ -49,45 +25,27 @@ MOBILE: dict[str, BackboneRow] = {
 """Depthwise convolutions. MobileNet v3 is the large one, ShuffleNet v2 that of width 1.0."""
 
 SEARCHED: dict[str, BackboneRow] = {
-    **family("NASNet", 2017, "1707.07012", "timm", "apache-2.0", takes=BATCHNORM, nasnet_large="nasnetalarge.tf_in1k"),
-    **family(
-        "MnasNet",
-        2018,
-        "1807.11626",
-        "timm",
-        "apache-2.0",
-        takes=BLOCKS,
-        is_equivariant=True,
+    **Family("NASNet", 2017, "1707.07012", "timm", "apache-2.0", BATCHNORM).rows(
+        nasnet_large="nasnetalarge.tf_in1k",
+    ),
+    **Family("MnasNet", 2018, "1807.11626", "timm", "apache-2.0", BLOCKS, is_equivariant=True).rows(
         mnasnet="mnasnet_100.rmsp_in1k",
     ),
-    **family(
-        "RegNet",
-        2020,
-        "2003.13678",
-        "timm",
-        "mit",
-        takes=RESIDUAL_BLOCKS,
-        is_equivariant=True,
+    **Family("RegNet", 2020, "2003.13678", "timm", "mit", RESIDUAL_BLOCKS, is_equivariant=True).rows(
         regnet_x="regnetx_004.pycls_in1k",
         regnet_x_200mf="regnetx_002.pycls_in1k",
     ),
-    **family(
-        "RegNet", 2020, "2003.13678", "timm", "bsd-3-clause", takes=RESIDUAL_BLOCKS, regnet_y="regnety_004.tv2_in1k"
+    **Family("RegNet", 2020, "2003.13678", "timm", "bsd-3-clause", RESIDUAL_BLOCKS).rows(
+        regnet_y="regnety_004.tv2_in1k",
     ),
-    **family(
-        "RegNet", 2020, "2003.13678", "timm", "mit", takes=RESIDUAL_BLOCKS, regnet_y_200mf="regnety_002.pycls_in1k"
+    **Family("RegNet", 2020, "2003.13678", "timm", "mit", RESIDUAL_BLOCKS).rows(
+        regnet_y_200mf="regnety_002.pycls_in1k",
     ),
 }
 """Found in a space of networks. RegNet X and Y are those of 400 million multiply-accumulates."""
 
 SCALED: dict[str, BackboneRow] = {
-    **family(
-        "EfficientNet",
-        2019,
-        "1905.11946",
-        "timm",
-        "apache-2.0",
-        takes=BLOCKS,
+    **Family("EfficientNet", 2019, "1905.11946", "timm", "apache-2.0", BLOCKS).rows(
         efficientnet_b0="efficientnet_b0.ra_in1k",
         efficientnet_b1="efficientnet_b1.ra4_e3600_r240_in1k",
         efficientnet_b2="efficientnet_b2.ra_in1k",
@@ -95,23 +53,11 @@ SCALED: dict[str, BackboneRow] = {
         efficientnet_b4="efficientnet_b4.ra2_in1k",
         efficientnet_b5="efficientnet_b5.sw_in12k_ft_in1k",
     ),
-    **family(
-        "EfficientNet",
-        2019,
-        "1905.11946",
-        "tv",
-        "bsd-3-clause",
-        takes=(*BATCHNORM, "stochastic_depth"),
+    **Family("EfficientNet", 2019, "1905.11946", "tv", "bsd-3-clause", _OF_TORCHVISION).rows(
         efficientnet_b6="efficientnet_b6",
         efficientnet_b7="efficientnet_b7",
     ),
-    **family(
-        "EfficientNet v2",
-        2021,
-        "2104.00298",
-        "tv",
-        "bsd-3-clause",
-        takes=(*BATCHNORM, "stochastic_depth"),
+    **Family("EfficientNet v2", 2021, "2104.00298", "tv", "bsd-3-clause", _OF_TORCHVISION).rows(
         efficientnet_v2_s="efficientnet_v2_s",
         efficientnet_v2_m="efficientnet_v2_m",
         efficientnet_v2_l="efficientnet_v2_l",

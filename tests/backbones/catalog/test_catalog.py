@@ -15,6 +15,22 @@ from backbones.catalog.rows_efficient import MOBILE, SCALED, SEARCHED
 from backbones.catalog.rows_modern import CONVOLUTIONAL, TRANSFORMERS
 from backbones.measured.names import installed_networks
 
+DOCUMENTED = """
+alexnet zfnet vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn nin googlenet googlenet_bn bn_inception
+inception_v3 resnet18 resnet34 resnet50 resnet101 resnet152 preresnet50 wide_resnet50 densenet121 densenet169
+densenet201 resnext50 resnext101 mobilenet_v1 mobilenet_v2 mobilenet_v3 se_resnet50 senet154 efficientnet_b0
+efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6 efficientnet_b7
+efficientnet_v2_s efficientnet_v2_m efficientnet_v2_l shufflenet_v2 regnet_x regnet_y convmixer nlnet50 gcnet50
+convnext_atto convnext_femto convnext_pico convnext_nano convnext_tiny convnext_small convnext_base convnext_large
+convnext_isotropic repvgg_a0 repvgg_a1 repvgg_a2 repvgg_b0 repvgg_b1 repvgg_b2 repvgg_b3 dcn_resnet50 nasnet_large
+mnasnet vit_tiny vit_small vit_base deit_tiny deit_small deit_base swin_tiny swin_small swin_base
+"""
+"""Names that documents may count on: a row that is renamed breaks them."""
+
+
+def test_every_documented_backbone_has_a_row() -> None:
+    assert [name for name in DOCUMENTED.split() if name not in CATALOG] == []
+
 
 def test_recorded_networks_are_those_of_the_installed_libraries() -> None:
     recorded = json.loads(NAMES_PATH.read_text(encoding="utf-8"))
