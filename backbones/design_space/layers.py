@@ -28,7 +28,7 @@ def convolution(spec: "DesignSpec", plan: Convolution, *, feeds_norm: bool, is_d
     Args:
         spec: says how weights start: Kaiming's normal distribution by fan-out with the gain of ReLU (He et al. 2015,
             arXiv 1502.01852, eq. 14), where a group counts as a convolution of its own; or a normal distribution of
-            deviation 0.02, cut at two of them (ConvNeXt).
+            deviation 0.02, cut at two of them (ConvNeXt, whose authors' code cuts at +-2, which is never).
         plan: its numbers.
         feeds_norm: whether a norm is behind it.
         is_deformable: whether it learns where to look; at the start it does not.
