@@ -3,6 +3,8 @@
 A parameter belongs to the first level whose gradient reaches it. What computes c3, the stem included, is stage c3;
 what c4 needs beyond that is stage c4; and so on. Freezing the stages up to a level therefore leaves nothing below
 that level that wants a gradient.
+
+Where all levels are made of one map, each needs the whole network; what is a stage there, `simple_pyramid` says.
 """
 
 from collections.abc import Mapping

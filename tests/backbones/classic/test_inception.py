@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision import models
 
 from backbones.classic.inception import BN_INCEPTION, GOOGLENET, Block, Inception, Row, bn_inception, googlenet
 from backbones.layers import block_ranks
@@ -80,6 +81,18 @@ def test_levels_end_before_each_halving(build: Callable[[], Inception], ends: tu
         )
     maps = network(torch.zeros(1, 3, 64, 64))
     assert [feature.data_ptr() for feature in maps] == [outputs[name].data_ptr() for name in ends]
+
+
+def test_googlenet_has_the_widths_that_torchvision_has() -> None:
+    """Its convolutions have BatchNorm and other kernels, but as many channels."""
+    with torch.device("meta"):
+        theirs = models.googlenet(aux_logits=False, init_weights=False)
+    for name, row in GOOGLENET.items():
+        if row is not None:
+            block = theirs.get_submodule(f"inception{name}")
+            convolutions = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
+            widths = [row.one, *row.three, *row.five, row.projection]
+            assert [convolution.out_channels for convolution in convolutions] == widths
 
 
 def test_blocks_are_layers_in_the_order_of_the_table() -> None:

@@ -1,0 +1,72 @@
+"""Our own networks as backbones."""
+
+import pytest
+import torch
+
+from backbones.body import IMAGENET_MEAN, IMAGENET_STD
+from backbones.catalog.row import BackboneRow
+from backbones.catalog.rows import CATALOG
+from backbones.create import TappedBackbone, create_backbone
+from backbones.own_adapter import PYRAMIDS, SINGLE_SCALE, build_own_body
+from backbones.surgery.spec import SurgerySpec
+
+
+def build(name: str) -> TappedBackbone:
+    with torch.device("meta"):
+        return TappedBackbone(build_own_body(BackboneRow(name, "own", name)))
+
+
+def test_every_own_network_is_a_row_of_the_catalogue_and_none_is_missing() -> None:
+    assert {row.id for row in CATALOG.values() if row.source == "own"} == {*PYRAMIDS, *SINGLE_SCALE}
+
+
+@pytest.mark.parametrize(
+    ("name", "normed"),
+    [
+        ("alexnet2012", ["c3", "c4", "c5"]),
+        ("zfnet", ["c3", "c4", "c5"]),
+        ("nin", ["c3", "c4", "c5"]),
+        ("googlenet", ["c3", "c4", "c5"]),
+        ("bn_inception", []),
+        ("convnext_isotropic", ["c3"]),
+    ],
+)
+def test_levels_get_a_norm_where_the_network_has_none(name: str, normed: list[str]) -> None:
+    backbone = build(name)
+    assert sorted({key.split(".")[1] for key in backbone.stages if key.startswith("norms.")}) == normed
+    assert (backbone.mean, backbone.std) == (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def test_a_row_hands_its_arguments_to_the_network() -> None:
+    with torch.device("meta"):
+        body = build_own_body(BackboneRow("nin", "own", "nin", kwargs={"width": 40}))
+        backbone = TappedBackbone(body)
+    assert backbone.feature_specs["c5"].channels == 40
+
+
+@pytest.mark.parametrize("name", ["alexnet2012", "zfnet"])
+def test_a_last_level_without_weights_is_a_stage_of_its_norm_alone(name: str) -> None:
+    """It is frozen and unfrozen, and has a layer, as any other stage."""
+    backbone = build(name)
+    last = {key for key, stage in backbone.stages.items() if stage == "c5"}
+    assert last == {"norms.c5.weight", "norms.c5.bias"}
+    assert {backbone.layers[key] for key in last} == {5}
+    for key, parameter in backbone.named_parameters():
+        parameter.requires_grad_(key in last)
+    features = backbone(torch.empty(1, 3, 64, 64, device="meta"))
+    assert [feature.requires_grad for feature in features.values()] == [False, False, True]
+
+
+@pytest.mark.parametrize("name", [name for name, row in CATALOG.items() if "upsampling" in row.takes])
+def test_rows_that_take_a_choice_of_upsampling_follow_it(name: str) -> None:
+    with torch.device("meta"):
+        backbones = [
+            create_backbone(name, surgery=SurgerySpec(upsampling=kind)) for kind in ("transposed", "interpolated")
+        ]
+    shapes = [
+        next(parameter.shape for key, parameter in backbone.named_parameters() if key.startswith("body.pyramid"))
+        for backbone in backbones
+    ]
+    channels = backbones[0].feature_specs["c4"].channels
+    assert shapes == [(channels, channels // 2, 2, 2), (channels // 2, channels, 3, 3)]
+    assert backbones[0].feature_specs == backbones[1].feature_specs
