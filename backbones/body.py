@@ -1,5 +1,7 @@
 """What an adapter makes of a library's network: a body with three taps."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from backbones.layers import block_ranks
@@ -31,6 +33,10 @@ class Body(nn.Module):
     def layer_ranks(self) -> dict[str, int]:
         """Return where along `network` the layer of each of its parameters comes, at any numbers."""
         return block_ranks(self.network, self)
+
+    def rename(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return a state dict, as it was published, under the names of `network`."""
+        return state
 
     def assign_stages(self, found: dict[str, str]) -> dict[str, str]:
         """Return the stage of every parameter in `found`, where the body knows better than its levels tell.

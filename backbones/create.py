@@ -56,7 +56,7 @@ def create_backbone(
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"backbone {row.name!r}: {error}") from error
     if weights not in ("none", "default"):
-        backbone.weights_report = load_weights_file(backbone.body.network, Path(weights))
+        backbone.weights_report = load_weights_file(body.network, Path(weights), body.rename)
     return backbone
 
 

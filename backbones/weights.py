@@ -2,7 +2,7 @@
 
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,18 +48,21 @@ class WeightsReport:
         return "; ".join(parts)
 
 
-def load_weights_file(network: nn.Module, path: Path) -> WeightsReport:
+def load_weights_file(
+    network: nn.Module, path: Path, rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
+) -> WeightsReport:
     """Load what fits of a state dict into `network`.
 
     Args:
         network: under the parameter names of its library.
         path: a safetensors file, or what `torch.save` wrote of a state dict, plain or under `state_dict` or `model`.
+        rename: gives what the file holds the names of `network`.
 
     Raises:
         ValueError: the file cannot be read as weights, or nothing in it fits.
     """
     state = _read(path)
-    report = load_matching(network, state)
+    report = load_matching(network, rename(state))
     if not report.loaded:
         raise ValueError(
             f"weights {str(path)!r}: nothing in this file fits the network; the file has keys such as "

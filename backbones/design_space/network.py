@@ -1,10 +1,13 @@
 """The network that a design describes."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from backbones.body import IMAGENET_MEAN, IMAGENET_STD, Body
 from backbones.catalog.row import BackboneRow
 from backbones.design_space.blocks import Block
+from backbones.design_space.key_maps import rename_published
 from backbones.design_space.layers import activation, chain, convolution, norm
 from backbones.design_space.plan import StagePlan
 from backbones.design_space.spec import DesignSpec
@@ -59,7 +62,7 @@ def _stage(spec: DesignSpec, plan: StagePlan, *, is_deformable: bool) -> nn.Sequ
         entry["norm"] = norm(spec, plan.in_channels)
         if spec.combination == "concatenate":
             entry["act"] = activation(spec)
-        entry["conv"] = convolution(spec, plan.entry, feeds_norm=False)
+        entry["conv"] = convolution(spec, plan.entry, feeds_norm=spec.order == "pre")
     if plan.is_pooled:
         entry["pool"] = nn.AvgPool2d(2)
     layers: dict[str, nn.Module] = {"entry": chain(entry)} if entry else {}
@@ -75,11 +78,16 @@ class DesignBody(Body):
 
     def __init__(self, spec: DesignSpec) -> None:
         super().__init__(DesignNetwork(spec), IMAGENET_MEAN, IMAGENET_STD)
+        self.spec = spec
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
         last = dict(zip(self.network.strides, self.network(images), strict=True))
         return [last[stride] for stride in PYRAMID_STRIDES]
+
+    def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a state dict under the names of `network`: a published one of timm or torchvision, or one of ours."""
+        return rename_published(self.spec, state, self.network.state_dict())
 
 
 def build_design_body(row: BackboneRow) -> DesignBody:
