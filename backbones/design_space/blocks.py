@@ -9,7 +9,7 @@ from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 
 from backbones.design_space.layers import activation, chain, convolution, norm
-from backbones.design_space.plan import BlockPlan, Convolution
+from backbones.design_space.plan import AttentionPlan, BlockPlan, Convolution
 from backbones.surgery.attention import attention_block
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Block(nn.Module):
         first, last = ("norm1", "act1"), f"act{len(plan.convolutions)}"
         entry = {name: branch.pop(name) for name in first if spec.order == "pre" and name in branch}
         exit_ = {name: branch.pop(name) for name in (last,) if spec.order == "post" and name in branch}
-        if spec.attention and plan.attention and spec.attention.position not in ("mixing", "residual"):
-            exit_["attention"] = _attention(spec, *plan.attention)
+        if plan.attention and plan.attention.place == "exit":
+            exit_["attention"] = _attention(spec, plan.attention)
         self.is_dense = spec.combination == "concatenate"
         self.has_shortcut = self.is_dense or spec.projection or not plan.changes_shape
         if self.has_shortcut and spec.layer_scale is not None:
@@ -65,31 +65,29 @@ class Block(nn.Module):
 
 def _branch(spec: "DesignSpec", plan: BlockPlan, is_deformable: bool) -> Layers:
     """Return all layers of the chain in the order in which they run, by name, those of entry and exit too."""
+    is_pre = spec.order == "pre"
+    last = len(plan.convolutions) - 1
     layers: Layers = {}
     for place, planned in enumerate(plan.convolutions):
         around: Layers = {}
         if place in plan.normed:
-            around[f"norm{place + 1}"] = norm(
-                spec, planned.in_channels if spec.order == "pre" else planned.out_channels
-            )
+            around[f"norm{place + 1}"] = norm(spec, planned.in_channels if is_pre else planned.out_channels)
         if place in plan.activated:
             around[f"act{place + 1}"] = activation(spec)
-        own: Layers = {
-            f"conv{place + 1}": convolution(
-                spec, planned, feeds_norm=place in plan.normed, is_deformable=is_deformable and planned.kernel > 1
-            )
-        }
-        layers |= around | own if spec.order == "pre" else own | around
-        if spec.attention and plan.attention and spec.attention.position == "mixing" and place == plan.mixing:
-            layers["attention"] = _attention(spec, *plan.attention)
-    if spec.attention and plan.attention and spec.attention.position == "residual":
-        layers["attention"] = _attention(spec, *plan.attention)
+        # The last of `pre` feeds the norm at the entry of the next block.
+        feeds_norm = (place == last or place + 1 in plan.normed) if is_pre else place in plan.normed
+        deforms = is_deformable and planned.kernel > 1
+        own: Layers = {f"conv{place + 1}": convolution(spec, planned, feeds_norm=feeds_norm, is_deformable=deforms)}
+        layers |= around | own if is_pre else own | around
+        if plan.attention and plan.attention.place == "mixing" and place == plan.mixing:
+            layers["attention"] = _attention(spec, plan.attention)
+    if plan.attention and plan.attention.place == "branch":
+        layers["attention"] = _attention(spec, plan.attention)
     return layers
 
 
-def _attention(spec: "DesignSpec", channels: int, ratio: float) -> nn.Module:
-    assert spec.attention is not None
-    block = attention_block(spec.attention.kind, channels, ratio)
+def _attention(spec: "DesignSpec", plan: AttentionPlan) -> nn.Module:
+    block = attention_block(plan.kind, plan.channels, plan.ratio)
     if isinstance(block, SEModule):
         block.act = activation(spec)  # as in EfficientNet; in SENet it is ReLU, and so is that of the network
     return block
@@ -102,7 +100,7 @@ def _projection(spec: "DesignSpec", plan: BlockPlan) -> Layers:
         layers["pool"] = nn.AvgPool2d(2, stride=2, ceil_mode=True, count_include_pad=False)
         stride = 1
     planned = Convolution(plan.in_channels, plan.out_channels, stride=stride)
-    layers["conv"] = convolution(spec, planned, feeds_norm=spec.order != "pre")
+    layers["conv"] = convolution(spec, planned, feeds_norm=True)
     if spec.order != "pre":
         layers["norm"] = norm(spec, plan.out_channels)
     return layers

@@ -156,9 +156,9 @@ def _attention(spec: "DesignSpec", stages: Sequence[StagePlan]) -> Problems:
                 "other: billions of pairs in an image of 800x1333 pixels; choose among "
                 f"{', '.join(map(str, fine))}"
             )
-        for channels, ratio in planned:
-            if channels * ratio < 1:
+        for one in planned:
+            if one.channels * one.ratio < 1:
                 yield (
-                    f"attention.ratio: got {ratio:g}, which leaves none of the {channels} channels in stage {number}; "
-                    f"choose {1 / channels:.3g} or more"
+                    f"attention.ratio: got {one.ratio:g}, which leaves none of the {one.channels} channels in stage "
+                    f"{number}; choose {1 / one.channels:.3g} or more"
                 )

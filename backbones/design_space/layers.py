@@ -20,8 +20,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, 
 def convolution(spec: "DesignSpec", plan: Convolution, *, feeds_norm: bool, is_deformable: bool = False) -> nn.Conv2d:
     """Return a convolution with random weights.
 
-    It has a bias, at 0, unless a norm that takes the mean away follows: one behind it, or in the next block of the
-    order `pre`. With ln it has one always, as in ConvNeXt.
+    It has a bias, at 0, unless a bn or gn follows that would take it away. With ln it has one always, as in ConvNeXt.
 
     A convolution of the kernel 2 or 4 takes patches and is not padded.
 
@@ -30,10 +29,10 @@ def convolution(spec: "DesignSpec", plan: Convolution, *, feeds_norm: bool, is_d
             arXiv 1502.01852, eq. 14), where a group counts as a convolution of its own; or a normal distribution of
             deviation 0.02, cut at two of them (ConvNeXt, whose authors' code cuts at +-2, which is never).
         plan: its numbers.
-        feeds_norm: whether a norm is behind it.
+        feeds_norm: whether a norm is next, be it that of the next block.
         is_deformable: whether it learns where to look; at the start it does not.
     """
-    has_bias = spec.norm == "ln" or not (feeds_norm or spec.order == "pre")
+    has_bias = spec.norm == "ln" or not feeds_norm
     padding = plan.kernel // 2 if plan.kernel % 2 else 0
     made = DeformableConv2d if is_deformable else nn.Conv2d
     layer = made(

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from backbones.surgery.spec import Attention
 
 if TYPE_CHECKING:
     from backbones.design_space.spec import DesignSpec
@@ -30,6 +32,23 @@ class Convolution:
 
 
 @dataclass(frozen=True)
+class AttentionPlan:
+    """An attention block.
+
+    Attributes:
+        kind: se, gc or nl.
+        place: behind the last spatial convolution, behind the last of the chain, or behind the whole block.
+        channels: of its map.
+        ratio: channels inside over those.
+    """
+
+    kind: Attention
+    place: Literal["mixing", "branch", "exit"]
+    channels: int
+    ratio: float
+
+
+@dataclass(frozen=True)
 class BlockPlan:
     """One block.
 
@@ -39,7 +58,7 @@ class BlockPlan:
         normed, activated: the places in the chain that have a norm, an activation: behind the convolution at this
             place, with the order `pre` in front of it.
         in_channels, out_channels, stride: of the whole block.
-        attention: channels of the map that the attention block gets, and inside it; None where there is none.
+        attention: the attention block, where there is one.
         drop_rate: how often the block is skipped in training.
     """
 
@@ -50,7 +69,7 @@ class BlockPlan:
     in_channels: int
     out_channels: int
     stride: int
-    attention: tuple[int, float] | None
+    attention: AttentionPlan | None
     drop_rate: float
 
     @property
@@ -243,12 +262,15 @@ def _activated(spec: "DesignSpec", length: int) -> frozenset[int]:
 
 def _attention(
     spec: "DesignSpec", index: int, chain: tuple[Convolution, ...], mixing: int, out_channels: int, num_left: int
-) -> tuple[int, float] | None:
+) -> AttentionPlan | None:
     attention = spec.attention
     if attention is None or (attention.stages is not None and index + 1 not in attention.stages):
         return None
     if num_left != {"last_block": 1, "before_last_block": 2}.get(attention.position, num_left):
         return None
-    channels = {"mixing": chain[mixing].out_channels, "residual": chain[-1].out_channels}
     ratio = by_stage(attention.inner_ratio, len(spec.depths))[index]
-    return channels.get(attention.position, out_channels), ratio
+    if attention.position == "mixing":
+        return AttentionPlan(attention.kind, "mixing", chain[mixing].out_channels, ratio)
+    if attention.position == "residual":
+        return AttentionPlan(attention.kind, "branch", chain[-1].out_channels, ratio)
+    return AttentionPlan(attention.kind, "exit", out_channels, ratio)

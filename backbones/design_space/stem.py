@@ -29,7 +29,7 @@ def build_stem(spec: "DesignSpec") -> nn.Sequential:
     planned = stem_convolutions(spec)
     for number, plan in enumerate(planned, start=1):
         is_raw = spec.order == "pre" and spec.combination == "add" and number == len(planned)
-        layers[f"conv{number}"] = convolution(spec, plan, feeds_norm=not is_raw)
+        layers[f"conv{number}"] = convolution(spec, plan, feeds_norm=True)
         if not is_raw:
             layers[f"norm{number}"] = norm(spec, plan.out_channels)
         if not is_raw and spec.stem != "patchify":

@@ -86,7 +86,8 @@ def test_blocks_are_skipped_more_often_with_depth_and_only_where_a_shortcut_is_l
     [
         ({}, set()),
         ({"norm": "gn", "norm_groups": 8}, set()),
-        ({"order": "pre", "norms": 1}, set()),
+        ({"order": "pre"}, set()),
+        ({"order": "pre", "norms": 1}, {"branch.conv1", "branch.conv2"}),
         ({"norms": 1}, {"branch.conv1", "branch.conv3"}),
         ({"norm": "ln"}, {"branch.conv1", "branch.conv2", "branch.conv3"}),
     ],
