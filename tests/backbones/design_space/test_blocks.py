@@ -172,3 +172,14 @@ def test_a_deep_stem_and_pooled_shortcuts_are_those_of_resnet_d() -> None:
         expected = theirs.forward_intermediates(images, indices=[1, 2, 3, 4], intermediates_only=True)
         for one, other in zip(ours(images), expected, strict=True):
             torch.testing.assert_close(one, other)
+
+
+def test_deformable_stages_train_in_mixed_precision() -> None:
+    design = network(deformable=(2, 4))
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = design(torch.randn(2, 3, 64, 64))
+    assert {feature.dtype for feature in maps} <= {torch.bfloat16, torch.float32}
+    sum(feature.float().square().sum() for feature in maps).backward()
+    offsets = [one.offset.weight.grad for one in design.modules() if isinstance(one, DeformableConv2d)]
+    assert len(offsets) == 4
+    assert all(grad is not None and grad.isfinite().all() and grad.abs().sum() > 0 for grad in offsets)
