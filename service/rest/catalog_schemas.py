@@ -44,6 +44,7 @@ class BackboneList(Answer):
     """The catalogue's backbones."""
 
     backbones: list[Backbone]
+    presets: dict[str, BackboneFacts] = Field(description="of the design space: `model.backbone.design.preset`")
     others: dict[str, int] = Field(description="how many further names each library has")
 
 

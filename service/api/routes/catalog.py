@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from backbones.catalog.facts import Facts, facts_of
+from backbones.catalog.facts import Facts, facts_of, recorded_designs
 from backbones.catalog.licences import lack_of_weights, licence_of, licence_problem
 from backbones.catalog.lookup import known_names
 from backbones.catalog.row import LIBRARIES, BackboneRow
@@ -24,6 +24,7 @@ def list_backbones() -> BackboneList:
     """List the networks that are vouched for: papers, sizes, weights with their licences, and what they take."""
     return BackboneList(
         backbones=[_backbone(row) for row in CATALOG.values()],
+        presets={name: _facts(facts) for name, facts in recorded_designs().presets.items()},
         others={LIBRARIES[source]: len(names) for source, names in known_names().items()},
     )
 

@@ -3,6 +3,7 @@
 import httpx2
 
 from backbones.catalog.rows import CATALOG
+from backbones.design_space.presets import PRESETS
 from backbones.surgery.spec import OPERATIONS
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
@@ -35,6 +36,8 @@ def test_every_row_of_the_catalogues_is_listed(shared_api: httpx2.Client) -> Non
             "std": [0.229, 0.224, 0.225],
         },
     }
+    assert list(backbones["presets"]) == list(PRESETS)
+    assert backbones["presets"]["resnet50"] == resnet["facts"]
     heads = shared_api.get("/v1/catalog/heads").json()["heads"]
     losses = shared_api.get("/v1/catalog/losses").json()["losses"]
     assert [row["name"] for row in heads] == list(HEADS)
