@@ -142,7 +142,11 @@ class DesignSpec(Part):
     @model_validator(mode="before")
     @classmethod
     def _preset_fills_in(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping) or given.get("preset") is None:
+        if not isinstance(given, Mapping):
+            return given
+        if given.get("preset") is None:
+            if given.get("depths") is None:
+                raise ValueError("depths: missing; give the blocks of each stage, such as [3, 4, 6, 3], or a preset")
             return given
         name = given["preset"]
         if not isinstance(name, str) or name not in PRESETS:

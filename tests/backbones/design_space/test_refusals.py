@@ -14,6 +14,7 @@ R50, DENSE, CONVNEXT, MOBILE = (
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"preset": "resnet5"}, "preset: got 'resnet5'; choose convnext_atto, convnext_tiny"),
     ({"preset": ["resnet50"]}, r"preset: got \['resnet50'\]; choose"),
+    ({"norm": "gn"}, r"depths: missing; give the blocks of each stage, such as \[3, 4, 6, 3\], or a preset"),
     ({"depths": [2, 2, 2, 2]}, r"widths: missing; give the channels of each stage, such as \[64, 128, 256, 512\]"),
     (R50 | {"depths": [3, 4, 6]}, "widths: got 4 values, and depths has 3 stages; give one for each stage"),
     (R50 | {"strides": [1, 2, 2]}, "strides: got 3 values, and depths has 4 stages"),
