@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from backbones.design_space.checks import check
-from backbones.design_space.plan import StagePlan, image_size_px, plan_stages, stem_width
+from backbones.design_space.plan import StagePlan, image_size_px, plan_stages
 from backbones.design_space.presets import PRESETS
 from backbones.part import Part
 from backbones.surgery.spec import DEFAULT_RATIOS, Attention
@@ -162,11 +162,6 @@ class DesignSpec(Part):
     def stages(self) -> tuple[StagePlan, ...]:
         """Every convolution of every stage, scaled by `compound`."""
         return plan_stages(self)
-
-    @property
-    def scaled_stem_width(self) -> int:
-        """Channels that the stem hands out."""
-        return stem_width(self)
 
     @property
     def image_size_px(self) -> int:
