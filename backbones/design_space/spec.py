@@ -84,14 +84,16 @@ class DesignSpec(Part):
         None,
         description="channels by stage of a block's narrow end; a block with ratio 1/4 hands out four times as many",
     )
-    strides: tuple[Literal[1, 2], ...] = (1, 2, 2, 2)
+    strides: tuple[Literal[1, 2], ...] = Field(
+        (1, 2, 2, 2), description="by stage; 2 halves the map. Maps of strides 8, 16 and 32 must come out"
+    )
 
     stem: Stem = Field(
         "7x7", description="7x7, deep (three 3x3): stride 4 with a pooling; patchify, 11x11: stride 4; 3x3: stride 2"
     )
     stem_width: Width | None = Field(None, description="default the first of widths; of concatenate 2 * growth")
 
-    order: Order = "post"
+    order: Order = Field("post", description="of convolution, norm and activation in a block")
     groups: Count | Literal["depthwise"] = Field(1, description="of the spatial convolutions; 1: dense")
     kernel: Kernel | tuple[Kernel, ...] = Field(3, description="odd, 3 to 11, also by stage")
     deformable: tuple[StageNumber, ...] = Field((), description="stages, counted from 1, that learn where to look")
@@ -101,12 +103,12 @@ class DesignSpec(Part):
     ratio_of: Literal["output", "input"] = Field("output", description="input: over those that it gets (MobileNetV2)")
     mixing: Literal["middle", "first"] = Field("middle", description="where in the chain the spatial convolution is")
 
-    norm: Norm = "bn"
+    norm: Norm = Field("bn", description="batch, group, or layer norm, that over the channels of each cell")
     norm_groups: Count = Field(32, description="of gn")
     norms: Count | None = Field(
         None, description="in a block, at most; default one a convolution. The spatial convolution keeps it longest"
     )
-    activation: Activation = "relu"
+    activation: Activation = Field("relu", description="in a block, and in the stem unless that takes patches")
     activations: Count | None = Field(
         None,
         description="in a block, at most; default one a convolution, of convnext one. Those in front of late "
@@ -119,12 +121,15 @@ class DesignSpec(Part):
         "pooled; separate: norm and 2x2 convolution between stages; pool: 2x2 mean between stages",
     )
     projection: bool = Field(
-        True, description="a shortcut whose shape changes is a 1x1 convolution; false: is left out"
+        True,
+        description="where the shape changes, the shortcut is a 1x1 convolution; false: there is none (MobileNetV2)",
     )
     attention: Annotated[DesignAttention | None, BeforeValidator(_of_kind)] = Field(
         None, description="blocks that look at the whole map; a kind alone will do"
     )
-    combination: Literal["add", "concatenate"] = "add"
+    combination: Literal["add", "concatenate"] = Field(
+        "add", description="what a block does with its new map: add it to the old one, or stand beside it (DenseNet)"
+    )
     growth: Width | None = Field(None, description="of concatenate: channels that each block adds")
     layer_scale: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="a factor for each channel in front of the sum, and where it starts"
@@ -136,7 +141,9 @@ class DesignSpec(Part):
         "kaiming", description="kaiming: normal, by fan-out; truncated_normal: of deviation 0.02"
     )
     compound: Annotated[float, Field(ge=0, le=8)] = Field(
-        0.0, description="depths * 1.2**compound rounded up, widths * 1.1**compound to multiples of 8 and of groups"
+        0.0,
+        description="depths * 1.2**compound rounded up, widths * 1.1**compound to multiples of 8 and of groups; "
+        "for images of 224 * 1.15**compound pixels",
     )
 
     @model_validator(mode="before")
