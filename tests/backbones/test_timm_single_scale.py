@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from backbones.base import LEVELS
 from backbones.catalog.row import BackboneRow
 from backbones.create import TappedBackbone, create_backbone
 from backbones.timm_adapter import build_timm_body
 from backbones.weights import load_weights_file
+from tests.bench.frozen_stages import saved_bytes
 
 SMALL = {
     "test_vit": {},
@@ -104,6 +106,19 @@ def test_what_comes_before_the_blocks_is_of_the_first_stage_and_the_last_norm_of
         else:
             is_behind = part.startswith(("norm.", "norms.", "body.pyramid."))
             assert stage == ("c5" if is_behind else "c3")
+
+
+def test_each_frozen_third_keeps_a_third_less_for_the_backward() -> None:
+    backbone = build("test_vit").train()
+    kept = []
+    for num_frozen in range(4):
+        frozen = LEVELS[:num_frozen]
+        for key, parameter in backbone.named_parameters():
+            parameter.requires_grad_(backbone.stages[key] not in frozen)
+        kept.append(saved_bytes(backbone, lambda: backbone(images(2, 96, 96))))
+    assert kept[3] == 0
+    assert kept[1] == pytest.approx(2 / 3 * kept[0], rel=0.1)
+    assert kept[2] == pytest.approx(1 / 3 * kept[0], rel=0.2)
 
 
 def test_layers_are_those_behind_timms_layer_decay() -> None:
