@@ -75,7 +75,8 @@ def load_weights_file(
 def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WeightsReport:
     """Copy the tensors of `state` whose name and shape fit into `network`.
 
-    The number of batches that a BatchNorm has seen is not counted as missing: old files lack it, and it has no effect.
+    The number of batches that a BatchNorm has seen counts neither as missing nor as unexpected: old files and frozen
+    norms lack it, and it has no effect.
     """
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
@@ -83,7 +84,7 @@ def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WeightsRep
     return WeightsReport(
         loaded=tuple(fitting),
         missing=tuple(key for key in own if key not in state and not key.endswith("num_batches_tracked")),
-        unexpected=tuple(key for key in state if key not in own),
+        unexpected=tuple(key for key in state if key not in own and not key.endswith("num_batches_tracked")),
         mis_shaped=tuple(key for key in state if key in own and key not in fitting),
     )
 

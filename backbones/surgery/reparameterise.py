@@ -1,5 +1,7 @@
 """Branches that are folded into one convolution once training is over (Ding et al. 2021, RepVGG, arXiv 2101.03697)."""
 
+import torch
+from timm.layers.norm_act import unfreeze_batch_norm_2d
 from timm.utils.model import reparameterize_model
 from torch import nn
 
@@ -13,6 +15,11 @@ def fold_branches(network: nn.Module) -> None:
     Raises:
         ValueError: none of its blocks can be folded.
     """
-    if not any(hasattr(module, "reparameterize") for module in network.modules()):
+    blocks = [module for module in network.modules() if hasattr(module, "reparameterize")]
+    if not blocks:
         raise ValueError("none of its blocks can be folded; leave surgery.reparameterise out")
-    reparameterize_model(network, inplace=True)
+    with torch.device(next(network.parameters()).device):
+        for block in blocks:
+            # timm takes a frozen norm for none here.
+            unfreeze_batch_norm_2d(block)  # type: ignore[no-untyped-call]
+        reparameterize_model(network, inplace=True)

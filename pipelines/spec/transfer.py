@@ -89,9 +89,15 @@ def _stages(trained: str | tuple[Stage, ...]) -> frozenset[str]:
 
 
 def doubts(model: ModelSpec) -> Iterator[str]:
-    """Say what is allowed and hardly meant: parts that begin at random and never train."""
+    """Say what is allowed and hardly meant: parts that begin at random and never train, or hold others back."""
     if model.init_from is not None:
         return
+    if model.backbone.weights == "none" and model.backbone.surgery.freeze_batchnorm:
+        yield (
+            "model.backbone.surgery.freeze_batchnorm: the norms keep the scales that they begin with, and at random a "
+            "residual block's last is 0: what it scales never learns; name weights in model.backbone.weights or "
+            "model.init_from, or leave it out"
+        )
     assert model.unfreeze is not None
     never = frozenset.intersection(*(frozen_parts(model, epoch) for epoch in model.unfreeze))
     if model.backbone.weights != "none":

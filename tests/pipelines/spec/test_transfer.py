@@ -130,6 +130,14 @@ def test_random_parts_that_never_train_are_doubted(values: dict[str, Any], told:
     assert [text.partition(", and begin at random; ")[0] for text in doubted] == told
 
 
+def test_norms_that_are_frozen_at_random_are_doubted(small: Document) -> None:
+    frozen = {"backbone.surgery": {"freeze_batchnorm": True}}
+    (doubt,) = doubts(model_of(small, **frozen))
+    assert doubt.startswith("model.backbone.surgery.freeze_batchnorm: the norms keep the scales that they begin with")
+    assert not list(doubts(model_of(small, **frozen, **{"backbone.weights": "default"})))
+    assert not list(doubts(model_of(small, **frozen, init_from="runs/a")))
+
+
 @pytest.mark.parametrize("order", [["c3", "c5"], [], ["c3", "c3", "c5"], ["c3", "c4", "c5", "c3"]])
 def test_an_order_that_is_not_of_all_stages_is_refused(order: list[str], small: Document) -> None:
     with pytest.raises(ConfigError) as caught:

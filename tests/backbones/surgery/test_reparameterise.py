@@ -1,0 +1,71 @@
+"""Folding changes nothing but the number of branches."""
+
+import pytest
+import torch
+from torch import nn
+
+from backbones.base import LEVELS
+from backbones.create import TappedBackbone, create_backbone
+from backbones.surgery.spec import SurgerySpec
+
+
+def with_statistics(name: str, **surgery: object) -> TappedBackbone:
+    """Return a backbone whose norms have statistics and scales as training leaves them: no two alike."""
+    torch.manual_seed(0)
+    backbone = create_backbone(name, surgery=SurgerySpec.model_validate({"reparameterise": True, **surgery}))
+    with torch.no_grad():
+        for module in backbone.modules():
+            if hasattr(module, "running_var"):
+                nn.init.normal_(module.running_mean, std=0.1)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.1)
+    return backbone.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "surgery"),
+    [
+        ("repvgg_a0", {}),
+        ("repvgg_a0", {"freeze_batchnorm": True, "stochastic_depth": 0.2}),
+        ("mobileone_s0", {"attention": [{"kind": "se", "stages": ["c5"], "position": "last_block"}]}),
+    ],
+)
+def test_maps_of_a_folded_network_are_those_of_its_branches(name: str, surgery: dict[str, object]) -> None:
+    backbone = with_statistics(name, **surgery)
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        before = backbone(images)
+        backbone.fold()
+        after = backbone(images)
+    for level in LEVELS:
+        assert before[level].std() > 0.01
+        worst = (after[level] - before[level]).abs().max() / before[level].abs().max()
+        assert worst < 1e-5
+    assert not any("conv_kxk" in key or "conv_1x1" in key for key in backbone.state_dict())
+
+
+def test_stages_and_layers_are_those_of_what_is_there() -> None:
+    backbone = with_statistics("repvgg_a0")
+    specs, layers = backbone.feature_specs, max(backbone.layers.values())
+    backbone.fold()
+    assert backbone.feature_specs == specs
+    assert list(backbone.stages) == list(backbone.layers) == [key for key, _ in backbone.named_parameters()]
+    assert set(backbone.stages.values()) == set(LEVELS)
+    assert max(backbone.layers.values()) == layers
+
+
+def test_a_network_that_is_folded_stays_as_it_is() -> None:
+    backbone = with_statistics("repvgg_a0")
+    backbone.fold()
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    backbone.fold()
+    after = backbone.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_a_network_without_branches_says_so() -> None:
+    backbone = create_backbone("resnet14_thin")
+    with pytest.raises(ValueError, match="none of its blocks can be folded"):
+        backbone.fold()
