@@ -35,6 +35,9 @@ CHANNELS = {
     "convnext_atto": (80, 160, 320),
 }
 
+DIFFERENT = ("resnet18", "preresnet50", "nlnet50", "densenet121", "mobilenet_v2", "convnext_atto")
+"""Each adds an element of its own; the others are slow."""
+
 
 def preset(name: str, **changes: object) -> DesignSpec:
     return DesignSpec.model_validate({"preset": name, **changes})
@@ -59,7 +62,9 @@ def test_every_preset_is_counted() -> None:
     assert {*PUBLISHED, "nlnet50"} == {*PRESETS}
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    "name", [*DIFFERENT, *(pytest.param(name, marks=pytest.mark.slow) for name in PRESETS if name not in DIFFERENT)]
+)
 def test_a_preset_is_a_backbone_and_no_parameter_is_without_a_stage(name: str) -> None:
     with torch.device("meta"):
         backbone = TappedBackbone(DesignBody(preset(name)))
