@@ -23,7 +23,7 @@ def describe(row: BackboneRow) -> dict[str, str]:
         "built by": f"{LIBRARIES[row.source]} ({row.id})",
         "options": ", ".join(f"{name}={value!r}" for name, value in row.kwargs.items() if name != "design"),
         "changed in it": surgery(row.surgery),
-        "default weights": weights(row),
+        "default weights": lack_of_weights(row) or licence_problem(row) or weights(row),
         **_measured(facts_of(row)),
         "surgery that it takes": ", ".join(operation for operation in OPERATIONS if operation in row.takes),
         "translation equivariant": row.family and yes(row.is_equivariant),

@@ -123,6 +123,11 @@ def test_a_backbone_outside_the_catalogue_is_told_without_what_was_not_measured(
     assert not {"parameters", "family", "paper"} & set(facts)
 
 
+def test_weights_with_terms_are_told_with_what_to_write() -> None:
+    done = pyramidion("backbones", "timm:convnextv2_base")
+    assert "cc-by-nc-4.0, which forbids commercial use; write `accept_license: true`" in done.stdout
+
+
 def test_the_road_costs_what_its_paper_says() -> None:
     done = pyramidion("backbones", "road")
     assert (done.returncode, done.stderr) == (0, "")

@@ -190,6 +190,10 @@ def test_what_fits_a_changed_field_is_taken_and_the_rest_told(resnet18_file: Pat
     deeper = _report(_create({"preset": "resnet18", "depths": [2, 2, 3, 2]}, resnet18_file))
     assert deeper.mis_shaped == ()
     assert {key.rpartition(".branch.")[0] for key in deeper.missing} == {"stages.2.2"}
+    deformable = _report(_create({"preset": "resnet18", "deformable": [4]}, resnet18_file))
+    assert deformable.mis_shaped == ()
+    assert {key.partition(".branch.")[0] for key in deformable.missing} == {"stages.3.0", "stages.3.1"}
+    assert all("offset" in key for key in deformable.missing), deformable.missing
     with_attention = _report(_create({"preset": "resnet18", "attention": {"kind": "gc"}}, resnet18_file))
     assert with_attention.missing
     assert all(".branch.attention." in key for key in with_attention.missing)
