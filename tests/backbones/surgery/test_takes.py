@@ -53,7 +53,7 @@ def test_a_row_takes_what_it_says_and_keeps_its_keys(name: str) -> None:
     for key, value in plain.body.network.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             assert shapes[key] == value.shape
-    for operation in takes:
+    for operation in surgery.asked:
         DONE[operation](plain, changed)
 
 
