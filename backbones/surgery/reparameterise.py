@@ -1,7 +1,7 @@
 """Branches that are folded into one convolution once training is over (Ding et al. 2021, RepVGG, arXiv 2101.03697)."""
 
 import torch
-from timm.layers.norm_act import unfreeze_batch_norm_2d
+from timm.layers.norm_act import freeze_batch_norm_2d, unfreeze_batch_norm_2d
 from timm.utils.model import reparameterize_model
 from torch import nn
 
@@ -20,6 +20,7 @@ def fold_branches(network: nn.Module) -> None:
         raise ValueError("none of its blocks can be folded; leave surgery.reparameterise out")
     with torch.device(next(network.parameters()).device):
         for block in blocks:
-            # timm takes a frozen norm for none here.
+            # timm folds plain norms alone: no frozen ones, and none over several processes.
+            freeze_batch_norm_2d(block)  # type: ignore[no-untyped-call]
             unfreeze_batch_norm_2d(block)  # type: ignore[no-untyped-call]
         reparameterize_model(network, inplace=True)
