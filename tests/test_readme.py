@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from backbones.catalog.checks import require_surgery
+from backbones.catalog.lookup import resolve
 from pipelines.arguments import dotted_overrides
 from pipelines.cli import parser_of
 from pipelines.data.synth.dataset import write_synthetic
@@ -28,10 +30,14 @@ SMALL = {"fit": [*_SHORT, "--tracking", "null"], "submit": _SHORT}
 """What makes a command quick, by command."""
 
 
+def documents_of(page: str) -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text("utf-8"), flags=re.DOTALL)
+
+
 @pytest.fixture
 def document(tmp_path: Path) -> Path:
     """The README's document, as the file that it is called."""
-    [block] = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    block, *_ = documents_of("README.md")
     path = tmp_path / "screws.yaml"
     path.write_text(block)
     return path
@@ -74,11 +80,17 @@ def test_every_file_and_link_is_there() -> None:
     assert [path for path in (*links, *paths) if not (ROOT / path).exists()] == []
 
 
-def test_documents_of_the_page_on_fine_tuning_are_valid() -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/finetuning.md").read_text("utf-8"), flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
-        validate_document(merge(assemble(["recipe:bccd"], []), read_yaml(block, "docs/finetuning.md")))
+@pytest.mark.parametrize("page", ["README.md", "docs/finetuning.md", "docs/backbones.md"])
+def test_parts_of_documents_on_a_page_are_valid_over_a_recipe(page: str) -> None:
+    parts = [read_yaml(block, page) for block in documents_of(page)]
+    parts = [part for part in parts if "name" not in part]
+    assert parts
+    for part in parts:
+        recipe = assemble(["recipe:bccd"], [])
+        if "backbone" in part.get("model", {}):
+            recipe["model"].pop("backbone")  # one network takes the place of another
+        job = validate_document(merge(recipe, part))
+        require_surgery(resolve(job.model.backbone.network), job.model.backbone.surgery)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 from backbones.catalog.row import BackboneRow, Source
 from backbones.catalog.rows import CATALOG
 from backbones.design_space.spec import DesignSpec
+from backbones.surgery.spec import Operation
 
 NAMES_PATH = Path(__file__).with_name("names.json")
 
@@ -40,7 +41,10 @@ def resolve(network: str | DesignSpec) -> BackboneRow:
         ValueError: nothing has this name; the message has the nearest names.
     """
     if isinstance(network, DesignSpec):
-        return BackboneRow(network.label, "design", network.label, "Design space", kwargs={"design": network})
+        takes: frozenset[Operation] = frozenset({"freeze_batchnorm"} if network.norm == "bn" else ())
+        return BackboneRow(
+            network.label, "design", network.label, "Design space", kwargs={"design": network}, takes=takes
+        )
     name = network
     if name in CATALOG:
         return CATALOG[name]

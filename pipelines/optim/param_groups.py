@@ -22,15 +22,17 @@ class GroupKey:
     Attributes:
         depth: of the stage or the layer; the neck and the heads come behind.
         unit: a stage, `layer <n>`, `neck` or `heads.<task>`.
-        is_vector: whether these are biases, norms and other vectors, which have no weight decay.
+        no_decay: whether these are spared from weight decay: biases, norms and other vectors, and what a backbone
+            learns that is no weight of a layer (position embeddings and biases, tokens, temperatures), as the papers
+            of transformers have it.
     """
 
     depth: int
     unit: str
-    is_vector: bool
+    no_decay: bool
 
     def __str__(self) -> str:
-        return f"{self.unit}/{'no_decay' if self.is_vector else 'decay'}"
+        return f"{self.unit}/{'no_decay' if self.no_decay else 'decay'}"
 
 
 def group_keys(model: MultiTaskModel, spec: ModelSpec) -> dict[str, GroupKey]:
@@ -47,7 +49,8 @@ def group_keys(model: MultiTaskModel, spec: ModelSpec) -> dict[str, GroupKey]:
         elif spec.layer_decay_by == "layer":
             depth = _layer(model, name)
             unit = f"layer {depth}"
-        keys[name] = GroupKey(depth, unit, parameter.ndim <= 1)
+        is_weight = name.endswith("weight") or not name.startswith("backbone.")
+        keys[name] = GroupKey(depth, unit, parameter.ndim <= 1 or not is_weight)
     return dict(sorted(keys.items(), key=lambda item: (item[1], _natural(item[0]))))
 
 
@@ -92,7 +95,7 @@ def parameter_groups(
     parameters = dict(model.named_parameters())
     groups: dict[GroupKey, dict[str, Any]] = {}
     for name, key in group_keys(model, spec).items():
-        decay = 0.0 if key.is_vector else spec.optimizer.weight_decay
+        decay = 0.0 if key.no_decay else spec.optimizer.weight_decay
         group = {"name": str(key), "params": [], "lr": rate_of(model, spec, name), "weight_decay": decay}
         groups.setdefault(key, group)["params"].append(parameters[name])
     beside = [

@@ -47,9 +47,7 @@ def network(small: Document) -> MultiTaskModel:
 
 
 @pytest.mark.parametrize("by", ["stage", "layer"])
-@pytest.mark.parametrize(
-    "name", ["timm:resnet10t", "convnext_atto", "swin_tiny", "densenet121", "tv:vgg11_bn", "tv:googlenet"]
-)
+@pytest.mark.parametrize("name", ["timm:resnet10t", "convnext_atto", "densenet121", "tv:vgg11_bn", "tv:googlenet"])
 def test_every_parameter_is_in_one_group_that_its_shape_and_depth_choose(name: str, by: str, small: Document) -> None:
     with torch.device("meta"):
         spec, model = model_of(small, backbone__name=name, layer_decay_by=by)
@@ -62,6 +60,24 @@ def test_every_parameter_is_in_one_group_that_its_shape_and_depth_choose(name: s
             layer = model.backbone.layers.get(parameter.removeprefix("backbone."))
             assert unit == (part if by == "stage" or layer is None else f"layer {layer}")
             assert decay == ("decay" if model.get_parameter(parameter).ndim > 1 else "no_decay")
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("vit_tiny", {"pos_embed", "cls_token"}),
+        ("swin_tiny", {"relative_position_bias_table"}),
+        ("tv:convnext_tiny", {"layer_scale"}),
+    ],
+)
+def test_what_a_backbone_learns_beside_weights_of_layers_has_no_decay(
+    name: str, spared: set[str], small: Document
+) -> None:
+    with torch.device("meta"):
+        spec, model = model_of(small, backbone__name=name)
+    groups = names_by_group(model, spec)
+    without = [parameter for group, names in groups.items() if group.endswith("/no_decay") for parameter in names]
+    assert {p.rpartition(".")[2] for p in without if model.get_parameter(p).ndim > 1} == spared
 
 
 def test_groups_stay_the_same_whatever_is_frozen(network: MultiTaskModel, spec: ModelSpec) -> None:

@@ -43,7 +43,10 @@ def test_surgery_says_what_it_asks_for(small: Document) -> None:
     ("fields", "told"),
     [
         ({}, "model.backbone: got neither a name nor a design; give one"),
-        ({"name": "vgg11", "design": {"preset": "resnet18"}}, "model.backbone: got the name 'vgg11' and a design; give one, and null for"),
+        (
+            {"name": "vgg11", "design": {"preset": "resnet18"}},
+            "model.backbone: got the name 'vgg11' and a design; give one, and null for",
+        ),
         ({"design": {"preset": "resnet18"}, "weights": "default"}, "model.backbone.weights: got 'default', and a desi"),
         ({"name": "vgg11", "surgery": {"attention": [{"kind": "gcx"}]}}, "attention.0.kind: got 'gcx'; did you mean"),
         ({"name": "vgg11", "surgery": {"deformable": ["c4", "c4"]}}, "surgery.deformable: got ['c4', 'c4']; name each"),
