@@ -147,9 +147,21 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Iterator[Service]:
+def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path, int], Service]]:
+    """Start services, each with a folder of its own, given a data root and the number of slots."""
+    running: list[Service] = []
+
+    def start(data_root: Path, cpus: int) -> Service:
+        running.append(Service(tmp_path_factory.mktemp("service") / "root", data_root, cpus))
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    for service in running:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def service(start_service: Callable[[Path, int], Service], demo_root: Path) -> Service:
     """A running service with two slots."""
-    running = Service(tmp_path_factory.mktemp("service") / "root", demo_root.parent, cpus=2)
-    running.start()
-    yield running
-    running.stop()
+    return start_service(demo_root.parent, 2)

@@ -1,0 +1,150 @@
+"""Networks of ten families are trained over REST, from random weights to a finished evaluation: their loss falls, all
+of their stages move, and they find objects that they did not find untrained. Three of them by default, the others in
+`make test-slow`, where the heavy ones get as many epochs as they need for it.
+"""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from backbones.base import LEVELS
+from pipelines.data.datamodule import JobData
+from pipelines.data.index import build_index
+from pipelines.data.synth.dataset import write_synthetic
+from pipelines.inference.export import load_exported
+from pipelines.model import MultiTaskModel, build_model
+from pipelines.spec.job import JobSpec
+from pipelines.training.module import MultiTaskModule
+from pipelines.training.scoring import Scoring
+from pipelines.training.trainer import create_trainer, quiet_lightning
+
+Document = dict[str, Any]
+SLOW = (pytest.mark.slow, pytest.mark.timeout(3600))
+
+FAMILIES = [
+    pytest.param(("resnet14_thin", 18, 4e-3), id="resnet14_thin"),
+    pytest.param(("regnet_x_200mf", 18, 4e-3), id="regnet_x_200mf"),
+    pytest.param(("mobilenet_v3_small", 18, 5e-3), id="mobilenet_v3_small"),
+    pytest.param(("convnext_atto", 36, 4e-3), marks=SLOW, id="convnext_atto"),
+    pytest.param(("shufflenet_v2_x0_5", 36, 5e-3), marks=SLOW, id="shufflenet_v2_x0_5"),
+    pytest.param(("efficientnet_b0", 36, 4e-3), marks=SLOW, id="efficientnet_b0"),
+    pytest.param(("densenet121", 20, 3e-3), marks=SLOW, id="densenet121"),
+    pytest.param(("repvgg_a0", 24, 3e-3), marks=SLOW, id="repvgg_a0"),
+    pytest.param(("swin_tiny", 60, 1e-3), marks=SLOW, id="swin_tiny"),
+    pytest.param(("vit_tiny", 80, 1e-3), marks=SLOW, id="vit_tiny"),
+]
+"""Name, epochs and rate."""
+
+
+def _document(small: Document, name: str, epochs: int, lr: float) -> Document:
+    document = copy.deepcopy(small)
+    document["trainer"] = {
+        "max_epochs": epochs, "check_val_every_n_epoch": epochs, "accelerator": "cpu", "precision": "32-true",
+        "gradient_clip_val": 1.0, "log_every_n_steps": 1,
+    }  # fmt: skip
+    document["model"] |= {
+        "backbone": {"name": name, "weights": "none"},
+        "optimizer": {"lr": lr},
+        "schedule": {"warmup_steps": 20},
+        "ema": {"decay": 0.97},
+        "select": {"metric": "val/shapes/AP50"},
+        "channels_last": not name.startswith("repvgg"),  # see tests/pipelines/test_training_step.py
+    }
+    document["model"]["tasks"]["shapes"]["center_sampling_radius"] = 0.75
+    document["model"]["tasks"]["scene"]["dropout"] = 0.0
+    document["data"] |= {"cache": "ram", "augment": {"hflip": 0.5, "vflip": 0.5, "scale_jitter": [0.9, 1.1]}}
+    document["data"]["sources"]["shapes"]["batch_size"] = 8
+    return document
+
+
+@pytest.fixture(scope="module")
+def images_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """128 images of 128 pixels to train on."""
+    root = tmp_path_factory.mktemp("families") / "demo"
+    write_synthetic(root, num_train=128, num_val=16, num_test=64, image_size=128)
+    return root
+
+
+@pytest.fixture(scope="module")
+def service(start_service: Callable[[Path, int], Any], images_root: Path) -> Any:
+    """A running service of one slot."""
+    return start_service(images_root.parent, 1)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a job left, and the network as it was before."""
+
+    document: Document
+    folder: Path
+    results: dict[str, Any]
+    model: MultiTaskModel
+    beginning: MultiTaskModel
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def finished(request: pytest.FixtureRequest, service: Any, small: Document) -> Finished:
+    document = _document(small, *request.param)
+    job = service.submit(document)
+    assert service.wait(job, 3500)["status"] == "succeeded", service.tell(job)
+    folder = service.root / "jobs" / job
+    model, spec, categories = load_exported(folder / "model")
+    torch.manual_seed(spec.seed_everything)
+    beginning = build_model(spec.model, categories)
+    return Finished(document, folder, service.results(job), model, beginning)
+
+
+def _mean_losses(folder: Path, document: Document) -> list[float]:
+    """Return the mean over an epoch's batches of the weighted losses, by epoch, as the job told them."""
+    weights = {task: spec.get("weight", 1.0) for task, spec in document["model"]["tasks"].items()}
+    totals: dict[int, list[float]] = {}
+    for line in (folder / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event["kind"] == "progress":
+            losses = event["data"]["losses"].items()
+            total = sum(weights[name.split("/")[1]] * value for name, value in losses)
+            totals.setdefault(event["epoch"], []).append(total)
+    return [sum(of_epoch) / len(of_epoch) for _, of_epoch in sorted(totals.items())]
+
+
+def _compared(model: MultiTaskModel, beginning: MultiTaskModel) -> dict[str, tuple[float, float]]:
+    """Return by stage how far its weights moved, over how large they were, and the cosine between then and now: near 0
+    if the beginning had been drawn otherwise."""
+    before = dict(beginning.backbone.named_parameters())
+    now = {name: weight for name, weight in model.backbone.named_parameters() if weight.ndim > 1}
+    compared: dict[str, tuple[float, float]] = {}
+    for level in LEVELS:
+        names = [name for name in now if model.backbone.stages[name] == level]
+        old, new = (torch.cat([weights[name].detach().flatten() for name in names]) for weights in (before, now))
+        compared[level] = float((new - old).norm() / old.norm()), float(torch.cosine_similarity(old, new, dim=0))
+    return compared
+
+
+def _untrained_ap50(finished: Finished, root: Path) -> float:
+    """Return what the network of the beginning scores, as the job scored the trained one."""
+    job = JobSpec.model_validate(finished.document)
+    index, _ = build_index(job, root)
+    scoring = Scoring(job.model, index)
+    module = MultiTaskModule(job.model, finished.beginning, job.seed_everything)
+    quiet_lightning()
+    data = JobData(job.data, job.model.tasks, index, job.seed_everything)
+    create_trainer(job.trainer, [scoring]).test(module, datamodule=data, verbose=False)
+    assert scoring.scores is not None
+    return scoring.scores.summary["test/shapes/AP50"] or 0.0
+
+
+def test_the_loss_falls_every_stage_moves_and_objects_are_found(finished: Finished, images_root: Path) -> None:
+    losses = _mean_losses(finished.folder, finished.document)
+    assert len(losses) == finished.document["trainer"]["max_epochs"]
+    moved = _compared(finished.model, finished.beginning)
+    found, untrained = finished.results["summary"]["test/shapes/AP50"], _untrained_ap50(finished, images_root)
+    told = {"losses": losses, "moved": moved, "AP50": found, "untrained": untrained}
+    assert losses[-1] < 0.7 * losses[0], told
+    assert all(share > 0.01 and cosine > 0.1 for share, cosine in moved.values()), told
+    assert found >= max(0.1, 10 * untrained), told
