@@ -25,7 +25,7 @@ MOBILE: dict[str, BackboneRow] = {
 """Depthwise convolutions. MobileNet v3 is the large one, ShuffleNet v2 that of width 1.0."""
 
 SEARCHED: dict[str, BackboneRow] = {
-    **Family("NASNet", 2017, "1707.07012", "timm", "apache-2.0", BATCHNORM).rows(
+    **Family("NASNet", 2017, "1707.07012", "timm", "apache-2.0", BATCHNORM, is_equivariant=True).rows(
         nasnet_large="nasnetalarge.tf_in1k",
     ),
     **Family("MnasNet", 2018, "1807.11626", "timm", "apache-2.0", BLOCKS, is_equivariant=True).rows(
