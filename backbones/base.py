@@ -64,6 +64,7 @@ class Backbone(nn.Module):
         """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.
 
         Args:
-            images: (B, 3, H, W), normalised with `mean` and `std`; H and W multiples of 32.
+            images: (B, 3, H, W), normalised with `mean` and `std`, of any size: they are padded with zeros at the right
+                and the bottom to multiples of 32, and H and W mean the padded size.
         """
         raise NotImplementedError

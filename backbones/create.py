@@ -19,6 +19,7 @@ from backbones.level_norms import level_norm
 from backbones.meta_run import run_on_meta
 from backbones.own_adapter import build_own_body
 from backbones.stages import demote_unreached, discover_stages
+from backbones.subsampling import subsample_first
 from backbones.surgery.operate import freeze_batch_norms, operate, with_stochastic_depth
 from backbones.surgery.reparameterise import fold_branches
 from backbones.surgery.spec import NO_SURGERY, SurgerySpec
@@ -85,6 +86,7 @@ class TappedBackbone(Backbone):
 
     def __init__(self, body: Body, *, freeze_batchnorm: bool = False) -> None:
         super().__init__()
+        subsample_first(body)
         self.body = body
         self.mean = body.mean
         self.std = body.std
@@ -125,7 +127,8 @@ class TappedBackbone(Backbone):
         """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.
 
         Args:
-            images: (B, 3, H, W), normalised with `mean` and `std`; H and W multiples of 32.
+            images: (B, 3, H, W), normalised with `mean` and `std`, of any size: they are padded with zeros at the right
+                and the bottom to multiples of 32, and H and W mean the padded size.
         """
         images = F.pad(images, (0, -images.shape[-1] % 32, 0, -images.shape[-2] % 32))
         features = {}
