@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 _NESTED_KEYS = ("state_dict", "model")
 _SHOWN_KEYS = 5
+_COUNTER = "num_batches_tracked"
+"""Of each BatchNorm, and of one shape in every network: it tells nothing of what a file is for."""
 _ZIP = b"PK\x03\x04"
 """How files of `torch.save` begin; those of torch before 1.6 do not, and are read too."""
 
@@ -59,11 +61,11 @@ def load_weights_file(
         rename: gives what the file holds the names of `network`.
 
     Raises:
-        ValueError: the file cannot be read as weights, or nothing in it fits.
+        ValueError: the file cannot be read as weights, holds values that are not finite, or nothing in it fits.
     """
     state = _read(path)
     report = load_matching(network, rename(state))
-    if not report.loaded:
+    if all(key.endswith(_COUNTER) for key in report.loaded):
         raise ValueError(
             f"weights {str(path)!r}: nothing in this file fits the network; the file has keys such as "
             f"{_some(tuple(state))}, the network has {_some(tuple(network.state_dict()))}; take the file of this very "
@@ -83,8 +85,8 @@ def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WeightsRep
     network.load_state_dict(fitting, strict=False)
     return WeightsReport(
         loaded=tuple(fitting),
-        missing=tuple(key for key in own if key not in state and not key.endswith("num_batches_tracked")),
-        unexpected=tuple(key for key in state if key not in own and not key.endswith("num_batches_tracked")),
+        missing=tuple(key for key in own if key not in state and not key.endswith(_COUNTER)),
+        unexpected=tuple(key for key in state if key not in own and not key.endswith(_COUNTER)),
         mis_shaped=tuple(key for key in state if key in own and key not in fitting),
     )
 
@@ -125,16 +127,32 @@ def _read(path: Path) -> dict[str, Tensor]:
     tensors = _tensors_of(content)
     if not tensors:
         raise ValueError(f"weights {str(path)!r}: the file holds no state dict; save one with torch.save")
+    if odd := tuple(key for key, tensor in tensors.items() if not _is_plain(tensor)):
+        raise ValueError(
+            f"weights {str(path)!r}: {_some(odd)} are sparse, quantised, complex or without values; save dense tensors "
+            "of real numbers"
+        )
+    if wrong := tuple(key for key, tensor in tensors.items() if not tensor.isfinite().all()):
+        raise ValueError(
+            f"weights {str(path)!r}: {_some(wrong)} hold values that are not finite; take a file from before the "
+            "training that made them diverged"
+        )
     return tensors
 
 
 def _tensors_of(content: Any) -> dict[str, Tensor]:
+    """Return the tensors by their names: of the innermost of nested mappings, which are two deep at most."""
+    for _ in _NESTED_KEYS:
+        if isinstance(content, Mapping):
+            nested = (content.get(key) for key in _NESTED_KEYS)
+            content = next((inner for inner in nested if isinstance(inner, Mapping)), content)
     if not isinstance(content, Mapping):
         return {}
-    for key in _NESTED_KEYS:
-        if isinstance(content.get(key), Mapping):
-            return _tensors_of(content[key])
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    return {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_complex() or tensor.is_meta)
 
 
 def _some(keys: tuple[str, ...]) -> str:

@@ -1,5 +1,6 @@
 """Local weights: what is read, what is reported, what is refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,43 @@ def test_a_file_of_another_network_is_refused_with_keys_of_both(tmp_path: Path) 
         create_backbone(NAME, str(path))
     assert "encoder.block.weight" in str(error.value)
     assert "conv1.0.weight" in str(error.value)
+
+
+def test_counters_of_batches_alone_do_not_make_a_file_fit(tmp_path: Path) -> None:
+    """Those of all networks have one shape, and many one name."""
+    state = {"bn1.num_batches_tracked": torch.tensor(5), "conv1.weight": torch.zeros(2, 2)}
+    with pytest.raises(ValueError, match="nothing in this file fits"):
+        create_backbone("resnet14_thin", str(_save(state, tmp_path / "w.pth", "plain")))
+
+
+@pytest.mark.parametrize("change", [Tensor.to_sparse, lambda x: x.to(torch.complex64), lambda x: x.to("meta")])
+def test_tensors_that_cannot_be_copied_are_refused_by_name(
+    change: Callable[[Tensor], Tensor], full_state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    state = {**full_state, "layer1.0.conv1.weight": change(full_state["layer1.0.conv1.weight"])}
+    with pytest.raises(ValueError, match=r"layer1\.0\.conv1\.weight are sparse, quantised, complex or without values"):
+        create_backbone(NAME, str(_save(state, tmp_path / "w.pth", "plain")))
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(full_state: dict[str, Tensor], tmp_path: Path) -> None:
+    state = {**full_state, "layer1.0.conv1.weight": full_state["layer1.0.conv1.weight"] * torch.nan}
+    with pytest.raises(ValueError, match=r"layer1\.0\.conv1\.weight hold values that are not finite"):
+        create_backbone(NAME, str(_save(state, tmp_path / "w.pth", "plain")))
+
+
+def test_a_mapping_inside_itself_holds_no_state_dict(tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content["state_dict"] = content
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="holds no state dict"):
+        create_backbone(NAME, str(tmp_path / "w.pth"))
+
+
+def test_tensors_without_a_name_are_left_out(full_state: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({**full_state, 1: torch.zeros(3)}, tmp_path / "w.pth")
+    report = create_backbone(NAME, str(tmp_path / "w.pth")).weights_report
+    assert report is not None
+    assert sorted(report.unexpected) == ["fc.bias", "fc.weight"]
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
