@@ -130,6 +130,28 @@ def test_random_parts_that_never_train_are_doubted(values: dict[str, Any], told:
     assert [text.partition(", and begin at random; ")[0] for text in doubted] == told
 
 
+@pytest.mark.parametrize(
+    ("backbone", "unfreeze", "idle"),
+    [
+        ({"name": "vit_tiny"}, {0: "none"}, "c5"),
+        ({"name": "vit_tiny"}, {0: ["c5"]}, None),
+        ({"name": "gcnet50"}, {0: ["c5"]}, "c3, c4"),
+        ({"name": "resnet18", "surgery": {"attention": [{"kind": "se"}]}}, {0: "none"}, "c3, c4, c5"),
+        ({"name": "resnet18", "surgery": {"deformable": ["c4"]}}, {0: ["c5"]}, "c4"),
+        ({"name": "resnet18", "surgery": {"deformable": ["c4"]}}, {0: "none", 1: ["c4"]}, None),
+        ({"name": "resnet18", "surgery": {"stochastic_depth": 0.1}}, {0: "none"}, None),
+    ],
+)
+def test_new_layers_that_never_train_are_doubted_although_there_are_weights(
+    backbone: dict[str, Any], unfreeze: dict[int, Any], idle: str | None, small: Document
+) -> None:
+    values = {"backbone": {"weights": "default", **backbone}, "unfreeze": unfreeze}
+    doubted = list(doubts(model_of(small, **values)))
+    assert [text.partition(" of the backbone never train, and have layers")[0] for text in doubted] == (
+        [] if idle is None else [f"model.unfreeze: {idle}"]
+    )
+
+
 def test_norms_that_are_frozen_at_random_are_doubted(small: Document) -> None:
     frozen = {"backbone.surgery": {"freeze_batchnorm": True}}
     (doubt,) = doubts(model_of(small, **frozen))
