@@ -110,7 +110,8 @@ def test_a_mapping_inside_itself_holds_no_state_dict(tmp_path: Path) -> None:
 
 
 def test_tensors_without_a_name_are_left_out(full_state: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save({**full_state, 1: torch.zeros(3)}, tmp_path / "w.pth")
+    state: dict[Any, Tensor] = {**full_state, 1: torch.zeros(3)}
+    torch.save(state, tmp_path / "w.pth")
     report = create_backbone(NAME, str(tmp_path / "w.pth")).weights_report
     assert report is not None
     assert sorted(report.unexpected) == ["fc.bias", "fc.weight"]
