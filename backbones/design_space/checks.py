@@ -13,6 +13,8 @@ Problems = Iterator[str]
 
 _PYRAMID_STRIDES = (8, 16, 32)
 _MIN_NON_LOCAL_STRIDE = 8
+_MAX_PARAMETERS = 2_000_000_000
+"""Ten times ConvNeXt-L, and 8 GB of weights: what is beyond is a slip of the pen, and would fill a machine's memory."""
 
 
 def check(spec: "DesignSpec") -> None:
@@ -21,7 +23,7 @@ def check(spec: "DesignSpec") -> None:
         for problem in problems(spec):
             raise ValueError(problem)
     stages = plan_stages(spec)
-    for problems_of_plan in (_groups, _norm_groups, _attention):
+    for problems_of_plan in (_size, _groups, _norm_groups, _attention):
         for problem in problems_of_plan(spec, stages):
             raise ValueError(problem)
 
@@ -103,6 +105,18 @@ def _deformable(spec: "DesignSpec") -> Problems:
         yield (
             "deformable: got depthwise convolutions, which are smaller than the dense one that finds their offsets; "
             "choose a number of groups, or leave it out"
+        )
+
+
+def _size(spec: "DesignSpec", stages: Sequence[StagePlan]) -> Problems:
+    convolutions = [convolution for stage in stages for block in stage.blocks for convolution in block.convolutions]
+    convolutions += [*stem_convolutions(spec), *(stage.entry for stage in stages if stage.entry)]
+    num_parameters = sum(one.kernel**2 * one.in_channels * one.out_channels // one.groups for one in convolutions)
+    if num_parameters > _MAX_PARAMETERS:
+        field = "growth" if spec.combination == "concatenate" else "widths"
+        yield (
+            f"{field}: the convolutions come to {num_parameters / 1e9:,.1f} billion parameters, and "
+            f"{_MAX_PARAMETERS / 1e9:g} billion is the most; choose less of channels, depths, kernel or compound"
         )
 
 

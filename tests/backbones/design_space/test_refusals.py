@@ -29,6 +29,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (R50 | {"stem": "3x3"}, r"strides: .*behind the stem's stride of 2 .* multiply to 16"),
     (R50 | {"kernel": 4}, "kernel: got 4; an even kernel shifts the map, choose 3, 5, 7, 9 or 11"),
     (R50 | {"kernel": 13}, "kernel: got 13; should be less than or equal to 11"),
+    (
+        R50 | {"widths": [4096] * 4, "kernel": 11},
+        "widths: the convolutions come to .* billion .* 2 billion is the most",
+    ),
+    (DENSE | {"growth": 200, "compound": 8}, "growth: the convolutions come to 17.6 billion parameters"),
     (R50 | {"growth": 32}, "growth: got 32, and blocks are added; write combination: concatenate"),
     (R50 | {"combination": "concatenate"}, "growth: missing; concatenate needs .* such as 32"),
     (R50 | {"combination": "concatenate", "growth": 8}, "widths: got .* the channels follow from growth, leave it out"),
