@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 _NESTED_KEYS = ("state_dict", "model")
 _SHOWN_KEYS = 5
-_COUNTER = "num_batches_tracked"
+COUNTER = "num_batches_tracked"
 """Of each BatchNorm, and of one shape in every network: it tells nothing of what a file is for."""
 _ZIP = b"PK\x03\x04"
 """How files of `torch.save` begin; those of torch before 1.6 do not, and are read too."""
@@ -65,7 +65,7 @@ def load_weights_file(
     """
     state = _read(path)
     report = load_matching(network, rename(state))
-    if all(key.endswith(_COUNTER) for key in report.loaded):
+    if all(key.endswith(COUNTER) for key in report.loaded):
         raise ValueError(
             f"weights {str(path)!r}: nothing in this file fits the network; the file has keys such as "
             f"{_some(tuple(state))}, the network has {_some(tuple(network.state_dict()))}; take the file of this very "
@@ -85,8 +85,8 @@ def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WeightsRep
     network.load_state_dict(fitting, strict=False)
     return WeightsReport(
         loaded=tuple(fitting),
-        missing=tuple(key for key in own if key not in state and not key.endswith(_COUNTER)),
-        unexpected=tuple(key for key in state if key not in own and not key.endswith(_COUNTER)),
+        missing=tuple(key for key in own if key not in state and not key.endswith(COUNTER)),
+        unexpected=tuple(key for key in state if key not in own and not key.endswith(COUNTER)),
         mis_shaped=tuple(key for key in state if key in own and key not in fitting),
     )
 

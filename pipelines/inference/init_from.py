@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from backbones.fpn import FPN
+from backbones.weights import COUNTER
 from heads.create import create_head
 from pipelines.data.records import Category
 from pipelines.errors import ConfigError, Problem
@@ -95,8 +96,10 @@ def begin_from(
     fitting: dict[str, Tensor] = {}
     for key, tensor in own.items():
         part = _part_of(key)
-        report.wanted[part] += 1
         there, classes = saved.state.get(key), heads.get(part)
+        if there is None and key.endswith(COUNTER):
+            continue  # frozen norms have none, and it has no effect
+        report.wanted[part] += 1
         if there is None or (part in heads and classes is None):
             continue
         if key in axes and classes is not None and classes.rows is not None:

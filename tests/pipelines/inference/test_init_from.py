@@ -84,6 +84,23 @@ def test_network_of_the_same_document_is_taken_as_a_whole(small: Document) -> No
     assert report.warnings == []
 
 
+@pytest.mark.parametrize("frozen", ["there", "here"])
+def test_norms_may_be_frozen_on_one_side_alone(frozen: str, small: Document) -> None:
+    """What frozen norms lack, how many batches they have seen, is not missed."""
+    tasks = {"scene": {"head": "multilabel"}}
+    spec = spec_of(small, tasks)
+    surgery = spec.backbone.surgery.model_copy(update={"freeze_batchnorm": True})
+    other = spec.model_copy(update={"backbone": spec.backbone.model_copy(update={"surgery": surgery})})
+    spec_there, spec_here = (other, spec) if frozen == "there" else (spec, other)
+    names = {"scene": ("x", "y")}
+    source, target = network(spec_there, names, 1), network(spec_here, names, 2)
+    report = begin_from(target, saved_of(source, spec_there, names), spec_here, categories_of(names), "runs/a")
+    assert report.warnings == []
+    assert " in part " not in str(report)
+    theirs = source.state_dict()
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in target.state_dict().items() if key in theirs)
+
+
 def test_new_task_keeps_what_it_had_and_an_old_one_is_left(small: Document) -> None:
     there = {"shapes": {"head": "fcos", "num_convs": 1}, "old": {"head": "multilabel"}}
     here = {"shapes": {"head": "fcos", "num_convs": 1}, "scene": {"head": "multilabel"}}
