@@ -16,8 +16,8 @@ from pipelines.run.preflight import preflight
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.data import Split
 from pipelines.spec.describe import describe_fields
+from pipelines.spec.doubts import doubts
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
-from pipelines.spec.transfer import doubts
 from pipelines.training.ranks import leave_word, local_rank
 
 INTERRUPTED = 128 + 2
@@ -134,7 +134,7 @@ def _foretell(command: str, known: argparse.Namespace, overrides: Sequence[tuple
         if known.json:
             print(json.dumps([{"field": "model.init_from", "message": str(error)}]))
         raise
-    for doubt in doubts(job.model):
+    for doubt in doubts(job):
         print(f"warning: {doubt}", file=sys.stderr)
     if command == "check":
         print(json.dumps(outcome.to_dict()) if known.json else render(outcome))

@@ -54,8 +54,16 @@ def resolve(network: str | DesignSpec) -> BackboneRow:
     for source, names in known_names().items():
         library_name = bare.partition(".")[0] if source == "timm" else bare
         if library_name in names and prefix in ("", source):
+            _require_tag(name, source, bare)
             return BackboneRow(name, source, bare)
     raise ValueError(_unknown(name, prefix, bare))
+
+
+def _require_tag(name: str, source: Source, bare: str) -> None:
+    network, dot, tag = bare.partition(".")
+    tags = [tag for tags in known_networks()[source][network].values() for tag in tags]
+    if dot and tag not in tags:
+        raise ValueError(f"backbone {name!r}: got the tag {tag!r}; {network} has {', '.join(tags) or 'none'}")
 
 
 def _unknown(name: str, prefix: str, bare: str) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from backbones.design_space.checks import check
 from backbones.design_space.plan import StagePlan, image_size_px, plan_stages
 from backbones.design_space.presets import PRESETS
-from backbones.part import Part
+from backbones.part import Part, in_order
 from backbones.surgery.spec import DEFAULT_RATIOS, Attention
 
 Depth = Annotated[int, Field(ge=1, le=100)]
@@ -17,7 +17,7 @@ Count = Annotated[int, Field(ge=1, le=8192)]
 Kernel = Annotated[int, Field(ge=3, le=11)]
 Ratio = Annotated[float, Field(ge=1 / 64, le=8)]
 InnerRatio = Annotated[float, Field(gt=0, le=1)]
-StageNumber = Annotated[int, Field(ge=1)]
+StageNumbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(in_order)]
 
 Stem = Literal["7x7", "deep", "patchify", "11x11", "3x3"]
 Order = Literal["post", "pre", "convnext"]
@@ -39,7 +39,7 @@ class DesignAttention(Part):
 
     kind: Attention
     position: AttentionPosition = "residual"
-    stages: tuple[StageNumber, ...] | None = Field(None, min_length=1, description="counted from 1; default all")
+    stages: StageNumbers | None = Field(None, min_length=1, description="counted from 1; default all")
     ratio: InnerRatio | tuple[InnerRatio, ...] | None = Field(
         None, description="channels inside over those of the map, also by stage; default 1/16, of nl 1/2"
     )
@@ -96,7 +96,7 @@ class DesignSpec(Part):
     order: Order = Field("post", description="of convolution, norm and activation in a block")
     groups: Count | Literal["depthwise"] = Field(1, description="of the spatial convolutions; 1: dense")
     kernel: Kernel | tuple[Kernel, ...] = Field(3, description="odd, 3 to 11, also by stage")
-    deformable: tuple[StageNumber, ...] = Field((), description="stages, counted from 1, that learn where to look")
+    deformable: StageNumbers = Field((), description="stages, counted from 1, that learn where to look")
     ratio: Ratio | tuple[Ratio, ...] = Field(
         1.0, description="channels inside a block over those that it hands out, also by stage"
     )

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from backbones.part import Part, Stage
+from backbones.part import Part, Stage, in_order
 
 Attention = Literal["se", "gc", "nl"]
 Position = Literal["residual", "every_block", "before_last_block", "last_block"]
@@ -22,18 +22,6 @@ _NON_LOCAL_PLACE = {"stages": ("c4",), "position": "before_last_block"}
 AttentionStage = Literal["c2", "c3", "c4", "c5"]
 """A block belongs to the level ck whose stride, 2**k, its map has."""
 
-S = TypeVar("S", bound=str)
-
-
-def _in_order(stages: tuple[S, ...]) -> tuple[S, ...]:
-    if len(set(stages)) < len(stages):
-        raise ValueError(f"got {list(stages)}; name each stage once")
-    return tuple(sorted(stages))
-
-
-Stages = Annotated[tuple[Stage, ...], AfterValidator(_in_order)]
-"""Stages, finest first."""
-
 
 class AttentionSpec(Part):
     """Blocks that look at the whole map.
@@ -46,7 +34,7 @@ class AttentionSpec(Part):
     """
 
     kind: Attention
-    stages: Annotated[tuple[AttentionStage, ...], AfterValidator(_in_order)] = Field(
+    stages: Annotated[tuple[AttentionStage, ...], AfterValidator(in_order)] = Field(
         ("c3", "c4", "c5"),
         min_length=1,
         description="blocks at maps of stride 4 (c2) to 32 (c5); default c3, c4 and c5, of nl c4",
@@ -86,7 +74,9 @@ class SurgerySpec(Part):
     """What is changed in the network; `pyramidion backbones NAME` says what a network takes."""
 
     attention: tuple[AttentionSpec, ...] = ()
-    deformable: Stages = Field((), description="stages whose 3x3 convolutions learn where to look")
+    deformable: Annotated[tuple[Stage, ...], AfterValidator(in_order)] = Field(
+        (), description="stages whose 3x3 convolutions learn where to look"
+    )
     freeze_batchnorm: bool = Field(False, description="BatchNorm keeps the statistics and scales that it has")
     stochastic_depth: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="how often the last block is skipped in training; earlier ones less, in proportion"

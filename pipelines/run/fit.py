@@ -28,8 +28,8 @@ from pipelines.run.plan import make_plan, render_plan
 from pipelines.run.preflight import Inputs
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.layout import RunDir
+from pipelines.spec.doubts import doubts
 from pipelines.spec.job import JobSpec
-from pipelines.spec.transfer import doubts
 from pipelines.tracking.mlflow_names import flatten
 from pipelines.tracking.tracker import RunStatus
 from pipelines.training.aggregation import require_aggregation_fits
@@ -135,7 +135,7 @@ def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
     if checkpoint:
         say(f"going on from {checkpoint}")
     else:
-        for doubt in doubts(model):
+        for doubt in doubts(attempt.job):
             attempt.warn(doubt)
     if attempt.tracker is not None:
         # Data workers are forked below, which must not happen while a thread is inside an import.

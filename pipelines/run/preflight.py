@@ -85,7 +85,8 @@ def _check_backbone(backbone: BackboneSpec, *, begins_with_weights: bool) -> Non
     try:
         require_surgery(row, backbone.surgery)
     except ValueError as error:
-        raise ConfigError(Problem("model.backbone.surgery", str(error))) from error
+        field, _, message = str(error).partition(": ")
+        raise ConfigError(Problem(f"model.backbone.{field}", message)) from error
     if begins_with_weights:
         require_default_weights(backbone)
 

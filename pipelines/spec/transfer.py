@@ -9,12 +9,9 @@
 | lp-ft | one for all | neck and heads for a quarter of the epochs, then all (Kumar et al. 2022, arXiv 2202.10054) |
 """
 
-from collections.abc import Iterator
-
-from backbones.catalog.lookup import resolve
 from backbones.part import Stage
 from pipelines.spec.learning import Unfreeze
-from pipelines.spec.model import BackboneSpec, ModelSpec
+from pipelines.spec.model import ModelSpec
 
 LAYER_DECAY = {"stage": 0.6, "layer": 0.85}
 """Of the discriminative strategies, by what the distance counts: networks have 3 stages and 12 layers or more."""
@@ -83,49 +80,7 @@ def frozen_parts(model: ModelSpec, epoch: int) -> frozenset[str]:
     return (frozenset(TOP_DOWN) - _stages(trained)) | model.lr_scale.frozen_parts
 
 
-def _stages_with_new_layers(backbone: BackboneSpec) -> frozenset[str]:
-    """Return the stages in which the network has parameters that its library's has not."""
-    row = resolve(backbone.network)
-    changes = backbone.surgery.on_top_of(row.surgery)
-    new = {"c3" if stage == "c2" else stage for block in changes.attention for stage in block.stages}
-    is_upsampled = "upsampling" in row.takes  # by layers that belong to c5, behind the last block
-    return frozenset(new | {*changes.deformable} | ({"c5"} if is_upsampled else set()))
-
-
 def _stages(trained: str | tuple[Stage, ...]) -> frozenset[str]:
     if isinstance(trained, tuple):
         return frozenset(trained)
     return frozenset(TOP_DOWN) if trained == "all" else frozenset()
-
-
-def doubts(model: ModelSpec) -> Iterator[str]:
-    """Say what is allowed and hardly meant: parts that begin at random and never train, or hold others back."""
-    if model.init_from is not None:
-        return
-    if model.backbone.weights == "none" and model.backbone.surgery.freeze_batchnorm:
-        yield (
-            "model.backbone.surgery.freeze_batchnorm: the norms keep the scales that they begin with, and at random a "
-            "residual block's last is 0: what it scales never learns; name weights in model.backbone.weights or "
-            "model.init_from, or leave it out"
-        )
-    assert model.unfreeze is not None
-    never = frozenset.intersection(*(frozen_parts(model, epoch) for epoch in model.unfreeze))
-    if model.backbone.weights != "none":
-        if idle := sorted(never & _stages_with_new_layers(model.backbone)):
-            yield (
-                f"model.unfreeze: {', '.join(idle)} of the backbone never train, and have layers that no published "
-                "weights hold (of surgery, or the upsampling of a single map): they stay as they begin, which is at "
-                "random or idle; choose another model.transfer, or name a run that trained them in model.init_from"
-            )
-        never -= frozenset(TOP_DOWN)
-    scaled = never & model.lr_scale.frozen_parts
-    if waiting := sorted(never - scaled):
-        yield (
-            f"model.unfreeze: {', '.join(waiting)} of the backbone never train, and begin at random; name weights in "
-            "model.backbone.weights or model.init_from, or choose another model.transfer"
-        )
-    if scaled:
-        yield (
-            f"model.lr_scale: with a factor of 0 {', '.join(sorted(scaled))} never train, and begin at random; name a "
-            "run that trained them in model.init_from, or leave the factor above 0"
-        )

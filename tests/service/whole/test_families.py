@@ -16,7 +16,7 @@ import torch
 from backbones.base import LEVELS
 from pipelines.data.datamodule import JobData
 from pipelines.data.index import build_index
-from pipelines.data.synth.dataset import write_synthetic
+from pipelines.data.synth.dataset import CATEGORIES, write_synthetic
 from pipelines.inference.export import load_exported
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.job import JobSpec
@@ -28,16 +28,16 @@ Document = dict[str, Any]
 SLOW = (pytest.mark.slow, pytest.mark.timeout(3600))
 
 FAMILIES = [
-    pytest.param(("resnet14_thin", 18, 4e-3), id="resnet14_thin"),
-    pytest.param(("regnet_x_200mf", 18, 4e-3), id="regnet_x_200mf"),
+    pytest.param(("resnet14_thin", 14, 4e-3), id="resnet14_thin"),
+    pytest.param(("regnet_x_200mf", 14, 4e-3), id="regnet_x_200mf"),
     pytest.param(("mobilenet_v3_small", 18, 5e-3), id="mobilenet_v3_small"),
-    pytest.param(("convnext_atto", 36, 4e-3), marks=SLOW, id="convnext_atto"),
-    pytest.param(("shufflenet_v2_x0_5", 36, 5e-3), marks=SLOW, id="shufflenet_v2_x0_5"),
-    pytest.param(("efficientnet_b0", 36, 4e-3), marks=SLOW, id="efficientnet_b0"),
-    pytest.param(("densenet121", 20, 3e-3), marks=SLOW, id="densenet121"),
-    pytest.param(("repvgg_a0", 24, 3e-3), marks=SLOW, id="repvgg_a0"),
-    pytest.param(("swin_tiny", 60, 1e-3), marks=SLOW, id="swin_tiny"),
-    pytest.param(("vit_tiny", 80, 1e-3), marks=SLOW, id="vit_tiny"),
+    pytest.param(("convnext_atto", 24, 4e-3), marks=SLOW, id="convnext_atto"),
+    pytest.param(("shufflenet_v2_x0_5", 24, 5e-3), marks=SLOW, id="shufflenet_v2_x0_5"),
+    pytest.param(("efficientnet_b0", 24, 4e-3), marks=SLOW, id="efficientnet_b0"),
+    pytest.param(("densenet121", 14, 3e-3), marks=SLOW, id="densenet121"),
+    pytest.param(("repvgg_a0", 14, 3e-3), marks=SLOW, id="repvgg_a0"),
+    pytest.param(("swin_tiny", 30, 1e-3), marks=SLOW, id="swin_tiny"),
+    pytest.param(("vit_tiny", 40, 1e-3), marks=SLOW, id="vit_tiny"),
 ]
 """Name, epochs and rate."""
 
@@ -54,12 +54,14 @@ def _document(small: Document, name: str, epochs: int, lr: float) -> Document:
         "schedule": {"warmup_steps": 20},
         "ema": {"decay": 0.97},
         "select": {"metric": "val/shapes/AP50"},
-        "channels_last": not name.startswith("repvgg"),  # see tests/pipelines/test_training_step.py
     }
     document["model"]["tasks"]["shapes"]["center_sampling_radius"] = 0.75
     document["model"]["tasks"]["scene"]["dropout"] = 0.0
     document["data"] |= {"cache": "ram", "augment": {"hflip": 0.5, "vflip": 0.5, "scale_jitter": [0.9, 1.1]}}
-    document["data"]["sources"]["shapes"]["batch_size"] = 8
+    document["data"]["sources"]["shapes"]["batch_size"] = 4
+    # One class of boxes: to tell six apart takes longer than to find them.
+    boxes = document["data"]["sources"]["shapes"]["labels"][0]
+    boxes["classes"] = dict.fromkeys(CATEGORIES, "object")
     return document
 
 
