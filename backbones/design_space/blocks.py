@@ -1,19 +1,15 @@
 """One block of a design, for every order, ratio and position: a chain of layers beside a shortcut."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from timm.layers.drop import DropPath
 from timm.layers.layer_scale import LayerScale2d
 from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 
+from backbones.design_space.fields import DesignFields
 from backbones.design_space.layers import activation, chain, convolution, norm
 from backbones.design_space.plan import AttentionPlan, BlockPlan, Convolution
 from backbones.surgery.attention import attention_block
-
-if TYPE_CHECKING:
-    from backbones.design_space.spec import DesignSpec
 
 Layers = dict[str, nn.Module]
 
@@ -32,7 +28,7 @@ class Block(nn.Module):
     | shortcut.conv, shortcut.norm | the projection, where the shape changes |
     """
 
-    def __init__(self, spec: "DesignSpec", plan: BlockPlan, *, is_deformable: bool) -> None:
+    def __init__(self, spec: DesignFields, plan: BlockPlan, *, is_deformable: bool) -> None:
         super().__init__()
         branch = _branch(spec, plan, is_deformable)
         first, last = ("norm1", "act1"), f"act{len(plan.convolutions)}"
@@ -63,7 +59,7 @@ class Block(nn.Module):
         return self.exit(new)  # type: ignore[no-any-return]
 
 
-def _branch(spec: "DesignSpec", plan: BlockPlan, is_deformable: bool) -> Layers:
+def _branch(spec: DesignFields, plan: BlockPlan, is_deformable: bool) -> Layers:
     """Return all layers of the chain in the order in which they run, by name, those of entry and exit too."""
     is_pre = spec.order == "pre"
     last = len(plan.convolutions) - 1
@@ -86,14 +82,14 @@ def _branch(spec: "DesignSpec", plan: BlockPlan, is_deformable: bool) -> Layers:
     return layers
 
 
-def _attention(spec: "DesignSpec", plan: AttentionPlan) -> nn.Module:
+def _attention(spec: DesignFields, plan: AttentionPlan) -> nn.Module:
     block = attention_block(plan.kind, plan.channels, plan.ratio)
     if isinstance(block, SEModule):
         block.act = activation(spec)  # as in EfficientNet; in SENet it is ReLU, and so is that of the network
     return block
 
 
-def _projection(spec: "DesignSpec", plan: BlockPlan) -> Layers:
+def _projection(spec: DesignFields, plan: BlockPlan) -> Layers:
     layers: Layers = {}
     stride = plan.stride
     if spec.downsampling == "average_down" and stride == 2:

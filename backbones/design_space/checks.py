@@ -1,12 +1,9 @@
 """Which combinations of fields are no network, and why. Torch-free: the API refuses them too."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from backbones.design_space.fields import DesignFields
 from backbones.design_space.plan import STEM_STRIDES, StagePlan, by_stage, plan_stages, stem_convolutions
-
-if TYPE_CHECKING:
-    from backbones.design_space.spec import DesignSpec
 
 Problems = Iterator[str]
 """Each the name of a field, what is wrong with it, and what would be right."""
@@ -17,7 +14,7 @@ _MAX_PARAMETERS = 2_000_000_000
 """Ten times ConvNeXt-L, and 8 GB of weights: what is beyond is a slip of the pen, and would fill a machine's memory."""
 
 
-def check(spec: "DesignSpec") -> None:
+def check(spec: DesignFields) -> None:
     """Raise a ValueError with the first problem."""
     for problems in (_shapes, _combination, _block, _deformable):
         for problem in problems(spec):
@@ -28,7 +25,7 @@ def check(spec: "DesignSpec") -> None:
             raise ValueError(problem)
 
 
-def _shapes(spec: "DesignSpec") -> Problems:
+def _shapes(spec: DesignFields) -> Problems:
     if spec.widths is None and spec.combination == "add":
         yield "widths: missing; give the channels of each stage, such as [64, 128, 256, 512], or a preset"
     num_stages = len(spec.depths)
@@ -52,7 +49,7 @@ def _shapes(spec: "DesignSpec") -> Problems:
             yield f"kernel: got {kernel}; an even kernel shifts the map, choose 3, 5, 7, 9 or 11"
 
 
-def _combination(spec: "DesignSpec") -> Problems:
+def _combination(spec: DesignFields) -> Problems:
     if spec.combination == "add":
         if spec.growth is not None:
             yield f"growth: got {spec.growth}, and blocks are added; write combination: concatenate, or leave it out"
@@ -79,7 +76,7 @@ def _combination(spec: "DesignSpec") -> Problems:
         )
 
 
-def _block(spec: "DesignSpec") -> Problems:
+def _block(spec: DesignFields) -> Problems:
     ratios = by_stage(spec.ratio, len(spec.depths))
     if spec.mixing == "first" and (spec.groups != "depthwise" or min(ratios) <= 1):
         yield (
@@ -97,7 +94,7 @@ def _block(spec: "DesignSpec") -> Problems:
         yield "projection: got false; average_down pools in front of the projection, write true or in_block"
 
 
-def _deformable(spec: "DesignSpec") -> Problems:
+def _deformable(spec: DesignFields) -> Problems:
     for number in spec.deformable:
         if number > len(spec.depths):
             yield f"deformable: got stage {number}; the network has the stages 1 to {len(spec.depths)}"
@@ -108,7 +105,7 @@ def _deformable(spec: "DesignSpec") -> Problems:
         )
 
 
-def _size(spec: "DesignSpec", stages: Sequence[StagePlan]) -> Problems:
+def _size(spec: DesignFields, stages: Sequence[StagePlan]) -> Problems:
     convolutions = [convolution for stage in stages for block in stage.blocks for convolution in block.convolutions]
     convolutions += [*stem_convolutions(spec), *(stage.entry for stage in stages if stage.entry)]
     num_parameters = sum(one.kernel**2 * one.in_channels * one.out_channels // one.groups for one in convolutions)
@@ -120,7 +117,7 @@ def _size(spec: "DesignSpec", stages: Sequence[StagePlan]) -> Problems:
         )
 
 
-def _groups(spec: "DesignSpec", stages: Sequence[StagePlan]) -> Problems:
+def _groups(spec: DesignFields, stages: Sequence[StagePlan]) -> Problems:
     for number, stage in enumerate(stages, start=1):
         for convolution in (convolution for block in stage.blocks for convolution in block.convolutions):
             for channels in (convolution.in_channels, convolution.out_channels):
@@ -131,7 +128,7 @@ def _groups(spec: "DesignSpec", stages: Sequence[StagePlan]) -> Problems:
                     )
 
 
-def _norm_groups(spec: "DesignSpec", stages: Sequence[StagePlan]) -> Problems:
+def _norm_groups(spec: DesignFields, stages: Sequence[StagePlan]) -> Problems:
     if spec.norm != "gn":
         return
     widths = [("the stem", convolution.out_channels) for convolution in stem_convolutions(spec)]
@@ -148,7 +145,7 @@ def _norm_groups(spec: "DesignSpec", stages: Sequence[StagePlan]) -> Problems:
             )
 
 
-def _attention(spec: "DesignSpec", stages: Sequence[StagePlan]) -> Problems:
+def _attention(spec: DesignFields, stages: Sequence[StagePlan]) -> Problems:
     attention = spec.attention
     if attention is None:
         return

@@ -3,21 +3,18 @@
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from timm.layers.norm import LayerNorm2d
 from torch import nn
 
+from backbones.design_space.fields import DesignFields
 from backbones.design_space.plan import Convolution
 from backbones.surgery.deformable import DeformableConv2d
-
-if TYPE_CHECKING:
-    from backbones.design_space.spec import DesignSpec
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU, "gelu": nn.GELU}
 
 
-def convolution(spec: "DesignSpec", plan: Convolution, *, feeds_norm: bool, is_deformable: bool = False) -> nn.Conv2d:
+def convolution(spec: DesignFields, plan: Convolution, *, feeds_norm: bool, is_deformable: bool = False) -> nn.Conv2d:
     """Return a convolution with random weights.
 
     It has a bias, at 0, unless a bn or gn follows that would take it away. With ln it has one always, as in ConvNeXt.
@@ -54,7 +51,7 @@ def convolution(spec: "DesignSpec", plan: Convolution, *, feeds_norm: bool, is_d
     return layer
 
 
-def norm(spec: "DesignSpec", channels: int) -> nn.Module:
+def norm(spec: DesignFields, channels: int) -> nn.Module:
     """Return a norm of maps (B, C, H, W); ln is over the channels of each cell."""
     if spec.norm == "bn":
         return nn.BatchNorm2d(channels)
@@ -63,7 +60,7 @@ def norm(spec: "DesignSpec", channels: int) -> nn.Module:
     return LayerNorm2d(channels)
 
 
-def activation(spec: "DesignSpec") -> nn.Module:
+def activation(spec: DesignFields) -> nn.Module:
     """Return an activation; GELU is exact."""
     return _ACTIVATIONS[spec.activation]()
 

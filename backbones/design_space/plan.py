@@ -3,12 +3,10 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
+from backbones.design_space.fields import DesignFields
 from backbones.surgery.spec import Attention
-
-if TYPE_CHECKING:
-    from backbones.design_space.spec import DesignSpec
 
 DEPTH_BASE, WIDTH_BASE, RESOLUTION_BASE = 1.2, 1.1, 1.15
 """Tan & Le 2019, arXiv 1905.11946: alpha, beta and gamma of compound scaling."""
@@ -115,25 +113,25 @@ def scale_depth(depth: int, factor: float) -> int:
     return math.ceil(depth * factor - 1e-9)
 
 
-def image_size_px(spec: "DesignSpec") -> int:
+def image_size_px(spec: DesignFields) -> int:
     """Return the recommended side of an image."""
     return round(BASE_IMAGE_PX * math.pow(RESOLUTION_BASE, spec.compound))
 
 
-def stem_width(spec: "DesignSpec") -> int:
+def stem_width(spec: DesignFields) -> int:
     """Return the channels that the stem hands out."""
     default = spec.widths[0] if spec.widths else 2 * (spec.growth or 0)
     return _scaled(spec, spec.stem_width or default)
 
 
-def _scaled(spec: "DesignSpec", width: int) -> int:
+def _scaled(spec: DesignFields, width: int) -> int:
     """Return a width by `compound`, in multiples of 8 that groups divide."""
     groups = 1 if spec.groups == "depthwise" else spec.groups
     divisor = math.lcm(8, groups, spec.norm_groups if spec.norm == "gn" else 1)
     return scale_width(width, math.pow(WIDTH_BASE, spec.compound), divisor)
 
 
-def stem_convolutions(spec: "DesignSpec") -> tuple[Convolution, ...]:
+def stem_convolutions(spec: DesignFields) -> tuple[Convolution, ...]:
     """Return the convolutions of the stem."""
     width = stem_width(spec)
     half = max(1, width // 2)
@@ -151,7 +149,7 @@ def by_stage(value: T | tuple[T, ...], num_stages: int) -> tuple[T, ...]:
     return value if isinstance(value, tuple) else (value,) * num_stages
 
 
-def plan_stages(spec: "DesignSpec") -> tuple[StagePlan, ...]:
+def plan_stages(spec: DesignFields) -> tuple[StagePlan, ...]:
     """Return the stages of a design whose tuples have a value for each stage."""
     depths = [scale_depth(depth, math.pow(DEPTH_BASE, spec.compound)) for depth in spec.depths]
     rates = _drop_rates(spec, sum(depths))
@@ -173,12 +171,12 @@ def plan_stages(spec: "DesignSpec") -> tuple[StagePlan, ...]:
     return tuple(stages)
 
 
-def _drop_rates(spec: "DesignSpec", num_blocks: int) -> Iterator[float]:
+def _drop_rates(spec: DesignFields, num_blocks: int) -> Iterator[float]:
     """Yield the rate of each block: 0 for the first, the whole for the last (Huang et al. 2016, arXiv 1603.09382)."""
     return (spec.stochastic_depth * index / max(1, num_blocks - 1) for index in range(num_blocks))
 
 
-def block_widths(spec: "DesignSpec", index: int) -> tuple[int, int]:
+def block_widths(spec: DesignFields, index: int) -> tuple[int, int]:
     """Return the channels that a block of a stage hands out, and those of its narrow or wide inside by `ratio`."""
     ratio = by_stage(spec.ratio, len(spec.depths))[index]
     if spec.combination == "concatenate":
@@ -189,7 +187,7 @@ def block_widths(spec: "DesignSpec", index: int) -> tuple[int, int]:
     return (round(narrow / ratio), narrow) if ratio < 1 else (narrow, round(narrow * ratio))
 
 
-def _entry(spec: "DesignSpec", index: int, channels: int, step: int) -> Convolution | None:
+def _entry(spec: DesignFields, index: int, channels: int, step: int) -> Convolution | None:
     if spec.combination == "concatenate":
         return Convolution(channels, channels // 2) if step == 2 else None
     out_channels, _ = block_widths(spec, index)
@@ -198,7 +196,7 @@ def _entry(spec: "DesignSpec", index: int, channels: int, step: int) -> Convolut
     return None
 
 
-def _block(spec: "DesignSpec", index: int, in_channels: int, stride: int, num_left: int, drop_rate: float) -> BlockPlan:
+def _block(spec: DesignFields, index: int, in_channels: int, stride: int, num_left: int, drop_rate: float) -> BlockPlan:
     out_channels, inner = block_widths(spec, index)
     ratio = by_stage(spec.ratio, len(spec.depths))[index]
     if spec.ratio_of == "input" and ratio > 1:
@@ -220,7 +218,7 @@ def _block(spec: "DesignSpec", index: int, in_channels: int, stride: int, num_le
 
 
 def _chain(
-    spec: "DesignSpec", index: int, in_channels: int, inner: int, out_channels: int, stride: int
+    spec: DesignFields, index: int, in_channels: int, inner: int, out_channels: int, stride: int
 ) -> tuple[tuple[Convolution, ...], int]:
     """Return the convolutions of a block, and the place of the last spatial one."""
     num_stages = len(spec.depths)
@@ -244,14 +242,14 @@ def _chain(
     return (Convolution(in_channels, inner), mixed, Convolution(inner, out_channels)), 1
 
 
-def _normed(spec: "DesignSpec", length: int, mixing: int) -> frozenset[int]:
+def _normed(spec: DesignFields, length: int, mixing: int) -> frozenset[int]:
     """Return the places with a norm. One that is left stands at the spatial convolution, of `pre` at the entry."""
     first = 0 if spec.order == "pre" else mixing
     kept = [first, *(place for place in reversed(range(length)) if place != first)]
     return frozenset(kept[: spec.norms or length])
 
 
-def _activated(spec: "DesignSpec", length: int) -> frozenset[int]:
+def _activated(spec: DesignFields, length: int) -> frozenset[int]:
     """Return the places with an activation; the last place of `post` is behind the sum."""
     if spec.order == "convnext":
         places, default = range(length - 1), 1
@@ -261,7 +259,7 @@ def _activated(spec: "DesignSpec", length: int) -> frozenset[int]:
 
 
 def _attention(
-    spec: "DesignSpec", index: int, chain: tuple[Convolution, ...], mixing: int, out_channels: int, num_left: int
+    spec: DesignFields, index: int, chain: tuple[Convolution, ...], mixing: int, out_channels: int, num_left: int
 ) -> AttentionPlan | None:
     attention = spec.attention
     if attention is None or (attention.stages is not None and index + 1 not in attention.stages):

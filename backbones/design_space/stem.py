@@ -1,17 +1,13 @@
 """The first layers of a design."""
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
+from backbones.design_space.fields import DesignFields
 from backbones.design_space.layers import activation, chain, convolution, norm
 from backbones.design_space.plan import stem_convolutions
 
-if TYPE_CHECKING:
-    from backbones.design_space.spec import DesignSpec
 
-
-def build_stem(spec: "DesignSpec") -> nn.Sequential:
+def build_stem(spec: DesignFields) -> nn.Sequential:
     """Return the stem: convolutions `conv{n}` with their norms `norm{n}` and activations, n from 1, and a pooling.
 
     | stem | layers | stride |

@@ -18,7 +18,8 @@ from backbones.catalog.facts import CPU_LIMIT_MACS, recorded_facts
 from backbones.catalog.lookup import known_names
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.spec import DesignAttention, DesignSpec
+from backbones.design_space.fields import DesignAttention, DesignFields
+from backbones.design_space.spec import DesignSpec
 from backbones.surgery.spec import OPERATIONS, AttentionSpec, Operation, SurgerySpec
 
 PAGE_PATH = Path(__file__).parents[2] / "docs" / "backbones.md"
@@ -36,7 +37,7 @@ def render_page() -> str:
         attention_fields=_fields(AttentionSpec),
         operations=_table((f"`{operation}`", _takers(operation)) for operation in OPERATIONS),
         presets=_table_with_header(words.presets()),
-        design=inspect.cleandoc(DesignSpec.__doc__ or ""),
+        design=inspect.cleandoc(DesignFields.__doc__ or ""),
         design_fields=_fields(DesignSpec),
         design_attention=inspect.cleandoc(DesignAttention.__doc__ or ""),
         design_attention_fields=_fields(DesignAttention),
