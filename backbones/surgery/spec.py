@@ -73,7 +73,7 @@ class AttentionSpec(Part):
 class SurgerySpec(Part):
     """What is changed in the network; `pyramidion backbones NAME` says what a network takes."""
 
-    attention: tuple[AttentionSpec, ...] = ()
+    attention: tuple[AttentionSpec, ...] = Field((), description="blocks that look at the whole map")
     deformable: Annotated[tuple[Stage, ...], AfterValidator(in_order)] = Field(
         (), description="stages whose 3x3 convolutions learn where to look"
     )
