@@ -1,4 +1,4 @@
-"""The backbone contract with numbers in it: by default over the lightest row of each family up to 3 GMACs, and over
+"""The backbone contract with numbers in it: by default over the lightest row of each family up to 2 GMACs, and over
 all others in `make test-slow`. What needs no numbers is in test_contract.py."""
 
 import copy
@@ -17,7 +17,7 @@ OTHERS = ("timm:mnasnet_small", "timm:resnetv2_18", "tv:mnasnet0_5")
 HEIGHT, WIDTH = 96, 128
 
 
-@pytest.fixture(scope="module", params=[*rows_by_speed(up_to_giga_macs=3), *OTHERS])
+@pytest.fixture(scope="module", params=[*rows_by_speed(up_to_giga_macs=2), *OTHERS])
 def backbone(request: pytest.FixtureRequest) -> TappedBackbone:
     torch.manual_seed(0)
     return create_backbone(request.param)
