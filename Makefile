@@ -97,7 +97,7 @@ bench-frozen: install ## a training step with 0 to 3 frozen stages (a minute)
 bench-backbones: install ## a training step of our networks against the libraries' (five minutes)
 	$(BIN)/python -m tests.bench.backbones
 
-backbones: install ## measure the catalogue's networks again, and write docs/backbones.md (a minute; after a row was added)
+backbones: install ## measure the catalog's networks again, and write docs/backbones.md (a minute; after a row was added)
 	$(BIN)/python -m backbones.measured.names
 	$(BIN)/python -m backbones.measured.facts
 	$(BIN)/python -m backbones.measured.page

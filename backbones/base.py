@@ -1,4 +1,4 @@
-"""The contract every backbone fulfils.
+"""The contract every backbone fulfills.
 
 Legend: B batch, C channels, H W size in pixels.
 """
@@ -18,7 +18,7 @@ belongs to the first level that it feeds, c3."""
 class FeatureSpec:
     """Geometry of one feature level, measured on the built network.
 
-    The centre of cell i along an axis lies at ``offset_px + (i + 0.5) * stride`` in input pixels, where pixel 0
+    The center of cell i along an axis lies at ``offset_px + (i + 0.5) * stride`` in input pixels, where pixel 0
     covers [0, 1].
     """
 
@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.
 
         Args:
-            images: (B, 3, H, W), normalised with `mean` and `std`, of any size: they are padded with zeros at the right
+            images: (B, 3, H, W), normalized with `mean` and `std`, of any size: they are padded with zeros at the right
                 and the bottom to multiples of 32, and H and W mean the padded size.
         """
         raise NotImplementedError

@@ -21,7 +21,7 @@ from backbones.own_adapter import build_own_body
 from backbones.stages import demote_unreached, discover_stages
 from backbones.subsampling import subsample_first
 from backbones.surgery.operate import freeze_batch_norms, operate, with_stochastic_depth
-from backbones.surgery.reparameterise import fold_branches
+from backbones.surgery.reparameterize import fold_branches
 from backbones.surgery.spec import NO_SURGERY, SurgerySpec
 from backbones.timm_adapter import build_timm_body
 from backbones.torchvision_adapter import build_torchvision_body
@@ -34,7 +34,7 @@ def create_backbone(
     """Return a network as a backbone, in train mode, on the CPU, every parameter trainable.
 
     Args:
-        network: a row of the catalogue, a name of timm or torchvision, with or without `timm:` or `tv:`, or a design.
+        network: a row of the catalog, a name of timm or torchvision, with or without `timm:` or `tv:`, or a design.
         weights: "none" (random), "default" (what the library has pretrained) or the path of a local file, whose
             `WeightsReport` is then `weights_report`.
         surgery: what is changed in it; weights are those of the network before.
@@ -72,16 +72,16 @@ def _build(row: BackboneRow, *, pretrained: bool, surgery: SurgerySpec) -> Body:
 
 
 class TappedBackbone(Backbone):
-    """A library's network with a pyramid's three levels: padded to their full share of cells, and normalised.
+    """A library's network with a pyramid's three levels: padded to their full share of cells, and normalized.
 
     Where an architecture loses cells at the border (Inception, AlexNet), the border cells are repeated outwards,
     half of them on each side. The maps of all levels then cover the same image, as a pyramid that upsamples needs,
-    and the offset is 0 as for padded networks: the receptive field of a cell is centred inside that cell. The
+    and the offset is 0 as for padded networks: the receptive field of a cell is centered inside that cell. The
     network's weights are used as they were trained.
 
     Attributes:
         body: the network, under `body.network` with the parameter names of its library.
-        norms: by level, the identity where the network hands out normalised maps.
+        norms: by level, the identity where the network hands out normalized maps.
     """
 
     def __init__(self, body: Body, *, freeze_batchnorm: bool = False) -> None:
@@ -106,7 +106,7 @@ class TappedBackbone(Backbone):
             self._pads[level] = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
             self.norms[level] = level_norm(feature)
             self.feature_specs[level] = FeatureSpec(channels=feature.shape[1], stride=stride)
-        # Whether a map is normalised is told by its graph, where a frozen norm is no norm any more.
+        # Whether a map is normalized is told by its graph, where a frozen norm is no norm any more.
         if freeze_batchnorm and not freeze_batch_norms(body):
             raise ValueError("surgery.freeze_batchnorm: it has no BatchNorm; leave it out")
         self._find_parts()
@@ -127,7 +127,7 @@ class TappedBackbone(Backbone):
         """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.
 
         Args:
-            images: (B, 3, H, W), normalised with `mean` and `std`, of any size: they are padded with zeros at the right
+            images: (B, 3, H, W), normalized with `mean` and `std`, of any size: they are padded with zeros at the right
                 and the bottom to multiples of 32, and H and W mean the padded size.
         """
         images = F.pad(images, (0, -images.shape[-1] % 32, 0, -images.shape[-2] % 32))

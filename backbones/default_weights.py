@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 from torchvision import models
 
-from backbones.catalog.licences import RANDOM_OR_FILE, lack_of_weights
+from backbones.catalog.licenses import RANDOM_OR_FILE, lack_of_weights
 from backbones.catalog.row import BackboneRow
 
 _TIMEOUT_S = 5.0

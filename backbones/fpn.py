@@ -53,7 +53,7 @@ class FPN(nn.Module):
         self.p6 = nn.Conv2d(p6_channels, channels, 3, stride=2, padding=1)
         self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         self.feature_specs = _pyramid_specs(feature_specs, channels)
-        self._initialise()
+        self._initialize()
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return p3..p7 (B, channels, H, W), finest first, for the c3..c5 (B, C, H, W) in `features`."""
@@ -69,7 +69,7 @@ class FPN(nn.Module):
         outputs["p7"] = self.p7(_at_least_two_wide(F.relu(outputs["p6"])))
         return outputs
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)

@@ -2,12 +2,12 @@
 
 Networks whose residual sums run on without a norm behind them (ConvNeXt, Swin, pre-activation ResNets), that
 concatenate raw convolutions (DenseNet), or that have no norms at all (VGG, AlexNet) hand out maps whose scale grows
-with depth: C5 of ResNetV2-50 has a standard deviation of 20 at random initialisation. A head or a pyramid that is
-new needs them normalised, as Swin's and ViT's detectors do (Liu et al. 2021, arXiv 2103.14030).
+with depth: C5 of ResNetV2-50 has a standard deviation of 20 at random initialization. A head or a pyramid that is
+new needs them normalized, as Swin's and ViT's detectors do (Liu et al. 2021, arXiv 2103.14030).
 
-No list of names is kept: the autograd graph tells. A map is normalised if, going back from it through activations,
+No list of names is kept: the autograd graph tells. A map is normalized if, going back from it through activations,
 poolings, reshapes and gates, a norm comes before any layer with weights. Of the summands of a residual sum one that
-is normalised is enough (ResNet, EfficientNet); of concatenated maps all must be.
+is normalized is enough (ResNet, EfficientNet); of concatenated maps all must be.
 
 The norm is a LayerNorm over the channels of each cell, whatever norm the network uses itself: it has no running
 statistics, so it is right from the first image on, in frozen stages and in batches of one.
@@ -22,11 +22,11 @@ _LAYERS = ("Convolution", "Addmm", "Mm", "Bmm", "Linear", "ScaledDotProduct")
 
 
 def level_norm(feature: Tensor) -> nn.Module:
-    """Return the norm that a map (B, C, H, W) with its autograd graph needs: the identity where it is normalised."""
-    return nn.Identity() if is_normalised(feature) else LayerNorm2d(feature.shape[1])
+    """Return the norm that a map (B, C, H, W) with its autograd graph needs: the identity where it is normalized."""
+    return nn.Identity() if is_normalized(feature) else LayerNorm2d(feature.shape[1])
 
 
-def is_normalised(feature: Tensor) -> bool:
+def is_normalized(feature: Tensor) -> bool:
     """Whether a norm comes before any layer with weights on the way back from `feature`."""
     verdicts: dict[Any, bool] = {}
     pending: list[Any] = [feature.grad_fn]

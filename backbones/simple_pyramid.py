@@ -16,7 +16,7 @@ one for all tokens, because that is what its weights were trained to hand out; t
 still adds coarse levels to fine ones, which the paper found unnecessary.
 
 A transposed convolution of kernel 2 and stride 2 has one matrix for each of the four cells that a cell becomes, and
-at random initialisation those four differ: a pattern that training has to unlearn. Upsampling first does not have it
+at random initialization those four differ: a pattern that training has to unlearn. Upsampling first does not have it
 (Odena, Dumoulin, Olah: Deconvolution and Checkerboard Artifacts, 2016, DOI 10.23915/distill.00003).
 """
 

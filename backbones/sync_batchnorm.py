@@ -6,7 +6,7 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
 
-def synchronise_batch_norms(network: nn.Module) -> nn.Module:
+def synchronize_batch_norms(network: nn.Module) -> nn.Module:
     """Return `network` with every BatchNorm over the images of all processes; keys of the state dict stay the same.
 
     torch's own `SyncBatchNorm.convert_sync_batchnorm` takes timm's BatchNorms, which have the activation behind them

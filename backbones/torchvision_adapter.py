@@ -22,7 +22,7 @@ from backbones.weights import load_matching
 
 _GOOGLE_KWARGS: dict[str, Any] = {"aux_logits": False, "init_weights": False, "transform_input": False}
 _KWARGS: dict[str, dict[str, Any]] = {"googlenet": _GOOGLE_KWARGS, "inception_v3": _GOOGLE_KWARGS}
-"""Auxiliary classifiers are parameters that no tap reaches. `transform_input` turns images normalised for ImageNet
+"""Auxiliary classifiers are parameters that no tap reaches. `transform_input` turns images normalized for ImageNet
 into what Google's weights expect, inside the network; here `Body.mean` and `Body.std` say what they expect."""
 
 _GOOGLE: RGB = (0.5, 0.5, 0.5)

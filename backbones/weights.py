@@ -129,7 +129,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"weights {str(path)!r}: the file holds no state dict; save one with torch.save")
     if odd := tuple(key for key, tensor in tensors.items() if not _is_plain(tensor)):
         raise ValueError(
-            f"weights {str(path)!r}: {_some(odd)} are sparse, quantised, complex or without values; save dense tensors "
+            f"weights {str(path)!r}: {_some(odd)} are sparse, quantized, complex or without values; save dense tensors "
             "of real numbers"
         )
     if wrong := tuple(key for key, tensor in tensors.items() if not tensor.isfinite().all()):

@@ -12,8 +12,8 @@ from torch import Tensor
 from heads.base import LevelSpec
 
 
-def cell_centres(size_hw: tuple[int, int], spec: LevelSpec, device: torch.device | None = None) -> Tensor:
-    """Return the centres (H * W, 2) as x, y in input pixels, row by row: offset_px + (i + 0.5) * stride."""
+def cell_centers(size_hw: tuple[int, int], spec: LevelSpec, device: torch.device | None = None) -> Tensor:
+    """Return the centers (H * W, 2) as x, y in input pixels, row by row: offset_px + (i + 0.5) * stride."""
     height, width = size_hw
     ys = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * spec.stride + spec.offset_px
     xs = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * spec.stride + spec.offset_px
@@ -32,6 +32,6 @@ def anchor_shapes(stride: float, scale: float, scales_per_octave: int, aspect_ra
 
 def grid_anchors(size_hw: tuple[int, int], spec: LevelSpec, shapes_wh: Tensor) -> Tensor:
     """Return anchors xyxy (H * W * A, 4): every shape (A, 2) on every cell, cell by cell, not clipped."""
-    centres = cell_centres(size_hw, spec, shapes_wh.device)[:, None]
+    centers = cell_centers(size_hw, spec, shapes_wh.device)[:, None]
     half = shapes_wh[None] / 2
-    return torch.cat((centres - half, centres + half), dim=2).reshape(-1, 4)
+    return torch.cat((centers - half, centers + half), dim=2).reshape(-1, 4)

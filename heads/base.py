@@ -1,4 +1,4 @@
-"""The contract every head fulfils, and the types of targets and predictions.
+"""The contract every head fulfills, and the types of targets and predictions.
 
 Legend: B batch, N boxes, K classes, D embedding. Boxes are absolute pixels of the network's input, pixel 0 covers
 [0, 1].
@@ -20,7 +20,7 @@ ranks: a batch without any positive keeps the sum of its negatives."""
 
 
 class LevelSpec(Protocol):
-    """Channels and geometry of one feature level: the centre of cell i lies at offset_px + (i + 0.5) * stride."""
+    """Channels and geometry of one feature level: the center of cell i lies at offset_px + (i + 0.5) * stride."""
 
     @property
     def channels(self) -> int: ...
@@ -32,7 +32,7 @@ class LevelSpec(Protocol):
 
 @dataclass
 class BoxTarget:
-    """Objects of one image. No boxes means: labelled, and empty.
+    """Objects of one image. No boxes means: labeled, and empty.
 
     boxes_xyxy (N, 4); labels (N,) int64 in 0..K-1; is_crowd (N,) bool: a region that is neither positive nor
     negative; identities (N,) int64 for embeddings of objects, -1 where unknown.
@@ -79,7 +79,7 @@ class ClassPrediction:
 
 @dataclass
 class EmbeddingPrediction:
-    """L2-normalised embeddings: (D,) of an image, or (N, D) of the boxes handed to `decode`."""
+    """L2-normalized embeddings: (D,) of an image, or (N, D) of the boxes handed to `decode`."""
 
     embeddings: Tensor
 
@@ -90,7 +90,7 @@ Prediction = BoxPrediction | ClassPrediction | EmbeddingPrediction
 class Head(nn.Module):
     """Layers, loss and decoding of one task.
 
-    `loss` sees labelled images only: the caller drops the others from features and targets alike.
+    `loss` sees labeled images only: the caller drops the others from features and targets alike.
     """
 
     needs_boxes: ClassVar[bool] = False
@@ -101,11 +101,11 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def loss(self, raw: Any, targets: Sequence[Any]) -> LossTerms:
-        """Return the loss terms of B labelled images, in float32. An empty target is normal."""
+        """Return the loss terms of B labeled images, in float32. An empty target is normal."""
         raise NotImplementedError
 
     def idle_loss(self) -> LossTerms:
-        """Return terms that are exactly zero and touch every parameter: no image of this batch is labelled.
+        """Return terms that are exactly zero and touch every parameter: no image of this batch is labeled.
 
         It has the keys of `loss`, so that ranks agree on what they add up. Losses that are coupled over the ranks
         take part in their collective here.

@@ -12,21 +12,21 @@ MAX_LOG_RATIO = math.log(1000 / 16)
 def encode_deltas(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
     """Return (dx, dy, dw, dh) (..., 4) that `decode_deltas` turns back into the boxes.
 
-    Girshick et al. 2014, arXiv 1311.2524, appendix C: the shift of the centre in anchor sides, and the logarithm of
+    Girshick et al. 2014, arXiv 1311.2524, appendix C: the shift of the center in anchor sides, and the logarithm of
     the ratio of the sides.
     """
-    boxes_xy, boxes_wh = _centres_and_sides(boxes_xyxy)
-    anchors_xy, anchors_wh = _centres_and_sides(anchors_xyxy)
+    boxes_xy, boxes_wh = _centers_and_sides(boxes_xyxy)
+    anchors_xy, anchors_wh = _centers_and_sides(anchors_xyxy)
     return torch.cat(((boxes_xy - anchors_xy) / anchors_wh, (boxes_wh / anchors_wh).log()), dim=-1)
 
 
 def decode_deltas(deltas: Tensor, anchors_xyxy: Tensor) -> Tensor:
     """Return boxes xyxy (..., 4), float32, of deltas (dx, dy, dw, dh); dw and dh are clamped to `MAX_LOG_RATIO`."""
     deltas = deltas.float()
-    anchors_xy, anchors_wh = _centres_and_sides(anchors_xyxy)
-    centres = anchors_xy + deltas[..., :2] * anchors_wh
+    anchors_xy, anchors_wh = _centers_and_sides(anchors_xyxy)
+    centers = anchors_xy + deltas[..., :2] * anchors_wh
     half = anchors_wh * deltas[..., 2:].clamp(max=MAX_LOG_RATIO).exp() / 2
-    return torch.cat((centres - half, centres + half), dim=-1)
+    return torch.cat((centers - half, centers + half), dim=-1)
 
 
 def encode_ltrb(boxes_xyxy: Tensor, points_xy: Tensor) -> Tensor:
@@ -41,6 +41,6 @@ def decode_ltrb(distances: Tensor, points_xy: Tensor) -> Tensor:
     return torch.cat((points_xy - distances[..., :2], points_xy + distances[..., 2:]), dim=-1)
 
 
-def _centres_and_sides(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
+def _centers_and_sides(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
     return (low + high) / 2, high - low

@@ -67,7 +67,7 @@ LOSSES = {
         LossEntry("centerness", ("detection",), "How central a location lies in its box", "1904.01355"),
         LossEntry("cross_entropy", ("classification",), "Softmax over exclusive classes"),
         LossEntry("bce", ("classification",), "Binary cross entropy, a sigmoid for each class"),
-        LossEntry("proxy_anchor", ("embedding",), "A learnt proxy an identity attracts and repels", "2003.13911"),
+        LossEntry("proxy_anchor", ("embedding",), "A learned proxy an identity attracts and repels", "2003.13911"),
         LossEntry("arcface", ("embedding",), "Softmax over identities with an angular margin", "1801.07698"),
         LossEntry("cosface", ("embedding",), "Softmax over identities with a margin of the cosine", "1801.09414"),
         LossEntry("supcon", ("embedding",), "Contrast of all pairs of the batch by identity", "2004.11362"),

@@ -97,7 +97,7 @@ class MultilabelHead(ClassificationHead):
 
     `bce` is the mean over the classes, counted by images. `class_weights` weigh the positive part of each class
     (`pos_weight` of torch): a rare class pays more for a miss, no more for a false alarm. Label smoothing moves the
-    targets towards 1/2: t (1 - label_smoothing) + label_smoothing / 2.
+    targets toward 1/2: t (1 - label_smoothing) + label_smoothing / 2.
     """
 
     @property

@@ -45,7 +45,7 @@ def create_head(
     if kind not in _CONSTRUCTORS:
         nearest = get_close_matches(kind, _CONSTRUCTORS, n=1)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(f"head {kind!r} is not in the catalogue; {hint}choose from {sorted(_CONSTRUCTORS)}")
+        raise ValueError(f"head {kind!r} is not in the catalog; {hint}choose from {sorted(_CONSTRUCTORS)}")
     if num_classes < 1:
         raise ValueError(f"num_classes: got {num_classes}; a {kind} head needs at least one class")
     if class_weights is not None:

@@ -144,7 +144,7 @@ def conv_tower(channels: int, num_convs: int, norm: Literal["none", "gn"]) -> nn
 
     With a norm the weights start from N(0, 0.01), as in the papers: the norm undoes their scale, and small weights
     turn fast. Without, the papers' 0.01 would shrink a signal of few channels to nothing on its way, so that He's
-    initialisation (He et al. 2015, arXiv 1502.01852) takes its place.
+    initialization (He et al. 2015, arXiv 1502.01852) takes its place.
     """
     layers: list[nn.Module] = []
     for _ in range(num_convs):

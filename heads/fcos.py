@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import generalized_box_iou_loss
 
-from heads.anchors import cell_centres
+from heads.anchors import cell_centers
 from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_ltrb, encode_ltrb
 from heads.dense import DenseHead, DenseOptions, DenseOutputs, output_conv
@@ -22,7 +22,7 @@ from heads.matching import gather_labels, match_locations, pad_targets
 
 
 class FCOSHead(DenseHead):
-    """FCOS with the improvements of the authors' release: centre sampling, centerness on the box tower, GIoU loss,
+    """FCOS with the improvements of the authors' release: center sampling, centerness on the box tower, GIoU loss,
     distances in strides.
 
     `classification` is the focal loss (alpha 0.25, gamma 2), counted by positive locations; `boxes` the GIoU loss of
@@ -90,10 +90,10 @@ class FCOSHead(DenseHead):
         )
 
     def geometry(self, raw: DenseOutputs) -> Tensor:
-        """Return x and y of each cell's centre, its stride, radius, lower and upper end of the range, in px: (N, 6)."""
+        """Return x and y of each cell's center, its stride, radius, lower and upper end of the range, in px: (N, 6)."""
         levels = []
         for size_hw, spec, row in zip(raw.sizes_hw, self.specs.values(), self.level_geometry, strict=True):
-            points = cell_centres(size_hw, spec, row.device)
+            points = cell_centers(size_hw, spec, row.device)
             levels.append(torch.cat((points, row.expand(len(points), 4)), dim=1))
         return torch.cat(levels)
 

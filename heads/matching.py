@@ -94,9 +94,9 @@ def match_anchors(
 def match_locations(points_xy: Tensor, radii_px: Tensor, ranges_px: Tensor, targets: PaddedTargets) -> Tensor:
     """Return for each location the index of its box, `NEGATIVE` or `IGNORED`: (B, N) int64.
 
-    A location may take a box that it lies inside of, less than its radius from the box's centre along both axes
-    (centre sampling), and whose farthest edge is more than the lower and at most the upper end of its range away; of
-    several it takes the smallest (Tian et al. 2019, arXiv 1904.01355, section 3.2; centre sampling as in the authors'
+    A location may take a box that it lies inside of, less than its radius from the box's center along both axes
+    (center sampling), and whose farthest edge is more than the lower and at most the upper end of its range away; of
+    several it takes the smallest (Tian et al. 2019, arXiv 1904.01355, section 3.2; center sampling as in the authors'
     later release). A location without box that lies inside a crowd region is ignored.
 
     Args:
@@ -110,9 +110,9 @@ def match_locations(points_xy: Tensor, radii_px: Tensor, ranges_px: Tensor, targ
         left, top, right, bottom = xs - x1, ys - y1, x2 - xs, y2 - ys
         is_inside = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom)) > 0
         farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
-        # The distance of the centres along an axis is half the difference of the distances to both edges.
-        off_centre = torch.maximum((left - right).abs_(), (top - bottom).abs_()).div_(2)
-        may_take = is_inside & (off_centre < radii_px) & (farthest > lower) & (farthest <= upper)
+        # The distance of the centers along an axis is half the difference of the distances to both edges.
+        off_center = torch.maximum((left - right).abs_(), (top - bottom).abs_()).div_(2)
+        may_take = is_inside & (off_center < radii_px) & (farthest > lower) & (farthest <= upper)
         area = ((x2 - x1) * (y2 - y1)).masked_fill(~some.is_object[..., None], torch.inf)
         smallest, box = torch.where(may_take, area, torch.inf).min(dim=1)
         is_in_crowd = (is_inside & some.is_crowd[..., None]).any(dim=1)

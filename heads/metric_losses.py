@@ -1,6 +1,6 @@
 """Losses of embeddings by name, each with the settings of its paper.
 
-Those with weights (proxies, class centres), and SupCon, come from pytorch-metric-learning. NT-Xent and triplets are
+Those with weights (proxies, class centers), and SupCon, come from pytorch-metric-learning. NT-Xent and triplets are
 written out here: theirs hold one number for every pair of an equal and an unequal pair, and every triplet three times,
 which a batch of a few hundred objects has no room for.
 
@@ -65,7 +65,7 @@ def can_use(name: MetricLoss, identities: Tensor) -> bool:
 
 
 class NTXentLoss(nn.Module):
-    """Normalised, temperature-scaled cross entropy of each equal pair against the unequal pairs of its first row.
+    """Normalized, temperature-scaled cross entropy of each equal pair against the unequal pairs of its first row.
 
     Chen et al. 2020, arXiv 2002.05709, equation 1, with their temperature for ImageNet, 0.1; the loss of many negatives
     is Sohn's, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016. There a row has one equal

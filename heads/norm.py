@@ -1,4 +1,4 @@
-"""Group normalisation (Wu and He 2018, arXiv 1803.08494), which no batch mate and no rank has a part in."""
+"""Group normalization (Wu and He 2018, arXiv 1803.08494), which no batch mate and no rank has a part in."""
 
 import math
 
@@ -21,6 +21,6 @@ class _ContiguousGroupNorm(nn.GroupNorm):
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """Return a GroupNorm of 32 groups, or of the largest divisor of 32 that divides `channels`; of two channels a group
-    at least, since a group of one has nothing to normalise with on the 1x1 map of one image, and torch refuses it."""
+    at least, since a group of one has nothing to normalize with on the 1x1 map of one image, and torch refuses it."""
     groups = math.gcd(32, channels)
     return _ContiguousGroupNorm(groups // 2 if 1 < groups == channels else groups, channels)

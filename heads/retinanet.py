@@ -25,7 +25,7 @@ class RetinaNetHead(DenseHead):
     `classification` is the focal loss (alpha 0.25, gamma 2) over all anchors but the ignored ones, `boxes` the
     smooth-L1 loss of the deltas (beta 1/9) or the GIoU loss of the decoded boxes (Rezatofighi et al. 2019, arXiv
     1902.09630) over the positive ones. Both are counted by positive anchors, over the whole batch rather than image
-    by image. Without norm the towers start from He's initialisation (see `heads.dense.conv_tower`).
+    by image. Without norm the towers start from He's initialization (see `heads.dense.conv_tower`).
 
     Args:
         box_loss: `smooth_l1` or `giou`.

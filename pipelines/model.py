@@ -24,7 +24,7 @@ NOT_OF_THE_HEAD = {"head", "weight", "class_weights", "identity", "boxes_from", 
 
 
 class MultiTaskModel(nn.Module):
-    """Backbone -> FPN -> heads. Tasks are kept sorted by name, so that the optimiser's state never depends on the
+    """Backbone -> FPN -> heads. Tasks are kept sorted by name, so that the optimizer's state never depends on the
     order in a file."""
 
     mean: Tensor
@@ -53,19 +53,19 @@ class MultiTaskModel(nn.Module):
 
     def features(self, images: Tensor) -> Features:
         """Return c3..c5 and p3..p7 of images (B, 3, H, W) uint8, H and W multiples of 32."""
-        normalised = ((images.float() / 255 - self.mean) / self.std).contiguous(memory_format=self.memory_format)
-        levels: dict[str, Tensor] = self.backbone(normalised)
+        normalized = ((images.float() / 255 - self.mean) / self.std).contiguous(memory_format=self.memory_format)
+        levels: dict[str, Tensor] = self.backbone(normalized)
         return {**levels, **self.neck(levels)}
 
     def loss(self, images: Tensor, targets: Mapping[str, Sequence[Target | None]]) -> dict[str, LossTerms]:
-        """Return the loss terms of every task, over the images that are labelled for it.
+        """Return the loss terms of every task, over the images that are labeled for it.
 
-        Every trainable parameter gets a gradient (maybe zero), whatever is labelled: DDP needs no search for unused
+        Every trainable parameter gets a gradient (maybe zero), whatever is labeled: DDP needs no search for unused
         parameters.
 
         Args:
             images: (B, 3, H, W) uint8.
-            targets: by task, B targets; None where an image is not labelled.
+            targets: by task, B targets; None where an image is not labeled.
         """
         return self.losses_of(self.features(images), targets)
 
@@ -80,12 +80,12 @@ class MultiTaskModel(nn.Module):
 
     def _task_loss(self, task: str, features: Features, targets: Sequence[Target | None]) -> LossTerms:
         head = self._head(task)
-        labelled = [b for b, target in enumerate(targets) if target is not None]
-        if not labelled:
+        labeled = [b for b, target in enumerate(targets) if target is not None]
+        if not labeled:
             return head.idle_loss()
-        if len(labelled) < len(targets):
-            features = {level: feature[labelled] for level, feature in features.items()}
-        return head.loss(head(features), [targets[b] for b in labelled])
+        if len(labeled) < len(targets):
+            features = {level: feature[labeled] for level, feature in features.items()}
+        return head.loss(head(features), [targets[b] for b in labeled])
 
     def _head(self, task: str) -> Head:
         head = self.heads[task]
@@ -220,7 +220,7 @@ def build_model(
 
 def fold_as_asked(model: MultiTaskModel, spec: ModelSpec) -> None:
     """Make of a trained network what is evaluated and exported: it is folded where the document says so."""
-    if spec.backbone.surgery.reparameterise and not model.is_folded:
+    if spec.backbone.surgery.reparameterize and not model.is_folded:
         model.fold()
 
 

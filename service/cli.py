@@ -43,8 +43,8 @@ JOB_COMMANDS = {
 COMMANDS = {
     **TRAINER_COMMANDS,
     "predict": "answer for images, with a run's best checkpoint or a service's model",
-    "data": "check, show or synthesise data",
-    "backbones": "list the catalogue's backbones, or what is known of one",
+    "data": "check, show or synthesize data",
+    "backbones": "list the catalog's backbones, or what is known of one",
     "serve": "run the job service on this machine",
     "submit": "have a service run a job",
     **JOB_COMMANDS,

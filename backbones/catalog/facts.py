@@ -1,7 +1,7 @@
-"""What was measured of the catalogue's networks and of the design space.
+"""What was measured of the catalog's networks and of the design space.
 
 `python -m backbones.measured.facts` writes it, to `facts.json` and `designs.json`. Torch-free, as is all of the
-catalogue: the command and the service read it.
+catalog: the command and the service read it.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ class DesignFacts:
 
 @cache
 def recorded_facts() -> Mapping[str, Facts]:
-    """Return what was measured, by the name of the catalogue's row."""
+    """Return what was measured, by the name of the catalog's row."""
     return MappingProxyType(TypeAdapter(dict[str, Facts]).validate_json(FACTS_PATH.read_bytes()))
 
 
@@ -76,5 +76,5 @@ def recorded_designs() -> DesignFacts:
 
 
 def facts_of(row: BackboneRow) -> Facts | None:
-    """Return what was measured of a network; None of one outside the catalogue, or not measured since it came."""
+    """Return what was measured of a network; None of one outside the catalog, or not measured since it came."""
     return recorded_facts().get(row.name)

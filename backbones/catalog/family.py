@@ -26,7 +26,7 @@ class Family:
     year: int
     paper: str
     source: Source
-    weights_licence: str | None
+    weights_license: str | None
     takes: tuple[Operation, ...] = ()
     is_equivariant: bool = False
     kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -44,7 +44,7 @@ class Family:
             self.family,
             self.year,
             self.paper,
-            self.weights_licence,
+            self.weights_license,
             self.kwargs,
             self.surgery,
             frozenset(self.takes),

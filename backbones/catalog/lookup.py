@@ -1,4 +1,4 @@
-"""What a name means (torch-free): a row of the catalogue, or any other network of timm or torchvision."""
+"""What a name means (torch-free): a row of the catalog, or any other network of timm or torchvision."""
 
 import difflib
 import json
@@ -13,10 +13,10 @@ from backbones.surgery.spec import Operation
 NAMES_PATH = Path(__file__).with_name("names.json")
 
 Network = dict[str, list[str]]
-"""The tags of a library's weights for one network, by licence; the first of all is that of the default weights."""
+"""The tags of a library's weights for one network, by license; the first of all is that of the default weights."""
 
 UNKNOWN = "unknown"
-"""In the place of a licence that a library does not tell."""
+"""In the place of a license that a library does not tell."""
 
 
 @cache
@@ -33,7 +33,7 @@ def known_names() -> dict[Source, frozenset[str]]:
 
 
 def resolve(network: str | DesignSpec) -> BackboneRow:
-    """Return the row of a network: a row of the catalogue, else a network of timm, else one of torchvision.
+    """Return the row of a network: a row of the catalog, else a network of timm, else one of torchvision.
 
     `timm:` and `tv:` pick the library; a timm name may carry the tag of its weights behind a dot.
 
@@ -75,4 +75,4 @@ def _unknown(name: str, prefix: str, bare: str) -> str:
         nearest += [f"{source}:{match}" if prefix else match for match in close]
     nearest = list(dict.fromkeys(nearest))[:3]
     hint = f"; did you mean {' or '.join(repr(match) for match in nearest)}?" if nearest else "."
-    return f"backbone {name!r} is not in the catalogue{hint} 'pyramidion backbones' lists all"
+    return f"backbone {name!r} is not in the catalog{hint} 'pyramidion backbones' lists all"

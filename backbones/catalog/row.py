@@ -1,4 +1,4 @@
-"""What a row of the catalogue says of a network."""
+"""What a row of the catalog says of a network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ class BackboneRow:
     Attributes:
         name: what a document calls it.
         source, id: who builds it, and its name there; a tag behind a dot picks timm's default weights.
-        family, year, paper: what it is and its arXiv id (or the DOI of an older paper); None outside the catalogue.
-        weights_licence: of the default weights; None where there are none, or where it is not known.
+        family, year, paper: what it is and its arXiv id (or the DOI of an older paper); None outside the catalog.
+        weights_license: of the default weights; None where there are none, or where it is not known.
         kwargs: handed to the constructor. A network with some has no default weights.
         surgery: what is changed in the network that `id` names; its default weights stay of use.
         takes: the operations that a document may ask for on top.
@@ -39,7 +39,7 @@ class BackboneRow:
     family: str | None = None
     year: int | None = None
     paper: str | None = None
-    weights_licence: str | None = None
+    weights_license: str | None = None
     kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     surgery: SurgerySpec = NO_SURGERY
     takes: frozenset[Operation] = frozenset()

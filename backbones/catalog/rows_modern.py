@@ -4,7 +4,7 @@ from backbones.catalog.family import BATCHNORM, BLOCKS, Family
 from backbones.catalog.row import BackboneRow
 from backbones.surgery.spec import Operation
 
-_FOLDING: tuple[Operation, ...] = (*BLOCKS, "reparameterise")
+_FOLDING: tuple[Operation, ...] = (*BLOCKS, "reparameterize")
 _WITH_LAYER_NORM: tuple[Operation, ...] = ("attention", "stochastic_depth")
 _SINGLE_SCALE: tuple[Operation, ...] = ("stochastic_depth", "upsampling")
 

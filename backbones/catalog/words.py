@@ -1,4 +1,4 @@
-"""The catalogue in words: what the command prints and the page shows. Torch-free."""
+"""The catalog in words: what the command prints and the page shows. Torch-free."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backbones.catalog.facts import CPU_LIMIT_MACS, MEASURED_AT_PX, Facts, facts_of, recorded_designs
-from backbones.catalog.licences import lack_of_weights, licence_of, licence_problem
+from backbones.catalog.licenses import lack_of_weights, license_of, license_problem
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.design_space.presets import PRESETS
 from backbones.design_space.road import ROAD
@@ -23,7 +23,7 @@ def describe(row: BackboneRow) -> dict[str, str]:
         "built by": f"{LIBRARIES[row.source]} ({row.id})",
         "options": ", ".join(f"{name}={value!r}" for name, value in row.kwargs.items() if name != "design"),
         "changed in it": surgery(row.surgery),
-        "default weights": lack_of_weights(row) or licence_problem(row) or weights(row),
+        "default weights": lack_of_weights(row) or license_problem(row) or weights(row),
         **_measured(facts_of(row)),
         "surgery that it takes": ", ".join(operation for operation in OPERATIONS if operation in row.takes),
         "translation equivariant": row.family and yes(row.is_equivariant),
@@ -53,11 +53,11 @@ def paper(row: BackboneRow) -> str | None:
 
 
 def weights(row: BackboneRow) -> str:
-    """Return the licence of its default weights, or that there are none."""
+    """Return the license of its default weights, or that there are none."""
     if lack_of_weights(row):
         return "none"
-    licence = licence_of(row) or "of an unknown licence"
-    return f"{licence}, with accept_license" if licence_problem(row) else licence
+    license = license_of(row) or "of an unknown license"
+    return f"{license}, with accept_license" if license_problem(row) else license
 
 
 def surgery(spec: SurgerySpec) -> str:

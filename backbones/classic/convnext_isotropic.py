@@ -15,7 +15,7 @@ from backbones.simple_pyramid import ends_of_thirds
 
 
 class ConvNeXtIsotropic(nn.Module):
-    """Hands out maps of stride 16, behind one third, two thirds and all of its blocks, the last of them normalised."""
+    """Hands out maps of stride 16, behind one third, two thirds and all of its blocks, the last of them normalized."""
 
     stride = 16
 

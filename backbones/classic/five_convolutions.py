@@ -14,12 +14,12 @@ DOI 10.1145/3065386. Zeiler, Fergus: Visualizing and Understanding Convolutional
 | conv5 | 3x3, 256, 2 groups | 3x3, 256 | 512 | 16 = c4 |
 | pool 3x3 stride 2 | | | | 32 = c5 |
 
-c5 has no weights of its own. Behind conv1 and conv2, AlexNet divides each activation by those of its neighbours among
+c5 has no weights of its own. Behind conv1 and conv2, AlexNet divides each activation by those of its neighbors among
 the channels (section 3.3) and pools; ZFNet pools and divides.
 
 Deviations: paddings are 5, 3, 2 and 1 for kernels 11, 7, 5 and 3, so that a map has exactly its share of the image's
 cells; ZFNet's paper does not give the constants of the division, which are AlexNet's; weights begin as in
-`initialise`; the fully connected layers and their dropout are left out.
+`initialize`; the fully connected layers and their dropout are left out.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.classic.initialisation import initialise
+from backbones.classic.initialization import initialize
 
 
 class FiveConvolutions(nn.Module):
@@ -47,7 +47,7 @@ class FiveConvolutions(nn.Module):
             kernels, strides: of conv1 and conv2; the other convolutions are 3x3 of stride 1.
             widths: of conv1 to conv5.
             num_groups: of conv2, conv4 and conv5.
-            pools_before_norm: whether conv1 and conv2 are pooled before responses are normalised, or after.
+            pools_before_norm: whether conv1 and conv2 are pooled before responses are normalized, or after.
         """
         super().__init__()
         conv1, conv2, conv3, conv4, conv5 = widths
@@ -59,7 +59,7 @@ class FiveConvolutions(nn.Module):
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.norm = response_norm()
         self.pools_before_norm = pools_before_norm
-        initialise(self)
+        initialize(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
@@ -81,7 +81,7 @@ def _convolution(channels: int, width: int, kernel: int, stride: int = 1, num_gr
 
 
 def response_norm() -> nn.LocalResponseNorm:
-    """Return AlexNet's normalisation over 5 channels (section 3.3); torch divides alpha by the number of channels."""
+    """Return AlexNet's normalization over 5 channels (section 3.3); torch divides alpha by the number of channels."""
     return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
 
 

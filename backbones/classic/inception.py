@@ -17,9 +17,9 @@ Szegedy et al.: Going Deeper with Convolutions, 2014, arXiv 1409.4842, table 1. 
 
 A block concatenates up to four branches along the channels: a 1x1 convolution; 1x1 then 3x3; 1x1 then 5x5, or two of
 3x3 in its place; a pooling 3x3 then 1x1. Every convolution has a bias and a ReLU behind it, in BN-Inception with
-BatchNorm between. GoogLeNet normalises responses behind its first pooling and before its second, as AlexNet does.
+BatchNorm between. GoogLeNet normalizes responses behind its first pooling and before its second, as AlexNet does.
 
-Deviations: the auxiliary classifiers and all behind the last block are left out; weights begin as in `initialise`.
+Deviations: the auxiliary classifiers and all behind the last block are left out; weights begin as in `initialize`.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.classic.five_convolutions import response_norm
-from backbones.classic.initialisation import initialise
+from backbones.classic.initialization import initialize
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Inception(nn.Module):
             if row is not None:
                 self.blocks[name] = block = Block(channels, row, has_batchnorm)
                 channels = block.width
-        initialise(self)
+        initialize(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""

@@ -17,7 +17,7 @@ pooling of the whole image behind it and the dropouts between blocks are left ou
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.classic.initialisation import initialise
+from backbones.classic.initialization import initialize
 
 
 class NiN(nn.Module):
@@ -30,7 +30,7 @@ class NiN(nn.Module):
         self.block2 = _block(96, 256, 5)
         self.block3 = _block(256, 384, 3)
         self.block4 = _block(384, width, 3)
-        initialise(self)
+        initialize(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""

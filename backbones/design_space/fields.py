@@ -1,6 +1,7 @@
 """The fields that describe a network. Torch-free."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -73,6 +74,8 @@ class DesignFields(Part):
     | convnext | convolution, norm, activation; nothing behind the sum (Liu et al. 2022, arXiv 2201.03545) |
     """
 
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"initialisation": "initialization"}
+
     preset: str | None = Field(None, description="fills in every field; those given beside it change it")
 
     depths: tuple[Depth, ...] = Field(min_length=3, max_length=16, description="blocks by stage")
@@ -133,7 +136,7 @@ class DesignFields(Part):
     stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="how often the last block is skipped in training; earlier ones less, in proportion"
     )
-    initialisation: Literal["kaiming", "truncated_normal"] = Field(
+    initialization: Literal["kaiming", "truncated_normal"] = Field(
         "kaiming", description="kaiming: normal, by fan-out; truncated_normal: of deviation 0.02"
     )
     compound: Annotated[float, Field(ge=0, le=8)] = Field(

@@ -41,7 +41,7 @@ def convolution(spec: DesignFields, plan: Convolution, *, feeds_norm: bool, is_d
         groups=plan.groups,
         bias=has_bias,
     )
-    if spec.initialisation == "kaiming":
+    if spec.initialization == "kaiming":
         fan_out = plan.kernel**2 * plan.out_channels / plan.groups
         nn.init.normal_(layer.weight, std=math.sqrt(2 / fan_out))
     else:

@@ -53,7 +53,7 @@ _CONVNEXT: Fields = {
     "activation": "gelu",
     "downsampling": "separate",
     "layer_scale": 1e-6,
-    "initialisation": "truncated_normal",
+    "initialization": "truncated_normal",
 }
 
 PRESETS: Mapping[str, Fields] = {

@@ -3,7 +3,7 @@
 Torch-free.
 
 The paper's steps cost what its figure says. Behind them come two that its training recipe has from the start and that
-cost nothing, layer scale and the initialisation; the network is then the preset convnext_tiny.
+cost nothing, layer scale and the initialization; the network is then the preset convnext_tiny.
 
 Against the paper: "fewer activations" is the block order of ConvNeXt, which has one activation in a block. What stands
 between stages keeps its norm throughout, and the stem's activation goes with the patches.
@@ -49,7 +49,7 @@ ROAD = (
     RoadStep("LayerNorm", {"norm": "ln"}, 4.15),
     RoadStep("separate downsampling", {"downsampling": "separate"}, 4.46),
     RoadStep("layer scale", {"layer_scale": 1e-6}, None),
-    RoadStep("truncated normal", {"initialisation": "truncated_normal"}, None),
+    RoadStep("truncated normal", {"initialization": "truncated_normal"}, None),
 )
 
 

@@ -19,6 +19,7 @@ class DesignSpec(DesignFields):
     def _preset_fills_in(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
+        given = cls.with_current_names(given)
         if given.get("preset") is None:
             if given.get("depths") is None:
                 raise ValueError("depths: missing; give the blocks of each stage, such as [3, 4, 6, 3], or a preset")

@@ -1,4 +1,4 @@
-"""Writes what is measured on every network of the catalogue, and of the design space, for modules without torch.
+"""Writes what is measured on every network of the catalog, and of the design space, for modules without torch.
 
 Run `python -m backbones.measured.facts` after a row, a preset or a step of the road was added or changed. Networks are
 built on the meta device: no memory, no arithmetic, a fraction of a second each.

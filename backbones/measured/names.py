@@ -1,4 +1,4 @@
-"""Writes `names.json`: every network that timm and torchvision know, and the licences of their weights, for modules
+"""Writes `names.json`: every network that timm and torchvision know, and the licenses of their weights, for modules
 that must not import them.
 
 Run `python -m backbones.measured.names` after either library was updated.
@@ -14,18 +14,18 @@ from torchvision import models
 
 from backbones.catalog.lookup import NAMES_PATH, UNKNOWN, Network
 
-_LICENCES_OF_TORCHVISION = {
+_LICENSES_OF_TORCHVISION = {
     None: "bsd-3-clause",
     "https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by-nc-4.0",
 }
-"""By what the weights' own notes say: where they say nothing, torchvision's licence holds."""
+"""By what the weights' own notes say: where they say nothing, torchvision's license holds."""
 
 
 def installed_networks() -> dict[str, Any]:
     """Return version and networks by library, as `names.json` holds them.
 
-    Of a network it is told which tags its weights have, by licence; the tag of the default weights is the first one
-    of the first licence. torchvision has but its default weights.
+    Of a network it is told which tags its weights have, by license; the tag of the default weights is the first one
+    of the first license. torchvision has but its default weights.
     """
     return {
         "timm": {"version": timm.__version__, "networks": {name: _timm_weights(name) for name in timm.list_models()}},
@@ -51,7 +51,7 @@ def _timm_weights(name: str) -> Network:
 
 def _torchvision_weights(name: str) -> Network:
     default = models.get_model_weights(name).DEFAULT
-    return {_LICENCES_OF_TORCHVISION.get(default.meta.get("license"), UNKNOWN): [default.name]}
+    return {_LICENSES_OF_TORCHVISION.get(default.meta.get("license"), UNKNOWN): [default.name]}
 
 
 def write_names(path: Path) -> None:

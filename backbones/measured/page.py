@@ -1,4 +1,4 @@
-"""Writes `docs/backbones.md`: `page.md` beside this file, with what the catalogue holds put in.
+"""Writes `docs/backbones.md`: `page.md` beside this file, with what the catalog holds put in.
 
 Run `python -m backbones.measured.page` after a row, a fact, a preset or a field was changed.
 """

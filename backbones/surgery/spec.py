@@ -1,8 +1,8 @@
-"""`model.backbone.surgery`: what is changed in a network that the catalogue builds. Torch-free."""
+"""`model.backbone.surgery`: what is changed in a network that the catalog builds. Torch-free."""
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -10,7 +10,7 @@ from backbones.part import Part, Stage, in_order
 
 Attention = Literal["se", "gc", "nl"]
 Position = Literal["residual", "every_block", "before_last_block", "last_block"]
-Operation = Literal["attention", "deformable", "freeze_batchnorm", "stochastic_depth", "reparameterise", "upsampling"]
+Operation = Literal["attention", "deformable", "freeze_batchnorm", "stochastic_depth", "reparameterize", "upsampling"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 DEFAULT_RATIOS: dict[Attention, float] = {"se": 1 / 16, "gc": 1 / 16, "nl": 1 / 2}
@@ -73,6 +73,8 @@ class AttentionSpec(Part):
 class SurgerySpec(Part):
     """What is changed in the network; `pyramidion backbones NAME` says what a network takes."""
 
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"reparameterise": "reparameterize"}
+
     attention: tuple[AttentionSpec, ...] = Field((), description="blocks that look at the whole map")
     deformable: Annotated[tuple[Stage, ...], AfterValidator(in_order)] = Field(
         (), description="stages whose 3x3 convolutions learn where to look"
@@ -81,7 +83,7 @@ class SurgerySpec(Part):
     stochastic_depth: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="how often the last block is skipped in training; earlier ones less, in proportion"
     )
-    reparameterise: bool = Field(False, description="evaluate and export with each block folded into one convolution")
+    reparameterize: bool = Field(False, description="evaluate and export with each block folded into one convolution")
     upsampling: Literal["transposed", "interpolated"] | None = Field(
         None, description="how a network of a single scale comes to c3; the default is transposed"
     )
@@ -110,7 +112,7 @@ class SurgerySpec(Part):
             attention=first.attention + self.attention,
             deformable=first.deformable + self.deformable,
             freeze_batchnorm=first.freeze_batchnorm or self.freeze_batchnorm,
-            reparameterise=first.reparameterise or self.reparameterise,
+            reparameterize=first.reparameterize or self.reparameterize,
             stochastic_depth=first.stochastic_depth if self.stochastic_depth is None else self.stochastic_depth,
             upsampling=self.upsampling or first.upsampling,
         )

@@ -110,7 +110,7 @@ def clean_boxes(
 
 
 def clean_classes(image: FileImage, classes: Mapping[str, str | None], counts: LayerCounts) -> list[str] | None:
-    """Return the renamed classes of an image, each once; None where it is not labelled."""
+    """Return the renamed classes of an image, each once; None where it is not labeled."""
     if image.classes is None:
         return None
     names: list[str] = []

@@ -113,7 +113,7 @@ class JobData(lightning.LightningDataModule):
         """Return the augmented train split; images without a label for any task are not drawn.
 
         Raises:
-            DataError: no image of the train split is labelled; too few identities for a sampler of them.
+            DataError: no image of the train split is labeled; too few identities for a sampler of them.
         """
         dataset = self.dataset("train", augmented=True)
         return TrainLoader(dataset, batch_sampler=self._train_sampler(), **self._options(dataset))

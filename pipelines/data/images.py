@@ -45,10 +45,10 @@ class TooManyPixels(DataError):
 def read_image(image: Path | BinaryIO, exif: Exif, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return the image in mode RGB, 8 bits a channel; `apply` turns it as its EXIF orientation says.
 
-    Grey becomes three equal channels; palettes are looked up; transparency is laid over white, as viewers show it;
+    Gray becomes three equal channels; palettes are looked up; transparency is laid over white, as viewers show it;
     16-bit values are divided by 256 (never stretched by content, so that equal values stay equal in all images);
     float values are taken as 0..1 if none is above 1, else as 0..255, else as 0..65535. Of several frames the first
-    is read. CMYK is converted without colour profiles.
+    is read. CMYK is converted without color profiles.
 
     Raises:
         TooManyPixels: more than `max_pixels` (at most `MAX_PIXELS`), which the header tells before anything is decoded.
@@ -128,11 +128,11 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _to_8_bits(values_HW: np.ndarray, name: str) -> np.ndarray:
-    """Grey values of more than 8 bits as uint8."""
+    """Gray values of more than 8 bits as uint8."""
     low, high = values_HW.min(), values_HW.max()
     if not (low >= 0 and high <= 65535):
         raise DataError(
-            Problem(name, f"has values from {low} to {high}; write grey values as 8 or 16 bits, or as floats in 0..1")
+            Problem(name, f"has values from {low} to {high}; write gray values as 8 or 16 bits, or as floats in 0..1")
         )
     if not np.issubdtype(values_HW.dtype, np.floating):
         return (values_HW.astype(np.int64) >> 8).astype(np.uint8)

@@ -45,7 +45,7 @@ class _Image:
 
 
 def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
-    """Return all labelled, readable images of all splits, and the report about everything that was read.
+    """Return all labeled, readable images of all splits, and the report about everything that was read.
 
     Problems of the data are never raised but reported: where `report.errors` is not empty, the index must not be used.
     A split that has no files is no key of `records`. Records are in a stable order: by source name, then file name.
@@ -66,15 +66,15 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
         report.tasks[name] = TaskCounts(_kind_of(task))
         if _fits(name, task, listing):
             _label(name, task, images, records, report)
-    labelled = [record for record in records.values() if record.labels]
-    categories = {name: _categories(name, task, listing, labelled) for name, task in job.model.tasks.items()}
+    labeled = [record for record in records.values() if record.labels]
+    categories = {name: _categories(name, task, listing, labeled) for name, task in job.model.tasks.items()}
     for name, counts in report.tasks.items():
         counts.ids = {category.name: category.id for category in categories[name]}
         for category in categories[name]:
             counts.by_class.setdefault(category.name, Counter())
     splits = [split for split in SPLITS if any(read.place.split == split for read in listing.layers)]
     index = DatasetIndex(
-        {split: [record for record in labelled if record.split == split] for split in splits}, categories
+        {split: [record for record in labeled if record.split == split] for split in splits}, categories
     )
     _count_images(listing, records, report, splits)
     tell_repeated_contents(listing)
@@ -112,17 +112,17 @@ def _fits(name: str, task: TaskSpec, listing: Listing) -> bool:
 
 def _clean(listed: ListedImage, findings: list[Finding]) -> _Image:
     layers: list[_Cleaned] = []
-    for read, labelled in listed.layers:
-        num_boxes = len(labelled.boxes or [])
+    for read, labeled in listed.layers:
+        num_boxes = len(labeled.boxes or [])
         if listed.facts is None:
-            read.counts.unusable_image += num_boxes + len(labelled.classes or [])
+            read.counts.unusable_image += num_boxes + len(labeled.classes or [])
             layers.append(_Cleaned(read, num_boxes))
-        elif labelled.boxes is not None:
+        elif labeled.boxes is not None:
             size_hw = (listed.facts.height, listed.facts.width)
-            boxes = clean_boxes(labelled, size_hw, read.layer.classes, read.counts, read.tell, findings)
+            boxes = clean_boxes(labeled, size_hw, read.layer.classes, read.counts, read.tell, findings)
             layers.append(_Cleaned(read, num_boxes, boxes))
         else:
-            layers.append(_Cleaned(read, 0, classes=clean_classes(labelled, read.layer.classes, read.counts)))
+            layers.append(_Cleaned(read, 0, classes=clean_classes(labeled, read.layer.classes, read.counts)))
     return _Image(listed, layers)
 
 
@@ -163,10 +163,10 @@ def _label(
         if record is None:
             continue
         if labels is None:
-            counts.unlabelled[record.split] += 1
+            counts.unlabeled[record.split] += 1
             continue
         record.labels[name] = labels
-        counts.labelled[record.split] += 1
+        counts.labeled[record.split] += 1
         counts.empty[record.split] += not labels
         _count_labels(counts, record.split, labels, is_identity=identity_field is not None)
 
@@ -191,9 +191,9 @@ def _annotation_numbers(name: str, images: list[_Image]) -> Iterator[int]:
     file_ids = [
         box.annotation_id
         for image in images
-        for (read, labelled) in image.listed.layers
+        for (read, labeled) in image.listed.layers
         if name in read.layer.tasks
-        for box in labelled.boxes or []
+        for box in labeled.boxes or []
     ]
     is_kept = (
         len({image.listed.source for image in images}) == 1
@@ -239,9 +239,9 @@ def _class_labels(
     return classes if len(classes) == 1 else None
 
 
-def _categories(name: str, task: TaskSpec, listing: Listing, labelled: list[ImageRecord]) -> list[Category]:
+def _categories(name: str, task: TaskSpec, listing: Listing, labeled: list[ImageRecord]) -> list[Category]:
     if isinstance(task, EmbeddingSpec):
-        train = [label for record in labelled if record.split == "train" for label in record.labels.get(name, [])]
+        train = [label for record in labeled if record.split == "train" for label in record.labels.get(name, [])]
         found = {label if isinstance(label, str) else label.identity for label in train if not _is_crowd(label)}
         return numbered([identity for identity in found if identity is not None])
     layers = [read for read in listing.layers if name in read.layer.tasks]
@@ -265,10 +265,10 @@ def _count_images(listing: Listing, records: dict[int, ImageRecord], report: Dat
         elif record.labels:
             counts.in_index += 1
         else:
-            counts.unlabelled += 1
+            counts.unlabeled += 1
             message = "is listed, but no layer labels it; it is left out"
-            read, labelled = listed.layers[0]
-            listing.findings.append(read.tell("unlabelled_image", message, labelled))
+            read, labeled = listed.layers[0]
+            listing.findings.append(read.tell("unlabelled_image", message, labeled))
     for split in SPLITS[:2]:
         if split not in report.images or not report.images[split].in_index:
-            listing.findings.append(Finding("empty_split", "no labelled image that can be read is there", split=split))
+            listing.findings.append(Finding("empty_split", "no labeled image that can be read is there", split=split))

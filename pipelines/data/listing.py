@@ -29,13 +29,13 @@ class ReadLayer:
     counts: LayerCounts
 
     def tell(
-        self, kind: str, message: str, labelled: FileImage | None = None, annotation_id: FileId | None = None
+        self, kind: str, message: str, labeled: FileImage | None = None, annotation_id: FileId | None = None
     ) -> Finding:
         """A finding in this layer's file, or in the file that labels the one image."""
-        if labelled is None:
+        if labeled is None:
             return self.place.finding(kind, message, file=self.content.file)
-        file = labelled.label_file or self.content.file
-        return self.place.finding(kind, message, file=file, image=labelled.file_name, annotation_id=annotation_id)
+        file = labeled.label_file or self.content.file
+        return self.place.finding(kind, message, file=file, image=labeled.file_name, annotation_id=annotation_id)
 
 
 @dataclass
@@ -179,14 +179,14 @@ def _examine(listing: Listing, sources: dict[str, SourceSpec]) -> None:
             listing.findings.append(tell("unreadable_image", facts, file=image.shown_path))
             continue
         image.facts = facts
-        for read, labelled in image.layers:
-            size_hw = labelled.size_hw
+        for read, labeled in image.layers:
+            size_hw = labeled.size_hw
             if size_hw is not None and size_hw != (facts.height, facts.width):
                 hint = ""
                 if size_hw == (facts.width, facts.height):
                     hint = f"; its sides are swapped: see data.sources.{image.source}.exif"
                 message = f"is {facts.width} x {facts.height}, declared as {size_hw[1]} x {size_hw[0]}{hint}"
-                listing.findings.append(read.tell("mis_sized_image", message, labelled))
+                listing.findings.append(read.tell("mis_sized_image", message, labeled))
 
 
 def _number_images(listing: Listing) -> None:
@@ -210,7 +210,7 @@ def _number_images(listing: Listing) -> None:
 
 
 def _file_ids(image: ListedImage) -> set[FileId]:
-    return {labelled.file_id for _, labelled in image.layers if labelled.file_id is not None}
+    return {labeled.file_id for _, labeled in image.layers if labeled.file_id is not None}
 
 
 def _tell_unlisted_files(listing: Listing, folders: dict[Path, ImageFolder], root: Path) -> None:

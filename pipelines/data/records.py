@@ -30,10 +30,10 @@ class BoxLabel:
 
 @dataclass
 class ImageRecord:
-    """One image of one split, and its labels by task: boxes, class names, or nothing where it is not labelled.
+    """One image of one split, and its labels by task: boxes, class names, or nothing where it is not labeled.
 
     `labels[task]` is list[BoxLabel] (detection, embedding of objects) or list[str] (classes; one for multiclass and
-    for embeddings of images). A missing key means not labelled; an empty list means labelled, and nothing there.
+    for embeddings of images). A missing key means not labeled; an empty list means labeled, and nothing there.
     """
 
     image_id: int

@@ -61,7 +61,7 @@ class ImageInfo:
 
 @dataclass
 class Sample:
-    """One image (3, H, W) uint8 RGB, with targets of only the tasks that it is labelled for."""
+    """One image (3, H, W) uint8 RGB, with targets of only the tasks that it is labeled for."""
 
     image: Tensor
     info: ImageInfo
@@ -72,7 +72,7 @@ class Sample:
 class Batch:
     """Images (B, 3, H, W) uint8, padded at the right and the bottom to multiples of 32.
 
-    `targets[task][b]` is None where image b is not labelled for the task; every task of the model is a key.
+    `targets[task][b]` is None where image b is not labeled for the task; every task of the model is a key.
     """
 
     images: Tensor

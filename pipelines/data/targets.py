@@ -35,7 +35,7 @@ class TargetEncoder:
         }
 
     def encode(self, record: ImageRecord) -> dict[str, Target]:
-        """Return the targets of the tasks that the record is labelled for.
+        """Return the targets of the tasks that the record is labeled for.
 
         Boxes are xyxy in pixels of the original, clipped to it, in the record's order (position i of a target is
         `record.labels[task][i]`). The target of an embedding of objects carries the identity as its label too.
@@ -125,17 +125,17 @@ def class_counts(records: Iterable[ImageRecord], task: str) -> Counter[str]:
 
 
 def balanced_class_weights(records: Sequence[ImageRecord], task: str, categories: Sequence[Category]) -> Tensor:
-    """Return weights (K,) n / (K' * n_k) over the n records that are labelled for a classification task.
+    """Return weights (K,) n / (K' * n_k) over the n records that are labeled for a classification task.
 
     K' counts the classes that occur, so that for one class an image the weights average 1 over the images. A class
     that never occurs has no n_k: its weight is 1, so that its negatives (multilabel) count like any.
     """
     counts = class_counts(records, task)
-    num_labelled = sum(task in record.labels for record in records)
+    num_labeled = sum(task in record.labels for record in records)
     num_present = sum(counts[category.name] > 0 for category in categories)
     return torch.tensor(
         [
-            num_labelled / (num_present * counts[category.name]) if counts[category.name] else 1.0
+            num_labeled / (num_present * counts[category.name]) if counts[category.name] else 1.0
             for category in categories
         ]
     )

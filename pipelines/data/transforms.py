@@ -1,4 +1,4 @@
-"""Geometry and colour of images and boxes together, and the one way back to original pixels.
+"""Geometry and color of images and boxes together, and the one way back to original pixels.
 
 Legend: N boxes, H W size in pixels. Pixel 0 covers [0, 1]; boxes are xyxy and scale without any "+1".
 """
@@ -26,11 +26,11 @@ BRIGHTNESS = (0.75, 1.25)
 CONTRAST = (0.75, 1.25)
 SATURATION = (0.7, 1.3)
 CHANNEL_GAIN = (0.9, 1.1)
-"""Colour casts stand in for a change of hue, which costs 5 ms an image of 320x240 (one core) against 0.3 ms for all
+"""Color casts stand in for a change of hue, which costs 5 ms an image of 320x240 (one core) against 0.3 ms for all
 four of these in one matrix."""
 
 LUMA = torch.tensor([0.2989, 0.587, 0.114])
-"""torchvision's weights of R, G and B in grey."""
+"""torchvision's weights of R, G and B in gray."""
 
 ImageSize = int | tuple[int, int]
 """`data.image_size`: the longer side, or (height, width) that images are fitted inside."""
@@ -102,10 +102,10 @@ class _Span:
 
 
 class TrainTransform:
-    """Zoom with crop or pad, colour, flips, then boxes that lost too much are dropped.
+    """Zoom with crop or pad, color, flips, then boxes that lost too much are dropped.
 
     The image is resized once: the crop is taken from the original, so that a zoom in keeps the original's detail.
-    The result has the size that evaluation gives the image. Colour comes after the resize (fewer pixels) and before
+    The result has the size that evaluation gives the image. Color comes after the resize (fewer pixels) and before
     the padding (padding stays 0, as it does in a batch).
     """
 
@@ -122,10 +122,10 @@ class TrainTransform:
         is_hflipped, is_vflipped = rng.random() < self.augment.hflip, rng.random() < self.augment.vflip
         padding = [x.offset, y.offset, base_width - x.offset - x.size, base_height - y.offset - y.size]
 
-        def geometry(inpt: Tensor, colour: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        def geometry(inpt: Tensor, color: tuple[Tensor, Tensor] | None = None) -> Tensor:
             out = F.resized_crop(inpt, y.start, x.start, y.extent, x.extent, [y.size, x.size], antialias=True)
-            if colour is not None:
-                out = apply_colour(out, *colour)
+            if color is not None:
+                out = apply_color(out, *color)
             if any(padding):
                 out = F.pad(out, padding)
             if is_hflipped:
@@ -135,15 +135,15 @@ class TrainTransform:
 
         scale_xy = (x.size / x.extent, y.size / y.extent)
         moved = geometry(_join_boxes(targets, (height, width)))
-        colour = draw_colour(self.augment.photometric, rng)
+        color = draw_color(self.augment.photometric, rng)
         return Transformed(
-            image=geometry(image, colour),
-            targets=sanitise(targets, _split_boxes(targets, moved), scale_xy[0] * scale_xy[1]),
+            image=geometry(image, color),
+            targets=sanitize(targets, _split_boxes(targets, moved), scale_xy[0] * scale_xy[1]),
             scale_xy=scale_xy,
         )
 
 
-def sanitise(before: dict[str, Target], after: dict[str, Target], area_scale: float) -> dict[str, Target]:
+def sanitize(before: dict[str, Target], after: dict[str, Target], area_scale: float) -> dict[str, Target]:
     """Return `after` without boxes that kept less than 30 % of their area or are smaller than a pixel.
 
     Labels, crowd flags and identities stay with their boxes. A crowd region stays however little is left of it: where
@@ -172,8 +172,8 @@ def sanitise(before: dict[str, Target], after: dict[str, Target], area_scale: fl
     return kept
 
 
-def draw_colour(probability: float, rng: np.random.Generator) -> tuple[Tensor, Tensor] | None:
-    """Return a colour change (matrix (3, 3), weight of the mean grey (3,)), or None; see `apply_colour`.
+def draw_color(probability: float, rng: np.random.Generator) -> tuple[Tensor, Tensor] | None:
+    """Return a color change (matrix (3, 3), weight of the mean gray (3,)), or None; see `apply_color`.
 
     Brightness, contrast, saturation and the gains of the channels are drawn independently, each with `probability`.
     """
@@ -185,20 +185,20 @@ def draw_colour(probability: float, rng: np.random.Generator) -> tuple[Tensor, T
     gains = rng.uniform(*CHANNEL_GAIN, size=3) if is_drawn[3] else np.ones(3)
     if not is_drawn.any():
         return None
-    return colour_matrix(brightness, contrast, saturation, torch.from_numpy(gains).float())
+    return color_matrix(brightness, contrast, saturation, torch.from_numpy(gains).float())
 
 
-def colour_matrix(brightness: float, contrast: float, saturation: float, gains: Tensor) -> tuple[Tensor, Tensor]:
+def color_matrix(brightness: float, contrast: float, saturation: float, gains: Tensor) -> tuple[Tensor, Tensor]:
     """Return brightness, saturation, contrast (each as torchvision defines it) and gains (3,) as one linear map."""
     saturate = saturation * torch.eye(3) + (1 - saturation) * LUMA.expand(3, 3)
     return gains[:, None] * (contrast * brightness * saturate), gains * (1 - contrast) * brightness
 
 
-def apply_colour(image: Tensor, matrix: Tensor, mean_weight: Tensor) -> Tensor:
-    """Return matrix @ rgb + mean_weight * (mean grey of the image), rounded and clipped to uint8.
+def apply_color(image: Tensor, matrix: Tensor, mean_weight: Tensor) -> Tensor:
+    """Return matrix @ rgb + mean_weight * (mean gray of the image), rounded and clipped to uint8.
 
     One pass instead of torchvision's one an operation (0.3 against 1.1 ms at 320x240), and one rounding. Saturation
-    keeps grey, so the order of it and contrast is free but for clipping in between, which does not happen here.
+    keeps gray, so the order of it and contrast is free but for clipping in between, which does not happen here.
     """
     pixels = image.as_subclass(Tensor).reshape(3, -1).float()
     offset = mean_weight * (LUMA @ pixels.mean(dim=1)) + 0.5

@@ -13,13 +13,13 @@ MAX_ROWS = 5_000
 
 SMALL_CELLS = 200_000
 """Up to this many rows times identities there are three starts with the best of several candidates for each first
-centre; above there is one start with one candidate, for time."""
+center; above there is one start with one candidate, for time."""
 
 
 def mutual_information(rows: NDArray[np.float64], codes: NDArray[np.int64]) -> float | None:
-    """Return the normalised mutual information of identities and clusters, in [0, 1]; None where it says nothing.
+    """Return the normalized mutual information of identities and clusters, in [0, 1]; None where it says nothing.
 
-    The clusters are those of k-means (k-means++, fixed seed), as many as there are identities. Normalised
+    The clusters are those of k-means (k-means++, fixed seed), as many as there are identities. Normalized
     by the arithmetic mean of both entropies, as in Musgrave et al. 2020, arXiv 2003.08505. With fewer than two
     identities, or with none that has two rows, any clustering is right: None.
 
@@ -40,8 +40,8 @@ def mutual_information(rows: NDArray[np.float64], codes: NDArray[np.int64]) -> f
 
     clusterer = KMeans(num_identities, n_init=3, max_iter=100, random_state=0)
     if len(rows) * num_identities > SMALL_CELLS:
-        centres, _ = kmeans_plusplus(rows, num_identities, random_state=0, n_local_trials=1)
-        clusterer.set_params(init=centres, n_init=1)
+        centers, _ = kmeans_plusplus(rows, num_identities, random_state=0, n_local_trials=1)
+        clusterer.set_params(init=centers, n_init=1)
     with warnings.catch_warnings():
         # Equal rows can be fewer clusters than identities.
         warnings.simplefilter("ignore", ConvergenceWarning)

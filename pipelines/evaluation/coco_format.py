@@ -14,7 +14,7 @@ CocoRow = dict[str, Any]
 
 
 def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequence[ImageRecord]) -> CocoFile:
-    """Return a COCO instances file of the images that are labelled for the task, crowd and empty images included.
+    """Return a COCO instances file of the images that are labeled for the task, crowd and empty images included.
 
     Boxes are the records' cleaned ones, in original pixels. `area` is the labels' own, else width * height. A box
     with an identity keeps it. A difficult object (VOC) is written as crowd and marked `difficult`: `iscrowd` is all
@@ -24,13 +24,13 @@ def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequen
         ValueError: Two boxes share an annotation id, or a box has a category that the task does not know.
     """
     ids = {category.name: category.id for category in categories}
-    labelled = [record for record in records if task in record.labels]
+    labeled = [record for record in records if task in record.labels]
     images = [
         {"id": r.image_id, "file_name": r.file_name, "source": r.source, "width": r.width, "height": r.height}
-        for r in labelled
+        for r in labeled
     ]
     annotations: list[CocoRow] = []
-    for record in labelled:
+    for record in labeled:
         for label in box_labels(task, record):
             if label.category not in ids:
                 raise ValueError(

@@ -35,7 +35,7 @@ def _numpy(tensor: Tensor) -> NDArray[Any]:
 class Collector:
     """Gathers what the network predicts in one evaluation pass.
 
-    Embeddings of objects are those of the labelled boxes, so that they can be scored; `gallery` holds those of the
+    Embeddings of objects are those of the labeled boxes, so that they can be scored; `gallery` holds those of the
     training images, for tasks that ask for it.
     """
 
@@ -71,7 +71,7 @@ class Collector:
             into.append(ImagePredictions(info.image_id, tasks))
 
     def _with_labels(self, prediction: TaskPrediction, record: ImageRecord, task: str) -> TaskPrediction:
-        """Name the labelled boxes that were embedded: they are in the record's order."""
+        """Name the labeled boxes that were embedded: they are in the record's order."""
         if not isinstance(prediction, Embeddings) or self.spec.boxes_from(task) is None:
             return prediction
         labels = [label for label in record.labels.get(task, []) if isinstance(label, BoxLabel)]

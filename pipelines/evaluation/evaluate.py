@@ -11,14 +11,14 @@ from pipelines.data.records import Category, ImageRecord
 from pipelines.evaluation.coco import score_coco
 from pipelines.evaluation.coco_format import coco_ground_truth, coco_results
 from pipelines.evaluation.labels import box_labels, class_names, position_by_name
-from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions, pair_labelled
+from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions, pair_labeled
 from pipelines.evaluation.retrieval import NamedEmbeddings, score_retrieval
 from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, MulticlassSpec, TaskSpec
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The training split, where a task's queries look for their nearest neighbours there."""
+    """The training split, where a task's queries look for their nearest neighbors there."""
 
     records: Sequence[ImageRecord]
     predictions: Sequence[ImagePredictions]
@@ -38,12 +38,12 @@ def evaluate_task(
         name: Of the task, the key of labels and predictions.
         task: Its part of the document.
         categories: Of the task; positions are the labels that predictions carry.
-        records: All images of the split that is scored. Only those labelled for the task count.
-        predictions: One for each labelled image, in any order. Those of images that are not labelled are ignored.
+        records: All images of the split that is scored. Only those labeled for the task count.
+        predictions: One for each labeled image, in any order. Those of images that are not labeled are ignored.
         gallery: Of an embedding with `gallery: train`.
 
     Raises:
-        ValueError: See `pair_labelled`; or labels that do not fit the task.
+        ValueError: See `pair_labeled`; or labels that do not fit the task.
         NumericsError: A prediction is not finite.
     """
     if isinstance(task, DetectionSpec):
@@ -61,7 +61,7 @@ def _detection(
     records: Sequence[ImageRecord],
     predictions: Sequence[ImagePredictions],
 ) -> dict[str, Any]:
-    pairs = pair_labelled(name, Detections, records, predictions)
+    pairs = pair_labeled(name, Detections, records, predictions)
     results = coco_results(categories, ((record.image_id, found) for record, found in pairs))
     scores = score_coco(coco_ground_truth(name, categories, records), results)
     return {"kind": "detection", "num_images": len(pairs), **scores}
@@ -76,7 +76,7 @@ def _classification(
 ) -> dict[str, Any]:
     from pipelines.evaluation.classification import score_multiclass, score_multilabel
 
-    pairs = pair_labelled(name, ClassScores, records, predictions)
+    pairs = pair_labeled(name, ClassScores, records, predictions)
     scores = np.array([prediction.scores for _, prediction in pairs], dtype=np.float64).reshape(-1, len(categories))
     positions = position_by_name(name, categories)
     truths = np.zeros((len(pairs), len(categories)), dtype=bool)
@@ -117,7 +117,7 @@ def _named(
     name: str, task: EmbeddingSpec, records: Sequence[ImageRecord], predictions: Sequence[ImagePredictions]
 ) -> tuple[NamedEmbeddings, int]:
     """Return all embeddings whose identity is known, in the order of the records, and the number of images."""
-    pairs = pair_labelled(name, Embeddings, records, predictions)
+    pairs = pair_labeled(name, Embeddings, records, predictions)
     identities = [identities_of(name, task, record, prediction) for record, prediction in pairs]
     names = np.concatenate([np.zeros(0, dtype=np.str_), *identities])
     rows = np.concatenate(
@@ -127,7 +127,7 @@ def _named(
 
 
 def identities_of(name: str, task: EmbeddingSpec, record: ImageRecord, prediction: Embeddings) -> NDArray[np.str_]:
-    """Return (N,) identities of a labelled image's embeddings, '' where unknown; boxes that scoring ignores have none.
+    """Return (N,) identities of a labeled image's embeddings, '' where unknown; boxes that scoring ignores have none.
 
     Raises:
         ValueError: The objects that were embedded are not those of the labels: one is missing, twice there, or none

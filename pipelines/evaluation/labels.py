@@ -6,10 +6,10 @@ from pipelines.data.records import BoxLabel, Category, ImageRecord
 
 
 def box_labels(task: str, record: ImageRecord) -> list[BoxLabel]:
-    """Return the boxes that the image is labelled with.
+    """Return the boxes that the image is labeled with.
 
     Raises:
-        ValueError: The image is labelled with class names.
+        ValueError: The image is labeled with class names.
     """
     labels = [label for label in record.labels[task] if isinstance(label, BoxLabel)]
     if len(labels) != len(record.labels[task]):
@@ -18,10 +18,10 @@ def box_labels(task: str, record: ImageRecord) -> list[BoxLabel]:
 
 
 def class_names(task: str, record: ImageRecord) -> list[str]:
-    """Return the classes (or the identity) that the image is labelled with.
+    """Return the classes (or the identity) that the image is labeled with.
 
     Raises:
-        ValueError: The image is labelled with boxes.
+        ValueError: The image is labeled with boxes.
     """
     labels = [label for label in record.labels[task] if isinstance(label, str)]
     if len(labels) != len(record.labels[task]):

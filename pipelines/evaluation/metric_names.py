@@ -40,7 +40,7 @@ def summary_keys(split: str, name: str, task: TaskSpec) -> list[str]:
     return [f"{split}/{name}/{metric}" for metric in METRICS[kind_of(task)]]
 
 
-def summarise(split: str, tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+def summarize(split: str, tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
     """Return `{"<split>/<task>/<metric>": value}` of results as `evaluate_task` gives them; undefined is None."""
     summary: dict[str, float | None] = {}
     for name, result in tasks.items():

@@ -111,19 +111,19 @@ def is_finite(prediction: TaskPrediction) -> bool:
     return bool(np.isfinite(numbers).all())
 
 
-def pair_labelled(
+def pair_labeled(
     task: str,
     kind: type[PredictionT],
     records: Sequence[ImageRecord],
     predictions: Sequence[ImagePredictions],
 ) -> list[tuple[ImageRecord, PredictionT]]:
-    """Return record and prediction of every image that is labelled for the task, in the order of the records.
+    """Return record and prediction of every image that is labeled for the task, in the order of the records.
 
-    Predictions of images that are not labelled for the task are left out: they can be neither right nor wrong. So
+    Predictions of images that are not labeled for the task are left out: they can be neither right nor wrong. So
     the result depends neither on the number of ranks nor on their order.
 
     Raises:
-        ValueError: An image is there twice, a labelled image has no prediction, or a prediction has no record.
+        ValueError: An image is there twice, a labeled image has no prediction, or a prediction has no record.
         NumericsError: A prediction is not finite.
     """
     by_image = _by_image(predictions)
@@ -132,13 +132,11 @@ def pair_labelled(
         raise ValueError(f"records: {len(records) - len(known)} image ids are there more than once")
     if unknown := by_image.keys() - known:
         raise ValueError(f"predictions: images {_some(unknown)} are not in the data that is scored")
-    labelled = [record for record in records if task in record.labels]
-    if missing := {
-        r.image_id for r in labelled if r.image_id not in by_image or task not in by_image[r.image_id].tasks
-    }:
-        raise ValueError(f"predictions: images {_some(missing)} are labelled for task {task!r} but were not predicted")
+    labeled = [record for record in records if task in record.labels]
+    if missing := {r.image_id for r in labeled if r.image_id not in by_image or task not in by_image[r.image_id].tasks}:
+        raise ValueError(f"predictions: images {_some(missing)} are labeled for task {task!r} but were not predicted")
     pairs = []
-    for record in labelled:
+    for record in labeled:
         prediction = by_image[record.image_id].tasks[task]
         if not isinstance(prediction, kind):
             raise ValueError(

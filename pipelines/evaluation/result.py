@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.evaluation.metric_names import summarise
+from pipelines.evaluation.metric_names import summarize
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.data import Split
 from pipelines.spec.learning import SelectSpec
@@ -38,12 +38,12 @@ def build_result(
     Raises:
         pydantic.ValidationError: A number is NaN or out of its range, a key is missing or unknown.
     """
-    val = None if val_tasks is None else {"summary": summarise("val", val_tasks), "tasks": val_tasks}
+    val = None if val_tasks is None else {"summary": summarize("val", val_tasks), "tasks": val_tasks}
     value = val["summary"].get(select.metric) if val else None
     document = {
         "split": split,
         "select": {"metric": select.metric, "mode": select.mode, "value": value},
-        "summary": summarise(split, tasks),
+        "summary": summarize(split, tasks),
         "tasks": tasks,
         "val": val,
         "model": model,

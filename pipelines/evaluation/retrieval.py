@@ -1,4 +1,4 @@
-"""Scores of embeddings: do the nearest neighbours have the same identity?
+"""Scores of embeddings: do the nearest neighbors have the same identity?
 
 R-precision, MAP@R and their use beside recall at 1: Musgrave, Belongie, Lim 2020, "A Metric Learning Reality Check",
 arXiv 2003.08505, section 3.2.
@@ -65,7 +65,7 @@ def score_retrieval(
     query_codes, item_codes = codes[: len(queries)], codes[len(queries) :]
     num_relevant = np.bincount(item_codes, minlength=len(names))[query_codes] - int(is_self)
     asked = np.flatnonzero(num_relevant > 0)
-    # Neighbours in numbers alike are sought together, so that one large identity does not slow the others.
+    # Neighbors in numbers alike are sought together, so that one large identity does not slow the others.
     order = asked[np.argsort(num_relevant[asked], kind="stable")]
     first_found = np.full(len(queries), np.inf)
     share, precision = np.zeros(len(queries)), np.zeros(len(queries))

@@ -29,13 +29,14 @@ def write_predictions(
     records: Sequence[ImageRecord],
     predictions: Sequence[ImagePredictions],
     *,
-    labelled_only: bool = True,
+    labeled_only: bool = True,
 ) -> Path:
     """Write what the model says for one task, and return the file.
 
     - detection: `<task>.coco.json`, a COCO results list. Scoring it against `ground_truth/<task>.coco.json` gives
       the numbers of result.json: nothing is rounded;
-    - classification: `<task>.csv`: image_id, file_name, source, is_labelled, labels (joined by '|'), and a column
+    - classification: `<task>.csv`: image_id, file_name, source, is_labeled (and the same under its old name,
+      is_labelled), labels (joined by '|'), and a column
       `score:<class>` a class;
     - embedding: `<task>.npz`: embedding (N, D), image_id, annotation_id (-1: none), identity ('': unknown) and
       bbox_xywh (N, 4) in original pixels, of the whole image for an embedding of the image.
@@ -47,13 +48,13 @@ def write_predictions(
         categories: Of the task.
         records: They give the order, the file names and the labels.
         predictions: In any order; records without one are passed over.
-        labelled_only: Leave out images that are not labelled for the task, as scoring does. False for new images.
+        labeled_only: Leave out images that are not labeled for the task, as scoring does. False for new images.
     """
     by_image = {prediction.image_id: prediction.tasks for prediction in predictions}
     pairs = [
         (record, by_image[record.image_id][name])
         for record in records
-        if name in by_image.get(record.image_id, {}) and (name in record.labels or not labelled_only)
+        if name in by_image.get(record.image_id, {}) and (name in record.labels or not labeled_only)
     ]
     if isinstance(task, DetectionSpec):
         rows = coco_results(categories, ((record.image_id, found) for record, found in _of(Detections, name, pairs)))
@@ -99,10 +100,11 @@ def _class_table(name: str, categories: Sequence[Category], pairs: list[tuple[Im
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     scores = [f"score:{category.name}" for category in categories]
-    table.writerow(["image_id", "file_name", "source", "is_labelled", "labels", *scores])
+    table.writerow(["image_id", "file_name", "source", "is_labeled", "is_labelled", "labels", *scores])
     for record, prediction in pairs:
         labels = class_names(name, record) if name in record.labels else []
-        where = [record.image_id, record.file_name, record.source, str(name in record.labels).lower()]
+        is_labeled = str(name in record.labels).lower()
+        where = [record.image_id, record.file_name, record.source, is_labeled, is_labeled]
         table.writerow([*where, "|".join(labels), *prediction.scores.tolist()])
     return text.getvalue()
 

@@ -42,7 +42,7 @@ def export_model(
     Raises:
         ValueError: the document has the network folded, and it is not.
     """
-    if job.model.backbone.surgery.reparameterise and not model.is_folded:
+    if job.model.backbone.surgery.reparameterize and not model.is_folded:
         raise ValueError("model: its document has it folded, and it has its branches; call its fold() first")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).unlink(missing_ok=True)

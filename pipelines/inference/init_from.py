@@ -24,8 +24,8 @@ from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import TOP_DOWN, frozen_parts
 
 FIELD = "model.init_from"
-NORMALISATION = ("mean", "std")
-"""What images are normalised with goes with the backbone that was trained on it."""
+NORMALIZATION = ("mean", "std")
+"""What images are normalized with goes with the backbone that was trained on it."""
 _SHOWN = 5
 
 
@@ -215,7 +215,7 @@ def _rows_taken(own: Tensor, there: Tensor, axis: ClassAxis, classes: _Classes) 
 
 def _part_of(key: str) -> str:
     first, _, rest = key.partition(".")
-    if first in NORMALISATION:
+    if first in NORMALIZATION:
         return "backbone"
     return f"heads.{rest.partition('.')[0]}" if first == "heads" else first
 

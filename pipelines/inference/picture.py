@@ -20,7 +20,7 @@ def draw_answer(
         image: as the predictor read it.
         answer: what the predictor said of it.
         model: the document's, whose tasks are drawn.
-        categories: by task; a class has the same colour in all pictures.
+        categories: by task; a class has the same color in all pictures.
     """
     picture = image
     best_labels = {task: found["labels"][0] for task, found in answer["tasks"].items() if found.get("labels")}

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from backbones.surgery.spec import SurgerySpec
 from backbones.weights import load_plain
 from pipelines.data.records import Category
 from pipelines.errors import ConfigError, Problem
@@ -122,14 +123,15 @@ def _read_exported(folder: Path, field: str) -> SavedModel:
             task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
         }
         model = described["job"]["model"]
-        is_folded = model["backbone"].get("surgery", {}).get("reparameterise", False)
+        surgery = SurgerySpec.with_current_names(model["backbone"].get("surgery", {}))
+        is_folded = surgery.get("reparameterize", False)
     except (OSError, SafetensorError, AttributeError, KeyError, TypeError) as error:
         raise _unusable(folder, field, f"{type(error).__name__}: {error}") from error
     if is_folded:
         raise ConfigError(
             Problem(
                 field,
-                f"{folder} holds a network whose branches are folded (surgery.reparameterise), which cannot be trained "
+                f"{folder} holds a network whose branches are folded (surgery.reparameterize), which cannot be trained "
                 "on; name checkpoints/best.ckpt of its run",
             )
         )

@@ -1,4 +1,4 @@
-"""Every parameter in its final optimiser group from step 0."""
+"""Every parameter in its final optimizer group from step 0."""
 
 import re
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class GroupKey:
 def group_keys(model: MultiTaskModel, spec: ModelSpec) -> dict[str, GroupKey]:
     """Return the group of every parameter by name, groups in order, and so the parameters inside them.
 
-    The order depends on names alone: an optimiser's state knows parameters by position.
+    The order depends on names alone: an optimizer's state knows parameters by position.
     """
     keys = {}
     for name, parameter in model.named_parameters():
@@ -109,7 +109,7 @@ def parameter_groups(
 def create_optimizer(
     model: MultiTaskModel, spec: ModelSpec, *, fused: bool, extra: Mapping[str, nn.Module] | None = None
 ) -> Optimizer:
-    """Return the optimiser over all parameters; `fused` is quicker, and unfit for scaled (fp16) gradients."""
+    """Return the optimizer over all parameters; `fused` is quicker, and unfit for scaled (fp16) gradients."""
     groups, wanted = parameter_groups(model, spec, extra), spec.optimizer
     if wanted.name == "sgd":
         return SGD(groups, lr=wanted.lr, momentum=wanted.momentum, nesterov=wanted.momentum > 0, fused=fused)

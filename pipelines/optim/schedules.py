@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the optimiser step."""
+"""The learning rate as a pure function of the optimizer step."""
 
 import math
 
@@ -24,5 +24,5 @@ def rate_factor(step: int, *, total_steps: int, spec: ScheduleSpec) -> float:
 
 
 def create_schedule(optimizer: Optimizer, spec: ScheduleSpec, total_steps: int) -> LambdaLR:
-    """Return a scheduler to be stepped after every optimiser step."""
+    """Return a scheduler to be stepped after every optimizer step."""
     return LambdaLR(optimizer, lambda step: rate_factor(step, total_steps=total_steps, spec=spec))

@@ -31,7 +31,7 @@ class PlanRow:
     """One parameter group.
 
     Attributes:
-        group: its name in the optimiser.
+        group: its name in the optimizer.
         parameters, tensors: how many it has.
         rate: its learning rate where the schedule is at its top.
         trains: when; empty for what is frozen all the time.
@@ -50,7 +50,7 @@ class PlanRow:
 
 
 def make_plan(model: MultiTaskModel, spec: ModelSpec, extra: Mapping[str, nn.Module]) -> list[PlanRow]:
-    """Return the optimiser's groups in their order.
+    """Return the optimizer's groups in their order.
 
     Args:
         model: the network, whatever of it is frozen.

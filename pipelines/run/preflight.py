@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.catalog.checks import require_surgery
-from backbones.catalog.licences import lack_of_weights, licence_problem
+from backbones.catalog.licenses import lack_of_weights, license_problem
 from backbones.catalog.lookup import resolve
 from pipelines.data.formats.content import below
 from pipelines.data.roots import find_root
@@ -92,14 +92,14 @@ def _check_backbone(backbone: BackboneSpec, *, begins_with_weights: bool) -> Non
 
 
 def require_default_weights(backbone: BackboneSpec) -> None:
-    """Raise ConfigError where default weights are asked for that nobody has, or under a licence that asks for more
+    """Raise ConfigError where default weights are asked for that nobody has, or under a license that asks for more
     than the document accepts."""
     if backbone.weights != "default":
         return
     row = resolve(backbone.network)
     if problem := lack_of_weights(row):
         raise ConfigError(Problem("model.backbone.weights", problem))
-    if not backbone.accept_license and (problem := licence_problem(row)):
+    if not backbone.accept_license and (problem := license_problem(row)):
         raise ConfigError(Problem("model.backbone.accept_license", problem))
 
 

@@ -45,7 +45,7 @@ class VocLayer(LabelLayer):
 
 
 class CsvLayer(LabelLayer):
-    """A table with a row an image: a class, several (with `separator`), or none (an empty cell: not labelled)."""
+    """A table with a row an image: a class, several (with `separator`), or none (an empty cell: not labeled)."""
 
     format: Literal["csv"]
     path: RelativePath

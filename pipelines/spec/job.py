@@ -33,8 +33,8 @@ class JobSpec(Spec):
                             f"data.sources.{source_name}.labels.{position}.tasks: got {task!r}; "
                             f"model.tasks has {sorted(self.model.tasks)}"
                         )
-        if unlabelled := sorted(set(self.model.tasks) - named):
-            raise ValueError(f"model.tasks: no label layer names {unlabelled}; add a layer below data.sources")
+        if unlabeled := sorted(set(self.model.tasks) - named):
+            raise ValueError(f"model.tasks: no label layer names {unlabeled}; add a layer below data.sources")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""How weights move: optimiser, rates by stage, which stages train when."""
+"""How weights move: optimizer, rates by stage, which stages train when."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal

@@ -30,9 +30,9 @@ class BackboneSpec(Spec):
     design: DesignSpec | None = Field(None, description="in place of a name: a network of the design space")
     weights: str = Field(
         "default",
-        description="default (of the catalogue) | none | a file below a weights root; a design has no default",
+        description="default (of the catalog) | none | a file below a weights root; a design has no default",
     )
-    accept_license: bool = Field(False, description="default weights are taken whatever their licence asks for")
+    accept_license: bool = Field(False, description="default weights are taken whatever their license asks for")
     surgery: SurgerySpec = SurgerySpec()
 
     @model_validator(mode="before")

@@ -46,7 +46,7 @@ class DetectionClass(Spec):
 
 
 class DetectionResult(Spec):
-    """Scores of a detection task over the images that are labelled for it."""
+    """Scores of a detection task over the images that are labeled for it."""
 
     kind: Literal["detection"]
     num_images: Total
@@ -69,7 +69,7 @@ class ClassificationClass(Spec):
 
 
 class ClassificationResult(Spec):
-    """Scores of a classification task over the images that are labelled for it."""
+    """Scores of a classification task over the images that are labeled for it."""
 
     kind: Literal["classification"]
     num_images: Total
@@ -111,7 +111,7 @@ class EmbeddingResult(Spec):
     )
     map_at_r: Number
     macro_recall_at_1: Number = Field(description="mean over identities with at least `macro_min_queries` queries")
-    nmi: Number = Field(None, description="normalised mutual information of identities and k-means clusters")
+    nmi: Number = Field(None, description="normalized mutual information of identities and k-means clusters")
     macro_min_queries: Total
     per_class: tuple[IdentityScore, ...]
 

@@ -19,7 +19,7 @@ class ServedModel(PythonModel):
     """The predictor behind MLflow's interface; MLflow finds the arguments of both methods by their names."""
 
     def load_context(self, context: Any) -> None:
-        """Load the exported model of artefact `exported`."""
+        """Load the exported model of artifact `exported`."""
         # Logging a model runs this file too, where torch is not wanted.
         from pipelines.inference.predictor import Predictor
 

@@ -25,7 +25,7 @@ def save_pyfunc(exported: Path, folder: Path, *, run_id: str, model_id: str, loc
 
     packages = {name: Path(str(resources.files(name))) for name in PACKAGES}
     with tempfile.TemporaryDirectory() as scratch:
-        # MLflow names the artefact's folder after its source, and follows no links.
+        # MLflow names the artifact's folder after its source, and follows no links.
         named = shutil.copytree(exported, Path(scratch) / ARTIFACT)
         mlflow.pyfunc.save_model(
             str(folder),
@@ -46,7 +46,7 @@ def pip_requirements() -> list[str]:
 
 
 def example_image() -> str:
-    """Return a small grey PNG, base64."""
+    """Return a small gray PNG, base64."""
     from PIL import Image
 
     png = io.BytesIO()

@@ -92,7 +92,7 @@ class Tracker:
             self._append({"kind": "batch", "metrics": points[start : start + MAX_METRICS]})
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Copy a file, or the content of a folder, to `folder` of the run's artefacts (default: the top; a folder's own
+        """Copy a file, or the content of a folder, to `folder` of the run's artifacts (default: the top; a folder's own
         name). It is read when it is sent."""
         self._append({"kind": "artifact", "path": os.path.relpath(path, self._run_dir), "folder": folder})
 

@@ -33,7 +33,7 @@ class NNLSProjector(DualConeProjector):
     TorchJD's own needs quadprog, which is GPL. Its quadratic program (Quinton and Rey 2024, arXiv 2406.16232,
     proposition 1), v with the least v' G v and v >= u, is |A (y + x)| with x >= 0 where G = D A' A D, D the gradients'
     norms, y = D u and D v = y + x. Divided by their norms, a task with small gradients is projected as exactly as one
-    with large ones; nothing is regularised.
+    with large ones; nothing is regularized.
     """
 
     def __call__(self, U: Tensor, G: PSDMatrix) -> Tensor:
@@ -147,7 +147,7 @@ def _trainable(module: nn.Module) -> list[nn.Parameter]:
 def _laid_out_as(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Add the gradients that come in here to those there were before, laid out in memory as the parameters are.
 
-    TorchJD leaves them in the layout that came, which fused optimisers on the CPU take for the parameter's without a
+    TorchJD leaves them in the layout that came, which fused optimizers on the CPU take for the parameter's without a
     word (torch 2.15), and two of them may share memory.
     """
     before = [parameter.grad for parameter in parameters]

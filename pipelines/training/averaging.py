@@ -8,7 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 class EMA(WeightAveraging):
     """Keeps an exponential moving average of parameters and buffers; validation and checkpoints use it.
 
-    After t optimiser steps the decay is min(decay, (1 + t) / (10 + t)).
+    After t optimizer steps the decay is min(decay, (1 + t) / (10 + t)).
     """
 
     def __init__(self, decay: float) -> None:

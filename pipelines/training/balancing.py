@@ -1,4 +1,4 @@
-"""From the terms of each task to what is minimised: global means, then weights, fixed or learned.
+"""From the terms of each task to what is minimized: global means, then weights, fixed or learned.
 
 Legend: T tasks, in the order of the network's heads.
 """
@@ -65,7 +65,7 @@ def global_losses(losses: Mapping[str, LossTerms]) -> GlobalLosses:
 
 
 class Balance(nn.Module):
-    """Weighs the tasks against each other; the sum of what it returns is what training minimises."""
+    """Weighs the tasks against each other; the sum of what it returns is what training minimizes."""
 
     def forward(self, losses: GlobalLosses) -> dict[str, Tensor]:
         """Return the weighted loss of each task, for which holds what does for `GlobalLosses.tasks`."""

@@ -27,12 +27,12 @@ def write_checkpoint(trainer: Trainer, path: Path) -> None:
 
 
 class Checkpoints(Callback):
-    """Writes last.ckpt at each epoch's end, when `every_s` seconds have passed since (at an optimiser step, or before
+    """Writes last.ckpt at each epoch's end, when `every_s` seconds have passed since (at an optimizer step, or before
     an epoch's validation), and when a stop was asked for (which then raises Stopped, on every rank at the same step).
 
     last.ckpt is Lightning's own format, of plain types and tensors alone (it loads with `weights_only=True`). It holds
     the weights that validation uses in "state_dict" (keys "model.<name of MultiTaskModel>"; with EMA these are the
-    averaged ones, and "current_model_state" holds the ones in training), the state of optimiser, schedule, loops,
+    averaged ones, and "current_model_state" holds the ones in training), the state of optimizer, schedule, loops,
     callbacks and data, and belongs to the step that its name says: the last.
 
     A checkpoint written before or in a validation says that this validation is to be done first. Whoever comes back to

@@ -19,7 +19,7 @@ Precision = Callable[[], AbstractContextManager[object]]
 """What a training step is computed within: autocast, or nothing."""
 
 OPTIMIZER_COPIES = 2
-"""How many numbers an optimiser keeps for each parameter: AdamW's two, from the first step on."""
+"""How many numbers an optimizer keeps for each parameter: AdamW's two, from the first step on."""
 
 
 class MemoryAdvice(Callback):
@@ -77,7 +77,7 @@ def largest_that_fits(model: MultiTaskModel, batch: Batch, precision: Precision,
         model: in training mode, on the device.
         batch: B images on the device, too many.
         precision: of a training step.
-        ballast: how many more numbers a parameter the optimiser will hold.
+        ballast: how many more numbers a parameter the optimizer will hold.
     """
     size = len(batch) // 2
     while size > 0 and not _fits(model, _first(batch, size), precision, ballast):

@@ -36,7 +36,7 @@ class MultiTaskModule(LightningModule):
 
     Attributes:
         balance: weighs the tasks.
-        num_steps: optimiser steps of the whole run, known when there is an optimiser.
+        num_steps: optimizer steps of the whole run, known when there is an optimizer.
         losses: the last micro-batch's unweighted losses by "<task>/<term>", over all ranks (see `GlobalLosses.terms`).
         gradients: statistics of the tasks' gradients (see `gradient_statistics`) where the last micro-batch ended a
             step that is told; else empty.
@@ -73,7 +73,7 @@ class MultiTaskModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the norm of the network's gradients; Lightning refuses that for fused optimisers, bf16 or not."""
+        """Clip the norm of the network's gradients; Lightning refuses that for fused optimizers, bf16 or not."""
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
 
@@ -87,7 +87,7 @@ class MultiTaskModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one micro-batch; raises NumericsError, on every rank, where a term is not finite.
 
-        The gradient of an optimiser step is the mean over its micro-batches, also where an epoch ends with fewer.
+        The gradient of an optimizer step is the mean over its micro-batches, also where an epoch ends with fewer.
         """
         network = self.model if self.aggregation is None else self.aggregation
         losses = global_losses(network.loss(batch.images, batch.targets))
@@ -102,7 +102,7 @@ class MultiTaskModule(LightningModule):
         return torch.stack(list(weighted.values())).sum()
 
     def told_losses(self) -> dict[str, float]:
-        """Return `losses` without the terms that nothing in the batch was labelled for: no loss is not a loss of 0."""
+        """Return `losses` without the terms that nothing in the batch was labeled for: no loss is not a loss of 0."""
         present = self._is_present.tolist()
         return {name: float(loss) for (name, loss), is_one in zip(self.losses.items(), present, strict=True) if is_one}
 
@@ -114,7 +114,7 @@ class MultiTaskModule(LightningModule):
             self.aggregation.backward()
 
     def _gradients(self, losses: GlobalLosses, batch_idx: int) -> dict[str, float | None]:
-        """Return the statistics at the last micro-batch of every n-th optimiser step."""
+        """Return the statistics at the last micro-batch of every n-th optimizer step."""
         every = self.spec.gradients_every_n_steps
         position = batch_idx + 1
         window_ends = (
@@ -140,7 +140,7 @@ class MultiTaskModule(LightningModule):
         tasks = self.spec.gallery_tasks if dataloader_idx else sorted(self.spec.tasks)
         if not batch.infos:
             return {task: [] for task in tasks}
-        boxes = {task: _labelled_boxes(batch, task) for task in tasks if self.spec.boxes_from(task)}
+        boxes = {task: _labeled_boxes(batch, task) for task in tasks if self.spec.boxes_from(task)}
         return self.model.predict(batch.images, [info.size_hw for info in batch.infos], boxes, tasks)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
@@ -148,6 +148,6 @@ class MultiTaskModule(LightningModule):
         return self.validation_step(batch, batch_idx, dataloader_idx)
 
 
-def _labelled_boxes(batch: Batch, task: str) -> list[Tensor]:
+def _labeled_boxes(batch: Batch, task: str) -> list[Tensor]:
     none = torch.zeros(0, 4, device=batch.images.device)
     return [t.boxes_xyxy if isinstance(t, BoxTarget) else none for t in batch.targets[task]]

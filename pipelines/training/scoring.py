@@ -14,7 +14,7 @@ from pipelines.data.sample import Batch
 from pipelines.errors import PyramidionError
 from pipelines.evaluation.collect import Collector
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
-from pipelines.evaluation.metric_names import selection, summarise
+from pipelines.evaluation.metric_names import selection, summarize
 from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.files import write_atomic
@@ -105,7 +105,7 @@ class Scoring(Callback):
             )
             for name, task in sorted(self.spec.tasks.items())
         }
-        return Scores(split, tasks, summarise(split, tasks))
+        return Scores(split, tasks, summarize(split, tasks))
 
 
 class Best(Callback):

@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch.nn import Module
 
-from backbones.sync_batchnorm import synchronise_batch_norms
+from backbones.sync_batchnorm import synchronize_batch_norms
 from pipelines.errors import ConfigError, Problem
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.strategy import LocalDDPStrategy
@@ -94,7 +94,7 @@ class SyncedBatchNorm(TorchSyncBatchNorm):
     """Makes BatchNorm one over all ranks when training begins, and leaves it so: evaluated it does what it did."""
 
     def apply(self, model: Module) -> Module:
-        return synchronise_batch_norms(model)
+        return synchronize_batch_norms(model)
 
     def revert(self, model: Module) -> Module:
         return model

@@ -18,7 +18,7 @@ class Unfreezing(Callback):
     """Keeps what is frozen a function of the epoch, also where a run goes on from a checkpoint, and tells changes.
 
     DDP wraps what `setup` and `on_load_checkpoint` have left trainable, and is made anew where that changes. The
-    optimiser has all parameters in their groups from the start; it passes over those that have no gradient.
+    optimizer has all parameters in their groups from the start; it passes over those that have no gradient.
     """
 
     def __init__(self, spec: ModelSpec, events: EventLog) -> None:

@@ -74,7 +74,7 @@ def _unfinished_bytes(raw: bytes) -> int:
 
 
 def clean(raw: bytes) -> str:
-    """Return text as one would see it at last on a terminal, without colours. Line ends are kept, all of them."""
+    """Return text as one would see it at last on a terminal, without colors. Line ends are kept, all of them."""
     text = raw.decode("utf-8", errors="replace")
     if "\x1b" in text:
         text = _ANSI.sub("", text)

@@ -1,4 +1,4 @@
-"""`pyramidion backbones`: the catalogue, every name that is known, what is known of one, and the design space."""
+"""`pyramidion backbones`: the catalog, every name that is known, what is known of one, and the design space."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ def run(arguments: Sequence[str]) -> int:
     """Print what is asked for; raises ConfigError with the nearest names where a name is unknown."""
     parser = argparse.ArgumentParser(
         prog="pyramidion backbones",
-        description="List the catalogue's backbones, or tell what is known of one.",
+        description="List the catalog's backbones, or tell what is known of one.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     elif options.all:
         print(all_names())
     else:
-        print(catalogue())
+        print(catalog())
     return 0
 
 
@@ -44,8 +44,8 @@ def describe(row: BackboneRow) -> str:
     return "\n".join(f"{what}: {value}" for what, value in words.describe(row).items())
 
 
-def catalogue() -> str:
-    """Return a table of the catalogue's rows."""
+def catalog() -> str:
+    """Return a table of the catalog's rows."""
     header = (
         "name",
         "family",
@@ -105,7 +105,7 @@ def road() -> str:
 
 
 def all_names() -> str:
-    """Return every name that a document can write, one a line: the catalogue's, then the libraries'."""
+    """Return every name that a document can write, one a line: the catalog's, then the libraries'."""
     libraries = known_names()
     return "\n".join(
         [*CATALOG, *(f"{source}:{name}" for source in ("timm", "tv") for name in sorted(libraries[source]))]

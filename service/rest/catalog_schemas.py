@@ -1,6 +1,6 @@
-"""What the catalogues' answers hold. Torch-free; the client reads them with the same classes."""
+"""What the catalogs' answers hold. Torch-free; the client reads them with the same classes."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -32,16 +32,19 @@ class Backbone(Answer):
     library: str = Field(description="who builds it: timm, torchvision, or pyramidion itself")
     id: str = Field(description="its name there")
     has_default_weights: bool
-    weights_licence: str | None = Field(description="of the default weights; null: there are none, or it is not known")
+    weights_license: str | None = Field(description="of the default weights; null: there are none, or it is not known")
+    weights_licence: str | None = Field(deprecated="renamed to `weights_license`", description="see `weights_license`")
     accept_license_needed: bool = Field(description="the default weights are refused without `accept_license`")
     surgery: dict[str, Any] = Field(description="what it changes in the network that `id` names")
-    takes: list[Operation] = Field(description="what `model.backbone.surgery` may ask for on top")
+    takes: list[Operation | Literal["reparameterise"]] = Field(
+        description="what `model.backbone.surgery` may ask for on top; `reparameterise` is an old name"
+    )
     is_equivariant: bool = Field(description="an image shifted by 32 pixels gives shifted maps, away from the border")
     facts: BackboneFacts | None = Field(description="null: not measured since the row came")
 
 
 class BackboneList(Answer):
-    """The catalogue's backbones."""
+    """The catalog's backbones."""
 
     backbones: list[Backbone]
     presets: dict[str, BackboneFacts] = Field(description="of the design space: `model.backbone.design.preset`")
@@ -59,7 +62,7 @@ class Head(Answer):
 
 
 class HeadList(Answer):
-    """The catalogue's heads."""
+    """The catalog's heads."""
 
     heads: list[Head]
 
@@ -74,6 +77,6 @@ class Loss(Answer):
 
 
 class LossList(Answer):
-    """The catalogue's losses."""
+    """The catalog's losses."""
 
     losses: list[Loss]

@@ -1,4 +1,4 @@
-"""Which rows of the catalogue a test takes by default, and which in `make test-slow`: told by what was measured."""
+"""Which rows of the catalog a test takes by default, and which in `make test-slow`: told by what was measured."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The backbone contract over every row of the catalogue, on the meta device: shapes and gradients, no arithmetic.
+"""The backbone contract over every row of the catalog, on the meta device: shapes and gradients, no arithmetic.
 
 What needs numbers is in test_contract_for_real.py.
 """
@@ -22,7 +22,7 @@ OTHERS = (
     "tv:mobilenet_v3_small",
     "tv:swin_t",
 )
-"""Families of both libraries that the catalogue has no row of, or has from the other library."""
+"""Families of both libraries that the catalog has no row of, or has from the other library."""
 
 
 @pytest.fixture(scope="module", params=[*CATALOG, *OTHERS])

@@ -13,7 +13,7 @@ from backbones.simple_pyramid import SingleScaleBody
 from tests.backbones.sizes import rows_by_speed
 
 OTHERS = ("timm:mnasnet_small", "timm:resnetv2_18", "tv:mnasnet0_5")
-"""Networks outside the catalogue, from both libraries."""
+"""Networks outside the catalog, from both libraries."""
 HEIGHT, WIDTH = 96, 128
 
 
@@ -98,7 +98,7 @@ def test_stochastic_depth_is_on_in_training_and_off_in_evaluation(name: str) -> 
 
 
 def test_googlenet_is_given_images_as_googles_weights_expect_them() -> None:
-    """torchvision would turn ImageNet's normalisation into Google's inside the network: not twice."""
+    """torchvision would turn ImageNet's normalization into Google's inside the network: not twice."""
     backbone = create_backbone("googlenet_bn")
     assert backbone.mean == backbone.std == (0.5, 0.5, 0.5)
     assert not any("aux" in name for name in backbone.state_dict())

@@ -27,7 +27,7 @@ EQUIVARIANT = [
 ]
 
 
-def _randomise(network: nn.Module, images: Tensor) -> None:
+def _randomize(network: nn.Module, images: Tensor) -> None:
     """Draw what begins at 0 or 1 and would hide a mistake: norms, layer scales, biases, offsets of deformable
     convolutions; and statistics that differ from those of `images`, but not so much that nothing is left of these."""
     for name, parameter in network.named_parameters():
@@ -54,7 +54,7 @@ def _deviations(name: str) -> dict[str, float]:
     length_px = LIGHT_PX if name in LIGHT else HEAVY_PX
     image = torch.randn(1, 3, HEIGHT_PX, length_px + SHIFT_PX)
     with torch.no_grad():
-        _randomise(backbone, image[..., :256])
+        _randomize(backbone, image[..., :256])
         features = backbone.eval()(torch.cat([image[..., :length_px], image[..., SHIFT_PX:]]))
     return {
         level: _deviation(feature, SHIFT_PX // int(backbone.feature_specs[level].stride))
@@ -78,7 +78,7 @@ def test_a_shift_of_the_image_by_32_pixels_shifts_the_maps_by_4_2_and_1_cells(na
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "regnet_y_200mf", "vit_tiny"])
-def test_the_catalogue_says_no_of_networks_whose_maps_do_not_shift(name: str) -> None:
+def test_the_catalog_says_no_of_networks_whose_maps_do_not_shift(name: str) -> None:
     """Squeeze and excitation pools over the whole image; a transformer knows where its tokens are."""
     assert not CATALOG[name].is_equivariant
     assert max(_deviations(name).values()) > 10 * LIMIT

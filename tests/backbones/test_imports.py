@@ -1,4 +1,4 @@
-"""The catalogue is read by processes that must stay small."""
+"""The catalog is read by processes that must stay small."""
 
 import subprocess
 import sys

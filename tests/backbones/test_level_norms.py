@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from backbones.create import create_backbone
-from backbones.level_norms import is_normalised
+from backbones.level_norms import is_normalized
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_one_normed_summand_is_enough_and_concatenated_maps_need_all() -> None:
     conv, norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
     images = torch.randn(2, 3, 4, 4)
     raw, normed = conv(images), norm(conv(images))
-    assert is_normalised(torch.relu(normed + raw))
-    assert is_normalised(nn.functional.max_pool2d(normed, 2).permute(0, 2, 3, 1))
-    assert not is_normalised(raw + conv(normed))
-    assert not is_normalised(torch.cat([normed, raw], dim=1))
-    assert is_normalised(torch.cat([normed, normed.relu()], dim=1))
+    assert is_normalized(torch.relu(normed + raw))
+    assert is_normalized(nn.functional.max_pool2d(normed, 2).permute(0, 2, 3, 1))
+    assert not is_normalized(raw + conv(normed))
+    assert not is_normalized(torch.cat([normed, raw], dim=1))
+    assert is_normalized(torch.cat([normed, normed.relu()], dim=1))

@@ -16,7 +16,7 @@ def build(name: str) -> TappedBackbone:
         return TappedBackbone(build_own_body(BackboneRow(name, "own", name)))
 
 
-def test_every_own_network_is_a_row_of_the_catalogue_and_none_is_missing() -> None:
+def test_every_own_network_is_a_row_of_the_catalog_and_none_is_missing() -> None:
     assert {row.id for row in CATALOG.values() if row.source == "own"} == {*PYRAMIDS, *SINGLE_SCALE}
 
 

@@ -91,7 +91,7 @@ def test_tensors_that_cannot_be_copied_are_refused_by_name(
     change: Callable[[Tensor], Tensor], full_state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     state = {**full_state, "layer1.0.conv1.weight": change(full_state["layer1.0.conv1.weight"])}
-    with pytest.raises(ValueError, match=r"layer1\.0\.conv1\.weight are sparse, quantised, complex or without values"):
+    with pytest.raises(ValueError, match=r"layer1\.0\.conv1\.weight are sparse, quantized, complex or without values"):
         create_backbone(NAME, str(_save(state, tmp_path / "w.pth", "plain")))
 
 

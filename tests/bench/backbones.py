@@ -1,6 +1,6 @@
 """Time of a training step (forward and backward) of networks in pairs, as a Markdown table.
 
-Designs against the library's own network of the same layers, catalogue rows against timm's feature extractor of the
+Designs against the library's own network of the same layers, catalog rows against timm's feature extractor of the
 same network, and networks with surgery against those without. The two of a pair take turns; of each the quickest step
 counts, so that what else runs on the machine weighs little.
 """

@@ -1,7 +1,7 @@
 """Train the BCCD recipes with three seeds and print the figures of docs/benchmarks.md as tables.
 
 Finished runs below runs/bench are reused, a stopped one goes on. An untrained model (a rate of nothing) and nearest
-neighbours by box size alone stand beside the trained figures.
+neighbors by box size alone stand beside the trained figures.
 """
 
 import argparse
@@ -45,11 +45,11 @@ def figures(result: dict[str, Any]) -> Figures:
         )
     if lookup := result["tasks"].get("lookup"):
         scores = {row["identity"]: (row["support"], row["recall_at_1"]) for row in lookup["per_class"]}
-        found |= neighbour_figures(scores)
+        found |= neighbor_figures(scores)
     return found
 
 
-def neighbour_figures(scores: dict[str, tuple[int, float]]) -> Figures:
+def neighbor_figures(scores: dict[str, tuple[int, float]]) -> Figures:
     """Return the macro means over identities, given (number of queries, recall at 1) by identity."""
     enough = {name: recall for name, (support, recall) in scores.items() if support >= MIN_OBJECTS}
     return {
@@ -59,13 +59,13 @@ def neighbour_figures(scores: dict[str, tuple[int, float]]) -> Figures:
 
 
 def box_size_figures(train: dict[str, Any], test: dict[str, Any]) -> Figures:
-    """Return what nearest neighbours in (log width, log height) find: COCO documents in, test queries in train."""
+    """Return what nearest neighbors in (log width, log height) find: COCO documents in, test queries in train."""
     gallery = list(_sizes(train))
     right: dict[str, list[float]] = defaultdict(list)
     for identity, width, height in _sizes(test):
         nearest = min(gallery, key=lambda item: (item[1] - width) ** 2 + (item[2] - height) ** 2)
         right[identity].append(float(nearest[0] == identity))
-    return neighbour_figures({name: (len(hits), mean(hits)) for name, hits in right.items()})
+    return neighbor_figures({name: (len(hits), mean(hits)) for name, hits in right.items()})
 
 
 def _sizes(coco: dict[str, Any]) -> Iterable[tuple[str, float, float]]:

@@ -2,7 +2,7 @@
 
 A backbone is trained by `pyramidion fit` on synthetic images of another kind (`pyramidion data synth`: shapes on noisy
 grounds, with detection, classification and embedding heads). Detection of blood cells then starts from that backbone
-alone, neck and head at random, with a quarter and all of BCCD's training images, the same number of optimiser steps,
+alone, neck and head at random, with a quarter and all of BCCD's training images, the same number of optimizer steps,
 one rate for all. `scratch` is `full` from a random backbone.
 
 Finished runs are reused, a stopped one goes on.
@@ -54,7 +54,7 @@ def pretraining(data: Path, seed: int, epochs: int) -> Run:
 
 
 def finetuning(data: Path, strategy: str, share: str, seed: int, steps: int) -> Run:
-    """Return one fine-tuning of `steps` optimiser steps on a share that lies below `data`."""
+    """Return one fine-tuning of `steps` optimizer steps on a share that lies below `data`."""
     num_images = count_images(data / folder_of(share))
     epochs = steps // -(-num_images // BATCH_SIZE)
     source = "" if strategy == "scratch" else "--model.init_from=pretraining-0"
@@ -116,7 +116,7 @@ def main() -> None:
     """Run what is missing, then print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=312, help="optimiser steps of each fine-tuning")
+    parser.add_argument("--steps", type=int, default=312, help="optimizer steps of each fine-tuning")
     parser.add_argument("--pretraining-epochs", type=int, default=16)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each with one thread")
     parser.add_argument("--out", type=Path, default=BENCH_DIR / "finetuning")
@@ -131,7 +131,7 @@ def main() -> None:
     source = execute(pretraining(data, 0, options.pretraining_epochs), out)
     parts = [
         f"{hardware()}; {options.jobs} trainings at a time with one thread each; mean (lowest to highest) of the seeds "
-        f"{', '.join(map(str, options.seeds))}; {options.steps} optimiser steps of {BATCH_SIZE} images each.\n",
+        f"{', '.join(map(str, options.seeds))}; {options.steps} optimizer steps of {BATCH_SIZE} images each.\n",
         f"The backbone was trained for {source.wall_s:.0f} s on {PRETRAINING_IMAGES} synthetic images (val AP50 of "
         f"shapes {source.result['val']['tasks']['shapes']['coco']['AP50']:.2f}).\n",
     ]

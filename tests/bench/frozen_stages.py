@@ -28,7 +28,7 @@ MIB = 2**20
 
 
 class Case:
-    """A network with some frozen stages, its optimiser, and one batch."""
+    """A network with some frozen stages, its optimizer, and one batch."""
 
     def __init__(self, spec: ModelSpec, num_frozen: int) -> None:
         torch.manual_seed(0)

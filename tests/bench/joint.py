@@ -1,7 +1,7 @@
 """One model for detection, subtype and embedding against a model for each, and print the tables of docs/finetuning.md.
 
 Quality and training time: recipe:bccd_multitask, and the same document with one task at a time, the same number of
-optimiser steps. An embedding of objects needs a detector to find them in new images: the model for the embedding alone
+optimizer steps. An embedding of objects needs a detector to find them in new images: the model for the embedding alone
 has the smallest one there is, frozen and without weight in the loss.
 
 Inference time: the joint model's predictions, its parts (backbone, neck, each head with its decoding) each timed
@@ -115,8 +115,8 @@ def inference_times(overrides: Mapping[str, Any], rounds: int) -> dict[str, floa
         levels = {name: features[name] for name in ("c3", "c4", "c5")}
 
     def backbone() -> object:
-        normalised = (images.float() / 255 - joint.mean) / joint.std
-        return joint.backbone(normalised.contiguous(memory_format=joint.memory_format))
+        normalized = (images.float() / 255 - joint.mean) / joint.std
+        return joint.backbone(normalized.contiguous(memory_format=joint.memory_format))
 
     def head(task: str) -> Callable[[], object]:
         module: Any = joint.heads[task]
@@ -164,7 +164,7 @@ def main() -> None:
     """Run what is missing, then print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=12, help="of each training; 52 optimiser steps each")
+    parser.add_argument("--epochs", type=int, default=12, help="of each training; 52 optimizer steps each")
     parser.add_argument("--rounds", type=int, default=30, help="of the inference times")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each with one thread")
     parser.add_argument("--out", type=Path, default=BENCH_DIR / "joint")
@@ -180,7 +180,7 @@ def main() -> None:
     columns = {model: [shown(next(outcomes)) for _ in options.seeds] for model in MODELS}
     parts.append(
         f"{options.jobs} trainings at a time with one thread each; mean (lowest to highest) of the seeds "
-        f"{', '.join(map(str, options.seeds))}; {options.epochs} epochs of 52 optimiser steps.\n"
+        f"{', '.join(map(str, options.seeds))}; {options.epochs} epochs of 52 optimizer steps.\n"
     )
     parts.append(table("Quality and training time", columns))
     report(parts, out / "joint.md")

@@ -43,4 +43,4 @@ def test_box_size_alone_finds_the_object_of_the_nearest_size() -> None:
 
 
 def test_without_enough_objects_a_figure_is_undefined() -> None:
-    assert math.isnan(bccd.neighbour_figures({"RBC": (4, 1.0)})["1-NN macro, all identities"])
+    assert math.isnan(bccd.neighbor_figures({"RBC": (4, 1.0)})["1-NN macro, all identities"])

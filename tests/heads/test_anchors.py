@@ -2,13 +2,13 @@ import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from heads.anchors import anchor_shapes, cell_centres, grid_anchors
+from heads.anchors import anchor_shapes, cell_centers, grid_anchors
 
 
-def test_cell_centres_follow_the_measured_stride_and_offset(level_specs):
+def test_cell_centers_follow_the_measured_stride_and_offset(level_specs):
     spec = type(level_specs["p3"])(channels=1, stride=8.5, offset_px=3.0)
-    centres = cell_centres((2, 3), spec)
-    assert centres.tolist() == [
+    centers = cell_centers((2, 3), spec)
+    assert centers.tolist() == [
         [7.25, 7.25],
         [15.75, 7.25],
         [24.25, 7.25],
@@ -24,7 +24,7 @@ def test_anchor_shapes_keep_the_area_and_have_the_ratio_of_height_to_width():
     torch.testing.assert_close(shapes[:, 1] / shapes[:, 0], torch.tensor([0.5, 1.0, 2.0] * 2))
 
 
-def test_grid_anchors_are_those_of_torchvision_moved_to_the_cell_centres(level_specs):
+def test_grid_anchors_are_those_of_torchvision_moved_to_the_cell_centers(level_specs):
     shapes = anchor_shapes(8, 4, 1, (0.25, 1.0, 4.0))
     anchors = grid_anchors((8, 12), level_specs["p3"], shapes)
     generator = AnchorGenerator(((32,),), ((0.25, 1.0, 4.0),))

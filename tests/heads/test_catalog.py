@@ -8,7 +8,7 @@ from heads import create
 from heads.catalog import HEADS, LOSSES
 
 
-def test_catalogue_lists_exactly_the_heads_that_can_be_created():
+def test_catalog_lists_exactly_the_heads_that_can_be_created():
     assert set(HEADS) == set(create._CONSTRUCTORS)
 
 
@@ -25,13 +25,13 @@ def test_papers_are_arxiv_ids():
     assert all(re.fullmatch(r"\d{4}\.\d{5}", paper) for paper in papers)
 
 
-def test_catalogue_is_free_of_torch():
+def test_catalog_is_free_of_torch():
     code = "import sys, heads.catalog; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_unknown_kind_is_told_with_the_nearest(level_specs):
-    with pytest.raises(ValueError, match=r"'retinanett' is not in the catalogue; did you mean 'retinanet'\?"):
+    with pytest.raises(ValueError, match=r"'retinanett' is not in the catalog; did you mean 'retinanet'\?"):
         create.create_head("retinanett", level_specs=level_specs, num_classes=2)
 
 

@@ -1,4 +1,4 @@
-"""What every head fulfils, whatever its kind and options."""
+"""What every head fulfills, whatever its kind and options."""
 
 import typing
 
@@ -77,7 +77,7 @@ def check_gradients(head):
         assert torch.isfinite(parameter.grad).all(), name
 
 
-def test_cases_cover_the_catalogue():
+def test_cases_cover_the_catalog():
     assert {kind for kind, _ in CASES.values()} == set(HEADS)
 
 
@@ -206,7 +206,7 @@ def test_every_head_has_its_part_of_the_document():
     assert set(SPECS) == set(HEADS)
 
 
-def test_losses_of_an_embedding_are_those_of_the_document_and_of_the_catalogue():
+def test_losses_of_an_embedding_are_those_of_the_document_and_of_the_catalog():
     named = typing.get_args(SPECS["embedding"].model_fields["loss"].annotation)
     assert sorted(named) == sorted(HEADS["embedding"].losses) == sorted(typing.get_args(MetricLoss))
 

@@ -24,7 +24,7 @@ CASES = {
     "one identity": ((1, 1, 1, 1), (3, 1)),
     "all different": ((0, 1, 2, 3), (1, 3)),
 }
-"""Identities of the joint batch; rows by rank, None: the rank has no labelled image and calls `idle_loss`."""
+"""Identities of the joint batch; rows by rank, None: the rank has no labeled image and calls `idle_loss`."""
 
 
 @dataclass(frozen=True)

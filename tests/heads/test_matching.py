@@ -103,13 +103,13 @@ def test_location_takes_the_smallest_box_that_it_lies_inside(box_target):
     assert locations([(15, 15), (30, 30), (50, 50)], [target]).tolist() == [[1, 0, NEGATIVE]]
 
 
-def test_location_far_from_the_centre_is_negative(box_target):
+def test_location_far_from_the_center_is_negative(box_target):
     target = box_target([(0, 0, 40, 20)])
     assert locations([(20, 10), (27, 10), (20, 17), (29, 10)], [target], radius=8.0).tolist() == [[0, 0, 0, NEGATIVE]]
 
 
 def test_location_takes_boxes_of_its_range_only(box_target):
-    # From the centre the farthest edge is 20 px away, which belongs to the range that ends there.
+    # From the center the farthest edge is 20 px away, which belongs to the range that ends there.
     target = box_target([(0, 0, 40, 20)])
     ranges = torch.tensor([[0.0, 20.0], [20.0, 40.0], [10.0, 19.0]])
     assert locations([(20, 10)] * 3, [target], ranges=ranges).tolist() == [[0, NEGATIVE, NEGATIVE]]

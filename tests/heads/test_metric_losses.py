@@ -15,12 +15,12 @@ MINERS = ("all", "hard", "semihard")
 IDENTITIES = torch.tensor([0, 1, 0, 2, 1, 2, 3, 0, 0])
 
 
-def rows_near_centres(identities, dim=6, spread=0.6, seed=0):
+def rows_near_centers(identities, dim=6, spread=0.6, seed=0):
     """Rows of length 1, so that there are triplets of every kind."""
     random = torch.Generator().manual_seed(seed)
-    centres = functional.normalize(torch.randn(int(identities.max()) + 1, dim, generator=random), dim=1)
+    centers = functional.normalize(torch.randn(int(identities.max()) + 1, dim, generator=random), dim=1)
     noise = spread * torch.randn(len(identities), dim, generator=random)
-    return functional.normalize(centres[identities] + noise, dim=1)
+    return functional.normalize(centers[identities] + noise, dim=1)
 
 
 def plane(*degrees):
@@ -46,10 +46,10 @@ def proxy_anchor(rows, identities, weights):
 
 
 def softmax_with_margin(rows, identities, weights, with_margin):
-    centres = functional.normalize(weights["W"], dim=0)
+    centers = functional.normalize(weights["W"], dim=0)
     losses = []
     for row, identity in zip(rows, identities, strict=True):
-        cosines = list((row @ centres).unbind())
+        cosines = list((row @ centers).unbind())
         cosines[identity] = with_margin(cosines[identity])
         losses.append(-torch.log_softmax(64 * torch.stack(cosines), dim=0)[identity])
     return mean(losses)
@@ -111,7 +111,7 @@ FORMULAS = {
 
 
 def tangent(gradient, rows):
-    """What is left of a gradient where rows keep their length: losses may or may not normalise."""
+    """What is left of a gradient where rows keep their length: losses may or may not normalize."""
     return gradient - (gradient * rows).sum(dim=1, keepdim=True) * rows
 
 
@@ -125,7 +125,7 @@ def value_and_gradients(loss, rows, weights):
 @pytest.mark.parametrize("name", LOSSES)
 def test_value_and_gradient_are_those_of_the_papers_formula(name):
     torch.manual_seed(0)
-    rows, identities = rows_near_centres(IDENTITIES), IDENTITIES.tolist()
+    rows, identities = rows_near_centers(IDENTITIES), IDENTITIES.tolist()
     loss = create_metric_loss(name, num_identities=4, dim=6)
     weights = dict(loss.named_parameters())
     copies = {key: weight.detach().clone().requires_grad_() for key, weight in weights.items()}
@@ -138,7 +138,7 @@ def test_value_and_gradient_are_those_of_the_papers_formula(name):
 
 @pytest.mark.parametrize("miner", MINERS)
 def test_triplets_of_each_miner_are_those_of_the_formula_and_of_the_library(miner):
-    rows = rows_near_centres(IDENTITIES)
+    rows = rows_near_centers(IDENTITIES)
     loss = TripletLoss(miner)
     squared = distances.LpDistance(power=2)
     mine = miners.TripletMarginMiner(0.2, miner, distance=squared)
@@ -152,13 +152,13 @@ def test_triplets_of_each_miner_are_those_of_the_formula_and_of_the_library(mine
 
 
 def test_ntxent_is_the_librarys():
-    rows = rows_near_centres(IDENTITIES)
+    rows = rows_near_centers(IDENTITIES)
     torch.testing.assert_close(NTXentLoss()(rows, IDENTITIES), library.NTXentLoss(0.1)(rows, IDENTITIES))
 
 
 def test_ntxent_with_one_equal_row_each_is_that_of_two_views():
     """Equation 1 of arXiv 2002.05709: cross entropy over all other rows, where the other view is right."""
-    rows = rows_near_centres(torch.tensor([0, 1, 2, 0, 1, 2]))
+    rows = rows_near_centers(torch.tensor([0, 1, 2, 0, 1, 2]))
     similarities = (rows @ rows.T / 0.1).fill_diagonal_(-torch.inf)
     two_views = functional.cross_entropy(similarities, torch.tensor([3, 4, 5, 0, 1, 2]))
     torch.testing.assert_close(NTXentLoss()(rows, torch.tensor([0, 1, 2, 0, 1, 2])), two_views)
@@ -206,7 +206,7 @@ def test_a_large_batch_of_one_frequent_identity_fits(miner):
     """As cells have: 2.6e8 triplets, which a list of would fill 6 GB."""
     identities = torch.zeros(800, dtype=torch.int64)
     identities[400:] = torch.arange(400) % 3 + 1
-    rows = rows_near_centres(identities).requires_grad_()
+    rows = rows_near_centers(identities).requires_grad_()
     TripletLoss(miner)(rows, identities).backward()
     assert torch.isfinite(rows.grad).all()
     NTXentLoss()(rows, identities).backward()
@@ -227,7 +227,7 @@ def test_exactly_the_losses_without_weights_need_pairs():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_short_optimisation_separates_identities(name):
+def test_a_short_optimization_separates_identities(name):
     torch.manual_seed(0)
     identities = torch.arange(24) % 4
     inputs = torch.randn(24, 32)

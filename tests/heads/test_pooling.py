@@ -32,7 +32,7 @@ def test_boxes_are_pooled_as_by_torchvision(level_specs):
 
 def test_pooling_follows_the_offset_of_a_level(level_specs):
     spec = type(level_specs["p3"])(channels=1, stride=8.0, offset_px=4.0)
-    # The value of a cell is the x of its centre, so that any mean of samples is the x of the bin's middle.
+    # The value of a cell is the x of its center, so that any mean of samples is the x of the bin's middle.
     xs = (torch.arange(20) + 0.5) * 8 + 4
     maps = xs.expand(1, 1, 20, 20).contiguous()
     pooled = PyramidRoIAlign({"p3": spec}, size=2)({"p3": maps}, [torch.tensor([[40.0, 40.0, 80.0, 80.0]])])

@@ -59,8 +59,8 @@ def image_of(raw, image):
 def test_anchors_cover_the_levels_cell_by_cell(head, raw):
     anchors = head.geometry(raw)
     assert len(anchors) == (8 * 12 + 4 * 6 + 2 * 3) * 3 == raw.logits.shape[1]
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
-    torch.testing.assert_close(centres[[0, 2, 3, 36]], torch.tensor([[4.0, 4], [4, 4], [12, 4], [4, 12]]))
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+    torch.testing.assert_close(centers[[0, 2, 3, 36]], torch.tensor([[4.0, 4], [4, 4], [12, 4], [4, 12]]))
 
 
 def test_row_of_the_outputs_belongs_to_the_cell_of_its_anchor(head, make_features):

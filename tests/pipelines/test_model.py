@@ -1,4 +1,4 @@
-"""Images that are labelled for some tasks only: each loss sees its own, and every parameter gets a gradient."""
+"""Images that are labeled for some tasks only: each loss sees its own, and every parameter gets a gradient."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def boxes() -> BoxTarget:
     return BoxTarget(corners, torch.tensor([0, 2]), torch.zeros(2, dtype=torch.bool), torch.tensor([1, -1]))
 
 
-def all_labelled() -> Targets:
+def all_labeled() -> Targets:
     return {
         "cells": [boxes() for _ in range(3)],
         "kind": [ClassTarget(torch.tensor(b)) for b in range(3)],
@@ -53,12 +53,12 @@ def sums(model: MultiTaskModel, images: Tensor, targets: Targets) -> dict[str, t
 
 
 @pytest.mark.parametrize("task", ["cells", "kind", "lookup", "scene", "signs"])
-def test_task_without_a_labelled_image_adds_exactly_zero_and_keeps_all_gradients(
+def test_task_without_a_labeled_image_adds_exactly_zero_and_keeps_all_gradients(
     task: str, model: MultiTaskModel, images: Tensor
 ) -> None:
-    targets = all_labelled() | {task: [None, None, None]}
+    targets = all_labeled() | {task: [None, None, None]}
     model.eval()
-    whole, without = sums(model, images, all_labelled()), sums(model, images, targets)
+    whole, without = sums(model, images, all_labeled()), sums(model, images, targets)
     assert whole.keys() == without.keys()
     for name, value in without.items():
         assert value == ((0.0, 0.0) if name.startswith(f"{task}/") else whole[name])
@@ -70,7 +70,7 @@ def test_task_without_a_labelled_image_adds_exactly_zero_and_keeps_all_gradients
 
 
 def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTaskModel, images: Tensor) -> None:
-    losses = global_losses(model.loss(images, {task: [None] * 3 for task in all_labelled()}))
+    losses = global_losses(model.loss(images, {task: [None] * 3 for task in all_labeled()}))
     total = torch.stack(list(losses.tasks.values())).sum()
     total.backward()
     assert float(total) == 0.0
@@ -78,9 +78,9 @@ def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTa
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
-def test_image_counts_for_the_tasks_that_it_is_labelled_for_and_no_other(model: MultiTaskModel, images: Tensor) -> None:
+def test_image_counts_for_the_tasks_that_it_is_labeled_for_and_no_other(model: MultiTaskModel, images: Tensor) -> None:
     model.eval()
-    targets = all_labelled()
+    targets = all_labeled()
     partly = targets | {"kind": [None, targets["kind"][1], None], "cells": [targets["cells"][0], None, None]}
     found = sums(model, images, partly)
     first = {"cells": 0, "kind": 1}

@@ -35,7 +35,7 @@ def test_recipes_and_known_names_travel_with_a_wheel(wheel: zipfile.ZipFile) -> 
     assert recipes | {"backbones/catalog/names.json"} <= set(wheel.namelist())
 
 
-def test_a_wheel_installs_the_command_and_the_licence(wheel: zipfile.ZipFile) -> None:
+def test_a_wheel_installs_the_command_and_the_license(wheel: zipfile.ZipFile) -> None:
     [entry_points] = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     assert "pyramidion = service.cli:main" in wheel.read(entry_points).decode()
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())

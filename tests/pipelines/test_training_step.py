@@ -1,4 +1,4 @@
-"""One real training step with every row of the catalogue: detection, classification and embedding, partial labels.
+"""One real training step with every row of the catalog: detection, classification and embedding, partial labels.
 
 By default the lightest row of each family takes it, if an image of 224x224 pixels takes it 2 GMACs at most; all others
 do in `make test-slow`. 96 pixels are about the fewest that all networks take (Inception v3 takes none below 75), and

@@ -89,7 +89,7 @@ def test_an_unknown_command_is_told_the_nearest_one(arguments: list[str], hint: 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_backbones_lists_every_row_of_the_catalogue() -> None:
+def test_backbones_lists_every_row_of_the_catalog() -> None:
     done = pyramidion("backbones")
     assert (done.returncode, done.stderr) == (0, "")
     assert [row for row in CATALOG.values() if not any(_shows(line, row) for line in done.stdout.splitlines())] == []
@@ -115,7 +115,7 @@ def test_backbones_tells_what_is_known_of_one() -> None:
     } <= set(done.stdout.splitlines())
 
 
-def test_a_backbone_outside_the_catalogue_is_told_without_what_was_not_measured() -> None:
+def test_a_backbone_outside_the_catalog_is_told_without_what_was_not_measured() -> None:
     done = pyramidion("backbones", "timm:resnet26.bt_in1k")
     assert (done.returncode, done.stderr) == (0, "")
     facts = dict(line.split(": ", 1) for line in done.stdout.splitlines())

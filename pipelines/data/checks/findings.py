@@ -29,7 +29,7 @@ KINDS: dict[str, Kind] = {
     "missing_image": Kind("error", "images that are not there"),
     "unreadable_image": Kind("error", "images that cannot be read"),
     "same_image_in_splits": Kind("error", "the same image in two splits"),
-    "empty_split": Kind("error", "splits without a labelled image"),
+    "empty_split": Kind("error", "splits without a labeled image"),
     "no_labels": Kind("error", "tasks without a label in train"),
     "too_few_identities": Kind("error", "sources with fewer identities than a batch takes"),
     "degenerate_box": Kind("warning", "boxes without an area, left out"),

@@ -21,7 +21,7 @@ class ImageCounts:
 
     listed: int = 0
     in_index: int = 0
-    unlabelled: int = 0
+    unlabeled: int = 0
     unusable: int = 0
 
     def to_dict(self) -> dict[str, int]:
@@ -29,7 +29,8 @@ class ImageCounts:
         return {
             "listed": self.listed,
             "in_index": self.in_index,
-            "unlabelled": self.unlabelled,
+            "unlabeled": self.unlabeled,
+            "unlabelled": self.unlabeled,
             "unusable": self.unusable,
         }
 
@@ -38,14 +39,14 @@ class ImageCounts:
 class TaskCounts:
     """Labels of one task by split: images, and labels by class (identity, of an embedding).
 
-    Crowd boxes and boxes without an identity stand apart from the classes; `empty` images are labelled with nothing.
+    Crowd boxes and boxes without an identity stand apart from the classes; `empty` images are labeled with nothing.
     `ids` has the categories that the network learns; an identity that is in val or test alone has none.
     """
 
     kind: Literal["boxes", "classes", "identities"]
     ids: dict[str, int] = field(default_factory=dict)
-    labelled: Counter[Split] = field(default_factory=Counter)
-    unlabelled: Counter[Split] = field(default_factory=Counter)
+    labeled: Counter[Split] = field(default_factory=Counter)
+    unlabeled: Counter[Split] = field(default_factory=Counter)
     empty: Counter[Split] = field(default_factory=Counter)
     crowd: Counter[Split] = field(default_factory=Counter)
     without_identity: Counter[Split] = field(default_factory=Counter)
@@ -53,10 +54,19 @@ class TaskCounts:
 
     def to_dict(self, splits: list[Split]) -> dict[str, Any]:
         """All counts, for JSON."""
-        parts = ("labelled", "unlabelled", "empty", "crowd", "without_identity")
+        parts = {
+            "labeled": self.labeled,
+            "unlabeled": self.unlabeled,
+            "empty": self.empty,
+            "crowd": self.crowd,
+            "without_identity": self.without_identity,
+            # The names of earlier versions, for readers of this version of the schema.
+            "labelled": self.labeled,
+            "unlabelled": self.unlabeled,
+        }
         return {
             "kind": self.kind,
-            "images_and_boxes": {part: {split: getattr(self, part)[split] for split in splits} for part in parts},
+            "images_and_boxes": {part: {split: count[split] for split in splits} for part, count in parts.items()},
             "classes": [
                 {"id": self.ids.get(name), "name": name, **{split: count[split] for split in splits}}
                 for name, count in self.rows()

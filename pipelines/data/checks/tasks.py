@@ -9,7 +9,7 @@ from pipelines.spec.tasks import EmbeddingSpec
 
 def tell_about_tasks(job: JobSpec, listing: Listing, report: DataReport) -> None:
     """Tell tasks without labels, categories that are unused or not in train, and renames of nothing."""
-    misfits = {task for read in listing.layers for task in read.layer.tasks if not report.tasks[task].labelled}
+    misfits = {task for read in listing.layers for task in read.layer.tasks if not report.tasks[task].labeled}
     for name, task in sorted(job.model.tasks.items()):
         counts = report.tasks[name]
         if not any(counter["train"] for counter in counts.by_class.values()):

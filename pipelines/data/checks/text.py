@@ -39,7 +39,7 @@ def render_report(report: DataReport, examples: int = 5) -> str:
 
 def _images_table(report: DataReport) -> Table:
     table = _table("images", "", *report.splits)
-    for label in ("listed", "in_index", "unlabelled", "unusable"):
+    for label in ("listed", "in_index", "unlabeled", "unusable"):
         counts = [str(getattr(report.images[split], label)) for split in report.splits]
         table.add_row({"in_index": "used"}.get(label, label), *counts)
     return table
@@ -49,13 +49,13 @@ def _task_table(report: DataReport, name: str) -> Table:
     task = report.tasks[name]
     table = _table(f"{name}: {task.kind}", "id", "", *report.splits)
     for label, counter in (
-        ("labelled images", task.labelled),
-        ("unlabelled images", task.unlabelled),
+        ("labeled images", task.labeled),
+        ("unlabeled images", task.unlabeled),
         ("images with nothing in them", task.empty),
         ("crowd regions", task.crowd),
         ("boxes without identity", task.without_identity),
     ):
-        if any(counter.values()) or counter is task.labelled:
+        if any(counter.values()) or counter is task.labeled:
             table.add_row("", label, *(str(counter[split]) for split in report.splits))
     table.add_section()
     for class_name, counter in task.rows():

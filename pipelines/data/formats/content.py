@@ -29,7 +29,7 @@ class FileBox:
 
 @dataclass
 class FileImage:
-    """One image that a layer lists; `boxes` and `classes` are None where the layer lists it without labelling it.
+    """One image that a layer lists; `boxes` and `classes` are None where the layer lists it without labeling it.
 
     `label_file` is set where it is not the layer's own.
     """

@@ -11,7 +11,7 @@ from pipelines.spec.data import SPLITS, CsvLayer
 def read_csv(layer: CsvLayer, place: Place) -> LayerContent | None:
     """Return the rows of the split; None where there is no such file, or no row of the split.
 
-    An empty cell lists an image without labelling it. A blank as separator stands for any run of blanks. An image
+    An empty cell lists an image without labeling it. A blank as separator stands for any run of blanks. An image
     in two rows gets the classes of both.
     """
     path = place.label_file(layer.path)

@@ -26,14 +26,14 @@ def create_train_sampler(
     """Return the sampler of the train split's records; those without a label for any of the tasks are not drawn.
 
     Raises:
-        DataError: no image is labelled; fewer identities than a batch of a `pk` sampler takes.
+        DataError: no image is labeled; fewer identities than a batch of a `pk` sampler takes.
     """
     indices: dict[str, list[int]] = {}
     for position, record in enumerate(records):
         if not record.labels.keys().isdisjoint(tasks):
             indices.setdefault(record.source, []).append(position)
     if not indices:
-        raise DataError(Problem("data.sources", "no image of the train split is labelled for any task"))
+        raise DataError(Problem("data.sources", "no image of the train split is labeled for any task"))
     sources = {}
     for number, name in enumerate(sorted(indices)):
         try:

@@ -79,15 +79,15 @@ class Repeated(Order):
 def repeat_factors(classes: Sequence[Collection[str] | None], threshold: float) -> Floats:
     """Return the repeat factor (N,) of each image: max over its classes c of max(1, sqrt(threshold / f_c)).
 
-    f_c is the share of the labelled images that have the class (Gupta et al. 2019, arXiv 1908.03195, section 5.2).
+    f_c is the share of the labeled images that have the class (Gupta et al. 2019, arXiv 1908.03195, section 5.2).
 
     Args:
-        classes: of each image, each class once; None where it is not labelled.
+        classes: of each image, each class once; None where it is not labeled.
         threshold: the share below which a class is rare.
     """
-    labelled = [of_image for of_image in classes if of_image is not None]
-    counts = Counter(chain.from_iterable(labelled))
-    factors = {name: max(1.0, (threshold * len(labelled) / count) ** 0.5) for name, count in counts.items()}
+    labeled = [of_image for of_image in classes if of_image is not None]
+    counts = Counter(chain.from_iterable(labeled))
+    factors = {name: max(1.0, (threshold * len(labeled) / count) ** 0.5) for name, count in counts.items()}
     return np.array([max((factors[name] for name in of_image or ()), default=1.0) for of_image in classes])
 
 

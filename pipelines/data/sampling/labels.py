@@ -4,7 +4,7 @@ from pipelines.data.records import BoxLabel, ImageRecord
 
 
 def classes_of(record: ImageRecord, task: str) -> set[str] | None:
-    """Return the classes that an image has for a task, of crowd boxes none; None where it is not labelled for it."""
+    """Return the classes that an image has for a task, of crowd boxes none; None where it is not labeled for it."""
     labels = record.labels.get(task)
     if labels is None:
         return None

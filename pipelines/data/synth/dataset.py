@@ -9,7 +9,7 @@
 - `identity` of an annotation: its shape and its texture, sixteen of them; left out where less than two thirds of the
   object are seen.
 - `scene` of an image: the kind of its ground, and `crowded` from five objects on.
-- Some images are not labelled for some tasks: every eighth of train is in no COCO file, another eighth has an empty
+- Some images are not labeled for some tasks: every eighth of train is in no COCO file, another eighth has an empty
   cell; of val and test only every tenth has an empty cell.
 """
 

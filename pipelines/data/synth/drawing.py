@@ -19,7 +19,7 @@ SIDES_PX = ((20, 28), (32, 48), (56, 80))
 """Three scales."""
 
 GROUNDS = {"desert": (196, 168, 120), "meadow": (96, 140, 84), "night": (44, 50, 78)}
-"""Mean colour by kind of ground."""
+"""Mean color by kind of ground."""
 
 RING_HOLE = 0.5
 """Radius of a ring's hole, in its own."""
@@ -40,18 +40,18 @@ class DrawnObject:
 
 
 def draw_ground(rng: np.random.Generator, ground: str, size_hw: tuple[int, int]) -> np.ndarray:
-    """Return float32 pixels (H, W, 3): a colour with light from one side, noise, and strokes that are no objects."""
+    """Return float32 pixels (H, W, 3): a color with light from one side, noise, and strokes that are no objects."""
     height, width = size_hw
-    colour = np.array(GROUNDS[ground]) + rng.normal(0, 10, 3)
+    color = np.array(GROUNDS[ground]) + rng.normal(0, 10, 3)
     slope_y, slope_x = rng.uniform(-25, 25, 2)
     light_HW = np.linspace(-slope_y, slope_y, height)[:, None] + np.linspace(-slope_x, slope_x, width)[None, :]
-    pixels = colour + light_HW[..., None] + rng.normal(0, 10, (height, width, 3))
+    pixels = color + light_HW[..., None] + rng.normal(0, 10, (height, width, 3))
     picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
     for _ in range(rng.integers(2, 7)):
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         dx, dy = rng.normal(0, 25, 2)
-        shade = tuple(int(part) for part in np.clip(colour + rng.normal(0, 45, 3), 0, 255))
+        shade = tuple(int(part) for part in np.clip(color + rng.normal(0, 45, 3), 0, 255))
         if rng.random() < 0.5:
             pen.line((x, y, x + dx, y + dy), fill=shade, width=int(rng.integers(1, 4)))
         else:
@@ -73,11 +73,11 @@ def draw_objects(rng: np.random.Generator, pixels_HW3: np.ndarray, num_objects: 
     for _ in range(num_objects):
         shape, texture = str(rng.choice(SHAPES)), str(rng.choice(TEXTURES, p=TEXTURE_SHARES))
         side = float(rng.uniform(*SIDES_PX[rng.choice(3, p=(0.3, 0.45, 0.25))]))
-        alpha, colours = _draw_patch(rng, shape, texture, side)
+        alpha, colors = _draw_patch(rng, shape, texture, side)
         overlaps = bool(placed) and rng.random() < 0.25
         for _attempt in range(20):
             box = _place(rng, side, alpha.shape[0], (height, width), placed[-1][2] if overlaps else None)
-            if _paste(pixels_HW3, owner_HW, alpha, colours, box, [item[3] for item in placed], overlaps):
+            if _paste(pixels_HW3, owner_HW, alpha, colors, box, [item[3] for item in placed], overlaps):
                 area = int((owner_HW == len(placed)).sum())
                 placed.append((shape, texture, _extent(owner_HW == len(placed)), area))
                 break
@@ -92,25 +92,25 @@ def _place(
     side: float,
     patch_side: int,
     size_hw: tuple[int, int],
-    neighbour_xywh: tuple[int, int, int, int] | None,
+    neighbor_xywh: tuple[int, int, int, int] | None,
 ) -> tuple[int, int]:
-    """Top left corner (y, x) of a patch: anywhere, or beside the middle of a neighbour."""
+    """Top left corner (y, x) of a patch: anywhere, or beside the middle of a neighbor."""
     margin = (patch_side - 0.8 * side) / 2
-    if neighbour_xywh is None:
+    if neighbor_xywh is None:
         top, left = (rng.uniform(-margin, max(length - patch_side + margin, -margin + 1)) for length in size_hw)
         return int(top), int(left)
-    x, y, width, height = neighbour_xywh
+    x, y, width, height = neighbor_xywh
     angle = rng.uniform(0, 2 * np.pi)
     reach = 0.38 * (side + max(width, height))
-    centre_y, centre_x = y + height / 2 + reach * np.sin(angle), x + width / 2 + reach * np.cos(angle)
-    return int(centre_y - patch_side / 2), int(centre_x - patch_side / 2)
+    center_y, center_x = y + height / 2 + reach * np.sin(angle), x + width / 2 + reach * np.cos(angle)
+    return int(center_y - patch_side / 2), int(center_x - patch_side / 2)
 
 
 def _paste(
     pixels_HW3: np.ndarray,
     owner_HW: np.ndarray,
     alpha: np.ndarray,
-    colours: np.ndarray,
+    colors: np.ndarray,
     corner_yx: tuple[int, int],
     areas: list[int],
     overlaps: bool,
@@ -133,7 +133,7 @@ def _paste(
         if still_seen < (1 - MAX_COVERED) * area:
             return False
     blend = alpha[inside][..., None]
-    pixels_HW3[y1:y2, x1:x2] = pixels_HW3[y1:y2, x1:x2] * (1 - blend) + colours[inside] * blend
+    pixels_HW3[y1:y2, x1:x2] = pixels_HW3[y1:y2, x1:x2] * (1 - blend) + colors[inside] * blend
     owners[is_object[inside]] = len(areas)
     return True
 
@@ -144,21 +144,21 @@ def _extent(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _draw_patch(rng: np.random.Generator, shape: str, texture: str, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return how much each pixel of a square patch belongs to the object (P, P), and its colours (P, P, 3)."""
+    """Return how much each pixel of a square patch belongs to the object (P, P), and its colors (P, P, 3)."""
     patch_side = int(np.ceil(side * 1.5)) + 2
     axis = np.arange(patch_side) + 0.5 - patch_side / 2
     turn = rng.uniform(-0.35, 0.35)
     alpha = np.clip(_inside_px(shape, side, *_rotated(axis, turn)) + 0.5, 0, 1)
     u, v = _rotated(axis, rng.uniform(0, np.pi))
     period = max(side / 3.5, 7.0)
-    is_second = _is_second_colour(texture, u / period, v / period)[..., None]
+    is_second = _is_second_color(texture, u / period, v / period)[..., None]
     hue, is_bright = rng.random(), rng.random() < 0.5
     first, second = (
         np.array(colorsys.hsv_to_rgb(hue, saturation, value)) * 255
         for saturation, value in (((0.75, 0.95), (0.6, 0.3)) if is_bright else ((0.8, 0.45), (0.35, 1.0)))
     )
-    colours = np.where(is_second, second, first) + rng.normal(0, 6, (patch_side, patch_side, 3))
-    return alpha, colours
+    colors = np.where(is_second, second, first) + rng.normal(0, 6, (patch_side, patch_side, 3))
+    return alpha, colors
 
 
 def _rotated(axis: Pixels, angle: float) -> tuple[Pixels, Pixels]:
@@ -179,8 +179,8 @@ def _inside_px(shape: str, side: float, x: Pixels, y: Pixels) -> Pixels:
     return np.asarray(np.minimum.reduce(sides) + side / 16)
 
 
-def _is_second_colour(texture: str, u: Pixels, v: Pixels) -> npt.NDArray[np.bool_]:
-    """Where the texture has its second colour; u and v count its periods."""
+def _is_second_color(texture: str, u: Pixels, v: Pixels) -> npt.NDArray[np.bool_]:
+    """Where the texture has its second color; u and v count its periods."""
     if texture == "stripes":
         return np.asarray(np.floor(2 * u) % 2 == 0)
     if texture == "dots":

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 
 from backbones.catalog.facts import Facts, facts_of, recorded_designs
-from backbones.catalog.licences import lack_of_weights, licence_of, licence_problem
+from backbones.catalog.licenses import lack_of_weights, license_of, license_problem
 from backbones.catalog.lookup import known_names
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
-from backbones.surgery.spec import OPERATIONS
+from backbones.surgery.spec import OPERATIONS, Operation
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
 from service.rest.catalog_schemas import Backbone, BackboneFacts, BackboneList, Head, HeadList, Loss, LossList
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 
 @router.get("/backbones")
 def list_backbones() -> BackboneList:
-    """List the networks that are vouched for: papers, sizes, weights with their licences, and what they take."""
+    """List the networks that are vouched for: papers, sizes, weights with their licenses, and what they take."""
     return BackboneList(
         backbones=[_backbone(row) for row in CATALOG.values()],
         presets={name: _facts(facts) for name, facts in recorded_designs().presets.items()},
@@ -39,13 +39,19 @@ def _backbone(row: BackboneRow) -> Backbone:
         library=LIBRARIES[row.source],
         id=row.id,
         has_default_weights=lack_of_weights(row) is None,
-        weights_licence=licence_of(row),
-        accept_license_needed=licence_problem(row) is not None,
+        weights_license=license_of(row),
+        weights_licence=license_of(row),
+        accept_license_needed=license_problem(row) is not None,
         surgery=row.surgery.model_dump(mode="json", exclude_defaults=True),
-        takes=[operation for operation in OPERATIONS if operation in row.takes],
+        takes=[name for operation in OPERATIONS if operation in row.takes for name in _names_of(operation)],
         is_equivariant=row.is_equivariant,
         facts=None if facts is None else _facts(facts),
     )
+
+
+def _names_of(operation: Operation) -> list[Operation | Literal["reparameterise"]]:
+    """Return an operation's name, and the old name that clients of this API version may look for."""
+    return [operation, "reparameterise"] if operation == "reparameterize" else [operation]
 
 
 def _facts(facts: Facts) -> BackboneFacts:

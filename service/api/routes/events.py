@@ -107,7 +107,7 @@ async def read_logs(
     follow: Annotated[bool, Query(description="go on, over later attempts too, until the job ends")] = False,
     accept: Accept = None,
 ) -> StreamingResponse:
-    """Give what attempts wrote, without colours and without the states that progress bars have drawn over."""
+    """Give what attempts wrote, without colors and without the states that progress bars have drawn over."""
     form = as_text if _negotiate(accept, (TEXT, NDJSON)) == TEXT else as_ndjson
     job = await channel.job()
     first, last = _attempts(job, attempt)

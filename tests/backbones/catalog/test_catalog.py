@@ -39,7 +39,7 @@ def test_recorded_networks_are_those_of_the_installed_libraries() -> None:
             assert recorded[library] == installed, "run: python -m backbones.measured.names"
 
 
-def test_a_catalogue_row_wins_over_the_libraries_own_name() -> None:
+def test_a_catalog_row_wins_over_the_libraries_own_name() -> None:
     assert resolve("resnet50") is CATALOG["resnet50"]
     assert resolve("resnet50").id == "resnet50.a1_in1k"
 
@@ -71,13 +71,13 @@ def test_other_names_mean_timms_network_else_torchvisions(name: str, source: str
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest_right_one(name: str, right: str) -> None:
-    with pytest.raises(ValueError, match="is not in the catalogue; did you mean") as error:
+    with pytest.raises(ValueError, match="is not in the catalog; did you mean") as error:
         resolve(name)
     assert right in str(error.value)
 
 
 def test_a_name_like_nothing_gets_no_suggestion() -> None:
-    with pytest.raises(ValueError, match=r"is not in the catalogue\. 'pyramidion backbones' lists all"):
+    with pytest.raises(ValueError, match=r"is not in the catalog\. 'pyramidion backbones' lists all"):
         resolve("?!")
 
 
@@ -88,7 +88,7 @@ def test_only_the_two_libraries_can_be_named(name: str) -> None:
 
 
 def test_a_library_without_the_name_is_not_replaced_by_the_other() -> None:
-    with pytest.raises(ValueError, match="not in the catalogue"):
+    with pytest.raises(ValueError, match="not in the catalog"):
         resolve("tv:convnext_atto")
 
 
@@ -108,18 +108,18 @@ def test_a_row_tells_where_it_was_published(row: BackboneRow) -> None:
 
 
 @pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG)
-def test_a_row_tells_the_licence_of_its_weights(row: BackboneRow) -> None:
+def test_a_row_tells_the_license_of_its_weights(row: BackboneRow) -> None:
     if not row.has_default_weights:
-        assert row.weights_licence is None
+        assert row.weights_license is None
     elif row.source == "timm":
         assert "." in row.id, "the tag of the default weights is named: another version of timm may choose another"
         settings = timm.get_pretrained_cfg(row.id)
         assert settings is not None
-        assert row.weights_licence == settings.license
+        assert row.weights_license == settings.license
     else:
-        assert row.weights_licence == "bsd-3-clause"
+        assert row.weights_license == "bsd-3-clause"
         assert "license" not in get_model_weights(row.id).DEFAULT.meta, (
-            "torchvision names a licence that is not its own"
+            "torchvision names a license that is not its own"
         )
 
 

@@ -5,7 +5,7 @@ import torch
 from backbones.classic.convnext_isotropic import ConvNeXtIsotropic
 
 
-def test_maps_lie_behind_thirds_of_the_depth_and_the_last_is_normalised() -> None:
+def test_maps_lie_behind_thirds_of_the_depth_and_the_last_is_normalized() -> None:
     torch.manual_seed(0)
     network = ConvNeXtIsotropic(depth=5, width=8)
     outputs: list[torch.Tensor] = []
@@ -13,8 +13,8 @@ def test_maps_lie_behind_thirds_of_the_depth_and_the_last_is_normalised() -> Non
         block.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     first, second, last = network(torch.randn(2, 3, 64, 96))
     torch.testing.assert_close([first, second], [outputs[1], outputs[3]], rtol=0, atol=0)
-    centred = outputs[4] - outputs[4].mean(dim=1, keepdim=True)
-    torch.testing.assert_close(last, centred / (centred.square().mean(dim=1, keepdim=True) + 1e-6).sqrt())
+    centered = outputs[4] - outputs[4].mean(dim=1, keepdim=True)
+    torch.testing.assert_close(last, centered / (centered.square().mean(dim=1, keepdim=True) + 1e-6).sqrt())
     assert last.shape == (2, 8, 4, 6)
 
 

@@ -29,7 +29,7 @@ def test_responses_are_divided_as_alexnets_paper_says() -> None:
     torch.testing.assert_close(response_norm()(responses), divided(responses))
 
 
-def test_alexnet_normalises_and_then_pools() -> None:
+def test_alexnet_normalizes_and_then_pools() -> None:
     network = alexnet2012()
     c3 = rectified(network, 2, pooled(divided(rectified(network, 1, IMAGES))))
     c4 = pooled(divided(c3))
@@ -38,7 +38,7 @@ def test_alexnet_normalises_and_then_pools() -> None:
     torch.testing.assert_close(network(IMAGES), [c3, c4, pooled(c4)])
 
 
-def test_zfnet_pools_and_then_normalises() -> None:
+def test_zfnet_pools_and_then_normalizes() -> None:
     network = zfnet()
     c3 = rectified(network, 2, divided(pooled(rectified(network, 1, IMAGES))))
     c4 = divided(pooled(c3))

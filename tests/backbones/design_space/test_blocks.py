@@ -106,7 +106,7 @@ def test_kaiming_counts_what_one_cell_of_a_group_reaches(groups: int | str, fan_
 
 def test_truncated_normal_has_a_deviation_of_a_fiftieth_and_no_tails() -> None:
     torch.manual_seed(0)
-    weight = last_block(widths=(16, 16, 16, 64), initialisation="truncated_normal").branch.conv3.weight
+    weight = last_block(widths=(16, 16, 16, 64), initialization="truncated_normal").branch.conv3.weight
     assert weight.std().item() == pytest.approx(0.02 * 0.88, rel=0.05)
     assert weight.abs().max() <= 0.04
 

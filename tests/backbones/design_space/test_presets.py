@@ -107,3 +107,8 @@ def test_attention_may_be_a_kind_alone(kind: str, expected: str | None) -> None:
     attention = preset("resnet50", attention=kind).attention
     assert (attention and attention.kind) == expected
     assert preset("se_resnet50", attention="none") == preset("resnet50").model_copy(update={"preset": "se_resnet50"})
+
+
+def test_the_old_name_of_a_field_overrides_the_preset() -> None:
+    spec = DesignSpec.model_validate({"preset": "convnext_tiny", "initialisation": "kaiming"})
+    assert spec.initialization == "kaiming"

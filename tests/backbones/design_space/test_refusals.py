@@ -66,7 +66,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (R50 | {"attention": "cbam"}, "attention: got 'cbam'; choose 'se', 'gc' or 'nl'"),
     (R50 | {"stem": "8x8"}, "stem: got '8x8'; choose '7x7', 'deep', 'patchify', '11x11' or '3x3'"),
-    (R50 | {"colour": 3}, "colour: unknown key; known are activation, activations, attention"),
+    (R50 | {"color": 3}, "color: unknown key; known are activation, activations, attention"),
 ]
 
 

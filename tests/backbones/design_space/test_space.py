@@ -60,7 +60,7 @@ ELEMENTS: list[dict[str, Any]] = [
     {"layer_scale": 0.1},
     {"layer_scale": 0.1, "projection": False},
     {"stochastic_depth": 0.5},
-    {"initialisation": "truncated_normal"},
+    {"initialization": "truncated_normal"},
     {"compound": 1.5},
 ]
 
@@ -108,7 +108,7 @@ DESIGNS = st.fixed_dictionaries(
         ),
         "layer_scale": st.none() | st.just(1e-6),
         "stochastic_depth": st.sampled_from([0.0, 0.3]),
-        "initialisation": st.sampled_from(["kaiming", "truncated_normal"]),
+        "initialization": st.sampled_from(["kaiming", "truncated_normal"]),
         "compound": st.sampled_from([0.0, 1.0]),
     },
     optional={"deformable": st.sampled_from([(), (1,), (2, 4)])},

@@ -1,4 +1,4 @@
-"""Recorded facts are those of the networks that the catalogue builds."""
+"""Recorded facts are those of the networks that the catalog builds."""
 
 import pytest
 
@@ -14,7 +14,7 @@ STALE = "run: make backbones"
 PROBED = ("resnet18", "swin_tiny", "alexnet", "resnet14_thin")
 
 
-def test_every_row_has_facts_in_the_catalogues_order() -> None:
+def test_every_row_has_facts_in_the_catalogs_order() -> None:
     assert list(recorded_facts()) == list(CATALOG), STALE
 
 
@@ -64,7 +64,7 @@ def test_facts_of_resnet18() -> None:
 
 
 def test_mean_and_std_are_those_of_the_rows_own_weights() -> None:
-    """Networks of a catalogue that were trained with other statistics are told apart."""
+    """Networks of a catalog that were trained with other statistics are told apart."""
     statistics = {(facts.mean, facts.std) for facts in recorded_facts().values()}
     assert len(statistics) > 1
 
@@ -77,5 +77,5 @@ def test_what_trains_on_a_cpu(macs: int, is_deformable: bool, expected: bool) ->
     assert facts.trains_on_cpu is expected
 
 
-def test_nothing_is_recorded_of_a_network_outside_the_catalogue() -> None:
+def test_nothing_is_recorded_of_a_network_outside_the_catalog() -> None:
     assert facts_of(resolve("timm:resnet18.tv_in1k")) is None

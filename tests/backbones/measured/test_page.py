@@ -1,4 +1,4 @@
-"""`docs/backbones.md` is what the catalogue says, and its examples are documents."""
+"""`docs/backbones.md` is what the catalog says, and its examples are documents."""
 
 import re
 
@@ -11,7 +11,7 @@ from pipelines.spec.model import BackboneSpec
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE_PATH.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def test_the_page_is_the_catalogues() -> None:
+def test_the_page_is_the_catalogs() -> None:
     assert PAGE_PATH.read_text(encoding="utf-8") == render_page(), "run: make backbones"
 
 

@@ -56,7 +56,7 @@ def test_a_rate_of_zero_is_asked_for_and_a_switch_that_is_off_is_not() -> None:
         deformable=["c5"],
         freeze_batchnorm=True,
         stochastic_depth=0.1,
-        reparameterise=True,
+        reparameterize=True,
         upsampling="interpolated",
     )
     assert everything.asked == OPERATIONS
@@ -88,3 +88,9 @@ def test_an_operation_that_a_row_does_not_take_is_refused_with_the_rows_that_do(
             with pytest.raises(ValueError, match=f"surgery.{operation}: backbone '{name}' does not take it; ") as error:
                 require_surgery(row, surgery(**{operation: value.get(operation, True)}))
             assert str(error.value).endswith("choose one of " + ", ".join(takers))
+
+
+def test_the_old_name_of_a_field_is_accepted_and_both_names_at_once_are_rejected() -> None:
+    assert surgery(reparameterise=True) == surgery(reparameterize=True)
+    with pytest.raises(ValueError, match="got both 'reparameterize' and its old name 'reparameterise'"):
+        surgery(reparameterise=True, reparameterize=True)

@@ -19,7 +19,7 @@ ASKED: dict[Operation, Any] = {
     "deformable": ["c3", "c4", "c5"],
     "freeze_batchnorm": True,
     "stochastic_depth": 0.25,
-    "reparameterise": True,
+    "reparameterize": True,
     "upsampling": "interpolated",
 }
 QUICK = (
@@ -76,7 +76,7 @@ def _stochastic_depth(_plain: TappedBackbone, changed: TappedBackbone) -> None:
     assert max(rates) == pytest.approx(0.25, abs=0.05), "the last block may have no shortcut"
 
 
-def _reparameterise(_plain: TappedBackbone, changed: TappedBackbone) -> None:
+def _reparameterize(_plain: TappedBackbone, changed: TappedBackbone) -> None:
     with_branches = _count(changed, nn.Conv2d)
     changed.fold()
     assert _count(changed, nn.Conv2d) < with_branches
@@ -96,6 +96,6 @@ DONE = {
     "deformable": _deformable,
     "freeze_batchnorm": _freeze_batchnorm,
     "stochastic_depth": _stochastic_depth,
-    "reparameterise": _reparameterise,
+    "reparameterize": _reparameterize,
     "upsampling": _upsampling,
 }

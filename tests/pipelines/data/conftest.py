@@ -33,7 +33,7 @@ CATEGORIES = {
 
 
 def make_data(folder: Path, num_train: int = 11, num_val: int = 5, **spec: Any) -> JobData:
-    """Images of two sizes in sources "big" and "small"; every third is not labelled for all tasks."""
+    """Images of two sizes in sources "big" and "small"; every third is not labeled for all tasks."""
     rng = np.random.default_rng(5)
     records: dict[Any, list[ImageRecord]] = {"train": [], "val": [], "test": []}
     for number in range(num_train + num_val):

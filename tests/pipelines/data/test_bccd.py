@@ -73,7 +73,7 @@ def test_numbers_of_the_data_card_come_out(coco: tuple[DatasetIndex, DataReport]
     assert index.categories["cells"] == [Category(1, "RBC"), Category(2, "WBC"), Category(3, "Platelets")]
     assert report.tasks["cells"].by_class["RBC"] == {"train": 2381, "val": 967, "test": 805}
     assert report.tasks["lookup"].by_class["lymphocyte"] == {"train": 20, "val": 9, "test": 4}
-    assert report.tasks["subtype"].unlabelled == {"train": 1}
+    assert report.tasks["subtype"].unlabeled == {"train": 1}
     assert [(layer.read, layer.kept, layer.degenerate) for layer in report.layers[::2]] == [
         (2805, 2804, 1),
         (1138, 1137, 1),

@@ -68,7 +68,7 @@ def test_merged_class_takes_the_smallest_id_of_those_it_replaces(folder: Any) ->
     assert report.count("duplicate_box") == 1
 
 
-def test_dropped_class_of_an_image_makes_it_unlabelled_for_one_class_and_empty_for_several(folder: Any) -> None:
+def test_dropped_class_of_an_image_makes_it_unlabeled_for_one_class_and_empty_for_several(folder: Any) -> None:
     for name in "abc":
         folder.image(f"{name}.png")
     folder.text("l.csv", "file_name,split,kind\na.png,train,day\nb.png,train,junk\nc.png,val,day\n")

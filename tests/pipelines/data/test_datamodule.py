@@ -83,11 +83,11 @@ def test_evaluation_batches_one_padded_size_and_repeats_exactly(data_with: DataW
         assert len({(-(-h // 32), -(-w // 32)) for h, w in (info.size_hw for info in batch.infos)}) == 1
 
 
-def test_no_labelled_training_image_is_an_error(data_with: DataWith) -> None:
+def test_no_labeled_training_image_is_an_error(data_with: DataWith) -> None:
     data = data_with()
     for record in data.records("train"):
         record.labels.clear()
-    with pytest.raises(DataError, match="no image of the train split is labelled"):
+    with pytest.raises(DataError, match="no image of the train split is labeled"):
         data.train_dataloader()
 
 

@@ -91,7 +91,7 @@ def test_an_unreadable_image_is_told_from_a_worker_too(data_with: DataWith) -> N
         list(data.train_dataloader())
 
 
-def test_a_batch_is_padded_right_and_bottom_to_multiples_of_32_with_none_for_unlabelled() -> None:
+def test_a_batch_is_padded_right_and_bottom_to_multiples_of_32_with_none_for_unlabeled() -> None:
     def sample(height: int, width: int, **targets: BoxTarget) -> Sample:
         info = ImageInfo(1, "x", "s", (height, width), (height, width), (1.0, 1.0))
         return Sample(torch.full((3, height, width), 9, dtype=torch.uint8), info, dict(targets))

@@ -114,7 +114,7 @@ def test_same_image_in_two_sources_of_a_split_is_a_warning(folder: Any) -> None:
     assert report.findings[0].message == "is the same image as images/a.png (two, train)"
 
 
-def test_unlabelled_images_are_told_and_left_out(folder: Any) -> None:
+def test_unlabeled_images_are_told_and_left_out(folder: Any) -> None:
     folder.image("nobody.png")
     folder.image("deep/nobody.jpg")
     folder.image("blank.png")
@@ -128,7 +128,7 @@ def test_unlabelled_images_are_told_and_left_out(folder: Any) -> None:
         "images/deep/nobody.jpg",
     }
     assert [finding.image for finding in report.findings if finding.kind == "unlabelled_image"] == ["blank.png"]
-    assert report.images["train"].unlabelled == 1
+    assert report.images["train"].unlabeled == 1
     assert [record.file_name for record in index.records["train"]] == ["a.png"]
     assert not report.errors
 

@@ -139,7 +139,7 @@ def test_coco_crowd_area_and_identity_are_read(folder: Any) -> None:
     assert index.categories["lookup"] == []
 
 
-def test_csv_cell_holds_one_class_or_several_and_empty_is_unlabelled(folder: Any) -> None:
+def test_csv_cell_holds_one_class_or_several_and_empty_is_unlabeled(folder: Any) -> None:
     for name in ("a.png", "b.png", "c.png", "d.png"):
         folder.image(name)
     folder.text(
@@ -158,7 +158,7 @@ def test_csv_cell_holds_one_class_or_several_and_empty_is_unlabelled(folder: Any
         {"marks": ["x"]},
     ]
     assert report.layers[0].repeated == 1
-    assert report.tasks["marks"].unlabelled["train"] == 1
+    assert report.tasks["marks"].unlabeled["train"] == 1
     assert not report.findings
 
 

@@ -48,7 +48,13 @@ def test_report_is_written_whole_and_printed_with_few_examples(folder: Any, tmp_
     assert (written["num_errors"], written["num_warnings"]) == (7, 8)
     assert len(written["warnings"]) == 8
     assert written["findings"] == {"unknown_category": 7, "degenerate_box": 8}
-    assert written["splits"]["train"] == {"listed": 2, "in_index": 2, "unlabelled": 0, "unusable": 0}
+    assert written["splits"]["train"] == {
+        "listed": 2,
+        "in_index": 2,
+        "unlabeled": 0,
+        "unlabelled": 0,
+        "unusable": 0,
+    }
     assert all(layer["adds_up"] for layer in written["layers"])
     text = render_report(report)
     assert "and 3 more in the written report" in text
@@ -111,4 +117,4 @@ def test_annotations_read_are_kept_or_left_out_for_a_told_reason(
             counted = sum(counter[layer.split] for counter in counts.by_class.values())
             assert counted + counts.crowd[layer.split] + counts.without_identity[layer.split] == layer.kept
     for counts in report.images.values():
-        assert counts.listed == counts.in_index + counts.unlabelled + counts.unusable
+        assert counts.listed == counts.in_index + counts.unlabeled + counts.unusable

@@ -6,19 +6,19 @@ import torch
 from PIL import Image
 
 from pipelines.data.datamodule import JobData
-from pipelines.data.pictures import MIN_SHOWN_SCORE, class_colour, draw_boxes
+from pipelines.data.pictures import MIN_SHOWN_SCORE, class_color, draw_boxes
 from pipelines.data.show import show_samples
 
 
-def test_frames_have_the_colour_of_their_class_and_lie_on_the_boxes() -> None:
-    grey = Image.new("L", (320, 240), 128)
+def test_frames_have_the_color_of_their_class_and_lie_on_the_boxes() -> None:
+    gray = Image.new("L", (320, 240), 128)
     boxes = torch.tensor([[40.0, 60.0, 140.0, 160.0], [200.0, 100.0, 300.0, 200.0]])
-    picture = np.asarray(draw_boxes(grey, boxes, ["b", "a"], [0.5, 0.75], classes=["a", "b"]))
+    picture = np.asarray(draw_boxes(gray, boxes, ["b", "a"], [0.5, 0.75], classes=["a", "b"]))
     assert picture.shape == (240, 320, 3)
-    assert tuple(picture[110, 40]) == class_colour(1)
-    assert tuple(picture[200, 250]) == class_colour(0)
+    assert tuple(picture[110, 40]) == class_color(1)
+    assert tuple(picture[200, 250]) == class_color(0)
     assert tuple(picture[110, 90]) == (128, 128, 128)
-    assert np.asarray(grey).max() == 128
+    assert np.asarray(gray).max() == 128
 
 
 def test_detections_of_little_score_are_not_drawn() -> None:
@@ -45,9 +45,9 @@ def test_names_at_the_borders_stay_inside_the_picture() -> None:
     assert abs(np.ptp(left_half[:, 1]) - np.ptp(changed[changed[:, 1] >= 160][:, 1])) < 12
 
 
-def test_neighbouring_classes_differ_in_colour() -> None:
-    colours = np.array([class_colour(position) for position in range(12)]).astype(int)
-    distances = np.abs(colours[:, None] - colours[None]).sum(axis=2) + 1000 * np.eye(12, dtype=int)
+def test_neighboring_classes_differ_in_color() -> None:
+    colors = np.array([class_color(position) for position in range(12)]).astype(int)
+    distances = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 1000 * np.eye(12, dtype=int)
     assert distances.min() > 60
 
 

@@ -74,8 +74,8 @@ def test_demo_data_is_clean_and_has_all_three_tasks(demo: Path) -> None:
 
 def test_demo_data_has_scales_empty_images_occlusion_and_missing_labels(demo: Path) -> None:
     index, report = build_index(JOB, demo)
-    assert report.tasks["things"].unlabelled == {"train": 12}
-    assert report.tasks["scene"].unlabelled["train"] == 12
+    assert report.tasks["things"].unlabeled == {"train": 12}
+    assert report.tasks["scene"].unlabeled["train"] == 12
     assert report.tasks["things"].empty["train"] >= 5
     assert report.tasks["lookup"].without_identity["train"] > 0
     boxes = [box for record in index.records["train"] for box in record.labels.get("things", [])]

@@ -28,7 +28,7 @@ def record(**labels: list[BoxLabel] | list[str]) -> ImageRecord:
     return ImageRecord(1, "s", "train", "x.png", Path("x.png"), height=30, width=40, labels=labels)
 
 
-def test_only_tasks_that_the_image_is_labelled_for_have_a_target() -> None:
+def test_only_tasks_that_the_image_is_labeled_for_have_a_target() -> None:
     assert set(ENCODER.encode(record(one=["a"], boxes=[]))) == {"boxes", "one"}
 
 

@@ -15,12 +15,12 @@ from pipelines.data.transforms import (
     EvalTransform,
     ImageSize,
     TrainTransform,
-    apply_colour,
+    apply_color,
     boxes_to_original,
-    colour_matrix,
-    draw_colour,
+    color_matrix,
+    draw_color,
     fitted_size,
-    sanitise,
+    sanitize,
 )
 from pipelines.spec.data import AugmentSpec
 
@@ -50,7 +50,7 @@ def drawn(height: int, width: int, box: tuple[int, int, int, int]) -> Tensor:
 
 
 def found(image: Tensor) -> Tensor:
-    """The rectangle's box from its pixels' colour: partly red border pixels count by their part."""
+    """The rectangle's box from its pixels' color: partly red border pixels count by their part."""
     red = image[0].float() / 255
     rows, columns = red.amax(dim=1), red.amax(dim=0)
     inner_y, inner_x = (rows > 0.99).nonzero().flatten(), (columns > 0.99).nonzero().flatten()
@@ -121,7 +121,7 @@ def test_zoom_keeps_the_aspect_to_a_pixel_and_covers_its_range() -> None:
     assert 0.35 < float((scales[:, 0] > 1).float().mean()) < 0.65
 
 
-def test_padding_of_a_zoom_out_stays_black_under_colour_changes() -> None:
+def test_padding_of_a_zoom_out_stays_black_under_color_changes() -> None:
     transform = TrainTransform(64, AugmentSpec(scale_jitter=(0.5, 0.5), photometric=1.0))
     out = transform(drawn(64, 64, (10, 10, 40, 40)), {}, np.random.default_rng(0))
     assert (out.image.amax(dim=0) == 0).sum() == 64 * 64 - 32 * 32
@@ -153,7 +153,7 @@ def test_labels_crowd_flags_and_identities_stay_with_their_boxes() -> None:
         [[0, 0, 20, 20], [0, 0, 20, 5.9], [0, 0, 20, 5.9], [0, 0, 20, 0.9], [0, 0, 80, 0.99]],
         is_crowd=[False, False, True, True, False],
     )
-    kept = sanitise({"t": before}, {"t": after}, area_scale=4.0)["t"]
+    kept = sanitize({"t": before}, {"t": after}, area_scale=4.0)["t"]
     assert isinstance(kept, BoxTarget)
     assert kept.labels.tolist() == [0, 2]
     assert kept.identities.tolist() == [100, 102]
@@ -219,22 +219,22 @@ def test_eval_keeps_every_box_in_its_order_however_small() -> None:
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
 @pytest.mark.parametrize("factor", [0.75, 1.2])
-def test_colour_matrix_is_torchvisions_operation(name: str, factor: float) -> None:
+def test_color_matrix_is_torchvisions_operation(name: str, factor: float) -> None:
     image = torch.randint(60, 190, (3, 20, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     factors = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0} | {name: factor}
-    ours = apply_colour(image, *colour_matrix(**factors, gains=torch.ones(3)))
+    ours = apply_color(image, *color_matrix(**factors, gains=torch.ones(3)))
     theirs = getattr(F, f"adjust_{name}")(image, factor)
     assert (ours.int() - theirs.int()).abs().max() <= 1
 
 
 def test_gains_scale_channels_and_results_are_clipped() -> None:
     image = torch.full((3, 4, 5), 200, dtype=torch.uint8)
-    ours = apply_colour(image, *colour_matrix(1.0, 1.0, 1.0, torch.tensor([0.5, 1.0, 1.5])))
+    ours = apply_color(image, *color_matrix(1.0, 1.0, 1.0, torch.tensor([0.5, 1.0, 1.5])))
     assert ours[:, 0, 0].tolist() == [100, 200, 255]
 
 
 def test_photometric_is_the_probability_of_each_change() -> None:
-    assert all(draw_colour(0.0, np.random.default_rng(seed)) is None for seed in range(20))
-    assert all(draw_colour(1.0, np.random.default_rng(seed)) is not None for seed in range(20))
-    unchanged = sum(draw_colour(0.5, np.random.default_rng(seed)) is None for seed in range(400))
+    assert all(draw_color(0.0, np.random.default_rng(seed)) is None for seed in range(20))
+    assert all(draw_color(1.0, np.random.default_rng(seed)) is not None for seed in range(20))
+    unchanged = sum(draw_color(0.5, np.random.default_rng(seed)) is None for seed in range(400))
     assert unchanged / 400 == pytest.approx(0.5**4, abs=0.04)

@@ -33,7 +33,7 @@ NUM_IMAGES = 12
 
 
 def make_records(split="test"):
-    """Twelve images; every third one is not labelled for any task but `cells`, every fourth has no boxes."""
+    """Twelve images; every third one is not labeled for any task but `cells`, every fourth has no boxes."""
     rng = np.random.default_rng(5)
     records = []
     for i in range(NUM_IMAGES):
@@ -59,7 +59,7 @@ def make_records(split="test"):
 
 
 def make_predictions(records, seed=3):
-    """Something right and something wrong for every image, labelled or not, in float32 as a network gives it."""
+    """Something right and something wrong for every image, labeled or not, in float32 as a network gives it."""
     rng = np.random.default_rng(seed)
     predictions = []
     for record in records:

@@ -1,4 +1,4 @@
-"""Normalised mutual information by hand, at its ends and against plain k-means."""
+"""Normalized mutual information by hand, at its ends and against plain k-means."""
 
 import math
 
@@ -16,7 +16,7 @@ def entropy(codes):
     return -(shares * np.log(shares)).sum()
 
 
-def around_centres(codes, dim=16, spread=0.3, seed=0):
+def around_centers(codes, dim=16, spread=0.3, seed=0):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(codes.max() + 1, dim))[codes] + spread * rng.normal(size=(len(codes), dim))
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -33,7 +33,7 @@ def test_two_places_by_hand():
 @pytest.mark.parametrize("num_identities", [3, 250])
 def test_identities_far_apart_give_one_whatever_their_numbers(num_identities):
     codes = np.random.default_rng(0).permutation(np.repeat(np.arange(num_identities), 4))
-    rows = around_centres(codes, dim=64, spread=0.01)
+    rows = around_centers(codes, dim=64, spread=0.01)
     assert mutual_information(rows, codes) == pytest.approx(1.0, abs=0.03)
     assert mutual_information(rows, codes * 7 + 100) == mutual_information(rows, codes)
 
@@ -41,7 +41,7 @@ def test_identities_far_apart_give_one_whatever_their_numbers(num_identities):
 @pytest.mark.parametrize("seed", range(4))
 def test_overlapping_identities_are_clustered_as_well_as_by_k_means_with_many_starts(seed):
     codes = np.repeat(np.arange(8), 25)
-    rows = around_centres(codes, spread=0.8, seed=seed)
+    rows = around_centers(codes, spread=0.8, seed=seed)
     clusters = KMeans(8, n_init=20, random_state=1).fit_predict(rows)
     oracle = 2 * mutual_info_score(codes, clusters) / (entropy(codes) + entropy(clusters))
     assert oracle > 0.9
@@ -61,7 +61,7 @@ def test_identities_that_any_clustering_gets_right_are_undefined(codes):
 def test_many_rows_are_thinned_out_alike_every_time(monkeypatch):
     monkeypatch.setattr(clustering, "MAX_ROWS", 200)
     codes = np.repeat(np.arange(10), 100)
-    rows = around_centres(codes, spread=0.8)
+    rows = around_centers(codes, spread=0.8)
     found = mutual_information(rows, codes)
     assert found == mutual_information(rows, codes)
     monkeypatch.undo()

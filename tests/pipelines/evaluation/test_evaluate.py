@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from pipelines.data.records import BoxLabel, Category, ImageRecord
 from pipelines.errors import ConfigError, NumericsError
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
-from pipelines.evaluation.metric_names import main_metric, selection, summarise, summary_keys
+from pipelines.evaluation.metric_names import main_metric, selection, summarize, summary_keys
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.result import RunResult
@@ -28,12 +28,12 @@ def test_scores_depend_neither_on_the_order_of_predictions_nor_on_pickling(
 
 
 @pytest.mark.parametrize("name", ["kind", "marks", "lookup", "scene"])
-def test_predictions_of_unlabelled_images_change_nothing(name, records, predictions, tasks, evaluate, gallery):
-    labelled_ids = {record.image_id for record in records if name in record.labels}
-    labelled = [prediction for prediction in predictions if prediction.image_id in labelled_ids]
-    assert 0 < len(labelled) < len(predictions)
-    assert tasks[name]["num_images"] == len(labelled)
-    assert evaluate(name, records, labelled, gallery) == tasks[name]
+def test_predictions_of_unlabeled_images_change_nothing(name, records, predictions, tasks, evaluate, gallery):
+    labeled_ids = {record.image_id for record in records if name in record.labels}
+    labeled = [prediction for prediction in predictions if prediction.image_id in labeled_ids]
+    assert 0 < len(labeled) < len(predictions)
+    assert tasks[name]["num_images"] == len(labeled)
+    assert evaluate(name, records, labeled, gallery) == tasks[name]
 
 
 def test_scores_are_of_plain_types_alone_so_that_a_checkpoint_can_hold_them(tasks):
@@ -51,8 +51,8 @@ def test_an_image_predicted_twice_is_refused(records, predictions, evaluate):
         evaluate("cells", records, [*predictions, predictions[3]])
 
 
-def test_a_labelled_image_without_a_prediction_is_refused(records, predictions, evaluate):
-    with pytest.raises(ValueError, match="images 1001 are labelled for task 'cells' but were not predicted"):
+def test_a_labeled_image_without_a_prediction_is_refused(records, predictions, evaluate):
+    with pytest.raises(ValueError, match="images 1001 are labeled for task 'cells' but were not predicted"):
         evaluate("cells", records, [p for p in predictions if p.image_id != 1001])
 
 
@@ -114,11 +114,11 @@ def test_difficult_objects_are_ignored_in_scoring(evaluate):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_no_labelled_image_leaves_every_metric_undefined(name, records, predictions, evaluate):
+def test_no_labeled_image_leaves_every_metric_undefined(name, records, predictions, evaluate):
     bare = [ImageRecord(r.image_id, r.source, r.split, r.file_name, r.path) for r in records]
     result = evaluate(name, bare, predictions, Gallery([], []))
     TypeAdapter(RunResult.model_fields["tasks"].annotation).validate_python({name: result})
-    assert set(summarise("test", {name: result}).values()) == {None}
+    assert set(summarize("test", {name: result}).values()) == {None}
 
 
 def test_objects_are_scored_by_the_identities_of_their_labels_without_crowd(records, predictions, tasks, evaluate):
@@ -181,7 +181,7 @@ def test_a_training_gallery_holds_no_query(records, evaluate, gallery):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_main_metric_and_all_summary_keys_are_what_scoring_gives(name, tasks, model):
-    keys = list(summarise("val", {name: tasks[name]}))
+    keys = list(summarize("val", {name: tasks[name]}))
     assert keys == summary_keys("val", name, model.tasks[name])
     assert f"val/{name}/{main_metric(model.tasks[name])}" in keys
 

@@ -17,7 +17,7 @@ def named(rows, identities):
 
 
 def random_named(seed, count, num_identities, dim=4):
-    """Identities of very different size around centres, with some embeddings there twice: exact ties."""
+    """Identities of very different size around centers, with some embeddings there twice: exact ties."""
     rng = np.random.default_rng(seed)
     share = rng.dirichlet(np.full(num_identities, 0.5))
     codes = rng.choice(num_identities, count, p=share)

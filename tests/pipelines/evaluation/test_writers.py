@@ -67,22 +67,22 @@ def test_class_scores_are_a_table_with_labels(records, predictions, tmp_path, mo
         rows = list(csv.DictReader(file))
     assert [row["image_id"] for row in rows] == [str(r.image_id) for r in records if "marks" in r.labels]
     assert list(rows[0]) == [
-        *("image_id", "file_name", "source", "is_labelled", "labels"),
+        *("image_id", "file_name", "source", "is_labeled", "is_labelled", "labels"),
         *("score:scratch", "score:stain"),
     ]
     by_id = {row["image_id"]: row for row in rows}
     assert by_id["1002"]["labels"] == "scratch|stain"
-    assert (by_id["1007"]["labels"], by_id["1007"]["is_labelled"]) == ("", "true")
+    assert (by_id["1007"]["labels"], by_id["1007"]["is_labeled"]) == ("", "true")
     assert np.float32(by_id["1002"]["score:stain"]) == predictions[2].tasks["marks"].scores[1]
 
 
 def test_all_images_are_written_where_labels_are_not_asked_for(records, predictions, tmp_path, model, categories):
     arguments = ("kind", model.tasks["kind"], categories["kind"], records, predictions)
-    path = write_predictions(tmp_path, *arguments, labelled_only=False)
+    path = write_predictions(tmp_path, *arguments, labeled_only=False)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(records)
-    assert (rows[0]["labels"], rows[0]["is_labelled"]) == ("", "false")
+    assert (rows[0]["labels"], rows[0]["is_labeled"]) == ("", "false")
 
 
 def test_embeddings_of_objects_are_arrays_that_need_no_pickle(records, predictions, tmp_path, model, categories):

@@ -35,7 +35,7 @@ def test_an_export_is_two_files_without_pickles(
     assert described["categories"]["cells"][1] == {"id": 15, "name": "cells 1"}
 
 
-def test_what_images_are_normalised_with_is_that_of_the_trained_model(
+def test_what_images_are_normalized_with_is_that_of_the_trained_model(
     tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
 ) -> None:
     model = build_model(tiny_job.model, tiny_categories)

@@ -201,7 +201,7 @@ def test_part_of_another_shape_is_named(small: Document) -> None:
     assert f"and {len(report.shapes) - 5} more shapes" in str(report)
 
 
-def test_another_backbone_warns_and_leaves_its_normalisation(small: Document) -> None:
+def test_another_backbone_warns_and_leaves_its_normalization(small: Document) -> None:
     tasks = {"t": {"head": "fcos", "num_convs": 1}}
     names = {"t": CLASSES}
     there, here = spec_of(small, tasks), spec_of(small, tasks, backbone={"name": "mobilenetv3_small_050"})

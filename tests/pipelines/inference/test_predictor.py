@@ -124,8 +124,8 @@ def test_files_bytes_and_decoded_images_answer_alike(
 
 
 def test_greyscale_images_are_answered(predictor: Predictor) -> None:
-    grey = Image.new("L", (40, 30), 77)
-    assert predictor.predict([png(grey)]) == predictor.predict([grey])
+    gray = Image.new("L", (40, 30), 77)
+    assert predictor.predict([png(gray)]) == predictor.predict([gray])
 
 
 def test_no_images_no_answers(predictor: Predictor) -> None:

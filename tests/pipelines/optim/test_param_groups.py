@@ -126,7 +126,7 @@ def test_factors_of_stages_and_tasks_come_on_top(by: str, small: Document) -> No
         assert rate == pytest.approx(plain[name] * factors[model.part_of(name)])
 
 
-def test_state_of_the_optimiser_fits_tasks_in_any_order(small: Document) -> None:
+def test_state_of_the_optimizer_fits_tasks_in_any_order(small: Document) -> None:
     tasks = small["model"]["tasks"]
     spec, forwards = model_of(small)
     _, backwards = model_of(small, tasks=dict(reversed(tasks.items())))
@@ -182,7 +182,7 @@ def test_a_part_whose_factor_is_nought_never_changes(name: str, small: Document)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
-def test_optimiser_is_the_one_asked_for(name: str, kind: type, network: MultiTaskModel, spec: ModelSpec) -> None:
+def test_optimizer_is_the_one_asked_for(name: str, kind: type, network: MultiTaskModel, spec: ModelSpec) -> None:
     wanted = spec.optimizer.model_copy(update={"name": name, "momentum": 0.8, "betas": (0.8, 0.99)})
     optimizer = create_optimizer(network, spec.model_copy(update={"optimizer": wanted}), fused=False)
     assert type(optimizer) is kind

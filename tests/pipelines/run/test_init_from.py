@@ -136,7 +136,7 @@ def test_run_tells_what_it_took_and_goes_on_without_it(
     assert json.loads((tmp_path / "run" / "inputs.json").read_text()) == inputs
 
 
-def test_what_is_lacking_is_not_fetched_under_a_licence_that_nobody_accepted(
+def test_what_is_lacking_is_not_fetched_under_a_license_that_nobody_accepted(
     new_task: Document, detector: RunDir, command: Command, demo_root: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

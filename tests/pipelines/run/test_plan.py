@@ -57,7 +57,7 @@ def test_plan_of_a_gradual_job_tells_rates_and_when_each_part_begins(small: Docu
 
 
 @pytest.mark.parametrize("by", ["stage", "layer"])
-def test_plan_has_the_optimisers_groups_and_every_parameter_once(by: str, small: Document, demo_root: Path) -> None:
+def test_plan_has_the_optimizers_groups_and_every_parameter_once(by: str, small: Document, demo_root: Path) -> None:
     spec = spec_of(small, layer_decay_by=by, layer_decay=0.5)
     categories = build_index(validate_document(small), demo_root)[0].categories
     model = build_model(spec, categories)

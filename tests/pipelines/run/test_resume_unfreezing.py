@@ -16,7 +16,7 @@ Document = dict[str, Any]
 Train = Callable[..., RunDir]
 
 UNFREEZE = {0: "none", 1: ["c5"], 2: ["c5", "c4"], 3: "all"}
-"""Of four epochs; each has five batches in three optimiser steps."""
+"""Of four epochs; each has five batches in three optimizer steps."""
 
 
 def unfreezing(small: Document, num_workers: int = 0) -> Document:

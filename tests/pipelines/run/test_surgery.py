@@ -57,7 +57,7 @@ def fit(
 @pytest.fixture(scope="module")
 def folded(fit: Callable[..., RunDir], tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run of a network of branches, with a moving average; nobody may change it."""
-    backbone = {"name": "repvgg_a0", "weights": "none", "surgery": {"reparameterise": True}}
+    backbone = {"name": "repvgg_a0", "weights": "none", "surgery": {"reparameterize": True}}
     return fit(backbone, tmp_path_factory.mktemp("none"), **{"trainer.max_epochs": 1, "data.image_size": 64})
 
 
@@ -102,7 +102,7 @@ def test_checkpoints_keep_the_branches_and_the_export_has_them_folded(folded: Ru
     model, job, _ = load_exported(folded.model)
     assert branches(load_file(folded.model / WEIGHTS_FILE)) == branches(model.state_dict()) == (False, True)
     assert read_json(folded.result)["model"]["parameters"] == sum(p.numel() for p in model.parameters())
-    assert job.model.backbone.surgery.reparameterise
+    assert job.model.backbone.surgery.reparameterize
 
 
 def test_the_folded_network_scores_and_predicts_as_its_branches_do(

@@ -15,7 +15,7 @@ def backbone(small: Document, **fields: Any) -> BackboneSpec:
     return validate_document(apply_override(small, "model.backbone", fields)).model.backbone
 
 
-def test_a_name_begins_with_the_catalogues_weights_and_a_design_at_random(small: Document) -> None:
+def test_a_name_begins_with_the_catalogs_weights_and_a_design_at_random(small: Document) -> None:
     assert backbone(small, name="resnet18").weights == "default"
     assert backbone(small, design={"preset": "resnet18"}).weights == "none"
     assert backbone(small, design={"preset": "resnet18"}, weights="a.pt").weights == "a.pt"
@@ -32,7 +32,7 @@ def test_the_resolved_document_means_the_same_network(small: Document) -> None:
 
 
 def test_surgery_says_what_it_asks_for(small: Document) -> None:
-    asked = {"deformable": ["c5", "c4"], "stochastic_depth": 0.0, "reparameterise": False}
+    asked = {"deformable": ["c5", "c4"], "stochastic_depth": 0.0, "reparameterize": False}
     surgery = backbone(small, name="resnet18", surgery=asked).surgery
     assert surgery.asked == ("deformable", "stochastic_depth")
     assert surgery.deformable == ("c4", "c5")

@@ -37,7 +37,7 @@ class Watch(Callback):
 
     Attributes:
         states: parameters and running statistics, before training and after each epoch.
-        with_gradient: names of the parameters that have a gradient at the last optimiser step of each epoch.
+        with_gradient: names of the parameters that have a gradient at the last optimizer step of each epoch.
         parts: the part of each of them (of statistics: that of the norm's weight).
         first_images: of the first batch.
         wrappers: how many there were, and how many are left at the end.

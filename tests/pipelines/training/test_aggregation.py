@@ -43,7 +43,7 @@ def new_model() -> MultiTaskModel:
     return build_model(MODEL, {task: [Category(k + 1, str(k)) for k in range(3)] for task in TASKS})
 
 
-def batch(*unlabelled: str) -> tuple[Tensor, dict[str, list[Target | None]]]:
+def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]]]:
     """Four images, and the targets of all tasks but some."""
     random = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (4, 3, 64, 96), dtype=torch.uint8, generator=random)
@@ -55,26 +55,26 @@ def batch(*unlabelled: str) -> tuple[Tensor, dict[str, list[Target | None]]]:
         targets["cells"].append(BoxTarget(boxes, labels, torch.zeros(3, dtype=torch.bool), labels))
         targets["kind"].append(ClassTarget(torch.tensor(image % 3)))
         targets["signs"].append(ClassTarget(torch.eye(3)[image % 3]))
-    return images, {task: [None] * 4 if task in unlabelled else found for task, found in targets.items()}
+    return images, {task: [None] * 4 if task in unlabeled else found for task, found in targets.items()}
 
 
-def of_task(task: str, factor: float, *unlabelled: str, frozen: tuple[str, ...] = ()) -> Gradients:
+def of_task(task: str, factor: float, *unlabeled: str, frozen: tuple[str, ...] = ()) -> Gradients:
     """Return what plain autograd says of one task's loss alone."""
     model = new_model()
     model.freeze(frozenset(frozen))
-    (global_losses(model.loss(*batch(*unlabelled))).tasks[task] * factor).backward()
+    (global_losses(model.loss(*batch(*unlabeled))).tasks[task] * factor).backward()
     return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
 
 
 def joined(
-    rule: str, factors: dict[str, float], *unlabelled: str, frozen: tuple[str, ...] = (), batches: int = 1
+    rule: str, factors: dict[str, float], *unlabeled: str, frozen: tuple[str, ...] = (), batches: int = 1
 ) -> MultiTaskModel:
-    """Return a model after the backward pass of the tasks in `factors`, the others counting as unlabelled."""
+    """Return a model after the backward pass of the tasks in `factors`, the others counting as unlabeled."""
     model = new_model()
     model.freeze(frozenset(frozen))
     aggregation = Aggregation(rule, model)
     for _ in range(batches):
-        losses = global_losses(aggregation.loss(*batch(*unlabelled)))
+        losses = global_losses(aggregation.loss(*batch(*unlabeled)))
         weighted = {task: loss * factors.get(task, 0.0) for task, loss in losses.tasks.items()}
         is_active = dict(zip(weighted, losses.is_active.tolist(), strict=True))
         torch.manual_seed(5)
@@ -121,7 +121,7 @@ def test_two_tasks_are_joined_as_by_hand_and_heads_get_their_own_gradient(rule: 
 
 
 def brute_force(gramian: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """Minimise v' G v for v >= lower, by trying which of them are equal."""
+    """Minimize v' G v for v >= lower, by trying which of them are equal."""
     size = len(lower)
     best, least = lower, np.inf
     for is_free in itertools.product([False, True], repeat=size):
@@ -170,10 +170,10 @@ def test_three_tasks_in_conflict_are_joined_as_defined(rule: str, tolerance: flo
 
 @pytest.mark.parametrize("rule", RULES)
 def test_one_task_with_labels_is_trained_as_without_aggregation(rule: str) -> None:
-    unlabelled = ("cells", "signs")
-    model = joined(rule, dict.fromkeys(TASKS, 1.0), *unlabelled)
+    unlabeled = ("cells", "signs")
+    model = joined(rule, dict.fromkeys(TASKS, 1.0), *unlabeled)
     plain = new_model()
-    sum(global_losses(plain.loss(*batch(*unlabelled))).tasks.values()).backward()  # type: ignore[union-attr]
+    sum(global_losses(plain.loss(*batch(*unlabeled))).tasks.values()).backward()  # type: ignore[union-attr]
     expected = gradients_of(plain)
     assert gradients_of(model).keys() == expected.keys() == dict(plain.named_parameters()).keys()
     for name, gradient in gradients_of(model).items():
@@ -213,7 +213,7 @@ def test_task_that_does_not_reach_what_is_shared_leaves_it_to_the_others(rule: s
 
 
 def test_gradients_of_a_window_are_the_mean_of_its_batches_in_the_layout_of_the_parameters() -> None:
-    """A fused optimiser on the CPU reads the gradient in the parameter's layout, whatever its own is."""
+    """A fused optimizer on the CPU reads the gradient in the parameter's layout, whatever its own is."""
     factors = {"cells": 0.4, "kind": -1.0}
     model = joined("pcgrad", factors, batches=2)
     found, once = gradients_of(model), gradients_of(joined("pcgrad", factors))
@@ -244,7 +244,7 @@ def test_gradients_that_are_zero_opposite_or_equal_are_projected_too() -> None:
 
 
 class FirstStep(Callback):
-    """Keeps the gradients of the first optimiser step, before they are clipped, and the weights at the end."""
+    """Keeps the gradients of the first optimizer step, before they are clipped, and the weights at the end."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         if trainer.global_step == 0:

@@ -132,7 +132,7 @@ def test_log_variance_beyond_its_limit_is_brought_back_and_leaves_it_at_once(
 
 
 class Watch(Callback):
-    """Keeps what was learned last (not averaged), and the optimiser's groups by name."""
+    """Keeps what was learned last (not averaged), and the optimizer's groups by name."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, MultiTaskModule)

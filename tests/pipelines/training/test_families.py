@@ -51,13 +51,13 @@ LARGE = [
 
 ALL_BUT_A_HEAD = frozenset({"c3", "c4", "c5", "neck", "heads.cells", "heads.looks"})
 STEPS: dict[str, tuple[frozenset[str], dict[str, set[int]]]] = {
-    "a task is labelled on rank 0 alone": (frozenset(), {"kind": {0, 1}}),
+    "a task is labeled on rank 0 alone": (frozenset(), {"kind": {0, 1}}),
     "a stage and a whole head are frozen": (frozenset({"c3", "heads.cells"}), {"kind": {2, 3, 4}}),
     "neck and a stage are frozen": (frozenset({"c3", "neck"}), {"cells": {0, 1}}),
-    "one head alone trains, labelled on rank 0": (ALL_BUT_A_HEAD, {"kind": {0}}),
+    "one head alone trains, labeled on rank 0": (ALL_BUT_A_HEAD, {"kind": {0}}),
     "one head alone trains, and has no label": (ALL_BUT_A_HEAD, {"kind": set()}),
 }
-"""By name: what is frozen, and which of five images are labelled for a task; for the other tasks all are."""
+"""By name: what is frozen, and which of five images are labeled for a task; for the other tasks all are."""
 IMAGES_OF = {2: ((0, 1), (2, 3, 4)), 3: ((0, 1), (2, 3), (4,))}
 """By number of ranks, of a joint batch of five."""
 
@@ -86,7 +86,7 @@ class Step(nn.Module):
         return torch.stack(list(global_losses(self.model.loss(images, targets)).tasks.values())).sum()
 
 
-def joint_batch(labelled: dict[str, set[int]]) -> tuple[Tensor, Targets]:
+def joint_batch(labeled: dict[str, set[int]]) -> tuple[Tensor, Targets]:
     random = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=random)
     targets: Targets = {"cells": [], "kind": [], "looks": []}
@@ -97,7 +97,7 @@ def joint_batch(labelled: dict[str, set[int]]) -> tuple[Tensor, Targets]:
         targets["cells"].append(BoxTarget(boxes, torch.tensor([0, 2]), none, torch.tensor([-1, -1])))
         targets["kind"].append(ClassTarget(torch.tensor(image % 3)))
         targets["looks"].append(IdentityTarget(torch.tensor(image % 2)))
-    for task, images_of_task in labelled.items():
+    for task, images_of_task in labeled.items():
         targets[task] = [target if image in images_of_task else None for image, target in enumerate(targets[task])]
     return images, targets
 
@@ -112,10 +112,10 @@ def steps_of_rank(rank: int, num_ranks: int, folder: Path, family: str) -> Docum
     """Return the gradients of each case of STEPS."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/steps", rank=rank, world_size=num_ranks)
     found = {}
-    for case, (frozen, labelled) in STEPS.items():
+    for case, (frozen, labeled) in STEPS.items():
         step = Step(family)
         step.model.freeze(frozen)
-        images, targets = joint_batch(labelled)
+        images, targets = joint_batch(labeled)
         mine = list(IMAGES_OF[num_ranks][rank])
         batch = images[mine], {task: [of[b] for b in mine] for task, of in targets.items()}
         found[case] = gradients(DistributedDataParallel(step), batch)
@@ -219,10 +219,10 @@ def test_wrapper_of_ddp_is_made_anew_at_each_boundary_and_the_old_one_is_gone(fa
 
 @pytest.mark.parametrize("case", STEPS)
 def test_joint_step_with_partial_labels_has_the_gradients_of_one_process(case: str, family: Document) -> None:
-    frozen, labelled = STEPS[case]
+    frozen, labeled = STEPS[case]
     step = Step(family["name"])
     step.model.freeze(frozen)
-    expected = gradients(step, joint_batch(labelled))
+    expected = gradients(step, joint_batch(labeled))
     trained = {name for name, gradient in expected.items() if gradient is not None}
     assert {step.model.part_of(name.removeprefix("model.")) for name in trained} == {*step.model.parts} - frozen
     for rank in family["ranks"]:

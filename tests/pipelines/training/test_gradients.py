@@ -37,19 +37,19 @@ def model() -> MultiTaskModel:
     return build_model(spec, {task: [Category(k + 1, str(k)) for k in range(3)] for task in TASKS})
 
 
-def losses_of(model: MultiTaskModel, *unlabelled: str) -> GlobalLosses:
+def losses_of(model: MultiTaskModel, *unlabeled: str) -> GlobalLosses:
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     targets: dict[str, list[Target | None]] = {task: [None] * 4 for task in TASKS}
-    for task in set(TASKS) - set(unlabelled):
+    for task in set(TASKS) - set(unlabeled):
         label = torch.eye(3) if task == "signs" else torch.arange(3)
         targets[task] = [ClassTarget(label[b % 3]) for b in range(4)]
     return global_losses(model.loss(images, targets))
 
 
-def gradient_of(model: MultiTaskModel, task: str, parts: tuple[str, ...], *unlabelled: str) -> Tensor:
+def gradient_of(model: MultiTaskModel, task: str, parts: tuple[str, ...], *unlabeled: str) -> Tensor:
     """Return what a backward pass of one task's loss leaves in some parameters."""
     model.zero_grad()
-    losses_of(model, *unlabelled).tasks[task].backward()
+    losses_of(model, *unlabeled).tasks[task].backward()
     return torch.cat([dict(model.named_parameters())[name].grad.flatten().double() for name in parts])  # type: ignore[union-attr]
 
 

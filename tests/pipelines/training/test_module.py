@@ -1,4 +1,4 @@
-"""The training module's share of an optimiser step."""
+"""The training module's share of an optimizer step."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipelines.training.module import MultiTaskModule
 
 
 class Gradients(Callback):
-    """Keeps the gradients of the last optimiser step."""
+    """Keeps the gradients of the last optimizer step."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         self.last = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
@@ -29,28 +29,28 @@ class Told(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, MultiTaskModule)
-        labelled = set()
+        labeled = set()
         (boxes,), (scene,), (identity,) = (batch.targets[task] for task in ("shapes", "scene", "identity"))
         if scene is not None:
-            labelled.add("scene/bce")
+            labeled.add("scene/bce")
         if boxes is not None:
             assert isinstance(boxes, BoxTarget)
-            labelled.add("shapes/classification")
-            labelled |= {"shapes/boxes", "shapes/centerness"} if len(boxes.boxes_xyxy) else set()
+            labeled.add("shapes/classification")
+            labeled |= {"shapes/boxes", "shapes/centerness"} if len(boxes.boxes_xyxy) else set()
         if identity is not None and bool((identity.identities >= 0).any()):
-            labelled.add("identity/proxy_anchor")
-        self.rows.append((set(pl_module.told_losses()), labelled))
+            labeled.add("identity/proxy_anchor")
+        self.rows.append((set(pl_module.told_losses()), labeled))
 
 
-def test_losses_that_nothing_was_labelled_for_are_not_told(
+def test_losses_that_nothing_was_labeled_for_are_not_told(
     small_document: dict[str, Any], train: Callable[..., Any], tmp_path: Path
 ) -> None:
     small_document["data"]["sources"]["shapes"]["batch_size"] = 1
     small_document["trainer"] |= {"max_epochs": 1}
     told = Told()
     train(small_document, tmp_path, told)
-    assert len({frozenset(labelled) for _, labelled in told.rows}) > 2
-    assert all(shown == labelled for shown, labelled in told.rows)
+    assert len({frozenset(labeled) for _, labeled in told.rows}) > 2
+    assert all(shown == labeled for shown, labeled in told.rows)
 
 
 def test_short_window_at_the_end_of_an_epoch_is_the_mean_of_its_own_batches(

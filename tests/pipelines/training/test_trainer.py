@@ -24,7 +24,7 @@ def test_sync_batchnorm_is_for_gpus_and_what_was_trained_with_it_is_evaluated_an
     require_synced_batch_norm(TrainerSpec(max_epochs=1, accelerator="cpu"))
 
 
-def test_lightning_takes_our_way_of_synchronising() -> None:
+def test_lightning_takes_our_way_of_synchronizing() -> None:
     plugin = SyncedBatchNorm()
     trainer = Trainer(accelerator="cpu", devices=1, sync_batchnorm=True, plugins=[plugin], logger=False)
     assert trainer._accelerator_connector._layer_sync is plugin
@@ -34,7 +34,7 @@ def test_lightning_takes_our_way_of_synchronising() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_trainer_on_a_gpu_synchronises() -> None:
+def test_trainer_on_a_gpu_synchronizes() -> None:
     spec = TrainerSpec(**SYNCED, accelerator="gpu", devices=1)
     require_synced_batch_norm(spec)
     assert isinstance(create_trainer(spec, [])._accelerator_connector._layer_sync, SyncedBatchNorm)

@@ -66,7 +66,7 @@ class Step(nn.Module):
 
 
 def joint_batch(seed: int) -> tuple[Tensor, Targets]:
-    """Six images, every one labelled for every task."""
+    """Six images, every one labeled for every task."""
     random = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (6, 3, 64, 96), dtype=torch.uint8, generator=random)
     targets: Targets = {task: [] for task in TASKS}
@@ -87,7 +87,7 @@ def joint_batch(seed: int) -> tuple[Tensor, Targets]:
     return images, targets
 
 
-def unlabelled(batch: tuple[Tensor, Targets], tasks: list[str], images: tuple[int, ...]) -> tuple[Tensor, Targets]:
+def unlabeled(batch: tuple[Tensor, Targets], tasks: list[str], images: tuple[int, ...]) -> tuple[Tensor, Targets]:
     pixels, targets = batch
     kept = {t: [None if t in tasks and b in images else x for b, x in enumerate(of)] for t, of in targets.items()}
     return pixels, kept
@@ -104,19 +104,19 @@ def emptied(batch: tuple[Tensor, Targets], images: tuple[int, ...]) -> tuple[Ten
 
 
 ALL = joint_batch(1)
-MIXED = unlabelled(
-    unlabelled(ALL, ["cells", "kind", "object_supcon", "image_arcface"], (4, 5)), ["rings", "signs"], (0, 1, 2, 3)
+MIXED = unlabeled(
+    unlabeled(ALL, ["cells", "kind", "object_supcon", "image_arcface"], (4, 5)), ["rings", "signs"], (0, 1, 2, 3)
 )
 CASES: dict[str, list[tuple[Tensor, Targets]]] = {
-    "all labelled": [ALL],
+    "all labeled": [ALL],
     "labels of some tasks are missing on either rank": [MIXED],
-    "rank 1 has no label at all": [unlabelled(ALL, TASKS, (4, 5))],
-    "rank 0 has no label at all": [unlabelled(ALL, TASKS, (0, 1, 2, 3))],
-    "two tasks have no label anywhere": [unlabelled(ALL, ["cells", "object_arcface"], (0, 1, 2, 3, 4, 5))],
-    "nothing is labelled": [unlabelled(ALL, TASKS, (0, 1, 2, 3, 4, 5))],
+    "rank 1 has no label at all": [unlabeled(ALL, TASKS, (4, 5))],
+    "rank 0 has no label at all": [unlabeled(ALL, TASKS, (0, 1, 2, 3))],
+    "two tasks have no label anywhere": [unlabeled(ALL, ["cells", "object_arcface"], (0, 1, 2, 3, 4, 5))],
+    "nothing is labeled": [unlabeled(ALL, TASKS, (0, 1, 2, 3, 4, 5))],
     "all images of rank 1 are empty": [emptied(ALL, (4, 5))],
     "all images are empty": [emptied(ALL, (0, 1, 2, 3, 4, 5))],
-    "a window of two batches": [MIXED, unlabelled(joint_batch(2), ["kind", "image_supcon"], (0, 1, 2, 3))],
+    "a window of two batches": [MIXED, unlabeled(joint_batch(2), ["kind", "image_supcon"], (0, 1, 2, 3))],
 }  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def test_losses_and_gradients_are_those_of_one_process_with_the_joint_batch(case
             assert float((found["gradients"][name] - gradient).abs().max()) <= limit, name
 
 
-def test_every_task_has_a_gradient_of_its_own_where_all_is_labelled() -> None:
+def test_every_task_has_a_gradient_of_its_own_where_all_is_labeled() -> None:
     """Else the comparison would be one of zeros."""
     found = gradients(Step(), [ALL])["gradients"]
     for task in TASKS:

@@ -14,7 +14,7 @@ from tests.pipelines.training.several_ranks import TerminateSelf, spawn, train
 Document = dict[str, Any]
 
 PLACES = [(epoch, batch) for epoch in range(4) for batch in (0, 2, -1)][:-1]
-"""Epoch and batch of a stop, which comes with the next optimiser step: five batches a rank, steps of two. -1 is the
+"""Epoch and batch of a stop, which comes with the next optimizer step: five batches a rank, steps of two. -1 is the
 last batch, behind which the next epoch begins with another stage."""
 
 CASES = [(0, place) for place in PLACES] + [(2, place) for place in [(0, 2), (1, -1), (2, 0)]]

@@ -109,7 +109,7 @@ def test_two_processes_and_one_predict_the_same(command: str, scored_by_one: dic
         assert two["annotation_id"].tolist() == one["annotation_id"].tolist()
         np.testing.assert_allclose(two["embedding"], one["embedding"], atol=1e-4)
     two, one = (pandas.read_csv(path / "scene.csv").filter(like="score:") for path in (by_two, by_one))
-    assert len(two) == (4 if command == "validate" else 1)  # one of val is not labelled
+    assert len(two) == (4 if command == "validate" else 1)  # one of val is not labeled
     np.testing.assert_allclose(two, one, atol=1e-4)
 
 

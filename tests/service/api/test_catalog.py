@@ -9,7 +9,7 @@ from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
 
 
-def test_every_row_of_the_catalogues_is_listed(shared_api: httpx2.Client) -> None:
+def test_every_row_of_the_catalogs_is_listed(shared_api: httpx2.Client) -> None:
     backbones = shared_api.get("/v1/catalog/backbones").json()
     assert [row["name"] for row in backbones["backbones"]] == list(CATALOG)
     assert backbones["others"]["timm"] > 1000
@@ -22,6 +22,7 @@ def test_every_row_of_the_catalogues_is_listed(shared_api: httpx2.Client) -> Non
         "library": "timm",
         "id": "resnet50.a1_in1k",
         "has_default_weights": True,
+        "weights_license": "apache-2.0",
         "weights_licence": "apache-2.0",
         "accept_license_needed": False,
         "surgery": {},

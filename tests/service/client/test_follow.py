@@ -18,7 +18,7 @@ def event(kind: str, epoch: int = 0, **data: Any) -> EventView:
 
 
 def seen(*events: EventView) -> str:
-    """Return what a terminal of 100 columns was sent, without colours and cursor moves."""
+    """Return what a terminal of 100 columns was sent, without colors and cursor moves."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, color_system=None)
     with Screen(console) as screen:

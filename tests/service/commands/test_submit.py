@@ -67,7 +67,7 @@ def test_wrong_fields_are_told_line_by_line_as_fit_does(served: Served, job_yaml
         (["--data.root", "nowhere"], "error: data.root: no folder 'nowhere' below"),
         (["--priority", "300"], "error: priority: got 300"),
         (["--cpus", "99"], "error: resources.cpus: got 99"),
-        (["--optimiser"], "error: --optimiser: has no value"),
+        (["--optimizer"], "error: --optimizer: has no value"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_78(served: Served, job_yaml: Path, words: list[str], told: str) -> None:

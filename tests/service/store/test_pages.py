@@ -182,7 +182,7 @@ def test_the_first_and_a_deep_page_of_100_000_jobs_come_in_a_few_milliseconds(
     }
     asks |= {"unsettled": leased.unsettled, "counts": store.counts, "oldest": store.oldest_queued_at}
     asks |= {"queue": lambda: leased.queued(limit=100), "ahead": lambda: store.jobs_ahead(leased.queued(limit=1)[0])}
-    # The store's own time: SQLite answers in this thread, and a busy neighbour must not decide. Wall times are printed.
+    # The store's own time: SQLite answers in this thread, and a busy neighbor must not decide. Wall times are printed.
     medians = {}
     for name, ask in asks.items():
         wall_ms, own_ms = [], []

@@ -55,7 +55,7 @@ def test_classes_of_boxes_and_of_images_repeat_their_images_and_crowds_do_not() 
     records = records_of(common, rare, crowd, *[common] * 13, {"cells": []}, {"signs": ["dot"]})
     sampler = {"kind": "repeat_factor", "task": "cells", "threshold": 1.0}
     (batch,) = drawn(records, sources={"a": {"sampler": sampler, "batch_size": 100}})
-    # Of the 17 images labelled for cells one is white: sqrt(17) = 4.12 times; 16 are red: sqrt(17 / 16) = 1.03 times.
+    # Of the 17 images labeled for cells one is white: sqrt(17) = 4.12 times; 16 are red: sqrt(17 / 16) = 1.03 times.
     times = Counter(batch)
     assert times[1] in (4, 5)
     assert times[2] <= 2

@@ -12,14 +12,14 @@ FACTORS = st.lists(st.floats(1, 6), min_size=1, max_size=30)
 
 
 def test_repeat_factors_are_those_of_the_paper() -> None:
-    """Gupta et al. 2019, section 5.2, over the four labelled images: f_a = 4/4, f_b = 2/4, f_c = 1/4."""
+    """Gupta et al. 2019, section 5.2, over the four labeled images: f_a = 4/4, f_b = 2/4, f_c = 1/4."""
     classes = [{"a"}, {"a", "b"}, {"a", "b", "c"}, None, {"a"}]
     expected = [1, sqrt(0.8 / 0.5), sqrt(0.8 / 0.25), 1, 1]
     assert repeat_factors(classes, 0.8).tolist() == pytest.approx(expected)
     assert repeat_factors(classes, 0.25).tolist() == [1, 1, 1, 1, 1]
 
 
-def test_images_without_a_class_are_repeated_once_and_count_as_labelled() -> None:
+def test_images_without_a_class_are_repeated_once_and_count_as_labeled() -> None:
     assert repeat_factors([set(), {"a"}, set(), set()], 1.0).tolist() == [1, 2, 1, 1]
     assert repeat_factors([None, set()], 1.0).tolist() == [1, 1]
 
@@ -37,7 +37,7 @@ def test_a_round_repeats_each_image_by_its_factor_rounded_down_or_up(
     assert all(counts[10 + j] >= int(r) for j, r in enumerate(factors))
 
 
-def test_factors_are_met_on_average_and_neighbours_are_rounded_apart() -> None:
+def test_factors_are_met_on_average_and_neighbors_are_rounded_apart() -> None:
     factors = np.array([1.0, 1.25, 1.5, 1.75, 2.5, 1.0])
     order = Repeated(range(6), factors, seed=1, source=0)
     rounds = np.stack([np.bincount(order.round(number), minlength=6) for number in range(4000)])

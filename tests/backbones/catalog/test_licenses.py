@@ -1,10 +1,10 @@
-"""Default weights: whether there are any, and whether their licence asks for an answer."""
+"""Default weights: whether there are any, and whether their license asks for an answer."""
 
 import pytest
 import timm
 from torchvision.models import get_model_weights
 
-from backbones.catalog.licences import PERMISSIVE, lack_of_weights, licence_of, licence_problem
+from backbones.catalog.licenses import PERMISSIVE, lack_of_weights, license_of, license_problem
 from backbones.catalog.lookup import known_networks, resolve
 from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows import CATALOG
@@ -13,13 +13,13 @@ from backbones.design_space.spec import DesignSpec
 
 @pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG)
 def test_only_a_row_whose_authors_offer_nothing_else_has_weights_with_terms(row: BackboneRow) -> None:
-    assert licence_of(row) == row.weights_licence
-    assert (licence_problem(row) is not None) == (row.name == "mobileone_s0")
+    assert license_of(row) == row.weights_license
+    assert (license_problem(row) is not None) == (row.name == "mobileone_s0")
     assert (lack_of_weights(row) is None) == row.has_default_weights
 
 
 @pytest.mark.parametrize(
-    ("name", "licence"),
+    ("name", "license"),
     [
         ("timm:resnet18", "apache-2.0"),
         ("timm:resnet18.tv_in1k", "bsd-3-clause"),
@@ -33,8 +33,8 @@ def test_only_a_row_whose_authors_offer_nothing_else_has_weights_with_terms(row:
         ("seresnet18", None),
     ],
 )
-def test_the_licence_of_a_librarys_weights_is_that_of_their_tag(name: str, licence: str | None) -> None:
-    assert licence_of(resolve(name)) == licence
+def test_the_license_of_a_librarys_weights_is_that_of_their_tag(name: str, license: str | None) -> None:
+    assert license_of(resolve(name)) == license
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ def test_the_licence_of_a_librarys_weights_is_that_of_their_tag(name: str, licen
         ("convnext_tiny.dinov3_lvd1689m", "dinov3-license, which has terms of its own", "convnext_tiny.in12k_ft_in1k"),
         ("mobileone_s0", "mobileone-license, which has terms of its own", None),
         ("tv:regnet_y_128gf", "cc-by-nc-4.0, which forbids commercial use", None),
-        ("timm:resnet50.bamboo", "have a licence that is not recorded", "resnet50.a1_in1k"),
-        ("res2net50d", "have a licence that is not recorded", None),
+        ("timm:resnet50.bamboo", "have a license that is not recorded", "resnet50.a1_in1k"),
+        ("res2net50d", "have a license that is not recorded", None),
     ],
 )
 def test_weights_with_terms_name_what_they_ask_for_and_what_to_write(name: str, reason: str, twin: str | None) -> None:
-    problem = licence_problem(resolve(name))
+    problem = license_problem(resolve(name))
     assert problem is not None
     assert reason in problem
     assert "`accept_license: true`" in problem
@@ -60,7 +60,7 @@ def test_weights_with_terms_name_what_they_ask_for_and_what_to_write(name: str, 
     assert twin is None or twin in problem
     if twin is not None:
         written = problem.partition("`name: ")[2].partition("`")[0]
-        assert licence_problem(resolve(written)) is None
+        assert license_problem(resolve(written)) is None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_network_that_nobody_trained_says_so(network: str | DesignSpec) -> Non
     lack = lack_of_weights(row)
     assert lack is not None
     assert "has no default weights; write `weights: none`" in lack
-    assert licence_problem(row) is None
+    assert license_problem(row) is None
 
 
 def test_a_tag_that_is_not_there_is_answered_with_those_that_are() -> None:
@@ -89,7 +89,7 @@ def test_the_first_recorded_tag_is_the_librarys_default() -> None:
         assert next((tags[0] for tags in weights.values()), None) == default, name
 
 
-def test_weights_of_torchvision_with_a_licence_of_their_own_are_not_taken_for_its_own() -> None:
+def test_weights_of_torchvision_with_a_license_of_their_own_are_not_taken_for_its_own() -> None:
     for name, weights in known_networks()["tv"].items():
         has_terms = "license" in get_model_weights(name).DEFAULT.meta
         assert has_terms == (not PERMISSIVE & set(weights)), name

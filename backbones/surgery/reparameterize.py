@@ -17,7 +17,7 @@ def fold_branches(network: nn.Module) -> None:
     """
     blocks = [module for module in network.modules() if hasattr(module, "reparameterize")]
     if not blocks:
-        raise ValueError("none of its blocks can be folded; leave surgery.reparameterise out")
+        raise ValueError("none of its blocks can be folded; leave surgery.reparameterize out")
     with torch.device(next(network.parameters()).device):
         for block in blocks:
             # timm folds plain norms alone: no frozen ones, and none over several processes.

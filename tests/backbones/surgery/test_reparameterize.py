@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from backbones.base import LEVELS
 from backbones.create import TappedBackbone, create_backbone
 from backbones.surgery.spec import SurgerySpec
-from backbones.sync_batchnorm import synchronise_batch_norms
+from backbones.sync_batchnorm import synchronize_batch_norms
 
 
 def with_statistics(name: str, **surgery: object) -> TappedBackbone:
     """Return a backbone whose norms have statistics and scales as training leaves them: no two alike."""
     torch.manual_seed(0)
-    backbone = create_backbone(name, surgery=SurgerySpec.model_validate({"reparameterise": True, **surgery}))
+    backbone = create_backbone(name, surgery=SurgerySpec.model_validate({"reparameterize": True, **surgery}))
     with torch.no_grad():
         for module in backbone.modules():
             if hasattr(module, "running_var"):
@@ -57,7 +57,7 @@ def test_norms_over_several_processes_are_folded_too() -> None:
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         before = backbone(images)
-        synchronise_batch_norms(backbone)
+        synchronize_batch_norms(backbone)
         backbone.fold()
         assert_same_maps(backbone(images), before)
 

@@ -3,7 +3,7 @@
 from torch import nn
 
 
-def initialise(network: nn.Module) -> None:
+def initialize(network: nn.Module) -> None:
     """Draw convolutions from Kaiming's normal distribution for ReLU (He et al. 2015, arXiv 1502.01852), biases 0.
 
     With BatchNorm the scale of activations is settled, and that of gradients is kept (fan-out). Without any norm the
