@@ -5,9 +5,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.data.roots import data_roots_from_environment
+from pipelines.data.dataset.roots import data_roots_from_environment
 from pipelines.errors import ConfigError, Problem
-from pipelines.run.preflight import WEIGHTS_ROOTS_VARIABLE, Places
+from pipelines.preflight import WEIGHTS_ROOTS_VARIABLE, Places
 
 OVERRIDES_HELP = "Any field of the document is an option by its dotted name: --model.optimizer.lr 1e-3"
 

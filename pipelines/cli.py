@@ -11,14 +11,15 @@ from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
 from pipelines.errors import ConfigError, Problem, PyramidionError, RegistryError, tell
-from pipelines.run.attempt_log import failure_noted
-from pipelines.run.preflight import preflight
+from pipelines.preflight import preflight
+from pipelines.ranks import local_rank
+from pipelines.records import Split
+from pipelines.run_folder.attempt_log import failure_noted
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
-from pipelines.spec.data import Split
 from pipelines.spec.describe import describe_fields
 from pipelines.spec.doubts import doubts
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
-from pipelines.training.ranks import leave_word, local_rank
+from pipelines.training.launcher import leave_word
 
 INTERRUPTED = 128 + 2
 PLACE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}

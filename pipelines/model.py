@@ -14,8 +14,8 @@ from backbones.fpn import FPN
 from backbones.stages import stages_of_modules
 from heads.base import BoxPrediction, Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
-from pipelines.data.records import Category
 from pipelines.errors import ConfigError, Problem
+from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.tasks import Task
 

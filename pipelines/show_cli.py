@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
-from pipelines.data.index import build_index
+from pipelines.data.dataset.index import build_index
 from pipelines.errors import ConfigError, Problem, PyramidionError, tell
-from pipelines.run.preflight import find_data
-from pipelines.spec.data import SPLITS
+from pipelines.preflight import find_data
+from pipelines.records import SPLITS
 from pipelines.spec.load import load_job
 
 
@@ -43,7 +43,7 @@ def _show(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> 
         raise ConfigError(Problem("--split", f"got {options.split!r}; there is data for {', '.join(index.records)}"))
 
     # Not before: wrong documents and data are told at once.
-    from pipelines.data.datamodule import JobData
+    from pipelines.data.loading.datamodule import JobData
     from pipelines.data.show import show_samples
 
     data = JobData(job.data, job.model.tasks, index, job.seed_everything)

@@ -8,10 +8,10 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from heads.base import BoxTarget, ClassTarget, Target
-from pipelines.data.datamodule import JobData
+from pipelines.data.loading.datamodule import JobData
+from pipelines.data.loading.sample import Sample, SampleKey
 from pipelines.data.pictures import draw_boxes
-from pipelines.data.sample import Sample, SampleKey
-from pipelines.spec.data import Split
+from pipelines.records import Split
 
 MIN_SHOWN_SIDE_PX = 640
 """Smaller samples are enlarged, so that names fit beside boxes."""

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_average_precision
 
-from pipelines.data.records import Category
 from pipelines.evaluation.predictions import FloatArray
+from pipelines.records import Category
 
 MAX_CONFUSION_CLASSES = 100
 """Above this the confusion matrix would be most of result.json."""

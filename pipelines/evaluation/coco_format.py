@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.data.records import Category, ImageRecord
 from pipelines.evaluation.labels import box_labels
 from pipelines.evaluation.predictions import Detections
+from pipelines.records import Category, ImageRecord
 
 CocoFile = dict[str, Any]
 CocoRow = dict[str, Any]

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heads.base import BoxPrediction, ClassPrediction, Prediction
-from pipelines.data.records import BoxLabel, DatasetIndex, ImageRecord
-from pipelines.data.sample import ImageInfo
-from pipelines.data.transforms import boxes_to_original
+from pipelines.data.loading.sample import ImageInfo
+from pipelines.data.loading.transforms import boxes_to_original
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions, TaskPrediction
-from pipelines.spec.data import Split
+from pipelines.records import BoxLabel, DatasetIndex, ImageRecord, Split
 from pipelines.spec.model import ModelSpec
 
 

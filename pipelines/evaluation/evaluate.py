@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.records import Category, ImageRecord
 from pipelines.evaluation.coco import score_coco
 from pipelines.evaluation.coco_format import coco_ground_truth, coco_results
 from pipelines.evaluation.labels import box_labels, class_names, position_by_name
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions, pair_labeled
 from pipelines.evaluation.retrieval import NamedEmbeddings, score_retrieval
+from pipelines.records import Category, ImageRecord
 from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, MulticlassSpec, TaskSpec
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipelines.data.records import BoxLabel, Category, ImageRecord
+from pipelines.records import BoxLabel, Category, ImageRecord
 
 
 def box_labels(task: str, record: ImageRecord) -> list[BoxLabel]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.evaluation.metric_names import summarize
+from pipelines.records import Split
 from pipelines.run_folder.files import write_atomic
-from pipelines.spec.data import Split
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.result import RunResult
 

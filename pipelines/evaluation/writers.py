@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.records import Category, ImageRecord
 from pipelines.evaluation.coco_format import coco_ground_truth, coco_results, xyxy_to_xywh
 from pipelines.evaluation.evaluate import identities_of
 from pipelines.evaluation.labels import class_names
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions, TaskPrediction
+from pipelines.records import Category, ImageRecord
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
 

@@ -16,9 +16,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from pipelines.data.records import Category
 from pipelines.errors import ConfigError, Problem
 from pipelines.model import MultiTaskModel, build_model, fold_as_asked
+from pipelines.records import Category
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.job import JobSpec
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from backbones.fpn import FPN
 from backbones.weights import COUNTER
 from heads.create import create_head
-from pipelines.data.records import Category
 from pipelines.errors import ConfigError, Problem
 from pipelines.inference.saved import SavedModel
 from pipelines.model import MultiTaskModel, head_options
+from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import TOP_DOWN, frozen_parts
 

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 
 from pipelines.data.pictures import draw_boxes
-from pipelines.data.records import Category
+from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.tasks import DetectionSpec
 

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from heads.base import BoxPrediction, ClassPrediction, EmbeddingPrediction, Prediction
-from pipelines.data.collate import Collate
-from pipelines.data.images import MAX_PIXELS, Exif, read_image
-from pipelines.data.records import Category
-from pipelines.data.sample import ImageInfo, Sample, padded_size
-from pipelines.data.transforms import EvalTransform, boxes_to_original
+from pipelines.data.dataset.images import MAX_PIXELS, Exif, read_image
+from pipelines.data.loading.collate import Collate
+from pipelines.data.loading.sample import ImageInfo, Sample, padded_size
+from pipelines.data.loading.transforms import EvalTransform, boxes_to_original
 from pipelines.inference.export import load_exported
 from pipelines.model import MultiTaskModel
+from pipelines.records import Category
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
 
@@ -100,7 +100,7 @@ class Predictor:
             max_pixels: of the image as given.
 
         Raises:
-            DataError: see `pipelines.data.images.read_image`.
+            DataError: see `pipelines.data.dataset.images.read_image`.
         """
         decoded = self.decode(image, name=name, max_pixels=max_pixels)
         pixels = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)

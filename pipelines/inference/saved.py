@@ -16,9 +16,9 @@ from torch import Tensor
 
 from backbones.surgery.spec import SurgerySpec
 from backbones.weights import load_plain
-from pipelines.data.records import Category
 from pipelines.errors import ConfigError, Problem
 from pipelines.inference.export import MODEL_FILE, WEIGHTS_FILE, Categories, read_description
+from pipelines.records import Category
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import read_yaml
 

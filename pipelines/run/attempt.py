@@ -10,18 +10,19 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from pipelines.data.checks.report import DataReport
-from pipelines.data.datamodule import JobData
-from pipelines.data.records import DatasetIndex
-from pipelines.data.targets import balanced_class_weights
+from pipelines.data.dataset.checks.report import DataReport
+from pipelines.data.loading.datamodule import JobData
+from pipelines.data.loading.targets import balanced_class_weights
 from pipelines.errors import ConfigError, Problem
 from pipelines.inference.init_from import FIELD, begin_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.run.preflight import REGISTRY, Inputs, require_default_weights
+from pipelines.preflight import REGISTRY, Inputs, require_default_weights
+from pipelines.ranks import is_rank_zero, say
+from pipelines.records import DatasetIndex, Split
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.layout import RunDir, runs_root
-from pipelines.spec.data import DataSpec, Split
+from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.tasks import ClassificationSpec
@@ -33,7 +34,6 @@ from pipelines.training.early_stopping import EarlyStopping
 from pipelines.training.memory import MemoryAdvice
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.progress import Progress
-from pipelines.training.ranks import is_rank_zero, say
 from pipelines.training.scoring import Best, Scoring
 from pipelines.training.stopping import StopRequest
 from pipelines.training.trainer import create_trainer

@@ -6,18 +6,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.data.records import DatasetIndex
 from pipelines.errors import ConfigError, Problem, RegistryError
 from pipelines.inference.init_from import FIELD, begin_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel
-from pipelines.run.preflight import REGISTRY, Inputs, require_default_weights
+from pipelines.preflight import REGISTRY, Inputs, require_default_weights
+from pipelines.ranks import is_rank_zero
+from pipelines.records import DatasetIndex
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
-from pipelines.training.ranks import is_rank_zero
 
 
 def with_version(inputs: Inputs) -> Inputs:

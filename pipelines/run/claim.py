@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.checks.report import DataReport
+from pipelines.data.dataset.checks.report import DataReport
 from pipelines.errors import ConfigError, DataError, Problem
-from pipelines.run.preflight import Inputs
+from pipelines.preflight import Inputs
+from pipelines.ranks import local_rank
+from pipelines.records import SPLITS
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
-from pipelines.spec.data import SPLITS
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import read_yaml, resolved, write_yaml
 from pipelines.tracking.tracker import JOURNAL_FILE
-from pipelines.training.ranks import local_rank
 
 RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
 """Hands the chosen folder from rank 0 to the ranks that it starts."""

@@ -4,13 +4,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.data.checks.report import DataReport
-from pipelines.data.checks.text import render_report
-from pipelines.data.index import build_index
+from pipelines.data.dataset.checks.report import DataReport
+from pipelines.data.dataset.checks.text import render_report
+from pipelines.data.dataset.index import build_index
 from pipelines.model import build_model
+from pipelines.preflight import Inputs
 from pipelines.run.beginning import beginning
 from pipelines.run.plan import PlanRow, make_plan
-from pipelines.run.preflight import Inputs
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import resolved
 from pipelines.spec.transfer import frozen_parts

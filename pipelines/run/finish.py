@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from pipelines.data.datamodule import JobData
-from pipelines.data.images import read_image
+from pipelines.data.dataset.images import read_image
+from pipelines.data.loading.datamodule import JobData
 from pipelines.data.pictures import draw_boxes
 from pipelines.errors import ConfigError, RegistryError
 from pipelines.evaluation.metric_names import kind_of, selection
@@ -21,17 +21,17 @@ from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.inference.export import load_exported
 from pipelines.model import fold_as_asked
+from pipelines.ranks import say
+from pipelines.records import Split
 from pipelines.run.attempt import Attempt, git_commit, versions
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
-from pipelines.spec.data import Split
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.tasks import DetectionSpec
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from pipelines.training.checkpoints import EvaluationStop
 from pipelines.training.module import MultiTaskModule
-from pipelines.training.ranks import say
 from pipelines.training.trainer import create_trainer
 
 NUM_SAMPLE_PICTURES = 8

@@ -6,12 +6,13 @@ from typing import Any
 
 from backbones.catalog.lookup import resolve
 from backbones.default_weights import default_weights_problem
-from pipelines.data.checks.text import render_report
-from pipelines.data.index import build_index
+from pipelines.data.dataset.checks.text import render_report
+from pipelines.data.dataset.index import build_index
 from pipelines.errors import ConfigError, Problem, Stopped
 from pipelines.inference.export import export_model
+from pipelines.preflight import Inputs
+from pipelines.ranks import is_rank_zero, say
 from pipelines.run.attempt import Attempt
-from pipelines.run.attempt_log import attempt_log
 from pipelines.run.beginning import registered_at_hand, with_version
 from pipelines.run.claim import held, require_same_data, write_documents
 from pipelines.run.finish import (
@@ -25,7 +26,7 @@ from pipelines.run.finish import (
 )
 from pipelines.run.job_cli import JobCLI
 from pipelines.run.plan import make_plan, render_plan
-from pipelines.run.preflight import Inputs
+from pipelines.run_folder.attempt_log import attempt_log
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.doubts import doubts
@@ -33,7 +34,7 @@ from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_names import flatten
 from pipelines.tracking.tracker import RunStatus
 from pipelines.training.aggregation import require_aggregation_fits
-from pipelines.training.ranks import is_rank_zero, ranks, say
+from pipelines.training.launcher import ranks
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
 from pipelines.training.trainer import num_processes, precision_of, quiet_lightning, require_synced_batch_norm

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.data.formats.content import IMAGE_SUFFIXES
-from pipelines.data.images import read_image
-from pipelines.data.index import build_index
-from pipelines.data.records import Category
+from pipelines.data.dataset.formats.layer_content import IMAGE_SUFFIXES
+from pipelines.data.dataset.images import read_image
+from pipelines.data.dataset.index import build_index
 from pipelines.errors import ConfigError, DataError, Problem
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.result import build_result, write_result
@@ -18,17 +17,18 @@ from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.inference.saved import has_average, network_state, read_checkpoint
 from pipelines.model import MultiTaskModel, build_model, fold_as_asked
+from pipelines.preflight import Inputs, Places, preflight
+from pipelines.ranks import is_rank_zero, say
+from pipelines.records import Category, Split
 from pipelines.run.attempt import Attempt, versions
 from pipelines.run.claim import read_inputs
 from pipelines.run.finish import score_split, write_split
-from pipelines.run.preflight import Inputs, Places, preflight
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
-from pipelines.spec.data import Split
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import load_job
+from pipelines.training.launcher import ranks
 from pipelines.training.module import MultiTaskModule
-from pipelines.training.ranks import is_rank_zero, ranks, say
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
 from pipelines.training.trainer import create_trainer, quiet_lightning

@@ -5,10 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from pipelines.records import Split
 from pipelines.spec.base import Count, Name, Probability, Spec, TaskName
-
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def _stays_below(path: str) -> str:

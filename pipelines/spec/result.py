@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from pipelines.records import Split
 from pipelines.spec.base import Probability, Spec
-from pipelines.spec.data import Split
 
 Kind = Literal["detection", "classification", "embedding"]
 Number = Probability | None

@@ -6,9 +6,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from pipelines.evaluation.metric_names import selection
+from pipelines.ranks import say
 from pipelines.run_folder.events import EventLog
 from pipelines.spec.training import EarlyStoppingSpec
-from pipelines.training.ranks import say
 from pipelines.training.scoring import Scoring
 
 

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pipelines.data.sample import Batch
+from pipelines.data.loading.sample import Batch
 from pipelines.errors import OutOfMemory
 from pipelines.model import MultiTaskModel
 from pipelines.spec.data import DataSpec, PKSpec, SourceSpec

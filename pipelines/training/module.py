@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from heads.base import BoxTarget, Prediction
-from pipelines.data.datamodule import JobData
-from pipelines.data.sample import Batch
+from pipelines.data.loading.datamodule import JobData
+from pipelines.data.loading.sample import Batch
 from pipelines.errors import NumericsError
 from pipelines.model import MultiTaskModel
 from pipelines.optim.param_groups import create_optimizer

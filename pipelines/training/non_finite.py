@@ -13,7 +13,7 @@ import torch.distributed
 from torch import Tensor
 
 from heads.base import Target
-from pipelines.data.sample import Batch
+from pipelines.data.loading.sample import Batch
 from pipelines.errors import NumericsError
 from pipelines.run_folder.files import write_atomic
 from pipelines.training.strategy import is_distributed

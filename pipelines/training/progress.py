@@ -7,11 +7,11 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pipelines.data.sample import Batch
+from pipelines.data.loading.sample import Batch
+from pipelines.ranks import say
 from pipelines.run_folder.events import EventLog
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.module import MultiTaskModule
-from pipelines.training.ranks import say
 
 SCREEN_EVERY_S = 0.5
 """How often the line on a terminal changes; elsewhere there is one line an epoch."""

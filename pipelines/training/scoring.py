@@ -9,21 +9,20 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pipelines.data.records import DatasetIndex
-from pipelines.data.sample import Batch
+from pipelines.data.loading.sample import Batch
 from pipelines.errors import PyramidionError
 from pipelines.evaluation.collect import Collector
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
 from pipelines.evaluation.metric_names import selection, summarize
 from pipelines.evaluation.predictions import ImagePredictions
+from pipelines.ranks import say
+from pipelines.records import DatasetIndex, Split
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
-from pipelines.spec.data import Split
 from pipelines.spec.model import ModelSpec
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.module import MultiTaskModule
-from pipelines.training.ranks import say
 from pipelines.training.strategy import share_buffers
 
 

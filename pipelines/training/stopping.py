@@ -4,7 +4,8 @@ import signal
 from types import FrameType
 
 from pipelines.errors import Stopped
-from pipelines.training.ranks import ask_ranks_to_stop, local_rank, ranks_are_asked_to_stop
+from pipelines.ranks import local_rank
+from pipelines.training.launcher import ask_ranks_to_stop, ranks_are_asked_to_stop
 from pipelines.training.strategy import any_rank, is_distributed
 
 

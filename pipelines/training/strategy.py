@@ -13,13 +13,13 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import nn
 
-from pipelines.training.ranks import kill_ranks, meet, start_ranks, stop_watching
+from pipelines.training.launcher import kill_ranks, meet, start_ranks, stop_watching
 
 LOOPBACKS = ("lo", "lo0")
 
 
 class LocalLauncher(_SubprocessScriptLauncher):
-    """Starts the ranks by `pipelines.training.ranks`, which holds them, and shares the cores out.
+    """Starts the ranks by `pipelines.training.launcher`, which holds them, and shares the cores out.
 
     Lightning's own ends rank 0 with SIGKILL as soon as another rank ends with an error, so that nobody says why.
     """

@@ -6,11 +6,11 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pipelines.model import MultiTaskModel
+from pipelines.ranks import say
 from pipelines.run_folder.events import EventLog
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import frozen_parts
 from pipelines.training.module import MultiTaskModule
-from pipelines.training.ranks import say
 from pipelines.training.strategy import LocalDDPStrategy
 
 

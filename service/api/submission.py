@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.formats.content import Place
+from pipelines.data.dataset.formats.layer_content import Place
 from pipelines.errors import ConfigError
 from pipelines.errors import Problem as FieldProblem
-from pipelines.run.preflight import Places, preflight
+from pipelines.preflight import Places, preflight
 from pipelines.spec.data import ImageFolderLayer, VocLayer
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
-from pipelines.data.commands import check_data, synthesize_data
-from pipelines.run.preflight import find_data
+from pipelines.data.dataset.commands import check_data, synthesize_data
+from pipelines.preflight import find_data
 from pipelines.spec.load import load_job
 from service.child_process import become
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.data.formats.content import IMAGE_SUFFIXES
+from pipelines.data.dataset.formats.layer_content import IMAGE_SUFFIXES
 from pipelines.errors import DataError, Problem
 from service.child_process import become
 from service.client.client import URL_VARIABLE, Client

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from pipelines.data.sample import Sample, padded_size
+from pipelines.data.loading.sample import Sample, padded_size
 from pipelines.inference.predictor import Answer, Predictor
 
 logger = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from lightning.pytorch import Callback
 from PIL import Image
 
 from pipelines.cli import main
-from pipelines.data.index import build_index
-from pipelines.data.records import Category
+from pipelines.data.dataset.index import build_index
 from pipelines.model import MultiTaskModel, build_model
+from pipelines.preflight import Inputs
+from pipelines.records import Category
 from pipelines.run.attempt import Attempt
 from pipelines.run.claim import RUN_DIR_VARIABLE
 from pipelines.run.job_cli import JobCLI
-from pipelines.run.preflight import Inputs
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document, write_yaml

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
-from pipelines.data.records import Category
 from pipelines.errors import ConfigError
 from pipelines.model import MultiTaskModel, build_model
+from pipelines.records import Category
 from pipelines.spec.job import JobSpec
 from pipelines.training.balancing import global_losses
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from pipelines.data.synth.drawing import GROUNDS, DrawnObject, draw_ground, draw_objects
 from pipelines.errors import ConfigError, Problem
-from pipelines.spec.data import SPLITS, Split
+from pipelines.records import SPLITS, Split
 
 CATEGORIES = ("disc", "patterned_disc", "square", "patterned_square", "triangle", "ring")
 CROWDED_FROM = 5

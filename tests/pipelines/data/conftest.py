@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.data.checks.report import DataReport
-from pipelines.data.checks.text import render_report
-from pipelines.data.datamodule import JobData
-from pipelines.data.index import build_index
-from pipelines.data.records import BoxLabel, Category, DatasetIndex, ImageRecord
+from pipelines.data.dataset.checks.report import DataReport
+from pipelines.data.dataset.checks.text import render_report
+from pipelines.data.dataset.index import build_index
+from pipelines.data.loading.datamodule import JobData
+from pipelines.records import BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
 from pipelines.spec.tasks import EmbeddingSpec, FCOSSpec, MulticlassSpec, MultilabelSpec, Task

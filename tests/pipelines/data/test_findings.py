@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.data.checks.findings import KINDS
-from pipelines.data.checks.text import render_report
+from pipelines.data.dataset.checks.findings import KINDS
+from pipelines.data.dataset.checks.text import render_report
 from pipelines.errors import DataError
 
 GOOD = {"b.png": [{}]}
@@ -185,7 +185,7 @@ def test_other_files_in_class_folders_are_a_warning(folder: Any) -> None:
 def test_root_that_is_no_folder_is_raised(folder: Any) -> None:
     job = folder.job()
     folder.root = folder.root / "nothing"
-    from pipelines.data.index import build_index
+    from pipelines.data.dataset.index import build_index
 
     with pytest.raises(DataError, match="is not a folder"):
         build_index(job, folder.root)

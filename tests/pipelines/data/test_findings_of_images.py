@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.data.checks.findings import KINDS
-from pipelines.data.checks.text import render_report
+from pipelines.data.dataset.checks.findings import KINDS
+from pipelines.data.dataset.checks.text import render_report
 from pipelines.errors import DataError
 
 GOOD = {"b.png": [{}]}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.data.images import MAX_PIXELS, examine_image, read_image
+from pipelines.data.dataset.images import MAX_PIXELS, examine_image, read_image
 from pipelines.errors import DataError
 
 

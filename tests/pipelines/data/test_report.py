@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.checks.text import render_report
+from pipelines.data.dataset.checks.text import render_report
 
 LOOKUP = {"head": "embedding", "of": "objects"}
 

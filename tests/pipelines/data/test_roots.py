@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.data.roots import data_roots_from_environment, find_root
+from pipelines.data.dataset.roots import data_roots_from_environment, find_root
 from pipelines.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.data.datamodule import JobData
+from pipelines.data.loading.datamodule import JobData
 from pipelines.data.pictures import MIN_SHOWN_SCORE, class_color, draw_boxes
 from pipelines.data.show import show_samples
 

@@ -6,9 +6,9 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget
-from pipelines.data.records import BoxLabel, Category, ImageRecord
-from pipelines.data.targets import TargetEncoder, balanced_class_weights, class_counts
+from pipelines.data.loading.targets import TargetEncoder, balanced_class_weights, class_counts
 from pipelines.errors import DataError
+from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.spec.tasks import EmbeddingSpec, FCOSSpec, MulticlassSpec, MultilabelSpec
 
 CLASSES = [Category(5, "a"), Category(2, "b"), Category(9, "c")]

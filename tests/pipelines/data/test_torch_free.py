@@ -5,7 +5,7 @@ import sys
 
 CODE = """
 import sys
-import pipelines.data.commands, pipelines.data.index, pipelines.data.roots
+import pipelines.data.dataset.commands, pipelines.data.dataset.index, pipelines.data.dataset.roots
 heavy = {"torch", "torchvision", "lightning", "timm", "mlflow", "matplotlib", "rich"}
 print(sorted(heavy & set(sys.modules)))
 """

@@ -9,8 +9,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from heads.base import BoxTarget, ClassTarget, Target
-from pipelines.data.sample import ImageInfo, padded_size
-from pipelines.data.transforms import (
+from pipelines.data.loading.sample import ImageInfo, padded_size
+from pipelines.data.loading.transforms import (
     MIN_KEPT_AREA,
     EvalTransform,
     ImageSize,

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.data.records import BoxLabel, Category, ImageRecord
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions
+from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.spec.model import ModelSpec
 
 MODEL = ModelSpec.model_validate(

@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from pipelines.data.records import Category
 from pipelines.evaluation.classification import MAX_CONFUSION_CLASSES, score_multiclass, score_multilabel
+from pipelines.records import Category
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the oracle; it comes with mlflow")
 

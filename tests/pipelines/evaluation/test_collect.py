@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from heads.base import BoxPrediction, ClassPrediction, EmbeddingPrediction
-from pipelines.data.records import BoxLabel, DatasetIndex, ImageRecord
-from pipelines.data.sample import ImageInfo
+from pipelines.data.loading.sample import ImageInfo
 from pipelines.evaluation.collect import Collector, in_original_pixels
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings
+from pipelines.records import BoxLabel, DatasetIndex, ImageRecord
 from pipelines.spec.model import ModelSpec
 
 MODEL = ModelSpec.model_validate(

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from pipelines.data.records import BoxLabel, Category, ImageRecord
 from pipelines.errors import ConfigError, NumericsError
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
 from pipelines.evaluation.metric_names import main_metric, selection, summarize, summary_keys
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions
+from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.result import RunResult
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 from PIL import Image
 
-from pipelines.data.records import Category
 from pipelines.evaluation.classification import score_multiclass
 from pipelines.evaluation.coco import score_coco
 from pipelines.evaluation.curves import read_curves
 from pipelines.evaluation.plots import _course, write_plots
+from pipelines.records import Category
 
 
 def event(kind, epoch, step, **data):

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.data.records import BoxLabel, ImageRecord
 from pipelines.evaluation.metric_names import METRICS
 from pipelines.evaluation.predictions import Embeddings, ImagePredictions
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
+from pipelines.records import BoxLabel, ImageRecord
 
 TASKS = ("cells", "kind", "lookup", "marks", "scene")
 

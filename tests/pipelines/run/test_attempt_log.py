@@ -22,7 +22,7 @@ from pipelines.errors import (
     RegistryError,
     Stopped,
 )
-from pipelines.run.attempt_log import failure_kind, failure_noted
+from pipelines.run_folder.attempt_log import failure_kind, failure_noted
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 
 ROOT = Path(__file__).parents[3]

@@ -13,8 +13,8 @@ import torch
 
 from pipelines.errors import ConfigError, RegistryError
 from pipelines.inference.saved import network_state, read_checkpoint, read_saved
+from pipelines.preflight import Inputs
 from pipelines.run.beginning import registered_at_hand, with_version
-from pipelines.run.preflight import Inputs
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.load import write_yaml

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pipelines.errors import ConfigError
+from pipelines.preflight import Inputs
 from pipelines.run.claim import RUN_DIR_VARIABLE, choose_run_dir, held, read_inputs, write_documents
-from pipelines.run.preflight import Inputs
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.data.index import build_index
+from pipelines.data.dataset.index import build_index
 from pipelines.model import build_model
+from pipelines.preflight import Inputs
 from pipelines.run.dry_run import dry_run
-from pipelines.run.preflight import Inputs
 from pipelines.spec.load import apply_override, resolved, validate_document
 
 Document = dict[str, Any]

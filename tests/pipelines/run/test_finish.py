@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.data.index import build_index
+from pipelines.data.dataset.index import build_index
 from pipelines.errors import ConfigError, DataError
+from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
 from pipelines.run.claim import RUN_DIR_VARIABLE, choose_run_dir, require_same_data
 from pipelines.run.finish import score_exported
 from pipelines.run.job_cli import JobCLI
-from pipelines.run.preflight import Inputs
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.data.datamodule import JobData
-from pipelines.data.index import build_index
+from pipelines.data.dataset.index import build_index
+from pipelines.data.loading.datamodule import JobData
 from pipelines.inference.saved import network_state, read_saved
 from pipelines.model import MultiTaskModel
 from pipelines.run.revisit import best_model

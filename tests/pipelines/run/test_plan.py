@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.data.index import build_index
+from pipelines.data.dataset.index import build_index
 from pipelines.model import build_model
 from pipelines.optim.param_groups import create_optimizer
 from pipelines.run.plan import Epochs, PlanRow, epochs_of, make_plan, render_plan

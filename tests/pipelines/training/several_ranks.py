@@ -14,15 +14,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, multiprocessing
 from torch.optim import Optimizer
 
-from pipelines.data.index import build_index
+from pipelines.data.dataset.index import build_index
 from pipelines.errors import PyramidionError
+from pipelines.preflight import Inputs
+from pipelines.ranks import LOCAL_RANK
 from pipelines.run.attempt import Attempt
 from pipelines.run.claim import RUN_DIR_VARIABLE
 from pipelines.run.job_cli import JobCLI
-from pipelines.run.preflight import Inputs
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document
-from pipelines.training.ranks import LOCAL_RANK, MEETING_PLACE, ranks
+from pipelines.training.launcher import MEETING_PLACE, ranks
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
 from pipelines.training.trainer import quiet_lightning

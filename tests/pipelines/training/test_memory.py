@@ -8,12 +8,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pipelines.data.index import build_index
-from pipelines.data.sample import Batch, ImageInfo
+from pipelines.data.dataset.index import build_index
+from pipelines.data.loading.sample import Batch, ImageInfo
 from pipelines.errors import OutOfMemory
+from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
 from pipelines.run.job_cli import JobCLI
-from pipelines.run.preflight import Inputs
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.data import PKSpec
 from pipelines.spec.job import JobSpec

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from heads.base import BoxTarget
-from pipelines.data.sample import Batch
+from pipelines.data.loading.sample import Batch
 from pipelines.training.module import MultiTaskModule
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import Stopped
-from pipelines.training.ranks import MEETING_PLACE
+from pipelines.training.launcher import MEETING_PLACE
 from pipelines.training.stopping import StopRequest
 
 

@@ -12,7 +12,7 @@ import pytest
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from pipelines.training import ranks
+from pipelines.training import launcher
 from pipelines.errors import DataError, Problem, PyramidionError, Stopped, tell
 
 ranks.END_TIMEOUT_S = 2.0

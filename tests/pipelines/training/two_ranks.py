@@ -14,12 +14,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
 
 from pipelines.errors import PyramidionError
+from pipelines.preflight import Inputs, Places
+from pipelines.ranks import LOCAL_RANK
 from pipelines.run.fit import fit
-from pipelines.run.preflight import Inputs, Places
 from pipelines.run.revisit import score_run
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import resolved, validate_document
-from pipelines.training.ranks import LOCAL_RANK, MEETING_PLACE
+from pipelines.training.launcher import MEETING_PLACE
 from pipelines.training.stopping import StopRequest
 from tests.pipelines.training.several_ranks import train
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.data.sample import Sample
+from pipelines.data.loading.sample import Sample
 from pipelines.inference.predictor import Answer, Predictor
 from service.predictor.batching import Batcher
 from tests.service.conftest import jpeg

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from backbones.base import LEVELS
-from pipelines.data.datamodule import JobData
-from pipelines.data.index import build_index
+from pipelines.data.dataset.index import build_index
+from pipelines.data.loading.datamodule import JobData
 from pipelines.data.synth.dataset import CATEGORIES, write_synthetic
 from pipelines.inference.export import load_exported
 from pipelines.model import MultiTaskModel, build_model

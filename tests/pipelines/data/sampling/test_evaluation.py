@@ -3,7 +3,7 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.sampling.evaluation import EvalBatchSampler
+from pipelines.data.loading.sampling.evaluation import EvalBatchSampler
 
 
 @given(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.sampling.identities import PKSource
+from pipelines.data.loading.sampling.identities import PKSource
 
 SIZES = st.lists(st.integers(1, 9), min_size=2, max_size=14)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.sampling.images import ImageSource, Order, Repeated, Shuffled, repeat_factors
+from pipelines.data.loading.sampling.images import ImageSource, Order, Repeated, Shuffled, repeat_factors
 
 FACTORS = st.lists(st.floats(1, 6), min_size=1, max_size=30)
 

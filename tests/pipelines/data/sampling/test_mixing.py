@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.sampling.images import ImageSource, Repeated, Shuffled
-from pipelines.data.sampling.mixing import Concatenated, InProportion, Interleaved, Mix, share_out
+from pipelines.data.loading.sampling.images import ImageSource, Repeated, Shuffled
+from pipelines.data.loading.sampling.mixing import Concatenated, InProportion, Interleaved, Mix, share_out
 
 COUNTS = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 6)), min_size=1, max_size=4)
 

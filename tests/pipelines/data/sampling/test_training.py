@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.sample import SampleKey
-from pipelines.data.sampling.identities import PKSource
-from pipelines.data.sampling.images import ImageSource, Repeated, Shuffled
-from pipelines.data.sampling.mixing import Concatenated, InProportion, Interleaved, Mix
-from pipelines.data.sampling.training import TrainBatchSampler
+from pipelines.data.loading.sample import SampleKey
+from pipelines.data.loading.sampling.identities import PKSource
+from pipelines.data.loading.sampling.images import ImageSource, Repeated, Shuffled
+from pipelines.data.loading.sampling.mixing import Concatenated, InProportion, Interleaved, Mix
+from pipelines.data.loading.sampling.training import TrainBatchSampler
 
 FACTORS = np.array([1.0, 1.0, 1.0, 1.5, 1.25, 2.5, 3.0, 1.0, 1.0])
 MIXES = {"interleave": 0.0, "concat": 0.0, "proportional": 1.0, "temperature": 3.0}

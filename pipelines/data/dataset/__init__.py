@@ -1,0 +1,1 @@
+"""Label files joined into one checked index of images; torch-free."""

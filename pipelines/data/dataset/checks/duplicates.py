@@ -1,0 +1,68 @@
+"""What the contents of images tell: the same image twice, and the fingerprint of a split. Torch-free."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.data.dataset.images import Exif
+from pipelines.data.dataset.listing import ListedImage, Listing
+from pipelines.records import BoxLabel, ImageRecord
+
+
+def tell_repeated_contents(listing: Listing) -> None:
+    """Tell images whose files are equal byte by byte: across splits, or several times in one split."""
+    groups: dict[str, list[ListedImage]] = {}
+    for image in listing.images:
+        if image.facts is not None:
+            groups.setdefault(image.facts.sha256, []).append(image)
+    for first, *others in groups.values():
+        if not others:
+            continue
+        where = ", ".join(f"{other.shown_path} ({other.source}, {other.split})" for other in others)
+        crosses = any(other.split != first.split for other in others)
+        message = f"is the same image as {where}"
+        if crosses:
+            message += "; take it out of all splits but one"
+        kind = "same_image_in_splits" if crosses else "same_image_in_split"
+        finding = first.layers[0][0].place.finding(kind, message, file=first.shown_path)
+        listing.findings.append(finding)
+
+
+def fingerprint(listing: Listing, records: Sequence[ImageRecord], exif: Mapping[str, Exif]) -> str:
+    """SHA-256 over the images of a split and their cleaned labels; equal where a model scores the same on them.
+
+    File names, ids, sources, label formats and the order of entries do not matter.
+    """
+    sha256_by_path = {image.path: image.facts.sha256 for image in listing.images if image.facts is not None}
+    lines = sorted(
+        json.dumps(
+            {
+                "image": sha256_by_path[record.path],
+                "size": [record.height, record.width],
+                "exif": exif[record.source],
+                "labels": {task: _plain(labels) for task, labels in record.labels.items()},
+            },
+            sort_keys=True,
+        )
+        for record in records
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _plain(labels: Sequence[BoxLabel | str]) -> list[Any]:
+    return sorted(
+        label
+        if isinstance(label, str)
+        else json.dumps(
+            [
+                label.category,
+                [float(side) for side in label.bbox_xywh],
+                label.is_crowd,
+                label.is_difficult,
+                float(label.bbox_xywh[2] * label.bbox_xywh[3] if label.area is None else label.area),
+                label.identity,
+            ]
+        )
+        for label in labels
+    )

@@ -1,0 +1,163 @@
+"""The data report: what was found, what was done about it, and numbers that add up. Torch-free."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.data.dataset.checks.findings import KINDS, Finding
+from pipelines.data.dataset.clean import LayerCounts
+from pipelines.errors import DataError, Problem
+from pipelines.records import SPLITS, Split
+from pipelines.run_folder.files import write_atomic
+
+SCHEMA_VERSION = 1
+
+
+@dataclass
+class ImageCounts:
+    """Images of one split: `listed` is the sum of the others."""
+
+    listed: int = 0
+    in_index: int = 0
+    unlabeled: int = 0
+    unusable: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """All counts, for JSON."""
+        return {
+            "listed": self.listed,
+            "in_index": self.in_index,
+            "unlabeled": self.unlabeled,
+            "unlabelled": self.unlabeled,
+            "unusable": self.unusable,
+        }
+
+
+@dataclass
+class TaskCounts:
+    """Labels of one task by split: images, and labels by class (identity, of an embedding).
+
+    Crowd boxes and boxes without an identity stand apart from the classes; `empty` images are labeled with nothing.
+    `ids` has the categories that the network learns; an identity that is in val or test alone has none.
+    """
+
+    kind: Literal["boxes", "classes", "identities"]
+    ids: dict[str, int] = field(default_factory=dict)
+    labeled: Counter[Split] = field(default_factory=Counter)
+    unlabeled: Counter[Split] = field(default_factory=Counter)
+    empty: Counter[Split] = field(default_factory=Counter)
+    crowd: Counter[Split] = field(default_factory=Counter)
+    without_identity: Counter[Split] = field(default_factory=Counter)
+    by_class: dict[str, Counter[Split]] = field(default_factory=dict)
+
+    def to_dict(self, splits: list[Split]) -> dict[str, Any]:
+        """All counts, for JSON."""
+        parts = {
+            "labeled": self.labeled,
+            "unlabeled": self.unlabeled,
+            "empty": self.empty,
+            "crowd": self.crowd,
+            "without_identity": self.without_identity,
+            # The names of earlier versions, for readers of this version of the schema.
+            "labelled": self.labeled,
+            "unlabelled": self.unlabeled,
+        }
+        return {
+            "kind": self.kind,
+            "images_and_boxes": {part: {split: count[split] for split in splits} for part, count in parts.items()},
+            "classes": [
+                {"id": self.ids.get(name), "name": name, **{split: count[split] for split in splits}}
+                for name, count in self.rows()
+            ],
+        }
+
+    def rows(self) -> list[tuple[str, Counter[Split]]]:
+        """Classes in the order of their ids, then those without one by name."""
+        names = sorted(self.by_class, key=lambda name: (name not in self.ids, self.ids.get(name, 0), name))
+        return [(name, self.by_class[name]) for name in names]
+
+
+@dataclass
+class DataReport:
+    """What the check of all splits found. Errors stop a run, warnings do not."""
+
+    root: str
+    findings: list[Finding] = field(default_factory=list)
+    images: dict[Split, ImageCounts] = field(default_factory=dict)
+    tasks: dict[str, TaskCounts] = field(default_factory=dict)
+    layers: list[LayerCounts] = field(default_factory=list)
+    fingerprints: dict[Split, str] = field(default_factory=dict)
+    """SHA-256 by split over the contents and sizes of its images and their cleaned labels; names, ids, label formats
+    and the order of entries do not matter."""
+
+    @property
+    def errors(self) -> list[Finding]:
+        """What stops a run."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """What does not."""
+        return [finding for finding in self.findings if finding.severity == "warning"]
+
+    @property
+    def splits(self) -> list[Split]:
+        """Splits that are there, in the usual order."""
+        return [split for split in SPLITS if split in self.images]
+
+    def count(self, kind: str) -> int:
+        """How many findings of a kind there are."""
+        return sum(finding.kind == kind for finding in self.findings)
+
+    def by_kind(self) -> dict[str, list[Finding]]:
+        """Findings by kind, errors first; kinds without one are left out."""
+        grouped: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            grouped.setdefault(finding.kind, []).append(finding)
+        return {kind: grouped[kind] for kind in KINDS if kind in grouped}
+
+    def problems(self, examples: int = 5) -> list[Problem]:
+        """The errors, at most `examples` of a kind and a line for the others of the kind."""
+        problems: list[Problem] = []
+        for kind, findings in self.by_kind().items():
+            if KINDS[kind].severity == "error":
+                problems += [Problem("", str(finding)) for finding in findings[:examples]]
+                if len(findings) > examples:
+                    problems.append(Problem("", f"{len(findings) - examples} more {KINDS[kind].title}: see the report"))
+        return problems
+
+    def raise_errors(self) -> None:
+        """Do nothing where there is no error.
+
+        Raises:
+            DataError: with `problems()`.
+        """
+        if self.errors:
+            raise DataError(self.problems())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON: all findings, not just examples."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "root": self.root,
+            "num_errors": len(self.errors),
+            "num_warnings": len(self.warnings),
+            "findings": {kind: len(findings) for kind, findings in self.by_kind().items()},
+            "splits": {split: self.images[split].to_dict() for split in self.splits},
+            "tasks": {name: self.tasks[name].to_dict(self.splits) for name in sorted(self.tasks)},
+            "layers": [layer.to_dict() for layer in self.layers],
+            "fingerprints": {split: self.fingerprints[split] for split in self.splits},
+            "errors": [finding.to_dict() for finding in self.errors],
+            "warnings": [finding.to_dict() for finding in self.warnings],
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """The report lies at `path` as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, self.to_json())

@@ -1,0 +1,91 @@
+"""The data report as tables for a terminal. Torch-free."""
+
+import io
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.data.dataset.checks.findings import KINDS
+from pipelines.data.dataset.checks.report import DataReport
+from pipelines.data.dataset.clean import LayerCounts
+
+WIDTH = 120
+_LEFT_OUT = ("degenerate", "outside", "dropped", "repeated")
+_PARTS_OF_KEPT = ("clipped", "duplicate", "crowd", "difficult")
+_REFUSED = ("unknown_category", "unknown_image", "broken_entry", "unusable_image")
+
+
+def render_report(report: DataReport, examples: int = 5) -> str:
+    """All tables, then the findings: errors first, at most `examples` of a kind."""
+    console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
+    console.print(f"Data in {escape(report.root)}", soft_wrap=True)
+    console.print(_images_table(report))
+    for name in sorted(report.tasks):
+        console.print(_task_table(report, name))
+    console.print(_layers_table(report.layers))
+    for kind, findings in report.by_kind().items():
+        title = f"{KINDS[kind].severity}: {KINDS[kind].title}: {len(findings)}"
+        console.print(title, markup=False, soft_wrap=True)
+        for finding in findings[:examples]:
+            place = " ".join(part for part in (finding.source, finding.split) if part)
+            console.print(f"  {place}: {finding}" if place else f"  {finding}", markup=False, soft_wrap=True)
+        if len(findings) > examples:
+            console.print(f"  and {len(findings) - examples} more in the written report")
+    console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings")
+    assert isinstance(console.file, io.StringIO)
+    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+
+
+def _images_table(report: DataReport) -> Table:
+    table = _table("images", "", *report.splits)
+    for label in ("listed", "in_index", "unlabeled", "unusable"):
+        counts = [str(getattr(report.images[split], label)) for split in report.splits]
+        table.add_row({"in_index": "used"}.get(label, label), *counts)
+    return table
+
+
+def _task_table(report: DataReport, name: str) -> Table:
+    task = report.tasks[name]
+    table = _table(f"{name}: {task.kind}", "id", "", *report.splits)
+    for label, counter in (
+        ("labeled images", task.labeled),
+        ("unlabeled images", task.unlabeled),
+        ("images with nothing in them", task.empty),
+        ("crowd regions", task.crowd),
+        ("boxes without identity", task.without_identity),
+    ):
+        if any(counter.values()) or counter is task.labeled:
+            table.add_row("", label, *(str(counter[split]) for split in report.splits))
+    table.add_section()
+    for class_name, counter in task.rows():
+        category_id = task.ids.get(class_name)
+        shown_id = "" if category_id is None else str(category_id)
+        table.add_row(shown_id, escape(class_name), *(str(counter[split]) for split in report.splits))
+    return table
+
+
+def _layers_table(layers: list[LayerCounts]) -> Table:
+    """Columns that are zero everywhere are not shown."""
+    counts = [
+        {
+            **{column: getattr(layer, column) for column in (*_LEFT_OUT, *_PARTS_OF_KEPT)},
+            "refused": sum(getattr(layer, part) for part in _REFUSED),
+        }
+        for layer in layers
+    ]
+    columns = [column for column in (*_LEFT_OUT, "refused", *_PARTS_OF_KEPT) if any(row[column] for row in counts)]
+    table = _table("annotations: read = kept + left out", "layer", "split", "read", "kept", *columns)
+    for layer, row in zip(layers, counts, strict=True):
+        name = escape(f"{layer.source}: {layer.file}")
+        numbers = (layer.read, layer.kept, *(row[column] for column in columns))
+        table.add_row(name, layer.split, *map(str, numbers))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=escape(title), title_justify="left")
+    for position, column in enumerate(columns):
+        is_number = position > 0 and column not in ("", "split")
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    return table

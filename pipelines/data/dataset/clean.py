@@ -1,0 +1,149 @@
+"""From the boxes of a file to boxes that can be trained on, with every one accounted for. Torch-free."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from pipelines.data.dataset.checks.findings import Finding
+from pipelines.data.dataset.formats.layer_content import FileBox, FileImage
+from pipelines.records import Split
+
+ROUNDING_PX = 0.01
+"""Boxes may leave their image by this much (COCO files are rounded to two decimals) without being told or clipped."""
+
+
+@dataclass
+class LayerCounts:
+    """Where the annotations of one layer and split went: `read` is the sum of `kept` and all that were left out.
+
+    Of a layer of classes every class of every image counts as an annotation. `crowd`, `difficult`, `clipped` and
+    `duplicate` are parts of `kept`.
+    """
+
+    source: str
+    split: Split
+    file: str
+    tasks: tuple[str, ...]
+    read: int = 0
+    kept: int = 0
+    degenerate: int = 0
+    outside: int = 0
+    dropped: int = 0
+    repeated: int = 0
+    unknown_category: int = 0
+    unknown_image: int = 0
+    broken_entry: int = 0
+    unusable_image: int = 0
+    crowd: int = 0
+    difficult: int = 0
+    clipped: int = 0
+    duplicate: int = 0
+
+    @property
+    def left_out(self) -> int:
+        """All annotations that are not kept."""
+        return (
+            self.degenerate
+            + self.outside
+            + self.dropped
+            + self.repeated
+            + self.unknown_category
+            + self.unknown_image
+            + self.broken_entry
+            + self.unusable_image
+        )
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every annotation that was read is accounted for."""
+        return self.read == self.kept + self.left_out
+
+    def to_dict(self) -> dict[str, Any]:
+        """All counts, for JSON."""
+        return {item.name: getattr(self, item.name) for item in fields(self)} | {"adds_up": self.adds_up}
+
+
+def clean_boxes(
+    image: FileImage,
+    size_hw: tuple[int, int],
+    classes: Mapping[str, str | None],
+    counts: LayerCounts,
+    tell: Callable[..., Finding],
+    findings: list[Finding],
+) -> list[tuple[int, FileBox]]:
+    """Return the boxes that are kept, renamed and clipped, each with its position in the file; add to `counts`."""
+    kept: list[tuple[int, FileBox]] = []
+    seen: set[tuple[str, tuple[float, ...]]] = set()
+    for position, box in enumerate(image.boxes or []):
+        category = classes.get(box.category, box.category)
+        if category is None:
+            counts.dropped += 1
+            continue
+
+        def found(kind: str, message: str, box: FileBox = box, position: int = position) -> None:
+            shown_id = f"#{position}" if box.annotation_id is None else box.annotation_id
+            findings.append(tell(kind, message, image, shown_id))
+
+        if box.bbox_xywh[2] <= 0 or box.bbox_xywh[3] <= 0:
+            counts.degenerate += 1
+            found("degenerate_box", f"has no area, {shown_box(box)}; it is left out")
+            continue
+        clipped = _clip(box, size_hw)
+        if clipped is None:
+            counts.outside += 1
+            found(
+                "out_of_image_box", f"lies outside of the image of {_shown_size(size_hw)}, {shown_box(box)}: left out"
+            )
+            continue
+        if clipped is not box:
+            counts.clipped += 1
+            found("out_of_image_box", f"leaves the image of {_shown_size(size_hw)}, {shown_box(box)}; it is clipped")
+        if (category, box.bbox_xywh) in seen:
+            counts.duplicate += 1
+            found("duplicate_box", f"is there twice as {category!r}, {shown_box(box)}; both are kept")
+        seen.add((category, box.bbox_xywh))
+        counts.kept += 1
+        counts.crowd += box.is_crowd
+        counts.difficult += box.is_difficult
+        kept.append((position, replace(clipped, category=category)))
+    return kept
+
+
+def clean_classes(image: FileImage, classes: Mapping[str, str | None], counts: LayerCounts) -> list[str] | None:
+    """Return the renamed classes of an image, each once; None where it is not labeled."""
+    if image.classes is None:
+        return None
+    names: list[str] = []
+    for old in image.classes:
+        new = classes.get(old, old)
+        if new is None:
+            counts.dropped += 1
+        elif new in names:
+            counts.repeated += 1
+        else:
+            counts.kept += 1
+            names.append(new)
+    return names
+
+
+def shown_box(box: FileBox) -> str:
+    """The box as messages show it."""
+    return "(" + ", ".join(f"{side:g}" for side in box.bbox_xywh) + ")"
+
+
+def _shown_size(size_hw: tuple[int, int]) -> str:
+    return f"{size_hw[1]} x {size_hw[0]}"
+
+
+def _clip(box: FileBox, size_hw: tuple[int, int]) -> FileBox | None:
+    """The box inside the image: itself where it is inside, None where nothing of it is."""
+    (x, y, width, height), (image_height, image_width) = box.bbox_xywh, size_hw
+    x1, y1 = max(x, 0.0), max(y, 0.0)
+    x2, y2 = min(x + width, float(image_width)), min(y + height, float(image_height))
+    if x2 <= x1 or y2 <= y1:
+        return None
+    moved = max(x1 - x, y1 - y, x + width - x2, y + height - y2)
+    if moved <= ROUNDING_PX:
+        return box
+    area = None if box.area is None else min(box.area, (x2 - x1) * (y2 - y1))
+    return replace(box, bbox_xywh=(x1, y1, x2 - x1, y2 - y1), area=area)

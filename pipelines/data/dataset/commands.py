@@ -1,0 +1,37 @@
+"""What `pyramidion data check` and `pyramidion data synth` do. Torch-free."""
+
+from pathlib import Path
+
+from pipelines.data.dataset.index import build_index
+from pipelines.data.synth.dataset import write_synthetic
+from pipelines.errors import DataError
+from pipelines.spec.job import JobSpec
+
+
+def check_data(job: JobSpec, root: Path, report_path: Path) -> int:
+    """Print the data report and write it to `report_path` as JSON; return 0, or 78 where a run would not start.
+
+    Raises:
+        DataError: `root` is not a folder.
+    """
+    # rich is for terminals: the API process imports this module and prints nothing.
+    from pipelines.data.dataset.checks.text import render_report
+
+    _, report = build_index(job, root)
+    report.write(report_path)
+    print(render_report(report), end="")
+    print(f"The whole report: {report_path}")
+    return DataError.exit_code if report.errors else 0
+
+
+def synthesize_data(
+    root: Path, *, seed: int = 0, num_train: int = 400, num_val: int = 60, num_test: int = 60, image_size: int = 160
+) -> int:
+    """Write the demo data below `root` (see `write_synthetic`), say where it is, and return 0.
+
+    Raises:
+        ConfigError: as `write_synthetic`.
+    """
+    write_synthetic(root, seed=seed, num_train=num_train, num_val=num_val, num_test=num_test, image_size=image_size)
+    print(f"{num_train} train, {num_val} val and {num_test} test images with labels for three tasks: {root}")
+    return 0

@@ -1,0 +1,74 @@
+"""Which image files a source has, and what they are like. Torch-free."""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipelines.data.dataset.formats.layer_content import IMAGE_SUFFIXES, below
+from pipelines.data.dataset.images import Exif, ImageFacts, examine_image
+from pipelines.errors import DataError
+
+MAX_THREADS = 16
+
+
+class ImageFolder:
+    """The files below a source's images folder.
+
+    The tree is walked once, so that a file reached without links needs no further look at its path.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self._plain = set(_files_without_links(self.folder, ""))
+
+    def locate(self, file_name: str) -> Path:
+        """Return the path of a file below the folder.
+
+        Raises:
+            ValueError: absolute, with `..`, or a link that leads out of the folder.
+            FileNotFoundError: there is no such file.
+        """
+        if file_name in self._plain:
+            return self.folder / file_name
+        path = below(self.folder, file_name)
+        if not path.is_file():
+            raise FileNotFoundError(file_name)
+        return path
+
+    def images(self) -> Iterator[str]:
+        """Names of the files, hidden ones and those behind links left out, that look like images; sorted."""
+        for name in sorted(self._plain):
+            path = Path(name)
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                yield name
+
+
+def _files_without_links(folder: Path, prefix: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                continue
+            if entry.is_dir():
+                yield from _files_without_links(folder / entry.name, f"{prefix}{entry.name}/")
+            elif entry.is_file():
+                yield prefix + entry.name
+
+
+def examine_images(images: Iterable[tuple[Path, Exif]]) -> dict[tuple[Path, Exif], ImageFacts | str]:
+    """Decode every file once, on several threads; a text says why one cannot be read.
+
+    Each file is read whole, once, which also gives its content hash. BCCD's 364 JPEGs of 640 x 480 took 0.4 s on two
+    CPU cores, about 2 ms of one core an image; COCO's 118,000 would take two minutes there. PNGs take several times
+    as long, because they are decoded in full.
+    """
+    wanted = list(dict.fromkeys(images))
+    with ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        return dict(zip(wanted, pool.map(_examine, wanted), strict=True))
+
+
+def _examine(image: tuple[Path, Exif]) -> ImageFacts | str:
+    try:
+        return examine_image(*image)
+    except DataError as error:
+        return error.problems[0].message

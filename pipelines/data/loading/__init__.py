@@ -1,0 +1,1 @@
+"""From the index to batches on the way to the network."""

@@ -1,0 +1,74 @@
+"""The sampler of a job's training, from its document and records."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import cast
+
+from pipelines.data.dataset.image_labels import classes_of, identities_of
+from pipelines.data.loading.sampling.identities import PKSource
+from pipelines.data.loading.sampling.images import ImageSource, Repeated, Shuffled, repeat_factors
+from pipelines.data.loading.sampling.mixing import Concatenated, InProportion, Interleaved, Mix
+from pipelines.data.loading.sampling.sources import Source
+from pipelines.data.loading.sampling.training import TrainBatchSampler
+from pipelines.errors import DataError, Problem
+from pipelines.records import ImageRecord
+from pipelines.spec.data import DataSpec, PKSpec, RepeatFactorSpec, SourceSpec
+
+
+def create_train_sampler(
+    spec: DataSpec,
+    tasks: Collection[str],
+    records: Sequence[ImageRecord],
+    *,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> TrainBatchSampler:
+    """Return the sampler of the train split's records; those without a label for any of the tasks are not drawn.
+
+    Raises:
+        DataError: no image is labeled; fewer identities than a batch of a `pk` sampler takes.
+    """
+    indices: dict[str, list[int]] = {}
+    for position, record in enumerate(records):
+        if not record.labels.keys().isdisjoint(tasks):
+            indices.setdefault(record.source, []).append(position)
+    if not indices:
+        raise DataError(Problem("data.sources", "no image of the train split is labeled for any task"))
+    sources = {}
+    for number, name in enumerate(sorted(indices)):
+        try:
+            sources[name] = _source(
+                spec.sources[name], indices[name], records, seed=seed, source=number, world_size=world_size
+            )
+        except ValueError as error:
+            raise DataError(Problem(f"data.sources.{name}.sampler", str(error))) from error
+    return TrainBatchSampler(_mix(spec, sources, seed), rank=rank)
+
+
+def _source(
+    spec: SourceSpec, indices: list[int], records: Sequence[ImageRecord], *, seed: int, source: int, world_size: int
+) -> Source:
+    match spec.sampler:
+        case PKSpec(task=task, p=p, k=k):
+            images: dict[str, list[int]] = {}
+            for index in indices:
+                for identity in identities_of(records[index], task):
+                    images.setdefault(identity, []).append(index)
+            return PKSource(images, p, k, seed=seed, source=source, world_size=world_size)
+        case RepeatFactorSpec(task=task, threshold=threshold):
+            factors = repeat_factors([classes_of(records[index], task) for index in indices], threshold)
+            return ImageSource(Repeated(indices, factors, seed=seed, source=source), spec.batch_size, world_size)
+        case _:
+            return ImageSource(Shuffled(indices, seed=seed, source=source), spec.batch_size, world_size)
+
+
+def _mix(spec: DataSpec, sources: Mapping[str, Source], seed: int) -> Mix:
+    match spec.mix:
+        case "interleave":
+            return Interleaved(sources, seed)
+        case "concat":
+            return Concatenated(cast("Mapping[str, ImageSource]", sources), seed)
+        case "proportional":
+            return InProportion(sources, seed)
+        case "temperature":
+            return InProportion(sources, seed, spec.temperature)

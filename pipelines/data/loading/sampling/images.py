@@ -1,0 +1,118 @@
+"""Sources that draw images: each once a round, or those of rare classes more often.
+
+Legend: N images, W ranks, B images a step and rank.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Sequence
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.data.loading.sample import Stream, random_numbers
+from pipelines.data.loading.sampling.sources import Ints, Source, ceil_div, counted, shared_out
+
+Floats = NDArray[np.float64]
+
+
+class Order(ABC):
+    """Lists of images, one a round."""
+
+    def __init__(self, indices: Sequence[int], *, seed: int, source: int) -> None:
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self._position = (seed, source)
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Images of a round, the same in every one."""
+
+    @abstractmethod
+    def round(self, number: int) -> Ints:
+        """Return the images of a round in a random order."""
+
+    def _random_numbers(self, number: int) -> np.random.Generator:
+        seed, source = self._position
+        return random_numbers(Stream.ORDER, seed, number, source)
+
+
+class Shuffled(Order):
+    """Each image once a round."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def round(self, number: int) -> Ints:
+        """Return the images of a round in a random order."""
+        return self._random_numbers(number).permutation(self.indices)
+
+
+class Repeated(Order):
+    """Each image floor(r) or ceil(r) times a round, r times on average, r being its factor.
+
+    The images that are rounded up are drawn by systematic sampling over a random order, and not each by itself: so a
+    round always has ceil(sum of all factors) images. Where the sum has a fraction, at most one of them is
+    there once more than it was drawn for.
+
+    Args:
+        factors: r of each image, at least 1.
+    """
+
+    def __init__(self, indices: Sequence[int], factors: Floats, *, seed: int, source: int) -> None:
+        super().__init__(indices, seed=seed, source=source)
+        self.factors = factors
+        self._len = int(np.ceil(round(float(factors.sum()), 6)))
+
+    def __len__(self) -> int:
+        return self._len
+
+    def round(self, number: int) -> Ints:
+        """Return the images of a round in a random order."""
+        rng = self._random_numbers(number)
+        order = rng.permutation(len(self.indices))
+        ends = np.floor(np.cumsum(self.factors[order]) + rng.random()).astype(np.int64)
+        drawn = np.repeat(self.indices[order], np.diff(ends, prepend=0))
+        return np.resize(rng.permutation(drawn), len(self))
+
+
+def repeat_factors(classes: Sequence[Collection[str] | None], threshold: float) -> Floats:
+    """Return the repeat factor (N,) of each image: max over its classes c of max(1, sqrt(threshold / f_c)).
+
+    f_c is the share of the labeled images that have the class (Gupta et al. 2019, arXiv 1908.03195, section 5.2).
+
+    Args:
+        classes: of each image, each class once; None where it is not labeled.
+        threshold: the share below which a class is rare.
+    """
+    labeled = [of_image for of_image in classes if of_image is not None]
+    counts = Counter(chain.from_iterable(labeled))
+    factors = {name: max(1.0, (threshold * len(labeled) / count) ** 0.5) for name, count in counts.items()}
+    return np.array([max((factors[name] for name in of_image or ()), default=1.0) for of_image in classes])
+
+
+class ImageSource(Source):
+    """Draws images in the order of its rounds, and shares them out to the ranks."""
+
+    def __init__(self, order: Order, batch_size: int, world_size: int = 1) -> None:
+        self.order = order
+        self.batch_size = batch_size
+        self.world_size = world_size
+        self.num_images = len(order.indices)
+        self.num_steps = ceil_div(ceil_div(len(order), world_size), batch_size)
+
+    def once(self, epoch: int) -> list[Ints]:
+        """Return one round in batches (W, B, 2), of which the last may be smaller.
+
+        The round is padded by wrap-around to a multiple of the number of ranks: at most W - 1 images come twice, on
+        different ranks.
+        """
+        return shared_out(counted(self.order.round(epoch)), self.batch_size, self.world_size)
+
+    def stream(self, epoch: int, num_steps: int) -> list[Ints]:
+        """Return `num_steps` full batches (W, B, 2); a batch may hold the end of a round and the beginning of the
+        next."""
+        count = num_steps * self.batch_size * self.world_size
+        round_number, offset = divmod(epoch * count, len(self.order))
+        rounds = [self.order.round(round_number + j) for j in range(ceil_div(offset + count, len(self.order)))]
+        return shared_out(counted(np.concatenate(rounds)[offset : offset + count]), self.batch_size, self.world_size)

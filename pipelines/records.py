@@ -1,0 +1,64 @@
+"""The data set in memory, before pixels: what readers return and the index holds. Torch-free."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class BoxLabel:
+    """One object. `bbox_xywh` is in original pixels (VOC already made 0-based and exclusive), clipped to the image.
+
+    A crowd is a region that is neither positive nor negative; a difficult object (VOC) is trained on. Both are ignored
+    in scoring. `area` is the file's (of a mask, say), None where it has none.
+    """
+
+    annotation_id: int
+    category: str
+    bbox_xywh: tuple[float, float, float, float]
+    is_crowd: bool = False
+    area: float | None = None
+    identity: str | None = None
+    is_difficult: bool = False
+
+    @property
+    def is_ignored_in_scoring(self) -> bool:
+        """Whether finding this object is neither right nor wrong."""
+        return self.is_crowd or self.is_difficult
+
+
+@dataclass
+class ImageRecord:
+    """One image of one split, and its labels by task: boxes, class names, or nothing where it is not labeled.
+
+    `labels[task]` is list[BoxLabel] (detection, embedding of objects) or list[str] (classes; one for multiclass and
+    for embeddings of images). A missing key means not labeled; an empty list means labeled, and nothing there.
+    """
+
+    image_id: int
+    source: str
+    split: Split
+    file_name: str
+    path: Path
+    height: int = 0
+    width: int = 0
+    labels: dict[str, list[BoxLabel] | list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class as users see it; its position in a task's list is the label that the network learns."""
+
+    id: int
+    name: str
+
+
+@dataclass
+class DatasetIndex:
+    """All sources of a job: records by split, and by task the categories (identities for an embedding)."""
+
+    records: dict[Split, list[ImageRecord]]
+    categories: dict[str, list[Category]]
