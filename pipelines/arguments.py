@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.data.dataset.roots import data_roots_from_environment
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.preflight import WEIGHTS_ROOTS_VARIABLE, Places
 
 OVERRIDES_HELP = "Any field of the document is an option by its dotted name: --model.optimizer.lr 1e-3"
@@ -44,10 +44,12 @@ def dotted_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not name:
-            raise ConfigError(Problem("", f"got {word!r}; fields of the document are set as --name.of.field value"))
+            raise ConfigError(
+                FieldProblem("", f"got {word!r}; fields of the document are set as --name.of.field value")
+            )
         if not equals:
             if not rest:
-                raise ConfigError(Problem(word, "has no value"))
+                raise ConfigError(FieldProblem(word, "has no value"))
             value = rest.pop(0)
         overrides.append((name, value))
     return overrides

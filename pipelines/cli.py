@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
-from pipelines.errors import ConfigError, Problem, PyramidionError, RegistryError, tell
+from pipelines.errors import ConfigError, FieldProblem, PyramidionError, RegistryError, tell
 from pipelines.preflight import preflight
 from pipelines.ranks import local_rank
 from pipelines.records import Split
@@ -113,7 +113,7 @@ def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Non
 
 def _asked(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Document:
     if not known.config and not overrides:
-        raise ConfigError(Problem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
+        raise ConfigError(FieldProblem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
     return assemble(known.config, overrides)
 
 
@@ -149,7 +149,7 @@ def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[
     for name, _ in overrides:
         if command == "predict" or not name.startswith("trainer."):
             but = "" if command == "predict" else ", of which --trainer.* alone can be set"
-            raise ConfigError(Problem(f"--{name}", f"{command} takes the document of its run folder{but}"))
+            raise ConfigError(FieldProblem(f"--{name}", f"{command} takes the document of its run folder{but}"))
     from pipelines.run.revisit import predict_images, predict_split, score_run
 
     if command != "predict":

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Problem:
+class FieldProblem:
     """One thing that is wrong: `field` is a dotted path of the document (or a file), `message` says what is wrong
     with the value and what would be right."""
 
@@ -42,11 +42,11 @@ class ConfigError(PyramidionError):
     exit_code = 78
     failure_kind = "config_invalid"
 
-    def __init__(self, problems: Sequence[Problem] | Problem | str) -> None:
+    def __init__(self, problems: Sequence[FieldProblem] | FieldProblem | str) -> None:
         # torch raises a data worker's error again in the main process, from its type and one string.
         if isinstance(problems, str):
-            problems = Problem("", problems)
-        self.problems = [problems] if isinstance(problems, Problem) else list(problems)
+            problems = FieldProblem("", problems)
+        self.problems = [problems] if isinstance(problems, FieldProblem) else list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

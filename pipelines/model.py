@@ -14,7 +14,7 @@ from backbones.fpn import FPN
 from backbones.stages import stages_of_modules
 from heads.base import BoxPrediction, Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.tasks import Task
@@ -199,7 +199,7 @@ def build_model(
     try:
         backbone = create_backbone(spec.backbone.network, weights, spec.backbone.surgery)
     except ValueError as error:
-        raise ConfigError(Problem("model.backbone", str(error))) from error
+        raise ConfigError(FieldProblem("model.backbone", str(error))) from error
     neck = FPN(backbone.feature_specs, channels=spec.neck.channels, p6_from=spec.neck.p6_from, norm=spec.neck.norm)
     levels = {**backbone.feature_specs, **neck.feature_specs}
     heads = {
@@ -213,7 +213,9 @@ def build_model(
         for name, task in spec.tasks.items()
     }
     if taken := sorted(name for name in spec.tasks if hasattr(nn.ModuleDict(), name)):
-        raise ConfigError(Problem("model.tasks", f"got the names {taken}, which torch has for itself; choose others"))
+        raise ConfigError(
+            FieldProblem("model.tasks", f"got the names {taken}, which torch has for itself; choose others")
+        )
     boxes_from = {name: source for name in spec.tasks if (source := spec.boxes_from(name)) is not None}
     return MultiTaskModel(backbone, neck, heads, boxes_from=boxes_from, channels_last=spec.channels_last)
 

@@ -11,7 +11,7 @@ from backbones.catalog.licenses import lack_of_weights, license_problem
 from backbones.catalog.lookup import resolve
 from pipelines.data.dataset.formats.layer_content import below
 from pipelines.data.dataset.roots import find_root
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.evaluation.metric_names import selection
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import BackboneSpec
@@ -57,7 +57,7 @@ def preflight(job: JobSpec, places: Places, *, is_new: bool = True) -> Inputs:
 
     A run that goes on has its weights in its checkpoint: then (`is_new` False) what it began from is not looked for.
     """
-    problems: list[Problem] = []
+    problems: list[FieldProblem] = []
     weights, init_from = job.model.backbone.weights, job.model.init_from
 
     def checked(check: Callable[[], Any]) -> Any:
@@ -81,12 +81,12 @@ def _check_backbone(backbone: BackboneSpec, *, begins_with_weights: bool) -> Non
     try:
         row = resolve(backbone.network)
     except ValueError as error:
-        raise ConfigError(Problem("model.backbone.name", str(error))) from error
+        raise ConfigError(FieldProblem("model.backbone.name", str(error))) from error
     try:
         require_surgery(row, backbone.surgery)
     except ValueError as error:
         field, _, message = str(error).partition(": ")
-        raise ConfigError(Problem(f"model.backbone.{field}", message)) from error
+        raise ConfigError(FieldProblem(f"model.backbone.{field}", message)) from error
     if begins_with_weights:
         require_default_weights(backbone)
 
@@ -98,9 +98,9 @@ def require_default_weights(backbone: BackboneSpec) -> None:
         return
     row = resolve(backbone.network)
     if problem := lack_of_weights(row):
-        raise ConfigError(Problem("model.backbone.weights", problem))
+        raise ConfigError(FieldProblem("model.backbone.weights", problem))
     if not backbone.accept_license and (problem := license_problem(row)):
-        raise ConfigError(Problem("model.backbone.accept_license", problem))
+        raise ConfigError(FieldProblem("model.backbone.accept_license", problem))
 
 
 def find_data(job: JobSpec, places: Places) -> Path:
@@ -108,7 +108,7 @@ def find_data(job: JobSpec, places: Places) -> Path:
     if places.data_root is None:
         return find_root(job.data.root, places.data_roots)
     if not places.data_root.is_dir():
-        raise ConfigError(Problem("--data.root", f"got {str(places.data_root)!r}, which is no folder"))
+        raise ConfigError(FieldProblem("--data.root", f"got {str(places.data_root)!r}, which is no folder"))
     return places.data_root.resolve()
 
 
@@ -126,7 +126,7 @@ def find_init_from(name: str, weights_roots: Sequence[Path]) -> str:
     field = "model.init_from"
     if name.startswith("models:"):
         if not _REGISTERED.fullmatch(name):
-            raise ConfigError(Problem(field, f"got {name!r}; write models:/NAME@ALIAS or models:/NAME/VERSION"))
+            raise ConfigError(FieldProblem(field, f"got {name!r}; write models:/NAME@ALIAS or models:/NAME/VERSION"))
         return name
     path = _find_below(
         field, name, weights_roots, Path.exists, "write models:/NAME@ALIAS, or a run folder or checkpoint"
@@ -139,7 +139,7 @@ def _model_in(folder: Path, name: str) -> Path:
         model, in_run = below(folder, "model.json"), below(folder, "model/model.json")
         best, last = below(folder, "checkpoints/best.ckpt"), below(folder, "checkpoints/last.ckpt")
     except ValueError as error:
-        raise ConfigError(Problem("model.init_from", f"got {name!r}: {error}; name the file itself")) from error
+        raise ConfigError(FieldProblem("model.init_from", f"got {name!r}: {error}; name the file itself")) from error
     if model.is_file():
         return folder
     if best.is_file():
@@ -152,7 +152,7 @@ def _model_in(folder: Path, name: str) -> Path:
         else "there is no checkpoints/best.ckpt in it, and no model.json; name a run folder that fit has written, the "
         "model/ in one, or a checkpoint"
     )
-    raise ConfigError(Problem("model.init_from", f"got {name!r}, {folder}: {hint}"))
+    raise ConfigError(FieldProblem("model.init_from", f"got {name!r}, {folder}: {hint}"))
 
 
 def _find_below(
@@ -165,14 +165,16 @@ def _find_below(
             path = below(root, name)
         except ValueError as error:
             raise ConfigError(
-                Problem(field, f"{error}; weights lie below a weights root (--weights-root, {WEIGHTS_ROOTS_VARIABLE})")
+                FieldProblem(
+                    field, f"{error}; weights lie below a weights root (--weights-root, {WEIGHTS_ROOTS_VARIABLE})"
+                )
             ) from error
         if is_wanted(path) and path not in hits:
             hits.append(path)
     roots = ", ".join(str(root.resolve()) for root in weights_roots)
     if not hits:
         remedy += f" below {roots} (--weights-root, {WEIGHTS_ROOTS_VARIABLE})"
-        raise ConfigError(Problem(field, f"got {name!r}, and there is no such file; {remedy}"))
+        raise ConfigError(FieldProblem(field, f"got {name!r}, and there is no such file; {remedy}"))
     if len(hits) > 1:
-        raise ConfigError(Problem(field, f"{name!r} is there twice, {hits[0]} and {hits[1]}; rename one"))
+        raise ConfigError(FieldProblem(field, f"{name!r} is there twice, {hits[0]} and {hits[1]}; rename one"))
     return hits[0]

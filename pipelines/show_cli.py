@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
 from pipelines.data.dataset.index import build_index
-from pipelines.errors import ConfigError, Problem, PyramidionError, tell
+from pipelines.errors import ConfigError, FieldProblem, PyramidionError, tell
 from pipelines.preflight import find_data
 from pipelines.records import SPLITS
 from pipelines.spec.load import load_job
@@ -35,12 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
     if options.count < 1:
-        raise ConfigError(Problem("--count", f"got {options.count}; write 1 or more"))
+        raise ConfigError(FieldProblem("--count", f"got {options.count}; write 1 or more"))
     job = load_job(options.config, overrides)
     index, report = build_index(job, find_data(job, places_of(options)))
     report.raise_errors()
     if not index.records.get(options.split):
-        raise ConfigError(Problem("--split", f"got {options.split!r}; there is data for {', '.join(index.records)}"))
+        raise ConfigError(
+            FieldProblem("--split", f"got {options.split!r}; there is data for {', '.join(index.records)}")
+        )
 
     # Not before: wrong documents and data are told at once.
     from pipelines.data.loading.datamodule import JobData

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ConfigError, Problem, PyramidionError
+from pipelines.errors import ConfigError, FieldProblem, PyramidionError
 from service.child_process import child_environment, python_command
 from service.settings import Settings
 from service.signals import Signals
@@ -144,7 +144,7 @@ def _stop(children: Sequence[Child], signals: Signals) -> None:
 
 def _check_folders(settings: Settings) -> None:
     problems = [
-        Problem(place, f"there is no folder {str(path)!r}; make it, or name another")
+        FieldProblem(place, f"there is no folder {str(path)!r}; make it, or name another")
         for place, paths in (
             ("--data-root or PYRAMIDION_DATA_ROOTS", settings.data_roots),
             ("--weights-root or PYRAMIDION_WEIGHTS_ROOTS", settings.weights_roots),
@@ -153,7 +153,7 @@ def _check_folders(settings: Settings) -> None:
         if not path.is_dir()
     ]
     problems += [
-        Problem(
+        FieldProblem(
             "--data-root, --weights-root", f"got {str(path)!r}; {os.pathsep!r} parts folders here, so name a link to it"
         )
         for path in (*settings.data_roots, *settings.weights_roots)
@@ -162,7 +162,7 @@ def _check_folders(settings: Settings) -> None:
     try:
         settings.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        problems.append(Problem("--root", f"cannot make {str(settings.root)!r} ({error.strerror}); name another"))
+        problems.append(FieldProblem("--root", f"cannot make {str(settings.root)!r} ({error.strerror}); name another"))
     if problems:
         raise ConfigError(problems)
 
@@ -173,7 +173,7 @@ def _locked(root: Path) -> Iterator[Any]:
     try:
         lock = (root / "serve.lock").open("a+b", buffering=0)
     except OSError as error:
-        raise ConfigError(Problem("--root", f"cannot write in {str(root)!r} ({error.strerror})")) from error
+        raise ConfigError(FieldProblem("--root", f"cannot write in {str(root)!r} ({error.strerror})")) from error
     with lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

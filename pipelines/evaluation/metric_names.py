@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.result import Kind
@@ -63,5 +63,5 @@ def selection(model: ModelSpec) -> SelectSpec:
         close = difflib.get_close_matches(model.select.metric, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         message = f"got {model.select.metric!r}; {hint}choose one of {', '.join(known)}"
-        raise ConfigError(Problem("model.select.metric", message))
+        raise ConfigError(FieldProblem("model.select.metric", message))
     return model.select

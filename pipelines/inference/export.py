@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.model import MultiTaskModel, build_model, fold_as_asked
 from pipelines.records import Category
 from pipelines.run_folder.files import write_atomic
@@ -99,7 +99,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def _unusable(folder: Path, reason: str) -> ConfigError:
-    return ConfigError(Problem(str(folder), f"is no exported model: {reason}; export it again with this version"))
+    return ConfigError(FieldProblem(str(folder), f"is no exported model: {reason}; export it again with this version"))
 
 
 def _own_version() -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from backbones.fpn import FPN
 from backbones.weights import COUNTER
 from heads.create import create_head
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.inference.saved import SavedModel
 from pipelines.model import MultiTaskModel, head_options
 from pipelines.records import Category
@@ -117,7 +117,7 @@ def begin_from(
     report.taken.update(_part_of(key) for key in fitting)
     report.left = sorted({_part_of(key) for key in saved.state} - set(report.wanted))
     if not fitting:
-        raise ConfigError(Problem(FIELD, f"nothing of {name} fits: {_compared(saved, spec)}"))
+        raise ConfigError(FieldProblem(FIELD, f"nothing of {name} fits: {_compared(saved, spec)}"))
     model.load_state_dict(fitting, strict=False)
     report.warnings = [f"{FIELD}: {doubt}" for doubt in _doubts(report, saved, spec)]
     return report

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from backbones.surgery.spec import SurgerySpec
 from backbones.weights import load_plain
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.inference.export import MODEL_FILE, WEIGHTS_FILE, Categories, read_description
 from pipelines.records import Category
 from pipelines.run_folder.layout import RunDir
@@ -129,7 +129,7 @@ def _read_exported(folder: Path, field: str) -> SavedModel:
         raise _unusable(folder, field, f"{type(error).__name__}: {error}") from error
     if is_folded:
         raise ConfigError(
-            Problem(
+            FieldProblem(
                 field,
                 f"{folder} holds a network whose branches are folded (surgery.reparameterize), which cannot be trained "
                 "on; name checkpoints/best.ckpt of its run",
@@ -140,7 +140,7 @@ def _read_exported(folder: Path, field: str) -> SavedModel:
 
 def _unusable(path: Path, field: str, reason: str) -> ConfigError:
     return ConfigError(
-        Problem(
+        FieldProblem(
             field,
             f"{path} holds no network of ours: {reason}; name a run folder, its best.ckpt or last.ckpt, or an exported "
             "model (weights of a backbone alone go to model.backbone.weights)",

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.targets import balanced_class_weights
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.inference.init_from import FIELD, begin_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
@@ -140,7 +140,7 @@ class Attempt:
             assert isinstance(task.class_weights, Mapping)
             if unknown := sorted(set(task.class_weights) - set(names)):
                 field = f"model.tasks.{name}.class_weights"
-                raise ConfigError(Problem(field, f"got {unknown}; the classes of the data are {names}"))
+                raise ConfigError(FieldProblem(field, f"got {unknown}; the classes of the data are {names}"))
             weights[name] = torch.tensor([float(task.class_weights.get(c, 1.0)) for c in names])
         return weights
 

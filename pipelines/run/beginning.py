@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.errors import ConfigError, Problem, RegistryError
+from pipelines.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.inference.init_from import FIELD, begin_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel
@@ -68,7 +68,7 @@ def _version(uri: str) -> ModelVersion:
     name, number, alias = _parts(uri)
     registry = Registry(find_store(runs_root()))
     if registry.store.is_missing:
-        raise ConfigError(Problem(FIELD, f"got {uri!r}; there is no MLflow store {registry.store.label}"))
+        raise ConfigError(FieldProblem(FIELD, f"got {uri!r}; there is no MLflow store {registry.store.label}"))
     try:
         version = registry.by_alias(name, alias) if number is None else registry.version(name, number)
         aliases = None if version else registry.aliases(name)
@@ -77,7 +77,7 @@ def _version(uri: str) -> ModelVersion:
     if version is not None:
         return version
     known = "no such model" if aliases is None else f"its aliases are {', '.join(sorted(aliases)) or '(none)'}"
-    raise ConfigError(Problem(FIELD, f"got {uri!r}; MLflow at {registry.store.label} has none: {known}"))
+    raise ConfigError(FieldProblem(FIELD, f"got {uri!r}; MLflow at {registry.store.label} has none: {known}"))
 
 
 def _download(uri: str, folder: Path) -> None:

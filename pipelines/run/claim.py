@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.dataset.checks.report import DataReport
-from pipelines.errors import ConfigError, DataError, Problem
+from pipelines.errors import ConfigError, DataError, FieldProblem
 from pipelines.preflight import Inputs
 from pipelines.ranks import local_rank
 from pipelines.records import SPLITS
@@ -33,13 +33,15 @@ def choose_run_dir(job: JobSpec, asked: Path | None, runs_root: Path) -> RunDir:
     if local_rank() > 0:
         if RUN_DIR_VARIABLE not in os.environ:
             raise ConfigError(
-                Problem("", "LOCAL_RANK is set; start one process alone, without a launcher, and it starts the others")
+                FieldProblem(
+                    "", "LOCAL_RANK is set; start one process alone, without a launcher, and it starts the others"
+                )
             )
         return RunDir.of(Path(os.environ[RUN_DIR_VARIABLE]))
     path = (asked or runs_root / f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     run_dir = RunDir.of(path)
     if path.is_file():
-        raise ConfigError(Problem("--run_dir", f"{path} is a file; name a folder"))
+        raise ConfigError(FieldProblem("--run_dir", f"{path} is a file; name a folder"))
     if path.exists() and not _has_not_begun(path):
         _require_same_run(run_dir, job)
     os.environ[RUN_DIR_VARIABLE] = str(path)
@@ -54,19 +56,19 @@ def _has_not_begun(path: Path) -> bool:
 
 def _require_same_run(run_dir: RunDir, job: JobSpec) -> None:
     if not run_dir.config_yaml.exists():
-        raise ConfigError(Problem("--run_dir", f"{run_dir.path} has files, and none of a run; name a new folder"))
+        raise ConfigError(FieldProblem("--run_dir", f"{run_dir.path} has files, and none of a run; name a new folder"))
     earlier = read_yaml(run_dir.config_yaml.read_text(), str(run_dir.config_yaml))
     differing = sorted(_differences(earlier, resolved(job)))
     if differing and run_dir.has_checkpoint:
         raise ConfigError(
-            Problem(
+            FieldProblem(
                 "--run_dir",
                 f"{run_dir.path} holds a run with other values of {', '.join(differing)}; name a new folder, or use "
                 "the same document to go on",
             )
         )
     if is_finished(run_dir, job):
-        raise ConfigError(Problem("--run_dir", f"{run_dir.path} has a result already; name a new folder"))
+        raise ConfigError(FieldProblem("--run_dir", f"{run_dir.path} has a result already; name a new folder"))
 
 
 def is_finished(run_dir: RunDir, job: JobSpec) -> bool:
@@ -110,7 +112,7 @@ def require_same_data(run_dir: RunDir, report: DataReport) -> None:
     splits = [split for split in SPLITS if earlier.get(split) != report.fingerprints.get(split)]
     if splits:
         raise DataError(
-            Problem(
+            FieldProblem(
                 "data.root",
                 f"{report.root} has changed in {', '.join(splits)} since {run_dir.path} was trained on it; bring the "
                 "earlier data back, or name a new --run_dir",
@@ -140,6 +142,8 @@ def held(run_dir: RunDir) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                Problem("--run_dir", f"{run_dir.path} is in use by another process; wait for it, or name a new folder")
+                FieldProblem(
+                    "--run_dir", f"{run_dir.path} is in use by another process; wait for it, or name a new folder"
+                )
             ) from None
         yield

@@ -8,7 +8,7 @@ from backbones.catalog.lookup import resolve
 from backbones.default_weights import default_weights_problem
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.dataset.index import build_index
-from pipelines.errors import ConfigError, Problem, Stopped
+from pipelines.errors import ConfigError, FieldProblem, Stopped
 from pipelines.inference.export import export_model
 from pipelines.preflight import Inputs
 from pipelines.ranks import is_rank_zero, say
@@ -89,7 +89,7 @@ def _check_machine(job: JobSpec, *, is_new: bool) -> None:
     if not is_new or job.model.init_from is not None:
         return
     if backbone.weights == "default" and (problem := default_weights_problem(resolve(backbone.network))):
-        raise ConfigError(Problem("model.backbone.weights", problem))
+        raise ConfigError(FieldProblem("model.backbone.weights", problem))
 
 
 @contextmanager

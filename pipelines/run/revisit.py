@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pipelines.data.dataset.formats.layer_content import IMAGE_SUFFIXES
 from pipelines.data.dataset.images import read_image
 from pipelines.data.dataset.index import build_index
-from pipelines.errors import ConfigError, DataError, Problem
+from pipelines.errors import ConfigError, DataError, FieldProblem
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
@@ -48,10 +48,10 @@ def open_run(path: Path, overrides: Overrides = (), weights: Weights = "best") -
     """Return a run's folder, document with overrides, and checkpoint; raises ConfigError where it has none."""
     run_dir = RunDir.of(path.resolve())
     if not run_dir.config_yaml.exists():
-        raise ConfigError(Problem("--run_dir", f"{run_dir.path} is no run folder; name one that fit has written"))
+        raise ConfigError(FieldProblem("--run_dir", f"{run_dir.path} is no run folder; name one that fit has written"))
     if not run_dir.best_checkpoint.exists():
         raise ConfigError(
-            Problem("--run_dir", f"{run_dir.path} has no best checkpoint yet; let fit reach a validation")
+            FieldProblem("--run_dir", f"{run_dir.path} has no best checkpoint yet; let fit reach a validation")
         )
     job = load_job([str(run_dir.config_yaml)], overrides)
     best = read_checkpoint(run_dir.best_checkpoint, "--run_dir")
@@ -60,11 +60,13 @@ def open_run(path: Path, overrides: Overrides = (), weights: Weights = "best") -
 
 def _last(run_dir: RunDir, weights: Weights) -> dict[str, Any]:
     if not run_dir.last_checkpoint.exists():
-        raise ConfigError(Problem("--weights", f"got {weights}; {run_dir.path} has no last.ckpt, write best"))
+        raise ConfigError(FieldProblem("--weights", f"got {weights}; {run_dir.path} has no last.ckpt, write best"))
     last = read_checkpoint(run_dir.last_checkpoint, "--run_dir")
     if weights == "averaged" and not has_average(last):
         remedy = "write best or last; a run whose document has model.ema keeps an average"
-        raise ConfigError(Problem("--weights", f"got averaged; {run_dir.path} keeps no averaged weights: {remedy}"))
+        raise ConfigError(
+            FieldProblem("--weights", f"got averaged; {run_dir.path} keeps no averaged weights: {remedy}")
+        )
     state = network_state(last, raw=weights == "last")
     return {"state_dict": state, "epoch": last["epoch"], "step": last["global_step"], "val": None}
 
@@ -91,7 +93,7 @@ def _new_output(run_dir: RunDir, command: str) -> RunDir:
             return new
         except FileExistsError:
             continue
-    raise ConfigError(Problem("--run_dir", f"{run_dir.path / 'eval'} is full of {name}; wait a second"))
+    raise ConfigError(FieldProblem("--run_dir", f"{run_dir.path / 'eval'} is full of {name}; wait a second"))
 
 
 def _inputs(run_dir: RunDir, job: JobSpec, places: Places) -> Inputs:
@@ -127,11 +129,13 @@ def score_run(
     index, report = build_index(job, inputs.data)
     report.raise_errors()
     if not index.records.get(split):
-        raise DataError(Problem("data.sources", f"the data has no {split} split; it has {', '.join(index.records)}"))
+        raise DataError(
+            FieldProblem("data.sources", f"the data has no {split} split; it has {', '.join(index.records)}")
+        )
     model, categories = best_model(job, best)
     if categories != index.categories:
         raise DataError(
-            Problem(
+            FieldProblem(
                 "data.sources",
                 "the data has other classes than the run was trained on; name its own data by --data.root",
             )
@@ -178,7 +182,9 @@ def predict_split(path: Path, split: Split, places: Places, *, draw: bool, weigh
     index, report = build_index(job, _inputs(run_dir, job, places).data)
     report.raise_errors()
     if not index.records.get(split):
-        raise DataError(Problem("data.sources", f"the data has no {split} split; it has {', '.join(index.records)}"))
+        raise DataError(
+            FieldProblem("data.sources", f"the data has no {split} split; it has {', '.join(index.records)}")
+        )
     _predict(opened, [record.path for record in index.records[split]], draw=draw)
 
 
@@ -186,10 +192,10 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
-            raise DataError(Problem("--images", f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"))
+            raise DataError(FieldProblem("--images", f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"))
         return found
     if not path.is_file():
-        raise DataError(Problem("--images", f"there is no file {str(path)!r}"))
+        raise DataError(FieldProblem("--images", f"there is no file {str(path)!r}"))
     return [path]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipelines.errors import Problem
+from pipelines.errors import FieldProblem
 from pipelines.spec.job import JobSpec
 
 TAGS = ("head", "format", "kind")
@@ -17,7 +17,7 @@ MAX_EXPLAINED = 100
 """Who has 50,000 unknown keys in a document needs no line for each."""
 
 
-def explain(error: ValidationError, document: Mapping[str, Any]) -> list[Problem]:
+def explain(error: ValidationError, document: Mapping[str, Any]) -> list[FieldProblem]:
     """Return one problem for each field that is wrong; the ways out of a union are told in one line."""
     messages: dict[str, list[str]] = {}
     every = error.errors(include_url=False)
@@ -37,9 +37,9 @@ def explain(error: ValidationError, document: Mapping[str, Any]) -> list[Problem
             field = inner if inner.split(".")[0] in JobSpec.model_fields else ".".join([*path, inner])
         if message not in messages.setdefault(field, []):
             messages[field].append(message)
-    problems = [Problem(field, "; or ".join(texts)) for field, texts in messages.items()]
+    problems = [FieldProblem(field, "; or ".join(texts)) for field, texts in messages.items()]
     if len(every) > MAX_EXPLAINED:
-        problems.append(Problem("", f"and {len(every) - MAX_EXPLAINED} more; mend these first"))
+        problems.append(FieldProblem("", f"and {len(every) - MAX_EXPLAINED} more; mend these first"))
     return problems
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.spec.explain import explain
 from pipelines.spec.job import JobSpec
 
@@ -50,10 +50,10 @@ def read_yaml(text: str, name: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(Problem(name, f"is not YAML{where}: {getattr(error, 'problem', error)}")) from error
+        raise ConfigError(FieldProblem(name, f"is not YAML{where}: {getattr(error, 'problem', error)}")) from error
     except (ValueError, AttributeError, RecursionError) as error:
         # PyYAML lets these through for values that are not what their tag says, such as `!!int x`.
-        raise ConfigError(Problem(name, f"holds a value that cannot be read: {error}")) from error
+        raise ConfigError(FieldProblem(name, f"holds a value that cannot be read: {error}")) from error
 
 
 def write_yaml(document: Mapping[str, Any]) -> str:
@@ -71,19 +71,19 @@ def _read_config(config: str) -> str:
     if config.startswith(RECIPE_PREFIX):
         name = config.removeprefix(RECIPE_PREFIX)
         if name not in recipe_names():
-            raise ConfigError(Problem("--config", f"got {config!r}; the recipes are {', '.join(recipe_names())}"))
+            raise ConfigError(FieldProblem("--config", f"got {config!r}; the recipes are {', '.join(recipe_names())}"))
         return resources.files("pipelines.recipes").joinpath(f"{name}.yaml").read_text("utf-8")
     try:
         return Path(config).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(Problem("--config", f"cannot read {config!r} ({error}); name a YAML file")) from error
+        raise ConfigError(FieldProblem("--config", f"cannot read {config!r} ({error}); name a YAML file")) from error
 
 
 def read_document(config: str) -> Document:
     """Return the mapping in a file, or in the shipped recipe that `recipe:NAME` names."""
     document = read_yaml(_read_config(config), config)
     if not isinstance(document, dict):
-        raise ConfigError(Problem(config, f"holds {type(document).__name__}; a job document is a mapping"))
+        raise ConfigError(FieldProblem(config, f"holds {type(document).__name__}; a job document is a mapping"))
     return document
 
 
@@ -105,7 +105,7 @@ def apply_override(node: Any, dotted: str, value: Any) -> Any:
         if isinstance(node, list):
             if not head.isdecimal() or int(head) >= len(node):
                 raise ConfigError(
-                    Problem(f"--{dotted}", f"got {head!r}; the list has the positions 0 to {len(node) - 1}")
+                    FieldProblem(f"--{dotted}", f"got {head!r}; the list has the positions 0 to {len(node) - 1}")
                 )
             position = int(head)
             return [*node[:position], laid_on(node[position], rest), *node[position + 1 :]]
@@ -137,7 +137,7 @@ def validate_document(document: Mapping[str, Any]) -> JobSpec:
 def load_job(configs: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> JobSpec:
     """Return the checked document of files (or `recipe:NAME`) and overrides (dotted name, YAML text)."""
     if not configs and not overrides:
-        raise ConfigError(Problem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
+        raise ConfigError(FieldProblem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
     return validate_document(assemble(configs, overrides))
 
 

@@ -21,7 +21,7 @@ from torchjd.autojac import jac_to_grad, mtl_backward
 from torchjd.linalg import DualConeProjector, PSDMatrix
 
 from heads.base import LossTerms, Target
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.model import MultiTaskModel
 from pipelines.spec.job import JobSpec
 from pipelines.training.trainer import num_processes, precision_of
@@ -169,7 +169,7 @@ def require_aggregation_fits(job: JobSpec) -> None:
         problem = (
             f"{asked} with {number} processes, whose gradients DDP adds up as they come; set trainer.devices to 1, or "
         )
-        raise ConfigError(Problem("model.aggregate", f"{problem}model.aggregate to none"))
+        raise ConfigError(FieldProblem("model.aggregate", f"{problem}model.aggregate to none"))
     if precision_of(job.trainer) == "16-mixed":
         problem = f"{asked} with 16-mixed, which scales the one loss of a step, where there is one a task; "
-        raise ConfigError(Problem("model.aggregate", f"{problem}set trainer.precision to bf16-mixed or 32-true"))
+        raise ConfigError(FieldProblem("model.aggregate", f"{problem}set trainer.precision to bf16-mixed or 32-true"))

@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from torch.nn import Module
 
 from backbones.sync_batchnorm import synchronize_batch_norms
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.strategy import LocalDDPStrategy
 
@@ -28,7 +28,9 @@ def accelerator_of(spec: TrainerSpec) -> str:
     has_gpu = torch.cuda.is_available()
     if spec.accelerator == "gpu" and not has_gpu:
         raise ConfigError(
-            Problem("trainer.accelerator", "got 'gpu', and this machine has none that torch sees; write auto or cpu")
+            FieldProblem(
+                "trainer.accelerator", "got 'gpu', and this machine has none that torch sees; write auto or cpu"
+            )
         )
     return "gpu" if has_gpu and spec.accelerator != "cpu" else "cpu"
 
@@ -37,16 +39,16 @@ def num_processes(spec: TrainerSpec) -> int:
     """Return how many processes one host trains with; raises ConfigError where there are fewer GPUs."""
     if accelerator_of(spec) == "cpu":
         if isinstance(spec.devices, tuple):
-            raise ConfigError(Problem("trainer.devices", f"got {list(spec.devices)} on the CPU; write a number"))
+            raise ConfigError(FieldProblem("trainer.devices", f"got {list(spec.devices)} on the CPU; write a number"))
         return 1 if spec.devices == "auto" else spec.devices
     available = torch.cuda.device_count()
     wanted = available if spec.devices == "auto" else spec.devices
     if isinstance(wanted, tuple):
         if missing := [index for index in wanted if not 0 <= index < available]:
-            raise ConfigError(Problem("trainer.devices", f"got {missing}; the GPUs are 0 to {available - 1}"))
+            raise ConfigError(FieldProblem("trainer.devices", f"got {missing}; the GPUs are 0 to {available - 1}"))
         return len(wanted)
     if wanted > available:
-        raise ConfigError(Problem("trainer.devices", f"got {wanted}; this machine has {available}"))
+        raise ConfigError(FieldProblem("trainer.devices", f"got {wanted}; this machine has {available}"))
     return wanted
 
 
@@ -54,7 +56,7 @@ def require_synced_batch_norm(spec: TrainerSpec) -> None:
     """Raise ConfigError where BatchNorm cannot be what `sync_batchnorm` asks for."""
     if spec.sync_batchnorm and accelerator_of(spec) == "cpu":
         raise ConfigError(
-            Problem(
+            FieldProblem(
                 "trainer.sync_batchnorm",
                 "got true on the CPU, where torch has no SyncBatchNorm; write false, or train on GPUs. Stages that are "
                 "frozen (model.unfreeze) keep their statistics anyway, and model.neck.norm: none needs none",

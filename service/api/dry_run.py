@@ -11,8 +11,7 @@ from typing import Any
 
 from fastapi import Request
 
-from pipelines.errors import ConfigError, RegistryError
-from pipelines.errors import Problem as FieldProblem
+from pipelines.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE
 from pipelines.spec.load import write_yaml
 from service.api.submission import config_errors, refusal

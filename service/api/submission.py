@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.dataset.formats.layer_content import Place
-from pipelines.errors import ConfigError
-from pipelines.errors import Problem as FieldProblem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.preflight import Places, preflight
 from pipelines.spec.data import ImageFolderLayer, VocLayer
 from pipelines.spec.job import JobSpec

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx2
 from pydantic import ValidationError
 
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from service.client.errors import Conflict, ServiceError, ServiceUnreachable
 from service.rest.schemas import (
     Answer,
@@ -60,7 +60,7 @@ class Client:
         self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
         parsed = httpx2.URL(self.url) if self.url.startswith(("http://", "https://")) else None
         if parsed is None or not parsed.host:
-            raise ConfigError(Problem(URL_VARIABLE, f"got {self.url!r}; write it as {DEFAULT_URL}"))
+            raise ConfigError(FieldProblem(URL_VARIABLE, f"got {self.url!r}; write it as {DEFAULT_URL}"))
         self._http = httpx2.Client(
             base_url=self.url,
             timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
@@ -133,14 +133,16 @@ class Client:
         try:
             content = image.read_bytes()
         except OSError as error:
-            raise ConfigError(Problem(str(image), f"cannot be read ({error.strerror}); name an image file")) from error
+            raise ConfigError(
+                FieldProblem(str(image), f"cannot be read ({error.strerror}); name an image file")
+            ) from error
         path = f"/v1/models/{quote(model, safe='')}/predict"
         # The name that the file has here is nobody's business but this side's.
         files = {"image": (f"image{image.suffix}", content)}
         try:
             return self._call("POST", path, params={"alias": alias, **params}, files=files, timeout_s=LONG_READ_S)
         except ConfigError as error:
-            raise ConfigError([Problem(str(image), problem.message) for problem in error.problems]) from error
+            raise ConfigError([FieldProblem(str(image), problem.message) for problem in error.problems]) from error
 
     def log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
         """Yield the lines of an attempt's log, by default of the last one."""
@@ -251,7 +253,7 @@ def _json(request: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(request, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        raise ConfigError(Problem("", f"the document cannot be sent as JSON: {error}")) from error
+        raise ConfigError(FieldProblem("", f"the document cannot be sent as JSON: {error}")) from error
 
 
 def _read(model: type[_Model], response: httpx2.Response) -> _Model:
@@ -273,9 +275,9 @@ def _raise_for(response: httpx2.Response) -> None:
             f"{response.url} answers with status {response.status_code}; is it a Pyramidion service?"
         ) from None
     if problem.errors:
-        raise ConfigError([Problem(_dotted(error), error.detail) for error in problem.errors])
+        raise ConfigError([FieldProblem(_dotted(error), error.detail) for error in problem.errors])
     if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        raise ConfigError(Problem("", problem.detail))
+        raise ConfigError(FieldProblem("", problem.detail))
     kind = Conflict if problem.status == HTTPStatus.CONFLICT else ServiceError
     raise kind(problem.detail)
 

@@ -8,7 +8,7 @@ from backbones.catalog.facts import facts_of
 from backbones.catalog.lookup import known_names, resolve
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
         try:
             print(describe(resolve(options.name)))
         except ValueError as error:
-            raise ConfigError(Problem("", str(error))) from error
+            raise ConfigError(FieldProblem("", str(error))) from error
     elif options.all:
         print(all_names())
     else:

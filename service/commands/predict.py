@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.data.dataset.formats.layer_content import IMAGE_SUFFIXES
-from pipelines.errors import DataError, Problem
+from pipelines.errors import DataError, FieldProblem
 from service.child_process import become
 from service.client.client import URL_VARIABLE, Client
 
@@ -75,5 +75,5 @@ def _files(path: Path) -> list[Path]:
         return [path]
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
-        raise DataError(Problem(str(path), f"holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"))
+        raise DataError(FieldProblem(str(path), f"holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"))
     return found

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from service.server import serve
 from service.settings import PREFIX, Settings
 
@@ -42,7 +42,9 @@ def read_settings(given: dict[str, Any]) -> Settings:
         for details in error.errors(include_url=False):
             name = str(details["loc"][0]).lower().removeprefix(PREFIX.lower())
             place = _option(name) if name in given else _variable(name)
-            problems.append(Problem(place, f"got {details['input']!r}; {details['msg'].replace('Input', 'it', 1)}"))
+            problems.append(
+                FieldProblem(place, f"got {details['input']!r}; {details['msg'].replace('Input', 'it', 1)}")
+            )
         raise ConfigError(problems) from error
 
 

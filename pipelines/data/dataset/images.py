@@ -9,7 +9,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipelines.errors import DataError, Problem
+from pipelines.errors import DataError, FieldProblem
 
 Exif = Literal["ignore", "apply"]
 
@@ -99,8 +99,10 @@ def _open(image: Path | BinaryIO, name: str, max_pixels: int) -> Image.Image:
         raise _too_large(name, "far too many", max_pixels) from None
     except UnidentifiedImageError:
         if _starts_as_image(image):
-            raise DataError(Problem(name, "cannot be decoded (its header is broken); write the file anew")) from None
-        raise UnknownFormat(Problem(name, f"is no image of a known format ({', '.join(FORMATS)})")) from None
+            raise DataError(
+                FieldProblem(name, "cannot be decoded (its header is broken); write the file anew")
+            ) from None
+        raise UnknownFormat(FieldProblem(name, f"is no image of a known format ({', '.join(FORMATS)})")) from None
     if opened.width * opened.height > max_pixels:
         raise _too_large(name, f"{opened.width} x {opened.height}", max_pixels)
     return opened
@@ -132,7 +134,9 @@ def _to_8_bits(values_HW: np.ndarray, name: str) -> np.ndarray:
     low, high = values_HW.min(), values_HW.max()
     if not (low >= 0 and high <= 65535):
         raise DataError(
-            Problem(name, f"has values from {low} to {high}; write gray values as 8 or 16 bits, or as floats in 0..1")
+            FieldProblem(
+                name, f"has values from {low} to {high}; write gray values as 8 or 16 bits, or as floats in 0..1"
+            )
         )
     if not np.issubdtype(values_HW.dtype, np.floating):
         return (values_HW.astype(np.int64) >> 8).astype(np.uint8)
@@ -145,9 +149,9 @@ def _to_8_bits(values_HW: np.ndarray, name: str) -> np.ndarray:
 
 def _unreadable(name: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(Problem(name, "there is no such file"))
-    return DataError(Problem(name, f"cannot be decoded ({error or type(error).__name__}); write the file anew"))
+        return DataError(FieldProblem(name, "there is no such file"))
+    return DataError(FieldProblem(name, f"cannot be decoded ({error or type(error).__name__}); write the file anew"))
 
 
 def _too_large(name: str, size: str, max_pixels: int) -> TooManyPixels:
-    return TooManyPixels(Problem(name, f"has {size} pixels; at most {max_pixels:,} are read: cut it into tiles"))
+    return TooManyPixels(FieldProblem(name, f"has {size} pixels; at most {max_pixels:,} are read: cut it into tiles"))

@@ -15,7 +15,7 @@ from pipelines.data.dataset.checks.tasks import tell_about_tasks
 from pipelines.data.dataset.clean import clean_boxes, clean_classes
 from pipelines.data.dataset.formats.layer_content import FileBox
 from pipelines.data.dataset.listing import ListedImage, Listing, ReadLayer, list_images
-from pipelines.errors import DataError, Problem
+from pipelines.errors import DataError, FieldProblem
 from pipelines.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord, Split
 from pipelines.spec.data import CocoLayer, VocLayer
 from pipelines.spec.job import JobSpec
@@ -57,7 +57,7 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
         DataError: `root` is not a folder.
     """
     if not root.is_dir():
-        raise DataError(Problem("data.root", f"{root} is not a folder"))
+        raise DataError(FieldProblem("data.root", f"{root} is not a folder"))
     listing = list_images(job, root)
     report = DataReport(root=str(root), findings=listing.findings, layers=[read.counts for read in listing.layers])
     images = [_clean(listed, listing.findings) for listed in listing.images]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipelines.data.dataset.formats.layer_content import below
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 
 DATA_ROOTS_VARIABLE = "PYRAMIDION_DATA_ROOTS"
 
@@ -28,18 +28,18 @@ def find_root(name: str, data_roots: Sequence[Path]) -> Path:
             path = below(data_root, name)
         except ValueError as error:
             raise ConfigError(
-                Problem("data.root", f"{error}; data sets lie below a data root ({_told(data_roots)})")
+                FieldProblem("data.root", f"{error}; data sets lie below a data root ({_told(data_roots)})")
             ) from None
         if path.is_dir():
             hits.setdefault(path, data_root)
     if len(hits) > 1:
         found = " and ".join(str(path) for path in hits)
         raise ConfigError(
-            Problem("data.root", f"{name!r} is there twice, {found}; rename one, or name only one data root")
+            FieldProblem("data.root", f"{name!r} is there twice, {found}; rename one, or name only one data root")
         )
     if not hits:
         raise ConfigError(
-            Problem(
+            FieldProblem(
                 "data.root",
                 f"no folder {name!r} below {_told(data_roots)}; name the folder above it by --data-root or "
                 f"{DATA_ROOTS_VARIABLE}",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
-from pipelines.errors import DataError, Problem
+from pipelines.errors import DataError, FieldProblem
 from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.spec.tasks import EmbeddingSpec, MulticlassSpec, MultilabelSpec, Task
 
@@ -75,7 +75,7 @@ class TargetEncoder:
         position = self._positions[task].get(name)
         if position is None:
             raise DataError(
-                Problem(
+                FieldProblem(
                     record.file_name,
                     f"task {task!r} has the class {name!r}, which is none of {sorted(self._positions[task])}; "
                     "correct the label, or map it with `classes` of the label layer",
@@ -87,7 +87,7 @@ class TargetEncoder:
         names = cast("list[str]", record.labels[task])
         if len(names) != 1:
             raise DataError(
-                Problem(
+                FieldProblem(
                     record.file_name,
                     f"task {task!r} has the classes {names}; it takes exactly one an image: correct the label, or "
                     "make the task `head: multilabel`",

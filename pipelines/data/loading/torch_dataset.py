@@ -13,7 +13,7 @@ from pipelines.data.dataset.images import Exif, read_image
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey, Stream, random_numbers
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
-from pipelines.errors import DataError, Problem
+from pipelines.errors import DataError, FieldProblem
 from pipelines.records import ImageRecord
 
 
@@ -84,7 +84,7 @@ class ImageDataset(Dataset[Sample]):
         image = read_image(record.path, self.exif[record.source])
         if image.size != (record.width, record.height):
             raise DataError(
-                Problem(
+                FieldProblem(
                     record.file_name,
                     f"is {image.width} x {image.height} pixels, but the index says {record.width} x {record.height}; "
                     "the file has changed since it was indexed: start again",

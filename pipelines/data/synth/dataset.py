@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.data.synth.drawing import GROUNDS, DrawnObject, draw_ground, draw_objects
-from pipelines.errors import ConfigError, Problem
+from pipelines.errors import ConfigError, FieldProblem
 from pipelines.records import SPLITS, Split
 
 CATEGORIES = ("disc", "patterned_disc", "square", "patterned_square", "triangle", "ring")
@@ -45,10 +45,10 @@ def write_synthetic(
         ConfigError: `root` has files already, or a number is too small.
     """
     if root.is_dir() and any(root.iterdir()):
-        raise ConfigError(Problem(str(root), "is not empty; name a new folder"))
+        raise ConfigError(FieldProblem(str(root), "is not empty; name a new folder"))
     if image_size < 128 or min(num_train, num_val) < 1 or num_test < 0:
         told = f"image_size {image_size}, num_train {num_train}, num_val {num_val}, num_test {num_test}"
-        raise ConfigError(Problem("data synth", f"got {told}; at least 128, 1, 1 and 0 are wanted"))
+        raise ConfigError(FieldProblem("data synth", f"got {told}; at least 128, 1, 1 and 0 are wanted"))
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")

@@ -15,9 +15,9 @@ import torch
 from pipelines.errors import (
     ConfigError,
     DataError,
+    FieldProblem,
     NumericsError,
     OutOfMemory,
-    Problem,
     RankError,
     RegistryError,
     Stopped,
@@ -28,8 +28,8 @@ from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 ROOT = Path(__file__).parents[3]
 
 ERRORS = [
-    (ConfigError(Problem("trainer.max_epochs", "got 0")), "config_invalid"),
-    (DataError(Problem("a.json", "is not JSON")), "data_invalid"),
+    (ConfigError(FieldProblem("trainer.max_epochs", "got 0")), "config_invalid"),
+    (DataError(FieldProblem("a.json", "is not JSON")), "data_invalid"),
     (NumericsError("loss cells/box is nan"), "numerics"),
     (OutOfMemory("a batch of 16 images does not fit"), "out_of_memory"),
     (RankError("rank 1", 78, "data_invalid"), "data_invalid"),

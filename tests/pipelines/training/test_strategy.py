@@ -13,7 +13,7 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from pipelines.training import launcher
-from pipelines.errors import DataError, Problem, PyramidionError, Stopped, tell
+from pipelines.errors import DataError, FieldProblem, PyramidionError, Stopped, tell
 
 ranks.END_TIMEOUT_S = 2.0
 folder, scenario, rank = Path(sys.argv[1]), sys.argv[2], ranks.local_rank()
@@ -25,7 +25,7 @@ def before_meeting():
     if rank == 1 and scenario == "dies early":
         os._exit(3)
     if rank == 1 and scenario == "ends early":
-        raise DataError(Problem("images", "is no image"))
+        raise DataError(FieldProblem("images", "is no image"))
     if rank == 1 and scenario == "signal at start":
         mark("starting")
         time.sleep(1.5)
@@ -36,7 +36,7 @@ def after_meeting():
     if scenario == "stop":
         raise Stopped("stopped at step 7")
     if scenario == "data error" and rank == 1:
-        raise DataError(Problem("images/a.png", "is no image"))
+        raise DataError(FieldProblem("images/a.png", "is no image"))
     if scenario == "killed" and rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     if scenario in ("data error", "killed"):
@@ -44,7 +44,7 @@ def after_meeting():
         raise RuntimeError("connection closed by peer")
     if scenario == "hangs":
         time.sleep(0 if rank else 60)
-        raise DataError(Problem("images/a.png", "is no image"))
+        raise DataError(FieldProblem("images/a.png", "is no image"))
     if scenario in ("waits", "crash of rank 0"):
         time.sleep(60)
     if scenario == "signal at start":

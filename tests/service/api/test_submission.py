@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from pipelines.errors import Problem
+from pipelines.errors import FieldProblem
 from service.api.submission import config_errors, default_resources
 from service.executors.base import Capacity
 from service.settings import Settings
@@ -189,11 +189,11 @@ def test_a_dotted_name_becomes_a_pointer(field: str, pointer: str) -> None:
         "data": {"sources": {"s": {"labels": [{}, {"tasks": []}]}}},
         "strange.key": 1,
     }
-    assert [error.pointer for error in config_errors([Problem(field, "is wrong")], config)] == [pointer]
+    assert [error.pointer for error in config_errors([FieldProblem(field, "is wrong")], config)] == [pointer]
 
 
 def test_a_mistake_in_a_file_names_the_file() -> None:
-    (error,) = config_errors([Problem("annotations/train.json", "is no JSON")], {"data": {}})
+    (error,) = config_errors([FieldProblem("annotations/train.json", "is no JSON")], {"data": {}})
     assert error.detail == "annotations/train.json: is no JSON"
 
 

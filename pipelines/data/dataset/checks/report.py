@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipelines.data.dataset.checks.findings import KINDS, Finding
 from pipelines.data.dataset.clean import LayerCounts
-from pipelines.errors import DataError, Problem
+from pipelines.errors import DataError, FieldProblem
 from pipelines.records import SPLITS, Split
 from pipelines.run_folder.files import write_atomic
 
@@ -118,14 +118,16 @@ class DataReport:
             grouped.setdefault(finding.kind, []).append(finding)
         return {kind: grouped[kind] for kind in KINDS if kind in grouped}
 
-    def problems(self, examples: int = 5) -> list[Problem]:
+    def problems(self, examples: int = 5) -> list[FieldProblem]:
         """The errors, at most `examples` of a kind and a line for the others of the kind."""
-        problems: list[Problem] = []
+        problems: list[FieldProblem] = []
         for kind, findings in self.by_kind().items():
             if KINDS[kind].severity == "error":
-                problems += [Problem("", str(finding)) for finding in findings[:examples]]
+                problems += [FieldProblem("", str(finding)) for finding in findings[:examples]]
                 if len(findings) > examples:
-                    problems.append(Problem("", f"{len(findings) - examples} more {KINDS[kind].title}: see the report"))
+                    problems.append(
+                        FieldProblem("", f"{len(findings) - examples} more {KINDS[kind].title}: see the report")
+                    )
         return problems
 
     def raise_errors(self) -> None:

@@ -9,7 +9,7 @@ from pipelines.data.loading.sampling.images import ImageSource, Repeated, Shuffl
 from pipelines.data.loading.sampling.mixing import Concatenated, InProportion, Interleaved, Mix
 from pipelines.data.loading.sampling.sources import Source
 from pipelines.data.loading.sampling.training import TrainBatchSampler
-from pipelines.errors import DataError, Problem
+from pipelines.errors import DataError, FieldProblem
 from pipelines.records import ImageRecord
 from pipelines.spec.data import DataSpec, PKSpec, RepeatFactorSpec, SourceSpec
 
@@ -33,7 +33,7 @@ def create_train_sampler(
         if not record.labels.keys().isdisjoint(tasks):
             indices.setdefault(record.source, []).append(position)
     if not indices:
-        raise DataError(Problem("data.sources", "no image of the train split is labeled for any task"))
+        raise DataError(FieldProblem("data.sources", "no image of the train split is labeled for any task"))
     sources = {}
     for number, name in enumerate(sorted(indices)):
         try:
@@ -41,7 +41,7 @@ def create_train_sampler(
                 spec.sources[name], indices[name], records, seed=seed, source=number, world_size=world_size
             )
         except ValueError as error:
-            raise DataError(Problem(f"data.sources.{name}.sampler", str(error))) from error
+            raise DataError(FieldProblem(f"data.sources.{name}.sampler", str(error))) from error
     return TrainBatchSampler(_mix(spec, sources, seed), rank=rank)
 
 
