@@ -17,7 +17,8 @@ def cell_centers(size_hw: tuple[int, int], spec: LevelSpec, device: torch.device
     height, width = size_hw
     ys = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * spec.stride + spec.offset_px
     xs = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * spec.stride + spec.offset_px
-    return torch.stack((xs.repeat(height), ys.repeat_interleave(width)), dim=1)
+    # expand keeps a traced graph dynamic; repeat_interleave would fix the size.
+    return torch.stack((xs.expand(height, width), ys[:, None].expand(height, width)), dim=2).reshape(-1, 2)
 
 
 def anchor_shapes(stride: float, scale: float, scales_per_octave: int, aspect_ratios: Sequence[float]) -> Tensor:

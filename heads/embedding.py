@@ -136,7 +136,7 @@ class ObjectEmbeddingHead(EmbeddingHead):
         """
         if boxes_xyxy is None:
             raise ValueError("boxes_xyxy: got None; an embedding of objects needs one tensor (N, 4) an image")
-        counts = [len(boxes) for boxes in boxes_xyxy]
+        counts = [boxes.shape[0] for boxes in boxes_xyxy]
         return [EmbeddingPrediction(rows) for rows in torch.split(self.embed(raw, boxes_xyxy), counts)]
 
 

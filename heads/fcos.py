@@ -78,7 +78,7 @@ class FCOSHead(DenseHead):
         levels = []
         for size_hw, spec, row in zip(raw.sizes_hw, self.level_specs.values(), self.level_geometry, strict=True):
             points = cell_centers(size_hw, spec, row.device)
-            levels.append(torch.cat((points, row.expand(len(points), 4)), dim=1))
+            levels.append(torch.cat((points, row.expand(points.shape[0], 4)), dim=1))
         return torch.cat(levels)
 
     def loss(

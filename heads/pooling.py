@@ -47,9 +47,8 @@ class PyramidRoIAlign(nn.Module):
         Sampling runs in float32 whatever the features' type. Every level stays in the autograd graph, also without
         boxes: no parameter goes without gradient because of where boxes happen to lie.
         """
-        counts = torch.tensor([len(boxes) for boxes in boxes_xyxy])
         boxes = torch.cat(list(boxes_xyxy)).float()
-        images = torch.arange(len(counts)).repeat_interleave(counts).to(boxes)
+        images = torch.cat([boxes.new_full(own.shape[:1], number) for number, own in enumerate(boxes_xyxy)])
         levels = self.levels_of(boxes)
         pooled, positions = [], []
         for number, (level, spec) in enumerate(self.specs.items()):
