@@ -145,7 +145,7 @@ class ClassificationHeadSpec(HeadSpec):
 
     kind = "classification"
     is_multilabel: ClassVar[bool] = False
-    """Whether an image has any number of classes; otherwise it has exactly one."""
+    """True if an image can have any number of classes; False if it has exactly one."""
 
     level: Literal["c3", "c4", "c5", "p3", "p4", "p5"] = Field(
         "c5", description="level of the backbone or the pyramid whose features are pooled"
