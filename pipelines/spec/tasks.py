@@ -14,10 +14,9 @@ from heads.spec import (
     DetectionHeadSpec,
     EmbeddingHeadSpec,
     HeadSpec,
-    Positive,
     TaskKind,
 )
-from pipelines.spec.base import Spec, TaskName
+from pipelines.spec.base import Positive, Spec, TaskName
 
 
 class TaskSpec(HeadSpec, Spec):
