@@ -59,7 +59,7 @@ KIND_SPECS: dict[TaskKind, type[TaskSpec]] = {
 def _task_spec(head: type[HeadSpec]) -> type[TaskSpec]:
     """Return the class of tasks with this head: the fields of the head and those of its kind of task."""
     kind = KIND_SPECS[head.kind]
-    if issubclass(kind, head):
+    if issubclass(kind, head):  # the only head of its kind
         return kind
     name = head.__name__.replace("HeadSpec", "Spec")
     bases: Any = (head, kind)
