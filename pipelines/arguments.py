@@ -32,7 +32,7 @@ def places_of(known: argparse.Namespace) -> Places:
         data_roots=known.data_root or data_roots_from_environment(),
         weights_roots=getattr(known, "weights_root", None) or weights or [Path()],
         data_root=known.data_root_override,
-        are_told=bool(known.data_root or known.data_root_override),
+        are_given=bool(known.data_root or known.data_root_override),
     )
 
 

@@ -17,7 +17,7 @@ from pipelines.records import Split
 from pipelines.run_folder.attempt_log import failure_noted
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.describe import describe_fields
-from pipelines.spec.doubts import doubts
+from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
 from pipelines.training.launcher import leave_word
 
@@ -74,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             with failure_noted():
                 _fit(known, overrides)
         elif words[0] in ("check", "plan"):
-            _foretell(words[0], known, overrides)
+            _preview(words[0], known, overrides)
         else:
-            _revisit(words[0], known, overrides)
+            _evaluate(words[0], known, overrides)
     except PyramidionError as error:
         if local_rank() > 0:
             leave_word(error)
@@ -100,7 +100,7 @@ def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Non
         return
     goes_on = known.run_dir is not None and RunDir.of(known.run_dir).last_checkpoint.exists()
     inputs = preflight(job, places_of(known), is_new=not goes_on)
-    from pipelines.run.claim import choose_run_dir, is_finished
+    from pipelines.run.folder_setup import choose_run_dir, is_finished
 
     if ATTEMPT_DIR_VARIABLE in os.environ and known.run_dir and is_finished(RunDir.of(known.run_dir), job):
         # The attempt before was killed when all was done, but for saying so.
@@ -117,7 +117,7 @@ def _asked(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> D
     return assemble(known.config, overrides)
 
 
-def _foretell(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
+def _preview(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
     """Say what a job would be, and what is doubtful about it."""
     try:
         job = validate_document(_asked(known, overrides))
@@ -135,7 +135,7 @@ def _foretell(command: str, known: argparse.Namespace, overrides: Sequence[tuple
         if known.json:
             print(json.dumps([{"field": "model.init_from", "message": str(error)}]))
         raise
-    for doubt in doubts(job):
+    for doubt in document_warnings(job):
         print(f"warning: {doubt}", file=sys.stderr)
     if command == "check":
         print(json.dumps(outcome.to_dict()) if known.json else render(outcome))
@@ -145,12 +145,12 @@ def _foretell(command: str, known: argparse.Namespace, overrides: Sequence[tuple
         print(render_plan(outcome.plan, job.model.schedule))
 
 
-def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
+def _evaluate(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
     for name, _ in overrides:
         if command == "predict" or not name.startswith("trainer."):
             but = "" if command == "predict" else ", of which --trainer.* alone can be set"
             raise ConfigError(FieldProblem(f"--{name}", f"{command} takes the document of its run folder{but}"))
-    from pipelines.run.revisit import predict_images, predict_split, score_run
+    from pipelines.run.evaluate_run import predict_images, predict_split, score_run
 
     if command != "predict":
         split: Split = "val" if command == "validate" else "test"

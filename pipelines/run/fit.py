@@ -13,9 +13,7 @@ from pipelines.inference.export import export_model
 from pipelines.preflight import Inputs
 from pipelines.ranks import is_rank_zero, say
 from pipelines.run.attempt import Attempt
-from pipelines.run.beginning import registered_at_hand, with_version
-from pipelines.run.claim import held, require_same_data, write_documents
-from pipelines.run.finish import (
+from pipelines.run.finalize import (
     load_best,
     register,
     score_split,
@@ -24,12 +22,14 @@ from pipelines.run.finish import (
     write_sample_pictures,
     write_split,
 )
-from pipelines.run.job_cli import JobCLI
+from pipelines.run.folder_setup import locked, require_same_data, write_documents
+from pipelines.run.init_source import downloaded_model, pin_version
+from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.plan import make_plan, render_plan
 from pipelines.run_folder.attempt_log import attempt_log
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.layout import RunDir
-from pipelines.spec.doubts import doubts
+from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_names import flatten
 from pipelines.tracking.tracker import RunStatus
@@ -62,9 +62,9 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
     stop.install()
     quiet_lightning()
     _check_machine(job, is_new=not run_dir.last_checkpoint.exists())
-    with held(run_dir) if is_rank_zero() else nullcontext(), attempt_log(run_dir):
+    with locked(run_dir) if is_rank_zero() else nullcontext(), attempt_log(run_dir):
         if is_rank_zero():
-            inputs = with_version(inputs)
+            inputs = pin_version(inputs)
             write_documents(run_dir, asked, job, inputs)
             with closing(EventLog(run_dir.events)) as events:
                 events.write("stage", {"stage": "validating_data"})
@@ -76,7 +76,7 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
         report.raise_errors()
         stop.check("before training")
         attempt = Attempt(job, inputs, index, report, run_dir, stop)
-        with _tracked(attempt), registered_at_hand(inputs, run_dir), ranks():
+        with _tracked(attempt), downloaded_model(inputs, run_dir), ranks():
             _fit(attempt)
 
 
@@ -136,7 +136,7 @@ def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
     if checkpoint:
         say(f"going on from {checkpoint}")
     else:
-        for doubt in doubts(attempt.job):
+        for doubt in document_warnings(attempt.job):
             attempt.warn(doubt)
     if attempt.tracker is not None:
         # Data workers are forked below, which must not happen while a thread is inside an import.

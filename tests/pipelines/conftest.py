@@ -19,8 +19,8 @@ from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import Inputs
 from pipelines.records import Category
 from pipelines.run.attempt import Attempt
-from pipelines.run.claim import RUN_DIR_VARIABLE
-from pipelines.run.job_cli import JobCLI
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE
+from pipelines.run.lightning_cli import JobCLI
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document, write_yaml

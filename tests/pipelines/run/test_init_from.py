@@ -15,7 +15,7 @@ from pipelines.data.dataset.index import build_index
 from pipelines.data.loading.datamodule import JobData
 from pipelines.inference.saved import network_state, read_saved
 from pipelines.model import MultiTaskModel
-from pipelines.run.revisit import best_model
+from pipelines.run.evaluate_run import best_model
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document, write_yaml
 

@@ -18,7 +18,7 @@ from pipelines.inference.export import WEIGHTS_FILE, Categories, export_model, l
 from pipelines.inference.predictor import Answer, Predictor
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.run.revisit import best_model, open_run
+from pipelines.run.evaluate_run import best_model, open_run
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import apply_override, write_yaml

@@ -19,8 +19,8 @@ from pipelines.errors import PyramidionError
 from pipelines.preflight import Inputs
 from pipelines.ranks import LOCAL_RANK
 from pipelines.run.attempt import Attempt
-from pipelines.run.claim import RUN_DIR_VARIABLE
-from pipelines.run.job_cli import JobCLI
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE
+from pipelines.run.lightning_cli import JobCLI
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document
 from pipelines.training.launcher import MEETING_PLACE, ranks

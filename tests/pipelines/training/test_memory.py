@@ -13,7 +13,7 @@ from pipelines.data.loading.sample import Batch, ImageInfo
 from pipelines.errors import OutOfMemory
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
-from pipelines.run.job_cli import JobCLI
+from pipelines.run.lightning_cli import JobCLI
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.data import PKSpec
 from pipelines.spec.job import JobSpec

@@ -20,7 +20,7 @@ from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 
 
-def with_version(inputs: Inputs) -> Inputs:
+def pin_version(inputs: Inputs) -> Inputs:
     """Return the inputs with the version that an alias points to now in its place.
 
     Raises:
@@ -33,7 +33,7 @@ def with_version(inputs: Inputs) -> Inputs:
 
 
 @contextmanager
-def registered_at_hand(inputs: Inputs, run_dir: RunDir) -> Iterator[None]:
+def downloaded_model(inputs: Inputs, run_dir: RunDir) -> Iterator[None]:
     """Have the registered model that `inputs` name in `run_dir.init_from` meanwhile, copied by rank 0 alone: further
     ranks are started inside, and find it there."""
     if inputs.init_from is None or not inputs.init_from.startswith(REGISTRY) or not is_rank_zero():
@@ -47,7 +47,7 @@ def registered_at_hand(inputs: Inputs, run_dir: RunDir) -> Iterator[None]:
         shutil.rmtree(run_dir.init_from, ignore_errors=True)
 
 
-def beginning(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: DatasetIndex) -> str:
+def describe_init(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: DatasetIndex) -> str:
     """Say what the job's network would take from elsewhere; a registered model is looked up, not fetched.
 
     Raises:
@@ -57,7 +57,7 @@ def beginning(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: Datase
     if inputs.init_from is None:
         return ""
     if inputs.init_from.startswith(REGISTRY):
-        return f"init_from {with_version(inputs).init_from}"
+        return f"init_from {pin_version(inputs).init_from}"
     report = begin_from(model, read_saved(Path(inputs.init_from), FIELD), job.model, index.categories, inputs.init_from)
     if not report.is_whole("backbone"):
         require_default_weights(job.model.backbone)

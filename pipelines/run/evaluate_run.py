@@ -21,8 +21,8 @@ from pipelines.preflight import Inputs, Places, preflight
 from pipelines.ranks import is_rank_zero, say
 from pipelines.records import Category, Split
 from pipelines.run.attempt import Attempt, versions
-from pipelines.run.claim import read_inputs
-from pipelines.run.finish import score_split, write_split
+from pipelines.run.finalize import score_split, write_split
+from pipelines.run.folder_setup import read_inputs
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
@@ -99,7 +99,7 @@ def _new_output(run_dir: RunDir, command: str) -> RunDir:
 def _inputs(run_dir: RunDir, job: JobSpec, places: Places) -> Inputs:
     """Return the data that the run was trained on, unless other places are named."""
     earlier = read_inputs(run_dir)
-    if not places.are_told and earlier is not None and earlier.data.is_dir():
+    if not places.are_given and earlier is not None and earlier.data.is_dir():
         return earlier
     backbone = job.model.backbone.model_copy(update={"weights": "none"})
     model = job.model.model_copy(update={"backbone": backbone, "init_from": None})

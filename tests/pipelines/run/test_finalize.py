@@ -12,9 +12,9 @@ from pipelines.data.dataset.index import build_index
 from pipelines.errors import ConfigError, DataError
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
-from pipelines.run.claim import RUN_DIR_VARIABLE, choose_run_dir, require_same_data
-from pipelines.run.finish import score_exported
-from pipelines.run.job_cli import JobCLI
+from pipelines.run.finalize import score_exported
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, require_same_data
+from pipelines.run.lightning_cli import JobCLI
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml

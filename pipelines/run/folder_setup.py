@@ -129,7 +129,7 @@ def read_inputs(run_dir: RunDir) -> Inputs | None:
 
 
 @contextmanager
-def held(run_dir: RunDir) -> Iterator[None]:
+def locked(run_dir: RunDir) -> Iterator[None]:
     """Hold the folder against other processes; the kernel lets go when this process ends, however it ends.
 
     Raises:

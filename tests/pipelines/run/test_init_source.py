@@ -14,7 +14,7 @@ import torch
 from pipelines.errors import ConfigError, RegistryError
 from pipelines.inference.saved import network_state, read_checkpoint, read_saved
 from pipelines.preflight import Inputs
-from pipelines.run.beginning import registered_at_hand, with_version
+from pipelines.run.init_source import downloaded_model, pin_version
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.load import write_yaml
@@ -46,10 +46,10 @@ def test_registered_model_is_at_hand_while_the_run_needs_it(
     registry: Registry, finished: RunDir, tmp_path: Path
 ) -> None:
     register(registry, finished, "begin")
-    inputs = with_version(Inputs(tmp_path, "none", "models:/begin@candidate"))
+    inputs = pin_version(Inputs(tmp_path, "none", "models:/begin@candidate"))
     assert inputs.init_from == "models:/begin/1"
     run_dir = RunDir.of(tmp_path)
-    with registered_at_hand(inputs, run_dir):
+    with downloaded_model(inputs, run_dir):
         state, expected = read_saved(run_dir.init_from, "").state, read_saved(finished.model, "").state
         assert state.keys() == expected.keys()
         assert all(torch.equal(state[key], expected[key]) for key in state)
@@ -83,7 +83,7 @@ def test_model_that_is_not_registered_is_told_before_anything_starts(
 
 def test_asking_for_a_registered_model_makes_no_store(no_mlflow_settings: None, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no MLflow store sqlite:"):
-        with_version(Inputs(tmp_path, "none", "models:/a@b"))
+        pin_version(Inputs(tmp_path, "none", "models:/a@b"))
     assert list(Path().iterdir()) == []
 
 
@@ -93,7 +93,7 @@ def test_registry_that_does_not_answer_is_told_before_anything_starts(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match=r"model\.init_from: .* cannot be had, so that the run has not started"):
-        with_version(Inputs(tmp_path, "none", "models:/a@b"))
+        pin_version(Inputs(tmp_path, "none", "models:/a@b"))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.run.revisit import open_run
+from pipelines.run.evaluate_run import open_run
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, write_yaml
 
