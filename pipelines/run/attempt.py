@@ -18,7 +18,7 @@ from pipelines.inference.init_from import FIELD, begin_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import REGISTRY, Inputs, require_default_weights
-from pipelines.ranks import is_rank_zero, say
+from pipelines.ranks import is_rank_zero, print_rank_zero
 from pipelines.records import DatasetIndex, Split
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.layout import RunDir, runs_root
@@ -84,7 +84,7 @@ class Attempt:
 
     def warn(self, text: str) -> None:
         """Tell people, and whoever reads the events."""
-        say(f"warning: {text}")
+        print_rank_zero(f"warning: {text}")
         self.events.write("warning", {"message": text})
 
     def stage(self, name: str) -> None:
@@ -122,7 +122,7 @@ class Attempt:
             require_default_weights(spec.backbone)
             model = self._built(spec, self.inputs.weights)
             report = begin_from(model, saved, spec, self.index.categories, init_from)
-        say(str(report))
+        print_rank_zero(str(report))
         for doubt in report.warnings:
             self.warn(doubt)
         return model

@@ -18,7 +18,7 @@ from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.inference.saved import has_average, network_state, read_checkpoint
 from pipelines.model import MultiTaskModel, build_model, fold_as_asked
 from pipelines.preflight import Inputs, Places, preflight
-from pipelines.ranks import is_rank_zero, say
+from pipelines.ranks import is_rank_zero, print_rank_zero
 from pipelines.records import Category, Split
 from pipelines.run.attempt import Attempt, versions
 from pipelines.run.finalize import score_split, write_split
@@ -162,7 +162,7 @@ def score_run(
     )
     write_result(output.result, result)
     print_results(split, scores.tasks)
-    say(f"result in {output.result}")
+    print_rank_zero(f"result in {output.result}")
 
 
 def _named(checkpoint: Mapping[str, Any], prefix: str) -> dict[str, int]:
@@ -205,7 +205,7 @@ def _predict(opened: OpenedRun, files: Sequence[Path], *, draw: bool) -> None:
     run_dir, job, best = opened
     model, categories = best_model(job, best)
     answers = Predictor(model, job, categories).predict(list(files))
-    say(f"weights: {best['weights']}, of epoch {best['epoch']}, step {best['step']}")
+    print_rank_zero(f"weights: {best['weights']}, of epoch {best['epoch']}, step {best['step']}")
     output = _new_output(run_dir, "predict").output
     rows = [{"file": str(file), **answer} for file, answer in zip(files, answers, strict=True)]
     write_atomic(output / "predictions.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")

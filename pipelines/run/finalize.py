@@ -21,7 +21,7 @@ from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.inference.export import load_exported
 from pipelines.model import fold_as_asked
-from pipelines.ranks import say
+from pipelines.ranks import print_rank_zero
 from pipelines.records import Split
 from pipelines.run.attempt import Attempt, git_commit, versions
 from pipelines.run_folder.files import write_atomic
@@ -164,7 +164,7 @@ def register(attempt: Attempt) -> None:
         return
     write_atomic(attempt.run_dir.registration, f'{{"name": "{version.name}", "version": {version.version}}}\n')
     what = "champion" if promotion.is_promoted else "candidate"
-    say(f"registered as {version.uri} ({what})")
+    print_rank_zero(f"registered as {version.uri} ({what})")
 
 
 def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:

@@ -11,7 +11,7 @@ from pipelines.data.dataset.index import build_index
 from pipelines.errors import ConfigError, FieldProblem, Stopped
 from pipelines.inference.export import export_model
 from pipelines.preflight import Inputs
-from pipelines.ranks import is_rank_zero, say
+from pipelines.ranks import is_rank_zero, print_rank_zero
 from pipelines.run.attempt import Attempt
 from pipelines.run.finalize import (
     load_best,
@@ -72,7 +72,7 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
         if is_rank_zero():
             require_same_data(run_dir, report)
             report.write(run_dir.data_report)
-            say(render_report(report))
+            print_rank_zero(render_report(report))
         report.raise_errors()
         stop.check("before training")
         attempt = Attempt(job, inputs, index, report, run_dir, stop)
@@ -120,21 +120,21 @@ def _fit(attempt: Attempt) -> None:
     if is_rank_zero():
         track(attempt)
         register(attempt)
-        say(f"result in {attempt.run_dir.result}")
+        print_rank_zero(f"result in {attempt.run_dir.result}")
 
 
 def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
     attempt.stage("training")
     module, data, trainer, run_dir = cli.model, cli.datamodule, cli.trainer, attempt.run_dir
     if report := module.model.backbone.weights_report:
-        say(str(report))
+        print_rank_zero(str(report))
     model = attempt.job.model
-    say(render_plan(make_plan(module.model, model, {"balance": module.balance}), model.schedule))
+    print_rank_zero(render_plan(make_plan(module.model, model, {"balance": module.balance}), model.schedule))
     spec = attempt.job.trainer
-    say(f"run folder {run_dir.path}; {num_processes(spec)} process(es), {precision_of(spec)}")
+    print_rank_zero(f"run folder {run_dir.path}; {num_processes(spec)} process(es), {precision_of(spec)}")
     checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
     if checkpoint:
-        say(f"going on from {checkpoint}")
+        print_rank_zero(f"going on from {checkpoint}")
     else:
         for doubt in document_warnings(attempt.job):
             attempt.warn(doubt)
