@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipelines.errors import PyramidionError, tell
+from pipelines.errors import PyramidionError, print_error
 from service.child_process import become
 from service.version import version
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except PyramidionError as error:
-        return tell(error)
+        return print_error(error)
     except BrokenPipeError:
         _give_stdout_up()  # the reader is gone, as after `| head`
         return BROKEN_PIPE

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from pipelines.errors import PyramidionError, tell
+from pipelines.errors import PyramidionError, print_error
 from pipelines.evaluation.tables import print_results
 from service.client.client import URL_VARIABLE, Client
 from service.client.tables import job_page, jobs_table
@@ -95,7 +95,7 @@ def _cancel(client: Client, options: argparse.Namespace) -> int:
             client.cancel(job_id)
             asked.append(job_id)
         except PyramidionError as error:
-            code = tell(error)
+            code = print_error(error)
     for job_id in [] if options.no_wait else asked:
         while not (job := client.job(job_id)).status.is_terminal:
             time.sleep(POLL_S)

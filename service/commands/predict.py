@@ -16,18 +16,19 @@ USAGE_ERROR = 2
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print what a service's model sees in images, and return 0; with `--run_dir` this does not return."""
+    """Print what a service's model sees in images, and return 0; with `--run-dir` this does not return."""
     has_run_dir, has_model = (
-        any(word.partition("=")[0] == option for word in arguments) for option in ("--run_dir", "--model")
+        any(word.partition("=")[0].replace("_", "-") == option for word in arguments)
+        for option in ("--run-dir", "--model")
     )
     parser = _parser()
     if has_run_dir and has_model:
-        return _refuse("got both --run_dir and --model; name the run folder, or the service's model")
+        return _refuse("got both --run-dir and --model; name the run folder, or the service's model")
     if has_run_dir:
         become("pipelines.cli", arguments)
     options = parser.parse_args(arguments[1:])
     if not has_model:
-        return _refuse("name --run_dir DIR (a run folder), or --model NAME[@ALIAS] (of a service)")
+        return _refuse("name --run-dir DIR (a run folder), or --model NAME[@ALIAS] (of a service)")
     if not options.images:
         return _refuse("got no image; name image files, or folders of them")
     name, _, alias = options.model.partition("@")
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pyramidion predict",
         usage="pyramidion predict --model NAME[@ALIAS] IMAGE... [--draw DIR]\n"
-        "       pyramidion predict --run_dir DIR ... (`--run_dir DIR --help` tells more)",
+        "       pyramidion predict --run-dir DIR ... (`--run-dir DIR --help` tells more)",
         description=f"Print what a model of the service at {URL_VARIABLE} sees in images, as a JSON list of "
         '{"file", "image", "tasks"}; or answer with the best checkpoint of a run folder.',
         allow_abbrev=False,
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--model", metavar="NAME[@ALIAS]", help=f"of the service; default alias: {DEFAULT_ALIAS}")
     parser.add_argument("--draw", type=Path, metavar="DIR", help="write pictures with boxes there")
-    parser.add_argument("--run_dir", metavar="DIR", help="of a run that has a checkpoint")
+    parser.add_argument("--run-dir", metavar="DIR", help="of a run that has a checkpoint")
     return parser
 
 

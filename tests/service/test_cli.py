@@ -77,7 +77,7 @@ def test_without_a_command_the_usage_is_shown() -> None:
     ("arguments", "hint"),
     [
         (["fti"], "there is no command 'fti'; did you mean 'fit'?"),
-        (["predicts", "--run_dir", "x"], "there is no command 'predicts'; did you mean 'predict'?"),
+        (["predicts", "--run-dir", "x"], "there is no command 'predicts'; did you mean 'predict'?"),
         (["zzz"], f"choose one of {', '.join(cli.COMMANDS)}"),
         (["data", "chek"], "there is no data command 'chek'; did you mean 'check'?"),
     ],
@@ -214,7 +214,7 @@ def hostile_folder(tmp_path: Path) -> Path:
 
 
 def test_the_trainer_imports_our_packages_whatever_the_working_directory_holds(hostile_folder: Path) -> None:
-    done = pyramidion("fit", "--config", "recipe:bccd", "--print_config", cwd=hostile_folder)
+    done = pyramidion("fit", "--config", "recipe:bccd", "--print-config", cwd=hostile_folder)
     assert "a stranger was imported" not in done.stderr
     assert done.returncode == 0, done.stderr
     assert "head: " in done.stdout

@@ -129,7 +129,7 @@ def test_run_with_a_result_that_is_not_registered_goes_on(small: Document, tmp_p
 def test_folder_with_other_files_is_refused(job: JobSpec, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").touch()
-    assert "has files, and none of a run" in refusal(job, tmp_path / "thesis")
+    assert "contains files but not those of a run" in refusal(job, tmp_path / "thesis")
     assert "is a file; name a folder" in refusal(job, tmp_path / "thesis" / "chapter1.tex")
 
 

@@ -15,9 +15,9 @@ Served = Any
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["x.jpg"], "name --run_dir DIR (a run folder), or --model NAME[@ALIAS] (of a service)"),
-        (["--model", "m", "--run_dir", "r"], "got both --run_dir and --model"),
-        (["--run_dir=r", "--model=m", "x.jpg"], "got both --run_dir and --model"),
+        (["x.jpg"], "name --run-dir DIR (a run folder), or --model NAME[@ALIAS] (of a service)"),
+        (["--model", "m", "--run-dir", "r"], "got both --run-dir and --model"),
+        (["--run-dir=r", "--model=m", "x.jpg"], "got both --run-dir and --model"),
         (["--model", "m"], "got no image; name image files, or folders of them"),
     ],
 )
@@ -37,9 +37,9 @@ def test_with_a_run_folder_it_becomes_the_trainers_process(monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "execve", execve)
     with pytest.raises(SystemExit):
-        predict.run(["predict", "--run_dir", "runs/x", "--images", "x.jpg", "--draw"])
+        predict.run(["predict", "--run-dir", "runs/x", "--images", "x.jpg", "--draw"])
     [(_, command, _)] = started
-    assert command[1:] == ("-m", "pipelines.cli", "predict", "--run_dir", "runs/x", "--images", "x.jpg", "--draw")
+    assert command[1:] == ("-m", "pipelines.cli", "predict", "--run-dir", "runs/x", "--images", "x.jpg", "--draw")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_service_answers_as_the_run_folder_does(
     remote = service.run(*words, cwd=tmp_path)
     assert remote.returncode == 0, remote.stderr
     run_dir = service.root / "jobs" / submitted.stdout.strip()
-    local = service.run("predict", "--run_dir", str(run_dir), "--images", *map(str, images), cwd=tmp_path)
+    local = service.run("predict", "--run-dir", str(run_dir), "--images", *map(str, images), cwd=tmp_path)
     assert local.returncode == 0, local.stderr
     rows, expected = json.loads(remote.stdout), json.loads(Path(local.stdout.strip()).read_text())
     assert [row["file"] for row in rows] == [row["file"] for row in expected]
