@@ -52,7 +52,7 @@ def score_run(
         DataError: its data has errors, other classes than in training, or lacks the split.
     """
     run_dir, job = load_document(path, overrides)
-    JobCLI(ScoreWorkflow(command, run_dir, split, places, weights), job, options)
+    JobCLI(ScoreWorkflow(command, run_dir, split, places, weights), job, {"run_dir": str(path), **(options or {})})
 
 
 class ScoreWorkflow:

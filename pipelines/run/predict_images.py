@@ -54,7 +54,9 @@ def predict_images(
     def find_files() -> list[Path]:
         return [file for image in images for file in _files(image)]
 
-    JobCLI(PredictWorkflow(run_dir, find_files, draw=draw, weights=weights), job, options)
+    JobCLI(
+        PredictWorkflow(run_dir, find_files, draw=draw, weights=weights), job, {"run_dir": str(path), **(options or {})}
+    )
 
 
 def predict_split(
@@ -73,7 +75,9 @@ def predict_split(
         _, index, _ = load_data(run_dir, job, split, places)
         return [record.path for record in index.records[split]]
 
-    JobCLI(PredictWorkflow(run_dir, find_files, draw=draw, weights=weights), job, options)
+    JobCLI(
+        PredictWorkflow(run_dir, find_files, draw=draw, weights=weights), job, {"run_dir": str(path), **(options or {})}
+    )
 
 
 def _files(path: Path) -> list[Path]:

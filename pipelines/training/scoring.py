@@ -83,6 +83,8 @@ class Scoring(Callback):
 
     def _score(self, trainer: Trainer) -> None:
         """Score on rank 0; all ranks get the scores, or raise the error that came of it."""
+        if trainer.sanity_checking:  # of a user's own trainer: it evaluates the first batches only
+            return
         gathered = self.collector.gather()
         outcome: Scores | PyramidionError | None = None
         if gathered is not None:
