@@ -23,7 +23,7 @@ from service.states import ACTIVE, JobStatus
 from service.store.database import writing
 from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued
 from service.store.pages import newest_jobs
-from service.store.records import Attempt, Event, Job, NewJob
+from service.store.records import AttemptRecord, Event, Job, NewJob
 from service.store.rows import JOB_COLUMNS, add_status_event, job_of, locked_job
 from service.store.tables import attempts, events, idempotency_keys, jobs
 
@@ -155,11 +155,11 @@ class JobStore:
             raise NotFound(job_id)
         return dict(row.config)
 
-    def attempts(self, job_id: str) -> list[Attempt]:
+    def attempts(self, job_id: str) -> list[AttemptRecord]:
         """Return the attempts of a job, the first one first."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number))
-            return [Attempt(**{**row._asdict(), "gpu_ids": tuple(row.gpu_ids)}) for row in rows]
+            return [AttemptRecord(**{**row._asdict(), "gpu_ids": tuple(row.gpu_ids)}) for row in rows]
 
     def page(
         self,

@@ -53,7 +53,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptRecord:
     """A row of `attempts`."""
 
     job_id: str

@@ -27,7 +27,7 @@ from service.store.errors import DatabaseUnavailable, LeaseLost, SchemaUnknown
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.supervisor.loop import LONGEST_REST_S, Supervisor, one_line
-from service.supervisor.mlflow_desk import MlflowDesk
+from service.supervisor.mlflow_worker import MlflowWorker
 
 LOCK = "supervisor.lock"
 LOCK_WAIT_S = 10.0
@@ -68,7 +68,7 @@ def _run(signals: Signals) -> None:
             JobStore(engine),
             LeasedStore(engine, owner=uuid.uuid4().hex),
             LocalExecutor(settings.cpus, settings.gpus),
-            MlflowDesk(JobRuns(find_store(settings.root))),
+            MlflowWorker(JobRuns(find_store(settings.root))),
         )
         rest_s = settings.poll_s
         # Nothing new is started before every attempt of an earlier supervisor was looked at.
