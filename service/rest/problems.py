@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
 from service.rest.schemas import ProblemDetails, ProblemField
-from service.store.errors import AlreadyEnded, DatabaseUnavailable, KeyReused, NotEnded, NotFound, NotQueued, StoreError
+from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, StoreError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +25,6 @@ REFUSALS: dict[type[StoreError], tuple[int, str]] = {
     NotEnded: (409, "Not ended"),
 }
 """What the store refuses, as an answer."""
-
-UNAVAILABLE = {
-    "SQLITE_BUSY": "another process holds the service's database",
-    "SQLITE_CANTOPEN": "the file of the service's database cannot be opened",
-    "SQLITE_FULL": "the disk of the service's database is full",
-    "SQLITE_IOERR": "the disk of the service's database cannot be read or written",
-    "SQLITE_READONLY": "the service's database cannot be written",
-}
-"""What may be otherwise in a moment, or once somebody has looked after the machine."""
 
 
 class Problem(HTTPException):
@@ -94,7 +85,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _tell_validation)
     for kind in REFUSALS:
         app.add_exception_handler(kind, _tell_refusal)
-    app.add_exception_handler(DatabaseUnavailable, _tell_database)
+    app.add_exception_handler(StoreUnavailable, _tell_database)
     app.add_exception_handler(Exception, _tell_internal)
 
 
@@ -142,13 +133,9 @@ async def _tell_refusal(request: Request, error: Exception) -> Response:
 
 
 async def _tell_database(request: Request, error: Exception) -> Response:
-    """Nothing was written, so that the request may come again; what is a mistake of ours is told as one."""
-    assert isinstance(error, DatabaseUnavailable)
-    kind = "_".join(str(getattr(error.orig, "sqlite_errorname", "")).split("_")[:2])
-    if kind not in UNAVAILABLE:
-        raise error
-    logger.error("%s %s: %s", request.method, request.url.path, error.orig)
-    detail = f"{UNAVAILABLE[kind]}; nothing was changed, send the request again later"
+    """Nothing was written, so the client may send the request again."""
+    logger.error("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
+    detail = f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database does not answer", detail, headers={"Retry-After": "5"})
 
 

@@ -23,7 +23,7 @@ from service.executors.local import LocalExecutor
 from service.settings import Settings
 from service.signals import Signals
 from service.store.database import open_database
-from service.store.errors import DatabaseUnavailable, LeaseLost, SchemaUnknown
+from service.store.errors import LeaseLost, SchemaUnknown, StoreUnavailable
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.supervisor.loop import LONGEST_REST_S, Supervisor, one_line
@@ -49,7 +49,7 @@ def main() -> int:
     try:
         with Signals() as signals:
             _run(signals)
-    except (LockHeld, LeaseLost, OSError, DatabaseUnavailable) as error:
+    except (LockHeld, LeaseLost, OSError, StoreUnavailable) as error:
         log.error("%s", one_line(error))
         return 1
     except (SchemaUnknown, ValueError) as error:
