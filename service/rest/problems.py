@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
+from service.jobs.errors import InvalidJob, JobError, NotOver
 from service.rest.schemas import ProblemDetails, ProblemField
 from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, StoreError, StoreUnavailable
 
@@ -17,14 +18,15 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-REFUSALS: dict[type[StoreError], tuple[int, str]] = {
+REFUSALS: dict[type[StoreError | JobError], tuple[int, str]] = {
     NotFound: (404, "No such job"),
     KeyReused: (422, "Idempotency key reused"),
     AlreadyEnded: (409, "Already ended"),
     NotQueued: (409, "Not queued"),
     NotEnded: (409, "Not ended"),
+    NotOver: (409, "Not ended"),
 }
-"""What the store refuses, as an answer."""
+"""Status and title of the answers to refusals of the store and of the use cases of jobs."""
 
 
 class Problem(HTTPException):
@@ -85,6 +87,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _tell_validation)
     for kind in REFUSALS:
         app.add_exception_handler(kind, _tell_refusal)
+    app.add_exception_handler(InvalidJob, _tell_invalid_job)
     app.add_exception_handler(StoreUnavailable, _tell_database)
     app.add_exception_handler(Exception, _tell_internal)
 
@@ -127,9 +130,15 @@ def _message(details: Mapping[str, Any]) -> str:
 
 
 async def _tell_refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StoreError)
+    assert isinstance(error, StoreError | JobError)
     status, title = REFUSALS[type(error)]
     return problem_response(status, title, str(error))
+
+
+async def _tell_invalid_job(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidJob)
+    errors = [ProblemField(pointer=pointer(problem.path), detail=problem.message) for problem in error.problems]
+    return problem_response(422, "The job is not valid", f"{things(len(errors))} wrong, see errors", errors)
 
 
 async def _tell_database(request: Request, error: Exception) -> Response:

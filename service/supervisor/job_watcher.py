@@ -118,13 +118,13 @@ class JobWatcher:
         with_run = job if attempt.first_start_at is not None else self._with_run(job, config, attempt)
         if with_run is None:
             return
-        gpu_ids = self._jobs.attempts(job.id)[-1].gpu_ids
+        devices = self._jobs.attempts(job.id)[-1].gpu_ids
         attempt.start_at = now
         attempt.first_start_at = attempt.first_start_at or now
         try:
             write_document(self._run_dir(job), config)
             self._executor.start(
-                attempt_spec(self._settings, job, gpu_ids, with_run.mlflow_run_id, command=self._command)
+                attempt_spec(self._settings, job, devices, with_run.mlflow_run_id, command=self._command)
             )
         except OSError as error:
             kind = FailureKind.DISK_FULL if error.errno in FULL else FailureKind.INTERNAL

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipelines.tracking.tracker import RunStatus
 from service.executors.base import Executor
+from service.resources import CPUS
 from service.settings import Settings
 from service.states import JobStatus
 from service.store.errors import CancelRequested, LeaseLost
@@ -25,7 +26,7 @@ from service.supervisor.scheduling import next_starts
 log = logging.getLogger(__name__)
 
 SETTLE_EVERY_S = 1.0
-STRANGERS_EVERY_S = 30.0
+ORPHANS_EVERY_S = 30.0
 LONGEST_REST_S = 10.0
 """Before a job (or the database) is looked at again after errors."""
 MAX_ERRORS_AT_START = 5
@@ -54,7 +55,7 @@ class Supervisor:
         self._watcher = JobWatcher(settings, jobs, leased, executor, mlflow, command)
         self._watched: dict[str, WatchedAttempt] = {}
         self._settle_at = 0.0
-        self._strangers_at = 0.0
+        self._orphans_at = 0.0
 
     def adopt(self) -> None:
         """Take over what an earlier supervisor has left, end what belongs to no job, and look at every attempt."""
@@ -69,12 +70,12 @@ class Supervisor:
             LeaseLost: another supervisor has taken over; this one must end at once.
         """
         self._watch_all()
-        self._start_what_fits()
+        self._start_jobs_that_fit()
         self._settle()
 
     def _watch_all(self) -> None:
         active = self._leased.active()
-        self._end_strangers(active)
+        self._end_orphans(active)
         self._watched = {job.id: self._watched_attempt(job) for job in active}
         for job in active:
             self._watch_job(job)
@@ -112,17 +113,19 @@ class Supervisor:
         except Exception as again:
             log.error("job %s: %s", job.id, one_line(again))
 
-    def _start_what_fits(self) -> None:
+    def _start_jobs_that_fit(self) -> None:
         active, capacity = self._leased.active(), self._executor.capacity()
-        if sum(job.cpus for job in active) >= capacity.cpus:
-            # Each job needs a core: the queue need not be read.
+        if sum(job.cpus for job in active) >= capacity[CPUS]:
+            # Each job needs a core, so the queue need not be read.
             return
         queued = self._leased.queued(limit=QUEUE_FRONT)
-        if not queued:
-            return
-        for start in next_starts(queued, active, self._leased.gpu_ids_in_use(), capacity, time.time()):
-            job = self._leased.claim(start.job.id, start.gpu_ids)
+        starts = next_starts(queued, active, capacity, time.time())
+        in_use = self._leased.gpu_ids_in_use() if starts else set()
+        for chosen in starts:
+            devices = self._executor.assign(chosen.resources, in_use)
+            job = self._leased.claim(chosen.id, devices)
             if job is not None:
+                in_use |= set(devices)
                 log.info("job %s: queued -> starting, attempt %d", job.id, job.attempt)
                 self._watched[job.id] = WatchedAttempt(job.attempt)
                 self._watch_job(job)
@@ -137,11 +140,11 @@ class Supervisor:
                 assert job.mlflow_run_id is not None
                 self._mlflow.close(job.id, job.mlflow_run_id, STATUS_OF_RUN[job.status])
 
-    def _end_strangers(self, active: Sequence[Job]) -> None:
-        if time.monotonic() >= self._strangers_at:
-            self._strangers_at = time.monotonic() + STRANGERS_EVERY_S
+    def _end_orphans(self, active: Sequence[Job]) -> None:
+        if time.monotonic() >= self._orphans_at:
+            self._orphans_at = time.monotonic() + ORPHANS_EVERY_S
             known = [attempt_folder(self._settings, job) for job in active]
-            self._executor.sweep_strangers(known, self._settings.jobs_dir)
+            self._executor.sweep_orphans(known, self._settings.jobs_dir)
 
 
 def one_line(error: BaseException) -> str:

@@ -19,7 +19,8 @@ from pipelines.errors import ConfigError
 from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
-from service.executors.local import LocalExecutor
+from service.executors.registry import create_executor
+from service.jobs.supervision import LOCK
 from service.settings import Settings
 from service.signals import Signals
 from service.store.database import open_database
@@ -29,7 +30,6 @@ from service.store.leases import LeasedStore
 from service.supervisor.loop import LONGEST_REST_S, Supervisor, one_line
 from service.supervisor.mlflow_worker import MlflowWorker
 
-LOCK = "supervisor.lock"
 LOCK_WAIT_S = 10.0
 """What an earlier supervisor has to end."""
 
@@ -52,7 +52,7 @@ def main() -> int:
     except (LockHeld, LeaseLost, OSError, StoreUnavailable) as error:
         log.error("%s", one_line(error))
         return 1
-    except (SchemaUnknown, ValueError) as error:
+    except (SchemaUnknown, ConfigError, ValueError) as error:
         log.error("%s", " ".join(str(error).split()))
         return ConfigError.exit_code
     return 0
@@ -67,7 +67,7 @@ def _run(signals: Signals) -> None:
             settings,
             JobStore(engine),
             LeasedStore(engine, owner=uuid.uuid4().hex),
-            LocalExecutor(settings.cpus, settings.gpus),
+            create_executor(settings),
             MlflowWorker(JobRuns(find_store(settings.root))),
         )
         rest_s = settings.poll_s

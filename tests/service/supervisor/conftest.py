@@ -112,7 +112,7 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
 
     yield make
     for one in made:
-        one.executor.sweep_strangers((), one.settings.jobs_dir)
+        one.executor.sweep_orphans((), one.settings.jobs_dir)
         one.engine.dispose()
 
 
