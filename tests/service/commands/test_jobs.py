@@ -142,7 +142,7 @@ def test_cancelling_what_has_ended_is_told_and_the_others_are_cancelled(served: 
     done = served.run("cancel", ended.id, queued)
     assert done.returncode == 1
     told, cancelled = done.stderr.splitlines()
-    assert told.startswith(f"error: job {ended.id} has ended already: succeeded")
+    assert told.startswith(f"error: job {ended.id} has already ended: succeeded")
     assert cancelled == f"{queued}: cancelled"
 
 
