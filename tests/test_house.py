@@ -37,6 +37,7 @@ HOMES = {
     "prometheus_client": ("service/api",),
     "pydantic_settings": ("service/settings", "service/commands/serve.py"),
     "httpx2": ("service/api/predictor_link.py", "service/client"),
+    "psutil": ("service/executors",),
     "pycocotools": (),
 }
 MACHINE = re.compile(
