@@ -14,9 +14,10 @@ from fastapi import Request
 from pipelines.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE
 from pipelines.spec.load import write_yaml
-from service.api.submission import config_errors, refusal
 from service.child_process import child_environment, die_with_parent, python_command
 from service.executors.process_tree import kill
+from service.jobs.document_paths import document_problems
+from service.jobs.errors import InvalidJob
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.problems import Problem
 from service.settings import Settings
@@ -41,7 +42,8 @@ class DryRuns:
         The child's whole tree is killed when this ends in any way, also where the client goes away meanwhile.
 
         Raises:
-            Problem: 422 the job would not start; 503 too many dry runs go on, or MLflow does not answer where the job
+            InvalidJob: the job would not start.
+            Problem: 503 too many dry runs go on, or MLflow does not answer where the job
                 begins from a registered model; 504 it takes too long.
         """
         try:
@@ -52,7 +54,7 @@ class DryRuns:
             # The document itself was found right before: what names no field is wrong with its data.
             told = json.loads(output)
             problems = [FieldProblem(problem["field"] or "data", problem["message"]) for problem in told]
-            raise refusal(config_errors(problems, config))
+            raise InvalidJob(document_problems(problems, config))
         if code == RegistryError.exit_code and output:
             (told,) = json.loads(output)
             raise Problem(503, "The model registry does not answer", told["message"], headers={"Retry-After": "5"})

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from service.api.log_reader import clean
 from service.rest.schemas import AttemptView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
-from service.store.records import Attempt, Job
+from service.store.records import AttemptRecord, Job
 
 LOG_TAIL_LINES = 20
 LOG_TAIL_BYTES = 1 << 14
@@ -31,7 +31,7 @@ def job_summary(job: Job) -> JobSummary:
 
 
 def job_view(
-    job: Job, config: dict[str, Any], attempts: Sequence[Attempt], waits_for: str | None, run_dir: Path
+    job: Job, config: dict[str, Any], attempts: Sequence[AttemptRecord], waits_for: str | None, run_dir: Path
 ) -> JobView:
     """Return a job with all that is known of it; a failed one with the end of its log."""
     return JobView(
@@ -72,7 +72,7 @@ def _progress(told: dict[str, Any] | None) -> Progress | None:
         return Progress(epoch=int(told.get("epoch", 0)), step=int(told.get("step", 0)))
 
 
-def _attempt_view(attempt: Attempt) -> AttemptView:
+def _attempt_view(attempt: AttemptRecord) -> AttemptView:
     return AttemptView(
         number=attempt.number,
         started_at=moment(attempt.started_at),

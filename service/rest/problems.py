@@ -10,30 +10,23 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
+from service.jobs.errors import InvalidJob, JobError, NotOver
 from service.rest.schemas import ProblemDetails, ProblemField
-from service.store.errors import AlreadyEnded, DatabaseUnavailable, KeyReused, NotEnded, NotFound, NotQueued, StoreError
+from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, StoreError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-REFUSALS: dict[type[StoreError], tuple[int, str]] = {
+REFUSALS: dict[type[StoreError | JobError], tuple[int, str]] = {
     NotFound: (404, "No such job"),
     KeyReused: (422, "Idempotency key reused"),
     AlreadyEnded: (409, "Already ended"),
     NotQueued: (409, "Not queued"),
     NotEnded: (409, "Not ended"),
+    NotOver: (409, "Not ended"),
 }
-"""What the store refuses, as an answer."""
-
-UNAVAILABLE = {
-    "SQLITE_BUSY": "another process holds the service's database",
-    "SQLITE_CANTOPEN": "the file of the service's database cannot be opened",
-    "SQLITE_FULL": "the disk of the service's database is full",
-    "SQLITE_IOERR": "the disk of the service's database cannot be read or written",
-    "SQLITE_READONLY": "the service's database cannot be written",
-}
-"""What may be otherwise in a moment, or once somebody has looked after the machine."""
+"""Status and title of the answers to refusals of the store and of the use cases of jobs."""
 
 
 class Problem(HTTPException):
@@ -94,7 +87,8 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _tell_validation)
     for kind in REFUSALS:
         app.add_exception_handler(kind, _tell_refusal)
-    app.add_exception_handler(DatabaseUnavailable, _tell_database)
+    app.add_exception_handler(InvalidJob, _tell_invalid_job)
+    app.add_exception_handler(StoreUnavailable, _tell_database)
     app.add_exception_handler(Exception, _tell_internal)
 
 
@@ -136,19 +130,21 @@ def _message(details: Mapping[str, Any]) -> str:
 
 
 async def _tell_refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StoreError)
+    assert isinstance(error, StoreError | JobError)
     status, title = REFUSALS[type(error)]
     return problem_response(status, title, str(error))
 
 
+async def _tell_invalid_job(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidJob)
+    errors = [ProblemField(pointer=pointer(problem.path), detail=problem.message) for problem in error.problems]
+    return problem_response(422, "The job is not valid", f"{things(len(errors))} wrong, see errors", errors)
+
+
 async def _tell_database(request: Request, error: Exception) -> Response:
-    """Nothing was written, so that the request may come again; what is a mistake of ours is told as one."""
-    assert isinstance(error, DatabaseUnavailable)
-    kind = "_".join(str(getattr(error.orig, "sqlite_errorname", "")).split("_")[:2])
-    if kind not in UNAVAILABLE:
-        raise error
-    logger.error("%s %s: %s", request.method, request.url.path, error.orig)
-    detail = f"{UNAVAILABLE[kind]}; nothing was changed, send the request again later"
+    """Nothing was written, so the client may send the request again."""
+    logger.error("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
+    detail = f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database does not answer", detail, headers={"Retry-After": "5"})
 
 

@@ -54,8 +54,8 @@ def test_more_than_the_server_has_is_refused_with_what_it_has(api: httpx2.Client
     answer = api.post("/v1/jobs", json={"config": document, "resources": {"cpus": 3, "gpus": 1}})
     assert answer.status_code == 422
     assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == {
-        "/resources/cpus": "got 3; this server has 2 for all jobs together, so that the job would wait for ever",
-        "/resources/gpus": "got 1; this server has 0 for all jobs together, so that the job would wait for ever",
+        "/resources/cpus": "got 3; this server has 2 for all jobs together, so the job would wait forever",
+        "/resources/gpus": "got 1; this server has 0 for all jobs together, so the job would wait forever",
     }
 
 
@@ -165,7 +165,7 @@ def test_a_job_that_is_not_there_is_a_404_everywhere(api: httpx2.Client) -> None
 
 def test_without_a_supervisor_a_job_says_that_none_runs(api: httpx2.Client, submit: Submit) -> None:
     waits_for = api.get(f"/v1/jobs/{submit()}").json()["waits_for"]
-    assert waits_for.startswith("no supervisor runs")
+    assert waits_for.startswith("no supervisor is running")
 
 
 def test_a_job_says_what_it_waits_for(
@@ -184,7 +184,7 @@ def test_a_job_says_what_it_waits_for(
         assert waits_for(second) == f"needs 2 of 2 cpus, 0 are free; job {first} holds 2"
         assert waits_for(third) == f"1 job is ahead; needs 2 of 2 cpus, 0 are free; job {first} holds 2"
         leases.requeue(job, not_before=time.time() + 60, spends_retry=True, message="killed")
-        assert str(waits_for(first)).startswith("attempt 1 failed, the next one starts not before ")
+        assert str(waits_for(first)).startswith("attempt 1 failed; the next one starts at ")
 
 
 def test_a_supervisor_lock_is_looked_at_and_not_taken(api: httpx2.Client, settings: Settings) -> None:

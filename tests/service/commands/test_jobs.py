@@ -65,7 +65,7 @@ def test_show_tells_why_a_job_waits(served: Served, submit: Any) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     facts = {line[:10].strip(): line[10:].strip() for line in done.stdout.splitlines()}
     assert facts["status"] == "queued"
-    assert facts["waits for"] == "no supervisor runs; start `pyramidion serve` again"
+    assert facts["waits for"] == "no supervisor is running; start `pyramidion serve` again"
     assert "  name: waiting" in done.stdout.splitlines()
 
 
@@ -84,7 +84,7 @@ def test_show_tells_attempts_and_why_a_job_has_failed(served: Served, submit: An
 def test_a_job_that_is_not_there_is_one_line(served: Served, command: str) -> None:
     done = served.run(command, "nope")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: there is no job 'nope'; GET /v1/jobs lists all\n"
+    assert done.stderr == "error: no job has the id 'nope'; GET /v1/jobs lists all jobs\n"
 
 
 def test_logs_are_printed_whole_or_their_end(served: Served, running: Any) -> None:
@@ -142,7 +142,7 @@ def test_cancelling_what_has_ended_is_told_and_the_others_are_cancelled(served: 
     done = served.run("cancel", ended.id, queued)
     assert done.returncode == 1
     told, cancelled = done.stderr.splitlines()
-    assert told.startswith(f"error: job {ended.id} has ended already: succeeded")
+    assert told.startswith(f"error: job {ended.id} has already ended: succeeded")
     assert cancelled == f"{queued}: cancelled"
 
 
