@@ -12,7 +12,7 @@ from pipelines.evaluation.tables import print_results
 from pipelines.spec.load import assemble
 from service.client.client import URL_VARIABLE, Client
 from service.client.errors import ServiceUnreachable
-from service.client.follow import follow
+from service.client.progress_display import follow
 from service.client.tables import dry_run_page, failure_text
 from service.rest.schemas import JobView
 from service.states import FailureKind, JobStatus

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from backbones.surgery.spec import Operation
 from pipelines.spec.result import Kind
@@ -22,8 +22,11 @@ class BackboneFacts(Answer):
     std: RGB
 
 
-class Backbone(Answer):
-    """A network that is vouched for; any other of timm and torchvision can be named too."""
+class CatalogBackbone(Answer):
+    """A network of the catalog; most other networks of timm and torchvision can be named too."""
+
+    __qualname__ = "Backbone"  # its name in the OpenAPI document
+    model_config = ConfigDict(title="Backbone")
 
     name: str
     family: str | None
@@ -46,13 +49,16 @@ class Backbone(Answer):
 class BackboneList(Answer):
     """The catalog's backbones."""
 
-    backbones: list[Backbone]
+    backbones: list[CatalogBackbone]
     presets: dict[str, BackboneFacts] = Field(description="of the design space: `model.backbone.design.preset`")
     others: dict[str, int] = Field(description="how many further names each library has")
 
 
-class Head(Answer):
-    """What a task can be."""
+class CatalogHead(Answer):
+    """A head: what a task can be."""
+
+    __qualname__ = "Head"  # its name in the OpenAPI document
+    model_config = ConfigDict(title="Head")
 
     name: str
     kind: Kind
@@ -64,7 +70,7 @@ class Head(Answer):
 class HeadList(Answer):
     """The catalog's heads."""
 
-    heads: list[Head]
+    heads: list[CatalogHead]
 
 
 class Loss(Answer):

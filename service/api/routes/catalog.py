@@ -14,7 +14,15 @@ from backbones.catalog.rows import CATALOG
 from backbones.surgery.spec import OPERATIONS, Operation
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
-from service.rest.catalog_schemas import Backbone, BackboneFacts, BackboneList, Head, HeadList, Loss, LossList
+from service.rest.catalog_schemas import (
+    BackboneFacts,
+    BackboneList,
+    CatalogBackbone,
+    CatalogHead,
+    HeadList,
+    Loss,
+    LossList,
+)
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 
@@ -29,9 +37,9 @@ def list_backbones() -> BackboneList:
     )
 
 
-def _backbone(row: BackboneRow) -> Backbone:
+def _backbone(row: BackboneRow) -> CatalogBackbone:
     facts = facts_of(row)
-    return Backbone(
+    return CatalogBackbone(
         name=row.name,
         family=row.family,
         year=row.year,
@@ -70,7 +78,7 @@ def list_heads() -> HeadList:
     """List what a task can be."""
     return HeadList(
         heads=[
-            Head(
+            CatalogHead(
                 name=head.name,
                 kind=head.kind,
                 description=head.description,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Respons
 from fastapi.responses import StreamingResponse
 
 from pipelines.run_folder.layout import RunDir
-from service.api.accept import preferred
+from service.api.content_negotiation import preferred
 from service.api.deps import JobId, SettingsDep
 from service.api.event_feed import Channel, EventFeed
 from service.api.event_stream import SLICE, poll_events, stream_events

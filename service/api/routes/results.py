@@ -11,8 +11,8 @@ from starlette.responses import FileResponse, Response
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.result import RunResult
 from service.api.artifacts import find_artifact, list_artifacts, media_type, repr_digest, sha256
-from service.api.conditional import is_known, tagged
 from service.api.deps import JobId, SettingsDep, StoreDep
+from service.api.entity_tags import is_known, tagged
 from service.rest.problems import Problem, problems
 from service.rest.schemas import ArtifactList
 

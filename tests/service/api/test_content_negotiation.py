@@ -1,6 +1,6 @@
 import pytest
 
-from service.api.accept import preferred
+from service.api.content_negotiation import preferred
 
 OFFERED = ("application/json", "text/event-stream")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from service.client.follow import Screen
+from service.client.progress_display import ProgressDisplay
 from service.rest.schemas import EventView
 
 
@@ -21,7 +21,7 @@ def seen(*events: EventView) -> str:
     """Return what a terminal of 100 columns was sent, without colors and cursor moves."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, color_system=None)
-    with Screen(console) as screen:
+    with ProgressDisplay(console) as screen:
         for one in events:
             screen.show(one)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())

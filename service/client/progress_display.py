@@ -19,14 +19,14 @@ SHOWN_METRICS = {"AP", "AP50", "accuracy", "mAP", "macro_f1", "recall_at_1"}
 
 def follow(client: Client, job_id: str, console: Console) -> JobView:
     """Show what happens to a job until it has ended, and return it as it is then."""
-    with Screen(console) as screen:
+    with ProgressDisplay(console) as screen:
         screen.start(client.job(job_id))
         for event in client.events(job_id):
             screen.show(event)
     return client.job(job_id)
 
 
-class Screen:
+class ProgressDisplay:
     """Shows the events of one job."""
 
     def __init__(self, console: Console) -> None:
