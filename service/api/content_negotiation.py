@@ -1,10 +1,10 @@
-"""Which of several forms of an answer a client would rather have (RFC 9110, section 12.5.1). Torch-free."""
+"""Choose the media type of a response from the `Accept` header (RFC 9110, section 12.5.1). Torch-free."""
 
 from collections.abc import Sequence
 
 
 def preferred(accept: str | None, offered: Sequence[str]) -> str | None:
-    """Return the media type that an `Accept` header likes best, the earlier one among equals; None: it takes none."""
+    """Return the offered media type that an `Accept` header prefers (the first among equals), or None."""
     if accept is None or not accept.strip():
         return offered[0]
     ranges = [_parse(part) for part in accept.split(",") if part.strip()]
@@ -25,7 +25,7 @@ def _parse(media_range: str) -> tuple[str, float]:
 
 
 def _quality(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """Return what the most specific range that covers a media type says of it."""
+    """Return the quality of the most specific range that covers a media type; 0 if it is not accepted."""
     kind = media_type.partition("/")[0]
     for pattern in (media_type, f"{kind}/*", "*/*"):
         found = [quality for name, quality in ranges if name == pattern]

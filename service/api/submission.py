@@ -11,7 +11,7 @@ from pipelines.spec.data import ImageFolderLayer, VocLayer
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document
 from service.executors.base import Capacity
-from service.rest.problems import Problem, pointer, things
+from service.rest.problems import Problem, count_of_errors, pointer
 from service.rest.schemas import JobRequest, ProblemField, ResourcesRequest
 from service.settings import Settings
 from service.store.records import NewJob
@@ -44,7 +44,7 @@ def new_job(request: JobRequest, settings: Settings, capacity: Capacity) -> NewJ
 
 def refusal(errors: Sequence[ProblemField]) -> Problem:
     """Return the problem that tells errors of a job."""
-    return Problem(422, INVALID, f"{things(len(errors))} wrong, see errors", errors)
+    return Problem(422, INVALID, count_of_errors(len(errors)), errors)
 
 
 def default_resources(capacity: Capacity) -> tuple[int, int]:

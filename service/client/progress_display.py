@@ -1,4 +1,4 @@
-"""A job that goes on, as people watch it: a progress bar on a terminal, else a line an epoch."""
+"""Display the progress of a job: a progress bar on a terminal, otherwise one line per epoch."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -14,11 +14,11 @@ from service.client.tables import clock
 from service.rest.schemas import EventView, JobView
 
 SHOWN_METRICS = {"AP", "AP50", "accuracy", "mAP", "macro_f1", "recall_at_1"}
-"""Of the numbers of a validation; `results` has all of the best one."""
+"""Metrics to show after each validation; `pyramidion results` prints all metrics."""
 
 
 def follow(client: Client, job_id: str, console: Console) -> JobView:
-    """Show what happens to a job until it has ended, and return it as it is then."""
+    """Show the events of a job until it has ended, and return the ended job."""
     with ProgressDisplay(console) as screen:
         screen.start(client.job(job_id))
         for event in client.events(job_id):
@@ -27,7 +27,7 @@ def follow(client: Client, job_id: str, console: Console) -> JobView:
 
 
 class ProgressDisplay:
-    """Shows the events of one job."""
+    """Display of the events of one job."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -55,28 +55,28 @@ class ProgressDisplay:
         self._bar.stop()
 
     def start(self, job: JobView) -> None:
-        """Say what the job waits for."""
+        """Show the status, and what the job waits for."""
         self._bar.update(self._task, description=str(job.status))
         if job.waits_for:
-            self._say(f"{job.status}: {job.waits_for}")
+            self._print(f"{job.status}: {job.waits_for}")
 
     def show(self, event: EventView) -> None:
         """Show one event."""
         data = event.data
         if event.kind == "status" and data["from"] is None:
-            return  # the beginning, which `start` has told better
+            return  # `start` has shown the first status
         if event.kind == "status":
-            self._say(_status_line(event))
+            self._print(_status_line(event))
             self._bar.update(self._task, description=str(data["to"]))
         elif event.kind == "stage":
             name = str(data["stage"]).replace("_", " ")
-            self._say(str(data.get("message", name)))
+            self._print(str(data.get("message", name)))
             self._bar.update(self._task, description=name, total=None, facts="")
         elif event.kind == "warning":
-            self._say(f"warning: {data['message']}")
+            self._print(f"warning: {data['message']}")
         elif event.kind == "metric":
             if line := _metric_line(event):
-                self._say(line)
+                self._print(line)
         else:
             self._show_progress(event)
 
@@ -84,7 +84,7 @@ class ProgressDisplay:
         batch, batches, epochs = (int(event.data.get(key) or 0) for key in ("batch", "batches", "max_epochs"))
         facts = [
             f"{event.data['images_per_s']:.1f} images/s",
-            f"left {clock(event.data['left_s'])}",
+            f"{clock(event.data['left_s'])} left",
             *_losses(event.data.get("losses", {})),
         ]
         description = f"epoch {event.epoch + 1}/{epochs}"
@@ -93,9 +93,9 @@ class ProgressDisplay:
             self._task, description=description, completed=done, total=epochs * batches, facts="  ".join(facts)
         )
         if not self._console.is_terminal and batch == batches:
-            self._say("  ".join([description, *facts]))
+            self._print("  ".join([description, *facts]))
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
 
 
@@ -110,11 +110,11 @@ def _status_line(event: EventView) -> str:
 
 
 def _metric_line(event: EventView) -> str:
-    """Return a line of a validation; empty for other numbers, as those of gradients."""
+    """Return a line with metrics of a validation; empty for other metrics, such as those of gradients."""
     shown = [
         f"{name} {value:.3f}"
         for name, value in event.data.items()
         if name.rpartition("/")[2] in SHOWN_METRICS and value is not None
     ]
-    is_of_gradients = all(name.startswith("gradients/") for name in event.data)
-    return "" if is_of_gradients else f"epoch {event.epoch + 1}: {'  '.join(shown)}"
+    are_gradients = all(name.startswith("gradients/") for name in event.data)
+    return "" if are_gradients else f"epoch {event.epoch + 1}: {'  '.join(shown)}"

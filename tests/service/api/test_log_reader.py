@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.api import log_reader
-from service.api.log_reader import BLOCK_BYTES, Block, as_ndjson, as_text, clean, read_block, tail_start
+from service.api.log_reader import BLOCK_BYTES, Block, clean, read_block, tail_start
+from service.api.log_stream import as_ndjson, as_text
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What people see of a job that goes on, on a terminal."""
+"""The display of a running job on a terminal."""
 
 import io
 import re
@@ -17,8 +17,8 @@ def event(kind: str, epoch: int = 0, **data: Any) -> EventView:
     )
 
 
-def seen(*events: EventView) -> str:
-    """Return what a terminal of 100 columns was sent, without colors and cursor moves."""
+def displayed(*events: EventView) -> str:
+    """Return the output for a terminal of 100 columns, without colors and cursor movements."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, color_system=None)
     with ProgressDisplay(console) as screen:
@@ -32,15 +32,15 @@ def test_a_bar_shows_epoch_speed_time_left_and_losses() -> None:
         "batch": 3, "batches": 10, "max_epochs": 4, "images_per_s": 20.25, "left_s": 3661.0,
         "losses": {"train/shapes/boxes": 0.25},
     }  # fmt: skip
-    text = seen(event("stage", stage="training"), event("progress", epoch=1, **progress))
+    text = displayed(event("stage", stage="training"), event("progress", epoch=1, **progress))
     assert "training" in text
     line = [line for line in re.split(r"[\r\n]+", text) if "epoch 2/4" in line][-1]
     assert "━" in line
-    assert line.rstrip().endswith("20.2 images/s  left 1:01:01  shapes/boxes 0.250")
+    assert line.rstrip().endswith("20.2 images/s  1:01:01 left  shapes/boxes 0.250")
 
 
-def test_a_later_attempt_and_a_warning_are_told_and_the_beginning_is_not() -> None:
-    text = seen(
+def test_later_attempts_and_warnings_are_shown_but_not_the_first_status() -> None:
+    text = displayed(
         event("status", **{"from": None, "to": "queued"}),
         event("status", **{"from": "running", "to": "queued", "message": "the trainer was killed"}),
         event("status", **{"from": "queued", "to": "starting"}),
@@ -53,9 +53,9 @@ def test_a_later_attempt_and_a_warning_are_told_and_the_beginning_is_not() -> No
     assert "queued" not in lines
 
 
-def test_numbers_of_gradients_are_left_to_the_charts() -> None:
+def test_metrics_of_gradients_are_not_shown() -> None:
     statistics = {"gradients/norm/cells": 0.5, "gradients/norm/mAP": 0.5, "gradients/cosine/cells.mAP": None}
-    told = seen(event("metric", **statistics))
-    assert "epoch" not in told
-    assert "cells" not in told
-    assert "val/cells/AP50 0.250" in seen(event("metric", **{"val/cells/AP50": 0.25}))
+    text = displayed(event("metric", **statistics))
+    assert "epoch" not in text
+    assert "cells" not in text
+    assert "val/cells/AP50 0.250" in displayed(event("metric", **{"val/cells/AP50": 0.25}))

@@ -101,8 +101,8 @@ def test_waiting_prints_one_line_per_epoch_and_then_the_tables(served: Served, j
     assert (process.returncode, output) == (0, "")
     lines = errors.splitlines()
     assert [line for line in lines if line.startswith("epoch")] == [
-        "epoch 1/2  12.0 images/s  left 0:01:01  shapes/boxes 0.500",
-        "epoch 2/2  12.0 images/s  left 0:01:01  shapes/boxes 0.500",
+        "epoch 1/2  12.0 images/s  0:01:01 left  shapes/boxes 0.500",
+        "epoch 2/2  12.0 images/s  0:01:01 left  shapes/boxes 0.500",
         "epoch 2: val/scene/mAP 0.250",
     ]
     assert {"starting", "running", "training", "succeeded"} <= set(lines)
