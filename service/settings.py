@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     weights_roots: Folders = Field((Path(),), description="where weights may lie")
     database_url: str | None = Field(None, description="of SQLAlchemy; default: service.db below root")
 
+    executor: str = Field("local", description="name of the executor that runs attempts")
     cpus: Count = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)), description="cores that jobs may use in all"
     )

@@ -14,9 +14,10 @@ from fastapi import Request
 from pipelines.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE
 from pipelines.spec.load import write_yaml
-from service.api.submission import config_errors, refusal
 from service.child_process import child_environment, die_with_parent, python_command
 from service.executors.process_tree import kill
+from service.jobs.document_paths import document_problems
+from service.jobs.errors import InvalidJob
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.problems import Problem
 from service.settings import Settings
@@ -41,8 +42,9 @@ class DryRuns:
         The child's whole process tree is killed at the end, also if the client disconnects.
 
         Raises:
-            Problem: 422 the job is invalid; 503 too many dry runs are in progress, or MLflow does not answer and the
-                job is initialized from a registered model; 504 the time limit is exceeded.
+            InvalidJob: the job is invalid.
+            Problem: 503 too many dry runs are in progress, or MLflow does not answer and the job is initialized from a
+                registered model; 504 the time limit is exceeded.
         """
         try:
             code, output, log = await unless_gone(request, self._run(config))
@@ -52,7 +54,7 @@ class DryRuns:
             # The document was validated before, so a problem without a field concerns the data.
             reported = json.loads(output)
             problems = [FieldProblem(problem["field"] or "data", problem["message"]) for problem in reported]
-            raise refusal(config_errors(problems, config))
+            raise InvalidJob(document_problems(problems, config))
         if code == RegistryError.exit_code and output:
             (problem,) = json.loads(output)
             raise Problem(503, "The model registry does not answer", problem["message"], headers={"Retry-After": "5"})

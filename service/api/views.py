@@ -12,7 +12,7 @@ from service.api.log_reader import clean
 from service.rest.model_schemas import ModelVersionView
 from service.rest.schemas import AttemptView, EventView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
-from service.store.records import Attempt, Event, Job
+from service.store.records import AttemptRecord, Event, Job
 
 LOG_TAIL_LINES = 20
 LOG_TAIL_BYTES = 1 << 14
@@ -33,7 +33,7 @@ def job_summary(job: Job) -> JobSummary:
 
 
 def job_view(
-    job: Job, config: dict[str, Any], attempts: Sequence[Attempt], waits_for: str | None, run_dir: Path
+    job: Job, config: dict[str, Any], attempts: Sequence[AttemptRecord], waits_for: str | None, run_dir: Path
 ) -> JobView:
     """Return a job with all details; a failed one with the end of its log."""
     return JobView(
@@ -74,7 +74,7 @@ def _progress(reported: dict[str, Any] | None) -> Progress | None:
         return Progress(epoch=int(reported.get("epoch", 0)), step=int(reported.get("step", 0)))
 
 
-def _attempt_view(attempt: Attempt) -> AttemptView:
+def _attempt_view(attempt: AttemptRecord) -> AttemptView:
     return AttemptView(
         number=attempt.number,
         started_at=moment(attempt.started_at),

@@ -10,30 +10,23 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
+from service.jobs.errors import InvalidJob, JobError, NotOver
 from service.rest.schemas import ProblemDetails, ProblemField
-from service.store.errors import AlreadyEnded, DatabaseUnavailable, KeyReused, NotEnded, NotFound, NotQueued, StoreError
+from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, StoreError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-REFUSALS: dict[type[StoreError], tuple[int, str]] = {
+REFUSALS: dict[type[StoreError | JobError], tuple[int, str]] = {
     NotFound: (404, "Job not found"),
     KeyReused: (422, "Idempotency key already used"),
     AlreadyEnded: (409, "Job has already ended"),
     NotQueued: (409, "Job is not queued"),
     NotEnded: (409, "Job has not ended"),
+    NotOver: (409, "Job has not ended"),
 }
-"""Status and title of the store's errors."""
-
-UNAVAILABLE = {
-    "SQLITE_BUSY": "another process has locked the database of the service",
-    "SQLITE_CANTOPEN": "the database file of the service cannot be opened",
-    "SQLITE_FULL": "the disk with the database of the service is full",
-    "SQLITE_IOERR": "the disk with the database of the service cannot be read or written",
-    "SQLITE_READONLY": "the database of the service is read-only",
-}
-"""Errors that may disappear, by themselves or after an administrator has repaired the machine."""
+"""Status and title for errors of the store and of the use cases of jobs."""
 
 
 class Problem(HTTPException):
@@ -93,8 +86,9 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(StarletteHTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
     for kind in REFUSALS:
-        app.add_exception_handler(kind, _store_problem)
-    app.add_exception_handler(DatabaseUnavailable, _database_problem)
+        app.add_exception_handler(kind, _refusal_problem)
+    app.add_exception_handler(InvalidJob, _invalid_job_problem)
+    app.add_exception_handler(StoreUnavailable, _database_problem)
     app.add_exception_handler(Exception, _internal_problem)
 
 
@@ -135,20 +129,22 @@ def _message(details: Mapping[str, Any]) -> str:
     return f"got {shown if len(shown) <= 80 else shown[:77] + '...'}; {text[0].lower()}{text[1:]}"
 
 
-async def _store_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StoreError)
+async def _refusal_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StoreError | JobError)
     status, title = REFUSALS[type(error)]
     return problem_response(status, title, str(error))
 
 
+async def _invalid_job_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidJob)
+    errors = [ProblemField(pointer=pointer(problem.path), detail=problem.message) for problem in error.problems]
+    return problem_response(422, "The job is invalid", count_of_errors(len(errors)), errors)
+
+
 async def _database_problem(request: Request, error: Exception) -> Response:
-    """Return 503 for errors that may disappear, since nothing was written; any other is a bug and re-raised."""
-    assert isinstance(error, DatabaseUnavailable)
-    kind = "_".join(str(getattr(error.orig, "sqlite_errorname", "")).split("_")[:2])
-    if kind not in UNAVAILABLE:
-        raise error
-    logger.error("%s %s: %s", request.method, request.url.path, error.orig)
-    detail = f"{UNAVAILABLE[kind]}; nothing was changed, send the request again later"
+    """Nothing was written, so the client may send the request again."""
+    logger.error("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
+    detail = f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})
 
 

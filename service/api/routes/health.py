@@ -9,8 +9,9 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api.deps import CapacityDep, MetricsDep, SettingsDep, StoreDep
-from service.api.submission import default_resources
-from service.api.supervision import supervisor_pid
+from service.jobs.submission import default_resources
+from service.jobs.supervision import supervisor_pid
+from service.resources import CPUS, GPUS
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
 from service.settings import Settings
 from service.store.jobs import JobStore
@@ -51,13 +52,13 @@ def get_metrics(metrics: MetricsDep) -> Response:
 @router.get("/v1/capabilities")
 def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
     """Return the version, resources and limits of this server."""
-    cpus, gpus = default_resources(capacity)
+    default = default_resources(capacity)
     return Capabilities(
         version=version(),
-        cpus=capacity.cpus,
-        gpus=len(capacity.gpu_ids),
-        default_cpus=cpus,
-        default_gpus=gpus,
+        cpus=capacity[CPUS],
+        gpus=capacity.get(GPUS, 0),
+        default_cpus=default[CPUS],
+        default_gpus=default[GPUS],
         max_attempts=settings.max_attempts,
         max_json_bytes=settings.max_json_bytes,
         max_image_bytes=settings.max_image_bytes,

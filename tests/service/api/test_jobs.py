@@ -54,8 +54,8 @@ def test_a_request_for_more_than_the_server_has_names_what_it_has(api: httpx2.Cl
     answer = api.post("/v1/jobs", json={"config": document, "resources": {"cpus": 3, "gpus": 1}})
     assert answer.status_code == 422
     assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == {
-        "/resources/cpus": "got 3; this server has 2 for all jobs together, so that the job would wait for ever",
-        "/resources/gpus": "got 1; this server has 0 for all jobs together, so that the job would wait for ever",
+        "/resources/cpus": "got 3; this server has 2 for all jobs together, so the job would wait forever",
+        "/resources/gpus": "got 1; this server has 0 for all jobs together, so the job would wait forever",
     }
 
 
@@ -167,7 +167,7 @@ def test_an_unknown_job_is_404_on_every_route(api: httpx2.Client) -> None:
 
 def test_a_job_waits_for_a_missing_supervisor(api: httpx2.Client, submit: Submit) -> None:
     waits_for = api.get(f"/v1/jobs/{submit()}").json()["waits_for"]
-    assert waits_for.startswith("no supervisor runs")
+    assert waits_for.startswith("no supervisor is running")
 
 
 def test_a_queued_job_explains_why_it_waits(
@@ -186,7 +186,7 @@ def test_a_queued_job_explains_why_it_waits(
         assert waits_for(second) == f"needs 2 of 2 cpus, 0 are free; job {first} holds 2"
         assert waits_for(third) == f"1 job is ahead; needs 2 of 2 cpus, 0 are free; job {first} holds 2"
         leases.requeue(job, not_before=time.time() + 60, spends_retry=True, message="killed")
-        assert str(waits_for(first)).startswith("attempt 1 failed, the next one starts not before ")
+        assert str(waits_for(first)).startswith("attempt 1 failed; the next one starts at ")
 
 
 def test_checking_for_a_supervisor_does_not_take_its_lock(api: httpx2.Client, settings: Settings) -> None:

@@ -7,9 +7,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from pipelines.errors import FieldProblem
-from service.api.submission import config_errors, default_resources
-from service.executors.base import Capacity
 from service.settings import Settings
 
 Document = dict[str, Any]
@@ -166,36 +163,3 @@ def test_a_link_to_itself_is_rejected(shared_api: httpx2.Client, document: Docum
     loop.symlink_to(loop)
     document["data"]["root"] = "loop"
     assert [pointer for pointer in errors_of(shared_api, document) if not "/config/data/root".startswith(pointer)] == []
-
-
-@pytest.mark.parametrize(
-    ("field", "pointer"),
-    [
-        ("", "/config"),
-        ("model.tasks.a.b.weight", "/config/model/tasks/a.b/weight"),
-        ("model.tasks.a.b", "/config/model/tasks/a.b"),
-        ("model.tasks.a/c~.weight", "/config/model/tasks/a~1c~0/weight"),
-        ("model.backbone.name", "/config/model/backbone/name"),
-        ("data.sources.s.labels.1.tasks", "/config/data/sources/s/labels/1/tasks"),
-        ("strange.key", "/config/strange.key"),
-        ("annotations/train.json", "/config/data"),
-    ],
-)
-def test_a_dotted_name_becomes_a_pointer(field: str, pointer: str) -> None:
-    config = {
-        "model": {"tasks": {"a.b": {"weight": 1}, "a": {"c": 1}, "a/c~": {"weight": 1}}},
-        "data": {"sources": {"s": {"labels": [{}, {"tasks": []}]}}},
-        "strange.key": 1,
-    }
-    assert [error.pointer for error in config_errors([FieldProblem(field, "is wrong")], config)] == [pointer]
-
-
-def test_an_error_in_a_data_file_names_the_file() -> None:
-    (error,) = config_errors([FieldProblem("annotations/train.json", "is no JSON")], {"data": {}})
-    assert error.detail == "annotations/train.json: is no JSON"
-
-
-def test_a_job_gets_one_gpu_with_its_share_of_cores_by_default() -> None:
-    assert default_resources(Capacity(16, ("a", "b", "c"))) == (5, 1)
-    assert default_resources(Capacity(2, ("a", "b", "c"))) == (1, 1)
-    assert default_resources(Capacity(16, ())) == (16, 0)

@@ -66,7 +66,7 @@ def test_show_explains_why_a_job_waits(served: Served, submit: Any) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     facts = {line[:10].strip(): line[10:].strip() for line in done.stdout.splitlines()}
     assert facts["status"] == "queued"
-    assert facts["waits for"] == "no supervisor runs; start `pyramidion serve` again"
+    assert facts["waits for"] == "no supervisor is running; start `pyramidion serve` again"
     assert "  name: waiting" in done.stdout.splitlines()
 
 
@@ -85,7 +85,7 @@ def test_show_lists_attempts_and_the_failure(served: Served, submit: Any) -> Non
 def test_an_unknown_job_is_one_line(served: Served, command: str) -> None:
     done = served.run(command, "nope")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: there is no job 'nope'; GET /v1/jobs lists all\n"
+    assert done.stderr == "error: no job has the id 'nope'; GET /v1/jobs lists all jobs\n"
 
 
 def test_logs_are_printed_completely_or_from_their_tail(served: Served, running: Any) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ STARTER = textwrap.dedent("""
     from service.executors.base import AttemptSpec
     from service.executors.local import LocalExecutor
     folder, *command = sys.argv[1:]
-    spec = AttemptSpec(Path(folder), tuple(command), {"PATH": "/usr/bin:/bin"}, Path("/"), 60.0)
+    spec = AttemptSpec(Path(folder), tuple(command), {"PATH": "/usr/bin:/bin"}, Path("/"), 60.0, {"cpus": 1})
     print("ready", flush=True)
     sys.stdin.read(1)
     LocalExecutor(cpus=1, gpus=0).start(spec)
@@ -87,7 +88,8 @@ def test_the_log_holds_both_streams(attempt: Any) -> None:
 def test_the_command_gets_its_environment_and_its_folder_alone(attempt: Any) -> None:
     attempt.start("env", TOKEN="secret").until("exited")
     seen = dict(line.split("=", 1) for line in attempt.log.splitlines())
-    assert seen == {"PATH": os.environ["PATH"], "TOKEN": "secret", "PYRAMIDION_ATTEMPT_DIR": str(attempt.folder)}
+    own = {"PYRAMIDION_ATTEMPT_DIR": str(attempt.folder), "CUDA_VISIBLE_DEVICES": ""}
+    assert seen == {"PATH": os.environ["PATH"], "TOKEN": "secret", **own}
 
 
 def test_its_environment_is_in_no_file(attempt: Any) -> None:
@@ -262,7 +264,7 @@ def test_strangers_are_swept_and_known_attempts_go_on(tmp_path: Path, attempt: A
     every = [attempt, stranger, elsewhere]
     for one in every:
         one.shell(SLEEP).until_it_says("ready")
-    attempt.executor.sweep_strangers([attempt.folder], tmp_path / "jobs")
+    attempt.executor.sweep_orphans([attempt.folder], tmp_path / "jobs")
     assert [one.poll().kind for one in every] == ["alive", "lost", "alive"]
     assert stranger.processes == set()
 
@@ -283,6 +285,16 @@ def test_an_attempt_may_be_stopped_from_its_first_moment_on(attempt: Any) -> Non
     assert attempt.until("exited").exit_code == -signal.SIGTERM
 
 
-def test_capacity_is_what_was_given() -> None:
-    assert LocalExecutor(cpus=3, gpus=0).capacity().cpus == 3
-    assert LocalExecutor(cpus=3, gpus=0).capacity().gpu_ids == ()
+def test_the_capacity_is_given_by_the_arguments() -> None:
+    assert LocalExecutor(cpus=3, gpus=0).capacity() == {"cpus": 3, "gpus": 0}
+
+
+@pytest.mark.parametrize(("devices", "visible"), [(("GPU-1", "GPU-2"), "GPU-1,GPU-2"), ((), "")])
+def test_a_command_sees_its_devices_alone(
+    attempt: Any, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    spec = replace(attempt.spec("sh", "-c", 'echo "=$CUDA_VISIBLE_DEVICES="'), devices=devices)
+    attempt.executor.start(spec)
+    attempt.until("exited")
+    assert attempt.log == f"={visible}=\n"

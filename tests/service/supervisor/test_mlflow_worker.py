@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.tracking.job_runs import JOB_TAG, JobRuns
 from pipelines.tracking.mlflow_store import Store, connect
-from service.supervisor.mlflow_desk import MlflowDesk
+from service.supervisor.mlflow_worker import MlflowWorker
 
 
 class SlowRuns(JobRuns):
@@ -36,7 +36,7 @@ def wait_until(is_so: Callable[[], Any]) -> Any:
 
 def runs_of(store: Store, job_id: str) -> list[str]:
     client = connect(store)
-    experiment = client.get_experiment_by_name("desk")
+    experiment = client.get_experiment_by_name("experiment")
     if experiment is None:
         return []
     found = client.search_runs([experiment.experiment_id], f"tags.`{JOB_TAG}` = '{job_id}'")
@@ -44,36 +44,36 @@ def runs_of(store: Store, job_id: str) -> list[str]:
 
 
 def test_a_run_is_opened_and_closed(tracking: Store) -> None:
-    desk = MlflowDesk(JobRuns(tracking))
-    desk.open("a", "desk", "bccd")
-    run_id = wait_until(lambda: desk.opened("a"))
-    desk.take("a")
-    assert desk.opened("a") is None
-    desk.close("a", run_id, "FINISHED")
-    assert wait_until(desk.take_closed) == {"a": "FINISHED"}
-    assert desk.take_closed() == {}
+    worker = MlflowWorker(JobRuns(tracking))
+    worker.open("a", "experiment", "bccd")
+    run_id = wait_until(lambda: worker.opened("a"))
+    worker.take("a")
+    assert worker.opened("a") is None
+    worker.close("a", run_id, "FINISHED")
+    assert wait_until(worker.take_closed) == {"a": "FINISHED"}
+    assert worker.take_closed() == {}
     assert connect(tracking).get_run(run_id).info.status == "FINISHED"
 
 
 def test_asking_takes_no_time_and_a_run_that_comes_too_late_is_discarded(tracking: Store) -> None:
     runs = SlowRuns(tracking)
-    desk = MlflowDesk(runs)
-    desk.open("late", "desk", "bccd")
+    worker = MlflowWorker(runs)
+    worker.open("late", "experiment", "bccd")
     assert runs.asked.wait(30)
-    desk.withdraw("late")
+    worker.withdraw("late")
     runs.may_answer.set()
-    desk.open("next", "desk", "bccd")
-    wait_until(lambda: desk.opened("next"))
+    worker.open("next", "experiment", "bccd")
+    wait_until(lambda: worker.opened("next"))
     wait_until(lambda: not runs_of(tracking, "late"))
-    assert desk.opened("late") is None
+    assert worker.opened("late") is None
 
 
 def test_a_run_that_was_opened_and_is_not_wanted_is_discarded(tracking: Store) -> None:
-    desk = MlflowDesk(JobRuns(tracking))
-    desk.open("unused", "desk", "bccd")
-    wait_until(lambda: desk.opened("unused"))
+    worker = MlflowWorker(JobRuns(tracking))
+    worker.open("unused", "experiment", "bccd")
+    wait_until(lambda: worker.opened("unused"))
     assert runs_of(tracking, "unused")
-    desk.withdraw("unused")
+    worker.withdraw("unused")
     wait_until(lambda: not runs_of(tracking, "unused"))
 
 
@@ -82,14 +82,14 @@ def test_an_outage_is_told_once_and_everything_is_done_in_the_end(
 ) -> None:
     away = tmp_path / "away"
     away.write_text("no folder")
-    run_id = JobRuns(tracking).open("b", "desk", "bccd")
+    run_id = JobRuns(tracking).open("b", "experiment", "bccd")
     with caplog.at_level("INFO"):
-        desk = MlflowDesk(JobRuns(Store(f"sqlite:///{away}/mlflow.db", tracking.artifact_location)))
-        desk.open("c", "desk", "bccd")
-        desk.close("b", run_id, "KILLED")
+        worker = MlflowWorker(JobRuns(Store(f"sqlite:///{away}/mlflow.db", tracking.artifact_location)))
+        worker.open("c", "experiment", "bccd")
+        worker.close("b", run_id, "KILLED")
         wait_until(lambda: "fails" in caplog.text)
         away.unlink()
         away.symlink_to(mlflow_runs_root)
-        assert wait_until(lambda: desk.opened("c"))
-        assert wait_until(desk.take_closed) == {"b": "KILLED"}
+        assert wait_until(lambda: worker.opened("c"))
+        assert wait_until(worker.take_closed) == {"b": "KILLED"}
     assert caplog.text.count("fails") == caplog.text.count("answers again") == 1

@@ -21,10 +21,16 @@ from service.states import FailureKind, JobStatus
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job
+from service.supervisor.attempt_outcomes import (
+    AttemptOutcome,
+    FailureReason,
+    is_over_time,
+    outcome_of_exit,
+    outcome_of_failure,
+)
 from service.supervisor.attempts import Command, attempt_folder, attempt_spec, write_document
-from service.supervisor.endings import Ending, Failure, ending_of, failed, is_over_time
-from service.supervisor.event_import import read_part
-from service.supervisor.mlflow_desk import MlflowDesk
+from service.supervisor.event_import import read_event_lines
+from service.supervisor.mlflow_worker import MlflowWorker
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +44,10 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass
-class Watch:
+class WatchedAttempt:
     """What this process remembers of an attempt; times are monotonic."""
 
-    attempt: int
+    number: int
     run_wanted_at: float | None = None
     first_start_at: float | None = None
     start_at: float | None = None
@@ -50,7 +56,7 @@ class Watch:
     rests_until: float = 0.0
 
 
-class Care:
+class JobWatcher:
     """Looks after jobs that are active, one at a time."""
 
     def __init__(
@@ -59,13 +65,13 @@ class Care:
         jobs: JobStore,
         leased: LeasedStore,
         executor: Executor,
-        desk: MlflowDesk,
+        mlflow: MlflowWorker,
         command: Command,
     ) -> None:
         self._settings, self._jobs, self._leased, self._executor = settings, jobs, leased, executor
-        self._desk, self._command = desk, command
+        self._mlflow, self._command = mlflow, command
 
-    def look_after(self, job: Job, watch: Watch) -> None:
+    def watch(self, job: Job, attempt: WatchedAttempt) -> None:
         """Take one job as far as it can be taken now, without waiting for anything.
 
         Raises:
@@ -76,9 +82,9 @@ class Care:
             job = self._move(job, JobStatus.CANCELLING)
         seen = self._executor.poll(self._folder(job))
         if seen.kind == "alive":
-            self._go_on(job, watch)
+            self._go_on(job, attempt)
         elif seen.kind == "absent" and job.status is JobStatus.STARTING:
-            self._start(job, watch)
+            self._start(job, attempt)
         else:
             self._come_to_end(job, seen)
 
@@ -97,76 +103,76 @@ class Care:
         log.info("job %s: %s -> %s", job.id, job.status, to)
         return moved
 
-    def _start(self, job: Job, watch: Watch) -> None:
+    def _start(self, job: Job, attempt: WatchedAttempt) -> None:
         """Start the attempt once its MLflow run is there or has taken too long; again where no process came of it."""
         now = time.monotonic()
-        if watch.start_at is not None and now < watch.start_at + START_AGAIN_S:
+        if attempt.start_at is not None and now < attempt.start_at + START_AGAIN_S:
             return
-        if watch.first_start_at is not None and now > watch.first_start_at + GIVE_UP_START_S:
+        if attempt.first_start_at is not None and now > attempt.first_start_at + GIVE_UP_START_S:
             self.give_up(job, f"no process of the attempt came up within {GIVE_UP_START_S:g} s")
             return
         if is_over_time(job, time.time()):
             self._come_to_end(job, Observation("absent"))
             return
         config = self._jobs.config(job.id)
-        with_run = job if watch.first_start_at is not None else self._with_run(job, config, watch)
+        with_run = job if attempt.first_start_at is not None else self._with_run(job, config, attempt)
         if with_run is None:
             return
-        gpu_ids = self._jobs.attempts(job.id)[-1].gpu_ids
-        watch.start_at = now
-        watch.first_start_at = watch.first_start_at or now
+        devices = self._jobs.attempts(job.id)[-1].gpu_ids
+        attempt.start_at = now
+        attempt.first_start_at = attempt.first_start_at or now
         try:
             write_document(self._run_dir(job), config)
             self._executor.start(
-                attempt_spec(self._settings, job, gpu_ids, with_run.mlflow_run_id, command=self._command)
+                attempt_spec(self._settings, job, devices, with_run.mlflow_run_id, command=self._command)
             )
         except OSError as error:
             kind = FailureKind.DISK_FULL if error.errno in FULL else FailureKind.INTERNAL
             self._fail_start(with_run, (kind, f"the attempt could not be started: {error}"))
 
-    def _with_run(self, job: Job, config: Mapping[str, Any], watch: Watch) -> Job | None:
+    def _with_run(self, job: Job, config: Mapping[str, Any], attempt: WatchedAttempt) -> Job | None:
         """Return the job with its MLflow run, or without where it has none or MLflow takes too long; None: wait."""
         tracking = _tracking(config)
         if tracking is None or job.mlflow_run_id is not None:
             return job
         if (noted := self._with_run_of_trainer(job)).mlflow_run_id is not None:
             return noted
-        self._desk.open(job.id, tracking.experiment, job.name)
-        if (run_id := self._desk.opened(job.id)) is not None:
+        self._mlflow.open(job.id, tracking.experiment, job.name)
+        if (run_id := self._mlflow.opened(job.id)) is not None:
             job = self._leased.set_mlflow_run(job, run_id)
-            self._desk.take(job.id)
+            self._mlflow.take(job.id)
             return job
-        watch.run_wanted_at = watch.run_wanted_at or time.monotonic()
-        if time.monotonic() < watch.run_wanted_at + MLFLOW_PATIENCE_S:
+        attempt.run_wanted_at = attempt.run_wanted_at or time.monotonic()
+        if time.monotonic() < attempt.run_wanted_at + MLFLOW_PATIENCE_S:
             return None
         log.warning("job %s: starts without an MLflow run, which its trainer will make when MLflow answers", job.id)
-        self._desk.withdraw(job.id)
+        self._mlflow.withdraw(job.id)
         return job
 
     def _with_run_of_trainer(self, job: Job) -> Job:
         """Return the job, and record the MLflow run that its trainer has made where it was started without one."""
-        if job.mlflow_run_id is None and (run_id := run_of_trainer(self._run_dir(job).path, self._desk.store)):
+        if job.mlflow_run_id is None and (run_id := run_of_trainer(self._run_dir(job).path, self._mlflow.store)):
             return self._leased.set_mlflow_run(job, run_id)
         return job
 
-    def _go_on(self, job: Job, watch: Watch) -> None:
+    def _go_on(self, job: Job, attempt: WatchedAttempt) -> None:
         if job.status is JobStatus.STARTING:
             job = self._move(job, JobStatus.RUNNING)
         job = self._with_run_of_trainer(self._with_events(job))
         if job.status is JobStatus.CANCELLING:
-            self._stop(job, watch, "it was cancelled")
+            self._stop(job, attempt, "it was cancelled")
         elif is_over_time(job, time.time()):
-            self._stop(job, watch, "its time is up")
+            self._stop(job, attempt, "its time is up")
 
-    def _stop(self, job: Job, watch: Watch, reason: str) -> None:
+    def _stop(self, job: Job, attempt: WatchedAttempt, reason: str) -> None:
         """Have the attempt end: by itself; killed by its shim; killed together with its shim."""
         folder, now = self._folder(job), time.monotonic()
-        if watch.stop_at is None:
+        if attempt.stop_at is None:
             log.info("job %s: is asked to end, because %s", job.id, reason)
             self._executor.stop(folder)
-            watch.stop_at = now
+            attempt.stop_at = now
             return
-        late_s = now - watch.stop_at - self._settings.cancel_grace_s
+        late_s = now - attempt.stop_at - self._settings.cancel_grace_s
         if late_s > 2 * SHIM_SLACK_S:
             self._executor.sweep(folder)
         elif late_s > SHIM_SLACK_S:
@@ -174,7 +180,7 @@ class Care:
 
     def _with_events(self, job: Job) -> Job:
         """Return the job after a part of what its trainer tells was recorded."""
-        part = read_part(self._run_dir(job).events, job.events_offset)
+        part = read_event_lines(self._run_dir(job).events, job.events_offset)
         return job if part.offset == job.events_offset else self._leased.record_events(job, part.lines, part.offset)
 
     def _come_to_end(self, job: Job, seen: Observation) -> None:
@@ -188,26 +194,26 @@ class Care:
             return
         while (later := self._with_events(job)).events_offset != job.events_offset:
             job = later
-        self._end(job, seen.exit_code, ending_of(job, seen, self._run_dir(job), self._settings, time.time()))
+        self._end(job, seen.exit_code, outcome_of_exit(job, seen, self._run_dir(job), self._settings, time.time()))
 
-    def _fail_start(self, job: Job, failure: Failure) -> None:
+    def _fail_start(self, job: Job, failure: FailureReason) -> None:
         if self._executor.sweep(self._folder(job)):
-            self._end(job, None, failed(job, failure, self._settings, time.time()))
+            self._end(job, None, outcome_of_failure(job, failure, self._settings, time.time()))
 
-    def _end(self, job: Job, exit_code: int | None, ending: Ending) -> None:
+    def _end(self, job: Job, exit_code: int | None, outcome: AttemptOutcome) -> None:
         job = self._with_run_of_trainer(job)
-        self._leased.end_attempt(job, ending.outcome, exit_code, ending.message)
-        if ending.to is JobStatus.CANCELLED and job.status is not JobStatus.CANCELLING:
+        self._leased.end_attempt(job, outcome.outcome, exit_code, outcome.message)
+        if outcome.to is JobStatus.CANCELLED and job.status is not JobStatus.CANCELLING:
             job = self._move(job, JobStatus.CANCELLING)
-        if ending.to is JobStatus.QUEUED:
+        if outcome.to is JobStatus.QUEUED:
             self._leased.requeue(
-                job, not_before=ending.not_before, spends_retry=ending.spends_retry, message=ending.message or ""
+                job, not_before=outcome.not_before, spends_retry=outcome.spends_retry, message=outcome.message or ""
             )
         else:
-            self._leased.move(job, ending.to, failure=ending.failure)
-        self._desk.withdraw(job.id)
-        told = f": {ending.message}" if ending.message else ""
-        log.info("job %s: %s -> %s%s", job.id, job.status, ending.to, told)
+            self._leased.move(job, outcome.to, failure=outcome.failure)
+        self._mlflow.withdraw(job.id)
+        told = f": {outcome.message}" if outcome.message else ""
+        log.info("job %s: %s -> %s%s", job.id, job.status, outcome.to, told)
 
 
 def _tracking(config: Mapping[str, Any]) -> TrackingSpec | None:

@@ -28,11 +28,11 @@ MAX_SENTENCE = 1000
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
-Failure = tuple[FailureKind, str]
+FailureReason = tuple[FailureKind, str]
 
 
 @dataclass(frozen=True)
-class Ending:
+class AttemptOutcome:
     """What becomes of an attempt, and of its job.
 
     Attributes:
@@ -47,36 +47,38 @@ class Ending:
     outcome: Outcome
     to: JobStatus
     message: str | None = None
-    failure: Failure | None = None
+    failure: FailureReason | None = None
     spends_retry: bool = False
     not_before: float = 0.0
 
 
-def ending_of(job: Job, seen: Observation, run_dir: RunDir, settings: Settings, now: float) -> Ending:
+def outcome_of_exit(job: Job, seen: Observation, run_dir: RunDir, settings: Settings, now: float) -> AttemptOutcome:
     """Return what the end of the job's current attempt means, be it `exited`, `lost` or (never begun) `absent`."""
     if job.cancel_requested_at is not None:
-        return Ending("cancelled", JobStatus.CANCELLED)
+        return AttemptOutcome("cancelled", JobStatus.CANCELLED)
     if seen.exit_code == DONE and _has_result(run_dir):
-        return Ending("succeeded", JobStatus.SUCCEEDED)
+        return AttemptOutcome("succeeded", JobStatus.SUCCEEDED)
     if seen.exit_code == STOPPED and not is_over_time(job, now):
         message = "stopped with a checkpoint written; it goes on from there"
-        return Ending("stopped", JobStatus.QUEUED, message, not_before=now + settings.retry_delay_s)
+        return AttemptOutcome("stopped", JobStatus.QUEUED, message, not_before=now + settings.retry_delay_s)
     failure = _failure(job, seen, run_dir.attempt(job.attempt), now)
-    return failed(job, failure, settings, now, outcome="lost" if seen.kind == "lost" else "failed")
+    return outcome_of_failure(job, failure, settings, now, outcome="lost" if seen.kind == "lost" else "failed")
 
 
-def failed(job: Job, failure: Failure, settings: Settings, now: float, outcome: Outcome = "failed") -> Ending:
+def outcome_of_failure(
+    job: Job, failure: FailureReason, settings: Settings, now: float, outcome: Outcome = "failed"
+) -> AttemptOutcome:
     """Return what becomes of a job whose attempt has failed: another attempt, or the end."""
     kind, sentence = failure
     if kind in FINAL_FAILURES:
-        return Ending(outcome, JobStatus.FAILED, sentence, failure)
+        return AttemptOutcome(outcome, JobStatus.FAILED, sentence, failure)
     spent = job.failures + 1
     if spent >= settings.max_attempts:
         tried = f"{sentence} (the last of {spent} attempts)" if spent > 1 else sentence
-        return Ending(outcome, JobStatus.FAILED, sentence, (kind, tried))
+        return AttemptOutcome(outcome, JobStatus.FAILED, sentence, (kind, tried))
     pause_s = settings.retry_delay_s * 2**job.failures
     message = f"{sentence}; attempt {spent + 1} of {settings.max_attempts} in {pause_s:g} s"
-    return Ending(outcome, JobStatus.QUEUED, message, spends_retry=True, not_before=now + pause_s)
+    return AttemptOutcome(outcome, JobStatus.QUEUED, message, spends_retry=True, not_before=now + pause_s)
 
 
 def is_over_time(job: Job, now: float) -> bool:
@@ -84,14 +86,14 @@ def is_over_time(job: Job, now: float) -> bool:
     return job.timeout_s is not None and job.started_at is not None and now >= job.started_at + job.timeout_s
 
 
-def _failure(job: Job, seen: Observation, folder: Path, now: float) -> Failure:
+def _failure(job: Job, seen: Observation, folder: Path, now: float) -> FailureReason:
     kind, sentence = _why(seen, folder)
     if kind not in FINAL_FAILURES and is_over_time(job, now):
         return FailureKind.TIMEOUT, f"the job has used up its {job.timeout_s:g} s (resources.timeout_s)"
     return kind, sentence
 
 
-def _why(seen: Observation, folder: Path) -> Failure:
+def _why(seen: Observation, folder: Path) -> FailureReason:
     noted = _noted(folder)
     if noted is not None and noted[0] != FailureKind.INTERNAL:
         return noted
@@ -126,7 +128,7 @@ def _has_result(run_dir: RunDir) -> bool:
         return False
 
 
-def _noted(folder: Path) -> Failure | None:
+def _noted(folder: Path) -> FailureReason | None:
     """Return what the trainer itself says in failure.json."""
     try:
         noted = json.loads((folder / "failure.json").read_text("utf-8"))

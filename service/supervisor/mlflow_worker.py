@@ -19,8 +19,8 @@ PAUSE_OF_OPEN_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class MlflowDesk:
-    """Opens and closes the MLflow runs of jobs; `runs` is used by the desk's thread alone, which starts when it is
+class MlflowWorker:
+    """Opens and closes the MLflow runs of jobs; `runs` is used by its thread alone, which starts when it is
     first needed and ends with the process."""
 
     def __init__(self, runs: JobRuns) -> None:

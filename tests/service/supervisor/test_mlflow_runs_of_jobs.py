@@ -10,7 +10,7 @@ import pytest
 from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import Store, connect
 from service.states import JobStatus
-from service.supervisor import care
+from service.supervisor import job_watcher
 
 MakeBench = Callable[..., Any]
 
@@ -65,7 +65,7 @@ def silent() -> Any:
 def test_a_job_starts_though_mlflow_does_not_answer(
     bench: MakeBench, silent: Store, tracking: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(care, "MLFLOW_PATIENCE_S", 0.3)
+    monkeypatch.setattr(job_watcher, "MLFLOW_PATIENCE_S", 0.3)
     it = bench(silent)
     job = it.submit(f'test -z "$MLFLOW_RUN_ID" && {it.SUCCEED}', tracking=TRACKED)
     other = it.submit(it.SUCCEED)
@@ -86,7 +86,7 @@ def test_a_job_that_waits_for_its_run_can_be_cancelled(bench: MakeBench, silent:
 def test_the_run_that_a_trainer_has_made_is_taken_over(
     bench: MakeBench, tracking: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(care, "MLFLOW_PATIENCE_S", -1.0)
+    monkeypatch.setattr(job_watcher, "MLFLOW_PATIENCE_S", -1.0)
     run_id = JobRuns(tracking).open("made by the trainer", "jobs", "j")
     state = json.dumps({"tracking_uri": tracking.label, "key": "k", "run_id": run_id})
     it = bench(tracking, max_attempts=1)

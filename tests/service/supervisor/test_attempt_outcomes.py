@@ -12,7 +12,7 @@ from service.executors.base import Observation
 from service.settings import Settings
 from service.states import FailureKind, JobStatus
 from service.store.records import Job
-from service.supervisor.endings import Ending, ending_of, log_tail
+from service.supervisor.attempt_outcomes import AttemptOutcome, log_tail, outcome_of_exit
 
 NOW = 1000.0
 JOB = Job(
@@ -29,13 +29,13 @@ def run_dir(tmp_path: Path) -> RunDir:
     return RunDir.of(tmp_path)
 
 
-def end(run_dir: RunDir, code: int | None, *, kind: Any = "exited", oom: bool = False, **job: Any) -> Ending:
+def end(run_dir: RunDir, code: int | None, *, kind: Any = "exited", oom: bool = False, **job: Any) -> AttemptOutcome:
     settings = Settings(root=run_dir.path, max_attempts=3, retry_delay_s=5.0)
-    return ending_of(replace(JOB, **job), Observation(kind, code, oom), run_dir, settings, NOW)
+    return outcome_of_exit(replace(JOB, **job), Observation(kind, code, oom), run_dir, settings, NOW)
 
 
-def kind_of(ending: Ending) -> FailureKind | None:
-    return ending.failure[0] if ending.failure else None
+def kind_of(outcome: AttemptOutcome) -> FailureKind | None:
+    return outcome.failure[0] if outcome.failure else None
 
 
 def note(run_dir: RunDir, kind: str, message: str) -> None:
@@ -48,7 +48,7 @@ def write_log(run_dir: RunDir, text: str) -> None:
 
 def test_0_and_a_result_is_success(run_dir: RunDir) -> None:
     run_dir.result.write_text("{}")
-    assert end(run_dir, 0) == Ending("succeeded", JobStatus.SUCCEEDED)
+    assert end(run_dir, 0) == AttemptOutcome("succeeded", JobStatus.SUCCEEDED)
 
 
 @pytest.mark.parametrize("result", [None, "", '{"a": ', "[]"])
@@ -63,33 +63,33 @@ def test_0_without_a_readable_result_is_internal(result: str | None, run_dir: Ru
 )
 def test_any_end_is_cancelled_where_that_was_asked_for(kind: str, code: int | None, run_dir: RunDir) -> None:
     run_dir.result.write_text("{}")
-    assert end(run_dir, code, kind=kind, cancel_requested_at=1.0) == Ending("cancelled", JobStatus.CANCELLED)
+    assert end(run_dir, code, kind=kind, cancel_requested_at=1.0) == AttemptOutcome("cancelled", JobStatus.CANCELLED)
 
 
 def test_75_goes_back_into_the_queue_and_spends_nothing(run_dir: RunDir) -> None:
-    ending = end(run_dir, 75, failures=2)
-    assert (ending.outcome, ending.to, ending.spends_retry) == ("stopped", JobStatus.QUEUED, False)
+    outcome = end(run_dir, 75, failures=2)
+    assert (outcome.outcome, outcome.to, outcome.spends_retry) == ("stopped", JobStatus.QUEUED, False)
 
 
 @pytest.mark.parametrize(("failures", "pause_s"), [(0, 5.0), (1, 10.0)])
 def test_the_pause_before_another_attempt_doubles(failures: int, pause_s: float, run_dir: RunDir) -> None:
-    ending = end(run_dir, 1, failures=failures)
-    assert (ending.to, ending.spends_retry, ending.not_before) == (JobStatus.QUEUED, True, NOW + pause_s)
-    assert f"attempt {failures + 2} of 3" in str(ending.message)
+    outcome = end(run_dir, 1, failures=failures)
+    assert (outcome.to, outcome.spends_retry, outcome.not_before) == (JobStatus.QUEUED, True, NOW + pause_s)
+    assert f"attempt {failures + 2} of 3" in str(outcome.message)
 
 
 def test_the_last_attempt_that_fails_fails_the_job(run_dir: RunDir) -> None:
-    ending = end(run_dir, 1, failures=2)
-    assert (ending.outcome, ending.to) == ("failed", JobStatus.FAILED)
-    assert "the last of 3 attempts" in ending.failure[1] if ending.failure else False
+    outcome = end(run_dir, 1, failures=2)
+    assert (outcome.outcome, outcome.to) == ("failed", JobStatus.FAILED)
+    assert "the last of 3 attempts" in outcome.failure[1] if outcome.failure else False
 
 
 @pytest.mark.parametrize(("code", "kind"), [(78, FailureKind.CONFIG_INVALID), (65, FailureKind.NUMERICS)])
 def test_codes_that_say_why_are_final_and_the_log_tells_more(code: int, kind: FailureKind, run_dir: RunDir) -> None:
     write_log(run_dir, "much\nerror: model.neck: no\n\n")
-    ending = end(run_dir, code)
-    assert (ending.to, kind_of(ending)) == (JobStatus.FAILED, kind)
-    assert "error: model.neck: no" in str(ending.message)
+    outcome = end(run_dir, code)
+    assert (outcome.to, kind_of(outcome)) == (JobStatus.FAILED, kind)
+    assert "error: model.neck: no" in str(outcome.message)
 
 
 @pytest.mark.parametrize("kind", ["config_invalid", "data_invalid", "out_of_memory", "numerics"])
@@ -106,15 +106,15 @@ def test_a_note_that_cannot_be_read_is_passed_over(noted: str, run_dir: RunDir) 
 
 def test_a_kill_for_want_of_memory_is_told_as_such(run_dir: RunDir) -> None:
     note(run_dir, "internal", "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed.")
-    ending = end(run_dir, 1, oom=True)
-    assert (ending.to, kind_of(ending)) == (JobStatus.FAILED, FailureKind.OUT_OF_MEMORY)
+    outcome = end(run_dir, 1, oom=True)
+    assert (outcome.to, kind_of(outcome)) == (JobStatus.FAILED, FailureKind.OUT_OF_MEMORY)
 
 
 def test_a_full_disk_is_known_from_the_log(run_dir: RunDir) -> None:
     write_log(run_dir, "OSError: [Errno 28] No space left on device: 'last.ckpt'\nbye\n")
-    ending = end(run_dir, 1, failures=2)
-    assert kind_of(ending) is FailureKind.DISK_FULL
-    assert "last.ckpt" in str(ending.message)
+    outcome = end(run_dir, 1, failures=2)
+    assert kind_of(outcome) is FailureKind.DISK_FULL
+    assert "last.ckpt" in str(outcome.message)
     assert end(run_dir, None, kind="lost").to is JobStatus.QUEUED
 
 
@@ -123,9 +123,9 @@ def test_a_full_disk_is_known_from_the_log(run_dir: RunDir) -> None:
     [(-9, FailureKind.KILLED, "SIGKILL"), (-15, FailureKind.KILLED, "SIGTERM"), (-11, FailureKind.INTERNAL, "SIGSEGV")],
 )
 def test_signals_are_named(code: int, kind: FailureKind, word: str, run_dir: RunDir) -> None:
-    ending = end(run_dir, code, failures=2)
-    assert kind_of(ending) is kind
-    assert word in str(ending.message)
+    outcome = end(run_dir, code, failures=2)
+    assert kind_of(outcome) is kind
+    assert word in str(outcome.message)
 
 
 def test_a_folder_that_was_removed_under_an_attempt_is_told(run_dir: RunDir) -> None:
@@ -133,8 +133,8 @@ def test_a_folder_that_was_removed_under_an_attempt_is_told(run_dir: RunDir) -> 
 
 
 def test_an_attempt_that_was_lost_is_tried_again(run_dir: RunDir) -> None:
-    ending = end(run_dir, None, kind="lost")
-    assert (ending.outcome, ending.to, ending.spends_retry) == ("lost", JobStatus.QUEUED, True)
+    outcome = end(run_dir, None, kind="lost")
+    assert (outcome.outcome, outcome.to, outcome.spends_retry) == ("lost", JobStatus.QUEUED, True)
     assert kind_of(end(run_dir, None, kind="lost", failures=2)) is FailureKind.KILLED
 
 
