@@ -143,7 +143,7 @@ def test_an_ended_job_is_an_error_and_the_other_jobs_are_cancelled(served: Serve
     done = served.run("cancel", ended.id, queued)
     assert done.returncode == 1
     error, cancelled = done.stderr.splitlines()
-    assert error.startswith(f"error: job {ended.id} has ended already: succeeded")
+    assert error.startswith(f"error: job {ended.id} has already ended: succeeded")
     assert cancelled == f"{queued}: cancelled"
 
 
