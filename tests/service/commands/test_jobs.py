@@ -96,7 +96,7 @@ def test_logs_are_printed_completely_or_from_their_tail(served: Served, running:
 
 def test_following_a_log_survives_a_killed_api_and_ends_with_the_job(served: Served, running: Any) -> None:
     served.log(running, "one\n")
-    with served.begin("logs", running.id, "-f") as process:
+    with served.open("logs", running.id, "-f") as process:
         assert process.stdout.readline() == "one\n"
         served.kill_api()
         served.log(running, "two\n")
@@ -117,7 +117,7 @@ def test_cancel_ends_queued_jobs(served: Served, submit: Any) -> None:
 
 
 def test_cancel_waits_until_a_running_job_is_cancelled(served: Served, running: Any) -> None:
-    with served.begin("cancel", running.id) as process:
+    with served.open("cancel", running.id) as process:
         deadline = time.monotonic() + 30
         while served.store.get(running.id).cancel_requested_at is None:
             assert time.monotonic() < deadline

@@ -90,12 +90,12 @@ def test_an_unreachable_service_is_one_line(served: Served, job_yaml: Path) -> N
 
 
 def test_waiting_prints_one_line_per_epoch_and_then_the_tables(served: Served, job_yaml: Path) -> None:
-    with served.begin("submit", str(job_yaml), "--wait") as process:
+    with served.open("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
-        job = served.tell(job, ("stage", {"stage": "training"}))
+        job = served.record(job, ("stage", {"stage": "training"}))
         for epoch in (0, 1):
-            job = served.tell(job, ("progress", {**PROGRESS, "batch": 4}), ("progress", PROGRESS), epoch=epoch)
-        job = served.tell(job, ("metric", {"val/scene/mAP": 0.25, "val/scene/accuracy": None}), epoch=1)
+            job = served.record(job, ("progress", {**PROGRESS, "batch": 4}), ("progress", PROGRESS), epoch=epoch)
+        job = served.record(job, ("metric", {"val/scene/mAP": 0.25, "val/scene/accuracy": None}), epoch=1)
         served.succeed(job)
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "")
@@ -114,7 +114,7 @@ def test_waiting_prints_one_line_per_epoch_and_then_the_tables(served: Served, j
     ("kind", "code"), [("config_invalid", 78), ("data_invalid", 78), ("numerics", 65), ("killed", 1)]
 )
 def test_the_exit_code_of_waiting_is_that_of_the_failure(served: Served, job_yaml: Path, kind: str, code: int) -> None:
-    with served.begin("submit", str(job_yaml), "--wait") as process:
+    with served.open("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
         served.log(job, "first words\nlast words\n")
         served.fail(job, FailureKind(kind), "the training failed")
@@ -125,7 +125,7 @@ def test_the_exit_code_of_waiting_is_that_of_the_failure(served: Served, job_yam
 
 
 def test_waiting_for_a_cancelled_job_ends_with_130(served: Served, job_yaml: Path) -> None:
-    with served.begin("submit", str(job_yaml), "--wait") as process:
+    with served.open("submit", str(job_yaml), "--wait") as process:
         served.store.request_cancel(job_id_of(process))
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -133,12 +133,12 @@ def test_waiting_for_a_cancelled_job_ends_with_130(served: Served, job_yaml: Pat
 
 
 def test_waiting_survives_a_killed_api_and_repeats_nothing(served: Served, job_yaml: Path) -> None:
-    with served.begin("submit", str(job_yaml), "--wait") as process:
+    with served.open("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
-        job = served.tell(job, ("progress", PROGRESS))
+        job = served.record(job, ("progress", PROGRESS))
         before = read_until(process, "epoch 1/2")
         served.kill_api()
-        job = served.tell(job, ("progress", PROGRESS), epoch=1)
+        job = served.record(job, ("progress", PROGRESS), epoch=1)
         served.start()
         after = read_until(process, "epoch 2/2")
         served.succeed(job)
@@ -149,7 +149,7 @@ def test_waiting_survives_a_killed_api_and_repeats_nothing(served: Served, job_y
 
 
 def test_ctrl_c_leaves_the_job_running_and_prints_how_to_cancel_it(served: Served, job_yaml: Path) -> None:
-    with served.begin("submit", str(job_yaml), "--wait") as process:
+    with served.open("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
         read_until(process, "running")
         process.send_signal(signal.SIGINT)
