@@ -4,19 +4,14 @@ The module of a command is imported when the command runs, and torch never is: c
 process (docs/adr/0003).
 """
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
 
 import click
 
-from pipelines.errors import PyramidionError, tell
+from pipelines.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, print_error
 from service.commands.registry import PYRAMIDION
-
-BROKEN_PIPE = 128 + 13
-INTERRUPTED = 128 + 2
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,18 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except PyramidionError as error:
-        return tell(error)
+        return print_error(error)
     except BrokenPipeError:
         _discard_stdout()  # the reader has ended, as after `| head`
-        return BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in DISK_FULL_ERRNOS:
             raise
         _discard_stdout()
         print(f"error: cannot write: {error.strerror}; free the disk, or write elsewhere", file=sys.stderr)
-        return 1
+        return ExitCode.FAILED
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
 
 
 def _discard_stdout() -> None:

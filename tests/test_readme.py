@@ -15,8 +15,7 @@ import pytest
 
 from backbones.catalog.checks import require_surgery
 from backbones.catalog.lookup import resolve
-from pipelines.arguments import dotted_overrides
-from pipelines.cli import parser_of
+from pipelines.command_line import parser_of
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.spec.load import assemble, load_job, merge, read_yaml, recipe_names, validate_document
 from service.commands.registry import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS
@@ -60,11 +59,11 @@ def test_the_command_line_is_valid(line: str, document: Path) -> None:
     assert command in COMMANDS
     if command == "data":
         assert words[0] in DATA_COMMANDS
-    if command in TRAINER_COMMANDS or {"--run_dir", "--run-dir"} & set(words):
-        options, rest = parser_of(command).parse_known_args(words)
+    if command in TRAINER_COMMANDS or {"--run-dir", "--run_dir"} & set(words):
+        options, overrides = parser_of(command).parse_command_line(words)
         if command == "fit":
             assert options.config == [document.name]
-            load_job([str(document)], dotted_overrides(rest))
+            load_job([str(document)], overrides)
 
 
 def test_every_recipe_is_listed_and_valid() -> None:

@@ -40,7 +40,7 @@ class DocumentCommand(ClientCommand):
                 own.append(word)
                 continue
             fields.append(word)
-            if not equals and rest:
+            if not equals and rest and not rest[0].startswith("--"):
                 fields.append(rest.pop(0))
         return own, fields
 

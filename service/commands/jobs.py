@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
-from pipelines.errors import PyramidionError, tell
+from pipelines.errors import PyramidionError, print_error
 from pipelines.evaluation.tables import print_results
 from service.client.client import Client
 from service.client.tables import job_page, jobs_table
@@ -82,7 +82,7 @@ def cancel(job_ids: Sequence[str], *, no_wait: bool) -> int:
                 client.cancel(job_id)
                 requested.append(job_id)
             except PyramidionError as error:
-                code = tell(error)
+                code = print_error(error)
         for job_id in [] if no_wait else requested:
             while not (job := client.job(job_id)).status.is_terminal:
                 time.sleep(POLL_S)

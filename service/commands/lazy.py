@@ -1,12 +1,13 @@
 """A group of commands whose modules are imported only when a command runs, so that help and typing errors stay fast."""
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
+
+from pipelines.suggestions import did_you_mean
 
 HELP_WIDTH = 100
 
@@ -73,8 +74,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         word = args[0]
         if word not in self._entries and not word.startswith("-"):
-            near = difflib.get_close_matches(word, self._entries, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(self._entries)}"
+            hint = did_you_mean(word, self._entries) or f"choose one of {', '.join(self._entries)}"
             ctx.fail(f"unknown command {word!r}; {hint}")
         return super().resolve_command(ctx, args)
 

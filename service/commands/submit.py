@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from pipelines.arguments import OVERRIDES_HELP, dotted_overrides
+from pipelines.errors import ExitCode
 from pipelines.evaluation.tables import print_results
 from pipelines.spec.load import assemble
 from service.client.client import Client
@@ -18,9 +19,12 @@ from service.commands.client_command import DocumentCommand, overrides_of
 from service.rest.schemas import JobView
 from service.states import FailureKind, JobStatus
 
-CANCELLED = 130
-EXIT_CODES = {FailureKind.CONFIG_INVALID: 78, FailureKind.DATA_INVALID: 78, FailureKind.NUMERICS: 65}
-"""The exit codes that `fit` has for these failures; any other failure is 1."""
+EXIT_CODES = {
+    FailureKind.CONFIG_INVALID: ExitCode.INVALID,
+    FailureKind.DATA_INVALID: ExitCode.INVALID,
+    FailureKind.NUMERICS: ExitCode.NUMERICS,
+}
+"""Exit codes of failures, the same as those of `fit`; any other failure is `ExitCode.FAILED`."""
 
 EPILOG = (
     f"{OVERRIDES_HELP}. Exit codes with --wait: 0 succeeded; 78 the document or the data is invalid; 65 a loss is not "
@@ -99,6 +103,6 @@ def report_end(job: JobView) -> int:
         return 0
     if job.failure is None:
         print(f"error: job {job.id} was {job.status}", file=sys.stderr)
-        return CANCELLED
+        return ExitCode.INTERRUPTED
     print(f"error: job {job.id} has failed: {failure_text(job.failure)}", file=sys.stderr)
-    return EXIT_CODES.get(job.failure.kind, 1)
+    return EXIT_CODES.get(job.failure.kind, ExitCode.FAILED)

@@ -44,7 +44,7 @@ def execute(run: Run, out: Path) -> Outcome:
     if not (folder / "result.json").exists():
         print(f"== {run.name}: fit {' '.join(run.options)}", flush=True)
         started = time.monotonic()
-        code, peak_mib = _fit((*run.options, f"--run_dir={folder}"), out / f"{run.name}.log")
+        code, peak_mib = _fit((*run.options, f"--run-dir={folder}"), out / f"{run.name}.log")
         spent = {"run": run.name, "wall_s": time.monotonic() - started, "peak_mib": peak_mib}
         with times_path.open("a", encoding="utf-8") as times:
             times.write(json.dumps(spent) + "\n")

@@ -98,10 +98,10 @@ def test_without_a_command_the_help_is_a_usage_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["fti"], "unknown command 'fti'; did you mean 'fit'?"),
-        (["predicts", "--run-dir", "x"], "unknown command 'predicts'; did you mean 'predict'?"),
+        (["fti"], "unknown command 'fti'; did you mean 'fit'"),
+        (["predicts", "--run-dir", "x"], "unknown command 'predicts'; did you mean 'predict'"),
         (["zzz"], f"choose one of {', '.join(COMMANDS)}"),
-        (["data", "chek"], "pyramidion data: unknown command 'chek'; did you mean 'check'?"),
+        (["data", "chek"], "pyramidion data: unknown command 'chek'; did you mean 'check'"),
     ],
 )
 def test_an_unknown_command_gets_the_nearest_name(arguments: list[str], hint: str) -> None:

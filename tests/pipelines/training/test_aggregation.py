@@ -295,6 +295,6 @@ def test_what_aggregation_cannot_be_done_with_is_refused(
 def test_refusal_ends_the_command_before_anything_is_written(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path: Path
 ) -> None:
-    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run_dir", tmp_path / "run")
+    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", tmp_path / "run")
     assert command(*words, "--model.aggregate=upgrad", "--trainer.devices=2") == 78
     assert not (tmp_path / "run" / "events.jsonl").exists()

@@ -72,7 +72,7 @@ def test_a_service_predicts_the_same_as_the_run_folder(
     remote = service.run(*words, cwd=tmp_path)
     assert remote.returncode == 0, remote.stderr
     run_dir = service.root / "jobs" / submitted.stdout.strip()
-    local = service.run("predict", "--run_dir", str(run_dir), "--images", *map(str, images), cwd=tmp_path)
+    local = service.run("predict", "--run-dir", str(run_dir), "--images", *map(str, images), cwd=tmp_path)
     assert local.returncode == 0, local.stderr
     rows, expected = json.loads(remote.stdout), json.loads(Path(local.stdout.strip()).read_text())
     assert [row["file"] for row in rows] == [row["file"] for row in expected]

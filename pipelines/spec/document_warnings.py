@@ -8,7 +8,7 @@ from pipelines.spec.model import BackboneSpec, ModelSpec
 from pipelines.spec.transfer import TOP_DOWN, frozen_parts
 
 
-def doubts(job: JobSpec) -> Iterator[str]:
+def document_warnings(job: JobSpec) -> Iterator[str]:
     """Say what is doubted: parts that begin at random and never train, or hold others back, and images that are small
     for a design that was scaled up."""
     yield from _parts_that_never_learn(job.model)

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.errors import ConfigError
 from pipelines.preflight import Inputs
-from pipelines.run.claim import RUN_DIR_VARIABLE, choose_run_dir, held, read_inputs, write_documents
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, locked, read_inputs, write_documents
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
@@ -26,8 +26,8 @@ HOLD = """
 import sys
 from pathlib import Path
 from pipelines.run_folder.layout import RunDir
-from pipelines.run.claim import held
-with held(RunDir.of(Path(sys.argv[1]))):
+from pipelines.run.folder_setup import locked
+with locked(RunDir.of(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -36,8 +36,8 @@ FORK = """
 import os, sys, time
 from pathlib import Path
 from pipelines.run_folder.layout import RunDir
-from pipelines.run.claim import held
-with held(RunDir.of(Path(sys.argv[1]))):
+from pipelines.run.folder_setup import locked
+with locked(RunDir.of(Path(sys.argv[1]))):
     if child := os.fork():
         print(child, flush=True)
     time.sleep(60)
@@ -129,7 +129,7 @@ def test_run_with_a_result_that_is_not_registered_goes_on(small: Document, tmp_p
 def test_folder_with_other_files_is_refused(job: JobSpec, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").touch()
-    assert "has files, and none of a run" in refusal(job, tmp_path / "thesis")
+    assert "contains files but not those of a run" in refusal(job, tmp_path / "thesis")
     assert "is a file; name a folder" in refusal(job, tmp_path / "thesis" / "chapter1.tex")
 
 
@@ -148,10 +148,10 @@ def test_folder_in_use_is_refused_until_its_holder_is_killed(tmp_path: Path) -> 
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(ConfigError, match="is in use by another process"), held(run_dir):
+        with pytest.raises(ConfigError, match="is in use by another process"), locked(run_dir):
             pass
         holder.kill()
-    with held(run_dir):
+    with locked(run_dir):
         pass
 
 
@@ -165,7 +165,7 @@ def test_forked_child_that_outlives_a_run_does_not_hold_its_folder(tmp_path: Pat
         parent.kill()
         try:
             parent.wait()
-            with held(run_dir):
+            with locked(run_dir):
                 os.kill(child, 0)
         finally:
             os.kill(child, signal.SIGKILL)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.spec.doubts import doubts
+from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import apply_override, validate_document
 
@@ -45,7 +45,7 @@ HEAD_AND_NECK = {"stages": {"c3": 0, "neck": 0}, "tasks": {"scene": 0}}
     ],
 )
 def test_random_parts_that_never_train_are_doubted(values: dict[str, Any], told: list[str], small: Document) -> None:
-    doubted = list(doubts(job_of(small, **values)))
+    doubted = list(document_warnings(job_of(small, **values)))
     assert [text.partition(", and begin at random; ")[0] for text in doubted] == told
 
 
@@ -65,7 +65,7 @@ def test_new_layers_that_never_train_are_doubted_although_there_are_weights(
     backbone: dict[str, Any], unfreeze: dict[int, Any], idle: str | None, small: Document
 ) -> None:
     values = {"backbone": {"weights": "default", **backbone}, "unfreeze": unfreeze}
-    doubted = list(doubts(job_of(small, **values)))
+    doubted = list(document_warnings(job_of(small, **values)))
     assert [text.partition(" of the backbone never train, and have layers")[0] for text in doubted] == (
         [] if idle is None else [f"model.unfreeze: {idle}"]
     )
@@ -73,10 +73,10 @@ def test_new_layers_that_never_train_are_doubted_although_there_are_weights(
 
 def test_norms_that_are_frozen_at_random_are_doubted(small: Document) -> None:
     frozen = {"backbone.surgery": {"freeze_batchnorm": True}}
-    (doubt,) = doubts(job_of(small, **frozen))
+    (doubt,) = document_warnings(job_of(small, **frozen))
     assert doubt.startswith("model.backbone.surgery.freeze_batchnorm: the norms keep the scales that they begin with")
-    assert not list(doubts(job_of(small, **frozen, **{"backbone.weights": "default"})))
-    assert not list(doubts(job_of(small, **frozen, init_from="runs/a")))
+    assert not list(document_warnings(job_of(small, **frozen, **{"backbone.weights": "default"})))
+    assert not list(document_warnings(job_of(small, **frozen, init_from="runs/a")))
 
 
 @pytest.mark.parametrize(
@@ -92,4 +92,4 @@ def test_small_images_for_a_design_that_is_scaled_up_are_doubted(
 ) -> None:
     design = {"design": {"preset": "efficientnet_b0", "compound": compound}}
     job = job_of(apply_override(small, "data.image_size", size), backbone=design)
-    assert [text[: len(told[0])] for text in doubts(job)] == told
+    assert [text[: len(told[0])] for text in document_warnings(job)] == told

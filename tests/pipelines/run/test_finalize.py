@@ -12,9 +12,8 @@ from pipelines.data.dataset.index import build_index
 from pipelines.errors import ConfigError, DataError
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
-from pipelines.run.claim import RUN_DIR_VARIABLE, choose_run_dir, require_same_data
-from pipelines.run.finish import score_exported
-from pipelines.run.job_cli import JobCLI
+from pipelines.run.finalize import score_exported
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, require_same_data
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml
@@ -61,7 +60,7 @@ def test_champion_that_cannot_be_loaded_stays_and_is_told(
     attempt = attempt_at(small)
     assert score_exported(attempt, folder, "models:/m/1") is None
     (warning,) = read_events(attempt.run_dir.events)
-    assert "models:/m/1 cannot be loaded, and stays champion" in warning["data"]["message"]
+    assert "models:/m/1 cannot be loaded and stays champion" in warning["data"]["message"]
 
 
 def test_champion_that_answers_otherwise_stays_and_is_told(
@@ -89,7 +88,7 @@ def test_result_that_a_killed_attempt_did_not_track_is_tracked_by_the_next(
     run_dir = RunDir.of(shutil.copytree(finished.path, tmp_path / "run"))
     run_dir.config_yaml.write_text(write_yaml(resolved(job)))
     (run_dir.path / JOURNAL_FILE).touch()
-    assert command("fit", "--config", run_dir.config_yaml, "--data.root", demo_root, "--run_dir", run_dir.path) == 0
+    assert command("fit", "--config", run_dir.config_yaml, "--data.root", demo_root, "--run-dir", run_dir.path) == 0
     client = connect(store)
     run = client.get_run(json.loads((run_dir.path / STATE_FILE).read_text())["run_id"])
     summary = json.loads(run_dir.result.read_text())["summary"]
@@ -116,15 +115,15 @@ def test_run_goes_on_without_the_weights_that_it_began_from(
     job = validate_document(small)
     index, report = build_index(job, demo_root)
     gone = Inputs(demo_root, str(tmp_path / "gone.safetensors"))
-    JobCLI(Attempt(job, gone, index, report, finished, StopRequest()))
+    Attempt(job, gone, index, report, finished, StopRequest()).build()
     with pytest.raises(ConfigError, match=r"gone\.safetensors"):
-        JobCLI(Attempt(job, gone, index, report, RunDir.of(tmp_path / "new"), StopRequest()))
+        Attempt(job, gone, index, report, RunDir.of(tmp_path / "new"), StopRequest()).build()
 
 
 def test_named_data_root_comes_before_where_the_data_was(
     finished: RunDir, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("validate", "--run_dir", finished.path, "--data-root", tmp_path) == 78
+    assert command("validate", "--run-dir", finished.path, "--data-root", tmp_path) == 78
     assert f"no folder 'demo' below {tmp_path}" in capsys.readouterr().err
 
 

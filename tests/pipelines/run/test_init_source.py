@@ -14,7 +14,7 @@ import torch
 from pipelines.errors import ConfigError, RegistryError
 from pipelines.inference.saved import network_state, read_checkpoint, read_saved
 from pipelines.preflight import Inputs
-from pipelines.run.beginning import registered_at_hand, with_version
+from pipelines.run.init_source import downloaded_model, pin_version
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.load import write_yaml
@@ -46,10 +46,10 @@ def test_registered_model_is_at_hand_while_the_run_needs_it(
     registry: Registry, finished: RunDir, tmp_path: Path
 ) -> None:
     register(registry, finished, "begin")
-    inputs = with_version(Inputs(tmp_path, "none", "models:/begin@candidate"))
+    inputs = pin_version(Inputs(tmp_path, "none", "models:/begin@candidate"))
     assert inputs.init_from == "models:/begin/1"
     run_dir = RunDir.of(tmp_path)
-    with registered_at_hand(inputs, run_dir):
+    with downloaded_model(inputs, run_dir):
         state, expected = read_saved(run_dir.init_from, "").state, read_saved(finished.model, "").state
         assert state.keys() == expected.keys()
         assert all(torch.equal(state[key], expected[key]) for key in state)
@@ -60,9 +60,9 @@ def test_registered_model_is_at_hand_while_the_run_needs_it(
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("models:/nobody@champion", "no such model"),
-        ("models:/asked@champion", "its aliases are candidate"),
-        ("models:/asked/7", "its aliases are candidate"),
+        ("models:/nobody@champion", "the model is not registered"),
+        ("models:/asked@champion", "the model's aliases are candidate"),
+        ("models:/asked/7", "the model's aliases are candidate"),
     ],
 )
 def test_model_that_is_not_registered_is_told_before_anything_starts(
@@ -74,16 +74,16 @@ def test_model_that_is_not_registered_is_told_before_anything_starts(
     small_document["model"]["init_from"] = name
     (tmp_path / "job.yaml").write_text(write_yaml(small_document))
     words = ("--config", tmp_path / "job.yaml", "--data-root", demo_root.parent)
-    assert command("fit", *words, "--run_dir", tmp_path / "run") == 78
-    assert f"model.init_from: got {name!r}; MLflow at " in (error := capsys.readouterr().err)
+    assert command("fit", *words, "--run-dir", tmp_path / "run") == 78
+    assert f"model.init_from: got {name!r}, which is not in MLflow at " in (error := capsys.readouterr().err)
     assert told in error
     assert not (tmp_path / "run" / "inputs.json").exists()
     assert command("check", *words) == 78
 
 
 def test_asking_for_a_registered_model_makes_no_store(no_mlflow_settings: None, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no MLflow store sqlite:"):
-        with_version(Inputs(tmp_path, "none", "models:/a@b"))
+    with pytest.raises(ConfigError, match=r"the MLflow store sqlite:.* does not exist"):
+        pin_version(Inputs(tmp_path, "none", "models:/a@b"))
     assert list(Path().iterdir()) == []
 
 
@@ -92,8 +92,8 @@ def test_registry_that_does_not_answer_is_told_before_anything_starts(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(RegistryError, match=r"model\.init_from: .* cannot be had, so that the run has not started"):
-        with_version(Inputs(tmp_path, "none", "models:/a@b"))
+    with pytest.raises(RegistryError, match=r"model\.init_from: .* is not available, so the run was not started"):
+        pin_version(Inputs(tmp_path, "none", "models:/a@b"))
 
 
 @pytest.mark.slow
@@ -115,7 +115,7 @@ def test_all_ranks_begin_from_the_registered_model(
     (tmp_path / "job.yaml").write_text(write_yaml(small_document))
     done = subprocess.run(
         [
-            sys.executable, "-m", "pipelines.cli", "fit", "--config", "job.yaml", "--run_dir", "run",
+            sys.executable, "-m", "pipelines.cli", "fit", "--config", "job.yaml", "--run-dir", "run",
             "--data.root", str(demo_root),
         ],
         cwd=tmp_path,

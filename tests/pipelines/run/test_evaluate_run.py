@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.run.revisit import open_run
+from pipelines.run.saved_run import load_document, load_run
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, write_yaml
 
@@ -25,8 +25,8 @@ def test_validate_and_test_give_the_runs_numbers_and_change_nothing_of_it(
     before = finished.result.read_bytes()
     moved = tmp_path / "moved"
     moved.symlink_to(demo_root)
-    assert command("test", "--run_dir", finished.path, "--data.root", moved) == 0
-    assert command("validate", "--run_dir", finished.path) == 0
+    assert command("test", "--run-dir", finished.path, "--data.root", moved) == 0
+    assert command("validate", "--run-dir", finished.path) == 0
     capsys.readouterr()
     (tested,) = (finished.path / "eval").glob("test-*")
     (validated,) = (finished.path / "eval").glob("validate-*")
@@ -44,25 +44,25 @@ def test_last_and_averaged_weights_are_those_of_the_last_checkpoint(
 ) -> None:
     last = torch.load(finished.last_checkpoint, weights_only=True)
     for weights, key in (("last", "current_model_state"), ("averaged", "state_dict")):
-        state = open_run(finished.path, weights=weights)[2]["state_dict"]
+        state = load_run(*load_document(finished.path), weights).state
         assert state
         assert all(torch.equal(tensor, last[key][f"model.{name}"]) for name, tensor in state.items())
         before = set((finished.path / "eval").glob("*"))
-        assert command("validate", "--run_dir", finished.path, "--weights", weights) == 0
+        assert command("validate", "--run-dir", finished.path, "--weights", weights) == 0
         (written,) = set((finished.path / "eval").glob("validate-*")) - before
         result = read_json(written / "result.json")
         assert result["model"] == {"weights": weights, "epoch": 1, "step": 6}
         assert result["val"]["summary"] == result["summary"]
         assert result["select"]["value"] == result["summary"]["val/scene/mAP"]
     assert (
-        command("predict", "--run_dir", finished.path, "--images", demo_root / "images/test", "--weights", "last") == 0
+        command("predict", "--run-dir", finished.path, "--images", demo_root / "images/test", "--weights", "last") == 0
     )
     assert "weights: last, of epoch 1, step 6" in capsys.readouterr().err
 
 
 def test_best_weights_are_named_in_the_result(command: Command, finished: RunDir) -> None:
     before = set((finished.path / "eval").glob("*"))
-    assert command("test", "--run_dir", finished.path) == 0
+    assert command("test", "--run-dir", finished.path) == 0
     (written,) = set((finished.path / "eval").glob("test-*")) - before
     model, own = read_json(written / "result.json")["model"], read_json(finished.result)["model"]
     assert model == {"weights": "best", "best_epoch": own["best_epoch"], "best_step": own["best_step"]}
@@ -75,21 +75,21 @@ def test_weights_that_a_run_has_not_are_told_with_what_to_write(
     document = apply_override(apply_override(small, "model.ema", None), "trainer.max_epochs", 1)
     run_dir = train(document, tmp_path)
     run_dir.config_yaml.write_text(write_yaml(document))
-    assert command("predict", "--run_dir", tmp_path, "--split", "val", "--weights", "averaged") == 78
+    assert command("predict", "--run-dir", tmp_path, "--split", "val", "--weights", "averaged") == 78
     assert "--weights: got averaged; " in (told := capsys.readouterr().err)
     assert "write best or last; a run whose document has model.ema" in told
     raw = torch.load(run_dir.last_checkpoint, weights_only=True)["state_dict"]
-    state = open_run(tmp_path, weights="last")[2]["state_dict"]
+    state = load_run(*load_document(tmp_path), "last").state
     assert all(torch.equal(tensor, raw[f"model.{name}"]) for name, tensor in state.items())
     run_dir.last_checkpoint.unlink()
-    assert command("validate", "--run_dir", tmp_path, "--weights", "last") == 78
+    assert command("validate", "--run-dir", tmp_path, "--weights", "last") == 78
     assert "has no last.ckpt, write best" in capsys.readouterr().err
 
 
 def test_predict_answers_as_the_endpoint_does_and_prints_where(
     command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("predict", "--run_dir", finished.path, "--images", demo_root / "images" / "test", "--draw") == 0
+    assert command("predict", "--run-dir", finished.path, "--images", demo_root / "images" / "test", "--draw") == 0
     printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert printed[0].name == "predictions.json"
     assert len(printed) == 7
@@ -109,6 +109,6 @@ def test_predict_answers_as_the_endpoint_does_and_prints_where(
 def test_predict_of_a_split_answers_for_its_images(
     command: Command, finished: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("predict", "--run_dir", finished.path, "--split", "val") == 0
+    assert command("predict", "--run-dir", finished.path, "--split", "val") == 0
     (written,) = capsys.readouterr().out.splitlines()
     assert len(read_json(Path(written))) == 6
