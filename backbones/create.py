@@ -6,25 +6,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.base import LEVELS, Backbone, FeatureSpec
-from backbones.body import Body
 from backbones.catalog.checks import require_surgery
 from backbones.catalog.lookup import resolve
 from backbones.catalog.row import BackboneRow
 from backbones.default_weights import default_weights_problem
-from backbones.design_space.network import build_design_body
-from backbones.design_space.spec import DesignSpec
+from backbones.design_space.network import build_design_extractor
+from backbones.feature_extractor import FeatureExtractor
 from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, lost_cells, stride_of
 from backbones.layers import number_layers
 from backbones.level_norms import level_norm
-from backbones.meta_run import run_on_meta
-from backbones.own_adapter import build_own_body
+from backbones.meta_device import run_on_meta
+from backbones.own_adapter import build_own_extractor
+from backbones.spec.design import DesignSpec
+from backbones.spec.surgery import NO_SURGERY, SurgerySpec
 from backbones.stages import demote_unreached, discover_stages
 from backbones.subsampling import subsample_first
-from backbones.surgery.operate import freeze_batch_norms, operate, with_stochastic_depth
+from backbones.surgery.operations import apply_surgery, freeze_batch_norms, with_stochastic_depth
 from backbones.surgery.reparameterize import fold_branches
-from backbones.surgery.spec import NO_SURGERY, SurgerySpec
-from backbones.timm_adapter import build_timm_body
-from backbones.torchvision_adapter import build_torchvision_body
+from backbones.timm_adapter import build_timm_extractor
+from backbones.torchvision_adapter import build_torchvision_extractor
 from backbones.weights import load_weights_file
 
 
@@ -52,7 +52,7 @@ def create_backbone(
     changes = surgery.on_top_of(row.surgery)
     try:
         body = _build(with_stochastic_depth(row, changes), pretrained=weights == "default", surgery=changes)
-        operate(body, changes)
+        apply_surgery(body, changes)
         backbone = TappedBackbone(body, freeze_batchnorm=changes.freeze_batchnorm)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"backbone {row.name!r}: {error}") from error
@@ -61,14 +61,14 @@ def create_backbone(
     return backbone
 
 
-def _build(row: BackboneRow, *, pretrained: bool, surgery: SurgerySpec) -> Body:
+def _build(row: BackboneRow, *, pretrained: bool, surgery: SurgerySpec) -> FeatureExtractor:
     if row.source == "timm":
-        return build_timm_body(row, pretrained, surgery.upsampling)
+        return build_timm_extractor(row, pretrained, surgery.upsampling)
     if row.source == "tv":
-        return build_torchvision_body(row, pretrained)
+        return build_torchvision_extractor(row, pretrained)
     if row.source == "own":
-        return build_own_body(row, surgery.upsampling)
-    return build_design_body(row)
+        return build_own_extractor(row, surgery.upsampling)
+    return build_design_extractor(row)
 
 
 class TappedBackbone(Backbone):
@@ -84,7 +84,7 @@ class TappedBackbone(Backbone):
         norms: by level, the identity where the network hands out normalized maps.
     """
 
-    def __init__(self, body: Body, *, freeze_batchnorm: bool = False) -> None:
+    def __init__(self, body: FeatureExtractor, *, freeze_batchnorm: bool = False) -> None:
         super().__init__()
         subsample_first(body)
         self.body = body

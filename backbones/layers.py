@@ -15,7 +15,7 @@ from torch import nn
 
 from backbones.base import LEVELS
 from backbones.geometry import PROBE_HW
-from backbones.meta_run import run_on_meta
+from backbones.meta_device import run_on_meta
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

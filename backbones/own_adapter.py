@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from backbones.body import IMAGENET_MEAN, IMAGENET_STD, Body
 from backbones.catalog.row import BackboneRow
+from backbones.classic.alexnet_zfnet import alexnet2012, zfnet, zfnet_wide
 from backbones.classic.convnext_isotropic import ConvNeXtIsotropic
-from backbones.classic.five_convolutions import alexnet2012, zfnet, zfnet_wide
 from backbones.classic.inception import bn_inception, googlenet
 from backbones.classic.nin import NiN
-from backbones.simple_pyramid import SingleScaleBody, Upsampling
+from backbones.feature_extractor import IMAGENET_MEAN, IMAGENET_STD, FeatureExtractor
+from backbones.simple_pyramid import SingleScaleExtractor, Upsampling
 
 PYRAMIDS: Mapping[str, Callable[..., nn.Module]] = {
     "alexnet2012": alexnet2012,
@@ -26,7 +26,7 @@ SINGLE_SCALE: Mapping[str, Callable[..., ConvNeXtIsotropic]] = {"convnext_isotro
 """From images to three maps of one stride, behind a third, two thirds and all of the depth."""
 
 
-class OwnBody(Body):
+class OwnExtractor(FeatureExtractor):
     """A network that hands out the levels itself."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -35,7 +35,7 @@ class OwnBody(Body):
         return maps
 
 
-class OwnSingleScaleBody(SingleScaleBody):
+class OwnSingleScaleExtractor(SingleScaleExtractor):
     """A network that hands out maps by depth."""
 
     def maps_by_depth(self, images: Tensor, *, last_only: bool = False) -> list[Tensor]:
@@ -44,7 +44,7 @@ class OwnSingleScaleBody(SingleScaleBody):
         return maps
 
 
-def build_own_body(row: BackboneRow, upsampling: Upsampling | None = None) -> Body:
+def build_own_extractor(row: BackboneRow, upsampling: Upsampling | None = None) -> FeatureExtractor:
     """Build the network of `row` at random.
 
     Args:
@@ -52,6 +52,6 @@ def build_own_body(row: BackboneRow, upsampling: Upsampling | None = None) -> Bo
         upsampling: how a network of a single scale comes to c3.
     """
     if row.id in PYRAMIDS:
-        return OwnBody(PYRAMIDS[row.id](**row.kwargs), IMAGENET_MEAN, IMAGENET_STD)
+        return OwnExtractor(PYRAMIDS[row.id](**row.kwargs), IMAGENET_MEAN, IMAGENET_STD)
     network = SINGLE_SCALE[row.id](**row.kwargs)
-    return OwnSingleScaleBody(network, network.width, network.stride, IMAGENET_MEAN, IMAGENET_STD, upsampling)
+    return OwnSingleScaleExtractor(network, network.width, network.stride, IMAGENET_MEAN, IMAGENET_STD, upsampling)

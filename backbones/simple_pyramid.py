@@ -25,7 +25,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.body import RGB, Body
+from backbones.feature_extractor import RGB, FeatureExtractor
 from backbones.stages import discover_stages
 
 Upsampling = Literal["transposed", "interpolated"]
@@ -62,7 +62,7 @@ def _finer(channels: int, upsampling: Upsampling) -> nn.Module:
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, channels // 2, 3, padding=1))
 
 
-class SingleScaleBody(Body):
+class SingleScaleExtractor(FeatureExtractor):
     """A network whose only map is made into three.
 
     Every level needs the whole network, so its stages cannot be told by level. They are told by depth: stage c3 is
@@ -114,7 +114,7 @@ class SingleScaleBody(Body):
 class _ByDepth(nn.Module):
     """Hands out the maps by depth in place of the levels."""
 
-    def __init__(self, body: SingleScaleBody) -> None:
+    def __init__(self, body: SingleScaleExtractor) -> None:
         super().__init__()
         self.body = body
 

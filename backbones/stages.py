@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from backbones.base import LEVELS
 from backbones.geometry import PROBE_HW
-from backbones.meta_run import run_on_meta
+from backbones.meta_device import run_on_meta
 
 
 def discover_stages(network: nn.Module) -> dict[str, str]:

@@ -16,16 +16,16 @@ import timm
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from backbones.body import IMAGENET_MEAN, IMAGENET_STD, RGB, Body
 from backbones.catalog.row import BackboneRow
+from backbones.feature_extractor import IMAGENET_MEAN, IMAGENET_STD, RGB, FeatureExtractor
 from backbones.geometry import PYRAMID_STRIDES, require_pyramid_strides
-from backbones.simple_pyramid import SINGLE_STRIDES, SingleScaleBody, Upsampling, ends_of_thirds
+from backbones.simple_pyramid import SINGLE_STRIDES, SingleScaleExtractor, Upsampling, ends_of_thirds
 
 _FREE_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
 """What timm's networks of a fixed image size call the wish for any size, most specific first."""
 
 
-class TimmBody(Body):
+class TimmExtractor(FeatureExtractor):
     """A timm network with taps at the feature indices `indices`."""
 
     def __init__(self, network: nn.Module, indices: list[int], mean: RGB, std: RGB) -> None:
@@ -44,7 +44,7 @@ class TimmBody(Body):
         return _timms_layers(self.network) or super().layer_ranks()
 
 
-class TimmSingleScaleBody(SingleScaleBody):
+class TimmSingleScaleExtractor(SingleScaleExtractor):
     """A timm network of a single scale, whose last map becomes three."""
 
     def maps_by_depth(self, images: Tensor, *, last_only: bool = False) -> list[Tensor]:
@@ -67,7 +67,7 @@ def _timms_layers(network: Any) -> dict[str, int]:
     return ranks
 
 
-def build_timm_body(row: BackboneRow, pretrained: bool, upsampling: Upsampling | None = None) -> Body:
+def build_timm_extractor(row: BackboneRow, pretrained: bool, upsampling: Upsampling | None = None) -> FeatureExtractor:
     """Build the network of `row` with timm's weights, or at random, and cut it behind its last map.
 
     Args:
@@ -88,10 +88,10 @@ def build_timm_body(row: BackboneRow, pretrained: bool, upsampling: Upsampling |
     strides = {entry["reduction"] for entry in info}
     if len(strides) == 1 and strides <= set(SINGLE_STRIDES):
         network.prune_intermediate_layers([len(info) - 1], prune_norm=False)
-        return TimmSingleScaleBody(network, info[-1]["num_chs"], strides.pop(), mean, std, upsampling)
+        return TimmSingleScaleExtractor(network, info[-1]["num_chs"], strides.pop(), mean, std, upsampling)
     indices = _indices_by_stride([entry["reduction"] for entry in info])
     network.prune_intermediate_layers(indices, prune_norm=True)
-    return TimmBody(network, indices, mean, std)
+    return TimmExtractor(network, indices, mean, std)
 
 
 def _create(row: BackboneRow, pretrained: bool) -> Any:

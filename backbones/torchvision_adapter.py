@@ -13,22 +13,22 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from backbones.base import LEVELS
-from backbones.body import RGB, Body
 from backbones.catalog.row import BackboneRow
+from backbones.feature_extractor import RGB, FeatureExtractor
 from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, require_pyramid_strides, stride_of
 from backbones.layers import block_ranks
-from backbones.meta_run import run_on_meta
+from backbones.meta_device import run_on_meta
 from backbones.weights import load_matching
 
 _GOOGLE_KWARGS: dict[str, Any] = {"aux_logits": False, "init_weights": False, "transform_input": False}
 _KWARGS: dict[str, dict[str, Any]] = {"googlenet": _GOOGLE_KWARGS, "inception_v3": _GOOGLE_KWARGS}
 """Auxiliary classifiers are parameters that no tap reaches. `transform_input` turns images normalized for ImageNet
-into what Google's weights expect, inside the network; here `Body.mean` and `Body.std` say what they expect."""
+into what Google's weights expect, inside the network; here `mean` and `std` of the extractor do that."""
 
 _GOOGLE: RGB = (0.5, 0.5, 0.5)
 
 
-class TorchvisionBody(Body):
+class TorchvisionExtractor(FeatureExtractor):
     """A torchvision network that was cut to three taps, named like the levels.
 
     Attributes:
@@ -52,7 +52,7 @@ class TorchvisionBody(Body):
         return self.ranks
 
 
-def build_torchvision_body(row: BackboneRow, pretrained: bool) -> TorchvisionBody:
+def build_torchvision_extractor(row: BackboneRow, pretrained: bool) -> TorchvisionExtractor:
     """Build the network of `row` with torchvision's weights, or at random, and cut it behind stride 32.
 
     Raises:
@@ -70,7 +70,7 @@ def build_torchvision_body(row: BackboneRow, pretrained: bool) -> TorchvisionBod
         load_matching(extractor, weights.get_state_dict(progress=False, check_hash=True))
     preset = weights.transforms()
     mean, std = (_GOOGLE, _GOOGLE) if row.id in _KWARGS else (tuple(preset.mean), tuple(preset.std))
-    return TorchvisionBody(extractor, nhwc_levels, ranks, mean, std)
+    return TorchvisionExtractor(extractor, nhwc_levels, ranks, mean, std)
 
 
 def _taps_by_stride(network: nn.Module) -> tuple[dict[str, str], set[str]]:

@@ -2,7 +2,7 @@
 
 from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows import CATALOG
-from backbones.surgery.spec import SurgerySpec
+from backbones.spec.surgery import SurgerySpec
 
 
 def require_surgery(row: BackboneRow, surgery: SurgerySpec) -> None:

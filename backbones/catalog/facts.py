@@ -55,12 +55,12 @@ class DesignFacts:
 
     Attributes:
         presets: the facts of each preset.
-        road: by the name of a step from ResNet-50 to ConvNeXt-T, multiply-accumulates as above and those of a
+        roadmap: by the name of a step from ResNet-50 to ConvNeXt-T, multiply-accumulates as above and those of a
             classifier for 1000 classes, as the paper counts.
     """
 
     presets: Mapping[str, Facts]
-    road: Mapping[str, int]
+    roadmap: Mapping[str, int]
 
 
 @cache

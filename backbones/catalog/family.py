@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from backbones.catalog.row import BackboneRow, Source
-from backbones.surgery.spec import NO_SURGERY, Operation, SurgerySpec
+from backbones.spec.surgery import NO_SURGERY, Operation, SurgerySpec
 
 BATCHNORM: tuple[Operation, ...] = ("freeze_batchnorm",)
 """What a network takes that has BatchNorm, and no blocks that are known."""

@@ -1,6 +1,6 @@
 """Which default weights there are, and what their licenses ask for. Torch-free."""
 
-from backbones.catalog.lookup import UNKNOWN, Network, known_networks
+from backbones.catalog.lookup import UNKNOWN, TagsByLicense, known_networks
 from backbones.catalog.row import BackboneRow
 
 PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0"})
@@ -52,7 +52,7 @@ def _permissive_twin(row: BackboneRow) -> list[str]:
     ]
 
 
-def _weights(row: BackboneRow) -> tuple[Network, str]:
+def _weights(row: BackboneRow) -> tuple[TagsByLicense, str]:
     """Return the weights that the library has of the network, and the tag that the row asks for ("": the default)."""
     if not row.has_default_weights:
         return {}, ""

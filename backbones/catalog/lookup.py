@@ -7,12 +7,12 @@ from pathlib import Path
 
 from backbones.catalog.row import BackboneRow, Source
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.spec import DesignSpec
-from backbones.surgery.spec import Operation
+from backbones.spec.design import DesignSpec
+from backbones.spec.surgery import Operation
 
 NAMES_PATH = Path(__file__).with_name("names.json")
 
-Network = dict[str, list[str]]
+TagsByLicense = dict[str, list[str]]
 """The tags of a library's weights for one network, by license; the first of all is that of the default weights."""
 
 UNKNOWN = "unknown"
@@ -20,7 +20,7 @@ UNKNOWN = "unknown"
 
 
 @cache
-def known_networks() -> dict[Source, dict[str, Network]]:
+def known_networks() -> dict[Source, dict[str, TagsByLicense]]:
     """Return every network of timm and of torchvision, for the versions that `names.json` was made with."""
     recorded = json.loads(NAMES_PATH.read_text(encoding="utf-8"))
     return {"timm": recorded["timm"]["networks"], "tv": recorded["tv"]["networks"]}

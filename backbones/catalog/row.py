@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from backbones.surgery.spec import NO_SURGERY, Operation, SurgerySpec
+from backbones.spec.surgery import NO_SURGERY, Operation, SurgerySpec
 
 Source = Literal["timm", "tv", "own", "design"]
 LIBRARIES: dict[Source, str] = {

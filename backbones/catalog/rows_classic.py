@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 from backbones.catalog.family import BATCHNORM, BLOCKS, RESIDUAL_BLOCKS, Family
 from backbones.catalog.row import BackboneRow
-from backbones.surgery.spec import AttentionSpec, SurgerySpec
+from backbones.spec.surgery import AttentionSpec, SurgerySpec
 
 _GLOBAL_CONTEXT = SurgerySpec(attention=(AttentionSpec(kind="gc", stages=("c2", "c3", "c4", "c5")),))
 _NON_LOCAL = SurgerySpec(attention=(AttentionSpec(kind="nl", stages=("c4",), position="before_last_block"),))

@@ -2,7 +2,7 @@
 
 from backbones.catalog.family import BATCHNORM, BLOCKS, RESIDUAL_BLOCKS, Family
 from backbones.catalog.row import BackboneRow
-from backbones.surgery.spec import Operation
+from backbones.spec.surgery import Operation
 
 _OF_TORCHVISION: tuple[Operation, ...] = (*BATCHNORM, "stochastic_depth")
 

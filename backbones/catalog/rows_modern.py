@@ -2,7 +2,7 @@
 
 from backbones.catalog.family import BATCHNORM, BLOCKS, Family
 from backbones.catalog.row import BackboneRow
-from backbones.surgery.spec import Operation
+from backbones.spec.surgery import Operation
 
 _FOLDING: tuple[Operation, ...] = (*BLOCKS, "reparameterize")
 _WITH_LAYER_NORM: tuple[Operation, ...] = ("attention", "stochastic_depth")

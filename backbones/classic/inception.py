@@ -30,12 +30,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.classic.five_convolutions import response_norm
+from backbones.classic.alexnet_zfnet import response_norm
 from backbones.classic.initialization import initialize
 
 
 @dataclass(frozen=True)
-class Row:
+class InceptionRow:
     """Widths of a block, branch by branch; None leaves a branch out.
 
     Attributes:
@@ -60,40 +60,40 @@ class Row:
         return (self.one or 0) + self.three[-1] + self.five[-1] + (self.projection or 0)
 
 
-Table = Mapping[str, Row | None]
+InceptionTable = Mapping[str, InceptionRow | None]
 """Blocks by name, in the order in which they run; None is a max pooling 3x3 of stride 2."""
 
-GOOGLENET: Table = {
-    "3a": Row(64, (96, 128), (16, 32), 32, "max"),
-    "3b": Row(128, (128, 192), (32, 96), 64, "max"),
+GOOGLENET: InceptionTable = {
+    "3a": InceptionRow(64, (96, 128), (16, 32), 32, "max"),
+    "3b": InceptionRow(128, (128, 192), (32, 96), 64, "max"),
     "pool3": None,
-    "4a": Row(192, (96, 208), (16, 48), 64, "max"),
-    "4b": Row(160, (112, 224), (24, 64), 64, "max"),
-    "4c": Row(128, (128, 256), (24, 64), 64, "max"),
-    "4d": Row(112, (144, 288), (32, 64), 64, "max"),
-    "4e": Row(256, (160, 320), (32, 128), 128, "max"),
+    "4a": InceptionRow(192, (96, 208), (16, 48), 64, "max"),
+    "4b": InceptionRow(160, (112, 224), (24, 64), 64, "max"),
+    "4c": InceptionRow(128, (128, 256), (24, 64), 64, "max"),
+    "4d": InceptionRow(112, (144, 288), (32, 64), 64, "max"),
+    "4e": InceptionRow(256, (160, 320), (32, 128), 128, "max"),
     "pool4": None,
-    "5a": Row(256, (160, 320), (32, 128), 128, "max"),
-    "5b": Row(384, (192, 384), (48, 128), 128, "max"),
+    "5a": InceptionRow(256, (160, 320), (32, 128), 128, "max"),
+    "5b": InceptionRow(384, (192, 384), (48, 128), 128, "max"),
 }
-BN_INCEPTION: Table = {
-    "3a": Row(64, (64, 64), (64, 96, 96), 32),
-    "3b": Row(64, (64, 96), (64, 96, 96), 64),
-    "3c": Row(None, (128, 160), (64, 96, 96), None, "max", stride=2),
-    "4a": Row(224, (64, 96), (96, 128, 128), 128),
-    "4b": Row(192, (96, 128), (96, 128, 128), 128),
-    "4c": Row(160, (128, 160), (128, 160, 160), 128),
-    "4d": Row(96, (128, 192), (160, 192, 192), 128),
-    "4e": Row(None, (128, 192), (192, 256, 256), None, "max", stride=2),
-    "5a": Row(352, (192, 320), (160, 224, 224), 128),
-    "5b": Row(352, (192, 320), (192, 224, 224), 128, "max"),
+BN_INCEPTION: InceptionTable = {
+    "3a": InceptionRow(64, (64, 64), (64, 96, 96), 32),
+    "3b": InceptionRow(64, (64, 96), (64, 96, 96), 64),
+    "3c": InceptionRow(None, (128, 160), (64, 96, 96), None, "max", stride=2),
+    "4a": InceptionRow(224, (64, 96), (96, 128, 128), 128),
+    "4b": InceptionRow(192, (96, 128), (96, 128, 128), 128),
+    "4c": InceptionRow(160, (128, 160), (128, 160, 160), 128),
+    "4d": InceptionRow(96, (128, 192), (160, 192, 192), 128),
+    "4e": InceptionRow(None, (128, 192), (192, 256, 256), None, "max", stride=2),
+    "5a": InceptionRow(352, (192, 320), (160, 224, 224), 128),
+    "5b": InceptionRow(352, (192, 320), (192, 224, 224), 128, "max"),
 }
 
 
 class Inception(nn.Module):
     """Hands out the maps before each halving and behind the last block: strides 8, 16, 32."""
 
-    def __init__(self, table: Table, has_batchnorm: bool) -> None:
+    def __init__(self, table: InceptionTable, has_batchnorm: bool) -> None:
         super().__init__()
         self.conv1 = _convolution(3, 64, 7, has_batchnorm, stride=2)
         self.conv2 = _convolution(64, 64, 1, has_batchnorm)
@@ -104,7 +104,7 @@ class Inception(nn.Module):
         self.table = table
         for name, row in table.items():
             if row is not None:
-                self.blocks[name] = block = Block(channels, row, has_batchnorm)
+                self.blocks[name] = block = InceptionBlock(channels, row, has_batchnorm)
                 channels = block.width
         initialize(self)
 
@@ -120,14 +120,14 @@ class Inception(nn.Module):
         return [*maps, feature]
 
 
-class Block(nn.Module):
+class InceptionBlock(nn.Module):
     """The branches of one row of a table, side by side.
 
     Attributes:
         width: channels of the map that it gives.
     """
 
-    def __init__(self, channels: int, row: Row, has_batchnorm: bool) -> None:
+    def __init__(self, channels: int, row: InceptionRow, has_batchnorm: bool) -> None:
         super().__init__()
         self.row = row
         self.width = row.width + (channels if row.projection is None else 0)

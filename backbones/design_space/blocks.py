@@ -6,15 +6,15 @@ from timm.layers.layer_scale import LayerScale2d
 from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 
-from backbones.design_space.fields import DesignFields
 from backbones.design_space.layers import activation, chain, convolution, norm
-from backbones.design_space.plan import AttentionPlan, BlockPlan, Convolution
+from backbones.spec.design_fields import DesignFields
+from backbones.spec.design_plan import AttentionPlan, BlockPlan, Convolution
 from backbones.surgery.attention import attention_block
 
 Layers = dict[str, nn.Module]
 
 
-class Block(nn.Module):
+class DesignBlock(nn.Module):
     """A block: entry, then the branch beside the shortcut, their sum, exit.
 
     Names of parameters, n from 1 along the chain of convolutions:

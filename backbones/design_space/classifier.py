@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from backbones.design_space.layers import activation, chain, convolution, norm
 from backbones.design_space.network import DesignNetwork
-from backbones.design_space.plan import WIDTH_BASE, Convolution, scale_width
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_plan import WIDTH_BASE, Convolution, scale_width
 
 _MOBILE_WIDTH = 1280
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
 
 Names = Mapping[str, str]
 """Our name of a module or parameter -> its published name."""

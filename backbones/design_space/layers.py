@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from timm.layers.norm import LayerNorm2d
 from torch import nn
 
-from backbones.design_space.fields import DesignFields
-from backbones.design_space.plan import Convolution
+from backbones.spec.design_fields import DesignFields
+from backbones.spec.design_plan import Convolution
 from backbones.surgery.deformable import DeformableConv2d
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU, "gelu": nn.GELU}

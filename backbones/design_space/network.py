@@ -4,22 +4,22 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from backbones.body import IMAGENET_MEAN, IMAGENET_STD, Body
 from backbones.catalog.row import BackboneRow
-from backbones.design_space.blocks import Block
+from backbones.design_space.blocks import DesignBlock
 from backbones.design_space.key_maps import rename_published
 from backbones.design_space.layers import activation, chain, convolution, norm
-from backbones.design_space.plan import StagePlan
-from backbones.design_space.spec import DesignSpec
 from backbones.design_space.stem import build_stem
+from backbones.feature_extractor import IMAGENET_MEAN, IMAGENET_STD, FeatureExtractor
 from backbones.geometry import PYRAMID_STRIDES
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_plan import StagePlan
 
 
 class DesignNetwork(nn.Module):
     """A stem and stages, without a classifier.
 
     Names of parameters: `stem.conv{n}`, `stem.norm{n}`; `stages.{i}.entry.norm`, `stages.{i}.entry.conv` for what
-    stands between the stages; `stages.{i}.{j}.` and the names that `Block` tells; `exit.norm` of
+    stands between the stages; `stages.{i}.{j}.` and the names that `DesignBlock` tells; `exit.norm` of
     `concatenate`. Here i and j count from 0, as Python does.
 
     Attributes:
@@ -67,11 +67,11 @@ def _stage(spec: DesignSpec, plan: StagePlan, *, is_deformable: bool) -> nn.Sequ
         entry["pool"] = nn.AvgPool2d(2)
     layers: dict[str, nn.Module] = {"entry": chain(entry)} if entry else {}
     for number, block in enumerate(plan.blocks):
-        layers[str(number)] = Block(spec, block, is_deformable=is_deformable)
+        layers[str(number)] = DesignBlock(spec, block, is_deformable=is_deformable)
     return chain(layers)
 
 
-class DesignBody(Body):
+class DesignExtractor(FeatureExtractor):
     """A design with taps behind the last stages of strides 8, 16 and 32."""
 
     network: DesignNetwork
@@ -90,6 +90,6 @@ class DesignBody(Body):
         return rename_published(self.spec, state, self.network.state_dict())
 
 
-def build_design_body(row: BackboneRow) -> DesignBody:
+def build_design_extractor(row: BackboneRow) -> DesignExtractor:
     """Build the design in `row.kwargs`, else the preset that `row.id` names, at random."""
-    return DesignBody(row.kwargs.get("design") or DesignSpec.model_validate({"preset": row.id}))
+    return DesignExtractor(row.kwargs.get("design") or DesignSpec.model_validate({"preset": row.id}))

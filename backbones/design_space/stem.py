@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from backbones.design_space.fields import DesignFields
 from backbones.design_space.layers import activation, chain, convolution, norm
-from backbones.design_space.plan import stem_convolutions
+from backbones.spec.design_fields import DesignFields
+from backbones.spec.design_plan import stem_convolutions
 
 
 def build_stem(spec: DesignFields) -> nn.Sequential:

@@ -16,10 +16,10 @@ from backbones.base import LEVELS
 from backbones.catalog.facts import DESIGNS_PATH, FACTS_PATH, MEASURED_AT_PX, DesignFacts, Facts
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
-from backbones.design_space.presets import PRESETS
-from backbones.design_space.road import road_designs
-from backbones.design_space.spec import DesignSpec
 from backbones.measured.macs import count_macs
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_presets import PRESETS
+from backbones.spec.roadmap import roadmap_designs
 
 CLASSES = 1000
 """Of the classifier that the figures of the road include, as those of its paper do."""
@@ -49,11 +49,11 @@ def measure_network(network: str | DesignSpec) -> Facts:
 def measure_designs() -> DesignFacts:
     """Return the facts of the presets, and what each step of the road costs."""
     presets = {name: measure_network(DesignSpec.model_validate({"preset": name})) for name in PRESETS}
-    road = {}
-    for step, design in road_designs():
+    roadmap = {}
+    for step, design in roadmap_designs():
         facts = measure_network(design)
-        road[step.name] = facts.macs + CLASSES * facts.channels[-1]
-    return DesignFacts(presets, road)
+        roadmap[step.name] = facts.macs + CLASSES * facts.channels[-1]
+    return DesignFacts(presets, roadmap)
 
 
 def write_facts(path: Path) -> None:

@@ -14,7 +14,7 @@ import torchvision  # noqa: F401  # its import registers the operator below
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from backbones.meta_run import run_on_meta
+from backbones.meta_device import run_on_meta
 
 _DEFORMABLE = torch.ops.torchvision.deform_conv2d
 

@@ -12,7 +12,7 @@ import timm
 import torchvision
 from torchvision import models
 
-from backbones.catalog.lookup import NAMES_PATH, UNKNOWN, Network
+from backbones.catalog.lookup import NAMES_PATH, UNKNOWN, TagsByLicense
 
 _LICENSES_OF_TORCHVISION = {
     None: "bsd-3-clause",
@@ -36,20 +36,20 @@ def installed_networks() -> dict[str, Any]:
     }
 
 
-def _timm_weights(name: str) -> Network:
+def _timm_weights(name: str) -> TagsByLicense:
     default = timm.get_pretrained_cfg(name)
     tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{name}.*")]
     if default is not None and default.tag in tags:
         tags.remove(default.tag)
         tags.insert(0, default.tag)
-    weights: Network = {}
+    weights: TagsByLicense = {}
     for tag in tags:
         settings = timm.get_pretrained_cfg(f"{name}.{tag}")
         weights.setdefault((settings and settings.license) or UNKNOWN, []).append(tag)
     return weights
 
 
-def _torchvision_weights(name: str) -> Network:
+def _torchvision_weights(name: str) -> TagsByLicense:
     default = models.get_model_weights(name).DEFAULT
     return {_LICENSES_OF_TORCHVISION.get(default.meta.get("license"), UNKNOWN): [default.name]}
 

@@ -1,11 +1,11 @@
-"""Blocks that look at the whole map, by kind; see `backbones.surgery.spec.AttentionSpec`."""
+"""Blocks that look at the whole map, by kind; see `backbones.spec.surgery.AttentionSpec`."""
 
 from timm.layers.global_context import GlobalContext
 from timm.layers.non_local_attn import NonLocalAttn
 from timm.layers.squeeze_excite import SEModule
 from torch import nn
 
-from backbones.surgery.spec import Attention
+from backbones.spec.surgery import Attention
 
 
 def attention_block(kind: Attention, channels: int, ratio: float) -> nn.Module:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
-from backbones.catalog import words
+from backbones.catalog import descriptions
 from backbones.catalog.facts import facts_of
 from backbones.catalog.lookup import known_names, resolve
 from backbones.catalog.row import LIBRARIES, BackboneRow
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def describe(row: BackboneRow) -> str:
     """Return a line for each thing that is known of a network."""
-    return "\n".join(f"{what}: {value}" for what, value in words.describe(row).items())
+    return "\n".join(f"{what}: {value}" for what, value in descriptions.describe(row).items())
 
 
 def catalog() -> str:
@@ -71,9 +71,9 @@ def _cells(row: BackboneRow) -> tuple[str, ...]:
     measured = ("", "", "")
     if facts is not None:
         measured = (
-            words.millions(facts.parameters),
+            descriptions.millions(facts.parameters),
             ", ".join(map(str, facts.channels)),
-            words.yes(facts.trains_on_cpu),
+            descriptions.yes(facts.trains_on_cpu),
         )
     parameters, channels, trains_on_cpu = measured
     return (
@@ -84,7 +84,7 @@ def _cells(row: BackboneRow) -> tuple[str, ...]:
         LIBRARIES[row.source],
         parameters,
         channels,
-        words.weights(row),
+        descriptions.weights(row),
         trains_on_cpu,
     )
 
@@ -92,16 +92,16 @@ def _cells(row: BackboneRow) -> tuple[str, ...]:
 def presets() -> str:
     """Return a table of the presets of the design space."""
     footer = "`backbone: {design: {preset: NAME}}` takes one; fields beside it change it."
-    return f"{_columns(words.presets())}\n\n{footer}"
+    return f"{_columns(descriptions.presets())}\n\n{footer}"
 
 
-def road() -> str:
+def roadmap() -> str:
     """Return a table of the road from ResNet-50 to ConvNeXt-T."""
     footer = (
         "Giga multiply-accumulates of an image of 224x224 pixels, with a classifier for 1000 classes. A step keeps\n"
         "the changes before it; the last is the preset convnext_tiny. The paper is Liu et al. 2022, arXiv 2201.03545."
     )
-    return f"{_columns(words.road())}\n\n{footer}"
+    return f"{_columns(descriptions.roadmap())}\n\n{footer}"
 
 
 def all_names() -> str:
@@ -119,4 +119,4 @@ def _columns(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"presets": presets, "road": road}
+TABLES = {"presets": presets, "road": roadmap, "roadmap": roadmap}

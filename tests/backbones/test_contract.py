@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from backbones.base import LEVELS
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
-from backbones.simple_pyramid import SingleScaleBody
+from backbones.simple_pyramid import SingleScaleExtractor
 
 OTHERS = (
     "timm:nf_regnet_b0",
@@ -103,7 +103,7 @@ def test_one_image_of_odd_size_trains_each_parameter_and_stages_are_disjoint_and
     stage is a share of the depth, which every level needs."""
     assert list(backbone.stages) == [name for name, _ in backbone.named_parameters()]
     features = _maps(backbone.train(), (250, 333))
-    if isinstance(backbone.body, SingleScaleBody):
+    if isinstance(backbone.body, SingleScaleExtractor):
         for frozen in ((), ("c3",), ("c3", "c4")):
             _check_stages_by_depth(backbone, frozen)
     else:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backbones.base import LEVELS
 from backbones.create import TappedBackbone, create_backbone
-from backbones.simple_pyramid import SingleScaleBody
+from backbones.simple_pyramid import SingleScaleExtractor
 from tests.backbones.sizes import rows_by_speed
 
 OTHERS = ("timm:mnasnet_small", "timm:resnetv2_18", "tv:mnasnet0_5")
@@ -52,7 +52,7 @@ def test_frozen_stages_get_no_gradient_and_all_others_do(backbone: TappedBackbon
         parameter.requires_grad_(backbone.stages[name] not in stages)
     features = backbone.train()(_images(2))
     wanting = {level for level, feature in features.items() if feature.requires_grad}
-    is_single_scale = isinstance(backbone.body, SingleScaleBody)
+    is_single_scale = isinstance(backbone.body, SingleScaleExtractor)
     assert wanting <= (set(LEVELS) if is_single_scale and stages != LEVELS else set(LEVELS) - set(stages))
     if any(parameter.requires_grad for parameter in backbone.parameters()):
         sum(features[level].square().mean() for level in wanting).backward()

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from backbones.body import IMAGENET_MEAN, IMAGENET_STD
 from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
-from backbones.own_adapter import PYRAMIDS, SINGLE_SCALE, build_own_body
-from backbones.surgery.spec import SurgerySpec
+from backbones.feature_extractor import IMAGENET_MEAN, IMAGENET_STD
+from backbones.own_adapter import PYRAMIDS, SINGLE_SCALE, build_own_extractor
+from backbones.spec.surgery import SurgerySpec
 
 
 def build(name: str) -> TappedBackbone:
     with torch.device("meta"):
-        return TappedBackbone(build_own_body(BackboneRow(name, "own", name)))
+        return TappedBackbone(build_own_extractor(BackboneRow(name, "own", name)))
 
 
 def test_every_own_network_is_a_row_of_the_catalog_and_none_is_missing() -> None:
@@ -39,7 +39,7 @@ def test_levels_get_a_norm_where_the_network_has_none(name: str, normed: list[st
 
 def test_a_row_hands_its_arguments_to_the_network() -> None:
     with torch.device("meta"):
-        body = build_own_body(BackboneRow("nin", "own", "nin", kwargs={"width": 40}))
+        body = build_own_extractor(BackboneRow("nin", "own", "nin", kwargs={"width": 40}))
         backbone = TappedBackbone(body)
     assert backbone.feature_specs["c5"].channels == 40
 

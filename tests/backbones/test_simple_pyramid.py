@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from backbones.base import LEVELS
 from backbones.create import TappedBackbone
-from backbones.simple_pyramid import SimplePyramid, SingleScaleBody, Upsampling, ends_of_thirds
+from backbones.simple_pyramid import SimplePyramid, SingleScaleExtractor, Upsampling, ends_of_thirds
 
 
 class PlainNetwork(nn.Module):
@@ -32,7 +32,7 @@ class PlainNetwork(nn.Module):
         return [maps[1], maps[3], self.norm(maps[5])]
 
 
-class Plain(SingleScaleBody):
+class Plain(SingleScaleExtractor):
     def __init__(self, stride: int, upsampling: Upsampling | None = None) -> None:
         super().__init__(PlainNetwork(stride), 8, stride, (0.5,) * 3, (0.5,) * 3, upsampling)
 

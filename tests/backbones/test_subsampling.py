@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from backbones.create import create_backbone
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
 from backbones.subsampling import SubsampledConv2d, is_unsafe, subsample_first
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from backbones.base import LEVELS
 from backbones.catalog.row import BackboneRow
 from backbones.create import TappedBackbone, create_backbone
-from backbones.timm_adapter import build_timm_body
+from backbones.timm_adapter import build_timm_extractor
 from backbones.weights import load_weights_file
 from tests.bench.frozen_stages import saved_bytes
 
@@ -30,7 +30,7 @@ rotary positions."""
 
 def build(name: str) -> TappedBackbone:
     torch.manual_seed(0)
-    return TappedBackbone(build_timm_body(BackboneRow(name, "timm", name, kwargs=SMALL[name]), pretrained=False))
+    return TappedBackbone(build_timm_extractor(BackboneRow(name, "timm", name, kwargs=SMALL[name]), pretrained=False))
 
 
 def images(batch: int, height: int, width: int) -> Tensor:

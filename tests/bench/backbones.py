@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones.create import create_backbone
-from backbones.design_space.spec import DesignSpec
-from backbones.surgery.spec import SurgerySpec
+from backbones.spec.design import DesignSpec
+from backbones.spec.surgery import SurgerySpec
 from tests.bench.runs import hardware, markdown
 
 NUM_IMAGES, SIZE_HW = 4, (224, 224)

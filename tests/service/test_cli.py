@@ -10,8 +10,8 @@ import pytest
 
 from backbones.catalog.facts import recorded_facts
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.presets import PRESETS
-from backbones.design_space.road import ROAD
+from backbones.spec.design_presets import PRESETS
+from backbones.spec.roadmap import ROADMAP
 from service import cli
 from service.version import version
 
@@ -132,8 +132,8 @@ def test_the_road_costs_what_its_paper_says() -> None:
     done = pyramidion("backbones", "road")
     assert (done.returncode, done.stderr) == (0, "")
     table, _, _ = done.stdout.partition("\n\n")
-    assert len(table.splitlines()) == 1 + len(ROAD)
-    for line, step in zip(table.splitlines()[1:], ROAD, strict=True):
+    assert len(table.splitlines()) == 1 + len(ROADMAP)
+    for line, step in zip(table.splitlines()[1:], ROADMAP, strict=True):
         assert line.startswith(f"{step.name}  ")
         if step.paper_gmacs is not None:
             assert line.split()[-2:] == [str(step.paper_gmacs)] * 2

@@ -8,7 +8,7 @@ from backbones.catalog.licenses import PERMISSIVE, lack_of_weights, license_of, 
 from backbones.catalog.lookup import known_networks, resolve
 from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
 
 
 @pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG)

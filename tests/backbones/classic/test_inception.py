@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
-from backbones.classic.inception import BN_INCEPTION, GOOGLENET, Block, Inception, Row, bn_inception, googlenet
+from backbones.classic.inception import (
+    BN_INCEPTION,
+    GOOGLENET,
+    Inception,
+    InceptionBlock,
+    InceptionRow,
+    bn_inception,
+    googlenet,
+)
 from backbones.layers import block_ranks
 
 FEATURE = torch.randn(2, 12, 6, 8, generator=torch.Generator().manual_seed(0))
@@ -29,7 +37,7 @@ def applied(layer: nn.Module, feature: Tensor, stride: int = 1) -> Tensor:
 
 
 def test_a_block_of_googlenet_is_its_four_branches_side_by_side() -> None:
-    block = Block(12, Row(4, (6, 8), (2, 3), 5, "max"), has_batchnorm=False)
+    block = InceptionBlock(12, InceptionRow(4, (6, 8), (2, 3), 5, "max"), has_batchnorm=False)
     expected = [
         applied(block.get_submodule("one"), FEATURE),
         applied(block.get_submodule("three.1"), applied(block.get_submodule("three.0"), FEATURE)),
@@ -42,7 +50,7 @@ def test_a_block_of_googlenet_is_its_four_branches_side_by_side() -> None:
 
 
 def test_a_block_of_bn_inception_has_two_convolutions_in_place_of_5x5_and_an_average() -> None:
-    block = Block(12, Row(4, (6, 8), (2, 3, 7), 5), has_batchnorm=True).eval()
+    block = InceptionBlock(12, InceptionRow(4, (6, 8), (2, 3, 7), 5), has_batchnorm=True).eval()
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
             for statistics in (module.running_mean, module.running_var, module.weight, module.bias):
@@ -62,7 +70,7 @@ def test_a_block_of_bn_inception_has_two_convolutions_in_place_of_5x5_and_an_ave
 
 
 def test_a_block_of_stride_2_hands_the_pooled_map_on() -> None:
-    block = Block(12, Row(None, (6, 8), (2, 3, 7), None, "max", stride=2), has_batchnorm=False)
+    block = InceptionBlock(12, InceptionRow(None, (6, 8), (2, 3, 7), None, "max", stride=2), has_batchnorm=False)
     three = applied(block.get_submodule("three.1"), applied(block.get_submodule("three.0"), FEATURE), stride=2)
     five = applied(block.get_submodule("five.1"), applied(block.get_submodule("five.0"), FEATURE))
     five = applied(block.get_submodule("five.2"), five, stride=2)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from backbones.classic.alexnet_zfnet import alexnet2012, zfnet, zfnet_wide
 from backbones.classic.convnext_isotropic import ConvNeXtIsotropic
-from backbones.classic.five_convolutions import alexnet2012, zfnet, zfnet_wide
 from backbones.classic.inception import bn_inception, googlenet
 from backbones.classic.nin import NiN
 from backbones.own_adapter import PYRAMIDS

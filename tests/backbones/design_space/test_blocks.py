@@ -9,9 +9,9 @@ import torch
 from timm.layers.drop import DropPath
 from torch import nn
 
-from backbones.design_space.blocks import Block
+from backbones.design_space.blocks import DesignBlock
 from backbones.design_space.network import DesignNetwork
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
 from backbones.surgery.deformable import DeformableConv2d
 
 BOTTLENECK: dict[str, Any] = {"depths": (2, 2, 2, 2), "widths": (16, 16, 16, 16), "ratio": 1 / 4}
@@ -22,13 +22,13 @@ def network(**fields: Any) -> DesignNetwork:
     return DesignNetwork(DesignSpec.model_validate(BOTTLENECK | fields))
 
 
-def last_block(**fields: Any) -> Block:
+def last_block(**fields: Any) -> DesignBlock:
     block = network(**fields).stages[-1][-1]
-    assert isinstance(block, Block)
+    assert isinstance(block, DesignBlock)
     return block
 
 
-def names(block: Block) -> str:
+def names(block: DesignBlock) -> str:
     """Return the layers of the branch in their order, then those behind the sum."""
     chain = [
         *(f"{name}" for name, _ in block.entry.named_children()),

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from backbones.create import TappedBackbone, create_backbone
-from backbones.design_space.road import road_designs
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
+from backbones.spec.roadmap import roadmap_designs
 from backbones.weights import WeightsReport
 
 
@@ -142,7 +142,7 @@ def test_published_weights_give_the_librarys_maps(published: Published, tmp_path
     torch.save(network.state_dict(), tmp_path / "published.pth")
     design = DesignSpec.model_validate({"preset": published.preset})
     if published.name == "timm:convnext_tiny":
-        _, design = road_designs()[-1]
+        _, design = roadmap_designs()[-1]
     backbone = create_backbone(design, str(tmp_path / "published.pth")).eval()
     report = _report(backbone)
     assert set(report.loaded) == set(backbone.body.network.state_dict())

@@ -5,10 +5,10 @@ import pytest
 from backbones.catalog.facts import Facts, facts_of, recorded_designs, recorded_facts
 from backbones.catalog.lookup import resolve
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.presets import PRESETS
-from backbones.design_space.road import ROAD
-from backbones.design_space.spec import DesignSpec
 from backbones.measured.facts import measure_designs, measure_network
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_presets import PRESETS
+from backbones.spec.roadmap import ROADMAP
 
 STALE = "run: make backbones"
 PROBED = ("resnet18", "swin_tiny", "alexnet", "resnet14_thin")
@@ -44,9 +44,9 @@ def test_all_recorded_designs_are_measured_again() -> None:
 
 
 def test_the_road_costs_what_its_paper_says() -> None:
-    measured = recorded_designs().road
-    assert list(measured) == [step.name for step in ROAD]
-    for step in ROAD:
+    measured = recorded_designs().roadmap
+    assert list(measured) == [step.name for step in ROADMAP]
+    for step in ROADMAP:
         assert step.paper_gmacs is None or round(measured[step.name] / 1e9, 2) == step.paper_gmacs, step.name
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from backbones.spec.surgery import Attention
 from backbones.surgery.attention import attention_block
-from backbones.surgery.spec import Attention
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from backbones.base import LEVELS
 from backbones.create import TappedBackbone, create_backbone
-from backbones.surgery.spec import SurgerySpec
+from backbones.spec.surgery import SurgerySpec
 from backbones.sync_batchnorm import synchronize_batch_norms
 
 

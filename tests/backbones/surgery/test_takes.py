@@ -11,8 +11,8 @@ from torchvision.ops import StochasticDepth
 
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
+from backbones.spec.surgery import Operation, SurgerySpec
 from backbones.surgery.deformable import DeformableConv2d
-from backbones.surgery.spec import Operation, SurgerySpec
 
 ASKED: dict[Operation, Any] = {
     "attention": [{"kind": "nl", "stages": ["c4", "c5"], "position": "last_block"}],

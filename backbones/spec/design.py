@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import model_validator
 
-from backbones.design_space.checks import check
-from backbones.design_space.fields import DesignFields
-from backbones.design_space.plan import StagePlan, image_size_px, plan_stages
-from backbones.design_space.presets import PRESETS
+from backbones.spec.design_checks import check
+from backbones.spec.design_fields import DesignFields
+from backbones.spec.design_plan import StagePlan, image_size_px, plan_stages
+from backbones.spec.design_presets import PRESETS
 
 
 class DesignSpec(DesignFields):

@@ -6,9 +6,9 @@ from torch import nn
 
 from backbones.create import TappedBackbone, create_backbone
 from backbones.design_space.classifier import DesignClassifier
-from backbones.design_space.network import DesignBody
-from backbones.design_space.presets import PRESETS
-from backbones.design_space.spec import DesignSpec
+from backbones.design_space.network import DesignExtractor
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_presets import PRESETS
 
 PUBLISHED = {
     "resnet18": 11_689_512,
@@ -55,7 +55,7 @@ def test_with_its_classifier_a_preset_has_the_published_number_of_parameters(nam
 
 def test_nlnet50_is_resnet50_and_one_block_of_half_the_channels() -> None:
     with torch.device("meta"):
-        assert num_parameters(DesignBody(preset("nlnet50"))) == 25_609_792
+        assert num_parameters(DesignExtractor(preset("nlnet50"))) == 25_609_792
 
 
 def test_every_preset_is_counted() -> None:
@@ -67,7 +67,7 @@ def test_every_preset_is_counted() -> None:
 )
 def test_a_preset_is_a_backbone_and_no_parameter_is_without_a_stage(name: str) -> None:
     with torch.device("meta"):
-        backbone = TappedBackbone(DesignBody(preset(name)))
+        backbone = TappedBackbone(DesignExtractor(preset(name)))
     channels = tuple(backbone.feature_specs[level].channels for level in ("c3", "c4", "c5"))
     assert channels == CHANNELS.get(name, (512, 1024, 2048))
     assert list(backbone.stages) == [name for name, _ in backbone.named_parameters()]

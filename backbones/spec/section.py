@@ -9,7 +9,7 @@ Stage = Literal["c3", "c4", "c5"]
 """A stage of a backbone, by the level that it ends with, finest first."""
 
 
-class Part(BaseModel):
+class Section(BaseModel):
     """A section of the job document. Unknown keys are rejected, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)

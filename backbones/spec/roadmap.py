@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
 
 START = "resnet50"
 END = "convnext_tiny"
 
 
 @dataclass(frozen=True)
-class RoadStep:
+class RoadmapStep:
     """One step.
 
     Attributes:
@@ -34,30 +34,30 @@ class RoadStep:
     paper_gmacs: float | None
 
 
-ROAD = (
-    RoadStep("ResNet-50", {}, 4.09),
-    RoadStep("stage ratio", {"depths": (3, 3, 9, 3)}, 4.53),
-    RoadStep("patchify", {"stem": "patchify"}, 4.42),
-    RoadStep("depthwise", {"groups": "depthwise"}, 2.35),
-    RoadStep("width", {"widths": (96, 192, 384, 768)}, 5.27),
-    RoadStep("inverted bottleneck", {"ratio": 4.0}, 4.64),
-    RoadStep("depthwise moved up", {"mixing": "first"}, 4.07),
-    RoadStep("kernel 7", {"kernel": 7}, 4.15),
-    RoadStep("GELU", {"activation": "gelu"}, 4.15),
-    RoadStep("fewer activations", {"order": "convnext"}, 4.15),
-    RoadStep("fewer norms", {"norms": 1}, 4.15),
-    RoadStep("LayerNorm", {"norm": "ln"}, 4.15),
-    RoadStep("separate downsampling", {"downsampling": "separate"}, 4.46),
-    RoadStep("layer scale", {"layer_scale": 1e-6}, None),
-    RoadStep("truncated normal", {"initialization": "truncated_normal"}, None),
+ROADMAP = (
+    RoadmapStep("ResNet-50", {}, 4.09),
+    RoadmapStep("stage ratio", {"depths": (3, 3, 9, 3)}, 4.53),
+    RoadmapStep("patchify", {"stem": "patchify"}, 4.42),
+    RoadmapStep("depthwise", {"groups": "depthwise"}, 2.35),
+    RoadmapStep("width", {"widths": (96, 192, 384, 768)}, 5.27),
+    RoadmapStep("inverted bottleneck", {"ratio": 4.0}, 4.64),
+    RoadmapStep("depthwise moved up", {"mixing": "first"}, 4.07),
+    RoadmapStep("kernel 7", {"kernel": 7}, 4.15),
+    RoadmapStep("GELU", {"activation": "gelu"}, 4.15),
+    RoadmapStep("fewer activations", {"order": "convnext"}, 4.15),
+    RoadmapStep("fewer norms", {"norms": 1}, 4.15),
+    RoadmapStep("LayerNorm", {"norm": "ln"}, 4.15),
+    RoadmapStep("separate downsampling", {"downsampling": "separate"}, 4.46),
+    RoadmapStep("layer scale", {"layer_scale": 1e-6}, None),
+    RoadmapStep("truncated normal", {"initialization": "truncated_normal"}, None),
 )
 
 
-def road_designs() -> list[tuple[RoadStep, DesignSpec]]:
+def roadmap_designs() -> list[tuple[RoadmapStep, DesignSpec]]:
     """Return every step with the network that it comes to: the preset `START`, with all changes up to there."""
     fields: dict[str, Any] = {"preset": START}
     designs = []
-    for step in ROAD:
+    for step in ROADMAP:
         fields |= step.change
         designs.append((step, DesignSpec.model_validate(fields)))
     return designs

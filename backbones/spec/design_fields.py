@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from backbones.part import Part, in_order
-from backbones.surgery.spec import DEFAULT_RATIOS, Attention
+from backbones.spec.section import Section, in_order
+from backbones.spec.surgery import DEFAULT_RATIOS, Attention
 
 Depth = Annotated[int, Field(ge=1, le=100)]
 Width = Annotated[int, Field(ge=1, le=8192)]
@@ -24,7 +24,7 @@ Downsampling = Literal["in_block", "average_down", "separate", "pool"]
 AttentionPosition = Literal["residual", "mixing", "every_block", "before_last_block", "last_block"]
 
 
-class DesignAttention(Part):
+class DesignAttention(Section):
     """Blocks that look at the whole map, as the network is built with them; what `kind` means: see `AttentionSpec`.
 
     | position | the block stands |
@@ -53,7 +53,7 @@ def _of_kind(given: Any) -> Any:
     return given
 
 
-class DesignFields(Part):
+class DesignFields(Section):
     """A stem, and stages of like blocks. `preset` fills in every field; fields beside it change it.
 
     A block is a chain of convolutions, each with a norm and an activation, beside a shortcut:

@@ -8,9 +8,9 @@ from typing import Any
 from backbones.catalog.facts import CPU_LIMIT_MACS, MEASURED_AT_PX, Facts, facts_of, recorded_designs
 from backbones.catalog.licenses import lack_of_weights, license_of, license_problem
 from backbones.catalog.row import LIBRARIES, BackboneRow
-from backbones.design_space.presets import PRESETS
-from backbones.design_space.road import ROAD
-from backbones.surgery.spec import OPERATIONS, SurgerySpec
+from backbones.spec.design_presets import PRESETS
+from backbones.spec.roadmap import ROADMAP
+from backbones.spec.surgery import OPERATIONS, SurgerySpec
 
 
 def describe(row: BackboneRow) -> dict[str, str]:
@@ -71,9 +71,9 @@ def fields(values: Mapping[str, Any]) -> str:
     return re.sub(r"\d\.\d{4,}", lambda fraction: f"{float(fraction[0]):.3g}", text)
 
 
-def road() -> list[tuple[str, ...]]:
+def roadmap() -> list[tuple[str, ...]]:
     """Return a table of the road from ResNet-50 to ConvNeXt-T: each step, its change, what it costs here and there."""
-    costs = recorded_designs().road
+    costs = recorded_designs().roadmap
     rows = [
         (
             step.name,
@@ -81,7 +81,7 @@ def road() -> list[tuple[str, ...]]:
             gmacs(costs[step.name]),
             "" if step.paper_gmacs is None else f"{step.paper_gmacs}",
         )
-        for step in ROAD
+        for step in ROADMAP
     ]
     return [("step", "what changes", "GMACs", "in the paper"), *rows]
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from backbones.base import LEVELS
 from backbones.create import TappedBackbone, create_backbone
+from backbones.spec.surgery import SurgerySpec
 from backbones.surgery.deformable import DeformableConv2d
-from backbones.surgery.spec import SurgerySpec
 
 ALL = ["c2", "c3", "c4", "c5"]
 

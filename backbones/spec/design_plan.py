@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from backbones.design_space.fields import DesignFields
-from backbones.surgery.spec import Attention
+from backbones.spec.design_fields import DesignFields
+from backbones.spec.surgery import Attention
 
 DEPTH_BASE, WIDTH_BASE, RESOLUTION_BASE = 1.2, 1.1, 1.15
 """Tan & Le 2019, arXiv 1905.11946: alpha, beta and gamma of compound scaling."""

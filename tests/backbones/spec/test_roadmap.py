@@ -6,29 +6,29 @@ import pytest
 import torch
 
 from backbones.design_space.classifier import DesignClassifier
-from backbones.design_space.road import END, ROAD, START, road_designs
-from backbones.design_space.spec import DesignSpec
 from backbones.measured.macs import count_macs
+from backbones.spec.design import DesignSpec
+from backbones.spec.roadmap import END, ROADMAP, START, roadmap_designs
 
 PAPER_GMACS = (4.09, 4.53, 4.42, 2.35, 5.27, 4.64, 4.07, 4.15, 4.15, 4.15, 4.15, 4.15, 4.46)
 
 
 def test_every_step_changes_one_field() -> None:
-    for (_, before), (step, after) in pairwise(road_designs()):
+    for (_, before), (step, after) in pairwise(roadmap_designs()):
         changed = [name for name in DesignSpec.model_fields if getattr(before, name) != getattr(after, name)]
         assert changed == list(step.change), step.name
 
 
 def test_the_road_leads_from_one_preset_to_the_other() -> None:
-    designs = [design for _, design in road_designs()]
+    designs = [design for _, design in roadmap_designs()]
     assert designs[0] == DesignSpec.model_validate({"preset": START})
     assert designs[-1].model_copy(update={"preset": END}) == DesignSpec.model_validate({"preset": END})
 
 
-@pytest.mark.parametrize("step", range(len(ROAD)))
+@pytest.mark.parametrize("step", range(len(ROADMAP)))
 def test_a_step_costs_what_the_paper_says(step: int) -> None:
     with torch.device("meta"):
-        network = DesignClassifier(road_designs()[step][1])
+        network = DesignClassifier(roadmap_designs()[step][1])
     told = PAPER_GMACS[min(step, len(PAPER_GMACS) - 1)]
     assert round(count_macs(network, (224, 224)).total / 1e9, 2) == told
-    assert ROAD[step].paper_gmacs == (told if step < len(PAPER_GMACS) else None)
+    assert ROADMAP[step].paper_gmacs == (told if step < len(PAPER_GMACS) else None)

@@ -5,9 +5,9 @@ import timm
 import torch
 
 from backbones.design_space.network import DesignNetwork
-from backbones.design_space.plan import scale_depth, scale_width
-from backbones.design_space.presets import PRESETS
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_plan import scale_depth, scale_width
+from backbones.spec.design_presets import PRESETS
 
 B0 = PRESETS["efficientnet_b0"]
 

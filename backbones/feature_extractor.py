@@ -12,7 +12,7 @@ IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 
-class Body(nn.Module):
+class FeatureExtractor(nn.Module):
     """A network of a library, cut down to what its taps need.
 
     Attributes:

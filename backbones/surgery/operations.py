@@ -13,13 +13,13 @@ from timm.models import byobnet, convnext, regnet, resnet, resnetv2
 from timm.models._efficientnet_blocks import ConvBnAct, DepthwiseSeparableConv, EdgeResidual, InvertedResidual
 from torch import Tensor, nn
 
-from backbones.body import Body
 from backbones.catalog.row import BackboneRow
+from backbones.feature_extractor import FeatureExtractor
 from backbones.geometry import PROBE_HW, stride_of
-from backbones.meta_run import run_on_meta
+from backbones.meta_device import run_on_meta
+from backbones.spec.surgery import AttentionSpec, SurgerySpec
 from backbones.surgery.attention import attention_block
 from backbones.surgery.deformable import DeformableConv2d
-from backbones.surgery.spec import AttentionSpec, SurgerySpec
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def with_stochastic_depth(row: BackboneRow, surgery: SurgerySpec) -> BackboneRow
     return replace(row, kwargs={**row.kwargs, argument: surgery.stochastic_depth})
 
 
-def operate(body: Body, surgery: SurgerySpec) -> None:
+def apply_surgery(body: FeatureExtractor, surgery: SurgerySpec) -> None:
     """Put deformable convolutions and attention into the network of `body`.
 
     Raises:
@@ -106,7 +106,7 @@ def freeze_batch_norms(module: nn.Module) -> int:
     return num_frozen
 
 
-def _blocks(body: Body) -> list[_Block]:
+def _blocks(body: FeatureExtractor) -> list[_Block]:
     """Return the blocks whose kind is known, in the order in which they run."""
     found: list[_Block] = []
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from backbones.create import TappedBackbone, create_backbone
-from backbones.design_space.network import DesignBody
-from backbones.design_space.plan import STEM_STRIDES
-from backbones.design_space.spec import DesignSpec
+from backbones.design_space.network import DesignExtractor
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_plan import STEM_STRIDES
 
 TINY = {"depths": (1, 1, 2, 2), "widths": (16, 16, 24, 32), "norm_groups": 4}
 
@@ -151,7 +151,7 @@ def test_a_design_is_refused_by_the_name_of_a_field_or_is_a_backbone(
         return
     assert DesignSpec.model_validate_json(spec.model_dump_json()) == spec
     with torch.device("meta"):
-        backbone = TappedBackbone(DesignBody(spec))
+        backbone = TappedBackbone(DesignExtractor(spec))
     assert list(backbone.stages) == [name for name, _ in backbone.named_parameters()]
     planned = {stage.stride: stage.out_channels for stage in spec.stages}
     assert [backbone.feature_specs[level].channels for level in ("c3", "c4", "c5")] == [

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from backbones.part import Part, Stage, in_order
+from backbones.spec.section import Section, Stage, in_order
 
 Attention = Literal["se", "gc", "nl"]
 Position = Literal["residual", "every_block", "before_last_block", "last_block"]
@@ -23,7 +23,7 @@ AttentionStage = Literal["c2", "c3", "c4", "c5"]
 """A block belongs to the level ck whose stride, 2**k, its map has."""
 
 
-class AttentionSpec(Part):
+class AttentionSpec(Section):
     """Blocks that look at the whole map.
 
     | kind | block | paper |
@@ -70,7 +70,7 @@ class AttentionSpec(Part):
         return DEFAULT_RATIOS[self.kind] if self.ratio is None else self.ratio
 
 
-class SurgerySpec(Part):
+class SurgerySpec(Section):
     """What is changed in the network; `pyramidion backbones NAME` says what a network takes."""
 
     OLD_NAMES: ClassVar[Mapping[str, str]] = {"reparameterise": "reparameterize"}

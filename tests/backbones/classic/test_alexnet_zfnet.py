@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.classic.five_convolutions import FiveConvolutions, alexnet2012, response_norm, zfnet
+from backbones.classic.alexnet_zfnet import FiveConvolutions, alexnet2012, response_norm, zfnet
 
 IMAGES = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 

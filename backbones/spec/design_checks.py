@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from backbones.design_space.fields import DesignFields
-from backbones.design_space.plan import STEM_STRIDES, StagePlan, by_stage, plan_stages, stem_convolutions
+from backbones.spec.design_fields import DesignFields
+from backbones.spec.design_plan import STEM_STRIDES, StagePlan, by_stage, plan_stages, stem_convolutions
 
 Problems = Iterator[str]
 """Each the name of a field, what is wrong with it, and what would be right."""

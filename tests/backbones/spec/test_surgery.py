@@ -6,7 +6,7 @@ import pytest
 
 from backbones.catalog.checks import require_surgery
 from backbones.catalog.rows import CATALOG
-from backbones.surgery.spec import NO_SURGERY, OPERATIONS, AttentionSpec, SurgerySpec
+from backbones.spec.surgery import NO_SURGERY, OPERATIONS, AttentionSpec, SurgerySpec
 
 
 def surgery(**changes: Any) -> SurgerySpec:
