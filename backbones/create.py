@@ -1,4 +1,4 @@
-"""From a name to a backbone."""
+"""Creation of a backbone from a name or a design."""
 
 from pathlib import Path
 
@@ -31,17 +31,18 @@ from backbones.weights import load_weights_file
 def create_backbone(
     network: str | DesignSpec, weights: str = "none", surgery: SurgerySpec = NO_SURGERY
 ) -> "TappedBackbone":
-    """Return a network as a backbone, in train mode, on the CPU, every parameter trainable.
+    """Return a network as a backbone, in train mode, on the CPU, with all parameters trainable.
 
     Args:
-        network: a row of the catalog, a name of timm or torchvision, with or without `timm:` or `tv:`, or a design.
-        weights: "none" (random), "default" (what the library has pretrained) or the path of a local file, whose
-            `WeightsReport` is then `weights_report`.
-        surgery: what is changed in it; weights are those of the network before.
+        network: the name of a catalog row, a name of timm or torchvision, with or without `timm:` or `tv:`, or a
+            design.
+        weights: "none" (random), "default" (the library's pretrained weights) or the path of a local file; the last
+            sets `weights_report`.
+        surgery: changes to the network; the weights are those of the unchanged network.
 
     Raises:
-        ValueError: the name is unknown, the network has no maps of strides 8, 16 and 32, it does not take the surgery,
-            or the weights cannot be had.
+        ValueError: the name is unknown, the network has no maps of strides 8, 16 and 32, it does not support the
+            surgery, or the weights are not available.
     """
     row = resolve(network)
     require_surgery(row, surgery)
@@ -72,16 +73,15 @@ def _build(row: BackboneRow, *, pretrained: bool, surgery: SurgerySpec) -> Featu
 
 
 class TappedBackbone(Backbone):
-    """A library's network with a pyramid's three levels: padded to their full share of cells, and normalized.
+    """A feature extractor's maps as the levels of a backbone: padded to full size, and normalized.
 
-    Where an architecture loses cells at the border (Inception, AlexNet), the border cells are repeated outwards,
-    half of them on each side. The maps of all levels then cover the same image, as a pyramid that upsamples needs,
-    and the offset is 0 as for padded networks: the receptive field of a cell is centered inside that cell. The
-    network's weights are used as they were trained.
+    If an architecture loses cells at the border (Inception, AlexNet), its maps are padded by replicating the border
+    cells, half of them on each side. The maps of all levels then cover the same image, as a pyramid that upsamples
+    requires, and the offset is 0 as for padded networks: the receptive field of a cell is centered inside that cell.
 
     Attributes:
-        body: the network, under `body.network` with the parameter names of its library.
-        norms: by level, the identity where the network hands out normalized maps.
+        body: the feature extractor; `body.network` has the parameter names of its library.
+        norms: the norm of each level; the identity for maps that the network has normalized itself.
     """
 
     def __init__(self, body: FeatureExtractor, *, freeze_batchnorm: bool = False) -> None:
@@ -96,7 +96,8 @@ class TappedBackbone(Backbone):
         if tuple(strides) != PYRAMID_STRIDES:
             sizes = ", ".join("x".join(map(str, feature.shape[-2:])) for feature in maps)
             raise ValueError(
-                f"its maps of {PROBE_HW[0]}x{PROBE_HW[1]} pixels have {sizes} cells; a pyramid needs strides 8, 16, 32"
+                f"for an image of {PROBE_HW[0]}x{PROBE_HW[1]} pixels its maps have {sizes} cells; a pyramid needs "
+                "strides 8, 16, 32"
             )
         self.norms = nn.ModuleDict()
         self.feature_specs = {}
@@ -106,17 +107,17 @@ class TappedBackbone(Backbone):
             self._pads[level] = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
             self.norms[level] = level_norm(feature)
             self.feature_specs[level] = FeatureSpec(channels=feature.shape[1], stride=stride)
-        # Whether a map is normalized is told by its graph, where a frozen norm is no norm any more.
+        # Freezing comes after `level_norm`, which does not recognize a frozen norm in the autograd graph.
         if freeze_batchnorm and not freeze_batch_norms(body):
-            raise ValueError("surgery.freeze_batchnorm: it has no BatchNorm; leave it out")
-        self._find_parts()
+            raise ValueError("surgery.freeze_batchnorm: the network has no BatchNorm; remove this setting")
+        self._assign_stages_and_layers()
 
     def fold(self) -> None:
-        """Put one convolution in place of the branches of each block, for good."""
+        """Replace the branches of each block by one convolution, permanently."""
         fold_branches(self.body.network)
-        self._find_parts()
+        self._assign_stages_and_layers()
 
-    def _find_parts(self) -> None:
+    def _assign_stages_and_layers(self) -> None:
         """Find the stage and the layer of every parameter."""
         self.stages = self.body.assign_stages(discover_stages(self))
         ranks = {f"body.network.{name}": rank for name, rank in self.body.layer_ranks().items()}
@@ -127,8 +128,8 @@ class TappedBackbone(Backbone):
         """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.
 
         Args:
-            images: (B, 3, H, W), normalized with `mean` and `std`, of any size: they are padded with zeros at the right
-                and the bottom to multiples of 32, and H and W mean the padded size.
+            images: (B, 3, H, W), normalized with `mean` and `std`, of any size. They are padded with zeros on the right
+                and bottom to multiples of 32; in the shapes above, H and W are the padded size.
         """
         images = F.pad(images, (0, -images.shape[-1] % 32, 0, -images.shape[-2] % 32))
         features = {}

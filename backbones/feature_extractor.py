@@ -1,4 +1,4 @@
-"""What an adapter makes of a library's network: a body with three taps."""
+"""Base class of feature extractors: what every adapter makes of a library's network."""
 
 from collections.abc import Mapping
 
@@ -13,11 +13,11 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 
 class FeatureExtractor(nn.Module):
-    """A network of a library, cut down to what its taps need.
+    """A network that returns maps of three strides; later layers are removed.
 
     Attributes:
-        network: the library's own module, under the library's own parameter names.
-        mean, std: what the network's weights expect of RGB values in [0, 1].
+        network: the library's module, with the library's parameter names.
+        mean, std: mean and standard deviation of RGB values in [0, 1] that the network's weights expect.
     """
 
     def __init__(self, network: nn.Module, mean: RGB, std: RGB) -> None:
@@ -27,21 +27,21 @@ class FeatureExtractor(nn.Module):
         self.std = std
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W), as the network gives them."""
+        """Return the network's own maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
         raise NotImplementedError
 
     def layer_ranks(self) -> dict[str, int]:
-        """Return where along `network` the layer of each of its parameters comes, at any numbers."""
+        """Return a rank for each parameter of `network`: parameters of later layers have larger ranks."""
         return block_ranks(self.network, self)
 
     def rename(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return a state dict, as it was published, under the names of `network`."""
+        """Return a published state dict with the parameter names of `network`."""
         return state
 
     def assign_stages(self, found: dict[str, str]) -> dict[str, str]:
-        """Return the stage of every parameter in `found`, where the body knows better than its levels tell.
+        """Return the stage of every parameter in `found`; subclasses override stages that levels do not determine.
 
         Args:
-            found: by names as the backbone around this body has them, the first level that needs the parameter.
+            found: the first level that needs each parameter, keyed by the parameter names of the enclosing backbone.
         """
         return found

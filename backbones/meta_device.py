@@ -1,4 +1,4 @@
-"""Running a network on the meta device: shapes and the autograd graph, without memory or arithmetic."""
+"""Runs of a network on the meta device: shapes and the autograd graph, without memory or arithmetic."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ class MetaRun:
     """Outputs of a network on the meta device, still attached to their autograd graph.
 
     Attributes:
-        outputs: what `forward` gave, finest map first.
-        leaves: parameter name by the meta tensor that stood for it in the graph.
+        outputs: the maps that `forward` returned, finest first.
+        leaves: the parameter name of each meta tensor in the graph.
     """
 
     outputs: list[Tensor]
@@ -21,10 +21,10 @@ class MetaRun:
 
 
 def run_on_meta(module: nn.Module, image_hw: tuple[int, int]) -> MetaRun:
-    """Run `module` in eval mode on one meta image of `image_hw`; the module itself stays where it is.
+    """Run a copy of `module` on the meta device, in eval mode, on one image of `image_hw`; `module` is not moved.
 
     Raises:
-        ValueError: the module does not take images of this size.
+        ValueError: the module does not accept images of this size.
     """
     parameters = {name: p.detach().to("meta").requires_grad_() for name, p in module.named_parameters()}
     buffers = {name: b.to("meta") for name, b in module.named_buffers()}
@@ -36,7 +36,7 @@ def run_on_meta(module: nn.Module, image_hw: tuple[int, int]) -> MetaRun:
             outputs = functional_call(module, {**parameters, **buffers}, (image,))
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
         height, width = image_hw
-        raise ValueError(f"the network does not take an image of {height}x{width} pixels: {error}") from error
+        raise ValueError(f"the network does not accept an image of {height}x{width} pixels: {error}") from error
     finally:
         module.train(was_training)
     maps = list(outputs.values()) if isinstance(outputs, dict) else list(outputs)

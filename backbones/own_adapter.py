@@ -1,4 +1,4 @@
-"""Our own networks as bodies: those that neither timm nor torchvision has. None has published weights."""
+"""Feature extractors of networks that timm and torchvision lack; they have no published weights."""
 
 from collections.abc import Callable, Mapping
 
@@ -20,14 +20,14 @@ PYRAMIDS: Mapping[str, Callable[..., nn.Module]] = {
     "googlenet": googlenet,
     "bn_inception": bn_inception,
 }
-"""From images to a list of maps of strides 8, 16, 32. A row's `id` is the key, its `kwargs` are the arguments."""
+"""Networks that return maps of strides 8, 16 and 32. A row's `id` is the key, its `kwargs` are the arguments."""
 
 SINGLE_SCALE: Mapping[str, Callable[..., ConvNeXtIsotropic]] = {"convnext_isotropic": ConvNeXtIsotropic}
-"""From images to three maps of one stride, behind a third, two thirds and all of the depth."""
+"""Networks that return three maps of one stride: after a third, two thirds and all of the blocks."""
 
 
 class OwnExtractor(FeatureExtractor):
-    """A network that hands out the levels itself."""
+    """A network that returns the maps of all levels itself."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
@@ -36,20 +36,20 @@ class OwnExtractor(FeatureExtractor):
 
 
 class OwnSingleScaleExtractor(SingleScaleExtractor):
-    """A network that hands out maps by depth."""
+    """A single-scale network that returns maps by depth."""
 
     def maps_by_depth(self, images: Tensor, *, last_only: bool = False) -> list[Tensor]:
-        """Return the maps behind one third, two thirds and all of the blocks."""
+        """Return the maps after one third, two thirds and all of the blocks."""
         maps: list[Tensor] = self.network(images)
         return maps
 
 
 def build_own_extractor(row: BackboneRow, upsampling: Upsampling | None = None) -> FeatureExtractor:
-    """Build the network of `row` at random.
+    """Build the network of `row` with random weights.
 
     Args:
-        row: whose `source` is "own".
-        upsampling: how a network of a single scale comes to c3.
+        row: a row with the source "own".
+        upsampling: operation that makes c3 from the map of a single-scale network.
     """
     if row.id in PYRAMIDS:
         return OwnExtractor(PYRAMIDS[row.id](**row.kwargs), IMAGENET_MEAN, IMAGENET_STD)

@@ -1,4 +1,4 @@
-"""The catalog in words: what the command prints and the page shows. Torch-free."""
+"""Text about catalog rows and the design space, for the command line and the documentation page. Torch-free."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from backbones.spec.surgery import OPERATIONS, SurgerySpec
 
 
 def describe(row: BackboneRow) -> dict[str, str]:
-    """Return what is known of a network, by what it is; what is not known is left out."""
+    """Return the known properties of a network as label and text; unknown ones are omitted."""
     known = {
         "name": row.name,
         "family": row.family,
@@ -22,10 +22,10 @@ def describe(row: BackboneRow) -> dict[str, str]:
         "paper": paper(row),
         "built by": f"{LIBRARIES[row.source]} ({row.id})",
         "options": ", ".join(f"{name}={value!r}" for name, value in row.kwargs.items() if name != "design"),
-        "changed in it": surgery(row.surgery),
+        "surgery applied": surgery(row.surgery),
         "default weights": lack_of_weights(row) or license_problem(row) or weights(row),
         **_measured(facts_of(row)),
-        "surgery that it takes": ", ".join(operation for operation in OPERATIONS if operation in row.takes),
+        "surgery supported": ", ".join(operation for operation in OPERATIONS if operation in row.takes),
         "translation equivariant": row.family and yes(row.is_equivariant),
     }
     return {what: value for what, value in known.items() if value}
@@ -34,26 +34,26 @@ def describe(row: BackboneRow) -> dict[str, str]:
 def _measured(facts: Facts | None) -> dict[str, str]:
     if facts is None:
         return {}
-    limit = f"up to {CPU_LIMIT_MACS / 1e9:.0f} G and nothing deformable"
+    limit = f"at most {CPU_LIMIT_MACS / 1e9:.0f} G, and no deformable convolutions"
     return {
         "parameters": f"{facts.parameters:,} without the classifier",
         "channels": f"c3 {facts.channels[0]}, c4 {facts.channels[1]}, c5 {facts.channels[2]}",
         "multiply-accumulates": f"{gmacs(facts.macs)} G for an image of {MEASURED_AT_PX}x{MEASURED_AT_PX} pixels",
         "trains on a CPU": f"{yes(facts.trains_on_cpu)} ({limit})",
-        "mean of its images": ", ".join(map(str, facts.mean)),
-        "std of its images": ", ".join(map(str, facts.std)),
+        "image mean": ", ".join(map(str, facts.mean)),
+        "image std": ", ".join(map(str, facts.std)),
     }
 
 
 def paper(row: BackboneRow) -> str | None:
-    """Return where the network was published."""
+    """Return the identifier of the network's paper, or None."""
     if row.paper is None:
         return None
     return f"doi {row.paper}" if row.paper.startswith("10.") else f"arXiv {row.paper}"
 
 
 def weights(row: BackboneRow) -> str:
-    """Return the license of its default weights, or that there are none."""
+    """Return the license of the default weights, or "none" without such weights."""
     if lack_of_weights(row):
         return "none"
     license = license_of(row) or "of an unknown license"
@@ -61,18 +61,18 @@ def weights(row: BackboneRow) -> str:
 
 
 def surgery(spec: SurgerySpec) -> str:
-    """Return the operations as a document writes them; nothing where there are none."""
+    """Return the operations as written in a document; an empty string without any."""
     return fields(spec.model_dump(mode="json", exclude_defaults=True))
 
 
 def fields(values: Mapping[str, Any]) -> str:
-    """Return fields as a document has them on one line, long fractions cut."""
+    """Return fields as written in a document, on one line, with long fractions shortened."""
     text = ", ".join(f"{name}: {json.dumps(value)}" for name, value in values.items()).replace('"', "")
     return re.sub(r"\d\.\d{4,}", lambda fraction: f"{float(fraction[0]):.3g}", text)
 
 
 def roadmap() -> list[tuple[str, ...]]:
-    """Return a table of the road from ResNet-50 to ConvNeXt-T: each step, its change, what it costs here and there."""
+    """Return a table of the roadmap from ResNet-50 to ConvNeXt-T: steps, changes, own and published cost."""
     costs = recorded_designs().roadmap
     rows = [
         (
@@ -103,11 +103,11 @@ def gmacs(macs: int) -> str:
 
 
 def millions(parameters: int) -> str:
-    """Return parameters in 10**6, with three digits or so."""
+    """Return parameters in 10**6, with about three significant digits."""
     rounded = parameters / 1e6
     return f"{rounded:.2f}" if rounded < 10 else f"{rounded:.1f}" if rounded < 100 else f"{rounded:.0f}"
 
 
 def yes(is_so: bool) -> str:
-    """Return yes or no."""
+    """Return "yes" or "no"."""
     return "yes" if is_so else "no"

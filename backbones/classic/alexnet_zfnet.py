@@ -1,9 +1,9 @@
-"""AlexNet and ZFNet: five convolutions, three poolings.
+"""AlexNet and ZFNet: networks of five convolutions and three poolings.
 
 Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, 2012,
 DOI 10.1145/3065386. Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, 2013, arXiv 1311.2901.
 
-| layer | AlexNet | ZFNet | ZFNet, wide (section 5.1 of its paper) | stride behind it |
+| layer | AlexNet | ZFNet | ZFNet, wide (section 5.1 of its paper) | output stride |
 |---|---|---|---|---|
 | conv1 | 11x11 stride 4, 96 | 7x7 stride 2, 96 | as ZFNet | 4, 2 |
 | pool 3x3 stride 2 | | | | 8, 4 |
@@ -14,12 +14,12 @@ DOI 10.1145/3065386. Zeiler, Fergus: Visualizing and Understanding Convolutional
 | conv5 | 3x3, 256, 2 groups | 3x3, 256 | 512 | 16 = c4 |
 | pool 3x3 stride 2 | | | | 32 = c5 |
 
-c5 has no weights of its own. Behind conv1 and conv2, AlexNet divides each activation by those of its neighbors among
-the channels (section 3.3) and pools; ZFNet pools and divides.
+c5 is a pooling of c4 and has no weights. After conv1 and conv2, AlexNet normalizes responses, which divides each
+activation by those of neighboring channels (section 3.3), and then pools; ZFNet pools first.
 
-Deviations: paddings are 5, 3, 2 and 1 for kernels 11, 7, 5 and 3, so that a map has exactly its share of the image's
-cells; ZFNet's paper does not give the constants of the division, which are AlexNet's; weights begin as in
-`initialize`; the fully connected layers and their dropout are left out.
+Deviations: paddings are 5, 3, 2 and 1 for kernels 11, 7, 5 and 3, so that a map has exactly image size / stride cells;
+the constants of ZFNet's response normalization, which its paper does not state, are AlexNet's; `initialize` draws the
+weights; the fully connected layers and their dropout are omitted.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from backbones.classic.initialization import initialize
 
 
 class FiveConvolutions(nn.Module):
-    """Hands out the maps behind conv2, conv5 and the last pooling: strides 8, 16, 32."""
+    """Returns the maps after conv2, conv5 and the last pooling: strides 8, 16, 32."""
 
     def __init__(
         self,
@@ -44,10 +44,10 @@ class FiveConvolutions(nn.Module):
         """Build the layers.
 
         Args:
-            kernels, strides: of conv1 and conv2; the other convolutions are 3x3 of stride 1.
-            widths: of conv1 to conv5.
-            num_groups: of conv2, conv4 and conv5.
-            pools_before_norm: whether conv1 and conv2 are pooled before responses are normalized, or after.
+            kernels, strides: those of conv1 and conv2; the other convolutions are 3x3 of stride 1.
+            widths: output channels of conv1 to conv5.
+            num_groups: groups of conv2, conv4 and conv5.
+            pools_before_norm: whether pooling after conv1 and conv2 comes before response normalization.
         """
         super().__init__()
         conv1, conv2, conv3, conv4, conv5 = widths
@@ -86,7 +86,7 @@ def response_norm() -> nn.LocalResponseNorm:
 
 
 def alexnet2012() -> FiveConvolutions:
-    """Return AlexNet as its paper has it, split over two GPUs (groups); torchvision's is its author's later form."""
+    """Return AlexNet as in its paper, with groups for two GPUs; torchvision's is its author's later variant."""
     return FiveConvolutions((11, 5), (4, 1), (96, 256, 384, 384, 256), num_groups=2)
 
 
@@ -94,11 +94,11 @@ def zfnet(widths: Sequence[int] = (384, 384, 256)) -> FiveConvolutions:
     """Return ZFNet.
 
     Args:
-        widths: of conv3, conv4 and conv5.
+        widths: output channels of conv3, conv4 and conv5.
     """
     return FiveConvolutions((7, 5), (2, 2), (96, 256, *widths), pools_before_norm=True)
 
 
 def zfnet_wide() -> FiveConvolutions:
-    """Return the wide form of section 5.1."""
+    """Return the wide ZFNet of section 5.1."""
     return zfnet((512, 1024, 512))

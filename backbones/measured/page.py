@@ -1,6 +1,6 @@
-"""Writes `docs/backbones.md`: `page.md` beside this file, with what the catalog holds put in.
+"""Writes `docs/backbones.md` from the template `page.md` and the content of the catalog.
 
-Run `python -m backbones.measured.page` after a row, a fact, a preset or a field was changed.
+Run `python -m backbones.measured.page` after changing a row, a fact, a preset or a field.
 """
 
 import inspect
@@ -27,7 +27,7 @@ _TEMPLATE = Path(__file__).with_name("page.md")
 
 
 def render_page() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     names = known_names()
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         timm_names=f"{len(names['timm']):,}",
@@ -75,9 +75,9 @@ def _takers(operation: Operation) -> str:
 
 
 def _fields(model: type[BaseModel]) -> str:
-    """Return a table of the fields of a part of the document."""
+    """Return a table of the fields of a section of the document."""
     properties: dict[str, Any] = model.model_json_schema()["properties"]
-    header = ("field", "values", "default", "what")
+    header = ("field", "values", "default", "description")
     rows = [
         (f"`{name}`", _values(field), _default(field), field.get("description", ""))
         for name, field in properties.items()
@@ -90,7 +90,7 @@ def _default(field: Mapping[str, Any]) -> str:
 
 
 def _values(schema: Mapping[str, Any]) -> str:
-    """Return what a JSON Schema takes, null left out."""
+    """Return a description of the values that a JSON Schema accepts, without null."""
     if "anyOf" in schema:
         return " or ".join(_values(option) for option in schema["anyOf"] if option.get("type") != "null")
     if "enum" in schema or "const" in schema:

@@ -1,1 +1,1 @@
-"""Torch-free specifications of networks: the sections of the job document, their checks and what they resolve to."""
+"""Sections of the job document that describe a network, with their checks. Torch-free."""

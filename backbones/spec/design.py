@@ -1,4 +1,4 @@
-"""`model.backbone.design`: one network that is described by data. Torch-free."""
+"""The section `model.backbone.design`: a network described by data. Torch-free."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,11 @@ from backbones.spec.design_presets import PRESETS
 
 
 class DesignSpec(DesignFields):
-    """Fields that make a network: filled in from the preset, and checked together."""
+    """The fields of one network: defaults filled in from the preset, then checked together."""
 
     @model_validator(mode="before")
     @classmethod
-    def _preset_fills_in(cls, given: Any) -> Any:
+    def _fill_in_preset(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
         given = cls.with_current_names(given)
@@ -30,23 +30,23 @@ class DesignSpec(DesignFields):
         return {**PRESETS[name], **given}
 
     @model_validator(mode="after")
-    def _is_a_network(self) -> "DesignSpec":
+    def _check_combination(self) -> "DesignSpec":
         check(self)
         return self
 
     @property
     def stages(self) -> tuple[StagePlan, ...]:
-        """Every convolution of every stage, scaled by `compound`."""
+        """The stages with all of their convolutions, scaled by `compound`."""
         return plan_stages(self)
 
     @property
     def image_size_px(self) -> int:
-        """The recommended side of an image: 224 * 1.15**compound (Tan & Le 2019, arXiv 1905.11946, eq. 3)."""
+        """The recommended image side: 224 * 1.15**compound (Tan & Le 2019, arXiv 1905.11946, eq. 3)."""
         return image_size_px(self)
 
     @property
     def label(self) -> str:
-        """What people and reports call it: the preset, and the names of the fields that differ from it."""
+        """A readable name: the preset, then the names of the fields that differ from it."""
         if self.preset is None:
             return "design:own"
         original = DesignSpec.model_validate({"preset": self.preset})

@@ -1,4 +1,4 @@
-"""The fields that describe a network. Torch-free."""
+"""The fields of a design: everything that distinguishes one network of the design space. Torch-free."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -25,122 +25,145 @@ AttentionPosition = Literal["residual", "mixing", "every_block", "before_last_bl
 
 
 class DesignAttention(Section):
-    """Blocks that look at the whole map, as the network is built with them; what `kind` means: see `AttentionSpec`.
+    """Attention blocks that are part of the network; `AttentionSpec` describes the kinds.
 
-    | position | the block stands |
+    | position | where the attention block is inserted |
     |---|---|
     | residual | in every block, before the sum (SENet, GCNet) |
-    | mixing | in every block, behind its last spatial convolution (EfficientNet) |
-    | every_block, last_block, before_last_block | behind all, the last or the last but one block of the stage (NLNet) |
+    | mixing | in every block, after its last spatial convolution (EfficientNet) |
+    | every_block | after every block of the stage |
+    | last_block | after the last block of the stage |
+    | before_last_block | after the last but one block of the stage (NLNet) |
     """
 
     kind: Attention
     position: AttentionPosition = "residual"
-    stages: StageNumbers | None = Field(None, min_length=1, description="counted from 1; default all")
+    stages: StageNumbers | None = Field(None, min_length=1, description="stage numbers, from 1; default all stages")
     ratio: InnerRatio | tuple[InnerRatio, ...] | None = Field(
-        None, description="channels inside over those of the map, also by stage; default 1/16, of nl 1/2"
+        None,
+        description="inner channels of the attention block / channels of the map, one value or one per stage; default "
+        "1/16, for nl 1/2",
     )
 
     @property
     def inner_ratio(self) -> float | tuple[float, ...]:
-        """Channels inside the block over those of the map."""
+        """Inner channels of the attention block over channels of the map."""
         return DEFAULT_RATIOS[self.kind] if self.ratio is None else self.ratio
 
 
-def _of_kind(given: Any) -> Any:
+def _from_kind(given: Any) -> Any:
     if isinstance(given, str):
         return None if given == "none" else {"kind": given}
     return given
 
 
 class DesignFields(Section):
-    """A stem, and stages of like blocks. `preset` fills in every field; fields beside it change it.
+    """A stem followed by stages of identical blocks. `preset` fills in every field; other given fields override it.
 
-    A block is a chain of convolutions, each with a norm and an activation, beside a shortcut:
+    A block is a chain of convolutions, each with a norm and an activation, and a shortcut in parallel. "KxK" is a
+    spatial convolution with the size `kernel`:
 
     | ratio | groups | convolutions |
     |---|---|---|
-    | 1 | a number | two of the kernel (ResNet-18) |
-    | 1 | depthwise | one of the kernel, 1x1 (MobileNetV1) |
-    | other | any | 1x1, one of the kernel, 1x1 (ResNet-50, MobileNetV2) |
-    | above 1, mixing first | depthwise | one of the kernel, 1x1, 1x1 (ConvNeXt) |
+    | 1 | a number | KxK, KxK (ResNet-18) |
+    | 1 | depthwise | KxK, 1x1 (MobileNetV1) |
+    | other | any | 1x1, KxK, 1x1 (ResNet-50, MobileNetV2) |
+    | above 1, with `mixing: first` | depthwise | KxK, 1x1, 1x1 (ConvNeXt) |
 
-    With `combination: concatenate` it is one of the kernel alone (ratio 1), or 1x1 before it (DenseNet-BC).
+    With `combination: concatenate` the chain is KxK (ratio 1) or 1x1, KxK (DenseNet-BC).
 
-    | order | of the chain |
+    | order | layers of the chain |
     |---|---|
-    | post | convolution, norm, activation; the last activation behind the sum (He et al. 2015, arXiv 1512.03385) |
-    | pre | norm, activation, convolution; nothing behind the sum (He et al. 2016, arXiv 1603.05027) |
-    | convnext | convolution, norm, activation; nothing behind the sum (Liu et al. 2022, arXiv 2201.03545) |
+    | post | convolution, norm, activation; the last activation follows the sum (He et al. 2015, arXiv 1512.03385) |
+    | pre | norm, activation, convolution; nothing follows the sum (He et al. 2016, arXiv 1603.05027) |
+    | convnext | convolution, norm, activation; nothing follows the sum (Liu et al. 2022, arXiv 2201.03545) |
     """
 
     OLD_NAMES: ClassVar[Mapping[str, str]] = {"initialisation": "initialization"}
 
-    preset: str | None = Field(None, description="fills in every field; those given beside it change it")
+    preset: str | None = Field(None, description="preset that fills in every field; other given fields override it")
 
-    depths: tuple[Depth, ...] = Field(min_length=3, max_length=16, description="blocks by stage")
+    depths: tuple[Depth, ...] = Field(min_length=3, max_length=16, description="number of blocks in each stage")
     widths: tuple[Width, ...] | None = Field(
         None,
-        description="channels by stage of a block's narrow end; a block with ratio 1/4 hands out four times as many",
+        description="channels at the narrow end of the blocks of each stage; a block with ratio 1/4 outputs four times "
+        "as many",
     )
     strides: tuple[Literal[1, 2], ...] = Field(
-        (1, 2, 2, 2), description="by stage; 2 halves the map. Maps of strides 8, 16 and 32 must come out"
+        (1, 2, 2, 2),
+        description="stride of each stage; 2 halves the map. The stages must produce maps of strides 8, 16 and 32",
     )
 
     stem: Stem = Field(
-        "7x7", description="7x7, deep (three 3x3): stride 4 with a pooling; patchify, 11x11: stride 4; 3x3: stride 2"
+        "7x7",
+        description="first layers. 7x7 and deep (three 3x3): stride 4 with a pooling; patchify and 11x11: stride 4; "
+        "3x3: stride 2",
     )
-    stem_width: Width | None = Field(None, description="default the first of widths; of concatenate 2 * growth")
+    stem_width: Width | None = Field(
+        None, description="output channels of the stem; default the first of widths, for concatenate 2 * growth"
+    )
 
-    order: Order = Field("post", description="of convolution, norm and activation in a block")
-    groups: Count | Literal["depthwise"] = Field(1, description="of the spatial convolutions; 1: dense")
-    kernel: Kernel | tuple[Kernel, ...] = Field(3, description="odd, 3 to 11, also by stage")
-    deformable: StageNumbers = Field((), description="stages, counted from 1, that learn where to look")
+    order: Order = Field("post", description="order of convolution, norm and activation in a block")
+    groups: Count | Literal["depthwise"] = Field(1, description="groups of the spatial convolutions; 1 is dense")
+    kernel: Kernel | tuple[Kernel, ...] = Field(
+        3, description="size of the spatial convolutions, odd, 3 to 11; one value or one per stage"
+    )
+    deformable: StageNumbers = Field(
+        (), description="numbers of the stages, from 1, whose spatial convolutions are deformable"
+    )
     ratio: Ratio | tuple[Ratio, ...] = Field(
-        1.0, description="channels inside a block over those that it hands out, also by stage"
+        1.0, description="inner channels / output channels of a block; one value or one per stage"
     )
-    ratio_of: Literal["output", "input"] = Field("output", description="input: over those that it gets (MobileNetV2)")
-    mixing: Literal["middle", "first"] = Field("middle", description="where in the chain the spatial convolution is")
+    ratio_of: Literal["output", "input"] = Field(
+        "output", description="with input, ratio is inner channels / input channels (MobileNetV2)"
+    )
+    mixing: Literal["middle", "first"] = Field("middle", description="place of the spatial convolution in the chain")
 
-    norm: Norm = Field("bn", description="batch, group, or layer norm, that over the channels of each cell")
-    norm_groups: Count = Field(32, description="of gn")
+    norm: Norm = Field("bn", description="batch norm, group norm, or layer norm (ln) over the channels of each cell")
+    norm_groups: Count = Field(32, description="number of groups of gn")
     norms: Count | None = Field(
-        None, description="in a block, at most; default one a convolution. The spatial convolution keeps it longest"
+        None,
+        description="maximum number of norms in a block; default one per convolution. The norm of the spatial "
+        "convolution is the last to be removed",
     )
-    activation: Activation = Field("relu", description="in a block, and in the stem unless that takes patches")
+    activation: Activation = Field(
+        "relu", description="activation in the blocks, and in the stem unless that is patchify"
+    )
     activations: Count | None = Field(
         None,
-        description="in a block, at most; default one a convolution, of convnext one. Those in front of late "
-        "convolutions are kept longest; the one behind the sum of post always",
+        description="maximum number of activations in a block; default one per convolution, for the order convnext "
+        "one. Those of early convolutions are removed first; the one after the sum of the order post always stays",
     )
 
     downsampling: Downsampling = Field(
         "in_block",
-        description="in_block: the first spatial convolution of a stage; average_down: so too, and the shortcut is "
-        "pooled; separate: norm and 2x2 convolution between stages; pool: 2x2 mean between stages",
+        description="layer that halves the map. in_block: the first spatial convolution of a stage; average_down: the "
+        "same, with a pooled shortcut; separate: norm and 2x2 convolution between stages; pool: 2x2 mean between them",
     )
     projection: bool = Field(
         True,
-        description="where the shape changes, the shortcut is a 1x1 convolution; false: there is none (MobileNetV2)",
+        description="use a 1x1 convolution as the shortcut where the shape changes; false: omit the shortcut there "
+        "(MobileNetV2)",
     )
-    attention: Annotated[DesignAttention | None, BeforeValidator(_of_kind)] = Field(
-        None, description="blocks that look at the whole map; a kind alone will do"
+    attention: Annotated[DesignAttention | None, BeforeValidator(_from_kind)] = Field(
+        None, description="attention blocks: a kind, or fields of DesignAttention"
     )
     combination: Literal["add", "concatenate"] = Field(
-        "add", description="what a block does with its new map: add it to the old one, or stand beside it (DenseNet)"
+        "add", description="combination of a block's output with its input: sum, or concatenation (DenseNet)"
     )
-    growth: Width | None = Field(None, description="of concatenate: channels that each block adds")
+    growth: Width | None = Field(None, description="channels that each block adds; for concatenate only")
     layer_scale: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="a factor for each channel in front of the sum, and where it starts"
+        None, description="initial value of a learned factor per channel before the sum; default no such factor"
     )
     stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="how often the last block is skipped in training; earlier ones less, in proportion"
+        0.0, description="probability of skipping the last block in training; it grows linearly from 0 at the first"
     )
     initialization: Literal["kaiming", "truncated_normal"] = Field(
-        "kaiming", description="kaiming: normal, by fan-out; truncated_normal: of deviation 0.02"
+        "kaiming",
+        description="kaiming: normal distribution scaled by fan-out; truncated_normal: standard deviation 0.02",
     )
     compound: Annotated[float, Field(ge=0, le=8)] = Field(
         0.0,
-        description="depths * 1.2**compound rounded up, widths * 1.1**compound to multiples of 8 and of groups; "
-        "for images of 224 * 1.15**compound pixels",
+        description="compound scaling coefficient: depths * 1.2**compound, rounded up; widths * 1.1**compound, rounded "
+        "to multiples of 8 and of groups; recommended images of 224 * 1.15**compound pixels",
     )

@@ -1,4 +1,4 @@
-"""What a design comes to: every convolution with its channels, before anything is built. Torch-free."""
+"""The plan of a design: every convolution with its channels, before anything is built. Torch-free."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Convolution:
-    """A square convolution; it is padded so that only its stride shrinks the map."""
+    """A square convolution, padded so that only its stride shrinks the map."""
 
     in_channels: int
     out_channels: int
@@ -35,9 +35,9 @@ class AttentionPlan:
 
     Attributes:
         kind: se, gc or nl.
-        place: behind the last spatial convolution, behind the last of the chain, or behind the whole block.
-        channels: of its map.
-        ratio: channels inside over those.
+        place: after the last spatial convolution ("mixing"), after the chain ("branch"), or after the block ("exit").
+        channels: channels of its map.
+        ratio: inner channels over channels of its map.
     """
 
     kind: Attention
@@ -51,13 +51,13 @@ class BlockPlan:
     """One block.
 
     Attributes:
-        convolutions: the chain.
-        mixing: the place in the chain of the last spatial convolution.
-        normed, activated: the places in the chain that have a norm, an activation: behind the convolution at this
-            place, with the order `pre` in front of it.
-        in_channels, out_channels, stride: of the whole block.
-        attention: the attention block, where there is one.
-        drop_rate: how often the block is skipped in training.
+        convolutions: the chain of convolutions; a place is an index into it.
+        mixing: the place of the last spatial convolution.
+        normed, activated: the places that have a norm or an activation: after the convolution at this place, with the
+            order `pre` before it.
+        in_channels, out_channels, stride: those of the whole block.
+        attention: the attention block, or None.
+        drop_rate: the probability of skipping the block in training.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -72,7 +72,7 @@ class BlockPlan:
 
     @property
     def changes_shape(self) -> bool:
-        """Whether the shortcut cannot be the map itself."""
+        """Whether the output shape differs from the input shape, so that the shortcut cannot be the input itself."""
         return self.stride != 1 or self.in_channels != self.out_channels
 
 
@@ -81,12 +81,12 @@ class StagePlan:
     """One stage.
 
     Attributes:
-        stride: of its maps, in pixels.
-        in_channels: before what stands between the stages.
-        entry: what stands between the stages, if it has weights: of `separate`, and the transition of `concatenate`.
-        is_pooled: whether a mean of 2x2 cells stands between the stages.
-        blocks: in their order.
-        out_channels: of its maps.
+        stride: stride of its maps, in pixels.
+        in_channels: output channels of the stage before.
+        entry: the convolution between the stages: with `separate`, and the transition of `concatenate`; or None.
+        is_pooled: whether the entry has a mean pooling of 2x2 cells.
+        blocks: the blocks in their order.
+        out_channels: channels of its maps.
     """
 
     stride: int
@@ -98,9 +98,10 @@ class StagePlan:
 
 
 def scale_width(width: int, factor: float, divisor: int = 8) -> int:
-    """Return `width * factor` as a multiple of `divisor`: the nearest, or the next where that takes away over a tenth.
+    """Return `width * factor` as a multiple of `divisor`.
 
-    The factor 1 changes nothing.
+    The result is the nearest multiple, or the next larger one if the nearest is more than a tenth too small. The factor
+    1 changes nothing.
     """
     if factor == 1:
         return width
@@ -114,18 +115,18 @@ def scale_depth(depth: int, factor: float) -> int:
 
 
 def image_size_px(spec: DesignFields) -> int:
-    """Return the recommended side of an image."""
+    """Return the recommended image side."""
     return round(BASE_IMAGE_PX * math.pow(RESOLUTION_BASE, spec.compound))
 
 
 def stem_width(spec: DesignFields) -> int:
-    """Return the channels that the stem hands out."""
+    """Return the output channels of the stem."""
     default = spec.widths[0] if spec.widths else 2 * (spec.growth or 0)
     return _scaled(spec, spec.stem_width or default)
 
 
 def _scaled(spec: DesignFields, width: int) -> int:
-    """Return a width by `compound`, in multiples of 8 that groups divide."""
+    """Return a width scaled by `compound`, as a multiple of 8 and of the numbers of groups."""
     groups = 1 if spec.groups == "depthwise" else spec.groups
     divisor = math.lcm(8, groups, spec.norm_groups if spec.norm == "gn" else 1)
     return scale_width(width, math.pow(WIDTH_BASE, spec.compound), divisor)
@@ -145,12 +146,12 @@ def stem_convolutions(spec: DesignFields) -> tuple[Convolution, ...]:
 
 
 def by_stage(value: T | tuple[T, ...], num_stages: int) -> tuple[T, ...]:
-    """Return a value for each stage."""
+    """Return one value per stage; a single value is repeated."""
     return value if isinstance(value, tuple) else (value,) * num_stages
 
 
 def plan_stages(spec: DesignFields) -> tuple[StagePlan, ...]:
-    """Return the stages of a design whose tuples have a value for each stage."""
+    """Return the stages of a design; its tuples must have one value per stage."""
     depths = [scale_depth(depth, math.pow(DEPTH_BASE, spec.compound)) for depth in spec.depths]
     rates = _drop_rates(spec, sum(depths))
     stages: list[StagePlan] = []
@@ -172,12 +173,12 @@ def plan_stages(spec: DesignFields) -> tuple[StagePlan, ...]:
 
 
 def _drop_rates(spec: DesignFields, num_blocks: int) -> Iterator[float]:
-    """Yield the rate of each block: 0 for the first, the whole for the last (Huang et al. 2016, arXiv 1603.09382)."""
+    """Yield the drop rate of each block, growing from 0 to the full rate (Huang et al. 2016, arXiv 1603.09382)."""
     return (spec.stochastic_depth * index / max(1, num_blocks - 1) for index in range(num_blocks))
 
 
 def block_widths(spec: DesignFields, index: int) -> tuple[int, int]:
-    """Return the channels that a block of a stage hands out, and those of its narrow or wide inside by `ratio`."""
+    """Return the output channels of a block of a stage, and its inner channels by `ratio`."""
     ratio = by_stage(spec.ratio, len(spec.depths))[index]
     if spec.combination == "concatenate":
         growth = _scaled(spec, spec.growth or 0)
@@ -196,7 +197,9 @@ def _entry(spec: DesignFields, index: int, channels: int, step: int) -> Convolut
     return None
 
 
-def _block(spec: DesignFields, index: int, in_channels: int, stride: int, num_left: int, drop_rate: float) -> BlockPlan:
+def _block(
+    spec: DesignFields, index: int, in_channels: int, stride: int, num_remaining: int, drop_rate: float
+) -> BlockPlan:
     out_channels, inner = block_widths(spec, index)
     ratio = by_stage(spec.ratio, len(spec.depths))[index]
     if spec.ratio_of == "input" and ratio > 1:
@@ -212,7 +215,7 @@ def _block(spec: DesignFields, index: int, in_channels: int, stride: int, num_le
         in_channels=in_channels,
         out_channels=out_channels,
         stride=stride,
-        attention=_attention(spec, index, chain, mixing, out_channels, num_left),
+        attention=_attention(spec, index, chain, mixing, out_channels, num_remaining),
         drop_rate=drop_rate,
     )
 
@@ -243,14 +246,14 @@ def _chain(
 
 
 def _normed(spec: DesignFields, length: int, mixing: int) -> frozenset[int]:
-    """Return the places with a norm. One that is left stands at the spatial convolution, of `pre` at the entry."""
+    """Return the places with a norm. A single norm is at the spatial convolution, with the order `pre` at the entry."""
     first = 0 if spec.order == "pre" else mixing
     kept = [first, *(place for place in reversed(range(length)) if place != first)]
     return frozenset(kept[: spec.norms or length])
 
 
 def _activated(spec: DesignFields, length: int) -> frozenset[int]:
-    """Return the places with an activation; the last place of `post` is behind the sum."""
+    """Return the places with an activation; with the order `post` the activation of the last place follows the sum."""
     if spec.order == "convnext":
         places, default = range(length - 1), 1
     else:
@@ -259,12 +262,12 @@ def _activated(spec: DesignFields, length: int) -> frozenset[int]:
 
 
 def _attention(
-    spec: DesignFields, index: int, chain: tuple[Convolution, ...], mixing: int, out_channels: int, num_left: int
+    spec: DesignFields, index: int, chain: tuple[Convolution, ...], mixing: int, out_channels: int, num_remaining: int
 ) -> AttentionPlan | None:
     attention = spec.attention
     if attention is None or (attention.stages is not None and index + 1 not in attention.stages):
         return None
-    if num_left != {"last_block": 1, "before_last_block": 2}.get(attention.position, num_left):
+    if num_remaining != {"last_block": 1, "before_last_block": 2}.get(attention.position, num_remaining):
         return None
     ratio = by_stage(attention.inner_ratio, len(spec.depths))[index]
     if attention.position == "mixing":

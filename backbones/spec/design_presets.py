@@ -1,6 +1,6 @@
-"""Networks of the literature in the design space, by the fields that make them. Torch-free.
+"""Presets: networks of the literature as fields of the design space. Torch-free.
 
-Parameters are counted with the classifier of the paper for 1000 classes (of nlnet50 without):
+The parameters include the paper's classifier for 1000 classes, except for nlnet50:
 
 | preset | paper | parameters |
 |---|---|---|
@@ -86,7 +86,7 @@ PRESETS: Mapping[str, Fields] = {
         "depths": (1, 2, 2, 3, 3, 4, 1),
         "kernel": (3, 3, 5, 3, 5, 5, 3),
         "activation": "silu",
-        # A quarter of the channels that the block gets, of which it makes six times as many inside.
+        # A quarter of the block's input channels; all blocks but the first have six times as many inner channels.
         "attention": {"kind": "se", "position": "mixing", "ratio": (1 / 4, *[1 / 24] * 6)},
     },
     "convnext_tiny": _CONVNEXT,

@@ -1,12 +1,12 @@
-"""The road from ResNet-50 to ConvNeXt-T (Liu et al. 2022, arXiv 2201.03545, fig. 2): a step changes one field.
+"""The roadmap from ResNet-50 to ConvNeXt-T (Liu et al. 2022, arXiv 2201.03545, fig. 2): each step changes one field.
 
 Torch-free.
 
-The paper's steps cost what its figure says. Behind them come two that its training recipe has from the start and that
-cost nothing, layer scale and the initialization; the network is then the preset convnext_tiny.
+The paper's steps have the costs of its figure. Two steps follow that the paper's training recipe includes from the
+start and that cost nothing: layer scale and the initialization. The result is the preset convnext_tiny.
 
-Against the paper: "fewer activations" is the block order of ConvNeXt, which has one activation in a block. What stands
-between stages keeps its norm throughout, and the stem's activation goes with the patches.
+Deviations from the paper: "fewer activations" is the block order of ConvNeXt, which has one activation per block. The
+layers between stages keep their norm in all steps. The stem loses its activation in the step "patchify".
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ END = "convnext_tiny"
 
 @dataclass(frozen=True)
 class RoadmapStep:
-    """One step.
+    """One step of the roadmap.
 
     Attributes:
-        name: as the paper calls it.
+        name: the paper's name of the step.
         change: the field that changes, and its new value.
-        paper_gmacs: what the paper's figure says; None for steps that the figure does not have.
+        paper_gmacs: the cost in the paper's figure; None for steps that the figure does not have.
     """
 
     name: str
@@ -54,7 +54,7 @@ ROADMAP = (
 
 
 def roadmap_designs() -> list[tuple[RoadmapStep, DesignSpec]]:
-    """Return every step with the network that it comes to: the preset `START`, with all changes up to there."""
+    """Return every step with its network: the preset `START` with all changes up to and including that step."""
     fields: dict[str, Any] = {"preset": START}
     designs = []
     for step in ROADMAP:

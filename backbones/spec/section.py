@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Stage = Literal["c3", "c4", "c5"]
-"""A stage of a backbone, by the level that it ends with, finest first."""
+"""A backbone stage, named after the level that it ends with, finest first."""
 
 
 class Section(BaseModel):
@@ -37,7 +37,7 @@ S = TypeVar("S", str, int)
 
 
 def in_order(stages: tuple[S, ...]) -> tuple[S, ...]:
-    """Return the stages, finest first; raises ValueError where one is named twice."""
+    """Return the stages sorted, finest first; raise ValueError if a stage is named twice."""
     if len(set(stages)) < len(stages):
         raise ValueError(f"got {list(stages)}; name each stage once")
     return tuple(sorted(stages))

@@ -1,6 +1,6 @@
-"""Surgery on a network of timm that is built: the names of what it has stay, so that its weights stay of use.
+"""Surgery on a built network of timm. Existing parameter names stay, so the network's weights still fit.
 
-A block belongs to the level ck whose stride, 2**k, its map has; that is measured. For ResNet, c2 is `layer1` and c5 is
+A block belongs to the level ck if its map has the stride 2**k, which is measured. For ResNet, c2 is `layer1` and c5 is
 `layer4`; for EfficientNet, two of its groups of blocks are c4.
 """
 
@@ -24,11 +24,11 @@ from backbones.surgery.deformable import DeformableConv2d
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """Where a kind of block is operated on; None: nowhere.
+    """The places for surgery in a kind of block; None if it has no such place.
 
     Attributes:
-        convolution: its convolution of 3x3 cells; of two, the second.
-        slot: the part that the residual passes last, before the shortcut is added. It has no parameters.
+        convolution: name of its 3x3 convolution; of two, the second.
+        slot: name of the last module of the residual branch, before the shortcut is added. It has no parameters.
     """
 
     convolution: str | None = None
@@ -49,12 +49,12 @@ _ANATOMIES: dict[type[nn.Module], _Anatomy] = {
     byobnet.RepVggBlock: _Anatomy(),
     byobnet.MobileOneBlock: _Anatomy(),
 }
-"""What is added last to RepVGG's blocks is folded away, so it is no place for attention."""
+"""RepVGG's and MobileOne's blocks have no slot because their branches are folded."""
 
 
 @dataclass(frozen=True)
-class _Block:
-    """A block of a built network: its name there, the level that it belongs to, and the channels of its map."""
+class _FoundBlock:
+    """A block of a built network: its name, its level, and the channels of its map."""
 
     name: str
     module: nn.Module
@@ -67,7 +67,7 @@ class _Block:
 
 
 def with_stochastic_depth(row: BackboneRow, surgery: SurgerySpec) -> BackboneRow:
-    """Return `row` with what `surgery` asks of its constructor."""
+    """Return `row` with the constructor argument for stochastic depth, if `surgery` requests it."""
     if surgery.stochastic_depth is None:
         return row
     argument = "stochastic_depth_prob" if row.source == "tv" else "drop_path_rate"
@@ -75,10 +75,10 @@ def with_stochastic_depth(row: BackboneRow, surgery: SurgerySpec) -> BackboneRow
 
 
 def apply_surgery(body: FeatureExtractor, surgery: SurgerySpec) -> None:
-    """Put deformable convolutions and attention into the network of `body`.
+    """Insert the deformable convolutions and attention blocks of `surgery` into the network of `body`.
 
     Raises:
-        ValueError: it has no such place.
+        ValueError: the network has no place for one of them.
     """
     if not surgery.deformable and not surgery.attention:
         return
@@ -87,13 +87,13 @@ def apply_surgery(body: FeatureExtractor, surgery: SurgerySpec) -> None:
         _make_deformable(block)
     for spec in surgery.attention:
         for stage in spec.stages:
-            _put_attention(body.network, _of_stage(blocks, stage), spec, stage)
+            _insert_attention(body.network, _of_stage(blocks, stage), spec, stage)
 
 
 def freeze_batch_norms(module: nn.Module) -> int:
-    """Turn every BatchNorm inside `module` into one whose statistics and scales are buffers, and return how many.
+    """Freeze every BatchNorm inside `module`, whose statistics and scales become buffers; return their number.
 
-    The norm behind a non-local block is left out: it starts at zero, and would keep the block from ever learning.
+    The norm of a non-local block is not frozen: it starts at zero, so that the block could never learn.
     """
     num_frozen = 0
     for name, child in list(module.named_children()):
@@ -106,14 +106,14 @@ def freeze_batch_norms(module: nn.Module) -> int:
     return num_frozen
 
 
-def _blocks(body: FeatureExtractor) -> list[_Block]:
-    """Return the blocks whose kind is known, in the order in which they run."""
-    found: list[_Block] = []
+def _blocks(body: FeatureExtractor) -> list[_FoundBlock]:
+    """Return the blocks of the kinds in `_ANATOMIES`, in the order in which they run."""
+    found: list[_FoundBlock] = []
 
     def record(name: str, module: nn.Module, output: Tensor) -> None:
         stride = stride_of(PROBE_HW, output.shape[-2:])
         if stride is not None:
-            found.append(_Block(name, module, f"c{stride.bit_length() - 1}", output.shape[1]))
+            found.append(_FoundBlock(name, module, f"c{stride.bit_length() - 1}", output.shape[1]))
 
     handles = [
         module.register_forward_hook(lambda module, _inputs, output, name=name: record(name, module, output))
@@ -128,55 +128,58 @@ def _blocks(body: FeatureExtractor) -> list[_Block]:
     return found
 
 
-def _of_stage(blocks: list[_Block], stage: str) -> list[_Block]:
+def _of_stage(blocks: list[_FoundBlock], stage: str) -> list[_FoundBlock]:
     of_stage = [block for block in blocks if block.level == stage]
     if not of_stage:
-        raise ValueError(f"it has no blocks in {stage}; choose from {sorted({block.level for block in blocks})}")
+        levels = sorted({block.level for block in blocks})
+        raise ValueError(f"the network has no blocks in {stage}; choose from {levels}")
     return of_stage
 
 
-def _make_deformable(block: _Block) -> None:
+def _make_deformable(block: _FoundBlock) -> None:
     path = block.anatomy.convolution
     convolution = None if path is None else block.module.get_submodule(path)
     if path is None or type(convolution) is not nn.Conv2d:
-        raise ValueError(f"{block.name} has no plain convolution of 3x3 cells; leave `deformable` out")
-    block.module.set_submodule(path, DeformableConv2d.standing_for(convolution))
+        raise ValueError(f"{block.name} has no plain 3x3 convolution; remove `deformable`")
+    block.module.set_submodule(path, DeformableConv2d.replacing(convolution))
 
 
-def _put_attention(network: nn.Module, blocks: list[_Block], spec: AttentionSpec, stage: str) -> None:
-    """Put the blocks of one stage where `spec` says."""
+def _insert_attention(network: nn.Module, blocks: list[_FoundBlock], spec: AttentionSpec, stage: str) -> None:
+    """Insert the attention blocks of one stage at the position of `spec`."""
     if spec.position == "residual":
         with_shortcut = [block for block in blocks if block.anatomy.slot and getattr(block.module, "has_skip", True)]
         if not with_shortcut:
-            raise ValueError(f"no block in {stage} has a place before its shortcut is added; choose another position")
+            raise ValueError(
+                f"attention: the blocks in {stage} have no place before the shortcut; choose another position"
+            )
         for block in with_shortcut:
             _fill_slot(block, _attention_for(block, spec))
         return
     if spec.position == "before_last_block" and len(blocks) < 2:
-        raise ValueError(f"{stage} has a single block, and none before the last; choose the position last_block")
-    behind = {"every_block": blocks, "before_last_block": blocks[-2:-1], "last_block": blocks[-1:]}[spec.position]
-    for block in behind:
-        _put_behind(network, block.name, _attention_for(block, spec))
+        raise ValueError(f"attention: {stage} has a single block; choose the position last_block")
+    chosen = {"every_block": blocks, "before_last_block": blocks[-2:-1], "last_block": blocks[-1:]}[spec.position]
+    for block in chosen:
+        _insert_after(network, block.name, _attention_for(block, spec))
 
 
-def _attention_for(block: _Block, spec: AttentionSpec) -> nn.Module:
+def _attention_for(block: _FoundBlock, spec: AttentionSpec) -> nn.Module:
     device = next(block.module.parameters()).device
     return attention_block(spec.kind, block.channels, spec.inner_ratio).to(device)
 
 
-def _fill_slot(block: _Block, attention: nn.Module) -> None:
+def _fill_slot(block: _FoundBlock, attention: nn.Module) -> None:
     slot = block.anatomy.slot
     assert slot is not None
-    there = getattr(block.module, slot)
-    if there is not None and any(True for _ in there.parameters()):
-        raise ValueError(f"{block.name} has attention before its shortcut already; choose another position")
-    if there is not None:
-        attention = nn.Sequential(OrderedDict(attention=attention, drop_path=there))
+    present = getattr(block.module, slot)
+    if present is not None and any(True for _ in present.parameters()):
+        raise ValueError(f"attention: {block.name} already has attention before its shortcut; choose another position")
+    if present is not None:
+        attention = nn.Sequential(OrderedDict(attention=attention, drop_path=present))
     setattr(block.module, slot, attention)
 
 
-def _put_behind(network: nn.Module, name: str, attention: nn.Module) -> None:
-    """Put `attention` behind a block in its container, under a name of its own: numbers of other blocks stay."""
+def _insert_after(network: nn.Module, name: str, attention: nn.Module) -> None:
+    """Insert `attention` after a block in its container under a new name, so that other blocks keep their numbers."""
     container_name, _, block_name = name.rpartition(".")
     container = network.get_submodule(container_name)
     for child_name, child in list(container.named_children()):

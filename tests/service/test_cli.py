@@ -111,7 +111,7 @@ def test_backbones_tells_what_is_known_of_one() -> None:
         "parameters: 11,176,512 without the classifier",
         "channels: c3 128, c4 256, c5 512",
         "multiply-accumulates: 1.81 G for an image of 224x224 pixels",
-        "mean of its images: 0.485, 0.456, 0.406",
+        "image mean: 0.485, 0.456, 0.406",
     } <= set(done.stdout.splitlines())
 
 

@@ -10,7 +10,7 @@ IMAGES = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
 def divided(feature: Tensor) -> Tensor:
-    """Return section 3.3 of AlexNet's paper: a / (k + alpha * the sum of squares of 5 channels) ** beta."""
+    """Return the responses normalized as in section 3.3: a / (k + alpha * sum of squares of 5 channels) ** beta."""
     squares = F.pad(feature.square(), (0, 0, 0, 0, 2, 2))
     sums = torch.stack([squares[:, k : k + feature.shape[1]] for k in range(5)]).sum(0)
     return feature / (2 + 1e-4 * sums) ** 0.75
@@ -24,7 +24,7 @@ def rectified(network: FiveConvolutions, number: int, feature: Tensor) -> Tensor
     return network.get_submodule(f"conv{number}")(feature).relu()
 
 
-def test_responses_are_divided_as_alexnets_paper_says() -> None:
+def test_response_normalization_follows_the_alexnet_paper() -> None:
     responses = torch.linspace(-50, 300, 7).view(1, 7, 1, 1)
     torch.testing.assert_close(response_norm()(responses), divided(responses))
 
@@ -47,7 +47,7 @@ def test_zfnet_pools_and_then_normalizes() -> None:
     torch.testing.assert_close(network(IMAGES), [c3, c4, pooled(c4)])
 
 
-def test_the_second_half_of_alexnets_fourth_layer_does_not_see_the_first_half_of_the_third() -> None:
+def test_alexnet_groups_separate_the_halves_of_a_layer() -> None:
     fourth = alexnet2012().conv4
     third = torch.zeros(1, 384, 5, 5)
     changed = third.clone()

@@ -66,7 +66,7 @@ ELEMENTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=str)
-def test_an_element_makes_a_backbone_that_learns(element: dict[str, Any]) -> None:
+def test_element_gives_a_trainable_backbone(element: dict[str, Any]) -> None:
     torch.manual_seed(0)
     spec = DesignSpec.model_validate(TINY | element)
     backbone = create_backbone(spec)
@@ -77,7 +77,7 @@ def test_an_element_makes_a_backbone_that_learns(element: dict[str, Any]) -> Non
     assert without == []
 
 
-def test_every_field_is_an_element() -> None:
+def test_every_field_is_covered_by_an_element() -> None:
     assert {field for element in ELEMENTS for field in element} | TINY.keys() | {"preset"} == {*DesignSpec.model_fields}
 
 
@@ -140,9 +140,7 @@ KINDS = st.one_of(st.fixed_dictionaries(kind) for kind in (PLAIN, INVERTED, CONC
 
 @settings(max_examples=20, deadline=None)
 @given(design=DESIGNS, kind=KINDS)
-def test_a_design_is_refused_by_the_name_of_a_field_or_is_a_backbone(
-    design: dict[str, Any], kind: dict[str, Any]
-) -> None:
+def test_random_design_is_rejected_with_a_field_or_is_a_backbone(design: dict[str, Any], kind: dict[str, Any]) -> None:
     try:
         spec = DesignSpec.model_validate(design | kind)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Networks of the literature in the design space."""
+"""Presets: networks of the literature in the design space."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ CHANNELS = {
 }
 
 DIFFERENT = ("resnet18", "preresnet50", "nlnet50", "densenet121", "mobilenet_v2", "convnext_atto")
-"""Each adds an element of its own; the others are slow."""
+"""Presets that each add an element; the others are slow tests."""
 
 
 def preset(name: str, **changes: object) -> DesignSpec:
@@ -48,24 +48,24 @@ def num_parameters(network: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_with_its_classifier_a_preset_has_the_published_number_of_parameters(name: str) -> None:
+def test_preset_with_classifier_has_the_published_parameters(name: str) -> None:
     with torch.device("meta"):
         assert num_parameters(DesignClassifier(preset(name))) == PUBLISHED[name]
 
 
-def test_nlnet50_is_resnet50_and_one_block_of_half_the_channels() -> None:
+def test_nlnet50_is_resnet50_with_one_non_local_block() -> None:
     with torch.device("meta"):
         assert num_parameters(DesignExtractor(preset("nlnet50"))) == 25_609_792
 
 
-def test_every_preset_is_counted() -> None:
+def test_every_preset_has_a_published_number_of_parameters() -> None:
     assert {*PUBLISHED, "nlnet50"} == {*PRESETS}
 
 
 @pytest.mark.parametrize(
     "name", [*DIFFERENT, *(pytest.param(name, marks=pytest.mark.slow) for name in PRESETS if name not in DIFFERENT)]
 )
-def test_a_preset_is_a_backbone_and_no_parameter_is_without_a_stage(name: str) -> None:
+def test_preset_is_a_backbone_and_every_parameter_has_a_stage(name: str) -> None:
     with torch.device("meta"):
         backbone = TappedBackbone(DesignExtractor(preset(name)))
     channels = tuple(backbone.feature_specs[level].channels for level in ("c3", "c4", "c5"))
@@ -76,7 +76,7 @@ def test_a_preset_is_a_backbone_and_no_parameter_is_without_a_stage(name: str) -
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_resolved_form_is_the_same_network_again(name: str) -> None:
+def test_dumped_design_validates_to_the_same_network(name: str) -> None:
     spec = preset(name)
     assert DesignSpec.model_validate_json(spec.model_dump_json()) == spec
     assert DesignSpec.model_validate(spec.model_dump(mode="json") | {"preset": None}) == spec.model_copy(
@@ -84,14 +84,14 @@ def test_the_resolved_form_is_the_same_network_again(name: str) -> None:
     )
 
 
-def test_a_field_beside_a_preset_changes_that_field_alone() -> None:
+def test_field_overrides_the_preset() -> None:
     changed = preset("resnet50", activation="gelu")
     assert changed.model_dump() == preset("resnet50").model_dump() | {"activation": "gelu"}
     assert changed.label == "design:resnet50+activation"
     assert preset("resnet50").label == "design:resnet50"
 
 
-def test_without_a_preset_all_is_said_in_fields() -> None:
+def test_design_without_preset_is_described_by_fields() -> None:
     spec = DesignSpec(depths=(1, 1, 1, 1), widths=(8, 8, 16, 16))
     assert spec.label == "design:own"
     features = create_backbone(spec)(torch.randn(1, 3, 64, 96))
@@ -103,12 +103,12 @@ def test_without_a_preset_all_is_said_in_fields() -> None:
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("none", None), ("se", "se")])
-def test_attention_may_be_a_kind_alone(kind: str, expected: str | None) -> None:
+def test_attention_accepts_a_kind_as_shorthand(kind: str, expected: str | None) -> None:
     attention = preset("resnet50", attention=kind).attention
     assert (attention and attention.kind) == expected
     assert preset("se_resnet50", attention="none") == preset("resnet50").model_copy(update={"preset": "se_resnet50"})
 
 
-def test_the_old_name_of_a_field_overrides_the_preset() -> None:
+def test_old_name_of_a_field_overrides_the_preset() -> None:
     spec = DesignSpec.model_validate({"preset": "convnext_tiny", "initialisation": "kaiming"})
     assert spec.initialization == "kaiming"

@@ -1,4 +1,4 @@
-"""The road from ResNet-50 to ConvNeXt-T."""
+"""The roadmap from ResNet-50 to ConvNeXt-T."""
 
 from itertools import pairwise
 
@@ -19,16 +19,16 @@ def test_every_step_changes_one_field() -> None:
         assert changed == list(step.change), step.name
 
 
-def test_the_road_leads_from_one_preset_to_the_other() -> None:
+def test_roadmap_leads_from_one_preset_to_the_other() -> None:
     designs = [design for _, design in roadmap_designs()]
     assert designs[0] == DesignSpec.model_validate({"preset": START})
     assert designs[-1].model_copy(update={"preset": END}) == DesignSpec.model_validate({"preset": END})
 
 
 @pytest.mark.parametrize("step", range(len(ROADMAP)))
-def test_a_step_costs_what_the_paper_says(step: int) -> None:
+def test_step_costs_as_much_as_in_the_paper(step: int) -> None:
     with torch.device("meta"):
         network = DesignClassifier(roadmap_designs()[step][1])
-    told = PAPER_GMACS[min(step, len(PAPER_GMACS) - 1)]
-    assert round(count_macs(network, (224, 224)).total / 1e9, 2) == told
-    assert ROADMAP[step].paper_gmacs == (told if step < len(PAPER_GMACS) else None)
+    expected = PAPER_GMACS[min(step, len(PAPER_GMACS) - 1)]
+    assert round(count_macs(network, (224, 224)).total / 1e9, 2) == expected
+    assert ROADMAP[step].paper_gmacs == (expected if step < len(PAPER_GMACS) else None)

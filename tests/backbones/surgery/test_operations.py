@@ -1,4 +1,4 @@
-"""Surgery on built networks: what is put where, what stays, and what it is before it is trained."""
+"""Surgery on built networks: places, unchanged parameters, and behavior before training."""
 
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,13 @@ def new_keys(name: str, **changes: Any) -> list[str]:
     ("name", "parameters"),
     [("gcnet50", 26_056_032), ("nlnet50", 25_609_792), ("dcn_resnet50", 24_379_295)],
 )
-def test_published_networks_have_their_parameters(name: str, parameters: int) -> None:
+def test_networks_with_attention_have_the_published_parameters(name: str, parameters: int) -> None:
     with torch.device("meta"):
         backbone = create_backbone(name)
     assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters
 
 
-def test_global_context_in_c3_to_c5_is_that_of_the_papers_detectors() -> None:
+def test_global_context_in_c3_to_c5_equals_the_detectors_of_the_paper() -> None:
     with torch.device("meta"):
         backbone = backbone_of("resnet50", attention=[{"kind": "gc"}])
     assert sum(parameter.numel() for parameter in backbone.parameters()) == 26_029_773
@@ -59,9 +59,9 @@ def test_global_context_in_c3_to_c5_is_that_of_the_papers_detectors() -> None:
         ("convnext_atto", {"attention": [{"kind": "gc"}]}),
     ],
 )
-def test_maps_stay_as_they_are_until_what_is_new_is_trained(name: str, changes: dict[str, Any]) -> None:
+def test_maps_are_unchanged_until_inserted_layers_are_trained(name: str, changes: dict[str, Any]) -> None:
     plain, changed = backbone_of(name).eval(), backbone_of(name, **changes).eval()
-    # The last norm of a residual block begins at 0: nothing in the block would be seen.
+    # The last norm of a residual block starts at 0, which would hide the rest of the block.
     for module in plain.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -73,14 +73,14 @@ def test_maps_stay_as_they_are_until_what_is_new_is_trained(name: str, changes: 
         torch.testing.assert_close(found[level], expected[level], rtol=1e-4, atol=1e-4)
 
 
-def test_residual_attention_is_in_every_block_before_its_shortcut_is_added() -> None:
+def test_residual_attention_is_before_the_shortcut_of_every_block() -> None:
     gc = {"attention": [{"kind": "gc", "stages": ["c2", "c4"]}]}
     assert new_keys("resnet14_thin", **gc) == ["layer1.0.se", "layer3.0.se", "layer3.1.se"]
     branch = backbone_of("convnext_atto", **gc).body.network.get_submodule("stages.2.blocks.0.drop_path")
     assert [name for name, _ in branch.named_children()] == ["attention", "drop_path"]
 
 
-def test_blocks_that_have_no_shortcut_get_no_residual_attention() -> None:
+def test_blocks_without_shortcut_get_no_residual_attention() -> None:
     found = new_keys("mobilenet_v3_small", attention=[{"kind": "gc", "stages": ["c4"]}])
     slots = [f"blocks.{block}.drop_path" for block in ("2.1", "2.2", "3.1")]
     assert found == [f"{slot}.{part}" for slot in slots for part in ("attention", "drop_path")]
@@ -94,12 +94,12 @@ def test_blocks_that_have_no_shortcut_get_no_residual_attention() -> None:
         ("last_block", ["layer3.1_attention"]),
     ],
 )
-def test_a_block_of_its_own_runs_behind_the_blocks_that_its_position_names(position: str, expected: list[str]) -> None:
+def test_separate_attention_runs_after_the_blocks_of_its_position(position: str, expected: list[str]) -> None:
     attention = [{"kind": "nl", "stages": ["c4"], "position": position}]
     assert new_keys("resnet14_thin", attention=attention) == expected
 
 
-def test_a_block_of_its_own_runs_between_the_blocks_around_it_and_has_the_layer_of_the_one_before() -> None:
+def test_separate_attention_has_the_layer_of_the_block_before() -> None:
     backbone = backbone_of("regnet_y_200mf", attention=[{"kind": "se", "stages": ["c5"], "position": "every_block"}])
     blocks = [name for name, _ in backbone.body.network.get_submodule("s4").named_children()]
     assert blocks[:4] == ["b1", "b1_attention", "b2", "b2_attention"]
@@ -108,7 +108,7 @@ def test_a_block_of_its_own_runs_between_the_blocks_around_it_and_has_the_layer_
     assert backbone.stages[f"{prefix}_attention.fc1.weight"] == "c5"
 
 
-def test_levels_are_told_by_strides_where_two_groups_of_blocks_share_one() -> None:
+def test_two_groups_of_blocks_with_one_stride_share_a_level() -> None:
     """The blocks of MobileNetV3 at stride 16 are those of `blocks.2` and `blocks.3`."""
     nl = {"attention": [{"kind": "nl", "stages": ["c4"], "position": "every_block"}]}
     assert new_keys("mobilenet_v3_small", **nl) == [
@@ -117,21 +117,19 @@ def test_levels_are_told_by_strides_where_two_groups_of_blocks_share_one() -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "told"),
+    ("name", "changes", "message"),
     [
-        ("se_resnet50", {"attention": [{"kind": "gc"}]}, "layer2.0 has attention before its shortcut already"),
-        ("repvgg_a0", {"attention": [{"kind": "gc"}]}, "no block in c3 has a place before its shortcut"),
+        ("se_resnet50", {"attention": [{"kind": "gc"}]}, "layer2.0 already has attention before its shortcut"),
+        ("repvgg_a0", {"attention": [{"kind": "gc"}]}, "the blocks in c3 have no place before the shortcut"),
         ("resnet14_thin", {"attention": [{"kind": "nl", "stages": ["c5"]}]}, "c5 has a single block, .*last_block"),
     ],
 )
-def test_a_place_that_a_network_has_not_is_told_with_what_to_choose(
-    name: str, changes: dict[str, Any], told: str
-) -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match=f"backbone '{name}': .*{told}"):
+def test_missing_place_is_reported_with_alternatives(name: str, changes: dict[str, Any], message: str) -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match=f"backbone '{name}': .*{message}"):
         backbone_of(name, **changes)
 
 
-def test_the_second_of_two_convolutions_and_that_of_a_bottleneck_become_deformable() -> None:
+def test_second_convolution_or_that_of_a_bottleneck_becomes_deformable() -> None:
     deformable = backbone_of("resnet14_thin", deformable=["c4"]).body.network
     found = {name for name, module in deformable.named_modules() if isinstance(module, DeformableConv2d)}
     assert found == {"layer3.0.conv2", "layer3.1.conv2"}
@@ -140,7 +138,7 @@ def test_the_second_of_two_convolutions_and_that_of_a_bottleneck_become_deformab
     assert (grouped.groups, grouped.stride) == (7, (2, 2))
 
 
-def test_frozen_norms_keep_statistics_and_scales_whatever_is_trained() -> None:
+def test_frozen_norms_keep_statistics_and_scales_in_training() -> None:
     plain = backbone_of("resnet14_thin")
     backbone = backbone_of("resnet14_thin", freeze_batchnorm=True, attention=[{"kind": "nl"}]).train()
     assert {type(norm) for norm in backbone.norms.values()} == {nn.Identity}, "a frozen norm is a norm all the same"
@@ -157,14 +155,14 @@ def test_frozen_norms_keep_statistics_and_scales_whatever_is_trained() -> None:
     assert "body.network.layer3.0.downsample.0.weight" in moved
 
 
-def test_the_norm_behind_a_non_local_block_learns_where_others_are_frozen() -> None:
+def test_norm_after_a_non_local_block_is_not_frozen() -> None:
     backbone = backbone_of("resnet14_thin", freeze_batchnorm=True, attention=[{"kind": "nl"}]).train()
     _train_a_step(backbone)
     (block,) = (module for module in backbone.modules() if isinstance(module, NonLocalAttn))
     assert bool((block.norm.weight != 0).any())
 
 
-def test_frozen_norms_take_statistics_from_a_file(tmp_path: Path) -> None:
+def test_frozen_norms_load_statistics_from_a_file(tmp_path: Path) -> None:
     plain = backbone_of("resnet14_thin")
     for module in plain.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -185,7 +183,7 @@ def test_frozen_norms_take_statistics_from_a_file(tmp_path: Path) -> None:
 def test_deformable_layers_train_under_bf16_autocast() -> None:
     backbone = backbone_of("resnet14_thin", deformable=["c4", "c5"]).train()
     with torch.autocast("cpu", torch.bfloat16):
-        for _ in range(2):  # The norms behind them begin at 0.
+        for _ in range(2):  # The norms after them start at 0.
             _train_a_step(backbone)
     offsets = [module.offset for module in backbone.modules() if isinstance(module, DeformableConv2d)]
     assert all(bool((offset.weight != 0).any()) for offset in offsets)
