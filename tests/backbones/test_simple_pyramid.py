@@ -85,7 +85,7 @@ def test_map_of_stride_8_is_c3_and_is_pooled() -> None:
 @pytest.mark.parametrize("upsampling", ["transposed", "interpolated"])
 def test_upsampling_is_rejected_for_a_map_of_stride_8(upsampling: Upsampling) -> None:
     with pytest.raises(
-        ValueError, match=f"surgery.upsampling: got '{upsampling}'; .* stride 8 .*: remove this setting"
+        ValueError, match=f"surgery.upsampling: got '{upsampling}', .* stride 8 .*: remove this setting"
     ):
         SimplePyramid(8, 8, upsampling)
 
