@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from backbones.surgery.spec import Operation
+from backbones.spec.surgery import Operation
 from pipelines.spec.result import Kind
 from service.rest.schemas import Answer
 

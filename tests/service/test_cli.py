@@ -11,8 +11,8 @@ import pytest
 
 from backbones.catalog.facts import recorded_facts
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.presets import PRESETS
-from backbones.design_space.road import ROAD
+from backbones.spec.design_presets import PRESETS
+from backbones.spec.roadmap import ROADMAP
 from service import cli
 from service.commands.registry import COMMANDS, TRAINER_COMMANDS
 from service.version import version
@@ -133,7 +133,7 @@ def test_backbones_describes_one_backbone() -> None:
         "parameters: 11,176,512 without the classifier",
         "channels: c3 128, c4 256, c5 512",
         "multiply-accumulates: 1.81 G for an image of 224x224 pixels",
-        "mean of its images: 0.485, 0.456, 0.406",
+        "image mean: 0.485, 0.456, 0.406",
     } <= set(done.stdout.splitlines())
 
 
@@ -154,8 +154,8 @@ def test_the_road_costs_what_its_paper_says() -> None:
     done = pyramidion("backbones", "road")
     assert (done.returncode, done.stderr) == (0, "")
     table, _, _ = done.stdout.partition("\n\n")
-    assert len(table.splitlines()) == 1 + len(ROAD)
-    for line, step in zip(table.splitlines()[1:], ROAD, strict=True):
+    assert len(table.splitlines()) == 1 + len(ROADMAP)
+    for line, step in zip(table.splitlines()[1:], ROADMAP, strict=True):
         assert line.startswith(f"{step.name}  ")
         if step.paper_gmacs is not None:
             assert line.split()[-2:] == [str(step.paper_gmacs)] * 2

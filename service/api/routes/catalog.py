@@ -11,7 +11,7 @@ from backbones.catalog.licenses import lack_of_weights, license_of, license_prob
 from backbones.catalog.lookup import known_names
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
-from backbones.surgery.spec import OPERATIONS, Operation
+from backbones.spec.surgery import OPERATIONS, Operation
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
 from service.rest.catalog_schemas import (

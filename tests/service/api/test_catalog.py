@@ -3,8 +3,8 @@
 import httpx2
 
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.presets import PRESETS
-from backbones.surgery.spec import OPERATIONS
+from backbones.spec.design_presets import PRESETS
+from backbones.spec.surgery import OPERATIONS
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
 

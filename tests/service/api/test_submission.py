@@ -63,7 +63,7 @@ def test_names_that_do_not_exist_on_the_server_are_errors(shared_api: httpx2.Cli
 @pytest.mark.parametrize(
     ("name", "field", "detail"),
     [
-        ("mobileone_s0", "accept_license", "which has terms of its own"),
+        ("mobileone_s0", "accept_license", "which is not a standard permissive license"),
         ("timm:resnet18.fb_ssl_yfcc100m_ft_in1k", "accept_license", "which forbids commercial use"),
         ("resnet14_thin", "weights", "has no default weights"),
     ],
