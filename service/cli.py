@@ -45,7 +45,7 @@ def _run(words: list[str]) -> int:
     # Not PYRAMIDION.main(): it turns Ctrl-C and a closed pipe into its own exit codes.
     try:
         with PYRAMIDION.make_context("pyramidion", words) as context:
-            return int(PYRAMIDION.invoke(context))
+            return PYRAMIDION.invoke(context) or ExitCode.DONE
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.exceptions.NoArgsIsHelpError as error:

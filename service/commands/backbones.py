@@ -1,7 +1,8 @@
 """The command `pyramidion backbones`: lists the catalog and the design space, and describes single networks."""
 
-import argparse
 from collections.abc import Iterable, Sequence
+
+import click
 
 from backbones.catalog import descriptions
 from backbones.catalog.facts import facts_of
@@ -11,37 +12,26 @@ from backbones.catalog.rows import CATALOG
 from pipelines.errors import ConfigError, FieldProblem
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Print the requested list or description.
+@click.command()
+@click.argument("name", required=False)
+@click.option("--all", "lists_all", is_flag=True, help="List every name that documents may use.")
+def backbones(name: str | None, *, lists_all: bool) -> None:
+    """List the backbones of the catalog, or describe one network.
 
-    Raises:
-        ConfigError: the name is unknown; the message suggests similar names.
+    NAME is the network to describe, or 'presets' for the presets of the design space, or 'roadmap' for the steps from
+    ResNet-50 to ConvNeXt-T.
     """
-    parser = argparse.ArgumentParser(
-        prog="pyramidion backbones",
-        description="List the backbones of the catalog, or describe one network.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "name",
-        nargs="?",
-        help="the network to describe; or 'presets' for those of the design space; or 'roadmap' for the steps from "
-        "ResNet-50 to ConvNeXt-T",
-    )
-    parser.add_argument("--all", action="store_true", help="list every name that documents may use")
-    options = parser.parse_args(arguments[1:])
-    if options.name in TABLES:
-        print(TABLES[options.name]())
-    elif options.name is not None:
+    if name in TABLES:
+        print(TABLES[name]())
+    elif name is not None:
         try:
-            print(describe(resolve(options.name)))
+            print(describe(resolve(name)))
         except ValueError as error:
             raise ConfigError(FieldProblem("", str(error))) from error
-    elif options.all:
+    elif lists_all:
         print(all_names())
     else:
         print(catalog())
-    return 0
 
 
 def describe(row: BackboneRow) -> str:

@@ -36,7 +36,7 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     "Data and networks": {
         "data": DATA,
         "backbones": LazyCommand(
-            "service.commands.backbones:run", "List the backbones of the catalog, or describe one."
+            "service.commands.backbones:backbones", "List the backbones of the catalog, or describe one."
         ),
     },
     "Job service": {
