@@ -22,6 +22,7 @@ from service.executors.process_tree import (
     kill,
     processes,
     send_signal,
+    start_ticks,
     variable_of,
     writes_to,
 )
@@ -157,7 +158,7 @@ class LocalExecutor:
         if run.get("boot_id") != self._boot_id or not isinstance(run.get("pid"), int):
             return None
         process = find_process(run["pid"])
-        return process if process is not None and process.start_time == run.get("start_time") else None
+        return process if process is not None and start_ticks(process) == run.get("start_time") else None
 
     def _of_attempt(self, folder: Path, table: Table) -> set[Process]:
         """Return the processes of an attempt, at least one of each tree.
@@ -174,7 +175,7 @@ class LocalExecutor:
         session = {process for process in table.values() if process.session == run.get("pid")}
         leader = table.get(run["pid"])
         if leader is not None:
-            return marked | session if leader.start_time == run.get("start_time") else marked
+            return marked | session if start_ticks(leader) == run.get("start_time") else marked
         is_its = any(process in marked or writes_to(process, folder / LOG) for process in session)
         return marked | session if is_its else marked
 

@@ -157,3 +157,26 @@ def test_it_stays_light() -> None:
     code = "import sys, service.commands.serve\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {"fastapi", "sqlalchemy", "uvicorn", "mlflow", "torch", "httpx2"} & set(done.stdout.split()) == set()
+
+
+def test_folders_are_repeated_or_listed_in_the_singular_or_plural(own_service: Any, tmp_path: Path) -> None:
+    words = ["--data-root", "a,b", "c", "--data-roots", "d", "--data-root", "e", "--weights-root", "w"]
+    done = own_service.run("serve", "--root", str(own_service.root), *words)
+    missing = [line.split("'")[1] for line in done.stderr.splitlines()]
+    assert missing == [str(tmp_path / name) for name in ("a,b", "c", "d", "e", "w")]
+
+
+def test_options_win_over_variables_and_a_wrong_one_is_named(own_service: Any) -> None:
+    done = own_service.run("serve", "--cpus", "0", PYRAMIDION_CPUS="x", PYRAMIDION_GPUS="-1")
+    assert [line.partition(";")[0] for line in done.stderr.splitlines()] == [
+        "error: --cpus: got '0'",
+        "error: PYRAMIDION_GPUS: got '-1'",
+    ]
+    done = own_service.run("serve", "--prot", "1")
+    assert (done.returncode, "unrecognized arguments: --prot 1" in done.stderr) == (2, True)
+
+
+def test_every_setting_has_an_option_with_a_description(own_service: Any) -> None:
+    text = own_service.run("serve", "--help").stdout
+    assert [name for name in Settings.model_fields if f"--{name.replace('_', '-')} " not in text] == []
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []

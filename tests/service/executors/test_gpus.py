@@ -74,3 +74,7 @@ def test_attempts_never_share_a_gpu(driver: Path) -> None:
     assert executor.assign({"gpus": 1}, {A}) == (B,)
     assert executor.assign({"gpus": 0}, {A}) == executor.assign({}, {A}) == ()
     assert executor.assign({"gpus": 2}, {"GPU-of-an-earlier-service"}) == (A, B)
+
+
+def test_the_capacity_is_given_by_the_arguments() -> None:
+    assert LocalExecutor(cpus=3, gpus=0).capacity() == {"cpus": 3, "gpus": 0}

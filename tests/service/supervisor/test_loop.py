@@ -240,7 +240,7 @@ def test_an_attempt_that_belongs_to_no_job_is_ended(bench: MakeBench) -> None:
     it = bench()
     folder = it.settings.run_dir("0" * 12) / "attempts" / "1"
     script = it.at_term("exit 0")
-    it.executor.start(AttemptSpec(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, grace_s=5))
+    it.executor.start(AttemptSpec(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, 5.0, {"cpus": 1}))
     it.wait_until(lambda: (folder / "ready").exists() and (folder / "ready").read_text())
     it.new_supervisor()
     assert is_gone(int((folder / "ready").read_text()))
