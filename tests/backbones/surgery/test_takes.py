@@ -1,4 +1,4 @@
-"""Rows take what they say: all that a row claims is done at once, on the meta device."""
+"""Rows support the operations that they list: all of them are applied together, on the meta device."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from torchvision.ops import StochasticDepth
 
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
+from backbones.spec.surgery import Operation, SurgerySpec
 from backbones.surgery.deformable import DeformableConv2d
-from backbones.surgery.spec import Operation, SurgerySpec
 
 ASKED: dict[Operation, Any] = {
     "attention": [{"kind": "nl", "stages": ["c4", "c5"], "position": "last_block"}],
@@ -36,14 +36,14 @@ QUICK = (
     "convmixer",
     "deit_tiny",
 )
-"""One of each kind of block and of each way to build; the others are slow, because they are many."""
+"""One row per kind of block and per builder; the many others are slow tests."""
 TAKERS = [
     pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name, row in CATALOG.items() if row.takes
 ]
 
 
 @pytest.mark.parametrize("name", TAKERS)
-def test_a_row_takes_what_it_says_and_keeps_its_keys(name: str) -> None:
+def test_row_supports_its_operations_and_keeps_its_keys(name: str) -> None:
     takes = CATALOG[name].takes
     surgery = SurgerySpec.model_validate({operation: ASKED[operation] for operation in takes})
     with torch.device("meta"):
@@ -53,7 +53,7 @@ def test_a_row_takes_what_it_says_and_keeps_its_keys(name: str) -> None:
     for key, value in plain.body.network.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             assert shapes[key] == value.shape
-    for operation in surgery.asked:
+    for operation in surgery.requested:
         DONE[operation](plain, changed)
 
 
