@@ -128,8 +128,9 @@ def test_weights_with_terms_are_told_with_what_to_write() -> None:
     assert "cc-by-nc-4.0, which forbids commercial use; write `accept_license: true`" in done.stdout
 
 
-def test_the_road_costs_what_its_paper_says() -> None:
-    done = pyramidion("backbones", "road")
+@pytest.mark.parametrize("name", ["roadmap", "road"])
+def test_the_roadmap_costs_what_its_paper_says(name: str) -> None:
+    done = pyramidion("backbones", name)
     assert (done.returncode, done.stderr) == (0, "")
     table, _, _ = done.stdout.partition("\n\n")
     assert len(table.splitlines()) == 1 + len(ROADMAP)
