@@ -110,7 +110,7 @@ def test_measured_blocks_equal_those_of_timm() -> None:
     assert layers_of_network(build("tv:resnet18")) == layers_of_network(build("timm:resnet18"))
 
 
-class _Block(nn.Module):
+class _ResidualBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.inner = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
@@ -123,17 +123,17 @@ class _Chain(nn.Sequential):
     """A container that is a subclass, like torchvision's stages."""
 
 
-class _Toy(nn.Module):
+class _ReorderedNetwork(nn.Module):
     """A network whose modules are not registered in the order in which they run."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(4, 1, 1))
-        self.late = nn.ModuleList([_Block(), _Block()])
+        self.late = nn.ModuleList([_ResidualBlock(), _ResidualBlock()])
         self.stem = nn.Conv2d(3, 4, 4, stride=4)
         self.norm = nn.BatchNorm2d(4)
         self.down = nn.Sequential(nn.GroupNorm(1, 4), nn.Conv2d(4, 4, 2, stride=2))
-        self.early = _Chain(_Block(), _Block())
+        self.early = _Chain(_ResidualBlock(), _ResidualBlock())
         self.unused = nn.Linear(2, 2)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -144,18 +144,18 @@ class _Toy(nn.Module):
 
 
 def test_blocks_are_numbered_in_the_order_of_execution() -> None:
-    ranks = block_ranks(_Toy())
+    ranks = block_ranks(_ReorderedNetwork())
     parts = {
         "stem": 0, "norm": 0, "bias": 0, "unused": 0, "early.0": 1, "early.1": 2, "down.0": 3, "down.1": 3,
         "late.0": 4, "late.1": 5,
     }  # fmt: skip
-    assert len(ranks) == len(list(_Toy().named_parameters()))
+    assert len(ranks) == len(list(_ReorderedNetwork().named_parameters()))
     for name, rank in ranks.items():
         assert [rank] == [expected for part, expected in parts.items() if f"{name}.".startswith(f"{part}.")]
 
 
 def test_finding_blocks_removes_its_hooks() -> None:
-    toy = _Toy()
+    toy = _ReorderedNetwork()
     block_ranks(toy)
     assert not any(module._forward_pre_hooks for module in toy.modules())
     assert toy.training

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from backbones.stages import demote_unreached, discover_stages, stages_of_modules
 
 
-class _Toy(nn.Module):
+class _NetworkWithSharedScale(nn.Module):
     """A stem, three blocks, a scale that c3 and c5 share, a layer with unused output and one that never runs."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class _Toy(nn.Module):
 
 
 def test_parameter_belongs_to_the_first_level_that_it_reaches() -> None:
-    assert discover_stages(_Toy()) == {
+    assert discover_stages(_NetworkWithSharedScale()) == {
         "scale": "c3",
         "late_scale": "c5",
         "stem.weight": "c3",
@@ -45,7 +45,7 @@ def test_parameter_belongs_to_the_first_level_that_it_reaches() -> None:
 
 
 def test_parameters_that_reach_no_level_become_buffers() -> None:
-    toy = _Toy()
+    toy = _NetworkWithSharedScale()
     stages = discover_stages(toy)
     demote_unreached(toy, stages)
     assert {name for name, _ in toy.named_parameters()} == set(stages)
@@ -54,7 +54,7 @@ def test_parameters_that_reach_no_level_become_buffers() -> None:
 
 
 def test_discovery_does_not_change_weights_statistics_or_mode() -> None:
-    toy = _Toy()
+    toy = _NetworkWithSharedScale()
     before = {name: value.clone() for name, value in toy.state_dict().items()}
     discover_stages(toy)
     assert toy.training

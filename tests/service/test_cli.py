@@ -150,8 +150,9 @@ def test_weights_with_license_terms_name_the_field_that_accepts_them() -> None:
     assert "cc-by-nc-4.0, which forbids commercial use; write `accept_license: true`" in done.stdout
 
 
-def test_the_road_costs_what_its_paper_says() -> None:
-    done = pyramidion("backbones", "road")
+@pytest.mark.parametrize("name", ["roadmap", "road"])
+def test_the_roadmap_costs_what_its_paper_says(name: str) -> None:
+    done = pyramidion("backbones", name)
     assert (done.returncode, done.stderr) == (0, "")
     table, _, _ = done.stdout.partition("\n\n")
     assert len(table.splitlines()) == 1 + len(ROADMAP)

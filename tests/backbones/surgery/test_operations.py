@@ -121,7 +121,7 @@ def test_two_groups_of_blocks_with_one_stride_share_a_level() -> None:
     [
         ("se_resnet50", {"attention": [{"kind": "gc"}]}, "layer2.0 already has attention before its shortcut"),
         ("repvgg_a0", {"attention": [{"kind": "gc"}]}, "the blocks in c3 have no place before the shortcut"),
-        ("resnet14_thin", {"attention": [{"kind": "nl", "stages": ["c5"]}]}, "c5 has a single block, .*last_block"),
+        ("resnet14_thin", {"attention": [{"kind": "nl", "stages": ["c5"]}]}, "c5 has a single block; .*last_block"),
     ],
 )
 def test_missing_place_is_reported_with_alternatives(name: str, changes: dict[str, Any], message: str) -> None:

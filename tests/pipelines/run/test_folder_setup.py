@@ -16,7 +16,7 @@ from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, locked,
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
-from pipelines.spec.load import apply_override, load_job, read_yaml, validate_document
+from pipelines.spec.load import apply_override, load_job, read_yaml, resolved, validate_document, write_yaml
 
 pytestmark = pytest.mark.usefixtures("command_line")
 
@@ -175,3 +175,32 @@ def test_inputs_are_unknown_where_nothing_was_written(tmp_path: Path) -> None:
     assert read_inputs(RunDir.of(tmp_path)) is None
     (tmp_path / "inputs.json").write_text(json.dumps({"data": "/x", "weights": "default"}))
     assert read_inputs(RunDir.of(tmp_path)) == Inputs(Path("/x"), "default")
+
+
+def old_document(small: Document) -> Document:
+    """A complete document as an earlier version wrote it: old names of fields, and a field missing that is new."""
+    surgery = {"reparameterise": True}
+    document = apply_override(small, "model.backbone", {"design": {"preset": "resnet18"}, "surgery": surgery})
+    written = resolved(validate_document(document))
+    design, surgery = written["model"]["backbone"]["design"], written["model"]["backbone"]["surgery"]
+    design["initialisation"] = design.pop("initialization")
+    surgery["reparameterise"] = surgery.pop("reparameterize")
+    del written["model"]["channels_last"]
+    return written
+
+
+def test_run_of_an_earlier_version_is_resumed(small: Document, tmp_path: Path) -> None:
+    earlier = old_document(small)
+    job = validate_document(earlier)
+    run_dir = RunDir.of(tmp_path / "run")
+    write_documents(run_dir, earlier, job, Inputs(Path("/data/demo"), "none"))
+    run_dir.config_yaml.write_text(write_yaml(earlier))
+    run_dir.last_checkpoint.parent.mkdir()
+    run_dir.last_checkpoint.touch()
+    current = resolved(job)
+    assert current["model"]["backbone"]["surgery"]["reparameterize"]
+    assert choose(validate_document(current), run_dir.path) == run_dir
+    assert choose(load_job([str(run_dir.job_yaml)]), run_dir.path) == run_dir
+    other = apply_override(current, "model.backbone.surgery.reparameterize", False)
+    message = refusal(validate_document(other), run_dir.path)
+    assert "other values of model.backbone.surgery.reparameterize; name a new folder" in message
