@@ -21,7 +21,10 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "pyramidion_http_requests_total", "Requests processed", ("method", "route", "status"), registry=self.registry
+            "pyramidion_http_requests_total",
+            "Requests processed",
+            ("method", "route", "status"),
+            registry=self.registry,
         )
         self.latency = Histogram(
             "pyramidion_http_request_seconds",
