@@ -10,11 +10,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
-from pipelines.errors import ConfigError, FieldProblem, PyramidionError, RegistryError, tell
+from pipelines.errors import DISK_FULL, ConfigError, FieldProblem, PyramidionError, RegistryError, tell
 from pipelines.preflight import preflight
 from pipelines.ranks import local_rank
 from pipelines.records import Split
-from pipelines.run_folder.attempt_log import failure_noted
+from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.describe import describe_fields
 from pipelines.spec.doubts import doubts
@@ -22,7 +22,7 @@ from pipelines.spec.load import Document, assemble, resolved, validate_document,
 from pipelines.training.launcher import leave_word
 
 INTERRUPTED = 128 + 2
-PLACE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
+PLACE_ERRORS = DISK_FULL | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
 """What is wrong with a place and not with us: a full disk, a folder that cannot be made."""
 
 COMMANDS = ("fit", "check", "plan", "validate", "test", "predict")
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known, rest = parser_of(words[0]).parse_known_args(words[1:])
         overrides = dotted_overrides(rest)
         if words[0] == "fit":
-            with failure_noted():
+            with failure_recorded():
                 _fit(known, overrides)
         elif words[0] in ("check", "plan"):
             _foretell(words[0], known, overrides)

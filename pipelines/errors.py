@@ -12,9 +12,13 @@ PyramidionError
 `failure_kind` is the word by which the service knows the same.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a write that failed because the disk, or the user's quota of it, is full."""
 
 
 @dataclass(frozen=True)

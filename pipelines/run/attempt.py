@@ -20,7 +20,7 @@ from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import REGISTRY, Inputs, require_default_weights
 from pipelines.ranks import is_rank_zero, print_rank_zero
 from pipelines.records import DatasetIndex, Split
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, StageData, WarningData
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
@@ -79,18 +79,18 @@ class Attempt:
             run_name=self.job.name,
             run_dir=self.run_dir.path,
             runs_root=runs_root(),
-            tell=self.warn,
+            warn=self.warn,
         )
 
     def warn(self, text: str) -> None:
         """Tell people, and whoever reads the events."""
         print_rank_zero(f"warning: {text}")
-        self.events.write("warning", {"message": text})
+        self.events.write(WarningData(message=text))
 
     def stage(self, name: str) -> None:
         """Tell what the run does now; raises Stopped where a stop was asked for."""
         self.stop.check(f"before {name}")
-        self.events.write("stage", {"stage": name})
+        self.events.write(StageData(stage=name))
 
     def data(self, spec: DataSpec) -> JobData:
         """Return the loaders of the job."""

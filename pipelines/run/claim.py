@@ -1,7 +1,6 @@
 """Choosing a run folder, and holding it: one process at a time, and never over another run."""
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ from pipelines.ranks import local_rank
 from pipelines.records import SPLITS
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.schemas import DataReportFile, RunInputs
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import read_yaml, resolved, write_yaml
-from pipelines.tracking.tracker import JOURNAL_FILE
 
 RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
 """Hands the chosen folder from rank 0 to the ranks that it starts."""
@@ -42,16 +41,10 @@ def choose_run_dir(job: JobSpec, asked: Path | None, runs_root: Path) -> RunDir:
     run_dir = RunDir.of(path)
     if path.is_file():
         raise ConfigError(FieldProblem("--run_dir", f"{path} is a file; name a folder"))
-    if path.exists() and not _has_not_begun(path):
+    if path.exists() and not run_dir.is_new:
         _require_same_run(run_dir, job)
     os.environ[RUN_DIR_VARIABLE] = str(path)
     return run_dir
-
-
-def _has_not_begun(path: Path) -> bool:
-    """Whether a folder is empty, but for what is there before a run's documents: the lock, what an attempt's shim
-    writes, the document as asked, and hidden files that a killed process left."""
-    return all(entry.name.startswith(".") or entry.name in ("attempts", "job.yaml") for entry in path.iterdir())
 
 
 def _require_same_run(run_dir: RunDir, job: JobSpec) -> None:
@@ -75,7 +68,7 @@ def is_finished(run_dir: RunDir, job: JobSpec) -> bool:
     """Whether nothing is left to do: there is a result, it was sent, and registered where that was asked for."""
     wants_registration = job.tracking is not None and job.tracking.register_as is not None
     is_registered = run_dir.registration.exists() or not wants_registration
-    return run_dir.result.exists() and is_registered and not (run_dir.path / JOURNAL_FILE).exists()
+    return run_dir.result.exists() and is_registered and not run_dir.tracking_journal.exists()
 
 
 def _differences(earlier: Any, now: Any, path: str = "") -> Iterator[str]:
@@ -96,8 +89,7 @@ def write_documents(run_dir: RunDir, asked: dict[str, Any], job: JobSpec, inputs
     write_atomic(run_dir.config_yaml, write_yaml(resolved(job)))
     first = read_inputs(run_dir) if run_dir.last_checkpoint.exists() else None
     began = first or inputs
-    written = {"data": str(inputs.data), "weights": began.weights, "init_from": began.init_from}
-    write_atomic(run_dir.inputs_json, json.dumps(written))
+    RunInputs(data=str(inputs.data), weights=began.weights, init_from=began.init_from).write(run_dir.inputs_json)
 
 
 def require_same_data(run_dir: RunDir, report: DataReport) -> None:
@@ -108,7 +100,7 @@ def require_same_data(run_dir: RunDir, report: DataReport) -> None:
     """
     if not (run_dir.last_checkpoint.exists() and run_dir.data_report.exists()):
         return
-    earlier = json.loads(run_dir.data_report.read_text())["fingerprints"]
+    earlier = DataReportFile.read(run_dir.data_report).fingerprints
     splits = [split for split in SPLITS if earlier.get(split) != report.fingerprints.get(split)]
     if splits:
         raise DataError(
@@ -124,8 +116,8 @@ def read_inputs(run_dir: RunDir) -> Inputs | None:
     """Return where the data and the weights of a run lay; None where it does not say."""
     if not run_dir.inputs_json.exists():
         return None
-    inputs = json.loads(run_dir.inputs_json.read_text())
-    return Inputs(Path(inputs["data"]), inputs["weights"], inputs.get("init_from"))
+    inputs = RunInputs.read(run_dir.inputs_json)
+    return Inputs(Path(inputs.data), inputs.weights, inputs.init_from)
 
 
 @contextmanager

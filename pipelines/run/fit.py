@@ -27,12 +27,12 @@ from pipelines.run.finish import (
 from pipelines.run.job_cli import JobCLI
 from pipelines.run.plan import make_plan, render_plan
 from pipelines.run_folder.attempt_log import attempt_log
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, StageData
 from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.tracking_files import RunStatus
 from pipelines.spec.doubts import doubts
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_names import flatten
-from pipelines.tracking.tracker import RunStatus
 from pipelines.training.aggregation import require_aggregation_fits
 from pipelines.training.launcher import ranks
 from pipelines.training.stopping import StopRequest
@@ -67,7 +67,7 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
             inputs = with_version(inputs)
             write_documents(run_dir, asked, job, inputs)
             with closing(EventLog(run_dir.events)) as events:
-                events.write("stage", {"stage": "validating_data"})
+                events.write(StageData(stage="validating_data"))
         index, report = build_index(job, inputs.data)
         if is_rank_zero():
             require_same_data(run_dir, report)

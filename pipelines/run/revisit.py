@@ -25,6 +25,7 @@ from pipelines.run.claim import read_inputs
 from pipelines.run.finish import score_split, write_split
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.schemas import PredictedImage
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import load_job
 from pipelines.training.launcher import ranks
@@ -93,7 +94,7 @@ def _new_output(run_dir: RunDir, command: str) -> RunDir:
             return new
         except FileExistsError:
             continue
-    raise ConfigError(FieldProblem("--run_dir", f"{run_dir.path / 'eval'} is full of {name}; wait a second"))
+    raise ConfigError(FieldProblem("--run_dir", f"{run_dir.evaluations} is full of {name}; wait a second"))
 
 
 def _inputs(run_dir: RunDir, job: JobSpec, places: Places) -> Inputs:
@@ -206,13 +207,14 @@ def _predict(opened: OpenedRun, files: Sequence[Path], *, draw: bool) -> None:
     model, categories = best_model(job, best)
     answers = Predictor(model, job, categories).predict(list(files))
     print_rank_zero(f"weights: {best['weights']}, of epoch {best['epoch']}, step {best['step']}")
-    output = _new_output(run_dir, "predict").output
-    rows = [{"file": str(file), **answer} for file, answer in zip(files, answers, strict=True)]
-    write_atomic(output / "predictions.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
-    print(output / "predictions.json")
+    output = _new_output(run_dir, "predict")
+    rows = [PredictedImage(file=str(file), **answer) for file, answer in zip(files, answers, strict=True)]
+    document = json.dumps([row.model_dump() for row in rows], indent=1, allow_nan=False)
+    write_atomic(output.predictions_json, document + "\n")
+    print(output.predictions_json)
     if draw:
-        (output / "pictures").mkdir()
+        output.pictures.mkdir()
         for number, (file, answer) in enumerate(zip(files, answers, strict=True)):
-            target = output / "pictures" / f"{number:04d}_{file.stem}.png"
+            target = output.pictures / f"{number:04d}_{file.stem}.png"
             draw_answer(read_image(file, expected_exif(job.data)), answer, job.model, categories).save(target)
             print(target)
