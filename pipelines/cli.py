@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
-from pipelines.errors import DISK_FULL, ConfigError, FieldProblem, PyramidionError, RegistryError, tell
+from pipelines.errors import DISK_FULL_ERRNOS, ConfigError, FieldProblem, PyramidionError, RegistryError, tell
 from pipelines.preflight import preflight
 from pipelines.ranks import local_rank
 from pipelines.records import Split
@@ -19,10 +19,10 @@ from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.describe import describe_fields
 from pipelines.spec.doubts import doubts
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
-from pipelines.training.launcher import leave_word
+from pipelines.training.launcher import report_to_rank_zero
 
 INTERRUPTED = 128 + 2
-PLACE_ERRORS = DISK_FULL | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
+PLACE_ERRORS = DISK_FULL_ERRNOS | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
 """What is wrong with a place and not with us: a full disk, a folder that cannot be made."""
 
 COMMANDS = ("fit", "check", "plan", "validate", "test", "predict")
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _revisit(words[0], known, overrides)
     except PyramidionError as error:
         if local_rank() > 0:
-            leave_word(error)
+            report_to_rank_zero(error)
             return error.exit_code
         return tell(error)
     except KeyboardInterrupt:

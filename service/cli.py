@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipelines.errors import DISK_FULL, PyramidionError, tell
+from pipelines.errors import DISK_FULL_ERRNOS, PyramidionError, tell
 from service.child_process import become
 from service.version import version
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_stdout_up()  # the reader is gone, as after `| head`
         return BROKEN_PIPE
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in DISK_FULL_ERRNOS:
             raise
         _give_stdout_up()
         print(f"error: cannot write: {error.strerror}; free the disk, or write elsewhere", file=sys.stderr)

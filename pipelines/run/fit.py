@@ -34,7 +34,7 @@ from pipelines.spec.doubts import doubts
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_names import flatten
 from pipelines.training.aggregation import require_aggregation_fits
-from pipelines.training.launcher import ranks
+from pipelines.training.launcher import supervised_ranks
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
 from pipelines.training.trainer import num_processes, precision_of, quiet_lightning, require_synced_batch_norm
@@ -76,7 +76,7 @@ def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) ->
         report.raise_errors()
         stop.check("before training")
         attempt = Attempt(job, inputs, index, report, run_dir, stop)
-        with _tracked(attempt), registered_at_hand(inputs, run_dir), ranks():
+        with _tracked(attempt), registered_at_hand(inputs, run_dir), supervised_ranks():
             _fit(attempt)
 
 

@@ -28,7 +28,7 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import PredictedImage
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import load_job
-from pipelines.training.launcher import ranks
+from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
@@ -145,7 +145,7 @@ def score_run(
     attempt = Attempt(job.model_copy(update={"tracking": None}), inputs, index, report, output, StopRequest())
     trainer = create_trainer(job.trainer, [attempt.scoring])
     module = MultiTaskModule(job.model, model, job.seed_everything)
-    with ranks():
+    with supervised_ranks():
         seconds = score_split(attempt, trainer, module, attempt.data(job.data), split)
         close_ranks()
     scores = attempt.scoring.scores

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loops.evaluation_loop import RestartStage
 from lightning.pytorch.trainer.states import TrainerFn
 
 from pipelines.errors import Stopped
 from pipelines.run_folder.layout import RunDir
+from pipelines.training.lightning_internals import restart_validation
 from pipelines.training.stopping import StopRequest
 
 
@@ -58,11 +58,7 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._written_at = time.monotonic()
         if self._is_before_validation:
-            # Lightning leaves out the validation of an epoch whose batches were all done, unless it was inside a step
-            # of it; and would then leave out as many of its batches as were done.
-            validation = trainer.fit_loop.epoch_loop.val_loop
-            validation.batch_progress.reset()
-            validation._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
+            restart_validation(trainer)
             self._is_before_validation = False
 
     def on_train_batch_end(

@@ -5,7 +5,7 @@ from types import FrameType
 
 from pipelines.errors import Stopped
 from pipelines.ranks import is_distributed, local_rank
-from pipelines.training.launcher import ask_ranks_to_stop, ranks_are_asked_to_stop
+from pipelines.training.launcher import announce_stop, stop_is_announced
 from pipelines.training.strategy import any_rank
 
 
@@ -29,8 +29,8 @@ class StopRequest:
         """Whether a stop was asked for, of this rank or of one that has heard of it; no collective. Ranks that hear it
         need not be at the same place: they end what they do, and meet in `is_agreed`."""
         if self.is_set:
-            ask_ranks_to_stop()
-        return self.is_set or ranks_are_asked_to_stop()
+            announce_stop()
+        return self.is_set or stop_is_announced()
 
     def is_agreed(self) -> bool:
         """Whether a stop was asked for, of any rank, the same on all (all must call this).

@@ -9,12 +9,12 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch.nn import Module
 
 from backbones.sync_batchnorm import synchronize_batch_norms
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.spec.training import TrainerSpec
+from pipelines.training.lightning_internals import disable_signal_handlers
 from pipelines.training.strategy import LocalDDPStrategy
 
 SET_HERE = {"accelerator", "devices", "strategy", "precision", "deterministic", "early_stopping", "sync_batchnorm"}
@@ -102,14 +102,6 @@ class SyncedBatchNorm(TorchSyncBatchNorm):
         return model
 
 
-class _NoSignals(_SignalConnector):
-    """Leaves signals to `stopping.StopRequest`: Lightning's own handler broadcasts in the middle of whatever the rank
-    is doing, and then ends the loop wherever it is."""
-
-    def register_signal_handlers(self) -> None:
-        self.received_sigterm = False
-
-
 def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
     """Return a trainer that writes and shows nothing by itself: `callbacks` do."""
     options: dict[str, Any] = spec.model_dump(exclude=SET_HERE)
@@ -132,7 +124,7 @@ def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    trainer._signal_connector = _NoSignals(trainer)
+    disable_signal_handlers(trainer)
     return trainer
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import DISK_FULL
+from pipelines.errors import DISK_FULL_ERRNOS
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.job_runs import run_of_trainer
@@ -120,7 +120,7 @@ class Care:
                 attempt_spec(self._settings, job, gpu_ids, with_run.mlflow_run_id, command=self._command)
             )
         except OSError as error:
-            kind = FailureKind.DISK_FULL if error.errno in DISK_FULL else FailureKind.INTERNAL
+            kind = FailureKind.DISK_FULL if error.errno in DISK_FULL_ERRNOS else FailureKind.INTERNAL
             self._fail_start(with_run, (kind, f"the attempt could not be started: {error}"))
 
     def _with_run(self, job: Job, config: Mapping[str, Any], watch: Watch) -> Job | None:
