@@ -39,7 +39,7 @@ NUM_SAMPLE_PICTURES = 8
 
 def load_best(module: MultiTaskModule, run_dir: RunDir) -> dict[str, Any]:
     """Load the best checkpoint's weights into the network, folded where the document says so, and return what else the
-    checkpoint holds (see `scoring.Best`)."""
+    checkpoint holds (see `scoring.BestCheckpoint`)."""
     content: dict[str, Any] = torch.load(run_dir.best_checkpoint, map_location="cpu", weights_only=True)
     module.model.load_state_dict(content.pop("state_dict"))
     fold_as_asked(module.model, module.spec)

@@ -141,7 +141,7 @@ def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
     if attempt.tracker is not None:
         # Data workers are forked below, which must not happen while a thread is inside an import.
         attempt.tracker.imported.wait(30)
-    with attempt.memory.told():
+    with attempt.memory.explaining():
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     if spec.max_epochs % spec.check_val_every_n_epoch and not trainer.should_stop:
         trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)

@@ -119,11 +119,8 @@ class RunDir:
 
     @property
     def non_finite(self) -> Path:
-        """Batches whose loss was not finite."""
+        """Batches whose loss was not finite, see `pipelines.training.non_finite`."""
         return self.path / "non_finite"
-
-    def non_finite_batch(self, epoch: int, step: int, rank: int) -> Path:
-        return self.non_finite / f"epoch{epoch}_step{step}_rank{rank}.pt"
 
     @property
     def events(self) -> Path:
