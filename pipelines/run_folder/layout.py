@@ -97,13 +97,13 @@ class RunDir:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether the run has trained; until then its document may still be corrected."""
+        """True once the run has trained; until then its document may still be corrected."""
         return self.last_checkpoint.exists() or self.best_checkpoint.exists()
 
     @property
     def is_new(self) -> bool:
-        """Whether the folder holds nothing of a run except what may precede its documents: the lock, files of the
-        attempt's shim, the submitted document, and hidden files that a killed process left."""
+        """True if the folder contains at most what may exist before a run writes its documents: the lock, files of the
+        attempt's shim, the submitted document, and hidden files of a killed process."""
         allowed = (_ATTEMPTS, _JOB_YAML)
         return all(entry.name.startswith(".") or entry.name in allowed for entry in self.path.iterdir())
 

@@ -33,7 +33,7 @@ class NNLSProjector(DualConeProjector):
     TorchJD's own projector needs quadprog, which is GPL. Its quadratic program (Quinton and Rey 2024, arXiv 2406.16232,
     proposition 1) is to find v >= u that minimizes v' G v. With G = D A' A D, where D holds the gradients' norms,
     y = D u and D v = y + x, this minimizes |A (y + x)| over x >= 0. Dividing by the norms makes the projection as exact
-    for tasks with small gradients as for those with large ones. There is no regularization.
+    for tasks with small gradients as for those with large ones. Nothing is regularized.
     """
 
     def __call__(self, U: Tensor, G: PSDMatrix) -> Tensor:

@@ -33,7 +33,7 @@ def gradient_statistics(losses: GlobalLosses, layer: Sequence[nn.Parameter]) -> 
     The gradients are those of the joint batch of all ranks; all ranks must call this and get the same numbers. None
     stands for the norm of an inactive task, a cosine with a gradient of length zero, and a number that is not finite.
 
-    There are no side effects: the graph is kept, `.grad` is unchanged, no random numbers are drawn, and DDP's hooks are
+    This has no side effects: the graph is kept, `.grad` is unchanged, no random numbers are drawn, and DDP's hooks are
     not called.
 
     Args:

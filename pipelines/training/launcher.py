@@ -27,9 +27,9 @@ STOP = "stop"
 SIGNALS = {signal.SIGTERM, signal.SIGINT}
 START_TIMEOUT_S = 600.0
 FAULT_TIMEOUT_S = 5.0
-"""How long rank 0 waits, after an error of its own, for the end of another rank that may have caused it."""
+"""Time that rank 0 waits, after an error in rank 0, for the end of another rank that may have caused it."""
 END_TIMEOUT_S = 30.0
-"""How long the other ranks have to end after rank 0; afterwards they are killed."""
+"""Time that the other ranks have to end after rank 0, before they are killed."""
 
 _children: list[subprocess.Popen[bytes]] = []
 _is_closed = threading.Event()
@@ -179,7 +179,7 @@ def _end(patience_s: float) -> None:
 
 
 def _watch() -> None:
-    """End this process if another rank has failed and this does not end by itself, as in a hanging collective."""
+    """End this process if another rank has failed and this process hangs, for example in a collective."""
     while not _is_closed.wait(1.0):
         if (fault := _fault()) is None:
             continue

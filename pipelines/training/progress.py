@@ -15,7 +15,7 @@ from pipelines.tracking.tracker import Tracker
 from pipelines.training.module import MultiTaskModule
 
 SCREEN_EVERY_S = 0.5
-"""How often the line on a terminal is updated; other outputs get one line per epoch."""
+"""Interval at which the line on a terminal is updated; other outputs get one line per epoch."""
 
 
 class ProgressReporter(Callback):

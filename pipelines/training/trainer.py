@@ -101,7 +101,7 @@ class SyncedBatchNorm(TorchSyncBatchNorm):
 
 
 def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
-    """Return a trainer without logger, checkpoints and progress bar of its own, for which there are `callbacks`."""
+    """Return a trainer without Lightning's logger, checkpoints and progress bar; `callbacks` replace them."""
     options: dict[str, Any] = spec.model_dump(exclude=SET_HERE)
     devices = spec.devices if accelerator_of(spec) == "gpu" else num_processes(spec)
     is_synced = spec.sync_batchnorm and accelerator_of(spec) == "gpu"
