@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pipelines.clock import format_duration
 from pipelines.data.loading.sample import Batch
-from pipelines.durations import format_duration
 from pipelines.ranks import print_rank_zero
 from pipelines.run_folder.events import EventLog, MetricData, ProgressData, WarningData
 from pipelines.tracking.tracker import Tracker

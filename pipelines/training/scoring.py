@@ -87,6 +87,8 @@ class Scoring(Callback):
 
     def _score(self, trainer: Trainer) -> None:
         """Score on rank 0; all ranks get the scores, or raise the error of rank 0."""
+        if trainer.sanity_checking:  # a trainer that evaluates a few batches before training
+            return
         gathered = self.collector.gather()
         outcome: Scores | PyramidionError | None = None
         if gathered is not None:

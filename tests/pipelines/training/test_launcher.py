@@ -14,7 +14,7 @@ import os, signal, sys, time
 from pathlib import Path
 from pipelines.ranks import local_rank
 from pipelines.training import launcher
-from pipelines.errors import DataError, FieldProblem, PyramidionError, Stopped, tell
+from pipelines.errors import DataError, FieldProblem, PyramidionError, Stopped, print_error
 
 launcher.END_TIMEOUT_S = 2.0
 folder, scenario, rank = Path(sys.argv[1]), sys.argv[2], local_rank()
@@ -67,7 +67,7 @@ except PyramidionError as error:
     if rank > 0:
         launcher.report_to_rank_zero(error)
         sys.exit(error.exit_code)
-    sys.exit(tell(error))
+    sys.exit(print_error(error))
 """
 
 
