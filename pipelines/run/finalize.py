@@ -26,8 +26,8 @@ from pipelines.ranks import print_rank_zero
 from pipelines.records import Split
 from pipelines.run.attempt import Attempt
 from pipelines.run.versions import git_commit, package_versions
-from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.schemas import Registration
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.tasks import DetectionSpec
 from pipelines.tracking.model_versions import ModelVersion
@@ -59,7 +59,7 @@ def load_best(module: MultiTaskModule, run_dir: RunDir) -> dict[str, Any]:
     """Load the weights of the best checkpoint into the network, folded if the document says so.
 
     Returns:
-        The other entries of the checkpoint, see `pipelines.training.scoring.Best`.
+        The other entries of the checkpoint, see `pipelines.training.scoring.BestCheckpoint`.
     """
     content: dict[str, Any] = torch.load(run_dir.best_checkpoint, map_location="cpu", weights_only=True)
     module.model.load_state_dict(content.pop("state_dict"))
@@ -185,7 +185,7 @@ def register(attempt: Attempt) -> None:
     except RegistryError as error:
         attempt.warn(f"the model is not registered: {error}; run the same command again to register it")
         return
-    write_atomic(attempt.run_dir.registration, f'{{"name": "{version.name}", "version": {version.version}}}\n')
+    Registration(name=version.name, version=version.version).write(attempt.run_dir.registration)
     alias = "champion" if promotion.is_promoted else "candidate"
     print_rank_zero(f"registered as {version.uri} ({alias})")
 
