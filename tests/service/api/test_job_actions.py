@@ -47,9 +47,7 @@ def test_a_job_that_has_failed_is_not_cancelled(api: httpx2.Client, submit: Subm
     assert api.get(f"/v1/jobs/{job_id}").json()["status"] == "failed"
 
 
-def test_a_job_that_has_ended_is_tried_again_as_a_new_one(
-    api: httpx2.Client, submit: Submit, leases: LeasedStore
-) -> None:
+def test_a_job_that_has_ended_is_retried_as_a_new_one(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     job_id = submit(priority=4, resources={"cpus": 1, "timeout_s": 9})
     assert api.post(f"/v1/jobs/{job_id}/retry").status_code == 409
     run_to_failure(leases, job_id)
@@ -80,15 +78,13 @@ def test_a_job_that_has_ended_is_deleted_with_its_folder(
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 404
 
 
-def test_a_job_whose_folder_went_in_a_crash_is_deleted_all_the_same(
-    api: httpx2.Client, submit: Submit, store: JobStore
-) -> None:
+def test_a_job_without_a_folder_is_deleted(api: httpx2.Client, submit: Submit, store: JobStore) -> None:
     job_id = submit()
     store.request_cancel(job_id)
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
 
 
-def test_a_job_whose_end_mlflow_does_not_know_keeps_its_folder(
+def test_a_job_keeps_its_folder_until_mlflow_knows_its_end(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     job_id = submit()

@@ -35,7 +35,7 @@ def supervisor_lock(settings: Settings) -> Iterator[None]:
         process.kill()
 
 
-def test_a_submitted_job_is_queued_and_read_where_location_says(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_a_submitted_job_is_queued_at_its_location(api: httpx2.Client, document: dict[str, Any]) -> None:
     answer = api.post("/v1/jobs", json={"config": document, "priority": 3})
     assert answer.status_code == 202
     job = answer.json()
@@ -45,12 +45,12 @@ def test_a_submitted_job_is_queued_and_read_where_location_says(api: httpx2.Clie
     assert api.get(answer.headers["location"]).json() == job
 
 
-def test_what_a_job_may_use_is_what_was_asked_for(api: httpx2.Client, submit: Submit) -> None:
+def test_a_job_gets_the_resources_that_it_asks_for(api: httpx2.Client, submit: Submit) -> None:
     job_id = submit(resources={"cpus": 1, "timeout_s": 60})
     assert api.get(f"/v1/jobs/{job_id}").json()["resources"] == {"cpus": 1, "gpus": 0, "timeout_s": 60.0}
 
 
-def test_more_than_the_server_has_is_refused_with_what_it_has(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_more_resources_than_the_server_has_are_refused(api: httpx2.Client, document: dict[str, Any]) -> None:
     answer = api.post("/v1/jobs", json={"config": document, "resources": {"cpus": 3, "gpus": 1}})
     assert answer.status_code == 422
     assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == {
@@ -131,7 +131,7 @@ def test_a_page_shows_what_the_filters_ask_for(api: httpx2.Client, submit: Submi
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "status=done", "cursor=x", "created_after=noon"])
-def test_a_query_that_is_not_understood_is_refused(api: httpx2.Client, query: str) -> None:
+def test_an_invalid_query_is_refused(api: httpx2.Client, query: str) -> None:
     answer = api.get(f"/v1/jobs?{query}")
     assert answer.status_code == 422
     assert query.partition("=")[0] in answer.text
@@ -146,7 +146,7 @@ def test_a_job_that_has_not_changed_is_not_sent_again(api: httpx2.Client, submit
     assert api.get(url, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_a_job_that_is_not_there_is_a_404_everywhere(api: httpx2.Client) -> None:
+def test_an_unknown_job_is_a_404_everywhere(api: httpx2.Client) -> None:
     for method, path in (
         ("GET", ""),
         ("PATCH", ""),
@@ -163,7 +163,7 @@ def test_a_job_that_is_not_there_is_a_404_everywhere(api: httpx2.Client) -> None
         assert (answer.status_code, answer.json()["title"]) == (404, "No such job"), path
 
 
-def test_without_a_supervisor_a_job_says_that_none_runs(api: httpx2.Client, submit: Submit) -> None:
+def test_a_job_that_waits_for_a_supervisor_says_so(api: httpx2.Client, submit: Submit) -> None:
     waits_for = api.get(f"/v1/jobs/{submit()}").json()["waits_for"]
     assert waits_for.startswith("no supervisor is running")
 
@@ -187,14 +187,14 @@ def test_a_job_says_what_it_waits_for(
         assert str(waits_for(first)).startswith("attempt 1 failed; the next one starts at ")
 
 
-def test_a_supervisor_lock_is_looked_at_and_not_taken(api: httpx2.Client, settings: Settings) -> None:
+def test_the_supervisor_lock_is_queried_and_not_taken(api: httpx2.Client, settings: Settings) -> None:
     (settings.root / "supervisor.lock").touch()
     assert api.get("/readyz").json()["checks"][3]["is_ok"] is False
     with (settings.root / "supervisor.lock").open("w") as file:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_failed_job_says_why_with_the_end_of_its_log(
+def test_a_failed_job_shows_its_reason_and_the_end_of_its_log(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     job_id = submit()
@@ -216,7 +216,7 @@ def test_a_failed_job_says_why_with_the_end_of_its_log(
     assert (attempt["number"], attempt["outcome"], attempt["exit_code"]) == (1, "failed", 65)
 
 
-def test_progress_is_what_the_trainer_told_last(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+def test_progress_is_the_newest_of_the_trainer(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     job_id = submit()
     job = leases.claim(job_id, [])
     assert job is not None

@@ -1,4 +1,4 @@
-"""What is wrong with a job is told with pointers into the request's body."""
+"""Mistakes in a job are reported with pointers into the body of the request."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ Document = dict[str, Any]
 
 
 def errors_of(api: httpx2.Client, document: Document) -> dict[str, str]:
-    """Submit a document that is wrong and return details by pointer."""
+    """Submit a wrong document and return the details by pointer."""
     answer = api.post("/v1/jobs", json={"config": document})
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -30,7 +30,7 @@ def layer(document: Document) -> Document:
     return part
 
 
-def test_every_mistake_is_told_where_it_is(shared_api: httpx2.Client, document: Document) -> None:
+def test_every_mistake_is_reported_with_its_place(shared_api: httpx2.Client, document: Document) -> None:
     document["model"]["neck"]["chanels"] = 3
     document["model"]["layer_decay"] = 2
     document["data"]["sources"]["shapes"]["labels"][0]["format"] = "coca"
@@ -46,7 +46,7 @@ def test_every_mistake_is_told_where_it_is(shared_api: httpx2.Client, document: 
     assert "did you mean 'coco'" in errors["/config/data/sources/shapes/labels/0/format"]
 
 
-def test_what_only_a_look_at_the_server_shows_is_told_too(shared_api: httpx2.Client, document: Document) -> None:
+def test_mistakes_that_depend_on_the_server_are_reported_too(shared_api: httpx2.Client, document: Document) -> None:
     document["model"]["backbone"] = {"name": "resnet5O", "weights": "nobody.safetensors"}
     document["model"]["select"] = {"metric": "val/boxes/APP"}
     document["data"]["root"] = "nowhere"
@@ -68,7 +68,7 @@ def test_what_only_a_look_at_the_server_shows_is_told_too(shared_api: httpx2.Cli
         ("resnet14_thin", "weights", "has no default weights"),
     ],
 )
-def test_default_weights_that_may_not_or_cannot_be_taken_are_refused(
+def test_default_weights_that_are_not_allowed_or_missing_are_refused(
     shared_api: httpx2.Client, document: Document, name: str, field: str, detail: str
 ) -> None:
     document["model"]["backbone"] = {"name": name}
@@ -100,7 +100,7 @@ def test_a_path_that_leaves_the_data_root_is_refused(
 
 
 @pytest.mark.parametrize("root", ["/etc", "..", "shapes/../..", "", "a\0b", "x" * 5000, "y/" * 3000])
-def test_a_data_root_that_is_no_name_below_a_root_is_refused(
+def test_a_data_root_outside_the_allowed_roots_is_refused(
     shared_api: httpx2.Client, document: Document, root: str
 ) -> None:
     document["data"]["root"] = root

@@ -43,7 +43,7 @@ def test_another_server_is_told_from_a_service(stranger: str, job_id: str) -> No
 
 
 @pytest.mark.parametrize("url", ["here", "ftp://x", "http://"])
-def test_an_address_that_is_none_names_the_variable(url: str) -> None:
+def test_an_invalid_url_names_the_variable(url: str) -> None:
     with pytest.raises(ConfigError, match=r"PYRAMIDION_URL: got .*write it as http://127.0.0.1:8000"):
         Client(url)
 

@@ -90,10 +90,10 @@ def test_a_service_that_is_not_there_is_one_line(served: Served, job_yaml: Path)
 def test_waiting_tells_a_line_an_epoch_and_ends_with_the_tables(served: Served, job_yaml: Path) -> None:
     with served.begin("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
-        job = served.tell(job, ("stage", {"stage": "training"}))
+        job = served.record(job, ("stage", {"stage": "training"}))
         for epoch in (0, 1):
-            job = served.tell(job, ("progress", {**PROGRESS, "batch": 4}), ("progress", PROGRESS), epoch=epoch)
-        job = served.tell(job, ("metric", {"val/scene/mAP": 0.25, "val/scene/accuracy": None}), epoch=1)
+            job = served.record(job, ("progress", {**PROGRESS, "batch": 4}), ("progress", PROGRESS), epoch=epoch)
+        job = served.record(job, ("metric", {"val/scene/mAP": 0.25, "val/scene/accuracy": None}), epoch=1)
         served.succeed(job)
         output, told = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "")
@@ -133,10 +133,10 @@ def test_waiting_for_a_job_that_is_cancelled_ends_with_130(served: Served, job_y
 def test_waiting_goes_on_over_a_killed_api_and_tells_nothing_twice(served: Served, job_yaml: Path) -> None:
     with served.begin("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
-        job = served.tell(job, ("progress", PROGRESS))
+        job = served.record(job, ("progress", PROGRESS))
         before = read_until(process, "epoch 1/2")
         served.kill_api()
-        job = served.tell(job, ("progress", PROGRESS), epoch=1)
+        job = served.record(job, ("progress", PROGRESS), epoch=1)
         served.start()
         after = read_until(process, "epoch 2/2")
         served.succeed(job)
