@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import torch.distributed
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,6 +12,7 @@ from heads.base import BoxPrediction, ClassPrediction, Prediction
 from pipelines.data.loading.sample import ImageInfo
 from pipelines.data.loading.transforms import boxes_to_original
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions, TaskPrediction
+from pipelines.ranks import is_distributed, rank, world_size
 from pipelines.records import BoxLabel, DatasetIndex, ImageRecord, Split
 from pipelines.spec.model import ModelSpec
 
@@ -82,11 +82,11 @@ class Collector:
 
     def gather(self) -> tuple[list[ImagePredictions], list[ImagePredictions]] | None:
         """Return (predictions, gallery) of all ranks, by image id; None on ranks other than 0."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not is_distributed():
             return _sorted(self.predictions), _sorted(self.gallery)
-        is_first = torch.distributed.get_rank() == 0
+        is_first = rank() == 0
         parts: list[tuple[list[ImagePredictions], list[ImagePredictions]]] | None = (
-            [([], [])] * torch.distributed.get_world_size() if is_first else None
+            [([], [])] * world_size() if is_first else None
         )
         torch.distributed.gather_object((self.predictions, self.gallery), parts)
         if parts is None:

@@ -13,7 +13,7 @@ from pipelines.evaluation.labels import box_labels, class_names, position_by_nam
 from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions, pair_labeled
 from pipelines.evaluation.retrieval import NamedEmbeddings, score_retrieval
 from pipelines.records import Category, ImageRecord
-from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, MulticlassSpec, TaskSpec
+from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _classification(
                     f"task {name!r}: {record.file_name} has the class {label!r}; known are {sorted(positions)}"
                 )
             truths[row, positions[label]] = True
-    if not isinstance(task, MulticlassSpec):
+    if task.is_multilabel:
         return {"kind": "classification", "num_images": len(pairs), **score_multilabel(categories, scores, truths)}
     if (wrong := np.flatnonzero(truths.sum(axis=1) != 1)).size:
         record = pairs[int(wrong[0])][0]

@@ -8,7 +8,7 @@ from pipelines.errors import ConfigError, FieldProblem
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.result import Kind
-from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, MulticlassSpec, TaskSpec
+from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
 
 METRICS: dict[Kind, tuple[str, ...]] = {
     "detection": ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
@@ -32,7 +32,9 @@ def kind_of(task: TaskSpec) -> Kind:
 def main_metric(task: TaskSpec) -> str:
     """Return the metric that chooses the best checkpoint where `model.select` is absent."""
     main = {"detection": "AP", "classification": "mAP", "embedding": "recall_at_1"}
-    return "macro_f1" if isinstance(task, MulticlassSpec) else main[kind_of(task)]
+    if isinstance(task, ClassificationSpec) and not task.is_multilabel:
+        return "macro_f1"
+    return main[kind_of(task)]
 
 
 def summary_keys(split: str, name: str, task: TaskSpec) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from backbones.part import Stage
+from backbones.spec.section import Stage
 from pipelines.spec.base import Positive, Probability, Spec, TaskName
 
 Transfer = Literal["full", "freeze", "discriminative", "gradual", "lp-ft"]

@@ -1,102 +1,82 @@
-"""`model.tasks`: the heads, and what each is trained with."""
+"""`model.tasks`: a head with its settings, and how the task is trained with it.
+
+Settings of heads are in `heads.spec`; the classes here add the fields of a task that its head does not need.
+"""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, cast
 
-from pydantic import Field, field_validator
+from pydantic import Field, create_model
 
-from pipelines.spec.base import Count, Positive, Probability, Spec, TaskName
-
-PyramidLevel = Literal["p3", "p4", "p5", "p6", "p7"]
-
-
-class TaskSpec(Spec):
-    """What every task has."""
-
-    weight: Annotated[float, Field(ge=0)] = 1.0
-
-
-class DetectionSpec(TaskSpec):
-    """What every dense detector has. Sizes are in pixels of the network's input."""
-
-    levels: tuple[PyramidLevel, ...] = ("p3", "p4", "p5", "p6", "p7")
-    num_convs: Annotated[int, Field(ge=0, le=8)] = 4
-    norm: Literal["none", "gn"] = "none"
-    score_threshold: Probability = 0.05
-    nms_iou: Probability = 0.5
-    candidates_per_level: Count = 1000
-    max_detections: Count = 100
-
-    @field_validator("levels")
-    @classmethod
-    def _levels_ascend_and_are_unique(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
-        if not levels or list(levels) != sorted(set(levels)):
-            raise ValueError("name each level once, finest first, such as [p3, p4, p5]")
-        return levels
+from heads.spec import (
+    HEAD_SPECS,
+    ClassificationHeadSpec,
+    DetectionHeadSpec,
+    EmbeddingHeadSpec,
+    HeadSpec,
+    Positive,
+    TaskKind,
+)
+from pipelines.spec.base import Spec, TaskName
 
 
-class RetinaNetSpec(DetectionSpec):
-    """RetinaNet (Lin et al. 2017, arXiv 1708.02002)."""
+class TaskSpec(HeadSpec, Spec):
+    """Settings of every task."""
 
-    head: Literal["retinanet"]
-    box_loss: Literal["smooth_l1", "giou"] = "smooth_l1"
-    anchor_scale: Positive = Field(4.0, description="side of the smallest anchor of a level, in strides")
-    scales_per_octave: Count = 3
-    aspect_ratios: tuple[Positive, ...] = (0.5, 1.0, 2.0)
+    weight: Annotated[float, Field(ge=0)] = Field(1.0, description="factor of the task's loss")
 
 
-class FCOSSpec(DetectionSpec):
-    """FCOS (Tian et al. 2019, arXiv 1904.01355)."""
-
-    head: Literal["fcos"]
-    norm: Literal["none", "gn"] = "gn"
-    box_loss: Literal["giou"] = "giou"
-    center_sampling_radius: Positive = 1.5
-    range_scale: Positive = Field(8.0, description="a level takes boxes up to this many strides; 8 is the paper's")
+class DetectionSpec(DetectionHeadSpec, TaskSpec):
+    """Settings of every detection task."""
 
 
-class ClassificationSpec(TaskSpec):
-    """What both classification heads have: pooled features, a linear layer."""
+class ClassificationSpec(ClassificationHeadSpec, TaskSpec):
+    """Settings of every classification task."""
 
-    level: Literal["c3", "c4", "c5", "p3", "p4", "p5"] = "c5"
-    pool: Literal["avg", "max", "avgmax"] = "avg"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] | dict[str, Positive] = Field(
         "none", description="none | balanced (from the training labels) | {class: weight}"
     )
 
 
-class MulticlassSpec(ClassificationSpec):
-    """Exactly one class an image."""
+class EmbeddingSpec(EmbeddingHeadSpec, TaskSpec):
+    """Vectors of images or of objects that are close where identities are equal."""
 
-    head: Literal["multiclass"]
-
-
-class MultilabelSpec(ClassificationSpec):
-    """Any number of classes an image."""
-
-    head: Literal["multilabel"]
-
-
-class EmbeddingSpec(TaskSpec):
-    """Vectors that are close where identities are equal."""
-
-    head: Literal["embedding"]
-    of: Literal["image", "objects"] = "image"
     identity: str = Field("identity", description="the annotation's field that names an object's identity")
-    dim: Count = 128
-    loss: Literal["proxy_anchor", "arcface", "cosface", "supcon", "ntxent", "triplet"] = "proxy_anchor"
-    miner: Literal["all", "hard", "semihard"] = Field("semihard", description="which triplets count, of loss: triplet")
     boxes_from: TaskName | None = Field(
         None, description="the detection task whose boxes are embedded; default: the only one"
     )
-    gallery: Literal["self", "train"] = "self"
+    gallery: Literal["self", "train"] = Field(
+        "self", description="where queries are looked up: in their own split, or in the training split"
+    )
 
 
-Task = Annotated[
-    RetinaNetSpec | FCOSSpec | MulticlassSpec | MultilabelSpec | EmbeddingSpec, Field(discriminator="head")
-]
+KIND_SPECS: dict[TaskKind, type[TaskSpec]] = {
+    "detection": DetectionSpec,
+    "classification": ClassificationSpec,
+    "embedding": EmbeddingSpec,
+}
+
+
+def _task_spec(head: type[HeadSpec]) -> type[TaskSpec]:
+    """Return the class of tasks with this head: the fields of the head and those of its kind of task."""
+    kind = KIND_SPECS[head.kind]
+    if issubclass(kind, head):
+        return kind
+    name = head.__name__.replace("HeadSpec", "Spec")
+    bases: Any = (head, kind)
+    return cast("type[TaskSpec]", create_model(name, __base__=bases, __module__=__name__, __doc__=head.__doc__))
+
+
+TASK_SPECS: dict[str, type[TaskSpec]] = {name: _task_spec(head) for name, head in HEAD_SPECS.items()}
+"""The class of a task by the name of its head."""
+
+# Pickle looks classes up by their name in the module.
+globals().update({spec.__name__: spec for spec in TASK_SPECS.values()})
+
+if TYPE_CHECKING:
+    Task: TypeAlias = TaskSpec
+else:
+    Task = Annotated[Union[tuple(TASK_SPECS.values())], Field(discriminator="head")]  # noqa: UP007
 
 
 def gallery_tasks(tasks: Mapping[str, Task]) -> list[str]:

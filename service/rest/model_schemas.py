@@ -1,4 +1,4 @@
-"""Registered models and predictions as they go over REST. Torch-free."""
+"""Request and response bodies of registered models and predictions. Torch-free."""
 
 from datetime import datetime
 
@@ -8,11 +8,11 @@ from service.rest.schemas import Answer, Request
 
 
 class ModelSummary(Answer):
-    """A registered model, as in lists."""
+    """A registered model as shown in lists."""
 
     name: str
-    aliases: dict[str, int] = Field(description="the version that each points to")
-    latest_version: int | None = Field(description="null: it has none")
+    aliases: dict[str, int] = Field(description="version that each alias points to")
+    latest_version: int | None = Field(description="null if the model has no versions")
 
 
 class ModelList(Answer):
@@ -22,15 +22,15 @@ class ModelList(Answer):
 
 
 class ModelVersionView(Answer):
-    """One version of a model, and where it comes from."""
+    """A version of a model, and its origin."""
 
     version: int
     created_at: datetime
     aliases: list[str]
-    run_id: str | None = Field(description="of MLflow")
-    job_id: str | None = Field(description="null: it was not trained by this service")
-    select: str | None = Field(description="what champions are compared by")
-    val_fingerprint: str | None = Field(description="of the data that gave the metrics: equal ones can be compared")
+    run_id: str | None = Field(description="MLflow run that registered it")
+    job_id: str | None = Field(description="job that trained it; null if it was not trained by this service")
+    select: str | None = Field(description="metric that decides which version becomes champion")
+    val_fingerprint: str | None = Field(description="identifies the val data; metrics can be compared if it is equal")
     val_metrics: dict[str, float]
 
 
@@ -41,44 +41,44 @@ class ModelView(ModelSummary):
 
 
 class AliasRequest(Request):
-    """Where an alias shall point."""
+    """The new version of an alias."""
 
     version: int = Field(ge=1, le=2**31 - 1)
 
 
 class AliasView(Answer):
-    """Where an alias points."""
+    """An alias and the version it points to."""
 
-    name: str = Field(description="of the model")
+    name: str = Field(description="name of the model")
     alias: str
     version: int
 
 
 class ImageSize(Answer):
-    """Pixels of the image as given."""
+    """Size of the original image in pixels."""
 
     width: int
     height: int
 
 
 class DetectionView(Answer):
-    """One object found."""
+    """A detected object."""
 
     category_id: int
     label: str
     score: float
-    bbox_xywh: list[float] = Field(description="x, y, width, height in pixels of the image as given")
+    bbox_xywh: list[float] = Field(description="x, y, width and height in pixels of the original image")
 
 
 class LabelView(Answer):
-    """One class of an image."""
+    """A class of an image."""
 
     label: str
     score: float
 
 
 class EmbeddingView(Answer):
-    """One object found, as a vector."""
+    """A detected object with its embedding."""
 
     bbox_xywh: list[float]
     score: float
@@ -86,16 +86,16 @@ class EmbeddingView(Answer):
 
 
 class TaskPrediction(Answer):
-    """What one task says; which of the fields there is hangs on its kind."""
+    """The prediction of one task; the kind of the task decides which field is present."""
 
-    detections: list[DetectionView] | None = Field(None, description="of a detection, best first")
-    labels: list[LabelView] | None = Field(None, description="of a classification, best first")
-    embedding: list[float] | None = Field(None, description="of an embedding of images")
-    embeddings: list[EmbeddingView] | None = Field(None, description="of an embedding of objects")
+    detections: list[DetectionView] | None = Field(None, description="objects of a detection task, highest score first")
+    labels: list[LabelView] | None = Field(None, description="classes of a classification task, highest score first")
+    embedding: list[float] | None = Field(None, description="vector of an embedding task on images")
+    embeddings: list[EmbeddingView] | None = Field(None, description="vectors of an embedding task on objects")
 
 
 class PredictionView(Answer):
-    """What a model says of an image."""
+    """The prediction of a model for an image."""
 
     image: ImageSize
     tasks: dict[str, TaskPrediction]

@@ -28,7 +28,7 @@ FOREIGN_PREFIXES = (PREFIX, "TORCHELASTIC_", "SLURM_")
 
 def fit_command(run_dir: RunDir) -> tuple[str, ...]:
     """Return the command line of the trainer."""
-    return python_command("pipelines.cli", "fit", "--config", str(run_dir.job_yaml), "--run_dir", str(run_dir.path))
+    return python_command("pipelines.cli", "fit", "--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
 
 
 def attempt_folder(settings: Settings, job: Job) -> Path:

@@ -1,6 +1,6 @@
-"""Services for tests: the real API process with the test as its supervisor, `pyramidion serve`, registered models.
+"""Fixtures of the service: the real API process with the test as its supervisor, and small registered models.
 
-Torch is imported only where it is needed: most tests of the service do not need it.
+Torch is imported only in fixtures that need it, since most tests of the service run without it.
 """
 
 import io
@@ -58,7 +58,7 @@ Finished = subprocess.CompletedProcess[str]
 
 
 def jpeg(height: int, width: int, seed: int = 0) -> bytes:
-    """Return noise of a size as a JPEG file."""
+    """Return random noise of a size as a JPEG file."""
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG")
@@ -66,7 +66,7 @@ def jpeg(height: int, width: int, seed: int = 0) -> bytes:
 
 
 class Served:
-    """A service whose supervisor is the test: it writes to jobs as a supervisor does."""
+    """A service with the test as its supervisor: the test writes what a supervisor would write about jobs."""
 
     def __init__(self, folder: Path, data_root: Path) -> None:
         self.settings = Settings(root=folder / "root", data_roots=(data_root,), cpus=4, gpus=0)
@@ -98,14 +98,14 @@ class Served:
         return Client(self.url)
 
     def run(self, *words: str, cwd: Path | None = None, **variables: str) -> Finished:
-        """Run a `pyramidion` command against this service to its end."""
+        """Run a `pyramidion` command that talks to this service, and return its output."""
         return subprocess.run(
             pyramidion(words), cwd=cwd or self.settings.root, env=self.environment(variables), text=True,
             capture_output=True, timeout=120,
         )  # fmt: skip
 
-    def begin(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
-        """Start a `pyramidion` command against this service."""
+    def open(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+        """Start a `pyramidion` command that talks to this service."""
         return subprocess.Popen(
             pyramidion(words), cwd=cwd or self.settings.root, env=self.environment({}), text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -115,7 +115,7 @@ class Served:
         return {**os.environ, "PYTHONPATH": str(ROOT), "PYRAMIDION_URL": self.url, **more}
 
     def claim(self, job_id: str) -> Job:
-        """Move a job from the queue to running."""
+        """Take a job from the queue and start it."""
         job = self.leases.claim(job_id, ())
         assert job is not None
         self.settings.run_dir(job_id).joinpath("attempts/1").mkdir(parents=True)
@@ -123,14 +123,14 @@ class Served:
 
     def record(self, job: Job, *events: tuple[str, dict[str, Any]], epoch: int = 0) -> Job:
         """Record events of the job's trainer."""
-        lines = [
+        new = [
             {"time": time.time(), "kind": kind, "epoch": epoch, "step": epoch + 1, "data": data}
             for kind, data in events
         ]
-        return self.leases.record_events(job, lines, job.events_offset + len(lines))
+        return self.leases.record_events(job, new, job.events_offset + len(new))
 
     def log(self, job: Job, text: str) -> None:
-        """Append output of the job's trainer to its log."""
+        """Append to the log of the job's trainer."""
         with self.settings.run_dir(job.id).joinpath("attempts/1/log.txt").open("a") as file:
             file.write(text)
 
@@ -164,16 +164,16 @@ class OwnService:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().rstrip("\n")
-        assert line, self.log_text()
+        assert line, self.log()
         self.url = line.split()[1].rstrip(",")
         return line
 
-    def log_text(self) -> str:
-        """Return the messages of the service."""
+    def log(self) -> str:
+        """Return the output of the service."""
         return self._log.read_text()
 
     def run(self, *words: str, cwd: Path | None = None, **variables: str) -> Finished:
-        """Run a `pyramidion` command against this service to its end."""
+        """Run a `pyramidion` command that talks to this service, and return its output."""
         environment = self.environment() | ({"PYRAMIDION_URL": self.url} if self.url else {}) | variables
         return subprocess.run(
             pyramidion(words), env=environment, cwd=cwd or self.root.parent, text=True, capture_output=True, timeout=240
@@ -186,7 +186,7 @@ class OwnService:
         return {**inherited, "PYTHONPATH": str(ROOT), "PYRAMIDION_CPUS": "1", "PYRAMIDION_GPUS": "0"}
 
     def pid_of(self, module: str, *, kill: bool = False) -> int:
-        """Return the pid of one of its processes, which may be about to start, and kill it on request."""
+        """Wait for the process of a module, kill it if requested, and return its pid."""
 
         def find() -> psutil.Process | None:
             assert self.process is not None
@@ -205,13 +205,13 @@ class OwnService:
 
 
 def pyramidion(words: Sequence[str]) -> list[str]:
-    """Return the command line of `pyramidion` as of an installed script: without the working directory in the path."""
+    """Return the command line of `pyramidion`; like an installed script, without the working directory on the path."""
     return [sys.executable, "-P", "-m", "service.cli", *words]
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Iterator[Served]:
-    """A service whose supervisor is the test."""
+    """A service with the test as its supervisor."""
     served = Served(tmp_path_factory.mktemp("served"), demo_root.parent)
     yield served
     served.close()
@@ -235,7 +235,7 @@ def job_yaml(tmp_path_factory: pytest.TempPathFactory, small: dict[str, Any]) ->
 
 @pytest.fixture(scope="session")
 def exported(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two exported models that answer differently."""
+    """Two exported models with different predictions."""
     import torch
 
     from pipelines.inference.export import export_model
@@ -265,7 +265,7 @@ def service_registry(mlflow_runs_root: Path) -> Registry:
 
 @pytest.fixture(scope="session")
 def register(service_registry: Registry) -> Callable[[Path, str], ModelVersion]:
-    """Register an exported model as that of a new run."""
+    """Register an exported model as the model of a new run."""
     client = connect(service_registry.store)
     experiment = find_experiment(client, service_registry.store, "tests")
 
@@ -283,6 +283,6 @@ def register(service_registry: Registry) -> Callable[[Path, str], ModelVersion]:
 def shapes(
     register: Callable[[Path, str], ModelVersion], exported: list[Path], request: pytest.FixtureRequest
 ) -> list[ModelVersion]:
-    """Both exported models as versions of one model, called after the test module."""
+    """Both exported models as versions of one model, named after the test module."""
     name = request.module.__name__.rpartition(".")[2]
     return [register(folder, name) for folder in exported]

@@ -54,7 +54,7 @@ def test_sigterm_ends_it_and_its_processes_soon(service: Any) -> None:
     assert service.process.wait(30) == 0
     assert time.monotonic() - started < 10
     assert [child for child in children if child.is_running()] == []
-    assert service.log_text().splitlines()[-1] == "pyramidion serve: stopped; no job was running"
+    assert service.log().splitlines()[-1] == "pyramidion serve: stopped; no job was running"
 
 
 def test_when_it_is_killed_its_processes_end_and_it_can_start_again(service: Any) -> None:
@@ -70,7 +70,7 @@ def test_a_killed_api_loses_no_attempt_to_connect(service: Any) -> None:
     for _ in range(2):
         service.pid_of("service.api.process", kill=True)
         assert get(service.url, "/livez") == 200
-    assert service.log_text().count("the API process was ended by SIGKILL") == 2
+    assert service.log().count("the API process was ended by SIGKILL") == 2
 
 
 def test_a_killed_supervisor_is_started_again(service: Any) -> None:
@@ -79,7 +79,7 @@ def test_a_killed_supervisor_is_started_again(service: Any) -> None:
     while get(service.url, "/readyz") != 200 or service.pid_of("service.supervisor.process") == before:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    [line] = [line for line in service.log_text().splitlines() if "the supervisor process was ended by SIGKILL" in line]
+    [line] = [line for line in service.log().splitlines() if "the supervisor process was ended by SIGKILL" in line]
     assert "restarting it" in line
 
 

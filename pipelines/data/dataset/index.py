@@ -19,7 +19,7 @@ from pipelines.errors import DataError, FieldProblem
 from pipelines.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord, Split
 from pipelines.spec.data import CocoLayer, VocLayer
 from pipelines.spec.job import JobSpec
-from pipelines.spec.tasks import DetectionSpec, EmbeddingSpec, MultilabelSpec, TaskSpec
+from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
 
 
 @dataclass
@@ -231,7 +231,7 @@ def _class_labels(
     """The classes of an image; None where no layer labels it, or (of one class) all were dropped."""
     named = [layer.classes for layer in layers if layer.classes is not None]
     classes = list(dict.fromkeys(class_name for classes in named for class_name in classes))
-    if isinstance(task, MultilabelSpec):
+    if isinstance(task, ClassificationSpec) and task.is_multilabel:
         return classes if named else None
     if len(classes) > 1:
         message = f"has the classes {classes}; {name!r} takes exactly one an image"

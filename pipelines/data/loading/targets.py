@@ -13,7 +13,7 @@ from torch import Tensor
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
 from pipelines.errors import DataError, FieldProblem
 from pipelines.records import BoxLabel, Category, ImageRecord
-from pipelines.spec.tasks import EmbeddingSpec, MulticlassSpec, MultilabelSpec, Task
+from pipelines.spec.tasks import ClassificationSpec, EmbeddingSpec, Task
 
 UNKNOWN = -1
 """Identity of an object (or image) that has none, or one that is not in the training data."""
@@ -50,10 +50,10 @@ class TargetEncoder:
     def _encode_task(self, record: ImageRecord, task: str, spec: Task) -> Target:
         labels = record.labels[task]
         match spec:
-            case MulticlassSpec():
+            case ClassificationSpec(is_multilabel=False):
                 name = self._only_name(record, task)
                 return ClassTarget(torch.tensor(self._position(record, task, name)))
-            case MultilabelSpec():
+            case ClassificationSpec():
                 present = torch.zeros(len(self._positions[task]))
                 present[[self._position(record, task, name) for name in cast("list[str]", labels)]] = 1.0
                 return ClassTarget(present)

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.api.conditional import tagged
 from service.api.cursor import read_cursor, write_cursor
 from service.api.deps import DryRunsDep, JobId, JobsDep, PrincipalDep
+from service.api.entity_tags import tagged
 from service.api.limits import JsonRoute
 from service.api.views import job_summary, job_view
 from service.jobs.submission import JobSubmission

@@ -43,8 +43,8 @@ def new_model() -> MultiTaskModel:
     return build_model(MODEL, {task: [Category(k + 1, str(k)) for k in range(3)] for task in TASKS})
 
 
-def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]]]:
-    """Four images, and the targets of all tasks but some."""
+def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]], list[tuple[int, int]]]:
+    """Four images, the targets of all tasks but some, and the sizes of the images."""
     random = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (4, 3, 64, 96), dtype=torch.uint8, generator=random)
     targets: dict[str, list[Target | None]] = {task: [] for task in TASKS}
@@ -55,7 +55,7 @@ def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]]]:
         targets["cells"].append(BoxTarget(boxes, labels, torch.zeros(3, dtype=torch.bool), labels))
         targets["kind"].append(ClassTarget(torch.tensor(image % 3)))
         targets["signs"].append(ClassTarget(torch.eye(3)[image % 3]))
-    return images, {task: [None] * 4 if task in unlabeled else found for task, found in targets.items()}
+    return images, {t: [None] * 4 if t in unlabeled else found for t, found in targets.items()}, [(64, 96)] * 4
 
 
 def of_task(task: str, factor: float, *unlabeled: str, frozen: tuple[str, ...] = ()) -> Gradients:
@@ -295,6 +295,6 @@ def test_what_aggregation_cannot_be_done_with_is_refused(
 def test_refusal_ends_the_command_before_anything_is_written(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path: Path
 ) -> None:
-    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run_dir", tmp_path / "run")
+    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", tmp_path / "run")
     assert command(*words, "--model.aggregate=upgrad", "--trainer.devices=2") == 78
     assert not (tmp_path / "run" / "events.jsonl").exists()

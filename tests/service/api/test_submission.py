@@ -1,4 +1,4 @@
-"""Mistakes in a job are reported with pointers into the body of the request."""
+"""Errors of a job have pointers into the request body."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ Document = dict[str, Any]
 
 
 def errors_of(api: httpx2.Client, document: Document) -> dict[str, str]:
-    """Submit a wrong document and return the details by pointer."""
+    """Submit an invalid document and return details by pointer."""
     answer = api.post("/v1/jobs", json={"config": document})
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -30,7 +30,7 @@ def layer(document: Document) -> Document:
     return part
 
 
-def test_every_mistake_is_reported_with_its_place(shared_api: httpx2.Client, document: Document) -> None:
+def test_every_error_points_to_its_field(shared_api: httpx2.Client, document: Document) -> None:
     document["model"]["neck"]["chanels"] = 3
     document["model"]["layer_decay"] = 2
     document["data"]["sources"]["shapes"]["labels"][0]["format"] = "coca"
@@ -46,8 +46,8 @@ def test_every_mistake_is_reported_with_its_place(shared_api: httpx2.Client, doc
     assert "did you mean 'coco'" in errors["/config/data/sources/shapes/labels/0/format"]
 
 
-def test_mistakes_that_depend_on_the_server_are_reported_too(shared_api: httpx2.Client, document: Document) -> None:
-    document["model"]["backbone"] = {"name": "resnet5O", "weights": "nobody.safetensors"}
+def test_names_that_do_not_exist_on_the_server_are_errors(shared_api: httpx2.Client, document: Document) -> None:
+    document["model"]["backbone"] = {"name": "resnet5O", "weights": "missing.safetensors"}
     document["model"]["select"] = {"metric": "val/boxes/APP"}
     document["data"]["root"] = "nowhere"
     errors = errors_of(shared_api, document)
@@ -63,12 +63,12 @@ def test_mistakes_that_depend_on_the_server_are_reported_too(shared_api: httpx2.
 @pytest.mark.parametrize(
     ("name", "field", "detail"),
     [
-        ("mobileone_s0", "accept_license", "which has terms of its own"),
+        ("mobileone_s0", "accept_license", "which is not a standard permissive license"),
         ("timm:resnet18.fb_ssl_yfcc100m_ft_in1k", "accept_license", "which forbids commercial use"),
         ("resnet14_thin", "weights", "has no default weights"),
     ],
 )
-def test_default_weights_that_are_not_allowed_or_missing_are_refused(
+def test_default_weights_that_are_unavailable_or_need_a_license_are_rejected(
     shared_api: httpx2.Client, document: Document, name: str, field: str, detail: str
 ) -> None:
     document["model"]["backbone"] = {"name": name}
@@ -77,7 +77,7 @@ def test_default_weights_that_are_not_allowed_or_missing_are_refused(
     assert detail in errors[f"/config/model/backbone/{field}"]
 
 
-def test_more_processes_than_there_are_cores_are_refused(shared_api: httpx2.Client, document: Document) -> None:
+def test_more_processes_than_cores_are_rejected(shared_api: httpx2.Client, document: Document) -> None:
     document["trainer"]["devices"] = 1_000_000
     errors = errors_of(shared_api, document)
     assert list(errors) == ["/config/trainer/devices"]
@@ -92,7 +92,7 @@ def test_more_processes_than_there_are_cores_are_refused(shared_api: httpx2.Clie
         ("/config/data/sources/shapes/labels/0/path", lambda document, path: layer(document).update(path=path)),
     ],
 )
-def test_a_path_that_leaves_the_data_root_is_refused(
+def test_a_path_that_leaves_the_data_root_is_rejected(
     shared_api: httpx2.Client, document: Document, path: str, pointer: str, put: Callable[[Document, str], None]
 ) -> None:
     put(document, path)
@@ -100,15 +100,13 @@ def test_a_path_that_leaves_the_data_root_is_refused(
 
 
 @pytest.mark.parametrize("root", ["/etc", "..", "shapes/../..", "", "a\0b", "x" * 5000, "y/" * 3000])
-def test_a_data_root_outside_the_allowed_roots_is_refused(
-    shared_api: httpx2.Client, document: Document, root: str
-) -> None:
+def test_a_data_root_outside_the_roots_is_rejected(shared_api: httpx2.Client, document: Document, root: str) -> None:
     document["data"]["root"] = root
     assert [pointer for pointer in errors_of(shared_api, document) if not "/config/data/root".startswith(pointer)] == []
 
 
 @pytest.mark.parametrize("weights", ["/etc/passwd", "../w.safetensors", "x" * 5000, "a\0b"])
-def test_weights_outside_the_weights_roots_are_refused(
+def test_weights_outside_the_weights_roots_are_rejected(
     shared_api: httpx2.Client, document: Document, weights: str
 ) -> None:
     document["model"]["backbone"]["weights"] = weights
@@ -116,7 +114,7 @@ def test_weights_outside_the_weights_roots_are_refused(
     assert [pointer for pointer in pointers if not "/config/model/backbone/weights".startswith(pointer)] == []
 
 
-def test_a_splits_name_that_leaves_the_data_root_is_refused(shared_api: httpx2.Client, document: Document) -> None:
+def test_a_split_name_that_leaves_the_data_root_is_rejected(shared_api: httpx2.Client, document: Document) -> None:
     source(document)["splits"] = {"train": "../train", "val": "val"}
     errors = errors_of(shared_api, document)
     assert set(errors) == {"/config/data/sources/shapes/labels/0/path"}
@@ -124,7 +122,7 @@ def test_a_splits_name_that_leaves_the_data_root_is_refused(shared_api: httpx2.C
 
 
 @pytest.mark.parametrize("what", ["images", "labels", "root", "weights", "voc", "image_folder"])
-def test_a_link_that_leads_out_is_refused(
+def test_a_link_that_leaves_the_data_root_is_rejected(
     shared_api: httpx2.Client, document: Document, shared_settings: Settings, data_root: Path, tmp_path: Path, what: str
 ) -> None:
     name = f"link-{what}"
@@ -159,7 +157,7 @@ def test_a_link_that_leads_out_is_refused(
     assert str(tmp_path) not in errors[pointer]
 
 
-def test_a_link_that_leads_to_itself_is_refused(shared_api: httpx2.Client, document: Document, data_root: Path) -> None:
+def test_a_link_to_itself_is_rejected(shared_api: httpx2.Client, document: Document, data_root: Path) -> None:
     loop = data_root / "loop"
     loop.unlink(missing_ok=True)
     loop.symlink_to(loop)

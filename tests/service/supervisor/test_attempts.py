@@ -30,7 +30,7 @@ def test_the_command_is_the_trainer_in_the_jobs_run_folder(settings: Settings) -
     run_dir = settings.root / "jobs" / JOB.id
     assert spec.folder == spec.cwd == run_dir / "attempts" / "2"
     assert spec.command[1:4] == ("-m", "pipelines.cli", "fit")
-    assert spec.command[4:] == ("--config", str(run_dir / "job.yaml"), "--run_dir", str(run_dir))
+    assert spec.command[4:] == ("--config", str(run_dir / "job.yaml"), "--run-dir", str(run_dir))
     assert spec.grace_s == settings.cancel_grace_s
 
 
