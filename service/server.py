@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ConfigError, FieldProblem, PyramidionError
+from pipelines.errors import ConfigError, ExitCode, FieldProblem, PyramidionError
 from service.child_process import child_environment, python_command
 from service.executors.registry import check_executor
 from service.settings import Settings
@@ -39,8 +39,6 @@ STOP_S = 8.0
 NOT_READY_S = 15.0
 PORT_FREE_S = 2.0
 """Time in which the processes of a service that was just killed may release its port."""
-
-CONFIG_ERROR = ConfigError.exit_code
 
 
 class ServeError(PyramidionError):
@@ -122,7 +120,7 @@ class Child:
         lived_s = time.monotonic() - self._started
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         end = f"the {self.name} process {how} after {lived_s:.1f} s"
-        if code == CONFIG_ERROR:
+        if code == ExitCode.INVALID:
             raise ServeError(f"{end}; see its message above", code)
         # A killed process has not failed, so it is restarted no matter how often that happens.
         was_killed = code == -signal.SIGKILL

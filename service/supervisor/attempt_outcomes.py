@@ -13,14 +13,17 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.errors import ExitCode
 from pipelines.run_folder.layout import RunDir
 from service.executors.base import Observation
 from service.settings import Settings
 from service.states import FINAL_FAILURES, FailureKind, JobStatus
 from service.store.records import Job, Outcome
 
-DONE, NUMERICS, STOPPED, CONFIG = 0, 65, 75, 78
-KIND_OF_CODE = {NUMERICS: FailureKind.NUMERICS, CONFIG: FailureKind.CONFIG_INVALID}
+KIND_OF_CODE: dict[int, FailureKind] = {
+    ExitCode.NUMERICS: FailureKind.NUMERICS,
+    ExitCode.INVALID: FailureKind.CONFIG_INVALID,
+}
 EXTERNAL_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 NO_SPACE = "No space left on device"
 TAIL_BYTES = 8192
@@ -56,9 +59,9 @@ def outcome_of_exit(job: Job, seen: Observation, run_dir: RunDir, settings: Sett
     """Return the outcome of the job's current attempt, which is `exited`, `lost` or, if it never started, `absent`."""
     if job.cancel_requested_at is not None:
         return AttemptOutcome("cancelled", JobStatus.CANCELLED)
-    if seen.exit_code == DONE and _has_result(run_dir):
+    if seen.exit_code == ExitCode.DONE and _has_result(run_dir):
         return AttemptOutcome("succeeded", JobStatus.SUCCEEDED)
-    if seen.exit_code == STOPPED and not is_over_time(job, now):
+    if seen.exit_code == ExitCode.STOPPED and not is_over_time(job, now):
         message = "stopped after writing a checkpoint; the next attempt resumes from it"
         return AttemptOutcome("stopped", JobStatus.QUEUED, message, not_before=now + settings.retry_delay_s)
     failure = _failure(job, seen, run_dir.attempt(job.attempt), now)
@@ -112,7 +115,7 @@ def _cause(seen: Observation, folder: Path) -> FailureReason:
     code = seen.exit_code
     if code is None:
         return FailureKind.INTERNAL, "the attempt's run.json is missing: its folder was removed while it ran"
-    if code == DONE:
+    if code == ExitCode.DONE:
         return FailureKind.INTERNAL, "the trainer ended with 0 but wrote no valid result.json"
     last_line = f"; last line of its log: {lines[-1]}" if lines else ""
     if code < 0:

@@ -4,7 +4,6 @@ This process may be killed after any step. The next supervisor then continues fr
 the executor.
 """
 
-import errno
 import logging
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.errors import DISK_FULL_ERRNOS
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.job_runs import run_of_trainer
@@ -40,7 +40,6 @@ START_AGAIN_S = 5.0
 GIVE_UP_START_S = 60.0
 SHIM_SLACK_S = 2.0
 """Time for a shim to kill its tree after the grace. The shim is signalled again after it, and killed after twice it."""
-FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass
@@ -127,7 +126,7 @@ class JobWatcher:
                 attempt_spec(self._settings, job, devices, with_run.mlflow_run_id, command=self._command)
             )
         except OSError as error:
-            kind = FailureKind.DISK_FULL if error.errno in FULL else FailureKind.INTERNAL
+            kind = FailureKind.DISK_FULL if error.errno in DISK_FULL_ERRNOS else FailureKind.INTERNAL
             self._fail_start(with_run, (kind, f"the attempt could not be started: {error}"))
 
     def _with_run(self, job: Job, config: Mapping[str, Any], attempt: WatchedAttempt) -> Job | None:
