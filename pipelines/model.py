@@ -17,10 +17,6 @@ from heads.create import create_head
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.tasks import Task
-
-NOT_OF_THE_HEAD = {"head", "weight", "class_weights", "identity", "boxes_from", "gallery"}
-"""Fields of a task that the head's constructor does not take."""
 
 
 class MultiTaskModel(nn.Module):
@@ -204,11 +200,10 @@ def build_model(
     levels = {**backbone.feature_specs, **neck.feature_specs}
     heads = {
         name: create_head(
-            task.head,
+            task,
             level_specs=levels,
             num_classes=len(categories[name]),
             class_weights=(class_weights or {}).get(name),
-            **head_options(task),
         )
         for name, task in spec.tasks.items()
     }
@@ -224,8 +219,3 @@ def fold_as_asked(model: MultiTaskModel, spec: ModelSpec) -> None:
     """Make of a trained network what is evaluated and exported: it is folded where the document says so."""
     if spec.backbone.surgery.reparameterize and not model.is_folded:
         model.fold()
-
-
-def head_options(task: Task) -> dict[str, object]:
-    """Return the fields of a task that its head's constructor takes."""
-    return task.model_dump(exclude=NOT_OF_THE_HEAD)

@@ -17,7 +17,7 @@ from pipelines.data.dataset.images import ImageFacts
 from pipelines.records import SPLITS, Split
 from pipelines.spec.data import CocoLayer, CsvLayer, ImageFolderLayer, Layer, SourceSpec, VocLayer
 from pipelines.spec.job import JobSpec
-from pipelines.spec.tasks import EmbeddingSpec
+from pipelines.tasks.kinds import kind_of
 
 
 @dataclass
@@ -127,7 +127,7 @@ def _shown_file(layer: Layer, place: Place) -> str:
 
 def _identity_fields(layer: Layer, job: JobSpec) -> set[str]:
     tasks = (job.model.tasks[name] for name in layer.tasks)
-    return {task.identity for task in tasks if isinstance(task, EmbeddingSpec) and task.of == "objects"}
+    return {name for task in tasks if (name := kind_of(task).identity_field(task)) is not None}
 
 
 def _tell_missing_test_layers(job: JobSpec, listing: Listing) -> None:

@@ -12,8 +12,6 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from heads.base import BoxTarget, Target
-from pipelines.data.loading.sample import ImageInfo
-from pipelines.data.loading.targets import clip_boxes
 from pipelines.spec.data import AugmentSpec
 
 MIN_KEPT_AREA = 0.3
@@ -55,15 +53,6 @@ def fitted_size(original_hw: tuple[int, int], image_size: ImageSize) -> tuple[in
     scale = min(limit / side for limit, side in zip(limits_hw, original_hw, strict=True))
     height, width = (min(limit, _round(side * scale)) for limit, side in zip(limits_hw, original_hw, strict=True))
     return height, width
-
-
-def boxes_to_original(boxes_xyxy: Tensor, info: ImageInfo) -> Tensor:
-    """Return boxes (N, 4) of the network's input in pixels of the original image, clipped to it.
-
-    It undoes the eval transform: an augmented image has been flipped and shifted too.
-    """
-    scale_x, scale_y = info.scale_xy
-    return clip_boxes(boxes_xyxy / boxes_xyxy.new_tensor([scale_x, scale_y, scale_x, scale_y]), info.original_hw)
 
 
 class EvalTransform:

@@ -16,7 +16,10 @@ from pipelines.data.loading.datamodule import JobData
 from pipelines.records import BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
-from pipelines.spec.tasks import EmbeddingSpec, FCOSSpec, MulticlassSpec, MultilabelSpec, Task
+from pipelines.spec.tasks import Task
+from pipelines.tasks.classification.spec import MulticlassSpec, MultilabelSpec
+from pipelines.tasks.detection.spec import FCOSSpec
+from pipelines.tasks.embedding.spec import EmbeddingSpec
 
 TASKS: dict[str, Task] = {
     "cells": FCOSSpec(head="fcos"),

@@ -16,13 +16,13 @@ from pipelines.data.loading.transforms import (
     ImageSize,
     TrainTransform,
     apply_color,
-    boxes_to_original,
     color_matrix,
     draw_color,
     fitted_size,
     sanitize,
 )
 from pipelines.spec.data import AugmentSpec
+from pipelines.tasks.tensors.boxes import boxes_to_original
 
 SIZES = st.integers(40, 160)
 IMAGE_SIZES: st.SearchStrategy[ImageSize] = st.one_of(
