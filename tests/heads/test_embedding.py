@@ -5,7 +5,7 @@ from pytorch_metric_learning import losses as metric_losses
 from torch.nn import functional
 
 from heads.base import IdentityTarget
-from heads.create import create_head
+from tests.heads.building import build_head
 
 LOSSES = ("proxy_anchor", "arcface", "cosface", "supcon", "ntxent", "triplet")
 
@@ -30,7 +30,7 @@ class SemihardTriplets(metric_losses.TripletMarginLoss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_is_that_of_pytorch_metric_learning_without_unknown_identities(level_specs, loss):
     torch.manual_seed(0)
-    head = create_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss=loss)
+    head = build_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss=loss)
     oracle = {
         "proxy_anchor": metric_losses.ProxyAnchorLoss(4, 8),
         "arcface": metric_losses.ArcFaceLoss(4, 8),
@@ -49,7 +49,7 @@ def test_loss_is_that_of_pytorch_metric_learning_without_unknown_identities(leve
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_without_identities_is_zero_and_touches_every_parameter(level_specs, make_features, loss):
-    head = create_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss=loss)
+    head = build_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss=loss)
     total, count = head.loss(head(make_features(2)), image_targets(-1, -1))[loss]
     assert total.item() == float(count) == 0
     total.backward()
@@ -59,7 +59,7 @@ def test_loss_without_identities_is_zero_and_touches_every_parameter(level_specs
 @pytest.mark.parametrize("loss", ["supcon", "ntxent", "triplet"])
 @pytest.mark.parametrize("identities", [(0, 1, 2), (1, 1, 1), (0,)])
 def test_losses_of_pairs_need_an_equal_and_an_unequal_one(level_specs, identities, loss):
-    head = create_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss=loss)
+    head = build_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss=loss)
     rows = unit_rows(len(identities)).requires_grad_()
     total, count = head.loss(rows, image_targets(*identities))[loss]
     assert total.item() == float(count) == 0
@@ -67,7 +67,7 @@ def test_losses_of_pairs_need_an_equal_and_an_unequal_one(level_specs, identitie
 
 @pytest.mark.parametrize("miner", ["all", "hard", "semihard"])
 def test_loss_without_a_triplet_left_is_zero_and_touches_every_parameter(level_specs, miner):
-    head = create_head("embedding", level_specs=level_specs, num_classes=2, dim=8, loss="triplet", miner=miner)
+    head = build_head("embedding", level_specs=level_specs, num_classes=2, dim=8, loss="triplet", miner=miner)
     c5 = torch.zeros(4, level_specs["c5"].channels, 2, 3)
     c5[:2, 0], c5[2:, 1] = 100.0, 100.0  # two images twice: equal ones at distance 0, the other two far
     embeddings = head({"c5": c5})
@@ -84,7 +84,7 @@ def test_gradients_are_finite_under_autocast_also_of_equal_embeddings(level_spec
     """Maps without anything in them: all embeddings are the same, no distance has a direction."""
     torch.manual_seed(0)
     options = {"of": of, "dim": 8, "loss": loss, "miner": "all"}
-    head = create_head("embedding", level_specs=level_specs, num_classes=2, **options)
+    head = build_head("embedding", level_specs=level_specs, num_classes=2, **options)
     maps = {name: torch.zeros(2, level.channels, 8, 8, requires_grad=True) for name, level in level_specs.items()}
     boxes = [box_target([(0, 0, 30, 30), (10, 10, 90, 60)], identities=[0, 1]) for _ in range(2)]
     with torch.autocast("cpu", torch.bfloat16):
@@ -99,7 +99,7 @@ def test_gradients_are_finite_under_autocast_also_of_equal_embeddings(level_spec
 
 @pytest.mark.parametrize("of", ["image", "objects"])
 def test_embeddings_have_length_one(level_specs, make_features, of):
-    head = create_head("embedding", level_specs=level_specs, num_classes=4, of=of, dim=8)
+    head = build_head("embedding", level_specs=level_specs, num_classes=4, of=of, dim=8)
     boxes = [torch.tensor([[0.0, 0, 30, 30], [10, 10, 90, 60]]), torch.zeros(0, 4)]
     predictions = head.decode(head(make_features(2)), [(64, 96)] * 2, boxes)
     shapes = {"image": [(8,), (8,)], "objects": [(2, 8), (0, 8)]}[of]
@@ -111,8 +111,8 @@ def test_embeddings_have_length_one(level_specs, make_features, of):
 
 def test_only_objects_need_boxes(level_specs, make_features):
     options = {"level_specs": level_specs, "num_classes": 4}
-    assert not create_head("embedding", of="image", **options).needs_boxes
-    head = create_head("embedding", of="objects", **options)
+    assert not build_head("embedding", of="image", **options).needs_boxes
+    head = build_head("embedding", of="objects", **options)
     assert head.needs_boxes
     with pytest.raises(ValueError, match="boxes_xyxy: got None"):
         head.decode(head(make_features(1)), [(64, 96)])
@@ -120,7 +120,7 @@ def test_only_objects_need_boxes(level_specs, make_features):
 
 def test_crowds_and_unknown_objects_are_left_out(level_specs, make_features, box_target):
     torch.manual_seed(0)
-    head = create_head("embedding", level_specs=level_specs, num_classes=4, of="objects", dim=8)
+    head = build_head("embedding", level_specs=level_specs, num_classes=4, of="objects", dim=8)
     raw = head(make_features(2))
     boxes = [(0, 0, 30, 30), (10, 10, 90, 60), (5, 40, 25, 60), (40, 4, 70, 50)]
     everything = [
@@ -132,7 +132,7 @@ def test_crowds_and_unknown_objects_are_left_out(level_specs, make_features, box
 
 
 def test_embedding_of_a_box_does_not_depend_on_the_other_boxes_or_images(level_specs, make_features):
-    head = create_head("embedding", level_specs=level_specs, num_classes=4, of="objects", dim=8)
+    head = build_head("embedding", level_specs=level_specs, num_classes=4, of="objects", dim=8)
     features = make_features(2)
     boxes = torch.tensor([[10.0, 10, 90, 60], [0, 0, 20, 20], [0, 0, 96, 64]])
     together = head.decode(head(features), [(64, 96)] * 2, [boxes[:1], boxes])[1].embeddings
@@ -143,9 +143,9 @@ def test_embedding_of_a_box_does_not_depend_on_the_other_boxes_or_images(level_s
 
 def test_unknown_values_are_refused(level_specs):
     options = {"level_specs": level_specs, "num_classes": 4}
-    with pytest.raises(ValueError, match="of: got 'box'"):
-        create_head("embedding", of="box", **options)
-    with pytest.raises(ValueError, match="loss: got 'contrastive'"):
-        create_head("embedding", loss="contrastive", **options)
-    with pytest.raises(ValueError, match="miner: got 'easy'"):
-        create_head("embedding", loss="triplet", miner="easy", **options)
+    with pytest.raises(ValueError, match=r"of\n.*should be 'image' or 'objects' .*input_value='box'"):
+        build_head("embedding", of="box", **options)
+    with pytest.raises(ValueError, match=r"loss\n.*'ntxent' or 'triplet' .*input_value='contrastive'"):
+        build_head("embedding", loss="contrastive", **options)
+    with pytest.raises(ValueError, match=r"miner\n.*'hard' or 'semihard' .*input_value='easy'"):
+        build_head("embedding", loss="triplet", miner="easy", **options)

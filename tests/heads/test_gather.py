@@ -8,7 +8,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from heads.base import IdentityTarget
-from heads.create import create_head
+from tests.heads.building import build_head
 
 LOSSES: dict[str, dict[str, str]] = {
     **{loss: {"loss": loss} for loss in ("proxy_anchor", "arcface", "cosface", "supcon", "ntxent")},
@@ -36,7 +36,7 @@ class Level:
 
 def make_head(loss):
     torch.manual_seed(0)
-    return create_head("embedding", level_specs={"c5": Level(6)}, num_classes=4, dim=8, **LOSSES[loss])
+    return build_head("embedding", level_specs={"c5": Level(6)}, num_classes=4, dim=8, **LOSSES[loss])
 
 
 def make_maps():
@@ -105,4 +105,5 @@ def test_ranks_give_the_loss_and_gradient_of_the_joint_batch(ranks, case, loss):
     assert all((gradient.abs().sum() > 0) == is_used for gradient in expected.values())
     for rank in ranks:
         torch.testing.assert_close(rank[case, loss]["loss"], total.detach())
-        torch.testing.assert_close(rank[case, loss]["gradients"], expected)
+        # The scale of 64 of ArcFace and CosFace leaves 6e-6 of rounding between the two orders of summation.
+        torch.testing.assert_close(rank[case, loss]["gradients"], expected, rtol=1e-5, atol=1e-5)

@@ -6,8 +6,8 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou
 
-from heads.create import create_head
 from heads.dense import DenseOutputs
+from tests.heads.building import build_head
 
 LEVELS = ("p3", "p4", "p5")
 DECODING = {"score_threshold": 0.3, "nms_iou": 0.4, "candidates_per_level": 50, "max_detections": 20}
@@ -16,7 +16,7 @@ DECODING = {"score_threshold": 0.3, "nms_iou": 0.4, "candidates_per_level": 50, 
 @pytest.fixture
 def head(level_specs):
     torch.manual_seed(0)
-    return create_head(
+    return build_head(
         "retinanet", level_specs=level_specs, num_classes=3, levels=LEVELS, num_convs=1, scales_per_octave=1, **DECODING
     )
 
@@ -77,7 +77,7 @@ def test_row_of_the_outputs_belongs_to_the_cell_of_its_anchor(head, make_feature
 
 
 def test_losses_of_an_image_agree_with_torchvision(head, raw, targets, oracle):
-    head.box_loss = "giou"
+    head.spec = head.spec.model_copy(update={"box_loss": "giou"})
     for image, target in enumerate(targets):
         one = image_of(raw, image)
         terms = head.loss(one, [target])
