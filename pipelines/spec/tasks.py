@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipelines.spec.base import Count, Positive, Probability, Spec, TaskName
+from pipelines.names import TaskName
+from pipelines.spec.base import Count, Positive, Probability, Spec
 
 PyramidLevel = Literal["p3", "p4", "p5", "p6", "p7"]
 
