@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.data.dataset.formats.layer_content import IMAGE_SUFFIXES
 from pipelines.data.dataset.images import read_image
 from pipelines.data.dataset.index import build_index
 from pipelines.errors import ConfigError, DataError, FieldProblem
@@ -17,6 +16,7 @@ from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.inference.saved import has_average, network_state, read_checkpoint
 from pipelines.model import MultiTaskModel, build_model, fold_as_asked
+from pipelines.paths import IMAGE_SUFFIXES
 from pipelines.preflight import Inputs, Places, preflight
 from pipelines.ranks import is_rank_zero, say
 from pipelines.records import Category, Split

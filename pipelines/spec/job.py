@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from pipelines.spec.base import Name, Spec
+from pipelines.names import Name
+from pipelines.spec.base import Spec
 from pipelines.spec.data import DataSpec, PKSpec, RepeatFactorSpec, ShuffleSpec
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.training import TrackingSpec, TrainerSpec

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from backbones.design_space.spec import DesignSpec
 from backbones.part import Stage
 from backbones.surgery.spec import SurgerySpec
-from pipelines.spec.base import Count, Spec, TaskName
+from pipelines.names import TaskName
+from pipelines.spec.base import Count, Spec
 from pipelines.spec.learning import (
     EMASpec,
     OptimizerSpec,

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, Union
 from pydantic import Field
 
 from pipelines.tasks.base import TaskSpec
-from pipelines.tasks.kinds import KINDS, kind_of
+from pipelines.tasks.kinds import TASK_SPECS, kind_of
 
 if TYPE_CHECKING:
     Task: TypeAlias = TaskSpec
 else:
-    Task = Annotated[
-        Union[tuple(spec for kind in KINDS.values() for spec in kind.specs)],  # noqa: UP007
-        Field(discriminator="head"),
-    ]
+    Task = Annotated[Union[tuple(TASK_SPECS.values())], Field(discriminator="head")]  # noqa: UP007
 
 
 def gallery_tasks(tasks: Mapping[str, Task]) -> list[str]:

@@ -10,15 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from backbones.part import Part
 from heads.spec import HEAD_SPECS, HeadSpec
+from pipelines.formats.layer import LabelKind
 from pipelines.records import Category
 
-LabelKind = Literal["boxes", "classes", "identities"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Total = Annotated[int, Field(ge=0)]
 

@@ -1,6 +1,6 @@
 """The registry of task kinds: one row each. Torch-free."""
 
-from typing import TYPE_CHECKING, Any, Literal, Optional, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Optional, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 else:
     KindName = Literal[tuple(KINDS)]
 
-_BY_SPEC: dict[type[TaskSpec], TaskKind[Any]] = {spec: kind for kind in KINDS.values() for spec in kind.specs}
+TASK_SPECS: dict[str, type[TaskSpec]] = {
+    get_args(spec.model_fields["head"].annotation)[0]: spec for kind in KINDS.values() for spec in kind.specs
+}
+"""The section of a task in the document by the name of its head."""
+
+_BY_SPEC = {spec: kind for kind in KINDS.values() for spec in kind.specs}
 
 
 def answer_fields() -> dict[str, Any]:

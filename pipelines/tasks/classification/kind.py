@@ -1,6 +1,7 @@
 """Classification: what its tasks need and report. Torch-free."""
 
-from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, LabelKind, TaskKind
+from pipelines.formats.layer import LabelKind
+from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, TaskKind
 from pipelines.tasks.classification.schemas import ClassificationAnswer, ClassificationResult
 from pipelines.tasks.classification.spec import CLASSIFICATION_SPECS, ClassificationSpec
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, LabelKind, TaskKind
+from pipelines.formats.layer import LabelKind
+from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, TaskKind
 from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, DetectionResult
 from pipelines.tasks.detection.spec import DETECTION_SPECS, DetectionSpec
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.data.dataset.checks.findings import KINDS
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.errors import DataError
+from pipelines.findings import KINDS
 
 GOOD = {"b.png": [{}]}
 CSV = {"format": "csv", "path": "labels.csv", "split_column": "split", "column": "kind"}
@@ -80,8 +80,8 @@ def test_format_that_does_not_fit_the_task_is_an_error(folder: Any) -> None:
     index, report = folder.check(labels=labels, tasks=folder.tasks | {"kind": {"head": "multiclass"}})
     told = [finding.message for finding in report.findings if finding.kind == "wrong_layer"]
     assert told == [
-        "the task 'kind' learns from csv or image_folder, this layer is coco",
-        "the task 'things' learns from coco or voc, this layer is csv",
+        "the task 'kind' learns from classes, which the format 'coco' does not have; use one of csv, image_folder",
+        "the task 'things' learns from boxes, which the format 'csv' does not have; use one of coco, voc",
     ]
     assert index.records["train"] == []
     assert report.count("unused_category") == 0

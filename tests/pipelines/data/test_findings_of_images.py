@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.data.dataset.checks.findings import KINDS
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.errors import DataError
+from pipelines.findings import KINDS
 
 GOOD = {"b.png": [{}]}
 CSV = {"format": "csv", "path": "labels.csv", "split_column": "split", "column": "kind"}
@@ -35,7 +35,7 @@ def test_missing_image_is_an_error(folder: Any) -> None:
     assert [record.file_name for record in index.records["train"]] == ["a.png"]
     assert report.layers[0].unusable_image == 2
     assert (report.images["train"].listed, report.images["train"].unusable) == (2, 1)
-    with pytest.raises(DataError, match=r"train.json, gone.png: there is no such file below images"):
+    with pytest.raises(DataError, match=r"train.json, gone.png: is missing in the folder 'images'"):
         report.raise_errors()
 
 
@@ -67,7 +67,7 @@ def test_mis_sized_image_is_a_warning_and_its_own_size_counts(folder: Any) -> No
     folder.coco("val", GOOD)
     index, report = folder.check()
     assert only(report, "mis_sized_image").message == (
-        "is 40 x 60, declared as 60 x 40; its sides are swapped: see data.sources.s.exif"
+        "is 40 x 60, declared as 60 x 40; width and height are swapped: see data.sources.s.exif"
     )
     assert (index.records["train"][0].height, index.records["train"][0].width) == (60, 40)
 

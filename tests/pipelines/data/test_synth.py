@@ -124,5 +124,5 @@ def test_commands_print_and_write_and_tell_errors_by_exit_code(
     assert check_data(JOB, tmp_path / "d", tmp_path / "report.json") == 0
     (tmp_path / "d/images/val/000001.jpg").unlink()
     assert check_data(JOB, tmp_path / "d", tmp_path / "report.json") == DataError.exit_code == 78
-    assert "val/000001.jpg: there is no such file" in capsys.readouterr().out
+    assert "val/000001.jpg: is missing in the folder" in capsys.readouterr().out
     assert '"missing_image": 1' in (tmp_path / "report.json").read_text()

@@ -1,8 +1,8 @@
 """What labels of all splits together tell about the tasks. Torch-free."""
 
-from pipelines.data.dataset.checks.findings import Finding
 from pipelines.data.dataset.checks.report import DataReport, TaskCounts
 from pipelines.data.dataset.listing import Listing
+from pipelines.findings import Finding
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.kinds import kind_of
 
@@ -51,7 +51,7 @@ def _tell_unused_renames(listing: Listing) -> None:
                         "unused_rename",
                         f"classes names {old!r}, which no label of this layer has; "
                         f"it has {sorted(seen[id(read.layer)])}",
-                        read.place.source_name,
-                        file=read.layer.path,
+                        read.split.source_name,
+                        file=read.layer.listing(read.split.images),
                     )
                 )

@@ -8,58 +8,67 @@ zero or less, so that the check counts it as degenerate. `difficult` objects are
 import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Literal
 
-from pipelines.data.dataset.checks.findings import Finding
-from pipelines.data.dataset.formats.layer_content import (
-    IMAGE_SUFFIXES,
-    FileBox,
-    FileImage,
-    LayerContent,
-    Place,
-    below,
-    count_refused,
-    tidy_name,
-)
-from pipelines.spec.data import VocLayer
+from pydantic import Field
 
-_Tell = Callable[..., Finding]
+from pipelines.findings import Finding
+from pipelines.formats.layer import LabelKind, LabelLayer
+from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
+from pipelines.formats.source_split import SourceSplit
+from pipelines.paths import IMAGE_SUFFIXES, RelativePath, below, normalized
+
+_MakeFinding = Callable[..., Finding]
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(layer: VocLayer, place: Place, identity_fields: Collection[str]) -> LayerContent | None:
-    """Return what the XML files of the split's image set say; None where there is no such image set.
+class VocLayer(LabelLayer):
+    """Pascal VOC: one XML file for each image (1-based, inclusive pixels), image sets as lists of names."""
 
-    Any child of an object with a text can be its identity. A line of an image set may end in 1, 0 or -1, as in the
-    sets by class; all its images are listed. The image is the file with the name and the ending that `<filename>` has,
-    or else any image's ending. Objects without a declared list: every class name is a category.
-    """
-    set_path = place.label_file(layer.image_sets)
-    content = LayerContent(file=place.fill(layer.image_sets))
-    if not set_path.is_file():
-        return None
-    folder = place.fill(layer.path)
-    try:
-        lines = set_path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        content.findings.append(place.finding("broken_label_file", f"is no text ({error})", file=content.file))
-        return content
-    for name in filter(None, map(_name_of, lines)):
-        file = f"{folder}/{name}.xml"
+    GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
 
-        def tell(kind: str, message: str, file: str = file, **where: Any) -> Finding:
-            return place.finding(kind, message, file=file, **where)
+    format: Literal["voc"]
+    path: RelativePath = Field("Annotations", description="folder of the XML files")
+    image_sets: RelativePath = "ImageSets/Main/{split}.txt"
 
+    def paths(self, images: str) -> dict[str, str]:
+        """Return the image set and the folder of the XML files."""
+        return {"image_sets": self.image_sets, "path": self.path}
+
+    def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
+        """Return the labels of the XML files of the split's image set.
+
+        Any child of an object that contains text can be its identity. A line of an image set may end in 1, 0 or -1, as
+        in the sets by class; all of its images are listed. The image has the name of the XML file and the ending that
+        `<filename>` has, or else the ending of any image. Every class name of an object is a category, because VOC
+        files do not declare their categories.
+        """
+        set_path = split.path(self.image_sets)
+        content = LayerContent(file=split.fill(self.image_sets))
+        if not set_path.is_file():
+            return None
+        folder = split.fill(self.path)
         try:
-            path = below(place.root, file)
-        except ValueError as error:
-            content.findings.append(tell("unsafe_path", str(error), file=content.file))
-            continue
-        tree = _parse(path, content, tell)
-        if tree is not None:
-            _read_image(tree, name, file, place.images_dir, content, identity_fields, tell)
-    return content
+            lines = set_path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            content.findings.append(
+                split.finding("broken_label_file", f"is not a readable text file ({error})", file=content.file)
+            )
+            return content
+        for name in filter(None, map(_name_of, lines)):
+            file = f"{folder}/{name}.xml"
+            finding = partial(split.finding, file=file)
+            try:
+                path = below(split.root, file)
+            except ValueError as error:
+                content.findings.append(finding("unsafe_path", str(error), file=content.file))
+                continue
+            tree = _parse(path, content, finding)
+            if tree is not None:
+                _read_image(tree, name, file, split.images_dir, content, identity_fields, finding)
+        return content
 
 
 def _name_of(line: str) -> str:
@@ -67,9 +76,9 @@ def _name_of(line: str) -> str:
     return parts[0] if len(parts) == 2 and parts[1] in ("1", "0", "-1") else line.strip()
 
 
-def _parse(path: Path, content: LayerContent, tell: _Tell) -> ElementTree.Element | None:
+def _parse(path: Path, content: LayerContent, finding: _MakeFinding) -> ElementTree.Element | None:
     if not path.is_file():
-        content.findings.append(tell("missing_label_file", f"is not there, but {content.file} lists it"))
+        content.findings.append(finding("missing_label_file", f"is not there, but {content.file} lists it"))
         return None
     try:
         data = path.read_bytes()
@@ -77,7 +86,7 @@ def _parse(path: Path, content: LayerContent, tell: _Tell) -> ElementTree.Elemen
             raise ElementTree.ParseError("it declares a document type or entities, which are not read")
         return ElementTree.fromstring(data)
     except (OSError, ElementTree.ParseError, ValueError) as error:
-        content.findings.append(tell("broken_label_file", f"is no XML that is read here ({error})"))
+        content.findings.append(finding("broken_label_file", f"is no XML that is read here ({error})"))
         return None
 
 
@@ -88,11 +97,11 @@ def _read_image(
     images_dir: Path,
     content: LayerContent,
     identity_fields: Collection[str],
-    tell: _Tell,
+    finding: _MakeFinding,
 ) -> None:
-    file_name = tidy_name(name + _suffix_of(tree, name, images_dir))
+    file_name = normalized(name + _suffix_of(tree, name, images_dir))
     if file_name in content.images:
-        content.findings.append(tell("repeated_image", "is listed twice", file=content.file, image=file_name))
+        content.findings.append(finding("repeated_image", "is listed twice", file=content.file, image=file_name))
         return
     height, width = _number(tree.findtext("size/height")), _number(tree.findtext("size/width"))
     size_hw = (int(height), int(width)) if height and width and height > 0 and width > 0 else None
@@ -103,12 +112,12 @@ def _read_image(
         content.num_read += 1
         box = _read_object(element, identity_fields)
         if isinstance(box, str):
-            refused.append(tell("broken_entry", box, image=file_name, annotation_id=f"#{position}"))
+            refused.append(finding("broken_entry", box, image=file_name, annotation_id=f"#{position}"))
             continue
         assert image.boxes is not None
         image.boxes.append(box)
         content.category_ids.setdefault(box.category, set())
-    count_refused(content, refused)
+    content.refuse(refused)
 
 
 def _suffix_of(tree: ElementTree.Element, name: str, images_dir: Path) -> str:

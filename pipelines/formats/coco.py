@@ -1,55 +1,59 @@
-"""COCO instances: one JSON file a split. Torch-free."""
+"""COCO instances: one JSON file for each split. Torch-free."""
 
 import json
 from collections.abc import Callable, Collection
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar, Literal
 
-from pipelines.data.dataset.checks.findings import Finding
-from pipelines.data.dataset.formats.layer_content import (
-    FileBox,
-    FileId,
-    FileImage,
-    LayerContent,
-    Place,
-    count_refused,
-    tidy_name,
-)
-from pipelines.spec.data import CocoLayer
+from pipelines.findings import Finding
+from pipelines.formats.layer import LabelKind, LabelLayer
+from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
+from pipelines.formats.source_split import SourceSplit
+from pipelines.paths import RelativePath, normalized
 
-_Tell = Callable[..., Finding]
+_MakeFinding = Callable[..., Finding]
 
 
-def read_coco(layer: CocoLayer, place: Place, identity_fields: Collection[str]) -> LayerContent | None:
-    """Return what the file says about the split; None where there is no such file.
+class CocoLayer(LabelLayer):
+    """COCO instances: boxes, `iscrowd`, and any further field of an annotation as identity."""
 
-    Ids may be any integers, floats or strings. `iscrowd` and `area` may be absent; `segmentation` is not read.
-    """
-    path = place.label_file(layer.path)
-    content = LayerContent(file=place.fill(layer.path))
-    if not path.is_file():
-        return None
+    GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
 
-    def tell(kind: str, message: str, **where: Any) -> Finding:
-        return place.finding(kind, message, file=content.file, **where)
+    format: Literal["coco"]
+    path: RelativePath
 
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        content.findings.append(tell("broken_label_file", f"is no JSON ({error})"))
+    def paths(self, images: str) -> dict[str, str]:
+        """Return the JSON file."""
+        return {"path": self.path}
+
+    def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
+        """Return the labels of the split's file.
+
+        Ids may be any integers, floats or strings. `iscrowd` and `area` are optional; `segmentation` is not read.
+        """
+        path = split.path(self.path)
+        content = LayerContent(file=split.fill(self.path))
+        if not path.is_file():
+            return None
+        finding = partial(split.finding, file=content.file)
+        try:
+            document = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error})"))
+            return content
+        if broken := _broken_parts(document):
+            content.findings += [finding("broken_label_file", message) for message in broken]
+            return content
+        names = _read_categories(document["categories"], content, finding)
+        file_names = _read_images(document["images"], content, finding)
+        refused: list[Finding] = []
+        for position, annotation in enumerate(document["annotations"]):
+            content.num_read += 1
+            problem = _read_annotation(annotation, position, names, file_names, content, identity_fields, finding)
+            if problem is not None:
+                refused.append(problem)
+        content.refuse(refused)
         return content
-    if broken := _broken_parts(document):
-        content.findings += [tell("broken_label_file", message) for message in broken]
-        return content
-    names = _read_categories(document["categories"], content, tell)
-    file_names = _read_images(document["images"], content, tell)
-    refused: list[Finding] = []
-    for position, annotation in enumerate(document["annotations"]):
-        content.num_read += 1
-        finding = _read_annotation(annotation, position, names, file_names, content, identity_fields, tell)
-        if finding is not None:
-            refused.append(finding)
-    count_refused(content, refused)
-    return content
 
 
 def _broken_parts(document: Any) -> list[str]:
@@ -62,18 +66,18 @@ def _broken_parts(document: Any) -> list[str]:
     ]
 
 
-def _read_categories(entries: list[Any], content: LayerContent, tell: _Tell) -> dict[FileId, str]:
+def _read_categories(entries: list[Any], content: LayerContent, finding: _MakeFinding) -> dict[FileId, str]:
     """Category names by id."""
     names: dict[FileId, str] = {}
     for position, entry in enumerate(entries):
         category_id, name = _get(entry, "id"), _get(entry, "name")
         if not _is_id(category_id) or not isinstance(name, str) or not name:
             content.findings.append(
-                tell("broken_entry", f"category {position} is {_shown(entry)}; it needs an 'id' and a 'name'")
+                finding("broken_entry", f"category {position} is {_shown(entry)}; it needs an 'id' and a 'name'")
             )
         elif names.get(category_id, name) != name:
             content.findings.append(
-                tell("broken_entry", f"category id {category_id!r} is both {names[category_id]!r} and {name!r}")
+                finding("broken_entry", f"category id {category_id!r} is both {names[category_id]!r} and {name!r}")
             )
         else:
             names[category_id] = name
@@ -81,7 +85,7 @@ def _read_categories(entries: list[Any], content: LayerContent, tell: _Tell) -> 
     return names
 
 
-def _read_images(entries: list[Any], content: LayerContent, tell: _Tell) -> dict[FileId, str]:
+def _read_images(entries: list[Any], content: LayerContent, finding: _MakeFinding) -> dict[FileId, str]:
     """File names by image id, of the entries that make sense; of an id of two files the first counts."""
     file_names: dict[FileId, str] = {}
     for position, entry in enumerate(entries):
@@ -89,25 +93,25 @@ def _read_images(entries: list[Any], content: LayerContent, tell: _Tell) -> dict
         size = (_get(entry, "height"), _get(entry, "width"))
         if not _is_id(image_id) or not isinstance(given_name, str) or not given_name:
             message = f"image {position} is {_shown(entry)}; it needs an 'id' and a 'file_name'"
-            content.findings.append(tell("broken_entry", message))
+            content.findings.append(finding("broken_entry", message))
             continue
-        file_name = tidy_name(given_name)
+        file_name = normalized(given_name)
         if image_id in file_names:
             if file_names[image_id] == file_name:
-                content.findings.append(tell("repeated_image", "is listed twice", image=file_name))
+                content.findings.append(finding("repeated_image", "is listed twice", image=file_name))
                 continue
             message = f"image id {image_id!r} stands for {file_names[image_id]!r} and for {file_name!r}"
-            content.findings.append(tell("ambiguous_image", message, image=file_name))
+            content.findings.append(finding("ambiguous_image", message, image=file_name))
             continue
         file_names[image_id] = file_name
         if file_name in content.images:
             message = f"is listed under the ids {content.images[file_name].file_id!r} and {image_id!r}; they are joined"
-            content.findings.append(tell("repeated_image", message, image=file_name))
+            content.findings.append(finding("repeated_image", message, image=file_name))
             continue
         size_hw = (int(size[0]), int(size[1])) if all(_is_number(side) and side > 0 for side in size) else None
         if size_hw is None and any(side not in (None, 0) for side in size):
             message = f"height and width are {size[0]!r} and {size[1]!r}; write both in pixels, or neither"
-            content.findings.append(tell("broken_entry", message, image=file_name))
+            content.findings.append(finding("broken_entry", message, image=file_name))
         content.images[file_name] = FileImage(file_name, image_id, size_hw, boxes=[])
     return file_names
 
@@ -119,23 +123,23 @@ def _read_annotation(
     file_names: dict[FileId, str],
     content: LayerContent,
     identity_fields: Collection[str],
-    tell: _Tell,
+    finding: _MakeFinding,
 ) -> Finding | None:
     """Add the annotation to its image, or return why not."""
     annotation_id = _get(annotation, "id")
     shown_id = annotation_id if isinstance(annotation_id, int | str) else f"#{position}"
     if missing := [key for key in ("image_id", "category_id", "bbox") if _get(annotation, key) is None]:
-        return tell("broken_entry", f"has no {' and no '.join(map(repr, missing))}", annotation_id=shown_id)
+        return finding("broken_entry", f"has no {' and no '.join(map(repr, missing))}", annotation_id=shown_id)
     image_id, category_id = annotation["image_id"], annotation["category_id"]
     file_name = file_names.get(image_id) if _is_id(image_id) else None
     if file_name is None:
         message = f"image_id {image_id!r} is not the id of a readable entry of 'images'"
-        return tell("unknown_image", message, annotation_id=shown_id)
+        return finding("unknown_image", message, annotation_id=shown_id)
     if broken := _broken_values(annotation, identity_fields):
-        return tell("broken_entry", broken, image=file_name, annotation_id=shown_id)
+        return finding("broken_entry", broken, image=file_name, annotation_id=shown_id)
     if not _is_id(category_id) or category_id not in names:
         message = f"category_id {category_id!r} is not declared; 'categories' has {_listed(names)}"
-        return tell("unknown_category", message, image=file_name, annotation_id=shown_id)
+        return finding("unknown_category", message, image=file_name, annotation_id=shown_id)
     x, y, width, height = (float(side) for side in annotation["bbox"])
     area = annotation.get("area")
     boxes = content.images[file_name].boxes
