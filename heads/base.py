@@ -100,8 +100,14 @@ class Head(nn.Module):
         """Return raw outputs for B images; their type never depends on `self.training`."""
         raise NotImplementedError
 
-    def loss(self, raw: Any, targets: Sequence[Any]) -> LossTerms:
-        """Return the loss terms of B labeled images, in float32. An empty target is normal."""
+    def loss(self, raw: Any, targets: Sequence[Any], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
+        """Return the loss terms of B labeled images, in float32. An empty target is normal.
+
+        Args:
+            raw: outputs of `forward` for these images.
+            targets: B targets.
+            image_sizes_hw: B sizes before padding, for heads that clip proposals.
+        """
         raise NotImplementedError
 
     def idle_loss(self) -> LossTerms:

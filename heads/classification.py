@@ -70,7 +70,7 @@ class MulticlassHead(ClassificationHead):
     def loss_terms(self) -> tuple[str, ...]:
         return ("cross_entropy",)
 
-    def loss(self, raw: Tensor, targets: Sequence[ClassTarget]) -> LossTerms:
+    def loss(self, raw: Tensor, targets: Sequence[ClassTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         labels = torch.stack([target.labels for target in targets])
         weights = self.class_weights
         total = functional.cross_entropy(
@@ -97,7 +97,7 @@ class MultilabelHead(ClassificationHead):
     def loss_terms(self) -> tuple[str, ...]:
         return ("bce",)
 
-    def loss(self, raw: Tensor, targets: Sequence[ClassTarget]) -> LossTerms:
+    def loss(self, raw: Tensor, targets: Sequence[ClassTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         labels = torch.stack([target.labels for target in targets]).float()
         smoothing = self.spec.label_smoothing
         smoothed = labels * (1 - smoothing) + smoothing / 2

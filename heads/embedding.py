@@ -74,7 +74,9 @@ class ImageEmbeddingHead(EmbeddingHead):
         """Return embeddings (B, D), float32."""
         return functional.normalize(self.trunk(pool_maps(features["c5"], "avgmax")).float(), dim=1)
 
-    def loss(self, raw: Tensor, targets: Sequence[IdentityTarget]) -> LossTerms:
+    def loss(
+        self, raw: Tensor, targets: Sequence[IdentityTarget], image_sizes_hw: Sequence[tuple[int, int]]
+    ) -> LossTerms:
         identities = torch.stack([target.identity for target in targets])
         is_known = identities >= 0
         return self.joint_loss(raw[is_known], identities[is_known])
@@ -115,7 +117,7 @@ class ObjectEmbeddingHead(EmbeddingHead):
         pooled = self.trunk(self.roi_align(raw, boxes_xyxy))
         return functional.normalize(self.linear(pool_maps(pooled, "avgmax")).float(), dim=1)
 
-    def loss(self, raw: Features, targets: Sequence[BoxTarget]) -> LossTerms:
+    def loss(self, raw: Features, targets: Sequence[BoxTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         is_used = [~target.is_crowd & (target.identities >= 0) for target in targets]
         boxes = [target.boxes_xyxy[used] for target, used in zip(targets, is_used, strict=True)]
         identities = torch.cat([target.identities[used] for target, used in zip(targets, is_used, strict=True)])

@@ -81,7 +81,9 @@ class FCOSHead(DenseHead):
             levels.append(torch.cat((points, row.expand(len(points), 4)), dim=1))
         return torch.cat(levels)
 
-    def loss(self, raw: DenseOutputs, targets: Sequence[BoxTarget]) -> LossTerms:
+    def loss(
+        self, raw: DenseOutputs, targets: Sequence[BoxTarget], image_sizes_hw: Sequence[tuple[int, int]]
+    ) -> LossTerms:
         geometry = self.geometry(raw)
         points, radii, ranges = geometry[:, :2], geometry[:, 3], geometry[:, 4:]
         padded = pad_targets(targets)

@@ -62,7 +62,9 @@ class RetinaNetHead(DenseHead):
         levels = zip(raw.sizes_hw, self.level_specs.values(), self.shapes, strict=True)
         return torch.cat([grid_anchors(size_hw, spec, shapes) for size_hw, spec, shapes in levels])
 
-    def loss(self, raw: DenseOutputs, targets: Sequence[BoxTarget]) -> LossTerms:
+    def loss(
+        self, raw: DenseOutputs, targets: Sequence[BoxTarget], image_sizes_hw: Sequence[tuple[int, int]]
+    ) -> LossTerms:
         anchors = self.geometry(raw)
         padded = pad_targets(targets)
         matched_BN = match_anchors(

@@ -53,7 +53,12 @@ class MultiTaskModel(nn.Module):
         levels: dict[str, Tensor] = self.backbone(normalized)
         return {**levels, **self.neck(levels)}
 
-    def loss(self, images: Tensor, targets: Mapping[str, Sequence[Target | None]]) -> dict[str, LossTerms]:
+    def loss(
+        self,
+        images: Tensor,
+        targets: Mapping[str, Sequence[Target | None]],
+        image_sizes_hw: Sequence[tuple[int, int]],
+    ) -> dict[str, LossTerms]:
         """Return the loss terms of every task, over the images that are labeled for it.
 
         Every trainable parameter gets a gradient (maybe zero), whatever is labeled: DDP needs no search for unused
@@ -62,26 +67,38 @@ class MultiTaskModel(nn.Module):
         Args:
             images: (B, 3, H, W) uint8.
             targets: by task, B targets; None where an image is not labeled.
+            image_sizes_hw: B sizes before padding.
         """
-        return self.losses_of(self.features(images), targets)
+        return self.losses_of(self.features(images), targets, image_sizes_hw)
 
-    def losses_of(self, features: Features, targets: Mapping[str, Sequence[Target | None]]) -> dict[str, LossTerms]:
-        """Return what `loss` does, given all levels."""
-        losses = {task: self._task_loss(task, features, targets[task]) for task in self.heads}
+    def losses_of(
+        self,
+        features: Features,
+        targets: Mapping[str, Sequence[Target | None]],
+        image_sizes_hw: Sequence[tuple[int, int]],
+    ) -> dict[str, LossTerms]:
+        """Return the same as `loss`, given all levels."""
+        losses = {task: self._task_loss(task, features, targets[task], image_sizes_hw) for task in self.heads}
         reach_all = sum(feature.flatten()[:1].sum().float() * 0.0 for feature in features.values())
         first = next(iter(losses.values()))
         term, (total, count) = next(iter(first.items()))
         first[term] = (total + reach_all, count)
         return losses
 
-    def _task_loss(self, task: str, features: Features, targets: Sequence[Target | None]) -> LossTerms:
+    def _task_loss(
+        self,
+        task: str,
+        features: Features,
+        targets: Sequence[Target | None],
+        image_sizes_hw: Sequence[tuple[int, int]],
+    ) -> LossTerms:
         head = self._head(task)
         labeled = [b for b, target in enumerate(targets) if target is not None]
         if not labeled:
             return head.idle_loss()
         if len(labeled) < len(targets):
             features = {level: feature[labeled] for level, feature in features.items()}
-        return head.loss(head(features), [targets[b] for b in labeled])
+        return head.loss(head(features), [targets[b] for b in labeled], [image_sizes_hw[b] for b in labeled])
 
     def _head(self, task: str) -> Head:
         head = self.heads[task]

@@ -7,6 +7,7 @@ from torch.nn import functional
 from heads.base import ClassTarget
 from tests.heads.building import build_head
 
+SIZES = [(64, 96)] * 5
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0])
 
 
@@ -27,7 +28,10 @@ def test_cross_entropy_agrees_with_torch_over_any_split(level_specs, weights, sm
     torch.manual_seed(0)
     logits = torch.randn(5, 3)
     targets = multiclass_targets(0, 1, 1, 2, 0)
-    parts = [head.loss(logits[:2], targets[:2])["cross_entropy"], head.loss(logits[2:], targets[2:])["cross_entropy"]]
+    parts = [
+        head.loss(logits[:2], targets[:2], SIZES[:2])["cross_entropy"],
+        head.loss(logits[2:], targets[2:], SIZES[2:])["cross_entropy"],
+    ]
     loss = sum(total for total, _ in parts) / sum(count for _, count in parts)
     labels = torch.stack([target.labels for target in targets])
     torch.testing.assert_close(
@@ -37,7 +41,7 @@ def test_cross_entropy_agrees_with_torch_over_any_split(level_specs, weights, sm
 
 def test_cross_entropy_is_counted_by_images_without_weights(level_specs):
     head = build_head("multiclass", level_specs=level_specs, num_classes=3)
-    total, count = head.loss(torch.zeros(2, 3), multiclass_targets(0, 2))["cross_entropy"]
+    total, count = head.loss(torch.zeros(2, 3), multiclass_targets(0, 2), SIZES[:2])["cross_entropy"]
     assert float(total) == pytest.approx(2 * math.log(3))
     assert float(count) == 2
 
@@ -51,7 +55,7 @@ def test_bce_by_hand(level_specs):
         label_smoothing=0.2,
     )
     logits = torch.tensor([[math.log(3), 0.0]])
-    total, count = head.loss(logits, multilabel_targets([1, 0]))["bce"]
+    total, count = head.loss(logits, multilabel_targets([1, 0]), SIZES[:1])["bce"]
     # Targets become 0.9 and 0.1; the scores are 0.75 and 0.5; a hit of class 0 weighs 3.
     first = -3 * 0.9 * math.log(0.75) - 0.1 * math.log(0.25)
     assert float(total) == pytest.approx((first + math.log(2)) / 2)

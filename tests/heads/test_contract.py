@@ -26,7 +26,8 @@ CASES = {
         for loss in HEADS["embedding"].losses
     },
 }
-SIZES = [(64, 96), (60, 90)]
+SIZE = (64, 96)
+SIZES = [SIZE, (60, 90)]
 DETECTORS = [case for case, (kind, _) in CASES.items() if HEADS[kind].kind == "detection"]
 BOXES = [name for name in CASES if name in DETECTORS or "objects" in name]
 
@@ -88,7 +89,7 @@ def test_loss_is_finite_float32_and_reaches_every_parameter(case, autocast, leve
     head = head_of(case, level_specs)
     features, targets = with_usable_batch(case, make_features(2), targets_of(case))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        terms = head.loss(head(features), targets)
+        terms = head.loss(head(features), targets, [SIZE] * len(targets))
     check_terms(head, terms)
     assert all(total > 0 and count > 0 for total, count in terms.values())
     total_of(terms).backward()
@@ -100,9 +101,9 @@ def test_loss_is_finite_float32_and_reaches_every_parameter(case, autocast, leve
 def test_autocast_hardly_changes_the_loss(case, level_specs, make_features):
     head = head_of(case, level_specs)
     features, targets = with_usable_batch(case, make_features(2), targets_of(case))
-    exact = head.loss(head(features), targets)
+    exact = head.loss(head(features), targets, [SIZE] * len(targets))
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = head.loss(head(features), targets)
+        rounded = head.loss(head(features), targets, [SIZE] * len(targets))
     for term in exact:
         torch.testing.assert_close(rounded[term][0], exact[term][0], rtol=0.05, atol=0.05)
         torch.testing.assert_close(rounded[term][1], exact[term][1])
@@ -113,7 +114,8 @@ def test_autocast_hardly_changes_the_loss(case, level_specs, make_features):
 def test_nothing_to_learn_from_is_normal(case, crowd, level_specs, make_features):
     """No boxes, crowds only, unknown identities: no positives, a finite loss, a gradient for every parameter."""
     head = head_of(case, level_specs)
-    terms = head.loss(head(make_features(2)), targets_of(case, crowd=crowd, empty=not crowd or case not in BOXES))
+    targets = targets_of(case, crowd=crowd, empty=not crowd or case not in BOXES)
+    terms = head.loss(head(make_features(2)), targets, [SIZE] * 2)
     check_terms(head, terms)
     assert all(count == 0 for _, count in terms.values())
     assert all(total == 0 for term, (total, _) in terms.items() if term != "classification")
@@ -172,13 +174,13 @@ def test_a_few_steps_find_the_boxes_of_two_images(case, level_specs, make_featur
     optimizer = torch.optim.Adam([*head.parameters(), *features.values()], lr=0.02)
     losses = []
     for _ in range(60):
-        total = total_of(head.loss(head(features), targets))
+        total = total_of(head.loss(head(features), targets, [SIZE] * len(targets)))
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
         losses.append(total.item())
     assert losses[-1] < losses[0] / 3
-    for prediction, target in zip(head.decode(head(features), [(64, 96)] * 2), targets, strict=True):
+    for prediction, target in zip(head.decode(head(features), [SIZE] * 2), targets, strict=True):
         for box, label in zip(target.boxes_xyxy, target.labels, strict=True):
             of_class = prediction.boxes_xyxy[(prediction.labels == label) & (prediction.scores > 0.3)]
             assert (of_class - box).abs().amax(dim=1).min() < 4
@@ -192,7 +194,7 @@ def test_a_few_steps_bring_the_other_losses_down(case, level_specs, make_feature
     optimizer = torch.optim.Adam([*head.parameters(), *features.values()], lr=0.02)
     losses = []
     for _ in range(30):
-        total = total_of(head.loss(head(features), targets))
+        total = total_of(head.loss(head(features), targets, [SIZE] * len(targets)))
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

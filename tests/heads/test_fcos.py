@@ -77,7 +77,7 @@ def test_paper_ranges_come_from_the_default_scale(level_specs):
 
 
 def test_classification_and_centerness_losses_agree_with_torchvision(head, raw, targets, oracle):
-    terms = head.loss(raw, targets)
+    terms = head.loss(raw, targets, [(64, 96)] * 2)
     expected = oracle.compute_loss(
         [{"boxes": target.boxes_xyxy, "labels": target.labels} for target in targets],
         {
@@ -96,9 +96,8 @@ def test_classification_and_centerness_losses_agree_with_torchvision(head, raw, 
 def test_box_loss_is_giou_weighted_by_centerness(head, raw, box_target):
     # One box that only the cell of p3 at (20, 12) takes: 4.1 and 3.9 px to its edges along x, 4 and 4 along y.
     target = box_target([(15.9, 8, 23.9, 16)])
-    total, count = head.loss(
-        DenseOutputs(raw.logits[:1], raw.box_codes[:1], raw.sizes_hw, raw.centerness[:1]), [target]
-    )["boxes"]
+    one = DenseOutputs(raw.logits[:1], raw.box_codes[:1], raw.sizes_hw, raw.centerness[:1])
+    total, count = head.loss(one, [target], [(64, 96)])["boxes"]
     weight = (3.9 / 4.1) ** 0.5
     row = 1 * 12 + 2
     left, top, right, bottom = (raw.box_codes[0, row] * 8).tolist()
@@ -131,7 +130,7 @@ def test_detections_agree_with_torchvision(head, raw, oracle):
 
 def test_a_single_level_takes_boxes_of_every_size(level_specs, make_features, box_target):
     head = build_head("fcos", level_specs=level_specs, num_classes=1, num_convs=0, levels=["p4"])
-    terms = head.loss(head(make_features(1)), [box_target([(0, 0, 96, 64)])])
+    terms = head.loss(head(make_features(1)), [box_target([(0, 0, 96, 64)])], [(64, 96)])
     assert terms["classification"][1] > 0
 
 
