@@ -2,13 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pipelines.formats.catalog import Layer
 from pipelines.names import Name, TaskName
 from pipelines.paths import RelativePath
 from pipelines.records import Split
-from pipelines.spec.base import Count, Probability, Spec
+from pipelines.spec.augment import Augment, AugmentSpec
+from pipelines.spec.base import Count, Spec
 
 
 class ShuffleSpec(Spec):
@@ -52,22 +53,6 @@ class SourceSpec(Spec):
     exif: Literal["ignore", "apply"] = Field("ignore", description="what the labels were drawn on")
 
 
-class AugmentSpec(Spec):
-    """Random changes of training images."""
-
-    hflip: Probability = 0.5
-    vflip: Probability = 0.0
-    scale_jitter: tuple[float, float] | None = Field(None, description="range of the zoom, such as [0.5, 2.0]")
-    photometric: Probability = 0.0
-
-    @field_validator("scale_jitter")
-    @classmethod
-    def _zoom_is_a_range(cls, jitter: tuple[float, float] | None) -> tuple[float, float] | None:
-        if jitter is not None and not 0.1 <= jitter[0] <= jitter[1] <= 10:
-            raise ValueError(f"got {list(jitter)}; write [low, high] with 0.1 <= low <= high <= 10")
-        return jitter
-
-
 class DataSpec(Spec):
     """Sources, one image size for all, augmentation."""
 
@@ -77,7 +62,7 @@ class DataSpec(Spec):
         Annotated[int, Field(ge=32, le=8192)]
         | tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]]
     ) = Field(512, description="longer side (aspect kept), or [height, width] that images are fitted inside")
-    augment: AugmentSpec = AugmentSpec()
+    augment: Augment = Field(AugmentSpec(), description="a mapping, or a list such as [{op: hflip, p: 0.5}]")
     num_workers: Annotated[int, Field(ge=0, le=256)] = 2
     cache: Literal["none", "ram"] = Field("none", description="ram: decoded images are kept in memory")
     mix: Literal["interleave", "concat", "proportional", "temperature"] = Field(

@@ -33,9 +33,8 @@ def _parts(field: dict[str, Any], defs: dict[str, Any], path: str) -> Iterator[t
         target = defs[field["$ref"].rsplit("/", 1)[-1]]
         if "properties" in target:
             yield target, path
-    for member in field.get("anyOf", []):
-        if "$ref" in member:
-            yield from _parts(member, defs, path)
+    for member in field.get("anyOf", []) + ([] if "discriminator" in field else field.get("oneOf", [])):
+        yield from _parts(member, defs, path)
     for tag, reference in field.get("discriminator", {}).get("mapping", {}).items():
         yield from _parts({"$ref": reference}, defs, f"{path}({tag})")
     if items := field.get("items"):

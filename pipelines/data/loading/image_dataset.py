@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipelines.data.dataset.images import Exif, read_image
+from pipelines.data.loading.planned_sample import PlannedSample, fitted_size
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey, Stream, random_numbers
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
@@ -53,10 +54,9 @@ class ImageDataset(Dataset[Sample]):
             DataError: an unreadable image, one whose size is not its record's, or labels that cannot be encoded.
         """
         record = self.records[key.index]
-        image = self._decode(record) if self._decoded is None else self._decoded[key.index]
         repeat = [key.repeat] if key.repeat else []
         rng = random_numbers(Stream.AUGMENT, self.seed, key.epoch, key.index, *repeat)
-        transformed = self.transform(image, self.encoder.encode(record), rng)
+        transformed = self.transform(self._pixels(key.index), self.encoder.encode(record), rng, self)
         height, width = transformed.image.shape[-2:]
         info = ImageInfo(
             image_id=record.image_id,
@@ -68,6 +68,17 @@ class ImageDataset(Dataset[Sample]):
         )
         return Sample(transformed.image, info, transformed.targets)
 
+    def load(self, index: int) -> PlannedSample:
+        """Return a sample as it is before augmentation, for operations over several images.
+
+        Raises:
+            DataError: as `__getitem__`.
+        """
+        image = self._pixels(index)
+        height, width = image.shape[-2:]
+        canvas_hw = fitted_size((height, width), self.transform.image_size)
+        return PlannedSample.start(image, self.encoder.encode(self.records[index]), canvas_hw)
+
     def fill_cache(self) -> None:
         """Decode all images once and keep them, uint8 at their original size: 3 bytes a pixel, a process.
 
@@ -78,6 +89,9 @@ class ImageDataset(Dataset[Sample]):
         if self._decoded is None:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 self._decoded = list(pool.map(self._decode, self.records))
+
+    def _pixels(self, index: int) -> Tensor:
+        return self._decode(self.records[index]) if self._decoded is None else self._decoded[index]
 
     def _decode(self, record: ImageRecord) -> Tensor:
         """Return the image (3, H, W) uint8 in HWC memory, which the resize kernel is twice as fast on."""

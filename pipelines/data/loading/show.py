@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as F
 from heads.base import BoxTarget, ClassTarget, Target
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Sample, SampleKey
-from pipelines.data.pictures import draw_boxes
+from pipelines.pictures import draw_boxes
 from pipelines.records import Split
 
 MIN_SHOWN_SIDE_PX = 640

@@ -1,0 +1,65 @@
+"""The boxes of all tasks of an image together, while its geometry changes.
+
+Legend: N boxes. Boxes are xyxy in pixels.
+"""
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+
+from heads.base import BoxTarget, Target
+
+MIN_KEPT_AREA = 0.3
+"""An object that keeps less of its area in a crop is dropped: the rest often does not show what it is."""
+
+MIN_SIDE_PX = 1.0
+"""A box with a side below one input pixel has no content, and its logarithms and IoUs are noise."""
+
+
+def sanitize(before: dict[str, Target], after: dict[str, Target], area_scale: float) -> dict[str, Target]:
+    """Return `after` without boxes that kept less than 30 % of their area or are smaller than a pixel.
+
+    Labels, crowd flags and identities stay with their boxes. A crowd region stays however little of it remains: nothing
+    is known about its content, so the rest of it must not become background.
+
+    Args:
+        before: targets before the geometry.
+        after: the same boxes after it, clipped to the image.
+        area_scale: the factor by which the geometry scales areas.
+    """
+    kept: dict[str, Target] = dict(after)
+    for task, target in after.items():
+        original = before[task]
+        if not isinstance(target, BoxTarget) or not isinstance(original, BoxTarget):
+            continue
+        sides = target.boxes_xyxy[:, 2:] - target.boxes_xyxy[:, :2]
+        whole_sides = original.boxes_xyxy[:, 2:] - original.boxes_xyxy[:, :2]
+        has_area = sides.prod(dim=1) >= MIN_KEPT_AREA * area_scale * whole_sides.prod(dim=1)
+        keep = (sides >= MIN_SIDE_PX).all(dim=1) & (has_area | target.is_crowd)
+        kept[task] = BoxTarget(
+            boxes_xyxy=target.boxes_xyxy[keep],
+            labels=target.labels[keep],
+            is_crowd=target.is_crowd[keep],
+            identities=target.identities[keep],
+        )
+    return kept
+
+
+def join_boxes(targets: dict[str, Target], canvas_size: tuple[int, int]) -> tv_tensors.BoundingBoxes:
+    """Return the boxes of all targets as one tensor, so that all tasks share every random change."""
+    boxes = [target.boxes_xyxy for target in targets.values() if isinstance(target, BoxTarget)]
+    return tv_tensors.BoundingBoxes(torch.cat([torch.zeros(0, 4), *boxes]), format="XYXY", canvas_size=canvas_size)
+
+
+def split_boxes(targets: dict[str, Target], boxes_xyxy: Tensor) -> dict[str, Target]:
+    """Return the targets with the boxes that `join_boxes` joined; all other fields are the same tensors."""
+    remaining = boxes_xyxy.as_subclass(Tensor)
+    moved: dict[str, Target] = {}
+    for task, target in targets.items():
+        if not isinstance(target, BoxTarget):
+            moved[task] = target
+            continue
+        count = len(target.boxes_xyxy)
+        moved[task] = BoxTarget(remaining[:count], target.labels, target.is_crowd, target.identities)
+        remaining = remaining[count:]
+    return moved
