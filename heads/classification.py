@@ -10,19 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads.base import ClassPrediction, ClassTarget, Features, Head, LevelSpec, LossTerms
-from heads.pooling import Pool, pool_maps
+from heads.pooling import pool_maps
+from heads.spec import ClassificationHeadSpec
 
 
 class ClassificationHead(Head):
-    """What both classification heads share.
+    """Layers of both classification heads.
 
     Args:
-        level_specs: geometry of at least `level`.
+        spec: the head's settings; for `label_smoothing` see the subclass.
+        level_specs: geometry of at least `spec.level`.
         num_classes: K.
-        level: the level whose features are pooled.
-        pool: over the map: mean, maximum, or both one after the other.
-        dropout: probability, before the linear layer.
-        label_smoothing: see the subclass.
         class_weights: (K,) positive, see the subclass; None: all 1.
 
     Raises:
@@ -33,25 +31,20 @@ class ClassificationHead(Head):
 
     def __init__(
         self,
+        spec: ClassificationHeadSpec,
         *,
         level_specs: Mapping[str, LevelSpec],
         num_classes: int,
-        level: str = "c5",
-        pool: Pool = "avg",
-        dropout: float = 0.0,
-        label_smoothing: float = 0.0,
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if level not in level_specs:
-            raise ValueError(f"level: got {level!r}; choose from {sorted(level_specs)}")
+        if spec.level not in level_specs:
+            raise ValueError(f"level: got {spec.level!r}; choose from {sorted(level_specs)}")
         if class_weights is not None and (class_weights.shape != (num_classes,) or bool((class_weights <= 0).any())):
             raise ValueError(f"class_weights: got {class_weights.tolist()}; give {num_classes} positive numbers")
-        self.level = level
-        self.pool: Pool = pool
-        self.label_smoothing = label_smoothing
-        width = level_specs[level].channels * (2 if pool == "avgmax" else 1)
-        self.dropout = nn.Dropout(dropout)
+        self.spec = spec
+        width = level_specs[spec.level].channels * (2 if spec.pool == "avgmax" else 1)
+        self.dropout = nn.Dropout(spec.dropout)
         self.linear = nn.Linear(width, num_classes)
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
@@ -61,7 +54,7 @@ class ClassificationHead(Head):
 
     def forward(self, features: Features) -> Tensor:
         """Return logits (B, K)."""
-        logits: Tensor = self.linear(self.dropout(pool_maps(features[self.level], self.pool)))
+        logits: Tensor = self.linear(self.dropout(pool_maps(features[self.spec.level], self.spec.pool)))
         return logits
 
 
@@ -77,11 +70,11 @@ class MulticlassHead(ClassificationHead):
     def loss_terms(self) -> tuple[str, ...]:
         return ("cross_entropy",)
 
-    def loss(self, raw: Tensor, targets: Sequence[ClassTarget]) -> LossTerms:
+    def loss(self, raw: Tensor, targets: Sequence[ClassTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         labels = torch.stack([target.labels for target in targets])
         weights = self.class_weights
         total = functional.cross_entropy(
-            raw.float(), labels, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
+            raw.float(), labels, weight=weights, label_smoothing=self.spec.label_smoothing, reduction="sum"
         )
         count = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
         return {"cross_entropy": (total, count.sum())}
@@ -104,9 +97,10 @@ class MultilabelHead(ClassificationHead):
     def loss_terms(self) -> tuple[str, ...]:
         return ("bce",)
 
-    def loss(self, raw: Tensor, targets: Sequence[ClassTarget]) -> LossTerms:
+    def loss(self, raw: Tensor, targets: Sequence[ClassTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         labels = torch.stack([target.labels for target in targets]).float()
-        smoothed = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
+        smoothing = self.spec.label_smoothing
+        smoothed = labels * (1 - smoothing) + smoothing / 2
         losses = functional.binary_cross_entropy_with_logits(
             raw.float(), smoothed, pos_weight=self.class_weights, reduction="none"
         )

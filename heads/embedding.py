@@ -4,7 +4,7 @@ Legend: B images, N rows (images or boxes) of this process, D embedding.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from heads.base import BoxTarget, EmbeddingPrediction, Features, Head, IdentityTarget, LevelSpec, LossTerms
 from heads.gather import gather_rows
-from heads.metric_losses import MetricLoss, Miner, can_use, create_metric_loss
+from heads.metric_losses import can_use, create_metric_loss
 from heads.norm import group_norm
 from heads.pooling import PyramidRoIAlign, pool_maps
+from heads.spec import EmbeddingHeadSpec
 
 
 class EmbeddingHead(Head):
@@ -27,31 +28,30 @@ class EmbeddingHead(Head):
     Every rank calls `loss` or `idle_loss` of this head exactly once a step: both gather over the ranks.
     """
 
-    def __init__(self, *, num_classes: int, dim: int, loss: MetricLoss, miner: Miner) -> None:
+    def __init__(self, spec: EmbeddingHeadSpec, num_identities: int) -> None:
         super().__init__()
-        self.dim = dim
-        self.loss_name = loss
-        self.metric_loss = create_metric_loss(loss, num_classes, dim, miner)
+        self.spec = spec
+        self.metric_loss = create_metric_loss(spec.loss, num_identities, spec.dim, spec.miner)
 
     @property
     def loss_terms(self) -> tuple[str, ...]:
-        return (self.loss_name,)
+        return (self.spec.loss,)
 
     def idle_loss(self) -> LossTerms:
         """Return (0, 0), and take part in the gather with no rows."""
         device = next(self.parameters()).device
-        nothing = torch.zeros((0, self.dim), device=device), torch.zeros((0,), dtype=torch.int64, device=device)
+        nothing = torch.zeros((0, self.spec.dim), device=device), torch.zeros((0,), dtype=torch.int64, device=device)
         gather_rows(*nothing, has_loss=False)
         return super().idle_loss()
 
     def joint_loss(self, embeddings: Tensor, identities: Tensor) -> LossTerms:
         """Return the loss over the rows of all ranks, given this rank's (N, D), float32, and (N,), none of them -1."""
         joint, joint_identities = gather_rows(embeddings, identities, has_loss=True)
-        value = self._joint_value(joint, joint_identities) if can_use(self.loss_name, joint_identities) else None
+        value = self._joint_value(joint, joint_identities) if can_use(self.spec.loss, joint_identities) else None
         if value is None:
             zero = embeddings.sum() * 0.0 + self.touch_parameters()
-            return {self.loss_name: (zero, torch.zeros((), device=embeddings.device))}
-        return {self.loss_name: (value, torch.ones((), device=embeddings.device))}
+            return {self.spec.loss: (zero, torch.zeros((), device=embeddings.device))}
+        return {self.spec.loss: (value, torch.ones((), device=embeddings.device))}
 
     def _joint_value(self, embeddings: Tensor, identities: Tensor) -> Tensor | None:
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -62,25 +62,21 @@ class EmbeddingHead(Head):
 class ImageEmbeddingHead(EmbeddingHead):
     """Embedding of an image: mean and maximum of c5, two linear layers with a ReLU between, length 1."""
 
-    def __init__(
-        self,
-        *,
-        level_specs: Mapping[str, LevelSpec],
-        num_classes: int,
-        dim: int = 128,
-        loss: MetricLoss = "proxy_anchor",
-        miner: Miner = "semihard",
-    ) -> None:
-        super().__init__(num_classes=num_classes, dim=dim, loss=loss, miner=miner)
+    def __init__(self, spec: EmbeddingHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int) -> None:
+        super().__init__(spec, num_classes)
         self.trunk = nn.Sequential(
-            nn.Linear(2 * level_specs["c5"].channels, 2 * dim), nn.ReLU(inplace=True), nn.Linear(2 * dim, dim)
+            nn.Linear(2 * level_specs["c5"].channels, 2 * spec.dim),
+            nn.ReLU(inplace=True),
+            nn.Linear(2 * spec.dim, spec.dim),
         )
 
     def forward(self, features: Features) -> Tensor:
         """Return embeddings (B, D), float32."""
         return functional.normalize(self.trunk(pool_maps(features["c5"], "avgmax")).float(), dim=1)
 
-    def loss(self, raw: Tensor, targets: Sequence[IdentityTarget]) -> LossTerms:
+    def loss(
+        self, raw: Tensor, targets: Sequence[IdentityTarget], image_sizes_hw: Sequence[tuple[int, int]]
+    ) -> LossTerms:
         identities = torch.stack([target.identity for target in targets])
         is_known = identities >= 0
         return self.joint_loss(raw[is_known], identities[is_known])
@@ -101,16 +97,8 @@ class ObjectEmbeddingHead(EmbeddingHead):
     needs_boxes: ClassVar[bool] = True
     levels: ClassVar[tuple[str, ...]] = ("p3", "p4", "p5")
 
-    def __init__(
-        self,
-        *,
-        level_specs: Mapping[str, LevelSpec],
-        num_classes: int,
-        dim: int = 128,
-        loss: MetricLoss = "proxy_anchor",
-        miner: Miner = "semihard",
-    ) -> None:
-        super().__init__(num_classes=num_classes, dim=dim, loss=loss, miner=miner)
+    def __init__(self, spec: EmbeddingHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int) -> None:
+        super().__init__(spec, num_classes)
         channels = level_specs["p3"].channels
         self.roi_align = PyramidRoIAlign({level: level_specs[level] for level in self.levels})
         self.trunk = nn.Sequential(
@@ -118,7 +106,7 @@ class ObjectEmbeddingHead(EmbeddingHead):
             group_norm(channels),
             nn.ReLU(inplace=True),
         )
-        self.linear = nn.Linear(2 * channels, dim)
+        self.linear = nn.Linear(2 * channels, spec.dim)
 
     def forward(self, features: Features) -> dict[str, Tensor]:
         """Return the levels that boxes are pooled from."""
@@ -129,7 +117,7 @@ class ObjectEmbeddingHead(EmbeddingHead):
         pooled = self.trunk(self.roi_align(raw, boxes_xyxy))
         return functional.normalize(self.linear(pool_maps(pooled, "avgmax")).float(), dim=1)
 
-    def loss(self, raw: Features, targets: Sequence[BoxTarget]) -> LossTerms:
+    def loss(self, raw: Features, targets: Sequence[BoxTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         is_used = [~target.is_crowd & (target.identities >= 0) for target in targets]
         boxes = [target.boxes_xyxy[used] for target, used in zip(targets, is_used, strict=True)]
         identities = torch.cat([target.identities[used] for target, used in zip(targets, is_used, strict=True)])
@@ -152,14 +140,9 @@ class ObjectEmbeddingHead(EmbeddingHead):
         return [EmbeddingPrediction(rows) for rows in torch.split(self.embed(raw, boxes_xyxy), counts)]
 
 
-def create_embedding_head(*, of: Literal["image", "objects"] = "image", **options: Any) -> EmbeddingHead:
-    """Return the head that embeds images or objects; `options` are those of its class.
-
-    Raises:
-        ValueError: `of` is neither.
-    """
-    if of == "image":
-        return ImageEmbeddingHead(**options)
-    if of == "objects":
-        return ObjectEmbeddingHead(**options)
-    raise ValueError(f"of: got {of!r}; choose image or objects")
+def create_embedding_head(
+    spec: EmbeddingHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int
+) -> EmbeddingHead:
+    """Return the head that embeds images or objects, as `spec.of` chooses."""
+    head = ImageEmbeddingHead if spec.of == "image" else ObjectEmbeddingHead
+    return head(spec, level_specs=level_specs, num_classes=num_classes)

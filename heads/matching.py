@@ -61,9 +61,9 @@ def match_anchors(
     anchors_xyxy: Tensor,
     targets: PaddedTargets,
     *,
-    positive_iou: float = 0.5,
-    negative_iou: float = 0.4,
-    crowd_iof: float = 0.5,
+    positive_iou: float,
+    negative_iou: float,
+    crowd_iof: float,
 ) -> Tensor:
     """Return for each anchor the index of its box, `NEGATIVE` or `IGNORED`: (B, N) int64.
 

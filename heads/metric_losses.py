@@ -7,51 +7,76 @@ which a batch of a few hundred objects has no room for.
 Legend: N rows of the joint batch, D embedding, P pairs.
 """
 
-from typing import Literal
+from pkgutil import resolve_name
+from typing import get_args
 
 import torch
 from pytorch_metric_learning import losses
 from torch import Tensor, nn
 from torch.nn import functional
 
-MetricLoss = Literal["proxy_anchor", "arcface", "cosface", "supcon", "ntxent", "triplet"]
-Miner = Literal["all", "hard", "semihard"]
-
-NEED_PAIRS = frozenset({"supcon", "ntxent", "triplet"})
-"""Losses without weights: only an equal and an unequal pair tell them anything."""
+from heads.loss_rows import METRIC_LOSSES
+from heads.spec import MetricLoss, Miner
 
 
 def create_metric_loss(name: MetricLoss, num_identities: int, dim: int, miner: Miner = "semihard") -> nn.Module:
     """Return the loss, a module from embeddings (N, D) float32 of length 1 and identities (N,) int64 to one number.
 
-    What the number is the mean of:
-
-    - proxy_anchor (Kim et al. 2020, arXiv 2003.13911, equation 4; margin 0.1, alpha 32): identities, apart for pulls
-      (those in the batch) and pushes (all).
-    - arcface (Deng et al. 2019, arXiv 1801.07698, equation 3; margin 28.6 degrees, scale 64) and cosface (Wang et al.
-      2018, arXiv 1801.09414, equation 4; margin 0.35, scale 64): rows.
-    - supcon (Khosla et al. 2020, arXiv 2004.11362, equation 2; temperature 0.1): rows whose loss is not zero, which
-      are those that have an equal row.
-    - ntxent: see `NTXentLoss`. triplet: see `TripletLoss`, the only one that `miner` is for.
+    The number is a mean; each constructor below says over what.
 
     Raises:
         ValueError: a name is unknown.
     """
-    if name == "proxy_anchor":
-        loss: nn.Module = losses.ProxyAnchorLoss(num_identities, dim, margin=0.1, alpha=32)
-    elif name == "arcface":
-        loss = losses.ArcFaceLoss(num_identities, dim, margin=28.6, scale=64)
-    elif name == "cosface":
-        loss = losses.CosFaceLoss(num_identities, dim, margin=0.35, scale=64)
-    elif name == "supcon":
-        loss = losses.SupConLoss(temperature=0.1)
-    elif name == "ntxent":
-        loss = NTXentLoss()
-    elif name == "triplet":
-        loss = TripletLoss(miner)
-    else:
-        raise ValueError(f"loss: got {name!r}; choose proxy_anchor, arcface, cosface, supcon, ntxent or triplet")
+    if name not in METRIC_LOSSES:
+        raise ValueError(f"loss: got {name!r}; choose one of {', '.join(METRIC_LOSSES)}")
+    loss: nn.Module = resolve_name(METRIC_LOSSES[name].constructor)(num_identities, dim, miner)
     return loss
+
+
+def proxy_anchor(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return Proxy-Anchor (Kim et al. 2020, arXiv 2003.13911, equation 4; margin 0.1, alpha 32).
+
+    The mean is over identities, separately for pulls (identities of the batch) and pushes (all identities).
+    """
+    loss: nn.Module = losses.ProxyAnchorLoss(num_identities, dim, margin=0.1, alpha=32)
+    return loss
+
+
+def arcface(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return ArcFace (Deng et al. 2019, arXiv 1801.07698, equation 3; margin 28.6 degrees, scale 64).
+
+    The mean is over rows.
+    """
+    loss: nn.Module = losses.ArcFaceLoss(num_identities, dim, margin=28.6, scale=64)
+    return loss
+
+
+def cosface(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return CosFace (Wang et al. 2018, arXiv 1801.09414, equation 4; margin 0.35, scale 64).
+
+    The mean is over rows.
+    """
+    loss: nn.Module = losses.CosFaceLoss(num_identities, dim, margin=0.35, scale=64)
+    return loss
+
+
+def supcon(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return SupCon (Khosla et al. 2020, arXiv 2004.11362, equation 2; temperature 0.1).
+
+    The mean is over rows whose loss is not zero, which are the rows that have an equal row.
+    """
+    loss: nn.Module = losses.SupConLoss(temperature=0.1)
+    return loss
+
+
+def ntxent(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return `NTXentLoss`."""
+    return NTXentLoss()
+
+
+def triplet(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return `TripletLoss`, the only loss that uses the miner."""
+    return TripletLoss(miner)
 
 
 def can_use(name: MetricLoss, identities: Tensor) -> bool:
@@ -59,7 +84,7 @@ def can_use(name: MetricLoss, identities: Tensor) -> bool:
 
     Losses with weights need one row. The others need an equal and an unequal pair.
     """
-    if name not in NEED_PAIRS:
+    if not METRIC_LOSSES[name].needs_pairs:
         return len(identities) > 0
     return 2 <= len(torch.unique(identities)) < len(identities)
 
@@ -110,8 +135,8 @@ class TripletLoss(nn.Module):
 
     def __init__(self, miner: Miner = "semihard", margin: float = 0.2) -> None:
         super().__init__()
-        if miner not in ("all", "hard", "semihard"):
-            raise ValueError(f"miner: got {miner!r}; choose all, hard or semihard")
+        if miner not in get_args(Miner):
+            raise ValueError(f"miner: got {miner!r}; choose one of {', '.join(get_args(Miner))}")
         self.miner = miner
         self.margin = margin
 

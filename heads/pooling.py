@@ -4,15 +4,13 @@ Legend: B images, C channels, N boxes of all images.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from heads.base import Features, LevelSpec
-
-Pool = Literal["avg", "max", "avgmax"]
+from heads.spec import Pool
 
 
 def pool_maps(maps: Tensor, how: Pool) -> Tensor:

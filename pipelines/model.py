@@ -12,15 +12,11 @@ from backbones.base import LEVELS, Backbone
 from backbones.create import create_backbone
 from backbones.fpn import FPN
 from backbones.stages import stages_of_modules
-from heads.base import BoxPrediction, Features, Head, LossTerms, Prediction, Target
+from heads.base import Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.tasks import Task
-
-NOT_OF_THE_HEAD = {"head", "weight", "class_weights", "identity", "boxes_from", "gallery"}
-"""Fields of a task that the head's constructor does not take."""
 
 
 class MultiTaskModel(nn.Module):
@@ -57,7 +53,12 @@ class MultiTaskModel(nn.Module):
         levels: dict[str, Tensor] = self.backbone(normalized)
         return {**levels, **self.neck(levels)}
 
-    def loss(self, images: Tensor, targets: Mapping[str, Sequence[Target | None]]) -> dict[str, LossTerms]:
+    def loss(
+        self,
+        images: Tensor,
+        targets: Mapping[str, Sequence[Target | None]],
+        image_sizes_hw: Sequence[tuple[int, int]],
+    ) -> dict[str, LossTerms]:
         """Return the loss terms of every task, over the images that are labeled for it.
 
         Every trainable parameter gets a gradient (maybe zero), whatever is labeled: DDP needs no search for unused
@@ -66,26 +67,38 @@ class MultiTaskModel(nn.Module):
         Args:
             images: (B, 3, H, W) uint8.
             targets: by task, B targets; None where an image is not labeled.
+            image_sizes_hw: B sizes before padding.
         """
-        return self.losses_of(self.features(images), targets)
+        return self.losses_of(self.features(images), targets, image_sizes_hw)
 
-    def losses_of(self, features: Features, targets: Mapping[str, Sequence[Target | None]]) -> dict[str, LossTerms]:
-        """Return what `loss` does, given all levels."""
-        losses = {task: self._task_loss(task, features, targets[task]) for task in self.heads}
+    def losses_of(
+        self,
+        features: Features,
+        targets: Mapping[str, Sequence[Target | None]],
+        image_sizes_hw: Sequence[tuple[int, int]],
+    ) -> dict[str, LossTerms]:
+        """Return the same as `loss`, given all levels."""
+        losses = {task: self._task_loss(task, features, targets[task], image_sizes_hw) for task in self.heads}
         reach_all = sum(feature.flatten()[:1].sum().float() * 0.0 for feature in features.values())
         first = next(iter(losses.values()))
         term, (total, count) = next(iter(first.items()))
         first[term] = (total + reach_all, count)
         return losses
 
-    def _task_loss(self, task: str, features: Features, targets: Sequence[Target | None]) -> LossTerms:
+    def _task_loss(
+        self,
+        task: str,
+        features: Features,
+        targets: Sequence[Target | None],
+        image_sizes_hw: Sequence[tuple[int, int]],
+    ) -> LossTerms:
         head = self._head(task)
         labeled = [b for b, target in enumerate(targets) if target is not None]
         if not labeled:
             return head.idle_loss()
         if len(labeled) < len(targets):
             features = {level: feature[labeled] for level, feature in features.items()}
-        return head.loss(head(features), [targets[b] for b in labeled])
+        return head.loss(head(features), [targets[b] for b in labeled], [image_sizes_hw[b] for b in labeled])
 
     def _head(self, task: str) -> Head:
         head = self.heads[task]
@@ -124,7 +137,7 @@ class MultiTaskModel(nn.Module):
 
     @staticmethod
     def _detected(predictions: Sequence[Prediction]) -> list[Tensor]:
-        return [p.boxes_xyxy for p in predictions if isinstance(p, BoxPrediction)]
+        return [boxes for p in predictions if (boxes := p.object_boxes_xyxy) is not None]
 
     def fold(self) -> None:
         """Fold the backbone's branches, for good: predictions stay, but for rounding, and nothing can be trained."""
@@ -204,11 +217,10 @@ def build_model(
     levels = {**backbone.feature_specs, **neck.feature_specs}
     heads = {
         name: create_head(
-            task.head,
+            task,
             level_specs=levels,
             num_classes=len(categories[name]),
             class_weights=(class_weights or {}).get(name),
-            **head_options(task),
         )
         for name, task in spec.tasks.items()
     }
@@ -224,8 +236,3 @@ def fold_as_asked(model: MultiTaskModel, spec: ModelSpec) -> None:
     """Make of a trained network what is evaluated and exported: it is folded where the document says so."""
     if spec.backbone.surgery.reparameterize and not model.is_folded:
         model.fold()
-
-
-def head_options(task: Task) -> dict[str, object]:
-    """Return the fields of a task that its head's constructor takes."""
-    return task.model_dump(exclude=NOT_OF_THE_HEAD)

@@ -2,7 +2,6 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from torch import Tensor
 
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.loading.datamodule import JobData
-from pipelines.data.loading.targets import balanced_class_weights
-from pipelines.errors import ConfigError, FieldProblem
 from pipelines.inference.init_from import FIELD, begin_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
@@ -25,8 +22,9 @@ from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.tasks import ClassificationSpec
 from pipelines.spec.training import TrainerSpec
+from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.tensors.runtime import runtime_of
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.averaging import EMA
 from pipelines.training.checkpoints import Checkpoints, EvaluationStop
@@ -128,21 +126,11 @@ class Attempt:
         return model
 
     def _class_weights(self, spec: ModelSpec) -> dict[str, Tensor]:
-        weights: dict[str, Tensor] = {}
+        weights = {}
         for name, task in spec.tasks.items():
-            if not isinstance(task, ClassificationSpec) or task.class_weights == "none":
-                continue
-            categories = self.index.categories[name]
-            if task.class_weights == "balanced":
-                weights[name] = balanced_class_weights(self.index.records["train"], name, categories)
-                continue
-            names = [category.name for category in categories]
-            assert isinstance(task.class_weights, Mapping)
-            if unknown := sorted(set(task.class_weights) - set(names)):
-                field = f"model.tasks.{name}.class_weights"
-                raise ConfigError(FieldProblem(field, f"got {unknown}; the classes of the data are {names}"))
-            weights[name] = torch.tensor([float(task.class_weights.get(c, 1.0)) for c in names])
-        return weights
+            setup = TaskSetup(name, task, self.index.categories[name])
+            weights[name] = runtime_of(task).class_weights(setup, self.index.records.get("train", []))
+        return {name: of_task for name, of_task in weights.items() if of_task is not None}
 
     def module(self, spec: ModelSpec, *, pretrained: bool) -> MultiTaskModule:
         """Return the training module around a new network."""

@@ -12,9 +12,8 @@ from lightning.pytorch import Trainer
 from pipelines.data.dataset.images import read_image
 from pipelines.data.loading.datamodule import JobData
 from pipelines.errors import ConfigError, RegistryError
-from pipelines.evaluation.metric_names import kind_of, selection
+from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.plots import write_plots
-from pipelines.evaluation.predictions import Detections
 from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
@@ -27,7 +26,9 @@ from pipelines.run.attempt import Attempt, git_commit, versions
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.tasks import DetectionSpec
+from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.kinds import kind_of
+from pipelines.tasks.tensors.runtime import runtime_of
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from pipelines.training.checkpoints import EvaluationStop
@@ -66,23 +67,23 @@ def write_split(attempt: Attempt, split: Split) -> None:
 
 
 def write_sample_pictures(attempt: Attempt, split: Split) -> None:
-    """Draw the detections of a few images, picked evenly over the split, into plots/; rank 0."""
-    detectors = [name for name, task in attempt.job.model.tasks.items() if isinstance(task, DetectionSpec)]
+    """Draw the predicted boxes of a few images, picked evenly over the split, into plots/; rank 0."""
     records = {record.image_id: record for record in attempt.index.records[split]}
     shown = attempt.scoring.predictions[:: max(1, len(attempt.scoring.predictions) // NUM_SAMPLE_PICTURES)]
     for prediction in shown[:NUM_SAMPLE_PICTURES]:
         record = records[prediction.image_id]
         image = read_image(record.path, attempt.job.data.sources[record.source].exif)
-        for name in detectors:
-            found = prediction.tasks[name]
-            assert isinstance(found, Detections)
-            classes = [category.name for category in attempt.index.categories[name]]
+        for name, task in attempt.job.model.tasks.items():
+            if not kind_of(task).gives_boxes:
+                continue
+            setup = TaskSetup(name, task, attempt.index.categories[name])
+            drawing = kind_of(task).draw(name, runtime_of(task).answer(setup, prediction.tasks[name]))
             picture = draw_boxes(
                 image,
-                found.boxes_xyxy.tolist(),
-                [classes[label] for label in found.labels],
-                found.scores.tolist(),
-                classes=classes,
+                drawing.boxes_xyxy or [],
+                drawing.labels,
+                drawing.scores,
+                classes=[category.name for category in setup.categories],
             )
             attempt.run_dir.plots.mkdir(parents=True, exist_ok=True)
             picture.save(attempt.run_dir.plots / f"{split}_{record.image_id}_{name}.png")
@@ -176,8 +177,12 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
         attempt.warn(f"{name} cannot be loaded, and stays champion: {error}")
         return None
     own = attempt.index.categories
-    # What an embedding knows by name is of no account: its scores compare the identities of this run's labels.
-    differs = any(categories.get(n) != own[n] for n, t in attempt.job.model.tasks.items() if kind_of(t) != "embedding")
+    # Scores of tasks that learn identities compare those of this run's labels, whichever the model was trained on.
+    differs = any(
+        categories.get(name) != own[name]
+        for name, task in attempt.job.model.tasks.items()
+        if not kind_of(task).learns_identities
+    )
     if differs or _answers(job.model) != _answers(attempt.job.model):
         attempt.warn(f"{name} has other tasks or classes than this run; it stays champion")
         return None
@@ -193,5 +198,5 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
 
 
 def _answers(model: ModelSpec) -> dict[str, tuple[str, str | None]]:
-    """What each task answers: its kind, and the task whose boxes it embeds."""
-    return {name: (kind_of(task), model.boxes_from(name)) for name, task in model.tasks.items()}
+    """Return what each task answers: its kind, and the task whose boxes it takes."""
+    return {name: (kind_of(task).name, model.boxes_from(name)) for name, task in model.tasks.items()}

@@ -8,7 +8,8 @@ from pytorch_metric_learning import distances, miners
 from pytorch_metric_learning import losses as library
 from torch.nn import functional
 
-from heads.metric_losses import NEED_PAIRS, NTXentLoss, TripletLoss, can_use, create_metric_loss
+from heads.loss_rows import METRIC_LOSSES
+from heads.metric_losses import NTXentLoss, TripletLoss, can_use, create_metric_loss
 
 LOSSES = ("proxy_anchor", "arcface", "cosface", "supcon", "ntxent", "triplet")
 MINERS = ("all", "hard", "semihard")
@@ -223,7 +224,8 @@ def test_losses_without_weights_need_an_equal_and_an_unequal_pair(name, identiti
 
 
 def test_exactly_the_losses_without_weights_need_pairs():
-    assert {name for name in LOSSES if not list(create_metric_loss(name, 3, 4).parameters())} == NEED_PAIRS
+    without = {name for name in LOSSES if not list(create_metric_loss(name, 3, 4).parameters())}
+    assert without == {name for name, row in METRIC_LOSSES.items() if row.needs_pairs}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -254,7 +256,7 @@ def test_a_short_optimization_separates_identities(name):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"loss: got 'tripled'; choose .* ntxent or triplet"):
+    with pytest.raises(ValueError, match=r"loss: got 'tripled'; choose one of proxy_anchor, .*, triplet"):
         create_metric_loss("tripled", 2, 2)
-    with pytest.raises(ValueError, match="miner: got 'easy'; choose all, hard or semihard"):
+    with pytest.raises(ValueError, match="miner: got 'easy'; choose one of all, hard, semihard"):
         create_metric_loss("triplet", 2, 2, miner="easy")

@@ -6,17 +6,18 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou
 
-from heads.create import create_head
 from heads.dense import DenseOutputs
+from tests.heads.building import build_head
 
 LEVELS = ("p3", "p4", "p5")
+SIZES = [(64, 96), (64, 96)]
 DECODING = {"score_threshold": 0.3, "nms_iou": 0.4, "candidates_per_level": 50, "max_detections": 20}
 
 
 @pytest.fixture
 def head(level_specs):
     torch.manual_seed(0)
-    return create_head(
+    return build_head(
         "retinanet", level_specs=level_specs, num_classes=3, levels=LEVELS, num_convs=1, scales_per_octave=1, **DECODING
     )
 
@@ -77,10 +78,10 @@ def test_row_of_the_outputs_belongs_to_the_cell_of_its_anchor(head, make_feature
 
 
 def test_losses_of_an_image_agree_with_torchvision(head, raw, targets, oracle):
-    head.box_loss = "giou"
+    head.spec = head.spec.model_copy(update={"box_loss": "giou"})
     for image, target in enumerate(targets):
         one = image_of(raw, image)
-        terms = head.loss(one, [target])
+        terms = head.loss(one, [target], SIZES[:1])
         expected = oracle.compute_loss(
             [{"boxes": target.boxes_xyxy, "labels": target.labels}],
             {"cls_logits": one.logits, "bbox_regression": one.box_codes},
@@ -98,14 +99,14 @@ def test_smooth_l1_is_that_of_the_encoded_boxes(head, raw, targets):
     encoded = BoxCoder((1.0,) * 4).encode_single(targets[0].boxes_xyxy[matched[rows]], anchors[rows])
     difference = (raw.box_codes[0, rows] - encoded).abs()
     expected = torch.where(difference < 1 / 9, 4.5 * difference**2, difference - 1 / 18).sum()
-    total, count = head.loss(image_of(raw, 0), targets[:1])["boxes"]
+    total, count = head.loss(image_of(raw, 0), targets[:1], SIZES[:1])["boxes"]
     assert int(count) == len(rows)
     torch.testing.assert_close(total, expected)
 
 
 def test_losses_of_a_batch_are_those_of_its_images_added_up(head, raw, targets):
-    together = head.loss(raw, targets)
-    alone = [head.loss(image_of(raw, image), targets[image : image + 1]) for image in range(2)]
+    together = head.loss(raw, targets, SIZES)
+    alone = [head.loss(image_of(raw, image), targets[image : image + 1], SIZES[:1]) for image in range(2)]
     for term, (total, count) in together.items():
         torch.testing.assert_close(total, sum(terms[term][0] for terms in alone))
         torch.testing.assert_close(count, sum(terms[term][1] for terms in alone))

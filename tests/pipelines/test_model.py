@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from heads.base import BoxTarget, ClassTarget, IdentityTarget, LossTerms, Target
 from pipelines.errors import ConfigError
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.records import Category
@@ -14,6 +14,7 @@ from pipelines.spec.job import JobSpec
 from pipelines.training.balancing import global_losses
 
 Targets = dict[str, list[Target | None]]
+SIZES_HW = [(64, 64), (64, 60), (50, 64)]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def all_labeled() -> Targets:
 
 def sums(model: MultiTaskModel, images: Tensor, targets: Targets) -> dict[str, tuple[float, float]]:
     torch.manual_seed(0)
-    losses = model.loss(images, targets)
+    losses = model.loss(images, targets, SIZES_HW[: len(images)])
     return {
         f"{task}/{term}": (float(total), float(count))
         for task, terms in losses.items()
@@ -63,14 +64,16 @@ def test_task_without_a_labeled_image_adds_exactly_zero_and_keeps_all_gradients(
     for name, value in without.items():
         assert value == ((0.0, 0.0) if name.startswith(f"{task}/") else whole[name])
 
-    torch.stack(list(global_losses(model.loss(images, targets)).tasks.values())).sum().backward()
+    torch.stack(
+        list(global_losses(model.loss(images, targets, SIZES_HW[: len(images)])).tasks.values())
+    ).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert not name.startswith(f"heads.{task}.") or not parameter.grad.any(), name
 
 
 def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTaskModel, images: Tensor) -> None:
-    losses = global_losses(model.loss(images, {task: [None] * 3 for task in all_labeled()}))
+    losses = global_losses(model.loss(images, {task: [None] * 3 for task in all_labeled()}, SIZES_HW))
     total = torch.stack(list(losses.tasks.values())).sum()
     total.backward()
     assert float(total) == 0.0
@@ -127,3 +130,20 @@ def test_a_task_that_is_named_like_something_of_torch_is_refused(
     spec = tiny_job.model.model_copy(update={"tasks": {"type": tiny_job.model.tasks["kind"]}})
     with pytest.raises(ConfigError, match=r"model\.tasks: got the names \['type'\], which torch has for itself"):
         build_model(spec, {"type": tiny_categories["kind"]})
+
+
+def test_head_gets_the_sizes_of_its_labeled_images(
+    model: MultiTaskModel, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: dict[str, list[tuple[int, int]]] = {}
+    for task, head in model.heads.items():
+
+        def record(raw: object, targets: object, image_sizes_hw: list[tuple[int, int]], task: str = task) -> LossTerms:
+            passed[task] = image_sizes_hw
+            return {"term": (torch.zeros(()), torch.zeros(()))}
+
+        monkeypatch.setattr(head, "loss", record)
+    targets = all_labeled()
+    partly = targets | {"kind": [None, *targets["kind"][1:]], "cells": [None, None, targets["cells"][2]]}
+    model.loss(images, partly, SIZES_HW)
+    assert passed == dict.fromkeys(targets, SIZES_HW) | {"kind": SIZES_HW[1:], "cells": SIZES_HW[2:]}

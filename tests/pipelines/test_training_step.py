@@ -34,16 +34,17 @@ def _model(name: str) -> MultiTaskModel:
     return build_model(spec, {task: [Category(k, str(k)) for k in range(3)] for task in TASKS})
 
 
-def _batch() -> tuple[Tensor, dict[str, list[Target | None]]]:
-    """Return two images; the second has no boxes, and the first no label for the classes."""
+def _batch() -> tuple[Tensor, dict[str, list[Target | None]], list[tuple[int, int]]]:
+    """Return two images; the second is not labeled with boxes, the first not with classes."""
     images = torch.randint(0, 256, (2, 3, SIDE_PX, SIDE_PX), dtype=torch.uint8)
     boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0], [20.0, 30.0, 90.0, 90.0]])
     found = BoxTarget(boxes, torch.tensor([0, 2]), torch.zeros(2, dtype=torch.bool), torch.tensor([-1, -1]))
-    return images, {
+    targets: dict[str, list[Target | None]] = {
         "cells": [found, None],
         "looks": [IdentityTarget(torch.tensor(0)), IdentityTarget(torch.tensor(2))],
         "signs": [None, ClassTarget(torch.tensor([1.0, 0.0, 1.0]))],
     }
+    return images, targets, [(SIDE_PX, SIDE_PX)] * 2
 
 
 @pytest.mark.parametrize("name", rows_by_speed(2, pytest.mark.timeout(600)))

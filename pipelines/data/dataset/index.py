@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from pipelines.data.dataset.categories import Declared, is_plain_id, merge_categories, numbered
 from pipelines.data.dataset.checks.duplicates import fingerprint, tell_repeated_contents
@@ -16,11 +15,11 @@ from pipelines.data.dataset.listing import ListedImage, Listing, ReadLayer, list
 from pipelines.errors import DataError, FieldProblem
 from pipelines.findings import Finding
 from pipelines.formats.catalog import formats_that_give
-from pipelines.formats.layer import LabelKind
 from pipelines.formats.layer_content import FileBox
 from pipelines.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord, Split
 from pipelines.spec.job import JobSpec
-from pipelines.spec.tasks import DetectionSpec, EmbeddingSpec, MultilabelSpec, TaskSpec
+from pipelines.tasks.base import TaskSpec
+from pipelines.tasks.kinds import kind_of
 
 
 @dataclass
@@ -64,7 +63,7 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     images = [_clean(listed, listing.findings) for listed in listing.images]
     records = _records(images)
     for name, task in sorted(job.model.tasks.items()):
-        report.tasks[name] = TaskCounts(_kind_of(task))
+        report.tasks[name] = TaskCounts(kind_of(task).counted_labels)
         if _fits(name, task, listing):
             _label(name, task, images, records, report)
     labeled = [record for record in records.values() if record.labels]
@@ -86,24 +85,9 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     return index, report
 
 
-def _kind_of(task: TaskSpec) -> Literal["boxes", "classes", "identities"]:
-    if isinstance(task, EmbeddingSpec):
-        return "identities"
-    return "boxes" if isinstance(task, DetectionSpec) else "classes"
-
-
-def _needed_labels(task: TaskSpec) -> frozenset[LabelKind]:
-    """Return the kinds of labels that a task learns from."""
-    if isinstance(task, DetectionSpec):
-        return frozenset({"boxes"})
-    if isinstance(task, EmbeddingSpec) and task.of == "objects":
-        return frozenset({"boxes", "identities"})
-    return frozenset({"classes"})
-
-
 def _fits(name: str, task: TaskSpec, listing: Listing) -> bool:
     """Return whether all layers of the task give the labels it needs, and report each layer that does not."""
-    needed = _needed_labels(task)
+    needed = kind_of(task).needed_labels(task)
     misfits = {
         id(read.layer): read for read in listing.layers if name in read.layer.tasks and not needed <= read.layer.GIVES
     }
@@ -155,13 +139,13 @@ def _label(
 ) -> None:
     """Give every record its labels of one task, and count them."""
     counts = report.tasks[name]
-    identity_field = task.identity if isinstance(task, EmbeddingSpec) else None
+    identity_field = kind_of(task).identity_field(task)
     numbers = _annotation_numbers(name, images)
     for image in images:
         layers = image.of_task(name)
         record = records.get(id(image.listed))
         labels: list[BoxLabel] | list[str] | None
-        if "boxes" in _needed_labels(task):
+        if "boxes" in kind_of(task).needed_labels(task):
             ids = [next(numbers) for layer in layers for _ in range(layer.num_boxes)]
             labels = _box_labels(layers, ids, identity_field) if layers else None
         else:
@@ -237,7 +221,7 @@ def _class_labels(
     """The classes of an image; None where no layer labels it, or (of one class) all were dropped."""
     named = [layer.classes for layer in layers if layer.classes is not None]
     classes = list(dict.fromkeys(class_name for classes in named for class_name in classes))
-    if isinstance(task, MultilabelSpec):
+    if kind_of(task).takes_many_classes(task):
         return classes if named else None
     if len(classes) > 1:
         message = f"has the classes {classes}; {name!r} takes exactly one an image"
@@ -246,7 +230,7 @@ def _class_labels(
 
 
 def _categories(name: str, task: TaskSpec, listing: Listing, labeled: list[ImageRecord]) -> list[Category]:
-    if isinstance(task, EmbeddingSpec):
+    if kind_of(task).learns_identities:
         train = [label for record in labeled if record.split == "train" for label in record.labels.get(name, [])]
         found = {label if isinstance(label, str) else label.identity for label in train if not _is_crowd(label)}
         return numbered([identity for identity in found if identity is not None])

@@ -16,7 +16,7 @@ from pipelines.paths import below
 from pipelines.records import SPLITS, Split
 from pipelines.spec.data import SourceSpec
 from pipelines.spec.job import JobSpec
-from pipelines.spec.tasks import EmbeddingSpec
+from pipelines.tasks.kinds import kind_of
 
 
 @dataclass
@@ -119,7 +119,7 @@ def _list_split(
 
 def _identity_fields(layer: LabelLayer, job: JobSpec) -> set[str]:
     tasks = (job.model.tasks[name] for name in layer.tasks)
-    return {task.identity for task in tasks if isinstance(task, EmbeddingSpec) and task.of == "objects"}
+    return {name for task in tasks if (name := kind_of(task).identity_field(task)) is not None}
 
 
 def _check_test_layers(job: JobSpec, listing: Listing) -> None:

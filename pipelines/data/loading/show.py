@@ -7,11 +7,12 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from heads.base import BoxTarget, ClassTarget, Target
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Sample, SampleKey
 from pipelines.pictures import draw_boxes
 from pipelines.records import Split
+from pipelines.tasks.base import Drawing, TaskSetup
+from pipelines.tasks.tensors.runtime import runtime_of
 
 MIN_SHOWN_SIDE_PX = 640
 """Smaller samples are enlarged, so that names fit beside boxes."""
@@ -36,35 +37,28 @@ def show_samples(data: JobData, split: Split, count: int, out_dir: Path) -> list
 
 
 def _draw_sample(data: JobData, sample: Sample) -> Image.Image:
-    names = {task: [category.name for category in data.index.categories.get(task, [])] for task in data.tasks}
+    setups = {task: TaskSetup(task, spec, data.index.categories.get(task, [])) for task, spec in data.tasks.items()}
+    drawings = [
+        runtime_of(setups[task].spec).draw_target(setups[task], sample.targets[task]) for task in sample.targets
+    ]
     height, width = sample.info.size_hw
     zoom = max(1.0, MIN_SHOWN_SIDE_PX / max(height, width))
-    boxes, labels = [torch.zeros(0, 4)], []
-    for task, target in _drawn_boxes(sample.targets).items():
-        boxes.append(target.boxes_xyxy * zoom)
-        for label, is_crowd in zip(target.labels.tolist(), target.is_crowd.tolist(), strict=True):
-            labels.append((names[task][label] if label >= 0 else "?") + (" (crowd)" if is_crowd else ""))
-    captions = [
-        f"{task}: {', '.join(_class_names(target, names[task])) or 'none'}"
-        for task, target in sample.targets.items()
-        if isinstance(target, ClassTarget)
-    ]
+    with_boxes = _with_different_boxes(drawings)
+    boxes = torch.cat([torch.zeros(0, 4), *(torch.tensor(drawing.boxes_xyxy).reshape(-1, 4) for drawing in with_boxes)])
     picture = F.to_pil_image(sample.image.contiguous()).resize((round(width * zoom), round(height * zoom)))
-    classes = list(dict.fromkeys(name for task in names for name in names[task]))
-    return draw_boxes(picture, torch.cat(boxes), labels, classes=classes, caption="; ".join(captions))
+    return draw_boxes(
+        picture,
+        boxes * zoom,
+        [label for drawing in with_boxes for label in drawing.labels],
+        classes=list(dict.fromkeys(category.name for setup in setups.values() for category in setup.categories)),
+        caption="; ".join(drawing.caption for drawing in drawings if drawing.caption),
+    )
 
 
-def _drawn_boxes(targets: dict[str, Target]) -> dict[str, BoxTarget]:
-    """The box targets by task, without those whose boxes another task has already."""
-    drawn: dict[str, BoxTarget] = {}
-    for task, target in targets.items():
-        if isinstance(target, BoxTarget) and not any(
-            torch.equal(target.boxes_xyxy, other.boxes_xyxy) for other in drawn.values()
-        ):
-            drawn[task] = target
+def _with_different_boxes(drawings: Sequence[Drawing]) -> list[Drawing]:
+    """Return the drawings that have boxes, without those whose boxes an earlier one has already."""
+    drawn: list[Drawing] = []
+    for drawing in drawings:
+        if drawing.boxes_xyxy is not None and all(drawing.boxes_xyxy != other.boxes_xyxy for other in drawn):
+            drawn.append(drawing)
     return drawn
-
-
-def _class_names(target: ClassTarget, names: Sequence[str]) -> list[str]:
-    positions = target.labels.nonzero().flatten() if target.labels.ndim else target.labels.reshape(1)
-    return [names[position] for position in positions.tolist()]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from heads.base import BoxTarget, Target
+from heads.base import Target
 
 MIN_KEPT_AREA = 0.3
 """An object that keeps less of its area in a crop is dropped: the rest often does not show what it is."""
@@ -29,25 +29,20 @@ def sanitize(before: dict[str, Target], after: dict[str, Target], area_scale: fl
     """
     kept: dict[str, Target] = dict(after)
     for task, target in after.items():
-        original = before[task]
-        if not isinstance(target, BoxTarget) or not isinstance(original, BoxTarget):
+        boxes_xyxy, whole_xyxy = target.object_boxes_xyxy, before[task].object_boxes_xyxy
+        if boxes_xyxy is None or whole_xyxy is None:
             continue
-        sides = target.boxes_xyxy[:, 2:] - target.boxes_xyxy[:, :2]
-        whole_sides = original.boxes_xyxy[:, 2:] - original.boxes_xyxy[:, :2]
+        sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+        whole_sides = whole_xyxy[:, 2:] - whole_xyxy[:, :2]
         has_area = sides.prod(dim=1) >= MIN_KEPT_AREA * area_scale * whole_sides.prod(dim=1)
-        keep = (sides >= MIN_SIDE_PX).all(dim=1) & (has_area | target.is_crowd)
-        kept[task] = BoxTarget(
-            boxes_xyxy=target.boxes_xyxy[keep],
-            labels=target.labels[keep],
-            is_crowd=target.is_crowd[keep],
-            identities=target.identities[keep],
-        )
+        keep = (sides >= MIN_SIDE_PX).all(dim=1) & (has_area | target.object_is_crowd)
+        kept[task] = target.with_objects(keep)
     return kept
 
 
 def join_boxes(targets: dict[str, Target], canvas_size: tuple[int, int]) -> tv_tensors.BoundingBoxes:
     """Return the boxes of all targets as one tensor, so that all tasks share every random change."""
-    boxes = [target.boxes_xyxy for target in targets.values() if isinstance(target, BoxTarget)]
+    boxes = [boxes for target in targets.values() if (boxes := target.object_boxes_xyxy) is not None]
     return tv_tensors.BoundingBoxes(torch.cat([torch.zeros(0, 4), *boxes]), format="XYXY", canvas_size=canvas_size)
 
 
@@ -56,10 +51,10 @@ def split_boxes(targets: dict[str, Target], boxes_xyxy: Tensor) -> dict[str, Tar
     remaining = boxes_xyxy.as_subclass(Tensor)
     moved: dict[str, Target] = {}
     for task, target in targets.items():
-        if not isinstance(target, BoxTarget):
+        if target.object_boxes_xyxy is None:
             moved[task] = target
             continue
-        count = len(target.boxes_xyxy)
-        moved[task] = BoxTarget(remaining[:count], target.labels, target.is_crowd, target.identities)
+        count = len(target.object_boxes_xyxy)
+        moved[task] = target.with_object_boxes(remaining[:count])
         remaining = remaining[count:]
     return moved

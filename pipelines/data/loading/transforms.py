@@ -1,4 +1,4 @@
-"""The transforms of training and evaluation, and the mapping of boxes back to original pixels.
+"""The transforms of training and evaluation.
 
 Legend: N boxes, H W size in pixels. Pixel 0 covers [0, 1]; boxes are xyxy and scale without any "+1".
 """
@@ -19,9 +19,7 @@ from pipelines.data.loading.planned_sample import (
     SampleSource,
     fitted_size,
 )
-from pipelines.data.loading.sample import ImageInfo
 from pipelines.data.loading.target_boxes import join_boxes, split_boxes
-from pipelines.data.loading.targets import clip_boxes
 from pipelines.spec.augment import OperationSpec
 
 
@@ -32,15 +30,6 @@ class Transformed:
     image: Tensor
     targets: dict[str, Target]
     scale_xy: tuple[float, float]
-
-
-def boxes_to_original(boxes_xyxy: Tensor, info: ImageInfo) -> Tensor:
-    """Return boxes (N, 4) of the network's input in pixels of the original image, clipped to it.
-
-    This undoes the eval transform only: an augmented image has been flipped and shifted too.
-    """
-    scale_x, scale_y = info.scale_xy
-    return clip_boxes(boxes_xyxy / boxes_xyxy.new_tensor([scale_x, scale_y, scale_x, scale_y]), info.original_hw)
 
 
 class EvalTransform:

@@ -11,7 +11,10 @@ from PIL import Image
 from pipelines.data.loading.datamodule import JobData
 from pipelines.records import BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.spec.data import DataSpec
-from pipelines.spec.tasks import EmbeddingSpec, FCOSSpec, MulticlassSpec, MultilabelSpec, Task
+from pipelines.spec.tasks import Task
+from pipelines.tasks.classification.spec import MulticlassSpec, MultilabelSpec
+from pipelines.tasks.detection.spec import FCOSSpec
+from pipelines.tasks.embedding.spec import EmbeddingSpec
 from tests.pipelines.data_folder import DataFolder
 
 TASKS: dict[str, Task] = {

@@ -6,10 +6,14 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget
-from pipelines.data.loading.targets import TargetEncoder, balanced_class_weights, class_counts
+from pipelines.data.loading.targets import TargetEncoder
 from pipelines.errors import DataError
 from pipelines.records import BoxLabel, Category, ImageRecord
-from pipelines.spec.tasks import EmbeddingSpec, FCOSSpec, MulticlassSpec, MultilabelSpec
+from pipelines.tasks.classification.spec import MulticlassSpec, MultilabelSpec
+from pipelines.tasks.classification.tensors.class_weights import balanced_class_weights
+from pipelines.tasks.detection.spec import FCOSSpec
+from pipelines.tasks.embedding.spec import EmbeddingSpec
+from pipelines.tasks.labels import class_counts
 
 CLASSES = [Category(5, "a"), Category(2, "b"), Category(9, "c")]
 ENCODER = TargetEncoder(
@@ -73,8 +77,8 @@ def test_classes_become_a_position_or_a_vector() -> None:
     assert nothing.labels.tolist() == [0.0, 0.0, 0.0]
 
 
-def test_unknown_class_is_told_with_file_task_and_choices() -> None:
-    with pytest.raises(DataError, match=r"x\.png: task 'one' has the class 'd'.*\['a', 'b', 'c'\]"):
+def test_unknown_class_is_reported_with_file_task_and_choices() -> None:
+    with pytest.raises(DataError, match=r"x\.png: the label 'd' of task 'one'.*\['a', 'b', 'c'\]"):
         ENCODER.encode(record(one=["d"]))
 
 

@@ -11,8 +11,9 @@ from heads.base import BoxTarget, ClassTarget, Target
 from pipelines.data.loading.planned_sample import ImageSize, fitted_size
 from pipelines.data.loading.sample import ImageInfo, padded_size
 from pipelines.data.loading.target_boxes import MIN_KEPT_AREA, sanitize
-from pipelines.data.loading.transforms import EvalTransform, TrainTransform, boxes_to_original
+from pipelines.data.loading.transforms import EvalTransform, TrainTransform
 from pipelines.spec.augment import AugmentSpec
+from pipelines.tasks.tensors.boxes import boxes_to_original
 
 SIZES = st.integers(40, 160)
 IMAGE_SIZES: st.SearchStrategy[ImageSize] = st.one_of(

@@ -10,7 +10,10 @@ from pipelines.data.loading.sampling.create import create_train_sampler
 from pipelines.errors import DataError
 from pipelines.records import BoxLabel, ImageRecord
 from pipelines.spec.data import DataSpec
-from pipelines.spec.tasks import EmbeddingSpec, FCOSSpec, MultilabelSpec, Task
+from pipelines.spec.tasks import Task
+from pipelines.tasks.classification.spec import MultilabelSpec
+from pipelines.tasks.detection.spec import FCOSSpec
+from pipelines.tasks.embedding.spec import EmbeddingSpec
 
 TASKS: dict[str, Task] = {
     "cells": FCOSSpec(head="fcos"),

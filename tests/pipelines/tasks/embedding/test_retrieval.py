@@ -7,9 +7,9 @@ from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
-from pipelines.evaluation import retrieval
-from pipelines.evaluation.metric_names import METRICS
-from pipelines.evaluation.retrieval import NamedEmbeddings, score_retrieval
+from pipelines.tasks.embedding.tensors import retrieval
+from pipelines.tasks.embedding.tensors.retrieval import NamedEmbeddings, score_retrieval
+from pipelines.tasks.kinds import KINDS
 
 
 def named(rows, identities):
@@ -156,7 +156,7 @@ def test_identities_without_another_item_are_left_out_and_counted():
 @pytest.mark.parametrize("identities", [[], ["a", "b"]])
 def test_without_a_query_that_could_be_answered_all_is_undefined(identities):
     ours = score_retrieval(named(np.eye(2)[: len(identities)].reshape(-1, 2), identities))
-    assert {ours[metric] for metric in METRICS["embedding"]} == {None}
+    assert {ours[metric] for metric in KINDS["embedding"].metrics} == {None}
     assert (ours["num_queries"], ours["num_left_out"], ours["per_class"]) == (0, len(identities), [])
 
 

@@ -1,13 +1,14 @@
-"""Records and detections as COCO's own structures: what is written to the run folder is what is scored."""
+"""Records and detections as COCO's own structures: the files in the run folder hold exactly what is scored."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipelines.evaluation.labels import box_labels
-from pipelines.evaluation.predictions import Detections
 from pipelines.records import Category, ImageRecord
+from pipelines.tasks.detection.tensors.detections import Detections
+from pipelines.tasks.labels import box_labels
+from pipelines.tasks.tensors.boxes import xyxy_to_xywh
 
 CocoFile = dict[str, Any]
 CocoRow = dict[str, Any]
@@ -17,11 +18,11 @@ def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequen
     """Return a COCO instances file of the images that are labeled for the task, crowd and empty images included.
 
     Boxes are the records' cleaned ones, in original pixels. `area` is the labels' own, else width * height. A box
-    with an identity keeps it. A difficult object (VOC) is written as crowd and marked `difficult`: `iscrowd` is all
-    that COCO's scorers know for ignoring a box.
+    with an identity keeps it. A difficult object (VOC) is written as crowd and marked `difficult`, because COCO's
+    scorers ignore a box only if it is a crowd.
 
     Raises:
-        ValueError: Two boxes share an annotation id, or a box has a category that the task does not know.
+        ValueError: two boxes share an annotation id, or the category of a box is not one of the task's.
     """
     ids = {category.name: category.id for category in categories}
     labeled = [record for record in records if task in record.labels]
@@ -35,7 +36,7 @@ def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequen
             if label.category not in ids:
                 raise ValueError(
                     f"task {task!r}: annotation {label.annotation_id} of {record.file_name} has the category "
-                    f"{label.category!r}; the task knows {sorted(ids)}"
+                    f"{label.category!r}; the task has the categories {sorted(ids)}"
                 )
             annotation = {
                 "id": label.annotation_id,
@@ -49,19 +50,13 @@ def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequen
             annotation |= {} if label.identity is None else {"identity": label.identity}
             annotations.append(annotation)
     if len({annotation["id"] for annotation in annotations}) != len(annotations):
-        raise ValueError(f"task {task!r}: annotation ids are not unique over the sources; number them anew")
+        raise ValueError(f"task {task!r}: annotation ids are not unique over the sources; renumber them")
     return {
         "info": {"description": f"ground truth of task {task}, cleaned"},
         "images": images,
         "annotations": annotations,
         "categories": [{"id": category.id, "name": category.name} for category in categories],
     }
-
-
-def xyxy_to_xywh(boxes_xyxy: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return (N, 4) boxes as x, y, width, height in float64."""
-    boxes = boxes_xyxy.astype(np.float64)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def coco_results(categories: Sequence[Category], detections: Iterable[tuple[int, Detections]]) -> list[CocoRow]:

@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from pipelines.evaluation.coco import score_coco
-from pipelines.evaluation.metric_names import METRICS
+from pipelines.tasks.detection.tensors.coco_scores import score_coco
+from pipelines.tasks.kinds import KINDS
 
-NUMBERS = METRICS["detection"]
+NUMBERS = KINDS["detection"].metrics
 SIDES = (32.0, 96.0, 31.999999, 32.000001, 95.999999, 96.000001, 10.0, 5.5, 120.0, 200.0, 0.5)
 
 
@@ -174,17 +174,17 @@ def test_crowd_alone_is_no_ground_truth():
     assert set(score_coco(ground_truth, results)["coco"].values()) == {None}
 
 
-def test_an_image_that_is_there_twice_is_refused():
+def test_image_that_occurs_twice_is_rejected():
     ground_truth, results = nasty_fixture(0)
     ground_truth["images"].append(ground_truth["images"][3])
-    with pytest.raises(ValueError, match=rf"image ids \[{ground_truth['images'][3]['id']}\] are there more than once"):
+    with pytest.raises(ValueError, match=rf"image ids \[{ground_truth['images'][3]['id']}\] occur more than once"):
         score_coco(ground_truth, results)
 
 
-def test_a_result_of_an_unknown_image_or_category_is_refused():
+def test_result_of_an_unknown_image_or_category_is_rejected():
     ground_truth, results = nasty_fixture(0)
     for key in ("image_id", "category_id"):
-        with pytest.raises(ValueError, match="the ground truth has none"):
+        with pytest.raises(ValueError, match="which the ground truth does not have"):
             score_coco(ground_truth, [{**results[0], key: 424242}])
 
 

@@ -1,4 +1,4 @@
-"""Do embeddings fall into groups that are the identities?
+"""How well clusters of embeddings agree with the identities.
 
 Legend: N rows, D embedding.
 """
@@ -9,19 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_ROWS = 5_000
-"""More are thinned out to a random choice, the same at every call, so that it takes seconds at most."""
+"""A random choice of this size, the same in every call, represents more rows, so that it takes seconds at most."""
 
 SMALL_CELLS = 200_000
-"""Up to this many rows times identities there are three starts with the best of several candidates for each first
-center; above there is one start with one candidate, for time."""
+"""Up to this many rows times identities, k-means starts three times, with the best of several candidates for each
+initial center; above, it starts once with one candidate, to save time."""
 
 
 def mutual_information(rows: NDArray[np.float64], codes: NDArray[np.int64]) -> float | None:
-    """Return the normalized mutual information of identities and clusters, in [0, 1]; None where it says nothing.
+    """Return the normalized mutual information of identities and clusters, in [0, 1]; None where it is
+    meaningless.
 
     The clusters are those of k-means (k-means++, fixed seed), as many as there are identities. Normalized
     by the arithmetic mean of both entropies, as in Musgrave et al. 2020, arXiv 2003.08505. With fewer than two
-    identities, or with none that has two rows, any clustering is right: None.
+    identities, or where every identity has one row, any clustering is correct: None.
 
     Args:
         rows: (N, D) of length 1.
@@ -33,7 +34,7 @@ def mutual_information(rows: NDArray[np.float64], codes: NDArray[np.int64]) -> f
     num_identities = len(np.unique(codes))
     if not 2 <= num_identities < len(codes):
         return None
-    # Heavy, and only embeddings need it.
+    # Slow to import, and only embeddings need it.
     from sklearn.cluster import KMeans, kmeans_plusplus
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import normalized_mutual_info_score
@@ -43,7 +44,7 @@ def mutual_information(rows: NDArray[np.float64], codes: NDArray[np.int64]) -> f
         centers, _ = kmeans_plusplus(rows, num_identities, random_state=0, n_local_trials=1)
         clusterer.set_params(init=centers, n_init=1)
     with warnings.catch_warnings():
-        # Equal rows can be fewer clusters than identities.
+        # Equal rows can form fewer clusters than there are identities.
         warnings.simplefilter("ignore", ConvergenceWarning)
         clusters = clusterer.fit_predict(rows)
     return min(1.0, max(0.0, float(normalized_mutual_info_score(codes, clusters))))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.coco_format import CocoFile, CocoRow
-from pipelines.evaluation.metric_names import METRICS
+from pipelines.tasks.detection.schemas import COCO_NUMBERS
+from pipelines.tasks.detection.tensors.coco_format import CocoFile, CocoRow
 
 RECALL_STEP = 5
 """Every fifth of COCO's 101 recall points is kept for the precision-recall curve."""
@@ -17,26 +17,25 @@ RECALL_STEP = 5
 def score_coco(ground_truth: CocoFile, results: Sequence[CocoRow]) -> dict[str, Any]:
     """Return `{"coco": the twelve numbers, "per_class": [...]}` of a COCO file and a COCO results list.
 
-    Every image of the file is scored, with or without results. A number without ground truth is None, as is each
-    number of a class without; classes with ground truth and no detections have 0. Neither argument is changed.
+    Every image of the file is scored, with or without results. Numbers without ground truth are None, of a class too;
+    classes with ground truth and no detections have 0. Neither argument is changed.
 
     Raises:
-        ValueError: Ids of images or categories are not unique, or a row names an unknown one.
+        ValueError: ids of images or categories are not unique, or a row names an unknown one.
     """
     images = _ranks("image", [image["id"] for image in ground_truth["images"]])
     categories = _ranks("category", [category["id"] for category in ground_truth["categories"]])
     boxes = _rows(ground_truth["annotations"], images, categories)
     found = _rows(results, images, categories)
-    numbers = METRICS["detection"]
     if not boxes:
         per_class = [_class_row(category, 0, None) for category in ground_truth["categories"]]
-        return {"coco": dict.fromkeys(numbers), "per_class": per_class}
+        return {"coco": dict.fromkeys(COCO_NUMBERS), "per_class": per_class}
     scored = _evaluate(boxes, found, len(images), len(categories))
     # (IoU thresholds, recall points, classes, all areas, at most 100 detections)
     precision = scored.eval["precision"][:, :, :, 0, -1]
     counts = Counter(box["category_id"] for box in boxes if not box["iscrowd"])
     return {
-        "coco": {number: _defined(value) for number, value in zip(numbers, scored.stats, strict=True)},
+        "coco": {number: _defined(value) for number, value in zip(COCO_NUMBERS, scored.stats, strict=True)},
         "per_class": [
             _class_row(category, counts[rank], precision[:, :, rank - 1])
             for category in ground_truth["categories"]
@@ -50,7 +49,7 @@ def _ranks(what: str, ids: list[int]) -> dict[int, int]:
     ranks = {given: rank for rank, given in enumerate(sorted(set(ids)), start=1)}
     if len(ranks) != len(ids):
         twice = sorted(given for given, count in Counter(ids).items() if count > 1)
-        raise ValueError(f"{what} ids {twice[:5]} are there more than once; scoring an image twice changes AP")
+        raise ValueError(f"{what} ids {twice[:5]} occur more than once; scoring an image twice changes AP")
     return ranks
 
 
@@ -70,7 +69,7 @@ def _rows(rows: Sequence[CocoRow], images: dict[int, int], categories: dict[int,
             for number, row in enumerate(rows, start=1)
         ]
     except KeyError as error:
-        raise ValueError(f"a box names the image or category {error}; the ground truth has none of that id") from error
+        raise ValueError(f"a box names the image or category {error}, which the ground truth does not have") from error
 
 
 def _evaluate(boxes: list[CocoRow], found: list[CocoRow], num_images: int, num_categories: int) -> Any:

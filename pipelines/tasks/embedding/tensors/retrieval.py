@@ -1,4 +1,4 @@
-"""Scores of embeddings: do the nearest neighbors have the same identity?
+"""Scores of embeddings: how often the nearest neighbors have the same identity.
 
 R-precision, MAP@R and their use beside recall at 1: Musgrave, Belongie, Lim 2020, "A Metric Learning Reality Check",
 arXiv 2003.08505, section 3.2.
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.clustering import mutual_information
-from pipelines.evaluation.predictions import FloatArray
+from pipelines.tasks.embedding.tensors.clustering import mutual_information
+from pipelines.tasks.tensors.outputs import FloatArray
 
 MIN_QUERIES = 5
-"""Identities with fewer queries are too noisy for `macro_recall_at_1`; they are in all other numbers."""
+"""Identities with fewer queries are too noisy for `macro_recall_at_1`; all other numbers include them."""
 
 RECALL_AT = (1, 5, 10)
 
@@ -24,12 +24,12 @@ CHUNK_CELLS = 2**22
 """Similarities held at a time: 32 MiB of sort keys."""
 
 TIE = 1e6
-"""Similarities are compared in steps of 1e-6, in float64: how the product was blocked must not break ties."""
+"""Similarities are compared in steps of 1e-6, in float64, so that ties do not depend on how the product is split."""
 
 
 @dataclass(frozen=True)
 class NamedEmbeddings:
-    """Embeddings (N, D) of any length and their identities (N,), none of them unknown."""
+    """Embeddings (N, D) of any length and their identities (N,), all of them known."""
 
     embeddings: FloatArray
     identities: NDArray[np.str_]
@@ -50,8 +50,9 @@ def score_retrieval(
 ) -> dict[str, Any]:
     """Return recall at 1, 5 and 10, R-precision, MAP@R and recall at 1 by identity, by cosine similarity, and NMI.
 
-    Without a gallery the queries are their own, and none finds itself. Of equal similarities the item that comes
-    first in the gallery is nearer. A query whose identity has no (other) item in the gallery is left out and counted.
+    Without a gallery the queries are their own gallery, and a query does not find itself. Of equal similarities the
+    item that comes first in the gallery is nearer. A query whose identity has no (other) item in the gallery is skipped
+    and counted in `num_left_out`.
 
     `recall_at_k` is the share of queries that have an item of their identity among the nearest k (all items, where the
     gallery has fewer); `macro_recall_at_1` the mean of recall at 1 over identities with at least `min_queries` queries.
@@ -65,7 +66,7 @@ def score_retrieval(
     query_codes, item_codes = codes[: len(queries)], codes[len(queries) :]
     num_relevant = np.bincount(item_codes, minlength=len(names))[query_codes] - int(is_self)
     asked = np.flatnonzero(num_relevant > 0)
-    # Neighbors in numbers alike are sought together, so that one large identity does not slow the others.
+    # Queries with similar numbers of neighbors share a chunk, so that one large identity does not slow the others.
     order = asked[np.argsort(num_relevant[asked], kind="stable")]
     first_found = np.full(len(queries), np.inf)
     share, precision = np.zeros(len(queries)), np.zeros(len(queries))
@@ -112,7 +113,7 @@ def _nearest(
 ) -> NDArray[np.int64]:
     """Return (Q, count) positions in the gallery, nearest first, or all of a smaller one.
 
-    `own` (Q,) are the queries' own positions there: what stands for the query itself comes last and means nothing.
+    `own` (Q,) are the queries' own positions there: the entry of the query itself comes last and must be ignored.
 
     Distance and position are packed into one integer, so that partial sorting is exact for ties too.
     """

@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from pipelines.evaluation.classification import MAX_CONFUSION_CLASSES, score_multiclass, score_multilabel
 from pipelines.records import Category
+from pipelines.tasks.classification.tensors.scores import MAX_CONFUSION_CLASSES, score_multiclass, score_multilabel
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the oracle; it comes with mlflow")
 
@@ -112,8 +112,8 @@ def test_a_confusion_matrix_of_very_many_classes_is_left_out():
     assert ours["accuracy"] == 1.0
 
 
-def test_logits_are_refused():
-    with pytest.raises(ValueError, match=r"they must lie in \[0, 1\]"):
+def test_logits_are_rejected():
+    with pytest.raises(ValueError, match=r"they must be in \[0, 1\]"):
         score_multilabel(categories(2), np.array([[3.0, -1.0]]), np.array([[True, False]]))
 
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_average_precision
 
-from pipelines.evaluation.predictions import FloatArray
 from pipelines.records import Category
+from pipelines.tasks.tensors.outputs import FloatArray
 
 MAX_CONFUSION_CLASSES = 100
 """Above this the confusion matrix would be most of result.json."""
@@ -25,12 +25,12 @@ def score_multiclass(categories: Sequence[Category], scores: FloatArray, labels:
     """Return the scores of images that have exactly one class each.
 
     Args:
-        categories: Of the task, K.
+        categories: K of them.
         scores: (N, K) in [0, 1]; the highest is the prediction, the first of equal ones.
         labels: (N,) positions in the categories.
 
-    `balanced_accuracy` is the mean recall over classes with support, `macro_f1` the mean over classes that are
-    either there or predicted, `mAP` the mean one-against-all average precision over classes with support.
+    `balanced_accuracy` is the mean recall over classes with support, `macro_f1` the mean over classes that have
+    support or are predicted, `mAP` the mean one-against-all average precision over classes with support.
     """
     num_classes = len(categories)
     _require_scores(scores, (len(labels), num_classes))
@@ -62,7 +62,7 @@ def score_multilabel(categories: Sequence[Category], scores: FloatArray, truths:
     """Return the scores of images that have any number of classes.
 
     Args:
-        categories: Of the task, K.
+        categories: K of them.
         scores: (N, K) in [0, 1]; above 0.5 is positive.
         truths: (N, K).
 
@@ -100,10 +100,10 @@ def score_multilabel(categories: Sequence[Category], scores: FloatArray, truths:
 
 def _require_scores(scores: FloatArray, shape: tuple[int, ...]) -> None:
     if scores.shape != shape:
-        raise ValueError(f"scores: got the shape {scores.shape}; labels and categories want {shape}")
-    # torchmetrics would take other numbers for logits, and squash them without a word.
+        raise ValueError(f"scores: got the shape {scores.shape}; labels and categories need {shape}")
+    # torchmetrics would treat other numbers as logits and apply a sigmoid without a warning.
     if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
-        raise ValueError(f"scores: got {scores.min()} .. {scores.max()}; they must lie in [0, 1]")
+        raise ValueError(f"scores: got {scores.min()} .. {scores.max()}; they must be in [0, 1]")
 
 
 def _average_precision(scores: FloatArray, truths: BoolArray) -> NDArray[np.float64]:
@@ -124,7 +124,7 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _mean(values: NDArray[Any]) -> float | None:
-    """Return the mean of what is defined."""
+    """Return the mean of the defined values."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else None
 
