@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.data.pictures import draw_boxes
+from pipelines.pictures import draw_boxes
 from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.tasks.kinds import kind_of

@@ -11,7 +11,6 @@ from lightning.pytorch import Trainer
 
 from pipelines.data.dataset.images import read_image
 from pipelines.data.loading.datamodule import JobData
-from pipelines.data.pictures import draw_boxes
 from pipelines.errors import ConfigError, RegistryError
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.plots import write_plots
@@ -20,6 +19,7 @@ from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.inference.export import load_exported
 from pipelines.model import fold_as_configured
+from pipelines.pictures import draw_boxes
 from pipelines.ranks import say
 from pipelines.records import Split
 from pipelines.run.attempt import Attempt, git_commit, versions

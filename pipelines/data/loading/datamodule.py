@@ -10,13 +10,13 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from pipelines.data.loading.collate import Collate
+from pipelines.data.loading.image_dataset import ImageDataset
 from pipelines.data.loading.planned_sample import fitted_size
 from pipelines.data.loading.sample import Batch, Sample, SampleKey, padded_size
 from pipelines.data.loading.sampling.create import create_train_sampler
 from pipelines.data.loading.sampling.evaluation import EvalBatchSampler
 from pipelines.data.loading.sampling.training import TrainBatchSampler
 from pipelines.data.loading.targets import TargetEncoder
-from pipelines.data.loading.torch_dataset import ImageDataset
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
 from pipelines.records import DatasetIndex, ImageRecord, Split
 from pipelines.spec.augment import operations_of

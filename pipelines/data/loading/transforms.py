@@ -18,9 +18,8 @@ from pipelines.data.loading.planned_sample import (
     PlannedSample,
     SampleSource,
     fitted_size,
-    join_boxes,
-    split_boxes,
 )
+from pipelines.data.loading.target_boxes import join_boxes, split_boxes
 from pipelines.spec.augment import OperationSpec
 
 

@@ -6,22 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from heads.base import BoxTarget, ClassTarget, Target
+from pipelines.data.loading.planned_sample import ImageSize, fitted_size
 from pipelines.data.loading.sample import ImageInfo, padded_size
-from pipelines.data.loading.transforms import (
-    MIN_KEPT_AREA,
-    EvalTransform,
-    ImageSize,
-    TrainTransform,
-    apply_color,
-    color_matrix,
-    draw_color,
-    fitted_size,
-    sanitize,
-)
-from pipelines.spec.data import AugmentSpec
+from pipelines.data.loading.target_boxes import MIN_KEPT_AREA, sanitize
+from pipelines.data.loading.transforms import EvalTransform, TrainTransform
+from pipelines.spec.augment import AugmentSpec
 from pipelines.tasks.tensors.boxes import boxes_to_original
 
 SIZES = st.integers(40, 160)
@@ -94,7 +85,9 @@ def test_augmented_boxes_lie_where_the_pixels_are(
     flips: tuple[float, float],
 ) -> None:
     height, width, box = picture
-    transform = TrainTransform(image_size, AugmentSpec(hflip=flips[0], vflip=flips[1], scale_jitter=jitter))
+    transform = TrainTransform(
+        image_size, AugmentSpec(hflip=flips[0], vflip=flips[1], scale_jitter=jitter).operations()
+    )
     targets: dict[str, Target] = {"t": box_target([list(map(float, box))])}
     out = transform(drawn(height, width, box), targets, np.random.default_rng(seed))
     assert out.image.shape == (3, *fitted_size((height, width), image_size))
@@ -112,7 +105,7 @@ def test_augmented_boxes_lie_where_the_pixels_are(
 
 
 def test_zoom_keeps_the_aspect_to_a_pixel_and_covers_its_range() -> None:
-    transform = TrainTransform(120, AugmentSpec(scale_jitter=(0.5, 2.0)))
+    transform = TrainTransform(120, AugmentSpec(scale_jitter=(0.5, 2.0)).operations())
     image = drawn(80, 120, (0, 0, 120, 80))
     scales = torch.tensor([transform(image, {}, np.random.default_rng(seed)).scale_xy for seed in range(200)])
     assert scales.min() < 0.55
@@ -122,13 +115,13 @@ def test_zoom_keeps_the_aspect_to_a_pixel_and_covers_its_range() -> None:
 
 
 def test_padding_of_a_zoom_out_stays_black_under_color_changes() -> None:
-    transform = TrainTransform(64, AugmentSpec(scale_jitter=(0.5, 0.5), photometric=1.0))
+    transform = TrainTransform(64, AugmentSpec(scale_jitter=(0.5, 0.5), photometric=1.0).operations())
     out = transform(drawn(64, 64, (10, 10, 40, 40)), {}, np.random.default_rng(0))
     assert (out.image.amax(dim=0) == 0).sum() == 64 * 64 - 32 * 32
 
 
 def test_tasks_of_one_image_share_the_geometry() -> None:
-    transform = TrainTransform(64, AugmentSpec(hflip=0.5, vflip=0.5, scale_jitter=(0.8, 1.2)))
+    transform = TrainTransform(64, AugmentSpec(hflip=0.5, vflip=0.5, scale_jitter=(0.8, 1.2)).operations())
     boxes = [[10.0, 12.0, 30.0, 40.0], [20.0, 20.0, 44.0, 50.0]]
     for seed in range(10):
         targets: dict[str, Target] = {
@@ -215,26 +208,3 @@ def test_eval_keeps_every_box_in_its_order_however_small() -> None:
     assert isinstance(target, BoxTarget)
     torch.testing.assert_close(target.boxes_xyxy, torch.tensor(boxes) / 2)
     assert target.labels.tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
-@pytest.mark.parametrize("factor", [0.75, 1.2])
-def test_color_matrix_is_torchvisions_operation(name: str, factor: float) -> None:
-    image = torch.randint(60, 190, (3, 20, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    factors = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0} | {name: factor}
-    ours = apply_color(image, *color_matrix(**factors, gains=torch.ones(3)))
-    theirs = getattr(F, f"adjust_{name}")(image, factor)
-    assert (ours.int() - theirs.int()).abs().max() <= 1
-
-
-def test_gains_scale_channels_and_results_are_clipped() -> None:
-    image = torch.full((3, 4, 5), 200, dtype=torch.uint8)
-    ours = apply_color(image, *color_matrix(1.0, 1.0, 1.0, torch.tensor([0.5, 1.0, 1.5])))
-    assert ours[:, 0, 0].tolist() == [100, 200, 255]
-
-
-def test_photometric_is_the_probability_of_each_change() -> None:
-    assert all(draw_color(0.0, np.random.default_rng(seed)) is None for seed in range(20))
-    assert all(draw_color(1.0, np.random.default_rng(seed)) is not None for seed in range(20))
-    unchanged = sum(draw_color(0.5, np.random.default_rng(seed)) is None for seed in range(400))
-    assert unchanged / 400 == pytest.approx(0.5**4, abs=0.04)

@@ -2,9 +2,9 @@
 
 import colorsys
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 GOLDEN_RATIO = 0.618034
 """Hues that are so far apart stay apart, however many follow."""
@@ -12,7 +12,15 @@ GOLDEN_RATIO = 0.618034
 MIN_SHOWN_SCORE = 0.3
 """Detections below are many, and mostly wrong."""
 
-Boxes = Tensor | Sequence[Sequence[float]]
+
+class Array(Protocol):
+    """A tensor of torch or an array of numpy."""
+
+    def tolist(self) -> Any:
+        """Return the values as nested lists."""
+
+
+Boxes = Array | Sequence[Sequence[float]]
 
 
 def draw_boxes(
@@ -59,7 +67,7 @@ def class_color(position: int) -> tuple[int, int, int]:
 
 
 def _rows(boxes_xyxy: Boxes) -> list[tuple[float, float, float, float]]:
-    rows = boxes_xyxy.tolist() if isinstance(boxes_xyxy, Tensor) else boxes_xyxy
+    rows = boxes_xyxy if isinstance(boxes_xyxy, Sequence) else boxes_xyxy.tolist()
     return [(float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in rows]
 
 

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as F
 
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Sample, SampleKey
-from pipelines.data.pictures import draw_boxes
+from pipelines.pictures import draw_boxes
 from pipelines.records import Split
 from pipelines.tasks.base import Drawing, TaskSetup
 from pipelines.tasks.tensors.runtime import runtime_of

@@ -1,13 +1,8 @@
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.data.loading.datamodule import JobData
-from pipelines.data.pictures import MIN_SHOWN_SCORE, class_color, draw_boxes
-from pipelines.data.show import show_samples
+from pipelines.pictures import MIN_SHOWN_SCORE, class_color, draw_boxes
 
 
 def test_frames_have_the_color_of_their_class_and_lie_on_the_boxes() -> None:
@@ -49,13 +44,3 @@ def test_neighboring_classes_differ_in_color() -> None:
     colors = np.array([class_color(position) for position in range(12)]).astype(int)
     distances = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 1000 * np.eye(12, dtype=int)
     assert distances.min() > 60
-
-
-def test_samples_are_written_as_pictures_of_both_splits(data_with: Callable[..., JobData], tmp_path: Path) -> None:
-    data = data_with(augment={"scale_jitter": [0.5, 2.0], "photometric": 1.0})
-    for split, count, written in (("train", 4, 4), ("val", 99, 5)):
-        paths = show_samples(data, split, count, tmp_path / "shown" / split)
-        assert len(set(paths)) == written
-        for path in paths:
-            with Image.open(path) as picture:
-                assert max(picture.size) == 640
