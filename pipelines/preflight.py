@@ -26,14 +26,14 @@ _REGISTERED = re.compile(r"models:/[^/@:]+(?:/[1-9][0-9]*|@[^/@:]+)")
 class Places:
     """Where names of the document are looked up.
 
-    `data_root` is `--data.root` of the command line: any folder, instead of `data.root` below `data_roots`. `are_told`
+    `data_root` is `--data.root` of the command line: any folder, instead of `data.root` below `data_roots`. `are_given`
     says whether the command line names one of both.
     """
 
     data_roots: Sequence[Path]
     weights_roots: Sequence[Path]
     data_root: Path | None = None
-    are_told: bool = False
+    are_given: bool = False
 
 
 @dataclass(frozen=True)

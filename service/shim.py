@@ -21,7 +21,7 @@ from typing import Any
 from pipelines.run_folder.files import write_atomic
 from service.child_process import adopt_orphans, die_with_parent
 from service.executors.memory import oom_kills
-from service.executors.process_tree import boot_id, descendants, find_process, kill
+from service.executors.process_tree import boot_id, descendants, find_process, kill, start_ticks
 from service.executors.shim_contract import END, EXIT, HELD, KILL, RUN
 
 NOT_STARTED = 127
@@ -61,7 +61,7 @@ def _this_process() -> dict[str, Any]:
     assert myself is not None
     return {
         "pid": myself.pid,
-        "start_time": myself.start_time,
+        "start_time": start_ticks(myself),
         "boot_id": boot_id(),
         "host": platform.node(),
         "started": time.time(),

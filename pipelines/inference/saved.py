@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from backbones.surgery.spec import SurgerySpec
+from backbones.spec.surgery import SurgerySpec
 from backbones.weights import load_plain
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.inference.export import MODEL_FILE, WEIGHTS_FILE, Categories, read_description

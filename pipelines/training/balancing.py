@@ -11,6 +11,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from heads.base import LossTerms
+from pipelines.ranks import is_distributed, world_size
 from pipelines.spec.model import ModelSpec
 
 LIMIT = 6.0
@@ -47,9 +48,8 @@ def global_losses(losses: Mapping[str, LossTerms]) -> GlobalLosses:
     """
     names = [(task, term) for task, terms in losses.items() for term in terms]
     totals = torch.stack([torch.stack([part.detach().float() for part in losses[task][term]]) for task, term in names])
-    num_ranks = 1
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        num_ranks = torch.distributed.get_world_size()
+    num_ranks = world_size()
+    if is_distributed():
         torch.distributed.all_reduce(totals)
     divisors = totals[:, 1].clamp(min=1)
     means = totals[:, 0] / divisors

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from pipelines.evaluation.metric_names import selection
-from pipelines.ranks import say
+from pipelines.ranks import print_rank_zero
 from pipelines.run_folder.events import EventLog
 from pipelines.spec.training import EarlyStoppingSpec
 from pipelines.training.scoring import Scoring
@@ -59,7 +59,7 @@ class EarlyStopping(Callback):
         self.events.write(
             "stage", {"stage": "stopped_early", "message": told}, epoch=trainer.current_epoch, step=trainer.global_step
         )
-        say(told)
+        print_rank_zero(told)
 
     def count(self, value: float | None, epoch: int) -> None:
         """Take one validation's score, of an epoch from 0."""

@@ -11,6 +11,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from pipelines.model import MultiTaskModel
+from pipelines.ranks import is_distributed, world_size
 from pipelines.training.balancing import GlobalLosses
 
 
@@ -40,9 +41,9 @@ def gradient_statistics(losses: GlobalLosses, layer: Sequence[nn.Parameter]) -> 
     """
     rows = [_flat_gradient(loss, layer) for loss in losses.tasks.values()]
     gradients_TP = torch.stack(rows)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if is_distributed():
         torch.distributed.all_reduce(gradients_TP)
-        gradients_TP /= torch.distributed.get_world_size()
+        gradients_TP /= world_size()
     gradients_TP = gradients_TP.double()
     gramian = (gradients_TP @ gradients_TP.T).cpu()
     is_active = losses.is_active.tolist()

@@ -15,8 +15,8 @@ from torch import Tensor
 from heads.base import Target
 from pipelines.data.loading.sample import Batch
 from pipelines.errors import NumericsError
+from pipelines.ranks import is_distributed, world_size
 from pipelines.run_folder.files import write_atomic
-from pipelines.training.strategy import is_distributed
 
 NUM_NAMES = 8
 """How many images a message names."""
@@ -66,7 +66,7 @@ def non_finite_loss(
 def _names(batch: Batch) -> str:
     names = [info.file_name for info in batch.infos]
     if is_distributed():
-        of_ranks: list[Any] = [None] * torch.distributed.get_world_size()
+        of_ranks: list[Any] = [None] * world_size()
         torch.distributed.all_gather_object(of_ranks, names)
         names = [name for of_rank in of_ranks for name in of_rank]
     rest = f" and {len(names) - NUM_NAMES} more" if len(names) > NUM_NAMES else ""

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pipelines.data.loading.sample import Batch
-from pipelines.ranks import say
+from pipelines.ranks import print_rank_zero
 from pipelines.run_folder.events import EventLog
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.module import MultiTaskModule
@@ -63,7 +63,7 @@ class Progress(Callback):
             )
 
     def _warn(self, text: str) -> None:
-        say(f"warning: {text}")
+        print_rank_zero(f"warning: {text}")
         self.events.write("warning", {"message": text})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -15,7 +15,7 @@ from pipelines.evaluation.collect import Collector
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
 from pipelines.evaluation.metric_names import selection, summarize
 from pipelines.evaluation.predictions import ImagePredictions
-from pipelines.ranks import say
+from pipelines.ranks import print_rank_zero
 from pipelines.records import DatasetIndex, Split
 from pipelines.run_folder.events import EventLog
 from pipelines.run_folder.files import write_atomic
@@ -83,6 +83,8 @@ class Scoring(Callback):
 
     def _score(self, trainer: Trainer) -> None:
         """Score on rank 0; all ranks get the scores, or raise the error that came of it."""
+        if trainer.sanity_checking:  # of a user's own trainer: it evaluates the first batches only
+            return
         gathered = self.collector.gather()
         outcome: Scores | PyramidionError | None = None
         if gathered is not None:
@@ -179,7 +181,8 @@ class Best(Callback):
         if self.tracker is not None:
             self.tracker.log_metrics(defined, step=trainer.global_step)
         shown = "undefined" if value is None else f"{value:.4f}"
-        say(f"epoch {_epoch(trainer) + 1}  {self.select.metric} {shown}{'  (best so far)' if is_better else ''}")
+        note = "  (best so far)" if is_better else ""
+        print_rank_zero(f"epoch {_epoch(trainer) + 1}  {self.select.metric} {shown}{note}")
 
 
 def _epoch(trainer: Trainer) -> int:

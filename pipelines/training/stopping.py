@@ -4,9 +4,9 @@ import signal
 from types import FrameType
 
 from pipelines.errors import Stopped
-from pipelines.ranks import local_rank
+from pipelines.ranks import is_distributed, local_rank
 from pipelines.training.launcher import ask_ranks_to_stop, ranks_are_asked_to_stop
-from pipelines.training.strategy import any_rank, is_distributed
+from pipelines.training.strategy import any_rank
 
 
 class StopRequest:

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import nn
 
+from pipelines.ranks import is_distributed, world_size
 from pipelines.training.launcher import kill_ranks, meet, start_ranks, stop_watching
 
 LOOPBACKS = ("lo", "lo0")
@@ -62,7 +63,7 @@ class LocalDDPStrategy(DDPStrategy):
     def setup_distributed(self) -> None:
         self.set_world_ranks()
         self._process_group_backend = self._get_process_group_backend()
-        if torch.distributed.is_initialized():
+        if is_distributed():
             return
         bind_to_loopback()
         options: dict[str, Any] = {}
@@ -92,14 +93,9 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def is_distributed() -> bool:
-    """Whether this process has met other ranks."""
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
 def any_rank(flag: bool) -> bool:
     """Return, on all ranks alike, whether any of them says so; all must call this."""
-    flags: list[bool | None] = [None] * torch.distributed.get_world_size()
+    flags: list[bool | None] = [None] * world_size()
     torch.distributed.all_gather_object(flags, flag)
     return any(flags)
 

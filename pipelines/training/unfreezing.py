@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pipelines.model import MultiTaskModel
-from pipelines.ranks import say
+from pipelines.ranks import print_rank_zero
 from pipelines.run_folder.events import EventLog
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import frozen_parts
@@ -52,7 +52,7 @@ class Unfreezing(Callback):
         ]
         told = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {'; '.join(changes)}"
         trained = [part for part in model.parts if part not in frozen]
-        say(told)
+        print_rank_zero(told)
         self.events.write(
             "stage",
             {"stage": "training", "message": told, "trains": trained, "parameters": count_parameters(model, trained)},

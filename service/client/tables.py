@@ -1,4 +1,4 @@
-"""Jobs as people read them on a terminal."""
+"""Tables and pages about jobs for the terminal."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ def clock(seconds: float) -> str:
 
 
 def jobs_table(jobs: Iterable[JobSummary]) -> Table:
-    """Return a row for each job."""
+    """Return a table with a row for each job."""
     table = _table("id", "name", "status", "progress", "priority", "created", "took")
     for job in jobs:
         status = f"{job.status}, {job.stage}" if job.stage else str(job.status)
@@ -30,11 +30,11 @@ def jobs_table(jobs: Iterable[JobSummary]) -> Table:
 
 
 def job_page(job: JobView) -> Group:
-    """Return all that is known of a job."""
+    """Return a page with all details of a job."""
     facts = {
         "id": job.id,
         "name": job.name,
-        "status": str(job.status) + (", to be cancelled" if job.cancel_requested and not job.finished_at else ""),
+        "status": str(job.status) + (", cancel requested" if job.cancel_requested and not job.finished_at else ""),
         "stage": job.stage,
         "waits for": job.waits_for,
         "progress": _progress(job),
@@ -61,13 +61,13 @@ def job_page(job: JobView) -> Group:
 
 
 def failure_text(failure: Failure) -> str:
-    """Return why a job has failed, and the last lines of its log."""
+    """Return why a job failed, and the last lines of its log."""
     tail = _indented("\n".join(failure.log_tail))
     return f"{failure.kind}: {failure.message}" + (f"\nlast lines of the log:\n{tail}" if tail else "")
 
 
 def dry_run_page(dry_run: DryRun) -> Group:
-    """Return what a job would be: its document with every default, and what trains when."""
+    """Return a page on what a job would train: its document with all defaults, and what trains when."""
     names = [part.stage for part in dry_run.stages]
     table = _table("trains from epoch", "stages", "parameters")
     for row in dry_run.trainable:
@@ -98,7 +98,7 @@ def _attempts_table(attempts: Iterable[AttemptView]) -> Table:
             str(attempt.number),
             _moment(attempt.started_at),
             _took(attempt.started_at, attempt.ended_at),
-            attempt.outcome or "goes on",
+            attempt.outcome or "running",
             code,
             escape(", ".join(attempt.gpu_ids)),
             escape(attempt.message or ""),
@@ -121,8 +121,8 @@ def _epoch(job: JobSummary) -> str:
     progress = job.progress
     if progress is None:
         return ""
-    left = "" if progress.left_s is None or job.status.is_terminal else f", {clock(progress.left_s)} left"
-    return f"epoch {progress.epoch + 1}/{progress.max_epochs or '?'}{left}"
+    remaining = "" if progress.left_s is None or job.status.is_terminal else f", {clock(progress.left_s)} left"
+    return f"epoch {progress.epoch + 1}/{progress.max_epochs or '?'}{remaining}"
 
 
 def _progress(job: JobSummary) -> str:

@@ -1,10 +1,9 @@
 """`pyramidion data check | show | synth`: they read and write files; what draws pictures replaces this process."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
+from pipelines.arguments import OVERRIDES_HELP, CommandParser, add_config_option, add_data_options, places_of
 from pipelines.data.dataset.commands import check_data, synthesize_data
 from pipelines.preflight import find_data
 from pipelines.spec.load import load_job
@@ -20,34 +19,32 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pyramidion data check",
         description="Print what a job's label files and images hold, and write it as JSON. Ends with 78 where `fit` "
         "would not start.",
         epilog=OVERRIDES_HELP,
-        allow_abbrev=False,
     )
     add_config_option(parser)
     parser.add_argument("--report", type=Path, metavar="FILE", help="default: runs/<name>-data_report.json")
     add_data_options(parser)
-    options, rest = parser.parse_known_args(arguments)
-    job = load_job(options.config, dotted_overrides(rest))
+    options, overrides = parser.parse_command_line(arguments)
+    job = load_job(options.config, overrides)
     report_path = options.report or Path("runs") / f"{job.name}-data_report.json"
     return check_data(job, find_data(job, places_of(options)), report_path)
 
 
 def _synth(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pyramidion data synth",
         description="Write the demo's data set: images, COCO files with identities, a CSV of scenes.",
-        allow_abbrev=False,
     )
     parser.add_argument("folder", type=Path, help="a folder that is not there yet, or is empty")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
     parser.add_argument("--train", type=int, default=400, metavar="N", help="number of images (default: 400)")
     parser.add_argument("--val", type=int, default=60, metavar="N", help="likewise (default: 60)")
     parser.add_argument("--test", type=int, default=60, metavar="N", help="likewise (default: 60)")
-    parser.add_argument("--image_size", type=int, default=160, metavar="PX", help="longer side (default: 160)")
+    parser.add_argument("--image-size", type=int, default=160, metavar="PX", help="longer side (default: 160)")
     options = parser.parse_args(arguments)
     return synthesize_data(
         options.folder,

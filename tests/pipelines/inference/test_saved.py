@@ -61,7 +61,7 @@ class Trap:
         (b"a,b\n", "holds no network of ours: not a file of torch.save;"),
         (b"G", "holds no network of ours: not a file of torch.save;"),
         (b"", "holds no network of ours: not a file of torch.save;"),
-        (b"PK\x03\x04 and no more", "holds no network of ours: damaged, or cut off;"),
+        (b"PK\x03\x04 and no more", "holds no network of ours: damaged or truncated;"),
         ({"state_dict": {"conv1.weight": torch.ones(1)}}, "its tensors are not named as ours are; .*backbone.weights"),
         ({"conv1.weight": torch.ones(1)}, "it has no state_dict"),
         ({"state_dict": {"backbone.a": torch.ones(1)}, "categories": [1]}, "its categories or its document cannot"),

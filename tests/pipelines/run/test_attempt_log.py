@@ -81,7 +81,7 @@ def fit_as_an_attempt(config: Path, run_dir: Path, **environ: Path) -> subproces
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment |= {ATTEMPT_DIR_VARIABLE: str(run_dir / "attempts" / "1"), **{k: str(v) for k, v in environ.items()}}
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "fit", "--config", str(config), "--run_dir", str(run_dir)],
+        [sys.executable, "-m", "pipelines.cli", "fit", "--config", str(config), "--run-dir", str(run_dir)],
         cwd=run_dir.parent, env=environment, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
 
@@ -99,7 +99,7 @@ def test_a_second_attempt_at_a_finished_run_has_nothing_to_do(
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.path.rglob("*") if path.is_file()}
     words: tuple[Any, ...] = ("fit", "--config", finished.job_yaml, "--data-root", demo_root.parent)
-    assert command(*words, "--run_dir", finished.path) == 78
+    assert command(*words, "--run-dir", finished.path) == 78
     monkeypatch.setenv(ATTEMPT_DIR_VARIABLE, str(finished.attempt(2)))
-    assert command(*words, "--run_dir", finished.path) == 0
+    assert command(*words, "--run-dir", finished.path) == 0
     assert {path: path.stat().st_mtime_ns for path in finished.path.rglob("*") if path.is_file()} == before

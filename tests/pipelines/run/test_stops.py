@@ -43,7 +43,7 @@ def test_stop_in_the_last_scoring_takes_effect_after_the_batch_and_the_next_star
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = RunDir.of(tmp_path / "run")
-    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run_dir", run_dir.path)
+    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path)
     with sigterm_in_the_last_scoring(run_dir) as evaluated:
         assert command(*words) == 75
     assert evaluated == [1]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, multiprocessing
 from torch.optim import Optimizer
 
@@ -19,8 +19,7 @@ from pipelines.errors import PyramidionError
 from pipelines.preflight import Inputs
 from pipelines.ranks import LOCAL_RANK
 from pipelines.run.attempt import Attempt
-from pipelines.run.claim import RUN_DIR_VARIABLE
-from pipelines.run.job_cli import JobCLI
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document
 from pipelines.training.launcher import MEETING_PLACE, ranks
@@ -123,12 +122,13 @@ def train(rank: int, document: Document, root: Path, path: Path, *more: Callback
     quiet_lightning()
     stop = StopRequest()
     stop.install()
-    cli = JobCLI(Attempt(job, inputs, index, report, run_dir, stop))
-    cli.trainer.callbacks.extend(more)
+    seed_everything(job.seed_everything, workers=True)
+    module, data, trainer = Attempt(job, inputs, index, report, run_dir, stop).build()
+    trainer.callbacks.extend(more)
     checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
     try:
         with ranks():
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except PyramidionError as error:
         return f"{type(error).__name__}: {error}"
     finally:

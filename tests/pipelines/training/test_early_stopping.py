@@ -83,7 +83,7 @@ def test_run_that_stops_early_is_told_scored_and_not_trained_further_when_it_is_
 ) -> None:
     (tmp_path / "job.yaml").write_text(write_yaml(hopeless))
     run_dir = RunDir.of(tmp_path / "run")
-    words = ("fit", "--config", tmp_path / "job.yaml", "--data.root", demo_root, "--run_dir", run_dir.path)
+    words = ("fit", "--config", tmp_path / "job.yaml", "--data.root", demo_root, "--run-dir", run_dir.path)
     assert command(*words) == 0
     assert "\nstopped early at epoch 4: no better for one validation\n" in capsys.readouterr().err
     events = read_events(run_dir.events)

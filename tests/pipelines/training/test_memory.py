@@ -13,7 +13,6 @@ from pipelines.data.loading.sample import Batch, ImageInfo
 from pipelines.errors import OutOfMemory
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
-from pipelines.run.job_cli import JobCLI
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.data import PKSpec
 from pipelines.spec.job import JobSpec
@@ -70,10 +69,10 @@ def run(demo_root: Path, tmp_path: Path) -> Any:
         index, report = build_index(job, inputs.data)
         quiet_lightning()
         attempt = Attempt(job, inputs, index, report, RunDir.of(tmp_path), StopRequest())
-        cli = JobCLI(attempt)
-        cli.trainer.callbacks[:] = [device, *cli.trainer.callbacks, after]
+        module, data, trainer = attempt.build()
+        trainer.callbacks[:] = [device, *trainer.callbacks, after]
         with attempt.memory.told():
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+            trainer.fit(module, datamodule=data)
 
     return run
 

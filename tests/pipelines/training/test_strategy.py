@@ -13,7 +13,7 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from pipelines.training import launcher
-from pipelines.errors import DataError, FieldProblem, PyramidionError, Stopped, tell
+from pipelines.errors import DataError, FieldProblem, PyramidionError, Stopped, print_error
 
 ranks.END_TIMEOUT_S = 2.0
 folder, scenario, rank = Path(sys.argv[1]), sys.argv[2], ranks.local_rank()
@@ -66,7 +66,7 @@ except PyramidionError as error:
     if rank > 0:
         ranks.leave_word(error)
         sys.exit(error.exit_code)
-    sys.exit(tell(error))
+    sys.exit(print_error(error))
 """
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, multiprocessing
 
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.errors import NumericsError
-from pipelines.run.claim import RUN_DIR_VARIABLE
-from pipelines.run.revisit import score_run
+from pipelines.run.evaluate_run import score_run
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.training.strategy import num_cores

@@ -94,6 +94,6 @@ def test_sync_batchnorm_on_the_cpu_is_refused_before_anything_is_written(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--trainer.sync_batchnorm=true")
-    assert command(*words, "--run_dir", tmp_path / "run") == 78
+    assert command(*words, "--run-dir", tmp_path / "run") == 78
     assert "trainer.sync_batchnorm: got true on the CPU, where torch has no SyncBatchNorm" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

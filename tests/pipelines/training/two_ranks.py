@@ -16,8 +16,8 @@ from torch import Tensor, distributed
 from pipelines.errors import PyramidionError
 from pipelines.preflight import Inputs, Places
 from pipelines.ranks import LOCAL_RANK
+from pipelines.run.evaluate_run import score_run
 from pipelines.run.fit import fit
-from pipelines.run.revisit import score_run
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import resolved, validate_document
 from pipelines.training.launcher import MEETING_PLACE

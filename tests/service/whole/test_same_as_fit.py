@@ -21,7 +21,7 @@ def fit(document: Document, data_root: Path, folder: Path) -> dict[str, Any]:
     """Run `fit` as a process of one thread, and return its result."""
     (folder / "job.yaml").write_text(write_yaml(document))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    words = ["fit", "--config", "job.yaml", "--data-root", str(data_root), "--run_dir", "run"]
+    words = ["fit", "--config", "job.yaml", "--data-root", str(data_root), "--run-dir", "run"]
     done = subprocess.run(
         [sys.executable, "-P", "-m", "service.cli", *words],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=280,
