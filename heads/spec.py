@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from heads.loss_rows import METRIC_LOSSES
 
-TaskKind = Literal["detection", "classification", "embedding"]
 PyramidLevel = Literal["p3", "p4", "p5", "p6", "p7"]
 Norm = Literal["none", "gn"]
 Pool = Literal["avg", "max", "avgmax"]
@@ -36,7 +35,8 @@ class HeadSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    kind: ClassVar[TaskKind]
+    kind: ClassVar[str]
+    """Name of the kind of task that the head is for, such as `detection`."""
     implementation: ClassVar[str]
     """`module:name` of the class or function that builds the head from its settings, see `heads.create`."""
     losses: ClassVar[tuple[str, ...]]

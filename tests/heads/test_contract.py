@@ -9,7 +9,7 @@ from heads.base import BoxTarget, ClassTarget, IdentityTarget
 from heads.catalog import HEADS
 from heads.create import create_head
 from heads.spec import HEAD_SPECS, DenseHeadSpec
-from pipelines.spec.tasks import TASK_SPECS
+from pipelines.tasks.kinds import TASK_SPECS
 from tests.heads.building import build_head
 
 CASES = {
