@@ -15,7 +15,7 @@ def test_step_changes_the_head_and_the_layers_before_it(task_case: TaskCase) -> 
     backbone = {"name": "resnet14_thin", "weights": "none"}
     spec = ModelSpec.model_validate({"backbone": backbone, "neck": {"channels": 16}, "tasks": tasks})
     torch.manual_seed(0)
-    model = build_model(spec, {task: CATEGORIES for task in tasks}).train()
+    model = build_model(spec, dict.fromkeys(tasks, CATEGORIES)).train()
     size_hw = HalvedImage().original_hw
     images = torch.randint(0, 256, (2, 3, *size_hw), dtype=torch.uint8)
     targets = {task: [None, None] for task in tasks}
