@@ -1,6 +1,6 @@
 """Read a network from a checkpoint or an exported model, without running any code in the file.
 
-best.ckpt   the network that scored best on val, see `pipelines.training.scoring.Best`
+best.ckpt   the network that scored best on val, see `pipelines.training.scoring.BestCheckpoint`
 last.ckpt   Lightning's: the module with everything that training needs to resume
 model/      see `pipelines.inference.export`
 """
@@ -17,9 +17,9 @@ from torch import Tensor
 from backbones.spec.surgery import SurgerySpec
 from backbones.weights import load_plain
 from pipelines.errors import ConfigError, FieldProblem
-from pipelines.inference.export import MODEL_FILE, WEIGHTS_FILE, Categories, read_description
+from pipelines.inference.export import Categories, read_description
 from pipelines.records import Category
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.spec.load import read_yaml
 
 RAW_KEY = "current_model_state"
@@ -97,12 +97,11 @@ def _read_checkpoint(path: Path, field: str) -> SavedModel:
     state = network_state(content)
     if not any(name.startswith("backbone.") for name in state):
         raise _unusable(path, field, "its tensors do not have the names of this project's networks")
-    is_ours = path.parent.name == "checkpoints"
-    run_dir = RunDir.of(path.parent.parent)
-    if LIGHTNING_KEY in content and is_ours and run_dir.best_checkpoint.is_file():
+    run_dir = RunDir.of_checkpoint(path)
+    if LIGHTNING_KEY in content and run_dir and run_dir.best_checkpoint.is_file():
         content = read_checkpoint(run_dir.best_checkpoint, field)
     document: Any = {}
-    if is_ours and run_dir.config_yaml.is_file():
+    if run_dir and run_dir.config_yaml.is_file():
         document = read_yaml(run_dir.config_yaml.read_text("utf-8"), str(run_dir.config_yaml))
     try:
         categories = {
@@ -115,9 +114,9 @@ def _read_checkpoint(path: Path, field: str) -> SavedModel:
 
 
 def _read_exported(folder: Path, field: str) -> SavedModel:
-    described = read_description(folder / MODEL_FILE)
+    described = read_description(ExportedModelDir(folder))
     try:
-        state = load_file(folder / WEIGHTS_FILE)
+        state = load_file(ExportedModelDir(folder).weights)
         categories = {
             task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
         }

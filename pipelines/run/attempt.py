@@ -10,7 +10,7 @@ from pipelines.ranks import is_rank_zero, print_rank_zero
 from pipelines.records import DatasetIndex, Split
 from pipelines.run.network import create_network, initialized_network
 from pipelines.run.workflow import Parts
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, StageData, WarningData
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
@@ -20,8 +20,8 @@ from pipelines.training.checkpoints import Checkpoints, EvaluationStop
 from pipelines.training.early_stopping import EarlyStopping
 from pipelines.training.memory import MemoryAdvice
 from pipelines.training.module import MultiTaskModule
-from pipelines.training.progress import Progress
-from pipelines.training.scoring import Best, Scoring
+from pipelines.training.progress import ProgressReporter
+from pipelines.training.scoring import BestCheckpoint, Scoring
 from pipelines.training.stopping import StopRequest
 from pipelines.training.trainer import create_trainer
 from pipelines.training.unfreezing import Unfreezing
@@ -54,7 +54,7 @@ class Attempt:
         self.scoring = Scoring(job.model, index, self.split)
         self.tracker = self._tracker()
         self.memory = MemoryAdvice(job.data)
-        self.progress = Progress(self.events, self.tracker, job.trainer.log_every_n_steps)
+        self.progress = ProgressReporter(self.events, self.tracker, job.trainer.log_every_n_steps)
 
     def _tracker(self) -> Tracker | None:
         if self.job.tracking is None or not is_rank_zero():
@@ -64,18 +64,18 @@ class Attempt:
             run_name=self.job.name,
             run_dir=self.run_dir.path,
             runs_root=runs_root(),
-            tell=self.warn,
+            warn=self.warn,
         )
 
     def warn(self, text: str) -> None:
         """Print a warning and write it to the events."""
         print_rank_zero(f"warning: {text}")
-        self.events.write("warning", {"message": text})
+        self.events.write(WarningData(message=text))
 
     def start_stage(self, name: str) -> None:
         """Report the stage that begins now; raise Stopped if a stop was requested."""
         self.stop.check(f"before {name}")
-        self.events.write("stage", {"stage": name})
+        self.events.write(StageData(stage=name))
 
     def build(self) -> Parts:
         """Return module, data and trainer for the job.
@@ -113,7 +113,7 @@ class Attempt:
             Unfreezing(self.job.model, self.events),
             EvaluationStop(self.stop, checkpoints),
             self.scoring,
-            Best(self.run_dir, self.scoring, weights, self.events, self.tracker),
+            BestCheckpoint(self.run_dir, self.scoring, weights, self.events, self.tracker),
         ]
         if spec.early_stopping is not None:
             callbacks.append(EarlyStopping(spec.early_stopping, self.scoring, self.events))

@@ -1,14 +1,9 @@
 """Read logs of attempts in blocks of complete lines, without terminal control sequences. Torch-free."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK_BYTES = 1 << 18
-
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
-_OVERWRITTEN = re.compile(r"^[^\n]*\r(?=[^\r\n])", re.MULTILINE)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -56,16 +51,6 @@ def _unfinished_bytes(raw: bytes) -> int:
         if lead < 0x80:
             return 0
     return 0
-
-
-def clean(raw: bytes) -> str:
-    """Return the text as a terminal would finally show it, without colors; line ends are kept."""
-    text = raw.decode("utf-8", errors="replace")
-    if "\x1b" in text:
-        text = _ANSI.sub("", text)
-    if "\r" in text:
-        text = _OVERWRITTEN.sub("", text)
-    return _CONTROL.sub("", text)
 
 
 def tail_start(path: Path, num_lines: int) -> tuple[int, int]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from pipelines.run_folder.log_text import clean
 from service.api.event_feed import Channel
-from service.api.log_reader import Block, clean, read_block
+from service.api.log_reader import Block, read_block
 from service.rest.schemas import LogLine
 from service.store.errors import NotFound
 from service.store.records import Job

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from pipelines.clock import format_duration
 from service.client.client import Client
-from service.client.tables import clock
 from service.rest.schemas import EventView, JobView
 
 SHOWN_METRICS = {"AP", "AP50", "accuracy", "mAP", "macro_f1", "recall_at_1"}
@@ -84,7 +84,7 @@ class ProgressDisplay:
         batch, batches, epochs = (int(event.data.get(key) or 0) for key in ("batch", "batches", "max_epochs"))
         facts = [
             f"{event.data['images_per_s']:.1f} images/s",
-            f"{clock(event.data['left_s'])} left",
+            f"{format_duration(event.data['left_s'])} left",
             *_losses(event.data.get("losses", {})),
         ]
         description = f"epoch {event.epoch + 1}/{epochs}"

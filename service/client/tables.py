@@ -1,7 +1,7 @@
 """Tables and pages about jobs for the terminal."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,13 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.clock import format_duration
 from pipelines.spec.load import write_yaml
 from service.rest.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as [days,] h:mm:ss."""
-    return str(timedelta(seconds=round(seconds)))
 
 
 def jobs_table(jobs: Iterable[JobSummary]) -> Table:
@@ -113,7 +109,7 @@ def _table(*columns: str) -> Table:
 
 
 def _resources(resources: Resources) -> str:
-    timeout = "" if resources.timeout_s is None else f", at most {clock(resources.timeout_s)}"
+    timeout = "" if resources.timeout_s is None else f", at most {format_duration(resources.timeout_s)}"
     return f"{resources.cpus} CPUs, {resources.gpus} GPUs{timeout}"
 
 
@@ -121,7 +117,9 @@ def _epoch(job: JobSummary) -> str:
     progress = job.progress
     if progress is None:
         return ""
-    remaining = "" if progress.left_s is None or job.status.is_terminal else f", {clock(progress.left_s)} left"
+    remaining = (
+        "" if progress.left_s is None or job.status.is_terminal else f", {format_duration(progress.left_s)} left"
+    )
     return f"epoch {progress.epoch + 1}/{progress.max_epochs or '?'}{remaining}"
 
 
@@ -139,7 +137,7 @@ def _moment(moment: datetime | None) -> str:
 def _took(started: datetime | None, ended: datetime | None) -> str:
     if started is None:
         return ""
-    return clock(((ended or datetime.now(started.tzinfo)) - started).total_seconds())
+    return format_duration(((ended or datetime.now(started.tzinfo)) - started).total_seconds())
 
 
 def _indented(text: str) -> str:

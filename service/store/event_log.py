@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable, func, insert, select
 
+from pipelines.run_folder.events import StatusData
 from service.states import JobStatus
 from service.store.records import Job
 from service.store.tables import events
@@ -42,7 +43,7 @@ def append_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> Non
 
 def append_status_event(connection: Connection, job: Job, before: JobStatus | None, message: str | None = None) -> None:
     """Append the event that reports the change of `job` from `before` to its present status."""
-    data: dict[str, Any] = {"from": before, "to": job.status, "attempt": job.attempt}
+    data = StatusData(before=before, to=job.status, attempt=job.attempt)
     row = {
         "job_id": job.id,
         "attempt": job.attempt,
@@ -50,6 +51,6 @@ def append_status_event(connection: Connection, job: Job, before: JobStatus | No
         "kind": "status",
         "epoch": 0,
         "step": 0,
-        "data": data if message is None else {**data, "message": message},
+        "data": (data if message is None else data.model_copy(update={"message": message})).to_data(),
     }
     append_events(connection, [row])

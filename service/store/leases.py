@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, func, insert, select, update
 
+from pipelines.run_folder.events import TrainerEvent, parse_event
 from service.states import ACTIVE, TERMINAL, FailureKind, JobStatus, Writer, may_move
 from service.store.database import reading, writing
 from service.store.errors import CancelRequested, IllegalTransition, LeaseLost
@@ -14,7 +15,6 @@ from service.store.records import Job, Outcome
 from service.store.rows import JOB_COLUMNS, change_status, find_locked, job_of, update_job
 from service.store.tables import attempts, jobs
 
-_TRAINER_KINDS = ("progress", "metric", "stage", "warning")
 _PREVENTED_BY_CANCEL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.QUEUED})
 
 
@@ -137,7 +137,7 @@ class LeasedStore:
             LeaseLost: the job is another supervisor's.
             ValueError: `job.events_offset` differs from the recorded offset: lines would be recorded twice or lost.
         """
-        rows = [_row(job, event) for event in events_ if _is_event(event)]
+        rows = [_row(job, event) for event in map(parse_event, events_) if event is not None]
         values: dict[str, Any] = {"events_offset": offset}
         for row in rows:
             if row["kind"] == "progress":
@@ -210,18 +210,5 @@ class LeasedStore:
         return change_status(connection, before, to, Writer.SUPERVISOR, message, **values)
 
 
-def _is_event(event: Any) -> bool:
-    """Return True for an event as `pipelines.run_folder.events` writes it."""
-    return (
-        isinstance(event, dict)
-        and event.get("kind") in _TRAINER_KINDS
-        and isinstance(event.get("time"), int | float)
-        and isinstance(event.get("epoch"), int)
-        and isinstance(event.get("step"), int)
-        and isinstance(event.get("data"), dict)
-    )
-
-
-def _row(job: Job, event: dict[str, Any]) -> dict[str, Any]:
-    columns = {name: event[name] for name in ("time", "kind", "epoch", "step", "data")}
-    return {"job_id": job.id, "attempt": job.attempt, **columns}
+def _row(job: Job, event: TrainerEvent) -> dict[str, Any]:
+    return {"job_id": job.id, "attempt": job.attempt, **event.model_dump()}

@@ -47,7 +47,7 @@ def _with_backbone(small: Document, **backbone: Any) -> Document:
         ({"name": "timm:seresnet18", "accept_license": True}, "model.backbone.weights: .* has no default weights"),
     ],
 )
-def test_default_weights_that_may_not_or_cannot_be_taken_are_refused(
+def test_default_weights_that_are_not_allowed_or_missing_are_refused(
     backbone: Document, problem: str, small: Document, tmp_path: Path
 ) -> None:
     (tmp_path / "demo").mkdir()

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.run_folder.log_text import clean
 from service.api import log_reader
-from service.api.log_reader import BLOCK_BYTES, Block, clean, read_block, tail_start
+from service.api.log_reader import BLOCK_BYTES, Block, read_block, tail_start
 from service.api.log_stream import as_ndjson, as_text
 
 

@@ -2,18 +2,9 @@
 
 from rich.console import Console
 
-from service.client.tables import clock, dry_run_page, failure_text
+from service.client.tables import dry_run_page, failure_text
 from service.rest.schemas import DryRun, Failure, Resources, StageParameters, TrainableFrom
 from service.states import FailureKind
-
-
-def test_durations_are_hours_minutes_and_seconds() -> None:
-    assert [clock(seconds) for seconds in (0.4, 61, 3600, 90_000)] == [
-        "0:00:00",
-        "0:01:01",
-        "1:00:00",
-        "1 day, 1:00:00",
-    ]
 
 
 def test_a_failure_is_a_sentence_with_the_tail_of_the_log() -> None:

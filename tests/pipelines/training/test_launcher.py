@@ -1,4 +1,4 @@
-"""Ranks start, meet and end together, whatever becomes of one of them: real processes, without torch."""
+"""Ranks start, meet and end together, also when one of them fails: real processes, without torch."""
 
 import os
 import signal
@@ -12,11 +12,12 @@ import pytest
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
+from pipelines.ranks import local_rank
 from pipelines.training import launcher
 from pipelines.errors import DataError, FieldProblem, PyramidionError, Stopped, print_error
 
-ranks.END_TIMEOUT_S = 2.0
-folder, scenario, rank = Path(sys.argv[1]), sys.argv[2], ranks.local_rank()
+launcher.END_TIMEOUT_S = 2.0
+folder, scenario, rank = Path(sys.argv[1]), sys.argv[2], local_rank()
 
 def mark(name):
     (folder / f"{name}-{rank}").write_text(str(os.getpid()))
@@ -32,7 +33,7 @@ def before_meeting():
 
 def after_meeting():
     if scenario == "crash of rank 0" and rank == 0:
-        raise RuntimeError("a fault of rank 0's own")
+        raise RuntimeError("an error of rank 0")
     if scenario == "stop":
         raise Stopped("stopped at step 7")
     if scenario == "data error" and rank == 1:
@@ -56,15 +57,15 @@ stopped = []
 try:
     if scenario == "signal at start":
         signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
-    with ranks.ranks():
-        ranks.start_ranks(2)
+    with launcher.supervised_ranks():
+        launcher.start_ranks(2)
         before_meeting()
-        ranks.meet(rank, 2)
+        launcher.wait_for_ranks(rank, 2)
         mark("met")
         after_meeting()
 except PyramidionError as error:
     if rank > 0:
-        ranks.leave_word(error)
+        launcher.report_to_rank_zero(error)
         sys.exit(error.exit_code)
     sys.exit(print_error(error))
 """
@@ -88,7 +89,7 @@ def started(folder: Path, scenario: str) -> subprocess.Popen[str]:
 def wait_for(path: Path) -> Path:
     deadline = time.monotonic() + 60
     while not path.exists() or not path.read_text():
-        assert time.monotonic() < deadline, f"{path.name} did not come"
+        assert time.monotonic() < deadline, f"{path.name} was not written"
         time.sleep(0.02)
     return path
 
@@ -109,32 +110,32 @@ def group_is_gone(process: subprocess.Popen[str]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "code", "told"),
+    ("scenario", "code", "expected"),
     [
         ("done", 0, ""),
         ("stop", 75, "error: stopped at step 7\n"),
         ("data error", 78, "error: images/a.png: is no image\n"),
         ("ends early", 78, "error: images: is no image\n"),
-        ("dies early", 1, "error: process 1 of this run ended with code 3; what it said is above\n"),
+        ("dies early", 1, "error: process 1 of this run ended with code 3; see its output above\n"),
         ("killed", 1, "error: process 1 of this run was ended by SIGKILL (memory may have run out)\n"),
         ("hangs", 78, "error: images/a.png: is no image\n"),
     ],
 )
-def test_run_ends_with_one_error_and_its_code_and_nothing_stays(
-    scenario: str, code: int, told: str, tmp_path: Path
+def test_run_ends_with_one_error_and_its_exit_code_and_leaves_nothing_behind(
+    scenario: str, code: int, expected: str, tmp_path: Path
 ) -> None:
     process = started(tmp_path, scenario)
     _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (code, told)
+    assert (process.returncode, stderr) == (code, expected)
     assert group_is_gone(process)
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_fault_of_rank_0_itself_keeps_its_traceback_and_ends_the_other_rank(tmp_path: Path) -> None:
+def test_an_error_of_rank_0_keeps_its_traceback_and_ends_the_other_rank(tmp_path: Path) -> None:
     process = started(tmp_path, "crash of rank 0")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "RuntimeError: a fault of rank 0's own" in stderr
+    assert "RuntimeError: an error of rank 0" in stderr
     assert group_is_gone(process)
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -151,7 +152,7 @@ def test_ranks_end_when_rank_0_is_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
-def test_signal_to_the_group_while_a_rank_still_starts_is_not_lost(tmp_path: Path) -> None:
+def test_a_signal_to_the_process_group_while_a_rank_starts_is_not_lost(tmp_path: Path) -> None:
     process = started(tmp_path, "signal at start")
     wait_for(tmp_path / "starting-1")
     os.killpg(process.pid, signal.SIGTERM)
