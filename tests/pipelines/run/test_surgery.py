@@ -150,6 +150,6 @@ def test_training_does_not_initialize_from_a_folded_network_but_from_its_runs_ch
 
 def test_branches_are_not_exported_where_the_document_has_them_folded(folded: RunDir, tmp_path: Path) -> None:
     _, job, categories = load_exported(folded.model)
-    with pytest.raises(ValueError, match=r"it has its branches; call its fold\(\) first"):
+    with pytest.raises(ValueError, match=r"still has its branches; call its fold\(\) first"):
         export_model(build_model(job.model, categories), job, categories, tmp_path)
     assert list(tmp_path.iterdir()) == []
