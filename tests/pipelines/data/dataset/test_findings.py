@@ -94,7 +94,7 @@ def test_several_classes_where_one_is_wanted_are_an_error(folder: Any) -> None:
     labels = [CSV | {"tasks": ["kind"], "separator": "|"}]
     _, report = folder.check(labels=labels, tasks={"kind": {"head": "multiclass"}})
     finding = next(finding for finding in report.errors if finding.kind == "ambiguous_class")
-    assert finding.message == "has the classes ['day', 'night']; 'kind' takes exactly one an image"
+    assert finding.message == "has the classes ['day', 'night']; 'kind' takes exactly one per image"
     assert report.count("repeated_image") == 1
     assert next(layer for layer in report.layers if layer.split == "val").repeated == 1
 
@@ -128,7 +128,7 @@ def sampled(folder: Any, identities: dict[str, list[str | None]], p: int) -> Any
 def test_fewer_identities_than_a_batch_takes_are_an_error(folder: Any) -> None:
     report = sampled(folder, {"a.png": ["ann", "ben"], "b.png": ["ann"], "c.png": []}, p=3)
     message = only(report, "too_few_identities").message
-    assert "'s' has 2 identities of the task 'lookup' in train, and its sampler draws p = 3" in message
+    assert "'s' has 2 identities of the task 'lookup' in train, but its sampler draws p = 3" in message
     assert "lower data.sources.s.sampler.p" in message
     with pytest.raises(DataError, match="2 identities"):
         report.raise_errors()
@@ -137,7 +137,7 @@ def test_fewer_identities_than_a_batch_takes_are_an_error(folder: Any) -> None:
 def test_fewer_than_two_identities_cannot_be_drawn_however_low_p_is(folder: Any) -> None:
     message = only(sampled(folder, {"a.png": ["ann"], "b.png": ["ann"]}, p=2), "too_few_identities").message
     assert "'s' has 1 identities" in message
-    assert message.endswith(": make data.sources.s.sampler kind: shuffle")
+    assert message.endswith(": set data.sources.s.sampler to kind: shuffle")
 
 
 def test_images_that_a_sampler_of_identities_does_not_draw_are_a_warning(folder: Any) -> None:
@@ -155,7 +155,8 @@ def test_rename_of_a_class_that_is_not_there_is_a_warning(folder: Any) -> None:
     folder.coco("val", GOOD)
     _, report = folder.check(labels=[folder.labels[0] | {"classes": {"cta": "feline"}}])
     assert (
-        only(report, "unused_rename").message == "classes names 'cta', which no label of this layer has; it has ['cat']"
+        only(report, "unused_rename").message
+        == "`classes` renames 'cta', which no label of this layer has; its classes are ['cat']"
     )
 
 

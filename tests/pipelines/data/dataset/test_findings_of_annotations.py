@@ -34,7 +34,7 @@ def test_degenerate_box_is_left_out_and_told_with_file_and_annotation(folder: An
         "a.png",
         812,
     )
-    assert str(finding) == "train.json, a.png, annotation 812: has no area, (30, 8, 0, 12); it is left out"
+    assert str(finding) == "train.json, a.png, annotation 812: has no area, (30, 8, 0, 12); it is skipped"
     assert [box.bbox_xywh for box in index.records["train"][0].labels["things"]] == [(1, 2, 3, 4)]
     assert (report.layers[0].read, report.layers[0].kept, report.layers[0].degenerate) == (3, 1, 2)
 
@@ -114,7 +114,7 @@ def test_broken_coco_file_is_an_error(folder: Any, text: str) -> None:
     [
         ({"bbox": None}, "has no 'bbox'"),
         ({"image_id": None, "category_id": None}, "has no 'image_id' and no 'category_id'"),
-        ({"bbox": [1, 2, 3]}, "bbox is [1, 2, 3]; four finite numbers"),
+        ({"bbox": [1, 2, 3]}, "bbox is [1, 2, 3]; write four finite numbers"),
         ({"bbox": [1, 2, 3, float("nan")]}, "four finite numbers"),
         ({"bbox": [1, 2, 3, 10**400]}, "four finite numbers"),
         ({"bbox": [1, 2, 3, "4"]}, "four finite numbers"),

@@ -115,22 +115,22 @@ def test_truncated_image_is_an_error_that_names_the_file(tmp_path: Path, suffix:
     path = save(tmp_path / f"a.{suffix}", np.random.default_rng(0).integers(0, 256, (64, 64, 3)), np.uint8)
     path.write_bytes(path.read_bytes()[:-600])
     for read in (read_image, examine_image):
-        with pytest.raises(DataError, match=rf"a\.{suffix}: cannot be decoded|a\.{suffix}: is no image"):
+        with pytest.raises(DataError, match=rf"a\.{suffix}: cannot be decoded|a\.{suffix}: is not an image"):
             read(path, "ignore")
 
 
 def test_file_that_is_missing_or_no_image_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("hello")
-    with pytest.raises(DataError, match="is no image of a known format"):
+    with pytest.raises(DataError, match="is not an image of a known format"):
         read_image(tmp_path / "a.png", "ignore")
-    with pytest.raises(DataError, match=r"b\.png: there is no such file"):
+    with pytest.raises(DataError, match=r"b\.png: the file is missing"):
         read_image(tmp_path / "b.png", "apply")
 
 
 def test_postscript_is_never_opened(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.png")
-    with pytest.raises(DataError, match="is no image of a known format"):
+    with pytest.raises(DataError, match="is not an image of a known format"):
         read_image(tmp_path / "a.png", "ignore")
 
 
@@ -147,7 +147,7 @@ def test_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side
 def test_image_is_read_from_an_open_file(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", [[[1, 2, 3]]], np.uint8)
     assert np.asarray(read_image(io.BytesIO(path.read_bytes()), "apply")).tolist() == [[[1, 2, 3]]]
-    with pytest.raises(DataError, match=r"^image: is no image"):
+    with pytest.raises(DataError, match=r"^image: is not an image"):
         read_image(io.BytesIO(b"x"), "apply")
 
 

@@ -61,7 +61,7 @@ def test_report_is_written_whole_and_printed_with_few_examples(folder: Any, tmp_
     assert "[b]old.png" in text
     assert text.index("error: ") < text.index("warning: ")
     assert len(report.problems()) == 6
-    assert report.problems()[-1].message.startswith("2 more annotations of categories")
+    assert report.problems()[-1].message.startswith("2 more annotations of undeclared categories")
 
 
 BOX = st.fixed_dictionaries(

@@ -23,7 +23,7 @@ def test_data_set_is_found_below_the_one_root_that_has_it(roots: list[Path]) -> 
 
 def test_data_set_below_two_roots_is_refused(roots: list[Path]) -> None:
     (roots[1] / "cells").mkdir()
-    with pytest.raises(ConfigError, match=r"data.root: 'cells' is there twice, .*one/cells and .*two/cells"):
+    with pytest.raises(ConfigError, match=r"data.root: 'cells' exists twice, .*one/cells and .*two/cells"):
         find_root("cells", roots)
 
 
@@ -32,7 +32,7 @@ def test_root_that_is_named_twice_counts_once(roots: list[Path]) -> None:
 
 
 def test_error_names_the_roots_and_the_remedy(roots: list[Path]) -> None:
-    with pytest.raises(ConfigError, match=r"no folder 'fish' below .*one, .*two, .*absent; name .* by --data-root or"):
+    with pytest.raises(ConfigError, match=r"no folder 'fish' below .*one, .*two, .*absent; name .* --data-root or"):
         find_root("fish", roots)
 
 

@@ -110,7 +110,7 @@ def test_demo_images_have_the_asked_size(tmp_path: Path) -> None:
 
 def test_folder_with_files_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("mine")
-    with pytest.raises(ConfigError, match="is not empty; name a new folder"):
+    with pytest.raises(ConfigError, match="is not empty; choose a new folder"):
         write_synthetic(tmp_path)
     with pytest.raises(ConfigError, match="num_train 0"):
         write_synthetic(tmp_path / "y", num_train=0)

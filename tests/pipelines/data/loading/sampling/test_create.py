@@ -94,7 +94,7 @@ def test_ranks_draw_different_identities_at_a_step() -> None:
 def test_too_few_identities_are_an_error_that_names_the_source() -> None:
     records = records_of({"scene": ["ann"]}, {"scene": ["ben"]}, {"cells": [box("red")]})
     sampler = {"kind": "pk", "task": "scene", "p": 3, "k": 2}
-    with pytest.raises(DataError, match=r"data\.sources\.a\.sampler: got 2 identities; a batch takes p = 3"):
+    with pytest.raises(DataError, match=r"data\.sources\.a\.sampler: got 2 identities; a batch needs p = 3"):
         drawn(records, sources={"a": {"sampler": sampler, "batch_size": 6}})
 
 

@@ -105,5 +105,5 @@ def test_seed_and_epoch_decide_what_is_drawn_and_the_order_of_identities_does_no
 
 
 def test_fewer_identities_than_p_are_refused() -> None:
-    with pytest.raises(ValueError, match="got 2 identities; a batch takes p = 3"):
+    with pytest.raises(ValueError, match="got 2 identities; a batch needs p = 3"):
         source_of([4, 4], 3, 2)
