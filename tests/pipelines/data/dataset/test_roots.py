@@ -1,4 +1,4 @@
-"""Where data sets are found."""
+"""Finding data sets below the data roots."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_data_set_is_found_below_the_one_root_that_has_it(roots: list[Path]) -> 
     assert find_root("deep/fish", roots) == (roots[1] / "deep" / "fish").resolve()
 
 
-def test_data_set_below_two_roots_is_refused(roots: list[Path]) -> None:
+def test_data_set_below_two_roots_is_rejected(roots: list[Path]) -> None:
     (roots[1] / "cells").mkdir()
     with pytest.raises(ConfigError, match=r"data.root: 'cells' exists twice, .*one/cells and .*two/cells"):
         find_root("cells", roots)
@@ -37,12 +37,12 @@ def test_error_names_the_roots_and_the_remedy(roots: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["../outside", "cells/../../outside", "/etc", "", "cells\0"])
-def test_name_that_leaves_the_roots_is_refused(roots: list[Path], name: str) -> None:
+def test_name_that_leaves_the_roots_is_rejected(roots: list[Path], name: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.root: "):
         find_root(name, roots)
 
 
-def test_link_out_is_refused_and_a_link_inside_is_followed(roots: list[Path]) -> None:
+def test_link_out_is_rejected_and_a_link_inside_is_followed(roots: list[Path]) -> None:
     (roots[0] / "out").symlink_to(roots[0].parent / "outside")
     (roots[0] / "in").symlink_to("cells")
     with pytest.raises(ConfigError, match="is a link that leads out"):
