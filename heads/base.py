@@ -1,4 +1,4 @@
-"""The contract every head fulfills, and the types of targets and predictions.
+"""The contract of heads, and the types of targets and predictions.
 
 Legend: B batch, N boxes, K classes, D embedding. Boxes are absolute pixels of the network's input, pixel 0 covers
 [0, 1].
@@ -15,12 +15,12 @@ Features = Mapping[str, Tensor]
 """c3..c5 and p3..p7 by name, each (B, C, H, W)."""
 
 LossTerms = dict[str, tuple[Tensor, Tensor]]
-"""By term: (sum, count), both float32 scalars. The loss is sum / max(count, 1), after both were added up over all
-ranks: a batch without any positive keeps the sum of its negatives."""
+"""By term: (sum, count), both float32 scalars. The loss is sum / max(count, 1), after adding up both over all ranks:
+a batch without any positive keeps the sum of its negatives."""
 
 
 class LevelSpec(Protocol):
-    """Channels and geometry of one feature level: the center of cell i lies at offset_px + (i + 0.5) * stride."""
+    """Channels and geometry of one feature level: the center of cell i is at offset_px + (i + 0.5) * stride."""
 
     @property
     def channels(self) -> int: ...
@@ -59,10 +59,13 @@ class Target:
 
 @dataclass
 class BoxTarget(Target):
-    """Objects of one image. No boxes means: labeled, and empty.
+    """Objects of one image. An image that is labeled and has no objects has N = 0.
 
-    boxes_xyxy (N, 4); labels (N,) int64 in 0..K-1; is_crowd (N,) bool: a region that is neither positive nor
-    negative; identities (N,) int64 for embeddings of objects, -1 where unknown.
+    Attributes:
+        boxes_xyxy: (N, 4).
+        labels: (N,) int64 in 0..K-1.
+        is_crowd: (N,) bool; a crowd region is neither positive nor negative.
+        identities: (N,) int64 for embeddings of objects, -1 where unknown.
     """
 
     boxes_xyxy: Tensor
@@ -91,7 +94,7 @@ class BoxTarget(Target):
 
 @dataclass
 class ClassTarget(Target):
-    """Class of one image: labels () int64 (multiclass), or (K,) float32 of zeros and ones (multilabel)."""
+    """Classes of one image: labels () int64 (multiclass), or (K,) float32 of zeros and ones (multilabel)."""
 
     labels: Tensor
 
@@ -105,7 +108,7 @@ class IdentityTarget(Target):
 
 @dataclass
 class Prediction:
-    """What a head decodes for one image."""
+    """Decoded output of a head for one image."""
 
     @property
     def object_boxes_xyxy(self) -> Tensor | None:
@@ -129,14 +132,14 @@ class BoxPrediction(Prediction):
 
 @dataclass
 class ClassPrediction(Prediction):
-    """Scores (K,) of one image: they add up to 1 (multiclass) or are independent (multilabel)."""
+    """Scores (K,) of one image, which add up to 1 (multiclass) or are independent (multilabel)."""
 
     scores: Tensor
 
 
 @dataclass
 class EmbeddingPrediction(Prediction):
-    """L2-normalized embeddings: (D,) of an image, or (N, D) of the boxes handed to `decode`."""
+    """L2-normalized embeddings: (D,) of an image, or (N, D) of the boxes passed to `decode`."""
 
     embeddings: Tensor
 
@@ -144,11 +147,11 @@ class EmbeddingPrediction(Prediction):
 class Head(nn.Module):
     """Layers, loss and decoding of one task.
 
-    `loss` sees labeled images only: the caller drops the others from features and targets alike.
+    `loss` sees labeled images only: the caller drops the others from features, targets and sizes.
     """
 
     needs_boxes: ClassVar[bool] = False
-    """Whether `decode` wants the boxes of another task."""
+    """True for a head that embeds boxes of another task: `decode` needs them."""
 
     def forward(self, features: Features) -> Any:
         """Return raw outputs for B images; their type never depends on `self.training`."""
@@ -165,9 +168,9 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def idle_loss(self) -> LossTerms:
-        """Return terms that are exactly zero and touch every parameter: no image of this batch is labeled.
+        """Return the loss terms of a batch without labeled images: exactly zero, and connected to every parameter.
 
-        It has the keys of `loss`, so that ranks agree on what they add up. Losses that are coupled over the ranks
+        The keys are those of `loss`, so that all ranks add up the same terms. Losses that are coupled over the ranks
         take part in their collective here.
         """
         zero = self.touch_parameters()
@@ -175,7 +178,7 @@ class Head(nn.Module):
 
     @property
     def loss_terms(self) -> tuple[str, ...]:
-        """Names of the terms that `loss` returns, always in this order."""
+        """Names of the terms that `loss` returns, in their order."""
         raise NotImplementedError
 
     def touch_parameters(self) -> Tensor:
@@ -187,5 +190,5 @@ class Head(nn.Module):
     def decode(
         self, raw: Any, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
     ) -> list[Any]:
-        """Return one prediction an image, float32, boxes clipped to `image_sizes_hw` (sizes before padding)."""
+        """Return one prediction per image, float32, boxes clipped to `image_sizes_hw` (sizes before padding)."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Classes of whole images: pooled features, dropout, a linear layer.
+"""Heads that classify whole images: pooled features, dropout, a linear layer.
 
 Legend: B images, K classes.
 """
@@ -21,7 +21,7 @@ class ClassificationHead(Head):
         spec: the head's settings; for `label_smoothing` see the subclass.
         level_specs: geometry of at least `spec.level`.
         num_classes: K.
-        class_weights: (K,) positive, see the subclass; None: all 1.
+        class_weights: (K,) positive, see the subclass; None: 1 for every class.
 
     Raises:
         ValueError: the level is unknown, or the weights do not fit the classes.
@@ -48,7 +48,7 @@ class ClassificationHead(Head):
         self.linear = nn.Linear(width, num_classes)
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
-        # The weights come from the training labels each time, so that they are no part of the state.
+        # The weights are computed from the training labels in every run, so the state does not contain them.
         weights = None if class_weights is None else class_weights.float()
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -59,11 +59,11 @@ class ClassificationHead(Head):
 
 
 class MulticlassHead(ClassificationHead):
-    """Exactly one class an image: softmax and cross entropy.
+    """Exactly one class per image: softmax and cross entropy.
 
-    `cross_entropy` with `class_weights` is the weighted sum, counted by the weights of the images' own classes, else
-    by images. Label smoothing gives every class label_smoothing / K of the target (Szegedy et al. 2016, arXiv
-    1512.00567, section 7).
+    The count of `cross_entropy` is the number of images; with `class_weights` the sum is weighted, and the count is
+    the sum of the weights of the images' own classes. Label smoothing gives every class label_smoothing / K of the
+    target (Szegedy et al. 2016, arXiv 1512.00567, section 7).
     """
 
     @property
@@ -86,11 +86,11 @@ class MulticlassHead(ClassificationHead):
 
 
 class MultilabelHead(ClassificationHead):
-    """Any number of classes an image: a sigmoid and binary cross entropy for each.
+    """Any number of classes per image: a sigmoid and binary cross entropy for each.
 
-    `bce` is the mean over the classes, counted by images. `class_weights` weigh the positive part of each class
-    (`pos_weight` of torch): a rare class pays more for a miss, no more for a false alarm. Label smoothing moves the
-    targets toward 1/2: t (1 - label_smoothing) + label_smoothing / 2.
+    `bce` sums the mean over the classes and counts images. `class_weights` multiply the positive part of each class
+    (`pos_weight` of torch): missing a rare class costs more, a false alarm does not. Label smoothing moves the targets
+    toward 1/2: t (1 - label_smoothing) + label_smoothing / 2.
     """
 
     @property

@@ -25,8 +25,8 @@ def create_head(
         class_weights: (K,), for classification heads only.
 
     Raises:
-        ValueError: a setting does not fit the levels, or there is no class.
-        TypeError: class weights were passed to a head that does not take any.
+        ValueError: a setting does not fit the levels, or `num_classes` is less than 1.
+        TypeError: class weights were passed to a head that does not take them.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes: got {num_classes}; a {spec.head} head needs at least one class")

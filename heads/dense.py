@@ -1,6 +1,7 @@
 """The parts that dense detectors share: towers of convolutions over all pyramid levels, flat outputs, decoding.
 
-Legend: B images, N rows (anchors or locations) of all levels, A anchors a cell, K classes, L levels.
+Legend: B images, N rows (anchors or locations) of all levels, M selected rows, A anchors per cell, K classes, G numbers
+of geometry per row.
 """
 
 import math
@@ -16,16 +17,19 @@ from heads.postprocess import select_candidates, suppress
 from heads.spec import DenseHeadSpec, Norm
 
 PRIOR = 0.01
-"""Score of every class at the start, so that the many negatives do not drown the first steps (Lin et al. 2017, arXiv
+"""Initial score of every class, so that the many negatives do not dominate the first steps (Lin et al. 2017, arXiv
 1708.02002, section 4.1)."""
 
 
 @dataclass
 class DenseOutputs:
-    """Raw outputs for B images; rows go level by level, then cell by cell (row by row), then anchor by anchor.
+    """Raw outputs for B images; rows are ordered by level, then by cell (row by row), then by anchor.
 
-    logits (B, N, K); box_codes (B, N, 4), boxes in the head's own coding; centerness (B, N) logits, of a head that has
-    them; sizes_hw of the levels in cells.
+    Attributes:
+        logits: (B, N, K).
+        box_codes: (B, N, 4), boxes in the head's own coding.
+        sizes_hw: height and width of each level in cells.
+        centerness: (B, N) logits; None for a head without centerness.
     """
 
     logits: Tensor
@@ -35,7 +39,7 @@ class DenseOutputs:
 
 
 class DenseHead(Head):
-    """Two towers, for classes and for boxes, whose weights all levels share.
+    """A tower for classes and a tower for boxes; all levels share their weights.
 
     Args:
         spec: the head's settings; GroupNorm (`norm: gn`) has up to 32 groups.
@@ -89,11 +93,11 @@ class DenseHead(Head):
         raise NotImplementedError
 
     def geometry(self, raw: DenseOutputs) -> Tensor:
-        """Return what `decode_boxes` needs of every row: (N, G), float32."""
+        """Return the geometry of every row that `decode_boxes` needs: (N, G), float32."""
         raise NotImplementedError
 
     def decode_boxes(self, boxes_M4: Tensor, geometry_MG: Tensor) -> Tensor:
-        """Return boxes xyxy (M, 4), float32, of some rows in the head's own coding, with the geometry of each."""
+        """Return boxes xyxy (M, 4), float32, of M rows in the head's own coding, given the geometry (M, G) of each."""
         raise NotImplementedError
 
     def decode(
@@ -118,11 +122,11 @@ class DenseHead(Head):
 
 
 def conv_tower(channels: int, num_convs: int, norm: Norm) -> nn.Sequential:
-    """Return `num_convs` times 3x3 convolution, norm, ReLU, all with `channels` channels.
+    """Return `num_convs` blocks of 3x3 convolution, norm and ReLU, all with `channels` channels.
 
-    With a norm the weights start from N(0, 0.01), as in the papers: the norm undoes their scale, and small weights
-    turn fast. Without, the papers' 0.01 would shrink a signal of few channels to nothing on its way, so that He's
-    initialization (He et al. 2015, arXiv 1502.01852) takes its place.
+    With a norm the weights start from N(0, 0.01), as in the papers: the norm cancels their scale, and the direction of
+    small weights changes fast. Without a norm, 0.01 would shrink a signal of few channels to nothing from layer to
+    layer, so the weights have He's initialization (He et al. 2015, arXiv 1502.01852).
     """
     layers: list[nn.Module] = []
     for _ in range(num_convs):
@@ -139,7 +143,7 @@ def conv_tower(channels: int, num_convs: int, norm: Norm) -> nn.Sequential:
 
 
 def output_conv(channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:
-    """Return the last 3x3 convolution of a tower, weights from N(0, 0.01) and a constant bias."""
+    """Return the 3x3 convolution that follows a tower, with weights from N(0, 0.01) and a constant bias."""
     conv = nn.Conv2d(channels, out_channels, 3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Vectors that are close where identities are equal, of whole images or of their objects.
+"""Heads that embed whole images or objects: vectors are close where identities are equal.
 
 Legend: B images, N rows (images or boxes) of this process, D embedding.
 """
@@ -19,13 +19,13 @@ from heads.spec import EmbeddingHeadSpec
 
 
 class EmbeddingHead(Head):
-    """What embeddings of images and of objects share: the loss over the joint batch of all ranks.
+    """Base of both embedding heads: the loss over the joint batch of all ranks.
 
-    The one term bears the loss's name; it is (loss, 1), or (0, 0) where the batch cannot use the loss: no row has an
-    identity, or it needs an equal and an unequal pair (see `heads.metric_losses`), or no triplet is left. Identity -1
-    is left out.
+    The only term has the loss's name. It is (loss, 1), or (0, 0) where the loss is undefined for the batch: without
+    any known identity, without an equal and an unequal pair (see `heads.metric_losses`), or without a triplet that
+    counts. Rows of identity -1 are skipped.
 
-    Every rank calls `loss` or `idle_loss` of this head exactly once a step: both gather over the ranks.
+    Every rank calls `loss` or `idle_loss` of this head exactly once per step: both gather over the ranks.
     """
 
     def __init__(self, spec: EmbeddingHeadSpec, num_identities: int) -> None:
@@ -38,14 +38,14 @@ class EmbeddingHead(Head):
         return (self.spec.loss,)
 
     def idle_loss(self) -> LossTerms:
-        """Return (0, 0), and take part in the gather with no rows."""
+        """Return (0, 0), and take part in the gather without rows."""
         device = next(self.parameters()).device
         nothing = torch.zeros((0, self.spec.dim), device=device), torch.zeros((0,), dtype=torch.int64, device=device)
         gather_rows(*nothing, has_loss=False)
         return super().idle_loss()
 
     def joint_loss(self, embeddings: Tensor, identities: Tensor) -> LossTerms:
-        """Return the loss over the rows of all ranks, given this rank's (N, D), float32, and (N,), none of them -1."""
+        """Return the loss over all ranks' rows, given this rank's (N, D), float32, and known identities (N,)."""
         joint, joint_identities = gather_rows(embeddings, identities, has_loss=True)
         value = self._joint_value(joint, joint_identities) if can_use(self.spec.loss, joint_identities) else None
         if value is None:
@@ -60,7 +60,7 @@ class EmbeddingHead(Head):
 
 
 class ImageEmbeddingHead(EmbeddingHead):
-    """Embedding of an image: mean and maximum of c5, two linear layers with a ReLU between, length 1."""
+    """Embedding of an image: mean and maximum of c5, two linear layers with a ReLU between, normalized to length 1."""
 
     def __init__(self, spec: EmbeddingHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int) -> None:
         super().__init__(spec, num_classes)
@@ -89,9 +89,9 @@ class ImageEmbeddingHead(EmbeddingHead):
 
 class ObjectEmbeddingHead(EmbeddingHead):
     """Embedding of a box: RoIAlign 7x7 on p3 to p5, a 3x3 convolution with GroupNorm and ReLU, mean and maximum, a
-    linear layer, length 1.
+    linear layer, normalized to length 1.
 
-    The training pools target boxes; crowd boxes and those of unknown identity are left out.
+    Training uses the target boxes, except crowd boxes and boxes of unknown identity.
     """
 
     needs_boxes: ClassVar[bool] = True
@@ -132,17 +132,17 @@ class ObjectEmbeddingHead(EmbeddingHead):
         """Return the embeddings (N_i, D) of the boxes of each image, in their order.
 
         Raises:
-            ValueError: there are no boxes.
+            ValueError: `boxes_xyxy` is None.
         """
         if boxes_xyxy is None:
-            raise ValueError("boxes_xyxy: got None; an embedding of objects needs one tensor (N, 4) an image")
-        counts = [len(boxes) for boxes in boxes_xyxy]
+            raise ValueError("boxes_xyxy: got None; an embedding of objects needs one tensor (N, 4) per image")
+        counts = [boxes.shape[0] for boxes in boxes_xyxy]
         return [EmbeddingPrediction(rows) for rows in torch.split(self.embed(raw, boxes_xyxy), counts)]
 
 
 def create_embedding_head(
     spec: EmbeddingHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int
 ) -> EmbeddingHead:
-    """Return the head that embeds images or objects, as `spec.of` chooses."""
+    """Return the head that embeds images or objects, depending on `spec.of`."""
     head = ImageEmbeddingHead if spec.of == "image" else ObjectEmbeddingHead
     return head(spec, level_specs=level_specs, num_classes=num_classes)

@@ -1,4 +1,4 @@
-"""FCOS: every location inside a box may answer for it, no anchors.
+"""FCOS: detection by locations instead of anchors.
 
 Tian, Shen, Chen, He 2019, "FCOS: Fully Convolutional One-Stage Object Detection", arXiv 1904.01355.
 Legend: B images, N locations of all levels, K classes, L levels.
@@ -25,14 +25,15 @@ class FCOSHead(DenseHead):
     """FCOS with the improvements of the authors' release: center sampling, centerness on the box tower, GIoU loss,
     distances in strides.
 
-    `classification` is the focal loss (alpha 0.25, gamma 2), counted by positive locations; `boxes` the GIoU loss of
-    positive locations weighted by their centerness target and counted by the sum of these weights; `centerness` a
-    binary cross entropy, counted by positive locations. The score of a detection is sqrt(class * centerness).
+    `classification` is the focal loss (alpha 0.25, gamma 2) of all locations except ignored ones. `boxes` is the GIoU
+    loss of positive locations, weighted by their centerness target; its count is the sum of these weights.
+    `centerness` is the binary cross entropy of positive locations. The count of the other two is the number of
+    positive locations. The score of a detection is sqrt(class * centerness).
 
-    A distance is relu(scale of the level * output) * stride, as in the release with `norm_reg_targets`, where the
-    paper has exp(scale * output). Distances start from half the upper end of a level's range, so that no relu is dead
-    at first: from random weights on BCCD (4 epochs at 256 x 192, scored on val) two seeds gave AP 0.436 and 0.453,
-    where a bias of 0, as torchvision has it, gave 0.409 and 0.428.
+    A distance is relu(scale of the level * output) * stride, as in the release with `norm_reg_targets`; the paper has
+    exp(scale * output). Distances start from half the upper end of a level's range, so that no relu is dead at first:
+    from random weights on BCCD (4 epochs at 256 x 192, scored on val) two seeds gave AP 0.436 and 0.453; the bias of 0
+    that torchvision uses gave 0.409 and 0.428.
 
     A level takes boxes whose farthest edge is at most `range_scale` strides away and that are too large for the finer
     level; the last level has no limit. 8 gives the paper's 64, 128, 256, 512.
@@ -74,11 +75,11 @@ class FCOSHead(DenseHead):
         )
 
     def geometry(self, raw: DenseOutputs) -> Tensor:
-        """Return x and y of each cell's center, its stride, radius, lower and upper end of the range, in px: (N, 6)."""
+        """Return x and y of each cell's center, its stride, radius, and both ends of its range, in px: (N, 6)."""
         levels = []
         for size_hw, spec, row in zip(raw.sizes_hw, self.level_specs.values(), self.level_geometry, strict=True):
             points = cell_centers(size_hw, spec, row.device)
-            levels.append(torch.cat((points, row.expand(len(points), 4)), dim=1))
+            levels.append(torch.cat((points, row.expand(points.shape[0], 4)), dim=1))
         return torch.cat(levels)
 
     def loss(
@@ -116,8 +117,10 @@ class FCOSHead(DenseHead):
 
 
 def centerness_targets(distances: Tensor) -> Tensor:
-    """Return sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), (N,) in 0..1, of positive distances (N, 4)
-    (equation 3 of the paper)."""
+    """Return the centerness (N,) in 0..1 of positive distances (N, 4).
+
+    It is sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) (equation 3 of the paper).
+    """
     left, top, right, bottom = distances.unbind(1)
     along_x = torch.minimum(left, right) / torch.maximum(left, right)
     along_y = torch.minimum(top, bottom) / torch.maximum(top, bottom)

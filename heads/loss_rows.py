@@ -26,7 +26,7 @@ class MetricLossRow(LossRow):
     Attributes:
         constructor: `module:function` from the number of identities, the embedding's length and the miner to a module
             (see `heads.metric_losses.create_metric_loss`).
-        needs_pairs: True for a loss without weights of its own, which is defined for batches with a pair of equal and a
+        needs_pairs: True for a loss without weights, which is defined for batches with a pair of equal and a
             pair of unequal identities only.
     """
 

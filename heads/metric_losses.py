@@ -1,8 +1,8 @@
-"""Losses of embeddings by name, each with the settings of its paper.
+"""Losses of embeddings, each with the settings of its paper.
 
-Those with weights (proxies, class centers), and SupCon, come from pytorch-metric-learning. NT-Xent and triplets are
-written out here: theirs hold one number for every pair of an equal and an unequal pair, and every triplet three times,
-which a batch of a few hundred objects has no room for.
+The losses with weights (proxies, class centers) and SupCon are from pytorch-metric-learning. NT-Xent and the triplet
+loss are implemented here: the library keeps one number for every combination of an equal and an unequal pair, and every
+triplet three times, which does not fit in memory for a batch of a few hundred objects.
 
 Legend: N rows of the joint batch, D embedding, P pairs.
 """
@@ -22,10 +22,10 @@ from heads.spec import MetricLoss, Miner
 def create_metric_loss(name: MetricLoss, num_identities: int, dim: int, miner: Miner = "semihard") -> nn.Module:
     """Return the loss, a module from embeddings (N, D) float32 of length 1 and identities (N,) int64 to one number.
 
-    The number is a mean; each constructor below says over what.
+    The number is a mean; each constructor below states over what.
 
     Raises:
-        ValueError: a name is unknown.
+        ValueError: the name or the miner is unknown.
     """
     if name not in METRIC_LOSSES:
         raise ValueError(f"loss: got {name!r}; choose one of {', '.join(METRIC_LOSSES)}")
@@ -92,11 +92,11 @@ def can_use(name: MetricLoss, identities: Tensor) -> bool:
 class NTXentLoss(nn.Module):
     """Normalized, temperature-scaled cross entropy of each equal pair against the unequal pairs of its first row.
 
-    Chen et al. 2020, arXiv 2002.05709, equation 1, with their temperature for ImageNet, 0.1; the loss of many negatives
-    is Sohn's, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016. There a row has one equal
-    row, its other view. Here rows are equal by identity, and a row may have several equal ones: each is told from the
-    unequal rows alone (`supcon` also tells it from the other equal ones). With one equal row each the two are the
-    paper's. The mean is over all ordered equal pairs.
+    Chen et al. 2020, arXiv 2002.05709, equation 1, with their temperature for ImageNet, 0.1; the loss with many
+    negatives is from Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016. In the paper
+    a row has one equal row, its other view. Here rows are equal by identity, and a row can have several equal rows:
+    each is contrasted with the unequal rows alone, whereas `supcon` also contrasts it with the other equal rows. With
+    one equal row for each row, both are the paper's loss. The mean is over all ordered equal pairs.
 
     O(N^2) memory.
     """
@@ -106,7 +106,7 @@ class NTXentLoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, embeddings: Tensor, identities: Tensor) -> Tensor:
-        """Return the loss; there must be an equal and an unequal pair."""
+        """Return the loss of rows with at least one equal and one unequal pair."""
         logits_NN = embeddings @ embeddings.T / self.temperature
         is_equal = identities[:, None] == identities
         unequal_N = logits_NN.masked_fill(is_equal, -torch.inf).logsumexp(dim=1)
@@ -116,19 +116,19 @@ class NTXentLoss(nn.Module):
 
 
 class TripletLoss(nn.Module):
-    """Triplets of a row, an equal and an unequal one: the unequal row shall be farther by a margin.
+    """Loss of triplets of a row, an equal row and an unequal row, which should be farther away by a margin.
 
     Schroff, Kalenichenko, Philbin 2015, "FaceNet", arXiv 1503.03832, equations 2 and 3: the loss of a triplet is
-    max(0, d(a, p) - d(a, n) + 0.2), d the squared Euclidean distance of vectors of length 1. `miner` says which
-    triplets of the joint batch count:
+    max(0, d(a, p) - d(a, n) + 0.2), where d is the squared Euclidean distance of vectors of length 1. `miner`
+    selects the triplets of the joint batch that count:
 
-    - all: every one.
-    - semihard: those whose unequal row is farther than the equal one, but by less than the margin (equation 4).
-    - hard: those whose unequal row is at most as far as the equal one.
+    - all: every triplet.
+    - semihard: triplets whose unequal row is farther than the equal row, but by less than the margin (equation 4).
+    - hard: triplets whose unequal row is at most as far as the equal row.
 
     The mean is over the triplets that count and whose loss is not zero. Deviations: the paper sums, and its miner takes
-    one unequal row for each equal pair; all are taken here, as TripletMarginMiner and TripletMarginLoss of
-    pytorch-metric-learning do.
+    one unequal row for each equal pair; here all unequal rows are taken, as in TripletMarginMiner and TripletMarginLoss
+    of pytorch-metric-learning.
 
     Triplets are counted, not listed: O(N^2) memory, O(N^2 log N) time.
     """
@@ -141,24 +141,24 @@ class TripletLoss(nn.Module):
         self.margin = margin
 
     def forward(self, embeddings: Tensor, identities: Tensor) -> Tensor | None:
-        """Return the loss, or None where no triplet is left."""
+        """Return the loss, or None if no triplet counts."""
         distances_NN = 2 - 2 * embeddings @ embeddings.T
         pulls_NN, pushes_NN = self._count(distances_NN.detach(), identities)
         num_triplets = pulls_NN.sum()
         if num_triplets == 0:
             return None
-        # A mean of differences of distances is linear in them: each counts as often as it occurs.
+        # The mean of differences of distances is linear in the distances: each counts as often as it occurs.
         weights_NN = (pulls_NN - pushes_NN).to(distances_NN.dtype)
         return (distances_NN * weights_NN).sum() / num_triplets + self.margin
 
     def _count(self, distances_NN: Tensor, identities: Tensor) -> tuple[Tensor, Tensor]:
-        """Return in how many triplets each pair is the equal and the unequal one: (N, N) and (N, N), int64."""
+        """Return the numbers of triplets in which each pair is the equal and the unequal one, two (N, N) int64."""
         is_equal = identities[:, None] == identities
         is_positive = is_equal.clone().fill_diagonal_(False)
         num_positives = is_positive.sum(dim=1, keepdim=True)
         negatives_NN = distances_NN.masked_fill(is_equal, torch.inf).sort(dim=1).values
         positives_NN = distances_NN.masked_fill(~is_positive, torch.inf).sort(dim=1).values
-        # Both sides compare the same two numbers, so that their counts of triplets are the same to the last one.
+        # Both sides compare the same two numbers, so that both count exactly the same triplets.
         pulls = torch.searchsorted(negatives_NN, distances_NN + self.margin)
         pushes = num_positives - torch.searchsorted(positives_NN + self.margin, distances_NN, right=True)
         hard_pulls = torch.searchsorted(negatives_NN, distances_NN, right=True)

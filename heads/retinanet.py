@@ -1,7 +1,7 @@
 """RetinaNet: anchors, focal loss.
 
 Lin, Goyal, Girshick, He, Dollár 2017, "Focal Loss for Dense Object Detection", arXiv 1708.02002.
-Legend: B images, N anchors of all levels, A anchors a cell, K classes.
+Legend: B images, N anchors of all levels, A anchors per cell, K classes, L levels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,15 @@ from heads.spec import RetinaNetHeadSpec
 class RetinaNetHead(DenseHead):
     """RetinaNet's two subnets on a pyramid, with anchors that follow the measured strides and offsets.
 
-    `classification` is the focal loss (alpha 0.25, gamma 2) over all anchors but the ignored ones, `boxes` the
+    `classification` is the focal loss (alpha 0.25, gamma 2) of all anchors except ignored ones. `boxes` is the
     smooth-L1 loss of the deltas (beta 1/9) or the GIoU loss of the decoded boxes (Rezatofighi et al. 2019, arXiv
-    1902.09630) over the positive ones. Both are counted by positive anchors, over the whole batch rather than image
-    by image. Without norm the towers start from He's initialization (see `heads.dense.conv_tower`).
+    1902.09630) of the positive anchors. The count of both is the number of positive anchors, over the whole batch
+    rather than image by image. Without a norm the towers have He's initialization (see `heads.dense.conv_tower`).
     """
 
     spec: RetinaNetHeadSpec
     shapes: Tensor
-    """(L, A, 2): width and height of a cell's anchors, in px."""
+    """(L, A, 2): width and height in px of the anchors of a cell."""
 
     def __init__(self, spec: RetinaNetHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int) -> None:
         super().__init__(

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from heads.loss_rows import METRIC_LOSSES
 
-TaskKind = Literal["detection", "classification", "embedding"]
 PyramidLevel = Literal["p3", "p4", "p5", "p6", "p7"]
 Norm = Literal["none", "gn"]
 Pool = Literal["avg", "max", "avgmax"]
@@ -36,7 +35,8 @@ class HeadSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    kind: ClassVar[TaskKind]
+    kind: ClassVar[str]
+    """Name of the kind of task that the head is for, such as `detection`."""
     implementation: ClassVar[str]
     """`module:name` of the class or function that builds the head from its settings, see `heads.create`."""
     losses: ClassVar[tuple[str, ...]]
@@ -145,7 +145,7 @@ class ClassificationHeadSpec(HeadSpec):
 
     kind = "classification"
     is_multilabel: ClassVar[bool] = False
-    """Whether an image has any number of classes; otherwise it has exactly one."""
+    """True if an image can have any number of classes; False if it has exactly one."""
 
     level: Literal["c3", "c4", "c5", "p3", "p4", "p5"] = Field(
         "c5", description="level of the backbone or the pyramid whose features are pooled"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.loading.datamodule import JobData
-from pipelines.inference.init_from import FIELD, begin_from
+from pipelines.inference.init_from import FIELD, initialize_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import REGISTRY, Inputs, require_default_weights
@@ -115,11 +115,11 @@ class Attempt:
         is_registered = init_from.startswith(REGISTRY)
         saved = read_saved(self.run_dir.init_from if is_registered else Path(init_from), FIELD)
         model = self._built(spec, "none")
-        report = begin_from(model, saved, spec, self.index.categories, init_from)
+        report = initialize_from(model, saved, spec, self.index.categories, init_from)
         if not report.is_whole("backbone") and self.inputs.weights != "none":
             require_default_weights(spec.backbone)
             model = self._built(spec, self.inputs.weights)
-            report = begin_from(model, saved, spec, self.index.categories, init_from)
+            report = initialize_from(model, saved, spec, self.index.categories, init_from)
         say(str(report))
         for doubt in report.warnings:
             self.warn(doubt)

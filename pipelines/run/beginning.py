@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.errors import ConfigError, FieldProblem, RegistryError
-from pipelines.inference.init_from import FIELD, begin_from
+from pipelines.inference.init_from import FIELD, initialize_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel
 from pipelines.preflight import REGISTRY, Inputs, require_default_weights
@@ -58,7 +58,9 @@ def beginning(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: Datase
         return ""
     if inputs.init_from.startswith(REGISTRY):
         return f"init_from {with_version(inputs).init_from}"
-    report = begin_from(model, read_saved(Path(inputs.init_from), FIELD), job.model, index.categories, inputs.init_from)
+    report = initialize_from(
+        model, read_saved(Path(inputs.init_from), FIELD), job.model, index.categories, inputs.init_from
+    )
     if not report.is_whole("backbone"):
         require_default_weights(job.model.backbone)
     return "\n".join([str(report), *(f"warning: {doubt}" for doubt in report.warnings)])

@@ -18,7 +18,7 @@ from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.inference.export import load_exported
-from pipelines.model import fold_as_asked
+from pipelines.model import fold_as_configured
 from pipelines.pictures import draw_boxes
 from pipelines.ranks import say
 from pipelines.records import Split
@@ -43,7 +43,7 @@ def load_best(module: MultiTaskModule, run_dir: RunDir) -> dict[str, Any]:
     checkpoint holds (see `scoring.Best`)."""
     content: dict[str, Any] = torch.load(run_dir.best_checkpoint, map_location="cpu", weights_only=True)
     module.model.load_state_dict(content.pop("state_dict"))
-    fold_as_asked(module.model, module.spec)
+    fold_as_configured(module.model, module.spec)
     return content
 
 

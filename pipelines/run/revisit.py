@@ -15,7 +15,7 @@ from pipelines.evaluation.tables import print_results
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.inference.saved import has_average, network_state, read_checkpoint
-from pipelines.model import MultiTaskModel, build_model, fold_as_asked
+from pipelines.model import MultiTaskModel, build_model, fold_as_configured
 from pipelines.paths import IMAGE_SUFFIXES
 from pipelines.preflight import Inputs, Places, preflight
 from pipelines.ranks import is_rank_zero, say
@@ -77,7 +77,7 @@ def best_model(job: JobSpec, best: Mapping[str, Any]) -> tuple[MultiTaskModel, d
     categories = {task: [Category(*pair) for pair in pairs] for task, pairs in best["categories"].items()}
     model = build_model(job.model, categories)
     model.load_state_dict(best["state_dict"])
-    fold_as_asked(model, job.model)
+    fold_as_configured(model, job.model)
     return model, categories
 
 

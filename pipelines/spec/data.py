@@ -87,7 +87,7 @@ class DataSpec(Spec):
             return self
         if drawn := sorted(name for name, source in self.sources.items() if isinstance(source.sampler, PKSpec)):
             raise ValueError(
-                f"mix: got 'concat', whose batches mix all sources, but {drawn} have pk samplers, which draw batches"
+                f"mix: got 'concat', whose batches mix all sources, but the pk samplers of {drawn} draw whole batches"
             )
         if len({source.batch_size for source in self.sources.values()}) > 1:
             raise ValueError("mix: got 'concat', whose batches mix all sources; give all the same batch_size")

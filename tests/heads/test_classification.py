@@ -21,7 +21,7 @@ def multilabel_targets(*rows):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_cross_entropy_agrees_with_torch_over_any_split(level_specs, weights, smoothing):
+def test_cross_entropy_of_two_parts_agrees_with_torch(level_specs, weights, smoothing):
     head = build_head(
         "multiclass", level_specs=level_specs, num_classes=3, class_weights=weights, label_smoothing=smoothing
     )
@@ -39,7 +39,7 @@ def test_cross_entropy_agrees_with_torch_over_any_split(level_specs, weights, sm
     )
 
 
-def test_cross_entropy_is_counted_by_images_without_weights(level_specs):
+def test_count_of_cross_entropy_without_weights_is_the_number_of_images(level_specs):
     head = build_head("multiclass", level_specs=level_specs, num_classes=3)
     total, count = head.loss(torch.zeros(2, 3), multiclass_targets(0, 2), SIZES[:2])["cross_entropy"]
     assert float(total) == pytest.approx(2 * math.log(3))
@@ -62,7 +62,7 @@ def test_bce_by_hand(level_specs):
     assert float(count) == 1
 
 
-def test_scores_are_probabilities_by_image(level_specs):
+def test_scores_of_an_image_are_probabilities(level_specs):
     logits = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]])
     sizes = [(32, 32)] * 2
     multiclass = build_head("multiclass", level_specs=level_specs, num_classes=2).decode(logits, sizes)
@@ -72,7 +72,7 @@ def test_scores_are_probabilities_by_image(level_specs):
 
 
 @pytest.mark.parametrize(("pool", "width"), [("avg", 16), ("max", 16), ("avgmax", 32)])
-def test_pooling_decides_the_width_of_the_linear_layer(level_specs, make_features, pool, width):
+def test_pooling_determines_the_width_of_the_linear_layer(level_specs, make_features, pool, width):
     head = build_head("multiclass", level_specs=level_specs, num_classes=4, pool=pool)
     features = make_features(3)
     maps = features["c5"].flatten(2)
@@ -82,7 +82,7 @@ def test_pooling_decides_the_width_of_the_linear_layer(level_specs, make_feature
     torch.testing.assert_close(head(features), head.linear(pooled))
 
 
-def test_dropout_acts_in_training_only(level_specs, make_features):
+def test_dropout_is_active_in_training_only(level_specs, make_features):
     head = build_head("multiclass", level_specs=level_specs, num_classes=4, dropout=0.5)
     features = make_features(1)
     assert not torch.equal(head(features), head(features))
@@ -90,7 +90,7 @@ def test_dropout_acts_in_training_only(level_specs, make_features):
     assert torch.equal(head(features), head(features))
 
 
-def test_class_weights_are_no_part_of_the_state(level_specs):
+def test_state_does_not_contain_class_weights(level_specs):
     weighted = build_head("multiclass", level_specs=level_specs, num_classes=3, class_weights=WEIGHTS)
     plain = build_head("multiclass", level_specs=level_specs, num_classes=3)
     plain.load_state_dict(weighted.state_dict())
@@ -105,7 +105,7 @@ def test_class_weights_are_no_part_of_the_state(level_specs):
         ({"class_weights": torch.tensor([1.0, 0.0, 1.0])}, "3 positive numbers"),
     ],
 )
-def test_values_that_do_not_fit_are_refused(level_specs, options, message):
+def test_invalid_level_and_class_weights_are_rejected(level_specs, options, message):
     known = {level: spec for level, spec in level_specs.items() if level != "p5"}
     with pytest.raises(ValueError, match=message):
         build_head("multilabel", level_specs=known, num_classes=3, **options)

@@ -29,7 +29,7 @@ class SemihardTriplets(metric_losses.TripletMarginLoss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_loss_is_that_of_pytorch_metric_learning_without_unknown_identities(level_specs, loss):
+def test_loss_of_known_identities_agrees_with_pytorch_metric_learning(level_specs, loss):
     torch.manual_seed(0)
     head = build_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss=loss)
     oracle = {
@@ -59,7 +59,7 @@ def test_loss_without_identities_is_zero_and_touches_every_parameter(level_specs
 
 @pytest.mark.parametrize("loss", ["supcon", "ntxent", "triplet"])
 @pytest.mark.parametrize("identities", [(0, 1, 2), (1, 1, 1), (0,)])
-def test_losses_of_pairs_need_an_equal_and_an_unequal_one(level_specs, identities, loss):
+def test_pair_losses_are_zero_without_an_equal_and_an_unequal_pair(level_specs, identities, loss):
     head = build_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss=loss)
     rows = unit_rows(len(identities)).requires_grad_()
     total, count = head.loss(rows, image_targets(*identities), [SIZE] * len(rows))[loss]
@@ -67,10 +67,10 @@ def test_losses_of_pairs_need_an_equal_and_an_unequal_one(level_specs, identitie
 
 
 @pytest.mark.parametrize("miner", ["all", "hard", "semihard"])
-def test_loss_without_a_triplet_left_is_zero_and_touches_every_parameter(level_specs, miner):
+def test_loss_without_counted_triplets_is_zero_and_touches_every_parameter(level_specs, miner):
     head = build_head("embedding", level_specs=level_specs, num_classes=2, dim=8, loss="triplet", miner=miner)
     c5 = torch.zeros(4, level_specs["c5"].channels, 2, 3)
-    c5[:2, 0], c5[2:, 1] = 100.0, 100.0  # two images twice: equal ones at distance 0, the other two far
+    c5[:2, 0], c5[2:, 1] = 100.0, 100.0  # two images twice: equal rows at distance 0, unequal rows far away
     embeddings = head({"c5": c5})
     assert (embeddings[0] - embeddings[2]).square().sum() > 0.2
     total, count = head.loss(embeddings, image_targets(0, 0, 1, 1), [SIZE] * 4)["triplet"]
@@ -81,8 +81,8 @@ def test_loss_without_a_triplet_left_is_zero_and_touches_every_parameter(level_s
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("of", ["image", "objects"])
-def test_gradients_are_finite_under_autocast_also_of_equal_embeddings(level_specs, box_target, loss, of):
-    """Maps without anything in them: all embeddings are the same, no distance has a direction."""
+def test_gradients_of_equal_embeddings_are_finite_under_autocast(level_specs, box_target, loss, of):
+    """Maps of zeros: all embeddings are equal, and no distance has a direction."""
     torch.manual_seed(0)
     options = {"of": of, "dim": 8, "loss": loss, "miner": "all"}
     head = build_head("embedding", level_specs=level_specs, num_classes=2, **options)
@@ -119,7 +119,7 @@ def test_only_objects_need_boxes(level_specs, make_features):
         head.decode(head(make_features(1)), [SIZE])
 
 
-def test_crowds_and_unknown_objects_are_left_out(level_specs, make_features, box_target):
+def test_crowds_and_unknown_objects_are_skipped(level_specs, make_features, box_target):
     torch.manual_seed(0)
     head = build_head("embedding", level_specs=level_specs, num_classes=4, of="objects", dim=8)
     raw = head(make_features(2))
@@ -142,7 +142,7 @@ def test_embedding_of_a_box_does_not_depend_on_the_other_boxes_or_images(level_s
     torch.testing.assert_close(together, torch.cat(alone))
 
 
-def test_unknown_values_are_refused(level_specs):
+def test_unknown_values_are_rejected(level_specs):
     options = {"level_specs": level_specs, "num_classes": 4}
     with pytest.raises(ValueError, match=r"of\n.*should be 'image' or 'objects' .*input_value='box'"):
         build_head("embedding", of="box", **options)

@@ -1,4 +1,4 @@
-"""Two gloo processes give the embedding losses, and through an average over the ranks the gradients, of one."""
+"""Losses and averaged gradients of embeddings in two gloo processes equal those of one process."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ CASES = {
     "one identity": ((1, 1, 1, 1), (3, 1)),
     "all different": ((0, 1, 2, 3), (1, 3)),
 }
-"""Identities of the joint batch; rows by rank, None: the rank has no labeled image and calls `idle_loss`."""
+"""Identities of the joint batch, and number of rows by rank; None: without a labeled image, calls `idle_loss`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def make_targets(identities):
 
 
 def rank_gradients(loss, case, rank):
-    """Return loss and gradients as the training module and DDP make them of this rank's rows."""
+    """Return loss and gradients as the training module and DDP compute them from this rank's rows."""
     head = make_head(loss)
     identities, split = CASES[case]
     rows = split[rank]
@@ -85,7 +85,7 @@ def run_rank(rank, folder):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """What both ranks computed, by case and loss."""
+    """Results of both ranks by case and loss."""
     folder = tmp_path_factory.mktemp("gather")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")

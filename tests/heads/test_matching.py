@@ -39,7 +39,7 @@ def test_each_box_gets_its_best_anchor_though_others_overlap_it_more(box_target)
     assert matched.tolist() == [[1, 0, NEGATIVE]]
 
 
-def test_box_that_no_anchor_overlaps_gets_none(box_target):
+def test_box_that_no_anchor_overlaps_stays_without_an_anchor(box_target):
     matched = match_anchors(squares((0, 0), (20, 0)), pad_targets([box_target([(50, 50, 60, 60)])]), **THRESHOLDS)
     assert matched.tolist() == [[NEGATIVE, NEGATIVE]]
 
@@ -78,7 +78,7 @@ def test_matches_agree_with_torchvision_where_no_anchor_is_the_best_of_two(box_t
     assert matched[0].tolist() == expected.tolist()
 
 
-def test_images_are_matched_alike_together_alone_and_in_parts(box_target, monkeypatch):
+def test_matches_are_the_same_together_alone_and_in_parts(box_target, monkeypatch):
     torch.manual_seed(0)
     anchors = torch.rand(100, 2) * 50
     anchors = torch.cat((anchors, anchors + torch.rand(100, 2) * 40 + 1), dim=1)
@@ -109,8 +109,8 @@ def test_location_far_from_the_center_is_negative(box_target):
     assert locations([(20, 10), (27, 10), (20, 17), (29, 10)], [target], radius=8.0).tolist() == [[0, 0, 0, NEGATIVE]]
 
 
-def test_location_takes_boxes_of_its_range_only(box_target):
-    # From the center the farthest edge is 20 px away, which belongs to the range that ends there.
+def test_location_takes_only_boxes_of_its_range(box_target):
+    # The farthest edge is 20 px from the center; the range that ends at 20 includes it.
     target = box_target([(0, 0, 40, 20)])
     ranges = torch.tensor([[0.0, 20.0], [20.0, 40.0], [10.0, 19.0]])
     assert locations([(20, 10)] * 3, [target], ranges=ranges).tolist() == [[0, NEGATIVE, NEGATIVE]]

@@ -24,7 +24,7 @@ def head(level_specs):
 
 @pytest.fixture
 def raw(head, make_features):
-    """Lively outputs for two images."""
+    """Outputs for two images with varied scores and boxes."""
     raw = head(make_features(2))
     logits = raw.logits + torch.randn_like(raw.logits) * 2
     return DenseOutputs(logits, raw.box_codes + torch.randn_like(raw.box_codes) * 0.2, raw.sizes_hw)
@@ -64,7 +64,7 @@ def test_anchors_cover_the_levels_cell_by_cell(head, raw):
     torch.testing.assert_close(centers[[0, 2, 3, 36]], torch.tensor([[4.0, 4], [4, 4], [12, 4], [4, 12]]))
 
 
-def test_row_of_the_outputs_belongs_to_the_cell_of_its_anchor(head, make_features):
+def test_row_of_the_outputs_depends_on_the_cell_of_its_anchor(head, make_features):
     features = make_features(1)
     row = (8 * 12 + 1 * 6 + 4) * 3 + 2
     raw = head(features)
@@ -75,6 +75,21 @@ def test_row_of_the_outputs_belongs_to_the_cell_of_its_anchor(head, make_feature
     assert reached.min(dim=0).values.tolist() == [0, 2]
     assert reached.max(dim=0).values.tolist() == [3, 5]
     assert features["p3"].grad.abs().sum() == 0
+
+
+def test_matching_uses_the_thresholds_of_the_settings(level_specs, make_features, box_target):
+    def counts(**thresholds):
+        torch.manual_seed(0)
+        head = build_head("retinanet", level_specs=level_specs, num_classes=3, levels=LEVELS, num_convs=0, **thresholds)
+        target = box_target([(4, 6, 40, 44), (50, 10, 90, 60)], crowd=[False, True])
+        terms = head.loss(head(make_features(1)), [target], SIZES[:1])
+        return terms["boxes"][1].item(), terms["classification"][0].item()
+
+    positives, loss = counts()
+    assert counts(positive_iou=0.5, negative_iou=0.4, crowd_iof=0.5) == (positives, loss)
+    assert counts(positive_iou=0.4, negative_iou=0.4)[0] > positives
+    assert counts(negative_iou=0.1)[0] == counts(crowd_iof=1.0)[0] == positives
+    assert counts(negative_iou=0.1)[1] < loss < counts(crowd_iof=1.0)[1]
 
 
 def test_losses_of_an_image_agree_with_torchvision(head, raw, targets, oracle):
@@ -92,7 +107,7 @@ def test_losses_of_an_image_agree_with_torchvision(head, raw, targets, oracle):
         torch.testing.assert_close(terms["boxes"][0] / terms["boxes"][1], expected["bbox_regression"])
 
 
-def test_smooth_l1_is_that_of_the_encoded_boxes(head, raw, targets):
+def test_smooth_l1_compares_with_the_encoded_boxes(head, raw, targets):
     anchors = head.geometry(raw)
     matched = Matcher(0.5, 0.4, allow_low_quality_matches=True)(box_iou(targets[0].boxes_xyxy, anchors))
     rows = (matched >= 0).nonzero().squeeze(1)
@@ -104,7 +119,7 @@ def test_smooth_l1_is_that_of_the_encoded_boxes(head, raw, targets):
     torch.testing.assert_close(total, expected)
 
 
-def test_losses_of_a_batch_are_those_of_its_images_added_up(head, raw, targets):
+def test_loss_of_a_batch_is_the_sum_over_its_images(head, raw, targets):
     together = head.loss(raw, targets, SIZES)
     alone = [head.loss(image_of(raw, image), targets[image : image + 1], SIZES[:1]) for image in range(2)]
     for term, (total, count) in together.items():
@@ -118,11 +133,11 @@ def test_detections_agree_with_torchvision(head, raw, oracle):
     outputs = {"cls_logits": raw.logits.split(lengths, dim=1), "bbox_regression": raw.box_codes.split(lengths, dim=1)}
     sizes = [(60, 90), (64, 96)]
     expected = oracle.postprocess_detections(outputs, [anchors] * 2, sizes)
-    for prediction, wanted in zip(head.decode(raw, sizes), expected, strict=True):
-        assert len(wanted["scores"]) == 20
-        torch.testing.assert_close(prediction.boxes_xyxy, wanted["boxes"])
-        torch.testing.assert_close(prediction.scores, wanted["scores"])
-        assert prediction.labels.tolist() == wanted["labels"].tolist()
+    for prediction, detections in zip(head.decode(raw, sizes), expected, strict=True):
+        assert len(detections["scores"]) == 20
+        torch.testing.assert_close(prediction.boxes_xyxy, detections["boxes"])
+        torch.testing.assert_close(prediction.scores, detections["scores"])
+        assert prediction.labels.tolist() == detections["labels"].tolist()
 
 
 def test_every_class_starts_at_a_score_of_one_percent(head, make_features):

@@ -1,4 +1,4 @@
-"""Images that are labeled for some tasks only: each loss sees its own, and every parameter gets a gradient."""
+"""Images that are labeled for some tasks only: each loss uses its own images, and every parameter gets a gradient."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTa
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
-def test_image_counts_for_the_tasks_that_it_is_labeled_for_and_no_other(model: MultiTaskModel, images: Tensor) -> None:
+def test_image_counts_only_for_the_tasks_that_it_is_labeled_for(model: MultiTaskModel, images: Tensor) -> None:
     model.eval()
     targets = all_labeled()
     partly = targets | {"kind": [None, targets["kind"][1], None], "cells": [targets["cells"][0], None, None]}
@@ -96,7 +96,7 @@ def test_image_counts_for_the_tasks_that_it_is_labeled_for_and_no_other(model: M
     assert found["kind/cross_entropy"][1] == 1
 
 
-def test_frozen_batch_norm_stays_in_eval_mode_whatever_is_said(model: MultiTaskModel) -> None:
+def test_frozen_batch_norm_stays_in_eval_mode(model: MultiTaskModel) -> None:
     def modes() -> set[tuple[str | None, bool]]:
         norms = [(n, m) for n, m in model.backbone.named_modules() if isinstance(m, nn.BatchNorm2d)]
         return {(model.backbone.stages[f"{name}.weight"], module.training) for name, module in norms}
@@ -112,11 +112,11 @@ def test_frozen_batch_norm_stays_in_eval_mode_whatever_is_said(model: MultiTaskM
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_tasks_are_kept_by_name_whatever_their_order(model: MultiTaskModel) -> None:
+def test_tasks_are_sorted_by_name(model: MultiTaskModel) -> None:
     assert list(model.heads) == ["cells", "kind", "lookup", "scene", "signs"]
 
 
-def test_weights_that_do_not_fit_are_an_error_of_the_document(
+def test_weights_that_do_not_fit_are_reported_with_their_field(
     tiny_job: JobSpec, tiny_categories: dict[str, list[Category]], tmp_path: Path
 ) -> None:
     torch.save({"elsewhere.weight": torch.zeros(3)}, tmp_path / "w.pth")
@@ -124,11 +124,11 @@ def test_weights_that_do_not_fit_are_an_error_of_the_document(
         build_model(tiny_job.model, tiny_categories, weights=str(tmp_path / "w.pth"))
 
 
-def test_a_task_that_is_named_like_something_of_torch_is_refused(
+def test_task_name_that_torch_reserves_is_rejected(
     tiny_job: JobSpec, tiny_categories: dict[str, list[Category]]
 ) -> None:
     spec = tiny_job.model.model_copy(update={"tasks": {"type": tiny_job.model.tasks["kind"]}})
-    with pytest.raises(ConfigError, match=r"model\.tasks: got the names \['type'\], which torch has for itself"):
+    with pytest.raises(ConfigError, match=r"model\.tasks: got the names \['type'\], reserved by torch"):
         build_model(spec, {"type": tiny_categories["kind"]})
 
 

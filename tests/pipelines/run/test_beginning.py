@@ -97,7 +97,7 @@ def test_registry_that_does_not_answer_is_told_before_anything_starts(
 
 
 @pytest.mark.slow
-def test_all_ranks_begin_from_the_registered_model(
+def test_all_ranks_initialize_from_the_registered_model(
     small_document: Document,
     finished: RunDir,
     registry: Registry,

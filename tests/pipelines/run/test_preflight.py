@@ -134,7 +134,7 @@ def test_what_a_run_begins_from_is_a_file_or_an_exported_model(name: str, path: 
         ("models:/m-0123/../x@y", "write models:/NAME@ALIAS"),
     ],
 )
-def test_what_a_run_cannot_begin_from_is_told(name: str, told: str, runs: Path) -> None:
+def test_what_a_run_cannot_initialize_from_is_told(name: str, told: str, runs: Path) -> None:
     with pytest.raises(ConfigError, match=rf"^model\.init_from: .*{told}"):
         find_init_from(name, [runs])
 

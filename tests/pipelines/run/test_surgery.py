@@ -141,7 +141,7 @@ def test_a_run_that_ended_before_its_result_is_evaluated_again_to_the_same(
     assert (again.model / WEIGHTS_FILE).read_bytes() == (folded.model / WEIGHTS_FILE).read_bytes()
 
 
-def test_training_does_not_begin_from_a_folded_network_but_from_its_runs_checkpoint(folded: RunDir) -> None:
+def test_training_does_not_initialize_from_a_folded_network_but_from_its_runs_checkpoint(folded: RunDir) -> None:
     with pytest.raises(ConfigError, match=r"branches are folded .*; name checkpoints/best\.ckpt of its run"):
         read_saved(folded.model, "model.init_from")
     assert branches(read_saved(folded.best_checkpoint, "model.init_from").state) == (True, False)

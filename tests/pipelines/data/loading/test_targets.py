@@ -1,19 +1,15 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.errors import DataError
 from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.tasks.classification.spec import MulticlassSpec, MultilabelSpec
-from pipelines.tasks.classification.tensors.class_weights import balanced_class_weights
 from pipelines.tasks.detection.spec import FCOSSpec
 from pipelines.tasks.embedding.spec import EmbeddingSpec
-from pipelines.tasks.labels import class_counts
 
 CLASSES = [Category(5, "a"), Category(2, "b"), Category(9, "c")]
 ENCODER = TargetEncoder(
@@ -86,21 +82,3 @@ def test_unknown_class_is_reported_with_file_task_and_choices() -> None:
 def test_task_with_one_class_per_image_rejects_none_and_several(names: list[str]) -> None:
     with pytest.raises(DataError, match="exactly one"):
         ENCODER.encode(record(one=names))
-
-
-def test_balanced_weights_are_those_of_scikit_learn() -> None:
-    names = ["a"] * 6 + ["b"] * 3 + ["c"]
-    weights = balanced_class_weights([record(one=[name]) for name in names] + [record()], "one", CLASSES)
-    expected = compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=names)
-    torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float32))
-
-
-def test_class_that_never_occurs_has_weight_one() -> None:
-    weights = balanced_class_weights([record(some=["a"]), record(some=["a", "c"]), record(some=[])], "some", CLASSES)
-    torch.testing.assert_close(weights, torch.tensor([3 / (2 * 2), 1.0, 3 / (2 * 1)]))
-
-
-def test_class_counts_count_objects_or_images() -> None:
-    boxes = [BoxLabel(i, name, (0, 0, 5, 5)) for i, name in enumerate("aab")]
-    assert class_counts([record(boxes=boxes), record(boxes=boxes), record()], "boxes") == {"a": 4, "b": 2}
-    assert class_counts([record(some=["a", "b"]), record(some=["a"])], "some") == {"a": 2, "b": 1}
