@@ -55,7 +55,7 @@ class LayerCounts:
 
     @property
     def adds_up(self) -> bool:
-        """Whether every annotation that was read is accounted for."""
+        """True if every annotation that was read is either kept or skipped."""
         return self.read == self.kept + self.skipped
 
     def to_dict(self) -> dict[str, Any]:

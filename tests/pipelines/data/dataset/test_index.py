@@ -1,4 +1,4 @@
-"""How layers are joined, and which ids images and annotations get."""
+"""Joining of layers, and the ids of images and annotations."""
 
 import json
 from typing import Any

@@ -213,6 +213,15 @@ def test_resumed_run_with_identities_rare_classes_and_temperature_gets_the_same_
     assert resumed.seen == whole.seen[5:]
 
 
+def test_plain_trainer_takes_the_data_module_without_further_settings(data_with: DataWith, tmp_path: Path) -> None:
+    data, module = data_with(augment=[{"op": "hflip"}], cache="ram"), Recorder(tmp_path / "x.ckpt")
+    plain = trainer(max_epochs=1, use_distributed_sampler=True)
+    plain.fit(module, datamodule=data)
+    plain.test(module, datamodule=data_with(num_workers=0))
+    assert len(module.seen) == data.num_train_batches()
+    assert sorted(module.evaluated) == [12, 13, 14, 15, 16]
+
+
 def test_validate_and_test_draw_each_image_once(data_with: DataWith, tmp_path: Path) -> None:
     data = data_with()
     data.test_split = "val"
