@@ -1,55 +1,145 @@
-"""What all commands share: the document and its fields by dotted name, and where things lie. Torch-free."""
+"""Options that several commands share: the document, its fields by dotted name, and where to look for files."""
 
 import argparse
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.data.dataset.roots import data_roots_from_environment
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.preflight import WEIGHTS_ROOTS_VARIABLE, Places
+from pipelines.spec.fields import field_groups
 
 OVERRIDES_HELP = "Any field of the document is an option by its dotted name: --model.optimizer.lr 1e-3"
 
+Overrides = Sequence[tuple[str, str]]
+"""Fields of the document that a command line sets: dotted names with YAML texts."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser of a command's options; the fields of the document that a command line sets are kept apart.
+
+    Options have hyphens; their old spellings with underscores (`--run_dir`) are accepted.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **settings})
+        self._fields: set[str] = set()
+
+    def add_document_fields(self) -> None:
+        """List every field of the document in the help."""
+        self._fields.update(f"--{name}" for name in add_document_fields(self, skip={"data.root"}))
+
+    def parse_command_line(self, words: Sequence[str]) -> tuple[argparse.Namespace, Overrides]:
+        """Return the values of the command's options, and the fields of the document that are set.
+
+        Raises:
+            ConfigError: a word is neither, or a field has no value.
+        """
+        own: list[str] = []
+        fields: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if not word.startswith("--") or self._is_own(word):
+                own.append(word)
+                continue
+            fields.append(word)
+            if "=" not in word and rest and not rest[0].startswith("--"):
+                fields.append(rest.pop(0))
+        options, unknown = self.parse_known_args(own)
+        return options, dotted_overrides([*unknown, *fields])
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse words of which some may be spelled in the old way."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._with_hyphens(word) for word in words], namespace)
+
+    def _is_own(self, word: str) -> bool:
+        option = self._with_hyphens(word).partition("=")[0]
+        return option in self._option_string_actions and option not in self._fields
+
+    def _with_hyphens(self, word: str) -> str:
+        option, equals, value = word.partition("=")
+        hyphenated = option.replace("_", "-")
+        known = self._option_string_actions
+        is_old = option.startswith("--") and option not in known and hyphenated in known
+        return f"{hyphenated}{equals}{value}" if is_old else word
+
+
+def add_document_fields(parser: argparse.ArgumentParser, skip: Collection[str] = ()) -> list[str]:
+    """Add an argument for each field that every document has, with help for all fields; return the arguments' names.
+
+    Args:
+        parser: argparse's, or jsonargparse's.
+        skip: fields that are not added.
+    """
+    names: list[str] = []
+    for section in field_groups():
+        title = section.title or "document"
+        if section.is_pattern:
+            lines = [f"--{field.name}  {field.type}  {field.help}" for field in section.fields]
+            parser.add_argument_group(title, "\n".join([section.description, *lines]))
+            continue
+        group = parser.add_argument_group(title, section.description)
+        for field in section.fields:
+            if field.name not in skip:
+                # No type: jsonargparse would read texts once more, as YAML.
+                text = field.help.replace("%", "%%")
+                group.add_argument(f"--{field.name}", metavar=field.type, help=text, default=argparse.SUPPRESS)
+                names.append(field.name)
+    return names
+
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """Let the command take a document of several files."""
+    """Add `--config`, which may be repeated."""
     parser.add_argument("--config", action="append", default=[], metavar="FILE", help="a file, or recipe:NAME")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Let the command be told where data lies; returns the group, for what else may be told."""
-    places = parser.add_argument_group("where things lie")
-    places.add_argument("--data-root", action="append", type=Path, default=[], metavar="DIR", help="may be repeated")
-    places.add_argument("--data.root", dest="data_root_override", type=Path, metavar="DIR", help="any folder")
+    """Add the options that say where the data is; return their group, for further places."""
+    places = parser.add_argument_group("where to look for files")
+    places.add_argument(
+        "--data-root", action="append", default=[], metavar="DIR", help="contains the document's data.root; repeatable"
+    )
+    places.add_argument("--data.root", metavar="DIR", help="the data itself, in any folder")
     return places
 
 
-def places_of(known: argparse.Namespace) -> Places:
-    """Return where names are looked up: as told, else as the environment says, else in the working directory."""
-    weights = [Path(part) for part in os.environ.get(WEIGHTS_ROOTS_VARIABLE, "").split(os.pathsep) if part]
+def places_of(options: argparse.Namespace) -> Places:
+    """Return where to look for files: the options' folders, else those of the environment, else the working
+    directory."""
+    data_root = getattr(options, "data.root")
+    weights = getattr(options, "weights_root", None) or _weights_roots_from_environment()
     return Places(
-        data_roots=known.data_root or data_roots_from_environment(),
-        weights_roots=getattr(known, "weights_root", None) or weights or [Path()],
-        data_root=known.data_root_override,
-        are_told=bool(known.data_root or known.data_root_override),
+        data_roots=[Path(root) for root in options.data_root] or data_roots_from_environment(),
+        weights_roots=[Path(root) for root in weights] or [Path()],
+        data_root=Path(data_root) if data_root else None,
+        are_given=bool(options.data_root or data_root),
     )
+
+
+def _weights_roots_from_environment() -> list[str]:
+    return [part for part in os.environ.get(WEIGHTS_ROOTS_VARIABLE, "").split(os.pathsep) if part]
 
 
 def dotted_overrides(words: Sequence[str]) -> list[tuple[str, str]]:
     """Return (name, YAML text) of `--a.b value` and `--a.b=value`; raises ConfigError for anything else."""
-    overrides: list[tuple[str, str]] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
+    return list(_overrides(list(words)))
+
+
+def _overrides(words: list[str]) -> Iterator[tuple[str, str]]:
+    while words:
+        word = words.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not name:
             raise ConfigError(
                 FieldProblem("", f"got {word!r}; fields of the document are set as --name.of.field value")
             )
         if not equals:
-            if not rest:
+            if not words or words[0].startswith("--"):
                 raise ConfigError(FieldProblem(word, "has no value"))
-            value = rest.pop(0)
-        overrides.append((name, value))
-    return overrides
+            value = words.pop(0)
+        yield name, value

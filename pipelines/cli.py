@@ -1,4 +1,7 @@
-"""`python -m pipelines.cli fit | check | plan | validate | test | predict`: the document is checked before torch."""
+"""`python -m pipelines.cli fit | check | plan | validate | test | predict`.
+
+The command line is parsed, the document validated and the inputs looked up before torch is imported.
+"""
 
 import argparse
 import errno
@@ -8,157 +11,144 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
-from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
-from pipelines.errors import ConfigError, FieldProblem, PyramidionError, RegistryError, tell
+from pipelines.arguments import Overrides, places_of
+from pipelines.command_line import COMMANDS, parser_of
+from pipelines.errors import (
+    DISK_FULL_ERRNOS,
+    ConfigError,
+    ExitCode,
+    FieldProblem,
+    PyramidionError,
+    RegistryError,
+    print_error,
+)
 from pipelines.preflight import preflight
 from pipelines.ranks import local_rank
 from pipelines.records import Split
-from pipelines.run_folder.attempt_log import failure_noted
+from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
-from pipelines.spec.describe import describe_fields
-from pipelines.spec.doubts import doubts
+from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
-from pipelines.training.launcher import leave_word
+from pipelines.training.launcher import report_to_rank_zero
 
-INTERRUPTED = 128 + 2
-PLACE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
-"""What is wrong with a place and not with us: a full disk, a folder that cannot be made."""
-
-COMMANDS = ("fit", "check", "plan", "validate", "test", "predict")
-
-
-def parser_of(command: str) -> argparse.ArgumentParser:
-    """Return the parser of what is no part of the document."""
-    parser = argparse.ArgumentParser(
-        prog=f"pyramidion {command}",
-        allow_abbrev=False,
-        epilog=f"{OVERRIDES_HELP}\n\n{describe_fields()}" if command == "fit" else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    places = add_data_options(parser)
-    if command in ("fit", "check", "plan"):
-        add_config_option(parser)
-        places.add_argument("--weights-root", action="append", type=Path, default=[], metavar="DIR")
-        if command == "fit":
-            parser.add_argument("--run_dir", type=Path, metavar="DIR", help="default: runs/<name>-<time>")
-            parser.add_argument("--print_config", action="store_true", help="print the resolved document, and end")
-        else:
-            parser.add_argument("--json", action="store_true", help="print one JSON document; problems too")
-        return parser
-    parser.add_argument("--run_dir", type=Path, required=True, metavar="DIR", help="of a run that has a checkpoint")
-    parser.add_argument(
-        "--weights",
-        choices=("best", "last", "averaged"),
-        default="best",
-        help="best on val (default) | last, as trained | averaged, of the last checkpoint",
-    )
-    if command == "predict":
-        what = parser.add_mutually_exclusive_group(required=True)
-        what.add_argument("--images", nargs="+", type=Path, metavar="PATH", help="image files, or folders of them")
-        what.add_argument("--split", choices=("train", "val", "test"), help="a split of the run's data")
-        parser.add_argument("--draw", action="store_true", help="write pictures with boxes")
-    return parser
+PLACE_ERRNOS = DISK_FULL_ERRNOS | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
+"""`errno` of an OSError that users can fix: a full disk, or a folder that cannot be created."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command, and return its exit code; errors that users can mend are told without a traceback."""
+    """Run one command and return its exit code; errors that users can fix are printed without a traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in COMMANDS:
         print(f"usage: python -m pipelines.cli {'|'.join(COMMANDS)} ...", file=sys.stderr)
-        return 2
+        return ExitCode.USAGE
     try:
-        known, rest = parser_of(words[0]).parse_known_args(words[1:])
-        overrides = dotted_overrides(rest)
-        if words[0] == "fit":
-            with failure_noted():
-                _fit(known, overrides)
-        elif words[0] in ("check", "plan"):
-            _foretell(words[0], known, overrides)
-        else:
-            _revisit(words[0], known, overrides)
+        _run(words[0], words[1:])
     except PyramidionError as error:
         if local_rank() > 0:
-            leave_word(error)
+            report_to_rank_zero(error)
             return error.exit_code
-        return tell(error)
+        return print_error(error)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except OSError as error:
-        if error.errno not in PLACE_ERRORS:
+        if error.errno not in PLACE_ERRNOS:
             raise
-        print(f"error: {error.filename or 'a file'}: {error.strerror}; free or name another place", file=sys.stderr)
-        return 1
-    return 0
+        print(f"error: {error.filename or 'a file'}: {error.strerror}; free space, or name another", file=sys.stderr)
+        return ExitCode.FAILED
+    return ExitCode.DONE
 
 
-def _fit(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
-    asked = _asked(known, overrides)
+def _run(command: str, words: Sequence[str]) -> None:
+    options, overrides = parser_of(command).parse_command_line(words)
+    if command == "fit":
+        with failure_recorded():
+            _fit(options, overrides)
+    elif command in ("check", "plan"):
+        _preview(command, options, overrides)
+    else:
+        _use_run(command, options, overrides)
+
+
+def _fit(options: argparse.Namespace, overrides: Overrides) -> None:
+    asked = _assemble(options, overrides)
     job = validate_document(asked)
-    if known.print_config:
+    if options.print_config:
         print(write_yaml(resolved(job)), end="")
         return
-    goes_on = known.run_dir is not None and RunDir.of(known.run_dir).last_checkpoint.exists()
-    inputs = preflight(job, places_of(known), is_new=not goes_on)
-    from pipelines.run.claim import choose_run_dir, is_finished
+    run_dir = Path(options.run_dir) if options.run_dir else None
+    resumes = run_dir is not None and RunDir.of(run_dir).last_checkpoint.exists()
+    inputs = preflight(job, places_of(options), is_new=not resumes)
+    from pipelines.run.folder_setup import choose_run_dir, is_finished
 
-    if ATTEMPT_DIR_VARIABLE in os.environ and known.run_dir and is_finished(RunDir.of(known.run_dir), job):
-        # The attempt before was killed when all was done, but for saying so.
+    if ATTEMPT_DIR_VARIABLE in os.environ and run_dir and is_finished(RunDir.of(run_dir), job):
+        # The service's previous attempt was killed after its work was complete, before it could exit.
         return
-    run_dir = choose_run_dir(job, known.run_dir, runs_root())
+    chosen = choose_run_dir(job, run_dir, runs_root())
     from pipelines.run.fit import fit
 
-    fit(job, asked, inputs, run_dir)
+    fit(job, asked, inputs, chosen, _recorded(options))
 
 
-def _asked(known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Document:
-    if not known.config and not overrides:
+def _assemble(options: argparse.Namespace, overrides: Overrides) -> Document:
+    if not options.config and not overrides:
         raise ConfigError(FieldProblem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
-    return assemble(known.config, overrides)
+    return assemble(options.config, overrides)
 
 
-def _foretell(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
-    """Say what a job would be, and what is doubtful about it."""
+def _recorded(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options for LightningCLI's configuration, where `data.root` is the document's."""
+    return {name: value for name, value in vars(options).items() if name != "data.root"}
+
+
+def _preview(command: str, options: argparse.Namespace, overrides: Overrides) -> None:
+    """Print what a job would train, and warnings about its document."""
     try:
-        job = validate_document(_asked(known, overrides))
-        inputs = preflight(job, places_of(known))
+        job = validate_document(_assemble(options, overrides))
+        inputs = preflight(job, places_of(options))
         from pipelines.run.dry_run import dry_run, render
         from pipelines.run.plan import render_plan
 
         with redirect_stdout(sys.stderr):
-            outcome = dry_run(job, inputs)
+            report = dry_run(job, inputs)
     except ConfigError as error:
-        if known.json:
+        if options.json:
             print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
         raise
     except RegistryError as error:
-        if known.json:
+        if options.json:
             print(json.dumps([{"field": "model.init_from", "message": str(error)}]))
         raise
-    for doubt in doubts(job):
-        print(f"warning: {doubt}", file=sys.stderr)
+    for warning in document_warnings(job):
+        print(f"warning: {warning}", file=sys.stderr)
     if command == "check":
-        print(json.dumps(outcome.to_dict()) if known.json else render(outcome))
-    elif known.json:
-        print(json.dumps({"groups": [row.to_dict() for row in outcome.plan]}))
+        print(json.dumps(report.to_dict()) if options.json else render(report))
+    elif options.json:
+        print(json.dumps({"groups": [row.to_dict() for row in report.plan]}))
     else:
-        print(render_plan(outcome.plan, job.model.schedule))
+        print(render_plan(report.plan, job.model.schedule))
 
 
-def _revisit(command: str, known: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
+def _use_run(command: str, options: argparse.Namespace, overrides: Overrides) -> None:
     for name, _ in overrides:
         if command == "predict" or not name.startswith("trainer."):
-            but = "" if command == "predict" else ", of which --trainer.* alone can be set"
-            raise ConfigError(FieldProblem(f"--{name}", f"{command} takes the document of its run folder{but}"))
-    from pipelines.run.revisit import predict_images, predict_split, score_run
-
+            allowed = "" if command == "predict" else "; only --trainer.* can be set"
+            raise ConfigError(FieldProblem(f"--{name}", f"{command} uses the document of its run folder{allowed}"))
+    run_dir, places, recorded = Path(options.run_dir), places_of(options), _recorded(options)
     if command != "predict":
+        from pipelines.run.evaluate_run import score_run
+
         split: Split = "val" if command == "validate" else "test"
-        score_run(command, known.run_dir, split, places_of(known), overrides, known.weights)
-    elif known.images:
-        predict_images(known.run_dir, known.images, draw=known.draw, weights=known.weights)
+        score_run(command, run_dir, split, places, overrides, options.weights, recorded)
+        return
+    from pipelines.run.predict_images import predict_images, predict_split
+
+    settings: dict[str, Any] = {"draw": options.draw, "weights": options.weights, "options": recorded}
+    if options.images:
+        predict_images(run_dir, [Path(image) for image in options.images], **settings)
     else:
-        predict_split(known.run_dir, known.split, places_of(known), draw=known.draw, weights=known.weights)
+        predict_split(run_dir, options.split, places, **settings)
 
 
 if __name__ == "__main__":

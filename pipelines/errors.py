@@ -1,26 +1,44 @@
-"""What can go wrong in a run, and the exit code that says so.
+"""Errors of a run and the exit codes of its process.
 
 PyramidionError
-├── ConfigError     78  the document, or what it points at, is wrong
-├── DataError       78  the label files or the images are wrong
+├── ConfigError     78  the document, or something it names, is invalid
+├── DataError       78  the label files or the images are invalid
 ├── NumericsError   65  a loss is not finite
 ├── OutOfMemory      1  a batch does not fit the device's memory
-├── RankError        *  another process of the run has ended; the code is that one's
-├── RegistryError    1  MLflow's registry does not answer, or refuses
-└── Stopped         75  stopped on request, with a checkpoint written
+├── RankError        *  another process of the run has ended; the code is that of the other process
+├── RegistryError    1  MLflow's registry does not respond, or refuses a request
+└── Stopped         75  stopped on request, after writing a checkpoint
 
-`failure_kind` is the word by which the service knows the same.
+`failure_kind` is the service's name for the cause.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
+
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""`errno` of an OSError that says: no space is left, on the disk or in the quota."""
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the commands; those of signals are 128 plus the signal's number."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NUMERICS = 65
+    STOPPED = 75
+    INVALID = 78
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
 
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """One thing that is wrong: `field` is a dotted path of the document (or a file), `message` says what is wrong
-    with the value and what would be right."""
+    """One problem: `field` is a dotted name in the document, an option, or a file; `message` says what is wrong with
+    the value and what would be right."""
 
     field: str
     message: str
@@ -30,20 +48,20 @@ class FieldProblem:
 
 
 class PyramidionError(Exception):
-    """Base of all errors that users are meant to read; `exit_code` ends the process."""
+    """Base of all errors with a message for users; the process ends with `exit_code`."""
 
-    exit_code = 1
+    exit_code: int = ExitCode.FAILED
     failure_kind = "internal"
 
 
 class ConfigError(PyramidionError):
-    """The document is wrong; one problem a line."""
+    """The document is invalid; the message has one line for each problem."""
 
-    exit_code = 78
+    exit_code = ExitCode.INVALID
     failure_kind = "config_invalid"
 
     def __init__(self, problems: Sequence[FieldProblem] | FieldProblem | str) -> None:
-        # torch raises a data worker's error again in the main process, from its type and one string.
+        # torch raises an error of a data worker again in the main process, from its type and one string.
         if isinstance(problems, str):
             problems = FieldProblem("", problems)
         self.problems = [problems] if isinstance(problems, FieldProblem) else list(problems)
@@ -51,26 +69,26 @@ class ConfigError(PyramidionError):
 
 
 class DataError(ConfigError):
-    """The data is wrong; one problem a line, `field` names the file or the document's field."""
+    """The data is invalid; `field` of a problem is a file, or a field of the document."""
 
     failure_kind = "data_invalid"
 
 
 class NumericsError(PyramidionError):
-    """A loss is not finite; the message names the term."""
+    """A loss is not finite; the message names the loss term."""
 
-    exit_code = 65
+    exit_code = ExitCode.NUMERICS
     failure_kind = "numerics"
 
 
 class OutOfMemory(PyramidionError):
-    """A batch does not fit the device's memory; the message names a size that does."""
+    """A batch does not fit the device's memory; the message names a batch size that fits."""
 
     failure_kind = "out_of_memory"
 
 
 class RankError(PyramidionError):
-    """Another rank has ended; `exit_code` and `failure_kind` are that rank's where it says what is wrong."""
+    """Another rank has ended; `exit_code` and `failure_kind` are those of that rank, if it reported an error."""
 
     def __init__(self, message: str, exit_code: int = 1, failure_kind: str = "internal") -> None:
         super().__init__(message)
@@ -79,17 +97,17 @@ class RankError(PyramidionError):
 
 
 class RegistryError(PyramidionError):
-    """MLflow's registry does not answer, or refuses; what was trained is not touched."""
+    """MLflow's registry does not respond, or refuses a request; the trained model is unaffected."""
 
 
 class Stopped(PyramidionError):
-    """The run was asked to stop; a checkpoint is written."""
+    """The run was stopped on request; a checkpoint is written."""
 
-    exit_code = 75
+    exit_code = ExitCode.STOPPED
 
 
-def tell(error: PyramidionError) -> int:
-    """Print the error for people, a line for each problem, and return the exit code that it asks for."""
+def print_error(error: PyramidionError) -> int:
+    """Print one line to stderr for each problem, and return the exit code."""
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return error.exit_code

@@ -1,4 +1,4 @@
-"""Facts about the processes (ranks) of one run that are known before torch is imported."""
+"""Facts about the processes (ranks) of one run. Torch-free: a process group can exist only where torch was imported."""
 
 import os
 import sys
@@ -6,18 +6,36 @@ import sys
 LOCAL_RANK = "LOCAL_RANK"
 """The environment variable that holds the number of a process among those of its host."""
 
+_DISTRIBUTED = "torch.distributed"
+
+
+def is_distributed() -> bool:
+    """Return whether this process has joined a process group."""
+    distributed = sys.modules.get(_DISTRIBUTED)
+    return distributed is not None and bool(distributed.is_available() and distributed.is_initialized())
+
+
+def world_size() -> int:
+    """Return the number of processes in the process group; 1 without a group."""
+    return int(sys.modules[_DISTRIBUTED].get_world_size()) if is_distributed() else 1
+
+
+def rank() -> int:
+    """Return the rank of this process in the process group; 0 without a group."""
+    return int(sys.modules[_DISTRIBUTED].get_rank()) if is_distributed() else 0
+
 
 def local_rank() -> int:
-    """Return which process of this host this is; known before anything is set up."""
+    """Return the number of this process on its host, from the environment: known before a process group exists."""
     return int(os.environ.get(LOCAL_RANK, "0"))
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the first of its run; known before Lightning is set up."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    """Return whether this is the first process of its run, from the environment, as for `local_rank`."""
+    return int(os.environ.get("RANK", os.environ.get(LOCAL_RANK, "0"))) == 0
 
 
-def say(text: str) -> None:
-    """Print a line for people, on rank 0."""
+def print_rank_zero(text: str) -> None:
+    """Print a line to stderr, on rank 0 only."""
     if is_rank_zero():
         print(text, file=sys.stderr, flush=True)

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
+from pipelines.arguments import OVERRIDES_HELP, CommandParser, Overrides, add_config_option, add_data_options, places_of
 from pipelines.data.dataset.index import build_index
-from pipelines.errors import ConfigError, FieldProblem, PyramidionError, tell
+from pipelines.errors import ConfigError, FieldProblem, PyramidionError, print_error
 from pipelines.preflight import find_data
 from pipelines.records import SPLITS
 from pipelines.spec.load import load_job
@@ -15,25 +15,24 @@ from pipelines.spec.load import load_job
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write pictures of some samples, print their paths, and return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pyramidion data show",
         description="Write pictures with boxes as the model sees them; train images are augmented.",
         epilog=OVERRIDES_HELP,
-        allow_abbrev=False,
     )
     add_config_option(parser)
     parser.add_argument("--split", choices=SPLITS, default="train", help="split to show (default: train)")
     parser.add_argument("--count", type=int, default=8, metavar="N", help="number of pictures (default: 8)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: runs/<name>-data_show)")
     add_data_options(parser)
-    options, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     try:
-        return _show(options, dotted_overrides(rest))
+        options, overrides = parser.parse_command_line(sys.argv[1:] if argv is None else argv)
+        return _show(options, overrides)
     except PyramidionError as error:
-        return tell(error)
+        return print_error(error)
 
 
-def _show(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
+def _show(options: argparse.Namespace, overrides: Overrides) -> int:
     if options.count < 1:
         raise ConfigError(FieldProblem("--count", f"got {options.count}; write 1 or more"))
     job = load_job(options.config, overrides)

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import torch
 import torch.distributed
 
 from heads.base import Prediction
 from pipelines.data.loading.sample import ImageInfo
 from pipelines.evaluation.predictions import ImagePredictions
+from pipelines.ranks import is_distributed, rank, world_size
 from pipelines.records import DatasetIndex, ImageRecord, Split
 from pipelines.spec.model import ModelSpec
 from pipelines.tasks.base import TaskSetup
@@ -56,11 +56,11 @@ class Collector:
 
     def gather(self) -> tuple[list[ImagePredictions], list[ImagePredictions]] | None:
         """Return (predictions, gallery) of all ranks, by image id; None on ranks other than 0."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not is_distributed():
             return _sorted(self.predictions), _sorted(self.gallery)
-        is_first = torch.distributed.get_rank() == 0
+        is_first = rank() == 0
         parts: list[tuple[list[ImagePredictions], list[ImagePredictions]]] | None = (
-            [([], [])] * torch.distributed.get_world_size() if is_first else None
+            [([], [])] * world_size() if is_first else None
         )
         torch.distributed.gather_object((self.predictions, self.gallery), parts)
         if parts is None:

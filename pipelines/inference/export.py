@@ -1,9 +1,9 @@
 """A trained model as a folder: weights as safetensors, everything else as JSON; nothing is pickled.
 
-    model.safetensors   the state dict; of a network that is folded for evaluation, folded
+    model.safetensors   the state dict, folded if the network is folded for evaluation
     model.json          the resolved document, the categories by task, versions
 
-`model.json` is written last: a folder that has it is complete.
+`model.json` is written last: a folder that contains it is complete.
 """
 
 import json
@@ -20,10 +20,10 @@ from pipelines.errors import ConfigError, FieldProblem
 from pipelines.model import MultiTaskModel, build_model, fold_as_configured
 from pipelines.records import Category
 from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.spec.job import JobSpec
 
 FORMAT = 1
-WEIGHTS_FILE, MODEL_FILE = "model.safetensors", "model.json"
 
 Categories = dict[str, list[Category]]
 
@@ -31,25 +31,28 @@ Categories = dict[str, list[Category]]
 def export_model(
     model: MultiTaskModel, job: JobSpec, categories: Mapping[str, Sequence[Category]], folder: Path
 ) -> None:
-    """Write `model` to `folder`, whole or not at all; what an earlier export left there is replaced.
+    """Write `model` to `folder` atomically; an earlier export there is replaced.
 
     Args:
-        model: as it was evaluated, on any device; it is not changed.
+        model: the evaluated network, on any device; it is not changed.
         job: the resolved document.
         categories: by task, the classes (identities of an embedding) in the order of the labels.
-        folder: made where it is missing.
+        folder: created if it does not exist.
 
     Raises:
-        ValueError: the document has the network folded, and it is not.
+        ValueError: the document asks for a folded network, and `model` is not folded.
     """
     if job.model.backbone.surgery.reparameterize and not model.is_folded:
-        raise ValueError("model: its document has it folded, and it has its branches; call its fold() first")
+        raise ValueError(
+            "model: its document asks for a folded network, and this one still has its branches; call its fold() first"
+        )
+    target = ExportedModelDir(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL_FILE).unlink(missing_ok=True)
-    partial = folder / f"{WEIGHTS_FILE}.partial"
+    target.description.unlink(missing_ok=True)
+    partial = target.weights.with_name(f"{target.weights.name}.partial")
     save_model(model, str(partial))
     partial.chmod(0o644)
-    partial.replace(folder / WEIGHTS_FILE)
+    partial.replace(target.weights)
     described = {
         "format": FORMAT,
         "pyramidion": _own_version(),
@@ -60,16 +63,16 @@ def export_model(
             for task, classes in sorted(categories.items())
         },
     }
-    write_atomic(folder / MODEL_FILE, json.dumps(described, indent=1, ensure_ascii=False))
+    write_atomic(target.description, json.dumps(described, indent=1, ensure_ascii=False))
 
 
 def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
-    """Return the model (on the CPU, in eval mode), its document and its categories. No network is needed.
+    """Return the model (on the CPU, in eval mode), its document and its categories, without access to the internet.
 
     Raises:
-        ConfigError: the folder holds no whole export, one of a newer format, or weights of another model.
+        ConfigError: the folder has no complete export, one of another format, or weights of another model.
     """
-    described = read_description(folder / MODEL_FILE)
+    described = read_description(ExportedModelDir(folder))
     try:
         job = JobSpec.model_validate(described["job"])
         categories = {
@@ -80,31 +83,33 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unusable(folder, f"{type(error).__name__}: {error}") from error
     try:
-        load_model(model, str(folder / WEIGHTS_FILE))
+        load_model(model, str(ExportedModelDir(folder).weights))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _unusable(folder, str(error)) from error
     return model.eval(), job, categories
 
 
-def read_description(path: Path) -> dict[str, Any]:
-    """Return what an export's `model.json` says; raises ConfigError where it cannot be read, or has another format."""
+def read_description(exported: ExportedModelDir) -> dict[str, Any]:
+    """Return the content of an export's `model.json`; raises ConfigError if it is unreadable or of another format."""
     try:
-        described = json.loads(path.read_text("utf-8"))
+        described = json.loads(exported.description.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise _unusable(path.parent, f"{MODEL_FILE} cannot be read ({error})") from None
+        raise _unusable(exported.path, f"{exported.description.name} cannot be read ({error})") from None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         found = described.get("format") if isinstance(described, dict) else None
-        raise _unusable(path.parent, f"{MODEL_FILE} has format {found!r}, this version reads {FORMAT}")
+        raise _unusable(exported.path, f"{exported.description.name} has format {found!r}, this version reads {FORMAT}")
     return described
 
 
 def _unusable(folder: Path, reason: str) -> ConfigError:
-    return ConfigError(FieldProblem(str(folder), f"is no exported model: {reason}; export it again with this version"))
+    return ConfigError(
+        FieldProblem(str(folder), f"is not an exported model: {reason}; export it again with this version")
+    )
 
 
 def _own_version() -> str:
     try:
         return metadata.version("pyramidion")
     except metadata.PackageNotFoundError:
-        # The packages may lie on the path without being installed, as they do inside a registered model.
+        # Inside a registered model the packages are on the path without being installed.
         return "unknown"

@@ -9,7 +9,7 @@ from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.dataset.index import build_index
 from pipelines.model import build_model
 from pipelines.preflight import Inputs
-from pipelines.run.beginning import beginning
+from pipelines.run.init_source import describe_init
 from pipelines.run.plan import PlanRow, make_plan
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import resolved
@@ -18,7 +18,7 @@ from pipelines.training.balancing import create_balance
 
 
 @dataclass(frozen=True)
-class DryRun:
+class DryRunReport:
     """What a job would be.
 
     Attributes:
@@ -73,7 +73,7 @@ def _stage(part: str) -> str:
     return part.partition(".")[0]
 
 
-def dry_run(job: JobSpec, inputs: Inputs) -> DryRun:
+def dry_run(job: JobSpec, inputs: Inputs) -> DryRunReport:
     """Return what the job would be.
 
     Raises:
@@ -87,10 +87,10 @@ def dry_run(job: JobSpec, inputs: Inputs) -> DryRun:
     for name, parameter in model.named_parameters():
         parts[model.part_of(name)] += parameter.numel()
     plan = make_plan(model, job.model, {"balance": create_balance(job.model)})
-    return DryRun(job, report, dict(parts), plan, beginning(job, inputs, model, index))
+    return DryRunReport(job, report, dict(parts), plan, describe_init(job, inputs, model, index))
 
 
-def render(outcome: DryRun) -> str:
+def render(outcome: DryRunReport) -> str:
     """Return it as text for people."""
     lines = [f"{stage:>8}  {number:>13,} parameters" for stage, number in outcome.parameters.items()]
     lines += [

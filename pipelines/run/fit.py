@@ -1,21 +1,21 @@
-"""One attempt, from document to result."""
+"""`fit`: one attempt at a run, from the document to the result."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 from backbones.catalog.lookup import resolve
 from backbones.default_weights import default_weights_problem
+from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.dataset.index import build_index
 from pipelines.errors import ConfigError, FieldProblem, Stopped
 from pipelines.inference.export import export_model
 from pipelines.preflight import Inputs
-from pipelines.ranks import is_rank_zero, say
+from pipelines.ranks import is_rank_zero, print_rank_zero
+from pipelines.records import DatasetIndex
 from pipelines.run.attempt import Attempt
-from pipelines.run.beginning import registered_at_hand, with_version
-from pipelines.run.claim import held, require_same_data, write_documents
-from pipelines.run.finish import (
+from pipelines.run.finalize import (
     load_best,
     register,
     score_split,
@@ -24,60 +24,110 @@ from pipelines.run.finish import (
     write_sample_pictures,
     write_split,
 )
-from pipelines.run.job_cli import JobCLI
+from pipelines.run.folder_setup import locked, require_same_data, write_documents
+from pipelines.run.init_source import downloaded_model, pin_version
+from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.plan import make_plan, render_plan
+from pipelines.run.workflow import Parts
 from pipelines.run_folder.attempt_log import attempt_log
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, StageData
 from pipelines.run_folder.layout import RunDir
-from pipelines.spec.doubts import doubts
+from pipelines.run_folder.tracking_files import RunStatus
+from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_names import flatten
-from pipelines.tracking.tracker import RunStatus
 from pipelines.training.aggregation import require_aggregation_fits
-from pipelines.training.launcher import ranks
+from pipelines.training.launcher import supervised_ranks
+from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
-from pipelines.training.trainer import num_processes, precision_of, quiet_lightning, require_synced_batch_norm
+from pipelines.training.trainer import num_processes, precision_of, require_synced_batch_norm
 
 
-def fit(job: JobSpec, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) -> None:
+def fit(
+    job: JobSpec,
+    asked: dict[str, Any],
+    inputs: Inputs,
+    run_dir: RunDir,
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Train, score the best checkpoint once, write the result, register the model.
 
-    An attempt that was stopped or killed goes on from its last checkpoint when this is called again.
+    Called again, it resumes an attempt that was stopped or killed from its last checkpoint.
 
     Args:
-        job: the checked document.
-        asked: the document as it was given.
-        inputs: what its names stand for.
-        run_dir: new, or of an earlier attempt at the same job.
+        job: the validated document.
+        asked: the document as the user wrote it.
+        inputs: what the names in the document refer to.
+        run_dir: a new folder, or that of an earlier attempt at the same job.
+        options: values of the command's options, for LightningCLI's configuration.
 
     Raises:
         ConfigError, DataError: before anything is started.
-        RegistryError: before anything is started: MLflow does not hand out the model that the run begins from.
+        RegistryError: before anything is started: MLflow does not deliver the model that the run starts from.
         NumericsError: a loss is not finite.
         OutOfMemory: a batch does not fit the device's memory.
         Stopped: on request; a checkpoint is written.
     """
-    stop = StopRequest()
-    stop.install()
-    quiet_lightning()
-    _check_machine(job, is_new=not run_dir.last_checkpoint.exists())
-    with held(run_dir) if is_rank_zero() else nullcontext(), attempt_log(run_dir):
+    JobCLI(FitWorkflow(asked, inputs, run_dir), job, options)
+
+
+class FitWorkflow:
+    """The workflow of `fit`, see there for the arguments."""
+
+    command = "fit"
+
+    def __init__(self, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) -> None:
+        self.asked = asked
+        self.inputs = inputs
+        self.run_dir = run_dir
+        self._attempt: Attempt | None = None
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt; it exists after `set_up`."""
+        assert self._attempt is not None
+        return self._attempt
+
+    @contextmanager
+    def set_up(self, job: JobSpec) -> Iterator[None]:
+        """Lock the folder, write the documents, check the data, and open the attempt."""
+        stop = StopRequest()
+        stop.install()
+        _check_machine(job, is_new=not self.run_dir.last_checkpoint.exists())
+        with locked(self.run_dir) if is_rank_zero() else nullcontext(), attempt_log(self.run_dir):
+            if is_rank_zero():
+                self.inputs = pin_version(self.inputs)
+                write_documents(self.run_dir, self.asked, job, self.inputs)
+                with closing(EventLog(self.run_dir.events)) as events:
+                    events.write(StageData(stage="validating_data"))
+            index, report = self._check_data(job)
+            stop.check("before training")
+            self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, stop)
+            with _tracked(self._attempt), downloaded_model(self.inputs, self.run_dir), supervised_ranks():
+                yield
+
+    def _check_data(self, job: JobSpec) -> tuple[DatasetIndex, DataReport]:
+        index, report = build_index(job, self.inputs.data)
         if is_rank_zero():
-            inputs = with_version(inputs)
-            write_documents(run_dir, asked, job, inputs)
-            with closing(EventLog(run_dir.events)) as events:
-                events.write("stage", {"stage": "validating_data"})
-        index, report = build_index(job, inputs.data)
-        if is_rank_zero():
-            require_same_data(run_dir, report)
-            report.write(run_dir.data_report)
-            say(render_report(report))
+            require_same_data(self.run_dir, report)
+            report.write(self.run_dir.data_report)
+            print_rank_zero(render_report(report))
         report.raise_errors()
-        stop.check("before training")
-        attempt = Attempt(job, inputs, index, report, run_dir, stop)
-        with _tracked(attempt), registered_at_hand(inputs, run_dir), ranks():
-            _fit(attempt)
+        return index, report
+
+    def build(self) -> Parts:
+        """Return module, data and trainer of the attempt."""
+        return self.attempt.build()
+
+    def run(self, parts: Parts) -> None:
+        """Train and score, unless an earlier attempt has written the result; then track and register."""
+        if not self.run_dir.result.exists():
+            train_and_score(self.attempt, parts)
+        if is_rank_zero():
+            track(self.attempt)
+            register(self.attempt)
+            print_rank_zero(f"result in {self.run_dir.result}")
 
 
 def _check_machine(job: JobSpec, *, is_new: bool) -> None:
@@ -85,7 +135,7 @@ def _check_machine(job: JobSpec, *, is_new: bool) -> None:
     require_aggregation_fits(job)
     require_synced_batch_norm(job.trainer)
     backbone = job.model.backbone
-    # What init_from holds of the backbone is known when it is read; only what it lacks is fetched.
+    # Which parts of the backbone init_from contains is known when it is read; default weights may not be needed.
     if not is_new or job.model.init_from is not None:
         return
     if backbone.weights == "default" and (problem := default_weights_problem(resolve(backbone.network))):
@@ -94,7 +144,7 @@ def _check_machine(job: JobSpec, *, is_new: bool) -> None:
 
 @contextmanager
 def _tracked(attempt: Attempt) -> Iterator[None]:
-    """Give the MLflow run its final status."""
+    """Log the job to MLflow, and set the final status of the MLflow run at the end."""
     if attempt.tracker is None:
         yield
         return
@@ -113,45 +163,41 @@ def _tracked(attempt: Attempt) -> Iterator[None]:
         attempt.tracker.close(status)
 
 
-def _fit(attempt: Attempt) -> None:
-    cli = JobCLI(attempt)
-    if not attempt.run_dir.result.exists():
-        _train_and_score(attempt, cli)
-    if is_rank_zero():
-        track(attempt)
-        register(attempt)
-        say(f"result in {attempt.run_dir.result}")
-
-
-def _train_and_score(attempt: Attempt, cli: JobCLI) -> None:
-    attempt.stage("training")
-    module, data, trainer, run_dir = cli.model, cli.datamodule, cli.trainer, attempt.run_dir
-    if report := module.model.backbone.weights_report:
-        say(str(report))
-    model = attempt.job.model
-    say(render_plan(make_plan(module.model, model, {"balance": module.balance}), model.schedule))
-    spec = attempt.job.trainer
-    say(f"run folder {run_dir.path}; {num_processes(spec)} process(es), {precision_of(spec)}")
-    checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
+def train_and_score(attempt: Attempt, parts: Parts) -> None:
+    """Train to the end, score the best checkpoint, and write the result."""
+    attempt.start_stage("training")
+    module, data, trainer = parts
+    assert data is not None
+    _print_plan(attempt, module)
+    checkpoint = attempt.run_dir.last_checkpoint if attempt.run_dir.last_checkpoint.exists() else None
     if checkpoint:
-        say(f"going on from {checkpoint}")
+        print_rank_zero(f"resuming from {checkpoint}")
     else:
-        for doubt in doubts(attempt.job):
-            attempt.warn(doubt)
+        for warning in document_warnings(attempt.job):
+            attempt.warn(warning)
     if attempt.tracker is not None:
-        # Data workers are forked below, which must not happen while a thread is inside an import.
+        # Data workers are forked below, which must not happen while a thread is importing.
         attempt.tracker.imported.wait(30)
-    with attempt.memory.told():
+    with attempt.memory.explaining():
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    spec = attempt.job.trainer
     if spec.max_epochs % spec.check_val_every_n_epoch and not trainer.should_stop:
         trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)
     trainer.strategy.barrier()
-    best = load_best(module, run_dir)
-    attempt.stage("evaluating")
-    seconds = score_split(attempt, trainer, module, data, attempt.split)
+    best = load_best(module, attempt.run_dir)
+    attempt.start_stage("evaluating")
+    scored = score_split(attempt, trainer, module, data, attempt.split)
     close_ranks()
     if is_rank_zero():
-        write_split(attempt, attempt.split)
-        write_sample_pictures(attempt, attempt.split)
-        export_model(module.model, attempt.job, attempt.index.categories, run_dir.model)
-        write_run_result(attempt, module, best, attempt.split, seconds)
+        write_split(attempt, scored)
+        write_sample_pictures(attempt, scored)
+        export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model)
+        write_run_result(attempt, module, best, scored)
+
+
+def _print_plan(attempt: Attempt, module: MultiTaskModule) -> None:
+    if report := module.model.backbone.weights_report:
+        print_rank_zero(str(report))
+    spec, trainer = attempt.job.model, attempt.job.trainer
+    print_rank_zero(render_plan(make_plan(module.model, spec, {"balance": module.balance}), spec.schedule))
+    print_rank_zero(f"run folder {attempt.run_dir.path}; {num_processes(trainer)} process(es), {precision_of(trainer)}")

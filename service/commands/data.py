@@ -1,10 +1,9 @@
 """`pyramidion data check | show | synth`; `show` needs torch, so it replaces this process."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.arguments import OVERRIDES_HELP, add_config_option, add_data_options, dotted_overrides, places_of
+from pipelines.arguments import OVERRIDES_HELP, CommandParser, add_config_option, add_data_options, places_of
 from pipelines.data.dataset.commands import check_data, synthesize_data
 from pipelines.preflight import find_data
 from pipelines.spec.load import load_job
@@ -20,29 +19,27 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pyramidion data check",
         description="Check the label files and images of a job, print a report and write it as JSON. The exit code is "
         "78 if the data has errors, with which `fit` would not start.",
         epilog=OVERRIDES_HELP,
-        allow_abbrev=False,
     )
     add_config_option(parser)
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="output file (default: runs/<name>-data_report.json)"
     )
     add_data_options(parser)
-    options, rest = parser.parse_known_args(arguments)
-    job = load_job(options.config, dotted_overrides(rest))
+    options, overrides = parser.parse_command_line(arguments)
+    job = load_job(options.config, overrides)
     report_path = options.report or Path("runs") / f"{job.name}-data_report.json"
     return check_data(job, find_data(job, places_of(options)), report_path)
 
 
 def _synth(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="pyramidion data synth",
         description="Write the demo data set: images, COCO files with identities, and a CSV file with scenes.",
-        allow_abbrev=False,
     )
     parser.add_argument("folder", type=Path, help="a new or empty folder")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random choices (default: 0)")
@@ -50,7 +47,6 @@ def _synth(arguments: Sequence[str]) -> int:
     parser.add_argument("--val", type=int, default=60, metavar="N", help="number of validation images (default: 60)")
     parser.add_argument("--test", type=int, default=60, metavar="N", help="number of test images (default: 60)")
     parser.add_argument("--image-size", type=int, default=160, metavar="PX", help="longer side (default: 160)")
-    parser.add_argument("--image_size", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     return synthesize_data(
         options.folder,

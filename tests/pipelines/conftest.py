@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, seed_everything
 from PIL import Image
 
 from pipelines.cli import main
@@ -19,8 +19,7 @@ from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import Inputs
 from pipelines.records import Category
 from pipelines.run.attempt import Attempt
-from pipelines.run.claim import RUN_DIR_VARIABLE
-from pipelines.run.job_cli import JobCLI
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document, write_yaml
@@ -141,10 +140,11 @@ def train(demo_root: Path) -> Callable[..., RunDir]:
         quiet_lightning()
         stop = StopRequest()
         stop.install()
-        cli = JobCLI(Attempt(job, inputs, index, report, run_dir, stop))
-        cli.trainer.callbacks[:0] = more
+        seed_everything(job.seed_everything, workers=True)
+        module, data, trainer = Attempt(job, inputs, index, report, run_dir, stop).build()
+        trainer.callbacks[:0] = more
         checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         return run_dir
 
     return train_document
@@ -178,5 +178,5 @@ def finished(
 ) -> RunDir:
     """A whole run; nobody may change it."""
     run_dir = RunDir.of(tmp_path_factory.mktemp("run"))
-    assert command("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run_dir", run_dir.path) == 0
+    assert command("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path) == 0
     return run_dir

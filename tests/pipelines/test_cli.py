@@ -78,31 +78,33 @@ def test_best_checkpoint_holds_the_averaged_weights_and_its_own_numbers(finished
 
 def test_events_tell_stages_progress_and_metrics(finished: RunDir) -> None:
     events = read_events(finished.events)
-    assert all(event.keys() == {"time", "kind", "epoch", "step", "data"} for event in events)
-    stages = [event["data"]["stage"] for event in events if event["kind"] == "stage"]
+    lines = [json.loads(line) for line in finished.events.read_text().splitlines()]
+    assert len(lines) == len(events)
+    assert all(line.keys() == {"time", "kind", "epoch", "step", "data"} for line in lines)
+    stages = [event.data["stage"] for event in events if event.kind == "stage"]
     assert stages == ["validating_data", "training", "evaluating"]
-    progress = [event for event in events if event["kind"] == "progress"]
-    assert [(e["epoch"], e["step"], e["data"]["batch"]) for e in progress] == [
+    progress = [event for event in events if event.kind == "progress"]
+    assert [(e.epoch, e.step, e.data["batch"]) for e in progress] == [
         (0, 1, 2), (0, 2, 4), (0, 3, 5), (1, 4, 2), (1, 5, 4), (1, 6, 5),
     ]  # fmt: skip
-    told = progress[0]["data"]
+    told = progress[0].data
     assert told.keys() == {"losses", "lr", "images_per_s", "left_s", "batch", "batches", "max_epochs"}
-    assert all(0 <= event["data"]["left_s"] < 600 for event in progress)
+    assert all(0 <= event.data["left_s"] < 600 for event in progress)
     assert told["left_s"] > 0
     assert all(name.startswith("train/") and value >= 0 for name, value in told["losses"].items())
-    assert progress[1]["data"]["lr"] == pytest.approx(2e-3)
-    metrics = [event for event in events if event["kind"] == "metric"]
-    assert [(event["epoch"], event["step"]) for event in metrics] == [(0, 3), (1, 6)]
-    assert "val/shapes/AP" in metrics[0]["data"]
+    assert progress[1].data["lr"] == pytest.approx(2e-3)
+    metrics = [event for event in events if event.kind == "metric"]
+    assert [(event.epoch, event.step) for event in metrics] == [(0, 3), (1, 6)]
+    assert "val/shapes/AP" in metrics[0].data
 
 
 def test_finished_and_foreign_folders_are_refused(
     command: Command, finished: RunDir, job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ("--data-root", demo_root.parent)
-    assert command("fit", "--config", job_yaml, *data, "--run_dir", finished.path) == 78
+    assert command("fit", "--config", job_yaml, *data, "--run-dir", finished.path) == 78
     assert "has a result already; name a new folder" in capsys.readouterr().err
-    assert command("fit", "--config", job_yaml, *data, "--run_dir", finished.path, "--name=other") == 78
+    assert command("fit", "--config", job_yaml, *data, "--run-dir", finished.path, "--name=other") == 78
     assert "other values of name;" in capsys.readouterr().err
 
 
@@ -116,7 +118,7 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on_to_the_same_resu
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = RunDir.of(tmp_path)
-    words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path)
+    words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path)
     events = run_dir.events
     thread = when(lambda: events.exists() and b'"progress"' in events.read_bytes(), signal.SIGINT)
     assert command(*words) == 75
@@ -130,19 +132,19 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on_to_the_same_resu
         file.write('{"time": 1, "ki')
 
     assert command(*words) == 0
-    assert f"going on from {run_dir.last_checkpoint}" in capsys.readouterr().err
+    assert f"resuming from {run_dir.last_checkpoint}" in capsys.readouterr().err
     assert read_json(run_dir.attempt(2) / "exit.json")["code"] == 0
     one, other = read_json(run_dir.result), read_json(finished.result)
     assert one["summary"] == other["summary"]
     assert one["val"] == other["val"]
-    places = [(event["epoch"], event["step"]) for event in read_events(run_dir.events) if event["kind"] == "progress"]
+    places = [(event.epoch, event.step) for event in read_events(run_dir.events) if event.kind == "progress"]
     assert places == sorted(set(places))
 
 
 def test_loss_that_is_not_finite_ends_the_run_with_its_name(
     command: Command, job_yaml: Path, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path / "run")
+    words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path / "run")
     assert command(*words, "--model.optimizer.lr", "1e30", "--model.schedule.warmup_steps=0") == 65
     told = capsys.readouterr().err
     assert "error: the loss " in told
@@ -157,7 +159,7 @@ def test_run_goes_on_once_its_data_is_mended(
 ) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "job.yaml").write_text(write_yaml(small))
-    words = ("fit", "--config", tmp_path / "job.yaml", "--run_dir", tmp_path / "run", "--trainer.max_epochs", "1")
+    words = ("fit", "--config", tmp_path / "job.yaml", "--run-dir", tmp_path / "run", "--trainer.max_epochs", "1")
     assert command(*words, "--data.root", tmp_path / "broken") == 78
     told = capsys.readouterr().err
     assert "error: " in told
@@ -172,7 +174,7 @@ def test_stop_that_comes_when_only_the_result_is_left_does_not_cost_it(
     tmp_path: Path,
     when: Callable[[Callable[[], bool], int], threading.Thread],
 ) -> None:
-    words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run_dir", tmp_path, "--trainer.max_epochs=1")
+    words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path, "--trainer.max_epochs=1")
     thread = when(RunDir.of(tmp_path).predictions.exists, signal.SIGTERM)
     assert command(*words) == 0
     thread.join()
@@ -182,16 +184,19 @@ def test_stop_that_comes_when_only_the_result_is_left_does_not_cost_it(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["validate", "--run_dir", "nowhere"], "is no run folder; name one that fit has written"),
-        (["test", "--run_dir", "begun"], "has no best checkpoint yet"),
-        (["predict", "--run_dir", "{finished}", "--images", "absent.jpg"], "there is no file 'absent.jpg'"),
-        (["predict", "--run_dir", "{finished}", "--images", "begun"], "holds no images"),
-        (["predict", "--run_dir", "{finished}", "--images", "text.jpg"], "text.jpg"),
+        (["validate", "--run-dir", "nowhere"], "is not a run folder; name one that fit has written"),
+        (["test", "--run-dir", "begun"], "has no best checkpoint yet"),
+        (["predict", "--run-dir", "{finished}", "--images", "absent.jpg"], "file 'absent.jpg' does not exist"),
+        (["predict", "--run-dir", "{finished}", "--images", "begun"], "contains no images"),
+        (["predict", "--run-dir", "{finished}", "--images", "text.jpg"], "text.jpg"),
         (
-            ["test", "--run_dir", "{finished}", "--data.root", "nowhere"],
+            ["test", "--run-dir", "{finished}", "--data.root", "nowhere"],
             "--data.root: got 'nowhere', which is no folder",
         ),
-        (["test", "--run_dir", "{finished}", "--name", "x"], "--name: test takes the document of its run folder"),
+        (
+            ["test", "--run-dir", "{finished}", "--name", "x"],
+            "--name: test uses the document of its run folder; only --trainer.* can be set",
+        ),
         (["fit"], "--config: missing; name a YAML file, or a recipe such as recipe:demo"),
         (["fit", "--config", "recipe:dem"], "the recipes are"),
         (["fit", "--config", "recipe:demo", "--data.root", "nowhere"], "which is no folder"),
@@ -240,7 +245,7 @@ def test_several_mistakes_are_told_at_once_before_torch_is_imported(tmp_path: Pa
 def test_print_config_prints_a_document_that_is_the_same_job(
     command: Command, job_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("fit", "--config", job_yaml, "--print_config", "--model.unfreeze.0", "[c5]") == 0
+    assert command("fit", "--config", job_yaml, "--print-config", "--model.unfreeze.0", "[c5]") == 0
     (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
     assert load_job([str(tmp_path / "printed.yaml")]) == load_job([str(job_yaml)], [("model.unfreeze", "{0: [c5]}")])
 

@@ -18,6 +18,7 @@ from pipelines.data.loading.sampling.evaluation import EvalBatchSampler
 from pipelines.data.loading.sampling.training import TrainBatchSampler
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
+from pipelines.ranks import rank, world_size
 from pipelines.records import DatasetIndex, ImageRecord, Split
 from pipelines.spec.augment import operations_of
 from pipelines.spec.data import DataSpec
@@ -182,6 +183,4 @@ class JobData(lightning.LightningDataModule):
     def _rank_and_world_size(self) -> tuple[int, int]:
         if self.trainer is not None:
             return self.trainer.global_rank, self.trainer.world_size
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
+        return rank(), world_size()

@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backbones.part import Part
+from backbones.spec.section import Section
 from pipelines.tasks.base import Share, TaskAnswer, TaskResult, Total
 
 
-class ClassificationClass(Part):
+class ClassificationClass(Section):
     """One class of a classification task; `top1_*` count only the images that have exactly one class."""
 
     category_id: int
@@ -40,7 +40,7 @@ class ClassificationResult(TaskResult):
 
 
 class LabelView(BaseModel):
-    """One class of an image."""
+    """A class of an image."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,4 +51,4 @@ class LabelView(BaseModel):
 class ClassificationAnswer(TaskAnswer):
     """Scores of all classes for one image."""
 
-    labels: list[LabelView] = Field(description="of a classification, best first")
+    labels: list[LabelView] = Field(description="classes of a classification task, highest score first")

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backbones.part import Part
+from backbones.spec.section import Section
 from pipelines.tasks.base import Share, TaskAnswer, TaskResult
 
 
-class CocoNumbers(Part):
+class CocoNumbers(Section):
     """COCO's twelve: AP over IoU 0.50:0.95, at 0.50 and 0.75, by area; AR by detections per image, and by area."""
 
     AP: Share | None
@@ -29,7 +29,7 @@ COCO_NUMBERS = tuple(CocoNumbers.model_fields)
 """Names of the twelve, in COCO's order."""
 
 
-class DetectionClass(Part):
+class DetectionClass(Section):
     """One class of a detection task; `num_boxes` counts ground truth that is not crowd."""
 
     category_id: int
@@ -51,17 +51,17 @@ class DetectionResult(TaskResult):
 
 
 class DetectionView(BaseModel):
-    """One object found."""
+    """A detected object."""
 
     model_config = ConfigDict(frozen=True)
 
     category_id: int
     label: str
     score: float
-    bbox_xywh: list[float] = Field(description="x, y, width, height in pixels of the image as given")
+    bbox_xywh: list[float] = Field(description="x, y, width and height in pixels of the original image")
 
 
 class DetectionAnswer(TaskAnswer):
     """Objects found in one image."""
 
-    detections: list[DetectionView] = Field(description="of a detection, best first")
+    detections: list[DetectionView] = Field(description="objects of a detection task, highest score first")

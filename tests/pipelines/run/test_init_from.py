@@ -15,7 +15,7 @@ from pipelines.data.dataset.index import build_index
 from pipelines.data.loading.datamodule import JobData
 from pipelines.inference.saved import network_state, read_saved
 from pipelines.model import MultiTaskModel
-from pipelines.run.revisit import best_model
+from pipelines.run.saved_run import load_run
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document, write_yaml
 
@@ -59,8 +59,7 @@ def new_task(small: Document) -> Document:
 
 
 def model_of(run_dir: RunDir, document: Document) -> MultiTaskModel:
-    best = torch.load(run_dir.best_checkpoint, weights_only=True)
-    return best_model(validate_document(document), best)[0].eval()
+    return load_run(run_dir, validate_document(document)).network().eval()
 
 
 @torch.no_grad()
@@ -125,7 +124,7 @@ def test_run_tells_what_it_took_and_goes_on_without_it(
     told = capsys.readouterr().out
     assert "backbone, heads.shapes, neck taken" in told
     assert "new: heads.scene (2 tensors)" in told
-    run = ("fit", *words, "--run_dir", tmp_path / "run")
+    run = ("fit", *words, "--run-dir", tmp_path / "run")
     assert command(*run, "--weights-root", tmp_path / "w") == 0
     assert "backbone, heads.shapes, neck taken" in capsys.readouterr().err
     inputs = json.loads((tmp_path / "run" / "inputs.json").read_text())
@@ -144,7 +143,7 @@ def test_what_is_lacking_is_not_fetched_under_a_license_that_nobody_accepted(
     new_task["model"]["backbone"] = {"name": "mobileone_s0"}
     job.write_text(write_yaml(new_task | {"model": new_task["model"] | {"init_from": detector.path.name}}))
     words = ("--config", job, "--data-root", demo_root.parent, "--weights-root", detector.path.parent)
-    for asked in (("check",), ("fit", "--run_dir", tmp_path / "run")):
+    for asked in (("check",), ("fit", "--run-dir", tmp_path / "run")):
         assert command(*asked, *words) == 78
         told = capsys.readouterr().err
         assert "model.backbone.accept_license: the default weights of backbone 'mobileone_s0'" in told

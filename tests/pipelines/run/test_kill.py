@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def start(job_yaml: Path, demo_root: Path, run_dir: Path) -> subprocess.Popen[str]:
-    words = ["fit", "--config", str(job_yaml), "--data.root", str(demo_root), "--run_dir", str(run_dir)]
+    words = ["fit", "--config", str(job_yaml), "--data.root", str(demo_root), "--run-dir", str(run_dir)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "pipelines.cli", *words],

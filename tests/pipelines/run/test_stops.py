@@ -43,16 +43,14 @@ def test_stop_in_the_last_scoring_takes_effect_after_the_batch_and_the_next_star
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = RunDir.of(tmp_path / "run")
-    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run_dir", run_dir.path)
+    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path)
     with sigterm_in_the_last_scoring(run_dir) as evaluated:
         assert command(*words) == 75
     assert evaluated == [1]
     told = capsys.readouterr().err
-    assert "error: stopped while predictions were made; run the same command again to go on" in told
+    assert "error: stopped during evaluation; run the same command again to resume" in told
     assert "Traceback" not in told
-    assert [event["data"]["stage"] for event in read_events(run_dir.events) if event["kind"] == "stage"][-1] == (
-        "evaluating"
-    )
+    assert [event.data["stage"] for event in read_events(run_dir.events) if event.kind == "stage"][-1] == "evaluating"
     assert not run_dir.result.exists()
     assert not run_dir.predictions.exists()
     checkpoint = run_dir.last_checkpoint.read_bytes()

@@ -14,12 +14,12 @@ from torch import nn
 
 from backbones.create import create_backbone
 from pipelines.errors import ConfigError
-from pipelines.inference.export import WEIGHTS_FILE, Categories, export_model, load_exported
+from pipelines.inference.export import Categories, export_model, load_exported
 from pipelines.inference.predictor import Answer, Predictor
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.run.revisit import best_model, open_run
-from pipelines.run_folder.layout import RunDir
+from pipelines.run.saved_run import load_document, load_run
+from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import apply_override, write_yaml
 
@@ -47,7 +47,7 @@ def fit(
         folder = tmp_path_factory.mktemp("surgery")
         (folder / "job.yaml").write_text(write_yaml(document))
         run_dir = RunDir.of(folder / "run")
-        places = ("--data-root", demo_root.parent, "--weights-root", weights, "--run_dir", run_dir.path)
+        places = ("--data-root", demo_root.parent, "--weights-root", weights, "--run-dir", run_dir.path)
         assert command("fit", "--config", folder / "job.yaml", *places) == 0
         return run_dir
 
@@ -86,10 +86,11 @@ def test_a_changed_network_trains_to_a_result_and_its_export_predicts_the_same(
     torch.save(network.state_dict(), tmp_path / "resnet.pth")
     run_dir = fit({"name": "resnet14_thin", "weights": "resnet.pth", "surgery": CHANGED}, tmp_path)
     assert read_json(run_dir.result)["summary"]
-    _, job, best = open_run(run_dir.path)
-    model, categories = best_model(job, best)
-    assert answers(model, job, categories, demo_root) == answers(*load_exported(run_dir.model), demo_root)
-    body = {key.removeprefix("backbone.body.network."): value for key, value in best["state_dict"].items()}
+    saved = load_run(*load_document(run_dir.path))
+    assert answers(saved.network(), saved.job, saved.categories, demo_root) == answers(
+        *load_exported(run_dir.model), demo_root
+    )
+    body = {key.removeprefix("backbone.body.network."): value for key, value in saved.state.items()}
     for new in ("layer4.0.conv2.offset.weight", "layer3.0_attention.z.weight", "layer1.0.se.mlp_add.fc2.weight"):
         assert bool((body[new] != 0).any()), f"{new} was never trained"
     for kept in ("layer4.0.bn2.weight", "layer4.0.bn2.running_var"):
@@ -100,7 +101,7 @@ def test_checkpoints_keep_the_branches_and_the_export_has_them_folded(folded: Ru
     for checkpoint in (folded.best_checkpoint, folded.last_checkpoint):
         assert branches(torch.load(checkpoint, weights_only=True)["state_dict"]) == (True, False)
     model, job, _ = load_exported(folded.model)
-    assert branches(load_file(folded.model / WEIGHTS_FILE)) == branches(model.state_dict()) == (False, True)
+    assert branches(load_file(ExportedModelDir(folded.model).weights)) == branches(model.state_dict()) == (False, True)
     assert read_json(folded.result)["model"]["parameters"] == sum(p.numel() for p in model.parameters())
     assert job.model.backbone.surgery.reparameterize
 
@@ -109,19 +110,19 @@ def test_the_folded_network_scores_and_predicts_as_its_branches_do(
     folded: RunDir, command: Command, demo_root: Path
 ) -> None:
     """`val` was scored during training, by the averaged branches."""
-    assert command("validate", "--run_dir", folded.path) == 0
-    assert command("test", "--run_dir", folded.path) == 0
+    assert command("validate", "--run-dir", folded.path) == 0
+    assert command("test", "--run-dir", folded.path) == 0
     (validated,), (tested,) = ((folded.path / "eval").glob(f"{name}-*/result.json") for name in ("validate", "test"))
     result = read_json(folded.result)
     assert read_json(validated)["summary"] == pytest.approx(result["val"]["summary"], abs=1e-3)
     assert read_json(tested)["summary"] == pytest.approx(result["summary"], abs=1e-6)
-    _, job, best = open_run(folded.path)
-    model, categories = best_model(job, best)
+    saved = load_run(*load_document(folded.path))
+    model, job, categories = saved.network(), saved.job, saved.categories
     assert model.is_folded
     assert answers(model, job, categories, demo_root) == answers(*load_exported(folded.model), demo_root)
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     with_branches = build_model(job.model, categories)
-    with_branches.load_state_dict(best["state_dict"])
+    with_branches.load_state_dict(saved.state)
     with torch.no_grad():
         expected, found = with_branches.eval().features(images), model.eval().features(images)
     for level, feature in expected.items():
@@ -135,10 +136,10 @@ def test_a_run_that_ended_before_its_result_is_evaluated_again_to_the_same(
     again = RunDir.of(tmp_path / "run")
     again.result.unlink()
     shutil.rmtree(again.model)
-    words = ("--config", folded.path.parent / "job.yaml", "--data-root", demo_root.parent, "--run_dir", again.path)
+    words = ("--config", folded.path.parent / "job.yaml", "--data-root", demo_root.parent, "--run-dir", again.path)
     assert command("fit", *words) == 0
     assert read_json(again.result)["summary"] == read_json(folded.result)["summary"]
-    assert (again.model / WEIGHTS_FILE).read_bytes() == (folded.model / WEIGHTS_FILE).read_bytes()
+    assert ExportedModelDir(again.model).weights.read_bytes() == ExportedModelDir(folded.model).weights.read_bytes()
 
 
 def test_training_does_not_initialize_from_a_folded_network_but_from_its_runs_checkpoint(folded: RunDir) -> None:
@@ -149,6 +150,6 @@ def test_training_does_not_initialize_from_a_folded_network_but_from_its_runs_ch
 
 def test_branches_are_not_exported_where_the_document_has_them_folded(folded: RunDir, tmp_path: Path) -> None:
     _, job, categories = load_exported(folded.model)
-    with pytest.raises(ValueError, match=r"it has its branches; call its fold\(\) first"):
+    with pytest.raises(ValueError, match=r"still has its branches; call its fold\(\) first"):
         export_model(build_model(job.model, categories), job, categories, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -41,7 +41,7 @@ def start(tmp_path: Path, no_mlflow_settings: None) -> Start:
     (tmp_path / "tmp").mkdir()
 
     def start(command: str, document: Document | None, run: str, *more: str) -> "subprocess.Popen[str]":
-        words = [command, "--run_dir", str(tmp_path / run), *more]
+        words = [command, "--run-dir", str(tmp_path / run), *more]
         if document is not None:
             (tmp_path / f"{run}.yaml").write_text(write_yaml(document))
             words += ["--config", str(tmp_path / f"{run}.yaml")]
@@ -107,7 +107,7 @@ def test_stopped_fit_ends_with_75_and_the_next_start_goes_on(
     assert output.count("error: stopped at epoch ") == 1
     code, output = ended(start("fit", document, "run", "--data.root", str(data_root)), tmp_path)
     assert code == 0, output
-    assert output.count("going on from ") == 1
+    assert output.count("resuming from ") == 1
     assert (tmp_path / "run" / "result.json").exists()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, multiprocessing
 from torch.optim import Optimizer
 
@@ -19,11 +19,10 @@ from pipelines.errors import PyramidionError
 from pipelines.preflight import Inputs
 from pipelines.ranks import LOCAL_RANK
 from pipelines.run.attempt import Attempt
-from pipelines.run.claim import RUN_DIR_VARIABLE
-from pipelines.run.job_cli import JobCLI
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document
-from pipelines.training.launcher import MEETING_PLACE, ranks
+from pipelines.training.launcher import RENDEZVOUS_VARIABLE, supervised_ranks
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
 from pipelines.training.trainer import quiet_lightning
@@ -114,7 +113,7 @@ def train(rank: int, document: Document, root: Path, path: Path, *more: Callback
     """
     meeting = path.with_name(f"{path.name}-meeting-{next(_trainings)}")
     meeting.mkdir(parents=True, exist_ok=True)
-    os.environ[MEETING_PLACE] = str(meeting)
+    os.environ[RENDEZVOUS_VARIABLE] = str(meeting)
     os.environ[LOCAL_RANK] = str(rank)
     job = validate_document(document)
     inputs = Inputs(root, "none")
@@ -123,12 +122,13 @@ def train(rank: int, document: Document, root: Path, path: Path, *more: Callback
     quiet_lightning()
     stop = StopRequest()
     stop.install()
-    cli = JobCLI(Attempt(job, inputs, index, report, run_dir, stop))
-    cli.trainer.callbacks.extend(more)
+    seed_everything(job.seed_everything, workers=True)
+    module, data, trainer = Attempt(job, inputs, index, report, run_dir, stop).build()
+    trainer.callbacks.extend(more)
     checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
     try:
-        with ranks():
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        with supervised_ranks():
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except PyramidionError as error:
         return f"{type(error).__name__}: {error}"
     finally:

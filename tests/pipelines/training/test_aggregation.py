@@ -55,8 +55,7 @@ def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]], list
         targets["cells"].append(BoxTarget(boxes, labels, torch.zeros(3, dtype=torch.bool), labels))
         targets["kind"].append(ClassTarget(torch.tensor(image % 3)))
         targets["signs"].append(ClassTarget(torch.eye(3)[image % 3]))
-    of_labeled = {task: [None] * 4 if task in unlabeled else found for task, found in targets.items()}
-    return images, of_labeled, [(64, 96)] * 4
+    return images, {t: [None] * 4 if t in unlabeled else found for t, found in targets.items()}, [(64, 96)] * 4
 
 
 def of_task(task: str, factor: float, *unlabeled: str, frozen: tuple[str, ...] = ()) -> Gradients:
@@ -296,6 +295,6 @@ def test_what_aggregation_cannot_be_done_with_is_refused(
 def test_refusal_ends_the_command_before_anything_is_written(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path: Path
 ) -> None:
-    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run_dir", tmp_path / "run")
+    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", tmp_path / "run")
     assert command(*words, "--model.aggregate=upgrad", "--trainer.devices=2") == 78
     assert not (tmp_path / "run" / "events.jsonl").exists()

@@ -16,8 +16,8 @@ from torch import Tensor, multiprocessing
 
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.errors import NumericsError
-from pipelines.run.claim import RUN_DIR_VARIABLE
-from pipelines.run.revisit import score_run
+from pipelines.run.evaluate_run import score_run
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.training.strategy import num_cores
@@ -115,17 +115,17 @@ def test_two_processes_and_one_predict_the_same(command: str, scored_by_one: dic
 
 def test_stop_asked_of_one_rank_ends_both_at_the_same_step(left: list[Document]) -> None:
     assert {rank["stopped"] for rank in left} == {
-        "Stopped: stopped at epoch 1, step 3, with a checkpoint written; run the same command again to go on"
+        "Stopped: stopped at epoch 1, step 3, with a checkpoint written; run the same command again to resume"
     }
 
 
 def test_stop_asked_of_one_rank_between_two_stages_ends_both(left: list[Document]) -> None:
-    told = "Stopped: stopped before evaluating; run the same command again to go on"
+    told = "Stopped: stopped before evaluating; run the same command again to resume"
     assert [rank["stop of rank 0"] for rank in left] == [told, told]
 
 
 def test_rank_that_has_not_met_rank_0_does_not_end_by_itself(left: list[Document]) -> None:
-    told = "Stopped: stopped before training; run the same command again to go on"
+    told = "Stopped: stopped before training; run the same command again to resume"
     assert [rank["stop before ranks have met"] for rank in left] == [told, "done"]
 
 
@@ -148,7 +148,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 def test_stop_asked_of_one_rank_in_an_evaluation_pass_ends_both(
     place: str, epoch: int, step: int, left: list[Document]
 ) -> None:
-    told = f"at epoch {epoch}, step {step}, with a checkpoint written; run the same command again to go on"
+    told = f"at epoch {epoch}, step {step}, with a checkpoint written; run the same command again to resume"
     assert [rank[f"up to {place}"] for rank in left] == [f"Stopped: stopped {told}"] * 2
 
 
@@ -174,7 +174,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
 
 def test_run_that_was_stopped_in_validation_tells_each_score_once(left: list[Document], folder: Path) -> None:
     told = [
-        [(event["epoch"], event["data"]) for event in read_events(folder / run / "events.jsonl") if is_metric(event)]
+        [(event.epoch, event.data) for event in read_events(folder / run / "events.jsonl") if is_metric(event)]
         for run in ("whole", "halts")
     ]
     assert [epoch for epoch, _ in told[0]] == [0, 1]
@@ -182,7 +182,7 @@ def test_run_that_was_stopped_in_validation_tells_each_score_once(left: list[Doc
 
 
 def is_metric(event: Document) -> bool:
-    return bool(event["kind"] == "metric")
+    return bool(event.kind == "metric")
 
 
 def test_batches_whose_loss_is_not_finite_are_kept_by_each_rank(left: list[Document], folder: Path) -> None:

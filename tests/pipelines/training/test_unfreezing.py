@@ -84,16 +84,16 @@ def test_change_is_told_with_what_it_is_about(
         f"c3 is frozen now ({sizes['c3']:,} parameters)"
     )
     assert told in capsys.readouterr().err.splitlines()
-    (event,) = [event for event in read_events(run_dir.events) if "trains" in event["data"]]
-    assert (event["kind"], event["epoch"], event["step"]) == ("stage", 1, 3)
-    assert (event["data"]["stage"], event["data"]["message"]) == ("training", told)
-    assert event["data"]["trains"] == ["c4", "c5", "neck", "heads.identity", "heads.shapes"]
+    (event,) = [event for event in read_events(run_dir.events) if "trains" in event.data]
+    assert (event.kind, event.epoch, event.step) == ("stage", 1, 3)
+    assert (event.data["stage"], event.data["message"]) == ("training", told)
+    assert event.data["trains"] == ["c4", "c5", "neck", "heads.identity", "heads.shapes"]
 
 
 def test_sync_batchnorm_on_the_cpu_is_refused_before_anything_is_written(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--trainer.sync_batchnorm=true")
-    assert command(*words, "--run_dir", tmp_path / "run") == 78
+    assert command(*words, "--run-dir", tmp_path / "run") == 78
     assert "trainer.sync_batchnorm: got true on the CPU, where torch has no SyncBatchNorm" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,73 @@
+"""The command lines of `fit | check | plan | validate | test | predict`, before torch is imported."""
+
+import argparse
+
+from pipelines.arguments import OVERRIDES_HELP, CommandParser, add_config_option, add_data_options
+
+COMMANDS = {
+    "fit": "Train, keep the checkpoint that is best on val, score it on test, register it.",
+    "check": "Check a job: report its data, its network, and what trains when.",
+    "plan": "Print each parameter group: its learning rate, its weight decay, and when it trains.",
+    "validate": "Score a checkpoint of a run on val.",
+    "test": "Score a checkpoint of a run on test.",
+    "predict": "Predict images with a checkpoint of a run.",
+}
+"""Commands with what they do."""
+
+LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
+"""The commands that LightningCLI runs, as its subcommands."""
+
+
+def parser_of(command: str) -> CommandParser:
+    """Return the parser of one command."""
+    parser = CommandParser(
+        prog=f"pyramidion {command}",
+        description=COMMANDS[command],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_options(parser, command)
+    if command == "fit":
+        parser.usage = "pyramidion fit --config FILE [--config FILE ...] [OPTION ...] [--FIELD VALUE ...]"
+        parser.add_document_fields()
+    elif command in ("check", "plan"):
+        parser.epilog = f"{OVERRIDES_HELP}\n(`pyramidion fit --help` lists them)"
+    elif command != "predict":
+        parser.epilog = "Fields of the document's trainer section are options by dotted name: --trainer.devices 1"
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser, command: str) -> None:
+    """Add the options of a command that are not fields of the document.
+
+    Args:
+        parser: argparse's, or jsonargparse's.
+        command: one of `COMMANDS`.
+    """
+    places = add_data_options(parser)
+    if command in ("fit", "check", "plan"):
+        add_config_option(parser)
+        places.add_argument(
+            "--weights-root", action="append", default=[], metavar="DIR", help="contains weights; repeatable"
+        )
+    if command == "fit":
+        parser.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: runs/<name>-<time>)")
+        parser.add_argument("--print-config", action="store_true", help="print the complete document and exit")
+    elif command in ("check", "plan"):
+        parser.add_argument("--json", action="store_true", help="print one JSON document, also for problems")
+    else:
+        _add_options_of_a_saved_run(parser, command)
+
+
+def _add_options_of_a_saved_run(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.add_argument("--run-dir", required=True, metavar="DIR", help="folder of a run that has a checkpoint")
+    parser.add_argument(
+        "--weights",
+        choices=("best", "last", "averaged"),
+        default="best",
+        help="best: best on val (default); last: the last checkpoint as trained; averaged: the moving average in it",
+    )
+    if command == "predict":
+        images = parser.add_mutually_exclusive_group(required=True)
+        images.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders of images")
+        images.add_argument("--split", choices=("train", "val", "test"), help="a split of the run's data")
+        parser.add_argument("--draw", action="store_true", help="write pictures with boxes")

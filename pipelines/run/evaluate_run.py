@@ -1,0 +1,126 @@
+"""`validate` and `test`: score the weights of a run on a split."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import DataError, FieldProblem
+from pipelines.evaluation.metric_names import selection
+from pipelines.evaluation.result import build_result, write_result
+from pipelines.evaluation.tables import print_results
+from pipelines.preflight import Places
+from pipelines.ranks import is_rank_zero, print_rank_zero
+from pipelines.records import Split
+from pipelines.run.attempt import Attempt
+from pipelines.run.finalize import ScoredSplit, score_split, write_split
+from pipelines.run.lightning_cli import JobCLI
+from pipelines.run.saved_run import Overrides, SavedRun, Weights, load_data, load_document, load_run, new_output
+from pipelines.run.versions import package_versions
+from pipelines.run.workflow import Parts
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.job import JobSpec
+from pipelines.training.launcher import supervised_ranks
+from pipelines.training.module import MultiTaskModule
+from pipelines.training.stopping import StopRequest
+from pipelines.training.strategy import close_ranks
+from pipelines.training.trainer import create_trainer
+
+
+def score_run(
+    command: str,
+    path: Path,
+    split: Split,
+    places: Places,
+    overrides: Overrides = (),
+    weights: Weights = "best",
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Score a run's weights on a split, into `eval/<command>-<time>/` of its folder.
+
+    Args:
+        command: validate or test.
+        path: folder of the run.
+        split: the split to score.
+        places: where to look for the data; by default it is where it was for training.
+        overrides: fields of the document's `trainer` section.
+        weights: the weights to score.
+        options: values of the command's options, for LightningCLI's configuration.
+
+    Raises:
+        ConfigError: the run does not have these weights.
+        DataError: its data has errors, other classes than in training, or lacks the split.
+    """
+    run_dir, job = load_document(path, overrides)
+    JobCLI(ScoreWorkflow(command, run_dir, split, places, weights), job, {"run_dir": str(path), **(options or {})})
+
+
+class ScoreWorkflow:
+    """The workflow of `validate` and `test`, see `score_run` for the arguments."""
+
+    def __init__(self, command: str, run_dir: RunDir, split: Split, places: Places, weights: Weights) -> None:
+        self.command = command
+        self.run_dir = run_dir
+        self.split = split
+        self.places = places
+        self.weights = weights
+        self._opened: tuple[SavedRun, Attempt] | None = None
+
+    @property
+    def opened(self) -> tuple[SavedRun, Attempt]:
+        """The saved run and the attempt at scoring it; they exist after `set_up`."""
+        assert self._opened is not None
+        return self._opened
+
+    @contextmanager
+    def set_up(self, job: JobSpec) -> Iterator[None]:
+        """Load the weights, check the data, and create the folder of the results."""
+        saved = load_run(self.run_dir, job, self.weights)
+        inputs, index, report = load_data(self.run_dir, job, self.split, self.places)
+        if saved.categories != index.categories:
+            raise DataError(
+                FieldProblem(
+                    "data.sources",
+                    "the data has other classes than the run was trained on; name the run's own data by --data.root",
+                )
+            )
+        output = new_output(self.run_dir, self.command)
+        untracked = job.model_copy(update={"tracking": None})
+        self._opened = saved, Attempt(untracked, inputs, index, report, output, StopRequest())
+        with supervised_ranks():
+            yield
+
+    def build(self) -> Parts:
+        """Return the module with the saved weights, the data, and a trainer that scores."""
+        saved, attempt = self.opened
+        trainer = create_trainer(saved.job.trainer, [attempt.scoring])
+        module = MultiTaskModule(saved.job.model, saved.network(), saved.job.seed_everything)
+        return Parts(module, attempt.data(saved.job.data), trainer)
+
+    def run(self, parts: Parts) -> None:
+        """Score the split, and write and print the result."""
+        saved, attempt = self.opened
+        assert parts.data is not None
+        scored = score_split(attempt, parts.trainer, parts.module, parts.data, self.split)
+        close_ranks()
+        if is_rank_zero():
+            write_split(attempt, scored)
+            _write_result(saved, attempt.run_dir.result, scored)
+
+
+def _write_result(saved: SavedRun, path: Path, scored: ScoredSplit) -> None:
+    scores = scored.scores
+    val_tasks = scores.tasks if saved.val_tasks is None and scores.split == "val" else saved.val_tasks
+    prefix = "best_" if saved.weights == "best" else ""
+    result = build_result(
+        split=scores.split,
+        tasks=scores.tasks,
+        val_tasks=val_tasks,
+        select=selection(saved.job.model),
+        model={"weights": saved.weights, f"{prefix}epoch": saved.epoch, f"{prefix}step": saved.step},
+        timing={"eval_s": round(scored.seconds, 3)},
+        versions=package_versions(),
+    )
+    write_result(path, result)
+    print_results(scores.split, scores.tasks)
+    print_rank_zero(f"result in {path}")

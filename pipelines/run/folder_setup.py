@@ -1,0 +1,157 @@
+"""The run folder of an attempt: chosen, locked, compared with an earlier attempt, and given its documents."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.clock import folder_timestamp
+from pipelines.data.dataset.checks.report import DataReport
+from pipelines.errors import ConfigError, DataError, FieldProblem
+from pipelines.preflight import Inputs
+from pipelines.ranks import local_rank
+from pipelines.records import SPLITS
+from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.schemas import DataReportFile, RunInputs
+from pipelines.spec.job import JobSpec
+from pipelines.spec.load import load_job, resolved, write_yaml
+
+RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
+"""The environment variable by which rank 0 passes the chosen folder to the ranks that it starts."""
+
+
+def choose_run_dir(job: JobSpec, asked: Path | None, runs_root: Path) -> RunDir:
+    """Return the folder for a new run, or that of a run to resume.
+
+    Args:
+        job: the document.
+        asked: the folder that the user named; by default it is named after the job and the time.
+        runs_root: contains the folders with default names.
+
+    Raises:
+        ConfigError: the folder contains another run, a finished run, or other files.
+    """
+    if local_rank() > 0:
+        if RUN_DIR_VARIABLE not in os.environ:
+            raise ConfigError(
+                FieldProblem(
+                    "", "LOCAL_RANK is set; start a single process, without a launcher: it starts the other ranks"
+                )
+            )
+        return RunDir.of(Path(os.environ[RUN_DIR_VARIABLE]))
+    path = (asked or runs_root / f"{job.name}-{folder_timestamp()}").resolve()
+    run_dir = RunDir.of(path)
+    if path.is_file():
+        raise ConfigError(FieldProblem("--run-dir", f"{path} is a file; name a folder"))
+    if path.exists() and not run_dir.is_new:
+        _require_same_run(run_dir, job)
+    os.environ[RUN_DIR_VARIABLE] = str(path)
+    return run_dir
+
+
+def _require_same_run(run_dir: RunDir, job: JobSpec) -> None:
+    if not run_dir.config_yaml.exists():
+        raise ConfigError(
+            FieldProblem("--run-dir", f"{run_dir.path} contains files but not those of a run; name a new folder")
+        )
+    if run_dir.has_checkpoint and (differing := _differing_fields(run_dir, job)):
+        raise ConfigError(
+            FieldProblem(
+                "--run-dir",
+                f"{run_dir.path} contains a run with other values of {', '.join(differing)}; name a new folder, or use "
+                "the same document to resume",
+            )
+        )
+    if is_finished(run_dir, job):
+        raise ConfigError(FieldProblem("--run-dir", f"{run_dir.path} has a result already; name a new folder"))
+
+
+def is_finished(run_dir: RunDir, job: JobSpec) -> bool:
+    """Return whether the result exists, was sent to MLflow, and was registered if the document asks for it."""
+    wants_registration = job.tracking is not None and job.tracking.register_as is not None
+    is_registered = run_dir.registration.exists() or not wants_registration
+    return run_dir.result.exists() and is_registered and not run_dir.tracking_journal.exists()
+
+
+def _differing_fields(run_dir: RunDir, job: JobSpec) -> list[str]:
+    """Return the dotted names of the fields in which a run's document differs from `job`.
+
+    The run's document is validated first: an earlier version may have written it, with old names of fields, and
+    without fields that are new.
+    """
+    return sorted(_differences(resolved(load_job([str(run_dir.config_yaml)])), resolved(job)))
+
+
+def _differences(earlier: Any, now: Any, path: str = "") -> Iterator[str]:
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        for key in sorted({*earlier, *now}, key=str):
+            yield from _differences(earlier.get(key), now.get(key), f"{path}.{key}" if path else str(key))
+    elif earlier != now:
+        yield path
+
+
+def write_documents(run_dir: RunDir, asked: dict[str, Any], job: JobSpec, inputs: Inputs) -> None:
+    """Write the documents of an attempt.
+
+    - job.yaml: the document as the user wrote it; after the first checkpoint it is kept.
+    - config.yaml: the complete document.
+    - inputs.json: where the data is, and what the run started from; the latter is kept when a run resumes.
+    """
+    if not (run_dir.job_yaml.exists() and run_dir.has_checkpoint):
+        write_atomic(run_dir.job_yaml, write_yaml(asked))
+    write_atomic(run_dir.config_yaml, write_yaml(resolved(job)))
+    earlier = read_inputs(run_dir) if run_dir.last_checkpoint.exists() else None
+    start = earlier or inputs
+    RunInputs(data=str(inputs.data), weights=start.weights, init_from=start.init_from).write(run_dir.inputs_json)
+
+
+def require_same_data(run_dir: RunDir, report: DataReport) -> None:
+    """Refuse to resume a run with other data than it was trained on.
+
+    Raises:
+        DataError: images or labels of a split have changed since an earlier attempt.
+    """
+    if not (run_dir.last_checkpoint.exists() and run_dir.data_report.exists()):
+        return
+    earlier = DataReportFile.read(run_dir.data_report).fingerprints
+    splits = [split for split in SPLITS if earlier.get(split) != report.fingerprints.get(split)]
+    if splits:
+        raise DataError(
+            FieldProblem(
+                "data.root",
+                f"{report.root} has changed in {', '.join(splits)} since {run_dir.path} was trained on it; restore the "
+                "earlier data, or name a new --run-dir",
+            )
+        )
+
+
+def read_inputs(run_dir: RunDir) -> Inputs | None:
+    """Return the content of inputs.json; None if the run has none."""
+    if not run_dir.inputs_json.exists():
+        return None
+    inputs = RunInputs.read(run_dir.inputs_json)
+    return Inputs(Path(inputs.data), inputs.weights, inputs.init_from)
+
+
+@contextmanager
+def locked(run_dir: RunDir) -> Iterator[None]:
+    """Lock the folder against other processes; the kernel releases the lock when this process ends, also by a kill.
+
+    Raises:
+        ConfigError: another process holds the lock.
+    """
+    run_dir.path.mkdir(parents=True, exist_ok=True)
+    with run_dir.lock.open("w") as file:
+        try:
+            # Not flock: data workers are forked, and one that outlives a killed run would keep the lock for seconds.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                FieldProblem(
+                    "--run-dir", f"{run_dir.path} is in use by another process; wait for it, or name a new folder"
+                )
+            ) from None
+        yield

@@ -1,0 +1,110 @@
+"""The model that a run starts from (`model.init_from`): looked up before anything starts, downloaded if registered."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from pipelines.errors import ConfigError, FieldProblem, RegistryError
+from pipelines.inference.init_from import FIELD, initialize_from
+from pipelines.inference.saved import read_saved
+from pipelines.model import MultiTaskModel
+from pipelines.preflight import REGISTRY, Inputs, require_default_weights
+from pipelines.ranks import is_rank_zero
+from pipelines.records import DatasetIndex
+from pipelines.run_folder.layout import RunDir, runs_root
+from pipelines.spec.job import JobSpec
+from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.registry import Registry
+
+
+def pin_version(inputs: Inputs) -> Inputs:
+    """Return the inputs with the alias of a registered model replaced by the version that it points to now.
+
+    Raises:
+        ConfigError: the registry has no such model, alias or version.
+        RegistryError: MLflow does not respond.
+    """
+    if inputs.init_from is None or not inputs.init_from.startswith(REGISTRY):
+        return inputs
+    return replace(inputs, init_from=_find_version(inputs.init_from).uri)
+
+
+@contextmanager
+def downloaded_model(inputs: Inputs, run_dir: RunDir) -> Iterator[None]:
+    """Keep a copy of the registered model that `inputs` name in `run_dir.init_from`; without one, do nothing.
+
+    Rank 0 downloads it; the other ranks are started inside and find it there.
+    """
+    if inputs.init_from is None or not inputs.init_from.startswith(REGISTRY) or not is_rank_zero():
+        yield
+        return
+    shutil.rmtree(run_dir.init_from, ignore_errors=True)
+    try:
+        _download(inputs.init_from, run_dir.init_from)
+        yield
+    finally:
+        shutil.rmtree(run_dir.init_from, ignore_errors=True)
+
+
+def describe_init(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: DatasetIndex) -> str:
+    """Return a text about the tensors that the job's network would take from `model.init_from`.
+
+    A registered model is looked up but not downloaded.
+
+    Raises:
+        ConfigError: it cannot be read, nothing in it fits, or the weights that it lacks may not be used.
+        RegistryError: MLflow does not respond.
+    """
+    if inputs.init_from is None:
+        return ""
+    if inputs.init_from.startswith(REGISTRY):
+        return f"init_from {pin_version(inputs).init_from}"
+    saved = read_saved(Path(inputs.init_from), FIELD)
+    report = initialize_from(model, saved, job.model, index.categories, inputs.init_from)
+    if not report.is_whole("backbone"):
+        require_default_weights(job.model.backbone)
+    return "\n".join([str(report), *(f"warning: {warning}" for warning in report.warnings)])
+
+
+def _find_version(uri: str) -> ModelVersion:
+    name, number, alias = _split(uri)
+    registry = Registry(find_store(runs_root()))
+    if registry.store.is_missing:
+        raise ConfigError(FieldProblem(FIELD, f"got {uri!r}; the MLflow store {registry.store.label} does not exist"))
+    try:
+        version = registry.by_alias(name, alias) if number is None else registry.version(name, number)
+        aliases = None if version else registry.aliases(name)
+    except RegistryError as error:
+        raise _unavailable(uri, error) from error
+    if version is not None:
+        return version
+    known = "the model is not registered"
+    if aliases is not None:
+        known = f"the model's aliases are {', '.join(sorted(aliases)) or '(none)'}"
+    raise ConfigError(FieldProblem(FIELD, f"got {uri!r}, which is not in MLflow at {registry.store.label}; {known}"))
+
+
+def _download(uri: str, folder: Path) -> None:
+    version = _find_version(uri)
+    try:
+        exported = Registry(find_store(runs_root())).download_exported(version, folder.with_suffix(".partial"))
+    except RegistryError as error:
+        raise _unavailable(uri, error) from error
+    exported.replace(folder)
+    shutil.rmtree(folder.with_suffix(".partial"), ignore_errors=True)
+
+
+def _split(uri: str) -> tuple[str, int | None, str]:
+    """Return the name, the version if the URI has one, and the alias otherwise."""
+    name, at, alias = uri.removeprefix(REGISTRY).partition("@")
+    if at:
+        return name, None, alias
+    name, _, number = name.rpartition("/")
+    return name, int(number), ""
+
+
+def _unavailable(uri: str, error: RegistryError) -> RegistryError:
+    return RegistryError(f"{FIELD}: {uri} is not available, so the run was not started; {error}")

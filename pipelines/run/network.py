@@ -1,0 +1,77 @@
+"""The network of a job: built, and initialized from weights or from another model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipelines.inference.init_from import FIELD, initialize_from
+from pipelines.inference.saved import read_saved
+from pipelines.model import MultiTaskModel, build_model
+from pipelines.preflight import REGISTRY, Inputs, require_default_weights
+from pipelines.ranks import print_rank_zero
+from pipelines.records import DatasetIndex
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.job import JobSpec
+from pipelines.spec.model import ModelSpec
+from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.tensors.runtime import runtime_of
+
+
+def create_network(job: JobSpec, index: DatasetIndex, weights: str = "none") -> MultiTaskModel:
+    """Return the network of a job; its random weights depend on the job's seed only.
+
+    Args:
+        job: the document.
+        index: its data: the classes, and the training labels for balanced class weights.
+        weights: of the backbone: `default`, `none`, or the path of a weights file.
+
+    Raises:
+        ConfigError: the weights do not fit, or `class_weights` names classes that the data lacks.
+    """
+    class_weights = _class_weights(job.model, index)
+    torch.manual_seed(job.seed_everything)
+    return build_model(job.model, index.categories, class_weights=class_weights, weights=weights)
+
+
+def initialized_network(
+    job: JobSpec, index: DatasetIndex, inputs: Inputs, run_dir: RunDir, warn: Callable[[str], None]
+) -> MultiTaskModel:
+    """Return the network of a job with the weights that a new run starts from.
+
+    `model.backbone.weights` are read only if there is no `model.init_from`, or if it lacks a part of the backbone.
+
+    Args:
+        job: the document.
+        index: its data.
+        inputs: what the names in the document refer to.
+        run_dir: contains a registered model, see `pipelines.run.init_source.downloaded_model`.
+        warn: reports a warning.
+
+    Raises:
+        ConfigError: the weights do not fit the network.
+    """
+    if inputs.init_from is None:
+        return create_network(job, index, inputs.weights)
+    is_registered = inputs.init_from.startswith(REGISTRY)
+    saved = read_saved(run_dir.init_from if is_registered else Path(inputs.init_from), FIELD)
+    network = create_network(job, index)
+    report = initialize_from(network, saved, job.model, index.categories, inputs.init_from)
+    if not report.is_whole("backbone") and inputs.weights != "none":
+        require_default_weights(job.model.backbone)
+        network = create_network(job, index, inputs.weights)
+        report = initialize_from(network, saved, job.model, index.categories, inputs.init_from)
+    print_rank_zero(str(report))
+    for warning in report.warnings:
+        warn(warning)
+    return network
+
+
+def _class_weights(model: ModelSpec, index: DatasetIndex) -> dict[str, Tensor]:
+    """Return the weights of the classes by task, for the tasks that have any."""
+    weights = {}
+    for name, task in model.tasks.items():
+        setup = TaskSetup(name, task, index.categories[name])
+        weights[name] = runtime_of(task).class_weights(setup, index.records.get("train", []))
+    return {name: of_task for name, of_task in weights.items() if of_task is not None}

@@ -1,0 +1,114 @@
+"""validate, test and predict go back to a run, and change nothing of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.run.saved_run import load_document, load_run
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.load import apply_override, write_yaml
+
+Command = Callable[..., int]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_validate_and_test_give_the_runs_numbers_and_change_nothing_of_it(
+    command: Command, finished: RunDir, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = finished.result.read_bytes()
+    moved = tmp_path / "moved"
+    moved.symlink_to(demo_root)
+    assert command("test", "--run-dir", finished.path, "--data.root", moved) == 0
+    assert command("validate", "--run-dir", finished.path) == 0
+    capsys.readouterr()
+    (tested,) = (finished.path / "eval").glob("test-*")
+    (validated,) = (finished.path / "eval").glob("validate-*")
+    result = json.loads(before)
+    assert read_json(tested / "result.json")["summary"] == pytest.approx(result["summary"], abs=1e-6, nan_ok=False)
+    again = read_json(validated / "result.json")
+    assert again["split"] == "val"
+    assert again["summary"] == pytest.approx(result["val"]["summary"], abs=1e-6)
+    assert (tested / "predictions" / "shapes.coco.json").exists()
+    assert finished.result.read_bytes() == before
+
+
+def test_last_and_averaged_weights_are_those_of_the_last_checkpoint(
+    command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = torch.load(finished.last_checkpoint, weights_only=True)
+    for weights, key in (("last", "current_model_state"), ("averaged", "state_dict")):
+        state = load_run(*load_document(finished.path), weights).state
+        assert state
+        assert all(torch.equal(tensor, last[key][f"model.{name}"]) for name, tensor in state.items())
+        before = set((finished.path / "eval").glob("*"))
+        assert command("validate", "--run-dir", finished.path, "--weights", weights) == 0
+        (written,) = set((finished.path / "eval").glob("validate-*")) - before
+        result = read_json(written / "result.json")
+        assert result["model"] == {"weights": weights, "epoch": 1, "step": 6}
+        assert result["val"]["summary"] == result["summary"]
+        assert result["select"]["value"] == result["summary"]["val/scene/mAP"]
+    assert (
+        command("predict", "--run-dir", finished.path, "--images", demo_root / "images/test", "--weights", "last") == 0
+    )
+    assert "weights: last, of epoch 1, step 6" in capsys.readouterr().err
+
+
+def test_best_weights_are_named_in_the_result(command: Command, finished: RunDir) -> None:
+    before = set((finished.path / "eval").glob("*"))
+    assert command("test", "--run-dir", finished.path) == 0
+    (written,) = set((finished.path / "eval").glob("test-*")) - before
+    model, own = read_json(written / "result.json")["model"], read_json(finished.result)["model"]
+    assert model == {"weights": "best", "best_epoch": own["best_epoch"], "best_step": own["best_step"]}
+
+
+def test_weights_that_a_run_has_not_are_told_with_what_to_write(
+    command: Command, small: dict[str, Any], train: Callable[..., RunDir], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    document = apply_override(apply_override(small, "model.ema", None), "trainer.max_epochs", 1)
+    run_dir = train(document, tmp_path)
+    run_dir.config_yaml.write_text(write_yaml(document))
+    assert command("predict", "--run-dir", tmp_path, "--split", "val", "--weights", "averaged") == 78
+    assert "--weights: got averaged; " in (told := capsys.readouterr().err)
+    assert "write best or last; a run whose document has model.ema" in told
+    raw = torch.load(run_dir.last_checkpoint, weights_only=True)["state_dict"]
+    state = load_run(*load_document(tmp_path), "last").state
+    assert all(torch.equal(tensor, raw[f"model.{name}"]) for name, tensor in state.items())
+    run_dir.last_checkpoint.unlink()
+    assert command("validate", "--run-dir", tmp_path, "--weights", "last") == 78
+    assert "has no last.ckpt, write best" in capsys.readouterr().err
+
+
+def test_predict_answers_as_the_endpoint_does_and_prints_where(
+    command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("predict", "--run-dir", finished.path, "--images", demo_root / "images" / "test", "--draw") == 0
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert printed[0].name == "predictions.json"
+    assert len(printed) == 7
+    assert all(path.stat().st_size and path.suffix == ".png" for path in printed[1:])
+    rows = read_json(printed[0])
+    assert [Path(row["file"]).parent.name for row in rows] == 6 * ["test"]
+    for row in rows:
+        assert row.keys() == {"file", "image", "tasks"}
+        assert row["image"].keys() == {"width", "height"}
+        assert row["tasks"].keys() == {"identity", "scene", "shapes"}
+        assert all(
+            d.keys() == {"category_id", "label", "score", "bbox_xywh"} for d in row["tasks"]["shapes"]["detections"]
+        )
+        assert {label["label"] for label in row["tasks"]["scene"]["labels"]} >= {"crowded"}
+
+
+def test_predict_of_a_split_answers_for_its_images(
+    command: Command, finished: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("predict", "--run-dir", finished.path, "--split", "val") == 0
+    (written,) = capsys.readouterr().out.splitlines()
+    assert len(read_json(Path(written))) == 6

@@ -1,0 +1,135 @@
+"""The end of a run: what a champion of other data is compared by, and what goes on after a kill, and with what."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.data.dataset.index import build_index
+from pipelines.errors import ConfigError, DataError
+from pipelines.preflight import Inputs
+from pipelines.run.attempt import Attempt
+from pipelines.run.finalize import score_exported
+from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, require_same_data
+from pipelines.run_folder.events import read_events
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml
+from pipelines.tracking.mlflow_store import Store, connect
+from pipelines.training.stopping import StopRequest
+
+Document = dict[str, Any]
+MakeAttempt = Callable[[Document], Attempt]
+
+
+@pytest.fixture
+def attempt_at(demo_root: Path, tmp_path: Path) -> MakeAttempt:
+    def make(document: Document) -> Attempt:
+        job = validate_document(document)
+        index, report = build_index(job, demo_root)
+        return Attempt(job, Inputs(demo_root, "none"), index, report, RunDir.of(tmp_path / "run"), StopRequest())
+
+    return make
+
+
+def test_champion_is_scored_at_its_own_image_size(small: Document, finished: RunDir, attempt_at: MakeAttempt) -> None:
+    attempt = attempt_at(apply_override(small, "data.image_size", 64))
+    own = json.loads(finished.result.read_text())["select"]["value"]
+    assert score_exported(attempt, finished.model, "models:/m/1") == pytest.approx(own, abs=1e-6)
+
+
+def test_champion_is_asked_as_the_challengers_document_asks(
+    small: Document, finished: RunDir, attempt_at: MakeAttempt
+) -> None:
+    document = apply_override(small, "model.tasks.identity.gallery", "train")
+    attempt = attempt_at(apply_override(document, "model.select", {"metric": "val/identity/recall_at_1"}))
+    assert score_exported(attempt, finished.model, "models:/m/1") is not None
+    assert attempt.scoring.scores is not None
+    assert attempt.scoring.scores.tasks["identity"]["num_gallery"] > 0
+
+
+def test_champion_that_cannot_be_loaded_stays_and_is_told(
+    small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(finished.model, tmp_path / "model")
+    described = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**described, "format": 99}))
+    attempt = attempt_at(small)
+    assert score_exported(attempt, folder, "models:/m/1") is None
+    (warning,) = read_events(attempt.run_dir.events)
+    assert "models:/m/1 cannot be loaded and stays champion" in warning.data["message"]
+
+
+def test_champion_that_answers_otherwise_stays_and_is_told(
+    small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(finished.model, tmp_path / "model")
+    described = json.loads((folder / "model.json").read_text())
+    described["categories"]["scene"].pop()
+    (folder / "model.json").write_text(json.dumps(described))
+    attempt = attempt_at(small)
+    assert score_exported(attempt, folder, "models:/m/1") is None
+
+
+def test_result_that_a_killed_attempt_did_not_track_is_tracked_by_the_next(
+    small: Document,
+    finished: RunDir,
+    demo_root: Path,
+    command: Callable[..., int],
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    job = validate_document({**small, "tracking": {"experiment": "tests"}})
+    run_dir = RunDir.of(shutil.copytree(finished.path, tmp_path / "run"))
+    run_dir.config_yaml.write_text(write_yaml(resolved(job)))
+    run_dir.tracking_journal.touch()
+    assert command("fit", "--config", run_dir.config_yaml, "--data.root", demo_root, "--run-dir", run_dir.path) == 0
+    client = connect(store)
+    run = client.get_run(json.loads(run_dir.tracking_state.read_text())["run_id"])
+    summary = json.loads(run_dir.result.read_text())["summary"]
+    assert {name: run.data.metrics.get(name) for name in summary} == summary
+    assert "result.json" in [file.path for file in client.list_artifacts(run.info.run_id)]
+
+
+def test_run_goes_on_with_the_data_alone_that_it_began_with(
+    small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
+) -> None:
+    run_dir = RunDir.of(shutil.copytree(finished.path, tmp_path / "copy"))
+    report = attempt_at(small).report
+    require_same_data(run_dir, report)
+    report.fingerprints["val"] = "other"
+    with pytest.raises(DataError, match="has changed in val since"):
+        require_same_data(run_dir, report)
+    run_dir.last_checkpoint.unlink()
+    require_same_data(run_dir, report)
+
+
+def test_run_goes_on_without_the_weights_that_it_began_from(
+    small: Document, finished: RunDir, demo_root: Path, tmp_path: Path
+) -> None:
+    job = validate_document(small)
+    index, report = build_index(job, demo_root)
+    gone = Inputs(demo_root, str(tmp_path / "gone.safetensors"))
+    Attempt(job, gone, index, report, finished, StopRequest()).build()
+    with pytest.raises(ConfigError, match=r"gone\.safetensors"):
+        Attempt(job, gone, index, report, RunDir.of(tmp_path / "new"), StopRequest()).build()
+
+
+def test_named_data_root_comes_before_where_the_data_was(
+    finished: RunDir, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("validate", "--run-dir", finished.path, "--data-root", tmp_path) == 78
+    assert f"no folder 'demo' below {tmp_path}" in capsys.readouterr().err
+
+
+def test_rank_that_a_foreign_launcher_starts_is_refused(
+    small: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(RUN_DIR_VARIABLE, raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ConfigError, match="without a launcher"):
+        choose_run_dir(validate_document(small), None, tmp_path)

@@ -1,0 +1,138 @@
+"""A registered model that a run begins from: looked up before anything starts, there while it is needed."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.errors import ConfigError, RegistryError
+from pipelines.inference.saved import network_state, read_checkpoint, read_saved
+from pipelines.preflight import Inputs
+from pipelines.run.init_source import downloaded_model, pin_version
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.learning import SelectSpec
+from pipelines.spec.load import write_yaml
+from pipelines.tracking.mlflow_store import connect, find_experiment
+from pipelines.tracking.registry import Registry
+
+Document = dict[str, Any]
+Command = Callable[..., int]
+
+ROOT = Path(__file__).parents[3]
+
+
+def register(registry: Registry, run_dir: RunDir, name: str) -> None:
+    client = connect(registry.store)
+    run_id = client.create_run(find_experiment(client, registry.store, "tests")).info.run_id
+    registry.register(
+        run_dir.model, name=name, run_id=run_id, metrics={}, select=SelectSpec(metric="val/x/AP"), val_fingerprint="v"
+    )
+
+
+@pytest.fixture
+def runs_root(registry: Registry, mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this process looks for the registry."""
+    monkeypatch.setenv("PYRAMIDION_RUNS_ROOT", str(mlflow_runs_root))
+
+
+@pytest.mark.usefixtures("runs_root")
+def test_registered_model_is_at_hand_while_the_run_needs_it(
+    registry: Registry, finished: RunDir, tmp_path: Path
+) -> None:
+    register(registry, finished, "begin")
+    inputs = pin_version(Inputs(tmp_path, "none", "models:/begin@candidate"))
+    assert inputs.init_from == "models:/begin/1"
+    run_dir = RunDir.of(tmp_path)
+    with downloaded_model(inputs, run_dir):
+        state, expected = read_saved(run_dir.init_from, "").state, read_saved(finished.model, "").state
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[key], expected[key]) for key in state)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("runs_root")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("models:/nobody@champion", "the model is not registered"),
+        ("models:/asked@champion", "the model's aliases are candidate"),
+        ("models:/asked/7", "the model's aliases are candidate"),
+    ],
+)
+def test_model_that_is_not_registered_is_told_before_anything_starts(
+    name: str, told: str, registry: Registry, small_document: Document, finished: RunDir, command: Command,
+    demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if registry.aliases("asked") is None:
+        register(registry, finished, "asked")
+    small_document["model"]["init_from"] = name
+    (tmp_path / "job.yaml").write_text(write_yaml(small_document))
+    words = ("--config", tmp_path / "job.yaml", "--data-root", demo_root.parent)
+    assert command("fit", *words, "--run-dir", tmp_path / "run") == 78
+    assert f"model.init_from: got {name!r}, which is not in MLflow at " in (error := capsys.readouterr().err)
+    assert told in error
+    assert not (tmp_path / "run" / "inputs.json").exists()
+    assert command("check", *words) == 78
+
+
+def test_asking_for_a_registered_model_makes_no_store(no_mlflow_settings: None, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the MLflow store sqlite:.* does not exist"):
+        pin_version(Inputs(tmp_path, "none", "models:/a@b"))
+    assert list(Path().iterdir()) == []
+
+
+def test_registry_that_does_not_answer_is_told_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, no_mlflow_settings: None, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match=r"model\.init_from: .* is not available, so the run was not started"):
+        pin_version(Inputs(tmp_path, "none", "models:/a@b"))
+
+
+@pytest.mark.slow
+def test_all_ranks_initialize_from_the_registered_model(
+    small_document: Document,
+    finished: RunDir,
+    registry: Registry,
+    mlflow_runs_root: Path,
+    demo_root: Path,
+    tmp_path: Path,
+) -> None:
+    if registry.aliases("two") is None:
+        register(registry, finished, "two")
+    small_document["trainer"]["devices"] = 2
+    small_document["model"]["init_from"] = "models:/two@candidate"
+    small_document["model"] |= {"transfer": "freeze", "lr_scale": {"stages": {"neck": 0}, "tasks": {"shapes": 0}}}
+    small_document["trainer"]["max_epochs"] = 1
+    small_document["tracking"] = {"experiment": "tests"}
+    (tmp_path / "job.yaml").write_text(write_yaml(small_document))
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pipelines.cli", "fit", "--config", "job.yaml", "--run-dir", "run",
+            "--data.root", str(demo_root),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYRAMIDION_RUNS_ROOT": str(mlflow_runs_root)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 process(es)" in done.stderr
+    assert "backbone, heads.identity, heads.scene, heads.shapes, neck taken" in done.stderr
+    assert json.loads((tmp_path / "run" / "inputs.json").read_text())["init_from"] == "models:/two/1"
+    assert not (tmp_path / "run" / "init_from").exists()
+    run_id = json.loads((tmp_path / "run" / "tracking.json").read_text())["run_id"]
+    assert connect(registry.store).get_run(run_id).data.tags["init_from"] == "models:/two/1"
+    source = read_saved(finished.model, "").state
+    for content in (RunDir.of(tmp_path / "run").best_checkpoint, RunDir.of(tmp_path / "run").last_checkpoint):
+        state = network_state(read_checkpoint(content, ""), raw=True)
+        frozen = [key for key in state if not key.startswith(("heads.scene.", "heads.identity."))]
+        assert all(torch.equal(state[key], source[key]) for key in frozen)
