@@ -143,6 +143,11 @@ class BestCheckpoint(Callback):
         self.tracker = tracker
         self.best: float | None = None
 
+    @property
+    def state_key(self) -> str:
+        """The key of the state in checkpoints; by default the name of the class, which was `Best` once."""
+        return "Best"
+
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
 
