@@ -16,7 +16,7 @@ from typing import Any
 from pipelines.arguments import Overrides, places_of
 from pipelines.command_line import COMMANDS, parser_of
 from pipelines.errors import (
-    DISK_FULL_ERRNOS,
+    DISK_FULL,
     ConfigError,
     ExitCode,
     FieldProblem,
@@ -27,13 +27,13 @@ from pipelines.errors import (
 from pipelines.preflight import preflight
 from pipelines.ranks import local_rank
 from pipelines.records import Split
-from pipelines.run_folder.attempt_log import failure_noted
+from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
 from pipelines.training.launcher import leave_word
 
-PLACE_ERRNOS = DISK_FULL_ERRNOS | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
+PLACE_ERRNOS = DISK_FULL | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
 """`errno` of an OSError that users can fix: a full disk, or a folder that cannot be created."""
 
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: str, words: Sequence[str]) -> None:
     options, overrides = parser_of(command).parse_command_line(words)
     if command == "fit":
-        with failure_noted():
+        with failure_recorded():
             _fit(options, overrides)
     elif command in ("check", "plan"):
         _preview(command, options, overrides)

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""`errno` of an OSError that says: no space is left, on the disk or in the quota."""
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a write that failed because the disk, or the user's quota of it, is full."""
 
 
 class ExitCode(IntEnum):

@@ -13,6 +13,7 @@ from pipelines.data.dataset.formats.layer_content import below
 from pipelines.data.dataset.roots import find_root
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.evaluation.metric_names import selection
+from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import BackboneSpec
 
@@ -135,9 +136,17 @@ def find_init_from(name: str, weights_roots: Sequence[Path]) -> str:
 
 
 def _model_in(folder: Path, name: str) -> Path:
+    run_dir = RunDir.of(folder)
+
+    def inside(path: Path) -> Path:
+        return below(folder, str(path.relative_to(folder)))
+
     try:
-        model, in_run = below(folder, "model.json"), below(folder, "model/model.json")
-        best, last = below(folder, "checkpoints/best.ckpt"), below(folder, "checkpoints/last.ckpt")
+        model, in_run = (
+            inside(ExportedModelDir(folder).description),
+            inside(ExportedModelDir(run_dir.model).description),
+        )
+        best, last = inside(run_dir.best_checkpoint), inside(run_dir.last_checkpoint)
     except ValueError as error:
         raise ConfigError(FieldProblem("model.init_from", f"got {name!r}: {error}; name the file itself")) from error
     if model.is_file():
@@ -146,8 +155,9 @@ def _model_in(folder: Path, name: str) -> Path:
         return best
     if in_run.is_file():
         return in_run.parent
+    last_name = Path(name, run_dir.last_checkpoint.relative_to(folder))
     hint = (
-        f"it has no best checkpoint yet; let fit reach a validation, or write {name}/checkpoints/last.ckpt"
+        f"it has no best checkpoint yet; let fit reach a validation, or write {last_name}"
         if last.is_file()
         else "there is no checkpoints/best.ckpt in it, and no model.json; name a run folder that fit has written, the "
         "model/ in one, or a checkpoint"

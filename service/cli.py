@@ -6,20 +6,18 @@ this process (docs/adr/0003).
 
 import argparse
 import difflib
-import errno
 import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipelines.errors import PyramidionError, print_error
+from pipelines.errors import DISK_FULL, PyramidionError, print_error
 from service.child_process import become
 from service.version import version
 
 USAGE_ERROR = 2
 BROKEN_PIPE = 128 + 13
 INTERRUPTED = 128 + 2
-FULL = {errno.ENOSPC, errno.EDQUOT}
 
 TRAINER_COMMANDS = {
     "fit": "train, keep the checkpoint that is best on val, score it on test, register it",
@@ -73,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_stdout_up()  # the reader is gone, as after `| head`
         return BROKEN_PIPE
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         _give_stdout_up()
         print(f"error: cannot write: {error.strerror}; free the disk, or write elsewhere", file=sys.stderr)

@@ -15,14 +15,16 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
+from pipelines.run_folder.layout import AttemptDir
 from service.child_process import adopt_orphans, die_with_parent
 from service.executors.memory import oom_kills
 from service.executors.process_tree import boot_id, descendants, find_process, kill
-from service.executors.shim_contract import END, EXIT, HELD, KILL, RUN
+from service.executors.shim_contract import END, HELD, KILL
 
 NOT_STARTED = 127
 WATCHED = {END, KILL, signal.SIGCHLD}
@@ -41,40 +43,40 @@ def main() -> int:
         signal.signal(number, signal.SIG_DFL)
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    folder = Path(sys.argv[1])
+    files = AttemptDir(Path(sys.argv[1]))
     order = json.load(sys.stdin)
     # What the order says of credentials is gone with the last that holds it open.
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     adopt_orphans()
     run = _this_process()
-    if not _claim(folder / RUN, run):
+    if not _claim(files.run_json, run):
         return 0
-    code, ran_out_of_memory = _attempt(folder, run, order)
-    ending = {"code": code, "ended": time.time(), "ran_out_of_memory": ran_out_of_memory}
-    return 0 if _save(folder / EXIT, ending) else 1
+    code, ran_out_of_memory = _attempt(files, run, order)
+    ending = AttemptExit(code=code, ended=time.time(), ran_out_of_memory=ran_out_of_memory)
+    return 0 if _save(files.exit_json, ending) else 1
 
 
-def _this_process() -> dict[str, Any]:
+def _this_process() -> ShimProcess:
     """Return what run.json says: by pid, start time and boot id this process is known from any other."""
     myself = find_process(os.getpid())
     assert myself is not None
-    return {
-        "pid": myself.pid,
-        "start_time": myself.start_time,
-        "boot_id": boot_id(),
-        "host": platform.node(),
-        "started": time.time(),
-        "trainer_pid": None,
-    }
+    return ShimProcess(
+        pid=myself.pid,
+        start_time=myself.start_time,
+        boot_id=boot_id(),
+        host=platform.node(),
+        started=time.time(),
+        trainer_pid=None,
+    )
 
 
-def _claim(path: Path, run: dict[str, Any]) -> bool:
+def _claim(path: Path, run: ShimProcess) -> bool:
     """Write run.json, whole and only where there is none; return whether there was none."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("w") as file:
-            json.dump(run, file)
+            file.write(run.to_json())
             file.flush()
             os.fsync(file.fileno())
         os.link(unfinished, path)
@@ -85,7 +87,7 @@ def _claim(path: Path, run: dict[str, Any]) -> bool:
     return True
 
 
-def _attempt(folder: Path, run: dict[str, Any], order: dict[str, Any]) -> tuple[int, bool]:
+def _attempt(files: AttemptDir, run: ShimProcess, order: dict[str, Any]) -> tuple[int, bool]:
     """Return how the command has ended, and whether memory ran out, once nothing of its tree is left."""
     if asked := signal.sigpending() & {END, KILL}:
         return -(signal.SIGKILL if KILL in asked else signal.SIGTERM), False
@@ -95,7 +97,7 @@ def _attempt(folder: Path, run: dict[str, Any], order: dict[str, Any]) -> tuple[
         _say(f"{order['command'][0]} could not be started in {order['cwd']}: {error}")
         return NOT_STARTED, False
     with suppress(OSError):
-        write_atomic(folder / RUN, json.dumps({**run, "trainer_pid": command.pid}))
+        replace(run, trainer_pid=command.pid).write(files.run_json)
     return _look_after(command, order["grace_s"])
 
 
@@ -161,11 +163,11 @@ def _reap(command: subprocess.Popen[bytes]) -> bool:
             command.returncode = os.waitstatus_to_exitcode(status)
 
 
-def _save(path: Path, ending: dict[str, Any]) -> bool:
+def _save(path: Path, ending: AttemptExit) -> bool:
     """Write exit.json; return whether that was possible."""
     for pause_s in (*SAVE_PAUSES_S, None):
         try:
-            write_atomic(path, json.dumps(ending))
+            ending.write(path)
             return True
         except OSError as error:
             if pause_s is None:

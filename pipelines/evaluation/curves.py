@@ -4,13 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pipelines.run_folder.events import TrainerEvent
+
 Curves = dict[str, list[tuple[int, float]]]
 """By name: (step, value), with ascending steps."""
 
 CURVE_KINDS = ("progress", "metric")
 
 
-def read_curves(events: Iterable[Mapping[str, Any]]) -> Curves:
+def read_curves(events: Iterable[TrainerEvent]) -> Curves:
     """Return all numbers of progress and metric events by name, in the order of their steps.
 
     After a resume steps come again, and what comes later in the file wins: it drops all that was told of its own
@@ -18,10 +20,10 @@ def read_curves(events: Iterable[Mapping[str, Any]]) -> Curves:
     """
     points: dict[str, list[tuple[int, int, float]]] = defaultdict(list)
     for event in events:
-        if event["kind"] not in CURVE_KINDS:
+        if event.kind not in CURVE_KINDS:
             continue
-        at = (event["epoch"], event["step"])
-        for name, value in _numbers(event["data"]):
+        at = (event.epoch, event.step)
+        for name, value in _numbers(event.data):
             course = points[name]
             while course and course[-1][:2] >= at:
                 course.pop()

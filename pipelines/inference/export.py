@@ -20,10 +20,10 @@ from pipelines.errors import ConfigError, FieldProblem
 from pipelines.model import MultiTaskModel, build_model, fold_as_asked
 from pipelines.records import Category
 from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.spec.job import JobSpec
 
 FORMAT = 1
-WEIGHTS_FILE, MODEL_FILE = "model.safetensors", "model.json"
 
 Categories = dict[str, list[Category]]
 
@@ -44,12 +44,13 @@ def export_model(
     """
     if job.model.backbone.surgery.reparameterize and not model.is_folded:
         raise ValueError("model: its document has it folded, and it has its branches; call its fold() first")
+    target = ExportedModelDir(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL_FILE).unlink(missing_ok=True)
-    partial = folder / f"{WEIGHTS_FILE}.partial"
+    target.description.unlink(missing_ok=True)
+    partial = target.weights.with_name(f"{target.weights.name}.partial")
     save_model(model, str(partial))
     partial.chmod(0o644)
-    partial.replace(folder / WEIGHTS_FILE)
+    partial.replace(target.weights)
     described = {
         "format": FORMAT,
         "pyramidion": _own_version(),
@@ -60,7 +61,7 @@ def export_model(
             for task, classes in sorted(categories.items())
         },
     }
-    write_atomic(folder / MODEL_FILE, json.dumps(described, indent=1, ensure_ascii=False))
+    write_atomic(target.description, json.dumps(described, indent=1, ensure_ascii=False))
 
 
 def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
@@ -69,7 +70,7 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
     Raises:
         ConfigError: the folder holds no whole export, one of a newer format, or weights of another model.
     """
-    described = read_description(folder / MODEL_FILE)
+    described = read_description(ExportedModelDir(folder))
     try:
         job = JobSpec.model_validate(described["job"])
         categories = {
@@ -80,21 +81,21 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unusable(folder, f"{type(error).__name__}: {error}") from error
     try:
-        load_model(model, str(folder / WEIGHTS_FILE))
+        load_model(model, str(ExportedModelDir(folder).weights))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _unusable(folder, str(error)) from error
     return model.eval(), job, categories
 
 
-def read_description(path: Path) -> dict[str, Any]:
+def read_description(exported: ExportedModelDir) -> dict[str, Any]:
     """Return what an export's `model.json` says; raises ConfigError where it cannot be read, or has another format."""
     try:
-        described = json.loads(path.read_text("utf-8"))
+        described = json.loads(exported.description.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise _unusable(path.parent, f"{MODEL_FILE} cannot be read ({error})") from None
+        raise _unusable(exported.path, f"{exported.description.name} cannot be read ({error})") from None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         found = described.get("format") if isinstance(described, dict) else None
-        raise _unusable(path.parent, f"{MODEL_FILE} has format {found!r}, this version reads {FORMAT}")
+        raise _unusable(exported.path, f"{exported.description.name} has format {found!r}, this version reads {FORMAT}")
     return described
 
 

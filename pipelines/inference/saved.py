@@ -17,9 +17,9 @@ from torch import Tensor
 from backbones.surgery.spec import SurgerySpec
 from backbones.weights import load_plain
 from pipelines.errors import ConfigError, FieldProblem
-from pipelines.inference.export import MODEL_FILE, WEIGHTS_FILE, Categories, read_description
+from pipelines.inference.export import Categories, read_description
 from pipelines.records import Category
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.spec.load import read_yaml
 
 RAW_KEY = "current_model_state"
@@ -98,12 +98,11 @@ def _read_checkpoint(path: Path, field: str) -> SavedModel:
     state = network_state(content)
     if not any(name.startswith("backbone.") for name in state):
         raise _unusable(path, field, "its tensors are not named as ours are")
-    is_ours = path.parent.name == "checkpoints"
-    run_dir = RunDir.of(path.parent.parent)
-    if LIGHTNING_KEY in content and is_ours and run_dir.best_checkpoint.is_file():
+    run_dir = RunDir.of_checkpoint(path)
+    if LIGHTNING_KEY in content and run_dir and run_dir.best_checkpoint.is_file():
         content = read_checkpoint(run_dir.best_checkpoint, field)
     document: Any = {}
-    if is_ours and run_dir.config_yaml.is_file():
+    if run_dir and run_dir.config_yaml.is_file():
         document = read_yaml(run_dir.config_yaml.read_text("utf-8"), str(run_dir.config_yaml))
     try:
         categories = {
@@ -116,9 +115,9 @@ def _read_checkpoint(path: Path, field: str) -> SavedModel:
 
 
 def _read_exported(folder: Path, field: str) -> SavedModel:
-    described = read_description(folder / MODEL_FILE)
+    described = read_description(ExportedModelDir(folder))
     try:
-        state = load_file(folder / WEIGHTS_FILE)
+        state = load_file(ExportedModelDir(folder).weights)
         categories = {
             task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
         }

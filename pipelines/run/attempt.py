@@ -10,7 +10,7 @@ from pipelines.ranks import is_rank_zero, print_rank_zero
 from pipelines.records import DatasetIndex, Split
 from pipelines.run.network import create_network, initialized_network
 from pipelines.run.workflow import Parts
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, StageData, WarningData
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
@@ -64,18 +64,18 @@ class Attempt:
             run_name=self.job.name,
             run_dir=self.run_dir.path,
             runs_root=runs_root(),
-            tell=self.warn,
+            warn=self.warn,
         )
 
     def warn(self, text: str) -> None:
         """Print a warning and write it to the events."""
         print_rank_zero(f"warning: {text}")
-        self.events.write("warning", {"message": text})
+        self.events.write(WarningData(message=text))
 
     def start_stage(self, name: str) -> None:
         """Report the stage that begins now; raise Stopped if a stop was requested."""
         self.stop.check(f"before {name}")
-        self.events.write("stage", {"stage": name})
+        self.events.write(StageData(stage=name))
 
     def build(self) -> Parts:
         """Return module, data and trainer for the job.

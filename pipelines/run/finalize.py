@@ -26,8 +26,8 @@ from pipelines.ranks import print_rank_zero
 from pipelines.records import Split
 from pipelines.run.attempt import Attempt
 from pipelines.run.versions import git_commit, package_versions
-from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.schemas import Registration
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.tasks import DetectionSpec
 from pipelines.tracking.model_versions import ModelVersion
@@ -185,7 +185,7 @@ def register(attempt: Attempt) -> None:
     except RegistryError as error:
         attempt.warn(f"the model is not registered: {error}; run the same command again to register it")
         return
-    write_atomic(attempt.run_dir.registration, f'{{"name": "{version.name}", "version": {version.version}}}\n')
+    Registration(name=version.name, version=version.version).write(attempt.run_dir.registration)
     alias = "champion" if promotion.is_promoted else "candidate"
     print_rank_zero(f"registered as {version.uri} ({alias})")
 

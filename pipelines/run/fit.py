@@ -30,12 +30,12 @@ from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.plan import make_plan, render_plan
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.attempt_log import attempt_log
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, StageData
 from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.tracking_files import RunStatus
 from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_names import flatten
-from pipelines.tracking.tracker import RunStatus
 from pipelines.training.aggregation import require_aggregation_fits
 from pipelines.training.launcher import ranks
 from pipelines.training.module import MultiTaskModule
@@ -100,7 +100,7 @@ class FitWorkflow:
                 self.inputs = pin_version(self.inputs)
                 write_documents(self.run_dir, self.asked, job, self.inputs)
                 with closing(EventLog(self.run_dir.events)) as events:
-                    events.write("stage", {"stage": "validating_data"})
+                    events.write(StageData(stage="validating_data"))
             index, report = self._check_data(job)
             stop.check("before training")
             self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, stop)

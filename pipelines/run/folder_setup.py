@@ -1,7 +1,6 @@
 """The run folder of an attempt: chosen, locked, compared with an earlier attempt, and given its documents."""
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +15,9 @@ from pipelines.ranks import local_rank
 from pipelines.records import SPLITS
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.schemas import DataReportFile, RunInputs
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import load_job, resolved, write_yaml
-from pipelines.tracking.tracker import JOURNAL_FILE
 
 RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
 """The environment variable by which rank 0 passes the chosen folder to the ranks that it starts."""
@@ -47,16 +46,10 @@ def choose_run_dir(job: JobSpec, asked: Path | None, runs_root: Path) -> RunDir:
     run_dir = RunDir.of(path)
     if path.is_file():
         raise ConfigError(FieldProblem("--run-dir", f"{path} is a file; name a folder"))
-    if path.exists() and not _has_no_documents(path):
+    if path.exists() and not run_dir.is_new:
         _require_same_run(run_dir, job)
     os.environ[RUN_DIR_VARIABLE] = str(path)
     return run_dir
-
-
-def _has_no_documents(path: Path) -> bool:
-    """Return whether a folder contains only what exists before a run has written its documents: the lock, files of the
-    attempt's shim, the document as the user wrote it, and hidden files of a killed process."""
-    return all(entry.name.startswith(".") or entry.name in ("attempts", "job.yaml") for entry in path.iterdir())
 
 
 def _require_same_run(run_dir: RunDir, job: JobSpec) -> None:
@@ -80,7 +73,7 @@ def is_finished(run_dir: RunDir, job: JobSpec) -> bool:
     """Return whether the result exists, was sent to MLflow, and was registered if the document asks for it."""
     wants_registration = job.tracking is not None and job.tracking.register_as is not None
     is_registered = run_dir.registration.exists() or not wants_registration
-    return run_dir.result.exists() and is_registered and not (run_dir.path / JOURNAL_FILE).exists()
+    return run_dir.result.exists() and is_registered and not run_dir.tracking_journal.exists()
 
 
 def _differing_fields(run_dir: RunDir, job: JobSpec) -> list[str]:
@@ -112,8 +105,7 @@ def write_documents(run_dir: RunDir, asked: dict[str, Any], job: JobSpec, inputs
     write_atomic(run_dir.config_yaml, write_yaml(resolved(job)))
     earlier = read_inputs(run_dir) if run_dir.last_checkpoint.exists() else None
     start = earlier or inputs
-    content = {"data": str(inputs.data), "weights": start.weights, "init_from": start.init_from}
-    write_atomic(run_dir.inputs_json, json.dumps(content))
+    RunInputs(data=str(inputs.data), weights=start.weights, init_from=start.init_from).write(run_dir.inputs_json)
 
 
 def require_same_data(run_dir: RunDir, report: DataReport) -> None:
@@ -124,7 +116,7 @@ def require_same_data(run_dir: RunDir, report: DataReport) -> None:
     """
     if not (run_dir.last_checkpoint.exists() and run_dir.data_report.exists()):
         return
-    earlier = json.loads(run_dir.data_report.read_text())["fingerprints"]
+    earlier = DataReportFile.read(run_dir.data_report).fingerprints
     splits = [split for split in SPLITS if earlier.get(split) != report.fingerprints.get(split)]
     if splits:
         raise DataError(
@@ -140,8 +132,8 @@ def read_inputs(run_dir: RunDir) -> Inputs | None:
     """Return the content of inputs.json; None if the run has none."""
     if not run_dir.inputs_json.exists():
         return None
-    inputs = json.loads(run_dir.inputs_json.read_text())
-    return Inputs(Path(inputs["data"]), inputs["weights"], inputs.get("init_from"))
+    inputs = RunInputs.read(run_dir.inputs_json)
+    return Inputs(Path(inputs.data), inputs.weights, inputs.init_from)
 
 
 @contextmanager

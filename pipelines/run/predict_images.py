@@ -19,6 +19,7 @@ from pipelines.run.saved_run import SavedRun, Weights, load_data, load_document,
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.schemas import PredictedImage
 from pipelines.spec.job import JobSpec
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.module import MultiTaskModule
@@ -130,12 +131,13 @@ class PredictWorkflow:
         saved = self.saved
         answers = Predictor(parts.module.model, saved.job, saved.categories).predict(self.files)
         print_rank_zero(f"weights: {saved.weights}, of epoch {saved.epoch}, step {saved.step}")
-        output = new_output(saved.run_dir, self.command).output
-        rows = [{"file": str(file), **answer} for file, answer in zip(self.files, answers, strict=True)]
-        write_atomic(output / "predictions.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
-        print(output / "predictions.json")
+        output = new_output(saved.run_dir, self.command)
+        rows = [PredictedImage(file=str(file), **answer) for file, answer in zip(self.files, answers, strict=True)]
+        document = json.dumps([row.model_dump() for row in rows], indent=1, allow_nan=False)
+        write_atomic(output.predictions_json, document + "\n")
+        print(output.predictions_json)
         if self.draw:
-            self._draw(answers, output / "pictures")
+            self._draw(answers, output.pictures)
 
     def _draw(self, answers: Sequence[Mapping[str, Any]], folder: Path) -> None:
         job = self.saved.job

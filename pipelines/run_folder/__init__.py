@@ -1,1 +1,4 @@
-"""The run folder is the interface: where each file lies, and how it is written and read."""
+"""The run folder: the path of every file, the schema of every JSON file and event, and how they are read and written.
+
+It is the interface between training and the service. Torch-free.
+"""

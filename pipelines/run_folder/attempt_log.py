@@ -1,7 +1,5 @@
-"""attempts/<n>/: who ran the attempt, what it said, how it ended, and why."""
+"""The files of an attempt that the trainer writes: run.json, log.txt and exit.json, and failure.json in the service."""
 
-import errno
-import json
 import os
 import platform
 import sys
@@ -12,16 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from pipelines.errors import PyramidionError, Stopped
+from pipelines.errors import DISK_FULL, PyramidionError, Stopped
 from pipelines.ranks import is_rank_zero
-from pipelines.run_folder.files import write_atomic
-from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
-
-FULL = {errno.ENOSPC, errno.EDQUOT}
+from pipelines.run_folder.attempt_files import AttemptExit, AttemptFailure, FitProcess
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir, RunDir
 
 
 class _Tee:
-    """Writes to a stream and to a file; everything else is the stream's."""
+    """Writes to a stream and to a file; all other attributes are those of the stream."""
 
     def __init__(self, stream: TextIO, file: TextIO) -> None:
         self._stream, self._file = stream, file
@@ -37,18 +33,18 @@ class _Tee:
 
 @contextmanager
 def attempt_log(run_dir: RunDir) -> Iterator[None]:
-    """Write run.json at the start, log.txt meanwhile, and exit.json at the end of the attempt; rank 0.
+    """Write run.json when the attempt starts, log.txt during it, and exit.json at its end, on rank 0.
 
-    Where the service runs the attempt, its shim writes these files.
+    Where the service runs the attempt, its shim writes these files, and this does nothing.
     """
     if not is_rank_zero() or ATTEMPT_DIR_VARIABLE in os.environ:
         yield
         return
-    folder = run_dir.attempt(run_dir.next_attempt())
-    started = {"pid": os.getpid(), "host": platform.node(), "started": time.time(), "argv": sys.argv}
-    write_atomic(folder / "run.json", json.dumps(started))
+    attempt_dir = AttemptDir(run_dir.attempt(run_dir.next_attempt()))
+    process = FitProcess(pid=os.getpid(), host=platform.node(), started=time.time(), argv=sys.argv)
+    process.write(attempt_dir.run_json)
     stdout, stderr, code = sys.stdout, sys.stderr, 1
-    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+    with attempt_dir.log.open("a", encoding="utf-8") as log:
         sys.stdout, sys.stderr = _Tee(stdout, log), _Tee(stderr, log)
         try:
             yield
@@ -62,38 +58,38 @@ def attempt_log(run_dir: RunDir) -> Iterator[None]:
             raise
         finally:
             sys.stdout, sys.stderr = stdout, stderr
-            write_atomic(folder / "exit.json", json.dumps({"code": code, "ended": time.time()}))
+            AttemptExit(code=code, ended=time.time()).write(attempt_dir.exit_json)
 
 
 @contextmanager
-def failure_noted() -> Iterator[None]:
-    """Write failure.json, {"kind", "message"}, where an error ends an attempt of the service; rank 0."""
+def failure_recorded() -> Iterator[None]:
+    """Write failure.json when an error ends an attempt of the service, on rank 0; a requested stop is not a failure."""
     try:
         yield
     except Stopped:
         raise
     except Exception as error:
         if is_rank_zero() and (folder := os.environ.get(ATTEMPT_DIR_VARIABLE)):
-            noted = json.dumps({"kind": failure_kind(error), "message": _told(error)})
-            # What has ended the attempt (a full disk, say) may keep this from being written: then the log tells.
+            failure = AttemptFailure(kind=failure_kind(error), message=_message(error))
+            # The error itself (a full disk, for example) may prevent this write; the log then has the reason.
             with suppress(OSError):
-                write_atomic(Path(folder) / "failure.json", noted)
+                failure.write(AttemptDir(Path(folder)).failure_json)
         raise
 
 
 def failure_kind(error: BaseException) -> str:
-    """Return why an error ends a run, in the service's words."""
+    """Return the reason that an error ends a run, as one of the service's failure kinds."""
     if isinstance(error, PyramidionError):
         return error.failure_kind
-    # torch may not be imported yet, and has an error of its own for a GPU's memory.
+    # By name: torch may not be imported yet, and has its own error for the memory of a GPU.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
         return "out_of_memory"
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return "disk_full"
     return "internal"
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, PyramidionError):
         return str(error)
     first = next(iter(str(error).strip().splitlines()), "")

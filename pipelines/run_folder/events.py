@@ -1,17 +1,134 @@
-"""events.jsonl: what a run tells while it goes on, one JSON object a line."""
+"""events.jsonl: what happens in a run, as one JSON object per line."""
 
 import json
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-Kind = Literal["progress", "metric", "stage", "warning"]
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+TrainerEventKind = Literal["progress", "metric", "stage", "warning"]
+"""Kinds of events in the file; the service adds `status` events of its own."""
+
+
+class EventPayload(BaseModel):
+    """`data` of an event. Fields of newer versions are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the payload as plain types, with the fields that were set."""
+        return self.model_dump(exclude_unset=True, by_alias=True)
+
+
+class ProgressData(EventPayload):
+    """Progress of the training; learned task weights follow as `balance/<task>`.
+
+    Attributes:
+        losses: of the last step, by "train/<task>/<term>".
+        lr: the highest learning rate of all parameter groups.
+        left_s: estimated seconds until training ends.
+        batch: batches of the epoch so far.
+        batches: batches of an epoch.
+    """
+
+    kind: ClassVar[TrainerEventKind] = "progress"
+
+    losses: dict[str, float]
+    lr: float
+    images_per_s: float
+    left_s: float
+    batch: int
+    batches: int
+    max_epochs: int | None
+
+
+class MetricData(RootModel[dict[str, int | float | None]]):
+    """Scores or statistics by name; None where undefined."""
+
+    kind: ClassVar[TrainerEventKind] = "metric"
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the numbers by name."""
+        return dict(self.root)
+
+
+class StageData(EventPayload):
+    """What the run does now.
+
+    Attributes:
+        stage: such as validating_data, training, evaluating, registering, stopped_early.
+        message: one sentence.
+        trains: parts of the network that are trained from now on.
+        parameters: number of trained parameters.
+    """
+
+    kind: ClassVar[TrainerEventKind] = "stage"
+
+    stage: str
+    message: str | None = None
+    trains: list[str] | None = None
+    parameters: int | None = None
+
+
+class WarningData(EventPayload):
+    """A warning for the user."""
+
+    kind: ClassVar[TrainerEventKind] = "warning"
+
+    message: str
+
+
+class StatusData(EventPayload):
+    """A change of a job's status, recorded by the service.
+
+    Attributes:
+        before: the previous status; None for a new job.
+        to: the new status.
+        attempt: number of the job's current attempt.
+        message: one sentence, such as why the job is queued again.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    before: str | None = Field(alias="from")
+    to: str
+    attempt: int
+    message: str | None = None
+
+
+TrainerData = ProgressData | MetricData | StageData | WarningData
+
+
+class TrainerEvent(BaseModel):
+    """One line of the file.
+
+    Attributes:
+        time: seconds since 1970.
+        data: see the `*Data` class of the kind; also of newer versions, so it is not validated when read.
+    """
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    time: float
+    kind: TrainerEventKind
+    epoch: int
+    step: int
+    data: dict[str, Any]
+
+
+def parse_event(content: Any) -> TrainerEvent | None:
+    """Return the event of a parsed line; None where it is not an event, or its kind is not known to this version."""
+    try:
+        return TrainerEvent.model_validate(content)
+    except ValueError:
+        return None
 
 
 class EventLog:
-    """Appends events to a file; each line is written with one system call, so that readers never see half a line.
+    """Appends events to a file; each line is written with one system call, so that readers never see part of a line.
 
-    Without a path (ranks other than 0) nothing is written.
+    Without a path (on ranks other than 0) nothing is written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -22,7 +139,7 @@ class EventLog:
             self._end_torn_line(path)
 
     def _end_torn_line(self, path: Path) -> None:
-        """A process that was killed while it wrote may have left half a line: what follows starts a new one."""
+        """End the partial line that a process killed while writing may have left."""
         assert self._file is not None
         if path.stat().st_size:
             with path.open("rb") as file:
@@ -30,11 +147,17 @@ class EventLog:
                 if file.read(1) != b"\n":
                     self._file.write(b"\n")
 
-    def write(self, kind: Kind, data: dict[str, Any], *, epoch: int = 0, step: int = 0) -> None:
-        """Append {"time", "kind", "epoch", "step", "data"}; time is seconds since 1970."""
+    def write(self, data: TrainerData, *, epoch: int = 0, step: int = 0) -> None:
+        """Append an event with the current time; raises ValueError where a number is not finite."""
         if self._file is None:
             return
-        event = {"time": round(time.time(), 3), "kind": kind, "epoch": epoch, "step": step, "data": data}
+        event = {
+            "time": round(time.time(), 3),
+            "kind": data.kind,
+            "epoch": epoch,
+            "step": step,
+            "data": data.to_data(),
+        }
         self._file.write((json.dumps(event, allow_nan=False) + "\n").encode())
 
     def close(self) -> None:
@@ -42,12 +165,14 @@ class EventLog:
             self._file.close()
 
 
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """Return all whole events of a file; a torn line is left out."""
+def read_events(path: Path) -> list[TrainerEvent]:
+    """Return all events of a file; torn lines are skipped."""
     events = []
     for line in path.read_bytes().splitlines():
         try:
-            events.append(json.loads(line))
+            event = parse_event(json.loads(line))
         except ValueError:
             continue
+        if event is not None:
+            events.append(event)
     return events

@@ -1,4 +1,4 @@
-"""Files that a reader never sees half of."""
+"""Files that are read and written whole."""
 
 import os
 import tempfile
@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file whole: to a temporary name beside it, synced, renamed. Missing folders are made."""
+    """Write a temporary file beside `path`, sync it and rename it, so that readers see the old file or the new one.
+
+    Missing folders are created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,4 +1,4 @@
-"""The run folder: where each file lies."""
+"""The paths of all files of a run folder, of an attempt's folder, and of an exported model's folder."""
 
 import os
 from dataclasses import dataclass
@@ -7,17 +7,25 @@ from pathlib import Path
 RUNS_ROOT_VARIABLE = "PYRAMIDION_RUNS_ROOT"
 
 ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
-"""Names the attempt's folder where the service runs the attempt."""
+"""The environment variable that holds the attempt's folder where the service runs the attempt."""
+
+_ATTEMPTS, _CHECKPOINTS, _EVALUATIONS = "attempts", "checkpoints", "eval"
+_JOB_YAML = "job.yaml"
 
 
 def runs_root() -> Path:
-    """Return where new runs and the local MLflow store lie: as the environment says, else `runs`."""
+    """Return the folder of new runs and of the local MLflow store: PYRAMIDION_RUNS_ROOT, by default `runs`."""
     return Path(os.environ.get(RUNS_ROOT_VARIABLE, "runs"))
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths of one run. `output` is where results go: the folder itself after `fit`, one below `eval/` otherwise."""
+    """Paths of one run.
+
+    Attributes:
+        path: the run folder.
+        output: the folder for results: the run folder after `fit`, a folder below `eval/` for other commands.
+    """
 
     path: Path
     output: Path
@@ -26,29 +34,54 @@ class RunDir:
     def of(cls, path: Path) -> "RunDir":
         return cls(path, path)
 
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> "RunDir | None":
+        """Return the run that a checkpoint belongs to, judging by its folder; None for a checkpoint elsewhere."""
+        folder = checkpoint.parent
+        return cls.of(folder.parent) if folder.name == _CHECKPOINTS else None
+
     def for_evaluation(self, name: str) -> "RunDir":
-        """Return the same run with results going to `eval/<name>`."""
-        return RunDir(self.path, self.path / "eval" / name)
+        """Return the same run with `eval/<name>` as the folder for results."""
+        return RunDir(self.path, self.evaluations / name)
+
+    @property
+    def evaluations(self) -> Path:
+        return self.path / _EVALUATIONS
 
     @property
     def job_yaml(self) -> Path:
-        return self.path / "job.yaml"
+        """The document as it was submitted."""
+        return self.path / _JOB_YAML
 
     @property
     def config_yaml(self) -> Path:
+        """The document with every default."""
         return self.path / "config.yaml"
 
     @property
     def inputs_json(self) -> Path:
+        """See `RunInputs`."""
         return self.path / "inputs.json"
 
     @property
     def data_report(self) -> Path:
+        """See `DataReportFile`."""
         return self.output / "data_report.json"
 
     @property
     def registration(self) -> Path:
+        """See `Registration`."""
         return self.path / "registration.json"
+
+    @property
+    def tracking_state(self) -> Path:
+        """See `TrackingState`."""
+        return self.path / "tracking.json"
+
+    @property
+    def tracking_journal(self) -> Path:
+        """One `JournalEntry` per line, each waiting to be sent to MLflow; removed when all were sent."""
+        return self.path / "tracking_buffer.jsonl"
 
     @property
     def lock(self) -> Path:
@@ -56,41 +89,65 @@ class RunDir:
 
     @property
     def best_checkpoint(self) -> Path:
-        return self.path / "checkpoints" / "best.ckpt"
+        return self.path / _CHECKPOINTS / "best.ckpt"
 
     @property
     def last_checkpoint(self) -> Path:
-        return self.path / "checkpoints" / "last.ckpt"
+        return self.path / _CHECKPOINTS / "last.ckpt"
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether anything was trained: until then the document may still be mended."""
+        """Whether the run has trained; until then its document may still be corrected."""
         return self.last_checkpoint.exists() or self.best_checkpoint.exists()
 
     @property
+    def is_new(self) -> bool:
+        """Whether the folder holds nothing of a run except what may precede its documents: the lock, files of the
+        attempt's shim, the submitted document, and hidden files that a killed process left."""
+        allowed = (_ATTEMPTS, _JOB_YAML)
+        return all(entry.name.startswith(".") or entry.name in allowed for entry in self.path.iterdir())
+
+    @property
     def model(self) -> Path:
+        """The exported model, see `ExportedModelDir`."""
         return self.path / "model"
 
     @property
     def init_from(self) -> Path:
-        """Where a registered model that the run begins from lies, as long as the run needs it."""
+        """A copy of the registered model that the run starts from, kept only while the run needs it."""
         return self.path / "init_from"
 
     @property
     def non_finite(self) -> Path:
+        """Batches whose loss was not finite."""
         return self.path / "non_finite"
+
+    def non_finite_batch(self, epoch: int, step: int, rank: int) -> Path:
+        return self.non_finite / f"epoch{epoch}_step{step}_rank{rank}.pt"
 
     @property
     def events(self) -> Path:
+        """One `Event` per line."""
         return self.output / "events.jsonl"
 
     @property
     def result(self) -> Path:
+        """See `pipelines.spec.result.RunResult`."""
         return self.output / "result.json"
 
     @property
     def predictions(self) -> Path:
         return self.output / "predictions"
+
+    @property
+    def predictions_json(self) -> Path:
+        """Predictions for image files that `predict` was called with: a list of `PredictedImage`."""
+        return self.output / "predictions.json"
+
+    @property
+    def pictures(self) -> Path:
+        """Images with their predictions drawn in."""
+        return self.output / "pictures"
 
     @property
     def ground_truth(self) -> Path:
@@ -101,9 +158,53 @@ class RunDir:
         return self.output / "plots"
 
     def attempt(self, number: int) -> Path:
-        return self.path / "attempts" / str(number)
+        """Return the folder of an attempt, see `AttemptDir`."""
+        return self.path / _ATTEMPTS / str(number)
 
     def next_attempt(self) -> int:
-        """Return the number of the attempt that would come next, from 1."""
-        taken = [int(p.name) for p in (self.path / "attempts").glob("*") if p.name.isdigit()]
+        """Return the number of the next attempt; the first is 1."""
+        taken = [int(p.name) for p in (self.path / _ATTEMPTS).glob("*") if p.name.isdigit()]
         return max(taken, default=0) + 1
+
+
+@dataclass(frozen=True)
+class AttemptDir:
+    """Paths of one attempt, `<run folder>/attempts/<n>`."""
+
+    path: Path
+
+    @property
+    def run_json(self) -> Path:
+        """See `ShimProcess` and `FitProcess`."""
+        return self.path / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """Everything that the attempt prints."""
+        return self.path / "log.txt"
+
+    @property
+    def exit_json(self) -> Path:
+        """See `AttemptExit`."""
+        return self.path / "exit.json"
+
+    @property
+    def failure_json(self) -> Path:
+        """See `AttemptFailure`."""
+        return self.path / "failure.json"
+
+
+@dataclass(frozen=True)
+class ExportedModelDir:
+    """Paths of an exported model: `model/` of a run folder, or a copy of it elsewhere."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def description(self) -> Path:
+        """See `pipelines.inference.export`; written last, so that a folder with it is complete."""
+        return self.path / "model.json"

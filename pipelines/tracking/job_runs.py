@@ -1,12 +1,12 @@
 """MLflow runs of the service's jobs: one for each job, whose final status is the service's to set. Torch-free."""
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.tracking_files import RunStatus, TrackingState
 from pipelines.tracking.mlflow_store import Store, connect, find_run
-from pipelines.tracking.tracker import STATE_FILE, RunStatus
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,13 +48,9 @@ class JobRuns:
 
 
 def run_of_trainer(run_dir: Path, store: Store) -> str | None:
-    """Return the id of the run that a trainer has made or adopted in this store; None as long as there is none."""
-    try:
-        state = json.loads((run_dir / STATE_FILE).read_text())
-    except (OSError, ValueError):
-        return None
-    run_id = state.get("run_id") if state.get("tracking_uri") == store.label else None
-    return run_id if isinstance(run_id, str) else None
+    """Return the id of the run that a trainer created or adopted in this store; None until it is known."""
+    state = TrackingState.read_if_valid(RunDir.of(run_dir).tracking_state)
+    return state.run_id if state is not None and state.tracking_uri == store.label else None
 
 
 def _is_gone(client: "MlflowClient", run_id: str) -> bool:

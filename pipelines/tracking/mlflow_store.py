@@ -71,7 +71,7 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub("://", text)
 
 
-def told(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return an error as one line without credentials."""
     lines = without_credentials(str(error)).strip().splitlines()
     return cut(lines[0] if lines else type(error).__name__, 300)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 from pipelines.errors import RegistryError
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_names import cut, mlflow_key
-from pipelines.tracking.mlflow_store import Store, connect, told
+from pipelines.tracking.mlflow_store import Store, connect, one_line
 from pipelines.tracking.model_versions import (
     FINGERPRINT_TAG,
     OWNER_TAG,
@@ -191,7 +191,7 @@ class Registry:
         try:
             yield client
         except (MlflowException, OSError) as error:
-            raise RegistryError(f"MLflow at {self.store.label}: {told(error)}") from error
+            raise RegistryError(f"MLflow at {self.store.label}: {one_line(error)}") from error
 
     def _aliases(self, name: str) -> dict[str, int] | None:
         row = _unless_absent(self._client.get_registered_model, name)
@@ -215,7 +215,7 @@ class Registry:
         logged = client.create_logged_model(experiment_id, name=name, source_run_id=run_id, model_type="pyramidion")
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                folder = Path(scratch) / "model"
+                folder = Path(scratch) / "pyfunc"
                 save_pyfunc(
                     exported, folder, run_id=run_id, model_id=logged.model_id, location=logged.artifact_location
                 )

@@ -7,7 +7,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from pipelines.evaluation.metric_names import selection
 from pipelines.ranks import print_rank_zero
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, StageData
 from pipelines.spec.training import EarlyStoppingSpec
 from pipelines.training.scoring import Scoring
 
@@ -57,7 +57,7 @@ class EarlyStopping(Callback):
         validations = "one validation" if self.waited == 1 else f"{self.waited} validations"
         told = f"stopped early at epoch {trainer.current_epoch + 1}: no better for {validations}"
         self.events.write(
-            "stage", {"stage": "stopped_early", "message": told}, epoch=trainer.current_epoch, step=trainer.global_step
+            StageData(stage="stopped_early", message=told), epoch=trainer.current_epoch, step=trainer.global_step
         )
         print_rank_zero(told)
 

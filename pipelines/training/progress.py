@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pipelines.data.loading.sample import Batch
 from pipelines.ranks import print_rank_zero
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, MetricData, ProgressData, WarningData
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.module import MultiTaskModule
 
@@ -64,7 +64,7 @@ class Progress(Callback):
 
     def _warn(self, text: str) -> None:
         print_rank_zero(f"warning: {text}")
-        self.events.write("warning", {"message": text})
+        self.events.write(WarningData(message=text))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.train_s += self._running()
@@ -120,22 +120,22 @@ class Progress(Callback):
         losses = {f"train/{name}": value for name, value in module.told_losses().items()}
         rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
         balance = {f"balance/{task}": factor for task, factor in module.balance.factors().items()}
-        data = {
-            "losses": losses,
+        data = ProgressData(
+            losses=losses,
+            lr=rate,
+            images_per_s=round(self._images_per_s(), 2),
+            left_s=round(self.left_s(trainer, batch_idx), 1),
+            batch=batch_idx + 1,
+            batches=int(trainer.num_training_batches),
+            max_epochs=trainer.max_epochs,
             **balance,
-            "lr": rate,
-            "images_per_s": round(self._images_per_s(), 2),
-            "left_s": round(self.left_s(trainer, batch_idx), 1),
-            "batch": batch_idx + 1,
-            "batches": trainer.num_training_batches,
-            "max_epochs": trainer.max_epochs,
-        }
-        self.events.write("progress", data, epoch=trainer.current_epoch, step=trainer.global_step)
+        )
+        self.events.write(data, epoch=trainer.current_epoch, step=trainer.global_step)
         if self.tracker is not None:
             self.tracker.log_metrics({**losses, **balance, "train/lr": rate}, step=trainer.global_step)
 
     def _tell_gradients(self, trainer: Trainer, gradients: Mapping[str, float | None]) -> None:
-        self.events.write("metric", dict(gradients), epoch=trainer.current_epoch, step=trainer.global_step)
+        self.events.write(MetricData(dict(gradients)), epoch=trainer.current_epoch, step=trainer.global_step)
         if self.tracker is not None:
             self.tracker.log_metrics(gradients, step=trainer.global_step)
 

@@ -17,7 +17,7 @@ from pipelines.evaluation.metric_names import selection, summarize
 from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.ranks import print_rank_zero
 from pipelines.records import DatasetIndex, Split
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, MetricData
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.model import ModelSpec
@@ -177,7 +177,7 @@ class Best(Callback):
 
     def _tell(self, trainer: Trainer, scores: Scores, value: float | None, is_better: bool) -> None:
         defined = {name: number for name, number in scores.summary.items() if number is not None}
-        self.events.write("metric", scores.summary, epoch=_epoch(trainer), step=trainer.global_step)
+        self.events.write(MetricData(scores.summary), epoch=_epoch(trainer), step=trainer.global_step)
         if self.tracker is not None:
             self.tracker.log_metrics(defined, step=trainer.global_step)
         shown = "undefined" if value is None else f"{value:.4f}"

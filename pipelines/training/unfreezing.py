@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pipelines.model import MultiTaskModel
 from pipelines.ranks import print_rank_zero
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, StageData
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import frozen_parts
 from pipelines.training.module import MultiTaskModule
@@ -54,8 +54,7 @@ class Unfreezing(Callback):
         trained = [part for part in model.parts if part not in frozen]
         print_rank_zero(told)
         self.events.write(
-            "stage",
-            {"stage": "training", "message": told, "trains": trained, "parameters": count_parameters(model, trained)},
+            StageData(stage="training", message=told, trains=trained, parameters=count_parameters(model, trained)),
             epoch=trainer.current_epoch,
             step=trainer.global_step,
         )

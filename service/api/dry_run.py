@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import Request
 
 from pipelines.errors import ConfigError, FieldProblem, RegistryError
-from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE
+from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, AttemptDir, RunDir
 from pipelines.spec.load import write_yaml
 from service.api.submission import config_errors, refusal
 from service.child_process import child_environment, die_with_parent, python_command
@@ -75,7 +75,7 @@ class DryRuns:
 
     async def _check(self, config: dict[str, Any], folder: Path) -> tuple[int, bytes, str]:
         """Return exit code, standard output and log of the child."""
-        document, log = folder / "job.yaml", folder / "log.txt"
+        document, log = RunDir.of(folder).job_yaml, AttemptDir(folder).log
         document.write_text(write_yaml(config), "utf-8")
         with log.open("wb") as stderr:
             child = await asyncio.create_subprocess_exec(

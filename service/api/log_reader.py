@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from pipelines.run_folder.log_text import clean
 from service.api.event_feed import Channel
 from service.rest.schemas import LogLine
 from service.store.errors import NotFound
@@ -16,10 +17,7 @@ POLL_S = 0.3
 _JOB_IS_FRESH_S = 5.0
 """Nothing but an event changes a job; should one be missed, this is how long that goes unseen."""
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
-_OVERWRITTEN = re.compile(r"^[^\n]*\r(?=[^\r\n])", re.MULTILINE)
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -71,16 +69,6 @@ def _unfinished_bytes(raw: bytes) -> int:
         if lead < 0x80:
             return 0
     return 0
-
-
-def clean(raw: bytes) -> str:
-    """Return text as one would see it at last on a terminal, without colors. Line ends are kept, all of them."""
-    text = raw.decode("utf-8", errors="replace")
-    if "\x1b" in text:
-        text = _ANSI.sub("", text)
-    if "\r" in text:
-        text = _OVERWRITTEN.sub("", text)
-    return _CONTROL.sub("", text)
 
 
 def tail_start(path: Path, num_lines: int) -> tuple[int, int]:

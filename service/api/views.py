@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.api.log_reader import clean
+from pipelines.run_folder.layout import AttemptDir, RunDir
+from pipelines.run_folder.log_text import log_tail
 from service.rest.schemas import AttemptView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
 from service.store.records import Attempt, Job
 
 LOG_TAIL_LINES = 20
-LOG_TAIL_BYTES = 1 << 14
 
 
 def moment(seconds: float) -> datetime:
@@ -88,21 +88,9 @@ def failure_of(job: Job, run_dir: Path) -> Failure | None:
     """Return why a job has failed, with the last lines of its last attempt; None for any other job."""
     if job.failure_kind is None:
         return None
-    log = run_dir / "attempts" / str(job.attempt) / "log.txt"
+    log = AttemptDir(RunDir.of(run_dir).attempt(job.attempt)).log
     return Failure(
-        kind=FailureKind(job.failure_kind), message=job.failure_message or "no reason is known", log_tail=log_tail(log)
+        kind=FailureKind(job.failure_kind),
+        message=job.failure_message or "no reason is known",
+        log_tail=log_tail(log)[-LOG_TAIL_LINES:],
     )
-
-
-def log_tail(log: Path) -> list[str]:
-    """Return the last lines of a log, as they were seen on a screen; none where there is no log."""
-    try:
-        with log.open("rb") as file:
-            start = max(0, file.seek(0, 2) - LOG_TAIL_BYTES)
-            file.seek(start)
-            raw = file.read(LOG_TAIL_BYTES)
-    except OSError:
-        return []
-    if start:
-        raw = raw[raw.find(b"\n") + 1 :]
-    return clean(raw).removesuffix("\n").split("\n")[-LOG_TAIL_LINES:]

@@ -7,9 +7,9 @@ import subprocess
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE
+from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir
 from service.child_process import child_environment, python_command
 from service.executors.base import AttemptSpec, Capacity, Observation
 from service.executors.gpus import gpu_uuids
@@ -24,7 +24,7 @@ from service.executors.process_tree import (
     variable_of,
     writes_to,
 )
-from service.executors.shim_contract import END, EXIT, HELD, KILL, LOG, RUN, read_json
+from service.executors.shim_contract import END, HELD, KILL
 
 SWEEP_S = 1.0
 """How long one sweep waits for what it has killed."""
@@ -61,7 +61,7 @@ class LocalExecutor:
         self._reap()
         folder = spec.folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / RUN).exists():
+        if AttemptDir(folder).run_json.exists():
             return
         marker = {ATTEMPT_DIR_VARIABLE: str(folder)}
         needed = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -71,7 +71,7 @@ class LocalExecutor:
             "cwd": str(spec.cwd.resolve()),
             "grace_s": spec.grace_s,
         }
-        with os.fdopen(os.memfd_create("order"), "w+b") as stdin, (folder / LOG).open("ab") as log:
+        with os.fdopen(os.memfd_create("order"), "w+b") as stdin, AttemptDir(folder).log.open("ab") as log:
             stdin.write(json.dumps(order).encode())
             stdin.seek(0)
             before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
@@ -93,19 +93,19 @@ class LocalExecutor:
         """Return what is known of an attempt; one that has just been started is absent for a moment."""
         self._reap()
         folder = folder.resolve()
-        run = read_json(folder / RUN)
+        run = _read_shim(folder)
         if run is not None and self._living(run):
             return Observation("alive")
         # Read after the shim was seen dead: what it wrote last is there.
-        ending = read_json(folder / EXIT)
-        if ending and isinstance(ending.get("code"), int):
-            return Observation("exited", ending["code"], bool(ending.get("ran_out_of_memory")))
+        ending = AttemptExit.read_if_valid(AttemptDir(folder).exit_json)
+        if ending is not None:
+            return Observation("exited", ending.code, ending.ran_out_of_memory)
         return Observation("absent" if run is None else "lost")
 
     def stop(self, folder: Path, *, kill: bool = False) -> None:
         """Ask an attempt to end, or kill its tree now; also one whose shim has not yet written run.json."""
         folder, number = folder.resolve(), KILL if kill else END
-        run = read_json(folder / RUN)
+        run = _read_shim(folder)
         if run is not None:
             shims = {shim} if (shim := self._living(run)) else set()
         else:
@@ -134,12 +134,12 @@ class LocalExecutor:
             if below in folder.parents and folder not in wanted:
                 self.sweep(folder)
 
-    def _living(self, run: dict[str, Any]) -> Process | None:
+    def _living(self, run: ShimProcess) -> Process | None:
         """Return the living shim that a run.json tells of."""
-        if run.get("boot_id") != self._boot_id or not isinstance(run.get("pid"), int):
+        if run.boot_id != self._boot_id or run.pid is None:
             return None
-        process = find_process(run["pid"])
-        return process if process is not None and process.start_time == run.get("start_time") else None
+        process = find_process(run.pid)
+        return process if process is not None and process.start_time == run.start_time else None
 
     def _of_attempt(self, folder: Path, table: Table) -> set[Process]:
         """Return the processes of an attempt, at least one of each tree.
@@ -150,19 +150,29 @@ class LocalExecutor:
         it writes to.
         """
         marked = _marked(folder, table)
-        run = read_json(folder / RUN) or {}
-        if run.get("boot_id") != self._boot_id:
+        run = _read_shim(folder)
+        if run is None or run.boot_id != self._boot_id or run.pid is None:
             return marked
-        session = {process for process in table.values() if process.session == run.get("pid")}
-        leader = table.get(run["pid"])
+        session = {process for process in table.values() if process.session == run.pid}
+        leader = table.get(run.pid)
         if leader is not None:
-            return marked | session if leader.start_time == run.get("start_time") else marked
-        is_its = any(process in marked or writes_to(process, folder / LOG) for process in session)
+            return marked | session if leader.start_time == run.start_time else marked
+        is_its = any(process in marked or writes_to(process, AttemptDir(folder).log) for process in session)
         return marked | session if is_its else marked
 
     def _reap(self) -> None:
         """Leave no zombies of shims that have ended."""
         self._shims = [shim for shim in self._shims if shim.poll() is None]
+
+
+def _read_shim(folder: Path) -> ShimProcess | None:
+    """Return the content of run.json; None where it is missing, without values where it is damaged."""
+    try:
+        return ShimProcess.read(AttemptDir(folder).run_json)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        return ShimProcess()
 
 
 def _marked(folder: Path, table: Table) -> set[Process]:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from pipelines.inference.export import MODEL_FILE
+from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 
@@ -37,7 +37,7 @@ class ModelFiles:
             RegistryError: MLflow does not answer, or has no files of it.
         """
         path = self._path(version)
-        if (path / MODEL_FILE).is_file():
+        if ExportedModelDir(path).description.is_file():
             os.utime(path)
             return path
         with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=self._folder) as scratch:

@@ -6,14 +6,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, func, insert, select, update
 
+from pipelines.run_folder.events import TrainerEvent, parse_event
 from service.states import ACTIVE, TERMINAL, TRANSITIONS, FailureKind, JobStatus, Writer
 from service.store.database import writing
 from service.store.errors import CancelRequested, IllegalTransition, LeaseLost
 from service.store.records import Job, Outcome
 from service.store.rows import JOB_COLUMNS, add_status_event, job_of
 from service.store.tables import attempts, events, jobs
-
-_TRAINER_KINDS = ("progress", "metric", "stage", "warning")
 
 
 class LeasedStore:
@@ -142,7 +141,7 @@ class LeasedStore:
             LeaseLost: the job is another supervisor's.
             ValueError: `job.events_offset` is not what is recorded, so that lines would be doubled or lost.
         """
-        rows = [_row(job, event) for event in events_ if _is_event(event)]
+        rows = [_row(job, event) for event in map(parse_event, events_) if event is not None]
         values: dict[str, Any] = {"events_offset": offset}
         for row in rows:
             if row["kind"] == "progress":
@@ -229,18 +228,5 @@ class LeasedStore:
         return job_of(row)
 
 
-def _is_event(event: Any) -> bool:
-    """Return whether a line is what `pipelines.run_folder.events` writes."""
-    return (
-        isinstance(event, dict)
-        and event.get("kind") in _TRAINER_KINDS
-        and isinstance(event.get("time"), int | float)
-        and isinstance(event.get("epoch"), int)
-        and isinstance(event.get("step"), int)
-        and isinstance(event.get("data"), dict)
-    )
-
-
-def _row(job: Job, event: dict[str, Any]) -> dict[str, Any]:
-    columns = {name: event[name] for name in ("time", "kind", "epoch", "step", "data")}
-    return {"job_id": job.id, "attempt": job.attempt, **columns}
+def _row(job: Job, event: TrainerEvent) -> dict[str, Any]:
+    return {"job_id": job.id, "attempt": job.attempt, **event.model_dump()}

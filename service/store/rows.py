@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
+from pipelines.run_folder.events import StatusData
 from service.states import JobStatus
 from service.store import tables
 from service.store.errors import NotFound
@@ -36,7 +37,7 @@ def locked_job(connection: Connection, job_id: str) -> Job:
 
 def add_status_event(connection: Connection, job: Job, before: JobStatus | None, message: str | None = None) -> None:
     """Append the event that tells that `job` has come from `before` to its status."""
-    data: dict[str, Any] = {"from": before, "to": job.status, "attempt": job.attempt}
+    data = StatusData(before=before, to=job.status, attempt=job.attempt)
     connection.execute(
         insert(tables.events).values(
             job_id=job.id,
@@ -45,6 +46,6 @@ def add_status_event(connection: Connection, job: Job, before: JobStatus | None,
             kind="status",
             epoch=0,
             step=0,
-            data=data if message is None else {**data, "message": message},
+            data=(data if message is None else data.model_copy(update={"message": message})).to_data(),
         )
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.run_folder.files import write_atomic
-from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, RunDir
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RUNS_ROOT_VARIABLE, RunDir
 from pipelines.spec.load import write_yaml
 from service.child_process import child_environment, python_command
 from service.executors.base import AttemptSpec
@@ -67,7 +67,7 @@ def _environment(
         "OMP_WAIT_POLICY": "PASSIVE",
         **child_environment(inherited),
         **{name: own[name] for name in ROOTS},
-        f"{PREFIX}ATTEMPT_DIR": str(folder),
+        ATTEMPT_DIR_VARIABLE: str(folder),
         RUNS_ROOT_VARIABLE: str(settings.root),
         "OMP_NUM_THREADS": str(job.cpus),
         "MKL_NUM_THREADS": str(job.cpus),

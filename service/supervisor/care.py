@@ -4,7 +4,6 @@ Every step may be the last one before this process is killed; the next superviso
 run folder and the executor say.
 """
 
-import errno
 import logging
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.errors import DISK_FULL
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.job_runs import run_of_trainer
@@ -34,7 +34,6 @@ START_AGAIN_S = 5.0
 GIVE_UP_START_S = 60.0
 SHIM_SLACK_S = 2.0
 """What a shim has to kill its tree after the grace; it is told again then, and killed itself after twice that."""
-FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass
@@ -121,7 +120,7 @@ class Care:
                 attempt_spec(self._settings, job, gpu_ids, with_run.mlflow_run_id, command=self._command)
             )
         except OSError as error:
-            kind = FailureKind.DISK_FULL if error.errno in FULL else FailureKind.INTERNAL
+            kind = FailureKind.DISK_FULL if error.errno in DISK_FULL else FailureKind.INTERNAL
             self._fail_start(with_run, (kind, f"the attempt could not be started: {error}"))
 
     def _with_run(self, job: Job, config: Mapping[str, Any], watch: Watch) -> Job | None:

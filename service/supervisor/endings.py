@@ -8,12 +8,13 @@ anything else           failed: for good where another attempt would only meet t
 """
 
 import json
-import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.attempt_files import AttemptFailure
+from pipelines.run_folder.layout import AttemptDir, RunDir
+from pipelines.run_folder.log_text import log_tail
 from service.executors.base import Observation
 from service.settings import Settings
 from service.states import FINAL_FAILURES, FailureKind, JobStatus
@@ -25,8 +26,6 @@ FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 NO_SPACE = "No space left on device"
 TAIL_BYTES = 8192
 MAX_SENTENCE = 1000
-
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 Failure = tuple[FailureKind, str]
 
@@ -97,7 +96,7 @@ def _why(seen: Observation, folder: Path) -> Failure:
         return noted
     if seen.ran_out_of_memory:
         return FailureKind.OUT_OF_MEMORY, "the machine's memory ran out, and the kernel killed the trainer"
-    lines = log_tail(folder / "log.txt")
+    lines = _last_lines(folder)
     if any(NO_SPACE in line for line in lines):
         return FailureKind.DISK_FULL, f"the disk is full: {_last(lines, NO_SPACE)}"
     if noted is not None:
@@ -129,23 +128,17 @@ def _has_result(run_dir: RunDir) -> bool:
 def _noted(folder: Path) -> Failure | None:
     """Return what the trainer itself says in failure.json."""
     try:
-        noted = json.loads((folder / "failure.json").read_text("utf-8"))
-        sentence = "; ".join(str(noted["message"]).splitlines())
-        return FailureKind(noted["kind"]), _cut(sentence or "the trainer does not say why")
-    except (OSError, ValueError, LookupError, TypeError):
+        noted = AttemptFailure.read(AttemptDir(folder).failure_json)
+        sentence = "; ".join(noted.message.splitlines())
+        return FailureKind(noted.kind), _cut(sentence or "the trainer does not say why")
+    except (OSError, ValueError):
         return None
 
 
-def log_tail(path: Path) -> list[str]:
-    """Return the last lines of a log that say anything, as a terminal would leave them."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return []
-    shown = (_ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]).strip() for line in text.split("\n"))
-    return [line for line in shown if line]
+def _last_lines(folder: Path) -> list[str]:
+    """Return the last lines of an attempt's log that are not blank."""
+    lines = (line.strip() for line in log_tail(AttemptDir(folder).log, TAIL_BYTES))
+    return [line for line in lines if line]
 
 
 def _last(lines: list[str], part: str) -> str:

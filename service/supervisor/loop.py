@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.tracking.tracker import RunStatus
+from pipelines.run_folder.tracking_files import RunStatus
 from service.executors.base import Executor
 from service.settings import Settings
 from service.states import JobStatus

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+from pipelines.run_folder.tracking_files import RunStatus
 from pipelines.tracking.job_runs import JobRuns
-from pipelines.tracking.mlflow_store import told
-from pipelines.tracking.tracker import RunStatus
+from pipelines.tracking.mlflow_store import one_line
 
 LONGEST_PAUSE_S = 60.0
 PAUSE_OF_OPEN_S = 1.0
@@ -97,7 +97,9 @@ class MlflowDesk:
             chore()
         except Exception as error:  # Whatever MLflow raises must not end the thread.
             if not self._failures:
-                log.warning("MLflow at %s fails: %s; it is tried again until it answers", self.store.label, told(error))
+                log.warning(
+                    "MLflow at %s fails: %s; it is tried again until it answers", self.store.label, one_line(error)
+                )
             self._failures += 1
             with self._changed:
                 # Behind the others, which may fare better.

@@ -78,22 +78,24 @@ def test_best_checkpoint_holds_the_averaged_weights_and_its_own_numbers(finished
 
 def test_events_tell_stages_progress_and_metrics(finished: RunDir) -> None:
     events = read_events(finished.events)
-    assert all(event.keys() == {"time", "kind", "epoch", "step", "data"} for event in events)
-    stages = [event["data"]["stage"] for event in events if event["kind"] == "stage"]
+    lines = [json.loads(line) for line in finished.events.read_text().splitlines()]
+    assert len(lines) == len(events)
+    assert all(line.keys() == {"time", "kind", "epoch", "step", "data"} for line in lines)
+    stages = [event.data["stage"] for event in events if event.kind == "stage"]
     assert stages == ["validating_data", "training", "evaluating"]
-    progress = [event for event in events if event["kind"] == "progress"]
-    assert [(e["epoch"], e["step"], e["data"]["batch"]) for e in progress] == [
+    progress = [event for event in events if event.kind == "progress"]
+    assert [(e.epoch, e.step, e.data["batch"]) for e in progress] == [
         (0, 1, 2), (0, 2, 4), (0, 3, 5), (1, 4, 2), (1, 5, 4), (1, 6, 5),
     ]  # fmt: skip
-    told = progress[0]["data"]
+    told = progress[0].data
     assert told.keys() == {"losses", "lr", "images_per_s", "left_s", "batch", "batches", "max_epochs"}
-    assert all(0 <= event["data"]["left_s"] < 600 for event in progress)
+    assert all(0 <= event.data["left_s"] < 600 for event in progress)
     assert told["left_s"] > 0
     assert all(name.startswith("train/") and value >= 0 for name, value in told["losses"].items())
-    assert progress[1]["data"]["lr"] == pytest.approx(2e-3)
-    metrics = [event for event in events if event["kind"] == "metric"]
-    assert [(event["epoch"], event["step"]) for event in metrics] == [(0, 3), (1, 6)]
-    assert "val/shapes/AP" in metrics[0]["data"]
+    assert progress[1].data["lr"] == pytest.approx(2e-3)
+    metrics = [event for event in events if event.kind == "metric"]
+    assert [(event.epoch, event.step) for event in metrics] == [(0, 3), (1, 6)]
+    assert "val/shapes/AP" in metrics[0].data
 
 
 def test_finished_and_foreign_folders_are_refused(
@@ -135,7 +137,7 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on_to_the_same_resu
     one, other = read_json(run_dir.result), read_json(finished.result)
     assert one["summary"] == other["summary"]
     assert one["val"] == other["val"]
-    places = [(event["epoch"], event["step"]) for event in read_events(run_dir.events) if event["kind"] == "progress"]
+    places = [(event.epoch, event.step) for event in read_events(run_dir.events) if event.kind == "progress"]
     assert places == sorted(set(places))
 
 

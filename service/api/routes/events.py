@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import AttemptDir, RunDir
 from service.api.accept import preferred
 from service.api.deps import JobId, SettingsDep
 from service.api.event_feed import Channel, EventFeed
@@ -141,7 +141,7 @@ def _attempts(job: Job, asked: int | Literal["all"] | None) -> tuple[int, int]:
 
 
 def _log_path(settings: Settings, job_id: str, attempt: int) -> Path:
-    return RunDir.of(settings.run_dir(job_id)).attempt(attempt) / "log.txt"
+    return AttemptDir(RunDir.of(settings.run_dir(job_id)).attempt(attempt)).log
 
 
 def _tail(settings: Settings, job_id: str, first: int, last: int, after: int, num_lines: int) -> tuple[int, int]:

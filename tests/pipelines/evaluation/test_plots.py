@@ -1,7 +1,5 @@
 """Charts from events and results."""
 
-import json
-
 import numpy as np
 from PIL import Image
 
@@ -10,10 +8,11 @@ from pipelines.evaluation.coco import score_coco
 from pipelines.evaluation.curves import read_curves
 from pipelines.evaluation.plots import _course, write_plots
 from pipelines.records import Category
+from pipelines.run_folder.events import TrainerEvent
 
 
 def event(kind, epoch, step, **data):
-    return {"time": 1.0, "kind": kind, "epoch": epoch, "step": step, "data": data}
+    return TrainerEvent(time=1.0, kind=kind, epoch=epoch, step=step, data=data)
 
 
 def test_curves_hold_numbers_by_name_and_step():
@@ -47,7 +46,7 @@ def test_all_charts_are_written_as_pictures(tmp_path):
         event("metric", 1, 2, **{"gradients/norm/cells": 0.5, "gradients/cosine/cells.kind": -0.4}),
         event("progress", 1, 2, **{"balance/cells": 0.9, "balance/kind": 1.1}),
     ]
-    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"time": 1, "ki')
+    (tmp_path / "events.jsonl").write_text("".join(line.model_dump_json() + "\n" for line in lines) + '{"time": 1, "ki')
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
     classes = [{"id": 1, "name": "$cell_$"}, {"id": 2, "name": "never"}]
     coco = score_coco({"images": [{"id": 1}], "annotations": [box], "categories": classes}, [box | {"score": 0.5}])

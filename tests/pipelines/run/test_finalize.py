@@ -18,7 +18,6 @@ from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml
 from pipelines.tracking.mlflow_store import Store, connect
-from pipelines.tracking.tracker import JOURNAL_FILE, STATE_FILE
 from pipelines.training.stopping import StopRequest
 
 Document = dict[str, Any]
@@ -60,7 +59,7 @@ def test_champion_that_cannot_be_loaded_stays_and_is_told(
     attempt = attempt_at(small)
     assert score_exported(attempt, folder, "models:/m/1") is None
     (warning,) = read_events(attempt.run_dir.events)
-    assert "models:/m/1 cannot be loaded and stays champion" in warning["data"]["message"]
+    assert "models:/m/1 cannot be loaded and stays champion" in warning.data["message"]
 
 
 def test_champion_that_answers_otherwise_stays_and_is_told(
@@ -87,10 +86,10 @@ def test_result_that_a_killed_attempt_did_not_track_is_tracked_by_the_next(
     job = validate_document({**small, "tracking": {"experiment": "tests"}})
     run_dir = RunDir.of(shutil.copytree(finished.path, tmp_path / "run"))
     run_dir.config_yaml.write_text(write_yaml(resolved(job)))
-    (run_dir.path / JOURNAL_FILE).touch()
+    run_dir.tracking_journal.touch()
     assert command("fit", "--config", run_dir.config_yaml, "--data.root", demo_root, "--run-dir", run_dir.path) == 0
     client = connect(store)
-    run = client.get_run(json.loads((run_dir.path / STATE_FILE).read_text())["run_id"])
+    run = client.get_run(json.loads(run_dir.tracking_state.read_text())["run_id"])
     summary = json.loads(run_dir.result.read_text())["summary"]
     assert {name: run.data.metrics.get(name) for name in summary} == summary
     assert "result.json" in [file.path for file in client.list_artifacts(run.info.run_id)]

@@ -159,5 +159,5 @@ def test_run_logs_its_plan(finished: RunDir) -> None:
 def test_run_tells_its_doubts_once(command: Command, job_yaml: Path, demo_root: Path, tmp_path: Path) -> None:
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path)
     assert command(*words, "--trainer.max_epochs", "1", "--model.transfer", "freeze") == 0
-    told = [event["data"]["message"] for event in read_events(tmp_path / "events.jsonl") if event["kind"] == "warning"]
+    told = [event.data["message"] for event in read_events(tmp_path / "events.jsonl") if event.kind == "warning"]
     assert [text.partition(" never")[0] for text in told] == ["model.unfreeze: c3, c4, c5 of the backbone"]

@@ -84,8 +84,8 @@ def state_of(run_dir: RunDir) -> Document:
     del last["callbacks"]["Progress"]
     best = torch.load(run_dir.best_checkpoint, weights_only=True)
     events = read_events(run_dir.events)
-    metrics = {(e["epoch"], e["step"]): e["data"] for e in events if e["kind"] == "metric"}
-    losses = {(e["epoch"], e["step"]): e["data"]["losses"] for e in events if e["kind"] == "progress"}
+    metrics = {(e.epoch, e.step): e.data for e in events if e.kind == "metric"}
+    losses = {(e.epoch, e.step): e.data["losses"] for e in events if e.kind == "progress"}
     return {"last": last, "best": best, "metrics": metrics, "losses": losses}
 
 
@@ -117,7 +117,7 @@ def test_stopped_run_goes_on_to_the_same_bits(
 ) -> None:
     with pytest.raises(Stopped, match=f"at epoch {epoch}, step {stopped_at_step}, with a checkpoint written"):
         train(small, tmp_path, TerminateSelf(hook, epoch, batch))
-    told = [event["epoch"] for event in read_events(tmp_path / "events.jsonl") if event["kind"] == "metric"]
+    told = [event.epoch for event in read_events(tmp_path / "events.jsonl") if event.kind == "metric"]
     assert told == list(range(epoch))
     resumed = state_of(train(small, tmp_path))
     assert differences(uninterrupted, resumed) == []

@@ -53,8 +53,8 @@ def test_run_that_is_stopped_at_every_boundary_and_inside_epochs_goes_on_to_the_
     places = [("train_batch", 0, 4), ("train_batch", 1, 2), ("validation_batch", 1, 0), ("train_batch", 3, 0)]
     resumed = stopped_and_resumed(train, unfreezing(small), tmp_path, *places)
     assert differences(uninterrupted, resumed) == []
-    told = [event for event in read_events(tmp_path / "events.jsonl") if "trains" in event["data"]]
-    assert [event["epoch"] for event in told] == [1, 2, 3]
+    told = [event for event in read_events(tmp_path / "events.jsonl") if "trains" in event.data]
+    assert [event.epoch for event in told] == [1, 2, 3]
 
 
 def test_everything_has_been_trained_in_the_end(uninterrupted: Document) -> None:

@@ -50,9 +50,7 @@ def test_stop_in_the_last_scoring_takes_effect_after_the_batch_and_the_next_star
     told = capsys.readouterr().err
     assert "error: stopped while predictions were made; run the same command again to go on" in told
     assert "Traceback" not in told
-    assert [event["data"]["stage"] for event in read_events(run_dir.events) if event["kind"] == "stage"][-1] == (
-        "evaluating"
-    )
+    assert [event.data["stage"] for event in read_events(run_dir.events) if event.kind == "stage"][-1] == "evaluating"
     assert not run_dir.result.exists()
     assert not run_dir.predictions.exists()
     checkpoint = run_dir.last_checkpoint.read_bytes()

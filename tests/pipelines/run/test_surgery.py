@@ -14,12 +14,12 @@ from torch import nn
 
 from backbones.create import create_backbone
 from pipelines.errors import ConfigError
-from pipelines.inference.export import WEIGHTS_FILE, Categories, export_model, load_exported
+from pipelines.inference.export import Categories, export_model, load_exported
 from pipelines.inference.predictor import Answer, Predictor
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.run.saved_run import load_document, load_run
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import apply_override, write_yaml
 
@@ -101,7 +101,7 @@ def test_checkpoints_keep_the_branches_and_the_export_has_them_folded(folded: Ru
     for checkpoint in (folded.best_checkpoint, folded.last_checkpoint):
         assert branches(torch.load(checkpoint, weights_only=True)["state_dict"]) == (True, False)
     model, job, _ = load_exported(folded.model)
-    assert branches(load_file(folded.model / WEIGHTS_FILE)) == branches(model.state_dict()) == (False, True)
+    assert branches(load_file(ExportedModelDir(folded.model).weights)) == branches(model.state_dict()) == (False, True)
     assert read_json(folded.result)["model"]["parameters"] == sum(p.numel() for p in model.parameters())
     assert job.model.backbone.surgery.reparameterize
 
@@ -139,7 +139,7 @@ def test_a_run_that_ended_before_its_result_is_evaluated_again_to_the_same(
     words = ("--config", folded.path.parent / "job.yaml", "--data-root", demo_root.parent, "--run-dir", again.path)
     assert command("fit", *words) == 0
     assert read_json(again.result)["summary"] == read_json(folded.result)["summary"]
-    assert (again.model / WEIGHTS_FILE).read_bytes() == (folded.model / WEIGHTS_FILE).read_bytes()
+    assert ExportedModelDir(again.model).weights.read_bytes() == ExportedModelDir(folded.model).weights.read_bytes()
 
 
 def test_training_does_not_begin_from_a_folded_network_but_from_its_runs_checkpoint(folded: RunDir) -> None:

@@ -1,4 +1,4 @@
-"""events.jsonl stays readable, whatever happens to its writer."""
+"""events.jsonl remains readable whatever happens to the process that writes it."""
 
 import json
 import time
@@ -6,36 +6,85 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.run_folder.events import EventLog, read_events
+from pipelines.run_folder.events import (
+    EventLog,
+    MetricData,
+    ProgressData,
+    StageData,
+    StatusData,
+    WarningData,
+    parse_event,
+    read_events,
+)
+
+STAGE = {"time": 1, "kind": "stage", "epoch": 0, "step": 0, "data": {"stage": "training"}}
 
 
 def test_event_has_time_kind_place_and_data(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "new" / "events.jsonl")
-    log.write("metric", {"val/cells/AP": None}, epoch=2, step=7)
-    log.write("stage", {"stage": "training"})
+    log.write(MetricData({"val/cells/AP": None, "val/cells/AP50": 0.1}), epoch=2, step=7)
+    log.write(StageData(stage="training"))
     log.close()
     first, second = (json.loads(line) for line in (tmp_path / "new" / "events.jsonl").read_text().splitlines())
     assert abs(first.pop("time") - time.time()) < 60
-    assert first == {"kind": "metric", "epoch": 2, "step": 7, "data": {"val/cells/AP": None}}
-    assert (second["epoch"], second["step"]) == (0, 0)
+    assert first == {
+        "kind": "metric",
+        "epoch": 2,
+        "step": 7,
+        "data": {"val/cells/AP": None, "val/cells/AP50": 0.1},
+    }
+    assert (second["epoch"], second["step"], second["data"]) == (0, 0, {"stage": "training"})
 
 
-def test_half_a_line_of_a_killed_attempt_does_not_spoil_the_next_attempts_first(tmp_path: Path) -> None:
+def test_progress_has_the_learned_task_weights_beside_its_fields() -> None:
+    fields = {"losses": {"train/cells/box": 1.5}, "lr": 0.1, "images_per_s": 2.0, "left_s": 3.0}
+    counts = {"batch": 1, "batches": 2, "max_epochs": 4}
+    assert ProgressData(**fields, **counts, **{"balance/cells": 0.5}).to_data() == {
+        **fields,
+        **counts,
+        "balance/cells": 0.5,
+    }
+
+
+def test_status_has_the_previous_status_as_from() -> None:
+    assert StatusData(before=None, to="queued", attempt=0).to_data() == {"from": None, "to": "queued", "attempt": 0}
+
+
+def test_a_line_torn_by_a_kill_does_not_damage_the_next_attempts_first_line(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    path.write_text('{"kind": "stage", "data": 1}\n{"kind": "prog')
-    EventLog(path).write("stage", {"stage": "training"})
-    EventLog(path).write("stage", {"stage": "evaluating"})
-    assert [event["data"] for event in read_events(path)] == [1, {"stage": "training"}, {"stage": "evaluating"}]
+    path.write_text(json.dumps(STAGE) + '\n{"kind": "prog')
+    EventLog(path).write(StageData(stage="training"))
+    EventLog(path).write(WarningData(message="slow"))
+    assert [event.data for event in read_events(path)] == [
+        {"stage": "training"},
+        {"stage": "training"},
+        {"message": "slow"},
+    ]
     assert path.read_text().count("\n") == 4
 
 
-def test_what_is_no_json_is_never_written(tmp_path: Path) -> None:
+def test_a_number_that_is_not_finite_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float"):
-        EventLog(tmp_path / "events.jsonl").write("progress", {"loss": float("nan")})
+        EventLog(tmp_path / "events.jsonl").write(MetricData({"loss": float("nan")}))
     assert (tmp_path / "events.jsonl").read_bytes() == b""
 
 
 def test_other_ranks_write_nothing() -> None:
     log = EventLog(None)
-    log.write("stage", {})
+    log.write(StageData(stage="training"))
     log.close()
+
+
+def test_fields_of_a_newer_version_are_accepted() -> None:
+    event = parse_event(STAGE | {"host": "a", "data": {"stage": "training", "detail": {"deep": 1}}})
+    assert event is not None
+    assert event.data == {"stage": "training", "detail": {"deep": 1}}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [1, "text", {}, STAGE | {"kind": "status"}, STAGE | {"kind": "of a newer version"}, STAGE | {"epoch": "1"}]
+    + [STAGE | {"data": None}, {key: value for key, value in STAGE.items() if key != "time"}],
+)
+def test_other_lines_are_not_events(line: object) -> None:
+    assert parse_event(line) is None

@@ -1,4 +1,4 @@
-"""Runs of the service's jobs, in a real MLflow store in SQLite."""
+"""MLflow runs of the service's jobs, in a real store in SQLite."""
 
 import json
 import subprocess
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.run_folder.layout import RunDir
 from pipelines.tracking.job_runs import JOB_TAG, JobRuns, run_of_trainer
 from pipelines.tracking.mlflow_store import Store, connect
-from pipelines.tracking.tracker import STATE_FILE
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def runs(store: Store) -> JobRuns:
     return JobRuns(store)
 
 
-def test_a_job_has_one_run_however_often_it_is_opened(runs: JobRuns, store: Store) -> None:
+def test_opening_a_jobs_run_again_returns_the_same_run(runs: JobRuns, store: Store) -> None:
     run_id = runs.open("a" * 32, "job runs", "bccd")
     assert JobRuns(store).open("a" * 32, "job runs", "bccd") == run_id
     assert runs.open("b" * 32, "job runs", "bccd") != run_id
@@ -27,7 +27,7 @@ def test_a_job_has_one_run_however_often_it_is_opened(runs: JobRuns, store: Stor
     assert run.info.artifact_uri.startswith(store.artifact_location)
 
 
-def test_a_closed_run_has_its_status_and_may_be_closed_again(runs: JobRuns, store: Store) -> None:
+def test_a_run_can_be_closed_twice_and_keeps_its_status(runs: JobRuns, store: Store) -> None:
     run_id = runs.open("c" * 32, "job runs", "bccd")
     for _ in range(2):
         runs.close(run_id, "KILLED")
@@ -35,7 +35,7 @@ def test_a_closed_run_has_its_status_and_may_be_closed_again(runs: JobRuns, stor
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_run_that_somebody_deleted_needs_no_status(is_known: bool, runs: JobRuns, store: Store) -> None:
+def test_closing_a_deleted_run_is_not_an_error(is_known: bool, runs: JobRuns, store: Store) -> None:
     run_id = runs.open("d" * 32, "job runs", "bccd") if is_known else "0" * 32
     if is_known:
         connect(store).delete_run(run_id)
@@ -43,22 +43,22 @@ def test_a_run_that_somebody_deleted_needs_no_status(is_known: bool, runs: JobRu
     runs.discard(run_id)
 
 
-def test_a_discarded_run_is_not_found_again(runs: JobRuns) -> None:
+def test_a_discarded_run_is_not_reused(runs: JobRuns) -> None:
     run_id = runs.open("e" * 32, "job runs", "bccd")
     runs.discard(run_id)
     assert runs.open("e" * 32, "job runs", "bccd") != run_id
 
 
-def test_the_run_of_a_trainer_is_the_one_in_this_store(tmp_path: Path, store: Store) -> None:
+def test_a_trainers_run_is_found_only_in_its_own_store(tmp_path: Path, store: Store) -> None:
     assert run_of_trainer(tmp_path, store) is None
     state = {"tracking_uri": store.label, "key": "k", "run_id": None}
-    (tmp_path / STATE_FILE).write_text(json.dumps(state))
+    RunDir.of(tmp_path).tracking_state.write_text(json.dumps(state))
     assert run_of_trainer(tmp_path, store) is None
-    (tmp_path / STATE_FILE).write_text(json.dumps(state | {"run_id": "abc"}))
+    RunDir.of(tmp_path).tracking_state.write_text(json.dumps(state | {"run_id": "abc"}))
     assert run_of_trainer(tmp_path, store) == "abc"
     assert run_of_trainer(tmp_path, Store("https://elsewhere")) is None
 
 
-def test_neither_mlflow_nor_torch_is_imported_before_it_is_needed() -> None:
+def test_importing_the_module_imports_neither_mlflow_nor_torch() -> None:
     code = "import sys, pipelines.tracking.job_runs; assert not {'mlflow', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

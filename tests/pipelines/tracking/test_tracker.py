@@ -1,4 +1,4 @@
-"""Tracking against a real MLflow store in SQLite, and against addresses where nothing answers."""
+"""Tracking with a real MLflow store in SQLite, and with addresses that do not answer."""
 
 import json
 import socket
@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.tracking_files import BatchEntry, JournalEntry
 from pipelines.spec.job import JobSpec
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.journal import Journal
 from pipelines.tracking.mlflow_names import flatten, mlflow_key
 from pipelines.tracking.mlflow_store import Store, connect, find_store, without_credentials
-from pipelines.tracking.tracker import JOURNAL_FILE, STATE_FILE, Tracker
+from pipelines.tracking.tracker import Tracker
 
 DOCUMENT = {
     "name": "shapes",
@@ -67,10 +69,10 @@ def closed_port() -> int:
         return int(server.getsockname()[1])
 
 
-def track(run_dir: Path, runs_root: Path, tell: Callable[[str], None] = pytest.fail, **spec: str) -> Tracker:
+def track(run_dir: Path, runs_root: Path, warn: Callable[[str], None] = pytest.fail, **spec: str) -> Tracker:
     run_dir.mkdir(exist_ok=True)
     spec_ = TrackingSpec(experiment=spec.get("experiment", "tests"))
-    return Tracker(spec_, run_name=run_dir.name, run_dir=run_dir, runs_root=runs_root, tell=tell)
+    return Tracker(spec_, run_name=run_dir.name, run_dir=run_dir, runs_root=runs_root, warn=warn)
 
 
 def test_everything_logged_arrives_in_one_finished_run(tmp_path: Path, runs_root: Path) -> None:
@@ -98,10 +100,10 @@ def test_everything_logged_arrives_in_one_finished_run(tmp_path: Path, runs_root
     for folder in ("plots", "evaluation"):
         assert [file.path for file in client.list_artifacts(run.info.run_id, folder)] == [f"{folder}/curve.txt"]
     assert (runs_root / "mlartifacts" / run.info.run_id / "artifacts/plots/curve.txt").is_file()
-    assert not (tmp_path / "run" / JOURNAL_FILE).exists()
+    assert not RunDir.of(tmp_path / "run").tracking_journal.exists()
 
 
-def test_a_resumed_run_folder_goes_on_in_the_same_mlflow_run(tmp_path: Path, runs_root: Path) -> None:
+def test_a_resumed_run_folder_continues_the_same_mlflow_run(tmp_path: Path, runs_root: Path) -> None:
     first = track(tmp_path / "run", runs_root)
     first.log_metrics({"loss": 2.0}, step=1)
     assert first.close("KILLED")
@@ -119,17 +121,17 @@ def test_a_resumed_run_folder_goes_on_in_the_same_mlflow_run(tmp_path: Path, run
     assert [point.value for point in client.get_metric_history(run.info.run_id, "loss")] == [2.0, 1.0]
 
 
-def test_a_run_that_was_created_but_never_answered_is_found_again(tmp_path: Path, runs_root: Path) -> None:
+def test_a_run_whose_id_was_not_recorded_is_found_again(tmp_path: Path, runs_root: Path) -> None:
     first = track(tmp_path / "run", runs_root)
     assert first.close("KILLED")
-    state = tmp_path / "run" / STATE_FILE
+    state = RunDir.of(tmp_path / "run").tracking_state
     state.write_text(json.dumps(json.loads(state.read_text()) | {"run_id": None}))
     second = track(tmp_path / "run", runs_root)
     assert second.close("FINISHED")
     assert second.run_id == first.run_id
 
 
-def test_a_given_run_is_adopted_and_its_status_left_alone(
+def test_a_given_run_is_adopted_and_its_status_is_not_changed(
     tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(find_store(runs_root))
@@ -144,7 +146,7 @@ def test_a_given_run_is_adopted_and_its_status_left_alone(
     assert run.info.status == "RUNNING"
 
 
-def test_an_empty_run_id_in_the_environment_is_none(
+def test_an_empty_run_id_in_the_environment_is_ignored(
     tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "")
@@ -153,9 +155,9 @@ def test_an_empty_run_id_in_the_environment_is_none(
     assert tracker.run_id
 
 
-def test_what_mlflow_refuses_is_told_once_and_the_rest_arrives(tmp_path: Path, runs_root: Path) -> None:
-    told: list[str] = []
-    tracker = track(tmp_path / "run", runs_root, told.append)
+def test_rejected_entries_cause_one_warning_and_the_others_arrive(tmp_path: Path, runs_root: Path) -> None:
+    warned: list[str] = []
+    tracker = track(tmp_path / "run", runs_root, warned.append)
     tracker.log_params({"lr": "0.1"})
     tracker.log_params({"lr": "0.2"})
     tracker.log_artifact(tmp_path / "missing.txt")
@@ -164,26 +166,26 @@ def test_what_mlflow_refuses_is_told_once_and_the_rest_arrives(tmp_path: Path, r
     run = connect(find_store(runs_root)).get_run(str(tracker.run_id))
     assert run.data.params == {"lr": "0.1"}
     assert run.data.metrics == {"loss": 1.0}
-    assert len(told) == 1
-    assert "lr" in told[0]
+    assert len(warned) == 1
+    assert "lr" in warned[0]
 
 
-def test_mlflow_that_is_down_is_told_once_and_gets_all_on_the_next_start(
+def test_an_outage_causes_one_warning_and_all_entries_arrive_at_the_next_start(
     tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
+    warned: list[str] = []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{closed_port()}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    down = track(tmp_path / "run", runs_root, told.append)
+    down = track(tmp_path / "run", runs_root, warned.append)
     for step in range(50):
         down.log_metrics({"loss": float(step)}, step=step)
     assert not down.flush(timeout_s=20)
     down.log_metrics({"loss": 50.0}, step=50)
     assert not down.close("KILLED", timeout_s=20)
     assert down.run_id is None
-    assert ["fails" in text for text in told] == [True, False]
-    assert "52 entries" in told[-1] or "53 entries" in told[-1]
-    assert "secret" not in "".join(told) + (tmp_path / "run" / STATE_FILE).read_text()
+    assert ["fails" in text for text in warned] == [True, False]
+    assert "52 entries" in warned[-1] or "53 entries" in warned[-1]
+    assert "secret" not in "".join(warned) + RunDir.of(tmp_path / "run").tracking_state.read_text()
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     up = track(tmp_path / "run", runs_root)
@@ -194,47 +196,51 @@ def test_mlflow_that_is_down_is_told_once_and_gets_all_on_the_next_start(
     assert client.get_run(str(up.run_id)).info.status == "FINISHED"
 
 
-def test_mlflow_that_comes_back_gets_what_was_kept(
+def test_kept_entries_are_sent_when_mlflow_answers_again(
     tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store's folder is no folder at first."""
-    told: list[str] = []
+    """At first a file is where the store's folder should be."""
+    warned: list[str] = []
     obstacle = tmp_path / "store"
     obstacle.write_text("in the way")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{obstacle}/mlflow.db")
-    tracker = track(tmp_path / "run", runs_root, told.append)
+    tracker = track(tmp_path / "run", runs_root, warned.append)
     tracker.log_metrics({"loss": 1.0}, step=0)
     assert not tracker.flush()
     obstacle.unlink()
     (tmp_path / "store").symlink_to(runs_root)
     assert tracker.close("FINISHED")
-    assert len(told) == 2
-    assert "answers again" in told[1]
+    assert len(warned) == 2
+    assert "answers again" in warned[1]
     run = connect(find_store(runs_root)).get_run(str(tracker.run_id))
     assert run.data.metrics == {"loss": 1.0}
 
 
-def test_a_server_that_never_answers_slows_nothing_down(
+def test_a_server_that_never_answers_does_not_slow_logging_down(
     tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch, silent_port: int
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_port}")
-    told: list[str] = []
-    began = time.monotonic()
-    tracker = track(tmp_path / "run", runs_root, told.append)
+    warned: list[str] = []
+    start = time.monotonic()
+    tracker = track(tmp_path / "run", runs_root, warned.append)
     for step in range(1000):
         tracker.log_metrics({"loss": 1.0}, step=step)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - start < 2.0
     assert not tracker.close("FINISHED", timeout_s=0.5)
-    assert time.monotonic() - began < 5.0
-    assert "kept in" in told[-1]
+    assert time.monotonic() - start < 5.0
+    assert "kept in" in warned[-1]
 
 
-def test_the_last_line_that_a_kill_tore_costs_no_other(tmp_path: Path) -> None:
+def tag(number: int) -> BatchEntry:
+    return BatchEntry(kind="batch", tags={"n": str(number)})
+
+
+def test_a_line_torn_by_a_kill_does_not_affect_other_entries(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    path.write_bytes(b'{"n": 1}\n{"n": 2')
+    path.write_bytes(b'{"kind": "batch", "tags": {"n": "1"}}\n{"kind": "batch", "tags": {"n": "2')
     journal = Journal(path)
-    journal.append({"n": 3})
-    assert [entry for entry, _ in journal.read()] == [{"n": 1}, {"n": 3}]
+    journal.append(tag(3))
+    assert [entry for entry, _ in journal.read()] == [tag(1), tag(3)]
     journal.mark_sent(journal.read()[-1][1])
     assert journal.is_empty
     assert path.stat().st_size == 0
@@ -242,24 +248,24 @@ def test_the_last_line_that_a_kill_tore_costs_no_other(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_entries_appended_while_others_are_sent_are_kept_in_order(tmp_path: Path) -> None:
+def test_entries_appended_during_sending_keep_their_order(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
-    received: list[int] = []
+    received: list[JournalEntry] = []
 
     def append() -> None:
         for n in range(2000):
-            journal.append({"n": n})
+            journal.append(tag(n))
 
     writer = threading.Thread(target=append)
     writer.start()
     while writer.is_alive() or not journal.is_empty:
         for entry, position in journal.read():
-            received.append(entry["n"])
+            received.append(entry)
             journal.mark_sent(position)
-    assert received == list(range(2000))
+    assert received == [tag(n) for n in range(2000)]
 
 
-def test_the_document_becomes_flat_parameters() -> None:
+def test_the_document_is_flattened_to_parameters() -> None:
     params = flatten(JobSpec.model_validate(DOCUMENT))
     assert params["model.backbone.name"] == "timm:resnet10t"
     assert params["data.image_size"] == "[64, 96]"
@@ -268,7 +274,7 @@ def test_the_document_becomes_flat_parameters() -> None:
     assert params["model.optimizer.lr"] == "0.002"
 
 
-def test_names_and_texts_keep_mlflows_limits() -> None:
+def test_names_and_values_respect_mlflows_limits() -> None:
     long = DOCUMENT | {"data": DOCUMENT["data"] | {"root": "e" * 7000}}
     text = flatten(JobSpec.model_validate(long))["data.root"]
     assert len(text) == 6000
@@ -277,7 +283,7 @@ def test_names_and_texts_keep_mlflows_limits() -> None:
     assert mlflow_key("val/cells/AP/red cell (old)") == "val/cells/AP/red cell _old_"
 
 
-def test_the_default_store_lies_below_the_runs_folder_wherever_one_stands(
+def test_the_default_store_is_in_the_runs_folder_for_any_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -288,6 +294,6 @@ def test_the_default_store_lies_below_the_runs_folder_wherever_one_stands(
     assert find_store(Path("runs")) == Store("http://127.0.0.1:5000")
 
 
-def test_credentials_are_cut_out_of_urls() -> None:
+def test_credentials_are_removed_from_urls() -> None:
     assert without_credentials("GET https://me:pw@host/x failed") == "GET https://host/x failed"
     assert find_store(Path("runs")).label.startswith("sqlite:///")

@@ -156,7 +156,7 @@ def test_learned_balance_trains_without_decay_is_told_and_is_no_part_of_the_best
     assert learned.shape == (len(tasks),)
     assert learned.all()
 
-    told = [event["data"] for event in read_events(run_dir.events) if event["kind"] == "progress"]
+    told = [event.data for event in read_events(run_dir.events) if event.kind == "progress"]
     last = {task: told[-1][f"balance/{task}"] for task in tasks}
     assert last == watch.factors
     assert any(abs(factor - 1) > 1e-3 for factor in last.values())

@@ -71,7 +71,7 @@ def read_json(path: Path) -> Document:
 
 
 def epochs(events: list[Document], kind: str) -> list[int]:
-    return sorted({event["epoch"] for event in events if event["kind"] == kind})
+    return sorted({event.epoch for event in events if event.kind == kind})
 
 
 def test_run_that_stops_early_is_told_scored_and_not_trained_further_when_it_is_called_again(
@@ -89,15 +89,15 @@ def test_run_that_stops_early_is_told_scored_and_not_trained_further_when_it_is_
     events = read_events(run_dir.events)
     assert epochs(events, "progress") == [0, 1, 2, 3]
     assert epochs(events, "metric") == [1, 3]
-    (told,) = [event for event in events if event["data"].get("stage") == "stopped_early"]
-    assert told["data"]["message"] == "stopped early at epoch 4: no better for one validation"
-    assert [event["data"]["left_s"] for event in events if event["kind"] == "progress"][-1] == 0.0
+    (told,) = [event for event in events if event.data.get("stage") == "stopped_early"]
+    assert told.data["message"] == "stopped early at epoch 4: no better for one validation"
+    assert [event.data["left_s"] for event in events if event.kind == "progress"][-1] == 0.0
     result = read_json(run_dir.result)
 
     run_dir.result.unlink()  # as if it had been killed before
     assert command(*words) == 0
     later = read_events(run_dir.events)[len(events) :]
-    assert {event["kind"] for event in later} == {"stage"}
+    assert {event.kind for event in later} == {"stage"}
     assert "stopped early" not in capsys.readouterr().err
     again = read_json(run_dir.result)
     assert {**again, "timing": None} == {**result, "timing": None}

@@ -132,8 +132,8 @@ def test_statistics_do_not_change_training_by_a_bit(
         small_document["model"]["gradients_every_n_steps"] = every
         left.append(Bits())
         run_dir = train(small_document, tmp_path / str(every), left[-1])
-        events = [e for e in read_events(run_dir.events) if e["kind"] == "metric"]
-        told.append({e["step"]: e["data"] for e in events if "gradients/norm/scene" in e["data"]})
+        events = [e for e in read_events(run_dir.events) if e.kind == "metric"]
+        told.append({e.step: e.data for e in events if "gradients/norm/scene" in e.data})
     without, with_ = left
     assert all(torch.equal(tensor, with_.state[name]) for name, tensor in without.state.items())
 
@@ -155,7 +155,7 @@ def test_statistics_come_at_every_nth_step_and_not_for_a_task_alone(
 
     def steps(name: str) -> list[int]:
         events = read_events(train(small_document, tmp_path / name).events)
-        return [e["step"] for e in events if e["kind"] == "metric" and any("gradients" in key for key in e["data"])]
+        return [e.step for e in events if e.kind == "metric" and any("gradients" in key for key in e.data)]
 
     assert steps("three tasks") == [2, 4]
     small_document["model"]["tasks"] = {"shapes": small_document["model"]["tasks"]["shapes"]}

@@ -22,8 +22,8 @@ def test_warm_up_that_is_longer_than_the_run_is_told(
     small_document["trainer"] |= {"max_epochs": 4, "check_val_every_n_epoch": 4, "accumulate_grad_batches": 1}
     small_document["model"]["schedule"] = {"warmup_steps": warmup_steps}
     events = read_events(train(small_document, tmp_path).events)
-    assert events[-1]["step"] == 4
-    told = [event["data"]["message"] for event in events if event["kind"] == "warning"]
+    assert events[-1].step == 4
+    told = [event.data["message"] for event in events if event.kind == "warning"]
     expected = (
         f"model.schedule.warmup_steps: got {warmup_steps}, and the run has 4 steps: its rates never come to their top"
     )

@@ -30,12 +30,12 @@ def test_best_checkpoint_is_the_first_of_the_best_number_with_raw_weights_where_
 ) -> None:
     select = {"metric": "val/scene/mAP", "mode": mode}
     run_dir = train(apply_override(three_epochs, "model.select", select), tmp_path)
-    metrics = [event for event in read_events(run_dir.events) if event["kind"] == "metric"]
-    values = [event["data"]["val/scene/mAP"] for event in metrics]
+    metrics = [event for event in read_events(run_dir.events) if event.kind == "metric"]
+    values = [event.data["val/scene/mAP"] for event in metrics]
     best = torch.load(run_dir.best_checkpoint, weights_only=True)
     epoch = values.index(pick(values))
     assert (best["epoch"], best["select"]["value"]) == (epoch, values[epoch])
-    assert best["val"]["summary"] == metrics[epoch]["data"]
+    assert best["val"]["summary"] == metrics[epoch].data
     last = torch.load(run_dir.last_checkpoint, weights_only=True)
     raw = {f"model.{name}": tensor for name, tensor in best["state_dict"].items()}
     assert raw.keys() == last["state_dict"].keys()

@@ -174,7 +174,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
 
 def test_run_that_was_stopped_in_validation_tells_each_score_once(left: list[Document], folder: Path) -> None:
     told = [
-        [(event["epoch"], event["data"]) for event in read_events(folder / run / "events.jsonl") if is_metric(event)]
+        [(event.epoch, event.data) for event in read_events(folder / run / "events.jsonl") if is_metric(event)]
         for run in ("whole", "halts")
     ]
     assert [epoch for epoch, _ in told[0]] == [0, 1]
@@ -182,7 +182,7 @@ def test_run_that_was_stopped_in_validation_tells_each_score_once(left: list[Doc
 
 
 def is_metric(event: Document) -> bool:
-    return bool(event["kind"] == "metric")
+    return bool(event.kind == "metric")
 
 
 def test_batches_whose_loss_is_not_finite_are_kept_by_each_rank(left: list[Document], folder: Path) -> None:

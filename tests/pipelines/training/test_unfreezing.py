@@ -84,10 +84,10 @@ def test_change_is_told_with_what_it_is_about(
         f"c3 is frozen now ({sizes['c3']:,} parameters)"
     )
     assert told in capsys.readouterr().err.splitlines()
-    (event,) = [event for event in read_events(run_dir.events) if "trains" in event["data"]]
-    assert (event["kind"], event["epoch"], event["step"]) == ("stage", 1, 3)
-    assert (event["data"]["stage"], event["data"]["message"]) == ("training", told)
-    assert event["data"]["trains"] == ["c4", "c5", "neck", "heads.identity", "heads.shapes"]
+    (event,) = [event for event in read_events(run_dir.events) if "trains" in event.data]
+    assert (event.kind, event.epoch, event.step) == ("stage", 1, 3)
+    assert (event.data["stage"], event.data["message"]) == ("training", told)
+    assert event.data["trains"] == ["c4", "c5", "neck", "heads.identity", "heads.shapes"]
 
 
 def test_sync_batchnorm_on_the_cpu_is_refused_before_anything_is_written(

@@ -12,7 +12,7 @@ from service.executors.base import Observation
 from service.settings import Settings
 from service.states import FailureKind, JobStatus
 from service.store.records import Job
-from service.supervisor.endings import Ending, ending_of, log_tail
+from service.supervisor.endings import Ending, ending_of
 
 NOW = 1000.0
 JOB = Job(
@@ -148,13 +148,6 @@ def test_a_success_or_a_better_reason_counts_more_than_the_time(run_dir: RunDir)
     assert kind_of(end(run_dir, 65, timeout_s=1.0)) is FailureKind.NUMERICS
     run_dir.result.write_text("{}")
     assert end(run_dir, 0, timeout_s=1.0).to is JobStatus.SUCCEEDED
-
-
-def test_the_tail_of_a_log_is_what_a_terminal_would_show(tmp_path: Path) -> None:
-    log = tmp_path / "log.txt"
-    log.write_bytes(b"x" * 10000 + b"\n\x1b[31mepoch 1\x1b[0m\r\x1b[2Kepoch 2\r\n \xff \n\n")
-    assert log_tail(log)[-2:] == ["epoch 2", "\ufffd"]
-    assert log_tail(tmp_path / "none") == []
 
 
 def test_sentences_have_an_end(run_dir: RunDir) -> None:

@@ -1,4 +1,4 @@
-"""What an attempt of the service leaves behind where it fails."""
+"""failure.json of an attempt that fails in the service."""
 
 import errno
 import json
@@ -22,7 +22,7 @@ from pipelines.errors import (
     RegistryError,
     Stopped,
 )
-from pipelines.run_folder.attempt_log import failure_kind, failure_noted
+from pipelines.run_folder.attempt_log import failure_kind, failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 
 ROOT = Path(__file__).parents[3]
@@ -44,35 +44,35 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("error", "kind"), ERRORS, ids=[f"{type(e).__name__}-{k}" for e, k in ERRORS])
-def test_an_error_is_noted_with_its_kind(
+def test_an_error_is_recorded_with_its_kind(
     error: Exception, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ATTEMPT_DIR_VARIABLE, str(tmp_path))
     assert failure_kind(error) == kind
-    with pytest.raises(type(error)), failure_noted():
+    with pytest.raises(type(error)), failure_recorded():
         raise error
     noted = json.loads((tmp_path / "failure.json").read_text())
     assert noted["kind"] == kind
     assert str(error).splitlines()[:1] == [] or str(error).splitlines()[0] in noted["message"]
 
 
-def test_torch_running_out_of_the_cpus_memory_is_known(tmp_path: Path) -> None:
+def test_torch_out_of_cpu_memory_is_recognized(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert failure_kind(caught.value) == "out_of_memory"
 
 
-def test_a_stop_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_requested_stop_is_not_recorded_as_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ATTEMPT_DIR_VARIABLE, str(tmp_path))
-    with pytest.raises(Stopped), failure_noted():
+    with pytest.raises(Stopped), failure_recorded():
         raise Stopped("stopped")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outside_the_service_nothing_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_recorded_outside_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ATTEMPT_DIR_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError), failure_noted():
+    with pytest.raises(ConfigError), failure_recorded():
         raise ConfigError("wrong")
     assert list(tmp_path.iterdir()) == []
 
@@ -86,7 +86,7 @@ def fit_as_an_attempt(config: Path, run_dir: Path, **environ: Path) -> subproces
     )  # fmt: skip
 
 
-def test_a_wrong_document_is_noted_before_anything_is_started(job_yaml: Path, tmp_path: Path) -> None:
+def test_an_invalid_document_is_recorded_before_training_starts(job_yaml: Path, tmp_path: Path) -> None:
     done = fit_as_an_attempt(job_yaml, tmp_path / "run", PYRAMIDION_DATA_ROOTS=tmp_path)
     assert done.returncode == 78
     noted = json.loads((tmp_path / "run" / "attempts" / "1" / "failure.json").read_text())
@@ -94,7 +94,7 @@ def test_a_wrong_document_is_noted_before_anything_is_started(job_yaml: Path, tm
     assert noted["message"].startswith("data.root: no folder 'demo' below ")
 
 
-def test_a_second_attempt_at_a_finished_run_has_nothing_to_do(
+def test_a_second_attempt_at_a_finished_run_does_nothing(
     finished: RunDir, demo_root: Path, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.path.rglob("*") if path.is_file()}

@@ -1,0 +1,107 @@
+"""The JSON files of a run folder.
+
+Elsewhere are those of attempts (`attempt_files`) and of MLflow (`tracking_files`), and result.json
+(`pipelines.spec.result`).
+
+Readers accept files of older and newer versions: unknown fields are ignored, and fields that some writers leave out
+have a default. Writers write only the fields that they set, in the order of the class.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from pipelines.run_folder.files import write_atomic
+
+
+class FileSchema(BaseModel):
+    """Content of one JSON file."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def to_json(self) -> str:
+        """Return the file's text."""
+        return json.dumps(self.model_dump(exclude_unset=True))
+
+    def write(self, path: Path) -> None:
+        """Write the file whole; raises OSError."""
+        write_atomic(path, self.to_json())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is not JSON, or does not have this schema.
+        """
+        return cls.model_validate_json(path.read_bytes())
+
+    @classmethod
+    def read_if_valid(cls, path: Path) -> Self | None:
+        """Read a file; return None where it is missing, unreadable or damaged."""
+        try:
+            return cls.read(path)
+        except (OSError, ValueError):
+            return None
+
+
+class RunInputs(FileSchema):
+    """inputs.json: what the names in the document were resolved to when the run started.
+
+    Attributes:
+        data: folder of the data.
+        weights: file of the backbone's weights, or `default` or `none`.
+        init_from: path of a checkpoint or exported model, or version of a registered one.
+    """
+
+    data: str
+    weights: str
+    init_from: str | None = None
+
+
+class Registration(FileSchema):
+    """registration.json: the version of MLflow's registry that the run's model became."""
+
+    name: str
+    version: int
+
+
+class DataReportFile(FileSchema):
+    """data_report.json, as written by `pipelines.data.dataset.checks.report`.
+
+    Attributes:
+        findings: number of findings by kind; `errors` and `warnings` list them all.
+        splits: images by split.
+        tasks: labels by task.
+        layers: what was read from each label layer.
+        fingerprints: by split, SHA-256 of its images and labels.
+    """
+
+    schema_version: int
+    root: str
+    num_errors: int
+    num_warnings: int
+    findings: dict[str, int]
+    splits: dict[str, dict[str, int]]
+    tasks: dict[str, dict[str, JsonValue]]
+    layers: list[dict[str, JsonValue]]
+    fingerprints: dict[str, str]
+    errors: list[dict[str, JsonValue]]
+    warnings: list[dict[str, JsonValue]]
+
+
+class PredictedImage(FileSchema):
+    """One entry of predictions.json.
+
+    Attributes:
+        file: the image file, as it was named on the command line.
+        image: width and height in pixels.
+        tasks: predictions by task, as in answers of the predict endpoint.
+    """
+
+    file: str
+    image: dict[str, JsonValue]
+    tasks: dict[str, Any]

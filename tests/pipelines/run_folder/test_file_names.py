@@ -1,0 +1,60 @@
+"""Names of files and folders of a run folder are spelled in `pipelines/run_folder` alone."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.run_folder.layout import AttemptDir, ExportedModelDir, RunDir
+
+ROOT = Path(__file__).parents[3]
+BASE = Path("run")
+
+
+def names() -> set[str]:
+    """All names of files and folders that the layout knows."""
+    found = {"attempts", "eval"}
+    for owner in (RunDir.of(BASE), AttemptDir(BASE), ExportedModelDir(BASE)):
+        properties = [name for name, value in vars(type(owner)).items() if isinstance(value, property)]
+        paths = [getattr(owner, name) for name in properties if name not in ("is_new", "has_checkpoint")]
+        found |= {part for path in paths for part in path.relative_to(BASE).parts}
+    return found
+
+
+def spelled(source: str) -> Iterator[str]:
+    """Names that a source file spells, as a whole text, as a part of a path, or as the operand of `/`."""
+    tree = ast.parse(source)
+    in_f_strings = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    files = {name for name in names() if "." in name}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            first, *others = node.value.split("/")
+            parts = others if id(node) in in_f_strings else [first, *others]
+            yield from files.intersection(parts)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
+            yield from names().intersection(str(node.right.value).split("/"))
+
+
+def test_no_other_module_spells_a_name_of_the_run_folder() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for package in ("pipelines", "service")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if (ROOT / "pipelines/run_folder") not in path.parents
+        for name in spelled(path.read_text("utf-8"))
+    ]
+    assert found == [], "take the path from RunDir, AttemptDir or ExportedModelDir of pipelines.run_folder.layout"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ['path = folder / "attempts" / "1"', 'open(f"{folder}/exit.json")', 'below(folder, "checkpoints/best.ckpt")'],
+)
+def test_a_spelled_name_is_found(source: str) -> None:
+    assert list(spelled(source))
+
+
+@pytest.mark.parametrize("source", ['"""exit.json says how it ended."""', 'print("see log.txt")', 'f"{database}.lock"'])
+def test_a_name_in_a_sentence_is_not_a_path(source: str) -> None:
+    assert not list(spelled(source))
