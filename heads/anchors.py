@@ -1,6 +1,6 @@
-"""Where the cells of feature levels lie in the image, and the anchor boxes on them.
+"""Centers of the cells of feature levels in image pixels, and the anchor boxes on them.
 
-Legend: H W size of a level, A anchors a cell, N cells or anchors of all levels.
+Legend: H W size of a level, A anchors per cell.
 """
 
 import math
@@ -13,15 +13,15 @@ from heads.base import LevelSpec
 
 
 def cell_centers(size_hw: tuple[int, int], spec: LevelSpec, device: torch.device | None = None) -> Tensor:
-    """Return the centers (H * W, 2) as x, y in input pixels, row by row: offset_px + (i + 0.5) * stride."""
+    """Return the cell centers (H * W, 2) as x, y in input pixels, row by row: offset_px + (i + 0.5) * stride."""
     height, width = size_hw
     ys = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * spec.stride + spec.offset_px
     xs = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * spec.stride + spec.offset_px
-    return torch.stack((xs.repeat(height), ys.repeat_interleave(width)), dim=1)
+    return torch.stack((xs.expand(height, width), ys[:, None].expand(height, width)), dim=2).reshape(-1, 2)
 
 
 def anchor_shapes(stride: float, scale: float, scales_per_octave: int, aspect_ratios: Sequence[float]) -> Tensor:
-    """Return width and height (A, 2) in pixels of the anchors of a level, scale by scale, then ratio by ratio.
+    """Return width and height (A, 2) in pixels of a level's anchors, ordered by scale, then by ratio.
 
     The side of a square anchor is scale * stride * 2**(j / scales_per_octave) (Lin et al. 2017, arXiv 1708.02002,
     section 4); a ratio is height / width at the same area.
@@ -31,7 +31,7 @@ def anchor_shapes(stride: float, scale: float, scales_per_octave: int, aspect_ra
 
 
 def grid_anchors(size_hw: tuple[int, int], spec: LevelSpec, shapes_wh: Tensor) -> Tensor:
-    """Return anchors xyxy (H * W * A, 4): every shape (A, 2) on every cell, cell by cell, not clipped."""
+    """Return anchors xyxy (H * W * A, 4): every shape (A, 2) on every cell, ordered by cell, not clipped."""
     centers = cell_centers(size_hw, spec, shapes_wh.device)[:, None]
     half = shapes_wh[None] / 2
     return torch.cat((centers - half, centers + half), dim=2).reshape(-1, 4)

@@ -1,11 +1,11 @@
-"""The contract every head fulfills, and the types of targets and predictions.
+"""The contract of heads, and the types of targets and predictions.
 
 Legend: B batch, N boxes, K classes, D embedding. Boxes are absolute pixels of the network's input, pixel 0 covers
 [0, 1].
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -15,12 +15,12 @@ Features = Mapping[str, Tensor]
 """c3..c5 and p3..p7 by name, each (B, C, H, W)."""
 
 LossTerms = dict[str, tuple[Tensor, Tensor]]
-"""By term: (sum, count), both float32 scalars. The loss is sum / max(count, 1), after both were added up over all
-ranks: a batch without any positive keeps the sum of its negatives."""
+"""By term: (sum, count), both float32 scalars. The loss is sum / max(count, 1), after adding up both over all ranks:
+a batch without any positive keeps the sum of its negatives."""
 
 
 class LevelSpec(Protocol):
-    """Channels and geometry of one feature level: the center of cell i lies at offset_px + (i + 0.5) * stride."""
+    """Channels and geometry of one feature level: the center of cell i is at offset_px + (i + 0.5) * stride."""
 
     @property
     def channels(self) -> int: ...
@@ -31,11 +31,41 @@ class LevelSpec(Protocol):
 
 
 @dataclass
-class BoxTarget:
-    """Objects of one image. No boxes means: labeled, and empty.
+class Target:
+    """Labels of one image for one task.
 
-    boxes_xyxy (N, 4); labels (N,) int64 in 0..K-1; is_crowd (N,) bool: a region that is neither positive nor
-    negative; identities (N,) int64 for embeddings of objects, -1 where unknown.
+    Targets about objects override all members: the objects then follow the geometry of the image, and are dropped where
+    a crop leaves too little of them.
+    """
+
+    @property
+    def object_boxes_xyxy(self) -> Tensor | None:
+        """Boxes (N, 4) of the objects; None where the labels are about the whole image."""
+        return None
+
+    @property
+    def object_is_crowd(self) -> Tensor:
+        """Whether an object is a crowd region (N,) bool."""
+        raise NotImplementedError
+
+    def with_object_boxes(self, boxes_xyxy: Tensor) -> "Target":
+        """Return the target with its objects in other places, boxes (N, 4)."""
+        return self
+
+    def with_objects(self, keep: Tensor) -> "Target":
+        """Return the target with the objects for which `keep` (N,) is true."""
+        return self
+
+
+@dataclass
+class BoxTarget(Target):
+    """Objects of one image. An image that is labeled and has no objects has N = 0.
+
+    Attributes:
+        boxes_xyxy: (N, 4).
+        labels: (N,) int64 in 0..K-1.
+        is_crowd: (N,) bool; a crowd region is neither positive nor negative.
+        identities: (N,) int64 for embeddings of objects, -1 where unknown.
     """
 
     boxes_xyxy: Tensor
@@ -43,71 +73,104 @@ class BoxTarget:
     is_crowd: Tensor
     identities: Tensor
 
+    @property
+    def object_boxes_xyxy(self) -> Tensor:
+        """The boxes (N, 4)."""
+        return self.boxes_xyxy
+
+    @property
+    def object_is_crowd(self) -> Tensor:
+        """Whether a box is a crowd region (N,) bool."""
+        return self.is_crowd
+
+    def with_object_boxes(self, boxes_xyxy: Tensor) -> "BoxTarget":
+        """Return the target with other boxes (N, 4); all other fields are the same tensors."""
+        return replace(self, boxes_xyxy=boxes_xyxy)
+
+    def with_objects(self, keep: Tensor) -> "BoxTarget":
+        """Return the target with the boxes for which `keep` (N,) is true; all their fields stay with them."""
+        return BoxTarget(self.boxes_xyxy[keep], self.labels[keep], self.is_crowd[keep], self.identities[keep])
+
 
 @dataclass
-class ClassTarget:
-    """Class of one image: labels () int64 (multiclass), or (K,) float32 of zeros and ones (multilabel)."""
+class ClassTarget(Target):
+    """Classes of one image: labels () int64 (multiclass), or (K,) float32 of zeros and ones (multilabel)."""
 
     labels: Tensor
 
 
 @dataclass
-class IdentityTarget:
+class IdentityTarget(Target):
     """Identity of one image, () int64, -1 where unknown."""
 
     identity: Tensor
 
 
-Target = BoxTarget | ClassTarget | IdentityTarget
+@dataclass
+class Prediction:
+    """Decoded output of a head for one image."""
+
+    @property
+    def object_boxes_xyxy(self) -> Tensor | None:
+        """Boxes (N, 4) that other heads may take; None where the head does not find objects."""
+        return None
 
 
 @dataclass
-class BoxPrediction:
+class BoxPrediction(Prediction):
     """Detections of one image, best first: boxes_xyxy (N, 4) clipped to the image, scores (N,), labels (N,)."""
 
     boxes_xyxy: Tensor
     scores: Tensor
     labels: Tensor
 
+    @property
+    def object_boxes_xyxy(self) -> Tensor:
+        """The boxes (N, 4)."""
+        return self.boxes_xyxy
+
 
 @dataclass
-class ClassPrediction:
-    """Scores (K,) of one image: they add up to 1 (multiclass) or are independent (multilabel)."""
+class ClassPrediction(Prediction):
+    """Scores (K,) of one image, which add up to 1 (multiclass) or are independent (multilabel)."""
 
     scores: Tensor
 
 
 @dataclass
-class EmbeddingPrediction:
-    """L2-normalized embeddings: (D,) of an image, or (N, D) of the boxes handed to `decode`."""
+class EmbeddingPrediction(Prediction):
+    """L2-normalized embeddings: (D,) of an image, or (N, D) of the boxes passed to `decode`."""
 
     embeddings: Tensor
-
-
-Prediction = BoxPrediction | ClassPrediction | EmbeddingPrediction
 
 
 class Head(nn.Module):
     """Layers, loss and decoding of one task.
 
-    `loss` sees labeled images only: the caller drops the others from features and targets alike.
+    `loss` sees labeled images only: the caller drops the others from features, targets and sizes.
     """
 
     needs_boxes: ClassVar[bool] = False
-    """Whether `decode` wants the boxes of another task."""
+    """True for a head that embeds boxes of another task: `decode` needs them."""
 
     def forward(self, features: Features) -> Any:
         """Return raw outputs for B images; their type never depends on `self.training`."""
         raise NotImplementedError
 
-    def loss(self, raw: Any, targets: Sequence[Any]) -> LossTerms:
-        """Return the loss terms of B labeled images, in float32. An empty target is normal."""
+    def loss(self, raw: Any, targets: Sequence[Any], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
+        """Return the loss terms of B labeled images, in float32. An empty target is normal.
+
+        Args:
+            raw: outputs of `forward` for these images.
+            targets: B targets.
+            image_sizes_hw: B sizes before padding, for heads that clip proposals.
+        """
         raise NotImplementedError
 
     def idle_loss(self) -> LossTerms:
-        """Return terms that are exactly zero and touch every parameter: no image of this batch is labeled.
+        """Return the loss terms of a batch without labeled images: exactly zero, and connected to every parameter.
 
-        It has the keys of `loss`, so that ranks agree on what they add up. Losses that are coupled over the ranks
+        The keys are those of `loss`, so that all ranks add up the same terms. Losses that are coupled over the ranks
         take part in their collective here.
         """
         zero = self.touch_parameters()
@@ -115,7 +178,7 @@ class Head(nn.Module):
 
     @property
     def loss_terms(self) -> tuple[str, ...]:
-        """Names of the terms that `loss` returns, always in this order."""
+        """Names of the terms that `loss` returns, in their order."""
         raise NotImplementedError
 
     def touch_parameters(self) -> Tensor:
@@ -127,5 +190,5 @@ class Head(nn.Module):
     def decode(
         self, raw: Any, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
     ) -> list[Any]:
-        """Return one prediction an image, float32, boxes clipped to `image_sizes_hw` (sizes before padding)."""
+        """Return one prediction per image, float32, boxes clipped to `image_sizes_hw` (sizes before padding)."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Boxes as numbers that a network predicts: deltas from anchors, distances from points."""
+"""Coding of boxes as numbers that a network predicts: deltas from anchors, distances from points."""
 
 import math
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 MAX_LOG_RATIO = math.log(1000 / 16)
-"""Clamp of dw and dh: a box is at most 62.5 times its anchor, so that `exp` stays finite."""
+"""Upper limit of dw and dh: a box is at most 62.5 times as large as its anchor, so that `exp` stays finite."""
 
 
 def encode_deltas(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
-    """Return (dx, dy, dw, dh) (..., 4) that `decode_deltas` turns back into the boxes.
+    """Return the deltas (dx, dy, dw, dh) (..., 4) of boxes from anchors, the inverse of `decode_deltas`.
 
-    Girshick et al. 2014, arXiv 1311.2524, appendix C: the shift of the center in anchor sides, and the logarithm of
-    the ratio of the sides.
+    They are the shift of the center in anchor sides and the logarithm of the ratio of the sides (Girshick et al. 2014,
+    arXiv 1311.2524, appendix C).
     """
     boxes_xy, boxes_wh = _centers_and_sides(boxes_xyxy)
     anchors_xy, anchors_wh = _centers_and_sides(anchors_xyxy)
@@ -30,8 +30,10 @@ def decode_deltas(deltas: Tensor, anchors_xyxy: Tensor) -> Tensor:
 
 
 def encode_ltrb(boxes_xyxy: Tensor, points_xy: Tensor) -> Tensor:
-    """Return the distances (..., 4) in pixels from points (..., 2) to the left, top, right and bottom edge, negative
-    where a point lies outside (Tian et al. 2019, arXiv 1904.01355, equation 1)."""
+    """Return the distances (..., 4) in pixels from points (..., 2) to the left, top, right and bottom edges of boxes.
+
+    A distance is negative where a point is outside (Tian et al. 2019, arXiv 1904.01355, equation 1).
+    """
     return torch.cat((points_xy - boxes_xyxy[..., :2], boxes_xyxy[..., 2:] - points_xy), dim=-1)
 
 

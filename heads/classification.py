@@ -1,4 +1,4 @@
-"""Classes of whole images: pooled features, dropout, a linear layer.
+"""Heads that classify whole images: pooled features, dropout, a linear layer.
 
 Legend: B images, K classes.
 """
@@ -10,20 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads.base import ClassPrediction, ClassTarget, Features, Head, LevelSpec, LossTerms
-from heads.pooling import Pool, pool_maps
+from heads.pooling import pool_maps
+from heads.spec import ClassificationHeadSpec
 
 
 class ClassificationHead(Head):
-    """What both classification heads share.
+    """Layers of both classification heads.
 
     Args:
-        level_specs: geometry of at least `level`.
+        spec: the head's settings; for `label_smoothing` see the subclass.
+        level_specs: geometry of at least `spec.level`.
         num_classes: K.
-        level: the level whose features are pooled.
-        pool: over the map: mean, maximum, or both one after the other.
-        dropout: probability, before the linear layer.
-        label_smoothing: see the subclass.
-        class_weights: (K,) positive, see the subclass; None: all 1.
+        class_weights: (K,) positive, see the subclass; None: 1 for every class.
 
     Raises:
         ValueError: the level is unknown, or the weights do not fit the classes.
@@ -33,55 +31,50 @@ class ClassificationHead(Head):
 
     def __init__(
         self,
+        spec: ClassificationHeadSpec,
         *,
         level_specs: Mapping[str, LevelSpec],
         num_classes: int,
-        level: str = "c5",
-        pool: Pool = "avg",
-        dropout: float = 0.0,
-        label_smoothing: float = 0.0,
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if level not in level_specs:
-            raise ValueError(f"level: got {level!r}; choose from {sorted(level_specs)}")
+        if spec.level not in level_specs:
+            raise ValueError(f"level: got {spec.level!r}; choose from {sorted(level_specs)}")
         if class_weights is not None and (class_weights.shape != (num_classes,) or bool((class_weights <= 0).any())):
             raise ValueError(f"class_weights: got {class_weights.tolist()}; give {num_classes} positive numbers")
-        self.level = level
-        self.pool: Pool = pool
-        self.label_smoothing = label_smoothing
-        width = level_specs[level].channels * (2 if pool == "avgmax" else 1)
-        self.dropout = nn.Dropout(dropout)
+        self.spec = spec
+        width = level_specs[spec.level].channels * (2 if spec.pool == "avgmax" else 1)
+        self.dropout = nn.Dropout(spec.dropout)
         self.linear = nn.Linear(width, num_classes)
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
-        # The weights come from the training labels each time, so that they are no part of the state.
+        # The weights are computed from the training labels in every run, so the state does not contain them.
         weights = None if class_weights is None else class_weights.float()
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, features: Features) -> Tensor:
         """Return logits (B, K)."""
-        logits: Tensor = self.linear(self.dropout(pool_maps(features[self.level], self.pool)))
+        logits: Tensor = self.linear(self.dropout(pool_maps(features[self.spec.level], self.spec.pool)))
         return logits
 
 
 class MulticlassHead(ClassificationHead):
-    """Exactly one class an image: softmax and cross entropy.
+    """Exactly one class per image: softmax and cross entropy.
 
-    `cross_entropy` with `class_weights` is the weighted sum, counted by the weights of the images' own classes, else
-    by images. Label smoothing gives every class label_smoothing / K of the target (Szegedy et al. 2016, arXiv
-    1512.00567, section 7).
+    The count of `cross_entropy` is the number of images; with `class_weights` the sum is weighted, and the count is
+    the sum of the weights of the images' own classes. Label smoothing gives every class label_smoothing / K of the
+    target (Szegedy et al. 2016, arXiv 1512.00567, section 7).
     """
 
     @property
     def loss_terms(self) -> tuple[str, ...]:
         return ("cross_entropy",)
 
-    def loss(self, raw: Tensor, targets: Sequence[ClassTarget]) -> LossTerms:
+    def loss(self, raw: Tensor, targets: Sequence[ClassTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         labels = torch.stack([target.labels for target in targets])
         weights = self.class_weights
         total = functional.cross_entropy(
-            raw.float(), labels, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
+            raw.float(), labels, weight=weights, label_smoothing=self.spec.label_smoothing, reduction="sum"
         )
         count = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
         return {"cross_entropy": (total, count.sum())}
@@ -93,20 +86,21 @@ class MulticlassHead(ClassificationHead):
 
 
 class MultilabelHead(ClassificationHead):
-    """Any number of classes an image: a sigmoid and binary cross entropy for each.
+    """Any number of classes per image: a sigmoid and binary cross entropy for each.
 
-    `bce` is the mean over the classes, counted by images. `class_weights` weigh the positive part of each class
-    (`pos_weight` of torch): a rare class pays more for a miss, no more for a false alarm. Label smoothing moves the
-    targets toward 1/2: t (1 - label_smoothing) + label_smoothing / 2.
+    `bce` sums the mean over the classes and counts images. `class_weights` multiply the positive part of each class
+    (`pos_weight` of torch): missing a rare class costs more, a false alarm does not. Label smoothing moves the targets
+    toward 1/2: t (1 - label_smoothing) + label_smoothing / 2.
     """
 
     @property
     def loss_terms(self) -> tuple[str, ...]:
         return ("bce",)
 
-    def loss(self, raw: Tensor, targets: Sequence[ClassTarget]) -> LossTerms:
+    def loss(self, raw: Tensor, targets: Sequence[ClassTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         labels = torch.stack([target.labels for target in targets]).float()
-        smoothed = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
+        smoothing = self.spec.label_smoothing
+        smoothed = labels * (1 - smoothing) + smoothing / 2
         losses = functional.binary_cross_entropy_with_logits(
             raw.float(), smoothed, pos_weight=self.class_weights, reduction="none"
         )

@@ -1,12 +1,12 @@
-"""What dense detectors share: towers of convolutions over all pyramid levels, flat outputs, decoding.
+"""The parts that dense detectors share: towers of convolutions over all pyramid levels, flat outputs, decoding.
 
-Legend: B images, N rows (anchors or locations) of all levels, A anchors a cell, K classes, L levels.
+Legend: B images, N rows (anchors or locations) of all levels, M selected rows, A anchors per cell, K classes, G numbers
+of geometry per row.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -14,30 +14,22 @@ from torch import Tensor, nn
 from heads.base import BoxPrediction, Features, Head, LevelSpec
 from heads.norm import group_norm
 from heads.postprocess import select_candidates, suppress
+from heads.spec import DenseHeadSpec, Norm
 
 PRIOR = 0.01
-"""Score of every class at the start, so that the many negatives do not drown the first steps (Lin et al. 2017, arXiv
+"""Initial score of every class, so that the many negatives do not dominate the first steps (Lin et al. 2017, arXiv
 1708.02002, section 4.1)."""
-
-
-class DenseOptions(TypedDict, total=False):
-    """Options of every dense detector, see `DenseHead`."""
-
-    levels: Sequence[str]
-    num_convs: int
-    norm: Literal["none", "gn"]
-    score_threshold: float
-    nms_iou: float
-    candidates_per_level: int
-    max_detections: int
 
 
 @dataclass
 class DenseOutputs:
-    """Raw outputs for B images; rows go level by level, then cell by cell (row by row), then anchor by anchor.
+    """Raw outputs for B images; rows are ordered by level, then by cell (row by row), then by anchor.
 
-    logits (B, N, K); box_codes (B, N, 4), boxes in the head's own coding; centerness (B, N) logits, of a head that has
-    them; sizes_hw of the levels in cells.
+    Attributes:
+        logits: (B, N, K).
+        box_codes: (B, N, 4), boxes in the head's own coding.
+        sizes_hw: height and width of each level in cells.
+        centerness: (B, N) logits; None for a head without centerness.
     """
 
     logits: Tensor
@@ -47,53 +39,43 @@ class DenseOutputs:
 
 
 class DenseHead(Head):
-    """Two towers, for classes and for boxes, whose weights all levels share.
+    """A tower for classes and a tower for boxes; all levels share their weights.
 
     Args:
-        level_specs: geometry of at least `levels`, which all have the same number of channels.
+        spec: the head's settings; GroupNorm (`norm: gn`) has up to 32 groups.
+        level_specs: geometry of at least `spec.levels`, which all have the same number of channels.
         num_classes: K, without background.
         anchors_per_cell: A.
-        box_bias: what every box code starts from.
-        levels: names of the levels, finest first.
-        num_convs: 3x3 convolutions of each tower.
-        norm: `gn` puts a GroupNorm behind each of them, with up to 32 groups.
-        score_threshold, candidates_per_level, nms_iou, max_detections: see `heads.postprocess`.
+        box_bias: initial value of every box code.
 
     Raises:
         ValueError: a level is unknown, or channels differ between levels.
     """
 
+    spec: DenseHeadSpec
+
     def __init__(
         self,
+        spec: DenseHeadSpec,
         *,
         level_specs: Mapping[str, LevelSpec],
         num_classes: int,
         anchors_per_cell: int,
         box_bias: float = 0.0,
-        levels: Sequence[str] = ("p3", "p4", "p5", "p6", "p7"),
-        num_convs: int = 4,
-        norm: Literal["none", "gn"] = "none",
-        score_threshold: float = 0.05,
-        nms_iou: float = 0.5,
-        candidates_per_level: int = 1000,
-        max_detections: int = 100,
     ) -> None:
         super().__init__()
-        if unknown := [level for level in levels if level not in level_specs]:
+        if unknown := [level for level in spec.levels if level not in level_specs]:
             raise ValueError(f"levels: got {unknown}; choose from {sorted(level_specs)}")
-        self.specs = {level: level_specs[level] for level in levels}
-        all_channels = {level: spec.channels for level, spec in self.specs.items()}
+        self.level_specs = {level: level_specs[level] for level in spec.levels}
+        all_channels = {level: level_spec.channels for level, level_spec in self.level_specs.items()}
         if len(set(all_channels.values())) != 1:
             raise ValueError(f"levels: their channels differ, {all_channels}; choose levels of the pyramid, p3 to p7")
         channels = next(iter(all_channels.values()))
+        self.spec = spec
         self.num_classes = num_classes
         self.anchors_per_cell = anchors_per_cell
-        self.score_threshold = score_threshold
-        self.nms_iou = nms_iou
-        self.candidates_per_level = candidates_per_level
-        self.max_detections = max_detections
-        self.class_tower = conv_tower(channels, num_convs, norm)
-        self.box_tower = conv_tower(channels, num_convs, norm)
+        self.class_tower = conv_tower(channels, spec.num_convs, spec.norm)
+        self.box_tower = conv_tower(channels, spec.num_convs, spec.norm)
         self.class_output = output_conv(channels, anchors_per_cell * num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
         self.box_output = output_conv(channels, anchors_per_cell * 4, bias=box_bias)
 
@@ -104,18 +86,18 @@ class DenseHead(Head):
 
     def level_maps(self, features: Features) -> list[Tensor]:
         """Return the features of the head's levels, finest first."""
-        return [features[level] for level in self.specs]
+        return [features[level] for level in self.level_specs]
 
     def scores(self, raw: DenseOutputs) -> Tensor:
         """Return the scores (B, N, K) in 0..1, float32."""
         raise NotImplementedError
 
     def geometry(self, raw: DenseOutputs) -> Tensor:
-        """Return what `decode_boxes` needs of every row: (N, G), float32."""
+        """Return the geometry of every row that `decode_boxes` needs: (N, G), float32."""
         raise NotImplementedError
 
     def decode_boxes(self, boxes_M4: Tensor, geometry_MG: Tensor) -> Tensor:
-        """Return boxes xyxy (M, 4), float32, of some rows in the head's own coding, with the geometry of each."""
+        """Return boxes xyxy (M, 4), float32, of M rows in the head's own coding, given the geometry (M, G) of each."""
         raise NotImplementedError
 
     def decode(
@@ -126,25 +108,25 @@ class DenseHead(Head):
     ) -> list[BoxPrediction]:
         """Return the detections of each image, best first, clipped to it; no image depends on another."""
         level_lengths = [height * width * self.anchors_per_cell for height, width in raw.sizes_hw]
-        geometry = self.geometry(raw)
+        geometry, spec = self.geometry(raw), self.spec
         predictions = []
         for image, (scores_NK, size_hw) in enumerate(zip(self.scores(raw), image_sizes_hw, strict=True)):
             scores, rows, labels = select_candidates(
-                scores_NK, level_lengths, score_threshold=self.score_threshold, per_level=self.candidates_per_level
+                scores_NK, level_lengths, score_threshold=spec.score_threshold, per_level=spec.candidates_per_level
             )
             boxes = self.decode_boxes(raw.box_codes[image, rows], geometry[rows])
             predictions.append(
-                suppress(boxes, scores, labels, size_hw, nms_iou=self.nms_iou, max_detections=self.max_detections)
+                suppress(boxes, scores, labels, size_hw, nms_iou=spec.nms_iou, max_detections=spec.max_detections)
             )
         return predictions
 
 
-def conv_tower(channels: int, num_convs: int, norm: Literal["none", "gn"]) -> nn.Sequential:
-    """Return `num_convs` times 3x3 convolution, norm, ReLU, all with `channels` channels.
+def conv_tower(channels: int, num_convs: int, norm: Norm) -> nn.Sequential:
+    """Return `num_convs` blocks of 3x3 convolution, norm and ReLU, all with `channels` channels.
 
-    With a norm the weights start from N(0, 0.01), as in the papers: the norm undoes their scale, and small weights
-    turn fast. Without, the papers' 0.01 would shrink a signal of few channels to nothing on its way, so that He's
-    initialization (He et al. 2015, arXiv 1502.01852) takes its place.
+    With a norm the weights start from N(0, 0.01), as in the papers: the norm cancels their scale, and the direction of
+    small weights changes fast. Without a norm, 0.01 would shrink a signal of few channels to nothing from layer to
+    layer, so the weights have He's initialization (He et al. 2015, arXiv 1502.01852).
     """
     layers: list[nn.Module] = []
     for _ in range(num_convs):
@@ -161,7 +143,7 @@ def conv_tower(channels: int, num_convs: int, norm: Literal["none", "gn"]) -> nn
 
 
 def output_conv(channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:
-    """Return the last 3x3 convolution of a tower, weights from N(0, 0.01) and a constant bias."""
+    """Return the 3x3 convolution that follows a tower, with weights from N(0, 0.01) and a constant bias."""
     conv = nn.Conv2d(channels, out_channels, 3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]

@@ -1,10 +1,10 @@
-"""Vectors that are close where identities are equal, of whole images or of their objects.
+"""Heads that embed whole images or objects: vectors are close where identities are equal.
 
 Legend: B images, N rows (images or boxes) of this process, D embedding.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,46 +12,46 @@ from torch.nn import functional
 
 from heads.base import BoxTarget, EmbeddingPrediction, Features, Head, IdentityTarget, LevelSpec, LossTerms
 from heads.gather import gather_rows
-from heads.metric_losses import MetricLoss, Miner, can_use, create_metric_loss
+from heads.metric_losses import can_use, create_metric_loss
 from heads.norm import group_norm
 from heads.pooling import PyramidRoIAlign, pool_maps
+from heads.spec import EmbeddingHeadSpec
 
 
 class EmbeddingHead(Head):
-    """What embeddings of images and of objects share: the loss over the joint batch of all ranks.
+    """Base of both embedding heads: the loss over the joint batch of all ranks.
 
-    The one term bears the loss's name; it is (loss, 1), or (0, 0) where the batch cannot use the loss: no row has an
-    identity, or it needs an equal and an unequal pair (see `heads.metric_losses`), or no triplet is left. Identity -1
-    is left out.
+    The only term has the loss's name. It is (loss, 1), or (0, 0) where the loss is undefined for the batch: without
+    any known identity, without an equal and an unequal pair (see `heads.metric_losses`), or without a triplet that
+    counts. Rows of identity -1 are skipped.
 
-    Every rank calls `loss` or `idle_loss` of this head exactly once a step: both gather over the ranks.
+    Every rank calls `loss` or `idle_loss` of this head exactly once per step: both gather over the ranks.
     """
 
-    def __init__(self, *, num_classes: int, dim: int, loss: MetricLoss, miner: Miner) -> None:
+    def __init__(self, spec: EmbeddingHeadSpec, num_identities: int) -> None:
         super().__init__()
-        self.dim = dim
-        self.loss_name = loss
-        self.metric_loss = create_metric_loss(loss, num_classes, dim, miner)
+        self.spec = spec
+        self.metric_loss = create_metric_loss(spec.loss, num_identities, spec.dim, spec.miner)
 
     @property
     def loss_terms(self) -> tuple[str, ...]:
-        return (self.loss_name,)
+        return (self.spec.loss,)
 
     def idle_loss(self) -> LossTerms:
-        """Return (0, 0), and take part in the gather with no rows."""
+        """Return (0, 0), and take part in the gather without rows."""
         device = next(self.parameters()).device
-        nothing = torch.zeros((0, self.dim), device=device), torch.zeros((0,), dtype=torch.int64, device=device)
+        nothing = torch.zeros((0, self.spec.dim), device=device), torch.zeros((0,), dtype=torch.int64, device=device)
         gather_rows(*nothing, has_loss=False)
         return super().idle_loss()
 
     def joint_loss(self, embeddings: Tensor, identities: Tensor) -> LossTerms:
-        """Return the loss over the rows of all ranks, given this rank's (N, D), float32, and (N,), none of them -1."""
+        """Return the loss over all ranks' rows, given this rank's (N, D), float32, and known identities (N,)."""
         joint, joint_identities = gather_rows(embeddings, identities, has_loss=True)
-        value = self._joint_value(joint, joint_identities) if can_use(self.loss_name, joint_identities) else None
+        value = self._joint_value(joint, joint_identities) if can_use(self.spec.loss, joint_identities) else None
         if value is None:
             zero = embeddings.sum() * 0.0 + self.touch_parameters()
-            return {self.loss_name: (zero, torch.zeros((), device=embeddings.device))}
-        return {self.loss_name: (value, torch.ones((), device=embeddings.device))}
+            return {self.spec.loss: (zero, torch.zeros((), device=embeddings.device))}
+        return {self.spec.loss: (value, torch.ones((), device=embeddings.device))}
 
     def _joint_value(self, embeddings: Tensor, identities: Tensor) -> Tensor | None:
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -60,27 +60,23 @@ class EmbeddingHead(Head):
 
 
 class ImageEmbeddingHead(EmbeddingHead):
-    """Embedding of an image: mean and maximum of c5, two linear layers with a ReLU between, length 1."""
+    """Embedding of an image: mean and maximum of c5, two linear layers with a ReLU between, normalized to length 1."""
 
-    def __init__(
-        self,
-        *,
-        level_specs: Mapping[str, LevelSpec],
-        num_classes: int,
-        dim: int = 128,
-        loss: MetricLoss = "proxy_anchor",
-        miner: Miner = "semihard",
-    ) -> None:
-        super().__init__(num_classes=num_classes, dim=dim, loss=loss, miner=miner)
+    def __init__(self, spec: EmbeddingHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int) -> None:
+        super().__init__(spec, num_classes)
         self.trunk = nn.Sequential(
-            nn.Linear(2 * level_specs["c5"].channels, 2 * dim), nn.ReLU(inplace=True), nn.Linear(2 * dim, dim)
+            nn.Linear(2 * level_specs["c5"].channels, 2 * spec.dim),
+            nn.ReLU(inplace=True),
+            nn.Linear(2 * spec.dim, spec.dim),
         )
 
     def forward(self, features: Features) -> Tensor:
         """Return embeddings (B, D), float32."""
         return functional.normalize(self.trunk(pool_maps(features["c5"], "avgmax")).float(), dim=1)
 
-    def loss(self, raw: Tensor, targets: Sequence[IdentityTarget]) -> LossTerms:
+    def loss(
+        self, raw: Tensor, targets: Sequence[IdentityTarget], image_sizes_hw: Sequence[tuple[int, int]]
+    ) -> LossTerms:
         identities = torch.stack([target.identity for target in targets])
         is_known = identities >= 0
         return self.joint_loss(raw[is_known], identities[is_known])
@@ -93,24 +89,16 @@ class ImageEmbeddingHead(EmbeddingHead):
 
 class ObjectEmbeddingHead(EmbeddingHead):
     """Embedding of a box: RoIAlign 7x7 on p3 to p5, a 3x3 convolution with GroupNorm and ReLU, mean and maximum, a
-    linear layer, length 1.
+    linear layer, normalized to length 1.
 
-    The training pools target boxes; crowd boxes and those of unknown identity are left out.
+    Training uses the target boxes, except crowd boxes and boxes of unknown identity.
     """
 
     needs_boxes: ClassVar[bool] = True
     levels: ClassVar[tuple[str, ...]] = ("p3", "p4", "p5")
 
-    def __init__(
-        self,
-        *,
-        level_specs: Mapping[str, LevelSpec],
-        num_classes: int,
-        dim: int = 128,
-        loss: MetricLoss = "proxy_anchor",
-        miner: Miner = "semihard",
-    ) -> None:
-        super().__init__(num_classes=num_classes, dim=dim, loss=loss, miner=miner)
+    def __init__(self, spec: EmbeddingHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int) -> None:
+        super().__init__(spec, num_classes)
         channels = level_specs["p3"].channels
         self.roi_align = PyramidRoIAlign({level: level_specs[level] for level in self.levels})
         self.trunk = nn.Sequential(
@@ -118,7 +106,7 @@ class ObjectEmbeddingHead(EmbeddingHead):
             group_norm(channels),
             nn.ReLU(inplace=True),
         )
-        self.linear = nn.Linear(2 * channels, dim)
+        self.linear = nn.Linear(2 * channels, spec.dim)
 
     def forward(self, features: Features) -> dict[str, Tensor]:
         """Return the levels that boxes are pooled from."""
@@ -129,7 +117,7 @@ class ObjectEmbeddingHead(EmbeddingHead):
         pooled = self.trunk(self.roi_align(raw, boxes_xyxy))
         return functional.normalize(self.linear(pool_maps(pooled, "avgmax")).float(), dim=1)
 
-    def loss(self, raw: Features, targets: Sequence[BoxTarget]) -> LossTerms:
+    def loss(self, raw: Features, targets: Sequence[BoxTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         is_used = [~target.is_crowd & (target.identities >= 0) for target in targets]
         boxes = [target.boxes_xyxy[used] for target, used in zip(targets, is_used, strict=True)]
         identities = torch.cat([target.identities[used] for target, used in zip(targets, is_used, strict=True)])
@@ -144,22 +132,17 @@ class ObjectEmbeddingHead(EmbeddingHead):
         """Return the embeddings (N_i, D) of the boxes of each image, in their order.
 
         Raises:
-            ValueError: there are no boxes.
+            ValueError: `boxes_xyxy` is None.
         """
         if boxes_xyxy is None:
-            raise ValueError("boxes_xyxy: got None; an embedding of objects needs one tensor (N, 4) an image")
-        counts = [len(boxes) for boxes in boxes_xyxy]
+            raise ValueError("boxes_xyxy: got None; an embedding of objects needs one tensor (N, 4) per image")
+        counts = [boxes.shape[0] for boxes in boxes_xyxy]
         return [EmbeddingPrediction(rows) for rows in torch.split(self.embed(raw, boxes_xyxy), counts)]
 
 
-def create_embedding_head(*, of: Literal["image", "objects"] = "image", **options: Any) -> EmbeddingHead:
-    """Return the head that embeds images or objects; `options` are those of its class.
-
-    Raises:
-        ValueError: `of` is neither.
-    """
-    if of == "image":
-        return ImageEmbeddingHead(**options)
-    if of == "objects":
-        return ObjectEmbeddingHead(**options)
-    raise ValueError(f"of: got {of!r}; choose image or objects")
+def create_embedding_head(
+    spec: EmbeddingHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int
+) -> EmbeddingHead:
+    """Return the head that embeds images or objects, depending on `spec.of`."""
+    head = ImageEmbeddingHead if spec.of == "image" else ObjectEmbeddingHead
+    return head(spec, level_specs=level_specs, num_classes=num_classes)

@@ -1,4 +1,4 @@
-"""FCOS: every location inside a box may answer for it, no anchors.
+"""FCOS: detection by locations instead of anchors.
 
 Tian, Shen, Chen, He 2019, "FCOS: Fully Convolutional One-Stage Object Detection", arXiv 1904.01355.
 Legend: B images, N locations of all levels, K classes, L levels.
@@ -6,7 +6,6 @@ Legend: B images, N locations of all levels, K classes, L levels.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -16,60 +15,46 @@ from torchvision.ops import generalized_box_iou_loss
 from heads.anchors import cell_centers
 from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_ltrb, encode_ltrb
-from heads.dense import DenseHead, DenseOptions, DenseOutputs, output_conv
+from heads.dense import DenseHead, DenseOutputs, output_conv
 from heads.losses import sigmoid_focal_loss
 from heads.matching import gather_labels, match_locations, pad_targets
+from heads.spec import FCOSHeadSpec
 
 
 class FCOSHead(DenseHead):
     """FCOS with the improvements of the authors' release: center sampling, centerness on the box tower, GIoU loss,
     distances in strides.
 
-    `classification` is the focal loss (alpha 0.25, gamma 2), counted by positive locations; `boxes` the GIoU loss of
-    positive locations weighted by their centerness target and counted by the sum of these weights; `centerness` a
-    binary cross entropy, counted by positive locations. The score of a detection is sqrt(class * centerness).
+    `classification` is the focal loss (alpha 0.25, gamma 2) of all locations except ignored ones. `boxes` is the GIoU
+    loss of positive locations, weighted by their centerness target; its count is the sum of these weights.
+    `centerness` is the binary cross entropy of positive locations. The count of the other two is the number of
+    positive locations. The score of a detection is sqrt(class * centerness).
 
-    A distance is relu(scale of the level * output) * stride, as in the release with `norm_reg_targets`, where the
-    paper has exp(scale * output). Distances start from half the upper end of a level's range, so that no relu is dead
-    at first: from random weights on BCCD (4 epochs at 256 x 192, scored on val) two seeds gave AP 0.436 and 0.453,
-    where a bias of 0, as torchvision has it, gave 0.409 and 0.428.
+    A distance is relu(scale of the level * output) * stride, as in the release with `norm_reg_targets`; the paper has
+    exp(scale * output). Distances start from half the upper end of a level's range, so that no relu is dead at first:
+    from random weights on BCCD (4 epochs at 256 x 192, scored on val) two seeds gave AP 0.436 and 0.453; the bias of 0
+    that torchvision uses gave 0.409 and 0.428.
 
-    Args:
-        box_loss: `giou`, the only one.
-        center_sampling_radius: in strides.
-        range_scale: a level takes boxes whose farthest edge is at most this many strides away and that are too large
-            for the finer level; the last level has no limit. 8 gives the paper's 64, 128, 256, 512.
-        dense: see `heads.dense.DenseHead`; here `norm` defaults to `gn`.
+    A level takes boxes whose farthest edge is at most `range_scale` strides away and that are too large for the finer
+    level; the last level has no limit. 8 gives the paper's 64, 128, 256, 512.
     """
 
+    spec: FCOSHeadSpec
     level_geometry: Tensor
     """(L, 4): stride, radius, lower and upper end of the range, in px."""
 
-    def __init__(
-        self,
-        *,
-        level_specs: Mapping[str, LevelSpec],
-        num_classes: int,
-        box_loss: Literal["giou"] = "giou",
-        center_sampling_radius: float = 1.5,
-        range_scale: float = 8.0,
-        **dense: Unpack[DenseOptions],
-    ) -> None:
-        options: DenseOptions = {"norm": "gn", **dense}
+    def __init__(self, spec: FCOSHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int) -> None:
         super().__init__(
+            spec,
             level_specs=level_specs,
             num_classes=num_classes,
             anchors_per_cell=1,
-            box_bias=range_scale / 2,
-            **options,
+            box_bias=spec.range_scale / 2,
         )
-        if box_loss != "giou":
-            raise ValueError(f"box_loss: got {box_loss!r}; FCOS has 'giou' only")
-        strides = [spec.stride for spec in self.specs.values()]
-        uppers = [range_scale * stride for stride in strides[:-1]]
-        rows = zip(
-            strides, [center_sampling_radius * s for s in strides], [0.0, *uppers], [*uppers, math.inf], strict=True
-        )
+        strides = [level_spec.stride for level_spec in self.level_specs.values()]
+        radii = [spec.center_sampling_radius * stride for stride in strides]
+        uppers = [spec.range_scale * stride for stride in strides[:-1]]
+        rows = zip(strides, radii, [0.0, *uppers], [*uppers, math.inf], strict=True)
         self.register_buffer("level_geometry", torch.tensor(list(rows)), persistent=False)
         self.centerness_output = output_conv(self.box_output.in_channels, 1)
         self.level_scales = nn.Parameter(torch.ones(len(strides)))
@@ -90,14 +75,16 @@ class FCOSHead(DenseHead):
         )
 
     def geometry(self, raw: DenseOutputs) -> Tensor:
-        """Return x and y of each cell's center, its stride, radius, lower and upper end of the range, in px: (N, 6)."""
+        """Return x and y of each cell's center, its stride, radius, and both ends of its range, in px: (N, 6)."""
         levels = []
-        for size_hw, spec, row in zip(raw.sizes_hw, self.specs.values(), self.level_geometry, strict=True):
+        for size_hw, spec, row in zip(raw.sizes_hw, self.level_specs.values(), self.level_geometry, strict=True):
             points = cell_centers(size_hw, spec, row.device)
-            levels.append(torch.cat((points, row.expand(len(points), 4)), dim=1))
+            levels.append(torch.cat((points, row.expand(points.shape[0], 4)), dim=1))
         return torch.cat(levels)
 
-    def loss(self, raw: DenseOutputs, targets: Sequence[BoxTarget]) -> LossTerms:
+    def loss(
+        self, raw: DenseOutputs, targets: Sequence[BoxTarget], image_sizes_hw: Sequence[tuple[int, int]]
+    ) -> LossTerms:
         geometry = self.geometry(raw)
         points, radii, ranges = geometry[:, :2], geometry[:, 3], geometry[:, 4:]
         padded = pad_targets(targets)
@@ -130,8 +117,10 @@ class FCOSHead(DenseHead):
 
 
 def centerness_targets(distances: Tensor) -> Tensor:
-    """Return sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), (N,) in 0..1, of positive distances (N, 4)
-    (equation 3 of the paper)."""
+    """Return the centerness (N,) in 0..1 of positive distances (N, 4).
+
+    It is sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) (equation 3 of the paper).
+    """
     left, top, right, bottom = distances.unbind(1)
     along_x = torch.minimum(left, right) / torch.maximum(left, right)
     along_y = torch.minimum(top, bottom) / torch.maximum(top, bottom)

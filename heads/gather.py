@@ -1,4 +1,4 @@
-"""Rows of all ranks on every rank, for losses that are coupled over the batch.
+"""Gathering of rows of all ranks on every rank, for losses that are coupled over the batch.
 
 Legend: N rows of this rank (any number, also 0), M rows of all ranks, D width.
 """
@@ -13,16 +13,16 @@ from torch.autograd.function import once_differentiable
 def gather_rows(embeddings: Tensor, identities: Tensor, *, has_loss: bool) -> tuple[Tensor, Tensor]:
     """Return the embeddings (M, D) and identities (M,) of all ranks, in the order of the ranks, the same everywhere.
 
-    A collective: every rank calls it once a step and head, also with no rows. The ranks that say `has_loss` then
-    compute the same loss of the joint rows, weighted alike. The gradient of this rank's rows is the sum over these
-    ranks. Since their gradients are equal, it is the own one times their number: there is no collective in the
-    backward pass, whose order against DDP's own would differ between ranks with and without a loss.
+    This is a collective: every rank calls it once per step and head, also without rows. The ranks with `has_loss` then
+    compute the same loss of the joint rows with the same weight. The gradient of this rank's rows is the sum over these
+    ranks. Their gradients are equal, so it is this rank's own gradient times their number. The backward pass needs no
+    collective; its order relative to those of DDP would differ between ranks with and without a loss.
 
-    Without a process group, and with one rank alone, the arguments come back as they are.
+    Without a process group, or with a single rank, the arguments are returned unchanged.
 
     Args:
         embeddings: (N, D) float32. identities: (N,) int64.
-        has_loss: whether this rank uses the result in its loss; a rank whose head is idle does not.
+        has_loss: True if this rank uses the result in its loss; False if its head is idle.
     """
     if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
         return embeddings, identities

@@ -1,6 +1,6 @@
-"""Losses of dense detectors, in float32 whatever the precision of the network.
+"""Losses of dense detectors, in float32 at any precision of the network.
 
-Smooth-L1 is torch's and GIoU torchvision's; only the focal loss is our own, for time and memory.
+Smooth-L1 is from torch, GIoU from torchvision; the focal loss is implemented here to save time and memory.
 
 Legend: N rows (anchors or locations), K classes.
 """
@@ -13,14 +13,16 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 NEGATIVE = -1
-"""Label of a row that shows no object: all its classes are negatives."""
+"""Label of a row without an object: all its classes are negatives."""
 IGNORED = -2
-"""Label of a row that has no part in the loss."""
+"""Label of a row that the loss skips."""
 
 
 class _SigmoidFocalLoss(torch.autograd.Function):
-    """The gradient is computed in the forward pass and is all that is kept: every element as a negative, then the few
-    positive ones and the ignored rows corrected."""
+    """Focal loss that computes its gradient in the forward pass and keeps nothing else.
+
+    Every element is computed as a negative first; then the few positive ones and the ignored rows are corrected.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits_NK: Tensor, labels_N: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -57,7 +59,7 @@ class _SigmoidFocalLoss(torch.autograd.Function):
 def sigmoid_focal_loss(logits_NK: Tensor, labels_N: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Return the sum over all elements of the focal loss as a float32 scalar.
 
-    Lin et al. 2017, arXiv 1708.02002, equation 5, one sigmoid a class:
+    Lin et al. 2017, arXiv 1708.02002, equation 5, one sigmoid per class:
     alpha (1 - p)^gamma (-log p) for a row's own class, (1 - alpha) p^gamma (-log(1 - p)) for the others.
 
     Args:

@@ -1,6 +1,6 @@
-"""Which anchor or location answers for which box.
+"""Assignment of boxes to anchors or locations.
 
-Legend: B images, M boxes of the image that has most (others are padded), N anchors or locations of all levels.
+Legend: B images, M boxes per image after padding, N anchors or locations of all levels.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,15 +14,18 @@ from heads.base import BoxTarget
 from heads.losses import IGNORED, NEGATIVE
 
 PAIRS_AT_ONCE = 2**25
-"""Images are matched together up to this many pairs of box and anchor: 128 MiB for each intermediate result."""
+"""Limit of the pairs of box and anchor that are matched together: 128 MiB for each intermediate result."""
 
 
 @dataclass
 class PaddedTargets:
     """Boxes of a batch as one tensor; M is at least 1.
 
-    boxes_xyxy (B, M, 4), zeros where padded; labels (B, M) int64; is_object (B, M): a real box that is no crowd;
-    is_crowd (B, M).
+    Attributes:
+        boxes_xyxy: (B, M, 4), zeros where padded.
+        labels: (B, M) int64.
+        is_object: (B, M) bool; False for crowds and padding.
+        is_crowd: (B, M) bool.
     """
 
     boxes_xyxy: Tensor
@@ -31,14 +34,14 @@ class PaddedTargets:
     is_crowd: Tensor
 
     def of_images(self, images: slice) -> "PaddedTargets":
-        """Return the targets of some images."""
+        """Return the targets of a slice of the images."""
         return PaddedTargets(
             self.boxes_xyxy[images], self.labels[images], self.is_object[images], self.is_crowd[images]
         )
 
 
 def pad_targets(targets: Sequence[BoxTarget]) -> PaddedTargets:
-    """Return the targets of B images as one, without grouping or reordering boxes."""
+    """Return the targets of B images as one, with boxes in their order."""
     boxes = pad_sequence([target.boxes_xyxy.float() for target in targets], batch_first=True)
     labels = pad_sequence([target.labels for target in targets], batch_first=True)
     is_crowd = pad_sequence([target.is_crowd for target in targets], batch_first=True)
@@ -52,7 +55,7 @@ def pad_targets(targets: Sequence[BoxTarget]) -> PaddedTargets:
 
 
 def gather_labels(matched_BN: Tensor, targets: PaddedTargets) -> Tensor:
-    """Return the class (B, N) of each matched box; `NEGATIVE` and `IGNORED` stay what they are."""
+    """Return the class (B, N) of each matched box; `NEGATIVE` and `IGNORED` stay unchanged."""
     labels = targets.labels.gather(1, matched_BN.clamp(min=0))
     return torch.where(matched_BN >= 0, labels, matched_BN)
 
@@ -61,19 +64,19 @@ def match_anchors(
     anchors_xyxy: Tensor,
     targets: PaddedTargets,
     *,
-    positive_iou: float = 0.5,
-    negative_iou: float = 0.4,
-    crowd_iof: float = 0.5,
+    positive_iou: float,
+    negative_iou: float,
+    crowd_iof: float,
 ) -> Tensor:
     """Return for each anchor the index of its box, `NEGATIVE` or `IGNORED`: (B, N) int64.
 
     An anchor takes the box that it overlaps most if their IoU is at least `positive_iou`, is negative if all IoUs are
-    below `negative_iou`, and is ignored in between (Lin et al. 2017, arXiv 1708.02002, section 4). Each box gets its
-    best anchor all the same, with all that tie, unless none overlaps it; an anchor that is the best of several boxes
-    goes to the one that it overlaps most. Here torchvision hands the anchor to its own best box instead, which can
-    leave a box without any. An anchor without box of which at least `crowd_iof` lies in one crowd region is ignored.
+    below `negative_iou`, and is ignored in between (Lin et al. 2017, arXiv 1708.02002, section 4). In addition, each
+    box that overlaps any anchor gets its best anchor, or all anchors that tie for the best; an anchor that is the best
+    of several boxes goes to the box that it overlaps most. In this step torchvision assigns the anchor to the anchor's
+    own best box instead, so that a box can stay without an anchor. An anchor without a box is ignored if at least
+    `crowd_iof` of its area is inside one crowd region.
     """
-
     anchor_areas = (anchors_xyxy[:, 2:] - anchors_xyxy[:, :2]).prod(dim=1)
 
     def match(some: PaddedTargets) -> Tensor:
@@ -94,13 +97,17 @@ def match_anchors(
 def match_locations(points_xy: Tensor, radii_px: Tensor, ranges_px: Tensor, targets: PaddedTargets) -> Tensor:
     """Return for each location the index of its box, `NEGATIVE` or `IGNORED`: (B, N) int64.
 
-    A location may take a box that it lies inside of, less than its radius from the box's center along both axes
-    (center sampling), and whose farthest edge is more than the lower and at most the upper end of its range away; of
-    several it takes the smallest (Tian et al. 2019, arXiv 1904.01355, section 3.2; center sampling as in the authors'
-    later release). A location without box that lies inside a crowd region is ignored.
+    A location can take a box if three conditions hold: it is inside the box; along both axes it is less than its
+    radius from the box's center (center sampling); and the distance to the box's farthest edge is greater than the
+    lower and at most the upper end of its range. If it can take several boxes, it takes the smallest (Tian et al.
+    2019, arXiv 1904.01355, section 3.2; center sampling as in the authors' later release). A location without a box is
+    ignored if it is inside a crowd region.
 
     Args:
-        points_xy: (N, 2). radii_px: (N,). ranges_px: (N, 2), lower and upper end.
+        points_xy: (N, 2).
+        radii_px: (N,).
+        ranges_px: (N, 2), lower and upper end.
+        targets: of B images.
     """
     xs, ys = points_xy.unbind(1)
     lower, upper = ranges_px.unbind(1)
@@ -131,8 +138,8 @@ def _by_images(match: Callable[[PaddedTargets], Tensor], targets: PaddedTargets,
 def pairwise_overlaps(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     """Return the areas of intersection and of union of boxes (..., M, 4) and anchors (N, 4): (..., M, N) each.
 
-    Coordinate by coordinate and in place this takes a quarter of the time of torchvision's `box_iou`, which works on
-    pairs of coordinates: 5 ms against 20 for 4 x 13 boxes and 15,120 anchors (one thread, AMD EPYC Zen 5).
+    Works on single coordinates and in place, which takes a quarter of the time of torchvision's `box_iou`, which works
+    on pairs of coordinates: 5 ms instead of 20 for 4 x 13 boxes and 15,120 anchors (one thread, AMD EPYC Zen 5).
     """
     x1, y1, x2, y2 = boxes_xyxy[..., None].unbind(-2)
     ax1, ay1, ax2, ay2 = anchors_xyxy.unbind(1)

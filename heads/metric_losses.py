@@ -1,57 +1,82 @@
-"""Losses of embeddings by name, each with the settings of its paper.
+"""Losses of embeddings, each with the settings of its paper.
 
-Those with weights (proxies, class centers), and SupCon, come from pytorch-metric-learning. NT-Xent and triplets are
-written out here: theirs hold one number for every pair of an equal and an unequal pair, and every triplet three times,
-which a batch of a few hundred objects has no room for.
+The losses with weights (proxies, class centers) and SupCon are from pytorch-metric-learning. NT-Xent and the triplet
+loss are implemented here: the library keeps one number for every combination of an equal and an unequal pair, and every
+triplet three times, which does not fit in memory for a batch of a few hundred objects.
 
 Legend: N rows of the joint batch, D embedding, P pairs.
 """
 
-from typing import Literal
+from pkgutil import resolve_name
+from typing import get_args
 
 import torch
 from pytorch_metric_learning import losses
 from torch import Tensor, nn
 from torch.nn import functional
 
-MetricLoss = Literal["proxy_anchor", "arcface", "cosface", "supcon", "ntxent", "triplet"]
-Miner = Literal["all", "hard", "semihard"]
-
-NEED_PAIRS = frozenset({"supcon", "ntxent", "triplet"})
-"""Losses without weights: only an equal and an unequal pair tell them anything."""
+from heads.loss_rows import METRIC_LOSSES
+from heads.spec import MetricLoss, Miner
 
 
 def create_metric_loss(name: MetricLoss, num_identities: int, dim: int, miner: Miner = "semihard") -> nn.Module:
     """Return the loss, a module from embeddings (N, D) float32 of length 1 and identities (N,) int64 to one number.
 
-    What the number is the mean of:
-
-    - proxy_anchor (Kim et al. 2020, arXiv 2003.13911, equation 4; margin 0.1, alpha 32): identities, apart for pulls
-      (those in the batch) and pushes (all).
-    - arcface (Deng et al. 2019, arXiv 1801.07698, equation 3; margin 28.6 degrees, scale 64) and cosface (Wang et al.
-      2018, arXiv 1801.09414, equation 4; margin 0.35, scale 64): rows.
-    - supcon (Khosla et al. 2020, arXiv 2004.11362, equation 2; temperature 0.1): rows whose loss is not zero, which
-      are those that have an equal row.
-    - ntxent: see `NTXentLoss`. triplet: see `TripletLoss`, the only one that `miner` is for.
+    The number is a mean; each constructor below states over what.
 
     Raises:
-        ValueError: a name is unknown.
+        ValueError: the name or the miner is unknown.
     """
-    if name == "proxy_anchor":
-        loss: nn.Module = losses.ProxyAnchorLoss(num_identities, dim, margin=0.1, alpha=32)
-    elif name == "arcface":
-        loss = losses.ArcFaceLoss(num_identities, dim, margin=28.6, scale=64)
-    elif name == "cosface":
-        loss = losses.CosFaceLoss(num_identities, dim, margin=0.35, scale=64)
-    elif name == "supcon":
-        loss = losses.SupConLoss(temperature=0.1)
-    elif name == "ntxent":
-        loss = NTXentLoss()
-    elif name == "triplet":
-        loss = TripletLoss(miner)
-    else:
-        raise ValueError(f"loss: got {name!r}; choose proxy_anchor, arcface, cosface, supcon, ntxent or triplet")
+    if name not in METRIC_LOSSES:
+        raise ValueError(f"loss: got {name!r}; choose one of {', '.join(METRIC_LOSSES)}")
+    loss: nn.Module = resolve_name(METRIC_LOSSES[name].constructor)(num_identities, dim, miner)
     return loss
+
+
+def proxy_anchor(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return Proxy-Anchor (Kim et al. 2020, arXiv 2003.13911, equation 4; margin 0.1, alpha 32).
+
+    The mean is over identities, separately for pulls (identities of the batch) and pushes (all identities).
+    """
+    loss: nn.Module = losses.ProxyAnchorLoss(num_identities, dim, margin=0.1, alpha=32)
+    return loss
+
+
+def arcface(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return ArcFace (Deng et al. 2019, arXiv 1801.07698, equation 3; margin 28.6 degrees, scale 64).
+
+    The mean is over rows.
+    """
+    loss: nn.Module = losses.ArcFaceLoss(num_identities, dim, margin=28.6, scale=64)
+    return loss
+
+
+def cosface(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return CosFace (Wang et al. 2018, arXiv 1801.09414, equation 4; margin 0.35, scale 64).
+
+    The mean is over rows.
+    """
+    loss: nn.Module = losses.CosFaceLoss(num_identities, dim, margin=0.35, scale=64)
+    return loss
+
+
+def supcon(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return SupCon (Khosla et al. 2020, arXiv 2004.11362, equation 2; temperature 0.1).
+
+    The mean is over rows whose loss is not zero, which are the rows that have an equal row.
+    """
+    loss: nn.Module = losses.SupConLoss(temperature=0.1)
+    return loss
+
+
+def ntxent(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return `NTXentLoss`."""
+    return NTXentLoss()
+
+
+def triplet(num_identities: int, dim: int, miner: Miner) -> nn.Module:
+    """Return `TripletLoss`, the only loss that uses the miner."""
+    return TripletLoss(miner)
 
 
 def can_use(name: MetricLoss, identities: Tensor) -> bool:
@@ -59,7 +84,7 @@ def can_use(name: MetricLoss, identities: Tensor) -> bool:
 
     Losses with weights need one row. The others need an equal and an unequal pair.
     """
-    if name not in NEED_PAIRS:
+    if not METRIC_LOSSES[name].needs_pairs:
         return len(identities) > 0
     return 2 <= len(torch.unique(identities)) < len(identities)
 
@@ -67,11 +92,11 @@ def can_use(name: MetricLoss, identities: Tensor) -> bool:
 class NTXentLoss(nn.Module):
     """Normalized, temperature-scaled cross entropy of each equal pair against the unequal pairs of its first row.
 
-    Chen et al. 2020, arXiv 2002.05709, equation 1, with their temperature for ImageNet, 0.1; the loss of many negatives
-    is Sohn's, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016. There a row has one equal
-    row, its other view. Here rows are equal by identity, and a row may have several equal ones: each is told from the
-    unequal rows alone (`supcon` also tells it from the other equal ones). With one equal row each the two are the
-    paper's. The mean is over all ordered equal pairs.
+    Chen et al. 2020, arXiv 2002.05709, equation 1, with their temperature for ImageNet, 0.1; the loss with many
+    negatives is from Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016. In the paper
+    a row has one equal row, its other view. Here rows are equal by identity, and a row can have several equal rows:
+    each is contrasted with the unequal rows alone, whereas `supcon` also contrasts it with the other equal rows. With
+    one equal row for each row, both are the paper's loss. The mean is over all ordered equal pairs.
 
     O(N^2) memory.
     """
@@ -81,7 +106,7 @@ class NTXentLoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, embeddings: Tensor, identities: Tensor) -> Tensor:
-        """Return the loss; there must be an equal and an unequal pair."""
+        """Return the loss of rows with at least one equal and one unequal pair."""
         logits_NN = embeddings @ embeddings.T / self.temperature
         is_equal = identities[:, None] == identities
         unequal_N = logits_NN.masked_fill(is_equal, -torch.inf).logsumexp(dim=1)
@@ -91,49 +116,49 @@ class NTXentLoss(nn.Module):
 
 
 class TripletLoss(nn.Module):
-    """Triplets of a row, an equal and an unequal one: the unequal row shall be farther by a margin.
+    """Loss of triplets of a row, an equal row and an unequal row, which should be farther away by a margin.
 
     Schroff, Kalenichenko, Philbin 2015, "FaceNet", arXiv 1503.03832, equations 2 and 3: the loss of a triplet is
-    max(0, d(a, p) - d(a, n) + 0.2), d the squared Euclidean distance of vectors of length 1. `miner` says which
-    triplets of the joint batch count:
+    max(0, d(a, p) - d(a, n) + 0.2), where d is the squared Euclidean distance of vectors of length 1. `miner`
+    selects the triplets of the joint batch that count:
 
-    - all: every one.
-    - semihard: those whose unequal row is farther than the equal one, but by less than the margin (equation 4).
-    - hard: those whose unequal row is at most as far as the equal one.
+    - all: every triplet.
+    - semihard: triplets whose unequal row is farther than the equal row, but by less than the margin (equation 4).
+    - hard: triplets whose unequal row is at most as far as the equal row.
 
     The mean is over the triplets that count and whose loss is not zero. Deviations: the paper sums, and its miner takes
-    one unequal row for each equal pair; all are taken here, as TripletMarginMiner and TripletMarginLoss of
-    pytorch-metric-learning do.
+    one unequal row for each equal pair; here all unequal rows are taken, as in TripletMarginMiner and TripletMarginLoss
+    of pytorch-metric-learning.
 
     Triplets are counted, not listed: O(N^2) memory, O(N^2 log N) time.
     """
 
     def __init__(self, miner: Miner = "semihard", margin: float = 0.2) -> None:
         super().__init__()
-        if miner not in ("all", "hard", "semihard"):
-            raise ValueError(f"miner: got {miner!r}; choose all, hard or semihard")
+        if miner not in get_args(Miner):
+            raise ValueError(f"miner: got {miner!r}; choose one of {', '.join(get_args(Miner))}")
         self.miner = miner
         self.margin = margin
 
     def forward(self, embeddings: Tensor, identities: Tensor) -> Tensor | None:
-        """Return the loss, or None where no triplet is left."""
+        """Return the loss, or None if no triplet counts."""
         distances_NN = 2 - 2 * embeddings @ embeddings.T
         pulls_NN, pushes_NN = self._count(distances_NN.detach(), identities)
         num_triplets = pulls_NN.sum()
         if num_triplets == 0:
             return None
-        # A mean of differences of distances is linear in them: each counts as often as it occurs.
+        # The mean of differences of distances is linear in the distances: each counts as often as it occurs.
         weights_NN = (pulls_NN - pushes_NN).to(distances_NN.dtype)
         return (distances_NN * weights_NN).sum() / num_triplets + self.margin
 
     def _count(self, distances_NN: Tensor, identities: Tensor) -> tuple[Tensor, Tensor]:
-        """Return in how many triplets each pair is the equal and the unequal one: (N, N) and (N, N), int64."""
+        """Return the numbers of triplets in which each pair is the equal and the unequal one, two (N, N) int64."""
         is_equal = identities[:, None] == identities
         is_positive = is_equal.clone().fill_diagonal_(False)
         num_positives = is_positive.sum(dim=1, keepdim=True)
         negatives_NN = distances_NN.masked_fill(is_equal, torch.inf).sort(dim=1).values
         positives_NN = distances_NN.masked_fill(~is_positive, torch.inf).sort(dim=1).values
-        # Both sides compare the same two numbers, so that their counts of triplets are the same to the last one.
+        # Both sides compare the same two numbers, so that both count exactly the same triplets.
         pulls = torch.searchsorted(negatives_NN, distances_NN + self.margin)
         pushes = num_positives - torch.searchsorted(positives_NN + self.margin, distances_NN, right=True)
         hard_pulls = torch.searchsorted(negatives_NN, distances_NN, right=True)

@@ -1,22 +1,20 @@
-"""Fixed-size features from feature maps: of whole images, and of boxes on a pyramid.
+"""Pooling of feature maps to a fixed size: of whole images, and of boxes on a pyramid.
 
 Legend: B images, C channels, N boxes of all images.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from heads.base import Features, LevelSpec
-
-Pool = Literal["avg", "max", "avgmax"]
+from heads.spec import Pool
 
 
 def pool_maps(maps: Tensor, how: Pool) -> Tensor:
-    """Return the mean, the maximum, or both one after the other, over each map: (B, C, H, W) to (B, C or 2 C)."""
+    """Return the mean, the maximum, or both concatenated, over each map: (B, C, H, W) to (B, C) or (B, 2 C)."""
     parts = []
     if how in ("avg", "avgmax"):
         parts.append(maps.mean(dim=(2, 3)))
@@ -30,8 +28,8 @@ class PyramidRoIAlign(nn.Module):
 
     The level of a box is k0 + floor(log2(sqrt(area) / side0)) (Lin et al. 2017, arXiv 1612.03144, equation 1), where
     k0 is the first level and side0 spans `size` of its cells, so that a box covers between `size` and 2 * `size` cells
-    wherever a finer and a coarser level exist. The paper's 224 px on P4 is twice that; its images are larger. Smaller
-    boxes stay on the first level, larger ones on the last.
+    if the pyramid has a level for that; smaller boxes use the first level, larger boxes the last. The paper's 224 px on
+    P4 is twice this side; its images are larger.
 
     Args:
         level_specs: the levels to pool from, finest first; strides and offsets as measured.
@@ -44,14 +42,13 @@ class PyramidRoIAlign(nn.Module):
         self.size = size
 
     def forward(self, features: Features, boxes_xyxy: Sequence[Tensor]) -> Tensor:
-        """Return (N, C, size, size), float32, in the order of the boxes, which are one tensor (N_i, 4) an image.
+        """Return (N, C, size, size), float32, in the order of the boxes, which are one tensor (N_i, 4) per image.
 
-        Sampling runs in float32 whatever the features' type. Every level stays in the autograd graph, also without
-        boxes: no parameter goes without gradient because of where boxes happen to lie.
+        Sampling runs in float32 for features of any type. Every level stays in the autograd graph, also without boxes
+        on it, so that every parameter has a gradient.
         """
-        counts = torch.tensor([len(boxes) for boxes in boxes_xyxy])
         boxes = torch.cat(list(boxes_xyxy)).float()
-        images = torch.arange(len(counts)).repeat_interleave(counts).to(boxes)
+        images = torch.cat([boxes.new_full(own.shape[:1], number) for number, own in enumerate(boxes_xyxy)])
         levels = self.levels_of(boxes)
         pooled, positions = [], []
         for number, (level, spec) in enumerate(self.specs.items()):
@@ -67,6 +64,6 @@ class PyramidRoIAlign(nn.Module):
         """Return the number of the level, 0 for the finest, of each box: (N,) int64."""
         finest_side = next(iter(self.specs.values())).stride * self.size
         sides = ((boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])).clamp(min=0).sqrt()
-        # The small addend puts a box exactly on a boundary, which rounding may push below, on the coarser level.
+        # The small addend keeps a box exactly on a boundary on the coarser level in spite of rounding.
         levels = (sides / finest_side + 1e-6).log2().floor()
         return levels.clamp(0, len(self.specs) - 1).long()

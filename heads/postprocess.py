@@ -1,4 +1,4 @@
-"""From scores to detections, for each image alone.
+"""Selection of detections from the scores of one image.
 
 Legend: N anchors or locations of all levels, K classes, M candidates.
 """
@@ -17,8 +17,8 @@ def select_candidates(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return scores, rows and classes (M,) of the candidates of one image, best first; ties by row, then class.
 
-    Candidates have a score above the threshold and are among the best `per_level` of their level, whose rows follow
-    one another: `level_lengths` adds up to N.
+    Candidates have a score above the threshold and are among the best `per_level` of their level. The first
+    `level_lengths[0]` rows are the first level, and so on; the lengths add up to N.
     """
     num_classes = scores_NK.shape[1]
     flat = scores_NK.flatten()
@@ -34,12 +34,15 @@ def select_candidates(
 def suppress(
     boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, size_hw: tuple[int, int], *, nms_iou: float, max_detections: int
 ) -> BoxPrediction:
-    """Return what is left of candidates (M,), which come best first: boxes clipped to the image, those without area
-    left out, then greedy non-maximum suppression within each class, then the best `max_detections`."""
+    """Return the detections among candidates (M,), which are sorted best first.
+
+    Boxes are clipped to the image, and boxes without area dropped. Greedy non-maximum suppression within each class
+    follows; the best `max_detections` are returned.
+    """
     boxes = clip_boxes_to_image(boxes_xyxy, size_hw)
     has_area = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     boxes, scores, labels = boxes[has_area], scores[has_area], labels[has_area]
-    # batched_nms does not say how it orders ties; the candidates' own order does.
+    # The order of ties in batched_nms is not documented; sorting restores the candidates' order.
     kept = batched_nms(boxes, scores, labels, nms_iou).sort().values[:max_detections]
     return BoxPrediction(boxes[kept], scores[kept], labels[kept])
 
@@ -48,6 +51,6 @@ def _best(scores: Tensor, limit: int) -> Tensor:
     """Return the positions of the best `limit` scores, best first, ties by position."""
     if limit >= len(scores):
         return scores.sort(descending=True, stable=True).indices
-    # topk alone leaves open which of several equal scores it takes; sorting everything would be slow.
+    # topk does not define which of several equal scores it returns; sorting all scores would be slow.
     at_least = (scores >= scores.topk(limit, sorted=False).values.min()).nonzero().squeeze(1)
     return at_least[scores[at_least].sort(descending=True, stable=True).indices[:limit]]

@@ -1,11 +1,10 @@
 """RetinaNet: anchors, focal loss.
 
 Lin, Goyal, Girshick, He, Dollár 2017, "Focal Loss for Dense Object Detection", arXiv 1708.02002.
-Legend: B images, N anchors of all levels, A anchors a cell, K classes.
+Legend: B images, N anchors of all levels, A anchors per cell, K classes, L levels.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -14,49 +13,36 @@ from torchvision.ops import generalized_box_iou_loss
 from heads.anchors import anchor_shapes, grid_anchors
 from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_deltas, encode_deltas
-from heads.dense import DenseHead, DenseOptions, DenseOutputs
+from heads.dense import DenseHead, DenseOutputs
 from heads.losses import sigmoid_focal_loss, smooth_l1_loss
 from heads.matching import gather_labels, match_anchors, pad_targets
+from heads.spec import RetinaNetHeadSpec
 
 
 class RetinaNetHead(DenseHead):
     """RetinaNet's two subnets on a pyramid, with anchors that follow the measured strides and offsets.
 
-    `classification` is the focal loss (alpha 0.25, gamma 2) over all anchors but the ignored ones, `boxes` the
+    `classification` is the focal loss (alpha 0.25, gamma 2) of all anchors except ignored ones. `boxes` is the
     smooth-L1 loss of the deltas (beta 1/9) or the GIoU loss of the decoded boxes (Rezatofighi et al. 2019, arXiv
-    1902.09630) over the positive ones. Both are counted by positive anchors, over the whole batch rather than image
-    by image. Without norm the towers start from He's initialization (see `heads.dense.conv_tower`).
-
-    Args:
-        box_loss: `smooth_l1` or `giou`.
-        anchor_scale: side of the smallest anchor of a level, in strides.
-        scales_per_octave, aspect_ratios: see `heads.anchors.anchor_shapes`.
-        dense: see `heads.dense.DenseHead`.
+    1902.09630) of the positive anchors. The count of both is the number of positive anchors, over the whole batch
+    rather than image by image. Without a norm the towers have He's initialization (see `heads.dense.conv_tower`).
     """
 
+    spec: RetinaNetHeadSpec
     shapes: Tensor
-    """(L, A, 2): width and height of a cell's anchors, in px."""
+    """(L, A, 2): width and height in px of the anchors of a cell."""
 
-    def __init__(
-        self,
-        *,
-        level_specs: Mapping[str, LevelSpec],
-        num_classes: int,
-        box_loss: Literal["smooth_l1", "giou"] = "smooth_l1",
-        anchor_scale: float = 4.0,
-        scales_per_octave: int = 3,
-        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        **dense: Unpack[DenseOptions],
-    ) -> None:
+    def __init__(self, spec: RetinaNetHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int) -> None:
         super().__init__(
+            spec,
             level_specs=level_specs,
             num_classes=num_classes,
-            anchors_per_cell=scales_per_octave * len(aspect_ratios),
-            **dense,
+            anchors_per_cell=spec.scales_per_octave * len(spec.aspect_ratios),
         )
-        self.box_loss = box_loss
-        strides = [spec.stride for spec in self.specs.values()]
-        shapes = [anchor_shapes(stride, anchor_scale, scales_per_octave, aspect_ratios) for stride in strides]
+        shapes = [
+            anchor_shapes(level_spec.stride, spec.anchor_scale, spec.scales_per_octave, spec.aspect_ratios)
+            for level_spec in self.level_specs.values()
+        ]
         self.register_buffer("shapes", torch.stack(shapes), persistent=False)
 
     @property
@@ -73,18 +59,26 @@ class RetinaNetHead(DenseHead):
 
     def geometry(self, raw: DenseOutputs) -> Tensor:
         """Return the anchors xyxy (N, 4)."""
-        levels = zip(raw.sizes_hw, self.specs.values(), self.shapes, strict=True)
+        levels = zip(raw.sizes_hw, self.level_specs.values(), self.shapes, strict=True)
         return torch.cat([grid_anchors(size_hw, spec, shapes) for size_hw, spec, shapes in levels])
 
-    def loss(self, raw: DenseOutputs, targets: Sequence[BoxTarget]) -> LossTerms:
+    def loss(
+        self, raw: DenseOutputs, targets: Sequence[BoxTarget], image_sizes_hw: Sequence[tuple[int, int]]
+    ) -> LossTerms:
         anchors = self.geometry(raw)
         padded = pad_targets(targets)
-        matched_BN = match_anchors(anchors, padded)
+        matched_BN = match_anchors(
+            anchors,
+            padded,
+            positive_iou=self.spec.positive_iou,
+            negative_iou=self.spec.negative_iou,
+            crowd_iof=self.spec.crowd_iof,
+        )
         images, rows = (matched_BN >= 0).nonzero(as_tuple=True)
         count = torch.tensor(float(len(rows)), device=anchors.device)
         boxes = padded.boxes_xyxy[images, matched_BN[images, rows]]
         deltas = raw.box_codes[images, rows]
-        if self.box_loss == "giou":
+        if self.spec.box_loss == "giou":
             box_sum = generalized_box_iou_loss(self.decode_boxes(deltas, anchors[rows]), boxes, reduction="sum")
         else:
             box_sum = smooth_l1_loss(deltas, encode_deltas(boxes, anchors[rows]))

@@ -1,4 +1,4 @@
-"""The network as one nn.Module, no Lightning: what is trained, exported and served.
+"""The network that is trained, exported and served, as one nn.Module without Lightning.
 
 Legend: B batch, H W size in pixels.
 """
@@ -12,20 +12,18 @@ from backbones.base import LEVELS, Backbone
 from backbones.create import create_backbone
 from backbones.fpn import FPN
 from backbones.stages import stages_of_modules
-from heads.base import BoxPrediction, Features, Head, LossTerms, Prediction, Target
+from heads.base import Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.tasks import Task
-
-NOT_OF_THE_HEAD = {"head", "weight", "class_weights", "identity", "boxes_from", "gallery"}
-"""Fields of a task that the head's constructor does not take."""
 
 
 class MultiTaskModel(nn.Module):
-    """Backbone -> FPN -> heads. Tasks are kept sorted by name, so that the optimizer's state never depends on the
-    order in a file."""
+    """Backbone -> FPN -> heads.
+
+    Tasks are sorted by name, so that the optimizer's state does not depend on their order in the document.
+    """
 
     mean: Tensor
     std: Tensor
@@ -57,35 +55,52 @@ class MultiTaskModel(nn.Module):
         levels: dict[str, Tensor] = self.backbone(normalized)
         return {**levels, **self.neck(levels)}
 
-    def loss(self, images: Tensor, targets: Mapping[str, Sequence[Target | None]]) -> dict[str, LossTerms]:
+    def loss(
+        self,
+        images: Tensor,
+        targets: Mapping[str, Sequence[Target | None]],
+        image_sizes_hw: Sequence[tuple[int, int]],
+    ) -> dict[str, LossTerms]:
         """Return the loss terms of every task, over the images that are labeled for it.
 
-        Every trainable parameter gets a gradient (maybe zero), whatever is labeled: DDP needs no search for unused
-        parameters.
+        Every trainable parameter gets a gradient, which can be zero, for any combination of labels, so that DDP does
+        not have to search for unused parameters.
 
         Args:
             images: (B, 3, H, W) uint8.
-            targets: by task, B targets; None where an image is not labeled.
+            targets: by task, B targets; None for an image that is not labeled for the task.
+            image_sizes_hw: B sizes before padding.
         """
-        return self.losses_of(self.features(images), targets)
+        return self.losses_of(self.features(images), targets, image_sizes_hw)
 
-    def losses_of(self, features: Features, targets: Mapping[str, Sequence[Target | None]]) -> dict[str, LossTerms]:
-        """Return what `loss` does, given all levels."""
-        losses = {task: self._task_loss(task, features, targets[task]) for task in self.heads}
+    def losses_of(
+        self,
+        features: Features,
+        targets: Mapping[str, Sequence[Target | None]],
+        image_sizes_hw: Sequence[tuple[int, int]],
+    ) -> dict[str, LossTerms]:
+        """Return the same as `loss`, given all levels."""
+        losses = {task: self._task_loss(task, features, targets[task], image_sizes_hw) for task in self.heads}
         reach_all = sum(feature.flatten()[:1].sum().float() * 0.0 for feature in features.values())
         first = next(iter(losses.values()))
         term, (total, count) = next(iter(first.items()))
         first[term] = (total + reach_all, count)
         return losses
 
-    def _task_loss(self, task: str, features: Features, targets: Sequence[Target | None]) -> LossTerms:
+    def _task_loss(
+        self,
+        task: str,
+        features: Features,
+        targets: Sequence[Target | None],
+        image_sizes_hw: Sequence[tuple[int, int]],
+    ) -> LossTerms:
         head = self._head(task)
         labeled = [b for b, target in enumerate(targets) if target is not None]
         if not labeled:
             return head.idle_loss()
         if len(labeled) < len(targets):
             features = {level: feature[labeled] for level, feature in features.items()}
-        return head.loss(head(features), [targets[b] for b in labeled])
+        return head.loss(head(features), [targets[b] for b in labeled], [image_sizes_hw[b] for b in labeled])
 
     def _head(self, task: str) -> Head:
         head = self.heads[task]
@@ -102,14 +117,13 @@ class MultiTaskModel(nn.Module):
     ) -> dict[str, list[Prediction]]:
         """Return B predictions by task.
 
-        An embedding of objects embeds `boxes[task]` (a list of (N, 4) xyxy) where given, else the boxes that its
-        detection task finds.
+        An embedding of objects embeds `boxes[task]` if given, otherwise the boxes that its detection task finds.
 
         Args:
             images: (B, 3, H, W) uint8.
             image_sizes_hw: sizes before padding.
-            boxes: by task, B tensors of boxes in the network's input pixels.
-            tasks: which ones to predict; all by default.
+            boxes: by task, B tensors of boxes xyxy (N, 4) in pixels of the network's input.
+            tasks: names of the tasks to predict; all by default.
         """
         features = self.features(images)
         predictions: dict[str, list[Prediction]] = {}
@@ -124,17 +138,17 @@ class MultiTaskModel(nn.Module):
 
     @staticmethod
     def _detected(predictions: Sequence[Prediction]) -> list[Tensor]:
-        return [p.boxes_xyxy for p in predictions if isinstance(p, BoxPrediction)]
+        return [boxes for p in predictions if (boxes := p.object_boxes_xyxy) is not None]
 
     def fold(self) -> None:
-        """Fold the backbone's branches, for good: predictions stay, but for rounding, and nothing can be trained."""
+        """Fold the backbone's branches permanently: predictions are equal up to rounding; training is not possible."""
         self.backbone.fold()
         self.is_folded = True
         self.to(memory_format=self.memory_format)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of what is frozen and given rates as one: the backbone's stages, `neck`, and `heads.<task>`."""
+        """Names of the parts that are frozen, and have learning rates, as a whole: stages, `neck`, `heads.<task>`."""
         return (*LEVELS, "neck", *(f"heads.{task}" for task in self.heads))
 
     def part_of(self, name: str) -> str:
@@ -145,13 +159,13 @@ class MultiTaskModel(nn.Module):
         return f"heads.{rest.partition('.')[0]}" if owner == "heads" else owner
 
     def freeze(self, parts: frozenset[str]) -> None:
-        """Make `parts` frozen and all others trainable.
+        """Freeze `parts` and make all other parts trainable.
 
-        The parameters of frozen parts take no gradient and have none, and their running statistics (BatchNorm's) stay
-        as they are, whatever `train` says. Dropout goes on there: it changes nothing that is kept.
+        Parameters of frozen parts do not require a gradient, and `grad` is None. Their running statistics (of
+        BatchNorm) do not change, also after `train()`. Dropout stays active there, since it does not change any state.
 
         Raises:
-            ValueError: there is no such part.
+            ValueError: a part is unknown.
         """
         if unknown := sorted(parts.difference(self.parts)):
             raise ValueError(f"parts: got {unknown}; choose from {list(self.parts)}")
@@ -170,7 +184,7 @@ class MultiTaskModel(nn.Module):
         return self
 
     def _modules_with_statistics(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield modules that keep running statistics, each with its part."""
+        """Yield the modules that have running statistics, each with its part."""
         stages = stages_of_modules(self.backbone, self.backbone.stages)
         for name, module in self.named_modules():
             if any(buffer.startswith("running_") for buffer, _ in module.named_buffers(recurse=False)):
@@ -185,16 +199,16 @@ def build_model(
     class_weights: Mapping[str, Tensor] | None = None,
     weights: str = "none",
 ) -> MultiTaskModel:
-    """Return the network that `spec` describes.
+    """Return a new network as `spec` describes it.
 
     Args:
         spec: the document's `model`.
         categories: by task, the classes (identities of an embedding) in the order of the labels.
         class_weights: by classification task, (K,).
-        weights: of the backbone: `default`, the path of a file, or `none` where a state dict comes later.
+        weights: of the backbone: `default`, the path of a file, or `none`, such as when a state dict is loaded later.
 
     Raises:
-        ConfigError: the backbone has no such stages, or the file does not fit it.
+        ConfigError: the backbone cannot be built, the file does not fit it, or a task's name is reserved.
     """
     try:
         backbone = create_backbone(spec.backbone.network, weights, spec.backbone.surgery)
@@ -204,28 +218,24 @@ def build_model(
     levels = {**backbone.feature_specs, **neck.feature_specs}
     heads = {
         name: create_head(
-            task.head,
+            task,
             level_specs=levels,
             num_classes=len(categories[name]),
             class_weights=(class_weights or {}).get(name),
-            **head_options(task),
         )
         for name, task in spec.tasks.items()
     }
-    if taken := sorted(name for name in spec.tasks if hasattr(nn.ModuleDict(), name)):
+    if reserved := sorted(name for name in spec.tasks if hasattr(nn.ModuleDict(), name)):
         raise ConfigError(
-            FieldProblem("model.tasks", f"got the names {taken}, which torch has for itself; choose others")
+            FieldProblem(
+                "model.tasks", f"got the names {reserved}, reserved by torch.nn.ModuleDict; rename these tasks"
+            )
         )
     boxes_from = {name: source for name in spec.tasks if (source := spec.boxes_from(name)) is not None}
     return MultiTaskModel(backbone, neck, heads, boxes_from=boxes_from, channels_last=spec.channels_last)
 
 
-def fold_as_asked(model: MultiTaskModel, spec: ModelSpec) -> None:
-    """Make of a trained network what is evaluated and exported: it is folded where the document says so."""
+def fold_as_configured(model: MultiTaskModel, spec: ModelSpec) -> None:
+    """Fold a trained network for evaluation and export if the document asks for it."""
     if spec.backbone.surgery.reparameterize and not model.is_folded:
         model.fold()
-
-
-def head_options(task: Task) -> dict[str, object]:
-    """Return the fields of a task that its head's constructor takes."""
-    return task.model_dump(exclude=NOT_OF_THE_HEAD)

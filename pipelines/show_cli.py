@@ -45,7 +45,7 @@ def _show(options: argparse.Namespace, overrides: Overrides) -> int:
 
     # Not before: wrong documents and data are told at once.
     from pipelines.data.loading.datamodule import JobData
-    from pipelines.data.show import show_samples
+    from pipelines.data.loading.show import show_samples
 
     data = JobData(job.data, job.model.tasks, index, job.seed_everything)
     folder = options.out or Path("runs") / f"{job.name}-data_show"

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
 from pipelines.errors import ConfigError, FieldProblem
-from pipelines.model import MultiTaskModel, build_model, fold_as_asked
+from pipelines.model import MultiTaskModel, build_model, fold_as_configured
 from pipelines.records import Category
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import ExportedModelDir
@@ -77,7 +77,7 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
             task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
         }
         model = build_model(job.model, categories)
-        fold_as_asked(model, job.model)
+        fold_as_configured(model, job.model)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unusable(folder, f"{type(error).__name__}: {error}") from error
     try:

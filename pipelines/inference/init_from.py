@@ -8,7 +8,6 @@ a shape that fits by chance says nothing.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from backbones.weights import COUNTER
 from heads.create import create_head
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.inference.saved import SavedModel
-from pipelines.model import MultiTaskModel, head_options
+from pipelines.model import MultiTaskModel
 from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import TOP_DOWN, frozen_parts
@@ -166,8 +165,7 @@ def class_axes(model: MultiTaskModel, spec: ModelSpec, task: str, num_classes: i
     assert isinstance(model.neck, FPN)
     levels = {**model.backbone.feature_specs, **model.neck.feature_specs}
     with torch.random.fork_rng(devices=[]):
-        options: dict[str, Any] = head_options(spec.tasks[task])
-        head = create_head(spec.tasks[task].head, level_specs=levels, num_classes=num_classes + 1, **options)
+        head = create_head(spec.tasks[task], level_specs=levels, num_classes=num_classes + 1)
     larger = head.state_dict()
     for key, own in model.heads[task].state_dict().items():
         shape = larger[key].shape

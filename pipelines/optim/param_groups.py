@@ -1,4 +1,4 @@
-"""Every parameter in its final optimizer group from step 0."""
+"""Optimizer groups: every parameter is in its final group from step 0."""
 
 import re
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ from pipelines.model import MultiTaskModel
 from pipelines.spec.model import ModelSpec
 
 DISTANCE = {"c5": 1, "c4": 2, "c3": 3}
-"""How far a stage is from the neck and the heads; c3 has the stem."""
+"""Distance of each stage from the neck and the heads; c3 includes the stem."""
 
 
 @dataclass(frozen=True, order=True)
 class GroupKey:
-    """What the parameters of one group have in common; keys are in order from the stem to the heads.
+    """Common properties of the parameters of one group. Keys are ordered from the stem to the heads.
 
     Attributes:
-        depth: of the stage or the layer; the neck and the heads come behind.
+        depth: position of the stage or the layer; the neck and the heads follow.
         unit: a stage, `layer <n>`, `neck` or `heads.<task>`.
-        no_decay: whether these are spared from weight decay: biases, norms and other vectors, and what a backbone
-            learns that is no weight of a layer (position embeddings and biases, tokens, temperatures), as the papers
-            of transformers have it.
+        no_decay: True for parameters without weight decay: biases, norms and other vectors, and parameters of a
+            backbone that are not weights of layers (position embeddings and biases, tokens, temperatures), as in the
+            papers on transformers.
     """
 
     depth: int
@@ -36,9 +36,9 @@ class GroupKey:
 
 
 def group_keys(model: MultiTaskModel, spec: ModelSpec) -> dict[str, GroupKey]:
-    """Return the group of every parameter by name, groups in order, and so the parameters inside them.
+    """Return the group of every parameter by name, sorted by group and then by name.
 
-    The order depends on names alone: an optimizer's state knows parameters by position.
+    The order depends on names alone, because an optimizer's state identifies parameters by position.
     """
     keys = {}
     for name, parameter in model.named_parameters():
@@ -55,9 +55,9 @@ def group_keys(model: MultiTaskModel, spec: ModelSpec) -> dict[str, GroupKey]:
 
 
 def rate_of(model: MultiTaskModel, spec: ModelSpec, name: str) -> float:
-    """Return a parameter's lr * layer_decay ** distance * the factor of `lr_scale`.
+    """Return a parameter's learning rate: lr * layer_decay ** distance * factor of `lr_scale`.
 
-    The distance is 0 for the neck and the heads, and 1 for c5 or the last layer: rates fall toward the stem.
+    The distance is 0 for the neck and the heads, 1 for c5 or the last layer, and grows toward the stem.
     """
     assert spec.layer_decay is not None
     part = model.part_of(name)
@@ -78,19 +78,19 @@ def _layer(model: MultiTaskModel, name: str) -> int:
 
 
 def _natural(name: str) -> list[str | int]:
-    """Return a key for sorting, by which block 10 comes after block 9."""
+    """Return a sort key that puts block 10 after block 9."""
     return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name)]
 
 
 def parameter_groups(
     model: MultiTaskModel, spec: ModelSpec, extra: Mapping[str, nn.Module] | None = None
 ) -> list[dict[str, Any]]:
-    """Return groups by (part or layer, decay or not), each parameter in exactly one, frozen ones too.
+    """Return groups by (part or layer, decay or not). Each parameter, frozen or not, is in exactly one group.
 
     Args:
-        model: the network, whatever of it is frozen.
-        spec: of a checked document.
-        extra: modules beside the network, by name: their parameters have the base rate and no decay.
+        model: the network; any of its parts can be frozen.
+        spec: of a validated document.
+        extra: further modules by name, whose parameters have the base rate and no weight decay.
     """
     parameters = dict(model.named_parameters())
     groups: dict[GroupKey, dict[str, Any]] = {}
@@ -98,19 +98,19 @@ def parameter_groups(
         decay = 0.0 if key.no_decay else spec.optimizer.weight_decay
         group = {"name": str(key), "params": [], "lr": rate_of(model, spec, name), "weight_decay": decay}
         groups.setdefault(key, group)["params"].append(parameters[name])
-    beside = [
+    extra_groups = [
         {"name": f"{name}/no_decay", "params": params, "lr": spec.optimizer.lr, "weight_decay": 0.0}
         for name, module in sorted((extra or {}).items())
         if (params := [p for _, p in sorted(module.named_parameters(), key=lambda item: _natural(item[0]))])
     ]
-    return [*groups.values(), *beside]
+    return [*groups.values(), *extra_groups]
 
 
 def create_optimizer(
     model: MultiTaskModel, spec: ModelSpec, *, fused: bool, extra: Mapping[str, nn.Module] | None = None
 ) -> Optimizer:
-    """Return the optimizer over all parameters; `fused` is quicker, and unfit for scaled (fp16) gradients."""
-    groups, wanted = parameter_groups(model, spec, extra), spec.optimizer
-    if wanted.name == "sgd":
-        return SGD(groups, lr=wanted.lr, momentum=wanted.momentum, nesterov=wanted.momentum > 0, fused=fused)
-    return AdamW(groups, lr=wanted.lr, betas=wanted.betas, fused=fused)
+    """Return the optimizer over all parameters; `fused` is faster but cannot use scaled (fp16) gradients."""
+    groups, settings = parameter_groups(model, spec, extra), spec.optimizer
+    if settings.name == "sgd":
+        return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=fused)
+    return AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)

@@ -9,10 +9,10 @@ from pipelines.spec.learning import ScheduleSpec
 
 
 def rate_factor(step: int, *, total_steps: int, spec: ScheduleSpec) -> float:
-    """Return what the base rate is multiplied with at `step` (from 0).
+    """Return the factor of the base rate at `step`, counted from 0.
 
-    Linear warm-up from 1 / warmup_steps, then constant, or a half cosine down to `final_ratio` at the last step
-    (SGDR, Loshchilov & Hutter 2017, arXiv 1608.03983, eq. 5 without restarts).
+    After a linear warm-up from 1 / warmup_steps the factor is 1, or follows a half cosine down to `final_ratio` at the
+    last step (SGDR, Loshchilov & Hutter 2017, arXiv 1608.03983, eq. 5 without restarts).
     """
     if step < spec.warmup_steps:
         return (step + 1) / spec.warmup_steps
@@ -24,5 +24,5 @@ def rate_factor(step: int, *, total_steps: int, spec: ScheduleSpec) -> float:
 
 
 def create_schedule(optimizer: Optimizer, spec: ScheduleSpec, total_steps: int) -> LambdaLR:
-    """Return a scheduler to be stepped after every optimizer step."""
+    """Return a scheduler; call its `step` after every optimizer step."""
     return LambdaLR(optimizer, lambda step: rate_factor(step, total_steps=total_steps, spec=spec))

@@ -1,13 +1,11 @@
 """The network of a job: built, and initialized from weights or from another model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pipelines.data.loading.targets import balanced_class_weights
-from pipelines.errors import ConfigError, FieldProblem
 from pipelines.inference.init_from import FIELD, begin_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
@@ -17,7 +15,8 @@ from pipelines.records import DatasetIndex
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.tasks import ClassificationSpec
+from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.tensors.runtime import runtime_of
 
 
 def create_network(job: JobSpec, index: DatasetIndex, weights: str = "none") -> MultiTaskModel:
@@ -71,18 +70,8 @@ def initialized_network(
 
 def _class_weights(model: ModelSpec, index: DatasetIndex) -> dict[str, Tensor]:
     """Return the weights of the classes by task, for the tasks that have any."""
-    weights: dict[str, Tensor] = {}
+    weights = {}
     for name, task in model.tasks.items():
-        if not isinstance(task, ClassificationSpec) or task.class_weights == "none":
-            continue
-        categories = index.categories[name]
-        if task.class_weights == "balanced":
-            weights[name] = balanced_class_weights(index.records["train"], name, categories)
-            continue
-        names = [category.name for category in categories]
-        assert isinstance(task.class_weights, Mapping)
-        if unknown := sorted(set(task.class_weights) - set(names)):
-            field = f"model.tasks.{name}.class_weights"
-            raise ConfigError(FieldProblem(field, f"got {unknown}; the classes of the data are {names}"))
-        weights[name] = torch.tensor([float(task.class_weights.get(c, 1.0)) for c in names])
-    return weights
+        setup = TaskSetup(name, task, index.categories[name])
+        weights[name] = runtime_of(task).class_weights(setup, index.records.get("train", []))
+    return {name: of_task for name, of_task in weights.items() if of_task is not None}

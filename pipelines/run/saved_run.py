@@ -15,7 +15,7 @@ from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.index import build_index
 from pipelines.errors import ConfigError, DataError, FieldProblem
 from pipelines.inference.saved import has_average, network_state, read_checkpoint
-from pipelines.model import MultiTaskModel, build_model, fold_as_asked
+from pipelines.model import MultiTaskModel, build_model, fold_as_configured
 from pipelines.preflight import Inputs, Places, preflight
 from pipelines.ranks import is_rank_zero
 from pipelines.records import Category, DatasetIndex, Split
@@ -54,7 +54,7 @@ class SavedRun:
         """Return the network with these weights, folded if the document says so; no data is read."""
         model = build_model(self.job.model, self.categories)
         model.load_state_dict(self.state)
-        fold_as_asked(model, self.job.model)
+        fold_as_configured(model, self.job.model)
         return model
 
 

@@ -1,66 +1,15 @@
 """`data`: where images and labels are, how they are drawn and augmented."""
 
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from pipelines.formats.catalog import Layer
+from pipelines.names import Name, TaskName
+from pipelines.paths import RelativePath
 from pipelines.records import Split
-from pipelines.spec.base import Count, Name, Probability, Spec, TaskName
-
-
-def _stays_below(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not path or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
-        raise ValueError(f"got {path!r}; write a path below the data root, relative and without '..'")
-    return path
-
-
-RelativePath = Annotated[str, AfterValidator(_stays_below)]
-"""A path below its root. `{split}` in it stands for the split's name on disk (see `SourceSpec.splits`)."""
-
-
-class LabelLayer(Spec):
-    """Labels for some tasks, joined to the source's images by relative path."""
-
-    tasks: tuple[TaskName, ...] = Field(min_length=1)
-    classes: dict[str, str | None] = Field({}, description="rename, merge (same new name) or drop (null) classes")
-
-
-class CocoLayer(LabelLayer):
-    """COCO instances: boxes, `iscrowd`, and any further field of an annotation as identity."""
-
-    format: Literal["coco"]
-    path: RelativePath
-
-
-class VocLayer(LabelLayer):
-    """Pascal VOC: one XML an image (1-based, inclusive pixels), image sets as lists of names."""
-
-    format: Literal["voc"]
-    path: RelativePath = Field("Annotations", description="folder of the XML files")
-    image_sets: RelativePath = "ImageSets/Main/{split}.txt"
-
-
-class CsvLayer(LabelLayer):
-    """A table with a row an image: a class, several (with `separator`), or none (an empty cell: not labeled)."""
-
-    format: Literal["csv"]
-    path: RelativePath
-    file_column: str = "file_name"
-    column: str
-    separator: str | None = Field(None, description="between the classes of one cell; none: one class a cell")
-    split_column: str | None = Field(None, description="names the row's split; none: `path` holds {split}")
-
-
-class ImageFolderLayer(LabelLayer):
-    """`<split>/<class>/<image>`: the folder is the class. `path` is relative to the source's images."""
-
-    format: Literal["image_folder"]
-    path: RelativePath = "{split}"
-
-
-Layer = Annotated[CocoLayer | VocLayer | CsvLayer | ImageFolderLayer, Field(discriminator="format")]
+from pipelines.spec.augment import Augment, AugmentSpec
+from pipelines.spec.base import Count, Spec
 
 
 class ShuffleSpec(Spec):
@@ -104,22 +53,6 @@ class SourceSpec(Spec):
     exif: Literal["ignore", "apply"] = Field("ignore", description="what the labels were drawn on")
 
 
-class AugmentSpec(Spec):
-    """Random changes of training images."""
-
-    hflip: Probability = 0.5
-    vflip: Probability = 0.0
-    scale_jitter: tuple[float, float] | None = Field(None, description="range of the zoom, such as [0.5, 2.0]")
-    photometric: Probability = 0.0
-
-    @field_validator("scale_jitter")
-    @classmethod
-    def _zoom_is_a_range(cls, jitter: tuple[float, float] | None) -> tuple[float, float] | None:
-        if jitter is not None and not 0.1 <= jitter[0] <= jitter[1] <= 10:
-            raise ValueError(f"got {list(jitter)}; write [low, high] with 0.1 <= low <= high <= 10")
-        return jitter
-
-
 class DataSpec(Spec):
     """Sources, one image size for all, augmentation."""
 
@@ -129,7 +62,7 @@ class DataSpec(Spec):
         Annotated[int, Field(ge=32, le=8192)]
         | tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]]
     ) = Field(512, description="longer side (aspect kept), or [height, width] that images are fitted inside")
-    augment: AugmentSpec = AugmentSpec()
+    augment: Augment = Field(AugmentSpec(), description="a mapping, or a list such as [{op: hflip, p: 0.5}]")
     num_workers: Annotated[int, Field(ge=0, le=256)] = 2
     cache: Literal["none", "ram"] = Field("none", description="ram: decoded images are kept in memory")
     mix: Literal["interleave", "concat", "proportional", "temperature"] = Field(

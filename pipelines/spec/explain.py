@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from pipelines.errors import FieldProblem
 from pipelines.spec.job import JobSpec
 
-TAGS = ("head", "format", "kind")
+TAGS = ("head", "format", "kind", "op")
 MAX_EXPLAINED = 100
 """Who has 50,000 unknown keys in a document needs no line for each."""
 
@@ -116,23 +116,26 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that the schema has at a location."""
     schema = _schema()
 
-    def resolve(node: dict[str, Any]) -> dict[str, Any]:
-        while "$ref" in node:
-            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-        return node
+    def members(node: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the node, or the members of a union that no field of the document discriminates."""
+        if "$ref" in node:
+            return members(schema["$defs"][node["$ref"].rsplit("/", 1)[-1]])
+        union = node.get("anyOf", []) + ([] if "discriminator" in node else node.get("oneOf", []))
+        return [inner for member in union for inner in members(member)] or [node]
 
-    node = schema
-    for key in location:
-        node = resolve(node)
+    def child(node: dict[str, Any], key: int | str) -> dict[str, Any] | None:
         mapping = node.get("discriminator", {}).get("mapping", {})
         if key in mapping:
-            node = {"$ref": mapping[key]}
-        elif key in node.get("properties", {}):
-            node = node["properties"][key]
-        elif isinstance(key, int) and "items" in node:
-            node = node["items"]
-        elif "additionalProperties" in node or "patternProperties" in node:
-            node = node.get("additionalProperties") or next(iter(node["patternProperties"].values()))
-        if "anyOf" in node:
-            node = next((member for member in node["anyOf"] if "$ref" in member), node)
-    return sorted(resolve(node).get("properties", {}))
+            return {"$ref": mapping[key]}
+        if key in node.get("properties", {}):
+            return dict(node["properties"][key])
+        if isinstance(key, int):
+            return node.get("items")
+        values = node.get("additionalProperties") or next(iter(node.get("patternProperties", {}).values()), None)
+        return values if isinstance(values, dict) else None
+
+    nodes = members(schema)
+    for key in location:
+        inside = [inner for node in nodes if (found := child(node, key)) for inner in members(found)]
+        nodes = inside or nodes  # pydantic adds keys for members of unions, which the schema does not have
+    return sorted({key for node in nodes for key in node.get("properties", {})})

@@ -4,12 +4,13 @@ from typing import Any
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from pipelines.spec.base import Name, Spec
+from pipelines.names import Name
+from pipelines.spec.base import Spec
 from pipelines.spec.data import DataSpec, PKSpec, RepeatFactorSpec, ShuffleSpec
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.tasks import EmbeddingSpec
 from pipelines.spec.training import TrackingSpec, TrainerSpec
 from pipelines.spec.transfer import fill_in
+from pipelines.tasks.kinds import kind_of
 
 
 class JobSpec(Spec):
@@ -52,7 +53,7 @@ class JobSpec(Spec):
         return self
 
     def _can_be_drawn_by(self, task: str, sampler: PKSpec | RepeatFactorSpec) -> bool:
-        return isinstance(self.model.tasks[task], EmbeddingSpec) == isinstance(sampler, PKSpec)
+        return kind_of(self.model.tasks[task]).learns_identities == isinstance(sampler, PKSpec)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from backbones.part import Stage
-from pipelines.spec.base import Positive, Probability, Spec, TaskName
+from pipelines.names import TaskName
+from pipelines.spec.base import Positive, Probability, Spec
 
 Transfer = Literal["full", "freeze", "discriminative", "gradual", "lp-ft"]
 

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from backbones.design_space.spec import DesignSpec
 from backbones.part import Stage
 from backbones.surgery.spec import SurgerySpec
-from pipelines.spec.base import Count, Spec, TaskName
+from pipelines.names import TaskName
+from pipelines.spec.base import Count, Spec
 from pipelines.spec.learning import (
     EMASpec,
     OptimizerSpec,
@@ -18,7 +19,8 @@ from pipelines.spec.learning import (
     Transfer,
     Unfreeze,
 )
-from pipelines.spec.tasks import DetectionSpec, EmbeddingSpec, Task, gallery_tasks
+from pipelines.spec.tasks import Task, gallery_tasks
+from pipelines.tasks.kinds import kind_of
 
 
 class BackboneSpec(Spec):
@@ -114,16 +116,21 @@ class ModelSpec(Spec):
     channels_last: bool = True
 
     @model_validator(mode="after")
-    def _boxes_come_from_a_detector(self) -> "ModelSpec":
-        detectors = [name for name, task in sorted(self.tasks.items()) if isinstance(task, DetectionSpec)]
+    def _boxes_come_from_a_task_that_gives_them(self) -> "ModelSpec":
+        sources = sorted(self._box_sources())
         for name, task in self.tasks.items():
-            if not isinstance(task, EmbeddingSpec) or task.of == "image":
+            kind = kind_of(task)
+            if not kind.takes_boxes(task):
                 continue
-            if task.boxes_from is None and len(detectors) != 1:
-                raise ValueError(f"tasks.{name}.boxes_from: name one of the detection tasks {detectors}")
-            if task.boxes_from is not None and task.boxes_from not in detectors:
-                raise ValueError(f"tasks.{name}.boxes_from: got {task.boxes_from!r}; choose one of {detectors}")
+            named = kind.box_source(task)
+            if named is None and len(sources) != 1:
+                raise ValueError(f"tasks.{name}.boxes_from: name one of the detection tasks {sources}")
+            if named is not None and named not in sources:
+                raise ValueError(f"tasks.{name}.boxes_from: got {named!r}; choose one of {sources}")
         return self
+
+    def _box_sources(self) -> list[str]:
+        return [name for name, task in self.tasks.items() if kind_of(task).gives_boxes]
 
     @model_validator(mode="after")
     def _parts_fit_each_other(self) -> "ModelSpec":
@@ -138,13 +145,13 @@ class ModelSpec(Spec):
         return self
 
     def boxes_from(self, name: str) -> str | None:
-        """Name of the detection task whose boxes task `name` embeds; None where it needs none."""
-        task = self.tasks[name]
-        if not isinstance(task, EmbeddingSpec) or task.of == "image":
+        """Return the task whose boxes task `name` takes; None where it takes none."""
+        kind = kind_of(self.tasks[name])
+        if not kind.takes_boxes(self.tasks[name]):
             return None
-        return task.boxes_from or next(n for n, t in self.tasks.items() if isinstance(t, DetectionSpec))
+        return kind.box_source(self.tasks[name]) or self._box_sources()[0]
 
     @property
     def gallery_tasks(self) -> list[str]:
-        """Embedding tasks whose queries are looked up in the training split."""
+        """The tasks that search the training split when they are scored."""
         return gallery_tasks(self.tasks)

@@ -98,13 +98,18 @@ class Aggregation:
         self._losses: dict[str, Tensor] = {}
         self._active: list[str] = []
 
-    def loss(self, images: Tensor, targets: Mapping[str, Sequence[Target | None]]) -> dict[str, LossTerms]:
+    def loss(
+        self,
+        images: Tensor,
+        targets: Mapping[str, Sequence[Target | None]],
+        image_sizes_hw: Sequence[tuple[int, int]],
+    ) -> dict[str, LossTerms]:
         """Return what `MultiTaskModel.loss` does; `keep` and `backward` must follow."""
         features = self.model.features(images)
         # Levels are computed from each other. Heads read views, which are not: a gradient is counted once.
         views = {level: feature.view_as(feature) for level, feature in features.items()}
         self._read = [view for view in views.values() if view.requires_grad]
-        return self.model.losses_of(views, targets)
+        return self.model.losses_of(views, targets, image_sizes_hw)
 
     def keep(self, losses: Mapping[str, Tensor], is_active: Sequence[bool], num_batches: int) -> None:
         """Keep the weighted losses of the last `loss` by task, and which of them are active; gradients are divided by

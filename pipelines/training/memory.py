@@ -95,7 +95,7 @@ def _fits(model: MultiTaskModel, batch: Batch, precision: Precision, ballast: in
     try:
         held += [torch.empty_like(parameter) for parameter in parameters for _ in range(ballast)]
         with torch.enable_grad(), precision():
-            losses = model.loss(batch.images, batch.targets)
+            losses = model.loss(batch.images, batch.targets, batch.image_sizes_hw)
             total = torch.stack([term.float() for terms in losses.values() for term, _ in terms.values()]).sum()
         torch.autograd.grad(total, parameters, allow_unused=True)
     except RuntimeError:

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
-from heads.base import BoxTarget, Prediction
+from heads.base import Prediction
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Batch
 from pipelines.errors import NumericsError
@@ -90,7 +90,7 @@ class MultiTaskModule(LightningModule):
         The gradient of an optimizer step is the mean over its micro-batches, also where an epoch ends with fewer.
         """
         network = self.model if self.aggregation is None else self.aggregation
-        losses = global_losses(network.loss(batch.images, batch.targets))
+        losses = global_losses(network.loss(batch.images, batch.targets, batch.image_sizes_hw))
         # One question for all terms: each costs a wait for the device.
         if not bool(torch.stack(list(losses.terms.values())).isfinite().all()):
             raise self._non_finite(batch, batch_idx, losses.terms)
@@ -141,7 +141,7 @@ class MultiTaskModule(LightningModule):
         if not batch.infos:
             return {task: [] for task in tasks}
         boxes = {task: _labeled_boxes(batch, task) for task in tasks if self.spec.boxes_from(task)}
-        return self.model.predict(batch.images, [info.size_hw for info in batch.infos], boxes, tasks)
+        return self.model.predict(batch.images, batch.image_sizes_hw, boxes, tasks)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Do what `validation_step` does."""
@@ -150,4 +150,5 @@ class MultiTaskModule(LightningModule):
 
 def _labeled_boxes(batch: Batch, task: str) -> list[Tensor]:
     none = torch.zeros(0, 4, device=batch.images.device)
-    return [t.boxes_xyxy if isinstance(t, BoxTarget) else none for t in batch.targets[task]]
+    found = [None if target is None else target.object_boxes_xyxy for target in batch.targets[task]]
+    return [none if boxes is None else boxes for boxes in found]

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.data.dataset.formats.layer_content import IMAGE_SUFFIXES
 from pipelines.errors import DataError, FieldProblem
+from pipelines.paths import IMAGE_SUFFIXES
 from service.child_process import become
 from service.client.client import URL_VARIABLE, Client
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from backbones.surgery.spec import Operation
-from pipelines.spec.result import Kind
+from pipelines.tasks.kinds import KindName
 from service.rest.schemas import Answer
 
 RGB = tuple[float, float, float]
@@ -55,7 +55,7 @@ class Head(Answer):
     """What a task can be."""
 
     name: str
-    kind: Kind
+    kind: KindName
     description: str
     losses: list[str]
     paper: str | None = Field(description="arXiv id")
@@ -71,7 +71,7 @@ class Loss(Answer):
     """What a head learns by."""
 
     name: str
-    kinds: list[Kind]
+    kinds: list[KindName]
     description: str
     paper: str | None = Field(description="arXiv id")
 

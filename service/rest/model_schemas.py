@@ -1,9 +1,11 @@
 """Registered models and predictions as they go over REST. Torch-free."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, create_model
 
+from pipelines.tasks.kinds import answer_fields
 from service.rest.schemas import Answer, Request
 
 
@@ -61,41 +63,20 @@ class ImageSize(Answer):
     height: int
 
 
-class DetectionView(Answer):
-    """One object found."""
-
-    category_id: int
-    label: str
-    score: float
-    bbox_xywh: list[float] = Field(description="x, y, width, height in pixels of the image as given")
-
-
-class LabelView(Answer):
-    """One class of an image."""
-
-    label: str
-    score: float
-
-
-class EmbeddingView(Answer):
-    """One object found, as a vector."""
-
-    bbox_xywh: list[float]
-    score: float
-    embedding: list[float]
-
-
-class TaskPrediction(Answer):
-    """What one task says; which of the fields there is hangs on its kind."""
-
-    detections: list[DetectionView] | None = Field(None, description="of a detection, best first")
-    labels: list[LabelView] | None = Field(None, description="of a classification, best first")
-    embedding: list[float] | None = Field(None, description="of an embedding of images")
-    embeddings: list[EmbeddingView] | None = Field(None, description="of an embedding of objects")
+if TYPE_CHECKING:
+    TaskPrediction: TypeAlias = Answer
+else:
+    TaskPrediction = create_model(
+        "TaskPrediction",
+        __base__=Answer,
+        __module__=__name__,
+        __doc__="""Prediction of one task; its fields depend on the kind of the task.""",
+        **answer_fields(),
+    )
 
 
 class PredictionView(Answer):
-    """What a model says of an image."""
+    """Predictions of a model for one image."""
 
     image: ImageSize
     tasks: dict[str, TaskPrediction]

@@ -50,7 +50,7 @@ class Case:
 
     def loss(self) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            losses = global_losses(self.model.loss(self.images, self.targets))
+            losses = global_losses(self.model.loss(self.images, self.targets, [SIZE_HW] * NUM_IMAGES))
         return torch.stack(list(losses.tasks.values())).sum()
 
     def step_s(self) -> float:

@@ -12,7 +12,7 @@ from heads.base import BoxTarget
 
 @dataclass(frozen=True)
 class Level:
-    """Geometry of a level, as backbones and necks tell it."""
+    """Geometry of a level, as in the `feature_specs` of backbones and necks."""
 
     channels: int
     stride: float
@@ -28,13 +28,13 @@ SPECS = {
 
 @pytest.fixture
 def level_specs() -> dict[str, Level]:
-    """c3 to c5 with 4, 8, 16 channels, p3 to p7 with 12."""
+    """Levels c3 to c5 with 4, 8, 16 channels, and p3 to p7 with 12."""
     return dict(SPECS)
 
 
 @pytest.fixture
 def make_features() -> Callable[..., dict[str, Tensor]]:
-    """Random features of `batch` images of 64 x 96 pixels, leaves that take gradients."""
+    """Function that returns random features of `batch` images of 64 x 96 pixels, which require gradients."""
 
     def make(batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -54,7 +54,7 @@ def make_features() -> Callable[..., dict[str, Tensor]]:
 
 @pytest.fixture
 def box_target() -> Callable[..., BoxTarget]:
-    """A target of (x1, y1, x2, y2) boxes; labels 0, crowd none and identities 0, 1, ... where not told."""
+    """Function that returns a target of boxes xyxy; defaults: labels 0, no crowds, identities 0, 1, ..."""
 
     def make(
         boxes: list[tuple[float, float, float, float]],

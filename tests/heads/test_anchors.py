@@ -18,13 +18,13 @@ def test_cell_centers_follow_the_measured_stride_and_offset(level_specs):
     ]
 
 
-def test_anchor_shapes_keep_the_area_and_have_the_ratio_of_height_to_width():
+def test_anchor_shapes_keep_the_area_and_have_the_given_ratios():
     shapes = anchor_shapes(8, 4, 2, (0.5, 1.0, 2.0))
     torch.testing.assert_close(shapes.prod(dim=1).sqrt(), torch.tensor([32.0] * 3 + [32 * 2**0.5] * 3))
     torch.testing.assert_close(shapes[:, 1] / shapes[:, 0], torch.tensor([0.5, 1.0, 2.0] * 2))
 
 
-def test_grid_anchors_are_those_of_torchvision_moved_to_the_cell_centers(level_specs):
+def test_grid_anchors_agree_with_torchvision_at_the_cell_centers(level_specs):
     shapes = anchor_shapes(8, 4, 1, (0.25, 1.0, 4.0))
     anchors = grid_anchors((8, 12), level_specs["p3"], shapes)
     generator = AnchorGenerator(((32,),), ((0.25, 1.0, 4.0),))

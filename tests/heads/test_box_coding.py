@@ -39,7 +39,7 @@ def test_size_deltas_are_clamped_so_that_boxes_stay_finite():
 
 @settings(max_examples=50, deadline=None)
 @given(box, box)
-def test_decoding_what_was_encoded_gives_the_box(target, anchor):
+def test_decoding_inverts_encoding(target, anchor):
     boxes, anchors = torch.tensor([target]), torch.tensor([anchor])
     ratio = (boxes[:, 2:] - boxes[:, :2]) / (anchors[:, 2:] - anchors[:, :2])
     if bool((ratio < 60).all()):

@@ -3,16 +3,35 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from heads import create
+from heads.base import Head
 from heads.catalog import HEADS, LOSSES
+from heads.create import create_head
+from heads.loss_rows import METRIC_LOSSES
+from heads.spec import HEAD_SPECS, RetinaNetHeadSpec, head_spec
+from tests.heads.building import build_head
 
 
-def test_catalog_lists_exactly_the_heads_that_can_be_created():
-    assert set(HEADS) == set(create._CONSTRUCTORS)
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_of_the_catalog_can_be_created(level_specs, name):
+    assert isinstance(build_head(name, level_specs=level_specs, num_classes=2), Head)
 
 
-def test_losses_of_heads_and_losses_are_the_same():
+def test_settings_of_a_head_have_its_name():
+    assert list(HEADS) == list(HEAD_SPECS)
+    assert set(HEADS) >= {"retinanet", "fcos", "multiclass", "multilabel", "embedding"}
+    assert all(spec(head=name).head == name for name, spec in HEAD_SPECS.items())
+
+
+def test_losses_to_choose_from_are_those_of_the_catalog():
+    fields = {name: spec.model_json_schema()["properties"] for name, spec in HEAD_SPECS.items()}
+    assert tuple(fields["embedding"]["loss"]["enum"]) == HEADS["embedding"].losses == tuple(METRIC_LOSSES)
+    assert set(fields["retinanet"]["box_loss"]["enum"]) < set(HEADS["retinanet"].losses)
+    assert fields["fcos"]["box_loss"]["const"] in HEADS["fcos"].losses
+
+
+def test_catalog_lists_the_losses_of_its_heads():
     named = {loss for head in HEADS.values() for loss in head.losses}
     assert named == set(LOSSES)
     for head in HEADS.values():
@@ -25,30 +44,57 @@ def test_papers_are_arxiv_ids():
     assert all(re.fullmatch(r"\d{4}\.\d{5}", paper) for paper in papers)
 
 
-def test_catalog_is_free_of_torch():
-    code = "import sys, heads.catalog; sys.exit('torch' in sys.modules)"
+def test_catalog_and_settings_are_free_of_torch():
+    code = "import sys, heads.catalog, heads.spec; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_unknown_kind_is_told_with_the_nearest(level_specs):
+def test_error_about_an_unknown_head_names_the_nearest():
     with pytest.raises(ValueError, match=r"'retinanett' is not in the catalog; did you mean 'retinanet'\?"):
-        create.create_head("retinanett", level_specs=level_specs, num_classes=2)
+        head_spec("retinanett")
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_unknown_option_is_a_type_error(level_specs, kind):
-    with pytest.raises(TypeError, match="no_such_option"):
-        create.create_head(kind, level_specs=level_specs, num_classes=2, no_such_option=1)
+def test_unknown_option_is_rejected(kind):
+    with pytest.raises(ValueError, match=r"no_such_option\n.*not permitted"):
+        head_spec(kind, no_such_option=1)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, entry in HEADS.items() if entry.kind != "classification"])
+def test_class_weights_are_for_classification_only(level_specs, kind):
+    with pytest.raises(TypeError, match="class_weights"):
+        create_head(head_spec(kind), level_specs=level_specs, num_classes=1, class_weights=torch.ones(1))
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_head_without_classes_is_refused(level_specs, kind):
+def test_head_without_classes_is_rejected(level_specs, kind):
     with pytest.raises(ValueError, match="num_classes: got 0"):
-        create.create_head(kind, level_specs=level_specs, num_classes=0)
+        build_head(kind, level_specs=level_specs, num_classes=0)
 
 
-def test_unknown_level_and_unequal_channels_are_refused(level_specs):
-    with pytest.raises(ValueError, match=r"levels: got \['p9'\]"):
-        create.create_head("fcos", level_specs=level_specs, num_classes=1, levels=("p3", "p9"))
+def test_unknown_level_and_unequal_channels_are_rejected(level_specs):
+    with pytest.raises(ValueError, match=r"levels.1\n.*input_value='p9'"):
+        head_spec("fcos", levels=("p3", "p9"))
+    without_p7 = {level: spec for level, spec in level_specs.items() if level != "p7"}
+    with pytest.raises(ValueError, match=r"levels: got \['p7'\]"):
+        build_head("fcos", level_specs=without_p7, num_classes=1)
     with pytest.raises(ValueError, match="channels differ"):
-        create.create_head("retinanet", level_specs=level_specs, num_classes=1, levels=("c3", "c4"))
+        build_head("retinanet", level_specs=level_specs | {"p4": level_specs["c4"]}, num_classes=1)
+
+
+@pytest.mark.parametrize("levels", [(), ("p4", "p3"), ("p3", "p3")])
+def test_levels_are_named_once_and_finest_first(levels):
+    with pytest.raises(ValueError, match="name each level once, finest first"):
+        head_spec("fcos", levels=levels)
+
+
+def test_negative_threshold_above_the_positive_one_is_rejected():
+    with pytest.raises(ValueError, match=r"negative_iou: got 0.6 with positive_iou: 0.5; choose at most positive_iou"):
+        RetinaNetHeadSpec(head="retinanet", negative_iou=0.6)
+    assert RetinaNetHeadSpec(head="retinanet", negative_iou=0.5).negative_iou == 0.5
+
+
+@pytest.mark.parametrize("options", [{"positive_iou": 0}, {"negative_iou": -0.1}, {"crowd_iof": 0}, {"crowd_iof": 1.1}])
+def test_matching_thresholds_outside_their_range_are_rejected(options):
+    with pytest.raises(ValueError, match=r"greater than|less than"):
+        head_spec("retinanet", **options)

@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional
 
 from heads.base import ClassTarget
-from heads.create import create_head
+from tests.heads.building import build_head
 
+SIZES = [(64, 96)] * 5
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0])
 
 
@@ -20,14 +21,17 @@ def multilabel_targets(*rows):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_cross_entropy_agrees_with_torch_over_any_split(level_specs, weights, smoothing):
-    head = create_head(
+def test_cross_entropy_of_two_parts_agrees_with_torch(level_specs, weights, smoothing):
+    head = build_head(
         "multiclass", level_specs=level_specs, num_classes=3, class_weights=weights, label_smoothing=smoothing
     )
     torch.manual_seed(0)
     logits = torch.randn(5, 3)
     targets = multiclass_targets(0, 1, 1, 2, 0)
-    parts = [head.loss(logits[:2], targets[:2])["cross_entropy"], head.loss(logits[2:], targets[2:])["cross_entropy"]]
+    parts = [
+        head.loss(logits[:2], targets[:2], SIZES[:2])["cross_entropy"],
+        head.loss(logits[2:], targets[2:], SIZES[2:])["cross_entropy"],
+    ]
     loss = sum(total for total, _ in parts) / sum(count for _, count in parts)
     labels = torch.stack([target.labels for target in targets])
     torch.testing.assert_close(
@@ -35,15 +39,15 @@ def test_cross_entropy_agrees_with_torch_over_any_split(level_specs, weights, sm
     )
 
 
-def test_cross_entropy_is_counted_by_images_without_weights(level_specs):
-    head = create_head("multiclass", level_specs=level_specs, num_classes=3)
-    total, count = head.loss(torch.zeros(2, 3), multiclass_targets(0, 2))["cross_entropy"]
+def test_count_of_cross_entropy_without_weights_is_the_number_of_images(level_specs):
+    head = build_head("multiclass", level_specs=level_specs, num_classes=3)
+    total, count = head.loss(torch.zeros(2, 3), multiclass_targets(0, 2), SIZES[:2])["cross_entropy"]
     assert float(total) == pytest.approx(2 * math.log(3))
     assert float(count) == 2
 
 
 def test_bce_by_hand(level_specs):
-    head = create_head(
+    head = build_head(
         "multilabel",
         level_specs=level_specs,
         num_classes=2,
@@ -51,25 +55,25 @@ def test_bce_by_hand(level_specs):
         label_smoothing=0.2,
     )
     logits = torch.tensor([[math.log(3), 0.0]])
-    total, count = head.loss(logits, multilabel_targets([1, 0]))["bce"]
+    total, count = head.loss(logits, multilabel_targets([1, 0]), SIZES[:1])["bce"]
     # Targets become 0.9 and 0.1; the scores are 0.75 and 0.5; a hit of class 0 weighs 3.
     first = -3 * 0.9 * math.log(0.75) - 0.1 * math.log(0.25)
     assert float(total) == pytest.approx((first + math.log(2)) / 2)
     assert float(count) == 1
 
 
-def test_scores_are_probabilities_by_image(level_specs):
+def test_scores_of_an_image_are_probabilities(level_specs):
     logits = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]])
     sizes = [(32, 32)] * 2
-    multiclass = create_head("multiclass", level_specs=level_specs, num_classes=2).decode(logits, sizes)
+    multiclass = build_head("multiclass", level_specs=level_specs, num_classes=2).decode(logits, sizes)
     torch.testing.assert_close(multiclass[0].scores, torch.tensor([0.25, 0.75]))
-    multilabel = create_head("multilabel", level_specs=level_specs, num_classes=2).decode(logits, sizes)
+    multilabel = build_head("multilabel", level_specs=level_specs, num_classes=2).decode(logits, sizes)
     torch.testing.assert_close(multilabel[1].scores, torch.tensor([0.8, 0.5]))
 
 
 @pytest.mark.parametrize(("pool", "width"), [("avg", 16), ("max", 16), ("avgmax", 32)])
-def test_pooling_decides_the_width_of_the_linear_layer(level_specs, make_features, pool, width):
-    head = create_head("multiclass", level_specs=level_specs, num_classes=4, pool=pool)
+def test_pooling_determines_the_width_of_the_linear_layer(level_specs, make_features, pool, width):
+    head = build_head("multiclass", level_specs=level_specs, num_classes=4, pool=pool)
     features = make_features(3)
     maps = features["c5"].flatten(2)
     parts = {"avg": [maps.mean(2)], "max": [maps.amax(2)], "avgmax": [maps.mean(2), maps.amax(2)]}[pool]
@@ -78,25 +82,30 @@ def test_pooling_decides_the_width_of_the_linear_layer(level_specs, make_feature
     torch.testing.assert_close(head(features), head.linear(pooled))
 
 
-def test_dropout_acts_in_training_only(level_specs, make_features):
-    head = create_head("multiclass", level_specs=level_specs, num_classes=4, dropout=0.5)
+def test_dropout_is_active_in_training_only(level_specs, make_features):
+    head = build_head("multiclass", level_specs=level_specs, num_classes=4, dropout=0.5)
     features = make_features(1)
     assert not torch.equal(head(features), head(features))
     head.eval()
     assert torch.equal(head(features), head(features))
 
 
-def test_class_weights_are_no_part_of_the_state(level_specs):
-    weighted = create_head("multiclass", level_specs=level_specs, num_classes=3, class_weights=WEIGHTS)
-    plain = create_head("multiclass", level_specs=level_specs, num_classes=3)
+def test_state_does_not_contain_class_weights(level_specs):
+    weighted = build_head("multiclass", level_specs=level_specs, num_classes=3, class_weights=WEIGHTS)
+    plain = build_head("multiclass", level_specs=level_specs, num_classes=3)
     plain.load_state_dict(weighted.state_dict())
     assert weighted.class_weights is not None
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"level": "c9"}, "level: got 'c9'"), ({"class_weights": torch.tensor([1.0, 0.0, 1.0])}, "3 positive numbers")],
+    [
+        ({"level": "p5"}, "level: got 'p5'"),
+        ({"level": "c9"}, r"level\n.*input_value='c9'"),
+        ({"class_weights": torch.tensor([1.0, 0.0, 1.0])}, "3 positive numbers"),
+    ],
 )
-def test_values_that_do_not_fit_are_refused(level_specs, options, message):
+def test_invalid_level_and_class_weights_are_rejected(level_specs, options, message):
+    known = {level: spec for level, spec in level_specs.items() if level != "p5"}
     with pytest.raises(ValueError, match=message):
-        create_head("multilabel", level_specs=level_specs, num_classes=3, **options)
+        build_head("multilabel", level_specs=known, num_classes=3, **options)

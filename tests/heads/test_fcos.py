@@ -5,9 +5,9 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import generalized_box_iou_loss
 
-from heads.create import create_head
 from heads.dense import DenseOutputs
 from heads.fcos import centerness_targets
+from tests.heads.building import build_head
 
 LEVELS = ("p3", "p4", "p5")
 DECODING = {"score_threshold": 0.2, "nms_iou": 0.6, "candidates_per_level": 40, "max_detections": 15}
@@ -16,14 +16,14 @@ DECODING = {"score_threshold": 0.2, "nms_iou": 0.6, "candidates_per_level": 40, 
 @pytest.fixture
 def head(level_specs):
     torch.manual_seed(0)
-    return create_head(
+    return build_head(
         "fcos", level_specs=level_specs, num_classes=3, levels=LEVELS, num_convs=1, range_scale=2.0, **DECODING
     )
 
 
 @pytest.fixture
 def raw(head, make_features):
-    """Lively outputs for two images."""
+    """Outputs for two images with varied scores and boxes."""
     raw = head(make_features(2))
     return DenseOutputs(
         raw.logits + torch.randn_like(raw.logits) * 2,
@@ -43,7 +43,7 @@ def targets(box_target):
 
 @pytest.fixture
 def oracle():
-    """torchvision's FCOS: levels take boxes from 4 to 8 anchor sides, so that a cell's side of 1/4 fits ours."""
+    """torchvision's FCOS, whose levels take boxes of 4 to 8 anchor sides: 1/4 of the side gives our ranges."""
     backbone = nn.Identity()
     backbone.out_channels = 32
     return FCOS(
@@ -63,7 +63,7 @@ def squares(geometry, part=1.0):
     return torch.cat((geometry[:, :2] - half, geometry[:, :2] + half), dim=1)
 
 
-def test_geometry_tells_stride_radius_and_range_of_each_location(head, raw):
+def test_geometry_contains_stride_radius_and_range_of_each_location(head, raw):
     geometry = head.geometry(raw)
     assert geometry[0].tolist() == [4, 4, 8, 12, 0, 16]
     assert geometry[8 * 12].tolist() == [8, 8, 16, 24, 16, 32]
@@ -71,13 +71,13 @@ def test_geometry_tells_stride_radius_and_range_of_each_location(head, raw):
 
 
 def test_paper_ranges_come_from_the_default_scale(level_specs):
-    head = create_head("fcos", level_specs=level_specs, num_classes=1, num_convs=0)
+    head = build_head("fcos", level_specs=level_specs, num_classes=1, num_convs=0)
     ranges = [[0, 64], [64, 128], [128, 256], [256, 512], [512, torch.inf]]
     assert head.level_geometry[:, 2:].tolist() == ranges
 
 
 def test_classification_and_centerness_losses_agree_with_torchvision(head, raw, targets, oracle):
-    terms = head.loss(raw, targets)
+    terms = head.loss(raw, targets, [(64, 96)] * 2)
     expected = oracle.compute_loss(
         [{"boxes": target.boxes_xyxy, "labels": target.labels} for target in targets],
         {
@@ -94,11 +94,10 @@ def test_classification_and_centerness_losses_agree_with_torchvision(head, raw, 
 
 
 def test_box_loss_is_giou_weighted_by_centerness(head, raw, box_target):
-    # One box that only the cell of p3 at (20, 12) takes: 4.1 and 3.9 px to its edges along x, 4 and 4 along y.
+    # Only the cell of p3 at (20, 12) takes this box: 4.1 and 3.9 px to its edges along x, 4 and 4 along y.
     target = box_target([(15.9, 8, 23.9, 16)])
-    total, count = head.loss(
-        DenseOutputs(raw.logits[:1], raw.box_codes[:1], raw.sizes_hw, raw.centerness[:1]), [target]
-    )["boxes"]
+    one = DenseOutputs(raw.logits[:1], raw.box_codes[:1], raw.sizes_hw, raw.centerness[:1])
+    total, count = head.loss(one, [target], [(64, 96)])["boxes"]
     weight = (3.9 / 4.1) ** 0.5
     row = 1 * 12 + 2
     left, top, right, bottom = (raw.box_codes[0, row] * 8).tolist()
@@ -122,26 +121,26 @@ def test_detections_agree_with_torchvision(head, raw, oracle):
     }
     sizes = [(60, 90), (64, 96)]
     expected = oracle.postprocess_detections(outputs, [anchors] * 2, sizes)
-    for prediction, wanted in zip(head.decode(raw, sizes), expected, strict=True):
-        assert len(wanted["scores"]) == 15
-        torch.testing.assert_close(prediction.boxes_xyxy, wanted["boxes"])
-        torch.testing.assert_close(prediction.scores, wanted["scores"])
-        assert prediction.labels.tolist() == wanted["labels"].tolist()
+    for prediction, detections in zip(head.decode(raw, sizes), expected, strict=True):
+        assert len(detections["scores"]) == 15
+        torch.testing.assert_close(prediction.boxes_xyxy, detections["boxes"])
+        torch.testing.assert_close(prediction.scores, detections["scores"])
+        assert prediction.labels.tolist() == detections["labels"].tolist()
 
 
 def test_a_single_level_takes_boxes_of_every_size(level_specs, make_features, box_target):
-    head = create_head("fcos", level_specs=level_specs, num_classes=1, num_convs=0, levels=["p4"])
-    terms = head.loss(head(make_features(1)), [box_target([(0, 0, 96, 64)])])
+    head = build_head("fcos", level_specs=level_specs, num_classes=1, num_convs=0, levels=["p4"])
+    terms = head.loss(head(make_features(1)), [box_target([(0, 0, 96, 64)])], [(64, 96)])
     assert terms["classification"][1] > 0
 
 
-def test_distances_start_at_half_the_range_with_no_dead_relu(level_specs, make_features):
-    head = create_head("fcos", level_specs=level_specs, num_classes=1, range_scale=6.0)
+def test_distances_start_at_half_the_range_without_a_dead_relu(level_specs, make_features):
+    head = build_head("fcos", level_specs=level_specs, num_classes=1, range_scale=6.0)
     distances = head(make_features()).box_codes
     assert (distances > 0).all()
     assert 2.9 < distances.mean() < 3.1
 
 
-def test_another_box_loss_is_refused(level_specs):
-    with pytest.raises(ValueError, match="box_loss: got 'smooth_l1'"):
-        create_head("fcos", level_specs=level_specs, num_classes=1, box_loss="smooth_l1")
+def test_other_box_losses_are_rejected(level_specs):
+    with pytest.raises(ValueError, match=r"box_loss\n.*should be 'giou' .*input_value='smooth_l1'"):
+        build_head("fcos", level_specs=level_specs, num_classes=1, box_loss="smooth_l1")

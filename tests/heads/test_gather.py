@@ -1,4 +1,4 @@
-"""Two gloo processes give the embedding losses, and through an average over the ranks the gradients, of one."""
+"""Losses and averaged gradients of embeddings in two gloo processes equal those of one process."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +8,13 @@ import torch
 from torch import distributed, multiprocessing
 
 from heads.base import IdentityTarget
-from heads.create import create_head
+from tests.heads.building import build_head
 
 LOSSES: dict[str, dict[str, str]] = {
     **{loss: {"loss": loss} for loss in ("proxy_anchor", "arcface", "cosface", "supcon", "ntxent")},
     **{f"triplet {miner}": {"loss": "triplet", "miner": miner} for miner in ("all", "hard", "semihard")},
 }
+SIZE = (64, 96)
 IDENTITIES = (0, 1, 0, 2, 1, 2, 3, 0)
 CASES = {
     "uneven": (IDENTITIES, (5, 3)),
@@ -24,7 +25,7 @@ CASES = {
     "one identity": ((1, 1, 1, 1), (3, 1)),
     "all different": ((0, 1, 2, 3), (1, 3)),
 }
-"""Identities of the joint batch; rows by rank, None: the rank has no labeled image and calls `idle_loss`."""
+"""Identities of the joint batch, and number of rows by rank; None: without a labeled image, calls `idle_loss`."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Level:
 
 def make_head(loss):
     torch.manual_seed(0)
-    return create_head("embedding", level_specs={"c5": Level(6)}, num_classes=4, dim=8, **LOSSES[loss])
+    return build_head("embedding", level_specs={"c5": Level(6)}, num_classes=4, dim=8, **LOSSES[loss])
 
 
 def make_maps():
@@ -48,18 +49,20 @@ def make_targets(identities):
 
 
 def rank_gradients(loss, case, rank):
-    """Return loss and gradients as the training module and DDP make them of this rank's rows."""
+    """Return loss and gradients as the training module and DDP compute them from this rank's rows."""
     head = make_head(loss)
     identities, split = CASES[case]
     rows = split[rank]
     if rows is None:
         ((total, count),) = head.idle_loss().values()
     elif rows == 0:
-        ((total, count),) = head.loss(head({"c5": make_maps()[:1]}), make_targets([-1])).values()
+        ((total, count),) = head.loss(head({"c5": make_maps()[:1]}), make_targets([-1]), [SIZE]).values()
     else:
         start = sum(before or 0 for before in split[:rank])
         own = slice(start, start + rows)
-        ((total, count),) = head.loss(head({"c5": make_maps()[own]}), make_targets(identities[own])).values()
+        ((total, count),) = head.loss(
+            head({"c5": make_maps()[own]}), make_targets(identities[own]), [SIZE] * rows
+        ).values()
     sums = torch.stack((total.detach(), count))
     distributed.all_reduce(sums)
     world = distributed.get_world_size()
@@ -82,7 +85,7 @@ def run_rank(rank, folder):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """What both ranks computed, by case and loss."""
+    """Results of both ranks by case and loss."""
     folder = tmp_path_factory.mktemp("gather")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
@@ -96,7 +99,8 @@ def ranks(tmp_path_factory):
 def test_ranks_give_the_loss_and_gradient_of_the_joint_batch(ranks, case, loss):
     identities, _ = CASES[case]
     head = make_head(loss)
-    ((total, count),) = head.loss(head({"c5": make_maps()[: len(identities)]}), make_targets(identities)).values()
+    raw = head({"c5": make_maps()[: len(identities)]})
+    ((total, count),) = head.loss(raw, make_targets(identities), [SIZE] * len(identities)).values()
     total.backward()
     expected = {name: parameter.grad for name, parameter in head.named_parameters()}
     has_pairs = identities == IDENTITIES
@@ -105,4 +109,5 @@ def test_ranks_give_the_loss_and_gradient_of_the_joint_batch(ranks, case, loss):
     assert all((gradient.abs().sum() > 0) == is_used for gradient in expected.values())
     for rank in ranks:
         torch.testing.assert_close(rank[case, loss]["loss"], total.detach())
-        torch.testing.assert_close(rank[case, loss]["gradients"], expected)
+        # The scale of 64 of ArcFace and CosFace leaves 6e-6 of rounding between the two orders of summation.
+        torch.testing.assert_close(rank[case, loss]["gradients"], expected, rtol=1e-5, atol=1e-5)

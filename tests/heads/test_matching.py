@@ -5,6 +5,7 @@ from torchvision.ops import box_iou
 from heads.losses import IGNORED, NEGATIVE
 from heads.matching import gather_labels, match_anchors, match_locations, pad_targets, pairwise_overlaps
 
+THRESHOLDS = {"positive_iou": 0.5, "negative_iou": 0.4, "crowd_iof": 0.5}
 EVERYWHERE = torch.tensor([[0.0, torch.inf]])
 
 
@@ -22,37 +23,37 @@ def locations(points, targets, radius=1000.0, ranges=EVERYWHERE):
 def test_anchors_are_positive_ignored_or_negative_by_their_iou(box_target):
     # IoU of squares of side 10 that are d apart: (10 - d) / (10 + d); 1, 0.54, 0.43, 0.33.
     anchors = squares((0, 0), (3, 0), (4, 0), (5, 0))
-    matched = match_anchors(anchors, pad_targets([box_target([(0, 0, 10, 10)])]))
+    matched = match_anchors(anchors, pad_targets([box_target([(0, 0, 10, 10)])]), **THRESHOLDS)
     assert matched.tolist() == [[0, 0, IGNORED, NEGATIVE]]
 
 
 def test_anchor_with_iou_of_exactly_half_is_positive(box_target):
     anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 20.0]])
-    assert match_anchors(anchors, pad_targets([box_target([(0, 0, 10, 10)])])).tolist() == [[0, 0]]
+    assert match_anchors(anchors, pad_targets([box_target([(0, 0, 10, 10)])]), **THRESHOLDS).tolist() == [[0, 0]]
 
 
 def test_each_box_gets_its_best_anchor_though_others_overlap_it_more(box_target):
     small, large = (4.0, 4.0, 6.0, 6.0), (0.0, 0.0, 10.0, 10.0)
     anchors = squares((0, 0), (0.5, 0), (30, 30))
-    matched = match_anchors(anchors, pad_targets([box_target([small, large])]))
+    matched = match_anchors(anchors, pad_targets([box_target([small, large])]), **THRESHOLDS)
     assert matched.tolist() == [[1, 0, NEGATIVE]]
 
 
-def test_box_that_no_anchor_overlaps_gets_none(box_target):
-    matched = match_anchors(squares((0, 0), (20, 0)), pad_targets([box_target([(50, 50, 60, 60)])]))
+def test_box_that_no_anchor_overlaps_stays_without_an_anchor(box_target):
+    matched = match_anchors(squares((0, 0), (20, 0)), pad_targets([box_target([(50, 50, 60, 60)])]), **THRESHOLDS)
     assert matched.tolist() == [[NEGATIVE, NEGATIVE]]
 
 
 def test_anchor_mostly_inside_a_crowd_is_ignored_and_never_positive(box_target):
     target = box_target([(0, 0, 10, 10), (40, 0, 100, 10)], crowd=[False, True])
     anchors = squares((0, 0), (34, 0), (36, 0), (60, 0))
-    assert match_anchors(anchors, pad_targets([target])).tolist() == [[0, NEGATIVE, IGNORED, IGNORED]]
+    assert match_anchors(anchors, pad_targets([target]), **THRESHOLDS).tolist() == [[0, NEGATIVE, IGNORED, IGNORED]]
 
 
 def test_images_without_boxes_are_all_negative(box_target):
     anchors = squares((0, 0), (20, 0))
     padded = pad_targets([box_target([]), box_target([])])
-    assert match_anchors(anchors, padded).tolist() == [[NEGATIVE] * 2] * 2
+    assert match_anchors(anchors, padded, **THRESHOLDS).tolist() == [[NEGATIVE] * 2] * 2
     points = torch.tensor([[1.0, 1.0]])
     assert match_locations(points, torch.ones(1), EVERYWHERE, padded).tolist() == [[NEGATIVE]] * 2
 
@@ -71,13 +72,13 @@ def test_matches_agree_with_torchvision_where_no_anchor_is_the_best_of_two(box_t
     anchors = torch.cat([torch.cat((cells - side / 2, cells + side / 2), dim=1) for side in (15.0, 30.0, 60.0)])
     corners = torch.cartesian_prod(torch.arange(10, 300, 95.0), torch.arange(10, 300, 95.0)) + torch.rand(16, 2) * 10
     boxes = torch.cat((corners, corners + torch.rand(16, 2) * 75 + 3), dim=1)
-    matched = match_anchors(anchors, pad_targets([box_target(boxes.tolist())]))
+    matched = match_anchors(anchors, pad_targets([box_target(boxes.tolist())]), **THRESHOLDS)
     expected = Matcher(0.5, 0.4, allow_low_quality_matches=True)(box_iou(boxes, anchors))
     assert (expected == Matcher.BETWEEN_THRESHOLDS).sum() > 10
     assert matched[0].tolist() == expected.tolist()
 
 
-def test_images_are_matched_alike_together_alone_and_in_parts(box_target, monkeypatch):
+def test_matches_are_the_same_together_alone_and_in_parts(box_target, monkeypatch):
     torch.manual_seed(0)
     anchors = torch.rand(100, 2) * 50
     anchors = torch.cat((anchors, anchors + torch.rand(100, 2) * 40 + 1), dim=1)
@@ -85,10 +86,10 @@ def test_images_are_matched_alike_together_alone_and_in_parts(box_target, monkey
     for count in (3, 0, 7):
         low = torch.rand(count, 2) * 50
         targets.append(box_target(torch.cat((low, low + 20), dim=1).tolist(), crowd=[i % 3 == 2 for i in range(count)]))
-    together = match_anchors(anchors, pad_targets(targets))
-    alone = [match_anchors(anchors, pad_targets([target]))[0] for target in targets]
+    together = match_anchors(anchors, pad_targets(targets), **THRESHOLDS)
+    alone = [match_anchors(anchors, pad_targets([target]), **THRESHOLDS)[0] for target in targets]
     monkeypatch.setattr("heads.matching.PAIRS_AT_ONCE", 1)
-    in_parts = match_anchors(anchors, pad_targets(targets))
+    in_parts = match_anchors(anchors, pad_targets(targets), **THRESHOLDS)
     assert together.tolist() == torch.stack(alone).tolist() == in_parts.tolist()
 
 
@@ -108,8 +109,8 @@ def test_location_far_from_the_center_is_negative(box_target):
     assert locations([(20, 10), (27, 10), (20, 17), (29, 10)], [target], radius=8.0).tolist() == [[0, 0, 0, NEGATIVE]]
 
 
-def test_location_takes_boxes_of_its_range_only(box_target):
-    # From the center the farthest edge is 20 px away, which belongs to the range that ends there.
+def test_location_takes_only_boxes_of_its_range(box_target):
+    # The farthest edge is 20 px from the center; the range that ends at 20 includes it.
     target = box_target([(0, 0, 40, 20)])
     ranges = torch.tensor([[0.0, 20.0], [20.0, 40.0], [10.0, 19.0]])
     assert locations([(20, 10)] * 3, [target], ranges=ranges).tolist() == [[0, NEGATIVE, NEGATIVE]]

@@ -1,4 +1,4 @@
-"""Every loss against its paper's formula written out with loops, against small cases by hand, and in use."""
+"""Metric losses agree with their papers' formulas, with small cases by hand, and separate identities in training."""
 
 import math
 
@@ -8,7 +8,8 @@ from pytorch_metric_learning import distances, miners
 from pytorch_metric_learning import losses as library
 from torch.nn import functional
 
-from heads.metric_losses import NEED_PAIRS, NTXentLoss, TripletLoss, can_use, create_metric_loss
+from heads.loss_rows import METRIC_LOSSES
+from heads.metric_losses import NTXentLoss, TripletLoss, can_use, create_metric_loss
 
 LOSSES = ("proxy_anchor", "arcface", "cosface", "supcon", "ntxent", "triplet")
 MINERS = ("all", "hard", "semihard")
@@ -16,7 +17,7 @@ IDENTITIES = torch.tensor([0, 1, 0, 2, 1, 2, 3, 0, 0])
 
 
 def rows_near_centers(identities, dim=6, spread=0.6, seed=0):
-    """Rows of length 1, so that there are triplets of every kind."""
+    """Rows of length 1 with triplets of every kind."""
     random = torch.Generator().manual_seed(seed)
     centers = functional.normalize(torch.randn(int(identities.max()) + 1, dim, generator=random), dim=1)
     noise = spread * torch.randn(len(identities), dim, generator=random)
@@ -24,7 +25,7 @@ def rows_near_centers(identities, dim=6, spread=0.6, seed=0):
 
 
 def plane(*degrees):
-    """Rows of length 1 at angles."""
+    """Rows of length 1 at the given angles."""
     angles = torch.tensor(degrees) * math.pi / 180
     return torch.stack([angles.cos(), angles.sin()], dim=1)
 
@@ -94,8 +95,8 @@ def triplet(rows, identities, miner="semihard"):
                 if p == a or identities[p] != identities[a] or identities[n] == identities[a]:
                     continue
                 near, far = (rows[a] - rows[p]).square().sum(), (rows[a] - rows[n]).square().sum()
-                wanted = {"all": True, "hard": far <= near, "semihard": near < far < near + 0.2}[miner]
-                if wanted and near - far + 0.2 > 0:
+                counts = {"all": True, "hard": far <= near, "semihard": near < far < near + 0.2}[miner]
+                if counts and near - far + 0.2 > 0:
                     losses.append(near - far + 0.2)
     return mean(losses)
 
@@ -111,7 +112,7 @@ FORMULAS = {
 
 
 def tangent(gradient, rows):
-    """What is left of a gradient where rows keep their length: losses may or may not normalize."""
+    """Part of a gradient that keeps the rows' length, since losses may or may not normalize."""
     return gradient - (gradient * rows).sum(dim=1, keepdim=True) * rows
 
 
@@ -123,7 +124,7 @@ def value_and_gradients(loss, rows, weights):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_value_and_gradient_are_those_of_the_papers_formula(name):
+def test_value_and_gradient_agree_with_the_papers_formula(name):
     torch.manual_seed(0)
     rows, identities = rows_near_centers(IDENTITIES), IDENTITIES.tolist()
     loss = create_metric_loss(name, num_identities=4, dim=6)
@@ -137,7 +138,7 @@ def test_value_and_gradient_are_those_of_the_papers_formula(name):
 
 
 @pytest.mark.parametrize("miner", MINERS)
-def test_triplets_of_each_miner_are_those_of_the_formula_and_of_the_library(miner):
+def test_triplets_of_each_miner_agree_with_the_formula_and_the_library(miner):
     rows = rows_near_centers(IDENTITIES)
     loss = TripletLoss(miner)
     squared = distances.LpDistance(power=2)
@@ -151,12 +152,12 @@ def test_triplets_of_each_miner_are_those_of_the_formula_and_of_the_library(mine
         torch.testing.assert_close(ours, value_and_gradients(oracle, rows, {}), rtol=1e-4, atol=1e-5)
 
 
-def test_ntxent_is_the_librarys():
+def test_ntxent_agrees_with_the_library():
     rows = rows_near_centers(IDENTITIES)
     torch.testing.assert_close(NTXentLoss()(rows, IDENTITIES), library.NTXentLoss(0.1)(rows, IDENTITIES))
 
 
-def test_ntxent_with_one_equal_row_each_is_that_of_two_views():
+def test_ntxent_with_one_equal_row_each_is_the_loss_of_two_views():
     """Equation 1 of arXiv 2002.05709: cross entropy over all other rows, where the other view is right."""
     rows = rows_near_centers(torch.tensor([0, 1, 2, 0, 1, 2]))
     similarities = (rows @ rows.T / 0.1).fill_diagonal_(-torch.inf)
@@ -165,7 +166,7 @@ def test_ntxent_with_one_equal_row_each_is_that_of_two_views():
 
 
 def test_losses_of_rows_at_right_angles_by_hand():
-    """Two rows at 0 degrees are of one identity, the one at 90 of another."""
+    """Two rows at 0 degrees have one identity, the row at 90 degrees has another."""
     rows, identities = plane(0.0, 0.0, 90.0), torch.tensor([0, 0, 1])
     exact = {"rtol": 1e-5, "atol": 1e-6}
     pair = math.log(1 + math.exp(-10))  # similarity 1 against 0, temperature 0.1
@@ -187,14 +188,14 @@ def test_losses_of_rows_at_right_angles_by_hand():
     ],
 )
 def test_triplet_by_hand(degrees, value, miner):
-    """Rows at 0 and 30 degrees are of one identity; the third is only near to the first (at -degrees)."""
+    """Rows at 0 and 30 degrees have one identity; the third row, at -degrees, is near the first."""
     loss = TripletLoss(miner)(plane(0.0, 30.0, -degrees), torch.tensor([0, 0, 1]))
     assert (None if loss is None else loss.item()) == (None if value is None else pytest.approx(value, abs=1e-5))
 
 
 @pytest.mark.parametrize("rows", [torch.eye(3), torch.eye(3)[[0, 0, 0]]])
 def test_equal_distances_count_as_hard_in_both_directions(rows):
-    """No rounding: both ways of counting a triplet must agree, else the distances would not cancel."""
+    """Without rounding: both ways of counting a triplet must agree, or the distances would not cancel."""
     identities = torch.tensor([0, 0, 1])
     assert TripletLoss("hard")(rows, identities).item() == pytest.approx(0.2)
     assert TripletLoss("all")(rows, identities).item() == pytest.approx(0.2)
@@ -202,8 +203,8 @@ def test_equal_distances_count_as_hard_in_both_directions(rows):
 
 
 @pytest.mark.parametrize("miner", MINERS)
-def test_a_large_batch_of_one_frequent_identity_fits(miner):
-    """As cells have: 2.6e8 triplets, which a list of would fill 6 GB."""
+def test_large_batch_with_one_frequent_identity_fits_in_memory(miner):
+    """Like images of cells: 2.6e8 triplets, which would take 6 GB as a list."""
     identities = torch.zeros(800, dtype=torch.int64)
     identities[400:] = torch.arange(400) % 3 + 1
     rows = rows_near_centers(identities).requires_grad_()
@@ -222,8 +223,9 @@ def test_losses_without_weights_need_an_equal_and_an_unequal_pair(name, identiti
     assert can_use(name, torch.tensor(identities, dtype=torch.int64)) is expected
 
 
-def test_exactly_the_losses_without_weights_need_pairs():
-    assert {name for name in LOSSES if not list(create_metric_loss(name, 3, 4).parameters())} == NEED_PAIRS
+def test_only_losses_without_weights_need_pairs():
+    without = {name for name in LOSSES if not list(create_metric_loss(name, 3, 4).parameters())}
+    assert without == {name for name, row in METRIC_LOSSES.items() if row.needs_pairs}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -236,7 +238,7 @@ def test_a_short_optimization_separates_identities(name):
     optimizer = torch.optim.Adam([*layer.parameters(), *loss.parameters()], lr=0.05)
 
     def recall():
-        """The share of rows whose nearest other one is of the same identity."""
+        """Return the share of rows whose nearest other row has the same identity."""
         rows = functional.normalize(layer(inputs), dim=1).detach()
         nearest = (rows @ rows.T).fill_diagonal_(-2).argmax(dim=1)
         return (identities[nearest] == identities).float().mean().item()
@@ -253,8 +255,8 @@ def test_a_short_optimization_separates_identities(name):
     assert recall() > 0.9
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"loss: got 'tripled'; choose .* ntxent or triplet"):
+def test_unknown_names_are_rejected():
+    with pytest.raises(ValueError, match=r"loss: got 'tripled'; choose one of proxy_anchor, .*, triplet"):
         create_metric_loss("tripled", 2, 2)
-    with pytest.raises(ValueError, match="miner: got 'easy'; choose all, hard or semihard"):
+    with pytest.raises(ValueError, match="miner: got 'easy'; choose one of all, hard, semihard"):
         create_metric_loss("triplet", 2, 2, miner="easy")

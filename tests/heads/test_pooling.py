@@ -15,7 +15,7 @@ def test_level_of_a_box_doubles_with_its_size(level_specs):
     assert roi_align.levels_of(boxes).tolist() == [0, 0, 0, 0, 0, 1, 1, 2, 2]
 
 
-def test_boxes_are_pooled_as_by_torchvision(level_specs):
+def test_pooled_boxes_agree_with_torchvision(level_specs):
     specs = pyramid(level_specs)
     torch.manual_seed(0)
     features = {level: torch.randn(2, 5, 512 // int(s.stride), 512 // int(s.stride)) for level, s in specs.items()}
@@ -23,7 +23,7 @@ def test_boxes_are_pooled_as_by_torchvision(level_specs):
     boxes = torch.cat((low, low + torch.rand(40, 2) * 290 + 10), dim=1)
     ours = PyramidRoIAlign(specs, size=7)(features, [boxes[:15], boxes[15:]])
     theirs = MultiScaleRoIAlign(["p3", "p4", "p5"], 7, 2, canonical_scale=112, canonical_level=4)
-    # torchvision samples with aligned=False: half a cell further to the top left, and boxes of at least one cell.
+    # torchvision samples with aligned=False: half a cell further to the top left, and boxes have at least one cell.
     half = torch.tensor([level_specs[f"p{3 + int(k)}"].stride / 2 for k in PyramidRoIAlign(specs).levels_of(boxes)])
     moved = boxes - half[:, None]
     expected = theirs(features, [moved[:15], moved[15:]], [(512, 512)] * 2)
@@ -32,14 +32,14 @@ def test_boxes_are_pooled_as_by_torchvision(level_specs):
 
 def test_pooling_follows_the_offset_of_a_level(level_specs):
     spec = type(level_specs["p3"])(channels=1, stride=8.0, offset_px=4.0)
-    # The value of a cell is the x of its center, so that any mean of samples is the x of the bin's middle.
+    # The value of a cell is the x of its center, so the mean of samples is the x of the bin's center.
     xs = (torch.arange(20) + 0.5) * 8 + 4
     maps = xs.expand(1, 1, 20, 20).contiguous()
     pooled = PyramidRoIAlign({"p3": spec}, size=2)({"p3": maps}, [torch.tensor([[40.0, 40.0, 80.0, 80.0]])])
     torch.testing.assert_close(pooled[0, 0], torch.tensor([[50.0, 70.0], [50.0, 70.0]]))
 
 
-def test_no_boxes_give_no_rows_but_reach_every_level(level_specs, make_features):
+def test_pooling_without_boxes_reaches_every_level(level_specs, make_features):
     features = make_features(2)
     pooled = PyramidRoIAlign(pyramid(level_specs))(features, [torch.zeros(0, 4)] * 2)
     assert pooled.shape == (0, 12, 7, 7)

@@ -4,14 +4,14 @@ from torchvision.ops import nms
 from heads.postprocess import select_candidates, suppress
 
 
-def test_candidates_come_best_first_with_ties_in_their_order():
+def test_candidates_are_sorted_best_first_with_ties_in_their_order():
     scores = torch.tensor([[0.5, 0.9], [0.5, 0.1], [0.9, 0.5]])
     kept, rows, labels = select_candidates(scores, [3], score_threshold=0.2, per_level=10)
     assert kept.tolist() == torch.tensor([0.9, 0.9, 0.5, 0.5, 0.5]).tolist()
     assert list(zip(rows.tolist(), labels.tolist(), strict=True)) == [(0, 1), (2, 0), (0, 0), (1, 0), (2, 1)]
 
 
-def test_threshold_itself_is_not_passed():
+def test_score_equal_to_the_threshold_is_dropped():
     kept, _, _ = select_candidates(torch.tensor([[0.5], [0.75]]), [2], score_threshold=0.5, per_level=10)
     assert kept.tolist() == [0.75]
 
@@ -24,12 +24,12 @@ def test_each_level_keeps_its_own_best():
     assert rows.tolist() == [0, 3]
 
 
-def test_the_first_of_many_equal_scores_are_kept():
+def test_first_of_many_equal_scores_are_kept():
     _, rows, _ = select_candidates(torch.full((1000, 1), 0.5), [1000], score_threshold=0.0, per_level=7)
     assert rows.tolist() == list(range(7))
 
 
-def test_nothing_above_the_threshold_gives_an_empty_prediction():
+def test_prediction_is_empty_without_a_score_above_the_threshold():
     scores, rows, labels = select_candidates(torch.zeros(4, 2), [4], score_threshold=0.0, per_level=2)
     prediction = suppress(torch.zeros(len(rows), 4), scores, labels, (10, 10), nms_iou=0.5, max_detections=5)
     assert prediction.boxes_xyxy.shape == (0, 4)
@@ -44,13 +44,13 @@ def test_overlapping_boxes_are_suppressed_within_their_class_only():
     assert kept.labels.tolist() == [0, 1, 0]
 
 
-def test_boxes_are_clipped_and_those_outside_the_image_are_left_out():
+def test_boxes_are_clipped_and_boxes_outside_the_image_are_dropped():
     boxes = torch.tensor([[-5.0, -5, 30, 8], [25, 2, 40, 8]])
     kept = suppress(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), (10, 20), nms_iou=0.5, max_detections=10)
     assert kept.boxes_xyxy.tolist() == [[0, 0, 20, 8]]
 
 
-def test_many_candidates_are_suppressed_as_class_by_class():
+def test_many_candidates_are_suppressed_within_each_class():
     torch.manual_seed(0)
     low = torch.rand(3000, 2) * 80
     boxes = torch.cat((low, low + torch.rand(3000, 2) * 20 + 1), dim=1).clamp(max=100)

@@ -6,24 +6,25 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou
 
-from heads.create import create_head
 from heads.dense import DenseOutputs
+from tests.heads.building import build_head
 
 LEVELS = ("p3", "p4", "p5")
+SIZES = [(64, 96), (64, 96)]
 DECODING = {"score_threshold": 0.3, "nms_iou": 0.4, "candidates_per_level": 50, "max_detections": 20}
 
 
 @pytest.fixture
 def head(level_specs):
     torch.manual_seed(0)
-    return create_head(
+    return build_head(
         "retinanet", level_specs=level_specs, num_classes=3, levels=LEVELS, num_convs=1, scales_per_octave=1, **DECODING
     )
 
 
 @pytest.fixture
 def raw(head, make_features):
-    """Lively outputs for two images."""
+    """Outputs for two images with varied scores and boxes."""
     raw = head(make_features(2))
     logits = raw.logits + torch.randn_like(raw.logits) * 2
     return DenseOutputs(logits, raw.box_codes + torch.randn_like(raw.box_codes) * 0.2, raw.sizes_hw)
@@ -63,7 +64,7 @@ def test_anchors_cover_the_levels_cell_by_cell(head, raw):
     torch.testing.assert_close(centers[[0, 2, 3, 36]], torch.tensor([[4.0, 4], [4, 4], [12, 4], [4, 12]]))
 
 
-def test_row_of_the_outputs_belongs_to_the_cell_of_its_anchor(head, make_features):
+def test_row_of_the_outputs_depends_on_the_cell_of_its_anchor(head, make_features):
     features = make_features(1)
     row = (8 * 12 + 1 * 6 + 4) * 3 + 2
     raw = head(features)
@@ -76,11 +77,26 @@ def test_row_of_the_outputs_belongs_to_the_cell_of_its_anchor(head, make_feature
     assert features["p3"].grad.abs().sum() == 0
 
 
+def test_matching_uses_the_thresholds_of_the_settings(level_specs, make_features, box_target):
+    def counts(**thresholds):
+        torch.manual_seed(0)
+        head = build_head("retinanet", level_specs=level_specs, num_classes=3, levels=LEVELS, num_convs=0, **thresholds)
+        target = box_target([(4, 6, 40, 44), (50, 10, 90, 60)], crowd=[False, True])
+        terms = head.loss(head(make_features(1)), [target], SIZES[:1])
+        return terms["boxes"][1].item(), terms["classification"][0].item()
+
+    positives, loss = counts()
+    assert counts(positive_iou=0.5, negative_iou=0.4, crowd_iof=0.5) == (positives, loss)
+    assert counts(positive_iou=0.4, negative_iou=0.4)[0] > positives
+    assert counts(negative_iou=0.1)[0] == counts(crowd_iof=1.0)[0] == positives
+    assert counts(negative_iou=0.1)[1] < loss < counts(crowd_iof=1.0)[1]
+
+
 def test_losses_of_an_image_agree_with_torchvision(head, raw, targets, oracle):
-    head.box_loss = "giou"
+    head.spec = head.spec.model_copy(update={"box_loss": "giou"})
     for image, target in enumerate(targets):
         one = image_of(raw, image)
-        terms = head.loss(one, [target])
+        terms = head.loss(one, [target], SIZES[:1])
         expected = oracle.compute_loss(
             [{"boxes": target.boxes_xyxy, "labels": target.labels}],
             {"cls_logits": one.logits, "bbox_regression": one.box_codes},
@@ -91,21 +107,21 @@ def test_losses_of_an_image_agree_with_torchvision(head, raw, targets, oracle):
         torch.testing.assert_close(terms["boxes"][0] / terms["boxes"][1], expected["bbox_regression"])
 
 
-def test_smooth_l1_is_that_of_the_encoded_boxes(head, raw, targets):
+def test_smooth_l1_compares_with_the_encoded_boxes(head, raw, targets):
     anchors = head.geometry(raw)
     matched = Matcher(0.5, 0.4, allow_low_quality_matches=True)(box_iou(targets[0].boxes_xyxy, anchors))
     rows = (matched >= 0).nonzero().squeeze(1)
     encoded = BoxCoder((1.0,) * 4).encode_single(targets[0].boxes_xyxy[matched[rows]], anchors[rows])
     difference = (raw.box_codes[0, rows] - encoded).abs()
     expected = torch.where(difference < 1 / 9, 4.5 * difference**2, difference - 1 / 18).sum()
-    total, count = head.loss(image_of(raw, 0), targets[:1])["boxes"]
+    total, count = head.loss(image_of(raw, 0), targets[:1], SIZES[:1])["boxes"]
     assert int(count) == len(rows)
     torch.testing.assert_close(total, expected)
 
 
-def test_losses_of_a_batch_are_those_of_its_images_added_up(head, raw, targets):
-    together = head.loss(raw, targets)
-    alone = [head.loss(image_of(raw, image), targets[image : image + 1]) for image in range(2)]
+def test_loss_of_a_batch_is_the_sum_over_its_images(head, raw, targets):
+    together = head.loss(raw, targets, SIZES)
+    alone = [head.loss(image_of(raw, image), targets[image : image + 1], SIZES[:1]) for image in range(2)]
     for term, (total, count) in together.items():
         torch.testing.assert_close(total, sum(terms[term][0] for terms in alone))
         torch.testing.assert_close(count, sum(terms[term][1] for terms in alone))
@@ -117,11 +133,11 @@ def test_detections_agree_with_torchvision(head, raw, oracle):
     outputs = {"cls_logits": raw.logits.split(lengths, dim=1), "bbox_regression": raw.box_codes.split(lengths, dim=1)}
     sizes = [(60, 90), (64, 96)]
     expected = oracle.postprocess_detections(outputs, [anchors] * 2, sizes)
-    for prediction, wanted in zip(head.decode(raw, sizes), expected, strict=True):
-        assert len(wanted["scores"]) == 20
-        torch.testing.assert_close(prediction.boxes_xyxy, wanted["boxes"])
-        torch.testing.assert_close(prediction.scores, wanted["scores"])
-        assert prediction.labels.tolist() == wanted["labels"].tolist()
+    for prediction, detections in zip(head.decode(raw, sizes), expected, strict=True):
+        assert len(detections["scores"]) == 20
+        torch.testing.assert_close(prediction.boxes_xyxy, detections["boxes"])
+        torch.testing.assert_close(prediction.scores, detections["scores"])
+        assert prediction.labels.tolist() == detections["labels"].tolist()
 
 
 def test_every_class_starts_at_a_score_of_one_percent(head, make_features):

@@ -1,4 +1,4 @@
-"""Frozen parts: no gradient, no backward below the lowest trainable stage, statistics that stay as they are."""
+"""Frozen parts have no gradient and no backward pass below the lowest trainable stage, and keep their statistics."""
 
 import copy
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def built() -> MultiTaskModel:
 
 @pytest.fixture
 def model(built: MultiTaskModel) -> MultiTaskModel:
-    """In train mode, and with a BatchNorm in a head."""
+    """Model in train mode, with a BatchNorm in a head."""
     model = copy.deepcopy(built)
     model.heads["kind"].dropout = nn.BatchNorm1d(model.heads["kind"].linear.in_features)
     return model.train()
@@ -47,9 +47,8 @@ def loss(model: MultiTaskModel, images: Tensor) -> Tensor:
         "kind": [ClassTarget(torch.tensor(0)), ClassTarget(torch.tensor(2))],
         "cells": [None, None],
     }
-    return sum(
-        (total for terms in model.loss(images, targets).values() for total, _ in terms.values()), torch.zeros(())
-    )
+    losses = model.loss(images, targets, [(64, 64)] * 2)
+    return sum((total for terms in losses.values() for total, _ in terms.values()), torch.zeros(()))
 
 
 def loss_with_graph(model: MultiTaskModel, images: Tensor) -> Tensor:
@@ -65,9 +64,7 @@ def statistics(model: MultiTaskModel) -> Iterator[tuple[str, str, Tensor]]:
             yield model.part_of(name.rpartition(".")[0] + ".weight"), name, buffer
 
 
-def test_every_stage_that_is_frozen_leaves_less_to_be_kept_for_the_backward(
-    model: MultiTaskModel, images: Tensor
-) -> None:
+def test_each_frozen_stage_reduces_the_memory_kept_for_the_backward_pass(model: MultiTaskModel, images: Tensor) -> None:
     sizes = []
     for count in range(4):
         model.freeze(frozenset(STAGES[:count]))
@@ -94,7 +91,7 @@ def test_levels_below_the_lowest_trainable_stage_have_no_backward(
     ],
     ids=lambda parts: "+".join(sorted(parts)),
 )  # fmt: skip
-def test_frozen_parts_take_no_gradient_and_keep_their_statistics_and_all_others_do_not(
+def test_only_frozen_parts_have_no_gradient_and_keep_their_statistics(
     frozen: set[str], model: MultiTaskModel, images: Tensor
 ) -> None:
     loss(model, images).backward()
@@ -113,7 +110,9 @@ def test_frozen_parts_take_no_gradient_and_keep_their_statistics_and_all_others_
     assert {part for part, name, value in statistics(model) if not value.equal(before[name])} == parts - frozen
 
 
-def test_parts_that_thaw_are_as_they_were(model: MultiTaskModel, images: Tensor) -> None:
+def test_unfrozen_parts_have_the_gradients_of_parts_that_were_never_frozen(
+    model: MultiTaskModel, images: Tensor
+) -> None:
     twin = copy.deepcopy(model)
     model.freeze(frozenset(model.parts[1:]))
     model.freeze(frozenset())
@@ -125,7 +124,7 @@ def test_parts_that_thaw_are_as_they_were(model: MultiTaskModel, images: Tensor)
         assert torch.equal(parameter.grad, other.grad)
 
 
-def test_norm_without_weights_is_frozen_with_what_surrounds_it(model: MultiTaskModel, images: Tensor) -> None:
+def test_norm_without_weights_is_frozen_with_its_surrounding_stage(model: MultiTaskModel, images: Tensor) -> None:
     norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
     name = next(name for name in norms if model.part_of(f"{name}.weight") == "c4")
     owner, _, attribute = name.rpartition(".")
@@ -147,6 +146,6 @@ def test_parts_are_the_stages_the_neck_and_each_head(model: MultiTaskModel) -> N
     assert {model.part_of(name) for name, _ in model.named_parameters() if ".kind." in name} == {"heads.kind"}
 
 
-def test_part_that_is_none_is_an_error(model: MultiTaskModel) -> None:
+def test_unknown_part_is_rejected(model: MultiTaskModel) -> None:
     with pytest.raises(ValueError, match=r"^parts: got \['heads'\]; choose from \['c3', 'c4', "):
         model.freeze(frozenset({"heads"}))

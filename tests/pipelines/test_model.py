@@ -1,4 +1,4 @@
-"""Images that are labeled for some tasks only: each loss sees its own, and every parameter gets a gradient."""
+"""Images that are labeled for some tasks only: each loss uses its own images, and every parameter gets a gradient."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from heads.base import BoxTarget, ClassTarget, IdentityTarget, LossTerms, Target
 from pipelines.errors import ConfigError
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.records import Category
@@ -14,6 +14,7 @@ from pipelines.spec.job import JobSpec
 from pipelines.training.balancing import global_losses
 
 Targets = dict[str, list[Target | None]]
+SIZES_HW = [(64, 64), (64, 60), (50, 64)]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def all_labeled() -> Targets:
 
 def sums(model: MultiTaskModel, images: Tensor, targets: Targets) -> dict[str, tuple[float, float]]:
     torch.manual_seed(0)
-    losses = model.loss(images, targets)
+    losses = model.loss(images, targets, SIZES_HW[: len(images)])
     return {
         f"{task}/{term}": (float(total), float(count))
         for task, terms in losses.items()
@@ -63,14 +64,16 @@ def test_task_without_a_labeled_image_adds_exactly_zero_and_keeps_all_gradients(
     for name, value in without.items():
         assert value == ((0.0, 0.0) if name.startswith(f"{task}/") else whole[name])
 
-    torch.stack(list(global_losses(model.loss(images, targets)).tasks.values())).sum().backward()
+    torch.stack(
+        list(global_losses(model.loss(images, targets, SIZES_HW[: len(images)])).tasks.values())
+    ).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert not name.startswith(f"heads.{task}.") or not parameter.grad.any(), name
 
 
 def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTaskModel, images: Tensor) -> None:
-    losses = global_losses(model.loss(images, {task: [None] * 3 for task in all_labeled()}))
+    losses = global_losses(model.loss(images, {task: [None] * 3 for task in all_labeled()}, SIZES_HW))
     total = torch.stack(list(losses.tasks.values())).sum()
     total.backward()
     assert float(total) == 0.0
@@ -78,7 +81,7 @@ def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTa
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
-def test_image_counts_for_the_tasks_that_it_is_labeled_for_and_no_other(model: MultiTaskModel, images: Tensor) -> None:
+def test_image_counts_only_for_the_tasks_that_it_is_labeled_for(model: MultiTaskModel, images: Tensor) -> None:
     model.eval()
     targets = all_labeled()
     partly = targets | {"kind": [None, targets["kind"][1], None], "cells": [targets["cells"][0], None, None]}
@@ -93,7 +96,7 @@ def test_image_counts_for_the_tasks_that_it_is_labeled_for_and_no_other(model: M
     assert found["kind/cross_entropy"][1] == 1
 
 
-def test_frozen_batch_norm_stays_in_eval_mode_whatever_is_said(model: MultiTaskModel) -> None:
+def test_frozen_batch_norm_stays_in_eval_mode(model: MultiTaskModel) -> None:
     def modes() -> set[tuple[str | None, bool]]:
         norms = [(n, m) for n, m in model.backbone.named_modules() if isinstance(m, nn.BatchNorm2d)]
         return {(model.backbone.stages[f"{name}.weight"], module.training) for name, module in norms}
@@ -109,11 +112,11 @@ def test_frozen_batch_norm_stays_in_eval_mode_whatever_is_said(model: MultiTaskM
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_tasks_are_kept_by_name_whatever_their_order(model: MultiTaskModel) -> None:
+def test_tasks_are_sorted_by_name(model: MultiTaskModel) -> None:
     assert list(model.heads) == ["cells", "kind", "lookup", "scene", "signs"]
 
 
-def test_weights_that_do_not_fit_are_an_error_of_the_document(
+def test_weights_that_do_not_fit_are_reported_with_their_field(
     tiny_job: JobSpec, tiny_categories: dict[str, list[Category]], tmp_path: Path
 ) -> None:
     torch.save({"elsewhere.weight": torch.zeros(3)}, tmp_path / "w.pth")
@@ -121,9 +124,26 @@ def test_weights_that_do_not_fit_are_an_error_of_the_document(
         build_model(tiny_job.model, tiny_categories, weights=str(tmp_path / "w.pth"))
 
 
-def test_a_task_that_is_named_like_something_of_torch_is_refused(
+def test_task_name_that_torch_reserves_is_rejected(
     tiny_job: JobSpec, tiny_categories: dict[str, list[Category]]
 ) -> None:
     spec = tiny_job.model.model_copy(update={"tasks": {"type": tiny_job.model.tasks["kind"]}})
-    with pytest.raises(ConfigError, match=r"model\.tasks: got the names \['type'\], which torch has for itself"):
+    with pytest.raises(ConfigError, match=r"model\.tasks: got the names \['type'\], reserved by torch"):
         build_model(spec, {"type": tiny_categories["kind"]})
+
+
+def test_head_gets_the_sizes_of_its_labeled_images(
+    model: MultiTaskModel, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: dict[str, list[tuple[int, int]]] = {}
+    for task, head in model.heads.items():
+
+        def record(raw: object, targets: object, image_sizes_hw: list[tuple[int, int]], task: str = task) -> LossTerms:
+            passed[task] = image_sizes_hw
+            return {"term": (torch.zeros(()), torch.zeros(()))}
+
+        monkeypatch.setattr(head, "loss", record)
+    targets = all_labeled()
+    partly = targets | {"kind": [None, *targets["kind"][1:]], "cells": [None, None, targets["cells"][2]]}
+    model.loss(images, partly, SIZES_HW)
+    assert passed == dict.fromkeys(targets, SIZES_HW) | {"kind": SIZES_HW[1:], "cells": SIZES_HW[2:]}

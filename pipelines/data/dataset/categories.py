@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.data.dataset.formats.layer_content import FileId
+from pipelines.formats.layer_content import FileId
 from pipelines.records import Category
 
 MAX_ID = 2**53

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pipelines.data.dataset.checks.findings import Finding
-from pipelines.data.dataset.formats.layer_content import FileBox, FileImage
+from pipelines.findings import Finding
+from pipelines.formats.layer_content import FileBox, FileImage
 from pipelines.records import Split
 
 ROUNDING_PX = 0.01
@@ -74,7 +74,8 @@ def clean_boxes(
     """Return the boxes that are kept, renamed and clipped, each with its position in the file; add to `counts`."""
     kept: list[tuple[int, FileBox]] = []
     seen: set[tuple[str, tuple[float, ...]]] = set()
-    for position, box in enumerate(image.boxes or []):
+    for position, file_box in enumerate(image.boxes or []):
+        box = file_box.in_pixels(size_hw)
         category = classes.get(box.category, box.category)
         if category is None:
             counts.dropped += 1

@@ -4,22 +4,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from pipelines.data.dataset.categories import Declared, is_plain_id, merge_categories, numbered
 from pipelines.data.dataset.checks.duplicates import fingerprint, tell_repeated_contents
-from pipelines.data.dataset.checks.findings import Finding
 from pipelines.data.dataset.checks.report import DataReport, ImageCounts, TaskCounts
 from pipelines.data.dataset.checks.samplers import tell_about_samplers
 from pipelines.data.dataset.checks.tasks import tell_about_tasks
 from pipelines.data.dataset.clean import clean_boxes, clean_classes
-from pipelines.data.dataset.formats.layer_content import FileBox
 from pipelines.data.dataset.listing import ListedImage, Listing, ReadLayer, list_images
 from pipelines.errors import DataError, FieldProblem
+from pipelines.findings import Finding
+from pipelines.formats.catalog import formats_that_give
+from pipelines.formats.layer_content import FileBox
 from pipelines.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord, Split
-from pipelines.spec.data import CocoLayer, VocLayer
 from pipelines.spec.job import JobSpec
-from pipelines.spec.tasks import DetectionSpec, EmbeddingSpec, MultilabelSpec, TaskSpec
+from pipelines.tasks.base import TaskSpec
+from pipelines.tasks.kinds import kind_of
 
 
 @dataclass
@@ -63,7 +63,7 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     images = [_clean(listed, listing.findings) for listed in listing.images]
     records = _records(images)
     for name, task in sorted(job.model.tasks.items()):
-        report.tasks[name] = TaskCounts(_kind_of(task))
+        report.tasks[name] = TaskCounts(kind_of(task).counted_labels)
         if _fits(name, task, listing):
             _label(name, task, images, records, report)
     labeled = [record for record in records.values() if record.labels]
@@ -72,7 +72,7 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
         counts.ids = {category.name: category.id for category in categories[name]}
         for category in categories[name]:
             counts.by_class.setdefault(category.name, Counter())
-    splits = [split for split in SPLITS if any(read.place.split == split for read in listing.layers)]
+    splits = [split for split in SPLITS if any(read.split.split == split for read in listing.layers)]
     index = DatasetIndex(
         {split: [record for record in labeled if record.split == split] for split in splits}, categories
     )
@@ -85,28 +85,18 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     return index, report
 
 
-def _kind_of(task: TaskSpec) -> Literal["boxes", "classes", "identities"]:
-    if isinstance(task, EmbeddingSpec):
-        return "identities"
-    return "boxes" if isinstance(task, DetectionSpec) else "classes"
-
-
-def _wants_boxes(task: TaskSpec) -> bool:
-    return isinstance(task, DetectionSpec) or (isinstance(task, EmbeddingSpec) and task.of == "objects")
-
-
 def _fits(name: str, task: TaskSpec, listing: Listing) -> bool:
-    """Whether the task's layers have what it learns from; tells those that do not, once a layer."""
+    """Return whether all layers of the task give the labels it needs, and report each layer that does not."""
+    needed = kind_of(task).needed_labels(task)
     misfits = {
-        id(read.layer): read
-        for read in listing.layers
-        if name in read.layer.tasks and isinstance(read.layer, CocoLayer | VocLayer) != _wants_boxes(task)
+        id(read.layer): read for read in listing.layers if name in read.layer.tasks and not needed <= read.layer.GIVES
     }
     for read in misfits.values():
-        wanted = "coco or voc" if _wants_boxes(task) else "csv or image_folder"
-        listing.findings.append(
-            read.tell("wrong_layer", f"the task {name!r} learns from {wanted}, this layer is {read.layer.format}")
+        message = (
+            f"the task {name!r} learns from {' and '.join(sorted(needed))}, which the format {read.layer.format!r} "
+            f"does not have; use one of {', '.join(formats_that_give(needed))}"
         )
+        listing.findings.append(read.finding("wrong_layer", message))
     return not misfits
 
 
@@ -119,7 +109,7 @@ def _clean(listed: ListedImage, findings: list[Finding]) -> _Image:
             layers.append(_Cleaned(read, num_boxes))
         elif labeled.boxes is not None:
             size_hw = (listed.facts.height, listed.facts.width)
-            boxes = clean_boxes(labeled, size_hw, read.layer.classes, read.counts, read.tell, findings)
+            boxes = clean_boxes(labeled, size_hw, read.layer.classes, read.counts, read.finding, findings)
             layers.append(_Cleaned(read, num_boxes, boxes))
         else:
             layers.append(_Cleaned(read, 0, classes=clean_classes(labeled, read.layer.classes, read.counts)))
@@ -149,13 +139,13 @@ def _label(
 ) -> None:
     """Give every record its labels of one task, and count them."""
     counts = report.tasks[name]
-    identity_field = task.identity if isinstance(task, EmbeddingSpec) else None
+    identity_field = kind_of(task).identity_field(task)
     numbers = _annotation_numbers(name, images)
     for image in images:
         layers = image.of_task(name)
         record = records.get(id(image.listed))
         labels: list[BoxLabel] | list[str] | None
-        if _wants_boxes(task):
+        if "boxes" in kind_of(task).needed_labels(task):
             ids = [next(numbers) for layer in layers for _ in range(layer.num_boxes)]
             labels = _box_labels(layers, ids, identity_field) if layers else None
         else:
@@ -231,22 +221,22 @@ def _class_labels(
     """The classes of an image; None where no layer labels it, or (of one class) all were dropped."""
     named = [layer.classes for layer in layers if layer.classes is not None]
     classes = list(dict.fromkeys(class_name for classes in named for class_name in classes))
-    if isinstance(task, MultilabelSpec):
+    if kind_of(task).takes_many_classes(task):
         return classes if named else None
     if len(classes) > 1:
         message = f"has the classes {classes}; {name!r} takes exactly one an image"
-        findings.append(layers[0].read.tell("ambiguous_class", message, image.listed.layers[0][1]))
+        findings.append(layers[0].read.finding("ambiguous_class", message, image.listed.layers[0][1]))
     return classes if len(classes) == 1 else None
 
 
 def _categories(name: str, task: TaskSpec, listing: Listing, labeled: list[ImageRecord]) -> list[Category]:
-    if isinstance(task, EmbeddingSpec):
+    if kind_of(task).learns_identities:
         train = [label for record in labeled if record.split == "train" for label in record.labels.get(name, [])]
         found = {label if isinstance(label, str) else label.identity for label in train if not _is_crowd(label)}
         return numbered([identity for identity in found if identity is not None])
     layers = [read for read in listing.layers if name in read.layer.tasks]
     return merge_categories(
-        [Declared(read.place.source_name, read.content.category_ids, read.layer.classes) for read in layers]
+        [Declared(read.split.source_name, read.content.category_ids, read.layer.classes) for read in layers]
     )
 
 
@@ -268,7 +258,7 @@ def _count_images(listing: Listing, records: dict[int, ImageRecord], report: Dat
             counts.unlabeled += 1
             message = "is listed, but no layer labels it; it is left out"
             read, labeled = listed.layers[0]
-            listing.findings.append(read.tell("unlabelled_image", message, labeled))
+            listing.findings.append(read.finding("unlabelled_image", message, labeled))
     for split in SPLITS[:2]:
         if split not in report.images or not report.images[split].in_index:
             listing.findings.append(Finding("empty_split", "no labeled image that can be read is there", split=split))

@@ -10,15 +10,17 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from pipelines.data.loading.collate import Collate
+from pipelines.data.loading.image_dataset import ImageDataset
+from pipelines.data.loading.planned_sample import fitted_size
 from pipelines.data.loading.sample import Batch, Sample, SampleKey, padded_size
 from pipelines.data.loading.sampling.create import create_train_sampler
 from pipelines.data.loading.sampling.evaluation import EvalBatchSampler
 from pipelines.data.loading.sampling.training import TrainBatchSampler
 from pipelines.data.loading.targets import TargetEncoder
-from pipelines.data.loading.torch_dataset import ImageDataset
-from pipelines.data.loading.transforms import EvalTransform, TrainTransform, fitted_size
+from pipelines.data.loading.transforms import EvalTransform, TrainTransform
 from pipelines.ranks import rank, world_size
 from pipelines.records import DatasetIndex, ImageRecord, Split
+from pipelines.spec.augment import operations_of
 from pipelines.spec.data import DataSpec
 from pipelines.spec.tasks import Task, gallery_tasks
 
@@ -102,7 +104,7 @@ class JobData(lightning.LightningDataModule):
                 exif={name: source.exif for name, source in self.spec.sources.items()},
                 encoder=TargetEncoder(self.tasks, self.index.categories),
                 transform=(
-                    TrainTransform(self.spec.image_size, self.spec.augment)
+                    TrainTransform(self.spec.image_size, operations_of(self.spec.augment))
                     if augmented
                     else EvalTransform(self.spec.image_size)
                 ),

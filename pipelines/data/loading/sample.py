@@ -82,6 +82,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.infos)
 
+    @property
+    def image_sizes_hw(self) -> list[tuple[int, int]]:
+        """Sizes of the images before padding."""
+        return [info.size_hw for info in self.infos]
+
     def pin_memory(self) -> "Batch":
         """Return the batch with its images in page-locked memory (the loader's pinning thread calls it)."""
         return replace(self, images=self.images.pin_memory())

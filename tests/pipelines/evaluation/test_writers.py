@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.evaluation.metric_names import METRICS
-from pipelines.evaluation.predictions import Embeddings, ImagePredictions
+from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.records import BoxLabel, ImageRecord
+from pipelines.tasks.embedding.tensors.embeddings import Embeddings
+from pipelines.tasks.kinds import KINDS
 
 TASKS = ("cells", "kind", "lookup", "marks", "scene")
 
@@ -31,7 +32,7 @@ def test_the_written_files_give_the_numbers_of_the_result_by_pycocotools(
     evaluation.accumulate()
     evaluation.summarize()
     capsys.readouterr()
-    for name, oracle in zip(METRICS["detection"], evaluation.stats, strict=True):
+    for name, oracle in zip(KINDS["detection"].metrics, evaluation.stats, strict=True):
         ours = tasks["cells"]["coco"][name]
         assert (ours is None) == (oracle < 0)
         assert ours is None or ours == pytest.approx(oracle, abs=1e-12)

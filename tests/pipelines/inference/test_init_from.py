@@ -21,7 +21,8 @@ from pipelines.spec.model import ModelSpec
 Document = dict[str, Any]
 Names = Mapping[str, Sequence[str]]
 
-KINDS = {
+KINDS: dict[str, Document] = {
+    **{name: {} for name in HEADS},
     "retinanet": {"num_convs": 1, "levels": ["p3", "p4"]},
     "fcos": {"num_convs": 1, "levels": ["p3", "p4"]},
     "multiclass": {},

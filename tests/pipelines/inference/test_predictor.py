@@ -16,6 +16,7 @@ from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.model import MultiTaskModel
 from pipelines.records import Category
 from pipelines.spec.job import JobSpec
+from service.rest.model_schemas import PredictionView
 
 Categories = dict[str, list[Category]]
 
@@ -76,6 +77,7 @@ def test_every_kind_of_task_answers_in_its_form(predictor: Predictor, tiny_image
     assert len(tasks["signs"]["labels"]) == 3
     assert np.linalg.norm(tasks["scene"]["embedding"]) == pytest.approx(1, abs=1e-5)
     assert json.loads(json.dumps(answer)) == answer
+    assert PredictionView.model_validate(answer, strict=True).model_dump(exclude_unset=True) == answer
 
 
 def test_labels_carry_the_scores_of_the_model_best_first(

@@ -1,4 +1,4 @@
-"""Every parameter has its rate and its decay from the first step on."""
+"""Learning rate and weight decay of every parameter, from the first step."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def network(small: Document) -> MultiTaskModel:
 
 @pytest.mark.parametrize("by", ["stage", "layer"])
 @pytest.mark.parametrize("name", ["timm:resnet10t", "convnext_atto", "densenet121", "tv:vgg11_bn", "tv:googlenet"])
-def test_every_parameter_is_in_one_group_that_its_shape_and_depth_choose(name: str, by: str, small: Document) -> None:
+def test_shape_and_depth_determine_the_group_of_every_parameter(name: str, by: str, small: Document) -> None:
     with torch.device("meta"):
         spec, model = model_of(small, backbone__name=name, layer_decay_by=by)
     groups = names_by_group(model, spec)
@@ -70,7 +70,7 @@ def test_every_parameter_is_in_one_group_that_its_shape_and_depth_choose(name: s
         ("tv:convnext_tiny", {"layer_scale"}),
     ],
 )
-def test_what_a_backbone_learns_beside_weights_of_layers_has_no_decay(
+def test_backbone_parameters_that_are_not_weights_of_layers_have_no_decay(
     name: str, spared: set[str], small: Document
 ) -> None:
     with torch.device("meta"):
@@ -80,7 +80,7 @@ def test_what_a_backbone_learns_beside_weights_of_layers_has_no_decay(
     assert {p.rpartition(".")[2] for p in without if model.get_parameter(p).ndim > 1} == spared
 
 
-def test_groups_stay_the_same_whatever_is_frozen(network: MultiTaskModel, spec: ModelSpec) -> None:
+def test_groups_do_not_depend_on_frozen_parts(network: MultiTaskModel, spec: ModelSpec) -> None:
     groups = names_by_group(network, spec)
     network.freeze(frozenset({"c3", "c4", "heads.scene"}))
     assert names_by_group(network, spec) == groups
@@ -90,9 +90,9 @@ def test_groups_stay_the_same_whatever_is_frozen(network: MultiTaskModel, spec: 
 def test_rate_falls_from_the_heads_to_the_stem_by_stage(small: Document) -> None:
     optimizer = {"lr": 0.1, "weight_decay": 0.3}
     spec, model = model_of(small, layer_decay=0.5, optimizer=optimizer)
-    told = [(group["name"], round(group["lr"], 10), group["weight_decay"]) for group in parameter_groups(model, spec)]
+    groups = [(group["name"], round(group["lr"], 10), group["weight_decay"]) for group in parameter_groups(model, spec)]
     rates = {"c3": 0.0125, "c4": 0.025, "c5": 0.05, "neck": 0.1, **dict.fromkeys(HEADS, 0.1)}
-    assert told == [
+    assert groups == [
         (f"{part}/{decay}", rate, 0.3 if decay == "decay" else 0.0)
         for part, rate in rates.items()
         for decay in ("decay", "no_decay")
@@ -102,7 +102,7 @@ def test_rate_falls_from_the_heads_to_the_stem_by_stage(small: Document) -> None
 def test_rate_falls_from_layer_to_layer(small: Document) -> None:
     spec, model = model_of(small, layer_decay=0.5, layer_decay_by="layer", optimizer={"lr": 0.1})
     rates = rates_by_name(model, spec)
-    # The network of the document has a stem and six blocks: seven layers.
+    # The network of the document has a stem and six blocks, which are seven layers.
     assert rates[f"{NETWORK}conv1.0.weight"] == pytest.approx(0.1 / 2**7)
     assert rates[f"{NETWORK}bn1.weight"] == pytest.approx(0.1 / 2**7)
     assert rates[f"{NETWORK}layer1.0.conv1.weight"] == pytest.approx(0.1 / 2**6)
@@ -113,7 +113,7 @@ def test_rate_falls_from_layer_to_layer(small: Document) -> None:
 
 
 @pytest.mark.parametrize("by", ["stage", "layer"])
-def test_factors_of_stages_and_tasks_come_on_top(by: str, small: Document) -> None:
+def test_factors_of_stages_and_tasks_multiply_the_rate(by: str, small: Document) -> None:
     scale = {"stages": {"c3": 0.0, "c5": 3.0, "neck": 0.5}, "tasks": {"scene": 10.0, "shapes": 0.0}}
     plain = rates_by_name(*reversed(model_of(small, layer_decay=0.5, layer_decay_by=by)))
     spec, model = model_of(small, layer_decay=0.5, layer_decay_by=by, lr_scale=scale)
@@ -126,7 +126,7 @@ def test_factors_of_stages_and_tasks_come_on_top(by: str, small: Document) -> No
         assert rate == pytest.approx(plain[name] * factors[model.part_of(name)])
 
 
-def test_state_of_the_optimizer_fits_tasks_in_any_order(small: Document) -> None:
+def test_order_of_tasks_does_not_change_the_optimizers_state(small: Document) -> None:
     tasks = small["model"]["tasks"]
     spec, forwards = model_of(small)
     _, backwards = model_of(small, tasks=dict(reversed(tasks.items())))
@@ -140,7 +140,7 @@ def test_state_of_the_optimizer_fits_tasks_in_any_order(small: Document) -> None
     assert [name for name, _ in forwards.named_parameters()] == [name for name, _ in backwards.named_parameters()]
 
 
-def test_parameters_of_a_group_are_in_natural_order_whatever_order_they_were_made_in(small: Document) -> None:
+def test_parameters_of_a_group_are_in_natural_order_of_names(small: Document) -> None:
     with torch.device("meta"):
         spec, model = model_of(small, backbone__name="timm:resnet26")
         names = names_by_group(model, spec)["c3/no_decay"]
@@ -154,9 +154,7 @@ def test_parameters_of_a_group_are_in_natural_order_whatever_order_they_were_mad
     assert features == [0, 4, 8, 11, 15, 18]
 
 
-def test_parameters_beside_the_network_have_the_base_rate_and_no_decay(
-    network: MultiTaskModel, spec: ModelSpec
-) -> None:
+def test_extra_parameters_have_the_base_rate_and_no_decay(network: MultiTaskModel, spec: ModelSpec) -> None:
     balance = nn.ParameterDict({"b": torch.zeros(2, 2), "a": torch.zeros(3)})
     without = parameter_groups(network, spec)
     groups = parameter_groups(network, spec, {"balance": balance, "empty": nn.Identity()})
@@ -168,7 +166,7 @@ def test_parameters_beside_the_network_have_the_base_rate_and_no_decay(
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_a_part_whose_factor_is_nought_never_changes(name: str, small: Document) -> None:
+def test_part_with_a_factor_of_zero_never_changes(name: str, small: Document) -> None:
     scale = {"stages": {"c4": 0}, "tasks": {"scene": 0}}
     spec, model = model_of(small, lr_scale=scale, optimizer={"name": name, "lr": 0.1, "weight_decay": 0.3})
     before = {key: value.clone() for key, value in model.named_parameters()}
@@ -182,9 +180,11 @@ def test_a_part_whose_factor_is_nought_never_changes(name: str, small: Document)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
-def test_optimizer_is_the_one_asked_for(name: str, kind: type, network: MultiTaskModel, spec: ModelSpec) -> None:
-    wanted = spec.optimizer.model_copy(update={"name": name, "momentum": 0.8, "betas": (0.8, 0.99)})
-    optimizer = create_optimizer(network, spec.model_copy(update={"optimizer": wanted}), fused=False)
+def test_optimizer_has_the_class_and_settings_of_the_document(
+    name: str, kind: type, network: MultiTaskModel, spec: ModelSpec
+) -> None:
+    settings = spec.optimizer.model_copy(update={"name": name, "momentum": 0.8, "betas": (0.8, 0.99)})
+    optimizer = create_optimizer(network, spec.model_copy(update={"optimizer": settings}), fused=False)
     assert type(optimizer) is kind
     if kind is torch.optim.SGD:
         assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (0.8, True)

@@ -1,4 +1,4 @@
-"""The rate of each step, against numbers worked out by hand."""
+"""The rate of each step agrees with numbers computed by hand."""
 
 import pytest
 import torch
@@ -14,23 +14,23 @@ COSINE = ScheduleSpec(warmup_steps=4, decay="cosine", final_ratio=0.1)
     # 4 steps of warm-up, then 9 steps: at 0, 1/8 .. 8/8 of the half cosine; 0.1 + 0.9 * (1 + cos(pi / 4)) / 2 = 0.8682.
     [(0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (6, 0.868198), (8, 0.55), (10, 0.231802), (12, 0.1), (13, 0.1)],
 )
-def test_cosine_goes_from_one_after_the_warm_up_to_the_final_ratio_at_the_last_step(step: int, factor: float) -> None:
+def test_cosine_falls_from_one_after_the_warm_up_to_the_final_ratio_at_the_last_step(step: int, factor: float) -> None:
     assert rate_factor(step, total_steps=13, spec=COSINE) == pytest.approx(factor, abs=1e-6)
 
 
-def test_constant_rate_stays_after_the_warm_up() -> None:
+def test_rate_is_constant_after_the_warm_up() -> None:
     spec = ScheduleSpec(warmup_steps=2, decay="constant")
     assert [rate_factor(step, total_steps=5, spec=spec) for step in range(5)] == [0.5, 1, 1, 1, 1]
 
 
-def test_no_warm_up_begins_with_the_whole_rate() -> None:
+def test_first_step_without_warm_up_has_the_full_rate() -> None:
     spec = ScheduleSpec(warmup_steps=0, final_ratio=0)
     assert rate_factor(0, total_steps=3, spec=spec) == 1
     assert rate_factor(2, total_steps=3, spec=spec) == pytest.approx(0)
 
 
 @pytest.mark.parametrize("total_steps", [1, 4, 5])
-def test_run_that_ends_within_its_warm_up_has_finite_rates(total_steps: int) -> None:
+def test_rates_of_a_run_shorter_than_its_warm_up_are_finite(total_steps: int) -> None:
     assert all(0 < rate_factor(step, total_steps=total_steps, spec=COSINE) <= 1 for step in range(total_steps))
 
 

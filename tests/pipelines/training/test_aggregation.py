@@ -43,8 +43,8 @@ def new_model() -> MultiTaskModel:
     return build_model(MODEL, {task: [Category(k + 1, str(k)) for k in range(3)] for task in TASKS})
 
 
-def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]]]:
-    """Four images, and the targets of all tasks but some."""
+def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]], list[tuple[int, int]]]:
+    """Four images, the targets of all tasks but some, and the sizes of the images."""
     random = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (4, 3, 64, 96), dtype=torch.uint8, generator=random)
     targets: dict[str, list[Target | None]] = {task: [] for task in TASKS}
@@ -55,7 +55,8 @@ def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]]]:
         targets["cells"].append(BoxTarget(boxes, labels, torch.zeros(3, dtype=torch.bool), labels))
         targets["kind"].append(ClassTarget(torch.tensor(image % 3)))
         targets["signs"].append(ClassTarget(torch.eye(3)[image % 3]))
-    return images, {task: [None] * 4 if task in unlabeled else found for task, found in targets.items()}
+    of_labeled = {task: [None] * 4 if task in unlabeled else found for task, found in targets.items()}
+    return images, of_labeled, [(64, 96)] * 4
 
 
 def of_task(task: str, factor: float, *unlabeled: str, frozen: tuple[str, ...] = ()) -> Gradients:

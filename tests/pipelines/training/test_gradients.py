@@ -43,7 +43,7 @@ def losses_of(model: MultiTaskModel, *unlabeled: str) -> GlobalLosses:
     for task in set(TASKS) - set(unlabeled):
         label = torch.eye(3) if task == "signs" else torch.arange(3)
         targets[task] = [ClassTarget(label[b % 3]) for b in range(4)]
-    return global_losses(model.loss(images, targets))
+    return global_losses(model.loss(images, targets, [(64, 64)] * 4))
 
 
 def gradient_of(model: MultiTaskModel, task: str, parts: tuple[str, ...], *unlabeled: str) -> Tensor:

@@ -61,9 +61,10 @@ def test_kept_batch_gives_the_same_terms_again(
     model.load_state_dict(broken.weights)
     torch.manual_seed(kept["seed"])
     targets = {task: [target_of(plain) for plain in of_task] for task, of_task in kept["targets"].items()}
+    sizes_hw = [info["size_hw"] for info in kept["infos"]]
     again = {
         f"{task}/{term}": total.item() / max(count.item(), 1.0)
-        for task, terms in model.loss(kept["images"], targets).items()
+        for task, terms in model.loss(kept["images"], targets, sizes_hw).items()
         for term, (total, count) in terms.items()
     }
     assert len(again) == 5

@@ -25,7 +25,7 @@ def tell_repeated_contents(listing: Listing) -> None:
         if crosses:
             message += "; take it out of all splits but one"
         kind = "same_image_in_splits" if crosses else "same_image_in_split"
-        finding = first.layers[0][0].place.finding(kind, message, file=first.shown_path)
+        finding = first.layers[0][0].split.finding(kind, message, file=first.shown_path)
         listing.findings.append(finding)
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.data.dataset.checks.findings import KINDS, Finding
 from pipelines.data.dataset.clean import LayerCounts
 from pipelines.errors import DataError, FieldProblem
+from pipelines.findings import KINDS, Finding
 from pipelines.records import SPLITS, Split
 from pipelines.run_folder.files import write_atomic
 

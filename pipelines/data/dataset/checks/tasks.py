@@ -1,10 +1,10 @@
 """What labels of all splits together tell about the tasks. Torch-free."""
 
-from pipelines.data.dataset.checks.findings import Finding
 from pipelines.data.dataset.checks.report import DataReport, TaskCounts
 from pipelines.data.dataset.listing import Listing
+from pipelines.findings import Finding
 from pipelines.spec.job import JobSpec
-from pipelines.spec.tasks import EmbeddingSpec
+from pipelines.tasks.kinds import kind_of
 
 
 def tell_about_tasks(job: JobSpec, listing: Listing, report: DataReport) -> None:
@@ -14,8 +14,8 @@ def tell_about_tasks(job: JobSpec, listing: Listing, report: DataReport) -> None
         counts = report.tasks[name]
         if not any(counter["train"] for counter in counts.by_class.values()):
             message = f"the task {name!r} has no label in train"
-            if isinstance(task, EmbeddingSpec) and task.of == "objects":
-                message += f"; no annotation there has the field {task.identity!r} (model.tasks.{name}.identity)"
+            if (identity := kind_of(task).identity_field(task)) is not None:
+                message += f"; no annotation there has the field {identity!r} (model.tasks.{name}.identity)"
             listing.findings.append(Finding("no_labels", message, split="train"))
         for split in report.splits:
             if split != "train" and not any(counter[split] for counter in counts.by_class.values()):
@@ -51,7 +51,7 @@ def _tell_unused_renames(listing: Listing) -> None:
                         "unused_rename",
                         f"classes names {old!r}, which no label of this layer has; "
                         f"it has {sorted(seen[id(read.layer)])}",
-                        read.place.source_name,
-                        file=read.layer.path,
+                        read.split.source_name,
+                        file=read.layer.listing(read.split.images),
                     )
                 )
