@@ -1,1 +1,1 @@
-"""Image backbones under one contract, and the pyramid neck on top of them."""
+"""Image backbones with one contract, and the feature pyramid on top of them."""

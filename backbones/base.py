@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from backbones.weights import WeightsReport
 
 LEVELS = ("c3", "c4", "c5")
-"""Feature levels, finest first; level ck has a nominal stride of 2**k. They are the stage names too: the stem
-belongs to the first level that it feeds, c3."""
+"""Feature levels, finest first; level ck has a nominal stride of 2**k. They are also the names of the stages: the
+stem belongs to the first level that it feeds, c3."""
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
     """Geometry of one feature level, measured on the built network.
 
-    The center of cell i along an axis lies at ``offset_px + (i + 0.5) * stride`` in input pixels, where pixel 0
-    covers [0, 1].
+    The center of cell i along an axis is at ``offset_px + (i + 0.5) * stride`` in input pixels, where pixel 0 covers
+    [0, 1].
     """
 
     channels: int
@@ -32,14 +32,14 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_specs: geometry by level, finest first.
-        stages: the stage (a name of `LEVELS`) of every parameter, by the name that `named_parameters` gives. A stage's
-            parameters need nothing of the stages behind it, so that freezing stages from c3 on leaves no backward below
-            the first that trains. In a network with levels of its own, a level needs no stage behind its own; where
-            levels are made of a single map, stages are thirds of the depth, and every level needs all.
-        layers: the layer of every parameter: 0 is nearest the image, no number is left out, and those of c3 come before
-            those of c4, those before c5.
-        mean, std: what the network's weights expect of RGB values in [0, 1].
-        weights_report: what a local file gave; None where the weights came from elsewhere.
+        stages: the stage (a name in `LEVELS`) of every parameter, keyed as in `named_parameters`. A stage does not
+            depend on later stages, so with c3 to ck frozen there is no backward pass below the first trainable stage.
+            A level does not depend on later stages either, except in single-scale networks: their stages are thirds of
+            the depth, and every level depends on all of them.
+        layers: the layer of every parameter: 0 is nearest to the image, numbers have no gaps, and the layers of c3 come
+            before those of c4, and these before those of c5.
+        mean, std: mean and standard deviation of RGB values in [0, 1] that the network's weights expect.
+        weights_report: the tensors loaded from a local file; None if the weights came from elsewhere.
     """
 
     feature_specs: dict[str, FeatureSpec]
@@ -50,13 +50,13 @@ class Backbone(nn.Module):
     weights_report: WeightsReport | None
 
     def fold(self) -> None:
-        """Put one convolution in place of the branches of each block, for good.
+        """Replace the branches of each block by one convolution, permanently.
 
-        In eval mode the maps stay, but for rounding; `stages` and `layers` are those of what is there then. A network
-        that is folded stays as it is.
+        In eval mode the maps stay the same except for rounding. `stages` and `layers` are updated. Folding a folded
+        network changes nothing.
 
         Raises:
-            ValueError: none of its blocks can be folded.
+            ValueError: the network has no block that can be folded.
         """
         raise NotImplementedError
 
@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.
 
         Args:
-            images: (B, 3, H, W), normalized with `mean` and `std`, of any size: they are padded with zeros at the right
-                and the bottom to multiples of 32, and H and W mean the padded size.
+            images: (B, 3, H, W), normalized with `mean` and `std`, of any size. They are padded with zeros on the right
+                and bottom to multiples of 32; in the shapes above, H and W are the padded size.
         """
         raise NotImplementedError

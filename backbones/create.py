@@ -1,4 +1,4 @@
-"""From a name to a backbone."""
+"""Creation of a backbone from a name or a design."""
 
 from pathlib import Path
 
@@ -6,42 +6,43 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.base import LEVELS, Backbone, FeatureSpec
-from backbones.body import Body
 from backbones.catalog.checks import require_surgery
 from backbones.catalog.lookup import resolve
 from backbones.catalog.row import BackboneRow
 from backbones.default_weights import default_weights_problem
-from backbones.design_space.network import build_design_body
-from backbones.design_space.spec import DesignSpec
+from backbones.design_space.network import build_design_extractor
+from backbones.feature_extractor import FeatureExtractor
 from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, lost_cells, stride_of
 from backbones.layers import number_layers
 from backbones.level_norms import level_norm
-from backbones.meta_run import run_on_meta
-from backbones.own_adapter import build_own_body
+from backbones.meta_device import run_on_meta
+from backbones.own_adapter import build_own_extractor
+from backbones.spec.design import DesignSpec
+from backbones.spec.surgery import NO_SURGERY, SurgerySpec
 from backbones.stages import demote_unreached, discover_stages
 from backbones.subsampling import subsample_first
-from backbones.surgery.operate import freeze_batch_norms, operate, with_stochastic_depth
+from backbones.surgery.operations import apply_surgery, freeze_batch_norms, with_stochastic_depth
 from backbones.surgery.reparameterize import fold_branches
-from backbones.surgery.spec import NO_SURGERY, SurgerySpec
-from backbones.timm_adapter import build_timm_body
-from backbones.torchvision_adapter import build_torchvision_body
+from backbones.timm_adapter import build_timm_extractor
+from backbones.torchvision_adapter import build_torchvision_extractor
 from backbones.weights import load_weights_file
 
 
 def create_backbone(
     network: str | DesignSpec, weights: str = "none", surgery: SurgerySpec = NO_SURGERY
 ) -> "TappedBackbone":
-    """Return a network as a backbone, in train mode, on the CPU, every parameter trainable.
+    """Return a network as a backbone, in train mode, on the CPU, with all parameters trainable.
 
     Args:
-        network: a row of the catalog, a name of timm or torchvision, with or without `timm:` or `tv:`, or a design.
-        weights: "none" (random), "default" (what the library has pretrained) or the path of a local file, whose
-            `WeightsReport` is then `weights_report`.
-        surgery: what is changed in it; weights are those of the network before.
+        network: the name of a catalog row, a name of timm or torchvision, with or without `timm:` or `tv:`, or a
+            design.
+        weights: "none" (random), "default" (the library's pretrained weights) or the path of a local file; the last
+            sets `weights_report`.
+        surgery: changes to the network; the weights are those of the unchanged network.
 
     Raises:
-        ValueError: the name is unknown, the network has no maps of strides 8, 16 and 32, it does not take the surgery,
-            or the weights cannot be had.
+        ValueError: the name is unknown, the network has no maps of strides 8, 16 and 32, it does not support the
+            surgery, or the weights are not available.
     """
     row = resolve(network)
     require_surgery(row, surgery)
@@ -52,7 +53,7 @@ def create_backbone(
     changes = surgery.on_top_of(row.surgery)
     try:
         body = _build(with_stochastic_depth(row, changes), pretrained=weights == "default", surgery=changes)
-        operate(body, changes)
+        apply_surgery(body, changes)
         backbone = TappedBackbone(body, freeze_batchnorm=changes.freeze_batchnorm)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"backbone {row.name!r}: {error}") from error
@@ -61,30 +62,29 @@ def create_backbone(
     return backbone
 
 
-def _build(row: BackboneRow, *, pretrained: bool, surgery: SurgerySpec) -> Body:
+def _build(row: BackboneRow, *, pretrained: bool, surgery: SurgerySpec) -> FeatureExtractor:
     if row.source == "timm":
-        return build_timm_body(row, pretrained, surgery.upsampling)
+        return build_timm_extractor(row, pretrained, surgery.upsampling)
     if row.source == "tv":
-        return build_torchvision_body(row, pretrained)
+        return build_torchvision_extractor(row, pretrained)
     if row.source == "own":
-        return build_own_body(row, surgery.upsampling)
-    return build_design_body(row)
+        return build_own_extractor(row, surgery.upsampling)
+    return build_design_extractor(row)
 
 
 class TappedBackbone(Backbone):
-    """A library's network with a pyramid's three levels: padded to their full share of cells, and normalized.
+    """A feature extractor's maps as the levels of a backbone: padded to full size, and normalized.
 
-    Where an architecture loses cells at the border (Inception, AlexNet), the border cells are repeated outwards,
-    half of them on each side. The maps of all levels then cover the same image, as a pyramid that upsamples needs,
-    and the offset is 0 as for padded networks: the receptive field of a cell is centered inside that cell. The
-    network's weights are used as they were trained.
+    If an architecture loses cells at the border (Inception, AlexNet), its maps are padded by replicating the border
+    cells, half of them on each side. The maps of all levels then cover the same image, as a pyramid that upsamples
+    requires, and the offset is 0 as for padded networks: the receptive field of a cell is centered inside that cell.
 
     Attributes:
-        body: the network, under `body.network` with the parameter names of its library.
-        norms: by level, the identity where the network hands out normalized maps.
+        body: the feature extractor; `body.network` has the parameter names of its library.
+        norms: the norm of each level; the identity for maps that the network has normalized itself.
     """
 
-    def __init__(self, body: Body, *, freeze_batchnorm: bool = False) -> None:
+    def __init__(self, body: FeatureExtractor, *, freeze_batchnorm: bool = False) -> None:
         super().__init__()
         subsample_first(body)
         self.body = body
@@ -96,7 +96,8 @@ class TappedBackbone(Backbone):
         if tuple(strides) != PYRAMID_STRIDES:
             sizes = ", ".join("x".join(map(str, feature.shape[-2:])) for feature in maps)
             raise ValueError(
-                f"its maps of {PROBE_HW[0]}x{PROBE_HW[1]} pixels have {sizes} cells; a pyramid needs strides 8, 16, 32"
+                f"for an image of {PROBE_HW[0]}x{PROBE_HW[1]} pixels its maps have {sizes} cells; a pyramid needs "
+                "strides 8, 16, 32"
             )
         self.norms = nn.ModuleDict()
         self.feature_specs = {}
@@ -106,17 +107,17 @@ class TappedBackbone(Backbone):
             self._pads[level] = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
             self.norms[level] = level_norm(feature)
             self.feature_specs[level] = FeatureSpec(channels=feature.shape[1], stride=stride)
-        # Whether a map is normalized is told by its graph, where a frozen norm is no norm any more.
+        # Freezing comes after `level_norm`, which does not recognize a frozen norm in the autograd graph.
         if freeze_batchnorm and not freeze_batch_norms(body):
-            raise ValueError("surgery.freeze_batchnorm: it has no BatchNorm; leave it out")
-        self._find_parts()
+            raise ValueError("surgery.freeze_batchnorm: the network has no BatchNorm; remove this setting")
+        self._assign_stages_and_layers()
 
     def fold(self) -> None:
-        """Put one convolution in place of the branches of each block, for good."""
+        """Replace the branches of each block by one convolution, permanently."""
         fold_branches(self.body.network)
-        self._find_parts()
+        self._assign_stages_and_layers()
 
-    def _find_parts(self) -> None:
+    def _assign_stages_and_layers(self) -> None:
         """Find the stage and the layer of every parameter."""
         self.stages = self.body.assign_stages(discover_stages(self))
         ranks = {f"body.network.{name}": rank for name, rank in self.body.layer_ranks().items()}
@@ -127,8 +128,8 @@ class TappedBackbone(Backbone):
         """Return {"c3", "c4", "c5"}: (B, C, H / stride, W / stride), NCHW, finest first.
 
         Args:
-            images: (B, 3, H, W), normalized with `mean` and `std`, of any size: they are padded with zeros at the right
-                and the bottom to multiples of 32, and H and W mean the padded size.
+            images: (B, 3, H, W), normalized with `mean` and `std`, of any size. They are padded with zeros on the right
+                and bottom to multiples of 32; in the shapes above, H and W are the padded size.
         """
         images = F.pad(images, (0, -images.shape[-1] % 32, 0, -images.shape[-2] % 32))
         features = {}

@@ -1,4 +1,4 @@
-"""Whether the weights that a library calls its default can be had, told in seconds."""
+"""A quick check that a library's default weights are cached or can be downloaded."""
 
 import threading
 import urllib.error
@@ -19,9 +19,9 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def default_weights_problem(row: BackboneRow) -> str | None:
-    """Return why the default weights of `row` cannot be had, and what to write instead; None if they can.
+    """Return why the default weights of `row` are not available, and what to write instead; None if they are.
 
-    They can where they are in the library's cache, or where a short request for their address is answered.
+    Weights are available if they are in the library's cache, or if their server answers a short request.
     """
     if lack := lack_of_weights(row):
         return f"weights: {lack}"
@@ -41,13 +41,13 @@ def default_weights_problem(row: BackboneRow) -> str | None:
 
 
 def _torchvision_place(row: BackboneRow) -> tuple[bool, str | None]:
-    """Return whether the file is cached, and where it is on the network (None: nowhere)."""
+    """Return whether the file is cached, and its URL (None if it has none)."""
     weights = models.get_model_weights(row.id).DEFAULT
     return _in_torch_hub(weights.url), weights.url
 
 
 def _timm_place(row: BackboneRow) -> tuple[bool, str | None]:
-    """Return whether the file is cached, and where it is on the network (None: nowhere)."""
+    """Return whether the file is cached, and its URL (None if it has none)."""
     settings = timm.get_pretrained_cfg(row.id)
     if settings is None or not settings.has_weights:
         return False, None
@@ -65,9 +65,9 @@ def _in_torch_hub(url: str) -> bool:
 
 
 def _unreachable(url: str) -> str | None:
-    """Return why a request for the head of `url` fails within `_TIMEOUT_S`; None where it is answered.
+    """Return why a HEAD request for `url` fails; None if it succeeds within `_TIMEOUT_S`.
 
-    It runs in a thread of its own, because no timeout of a socket ends a name look-up that hangs.
+    The request runs in a thread, because socket timeouts do not end a DNS lookup that hangs.
     """
     if constants.HF_HUB_OFFLINE and url.startswith(constants.ENDPOINT):
         return "HF_HUB_OFFLINE is set"

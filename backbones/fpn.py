@@ -17,14 +17,15 @@ NORMS = ("none", "bn")
 class FPN(nn.Module):
     """Turns c3..c5 into p3..p7, all with the same number of channels.
 
-    A 1x1 lateral convolution an input; top-down sums by nearest upsampling to the lateral's exact size, so that any
-    image size works; a 3x3 convolution on each sum; P6 a 3x3 convolution of stride 2 on `p6_from`, P7 the same on
-    relu(P6). Convolutions start Kaiming uniform (a = 1) with biases of zero, as in the reference implementation.
+    Each input has a 1x1 lateral convolution. Top-down sums use nearest upsampling to the exact size of the lateral, so
+    any image size works. A 3x3 convolution follows each sum. P6 is a 3x3 convolution of stride 2 on `p6_from`, P7 the
+    same on relu(P6). Weights are initialized with Kaiming uniform (a = 1) and biases with zero, as in the reference
+    implementation.
 
     Attributes:
         feature_specs: geometry of p3..p7. p3..p5 have that of c3..c5. The strides of p6 and p7 double and their
             offsets stay: a padded convolution of stride 2 halves the number of cells (rounded up) over the same
-            image, and counts as aligned with it, as the padded convolutions inside a backbone do.
+            image, and counts as aligned with it, like the padded convolutions inside a backbone.
     """
 
     def __init__(self, feature_specs: Mapping[str, FeatureSpec], *, channels: int, p6_from: str, norm: str) -> None:
@@ -32,12 +33,12 @@ class FPN(nn.Module):
 
         Args:
             feature_specs: geometry of c3..c5.
-            channels: of every output.
-            p6_from: "p5" (as torchvision's RetinaNet) or "c5" (as the paper's).
-            norm: "none", or "bn" for a BatchNorm behind every lateral and smoothing convolution.
+            channels: channels of every output.
+            p6_from: "p5" (as in torchvision's RetinaNet) or "c5" (as in the paper).
+            norm: "none", or "bn" for a BatchNorm after every lateral and smoothing convolution.
 
         Raises:
-            ValueError: an argument is none of these.
+            ValueError: an argument has another value.
         """
         super().__init__()
         _check_choice("p6_from", p6_from, EXTRA_SOURCES)
@@ -56,7 +57,7 @@ class FPN(nn.Module):
         self._initialize()
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return p3..p7 (B, channels, H, W), finest first, for the c3..c5 (B, C, H, W) in `features`."""
+        """Return p3..p7, each (B, channels, H, W), finest first, from the c3..c5 (B, C, H, W) in `features`."""
         sums: dict[str, Tensor] = {}
         above: Tensor | None = None
         for level in reversed(LEVELS):
@@ -83,10 +84,10 @@ def _conv(in_channels: int, out_channels: int, kernel: int, norm: str) -> nn.Mod
 
 
 def _at_least_two_wide(feature: Tensor) -> Tensor:
-    """Return `feature`, a map of one column with a column of zeros behind it.
+    """Return `feature`, with a column of zeros appended if it has only one column.
 
-    A padded 3x3 convolution of stride 2 gives the same for both. oneDNN's bf16 kernel (torch 2.15) leaves parts of the
-    weights' gradient unwritten where a map is one column wide: they hold whatever was in memory, NaN at worst.
+    A padded 3x3 convolution of stride 2 returns the same for both. For a map of one column, oneDNN's bf16 kernel (torch
+    2.15) leaves parts of the weights' gradient unwritten: they hold whatever was in memory, NaN at worst.
     """
     return F.pad(feature, (0, 1)) if feature.shape[-1] == 1 else feature
 

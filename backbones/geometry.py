@@ -1,7 +1,7 @@
-"""Strides, read off the sizes of maps.
+"""Strides of maps, derived from their sizes.
 
 An unpadded convolution or pooling loses cells at the border: Inception v3 turns 256 rows into 29, 14 and 6 where
-its strides of 8, 16 and 32 would give 32, 16 and 8. How many cells are lost does not depend on the image's size.
+its strides of 8, 16 and 32 would give 32, 16 and 8. The number of lost cells does not depend on the image size.
 """
 
 import math
@@ -10,15 +10,16 @@ from collections.abc import Collection, Sequence
 PYRAMID_STRIDES = (8, 16, 32)
 
 PROBE_HW = (512, 640)
-"""Image size of measurements: large enough that lost cells do not hide a stride, and not square."""
+"""Image size for measurements: large enough that lost cells do not hide a stride, and not square."""
 
 MAX_LOST_CELLS = 4
 
 
 def stride_of(image_hw: Sequence[int], map_hw: Sequence[int]) -> int | None:
-    """Return the power of two that divides an image of `image_hw` into a map of `map_hw`, or None.
+    """Return the power of two that is the stride of a map of `map_hw` for an image of `image_hw`, or None.
 
-    A map may lack up to `MAX_LOST_CELLS` cells an axis. A single row or column is no map: it was pooled.
+    A map may lack up to `MAX_LOST_CELLS` cells per axis. The result is None for a single row or column, which is the
+    output of a global pooling.
     """
     if min(map_hw) < 2:
         return None
@@ -28,15 +29,15 @@ def stride_of(image_hw: Sequence[int], map_hw: Sequence[int]) -> int | None:
 
 
 def require_pyramid_strides(strides: Collection[int]) -> None:
-    """Raise a ValueError that says what to take instead if one of the strides 8, 16 and 32 is not in `strides`."""
+    """Raise a ValueError that suggests other networks unless `strides` has 8, 16 and 32."""
     lacking = [stride for stride in PYRAMID_STRIDES if stride not in strides]
     if lacking:
         raise ValueError(
-            f"its maps have strides {sorted(set(strides))}, none has {lacking}; a pyramid needs 8, 16 and 32: take a "
+            f"its maps have strides {sorted(set(strides))}, but not {lacking}; a pyramid needs 8, 16 and 32: choose a "
             f"network with stages, such as resnet50, convnext_tiny or swin_tiny"
         )
 
 
 def lost_cells(image_hw: Sequence[int], map_hw: Sequence[int], stride: int) -> tuple[int, int]:
-    """Return how many rows and columns a map lacks of its share of the image."""
+    """Return the rows and columns that a map lacks: image size / stride - map size."""
     return image_hw[0] // stride - map_hw[0], image_hw[1] // stride - map_hw[1]

@@ -1,12 +1,11 @@
-"""Which layer a parameter belongs to, for rates that fall from layer to layer.
+"""Layer numbers of parameters, for learning rates that decay from layer to layer.
 
-timm tells the order of the layers of nearly all of its networks. For the others it is found: the blocks of a network
-are what its containers hold, and they count in the order in which they run. No naming rules of architectures are
+timm defines the order of layers for nearly all of its networks. For the others it is measured: the blocks of a network
+are the children of its containers, numbered in the order in which they run. No naming rules of architectures are
 needed.
 
-Layers follow the stages: all layers of c3 come before all of c4. Where a layer of timm's lies in two stages
-(DenseNet's transitions, Xception's strided blocks, HRNet's parallel branches), each stage has its share of it as a
-layer of its own.
+Layers follow the stages: all layers of c3 come before those of c4. If one of timm's layers spans two stages (DenseNet's
+transitions, Xception's strided blocks, HRNet's parallel branches), its parts in the two stages are separate layers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,17 +14,17 @@ from torch import nn
 
 from backbones.base import LEVELS
 from backbones.geometry import PROBE_HW
-from backbones.meta_run import run_on_meta
+from backbones.meta_device import run_on_meta
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def number_layers(ranks: Mapping[str, int], stages: Mapping[str, str]) -> dict[str, int]:
-    """Return the layer of every parameter: 0 is nearest the image, no number is left out, and stages are in order.
+    """Return the layer of every parameter: 0 is nearest to the image, without gaps, in the order of the stages.
 
     Args:
-        ranks: where a parameter's layer comes along the network, at any numbers; a parameter that has none (the norm
-            of a level) belongs to the last layer of its stage.
+        ranks: a rank for each parameter; those of later layers are larger. A parameter without a rank (the norm of a
+            level) belongs to the last layer of its stage.
         stages: the stage of every parameter.
     """
     last: dict[str, int] = {}
@@ -41,14 +40,14 @@ def number_layers(ranks: Mapping[str, int], stages: Mapping[str, str]) -> dict[s
 
 
 def block_ranks(network: nn.Module, caller: nn.Module | None = None) -> dict[str, int]:
-    """Return the block of every parameter of `network`, by when the block first runs.
+    """Return the block number of every parameter of `network`, in the order in which blocks first run.
 
-    A block of vectors alone (a norm behind a convolution) is part of the block that runs before it; what is outside of
-    all blocks (a position embedding) is part of the first.
+    A block that has only vectors as parameters (a norm after a convolution) belongs to the block that runs before it.
+    Parameters outside of all blocks (a position embedding) belong to the first block.
 
     Args:
-        network: whose blocks are found.
-        caller: the module that runs it; by default the network itself is called.
+        network: the network whose parameters are numbered.
+        caller: the module that runs it; by default the network itself.
 
     Raises:
         ValueError: the network does not take an image of `PROBE_HW`.
@@ -63,9 +62,9 @@ def block_ranks(network: nn.Module, caller: nn.Module | None = None) -> dict[str
 
 
 def _blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield the parts of `module`, by name; in place of a container of several parts with weights, its own parts.
+    """Yield the blocks of `module` with their names: its children, with containers replaced by their own blocks.
 
-    A container of one (a convolution with its norm) is a block.
+    A container with a single weighted child (a convolution with its norm) is one block.
     """
     for name, child in module.named_children():
         if isinstance(child, _CONTAINERS) and sum(map(_has_weights, child.children())) > 1:
@@ -79,7 +78,7 @@ def _has_weights(module: nn.Module) -> bool:
 
 
 def _order_of_runs(caller: nn.Module, blocks: Mapping[str, nn.Module]) -> list[str]:
-    """Return the blocks in the order in which they first run; those that never run are left out."""
+    """Return the blocks in the order in which they first run, without those that never run."""
     runs: dict[str, None] = {}
     handles = [
         block.register_forward_pre_hook(lambda _module, _inputs, name=name: runs.setdefault(name))

@@ -1,16 +1,16 @@
-"""Which levels an architecture hands out without a norm, and the norm that they get.
+"""Norms for the levels that an architecture outputs without one.
 
-Networks whose residual sums run on without a norm behind them (ConvNeXt, Swin, pre-activation ResNets), that
-concatenate raw convolutions (DenseNet), or that have no norms at all (VGG, AlexNet) hand out maps whose scale grows
-with depth: C5 of ResNetV2-50 has a standard deviation of 20 at random initialization. A head or a pyramid that is
-new needs them normalized, as Swin's and ViT's detectors do (Liu et al. 2021, arXiv 2103.14030).
+The maps of some networks have a scale that grows with depth: those that do not normalize their residual sums (ConvNeXt,
+Swin, pre-activation ResNets), that concatenate raw convolutions (DenseNet), or that have no norms at all (VGG,
+AlexNet). C5 of ResNetV2-50 has a standard deviation of 20 at random initialization. A newly initialized head or pyramid
+needs normalized maps, as in the detectors of Swin and ViT (Liu et al. 2021, arXiv 2103.14030).
 
-No list of names is kept: the autograd graph tells. A map is normalized if, going back from it through activations,
-poolings, reshapes and gates, a norm comes before any layer with weights. Of the summands of a residual sum one that
-is normalized is enough (ResNet, EfficientNet); of concatenated maps all must be.
+Unnormalized maps are detected in the autograd graph, without a list of names. A map is normalized if, going back from
+it through activations, poolings, reshapes and gates, a norm comes before any layer with weights. A residual sum needs
+one normalized summand (ResNet, EfficientNet); concatenated maps must all be normalized.
 
-The norm is a LayerNorm over the channels of each cell, whatever norm the network uses itself: it has no running
-statistics, so it is right from the first image on, in frozen stages and in batches of one.
+The norm is a LayerNorm over the channels of each cell, independent of the norm that the network uses: it has no running
+statistics, so it is correct from the first image on, in frozen stages and in batches of one.
 """
 
 from typing import Any
@@ -22,12 +22,12 @@ _LAYERS = ("Convolution", "Addmm", "Mm", "Bmm", "Linear", "ScaledDotProduct")
 
 
 def level_norm(feature: Tensor) -> nn.Module:
-    """Return the norm that a map (B, C, H, W) with its autograd graph needs: the identity where it is normalized."""
+    """Return the norm that a map (B, C, H, W) needs: the identity if its autograd graph shows that it is normalized."""
     return nn.Identity() if is_normalized(feature) else LayerNorm2d(feature.shape[1])
 
 
 def is_normalized(feature: Tensor) -> bool:
-    """Whether a norm comes before any layer with weights on the way back from `feature`."""
+    """Return whether a norm comes before any layer with weights on the way back from `feature`."""
     verdicts: dict[Any, bool] = {}
     pending: list[Any] = [feature.grad_fn]
     while pending:

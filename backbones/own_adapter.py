@@ -1,16 +1,16 @@
-"""Our own networks as bodies: those that neither timm nor torchvision has. None has published weights."""
+"""Feature extractors of networks that timm and torchvision lack; they have no published weights."""
 
 from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from backbones.body import IMAGENET_MEAN, IMAGENET_STD, Body
 from backbones.catalog.row import BackboneRow
+from backbones.classic.alexnet_zfnet import alexnet2012, zfnet, zfnet_wide
 from backbones.classic.convnext_isotropic import ConvNeXtIsotropic
-from backbones.classic.five_convolutions import alexnet2012, zfnet, zfnet_wide
 from backbones.classic.inception import bn_inception, googlenet
 from backbones.classic.nin import NiN
-from backbones.simple_pyramid import SingleScaleBody, Upsampling
+from backbones.feature_extractor import IMAGENET_MEAN, IMAGENET_STD, FeatureExtractor
+from backbones.simple_pyramid import SingleScaleExtractor, Upsampling
 
 PYRAMIDS: Mapping[str, Callable[..., nn.Module]] = {
     "alexnet2012": alexnet2012,
@@ -20,14 +20,14 @@ PYRAMIDS: Mapping[str, Callable[..., nn.Module]] = {
     "googlenet": googlenet,
     "bn_inception": bn_inception,
 }
-"""From images to a list of maps of strides 8, 16, 32. A row's `id` is the key, its `kwargs` are the arguments."""
+"""Networks that return maps of strides 8, 16 and 32. A row's `id` is the key, its `kwargs` are the arguments."""
 
 SINGLE_SCALE: Mapping[str, Callable[..., ConvNeXtIsotropic]] = {"convnext_isotropic": ConvNeXtIsotropic}
-"""From images to three maps of one stride, behind a third, two thirds and all of the depth."""
+"""Networks that return three maps of one stride: after a third, two thirds and all of the blocks."""
 
 
-class OwnBody(Body):
-    """A network that hands out the levels itself."""
+class OwnExtractor(FeatureExtractor):
+    """A network that returns the maps of all levels itself."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
@@ -35,23 +35,23 @@ class OwnBody(Body):
         return maps
 
 
-class OwnSingleScaleBody(SingleScaleBody):
-    """A network that hands out maps by depth."""
+class OwnSingleScaleExtractor(SingleScaleExtractor):
+    """A single-scale network that returns maps by depth."""
 
     def maps_by_depth(self, images: Tensor, *, last_only: bool = False) -> list[Tensor]:
-        """Return the maps behind one third, two thirds and all of the blocks."""
+        """Return the maps after one third, two thirds and all of the blocks."""
         maps: list[Tensor] = self.network(images)
         return maps
 
 
-def build_own_body(row: BackboneRow, upsampling: Upsampling | None = None) -> Body:
-    """Build the network of `row` at random.
+def build_own_extractor(row: BackboneRow, upsampling: Upsampling | None = None) -> FeatureExtractor:
+    """Build the network of `row` with random weights.
 
     Args:
-        row: whose `source` is "own".
-        upsampling: how a network of a single scale comes to c3.
+        row: a row with the source "own".
+        upsampling: operation that makes c3 from the map of a single-scale network.
     """
     if row.id in PYRAMIDS:
-        return OwnBody(PYRAMIDS[row.id](**row.kwargs), IMAGENET_MEAN, IMAGENET_STD)
+        return OwnExtractor(PYRAMIDS[row.id](**row.kwargs), IMAGENET_MEAN, IMAGENET_STD)
     network = SINGLE_SCALE[row.id](**row.kwargs)
-    return OwnSingleScaleBody(network, network.width, network.stride, IMAGENET_MEAN, IMAGENET_STD, upsampling)
+    return OwnSingleScaleExtractor(network, network.width, network.stride, IMAGENET_MEAN, IMAGENET_STD, upsampling)

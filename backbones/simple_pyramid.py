@@ -1,23 +1,24 @@
-"""Three levels from a single map: the simple feature pyramid, for networks that keep one scale throughout.
+"""The simple feature pyramid: three levels from the single map of networks with one scale.
 
 Li, Mao, Girshick, He: Exploring Plain Vision Transformer Backbones for Object Detection, 2022, arXiv 2203.16527,
 section 3, "Simple feature pyramid". From a map of stride 16, D channels:
 
-| level | made of the map by | channels |
+| level | operation on the map | channels |
 |---|---|---|
 | c3 | a transposed convolution 2x2 of stride 2, or nearest upsampling and a convolution 3x3 | D / 2 |
-| c4 | nothing | D |
+| c4 | none | D |
 | c5 | a max pooling 2x2 | D |
 
 A map of stride 8 (ConvMixer) is c3 itself, and is pooled once for c4 and twice for c5.
 
-Deviations from the paper: there is no level of stride 4; the map comes after the network's own last norm, where it has
-one for all tokens, because that is what its weights were trained to hand out; the neck is the one of all backbones, and
-still adds coarse levels to fine ones, which the paper found unnecessary.
+Deviations from the paper: a level of stride 4 is missing. The map is taken after the network's final norm, if that
+covers all tokens, because the weights were trained for this output. The neck is the same as for all other backbones and
+adds coarse levels to fine ones, which the paper found unnecessary.
 
-A transposed convolution of kernel 2 and stride 2 has one matrix for each of the four cells that a cell becomes, and
-at random initialization those four differ: a pattern that training has to unlearn. Upsampling first does not have it
-(Odena, Dumoulin, Olah: Deconvolution and Checkerboard Artifacts, 2016, DOI 10.23915/distill.00003).
+A transposed convolution of kernel 2 and stride 2 has a separate matrix for each of the four cells that it makes from
+one. At random initialization these differ, a checkerboard pattern that training has to unlearn. Upsampling before a
+convolution avoids it (Odena, Dumoulin, Olah: Deconvolution and Checkerboard Artifacts, 2016, DOI
+10.23915/distill.00003).
 """
 
 from typing import Literal
@@ -25,13 +26,13 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.body import RGB, Body
+from backbones.feature_extractor import RGB, FeatureExtractor
 from backbones.stages import discover_stages
 
 Upsampling = Literal["transposed", "interpolated"]
 
 SCALED_STRIDES = {7: 8, 14: 16}
-"""Strides that images of multiples of 32 pixels do not fit, and the stride that shrinking the image by 7/8 gives."""
+"""Strides that do not divide 32, and the strides that result from first shrinking the images by 7/8."""
 
 SINGLE_STRIDES = (8, 16, *SCALED_STRIDES)
 
@@ -43,8 +44,8 @@ class SimplePyramid(nn.Module):
         super().__init__()
         if stride == 8 and upsampling is not None:
             raise ValueError(
-                f"surgery.upsampling: got {upsampling!r}; the network's map has stride 8, as c3 has, and is not "
-                f"upsampled: leave it out"
+                f"surgery.upsampling: got {upsampling!r}, but the network's map has the stride 8 of c3 and is not "
+                f"upsampled: remove this setting"
             )
         self.stride = stride
         self.finer = nn.Identity() if stride == 8 else _finer(channels, upsampling or "transposed")
@@ -62,18 +63,17 @@ def _finer(channels: int, upsampling: Upsampling) -> nn.Module:
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, channels // 2, 3, padding=1))
 
 
-class SingleScaleBody(Body):
-    """A network whose only map is made into three.
+class SingleScaleExtractor(FeatureExtractor):
+    """A single-scale network with a simple feature pyramid.
 
-    Every level needs the whole network, so its stages cannot be told by level. They are told by depth: stage c3 is
-    what the map behind a third of the blocks needs (the patch embedding and these blocks), c4 is the second third, c5
-    the last, with the final norm, the pyramid and the norms of the levels. That is what stages are for: unfreezing
-    from the top down and rates that fall toward the image treat early blocks as early. As with any network, frozen
-    stages from c3 up to some stage leave nothing below the next that a backward would visit; unlike with others, the
-    levels of frozen stages still depend on trained ones.
+    Every level depends on the whole network, so levels do not determine stages. Stages are thirds of the depth instead:
+    c3 has the patch embedding and the first third of the blocks, c4 the second third, c5 the last third with the final
+    norm, the pyramid and the norms of the levels. This serves the purpose of stages: gradual unfreezing and learning
+    rates that decay toward the image treat early blocks as early. As in other networks, frozen stages from c3 on need
+    no backward pass; unlike in others, the levels of frozen stages still depend on trainable ones.
 
     Attributes:
-        scaling: of the image before the network, so that its stride becomes 8 or 16.
+        scaling: (network stride, resulting stride of 8 or 16); images are resized by the ratio of the two.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SingleScaleBody(Body):
         self.pyramid = SimplePyramid(channels, cell_px, upsampling)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W), of images of multiples of 32."""
+        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W); H and W are multiples of 32."""
         levels: list[Tensor] = self.pyramid(self.maps_by_depth(self._scaled(images), last_only=True)[-1])
         return levels
 
@@ -97,24 +97,24 @@ class SingleScaleBody(Body):
         return F.interpolate(images, size_hw, mode="bilinear", antialias=True)
 
     def maps_by_depth(self, images: Tensor, *, last_only: bool = False) -> list[Tensor]:
-        """Return the maps behind one third, two thirds and all of the blocks, or only the last.
+        """Return the maps after one third, two thirds and all of the blocks, or only the last.
 
         Args:
-            images: (B, 3, H, W), H and W multiples of the network's own stride.
-            last_only: whether the first two may be left out.
+            images: (B, 3, H, W), where H and W are multiples of the network's own stride.
+            last_only: whether the first two maps may be omitted.
         """
         raise NotImplementedError
 
     def assign_stages(self, found: dict[str, str]) -> dict[str, str]:
-        """Return the stages by depth; what is not the network's, the norms of levels too, is of the last."""
+        """Return the stages by depth; parameters outside of the network, such as level norms, are in the last."""
         by_depth = discover_stages(_ByDepth(self))
         return {name: by_depth.get(name, "c5") for name in found}
 
 
 class _ByDepth(nn.Module):
-    """Hands out the maps by depth in place of the levels."""
+    """Returns the maps by depth instead of the levels."""
 
-    def __init__(self, body: SingleScaleBody) -> None:
+    def __init__(self, body: SingleScaleExtractor) -> None:
         super().__init__()
         self.body = body
 
@@ -123,5 +123,5 @@ class _ByDepth(nn.Module):
 
 
 def ends_of_thirds(num_blocks: int) -> list[int]:
-    """Return the index of the last block of each third; earlier thirds are the longer ones."""
+    """Return the index of the last block of each third; if the thirds differ in length, the earlier are longer."""
     return [(num_blocks * third + 2) // 3 - 1 for third in (1, 2, 3)]

@@ -1,10 +1,10 @@
-"""Which stage a parameter belongs to, found by autograd: no naming rules of architectures are needed.
+"""Stages of parameters, found by autograd, without naming rules of architectures.
 
-A parameter belongs to the first level whose gradient reaches it. What computes c3, the stem included, is stage c3;
-what c4 needs beyond that is stage c4; and so on. Freezing the stages up to a level therefore leaves nothing below
-that level that wants a gradient.
+A parameter belongs to the first level whose gradient reaches it. All that computes c3, including the stem, is stage c3;
+what c4 needs beyond that is stage c4; and so on. With the stages up to a level frozen, nothing below that level needs a
+gradient.
 
-Where all levels are made of one map, each needs the whole network; what is a stage there, `simple_pyramid` says.
+In single-scale networks every level depends on the whole network; `simple_pyramid` defines their stages.
 """
 
 from collections.abc import Mapping
@@ -14,26 +14,26 @@ from torch import Tensor, nn
 
 from backbones.base import LEVELS
 from backbones.geometry import PROBE_HW
-from backbones.meta_run import run_on_meta
+from backbones.meta_device import run_on_meta
 
 
 def discover_stages(network: nn.Module) -> dict[str, str]:
     """Return the stage of every parameter that a level needs, in the order of `named_parameters`.
 
     Args:
-        network: a module whose forward gives the levels of `LEVELS`, as a dict or in their order.
+        network: a module that returns the levels of `LEVELS`, as a dict or in their order.
     """
     run = run_on_meta(network, PROBE_HW)
     found: dict[str, str] = {}
     visited: set[Any] = set()
     for level, feature in zip(LEVELS, run.outputs, strict=True):
-        for leaf in _leaves_behind(feature, visited):
+        for leaf in _leaves_of(feature, visited):
             found[run.leaves[leaf]] = level
     return {name: found[name] for name, _ in network.named_parameters() if name in found}
 
 
-def _leaves_behind(output: Tensor, visited: set[Any]) -> list[Tensor]:
-    """Return the leaves that a backward from `output` would reach, leaving out what was visited before."""
+def _leaves_of(output: Tensor, visited: set[Any]) -> list[Tensor]:
+    """Return the leaves that a backward pass from `output` would reach, except for nodes visited before."""
     leaves = []
     pending: list[Any] = [output.grad_fn]
     while pending:
@@ -48,9 +48,9 @@ def _leaves_behind(output: Tensor, visited: set[Any]) -> list[Tensor]:
 
 
 def demote_unreached(network: nn.Module, stages: dict[str, str]) -> None:
-    """Leave no parameter in `network` that has no stage.
+    """Turn every parameter of `network` without a stage into a buffer that is not saved.
 
-    It becomes a buffer that is not saved: layers whose output nobody reads may still run, and need their weights.
+    The buffer is needed because layers whose output is unused may still run.
     """
     for name, parameter in list(network.named_parameters()):
         if name not in stages:
@@ -61,13 +61,13 @@ def demote_unreached(network: nn.Module, stages: dict[str, str]) -> None:
 
 
 def stages_of_modules(network: nn.Module, stages: Mapping[str, str]) -> dict[str, str]:
-    """Return the stage of every module of `network` by name, also of those without parameters (a bare norm).
+    """Return the stage of every module of `network` by name, including those without parameters (a norm without scale).
 
-    It is the stage of the module's own parameters. Without any, it is the stage of the smallest module around it that
-    has some; where that one spans several stages, the stage of the parameter that is defined just before.
+    It is the stage of the module's own parameters. For a module without any, it is the stage of the smallest enclosing
+    module that has some; if that spans several stages, the stage of the parameter that is defined just before.
 
     Args:
-        network: whose modules are asked for.
+        network: the network whose modules are listed.
         stages: the stage of every parameter.
     """
     inside: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""BatchNorm over all processes."""
+"""BatchNorm synchronized over all processes."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 def synchronize_batch_norms(network: nn.Module) -> nn.Module:
-    """Return `network` with every BatchNorm over the images of all processes; keys of the state dict stay the same.
+    """Return `network` with every BatchNorm synchronized over all processes; the keys of the state dict stay the same.
 
-    torch's own `SyncBatchNorm.convert_sync_batchnorm` takes timm's BatchNorms, which have the activation behind them
-    inside, for plain ones: without a word the network loses these activations.
+    timm's BatchNorms include the activation that follows them. torch's own `SyncBatchNorm.convert_sync_batchnorm`
+    treats them as plain ones, so that the network silently loses these activations.
     """
     if any(isinstance(module, nn.SyncBatchNorm) for module in network.modules()):
         return network

@@ -1,13 +1,13 @@
-"""Networks of timm as bodies with three taps.
+"""Feature extractors of timm's networks.
 
-This does what timm's own `features_only=True, feature_cls="getter"` does, on the network itself: `feature_info` is
-known only once the network is built, and taps are chosen by the value of their stride. Maps are always NCHW, the
-parameters keep timm's names, and what lies behind the last tap is removed.
+They work like timm's `features_only=True, feature_cls="getter"`, but on a network that is built already: only then is
+`feature_info` known, from which maps are chosen by stride. Maps are always NCHW, parameters keep timm's names, and
+layers after the last map are removed.
 
-A network of a single scale hands out the map of its last block, and the simple feature pyramid makes three of it. The
-map comes with the network's final norm: that is what its weights were trained to hand out; before it are the raw sums
-of all blocks. Prefix tokens (class, distillation, registers) are dropped behind the last block, and timm resamples
-position embeddings to the size of the image.
+Of a single-scale network, the map of the last block is used, and the simple feature pyramid makes three levels of it.
+The map includes the network's final norm, because its weights were trained for that output; without the norm it would
+be the raw sum of all blocks. Prefix tokens (class, distillation, registers) are dropped after the last block, and timm
+resamples position embeddings to the image size.
 """
 
 from typing import Any
@@ -16,17 +16,17 @@ import timm
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from backbones.body import IMAGENET_MEAN, IMAGENET_STD, RGB, Body
 from backbones.catalog.row import BackboneRow
+from backbones.feature_extractor import IMAGENET_MEAN, IMAGENET_STD, RGB, FeatureExtractor
 from backbones.geometry import PYRAMID_STRIDES, require_pyramid_strides
-from backbones.simple_pyramid import SINGLE_STRIDES, SingleScaleBody, Upsampling, ends_of_thirds
+from backbones.simple_pyramid import SINGLE_STRIDES, SingleScaleExtractor, Upsampling, ends_of_thirds
 
 _FREE_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
-"""What timm's networks of a fixed image size call the wish for any size, most specific first."""
+"""Arguments by which timm's networks with a fixed image size accept any size, in the order in which they are tried."""
 
 
-class TimmBody(Body):
-    """A timm network with taps at the feature indices `indices`."""
+class TimmExtractor(FeatureExtractor):
+    """A timm network that returns the maps at the feature indices `indices`."""
 
     def __init__(self, network: nn.Module, indices: list[int], mean: RGB, std: RGB) -> None:
         super().__init__(network, mean, std)
@@ -40,15 +40,15 @@ class TimmBody(Body):
         return maps
 
     def layer_ranks(self) -> dict[str, int]:
-        """Return timm's layer of each parameter of `network`, where timm tells it."""
+        """Return timm's layer number of each parameter of `network`, or measured ranks if timm defines no layers."""
         return _timms_layers(self.network) or super().layer_ranks()
 
 
-class TimmSingleScaleBody(SingleScaleBody):
-    """A timm network of a single scale, whose last map becomes three."""
+class TimmSingleScaleExtractor(SingleScaleExtractor):
+    """A single-scale timm network with a simple feature pyramid."""
 
     def maps_by_depth(self, images: Tensor, *, last_only: bool = False) -> list[Tensor]:
-        """Return the maps behind one third, two thirds and all of the blocks, the last with the network's norm."""
+        """Return the maps after one third, two thirds and all of the blocks, the last with the network's norm."""
         network: Any = self.network
         *inner, last = ends_of_thirds(len(_feature_info(network)))
         options = {"output_fmt": "NCHW", "intermediates_only": True}
@@ -56,7 +56,7 @@ class TimmSingleScaleBody(SingleScaleBody):
         return [*before, *network.forward_intermediates(images, indices=[last], norm=True, **options)]
 
     def layer_ranks(self) -> dict[str, int]:
-        """Return timm's layer of each parameter of `network`, where timm tells it."""
+        """Return timm's layer number of each parameter of `network`, or measured ranks if timm defines no layers."""
         return _timms_layers(self.network) or super().layer_ranks()
 
 
@@ -67,52 +67,52 @@ def _timms_layers(network: Any) -> dict[str, int]:
     return ranks
 
 
-def build_timm_body(row: BackboneRow, pretrained: bool, upsampling: Upsampling | None = None) -> Body:
-    """Build the network of `row` with timm's weights, or at random, and cut it behind its last map.
+def build_timm_extractor(row: BackboneRow, pretrained: bool, upsampling: Upsampling | None = None) -> FeatureExtractor:
+    """Build the network of `row`, with timm's weights or random ones, and remove the layers after its last map.
 
     Args:
-        row: whose `source` is timm.
+        row: a row with the source "timm".
         pretrained: whether timm's weights are downloaded.
-        upsampling: how a network of a single scale comes to c3.
+        upsampling: operation that makes c3 from the map of a single-scale network.
 
     Raises:
-        ValueError: it has neither maps of strides 8, 16 and 32 nor a single one of which they could be made, or timm
-            cannot hand out its maps.
+        ValueError: the network has neither maps of strides 8, 16 and 32 nor a single map that a pyramid could be made
+            of, or timm does not give access to its maps.
     """
     network = _create(row, pretrained)
     if not hasattr(network, "forward_intermediates"):
-        raise ValueError("timm cannot hand out the maps inside this network; take another one")
+        raise ValueError("timm does not give access to the maps inside this network; choose another one")
     settings = network.pretrained_cfg
     mean, std = tuple(settings.get("mean", IMAGENET_MEAN)), tuple(settings.get("std", IMAGENET_STD))
     info = _feature_info(network)
     strides = {entry["reduction"] for entry in info}
     if len(strides) == 1 and strides <= set(SINGLE_STRIDES):
         network.prune_intermediate_layers([len(info) - 1], prune_norm=False)
-        return TimmSingleScaleBody(network, info[-1]["num_chs"], strides.pop(), mean, std, upsampling)
+        return TimmSingleScaleExtractor(network, info[-1]["num_chs"], strides.pop(), mean, std, upsampling)
     indices = _indices_by_stride([entry["reduction"] for entry in info])
     network.prune_intermediate_layers(indices, prune_norm=True)
-    return TimmBody(network, indices, mean, std)
+    return TimmExtractor(network, indices, mean, std)
 
 
 def _create(row: BackboneRow, pretrained: bool) -> Any:
     settings = timm.get_pretrained_cfg(row.id)
-    wishes = _FREE_SIZE if settings is not None and settings.fixed_input_size else ({},)
-    for wish in wishes:
+    candidates = _FREE_SIZE if settings is not None and settings.fixed_input_size else ({},)
+    for options in candidates:
         try:
-            return timm.create_model(row.id, pretrained=pretrained, num_classes=0, **wish, **row.kwargs)
+            return timm.create_model(row.id, pretrained=pretrained, num_classes=0, **options, **row.kwargs)
         except TypeError:
-            if not wish:
+            if not options:
                 raise
-    raise AssertionError("the last wish is empty and either returns or raises")
+    raise AssertionError("the last candidate is empty and either returns or raises")
 
 
 def _feature_info(network: Any) -> list[dict[str, Any]]:
-    """Return what timm says of each map that the network can hand out, in their order."""
+    """Return timm's description of each map of the network, in their order."""
     info: list[dict[str, Any]] = getattr(network.feature_info, "info", network.feature_info)
     return info
 
 
 def _indices_by_stride(strides: list[int]) -> list[int]:
-    """Return the last index of stride 8, of 16 and of 32."""
+    """Return the last index of each of the strides 8, 16 and 32."""
     require_pyramid_strides(strides)
     return [max(i for i, stride in enumerate(strides) if stride == wanted) for wanted in PYRAMID_STRIDES]

@@ -1,7 +1,7 @@
-"""Networks of torchvision as bodies with three taps.
+"""Feature extractors of torchvision's networks.
 
-torchvision does not say where its stages end. They are measured: the blocks of a network run on the meta device,
-and the last block that still has a stride is its tap. The rest, auxiliary classifiers too, is cut off.
+torchvision does not document where stages end. They are measured: the blocks of a network run on the meta device, and
+the last block with a given stride ends its stage. All other layers, including auxiliary classifiers, are removed.
 """
 
 from collections.abc import Iterator
@@ -13,26 +13,27 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from backbones.base import LEVELS
-from backbones.body import RGB, Body
 from backbones.catalog.row import BackboneRow
+from backbones.feature_extractor import RGB, FeatureExtractor
 from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, require_pyramid_strides, stride_of
 from backbones.layers import block_ranks
-from backbones.meta_run import run_on_meta
+from backbones.meta_device import run_on_meta
 from backbones.weights import load_matching
 
 _GOOGLE_KWARGS: dict[str, Any] = {"aux_logits": False, "init_weights": False, "transform_input": False}
 _KWARGS: dict[str, dict[str, Any]] = {"googlenet": _GOOGLE_KWARGS, "inception_v3": _GOOGLE_KWARGS}
-"""Auxiliary classifiers are parameters that no tap reaches. `transform_input` turns images normalized for ImageNet
-into what Google's weights expect, inside the network; here `Body.mean` and `Body.std` say what they expect."""
+"""Without auxiliary classifiers, whose parameters no map depends on, and without `transform_input`, which converts
+images normalized for ImageNet to the normalization of Google's weights: here `mean` and `std` do that."""
 
 _GOOGLE: RGB = (0.5, 0.5, 0.5)
 
 
-class TorchvisionBody(Body):
-    """A torchvision network that was cut to three taps, named like the levels.
+class TorchvisionExtractor(FeatureExtractor):
+    """A torchvision network, reduced to three outputs that are named like the levels.
 
     Attributes:
-        ranks: of its layers, found before it was cut: afterwards it has no containers.
+        nhwc_levels: levels whose maps are (B, H, W, C) inside the network.
+        ranks: ranks of its parameters, found before the reduction: afterwards it has no containers.
     """
 
     def __init__(self, network: nn.Module, nhwc_levels: set[str], ranks: dict[str, int], mean: RGB, std: RGB) -> None:
@@ -48,33 +49,33 @@ class TorchvisionBody(Body):
         ]
 
     def layer_ranks(self) -> dict[str, int]:
-        """Return where along `network` the layer of each of its parameters comes."""
+        """Return a rank for each parameter of `network`: parameters of later layers have larger ranks."""
         return self.ranks
 
 
-def build_torchvision_body(row: BackboneRow, pretrained: bool) -> TorchvisionBody:
-    """Build the network of `row` with torchvision's weights, or at random, and cut it behind stride 32.
+def build_torchvision_extractor(row: BackboneRow, pretrained: bool) -> TorchvisionExtractor:
+    """Build the network of `row`, with torchvision's weights or random ones, and remove the layers after stride 32.
 
     Raises:
-        ValueError: it has no maps of strides 8, 16 and 32, or takes one image size only.
+        ValueError: the network has no maps of strides 8, 16 and 32, or accepts a single image size only.
     """
     network = models.get_model(row.id, weights=None, **_KWARGS.get(row.id, {}), **row.kwargs)
     taps, nhwc_levels = _taps_by_stride(network)
     ranks = block_ranks(network)
     extractor = create_feature_extractor(network, return_nodes=taps)
-    # Its two graphs differ in dropout of probability 0 only, and a deep copy of it forgets which modules are in eval
-    # mode (torchvision 0.29): an ordinary graph module of one of them has neither.
+    # The extractor has two graphs, which differ only in dropout of probability 0, and its deep copy forgets which
+    # modules are in eval mode (torchvision 0.29). A plain graph module of one graph avoids both.
     extractor = torch.fx.GraphModule(extractor, extractor.train_graph)
     weights = models.get_model_weights(row.id).DEFAULT
     if pretrained:
         load_matching(extractor, weights.get_state_dict(progress=False, check_hash=True))
     preset = weights.transforms()
     mean, std = (_GOOGLE, _GOOGLE) if row.id in _KWARGS else (tuple(preset.mean), tuple(preset.std))
-    return TorchvisionBody(extractor, nhwc_levels, ranks, mean, std)
+    return TorchvisionExtractor(extractor, nhwc_levels, ranks, mean, std)
 
 
 def _taps_by_stride(network: nn.Module) -> tuple[dict[str, str], set[str]]:
-    """Return the level by the name of the block that ends it, and the levels whose maps are NHWC."""
+    """Return the level of each block that ends one, by block name, and the levels whose maps are NHWC."""
     last_of_stride: dict[int, tuple[str, bool]] = {}
     for block, shape in _shapes_of_blocks(network):
         for is_nhwc, map_hw in ((False, shape[2:]), (True, shape[1:3])):
@@ -89,7 +90,7 @@ def _taps_by_stride(network: nn.Module) -> tuple[dict[str, str], set[str]]:
 
 
 def _shapes_of_blocks(network: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
-    """Return the shape (4 numbers) that each block gives, in the order in which the blocks run."""
+    """Return the output shape (4 numbers) of each block, in the order in which the blocks run."""
     shapes: list[tuple[str, tuple[int, ...]]] = []
 
     def record(block: str) -> Any:
@@ -111,7 +112,7 @@ def _shapes_of_blocks(network: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
 def _blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the network's children, and the children of the container that holds all of its layers, if it has one.
 
-    Finer parts are no candidates: the first convolution of a block may still have the stride of the stage before.
+    Smaller modules do not qualify: the first convolution of a block may still have the stride of the stage before.
     """
     for name, child in network.named_children():
         yield name, child

@@ -1,4 +1,4 @@
-"""Weights from local files, and what came of them."""
+"""Loading of weights from local files, with a report of the tensors that fitted."""
 
 import pickle
 import warnings
@@ -15,20 +15,20 @@ from torch import Tensor, nn
 _NESTED_KEYS = ("state_dict", "model")
 _SHOWN_KEYS = 5
 COUNTER = "num_batches_tracked"
-"""Of each BatchNorm, and of one shape in every network: it tells nothing of what a file is for."""
+"""A buffer of every BatchNorm. It has the same shape in every network, so it does not show that a file fits."""
 _ZIP = b"PK\x03\x04"
-"""How files of `torch.save` begin; those of torch before 1.6 do not, and are read too."""
+"""The first bytes of files written by `torch.save`; files of torch before 1.6 lack them and are read too."""
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """Which tensors of a file fitted a network, by the names of the network's library.
+    """The tensors of a file that did and did not fit a network, by the names of the network's library.
 
     Attributes:
-        loaded: taken from the file.
-        missing: in the network, not in the file: they keep their random values.
-        unexpected: in the file, not in the network. A classifier belongs here: a backbone has none.
-        mis_shaped: in both, with different shapes: they keep their random values.
+        loaded: tensors taken from the file.
+        missing: tensors in the network but not in the file; they keep their random values.
+        unexpected: tensors in the file but not in the network, such as a classifier, which a backbone lacks.
+        mis_shaped: tensors in both with different shapes; they keep their random values.
     """
 
     loaded: tuple[str, ...]
@@ -37,7 +37,7 @@ class WeightsReport:
     mis_shaped: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Say in one sentence what fitted, and name the first few keys of what did not."""
+        """Return a one-line summary with the first few keys that did not fit."""
         wanted = len(self.loaded) + len(self.missing) + len(self.mis_shaped)
         parts = [f"{len(self.loaded)} of {wanted} tensors loaded"]
         for what, keys in (
@@ -53,12 +53,13 @@ class WeightsReport:
 def load_weights_file(
     network: nn.Module, path: Path, rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
 ) -> WeightsReport:
-    """Load what fits of a state dict into `network`.
+    """Load the tensors of a file that fit into `network`.
 
     Args:
-        network: under the parameter names of its library.
-        path: a safetensors file, or what `torch.save` wrote of a state dict, plain or under `state_dict` or `model`.
-        rename: gives what the file holds the names of `network`.
+        network: a network with the parameter names of its library.
+        path: a safetensors file, or a state dict written by `torch.save`, plain or below the key `state_dict` or
+            `model`.
+        rename: function that converts the file's state dict to the names of `network`.
 
     Raises:
         ValueError: the file cannot be read as weights, holds values that are not finite, or nothing in it fits.
@@ -68,17 +69,17 @@ def load_weights_file(
     if all(key.endswith(COUNTER) for key in report.loaded):
         raise ValueError(
             f"weights {str(path)!r}: nothing in this file fits the network; the file has keys such as "
-            f"{_some(tuple(state))}, the network has {_some(tuple(network.state_dict()))}; take the file of this very "
-            f"architecture, saved under the names of its library"
+            f"{_some(tuple(state))}, the network has {_some(tuple(network.state_dict()))}; use a file of exactly this "
+            f"architecture, saved with the parameter names of its library"
         )
     return report
 
 
 def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WeightsReport:
-    """Copy the tensors of `state` whose name and shape fit into `network`.
+    """Copy the tensors of `state` into `network` whose names and shapes match.
 
-    The number of batches that a BatchNorm has seen counts neither as missing nor as unexpected: old files and frozen
-    norms lack it, and it has no effect.
+    BatchNorm's `num_batches_tracked` is reported neither as missing nor as unexpected: old files and frozen norms lack
+    it, and it has no effect.
     """
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
@@ -92,10 +93,10 @@ def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WeightsRep
 
 
 def load_plain(path: Path) -> Any:
-    """Return what `torch.save` wrote, plain types and tensors alone; nothing in the file is run.
+    """Return the content of a `torch.save` file that holds only plain types and tensors; no code in it is run.
 
     Raises:
-        ValueError: says in a few words why it cannot be read.
+        ValueError: the file cannot be read; the message says why in a few words.
     """
     try:
         with path.open("rb") as file, warnings.catch_warnings():
@@ -105,16 +106,16 @@ def load_plain(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
-    except Exception as error:  # torch's unpickler raises a dozen types on bytes that are not its own
+    except Exception as error:  # torch's unpickler raises a dozen types on bytes of other formats
         if not is_zip:
             raise ValueError("not a file of torch.save") from error
-        is_whole = isinstance(error, pickle.UnpicklingError)
-        raise ValueError("more than plain types and tensors" if is_whole else "damaged, or cut off") from error
+        is_complete = isinstance(error, pickle.UnpicklingError)
+        raise ValueError("more than plain types and tensors" if is_complete else "damaged or truncated") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ValueError(f"weights {str(path)!r}: there is no such file; write 'none', 'default' or the path of one")
+        raise ValueError(f"weights {str(path)!r}: file not found; write 'none', 'default' or the path of a file")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -129,19 +130,19 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"weights {str(path)!r}: the file holds no state dict; save one with torch.save")
     if odd := tuple(key for key, tensor in tensors.items() if not _is_plain(tensor)):
         raise ValueError(
-            f"weights {str(path)!r}: {_some(odd)} are sparse, quantized, complex or without values; save dense tensors "
-            "of real numbers"
+            f"weights {str(path)!r}: {_some(odd)} are sparse, quantized, complex or on the meta device; save dense "
+            "tensors of real numbers"
         )
     if wrong := tuple(key for key, tensor in tensors.items() if not tensor.isfinite().all()):
         raise ValueError(
-            f"weights {str(path)!r}: {_some(wrong)} hold values that are not finite; take a file from before the "
-            "training that made them diverged"
+            f"weights {str(path)!r}: {_some(wrong)} hold values that are not finite; use a file saved before its "
+            "training diverged"
         )
     return tensors
 
 
 def _tensors_of(content: Any) -> dict[str, Tensor]:
-    """Return the tensors by their names: of the innermost of nested mappings, which are two deep at most."""
+    """Return the tensors of the innermost state dict by name; it is at most two mappings deep."""
     for _ in _NESTED_KEYS:
         if isinstance(content, Mapping):
             nested = (content.get(key) for key in _NESTED_KEYS)

@@ -16,7 +16,7 @@ from typing import Any
 from pipelines.arguments import Overrides, places_of
 from pipelines.command_line import COMMANDS, parser_of
 from pipelines.errors import (
-    DISK_FULL,
+    DISK_FULL_ERRNOS,
     ConfigError,
     ExitCode,
     FieldProblem,
@@ -31,9 +31,9 @@ from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
-from pipelines.training.launcher import leave_word
+from pipelines.training.launcher import report_to_rank_zero
 
-PLACE_ERRNOS = DISK_FULL | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
+PLACE_ERRNOS = DISK_FULL_ERRNOS | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
 """`errno` of an OSError that users can fix: a full disk, or a folder that cannot be created."""
 
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _run(words[0], words[1:])
     except PyramidionError as error:
         if local_rank() > 0:
-            leave_word(error)
+            report_to_rank_zero(error)
             return error.exit_code
         return print_error(error)
     except KeyboardInterrupt:

@@ -1,13 +1,12 @@
 """Times for display and for names of folders."""
 
 import time
+from datetime import timedelta
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration as [h:]mm:ss."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+    """Return a duration as [days,] h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def folder_timestamp() -> str:

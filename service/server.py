@@ -22,6 +22,7 @@ from typing import Any
 
 from pipelines.errors import ConfigError, FieldProblem, PyramidionError
 from service.child_process import child_environment, python_command
+from service.executors.registry import check_executor
 from service.settings import Settings
 from service.signals import Signals
 from service.states import ACTIVE
@@ -58,6 +59,7 @@ def serve(settings: Settings) -> int:
         ServeError: the root is served already, the port is taken, a process of the service cannot be kept alive.
     """
     _check_folders(settings)
+    check_executor(settings)
     with _locked(settings.root) as lock, _listening(settings.port) as listener:
         port = listener.getsockname()[1]
         # A full disk takes no name, but keeps nobody from freeing it by deleting jobs.

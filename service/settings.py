@@ -1,6 +1,6 @@
-"""What `pyramidion serve` is told: by its options, or by `PYRAMIDION_*` variables. Torch-free.
+"""The settings of `pyramidion serve`, from its options or from `PYRAMIDION_*` variables. Torch-free.
 
-The processes of one service read one `Settings`: the first hands it to the others by their environment.
+All processes of a service have the same `Settings`: the first passes them to the others in their environment.
 """
 
 import os
@@ -21,34 +21,41 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseSettings):
-    """One service: where it lies, what it may use, and its limits. Each field is `PYRAMIDION_<NAME>`."""
+    """One service: its folders, its resources and its limits. Each field is also `PYRAMIDION_<NAME>`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
-    root: Path = Field(Path("runs/service"), description="folder of jobs, database, MLflow store")
-    port: int = Field(8000, ge=0, le=65535, description="of the loopback; 0: any that is free")
-    data_roots: Folders = Field((Path(),), description="where data sets may lie")
-    weights_roots: Folders = Field((Path(),), description="where weights may lie")
-    database_url: str | None = Field(None, description="of SQLAlchemy; default: service.db below root")
-
-    cpus: Count = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)), description="cores that jobs may use in all"
+    root: Path = Field(Path("runs/service"), description="folder of the jobs, the database and the MLflow store")
+    port: int = Field(8000, ge=0, le=65535, description="port on the loopback; 0 for any free one")
+    data_roots: Folders = Field((Path(),), description="folders that contain data sets")
+    weights_roots: Folders = Field((Path(),), description="folders that contain weights")
+    database_url: str | None = Field(
+        None, description="database as an SQLAlchemy URL; the default is service.db in the root"
     )
-    gpus: int | None = Field(None, ge=0, description="GPUs that jobs may use in all; default: those that are there")
-    max_attempts: Count = Field(3, description="after so many attempts that failed, a job has failed")
-    retry_delay_s: Seconds = Field(5.0, description="before the second attempt; doubled for each further one")
-    cancel_grace_s: Seconds = Field(8.0, description="what a cancelled attempt has to end by itself")
-    poll_s: Seconds = Field(0.2, description="how often the supervisor looks")
 
-    max_json_bytes: Count = 1 << 20
-    max_image_bytes: Count = 20 << 20
-    max_image_pixels: Count = 50_000_000
-    dry_run_timeout_s: Seconds = 120.0
-    predict_timeout_s: Seconds = 60.0
-    predict_batch_size: Count = 8
-    predict_queue_size: Count = Field(64, description="predictions under way at once; more are refused for now")
+    executor: str = Field("local", description="executor that runs attempts")
+    cpus: Count = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)), description="cores that jobs may use in total"
+    )
+    gpus: int | None = Field(
+        None, ge=0, description="GPUs that jobs may use in total; the default is all GPUs of this machine"
+    )
+    max_attempts: Count = Field(3, description="failed attempts after which a job has failed")
+    retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each further one")
+    cancel_grace_s: Seconds = Field(8.0, description="seconds in which a cancelled attempt may end before it is killed")
+    poll_s: Seconds = Field(0.2, description="seconds between two ticks of the supervisor")
+
+    max_json_bytes: Count = Field(1 << 20, description="largest JSON body of a request")
+    max_image_bytes: Count = Field(20 << 20, description="largest file of an uploaded image")
+    max_image_pixels: Count = Field(50_000_000, description="most pixels of an uploaded image")
+    dry_run_timeout_s: Seconds = Field(120.0, description="seconds after which a dry run is ended")
+    predict_timeout_s: Seconds = Field(60.0, description="seconds after which a prediction is given up")
+    predict_batch_size: Count = Field(8, description="images that the predictor joins into one batch")
+    predict_queue_size: Count = Field(
+        64, description="predictions in progress at the same time; further ones are refused for the moment"
+    )
     predict_models: Count = Field(4, description="models that the predictor keeps in memory")
-    alias_check_s: Seconds = Field(2.0, description="how often the predictor looks whether an alias has moved")
+    alias_check_s: Seconds = Field(2.0, description="seconds between two looks of the predictor at a model's alias")
 
     @field_validator("data_roots", "weights_roots", mode="before")
     @classmethod
@@ -61,7 +68,7 @@ class Settings(BaseSettings):
         return value.resolve() if isinstance(value, Path) else tuple(path.resolve() for path in value)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that give another process the same settings."""
+        """Return the variables from which another process reads the same settings."""
         fields = self.model_dump(exclude_none=True)
         return {PREFIX + name.upper(): _as_text(value) for name, value in fields.items()}
 

@@ -23,7 +23,7 @@ from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
 from pipelines.run_folder.layout import AttemptDir
 from service.child_process import adopt_orphans, die_with_parent
 from service.executors.memory import oom_kills
-from service.executors.process_tree import boot_id, descendants, find_process, kill
+from service.executors.process_tree import boot_id, descendants, find_process, kill, start_ticks
 from service.executors.shim_contract import END, HELD, KILL
 
 NOT_STARTED = 127
@@ -63,11 +63,10 @@ def _this_process() -> ShimProcess:
     assert myself is not None
     return ShimProcess(
         pid=myself.pid,
-        start_time=myself.start_time,
+        start_time=start_ticks(myself),
         boot_id=boot_id(),
         host=platform.node(),
         started=time.time(),
-        trainer_pid=None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The states of a job, and who may take it from one to another. Torch-free.
+"""The states of a job, and who may move it from one to another. Torch-free.
 
     queued -> starting -> running -> finalizing -> succeeded | failed
     starting | running | finalizing -> failed | cancelling | queued (another attempt)
@@ -24,12 +24,12 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job has ended."""
+        """True once the job has ended."""
         return self in TERMINAL
 
     @property
     def is_active(self) -> bool:
-        """Whether an attempt may be alive, and holds its slots."""
+        """True while an attempt may be alive and holds its resources."""
         return self in ACTIVE
 
 
@@ -38,7 +38,7 @@ ACTIVE = frozenset({JobStatus.STARTING, JobStatus.RUNNING, JobStatus.FINALIZING,
 
 
 class Writer(StrEnum):
-    """Who takes a job from one state to another."""
+    """The process that moves a job from one state to another."""
 
     API = "api"
     SUPERVISOR = "supervisor"
@@ -57,10 +57,16 @@ TRANSITIONS: dict[tuple[JobStatus, JobStatus], Writer] = {
         for after in (JobStatus.FAILED, JobStatus.CANCELLING, JobStatus.QUEUED)
     },
 }
+"""Every transition, with the one writer that may make it."""
+
+
+def may_move(writer: Writer, before: JobStatus, after: JobStatus) -> bool:
+    """Return True if `writer` may move a job from one state to another."""
+    return TRANSITIONS.get((before, after)) is writer
 
 
 class FailureKind(StrEnum):
-    """Why a job has failed, in one word."""
+    """The reason why a job failed, in one word."""
 
     CONFIG_INVALID = "config_invalid"
     DATA_INVALID = "data_invalid"
@@ -81,4 +87,4 @@ FINAL_FAILURES = frozenset(
         FailureKind.TIMEOUT,
     }
 )
-"""What another attempt would only meet again."""
+"""Failures that another attempt would only repeat."""

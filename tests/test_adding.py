@@ -1,5 +1,5 @@
-"""docs/adding.md does what it says: its blocks are written into a copy of the project, and the tests of the contract
-run there over the backbones that came of them."""
+"""The instructions of docs/adding.md work: the code blocks are written into a copy of the project, where the contract
+tests run over the added backbones."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from pipelines.spec.model import BackboneSpec
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n# (\S+?)(?:, in (\w+))?\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
-"""Path, the table that lines are added to (empty for a new file), and the lines."""
+"""Path, name of the table to which the lines are added (empty for a new file), and the lines."""
 
 ADDED = ("resnet10t", "all_convolutional", "convnext_micro")
 CONTRACT = (
@@ -30,7 +30,7 @@ CONTRACT = (
 
 
 def _add(path: Path, table: str, lines: str) -> None:
-    """Write a new file, or the first lines of a table, and above all others the imports that they need."""
+    """Write a new file, or insert lines at the start of a table and their imports at the top of its file."""
     if not table:
         path.write_text(lines, encoding="utf-8")
         return
@@ -57,11 +57,11 @@ def copy_of_the_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(600)
-def test_what_the_page_adds_is_a_backbone_to_every_test_of_the_contract(copy_of_the_project: Path) -> None:
-    words = ["-p", "no:cacheprovider", "-vv", "-m", "", "-k", " or ".join(ADDED), *CONTRACT]
+def test_backbones_added_as_documented_pass_the_contract_tests(copy_of_the_project: Path) -> None:
+    arguments = ["-p", "no:cacheprovider", "-vv", "-m", "", "-k", " or ".join(ADDED), *CONTRACT]
     environment = {**os.environ, "PYTHONPATH": str(copy_of_the_project)}
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "pytest", *words],
+        [sys.executable, "-P", "-m", "pytest", *arguments],
         cwd=copy_of_the_project, env=environment, capture_output=True, text=True, timeout=580,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
@@ -70,7 +70,7 @@ def test_what_the_page_adds_is_a_backbone_to_every_test_of_the_contract(copy_of_
             assert re.search(rf"{path}::\S+\[{name}[\]-].*PASSED", done.stdout), (name, path)
 
 
-def test_designs_of_the_page_are_backbones() -> None:
+def test_designs_in_the_page_are_backbones() -> None:
     documents = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     assert documents
     for document in documents:

@@ -40,8 +40,9 @@ HOMES = {
     "fastapi": ("service/api", "service/rest"),
     "uvicorn": ("service/api", "service/predictor"),
     "prometheus_client": ("service/api",),
-    "pydantic_settings": ("service/settings",),
+    "pydantic_settings": ("service/settings", "service/commands/serve.py"),
     "httpx2": ("service/api/predictor_link.py", "service/client"),
+    "psutil": ("service/executors",),
     "pycocotools": (),
 }
 MAX_FILES_WITH_BRANCHES_ON_KINDS = 0

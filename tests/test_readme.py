@@ -1,4 +1,4 @@
-"""What the README tells a stranger to type works."""
+"""Every command, document and link of the README works."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from backbones.catalog.lookup import resolve
 from pipelines.command_line import parser_of
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.spec.load import assemble, load_job, merge, read_yaml, recipe_names, validate_document
-from service.cli import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS
+from service.commands.registry import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -26,7 +26,7 @@ TYPED = [line.removeprefix("$ ").partition("  #")[0].strip() for line in README.
 COMMAND_LINES = [line for line in TYPED if line.startswith("pyramidion ")]
 _SHORT = shlex.split("--trainer.max_epochs 1 --data.image_size 64 --model.backbone.name resnet14_thin")
 SMALL = {"fit": [*_SHORT, "--tracking", "null"], "submit": _SHORT}
-"""What makes a command quick, by command."""
+"""Further words that make a command quick, by command."""
 
 
 def documents_of(page: str) -> list[str]:
@@ -35,7 +35,7 @@ def documents_of(page: str) -> list[str]:
 
 @pytest.fixture
 def document(tmp_path: Path) -> Path:
-    """The README's document, as the file that it is called."""
+    """The document of the README as a file."""
     block, *_ = documents_of("README.md")
     path = tmp_path / "screws.yaml"
     path.write_text(block)
@@ -54,24 +54,24 @@ def test_make_has_the_target(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
-def test_the_command_line_is_understood(line: str, document: Path) -> None:
+def test_the_command_line_is_valid(line: str, document: Path) -> None:
     command, *words = shlex.split(line)[1:]
     assert command in COMMANDS
     if command == "data":
         assert words[0] in DATA_COMMANDS
-    if command in TRAINER_COMMANDS or "--run-dir" in words:
+    if command in TRAINER_COMMANDS or {"--run-dir", "--run_dir"} & set(words):
         options, overrides = parser_of(command).parse_command_line(words)
         if command == "fit":
             assert options.config == [document.name]
             load_job([str(document)], overrides)
 
 
-def test_every_recipe_is_named_and_valid() -> None:
+def test_every_recipe_is_listed_and_valid() -> None:
     assert set(re.findall(r"`recipe:([a-z_]+)`", README)) == set(recipe_names())
     assert [name for name in recipe_names() if load_job([f"recipe:{name}"]).name != name] == []
 
 
-def test_every_file_and_link_is_there() -> None:
+def test_every_file_and_link_exists() -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
     paths = re.findall(r"`((?:backbones|heads|pipelines|service|docs|tests)/[\w./]*)`", README)
     assert links
@@ -87,14 +87,14 @@ def test_parts_of_documents_on_a_page_are_valid_over_a_recipe(page: str) -> None
     for part in parts:
         recipe = assemble(["recipe:bccd"], [])
         if "backbone" in part.get("model", {}):
-            recipe["model"].pop("backbone")  # one network takes the place of another
+            recipe["model"].pop("backbone")  # the part replaces the network
         job = validate_document(merge(recipe, part))
         require_surgery(resolve(job.model.backbone.network), job.model.backbone.surgery)
 
 
 @pytest.mark.slow
 def test_every_command_runs(document: Path) -> None:
-    """The stranger's path, on a small data set and one epoch of a small network."""
+    """A newcomer's path through the README, with a small data set and one epoch of a small network."""
     home = document.parent
     screws = home / "data/screws"
     write_synthetic(screws, num_train=16, num_val=4, num_test=4, image_size=128)

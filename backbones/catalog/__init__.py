@@ -1,1 +1,1 @@
-"""Which networks there are, and what is known of them. Torch-free."""
+"""The catalog of networks: names, papers, licenses and measured facts. Torch-free."""

@@ -1,4 +1,4 @@
-"""How the tables of rows are written: a paper, and below it one line a network."""
+"""A compact notation for catalog rows: one `Family` per paper, one line per network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,21 +6,21 @@ from types import MappingProxyType
 from typing import Any
 
 from backbones.catalog.row import BackboneRow, Source
-from backbones.surgery.spec import NO_SURGERY, Operation, SurgerySpec
+from backbones.spec.surgery import NO_SURGERY, Operation, SurgerySpec
 
 BATCHNORM: tuple[Operation, ...] = ("freeze_batchnorm",)
-"""What a network takes that has BatchNorm, and no blocks that are known."""
+"""Operations supported by a network with BatchNorm whose blocks surgery does not know."""
 
 BLOCKS: tuple[Operation, ...] = ("attention", "freeze_batchnorm", "stochastic_depth")
-"""What a network takes whose blocks are known."""
+"""Operations supported by a network whose blocks surgery knows."""
 
 RESIDUAL_BLOCKS: tuple[Operation, ...] = (*BLOCKS, "deformable")
-"""What a network takes whose blocks have one dense or grouped convolution of 3x3 cells."""
+"""Operations supported by a network whose blocks have a dense or grouped 3x3 convolution."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """What networks of one paper have in common, as `BackboneRow` describes it."""
+    """The properties that the networks of one paper share; `BackboneRow` describes them."""
 
     family: str
     year: int
@@ -33,7 +33,7 @@ class Family:
     surgery: SurgerySpec = NO_SURGERY
 
     def rows(self, **ids: str) -> dict[str, BackboneRow]:
-        """Return the rows by name; `ids` has what each network is called where it is built."""
+        """Return the rows by name; `ids` maps each name to the network's name in its source."""
         return {name: self._row(name, id) for name, id in ids.items()}
 
     def _row(self, name: str, id: str) -> BackboneRow:

@@ -1,23 +1,23 @@
-"""Which default weights there are, and what their licenses ask for. Torch-free."""
+"""Availability and licenses of default weights. Torch-free."""
 
-from backbones.catalog.lookup import UNKNOWN, Network, known_networks
+from backbones.catalog.lookup import UNKNOWN, TagsByLicense, known_networks
 from backbones.catalog.row import BackboneRow
 
 PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0"})
-"""Licenses of weights that ask for no more than that their authors are named."""
+"""Licenses that require nothing but attribution."""
 
-RANDOM_OR_FILE = "write `weights: none` to start at random, or the path of a local file"
-"""What to write where there are no default weights."""
+RANDOM_OR_FILE = "write `weights: none` to start from random weights, or the path of a local file"
+"""Advice for networks without default weights."""
 
 
 def lack_of_weights(row: BackboneRow) -> str | None:
-    """Return why nobody has default weights of `row`, and what to write instead; None if its library has some."""
+    """Return that `row` has no default weights and what to write instead; None if its library has some."""
     known, _ = _weights(row)
     return None if any(known.values()) else f"backbone {row.name!r} has no default weights; {RANDOM_OR_FILE}"
 
 
 def license_of(row: BackboneRow) -> str | None:
-    """Return the license of the default weights of `row`; None where there are none, or where it is not known."""
+    """Return the license of the default weights of `row`; None without such weights or if it is unknown."""
     if row.weights_license is not None or lack_of_weights(row):
         return row.weights_license
     known, tag = _weights(row)
@@ -26,8 +26,10 @@ def license_of(row: BackboneRow) -> str | None:
 
 
 def license_problem(row: BackboneRow) -> str | None:
-    """Return what the license of the default weights of `row` asks for that nobody has accepted, and what to write;
-    None where it is permissive, or where there are no such weights."""
+    """Return why the license of the default weights of `row` has to be accepted, and what to write.
+
+    The result is None if the license is permissive, or if the network has no default weights.
+    """
     license = license_of(row)
     if license in PERMISSIVE or lack_of_weights(row):
         return None
@@ -36,13 +38,13 @@ def license_problem(row: BackboneRow) -> str | None:
     elif "-nc" in license or "noncommercial" in license:
         reason = f"are under {license}, which forbids commercial use"
     else:
-        reason = f"are under {license}, which has terms of its own"
-    remedies = ["`accept_license: true` where that suits you", *_permissive_twin(row), "`weights: none`"]
+        reason = f"are under {license}, which is not a standard permissive license"
+    remedies = ["`accept_license: true` if you accept that", *_permissive_alternative(row), "`weights: none`"]
     return f"the default weights of backbone {row.name!r} {reason}; write {', or '.join(remedies)}"
 
 
-def _permissive_twin(row: BackboneRow) -> list[str]:
-    """Return what to write for weights of the same network under a permissive license, where there are some."""
+def _permissive_alternative(row: BackboneRow) -> list[str]:
+    """Return what to write for permissively licensed weights of the same network; empty if there are none."""
     if row.source != "timm":
         return []
     known, _ = _weights(row)
@@ -52,8 +54,8 @@ def _permissive_twin(row: BackboneRow) -> list[str]:
     ]
 
 
-def _weights(row: BackboneRow) -> tuple[Network, str]:
-    """Return the weights that the library has of the network, and the tag that the row asks for ("": the default)."""
+def _weights(row: BackboneRow) -> tuple[TagsByLicense, str]:
+    """Return the library's weights of the network, and the tag that the row names ("" for the default)."""
     if not row.has_default_weights:
         return {}, ""
     name, _, tag = row.id.partition(".")

@@ -1,4 +1,4 @@
-"""What a name means (torch-free): a row of the catalog, or any other network of timm or torchvision."""
+"""Resolution of backbone names: catalog rows, and all other networks of timm and torchvision. Torch-free."""
 
 import difflib
 import json
@@ -7,38 +7,38 @@ from pathlib import Path
 
 from backbones.catalog.row import BackboneRow, Source
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.spec import DesignSpec
-from backbones.surgery.spec import Operation
+from backbones.spec.design import DesignSpec
+from backbones.spec.surgery import Operation
 
 NAMES_PATH = Path(__file__).with_name("names.json")
 
-Network = dict[str, list[str]]
-"""The tags of a library's weights for one network, by license; the first of all is that of the default weights."""
+TagsByLicense = dict[str, list[str]]
+"""The tags of a library's weights for one network, by license; the very first tag is that of the default weights."""
 
 UNKNOWN = "unknown"
-"""In the place of a license that a library does not tell."""
+"""Stands for a license that the library does not state."""
 
 
 @cache
-def known_networks() -> dict[Source, dict[str, Network]]:
-    """Return every network of timm and of torchvision, for the versions that `names.json` was made with."""
+def known_networks() -> dict[Source, dict[str, TagsByLicense]]:
+    """Return every network of timm and torchvision, for the versions that `names.json` was made with."""
     recorded = json.loads(NAMES_PATH.read_text(encoding="utf-8"))
     return {"timm": recorded["timm"]["networks"], "tv": recorded["tv"]["networks"]}
 
 
 @cache
 def known_names() -> dict[Source, frozenset[str]]:
-    """Return every name of timm and of torchvision, for the versions that `names.json` was made with."""
+    """Return every name of timm and torchvision, for the versions that `names.json` was made with."""
     return {source: frozenset(networks) for source, networks in known_networks().items()}
 
 
 def resolve(network: str | DesignSpec) -> BackboneRow:
-    """Return the row of a network: a row of the catalog, else a network of timm, else one of torchvision.
+    """Return the row of a network: a catalog row, otherwise a network of timm, otherwise one of torchvision.
 
-    `timm:` and `tv:` pick the library; a timm name may carry the tag of its weights behind a dot.
+    The prefixes `timm:` and `tv:` select the library. A timm name may end with a dot and the tag of its weights.
 
     Raises:
-        ValueError: nothing has this name; the message has the nearest names.
+        ValueError: the name is unknown; the message suggests similar names.
     """
     if isinstance(network, DesignSpec):
         takes: frozenset[Operation] = frozenset({"freeze_batchnorm"} if network.norm == "bn" else ())
@@ -50,7 +50,7 @@ def resolve(network: str | DesignSpec) -> BackboneRow:
         return CATALOG[name]
     prefix, colon, bare = name.rpartition(":")
     if colon and prefix not in known_names():
-        raise ValueError(f"backbone {name!r}: got the library {prefix!r}; choose 'timm' or 'tv', or leave it out")
+        raise ValueError(f"backbone {name!r}: unknown library {prefix!r}; choose 'timm' or 'tv', or remove the prefix")
     for source, names in known_names().items():
         library_name = bare.partition(".")[0] if source == "timm" else bare
         if library_name in names and prefix in ("", source):
@@ -63,7 +63,8 @@ def _require_tag(name: str, source: Source, bare: str) -> None:
     network, dot, tag = bare.partition(".")
     tags = [tag for tags in known_networks()[source][network].values() for tag in tags]
     if dot and tag not in tags:
-        raise ValueError(f"backbone {name!r}: got the tag {tag!r}; {network} has {', '.join(tags) or 'none'}")
+        available = f"choose from {', '.join(tags)}" if tags else f"{network} has no tags: remove it"
+        raise ValueError(f"backbone {name!r}: unknown tag {tag!r}; {available}")
 
 
 def _unknown(name: str, prefix: str, bare: str) -> str:
@@ -75,4 +76,4 @@ def _unknown(name: str, prefix: str, bare: str) -> str:
         nearest += [f"{source}:{match}" if prefix else match for match in close]
     nearest = list(dict.fromkeys(nearest))[:3]
     hint = f"; did you mean {' or '.join(repr(match) for match in nearest)}?" if nearest else "."
-    return f"backbone {name!r} is not in the catalog{hint} 'pyramidion backbones' lists all"
+    return f"backbone {name!r} is not in the catalog{hint} Run 'pyramidion backbones' for the list"

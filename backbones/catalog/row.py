@@ -1,11 +1,11 @@
-"""What a row of the catalog says of a network."""
+"""The type of a catalog row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from backbones.surgery.spec import NO_SURGERY, Operation, SurgerySpec
+from backbones.spec.surgery import NO_SURGERY, Operation, SurgerySpec
 
 Source = Literal["timm", "tv", "own", "design"]
 LIBRARIES: dict[Source, str] = {
@@ -14,7 +14,7 @@ LIBRARIES: dict[Source, str] = {
     "own": "pyramidion",
     "design": "pyramidion, design space",
 }
-"""Who builds a network: a library, a module of ours, or the design space from a preset."""
+"""The builder of a network by source: a library, a module of this project, or the design space from a preset."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class BackboneRow:
     """One network.
 
     Attributes:
-        name: what a document calls it.
-        source, id: who builds it, and its name there; a tag behind a dot picks timm's default weights.
-        family, year, paper: what it is and its arXiv id (or the DOI of an older paper); None outside the catalog.
-        weights_license: of the default weights; None where there are none, or where it is not known.
-        kwargs: handed to the constructor. A network with some has no default weights.
-        surgery: what is changed in the network that `id` names; its default weights stay of use.
-        takes: the operations that a document may ask for on top.
-        is_equivariant: whether an image that is shifted by 32 pixels gives shifted maps, away from the border: a
-            convolutional network with symmetric padding, without pooling over the whole image.
+        name: the name in documents.
+        source, id: the builder, and the network's name there; with timm, ".tag" at its end selects the default weights.
+        family, year, paper: the family, and the paper's arXiv id (or DOI, if older); None outside the catalog.
+        weights_license: the license of the default weights; None without such weights or if it is unknown.
+        kwargs: arguments of the constructor. A network with any of them has no default weights.
+        surgery: changes to the network that `id` names; its default weights still fit.
+        takes: the operations of `model.backbone.surgery` that the network supports.
+        is_equivariant: whether shifting an image by 32 pixels shifts the maps, except near the border. That holds for
+            convolutional networks with symmetric padding and without global pooling.
     """
 
     name: str
@@ -47,5 +47,5 @@ class BackboneRow:
 
     @property
     def has_default_weights(self) -> bool:
-        """Whether the library may have weights of this very network."""
+        """Whether the library may have weights of exactly this network."""
         return self.source in ("timm", "tv") and not self.kwargs

@@ -1,10 +1,10 @@
-"""Networks that people designed by hand, from AlexNet to attention inside residual blocks."""
+"""Hand-designed networks, from AlexNet to residual networks with attention."""
 
 from types import MappingProxyType
 
 from backbones.catalog.family import BATCHNORM, BLOCKS, RESIDUAL_BLOCKS, Family
 from backbones.catalog.row import BackboneRow
-from backbones.surgery.spec import AttentionSpec, SurgerySpec
+from backbones.spec.surgery import AttentionSpec, SurgerySpec
 
 _GLOBAL_CONTEXT = SurgerySpec(attention=(AttentionSpec(kind="gc", stages=("c2", "c3", "c4", "c5")),))
 _NON_LOCAL = SurgerySpec(attention=(AttentionSpec(kind="nl", stages=("c4",), position="before_last_block"),))
@@ -53,8 +53,8 @@ PLAIN: dict[str, BackboneRow] = {
         inception_v3="inception_v3.tv_in1k",
     ),
 }
-"""Convolutions one after another, and side by side. AlexNet is the form of its author's "one weird trick", GoogLeNet
-the first one, without BatchNorm."""
+"""Networks without residual connections. "alexnet" is the variant of the paper "One weird trick"; "googlenet" is the
+original without BatchNorm."""
 
 RESIDUAL: dict[str, BackboneRow] = {
     **Family("ResNet", 2015, "1512.03385", "timm", "apache-2.0", RESIDUAL_BLOCKS, is_equivariant=True).rows(
@@ -98,5 +98,5 @@ RESIDUAL: dict[str, BackboneRow] = {
         dcn_resnet50="resnet50.a1_in1k",
     ),
 }
-"""Blocks whose output is added to their input, or put beside it. The last three change a ResNet-50, and begin with its
-weights."""
+"""Networks whose blocks add their output to their input, or concatenate both. The last three are a ResNet-50 with
+surgery, initialized from its weights."""

@@ -1,8 +1,8 @@
-"""Networks made for few multiply-accumulates, and those that a search or a rule of scaling found."""
+"""Networks for few multiply-accumulates, and networks found by architecture search or scaling rules."""
 
 from backbones.catalog.family import BATCHNORM, BLOCKS, RESIDUAL_BLOCKS, Family
 from backbones.catalog.row import BackboneRow
-from backbones.surgery.spec import Operation
+from backbones.spec.surgery import Operation
 
 _OF_TORCHVISION: tuple[Operation, ...] = (*BATCHNORM, "stochastic_depth")
 
@@ -22,7 +22,7 @@ MOBILE: dict[str, BackboneRow] = {
         shufflenet_v2_x0_5="shufflenet_v2_x0_5",
     ),
 }
-"""Depthwise convolutions. MobileNet v3 is the large one, ShuffleNet v2 that of width 1.0."""
+"""Networks of depthwise convolutions. "mobilenet_v3" is the large variant, "shufflenet_v2" has the width 1.0."""
 
 SEARCHED: dict[str, BackboneRow] = {
     **Family("NASNet", 2017, "1707.07012", "timm", "apache-2.0", BATCHNORM, is_equivariant=True).rows(
@@ -42,7 +42,7 @@ SEARCHED: dict[str, BackboneRow] = {
         regnet_y_200mf="regnety_002.pycls_in1k",
     ),
 }
-"""Found in a space of networks. RegNet X and Y are those of 400 million multiply-accumulates."""
+"""Networks found by search. "regnet_x" and "regnet_y" have 400 million multiply-accumulates."""
 
 SCALED: dict[str, BackboneRow] = {
     **Family("EfficientNet", 2019, "1905.11946", "timm", "apache-2.0", BLOCKS).rows(
@@ -63,4 +63,5 @@ SCALED: dict[str, BackboneRow] = {
         efficientnet_v2_l="efficientnet_v2_l",
     ),
 }
-"""Depth, width and resolution grow by one coefficient. timm has no weights of the last ones with symmetric padding."""
+"""Networks scaled by one coefficient in depth, width and resolution. The last ones come from torchvision because timm
+has no weights of them with symmetric padding."""

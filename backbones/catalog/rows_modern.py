@@ -1,8 +1,8 @@
-"""Networks of the years of transformers."""
+"""Vision transformers and the convolutional networks of their time."""
 
 from backbones.catalog.family import BATCHNORM, BLOCKS, Family
 from backbones.catalog.row import BackboneRow
-from backbones.surgery.spec import Operation
+from backbones.spec.surgery import Operation
 
 _FOLDING: tuple[Operation, ...] = (*BLOCKS, "reparameterize")
 _WITH_LAYER_NORM: tuple[Operation, ...] = ("attention", "stochastic_depth")
@@ -38,7 +38,7 @@ CONVOLUTIONAL: dict[str, BackboneRow] = {
         convmixer="convmixer_768_32.in1k",
     ),
 }
-"""RepVGG and MobileOne fold into one convolution a block."""
+"""Convolutional networks. RepVGG and MobileOne can be folded into one convolution per block."""
 
 TRANSFORMERS: dict[str, BackboneRow] = {
     **Family("ViT", 2020, "2010.11929", "timm", "apache-2.0", _SINGLE_SCALE).rows(
@@ -57,4 +57,4 @@ TRANSFORMERS: dict[str, BackboneRow] = {
         swin_base="swin_base_patch4_window7_224.ms_in22k_ft_in1k",
     ),
 }
-"""Patches that look at each other."""
+"""Networks whose patches attend to each other."""

@@ -1,1 +1,1 @@
-"""Networks that neither timm nor torchvision has, each a module from images to its maps."""
+"""Networks that timm and torchvision lack. Each module turns images into maps."""

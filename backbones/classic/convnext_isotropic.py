@@ -1,10 +1,10 @@
 """Isotropic ConvNeXt (Liu et al. 2022, arXiv 2201.03545, section 3.3, table 2): ConvNeXt blocks at a single scale.
 
 ConvNeXt-S (isotropic): an embedding of patches of 16x16 pixels, 18 blocks of 384 channels, a LayerNorm; no
-downsampling. Like its authors' network it has no layer scale, and begins from truncated normals of 0.02.
+downsampling. Like its authors' network it has no layer scale, and its weights are initialized from truncated normal
+distributions of standard deviation 0.02.
 
-Deviation: the last norm is one of each cell, for maps that are read cell by cell; in the classifier it comes behind the
-pooling.
+Deviation: the last norm is applied to each cell of the map; in the paper's classifier it follows the global pooling.
 """
 
 from timm.layers.norm import LayerNorm2d
@@ -15,7 +15,7 @@ from backbones.simple_pyramid import ends_of_thirds
 
 
 class ConvNeXtIsotropic(nn.Module):
-    """Hands out maps of stride 16, behind one third, two thirds and all of its blocks, the last of them normalized."""
+    """Returns maps of stride 16 after one third, two thirds and all of its blocks; the last map is normalized."""
 
     stride = 16
 

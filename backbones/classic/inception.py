@@ -1,9 +1,9 @@
-"""GoogLeNet and BN-Inception: one network of parallel branches, two tables.
+"""GoogLeNet and BN-Inception: one network of parallel branches with two tables of widths.
 
 Szegedy et al.: Going Deeper with Convolutions, 2014, arXiv 1409.4842, table 1. Ioffe, Szegedy: Batch Normalization,
-2015, arXiv 1502.03167, figure 5; where the network as it was published has other widths, they are the latter's.
+2015, arXiv 1502.03167, figure 5; where the authors' published network differs from the figure, its widths are used.
 
-| layer | GoogLeNet | BN-Inception | stride behind it |
+| layer | GoogLeNet | BN-Inception | output stride |
 |---|---|---|---|
 | conv1 | 7x7 stride 2, 64 | the same | 2 |
 | pool 3x3 stride 2 | | | 4 |
@@ -15,11 +15,11 @@ Szegedy et al.: Going Deeper with Convolutions, 2014, arXiv 1409.4842, table 1. 
 | halving | pool | block 4e | 32 |
 | blocks | 5a, 5b | 5a, 5b | 32 = c5 |
 
-A block concatenates up to four branches along the channels: a 1x1 convolution; 1x1 then 3x3; 1x1 then 5x5, or two of
-3x3 in its place; a pooling 3x3 then 1x1. Every convolution has a bias and a ReLU behind it, in BN-Inception with
-BatchNorm between. GoogLeNet normalizes responses behind its first pooling and before its second, as AlexNet does.
+A block concatenates up to four branches along the channels: a 1x1 convolution; 1x1 then 3x3; 1x1 then 5x5 or two 3x3; a
+pooling 3x3 then 1x1. Every convolution has a bias and is followed by a ReLU, in BN-Inception by BatchNorm and a ReLU.
+GoogLeNet has AlexNet's response normalization after its first pooling and before its second.
 
-Deviations: the auxiliary classifiers and all behind the last block are left out; weights begin as in `initialize`.
+Deviations: the auxiliary classifiers and all layers after the last block are omitted; `initialize` draws the weights.
 """
 
 from collections.abc import Mapping
@@ -30,20 +30,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.classic.five_convolutions import response_norm
+from backbones.classic.alexnet_zfnet import response_norm
 from backbones.classic.initialization import initialize
 
 
 @dataclass(frozen=True)
-class Row:
-    """Widths of a block, branch by branch; None leaves a branch out.
+class InceptionRow:
+    """Output channels of the convolutions of a block, by branch; None omits a convolution.
 
     Attributes:
-        one: of the 1x1.
-        three: of the 1x1 and the 3x3.
-        five: of the 1x1 and the 5x5, or of the 1x1 and both 3x3.
-        projection: of the 1x1 behind the pooling; None hands the pooled map on as it is.
-        pool: of what.
+        one: the 1x1.
+        three: the 1x1 and the 3x3.
+        five: the 1x1 and the 5x5, or the 1x1 and both 3x3.
+        projection: the 1x1 after the pooling; None concatenates the pooled map itself.
+        pool: the kind of pooling.
         stride: 2 halves the map in the last convolution of the middle branches and in the pooling.
     """
 
@@ -56,44 +56,44 @@ class Row:
 
     @property
     def width(self) -> int:
-        """Channels of the block's map, without those of a pooled map that is handed on."""
+        """Output channels of the convolutions of the block; a pooled map without projection adds its own."""
         return (self.one or 0) + self.three[-1] + self.five[-1] + (self.projection or 0)
 
 
-Table = Mapping[str, Row | None]
-"""Blocks by name, in the order in which they run; None is a max pooling 3x3 of stride 2."""
+InceptionTable = Mapping[str, InceptionRow | None]
+"""Blocks by name, in the order in which they run; None stands for a max pooling 3x3 of stride 2."""
 
-GOOGLENET: Table = {
-    "3a": Row(64, (96, 128), (16, 32), 32, "max"),
-    "3b": Row(128, (128, 192), (32, 96), 64, "max"),
+GOOGLENET: InceptionTable = {
+    "3a": InceptionRow(64, (96, 128), (16, 32), 32, "max"),
+    "3b": InceptionRow(128, (128, 192), (32, 96), 64, "max"),
     "pool3": None,
-    "4a": Row(192, (96, 208), (16, 48), 64, "max"),
-    "4b": Row(160, (112, 224), (24, 64), 64, "max"),
-    "4c": Row(128, (128, 256), (24, 64), 64, "max"),
-    "4d": Row(112, (144, 288), (32, 64), 64, "max"),
-    "4e": Row(256, (160, 320), (32, 128), 128, "max"),
+    "4a": InceptionRow(192, (96, 208), (16, 48), 64, "max"),
+    "4b": InceptionRow(160, (112, 224), (24, 64), 64, "max"),
+    "4c": InceptionRow(128, (128, 256), (24, 64), 64, "max"),
+    "4d": InceptionRow(112, (144, 288), (32, 64), 64, "max"),
+    "4e": InceptionRow(256, (160, 320), (32, 128), 128, "max"),
     "pool4": None,
-    "5a": Row(256, (160, 320), (32, 128), 128, "max"),
-    "5b": Row(384, (192, 384), (48, 128), 128, "max"),
+    "5a": InceptionRow(256, (160, 320), (32, 128), 128, "max"),
+    "5b": InceptionRow(384, (192, 384), (48, 128), 128, "max"),
 }
-BN_INCEPTION: Table = {
-    "3a": Row(64, (64, 64), (64, 96, 96), 32),
-    "3b": Row(64, (64, 96), (64, 96, 96), 64),
-    "3c": Row(None, (128, 160), (64, 96, 96), None, "max", stride=2),
-    "4a": Row(224, (64, 96), (96, 128, 128), 128),
-    "4b": Row(192, (96, 128), (96, 128, 128), 128),
-    "4c": Row(160, (128, 160), (128, 160, 160), 128),
-    "4d": Row(96, (128, 192), (160, 192, 192), 128),
-    "4e": Row(None, (128, 192), (192, 256, 256), None, "max", stride=2),
-    "5a": Row(352, (192, 320), (160, 224, 224), 128),
-    "5b": Row(352, (192, 320), (192, 224, 224), 128, "max"),
+BN_INCEPTION: InceptionTable = {
+    "3a": InceptionRow(64, (64, 64), (64, 96, 96), 32),
+    "3b": InceptionRow(64, (64, 96), (64, 96, 96), 64),
+    "3c": InceptionRow(None, (128, 160), (64, 96, 96), None, "max", stride=2),
+    "4a": InceptionRow(224, (64, 96), (96, 128, 128), 128),
+    "4b": InceptionRow(192, (96, 128), (96, 128, 128), 128),
+    "4c": InceptionRow(160, (128, 160), (128, 160, 160), 128),
+    "4d": InceptionRow(96, (128, 192), (160, 192, 192), 128),
+    "4e": InceptionRow(None, (128, 192), (192, 256, 256), None, "max", stride=2),
+    "5a": InceptionRow(352, (192, 320), (160, 224, 224), 128),
+    "5b": InceptionRow(352, (192, 320), (192, 224, 224), 128, "max"),
 }
 
 
 class Inception(nn.Module):
-    """Hands out the maps before each halving and behind the last block: strides 8, 16, 32."""
+    """Returns the maps before each halving and after the last block: strides 8, 16, 32."""
 
-    def __init__(self, table: Table, has_batchnorm: bool) -> None:
+    def __init__(self, table: InceptionTable, has_batchnorm: bool) -> None:
         super().__init__()
         self.conv1 = _convolution(3, 64, 7, has_batchnorm, stride=2)
         self.conv2 = _convolution(64, 64, 1, has_batchnorm)
@@ -104,7 +104,7 @@ class Inception(nn.Module):
         self.table = table
         for name, row in table.items():
             if row is not None:
-                self.blocks[name] = block = Block(channels, row, has_batchnorm)
+                self.blocks[name] = block = InceptionBlock(channels, row, has_batchnorm)
                 channels = block.width
         initialize(self)
 
@@ -120,14 +120,14 @@ class Inception(nn.Module):
         return [*maps, feature]
 
 
-class Block(nn.Module):
-    """The branches of one row of a table, side by side.
+class InceptionBlock(nn.Module):
+    """The parallel branches of one row of a table.
 
     Attributes:
-        width: channels of the map that it gives.
+        width: output channels.
     """
 
-    def __init__(self, channels: int, row: Row, has_batchnorm: bool) -> None:
+    def __init__(self, channels: int, row: InceptionRow, has_batchnorm: bool) -> None:
         super().__init__()
         self.row = row
         self.width = row.width + (channels if row.projection is None else 0)
@@ -153,7 +153,7 @@ class Block(nn.Module):
 
 
 def googlenet() -> Inception:
-    """Return GoogLeNet as its paper has it; torchvision's has BatchNorm, and 3x3 in place of 5x5."""
+    """Return GoogLeNet as in its paper; torchvision's has BatchNorm, and 3x3 convolutions instead of 5x5."""
     return Inception(GOOGLENET, has_batchnorm=False)
 
 
@@ -165,7 +165,7 @@ def bn_inception() -> Inception:
 def _branch(
     channels: int, widths: tuple[int, ...], kernels: tuple[int, ...], stride: int, has_batchnorm: bool
 ) -> nn.Sequential:
-    """Return a 1x1 convolution and those of `kernels`, the last with `stride`."""
+    """Return a 1x1 convolution followed by those with `kernels`, the last with `stride`."""
     layers = [_convolution(channels, widths[0], 1, has_batchnorm)]
     for k, kernel in enumerate(kernels):
         is_last = k == len(kernels) - 1
@@ -180,5 +180,5 @@ def _convolution(channels: int, width: int, kernel: int, has_batchnorm: bool, st
 
 
 def _halve(feature: Tensor) -> Tensor:
-    """Return a pooling that loses no cell at the border: the published networks round sizes up."""
+    """Return the map pooled to half its size, rounded up as in the published networks."""
     return F.max_pool2d(feature, 3, stride=2, ceil_mode=True)

@@ -1,4 +1,4 @@
-"""Random weights from which the networks of this folder train."""
+"""Random initialization of the networks of this folder."""
 
 from torch import nn
 
@@ -6,10 +6,9 @@ from torch import nn
 def initialize(network: nn.Module) -> None:
     """Draw convolutions from Kaiming's normal distribution for ReLU (He et al. 2015, arXiv 1502.01852), biases 0.
 
-    With BatchNorm the scale of activations is settled, and that of gradients is kept (fan-out). Without any norm the
-    scale of activations must be kept (fan-in): of images of unit variance, fan-out gives c4 of AlexNet a standard
-    deviation of 0.03, and c5 of GoogLeNet one of 31, where the reductions of its branches multiply; fan-in gives 0.8
-    and 0.9.
+    With BatchNorm, which fixes the scale of activations, fan-out keeps the scale of gradients. Without any norm, fan-in
+    is needed to keep the scale of activations: for images of unit variance, fan-out gives c4 of AlexNet a standard
+    deviation of 0.03, and c5 of GoogLeNet, whose branches reduce channels, one of 31; fan-in gives 0.8 and 0.9.
     """
     has_norm = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     for module in network.modules():

@@ -1,17 +1,18 @@
 """Network in Network (Lin, Chen, Yan 2013, arXiv 1312.4400).
 
-| block | kernel of the first convolution | channels | stride behind it |
+| block | kernel of the first convolution | channels | output stride |
 |---|---|---|---|
 | block1 | 11x11 stride 4 | 96 | 4 |
 | block2 | 5x5 | 256 | 8 = c3 |
 | block3 | 3x3 | 384 | 16 = c4 |
-| block4 | 3x3 | free | 32 = c5 |
+| block4 | 3x3 | configurable | 32 = c5 |
 
-Each block is a convolution and two of 1x1, a ReLU behind each; between blocks is a max pooling 3x3 of stride 2.
+Each block is a convolution followed by two 1x1 convolutions, each with a ReLU. Between blocks is a max pooling 3x3 of
+stride 2.
 
-The widths are the usual ones for ImageNet; the paper itself gives those of smaller images. Deviations: paddings keep
-exactly the share of the image's cells; the last block, which has one channel a class in the paper, has any number; the
-pooling of the whole image behind it and the dropouts between blocks are left out.
+The widths are the usual ones for ImageNet; the paper states those for smaller images only. Deviations: paddings give
+maps of exactly image size / stride cells; the last block has a configurable number of channels instead of one per
+class; the global pooling after it and the dropouts between blocks are omitted.
 """
 
 import torch.nn.functional as F
@@ -21,10 +22,10 @@ from backbones.classic.initialization import initialize
 
 
 class NiN(nn.Module):
-    """Hands out the maps behind the second to fourth block: strides 8, 16, 32."""
+    """Returns the maps after the second, third and fourth block: strides 8, 16, 32."""
 
     def __init__(self, width: int = 512) -> None:
-        """Build the blocks; `width` is that of the last."""
+        """Build the blocks; `width` is the number of channels of the last one."""
         super().__init__()
         self.block1 = _block(3, 96, 11, stride=4)
         self.block2 = _block(96, 256, 5)

@@ -1,1 +1,1 @@
-"""One network that is described by data."""
+"""Networks of the design space, built from `backbones.spec.design`."""

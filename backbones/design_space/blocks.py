@@ -1,4 +1,4 @@
-"""One block of a design, for every order, ratio and position: a chain of layers beside a shortcut."""
+"""One block of a design, for every order, ratio and position: a chain of layers in parallel to a shortcut."""
 
 import torch
 from timm.layers.drop import DropPath
@@ -6,26 +6,26 @@ from timm.layers.layer_scale import LayerScale2d
 from timm.layers.squeeze_excite import SEModule
 from torch import Tensor, nn
 
-from backbones.design_space.fields import DesignFields
 from backbones.design_space.layers import activation, chain, convolution, norm
-from backbones.design_space.plan import AttentionPlan, BlockPlan, Convolution
+from backbones.spec.design_fields import DesignFields
+from backbones.spec.design_plan import AttentionPlan, BlockPlan, Convolution
 from backbones.surgery.attention import attention_block
 
 Layers = dict[str, nn.Module]
 
 
-class Block(nn.Module):
-    """A block: entry, then the branch beside the shortcut, their sum, exit.
+class DesignBlock(nn.Module):
+    """A block: the entry, then branch and shortcut in parallel, their sum, and the exit.
 
-    Names of parameters, n from 1 along the chain of convolutions:
+    Names of parameters, where n counts from 1 along the chain of convolutions:
 
-    | name | what it is |
+    | name | module |
     |---|---|
-    | entry.norm1 | of the order `pre`: in front of the branch, and of a shortcut that is a projection |
-    | branch.conv{n}, branch.norm{n} | a convolution, and its norm: behind it, with the order `pre` in front of it |
-    | branch.attention, exit.attention | the attention block: in the branch, or behind the whole |
-    | branch.layer_scale.gamma | the factors in front of the sum |
-    | shortcut.conv, shortcut.norm | the projection, where the shape changes |
+    | entry.norm1 | norm before the branch, and before a projection; with the order `pre` only |
+    | branch.conv{n}, branch.norm{n} | convolution and its norm, which comes after it, with the order `pre` before it |
+    | branch.attention, exit.attention | attention block in the branch, or after the whole block |
+    | branch.layer_scale.gamma | factors before the sum |
+    | shortcut.conv, shortcut.norm | projection, where the shape changes |
     """
 
     def __init__(self, spec: DesignFields, plan: BlockPlan, *, is_deformable: bool) -> None:
@@ -60,7 +60,7 @@ class Block(nn.Module):
 
 
 def _branch(spec: DesignFields, plan: BlockPlan, is_deformable: bool) -> Layers:
-    """Return all layers of the chain in the order in which they run, by name, those of entry and exit too."""
+    """Return all layers of the chain by name, in the order in which they run, including those of entry and exit."""
     is_pre = spec.order == "pre"
     last = len(plan.convolutions) - 1
     layers: Layers = {}
@@ -70,7 +70,7 @@ def _branch(spec: DesignFields, plan: BlockPlan, is_deformable: bool) -> Layers:
             around[f"norm{place + 1}"] = norm(spec, planned.in_channels if is_pre else planned.out_channels)
         if place in plan.activated:
             around[f"act{place + 1}"] = activation(spec)
-        # The last of `pre` feeds the norm at the entry of the next block.
+        # With the order `pre`, the last convolution feeds the norm at the entry of the next block.
         feeds_norm = (place == last or place + 1 in plan.normed) if is_pre else place in plan.normed
         deforms = is_deformable and planned.kernel > 1
         own: Layers = {f"conv{place + 1}": convolution(spec, planned, feeds_norm=feeds_norm, is_deformable=deforms)}
@@ -85,7 +85,7 @@ def _branch(spec: DesignFields, plan: BlockPlan, is_deformable: bool) -> Layers:
 def _attention(spec: DesignFields, plan: AttentionPlan) -> nn.Module:
     block = attention_block(plan.kind, plan.channels, plan.ratio)
     if isinstance(block, SEModule):
-        block.act = activation(spec)  # as in EfficientNet; in SENet it is ReLU, and so is that of the network
+        block.act = activation(spec)  # as in EfficientNet; SENet uses ReLU, which is also the network's activation
     return block
 
 

@@ -1,11 +1,11 @@
-"""A design with the classifier that papers count parameters and multiply-accumulates with. A backbone has none."""
+"""A design with its classifier, which papers include in parameters and multiply-accumulates."""
 
 from torch import Tensor, nn
 
 from backbones.design_space.layers import activation, chain, convolution, norm
 from backbones.design_space.network import DesignNetwork
-from backbones.design_space.plan import WIDTH_BASE, Convolution, scale_width
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_plan import WIDTH_BASE, Convolution, scale_width
 
 _MOBILE_WIDTH = 1280
 
@@ -13,11 +13,12 @@ _MOBILE_WIDTH = 1280
 class DesignClassifier(nn.Module):
     """A design, the mean over the last map, and a linear layer.
 
-    | design | around the mean |
+    | design | layers around the mean |
     |---|---|
-    | post, concatenate | nothing |
-    | pre | norm and activation in front (ResNetV2) |
-    | convnext | norm behind (ConvNeXt); without projection a 1x1 to 1280 channels in front (MobileNetV2) |
+    | post, concatenate | none |
+    | pre | norm and activation before it (ResNetV2) |
+    | convnext | norm after it (ConvNeXt) |
+    | convnext without projection | 1x1 convolution to 1280 channels before it (MobileNetV2) |
     """
 
     def __init__(self, spec: DesignSpec, num_classes: int = 1000) -> None:

@@ -1,7 +1,7 @@
-"""Published state dicts for networks of the design space: the names of timm and of torchvision become ours.
+"""Renaming of published state dicts of timm and torchvision for networks of the design space.
 
-A scheme is how a library names one family. Which one a file follows is told by its keys: the scheme that places most
-of them.
+A scheme describes the names that a library gives to one family. A file is assumed to follow the scheme that matches
+most of its keys.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
 
 Names = Mapping[str, str]
-"""Our name of a module or parameter -> its published name."""
+"""The published name of a module or parameter, keyed by its name in the design space."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How a library names the parts of one family.
+    """The names that a library gives to the modules of one family.
 
-    Published names may hold `{stage}` and `{block}`, counted from 0; `{stage1}`, `{block1}` and `{number1}`, counted
-    from 1, the last over all blocks of the network; `{twice}` and `{twice1}`, double the stage and the next number.
+    Published names may contain `{stage}` and `{block}`, counted from 0; `{stage1}`, `{block1}` and `{number1}`, counted
+    from 1, the last over all blocks of the network; `{twice}` and `{twice1}`, twice the stage, and that plus 1.
 
     Attributes:
-        around: what lies outside the stages.
-        entry: what lies between the stages.
-        block: what stands in front of the names of a block's parts.
-        parts: of a block.
-        short_parts: of a block of two convolutions, where that is named otherwise.
+        around: names of modules outside of the stages.
+        entry: names of modules between the stages.
+        block: the prefix of the names of a block's modules.
+        parts: names of the modules of a block.
+        short_parts: names of the modules of a block of two convolutions, if they differ.
     """
 
     around: Names
@@ -38,7 +38,7 @@ class Scheme:
 
 
 def _numbered(convolution: str, norm: str, *, norm_in_front: bool = False) -> Names:
-    """Return the names of up to three convolutions and their norms, `{}` for the number."""
+    """Return the names of up to three convolutions and their norms; `{}` stands for the number."""
     names = {}
     for n in (1, 2, 3):
         names[f"branch.conv{n}"] = convolution.format(n)
@@ -47,7 +47,7 @@ def _numbered(convolution: str, norm: str, *, norm_in_front: bool = False) -> Na
 
 
 def _chain(*published: str) -> Names:
-    """Return the names of convolutions and norms in turn."""
+    """Return names for convolutions and norms, which alternate."""
     ours = (f"branch.{kind}{n}" for n in (1, 2, 3) for kind in ("conv", "norm"))
     return dict(zip(ours, published, strict=False))
 
@@ -132,7 +132,7 @@ SCHEMES = (
     _RESNET,
     _RESNET_V2_TIMM,
     _densenet("conv{}", "norm{}"),
-    _densenet("conv.{}", "norm.{}"),  # files of torchvision, from before a module could not be called `norm.1`
+    _densenet("conv.{}", "norm.{}"),  # old files of torchvision; torch has since forbidden dots in module names
     _CONVNEXT_TIMM,
     _CONVNEXT_TORCHVISION,
     _MOBILE_TIMM,
@@ -142,10 +142,10 @@ SCHEMES = (
 
 
 def rename_published(spec: DesignSpec, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return `state` under the names of the network that `spec` describes.
+    """Return `state` with the names of the network that `spec` describes.
 
-    What no scheme places keeps its name, and so does all of a file that was saved under our names. The weight of a
-    linear layer becomes that of a 1x1 convolution.
+    Keys that do not match the scheme keep their name; a file with the names of the design space is unchanged. The
+    weight of a linear layer is reshaped for a 1x1 convolution.
 
     Args:
         own: the state dict of the network.
@@ -160,7 +160,7 @@ def rename_published(spec: DesignSpec, state: Mapping[str, Tensor], own: Mapping
 
 
 def _published_names(spec: DesignSpec, scheme: Scheme, own: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    """Yield the published and our own name of every tensor that the scheme has a name for."""
+    """Yield the published name and the own name of every tensor that the scheme covers."""
     modules = dict(_modules(spec, scheme))
     for key in own:
         for end in range(len(key), 0, -1):
@@ -170,7 +170,7 @@ def _published_names(spec: DesignSpec, scheme: Scheme, own: Mapping[str, Tensor]
 
 
 def _modules(spec: DesignSpec, scheme: Scheme) -> Iterator[tuple[str, str]]:
-    """Yield our own and the published name of every module, and of parameters that are named without one."""
+    """Yield the own name and the published name of every module, and of parameters outside of a module."""
     yield from scheme.around.items()
     number = 0
     for index, stage in enumerate(spec.stages):
@@ -186,6 +186,6 @@ def _modules(spec: DesignSpec, scheme: Scheme) -> Iterator[tuple[str, str]]:
 
 
 def _shaped_like(own: Tensor, value: Tensor) -> Tensor:
-    """Return `value` in the shape of `own` where they differ by axes of one cell alone."""
+    """Return `value` in the shape of `own` if the shapes differ only by axes of length 1."""
     same = [size for size in own.shape if size != 1] == [size for size in value.shape if size != 1]
     return value.reshape(own.shape) if same else value

@@ -1,4 +1,4 @@
-"""The layers of a design: convolution, norm, activation."""
+"""The layers of a design: convolutions, norms and activations."""
 
 import math
 from collections import OrderedDict
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from timm.layers.norm import LayerNorm2d
 from torch import nn
 
-from backbones.design_space.fields import DesignFields
-from backbones.design_space.plan import Convolution
+from backbones.spec.design_fields import DesignFields
+from backbones.spec.design_plan import Convolution
 from backbones.surgery.deformable import DeformableConv2d
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU, "gelu": nn.GELU}
@@ -17,17 +17,17 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, 
 def convolution(spec: DesignFields, plan: Convolution, *, feeds_norm: bool, is_deformable: bool = False) -> nn.Conv2d:
     """Return a convolution with random weights.
 
-    It has a bias, at 0, unless a bn or gn follows that would take it away. With ln it has one always, as in ConvNeXt.
-
-    A convolution of the kernel 2 or 4 takes patches and is not padded.
+    It has a bias, initialized with 0, unless a bn or gn follows that would cancel it. With ln it always has one, as in
+    ConvNeXt. A convolution with the kernel 2 or 4 takes patches and is not padded.
 
     Args:
-        spec: says how weights start: Kaiming's normal distribution by fan-out with the gain of ReLU (He et al. 2015,
-            arXiv 1502.01852, eq. 14), where a group counts as a convolution of its own; or a normal distribution of
-            deviation 0.02, cut at two of them (ConvNeXt, whose authors' code cuts at +-2, which is never).
-        plan: its numbers.
-        feeds_norm: whether a norm is next, be it that of the next block.
-        is_deformable: whether it learns where to look; at the start it does not.
+        spec: the design. Its `initialization` is either Kaiming's normal distribution by fan-out with the gain of ReLU
+            (He et al. 2015, arXiv 1502.01852, eq. 14), with each group as a separate convolution, or a normal
+            distribution of standard deviation 0.02, truncated at two standard deviations. Deviation: the code of
+            ConvNeXt's authors truncates at +-2, which has no effect.
+        plan: channels, kernel, stride and groups.
+        feeds_norm: whether a norm follows, possibly that of the next block.
+        is_deformable: whether it is deformable; its offsets start at 0.
     """
     has_bias = spec.norm == "ln" or not feeds_norm
     padding = plan.kernel // 2 if plan.kernel % 2 else 0
@@ -61,10 +61,10 @@ def norm(spec: DesignFields, channels: int) -> nn.Module:
 
 
 def activation(spec: DesignFields) -> nn.Module:
-    """Return an activation; GELU is exact."""
+    """Return the activation of a design; GELU is the exact one."""
     return _ACTIVATIONS[spec.activation]()
 
 
 def chain(layers: Mapping[str, nn.Module]) -> nn.Sequential:
-    """Return layers by name that run in their order; none give back their input."""
+    """Return the named layers as a sequence; without layers it is the identity."""
     return nn.Sequential(OrderedDict(layers))

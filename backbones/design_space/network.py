@@ -4,26 +4,26 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from backbones.body import IMAGENET_MEAN, IMAGENET_STD, Body
 from backbones.catalog.row import BackboneRow
-from backbones.design_space.blocks import Block
+from backbones.design_space.blocks import DesignBlock
 from backbones.design_space.key_maps import rename_published
 from backbones.design_space.layers import activation, chain, convolution, norm
-from backbones.design_space.plan import StagePlan
-from backbones.design_space.spec import DesignSpec
 from backbones.design_space.stem import build_stem
+from backbones.feature_extractor import IMAGENET_MEAN, IMAGENET_STD, FeatureExtractor
 from backbones.geometry import PYRAMID_STRIDES
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_plan import StagePlan
 
 
 class DesignNetwork(nn.Module):
     """A stem and stages, without a classifier.
 
-    Names of parameters: `stem.conv{n}`, `stem.norm{n}`; `stages.{i}.entry.norm`, `stages.{i}.entry.conv` for what
-    stands between the stages; `stages.{i}.{j}.` and the names that `Block` tells; `exit.norm` of
-    `concatenate`. Here i and j count from 0, as Python does.
+    Names of parameters: `stem.conv{n}` and `stem.norm{n}`, with n from 1; `stages.{i}.entry.norm` and
+    `stages.{i}.entry.conv` for the layers between the stages; `stages.{i}.{j}.` followed by the names of `DesignBlock`,
+    with i and j from 0; `exit.norm` of `concatenate`.
 
     Attributes:
-        strides: of the stages' maps.
+        strides: strides of the maps of the stages.
     """
 
     def __init__(self, spec: DesignSpec) -> None:
@@ -34,7 +34,7 @@ class DesignNetwork(nn.Module):
         self.stages = nn.ModuleList(
             _stage(spec, plan, is_deformable=number in spec.deformable) for number, plan in enumerate(plans, start=1)
         )
-        # Concatenated maps are raw. Those of inner stages meet a norm in the transition, the last ones here.
+        # Concatenated maps are not normalized. The next transition has the norm, for the last stage the exit.
         is_dense = spec.combination == "concatenate"
         self.exit = chain({"norm": norm(spec, plans[-1].out_channels), "act": activation(spec)} if is_dense else {})
 
@@ -49,13 +49,14 @@ class DesignNetwork(nn.Module):
 
 
 def _stage(spec: DesignSpec, plan: StagePlan, *, is_deformable: bool) -> nn.Sequential:
-    """Return the blocks of a stage behind what stands in front of them.
+    """Return the entry of a stage, which downsamples its input, followed by its blocks.
 
     | downsampling | entry |
     |---|---|
-    | in_block, average_down | nothing |
+    | in_block, average_down | none |
     | separate | norm and 2x2 convolution of stride 2; 1x1 where only the channels change (ConvNeXt) |
-    | pool | mean of 2x2 cells; with `concatenate` behind norm, activation and a 1x1 to half the channels (DenseNet) |
+    | pool | mean of 2x2 cells |
+    | pool with `concatenate` | norm, activation, 1x1 convolution to half the channels, mean of 2x2 cells (DenseNet) |
     """
     entry: dict[str, nn.Module] = {}
     if plan.entry:
@@ -67,12 +68,12 @@ def _stage(spec: DesignSpec, plan: StagePlan, *, is_deformable: bool) -> nn.Sequ
         entry["pool"] = nn.AvgPool2d(2)
     layers: dict[str, nn.Module] = {"entry": chain(entry)} if entry else {}
     for number, block in enumerate(plan.blocks):
-        layers[str(number)] = Block(spec, block, is_deformable=is_deformable)
+        layers[str(number)] = DesignBlock(spec, block, is_deformable=is_deformable)
     return chain(layers)
 
 
-class DesignBody(Body):
-    """A design with taps behind the last stages of strides 8, 16 and 32."""
+class DesignExtractor(FeatureExtractor):
+    """A design that returns the maps of the last stages of strides 8, 16 and 32."""
 
     network: DesignNetwork
 
@@ -86,10 +87,10 @@ class DesignBody(Body):
         return [last[stride] for stride in PYRAMID_STRIDES]
 
     def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a state dict under the names of `network`: a published one of timm or torchvision, or one of ours."""
+        """Return a state dict of timm, of torchvision or of a design with the names of `network`."""
         return rename_published(self.spec, state, self.network.state_dict())
 
 
-def build_design_body(row: BackboneRow) -> DesignBody:
-    """Build the design in `row.kwargs`, else the preset that `row.id` names, at random."""
-    return DesignBody(row.kwargs.get("design") or DesignSpec.model_validate({"preset": row.id}))
+def build_design_extractor(row: BackboneRow) -> DesignExtractor:
+    """Build the design in `row.kwargs`, or the preset that `row.id` names, with random weights."""
+    return DesignExtractor(row.kwargs.get("design") or DesignSpec.model_validate({"preset": row.id}))

@@ -2,24 +2,24 @@
 
 from torch import nn
 
-from backbones.design_space.fields import DesignFields
 from backbones.design_space.layers import activation, chain, convolution, norm
-from backbones.design_space.plan import stem_convolutions
+from backbones.spec.design_fields import DesignFields
+from backbones.spec.design_plan import stem_convolutions
 
 
 def build_stem(spec: DesignFields) -> nn.Sequential:
-    """Return the stem: convolutions `conv{n}` with their norms `norm{n}` and activations, n from 1, and a pooling.
+    """Return the stem: convolutions `conv{n}` with norms `norm{n}` and activations, n from 1, and possibly a pooling.
 
     | stem | layers | stride |
     |---|---|---|
-    | 7x7 | 7x7 of stride 2, maximum of 3x3 of stride 2 (ResNet) | 4 |
-    | deep | three 3x3, the first of stride 2 and all but the last half as wide, the same maximum (ResNet-C) | 4 |
-    | patchify | 4x4 of stride 4 and a norm, no activation (ConvNeXt) | 4 |
-    | 11x11 | 11x11 of stride 4 (AlexNet; padded, its maximum left out) | 4 |
+    | 7x7 | 7x7 of stride 2, max pooling 3x3 of stride 2 (ResNet) | 4 |
+    | deep | three 3x3, the first of stride 2, the first two half as wide, the same pooling (ResNet-C) | 4 |
+    | patchify | 4x4 of stride 4 and a norm, without activation (ConvNeXt) | 4 |
+    | 11x11 | 11x11 of stride 4 (AlexNet, with padding and without pooling) | 4 |
     | 3x3 | 3x3 of stride 2 (MobileNetV2) | 2 |
 
-    Where blocks are added in the order `pre`, the last convolution has neither norm nor activation: the first block
-    begins with them.
+    With the order `pre` and the combination `add`, the last convolution has neither norm nor activation, because the
+    first block starts with them.
     """
     layers: dict[str, nn.Module] = {}
     planned = stem_convolutions(spec)

@@ -1,1 +1,1 @@
-"""Commands that write down what only the libraries can tell, for modules that must not import them."""
+"""Commands that record facts about the installed libraries and networks, for torch-free modules."""

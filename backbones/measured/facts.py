@@ -1,7 +1,7 @@
-"""Writes what is measured on every network of the catalog, and of the design space, for modules without torch.
+"""Measures every network of the catalog and the design space, and records the results for torch-free modules.
 
-Run `python -m backbones.measured.facts` after a row, a preset or a step of the road was added or changed. Networks are
-built on the meta device: no memory, no arithmetic, a fraction of a second each.
+Run `python -m backbones.measured.facts` after adding or changing a row, a preset or a step of the roadmap. Networks are
+built on the meta device, without memory or arithmetic, in a fraction of a second each.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from backbones.base import LEVELS
 from backbones.catalog.facts import DESIGNS_PATH, FACTS_PATH, MEASURED_AT_PX, DesignFacts, Facts
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
-from backbones.design_space.presets import PRESETS
-from backbones.design_space.road import road_designs
-from backbones.design_space.spec import DesignSpec
 from backbones.measured.macs import count_macs
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_presets import PRESETS
+from backbones.spec.roadmap import roadmap_designs
 
 CLASSES = 1000
-"""Of the classifier that the figures of the road include, as those of its paper do."""
+"""Classes of the classifier that the figures of the roadmap include, like those of its paper."""
 
 
 def measure(backbone: TappedBackbone) -> Facts:
@@ -40,29 +40,29 @@ def measure(backbone: TappedBackbone) -> Facts:
 
 
 def measure_network(network: str | DesignSpec) -> Facts:
-    """Return the facts of the network that a name or a design means."""
+    """Return the facts of the network with this name or design."""
     with torch.device("meta"):
         backbone = create_backbone(network)
     return measure(backbone)
 
 
 def measure_designs() -> DesignFacts:
-    """Return the facts of the presets, and what each step of the road costs."""
+    """Return the facts of the presets, and the cost of each step of the roadmap."""
     presets = {name: measure_network(DesignSpec.model_validate({"preset": name})) for name in PRESETS}
-    road = {}
-    for step, design in road_designs():
+    roadmap = {}
+    for step, design in roadmap_designs():
         facts = measure_network(design)
-        road[step.name] = facts.macs + CLASSES * facts.channels[-1]
-    return DesignFacts(presets, road)
+        roadmap[step.name] = facts.macs + CLASSES * facts.channels[-1]
+    return DesignFacts(presets, roadmap)
 
 
 def write_facts(path: Path) -> None:
-    """Write the facts of all rows to `path`, a line a row."""
+    """Write the facts of all rows to `path`, one line per row."""
     path.write_text(_by_line({name: dataclasses.asdict(measure_network(name)) for name in CATALOG}) + "\n", "utf-8")
 
 
 def write_designs(path: Path) -> None:
-    """Write the facts of the design space to `path`, a line a preset or a step."""
+    """Write the facts of the design space to `path`, one line per preset or step."""
     parts = dataclasses.asdict(measure_designs()).items()
     lines = ",\n".join(f"{json.dumps(part)}: {_by_line(facts)}" for part, facts in parts)
     path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")

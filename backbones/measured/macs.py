@@ -1,7 +1,7 @@
 """Multiply-accumulates of a network, counted on the meta device.
 
-What counts: convolutions, deformable ones among them, and products of matrices, those of attention among them. One
-multiply-accumulate is two of the operations that torch's counter knows. Norms, activations and sums are left out, as
+The count includes convolutions (also deformable ones) and matrix products (also those of attention). One
+multiply-accumulate is two floating-point operations of torch's counter. Norms, activations and sums are not counted, as
 in most papers.
 """
 
@@ -14,24 +14,24 @@ import torchvision  # noqa: F401  # its import registers the operator below
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from backbones.meta_run import run_on_meta
+from backbones.meta_device import run_on_meta
 
 _DEFORMABLE = torch.ops.torchvision.deform_conv2d
 
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-accumulates of one image; `deformable`: those of deformable convolutions alone."""
+    """Multiply-accumulates for one image; `deformable` is the share of deformable convolutions."""
 
     total: int
     deformable: int
 
 
 def count_macs(module: nn.Module, image_hw: tuple[int, int]) -> Macs:
-    """Return what one forward of `module` on one image costs, the module staying where it is.
+    """Return the multiply-accumulates of one forward pass on one image; `module` is not moved.
 
     Raises:
-        ValueError: the module does not take images of this size.
+        ValueError: the module does not accept images of this size.
     """
     with FlopCounterMode(display=False, custom_mapping={_DEFORMABLE: _deformable_flops}) as counter:
         run_on_meta(module, image_hw)
@@ -42,7 +42,7 @@ def count_macs(module: nn.Module, image_hw: tuple[int, int]) -> Macs:
 def _deformable_flops(
     image_shape: torch.Size, weight_shape: torch.Size, *_others: Any, out_shape: torch.Size, **_options: Any
 ) -> int:
-    """Return the operations of the convolution; the interpolation between pixels is left out.
+    """Return the operations of the convolution, without the interpolation between pixels.
 
     Shapes are (B, C, H, W) of the image and of the output, and (K, C / groups, h, w) of the weight.
     """

@@ -1,7 +1,6 @@
-"""Writes `names.json`: every network that timm and torchvision know, and the licenses of their weights, for modules
-that must not import them.
+"""Writes `names.json`: the networks of timm and torchvision with the licenses of their weights, for torch-free modules.
 
-Run `python -m backbones.measured.names` after either library was updated.
+Run `python -m backbones.measured.names` after updating either library.
 """
 
 import json
@@ -12,20 +11,20 @@ import timm
 import torchvision
 from torchvision import models
 
-from backbones.catalog.lookup import NAMES_PATH, UNKNOWN, Network
+from backbones.catalog.lookup import NAMES_PATH, UNKNOWN, TagsByLicense
 
 _LICENSES_OF_TORCHVISION = {
     None: "bsd-3-clause",
     "https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by-nc-4.0",
 }
-"""By what the weights' own notes say: where they say nothing, torchvision's license holds."""
+"""The license by the entry in the weights' metadata; weights without an entry have torchvision's license."""
 
 
 def installed_networks() -> dict[str, Any]:
-    """Return version and networks by library, as `names.json` holds them.
+    """Return version and networks by library, in the format of `names.json`.
 
-    Of a network it is told which tags its weights have, by license; the tag of the default weights is the first one
-    of the first license. torchvision has but its default weights.
+    Each network has the tags of its weights by license; the first tag of the first license is that of the default
+    weights. For torchvision only the default weights are listed.
     """
     return {
         "timm": {"version": timm.__version__, "networks": {name: _timm_weights(name) for name in timm.list_models()}},
@@ -36,26 +35,26 @@ def installed_networks() -> dict[str, Any]:
     }
 
 
-def _timm_weights(name: str) -> Network:
+def _timm_weights(name: str) -> TagsByLicense:
     default = timm.get_pretrained_cfg(name)
     tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{name}.*")]
     if default is not None and default.tag in tags:
         tags.remove(default.tag)
         tags.insert(0, default.tag)
-    weights: Network = {}
+    weights: TagsByLicense = {}
     for tag in tags:
         settings = timm.get_pretrained_cfg(f"{name}.{tag}")
         weights.setdefault((settings and settings.license) or UNKNOWN, []).append(tag)
     return weights
 
 
-def _torchvision_weights(name: str) -> Network:
+def _torchvision_weights(name: str) -> TagsByLicense:
     default = models.get_model_weights(name).DEFAULT
     return {_LICENSES_OF_TORCHVISION.get(default.meta.get("license"), UNKNOWN): [default.name]}
 
 
 def write_names(path: Path) -> None:
-    """Write the installed libraries' networks to `path`, a line a network."""
+    """Write the networks of the installed libraries to `path`, one line per network."""
     libraries = []
     for library, installed in installed_networks().items():
         lines = ",\n".join(

@@ -1,6 +1,6 @@
-"""Writes `docs/backbones.md`: `page.md` beside this file, with what the catalog holds put in.
+"""Writes `docs/backbones.md` from the template `page.md` and the content of the catalog.
 
-Run `python -m backbones.measured.page` after a row, a fact, a preset or a field was changed.
+Run `python -m backbones.measured.page` after changing a row, a fact, a preset or a field.
 """
 
 import inspect
@@ -13,21 +13,21 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from backbones.catalog import words
+from backbones.catalog import descriptions
 from backbones.catalog.facts import CPU_LIMIT_MACS, recorded_facts
 from backbones.catalog.lookup import known_names
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.fields import DesignAttention, DesignFields
-from backbones.design_space.spec import DesignSpec
-from backbones.surgery.spec import OPERATIONS, AttentionSpec, Operation, SurgerySpec
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_fields import DesignAttention, DesignFields
+from backbones.spec.surgery import OPERATIONS, AttentionSpec, Operation, SurgerySpec
 
 PAGE_PATH = Path(__file__).parents[2] / "docs" / "backbones.md"
 _TEMPLATE = Path(__file__).with_name("page.md")
 
 
 def render_page() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     names = known_names()
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         timm_names=f"{len(names['timm']):,}",
@@ -36,19 +36,19 @@ def render_page() -> str:
         attention=inspect.cleandoc(AttentionSpec.__doc__ or ""),
         attention_fields=_fields(AttentionSpec),
         operations=_table((f"`{operation}`", _takers(operation)) for operation in OPERATIONS),
-        presets=_table_with_header(words.presets()),
+        presets=_table_with_header(descriptions.presets()),
         design=inspect.cleandoc(DesignFields.__doc__ or ""),
         design_fields=_fields(DesignSpec),
         design_attention=inspect.cleandoc(DesignAttention.__doc__ or ""),
         design_attention_fields=_fields(DesignAttention),
-        road=_table_with_header(words.road()),
+        roadmap=_table_with_header(descriptions.roadmap()),
         cpu_limit=f"{CPU_LIMIT_MACS / 1e9:.0f}",
         families="\n\n".join(_family(name, list(rows)) for name, rows in groupby(CATALOG.values(), _family_of)),
     )
 
 
 def _family_of(row: BackboneRow) -> str:
-    return f"{row.family} ({row.year}, {words.paper(row)})"
+    return f"{row.family} ({row.year}, {descriptions.paper(row)})"
 
 
 def _family(name: str, rows: list[BackboneRow]) -> str:
@@ -61,12 +61,12 @@ def _cells(row: BackboneRow) -> tuple[str, ...]:
     return (
         f"`{row.name}`",
         f"{LIBRARIES[row.source]} `{row.id}`",
-        words.millions(facts.parameters),
-        words.gmacs(facts.macs),
+        descriptions.millions(facts.parameters),
+        descriptions.gmacs(facts.macs),
         ", ".join(map(str, facts.channels)),
-        words.weights(row),
-        words.yes(facts.trains_on_cpu),
-        words.yes(row.is_equivariant),
+        descriptions.weights(row),
+        descriptions.yes(facts.trains_on_cpu),
+        descriptions.yes(row.is_equivariant),
     )
 
 
@@ -75,9 +75,9 @@ def _takers(operation: Operation) -> str:
 
 
 def _fields(model: type[BaseModel]) -> str:
-    """Return a table of the fields of a part of the document."""
+    """Return a table of the fields of a section of the document."""
     properties: dict[str, Any] = model.model_json_schema()["properties"]
-    header = ("field", "values", "default", "what")
+    header = ("field", "values", "default", "description")
     rows = [
         (f"`{name}`", _values(field), _default(field), field.get("description", ""))
         for name, field in properties.items()
@@ -90,7 +90,7 @@ def _default(field: Mapping[str, Any]) -> str:
 
 
 def _values(schema: Mapping[str, Any]) -> str:
-    """Return what a JSON Schema takes, null left out."""
+    """Return a description of the values that a JSON Schema accepts, without null."""
     if "anyOf" in schema:
         return " or ".join(_values(option) for option in schema["anyOf"] if option.get("type") != "null")
     if "enum" in schema or "const" in schema:

@@ -1,1 +1,1 @@
-"""Changes of a network that is built already."""
+"""Changes to built networks."""

@@ -1,26 +1,26 @@
-"""Blocks that look at the whole map, by kind; see `backbones.surgery.spec.AttentionSpec`."""
+"""Attention blocks by kind; `backbones.spec.surgery.AttentionSpec` describes the kinds."""
 
 from timm.layers.global_context import GlobalContext
 from timm.layers.non_local_attn import NonLocalAttn
 from timm.layers.squeeze_excite import SEModule
 from torch import nn
 
-from backbones.surgery.spec import Attention
+from backbones.spec.surgery import Attention
 
 
 def attention_block(kind: Attention, channels: int, ratio: float) -> nn.Module:
-    """Return a block that turns a map (B, C, H, W) into one of the same shape.
+    """Return an attention block that turns a map (B, C, H, W) into one of the same shape.
 
-    gc and nl give back their input until they are trained, as in their papers: the last layer of gc's transform, bias
-    included, and the norm behind nl start at zero. A loop that starts all layers of a network anew would undo that, so
-    they are put in behind it. se is no identity: at random its gates are near 1/2.
+    As in their papers, gc and nl are the identity until they are trained: the last layer of gc's transform, including
+    its bias, and the norm after nl start at zero. Initializing all layers of a network would undo that, so insert them
+    afterwards. se is not the identity: with random weights its gates are near 1/2.
 
-    Deviation: nl's products are divided by the root of the channels before the softmax, as timm has it.
+    Deviation: nl's products are divided by the square root of the channels before the softmax, as in timm.
 
     Args:
-        kind: of the block.
+        kind: se, gc or nl.
         channels: C.
-        ratio: channels inside the block over C; there is one at least.
+        ratio: inner channels over C; at least one channel is used.
     """
     inner = max(1, round(channels * ratio))
     if kind == "se":

@@ -1,4 +1,4 @@
-"""Modulated deformable convolution (Zhu et al. 2019, DCNv2, arXiv 1811.11168), around torchvision's operator.
+"""Modulated deformable convolution (Zhu et al. 2019, DCNv2, arXiv 1811.11168), based on torchvision's operator.
 
 Legend: B batch, C channels, H W size in cells.
 """
@@ -15,31 +15,31 @@ _ARGUMENTS = ("in_channels", "out_channels", "kernel_size", "stride", "padding",
 
 
 class DeformableConv2d(nn.Conv2d):
-    """A convolution whose sampling points move by learned offsets and are weighed by learned masks (eq. 1).
+    """A convolution whose sampling points move by learned offsets and are weighted by learned masks (eq. 1).
 
-    It has the arguments and, as `weight` and `bias`, the parameters of the convolution that it stands for, and gives
-    what that gives until `offset` is trained: offsets start at 0 and masks at 1.
+    It has the arguments and, as `weight` and `bias`, the parameters of the convolution that it replaces. It returns the
+    same output until `offset` is trained: offsets start at 0 and masks at 1.
 
-    Deviations: the mask is 2 * sigmoid, where the paper's sigmoid starts at 1/2; `offset` learns at the rate of its
-    stage, where the paper takes a tenth.
+    Deviations: the mask is 2 * sigmoid, because the paper's sigmoid starts at 1/2; `offset` has the learning rate of
+    its stage, and a tenth of it in the paper.
 
-    It computes in float32 under autocast and for maps of 16 bits too, and gives back their dtype. torchvision has no
-    kernel for bfloat16 on the CPU, and beyond the 128th cell bfloat16 knows places by whole cells only.
+    It computes in float32 also under autocast and for 16-bit maps, and returns their dtype. torchvision has no bfloat16
+    kernel on the CPU, and beyond the 128th cell bfloat16 resolves positions to whole cells only.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Build what `torch.nn.Conv2d` builds of the same arguments, and the convolution `offset`.
+        """Build a `torch.nn.Conv2d` with the same arguments, and the convolution `offset`.
 
         Raises:
-            ValueError: the kernel is even, or the map is padded with something else than a number of zeros.
+            ValueError: the kernel is even, or the padding is not a number of zeros.
         """
         super().__init__(*args, **kwargs)
         if any(size % 2 == 0 for size in self.kernel_size):
-            raise ValueError(f"kernel_size: got {self.kernel_size}; a deformable convolution has an odd one")
+            raise ValueError(f"kernel_size: got {self.kernel_size}; a deformable convolution needs an odd kernel")
         if self.padding_mode != "zeros" or isinstance(self.padding, str):
             raise ValueError(
-                f"padding: got {self.padding!r} with {self.padding_mode}; a deformable convolution is padded with a "
-                "number of zeros"
+                f"padding: got {self.padding!r} with {self.padding_mode}; a deformable convolution needs a number of "
+                "zeros as padding"
             )
         same: dict[str, Any] = {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "dilation")}
         num_offsets = 3 * self.kernel_size[0] * self.kernel_size[1]
@@ -48,8 +48,8 @@ class DeformableConv2d(nn.Conv2d):
         self.reset_offsets()
 
     @classmethod
-    def standing_for(cls, convolution: nn.Conv2d) -> "DeformableConv2d":
-        """Return a deformable convolution with the arguments and the very parameters of `convolution`."""
+    def replacing(cls, convolution: nn.Conv2d) -> "DeformableConv2d":
+        """Return a deformable convolution with the arguments of `convolution` that shares its parameters."""
         arguments: dict[str, Any] = {name: getattr(convolution, name) for name in _ARGUMENTS}
         weight = convolution.weight
         own = cls(**arguments, bias=convolution.bias is not None, device=weight.device, dtype=weight.dtype)
@@ -57,7 +57,7 @@ class DeformableConv2d(nn.Conv2d):
         return own
 
     def reset_offsets(self) -> None:
-        """Make it the plain convolution again; call this behind a loop that starts all convolutions anew."""
+        """Reset the offsets and masks; call this after code that initializes all convolutions of a network."""
         nn.init.zeros_(self.offset.weight)
         assert self.offset.bias is not None
         nn.init.zeros_(self.offset.bias)

@@ -1,4 +1,4 @@
-"""Branches that are folded into one convolution once training is over (Ding et al. 2021, RepVGG, arXiv 2101.03697)."""
+"""Folding of branches into one convolution after training (Ding et al. 2021, RepVGG, arXiv 2101.03697)."""
 
 import torch
 from timm.layers.norm_act import freeze_batch_norm_2d, unfreeze_batch_norm_2d
@@ -7,20 +7,20 @@ from torch import nn
 
 
 def fold_branches(network: nn.Module) -> None:
-    """Put one convolution in place of the branches of each block of `network` that can be folded.
+    """Replace the branches of each foldable block of `network` by one convolution.
 
-    The branches are linear once BatchNorm takes its running statistics, so in eval mode the network gives what it gave,
-    but for rounding. A network that is folded already stays as it is.
+    With BatchNorm's running statistics the branches are linear, so in eval mode the output stays the same except for
+    rounding. Folding a folded network changes nothing.
 
     Raises:
-        ValueError: none of its blocks can be folded.
+        ValueError: the network has no block that can be folded.
     """
     blocks = [module for module in network.modules() if hasattr(module, "reparameterize")]
     if not blocks:
-        raise ValueError("none of its blocks can be folded; leave surgery.reparameterize out")
+        raise ValueError("the network has no block that can be folded; remove surgery.reparameterize")
     with torch.device(next(network.parameters()).device):
         for block in blocks:
-            # timm folds plain norms alone: no frozen ones, and none over several processes.
+            # timm folds plain norms only, neither frozen nor synchronized ones.
             freeze_batch_norm_2d(block)  # type: ignore[no-untyped-call]
             unfreeze_batch_norm_2d(block)  # type: ignore[no-untyped-call]
         reparameterize_model(network, inplace=True)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from backbones.part import Part
+from backbones.spec.section import Section
 from pipelines.formats.layer_content import LayerContent
 from pipelines.formats.source_split import SourceSplit
 from pipelines.names import TaskName
@@ -15,7 +15,7 @@ LabelKind = Literal["boxes", "classes", "identities"]
 """Boxes with their classes, classes of whole images, and identities of boxes."""
 
 
-class LabelLayer(Part, ABC):
+class LabelLayer(Section, ABC):
     """Labels for some tasks, joined to the source's images by relative path.
 
     A format is a subclass with a literal `format`, the fields that a document sets, and the three members below. It is

@@ -1,6 +1,6 @@
 """What a checkpoint of ours, or an exported model, holds of a network. Nothing in it is run.
 
-best.ckpt   the network that scored best on val, see `pipelines.training.scoring.Best`
+best.ckpt   the network that scored best on val, see `pipelines.training.scoring.BestCheckpoint`
 last.ckpt   Lightning's: the module with everything that training needs to go on
 model/      see `pipelines.inference.export`
 """
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from backbones.surgery.spec import SurgerySpec
+from backbones.spec.surgery import SurgerySpec
 from backbones.weights import load_plain
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.inference.export import Categories, read_description

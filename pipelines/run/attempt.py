@@ -20,8 +20,8 @@ from pipelines.training.checkpoints import Checkpoints, EvaluationStop
 from pipelines.training.early_stopping import EarlyStopping
 from pipelines.training.memory import MemoryAdvice
 from pipelines.training.module import MultiTaskModule
-from pipelines.training.progress import Progress
-from pipelines.training.scoring import Best, Scoring
+from pipelines.training.progress import ProgressReporter
+from pipelines.training.scoring import BestCheckpoint, Scoring
 from pipelines.training.stopping import StopRequest
 from pipelines.training.trainer import create_trainer
 from pipelines.training.unfreezing import Unfreezing
@@ -54,7 +54,7 @@ class Attempt:
         self.scoring = Scoring(job.model, index, self.split)
         self.tracker = self._tracker()
         self.memory = MemoryAdvice(job.data)
-        self.progress = Progress(self.events, self.tracker, job.trainer.log_every_n_steps)
+        self.progress = ProgressReporter(self.events, self.tracker, job.trainer.log_every_n_steps)
 
     def _tracker(self) -> Tracker | None:
         if self.job.tracking is None or not is_rank_zero():
@@ -113,7 +113,7 @@ class Attempt:
             Unfreezing(self.job.model, self.events),
             EvaluationStop(self.stop, checkpoints),
             self.scoring,
-            Best(self.run_dir, self.scoring, weights, self.events, self.tracker),
+            BestCheckpoint(self.run_dir, self.scoring, weights, self.events, self.tracker),
         ]
         if spec.early_stopping is not None:
             callbacks.append(EarlyStopping(spec.early_stopping, self.scoring, self.events))

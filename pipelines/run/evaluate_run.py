@@ -20,7 +20,7 @@ from pipelines.run.versions import package_versions
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
-from pipelines.training.launcher import ranks
+from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
@@ -87,7 +87,7 @@ class ScoreWorkflow:
         output = new_output(self.run_dir, self.command)
         untracked = job.model_copy(update={"tracking": None})
         self._opened = saved, Attempt(untracked, inputs, index, report, output, StopRequest())
-        with ranks():
+        with supervised_ranks():
             yield
 
     def build(self) -> Parts:

@@ -61,7 +61,7 @@ def load_best(module: MultiTaskModule, run_dir: RunDir) -> dict[str, Any]:
     """Load the weights of the best checkpoint into the network, folded if the document says so.
 
     Returns:
-        The other entries of the checkpoint, see `pipelines.training.scoring.Best`.
+        The other entries of the checkpoint, see `pipelines.training.scoring.BestCheckpoint`.
     """
     content: dict[str, Any] = torch.load(run_dir.best_checkpoint, map_location="cpu", weights_only=True)
     module.model.load_state_dict(content.pop("state_dict"))

@@ -37,7 +37,7 @@ from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_names import flatten
 from pipelines.training.aggregation import require_aggregation_fits
-from pipelines.training.launcher import ranks
+from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
@@ -104,7 +104,7 @@ class FitWorkflow:
             index, report = self._check_data(job)
             stop.check("before training")
             self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, stop)
-            with _tracked(self._attempt), downloaded_model(self.inputs, self.run_dir), ranks():
+            with _tracked(self._attempt), downloaded_model(self.inputs, self.run_dir), supervised_ranks():
                 yield
 
     def _check_data(self, job: JobSpec) -> tuple[DatasetIndex, DataReport]:
@@ -178,7 +178,7 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
     if attempt.tracker is not None:
         # Data workers are forked below, which must not happen while a thread is importing.
         attempt.tracker.imported.wait(30)
-    with attempt.memory.told():
+    with attempt.memory.explaining():
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     spec = attempt.job.trainer
     if spec.max_epochs % spec.check_val_every_n_epoch and not trainer.should_stop:

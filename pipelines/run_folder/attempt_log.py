@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from pipelines.errors import DISK_FULL, PyramidionError, Stopped
+from pipelines.errors import DISK_FULL_ERRNOS, PyramidionError, Stopped
 from pipelines.ranks import is_rank_zero
 from pipelines.run_folder.attempt_files import AttemptExit, AttemptFailure, FitProcess
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir, RunDir
@@ -84,7 +84,7 @@ def failure_kind(error: BaseException) -> str:
     # By name: torch may not be imported yet, and has its own error for the memory of a GPU.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
         return "out_of_memory"
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
         return "disk_full"
     return "internal"
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 TrainerEventKind = Literal["progress", "metric", "stage", "warning"]
-"""Kinds of events in the file; the service adds `status` events of its own."""
+"""Kinds of events in the file; the service records `status` events as well."""
 
 
 class EventPayload(BaseModel):
@@ -54,7 +54,7 @@ class MetricData(RootModel[dict[str, int | float | None]]):
 
 
 class StageData(EventPayload):
-    """What the run does now.
+    """The current activity of the run.
 
     Attributes:
         stage: such as validating_data, training, evaluating, registering, stopped_early.

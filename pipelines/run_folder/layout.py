@@ -97,13 +97,13 @@ class RunDir:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether the run has trained; until then its document may still be corrected."""
+        """True once the run has trained; until then its document may still be corrected."""
         return self.last_checkpoint.exists() or self.best_checkpoint.exists()
 
     @property
     def is_new(self) -> bool:
-        """Whether the folder holds nothing of a run except what may precede its documents: the lock, files of the
-        attempt's shim, the submitted document, and hidden files that a killed process left."""
+        """True if the folder contains at most what may exist before a run writes its documents: the lock, files of the
+        attempt's shim, the submitted document, and hidden files of a killed process."""
         allowed = (_ATTEMPTS, _JOB_YAML)
         return all(entry.name.startswith(".") or entry.name in allowed for entry in self.path.iterdir())
 
@@ -119,11 +119,8 @@ class RunDir:
 
     @property
     def non_finite(self) -> Path:
-        """Batches whose loss was not finite."""
+        """Batches whose loss was not finite, see `pipelines.training.non_finite`."""
         return self.path / "non_finite"
-
-    def non_finite_batch(self, epoch: int, step: int, rank: int) -> Path:
-        return self.non_finite / f"epoch{epoch}_step{step}_rank{rank}.pt"
 
     @property
     def events(self) -> Path:

@@ -19,7 +19,7 @@ def clean(raw: bytes) -> str:
 
 
 def log_tail(path: Path, max_bytes: int = 1 << 14) -> list[str]:
-    """Return the cleaned lines that start in the last `max_bytes` of a log; an empty list where there is no log."""
+    """Return the cleaned lines that start in the last `max_bytes` of a log; an empty list if the log is missing."""
     try:
         with path.open("rb") as file:
             start = max(0, file.seek(0, 2) - max_bytes)

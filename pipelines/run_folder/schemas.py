@@ -3,7 +3,7 @@
 Elsewhere are those of attempts (`attempt_files`) and of MLflow (`tracking_files`), and result.json
 (`pipelines.spec.result`).
 
-Readers accept files of older and newer versions: unknown fields are ignored, and fields that some writers leave out
+Readers accept files of older and newer versions: unknown fields are ignored, and fields that some writers omit
 have a default. Writers write only the fields that they set, in the order of the class.
 """
 

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from backbones.part import Part
+from backbones.spec.section import Section
 
 
-class Spec(Part):
+class Spec(Section):
     """A section of the document: unknown keys are rejected, and instances are immutable."""
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from backbones.part import Stage
+from backbones.spec.section import Stage
 from pipelines.names import TaskName
 from pipelines.spec.base import Positive, Probability, Spec
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from backbones.design_space.spec import DesignSpec
-from backbones.part import Stage
-from backbones.surgery.spec import SurgerySpec
+from backbones.spec.design import DesignSpec
+from backbones.spec.section import Stage
+from backbones.spec.surgery import SurgerySpec
 from pipelines.names import TaskName
 from pipelines.spec.base import Count, Spec
 from pipelines.spec.learning import (

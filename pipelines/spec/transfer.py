@@ -9,7 +9,7 @@
 | lp-ft | equal | neck and heads for a quarter of the epochs, then all (Kumar et al. 2022, arXiv 2202.10054) |
 """
 
-from backbones.part import Stage
+from backbones.spec.section import Stage
 from pipelines.spec.learning import Unfreeze
 from pipelines.spec.model import ModelSpec
 

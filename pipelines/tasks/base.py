@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from backbones.part import Part
+from backbones.spec.section import Section
 from heads.spec import HEAD_SPECS, HeadSpec
 from pipelines.formats.layer import LabelKind
 from pipelines.records import Category
@@ -23,7 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Total = Annotated[int, Field(ge=0)]
 
 
-class TaskSpec(HeadSpec, Part):
+class TaskSpec(HeadSpec, Section):
     """Section of one task in the document."""
 
     weight: Annotated[float, Field(ge=0)] = Field(1.0, description="factor of the task's loss")
@@ -47,7 +47,7 @@ def _with_settings_of(head: type[HeadSpec], kind: type[TaskSpec]) -> type[TaskSp
     return cast("type[TaskSpec]", create_model(name, __base__=bases, __module__=kind.__module__, __doc__=head.__doc__))
 
 
-class TaskResult(Part):
+class TaskResult(Section):
     """Entry of one task in result.json; undefined numbers are null."""
 
     kind: str

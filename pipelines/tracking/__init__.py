@@ -1,1 +1,1 @@
-"""MLflow: runs, versions and aliases, the served model. The one home of mlflow."""
+"""MLflow: runs, registered versions and aliases, and the served model. No other package imports mlflow."""

@@ -1,4 +1,4 @@
-"""MLflow runs of the service's jobs: one for each job, whose final status is the service's to set. Torch-free."""
+"""MLflow runs of the service's jobs: one per job, with a final status that the service sets. Torch-free."""
 
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +15,10 @@ JOB_TAG = "pyramidion.job_id"
 
 
 class JobRuns:
-    """Creates and ends the runs of jobs. MLflow is imported (seconds) by the first call, and any call may take long.
+    """Creates and ends the runs of jobs.
 
-    All methods raise what MLflow raises; each may be called again until it does not.
+    The first call imports MLflow, which takes seconds, and any call may block for long. All methods raise MLflow's
+    exceptions, and can be called again until they succeed.
     """
 
     def __init__(self, store: Store) -> None:
@@ -28,11 +29,11 @@ class JobRuns:
         return connect(self.store)
 
     def open(self, job_id: str, experiment: str, run_name: str) -> str:
-        """Return the id of the job's run, which is created where there is none with its tag."""
+        """Return the id of the run with the job's tag; it is created if it does not exist."""
         return find_run(self._client, self.store, experiment, run_name, (JOB_TAG, job_id))
 
     def close(self, run_id: str, status: RunStatus) -> None:
-        """Give a run its final status; one that is gone needs none."""
+        """Set the final status of a run; do nothing if the run was deleted."""
         from mlflow.exceptions import MlflowException
 
         try:

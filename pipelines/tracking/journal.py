@@ -60,7 +60,7 @@ class Journal:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all entries were sent; False after `close`."""
+        """True if all entries were sent; False after `close`."""
         with self._lock:
             return not self._file.closed and self._file.seek(0, 2) == self._sent_bytes
 

@@ -1,4 +1,4 @@
-"""What the document and the numbers are called in MLflow. Torch-free."""
+"""Names and texts of parameters, metrics and tags in MLflow. Torch-free."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.spec.job import JobSpec
 
 MAX_KEY_LENGTH, MAX_VALUE_LENGTH = 250, 6000
-"""MLflow's limits for the names and texts of parameters."""
+"""MLflow's limits for names and values of parameters."""
 
 _NOT_IN_KEYS = re.compile(r"[^\w\-. /]")
 
@@ -16,8 +16,8 @@ _NOT_IN_KEYS = re.compile(r"[^\w\-. /]")
 def flatten(job: JobSpec) -> dict[str, str]:
     """Return the resolved document as MLflow parameters: `model.optimizer.lr` -> `0.001`.
 
-    Lists of plain values stay one parameter; characters that MLflow does not take in names become `_`; what is longer
-    than MLflow's limits is cut, and ends with `...`.
+    A list of plain values is one parameter. Characters that MLflow does not allow in names become `_`. Names and values
+    that exceed MLflow's limits are cut and end with `...`.
     """
     return dict(_leaves("", job.model_dump(mode="json")))
 
@@ -37,10 +37,10 @@ def _is_nested_list(node: Any) -> bool:
 
 
 def mlflow_key(name: str) -> str:
-    """Return `name` as MLflow takes it for parameters, metrics and tags."""
+    """Return `name` in the form that MLflow accepts for parameters, metrics and tags."""
     return cut(_NOT_IN_KEYS.sub("_", name), MAX_KEY_LENGTH)
 
 
 def cut(text: str, length: int = MAX_VALUE_LENGTH) -> str:
-    """Return `text`, or its start and `...` where it is longer than `length`."""
+    """Return `text`; if it is longer than `length`, return its start and `...`."""
     return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,7 +1,7 @@
-"""Where MLflow is, and how patient and how loud its client is. Torch-free; MLflow is imported by `connect`.
+"""The MLflow store and its client. Torch-free; MLflow is imported by `connect`.
 
-MLflow's address comes from `MLFLOW_TRACKING_URI`, never from the job document; the default is a SQLite file with an
-artifact folder beside it, both named explicitly: MLflow's own defaults follow the working directory.
+MLflow's address comes from `MLFLOW_TRACKING_URI`, never from the job document. The default is a SQLite file with an
+artifact folder beside it, both with explicit paths, because MLflow's own defaults depend on the working directory.
 """
 
 import getpass
@@ -26,31 +26,31 @@ CLIENT_DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-"""MLflow's own settings, used where the user set none: seven retries of 120 s each would hold a run up for minutes."""
+"""MLflow settings for variables that the user has not set; MLflow's own seven retries of 120 s would delay a run."""
 
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")
 
 
 @dataclass(frozen=True)
 class Store:
-    """An MLflow tracking store; `artifact_location` is where new experiments put files (None: the server decides)."""
+    """An MLflow tracking store; new experiments keep files at `artifact_location` (None: chosen by the server)."""
 
     tracking_uri: str
     artifact_location: str | None = None
 
     @property
     def label(self) -> str:
-        """The address without credentials, fit for messages and files."""
+        """The address without credentials, for messages and files."""
         return without_credentials(self.tracking_uri)
 
     @property
     def is_missing(self) -> bool:
-        """Whether it is a SQLite file that `connect` would have to create."""
+        """True if the store is a SQLite file that does not exist yet."""
         return (path := _sqlite_path(self.tracking_uri)) is not None and not path.exists()
 
 
 def find_store(runs_root: Path) -> Store:
-    """Return the store of `MLFLOW_TRACKING_URI`, or else `mlflow.db` and `mlartifacts` below `runs_root`."""
+    """Return the store of `MLFLOW_TRACKING_URI`, by default `mlflow.db` and `mlartifacts` in `runs_root`."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return Store(uri)
     root = runs_root.resolve()
@@ -58,7 +58,7 @@ def find_store(runs_root: Path) -> Store:
 
 
 def sqlite_url(path: Path) -> str:
-    """Return the URL of SQLAlchemy that names just this file: there `%20` is a blank, and `?` the path's end."""
+    """Return SQLAlchemy's URL of a file, with `%` and `?` of the path escaped."""
     return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
@@ -67,7 +67,7 @@ def _sqlite_path(url: str) -> Path | None:
 
 
 def without_credentials(text: str) -> str:
-    """Return `text` with user names and passwords cut out of its URLs."""
+    """Return `text` with user names and passwords removed from its URLs."""
     return _CREDENTIALS.sub("://", text)
 
 
@@ -87,13 +87,13 @@ def connect(store: Store) -> "MlflowClient":
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    # Each retry of a request would be a line on the screen; the caller tells an outage once.
+    # Each retry of a request would print a line; the caller reports an outage once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return MlflowClient(store.tracking_uri, store.tracking_uri)
 
 
 def find_experiment(client: "MlflowClient", store: Store, name: str) -> str:
-    """Return the id of experiment `name`, which is created where there is none.
+    """Return the id of experiment `name`; it is created if it does not exist.
 
     Raises:
         LookupError: the experiment was deleted in MLflow.
@@ -110,15 +110,15 @@ def find_experiment(client: "MlflowClient", store: Store, name: str) -> str:
     if experiment.lifecycle_stage == "deleted":
         raise LookupError(
             f"experiment {name!r} is deleted in MLflow at {store.label}; restore it there, "
-            "or write another name in tracking.experiment"
+            "or set another name in tracking.experiment"
         )
     return str(experiment.experiment_id)
 
 
 def find_run(client: "MlflowClient", store: Store, experiment: str, run_name: str, key: tuple[str, str]) -> str:
-    """Return the id of the run of `experiment` that has a tag, (name, value); it is created where there is none.
+    """Return the id of the run of `experiment` with the tag `key`, (name, value); it is created if it does not exist.
 
-    So a run of an earlier attempt is found again, and one whose creation was answered too late.
+    The tag finds runs of earlier attempts, and runs whose creation succeeded although its response was lost.
     """
     experiment_id = find_experiment(client, store, experiment)
     name, value = key
@@ -132,5 +132,5 @@ def _user_name() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):
-        # A container may run under a user id that has no name.
+        # In a container, the user id may have no name.
         return "unknown"

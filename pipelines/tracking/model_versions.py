@@ -1,4 +1,4 @@
-"""What the registry holds, as values. Torch-free, and without MLflow."""
+"""Registered models and versions as values. Torch-free, and without MLflow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ SELECT_TAG = "pyramidion.select"
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One version of a registered model, as the registry had it when asked; `created_at` is in seconds since 1970."""
+    """One version of a registered model at the time of the request; `created_at` is in seconds since 1970."""
 
     name: str
     version: int
@@ -24,33 +24,33 @@ class ModelVersion:
 
     @property
     def uri(self) -> str:
-        """What `mlflow.pyfunc.load_model` takes."""
+        """The URI for `mlflow.pyfunc.load_model`."""
         return f"models:/{self.name}/{self.version}"
 
     @property
     def val_fingerprint(self) -> str | None:
-        """Fingerprint of the val data that gave the stored numbers."""
+        """Fingerprint of the val data on which the stored metrics were computed."""
         return self.tags.get(FINGERPRINT_TAG)
 
     @property
     def select(self) -> str | None:
-        """What champions are compared by, such as `max val/cells/AP`."""
+        """Mode and metric that champions are compared by, such as `max val/cells/AP`."""
         return self.tags.get(SELECT_TAG)
 
     @property
     def val_metrics(self) -> dict[str, float]:
-        """All stored numbers."""
+        """All stored metrics."""
         return {key: float(text) for key, text in sorted(self.tags.items()) if key.startswith("val/")}
 
     def metric(self, name: str) -> float | None:
-        """Return a stored number; None where it is undefined or was not stored."""
+        """Return a stored metric; None if it is undefined or was not stored."""
         text = self.tags.get(mlflow_key(name))
         return None if text is None else float(text)
 
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A name with versions below it: where its aliases point, and the newest version (None: there is none)."""
+    """A registered model: the versions of its aliases, and its newest version (None: it has no version)."""
 
     name: str
     aliases: Mapping[str, int]
@@ -58,13 +58,13 @@ class RegisteredModel:
 
 
 def as_version(row: Any, aliases: Mapping[str, int]) -> ModelVersion:
-    """Return MLflow's version of a model as ours; `aliases` are all of the model."""
+    """Return a version of MLflow's client as a value; `aliases` are all aliases of the model."""
     number = int(row.version)
     named = tuple(sorted(alias for alias, version in aliases.items() if version == number))
     return ModelVersion(row.name, number, row.run_id, dict(row.tags), row.creation_timestamp / 1000, named)
 
 
 def as_model(row: Any) -> RegisteredModel:
-    """Return MLflow's registered model as ours."""
+    """Return a registered model of MLflow's client as a value."""
     newest = max((int(version.version) for version in row.latest_versions), default=None)
     return RegisteredModel(row.name, {alias: int(version) for alias, version in row.aliases.items()}, newest)

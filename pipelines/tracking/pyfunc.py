@@ -1,7 +1,7 @@
-"""What MLflow serves: a table with one base64 image a row goes in, the predict endpoint's JSON a row comes out.
+"""The model that MLflow serves: from a table with one base64 image per row to one JSON answer per row.
 
-MLflow runs this file from the registered model's folder (a model *from code*: nothing is pickled), with the four
-packages that were logged beside it. `pipelines.tracking.registry` logs it.
+The answers are those of the predict endpoint. MLflow runs this file from the registered model's folder (a model *from
+code*: nothing is pickled), with the four packages that `pipelines.tracking.registry` logged beside it.
 """
 
 import base64
@@ -16,26 +16,26 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class ServedModel(PythonModel):
-    """The predictor behind MLflow's interface; MLflow finds the arguments of both methods by their names."""
+    """The predictor with MLflow's interface; MLflow passes the arguments of both methods by name."""
 
     def load_context(self, context: Any) -> None:
         """Load the exported model of artifact `exported`."""
-        # Logging a model runs this file too, where torch is not wanted.
+        # Logging a model also runs this file, and should not import torch.
         from pipelines.inference.predictor import Predictor
 
         self.predictor = Predictor.from_exported(Path(context.artifacts["exported"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
-        """Return a JSON text a row.
+        """Return one JSON text per row.
 
         Args:
             context: unused.
-            model_input: column `image`: image files, base64.
-            params: unused; MLflow hands it over.
+            model_input: column `image`: image files as base64.
+            params: unused, but passed by MLflow.
 
         Raises:
-            ValueError: a row holds no base64.
-            DataError: a row holds no image.
+            ValueError: a row is not valid base64.
+            DataError: a row is not an image.
         """
         images = [_decoded(row, text) for row, text in enumerate(model_input["image"])]
         return [json.dumps(answer) for answer in self.predictor.predict(images)]

@@ -1,4 +1,4 @@
-"""The folder that MLflow keeps of a registered model. Torch-free; MLflow is imported when used."""
+"""The folder of a registered model in MLflow. Torch-free; MLflow is imported when used."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ REQUIREMENTS = (
     "torch", "torchvision", "timm", "pytorch-metric-learning", "safetensors", "numpy", "pillow", "pydantic", "pyyaml",
     "pandas", "mlflow",
 )  # fmt: skip
-"""What a served model imports."""
+"""Packages that a served model imports."""
 
 
 def save_pyfunc(exported: Path, folder: Path, *, run_id: str, model_id: str, location: str) -> None:
@@ -40,13 +40,13 @@ def save_pyfunc(exported: Path, folder: Path, *, run_id: str, model_id: str, loc
 
 
 def pip_requirements() -> list[str]:
-    """Return what a served model imports, pinned to what is installed; builds such as `+cpu` are left out, since no
-    package index has them."""
+    """Return the requirements of a served model, pinned to the installed versions, without local labels such as `+cpu`,
+    which package indexes do not provide."""
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
 def example_image() -> str:
-    """Return a small gray PNG, base64."""
+    """Return a small gray PNG as base64."""
     from PIL import Image
 
     png = io.BytesIO()

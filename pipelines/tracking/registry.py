@@ -1,7 +1,7 @@
 """Registered models: versions, and the aliases `candidate` and `champion`. Torch-free; MLflow is imported when used.
 
-A version carries as tags what a later run compares with: its numbers on val, and the fingerprint of the val data that
-gave them. Promotion moves an alias, never a stage.
+The tags of a version hold what later runs compare with: its metrics on val, and the fingerprint of that val data.
+Promotion moves an alias, never a stage.
 """
 
 import math
@@ -36,10 +36,16 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 
 @dataclass(frozen=True)
 class Promotion:
-    """What became of the question whether a version is the new champion.
+    """The decision whether a version becomes the champion.
 
-    `reason`: `first` there was no champion; `stored` the champion's stored numbers are of the same val data; `scored`
-    the champion was scored on it; `same` the version is the champion; `undefined` one of both has no number.
+    Attributes:
+        is_promoted: whether it became the champion.
+        reason: `first`: the model had no champion; `stored`: compared with the champion's stored metric, of the same
+            val data; `scored`: the champion was scored on that data; `same`: the version is the champion already;
+            `undefined`: the metric of one of them is undefined.
+        value: metric of the version.
+        champion: the champion before the decision.
+        champion_value: its metric.
     """
 
     is_promoted: bool
@@ -52,7 +58,7 @@ class Promotion:
 class Registry:
     """The model registry of one store.
 
-    Every method raises `RegistryError` where MLflow does not answer or refuses.
+    Every method raises `RegistryError` if MLflow does not respond or refuses the request.
     """
 
     def __init__(self, store: Store) -> None:
@@ -68,17 +74,17 @@ class Registry:
         select: SelectSpec,
         val_fingerprint: str,
     ) -> ModelVersion:
-        """Return the version of this run below `name`, alias `candidate`; it is made at the first call.
+        """Register the model of a run as a new version with the alias `candidate`; later calls return that version.
 
         Args:
             exported: the folder that `pipelines.inference.export` writes.
-            name: the registered model, made where there is none.
-            run_id: the MLflow run that it belongs to.
-            metrics: the numbers on val, such as `val/cells/AP`; undefined ones are left out.
-            select: what champions are compared by.
+            name: the registered model, which is created if it does not exist.
+            run_id: the MLflow run that the version belongs to.
+            metrics: on val, such as `val/cells/AP`; undefined ones are skipped.
+            select: the metric that champions are compared by.
             val_fingerprint: of the val data.
         """
-        with self._told():
+        with self._connected():
             version = self._owned_version(name, run_id)
             if version is None:
                 version_tags = {
@@ -101,16 +107,16 @@ class Registry:
         val_fingerprint: str,
         score: Callable[[ModelVersion], float | None],
     ) -> Promotion:
-        """Make `version` the champion if there is none, or if it beats the present one on `select`.
+        """Make `version` the champion if it is the first, or better than the current champion by `select`.
 
-        A version without a defined number is never promoted; a champion that cannot be scored stays.
+        A version whose metric is undefined is never promoted; a champion that cannot be scored remains champion.
 
         Args:
-            version: as `register` returned it.
-            select: the number that decides, and its direction.
-            val_fingerprint: of the val data that gave the version's numbers.
-            score: the number of another version on that data (None: it has none); called only where the champion's
-                stored number is of other data, or is missing.
+            version: returned by `register`.
+            select: the deciding metric and its direction.
+            val_fingerprint: of the val data of the version's metrics.
+            score: returns the metric of another version on that data, or None where undefined; called only if the
+                champion's stored metric is of other data, or is missing.
         """
         value, champion = version.metric(select.metric), self.by_alias(version.name, CHAMPION)
         if champion is not None and champion.version == version.version:
@@ -131,46 +137,46 @@ class Registry:
 
     def models(self) -> list[RegisteredModel]:
         """Return all registered models, sorted by name."""
-        with self._told() as client:
+        with self._connected() as client:
             return [as_model(row) for row in _pages(client.search_registered_models, order_by=["name"])]
 
     def versions(self, name: str) -> list[ModelVersion]:
-        """Return all versions below `name`, newest first; none where there is no such model."""
-        with self._told() as client:
+        """Return all versions of a model, newest first; an empty list if the model does not exist."""
+        with self._connected() as client:
             if (aliases := self._aliases(name)) is None:
                 return []
             found = _pages(client.search_model_versions, filter_string=f"name = {_quoted(name)}")
             return sorted((as_version(row, aliases) for row in found), key=lambda v: -v.version)
 
     def version(self, name: str, number: int) -> ModelVersion | None:
-        """Return one version; None where there is none of that number."""
-        with self._told():
+        """Return one version; None if it does not exist."""
+        with self._connected():
             return self._version(name, number)
 
     def aliases(self, name: str) -> dict[str, int] | None:
-        """Return the versions that the aliases of a model point to; None where there is no such model."""
-        with self._told():
+        """Return the versions that the aliases of a model point to; None if the model does not exist."""
+        with self._connected():
             return self._aliases(name)
 
     def by_alias(self, name: str, alias: str) -> ModelVersion | None:
-        """Return the version that an alias points to; None where it points to none."""
-        with self._told():
+        """Return the version that an alias points to; None if the alias does not exist."""
+        with self._connected():
             number = (self._aliases(name) or {}).get(alias)
             return None if number is None else self._version(name, number)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
-        """Point an alias to a version, away from where it pointed before."""
-        with self._told() as client:
+        """Point an alias to a version, instead of its previous one."""
+        with self._connected() as client:
             client.set_registered_model_alias(name, alias, str(version))
 
     def remove_alias(self, name: str, alias: str) -> None:
-        """Let an alias point to no version; one that there is not is no error."""
-        with self._told() as client:
+        """Remove an alias; a missing one is ignored."""
+        with self._connected() as client:
             client.delete_registered_model_alias(name, alias)
 
     def download_exported(self, version: ModelVersion, folder: Path) -> Path:
-        """Return the exported model of a version, copied below `folder`; no code of it is run."""
-        with self._told() as client:
+        """Download the exported model of a version into `folder` and return its path; none of its code is run."""
+        with self._connected() as client:
             from mlflow.artifacts import download_artifacts
 
             source = client.get_model_version_download_uri(version.name, str(version.version))
@@ -183,8 +189,8 @@ class Registry:
         return connect(self.store)
 
     @contextmanager
-    def _told(self) -> Iterator["MlflowClient"]:
-        """Hand out the client, and turn MLflow's errors into ours."""
+    def _connected(self) -> Iterator["MlflowClient"]:
+        """Yield the client, and raise MLflow's errors as RegistryError."""
         client = self._client
         from mlflow.exceptions import MlflowException
 
@@ -206,7 +212,7 @@ class Registry:
         return as_version(found[0], {}) if found else None
 
     def _create_version(self, exported: Path, name: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
-        """Log the model and register it, tags and all in one request: a version never lacks its owner."""
+        """Log the model and register it; tags are part of the same request, so that a version always has its owner."""
         from mlflow.entities import LoggedModelOutput
         from mlflow.exceptions import MlflowException
 
@@ -232,7 +238,7 @@ class Registry:
                 raise
         row = client.create_model_version(
             name,
-            # Not "models:/<id>": the SQL store looks that up in the process' global store, not in this client's.
+            # Not "models:/<id>": the SQL store resolves that in the process's global store, not in this client's.
             logged.artifact_location,
             run_id=run_id,
             tags={mlflow_key(key): cut(text) for key, text in tags.items()},
@@ -242,7 +248,7 @@ class Registry:
 
 
 def _unless_absent(get: Callable[..., Any], *key: str) -> Any:
-    """Return what `get` finds, or None; a name that MLflow takes for none of a model names none."""
+    """Return the result of `get`; None if nothing has that key, or if MLflow does not accept it as a name."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -254,7 +260,7 @@ def _unless_absent(get: Callable[..., Any], *key: str) -> Any:
 
 
 def _quoted(name: str) -> str:
-    """Return a model's name as a text of MLflow's filters, which know no escapes."""
+    """Return a model's name as a string literal of MLflow's filters, which have no escapes."""
     return f'"{name}"' if "'" in name else f"'{name}'"
 
 

@@ -1,1 +1,1 @@
-"""The one LightningModule, and what goes on around it."""
+"""The LightningModule, its losses and callbacks, and the trainer."""

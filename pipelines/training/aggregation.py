@@ -1,6 +1,6 @@
-"""The tasks' gradients of what they share, joined by another rule than addition (TorchJD).
+"""Rules other than addition that combine the tasks' gradients of shared parameters (by TorchJD).
 
-Legend: T tasks that are active in this micro-batch.
+Legend: T active tasks of this micro-batch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,12 +28,12 @@ from pipelines.training.trainer import num_processes, precision_of
 
 
 class NNLSProjector(DualConeProjector):
-    """Projects onto the dual cone of the tasks' gradients by non-negative least squares (Lawson and Hanson, scipy's).
+    """Projects onto the dual cone of the tasks' gradients by non-negative least squares (Lawson and Hanson, in scipy).
 
-    TorchJD's own needs quadprog, which is GPL. Its quadratic program (Quinton and Rey 2024, arXiv 2406.16232,
-    proposition 1), v with the least v' G v and v >= u, is |A (y + x)| with x >= 0 where G = D A' A D, D the gradients'
-    norms, y = D u and D v = y + x. Divided by their norms, a task with small gradients is projected as exactly as one
-    with large ones; nothing is regularized.
+    TorchJD's own projector needs quadprog, which is GPL. Its quadratic program (Quinton and Rey 2024, arXiv 2406.16232,
+    proposition 1) is to find v >= u that minimizes v' G v. With G = D A' A D, where D holds the gradients' norms,
+    y = D u and D v = y + x, this minimizes |A (y + x)| over x >= 0. Dividing by the norms makes the projection as exact
+    for tasks with small gradients as for those with large ones. Nothing is regularized.
     """
 
     def __call__(self, U: Tensor, G: PSDMatrix) -> Tensor:
@@ -48,8 +48,8 @@ class NNLSProjector(DualConeProjector):
         return torch.from_numpy(np.stack(found)).to(G).reshape(U.shape)
 
 
-class _OfMovingTasks(Weighting[PSDMatrix]):
-    """Weighs the tasks that have a gradient at all; with one of length zero MGDA would let nothing move."""
+class _NonzeroGradientWeighting(Weighting[PSDMatrix]):
+    """Applies a rule to the tasks with a nonzero gradient; with a zero gradient, MGDA would set all weights to zero."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -57,14 +57,14 @@ class _OfMovingTasks(Weighting[PSDMatrix]):
 
     def forward(self, gramian: PSDMatrix, /) -> Tensor:
         """Return (T,) weights, given the products (T, T) of the tasks' gradients."""
-        moves = (gramian.diagonal() > 0).nonzero().squeeze(1)
+        nonzero = (gramian.diagonal() > 0).nonzero().squeeze(1)
         weights = gramian.new_zeros(len(gramian))
-        if len(moves) > 0:
-            weights[moves] = self._rule(len(moves))(gramian[moves][:, moves]).to(weights)
+        if len(nonzero) > 0:
+            weights[nonzero] = self._rule(len(nonzero))(gramian[nonzero][:, nonzero]).to(weights)
         return weights
 
     def _rule(self, num_tasks: int) -> Weighting[PSDMatrix]:
-        """Return a rule that, for one task alone and (MGDA apart) for tasks without conflict, is addition."""
+        """Return the rule; for a single task, and (except MGDA) for tasks without conflict, it equals addition."""
         if self.name == "pcgrad":
             return PCGradWeighting()
         if self.name == "upgrad":
@@ -73,27 +73,27 @@ class _OfMovingTasks(Weighting[PSDMatrix]):
 
 
 class Aggregation:
-    """The backward pass of one micro-batch where `model.aggregate` is not none.
+    """The backward pass of one micro-batch with a rule of `model.aggregate`.
 
-    Backbone and neck get what the rule makes of the gradients of the weighted losses of the active tasks; each head
-    gets its own task's gradient. Where there is no conflict to solve (one active task, or nothing shared trains), it
-    is the plain backward pass.
+    The rule combines the gradients of the active tasks' weighted losses for backbone and neck; each head gets its own
+    task's gradient. Without a possible conflict (one active task, or no trainable shared parameters) it is the plain
+    backward pass.
 
-    - pcgrad: Yu et al. 2020, arXiv 2001.06782, algorithm 1. Its random orders are those of torch's generator, which
+    - pcgrad: Yu et al. 2020, arXiv 2001.06782, algorithm 1. Its random orders are drawn from torch's generator, which
       the training module seeds by (seed, epoch, batch).
-    - upgrad: Quinton and Rey 2024, arXiv 2406.16232; the sum of the projected gradients where the paper has the mean,
-      so that rates mean what they do without aggregation.
+    - upgrad: Quinton and Rey 2024, arXiv 2406.16232; the sum of the projected gradients instead of the paper's mean,
+      so that learning rates have the same scale as without aggregation.
     - mgda: Sener and Koltun 2018, arXiv 1810.04650, algorithm 2: the shortest convex combination. It has the scale of
       one task's gradient, not of the sum.
 
     Args:
         name: pcgrad, upgrad or mgda.
-        model: what is trained; its parameters are taken as they are at each backward pass (frozen or not).
+        model: the network; which parameters are trainable is looked up at each backward pass.
     """
 
     def __init__(self, name: str, model: MultiTaskModel) -> None:
         self.model = model
-        self._rule = GramianWeightedAggregator(_OfMovingTasks(name))
+        self._rule = GramianWeightedAggregator(_NonzeroGradientWeighting(name))
         self._read: list[Tensor] = []
         self._losses: dict[str, Tensor] = {}
         self._active: list[str] = []
@@ -104,31 +104,36 @@ class Aggregation:
         targets: Mapping[str, Sequence[Target | None]],
         image_sizes_hw: Sequence[tuple[int, int]],
     ) -> dict[str, LossTerms]:
-        """Return what `MultiTaskModel.loss` does; `keep` and `backward` must follow."""
+        """Return the same as `MultiTaskModel.loss`; `keep` and `backward` must be called next."""
         features = self.model.features(images)
-        # Levels are computed from each other. Heads read views, which are not: a gradient is counted once.
+        # Levels are computed from each other. Heads read views of them, so that each gradient is counted once.
         views = {level: feature.view_as(feature) for level, feature in features.items()}
         self._read = [view for view in views.values() if view.requires_grad]
         return self.model.losses_of(views, targets, image_sizes_hw)
 
     def keep(self, losses: Mapping[str, Tensor], is_active: Sequence[bool], num_batches: int) -> None:
-        """Keep the weighted losses of the last `loss` by task, and which of them are active; gradients are divided by
-        `num_batches`."""
+        """Keep the weighted losses of the last call of `loss` for `backward`.
+
+        Args:
+            losses: by task.
+            is_active: in the order of `losses`.
+            num_batches: of an optimizer step; gradients are divided by it.
+        """
         self._losses = {task: loss / num_batches for task, loss in losses.items()}
-        self._active = [task for task, is_one in zip(losses, is_active, strict=True) if is_one]
+        self._active = [task for task, is_used in zip(losses, is_active, strict=True) if is_used]
 
     def backward(self) -> None:
-        """Add to the gradients of all trainable parameters."""
+        """Add the gradients of the kept losses to all trainable parameters."""
         read, losses, self._read, self._losses = self._read, self._losses, [], {}
         active = [task for task in self._active if losses[task].requires_grad]
         shared = [p for part in (self.model.backbone, self.model.neck) for p in _trainable(part)]
         if not read or not shared or len(active) < 2:
             torch.autograd.backward(torch.stack(list(losses.values())).sum())
             return
-        with _laid_out_as([*shared, *_trainable(self.model.heads)]):
-            self._join(losses, active, read, shared)
+        with _in_layout_of([*shared, *_trainable(self.model.heads)]):
+            self._combine(losses, active, read, shared)
 
-    def _join(
+    def _combine(
         self, losses: Mapping[str, Tensor], active: Sequence[str], read: list[Tensor], shared: list[nn.Parameter]
     ) -> None:
         for task in losses:
@@ -149,11 +154,11 @@ def _trainable(module: nn.Module) -> list[nn.Parameter]:
 
 
 @contextmanager
-def _laid_out_as(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Add the gradients that come in here to those there were before, laid out in memory as the parameters are.
+def _in_layout_of(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Add the gradients computed inside to the earlier ones, in the parameters' memory layout.
 
-    TorchJD leaves them in the layout that came, which fused optimizers on the CPU take for the parameter's without a
-    word (torch 2.15), and two of them may share memory.
+    TorchJD's gradients may have another layout, which fused optimizers on the CPU silently read as the parameter's
+    (torch 2.15), and two of them may share memory.
     """
     before = [parameter.grad for parameter in parameters]
     for parameter in parameters:
@@ -166,15 +171,13 @@ def _laid_out_as(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 
 
 def require_aggregation_fits(job: JobSpec) -> None:
-    """Raise ConfigError where `model.aggregate` is asked for with what it cannot be done with."""
+    """Raise ConfigError if `model.aggregate` does not work with the number of processes or the precision."""
     if job.model.aggregate == "none":
         return
-    asked = f"got {job.model.aggregate!r}"
+    value = f"got {job.model.aggregate!r}"
     if (number := num_processes(job.trainer)) > 1:
-        problem = (
-            f"{asked} with {number} processes, whose gradients DDP adds up as they come; set trainer.devices to 1, or "
-        )
+        problem = f"{value} with {number} processes, whose gradients are averaged by DDP; set trainer.devices to 1, or "
         raise ConfigError(FieldProblem("model.aggregate", f"{problem}model.aggregate to none"))
     if precision_of(job.trainer) == "16-mixed":
-        problem = f"{asked} with 16-mixed, which scales the one loss of a step, where there is one a task; "
+        problem = f"{value} with precision 16-mixed, which scales a single loss, not one per task; "
         raise ConfigError(FieldProblem("model.aggregate", f"{problem}set trainer.precision to bf16-mixed or 32-true"))

@@ -1,21 +1,23 @@
-"""Averaged weights, which validation and the best checkpoint use."""
+"""An exponential moving average of the weights, for validation and the best checkpoint."""
 
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
+
+from pipelines.training.lightning_internals import averaged_state
 
 
 class EMA(WeightAveraging):
-    """Keeps an exponential moving average of parameters and buffers; validation and checkpoints use it.
+    """Keeps an exponential moving average of parameters and buffers, which validation and checkpoints use.
 
     After t optimizer steps the decay is min(decay, (1 + t) / (10 + t)).
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(use_buffers=True, avg_fn=self._average)
+        super().__init__(use_buffers=True, avg_fn=self.average)
         self.decay = decay
 
-    def _average(self, averaged: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
+    def average(self, averaged: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
+        """Return the next average of one tensor; counters are taken from the model in training."""
         if not averaged.is_floating_point():
             return current
         steps = int(num_averaged)
@@ -24,5 +26,4 @@ class EMA(WeightAveraging):
     @property
     def weights(self) -> dict[str, Tensor]:
         """The averaged module's state dict."""
-        assert isinstance(self._average_model, AveragedModel)
-        return dict(self._average_model.module.state_dict())
+        return averaged_state(self)

@@ -1,4 +1,4 @@
-"""From the terms of each task to what is minimized: global means, then weights, fixed or learned.
+"""The minimized loss from the loss terms of each task: means over all ranks, then fixed or learned weights.
 
 Legend: T tasks, in the order of the network's heads.
 """
@@ -15,7 +15,7 @@ from pipelines.ranks import is_distributed, world_size
 from pipelines.spec.model import ModelSpec
 
 LIMIT = 6.0
-"""Learned log-variances stay in [-LIMIT, LIMIT]: a task is weighted by 0.0025 to 403, times its own weight."""
+"""Learned log-variances stay in [-LIMIT, LIMIT]; the factor of a task is between 0.0025 and 403."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class GlobalLosses:
     """The losses of one micro-batch, unweighted.
 
     Attributes:
-        tasks: by task, the sum of its terms, with a graph. DDP's average of its gradients over the ranks is the
-            gradient of one process that has the whole batch; so the values of the ranks differ.
+        tasks: by task, the sum of its terms, with a graph. The values of the ranks differ, such that DDP's average of
+            the gradients over the ranks is the gradient of one process with the whole batch.
         terms: by "<task>/<term>", means over all ranks, detached and the same on every rank.
-        is_present: bool, in the order of `terms`: whether any rank has something that the term is of. The mean of
+        is_present: bool, in the order of `terms`: whether the term's count is positive on any rank. A mean over
             nothing is 0.
-        is_active: (T,) bool: whether any rank has something for the task to learn from. A task without labels has
-            nothing, nor has an embedding whose rows make no pair.
+        is_active: (T,) bool: whether the task can learn from the batch of any rank. A task without labels cannot, nor
+            can an embedding whose rows form no pair.
     """
 
     tasks: dict[str, Tensor]
@@ -39,9 +39,9 @@ class GlobalLosses:
 
 
 def global_losses(losses: Mapping[str, LossTerms]) -> GlobalLosses:
-    """Return the terms of all tasks, each divided by its count over all ranks (at least 1).
+    """Return the terms of all tasks, each divided by its count over all ranks (by 1 where that is 0).
 
-    Every rank must have the same tasks and terms. One all-reduce carries all sums and counts.
+    Every rank must have the same tasks and terms. All sums and counts are reduced at once.
 
     Args:
         losses: by task, the terms (sum, count) of this rank.
@@ -65,19 +65,19 @@ def global_losses(losses: Mapping[str, LossTerms]) -> GlobalLosses:
 
 
 class Balance(nn.Module):
-    """Weighs the tasks against each other; the sum of what it returns is what training minimizes."""
+    """Weighs the tasks against each other; training minimizes the sum of the returned losses."""
 
     def forward(self, losses: GlobalLosses) -> dict[str, Tensor]:
-        """Return the weighted loss of each task, for which holds what does for `GlobalLosses.tasks`."""
+        """Return the weighted loss of each task; gradients relate to ranks as for `GlobalLosses.tasks`."""
         raise NotImplementedError
 
     def factors(self) -> dict[str, float]:
-        """Return by task what was learned to multiply its loss by, its own weight apart; empty where fixed."""
+        """Return the learned factor of each task's loss, without the document's weight; empty for fixed weights."""
         return {}
 
 
 class FixedBalance(Balance):
-    """The weights of the document: w_t * L_t. It has no parameters.
+    """The weights of the document: w_t * L_t. No parameters.
 
     Args:
         weights: by task.
@@ -94,13 +94,13 @@ class FixedBalance(Balance):
 class UncertaintyBalance(Balance):
     """Kendall, Gal, Cipolla 2018, arXiv 1705.07115, section 3.2 with s = log sigma^2: w_t * exp(-s_t) * L_t + s_t / 2.
 
-    For a loss that stays as it is, s_t ends at log(2 w_t L_t): each task then adds 1/2 to the total, whatever its
-    scale. The total may be negative.
+    For a constant loss, s_t converges to log(2 w_t L_t): each task then adds 1/2 to the total, at any scale of its
+    loss. The total may be negative.
 
-    Deviations: the paper's 1/2 before the loss of a regression is left out, so that all tasks have one formula and
-    s = 0 is `FixedBalance`; w_t scales the loss; a task that is not active adds nothing, and s_t takes a zero
-    gradient; each use first brings s back into [-LIMIT, LIMIT] (a projected gradient step: at a limit the gradient is
-    the plain one, and leads back as soon as it points inwards).
+    Deviations: the paper's factor 1/2 of regression losses is dropped, so that all tasks have one formula and s = 0 is
+    `FixedBalance`; w_t scales the loss; an inactive task adds nothing, and the gradient of its s_t is zero; s is
+    clamped to [-LIMIT, LIMIT] before each use (a projected gradient step: at a limit the gradient is unchanged, and
+    moves s back as soon as it points inwards).
 
     Args:
         weights: by task, in the order of the losses.
@@ -128,6 +128,6 @@ class UncertaintyBalance(Balance):
 
 
 def create_balance(spec: ModelSpec) -> Balance:
-    """Return what `model.balance` asks for."""
+    """Return the balance that `model.balance` selects."""
     weights = {name: task.weight for name, task in sorted(spec.tasks.items())}
     return UncertaintyBalance(weights) if spec.balance == "uncertainty" else FixedBalance(weights)

@@ -1,4 +1,4 @@
-"""Checkpoints to go on from, and the stop that writes one."""
+"""Checkpoints for resuming, and stops on request."""
 
 import os
 import time
@@ -8,16 +8,16 @@ from typing import Any
 import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loops.evaluation_loop import RestartStage
 from lightning.pytorch.trainer.states import TrainerFn
 
 from pipelines.errors import Stopped
 from pipelines.run_folder.layout import RunDir
+from pipelines.training.lightning_internals import restart_validation
 from pipelines.training.stopping import StopRequest
 
 
 def write_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Write the trainer's whole state; a reader sees the old file or the new one. All ranks must call this."""
+    """Write the trainer's state, so that readers see the old file or the new one; all ranks must call this."""
     temporary = path.with_suffix(".writing")
     trainer.save_checkpoint(temporary)
     if trainer.is_global_zero:
@@ -27,16 +27,18 @@ def write_checkpoint(trainer: Trainer, path: Path) -> None:
 
 
 class Checkpoints(Callback):
-    """Writes last.ckpt at each epoch's end, when `every_s` seconds have passed since (at an optimizer step, or before
-    an epoch's validation), and when a stop was asked for (which then raises Stopped, on every rank at the same step).
+    """Writes last.ckpt at the end of each epoch, after every `every_s` seconds, and when a stop was requested.
 
-    last.ckpt is Lightning's own format, of plain types and tensors alone (it loads with `weights_only=True`). It holds
-    the weights that validation uses in "state_dict" (keys "model.<name of MultiTaskModel>"; with EMA these are the
-    averaged ones, and "current_model_state" holds the ones in training), the state of optimizer, schedule, loops,
-    callbacks and data, and belongs to the step that its name says: the last.
+    After `every_s` seconds it is written at the next optimizer step, or before an epoch's validation. A requested stop
+    then raises Stopped, on all ranks at the same step.
 
-    A checkpoint written before or in a validation says that this validation is to be done first. Whoever comes back to
-    it validates with the weights of the epoch's last step and goes on, as if nothing had been.
+    last.ckpt has Lightning's format and contains plain types and tensors only (it loads with `weights_only=True`).
+    "state_dict" contains the weights for validation, with keys "model.<name in MultiTaskModel>"; with EMA these are the
+    averaged weights, and "current_model_state" contains the weights in training. The rest is the state of optimizer,
+    schedule, loops, callbacks and data after the last step.
+
+    A checkpoint that was written before or during a validation records that. A run resumed from it first does this
+    validation, with the weights of the epoch's last step, and then continues like an uninterrupted run.
     """
 
     def __init__(self, run_dir: RunDir, stop: StopRequest, every_s: float = 300.0) -> None:
@@ -58,11 +60,7 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._written_at = time.monotonic()
         if self._is_before_validation:
-            # Lightning leaves out the validation of an epoch whose batches were all done, unless it was inside a step
-            # of it; and would then leave out as many of its batches as were done.
-            validation = trainer.fit_loop.epoch_loop.val_loop
-            validation.batch_progress.reset()
-            validation._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
+            restart_validation(trainer)
             self._is_before_validation = False
 
     def on_train_batch_end(
@@ -76,7 +74,7 @@ class Checkpoints(Callback):
         if wants_stop or is_due:
             self._write(trainer)
         if wants_stop:
-            raise Stopped(self._told(trainer))
+            raise Stopped(self._message(trainer))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING and self._agree(trainer)[1]:
@@ -86,22 +84,24 @@ class Checkpoints(Callback):
         wants_stop, _ = self._agree(trainer)
         self._write(trainer)
         if wants_stop and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            raise Stopped(self._told(trainer))
+            raise Stopped(self._message(trainer))
 
     def stop_in_validation(self, trainer: Trainer) -> None:
-        """Write the checkpoint from which the next start validates first, and raise Stopped; the weights must be those
-        in training. All ranks must call this."""
-        self._write(trainer, is_before_validation=True)
-        raise Stopped(self._told(trainer))
+        """Write a checkpoint whose resumed run validates first, and raise Stopped; all ranks must call this.
 
-    def _told(self, trainer: Trainer) -> str:
+        The module must hold the weights in training, not the averaged ones.
+        """
+        self._write(trainer, is_before_validation=True)
+        raise Stopped(self._message(trainer))
+
+    def _message(self, trainer: Trainer) -> str:
         return (
             f"stopped at epoch {trainer.current_epoch}, step {trainer.global_step}, with a checkpoint written; "
-            "run the same command again to go on"
+            "run the same command again to resume"
         )
 
     def _agree(self, trainer: Trainer) -> tuple[bool, bool]:
-        """Return (stop, checkpoint is due), the same on every rank."""
+        """Return (stop requested, checkpoint due), the same on every rank."""
         is_due = time.monotonic() - self._written_at >= self.every_s
         if trainer.world_size == 1:
             return self.stop.is_set, is_due
@@ -117,10 +117,10 @@ class Checkpoints(Callback):
 
 
 class EvaluationStop(Callback):
-    """Ends an evaluation pass where a stop was asked for, within a batch, and raises Stopped on all ranks: nothing of
-    the pass is scored or told. In training a checkpoint is written, see `Checkpoints`.
+    """Ends an evaluation pass after the current batch if a stop was requested, and raises Stopped on all ranks.
 
-    Among the callbacks it comes after the one that swaps weights for the pass, and before the one that scores it.
+    Nothing of the pass is scored or reported. During training a checkpoint is written, see `Checkpoints`. The callback
+    must follow the one that exchanges weights for the pass, and precede the one that scores it.
     """
 
     def __init__(self, stop: StopRequest, checkpoints: Checkpoints | None = None) -> None:
@@ -130,17 +130,17 @@ class EvaluationStop(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        # All ranks evaluate the first batch: DDP broadcasts buffers in the first forward pass after one that trained.
+        # All ranks evaluate the first batch, since DDP broadcasts buffers in the first forward pass after training.
         is_first = batch_idx == 0 and dataloader_idx == 0
-        if not is_first and self.stop.is_heard():
-            # Ends Lightning's loop over the batches. Ranks have different numbers of them, and meet at the pass's end.
+        if not is_first and self.stop.is_requested():
+            # Ends Lightning's loop over the batches. Ranks have different numbers of batches, and meet after the pass.
             raise StopIteration
 
     on_test_batch_start = on_validation_batch_start
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or self.checkpoints is None:
-            self.stop.check("while predictions were made")
+            self.stop.check("during evaluation")
         elif self.stop.is_agreed():
             self.checkpoints.stop_in_validation(trainer)
 

@@ -1,4 +1,4 @@
-"""The end of a training that becomes no better."""
+"""Early stopping of a training whose score does not improve."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from pipelines.training.scoring import Scoring
 
 
 class EarlyStopping(Callback):
-    """Ends training after `patience` validations in a row that were not better than the best by more than `min_delta`.
+    """Ends training after `patience` validations in a row that did not exceed the best score by more than `min_delta`.
 
-    Validations before the last epoch of `model.unfreeze` are not counted: what trains then is not all that will. What
-    scored best in them still has to be surpassed, since it is what best.ckpt holds. A score that is undefined is not
-    better. All ranks have the same scores, and decide alike.
+    Validations before the last epoch of `model.unfreeze` are not counted, because parts of the network are still to be
+    trained. Their best score must still be exceeded, since it is the score of best.ckpt. An undefined score is not an
+    improvement. All ranks have the same scores and decide alike.
 
-    Among the callbacks it comes after `scoring`. What it knows is in the checkpoints; a run that goes on from one
-    written after the end trains no further.
+    The callback must follow `scoring`. Its state is in the checkpoints; a run resumed after an early stop does not
+    train again.
     """
 
     def __init__(self, spec: EarlyStoppingSpec, scoring: Scoring, events: EventLog) -> None:
@@ -41,7 +41,7 @@ class EarlyStopping(Callback):
         self.best, self.waited, self.is_over = (state_dict[key] for key in ("best", "waited", "is_over"))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Callbacks have their state by now; Lightning has forgotten its own.
+        # The callback's state is restored by now, but Lightning resets its own flag.
         trainer.should_stop = self.is_over
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,19 +50,19 @@ class EarlyStopping(Callback):
         scores = self.scoring.scores
         assert scores is not None
         self.count(scores.summary[self.select.metric], trainer.current_epoch)
-        # After the last epoch there is nothing to stop.
+        # The last epoch ends training anyway.
         if self.waited < self.spec.patience or trainer.current_epoch + 1 >= (trainer.max_epochs or 0):
             return
         self.is_over = trainer.should_stop = True
         validations = "one validation" if self.waited == 1 else f"{self.waited} validations"
-        told = f"stopped early at epoch {trainer.current_epoch + 1}: no better for {validations}"
+        message = f"stopped early at epoch {trainer.current_epoch + 1}: no improvement in {validations}"
         self.events.write(
-            StageData(stage="stopped_early", message=told), epoch=trainer.current_epoch, step=trainer.global_step
+            StageData(stage="stopped_early", message=message), epoch=trainer.current_epoch, step=trainer.global_step
         )
-        print_rank_zero(told)
+        print_rank_zero(message)
 
     def count(self, value: float | None, epoch: int) -> None:
-        """Take one validation's score, of an epoch from 0."""
+        """Count the score of one validation; epochs are numbered from 0."""
         if self._is_better(value):
             self.best, self.waited = value, 0
         elif epoch >= self.first_epoch:

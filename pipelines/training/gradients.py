@@ -1,4 +1,4 @@
-"""How strongly each task pulls at what all share, and in which direction.
+"""Norms and angles of the tasks' gradients in the last shared layer.
 
 Legend: T tasks, P elements of the last shared layer.
 """
@@ -16,8 +16,8 @@ from pipelines.training.balancing import GlobalLosses
 
 
 def last_shared_layer(model: MultiTaskModel) -> list[nn.Parameter]:
-    """Return what stands for the shared part as it trains now: the last weight (not a bias or norm) of the backbone's
-    c5, else all weights of the neck, else the last weight of c4 or c3; empty where nothing shared trains."""
+    """Return the trainable weights that represent the shared part: the last weight (not a bias or norm) of the
+    backbone's c5, else all weights of the neck, else the last weight of c4 or c3; empty if all of these are frozen."""
     by_part: dict[str, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.ndim > 1:
@@ -30,14 +30,15 @@ def last_shared_layer(model: MultiTaskModel) -> list[nn.Parameter]:
 def gradient_statistics(losses: GlobalLosses, layer: Sequence[nn.Parameter]) -> dict[str, float | None]:
     """Return `gradients/norm/<task>` and, for each pair of tasks, `gradients/cosine/<a>.<b>`, of the unweighted losses.
 
-    They are those of the joint batch of all ranks, and the same on every rank; all must call this. A task that is not
-    active has None, and so has a cosine with a gradient of length zero, and what is not finite.
+    The gradients are those of the joint batch of all ranks; all ranks must call this and get the same numbers. None
+    stands for the norm of an inactive task, a cosine with a gradient of length zero, and a number that is not finite.
 
-    Nothing else changes: the graph stays, no gradient is kept, nothing is drawn, and DDP does not come to know.
+    This has no side effects: the graph is kept, `.grad` is unchanged, no random numbers are drawn, and DDP's hooks are
+    not called.
 
     Args:
         losses: of one micro-batch, before its backward pass.
-        layer: see `last_shared_layer`; at least one.
+        layer: see `last_shared_layer`; at least one parameter.
     """
     rows = [_flat_gradient(loss, layer) for loss in losses.tasks.values()]
     gradients_TP = torch.stack(rows)
@@ -61,7 +62,7 @@ def _flat_gradient(loss: Tensor, layer: Sequence[nn.Parameter]) -> Tensor:
     """Return (P,), float32."""
     found: Sequence[Tensor | None] = [None] * len(layer)
     if loss.requires_grad:
-        # The training step is under autocast, which a backward pass must not be.
+        # The training step runs under autocast, but a backward pass must not.
         with torch.autocast(loss.device.type, enabled=False):
             found = torch.autograd.grad(loss, layer, retain_graph=True, allow_unused=True)
     parts = [torch.zeros_like(of) if part is None else part for of, part in zip(layer, found, strict=True)]

@@ -1,4 +1,7 @@
-"""The processes of one run on one host: rank 0 starts the others, they meet in a folder, and all end together."""
+"""The processes of one run on one host: rank 0 starts the others, they meet in a folder, and all end together.
+
+Torch-free.
+"""
 
 import json
 import os
@@ -16,29 +19,28 @@ from pathlib import Path
 from pipelines.errors import PyramidionError, RankError
 from pipelines.ranks import LOCAL_RANK, local_rank
 
-MEETING_PLACE = "PYRAMIDION_RENDEZVOUS"
-"""Names the folder where ranks meet; rank 0 hands it to the ranks that it starts."""
+RENDEZVOUS_VARIABLE = "PYRAMIDION_RENDEZVOUS"
+"""The environment variable that holds the folder where ranks meet; rank 0 sets it for the ranks that it starts."""
 
 STOP = "stop"
-"""The file of the meeting place by which ranks tell each other of a stop between collectives."""
+"""The file in that folder by which ranks announce a stop between collectives."""
 SIGNALS = {signal.SIGTERM, signal.SIGINT}
-MEETING_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 600.0
 FAULT_TIMEOUT_S = 5.0
-"""How long after an error of its own rank 0 waits for the news that another rank's end was the cause."""
+"""Time that rank 0 waits, after an error in rank 0, for the end of another rank that may have caused it."""
 END_TIMEOUT_S = 30.0
-"""How long the other ranks have to end after rank 0 has; one that waits for rank 0 is ended by force."""
+"""Time that the other ranks have to end after rank 0, before they are killed."""
 
 _children: list[subprocess.Popen[bytes]] = []
 _is_closed = threading.Event()
 
 
 @contextmanager
-def ranks() -> Iterator[None]:
-    """Hold the ranks that trainers start in here: afterwards, however it went, they have ended, and nothing of their
-    meeting place is left.
+def supervised_ranks() -> Iterator[None]:
+    """Supervise the ranks that a trainer starts inside; they end before the context does, and their folder is deleted.
 
     Raises:
-        RankError: on rank 0, in place of an error that the end of another rank has caused.
+        RankError: on rank 0, in place of an error that was caused by the end of another rank.
     """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     if local_rank() > 0:
@@ -61,15 +63,15 @@ def ranks() -> Iterator[None]:
 
 
 def start_ranks(num_processes: int) -> None:
-    """Run this process's own command again as ranks 1 and up, once; a rank that was started does nothing."""
-    if MEETING_PLACE in os.environ:
+    """Run this process's command again as ranks 1 and up; do nothing where the ranks were started before."""
+    if RENDEZVOUS_VARIABLE in os.environ:
         return
     if LOCAL_RANK in os.environ:
         raise RankError(f"{LOCAL_RANK} is set; start one process alone, without a launcher, and it starts the others")
-    os.environ[MEETING_PLACE] = tempfile.mkdtemp(prefix="pyramidion-")
+    os.environ[RENDEZVOUS_VARIABLE] = tempfile.mkdtemp(prefix="pyramidion-")
     _is_closed.clear()
     command = [sys.executable, *sys.orig_argv[1:]]
-    # What is sent to the whole group while a rank still imports waits there until the rank has its handlers.
+    # A signal to the process group, sent while a rank still imports, stays pending until the rank has its handlers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         for rank in range(1, num_processes):
@@ -79,74 +81,78 @@ def start_ranks(num_processes: int) -> None:
     threading.Thread(target=_watch, daemon=True).start()
 
 
-def meet(rank: int, world_size: int) -> Path:
-    """Return the file for torch's rendezvous, once all ranks are here: its own wait does not end when one has died.
+def wait_for_ranks(rank: int, world_size: int) -> Path:
+    """Wait for all ranks and return the file for torch's rendezvous, whose own wait does not end when a rank dies.
 
     Raises:
-        RankError: a rank has ended, or does not come.
+        RankError: a rank has ended, or did not arrive in time.
     """
-    folder = Path(os.environ[MEETING_PLACE])
+    folder = Path(os.environ[RENDEZVOUS_VARIABLE])
     (folder / f"here-{rank}").touch()
-    deadline = time.monotonic() + MEETING_TIMEOUT_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while missing := [other for other in range(world_size) if not (folder / f"here-{other}").exists()]:
-        if fault := _fault(of_any_end=True):
+        if fault := _fault(any_end=True):
             raise fault
         if time.monotonic() > deadline:
-            raise RankError(f"ranks {missing} did not come within {MEETING_TIMEOUT_S:.0f} s")
+            raise RankError(f"ranks {missing} did not start within {START_TIMEOUT_S:.0f} s")
         time.sleep(0.05)
     return folder / "rendezvous"
 
 
 def stop_watching() -> None:
-    """Let the other ranks end as they like: rank 0 no longer needs them."""
+    """Accept any end of the other ranks: rank 0 no longer needs them."""
     _is_closed.set()
 
 
 def kill_ranks() -> None:
-    """End the other ranks by force."""
+    """Kill the other ranks."""
     for child in _children:
         if child.poll() is None:
             child.kill()
             child.wait()
 
 
-def leave_word(error: PyramidionError) -> None:
-    """Let rank 0 know what this rank ends with; it is rank 0 that tells people."""
-    word = {"message": str(error), "exit_code": error.exit_code, "failure_kind": error.failure_kind}
-    folder = os.environ.get(MEETING_PLACE)
+def report_to_rank_zero(error: PyramidionError) -> None:
+    """Leave the error that ends this rank in the ranks' folder; rank 0 prints it."""
+    content = {"message": str(error), "exit_code": error.exit_code, "failure_kind": error.failure_kind}
+    folder = os.environ.get(RENDEZVOUS_VARIABLE)
     if folder is None or not Path(folder).is_dir():
         return
-    unfinished = Path(folder) / f"word-{local_rank()}.writing"
-    unfinished.write_text(json.dumps(word))
-    unfinished.replace(Path(folder) / f"word-{local_rank()}")
+    unfinished = Path(folder) / f"error-{local_rank()}.writing"
+    unfinished.write_text(json.dumps(content))
+    unfinished.replace(Path(folder) / f"error-{local_rank()}")
 
 
-def ask_ranks_to_stop() -> None:
-    """Let all ranks of this run see that one of them was asked to stop, see `ranks_are_asked_to_stop`."""
-    if folder := os.environ.get(MEETING_PLACE):
+def announce_stop() -> None:
+    """Announce to all ranks of this run that a stop was requested, see `stop_is_announced`."""
+    if folder := os.environ.get(RENDEZVOUS_VARIABLE):
         with suppress(OSError):
             (Path(folder) / STOP).touch()
 
 
-def ranks_are_asked_to_stop() -> bool:
-    """Whether another rank of this run has called `ask_ranks_to_stop`."""
-    folder = os.environ.get(MEETING_PLACE)
+def stop_is_announced() -> bool:
+    """Return whether a rank of this run has called `announce_stop`."""
+    folder = os.environ.get(RENDEZVOUS_VARIABLE)
     return folder is not None and (Path(folder) / STOP).exists()
 
 
-def _fault(*, of_any_end: bool = False) -> RankError | None:
-    """Return what another rank has ended with; None while all run, or where it was no error."""
+def _fault(*, any_end: bool = False) -> RankError | None:
+    """Return the error of another rank that has ended; None while all run.
+
+    Args:
+        any_end: whether the end of a rank without an error counts too.
+    """
     for rank, child in enumerate(_children, start=1):
         code = child.poll()
-        if code is None or (code == 0 and not of_any_end):
+        if code is None or (code == 0 and not any_end):
             continue
-        word = Path(os.environ[MEETING_PLACE]) / f"word-{rank}"
-        if word.exists():
-            return RankError(**json.loads(word.read_text()))
+        report = Path(os.environ[RENDEZVOUS_VARIABLE]) / f"error-{rank}"
+        if report.exists():
+            return RankError(**json.loads(report.read_text()))
         if code < 0:
             why = " (memory may have run out)" if code == -signal.SIGKILL else ""
             return RankError(f"process {rank} of this run was ended by {signal.Signals(-code).name}{why}")
-        return RankError(f"process {rank} of this run ended with code {code}; what it said is above")
+        return RankError(f"process {rank} of this run ended with code {code}; see its output above")
     return None
 
 
@@ -169,11 +175,11 @@ def _end(patience_s: float) -> None:
     if _children:
         stop_watching()
         _children.clear()
-        shutil.rmtree(os.environ.pop(MEETING_PLACE), ignore_errors=True)
+        shutil.rmtree(os.environ.pop(RENDEZVOUS_VARIABLE), ignore_errors=True)
 
 
 def _watch() -> None:
-    """End rank 0 where another rank has failed and rank 0 does not come to know: it may hang in a collective."""
+    """End this process if another rank has failed and this process hangs, for example in a collective."""
     while not _is_closed.wait(1.0):
         if (fault := _fault()) is None:
             continue
@@ -181,7 +187,7 @@ def _watch() -> None:
             return
         print(f"error: {fault}", file=sys.stderr, flush=True)
         kill_ranks()
-        shutil.rmtree(os.environ[MEETING_PLACE], ignore_errors=True)
+        shutil.rmtree(os.environ[RENDEZVOUS_VARIABLE], ignore_errors=True)
         os._exit(fault.exit_code)
 
 

@@ -1,4 +1,4 @@
-"""A batch that the device's memory does not hold: what would fit is tried out and told."""
+"""Advice after the device ran out of memory: the batch size that fits is found by trying."""
 
 import gc
 import math
@@ -16,16 +16,17 @@ from pipelines.model import MultiTaskModel
 from pipelines.spec.data import DataSpec, PKSpec, SourceSpec
 
 Precision = Callable[[], AbstractContextManager[object]]
-"""What a training step is computed within: autocast, or nothing."""
+"""Returns the context of a training step, such as autocast."""
 
 OPTIMIZER_COPIES = 2
-"""How many numbers an optimizer keeps for each parameter: AdamW's two, from the first step on."""
+"""Numbers that an optimizer keeps per parameter, from its first step: two for AdamW."""
 
 
 class MemoryAdvice(Callback):
-    """Finds out, where a training step runs out of the device's memory, how many images of its batch fit.
+    """Finds the number of images that fit after a training step ran out of the device's memory.
 
-    With several processes nothing is tried, as the losses of one wait for those of the others: half is proposed.
+    With several processes nothing is tried, since the losses of one process need those of the others; half of the batch
+    is proposed.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -34,8 +35,8 @@ class MemoryAdvice(Callback):
         self._advice: str | None = None
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Raise OutOfMemory in place of torch's error where there is advice; goes around `trainer.fit`."""
+    def explaining(self) -> Iterator[None]:
+        """Raise OutOfMemory with the advice, if there is any, instead of torch's error; a context for `trainer.fit`."""
         try:
             yield
         except torch.OutOfMemoryError as error:
@@ -55,7 +56,7 @@ class MemoryAdvice(Callback):
         batch, self._batch = self._batch, None
         if not isinstance(exception, torch.OutOfMemoryError) or batch is None:
             return
-        # What the failed step had computed hangs on the variables of its functions, which the error remembers.
+        # The traceback refers to the variables of the failed step's functions, and so keeps its tensors in memory.
         exception.__traceback__ = None
         if trainer.world_size > 1:
             fitting, verb = len(batch) // 2, "might"
@@ -69,15 +70,15 @@ class MemoryAdvice(Callback):
 
 
 def largest_that_fits(model: MultiTaskModel, batch: Batch, precision: Precision, ballast: int = 0) -> int:
-    """Return how many of the batch's images can be trained on at once: half of them, a quarter, ...; 0 if not even 1.
+    """Return the largest of B/2, B/4, ... images of the batch that fit into memory; 0 if not even one fits.
 
-    Weights, running statistics and `.grad` are what they were.
+    Weights, running statistics and `.grad` are not changed.
 
     Args:
         model: in training mode, on the device.
-        batch: B images on the device, too many.
+        batch: B images on the device that do not fit.
         precision: of a training step.
-        ballast: how many more numbers a parameter the optimizer will hold.
+        ballast: numbers per parameter that the optimizer will allocate later.
     """
     size = len(batch) // 2
     while size > 0 and not _fits(model, _first(batch, size), precision, ballast):
@@ -99,7 +100,7 @@ def _fits(model: MultiTaskModel, batch: Batch, precision: Precision, ballast: in
             total = torch.stack([term.float() for terms in losses.values() for term, _ in terms.values()]).sum()
         torch.autograd.grad(total, parameters, allow_unused=True)
     except RuntimeError:
-        # torch's own error of memory is one; libraries that find none for their workspace raise others.
+        # Includes torch's OutOfMemoryError; libraries that cannot allocate their workspace raise others.
         return False
     finally:
         for buffer, value in before:
@@ -113,31 +114,33 @@ def _first(batch: Batch, size: int) -> Batch:
 
 
 def advice(spec: DataSpec, batch: Batch, fitting: int, verb: str, accumulated: int) -> str:
-    """Return what to change in the document so that it fits.
+    """Return a message that says what to change in the document.
 
     Args:
         spec: `data` of the document.
-        batch: the one that does not fit.
-        fitting: how many of its images fit; 0 if not even one.
-        verb: would or might.
+        batch: the batch that does not fit.
+        fitting: number of its images that fit; 0 if not even one does.
+        verb: would or might (fit).
         accumulated: `trainer.accumulate_grad_batches`.
     """
     height, width = batch.images.shape[-2:]
-    told = f"a batch of {len(batch)} images of {height}x{width} pixels does not fit the device's memory"
+    problem = f"a batch of {len(batch)} images of {height}x{width} pixels does not fit the device's memory"
     if fitting == 0:
         few = "not even one image does" if len(batch) > 1 else "it is one image"
-        return f"{told}, {few}: lower data.image_size, set trainer.precision: bf16-mixed, or choose a smaller backbone"
-    # Batches that mix all sources are as large as each source says.
+        return (
+            f"{problem}, {few}: lower data.image_size, set trainer.precision: bf16-mixed, or choose a smaller backbone"
+        )
+    # A batch that mixes all sources contains each source's batch size.
     names = sorted(spec.sources if spec.mix == "concat" else {info.source for info in batch.infos})
     sizes = ", ".join(_setting(name, spec.sources[name], fitting) for name in names)
     windows = accumulated * math.ceil(max(spec.sources[name].batch_size for name in names) / fitting)
-    others = ", and for other sources as many times fewer" if len(spec.sources) > len(names) else ""
+    others = ", reduce the other sources by the same factor" if len(spec.sources) > len(names) else ""
     return (
-        f"{told}; {fitting} {verb}: set {sizes}{others}, and trainer.accumulate_grad_batches: {windows} for the same "
-        "effective batch"
+        f"{problem}; {fitting} {verb}: set {sizes}{others}, and trainer.accumulate_grad_batches: {windows} for the "
+        "same effective batch"
     )
 
 
 def _setting(name: str, source: SourceSpec, fitting: int) -> str:
     text = f"data.sources.{name}.batch_size: {fitting}"
-    return f"{text} (with sampler.p * sampler.k the same)" if isinstance(source.sampler, PKSpec) else text
+    return f"{text} (with the same sampler.p * sampler.k)" if isinstance(source.sampler, PKSpec) else text

@@ -1,4 +1,4 @@
-"""A batch whose loss is not finite: told, and kept, so that it can be looked at."""
+"""A batch whose loss is not finite: it is kept in a file, and an error names it."""
 
 import io
 import math
@@ -19,12 +19,12 @@ from pipelines.ranks import is_distributed, world_size
 from pipelines.run_folder.files import write_atomic
 
 NUM_NAMES = 8
-"""How many images a message names."""
+"""Maximum number of images that a message names."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where in a run a micro-batch is; `seed` is what the generators were set to before its forward pass."""
+    """Position of a micro-batch in a run; `seed` is the seed of the random generators for its forward pass."""
 
     epoch: int
     step: int
@@ -36,19 +36,19 @@ class Position:
 def non_finite_loss(
     batch: Batch, terms: Mapping[str, Tensor], position: Position, folder: Path | None
 ) -> NumericsError:
-    """Return the error that names the terms and images, after this rank's batch was kept; all ranks must call this.
+    """Keep this rank's batch, and return the error that names the terms and images; all ranks must call this.
 
-    The batch is kept in `folder`/epoch<E>_step<S>_rank<R>.pt (None: nowhere; the first one of a run alone), which loads
-    with `weights_only=True`: {"epoch", "step", "batch", "rank", "seed", "images": (B, 3, H, W) uint8 as the network
-    takes them, "infos": [dict of `ImageInfo`], "targets": by task [None or {"type", and the fields of that `Target`}],
-    "terms": {"<task>/<term>": value, over all ranks}}. The network with the weights of that step, in training mode
-    after `torch.manual_seed(seed)`, gives this rank's share of the same terms again.
+    The first such batch of a run is kept in `folder`/epoch<E>_step<S>_rank<R>.pt, which loads with `weights_only=True`:
+    {"epoch", "step", "batch", "rank", "seed", "images": (B, 3, H, W) uint8, the network's input, "infos": [dict of
+    `ImageInfo`], "targets": by task [None or {"type", and the fields of that `Target`}], "terms": {"<task>/<term>":
+    value, over all ranks}}. The network with the weights of that step, in training mode after
+    `torch.manual_seed(seed)`, reproduces this rank's share of the terms.
 
     Args:
         batch: of this rank.
         terms: by "<task>/<term>", the same on all ranks.
         position: of this rank.
-        folder: of the run.
+        folder: for the file; None: the batch is not kept.
     """
     values = {name: float(value) for name, value in terms.items()}
     broken = ", ".join(f"{name} is {value}" for name, value in values.items() if not math.isfinite(value))
@@ -56,7 +56,7 @@ def non_finite_loss(
     where = ""
     if is_kept:
         rank = "*" if is_distributed() else position.rank
-        where = f" (kept in {folder}/epoch{position.epoch}_step{position.step}_rank{rank}.pt)"
+        where = f" (kept in {folder}/{_file_name(position, rank)})"
     return NumericsError(
         f"the loss {broken} at epoch {position.epoch}, step {position.step}, for the images {_names(batch)}{where}; "
         "lower model.optimizer.lr, lengthen model.schedule.warmup_steps, or set trainer.precision to 32-true"
@@ -74,7 +74,7 @@ def _names(batch: Batch) -> str:
 
 
 def _keep(batch: Batch, values: Mapping[str, float], position: Position, folder: Path) -> bool:
-    """Write the batch, and return whether it is there; one of an earlier attempt stays the only one of its rank."""
+    """Write the batch and return whether it was written; a batch that this rank kept earlier is not replaced."""
     if any(folder.glob(f"*_rank{position.rank}.pt")):
         return False
     content = {
@@ -86,11 +86,15 @@ def _keep(batch: Batch, values: Mapping[str, float], position: Position, folder:
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    # A full disk must not hide what went wrong.
+    # A full disk must not hide the original error.
     with suppress(OSError):
-        write_atomic(folder / f"epoch{position.epoch}_step{position.step}_rank{position.rank}.pt", buffer.getvalue())
+        write_atomic(folder / _file_name(position, position.rank), buffer.getvalue())
         return True
     return False
+
+
+def _file_name(position: Position, rank: int | str) -> str:
+    return f"epoch{position.epoch}_step{position.step}_rank{rank}.pt"
 
 
 def _plain(target: Target | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What people and programs see while a run goes on: a line on the screen, events, tracked metrics."""
+"""Reports of training progress: a line on the terminal, events, and tracked metrics."""
 
 import sys
 import time
@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pipelines.clock import format_duration
 from pipelines.data.loading.sample import Batch
 from pipelines.ranks import print_rank_zero
 from pipelines.run_folder.events import EventLog, MetricData, ProgressData, WarningData
@@ -14,20 +15,13 @@ from pipelines.tracking.tracker import Tracker
 from pipelines.training.module import MultiTaskModule
 
 SCREEN_EVERY_S = 0.5
-"""How often the line on a terminal changes; elsewhere there is one line an epoch."""
+"""Interval at which the line on a terminal is updated; other outputs get one line per epoch."""
 
 
-def clock(seconds: float) -> str:
-    """Return seconds as [h:]mm:ss."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+class ProgressReporter(Callback):
+    """Reports losses, learning rate, speed and remaining time, on rank 0.
 
-
-class Progress(Callback):
-    """Tells losses, rate, speed and time left, on rank 0.
-
-    The time left is what the rest of the training batches and of the validations would take at the pace so far.
+    The remaining time is that of the remaining training batches and validations at the average pace so far.
     """
 
     def __init__(self, events: EventLog, tracker: Tracker | None, every_n_steps: int) -> None:
@@ -58,8 +52,8 @@ class Progress(Callback):
         warmup, steps = pl_module.spec.schedule.warmup_steps, pl_module.num_steps
         if trainer.global_step == 0 and warmup > steps:
             self._warn(
-                f"model.schedule.warmup_steps: got {warmup}, and the run has {steps} steps: its rates never come to "
-                "their top; write less, or raise trainer.max_epochs"
+                f"model.schedule.warmup_steps: got {warmup}, but the run has only {steps} steps: learning rates never "
+                "reach their maximum; write fewer, or raise trainer.max_epochs"
             )
 
     def _warn(self, text: str) -> None:
@@ -87,21 +81,20 @@ class Progress(Callback):
         self._batches += 1
         is_last = batch_idx + 1 == trainer.num_training_batches
         if is_last or (batch_idx + 1) % (self.every_n_steps * trainer.accumulate_grad_batches) == 0:
-            self._tell(trainer, pl_module, batch_idx)
+            self._report(trainer, pl_module, batch_idx)
         if pl_module.gradients:
-            self._tell_gradients(trainer, pl_module.gradients)
+            self._report_gradients(trainer, pl_module.gradients)
         if is_last or (sys.stderr.isatty() and time.monotonic() - self._shown > SCREEN_EVERY_S):
             self._show(trainer, pl_module, batch_idx, is_last)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MultiTaskModule)
-        # Where training stops early, the time left was that of all epochs.
+        # The remaining time reported so far included the epochs that an early stop skips.
         if trainer.is_global_zero and trainer.should_stop and pl_module.losses:
-            self._tell(trainer, pl_module, int(trainer.num_training_batches) - 1)
+            self._report(trainer, pl_module, int(trainer.num_training_batches) - 1)
 
-    def left_s(self, trainer: Trainer, batch_idx: int) -> float:
-        """Return the seconds that the rest of the run would take at the pace so far, its last test apart: at
-        most, where it may stop early."""
+    def remaining_s(self, trainer: Trainer, batch_idx: int) -> float:
+        """Return the estimated seconds until training ends, if it does not stop early; without the final test."""
         if trainer.should_stop:
             return 0.0
         assert trainer.max_epochs is not None
@@ -110,21 +103,21 @@ class Progress(Callback):
         batches_left = epochs_left * trainer.num_training_batches + trainer.num_training_batches - batch_idx - 1
         every = trainer.check_val_every_n_epoch or 1
         validations_left = trainer.max_epochs // every - trainer.current_epoch // every
-        a_validation_s = self._validation_s / self._validations if self._validations else 0.0
-        return float(batches_left * training_s / max(1, self._batches) + validations_left * a_validation_s)
+        validation_s = self._validation_s / self._validations if self._validations else 0.0
+        return float(batches_left * training_s / max(1, self._batches) + validations_left * validation_s)
 
     def _images_per_s(self) -> float:
         return self._images / max(1e-9, self._running() - self._validation_s)
 
-    def _tell(self, trainer: Trainer, module: MultiTaskModule, batch_idx: int) -> None:
-        losses = {f"train/{name}": value for name, value in module.told_losses().items()}
+    def _report(self, trainer: Trainer, module: MultiTaskModule, batch_idx: int) -> None:
+        losses = {f"train/{name}": value for name, value in module.present_losses().items()}
         rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
         balance = {f"balance/{task}": factor for task, factor in module.balance.factors().items()}
         data = ProgressData(
             losses=losses,
             lr=rate,
             images_per_s=round(self._images_per_s(), 2),
-            left_s=round(self.left_s(trainer, batch_idx), 1),
+            left_s=round(self.remaining_s(trainer, batch_idx), 1),
             batch=batch_idx + 1,
             batches=int(trainer.num_training_batches),
             max_epochs=trainer.max_epochs,
@@ -134,17 +127,17 @@ class Progress(Callback):
         if self.tracker is not None:
             self.tracker.log_metrics({**losses, **balance, "train/lr": rate}, step=trainer.global_step)
 
-    def _tell_gradients(self, trainer: Trainer, gradients: Mapping[str, float | None]) -> None:
+    def _report_gradients(self, trainer: Trainer, gradients: Mapping[str, float | None]) -> None:
         self.events.write(MetricData(dict(gradients)), epoch=trainer.current_epoch, step=trainer.global_step)
         if self.tracker is not None:
             self.tracker.log_metrics(gradients, step=trainer.global_step)
 
     def _show(self, trainer: Trainer, module: MultiTaskModule, batch_idx: int, is_last: bool) -> None:
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in module.told_losses().items())
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in module.present_losses().items())
         line = (
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
             f"batch {batch_idx + 1}/{trainer.num_training_batches}  {self._images_per_s():.1f} images/s  "
-            f"left {clock(self.left_s(trainer, batch_idx))}  {losses}"
+            f"left {format_duration(self.remaining_s(trainer, batch_idx))}  {losses}"
         )
         if sys.stderr.isatty():
             print(f"\r\x1b[2K{line}", end="\n" if is_last else "", file=sys.stderr, flush=True)

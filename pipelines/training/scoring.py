@@ -1,4 +1,4 @@
-"""The end of every evaluation pass: gather, score on rank 0, tell, keep the best weights."""
+"""Scores of evaluation passes, and the checkpoint with the best score."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ from pipelines.training.strategy import share_buffers
 
 @dataclass(frozen=True)
 class Scores:
-    """One pass over one split: by task as in result.json, and the summary `<split>/<task>/<metric>`."""
+    """Scores of one pass over a split: by task as in result.json, and a summary by `<split>/<task>/<metric>`."""
 
     split: Split
     tasks: dict[str, Any]
@@ -36,13 +36,17 @@ class Scores:
 
 
 class Scoring(Callback):
-    """Scores each evaluation pass, once, on rank 0; every rank gets the same numbers.
+    """Scores each evaluation pass once, on rank 0, and gives all ranks the scores.
+
+    Args:
+        spec: `model` of the document.
+        index: categories and labels of the data.
+        test_split: the split of `trainer.test`.
 
     Attributes:
-        test_split: what `trainer.test` goes over.
-        scores: of the last pass, on every rank.
-        predictions: of the last pass, on rank 0 alone.
-        gallery: likewise, of the training split where a task asks for it.
+        scores: of the last pass, on all ranks; None before the first.
+        predictions: of the last pass, on rank 0 only.
+        gallery: predictions for the training split, for tasks that use a gallery, on rank 0 only.
     """
 
     def __init__(self, spec: ModelSpec, index: DatasetIndex, test_split: Split = "test") -> None:
@@ -55,7 +59,7 @@ class Scoring(Callback):
         self.gallery: list[ImagePredictions] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # After the averaged weights were put in place: callbacks are called in their order.
+        # Averaged weights are in place by now: callbacks are called in their order.
         share_buffers(pl_module)
         self.collector.begin("val")
 
@@ -82,8 +86,8 @@ class Scoring(Callback):
     on_test_epoch_end = on_validation_epoch_end
 
     def _score(self, trainer: Trainer) -> None:
-        """Score on rank 0; all ranks get the scores, or raise the error that came of it."""
-        if trainer.sanity_checking:  # of a user's own trainer: it evaluates the first batches only
+        """Score on rank 0; all ranks get the scores, or raise the error of rank 0."""
+        if trainer.sanity_checking:  # a trainer that evaluates a few batches before training
             return
         gathered = self.collector.gather()
         outcome: Scores | PyramidionError | None = None
@@ -109,13 +113,18 @@ class Scoring(Callback):
         return Scores(split, tasks, summarize(split, tasks))
 
 
-class Best(Callback):
-    """Keeps the weights that score best on val (averaged ones, where there are) in best.ckpt, and tells every pass.
+class BestCheckpoint(Callback):
+    """Keeps the weights with the best score on val in best.ckpt, and reports the scores of every validation.
 
-    As long as the number is undefined, the last weights are kept.
+    The last weights are kept while the score is undefined. best.ckpt contains plain types and tensors only:
+    {"state_dict", "epoch", "step", "select", "val": {"summary", "tasks"}, "categories": by task [(id, name)]}.
 
-    `best.ckpt` holds plain types alone: {"state_dict", "epoch", "step", "select", "val": {"summary", "tasks"},
-    "categories": by task [(id, name)]}.
+    Args:
+        run_dir: folder for the checkpoint.
+        scoring: a callback that precedes this one.
+        weights: returns the network's weights to keep, averaged or not.
+        events: for the scores.
+        tracker: for the scores; None: not tracked.
     """
 
     def __init__(
@@ -152,7 +161,7 @@ class Best(Callback):
         if is_better or self.best is None or not self.path.exists():
             assert isinstance(pl_module, MultiTaskModule)
             self._write(trainer, scores)
-        self._tell(trainer, scores, value, is_better)
+        self._report(trainer, scores, value, is_better)
 
     def _is_better(self, value: float | None) -> bool:
         if value is None or self.best is None:
@@ -175,7 +184,7 @@ class Best(Callback):
         torch.save(content, buffer)
         write_atomic(self.path, buffer.getvalue())
 
-    def _tell(self, trainer: Trainer, scores: Scores, value: float | None, is_better: bool) -> None:
+    def _report(self, trainer: Trainer, scores: Scores, value: float | None, is_better: bool) -> None:
         defined = {name: number for name, number in scores.summary.items() if number is not None}
         self.events.write(MetricData(scores.summary), epoch=_epoch(trainer), step=trainer.global_step)
         if self.tracker is not None:
@@ -186,5 +195,5 @@ class Best(Callback):
 
 
 def _epoch(trainer: Trainer) -> int:
-    """Return the epoch that was trained last; after the very last one, Lightning's count is one ahead."""
+    """Return the last trained epoch; after the end of training, Lightning's count is one higher."""
     return min(trainer.current_epoch, (trainer.max_epochs or 1) - 1)

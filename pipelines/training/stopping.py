@@ -1,11 +1,11 @@
-"""A stop on request: signals are remembered, and take effect on every rank at the same place."""
+"""Stops on request: a signal is remembered, and takes effect on all ranks at the same place."""
 
 import signal
 from types import FrameType
 
 from pipelines.errors import Stopped
 from pipelines.ranks import is_distributed, local_rank
-from pipelines.training.launcher import ask_ranks_to_stop, ranks_are_asked_to_stop
+from pipelines.training.launcher import announce_stop, stop_is_announced
 from pipelines.training.strategy import any_rank
 
 
@@ -16,7 +16,7 @@ class StopRequest:
         self.is_set = False
 
     def install(self) -> None:
-        """Take both signals."""
+        """Install the handlers of both signals."""
         signal.signal(signal.SIGTERM, self._remember)
         signal.signal(signal.SIGINT, self._remember)
 
@@ -25,21 +25,23 @@ class StopRequest:
             raise KeyboardInterrupt
         self.is_set = True
 
-    def is_heard(self) -> bool:
-        """Whether a stop was asked for, of this rank or of one that has heard of it; no collective. Ranks that hear it
-        need not be at the same place: they end what they do, and meet in `is_agreed`."""
+    def is_requested(self) -> bool:
+        """Return whether this rank or another one, that has called this, received a signal; not a collective.
+
+        Ranks may notice it at different places; they finish what they are doing and meet in `is_agreed`.
+        """
         if self.is_set:
-            ask_ranks_to_stop()
-        return self.is_set or ranks_are_asked_to_stop()
+            announce_stop()
+        return self.is_set or stop_is_announced()
 
     def is_agreed(self) -> bool:
-        """Whether a stop was asked for, of any rank, the same on all (all must call this).
+        """Return, on all ranks, whether any of them received a signal; all ranks must call this.
 
-        A rank that has not met rank 0 yet goes on, and is stopped with the others.
+        A rank without a process group continues, and stops later together with the others.
         """
-        return any_rank(self.is_heard()) if is_distributed() else self.is_set and local_rank() == 0
+        return any_rank(self.is_requested()) if is_distributed() else self.is_set and local_rank() == 0
 
     def check(self, where: str) -> None:
-        """Raise Stopped where a stop is agreed on; all ranks must call this."""
+        """Raise Stopped if a stop was requested of any rank; all ranks must call this."""
         if self.is_agreed():
-            raise Stopped(f"stopped {where}; run the same command again to go on")
+            raise Stopped(f"stopped {where}; run the same command again to resume")

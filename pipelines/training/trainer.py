@@ -1,4 +1,4 @@
-"""The Lightning trainer that a document asks for."""
+"""The Lightning trainer that `trainer` of a document describes."""
 
 import logging
 import warnings
@@ -9,34 +9,32 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch.nn import Module
 
 from backbones.sync_batchnorm import synchronize_batch_norms
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.spec.training import TrainerSpec
+from pipelines.training.lightning_internals import disable_signal_handlers
 from pipelines.training.strategy import LocalDDPStrategy
 
 SET_HERE = {"accelerator", "devices", "strategy", "precision", "deterministic", "early_stopping", "sync_batchnorm"}
-"""Fields of the document that are not handed to Lightning as they are."""
+"""Fields of the document that are not passed to Lightning as they are."""
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def accelerator_of(spec: TrainerSpec) -> str:
-    """Return `cpu` or `gpu`; raises ConfigError where a GPU is asked for and there is none."""
+    """Return `cpu` or `gpu`; raises ConfigError if a GPU is required and torch finds none."""
     has_gpu = torch.cuda.is_available()
     if spec.accelerator == "gpu" and not has_gpu:
         raise ConfigError(
-            FieldProblem(
-                "trainer.accelerator", "got 'gpu', and this machine has none that torch sees; write auto or cpu"
-            )
+            FieldProblem("trainer.accelerator", "got 'gpu', but torch finds no GPU on this machine; write auto or cpu")
         )
     return "gpu" if has_gpu and spec.accelerator != "cpu" else "cpu"
 
 
 def num_processes(spec: TrainerSpec) -> int:
-    """Return how many processes one host trains with; raises ConfigError where there are fewer GPUs."""
+    """Return the number of training processes; raises ConfigError if the machine has too few GPUs."""
     if accelerator_of(spec) == "cpu":
         if isinstance(spec.devices, tuple):
             raise ConfigError(FieldProblem("trainer.devices", f"got {list(spec.devices)} on the CPU; write a number"))
@@ -53,19 +51,19 @@ def num_processes(spec: TrainerSpec) -> int:
 
 
 def require_synced_batch_norm(spec: TrainerSpec) -> None:
-    """Raise ConfigError where BatchNorm cannot be what `sync_batchnorm` asks for."""
+    """Raise ConfigError if `sync_batchnorm` is set but not available on the device."""
     if spec.sync_batchnorm and accelerator_of(spec) == "cpu":
         raise ConfigError(
             FieldProblem(
                 "trainer.sync_batchnorm",
-                "got true on the CPU, where torch has no SyncBatchNorm; write false, or train on GPUs. Stages that are "
-                "frozen (model.unfreeze) keep their statistics anyway, and model.neck.norm: none needs none",
+                "got true on the CPU, where torch has no SyncBatchNorm; write false, or train on GPUs. Frozen stages "
+                "(model.unfreeze) keep their statistics anyway, and model.neck.norm: none has no statistics",
             )
         )
 
 
 def precision_of(spec: TrainerSpec) -> Precision:
-    """Return the precision; `auto` is bf16-mixed where the device computes in bf16, else 32-true."""
+    """Return the precision; `auto` is bf16-mixed if the device computes in bf16, else 32-true."""
     if spec.precision != "auto":
         return spec.precision
     if accelerator_of(spec) == "gpu":
@@ -74,7 +72,7 @@ def precision_of(spec: TrainerSpec) -> Precision:
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether the processor multiplies in bf16 (AVX512-BF16 or AMX); without, autocast is slower than float32."""
+    """Return whether the CPU multiplies in bf16 (AVX512-BF16 or AMX); otherwise autocast is slower than float32."""
     return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
 
 
@@ -93,7 +91,7 @@ def _strategy(spec: TrainerSpec) -> Strategy | str:
 
 
 class SyncedBatchNorm(TorchSyncBatchNorm):
-    """Makes BatchNorm one over all ranks when training begins, and leaves it so: evaluated it does what it did."""
+    """Replaces BatchNorm by SyncBatchNorm when training starts, and keeps it, since both evaluate alike."""
 
     def apply(self, model: Module) -> Module:
         return synchronize_batch_norms(model)
@@ -102,16 +100,8 @@ class SyncedBatchNorm(TorchSyncBatchNorm):
         return model
 
 
-class _NoSignals(_SignalConnector):
-    """Leaves signals to `stopping.StopRequest`: Lightning's own handler broadcasts in the middle of whatever the rank
-    is doing, and then ends the loop wherever it is."""
-
-    def register_signal_handlers(self) -> None:
-        self.received_sigterm = False
-
-
 def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
-    """Return a trainer that writes and shows nothing by itself: `callbacks` do."""
+    """Return a trainer without Lightning's logger, checkpoints and progress bar; `callbacks` replace them."""
     options: dict[str, Any] = spec.model_dump(exclude=SET_HERE)
     devices = spec.devices if accelerator_of(spec) == "gpu" else num_processes(spec)
     is_synced = spec.sync_batchnorm and accelerator_of(spec) == "gpu"
@@ -132,16 +122,16 @@ def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    trainer._signal_connector = _NoSignals(trainer)
+    disable_signal_handlers(trainer)
     return trainer
 
 
 def quiet_lightning() -> None:
-    """Silence what Lightning says of itself; what it warns of is told, but for what is known and meant."""
+    """Silence Lightning's information messages, and those warnings that do not apply."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in (
-        ".*args parameter is intended to run from within Python.*",  # the document was parsed before
+        ".*args parameter is intended to run from within Python.*",  # LightningCLI gets a validated document
         ".*does not have many workers.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*the logging interval.*",

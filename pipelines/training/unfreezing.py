@@ -1,4 +1,4 @@
-"""Which parts of the network train, epoch by epoch."""
+"""Freezing and unfreezing of parts of the network at the start of epochs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,10 +15,10 @@ from pipelines.training.strategy import LocalDDPStrategy
 
 
 class Unfreezing(Callback):
-    """Keeps what is frozen a function of the epoch, also where a run goes on from a checkpoint, and tells changes.
+    """Freezes the parts that `model.unfreeze` lists for each epoch, also in a resumed run, and reports changes.
 
-    DDP wraps what `setup` and `on_load_checkpoint` have left trainable, and is made anew where that changes. The
-    optimizer has all parameters in their groups from the start; it passes over those that have no gradient.
+    DDP is created after `setup` and `on_load_checkpoint` and wrapped again at each change. The optimizer has all
+    parameters in their groups from the start; it skips those without a gradient.
     """
 
     def __init__(self, spec: ModelSpec, events: EventLog) -> None:
@@ -37,31 +37,31 @@ class Unfreezing(Callback):
         before, frozen = model.frozen_parts, frozen_parts(self.spec, trainer.current_epoch)
         if frozen == before:
             return
-        # Gradients of the last step are still there; the new buckets are to begin with none.
+        # Gradients of the last step still exist, but the new DDP buckets must start without.
         pl_module.zero_grad(set_to_none=True)
         model.freeze(frozen)
         if isinstance(trainer.strategy, LocalDDPStrategy):
             trainer.strategy.rewrap()
-        self._tell(trainer, model, before, frozen)
+        self._report(trainer, model, before, frozen)
 
-    def _tell(self, trainer: Trainer, model: MultiTaskModel, before: frozenset[str], frozen: frozenset[str]) -> None:
+    def _report(self, trainer: Trainer, model: MultiTaskModel, before: frozenset[str], frozen: frozenset[str]) -> None:
         changes = [
             f"{_named(parts, *verbs)} now ({count_parameters(model, parts):,} parameters)"
             for parts, verbs in ((before - frozen, ("trains", "train")), (frozen - before, ("is frozen", "are frozen")))
             if parts
         ]
-        told = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {'; '.join(changes)}"
+        message = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {'; '.join(changes)}"
         trained = [part for part in model.parts if part not in frozen]
-        print_rank_zero(told)
+        print_rank_zero(message)
         self.events.write(
-            StageData(stage="training", message=told, trains=trained, parameters=count_parameters(model, trained)),
+            StageData(stage="training", message=message, trains=trained, parameters=count_parameters(model, trained)),
             epoch=trainer.current_epoch,
             step=trainer.global_step,
         )
 
 
 def count_parameters(model: MultiTaskModel, parts: Iterable[str]) -> int:
-    """Return how many numbers the parameters of `parts` hold."""
+    """Return the number of parameters in `parts`."""
     wanted = set(parts)
     return sum(parameter.numel() for name, parameter in model.named_parameters() if model.part_of(name) in wanted)
 

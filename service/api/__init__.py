@@ -1,1 +1,1 @@
-"""The process that answers REST. It never imports torch."""
+"""The API process, which serves the REST API. It never imports torch."""

@@ -12,7 +12,9 @@ from service.api.limits import LoopbackOnly
 from service.api.metrics import JobCollector, Measure, Metrics
 from service.api.openapi import describe
 from service.api.routes import catalog, events, health, jobs, models, results
-from service.executors.local import LocalExecutor
+from service.executors.registry import create_executor
+from service.jobs.use_cases import Jobs
+from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.database import open_database
@@ -21,21 +23,22 @@ from service.version import version
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the application; while it runs (its lifespan), the database is open."""
+    """Return the application; the database is open during its lifespan."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings.jobs_dir.mkdir(parents=True, exist_ok=True)
-        # Side by side: a driver may take a second to tell its GPUs.
+        # In parallel: a driver may take a second to list its GPUs.
         engine, executor = await asyncio.gather(
             asyncio.to_thread(open_database, settings.url_of_database),
-            asyncio.to_thread(LocalExecutor, settings.cpus, settings.gpus),
+            asyncio.to_thread(create_executor, settings),
         )
         capacity = executor.capacity()
         app.state.store = JobStore(engine)
         app.state.capacity = capacity
-        collector = JobCollector(app.state.store, capacity.cpus, len(capacity.gpu_ids))
+        app.state.jobs = Jobs(app.state.store, settings, capacity)
+        collector = JobCollector(app.state.store, capacity[CPUS], capacity.get(GPUS, 0))
         metrics.registry.register(collector)
         try:
             yield
@@ -49,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="Fine-tunes one backbone for several visual tasks: submit, watch, read results, predict.",
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
-        # Their pages load scripts from elsewhere.
+        # Their pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
     )

@@ -1,4 +1,4 @@
-"""Files of run folders as clients see them: what is hidden, and what a link leads out to, is not there."""
+"""Files of run folders that clients may read: no hidden files, and no links that lead out of the folder."""
 
 import base64
 import hashlib
@@ -13,18 +13,18 @@ from service.rest.schemas import Artifact
 
 MEDIA_TYPES = {".csv": "text/csv", ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".txt": "text/plain"}
 UNSAFE_TYPES = frozenset({"text/html", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/xml"})
-"""What a browser would run scripts of."""
+"""Types in which a browser would run scripts."""
 
 
 def list_artifacts(run_dir: Path) -> list[Artifact]:
-    """Return all files of a run folder, sorted by path; none where there is no folder."""
+    """Return all files of a run folder, sorted by path; an empty list if the folder does not exist."""
     found = []
     for path in _files(run_dir):
         try:
             stat = path.stat()
             digest = sha256(path)
         except OSError:
-            continue  # a running job replaces files
+            continue  # replaced by a running job
         relative = path.relative_to(run_dir).as_posix()
         found.append(
             Artifact(path=relative, size_bytes=stat.st_size, sha256=digest.hex(), modified_at=moment(stat.st_mtime))
@@ -33,7 +33,7 @@ def list_artifacts(run_dir: Path) -> list[Artifact]:
 
 
 def find_artifact(run_dir: Path, name: str) -> Path | None:
-    """Return the file of a run folder that a client names; None where there is none that it may have."""
+    """Return the path of a file of a run folder; None if it does not exist or clients may not read it."""
     parts = PurePosixPath(name).parts
     if not parts or "\0" in name or PurePosixPath(name).is_absolute() or not all(map(_is_shown, parts)):
         return None
@@ -45,7 +45,7 @@ def find_artifact(run_dir: Path, name: str) -> Path | None:
 
 
 def sha256(path: Path) -> bytes:
-    """Return the digest of a file; it is remembered for as long as its size and time of change stay."""
+    """Return the digest of a file; it is cached until the file's size or modification time changes."""
     stat = path.stat()
     return _sha256(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
@@ -56,7 +56,7 @@ def repr_digest(digest: bytes) -> str:
 
 
 def media_type(path: Path) -> str:
-    """Return what a file is, as far as its name tells; nothing that a browser would run."""
+    """Return the media type of a file by its name; never one in which a browser would run scripts."""
     known = MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return "application/octet-stream" if known in UNSAFE_TYPES else known
 

@@ -1,7 +1,7 @@
-"""What routes are handed. All of it lies on `app.state`.
+"""The dependencies of routes. All of them are stored on `app.state`.
 
-A router that needs something for as long as the server runs gives itself a `lifespan`: it starts after the
-application's own, so that `app.state.store` and `app.state.settings` are there.
+A router that needs something as long as the server runs declares its own `lifespan`: it starts after the
+application's, so `app.state.store` and `app.state.settings` exist.
 """
 
 from typing import Annotated, cast
@@ -10,7 +10,9 @@ from fastapi import Depends, Path, Request
 
 from service.api.dry_run import DryRuns
 from service.api.metrics import Metrics
-from service.executors.base import Capacity
+from service.jobs.principal import LOCAL_USER, Principal
+from service.jobs.use_cases import Jobs
+from service.resources import ResourceCounts
 from service.settings import Settings
 from service.store.jobs import JobStore
 
@@ -23,8 +25,16 @@ def _store(request: Request) -> JobStore:
     return cast(JobStore, request.app.state.store)
 
 
-def _capacity(request: Request) -> Capacity:
-    return cast(Capacity, request.app.state.capacity)
+def _jobs(request: Request) -> Jobs:
+    return cast(Jobs, request.app.state.jobs)
+
+
+def _principal() -> Principal:
+    return LOCAL_USER
+
+
+def _capacity(request: Request) -> ResourceCounts:
+    return cast(ResourceCounts, request.app.state.capacity)
 
 
 def _metrics(request: Request) -> Metrics:
@@ -35,9 +45,11 @@ def _dry_runs(request: Request) -> DryRuns:
     return cast(DryRuns, request.app.state.dry_runs)
 
 
-JobId = Annotated[str, Path(description="of a job, as `id` tells it", max_length=32)]
+JobId = Annotated[str, Path(description="id of a job", max_length=32)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 StoreDep = Annotated[JobStore, Depends(_store)]
-CapacityDep = Annotated[Capacity, Depends(_capacity)]
+JobsDep = Annotated[Jobs, Depends(_jobs)]
+PrincipalDep = Annotated[Principal, Depends(_principal)]
+CapacityDep = Annotated[ResourceCounts, Depends(_capacity)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
 DryRunsDep = Annotated[DryRuns, Depends(_dry_runs)]

@@ -1,4 +1,4 @@
-"""What a job would be: found out by a child process, which may import torch and is watched over."""
+"""Dry runs: a supervised child process, which may import torch, reports what a job would train."""
 
 import asyncio
 import json
@@ -14,9 +14,10 @@ from fastapi import Request
 from pipelines.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, AttemptDir, RunDir
 from pipelines.spec.load import write_yaml
-from service.api.submission import config_errors, refusal
 from service.child_process import child_environment, die_with_parent, python_command
 from service.executors.process_tree import kill
+from service.jobs.document_paths import document_problems
+from service.jobs.errors import InvalidJob
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.problems import Problem
 from service.settings import Settings
@@ -25,47 +26,48 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 2
 WAIT_S = 5.0
-"""How long a dry run waits for its turn."""
+"""Maximum time that a dry run waits for its turn."""
 
 
 class DryRuns:
-    """Runs `pipelines.cli check` for clients, a few at once."""
+    """Runs `pipelines.cli check` for clients, a limited number at once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, request: Request, config: dict[str, Any]) -> dict[str, Any]:
-        """Return what the child says: config, data_report, stages, trainable.
+        """Return the child's report: config, data_report, stages, trainable.
 
-        The child's whole tree is killed when this ends in any way, also where the client goes away meanwhile.
+        The child's whole process tree is killed at the end, also if the client disconnects.
 
         Raises:
-            Problem: 422 the job would not start; 503 too many dry runs go on, or MLflow does not answer where the job
-                begins from a registered model; 504 it takes too long.
+            InvalidJob: the job is invalid.
+            Problem: 503 too many dry runs are in progress, or MLflow does not answer and the job is initialized from a
+                registered model; 504 the time limit is exceeded.
         """
         try:
             code, output, log = await unless_gone(request, self._run(config))
         except ClientGone:
-            raise Problem(CLIENT_CLOSED_REQUEST, "Client gone", "the check was ended with its client") from None
+            raise Problem(CLIENT_CLOSED_REQUEST, "Client disconnected", "the check was cancelled") from None
         if code == ConfigError.exit_code:
-            # The document itself was found right before: what names no field is wrong with its data.
-            told = json.loads(output)
-            problems = [FieldProblem(problem["field"] or "data", problem["message"]) for problem in told]
-            raise refusal(config_errors(problems, config))
+            # The document was validated before, so a problem without a field concerns the data.
+            reported = json.loads(output)
+            problems = [FieldProblem(problem["field"] or "data", problem["message"]) for problem in reported]
+            raise InvalidJob(document_problems(problems, config))
         if code == RegistryError.exit_code and output:
-            (told,) = json.loads(output)
-            raise Problem(503, "The model registry does not answer", told["message"], headers={"Retry-After": "5"})
+            (problem,) = json.loads(output)
+            raise Problem(503, "The model registry does not answer", problem["message"], headers={"Retry-After": "5"})
         if code != 0:
             logger.error("a dry run ended with %d:\n%s", code, log[-4000:])
-            raise Problem(500, "The check failed", "its process ended unexpectedly; the server's log says why")
+            raise Problem(500, "The check failed", "the process of the check ended unexpectedly; see the server log")
         return dict(json.loads(output))
 
     async def _run(self, config: dict[str, Any]) -> tuple[int, bytes, str]:
         try:
             await asyncio.wait_for(self._turns.acquire(), WAIT_S)
         except TimeoutError:
-            detail = f"{AT_ONCE} dry runs go on already; try again in a moment"
+            detail = f"{AT_ONCE} dry runs are already in progress; try again in a moment"
             raise Problem(503, "Busy", detail, headers={"Retry-After": "5"}) from None
         try:
             with tempfile.TemporaryDirectory(prefix="pyramidion-check-") as folder:
@@ -92,8 +94,8 @@ class DryRuns:
         try:
             output, _ = await asyncio.wait_for(child.communicate(), limit_s)
         except TimeoutError:
-            detail = f"ended after {limit_s:g} s; PYRAMIDION_DRY_RUN_TIMEOUT_S of the server sets the limit"
-            raise Problem(504, "The check takes too long", detail) from None
+            detail = f"cancelled after {limit_s:g} s; PYRAMIDION_DRY_RUN_TIMEOUT_S sets the limit of the server"
+            raise Problem(504, "The check took too long", detail) from None
         finally:
             kill(lambda table: [process for process in table.values() if process.session == child.pid])
             code = await child.wait()

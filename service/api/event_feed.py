@@ -1,8 +1,7 @@
-"""Those who wait for events of jobs: one look at the database wakes all of them, one read serves all at one place.
+"""Deliver events of jobs to listeners: one query detects new events for all, and one read serves all at one position.
 
-Nothing of this blocks the event loop: the database is read in threads. Sequence numbers are given and committed in one
-order (every writer of SQLite holds the write lock from the beginning of its transaction to its end), so that no event
-ever appears below one that was already read. Torch-free.
+The database is read in threads, so that the event loop never blocks. The store commits events in the order of their
+sequence numbers, so that an event never appears before one that was already read. Torch-free.
 """
 
 import asyncio
@@ -12,11 +11,11 @@ from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
+from service.api.views import event_view
 from service.rest.schemas import EventView
 from service.states import TERMINAL
 from service.store.jobs import JobStore
@@ -26,7 +25,7 @@ TICK_S = 0.2
 _PAUSE_AFTER_ERROR_S = 5.0
 _NUM_THREADS = 4
 _NUM_KEPT = 8
-"""Slices that a channel keeps: listeners that connect one after the other read the same ones."""
+"""Number of slices that a channel caches, since listeners that connect one after the other read the same ones."""
 
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +37,11 @@ R = TypeVar("R")
 class EventSlice:
     """Events of one job after a sequence number.
 
-    `is_full`: there may be more right behind them. `is_over`: nothing comes after them, ever.
+    Attributes:
+        after: the sequence number.
+        events: the events, in order.
+        is_full: whether the database may already have further events.
+        is_over: whether these are the job's last events.
     """
 
     after: int
@@ -52,14 +55,14 @@ class EventSlice:
 
     @cached_property
     def frames(self) -> bytes:
-        """The events as a stream of server-sent events; formatted once for all who get them."""
+        """The events in the format of server-sent events, formatted once for all listeners."""
         return "".join(
             f"id: {event.seq}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n" for event in self.events
         ).encode()
 
 
 class EventFeed:
-    """All listeners of one process. To be used in the event loop, except where a method says otherwise."""
+    """All listeners of one process. Use it in the event loop only."""
 
     def __init__(self, store: JobStore) -> None:
         self.store = store
@@ -71,7 +74,7 @@ class EventFeed:
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="event-feed")
 
     def channel(self, job_id: str) -> "Channel":
-        """Return the channel of a job. The database is watched for as long as somebody holds one."""
+        """Return the channel of a job. The database is polled as long as any channel is referenced."""
         channel = self._channels.get(job_id)
         if channel is None:
             self._channels[job_id] = channel = Channel(self, job_id)
@@ -80,17 +83,17 @@ class EventFeed:
         return channel
 
     async def in_thread(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return what a function that blocks returns."""
+        """Run a blocking function in a thread and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
 
     def stop(self) -> None:
-        """Let all listeners end: what they wait for comes after the next start."""
+        """End all listeners; clients continue after the next start of the process."""
         self.is_stopping = True
         for channel in list(self._channels.values()):
             channel.announce(channel.newest)
 
     def close(self) -> None:
-        """Stop, and end the threads."""
+        """Stop, and shut the threads down."""
         self.stop()
         self._threads.shutdown(wait=False)
 
@@ -98,24 +101,24 @@ class EventFeed:
         while self._channels and not self.is_stopping:
             try:
                 newest = await self.in_thread(self.store.newest_seq, self._seen)
-            except Exception:  # a database that is out of reach now may be back later, and listeners with it
-                _logger.exception("cannot look for new events; trying again in %g s", _PAUSE_AFTER_ERROR_S)
+            except Exception:  # the database may be reachable again later
+                _logger.exception("cannot read new events; trying again in %g s", _PAUSE_AFTER_ERROR_S)
                 await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
                 continue
             self._seen = max(newest.values(), default=self._seen)
             for job_id, channel in list(self._channels.items()):
                 if job_id in newest:
                     channel.announce(newest[job_id])
-            # Neither name may keep a channel alive that nobody listens to.
+            # A local name would keep a channel without listeners alive.
             channel = None  # type: ignore[assignment]
             await asyncio.sleep(TICK_S)
 
 
 class Channel:
-    """The events of one job, for all who listen to it.
+    """The events of one job, for all its listeners.
 
     Attributes:
-        newest: sequence number of the newest event that came since somebody listens; 0: none.
+        newest: sequence number of the newest event since the channel exists; 0 before the first.
     """
 
     def __init__(self, feed: EventFeed, job_id: str) -> None:
@@ -127,13 +130,13 @@ class Channel:
         self._kept: OrderedDict[tuple[int, int], EventSlice] = OrderedDict()
 
     def announce(self, seq: int) -> None:
-        """Wake all listeners: there is an event of this number."""
+        """Wake all listeners for the event with this number."""
         self.newest = max(self.newest, seq)
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def wait(self, after: int, timeout_s: float) -> bool:
-        """Wait for an event after a sequence number; return False when time was up, or the process stops."""
+        """Wait for an event after a sequence number; return False on a timeout, or if the process stops."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self.newest <= after and not self.feed.is_stopping:
@@ -144,32 +147,32 @@ class Channel:
         """Return the job as it is now.
 
         Raises:
-            NotFound: it is not there (any more).
+            NotFound: the job does not exist (any more).
         """
         return await self.feed.in_thread(self.feed.store.get, self.job_id)
 
     async def job_shared(self) -> Job:
-        """Return what `job` would, from one read for all who ask meanwhile.
+        """Return the job as `job` does, with one read for all concurrent callers.
 
         Raises:
-            NotFound: it is not there (any more).
+            NotFound: the job does not exist (any more).
         """
-        # A read that began before something was announced is not for those who ask because of it.
+        # A caller that was woken by an announcement must not share a read that started before it.
         return await self._share(("job", self.newest), self.job)
 
     async def read(self, after: int, limit: int) -> EventSlice:
-        """Return events after a sequence number, at most `limit`, as they are in the database now.
+        """Return at most `limit` events after a sequence number, as they are in the database now.
 
         Raises:
-            NotFound: the job is not there (any more).
+            NotFound: the job does not exist (any more).
         """
         return await self.feed.in_thread(_load, self.feed.store, self.job_id, after, limit)
 
     async def read_shared(self, after: int, limit: int) -> EventSlice:
-        """Return what `read` would, from one read for all who ask for the same; what was not announced may be missing.
+        """Return events as `read` does, with one read for all listeners; events not announced yet may be missing.
 
         Raises:
-            NotFound: the job is not there (any more).
+            NotFound: the job does not exist (any more).
         """
         key = (after, limit)
         kept = self._kept.get(key)
@@ -182,35 +185,23 @@ class Channel:
         return events
 
     async def _share(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        """Return what the read returns that is under way for `key`; where there is none, begin it."""
+        """Return the result of the read in progress for `key`; start one if there is none."""
         reading = self._reads.get(key)
         if reading is None:
             self._reads[key] = reading = asyncio.ensure_future(read())
             reading.add_done_callback(lambda _: self._reads.pop(key))
-        # A listener that goes must not take the read of the others along.
+        # A listener that disconnects must not cancel the read for the others.
         return cast(R, await asyncio.shield(reading))
 
 
 def _load(store: JobStore, job_id: str, after: int, limit: int) -> EventSlice:
-    # The job first: where it has ended by then, the events below hold all that there will ever be.
+    # Read the job first: if it has ended, the events read after it are complete.
     job = store.get(job_id)
     rows = store.events(job_id, after, limit)
     is_full = len(rows) == limit
     is_over = (job.status.is_terminal and not is_full) or (bool(rows) and _is_end(rows[-1]))
-    return EventSlice(after, tuple(map(_view, rows)), is_full and not is_over, is_over)
+    return EventSlice(after, tuple(map(event_view, rows)), is_full and not is_over, is_over)
 
 
 def _is_end(event: Event) -> bool:
     return event.kind == "status" and event.data.get("to") in TERMINAL
-
-
-def _view(event: Event) -> EventView:
-    return EventView(
-        seq=event.seq,
-        time=datetime.fromtimestamp(event.time, UTC),
-        kind=event.kind,
-        attempt=event.attempt,
-        epoch=event.epoch,
-        step=event.step,
-        data=event.data,
-    )

@@ -1,4 +1,4 @@
-"""Events of a job as they come: as a stream of server-sent events, or one page that may be waited for. Torch-free."""
+"""Events of a job as a stream of server-sent events, or as one page with an optional wait. Torch-free."""
 
 from collections.abc import AsyncIterator
 from time import monotonic
@@ -8,13 +8,13 @@ from service.store.errors import NotFound
 
 RETRY_MS = 3000
 PING_S = 15.0
-"""A stream says something at least this often, so that what lies between does not take it for dead."""
+"""Maximum silence of a stream, so that proxies do not close it as dead."""
 SLICE = 200
-"""Events that a stream reads at once: what is kept for a client that reads slowly."""
+"""Number of events that a stream reads at once, and so buffers for a slow client."""
 
 
 async def stream_events(channel: Channel, found: EventSlice) -> AsyncIterator[bytes]:
-    """Yield `found` and all that comes after it, until the job ends, is deleted, or this process stops."""
+    """Yield `found` and all later events, until the job ends or is deleted, or this process stops."""
     channel.feed.num_listeners += 1
     try:
         yield f"retry: {RETRY_MS}\n\n".encode()
@@ -36,14 +36,18 @@ async def stream_events(channel: Channel, found: EventSlice) -> AsyncIterator[by
 
 
 async def poll_events(channel: Channel, after: int, limit: int, wait_s: float) -> EventSlice:
-    """Return events after a sequence number; where there is none, wait for the first.
+    """Return events after a sequence number; if there are none, wait up to `wait_s` for the first one.
 
     Raises:
-        NotFound: the job is not there (any more).
+        NotFound: the job does not exist (any more).
     """
     until = monotonic() + wait_s
     found = await channel.read(after, limit)
-    while not (found.events or found.is_over) and (left := until - monotonic()) > 0 and not channel.feed.is_stopping:
-        await channel.wait(after, left)
+    while (
+        not (found.events or found.is_over)
+        and (remaining_s := until - monotonic()) > 0
+        and not channel.feed.is_stopping
+    ):
+        await channel.wait(after, remaining_s)
         found = await channel.read_shared(after, limit)
     return found

@@ -1,4 +1,4 @@
-"""The field `image` of a multipart body, with limits that hold while it is read. Torch-free."""
+"""Read the field `image` of a multipart body, enforcing size limits while reading. Torch-free."""
 
 from email.message import Message
 
@@ -11,7 +11,7 @@ from service.rest.schemas import ProblemField
 
 FIELD = "image"
 _MAX_FRAME_BYTES = 16 << 10
-"""What boundaries and headers may have beside the image."""
+"""Maximum size of boundaries and headers around the image."""
 
 REQUEST_BODY = {
     "required": True,
@@ -25,14 +25,14 @@ REQUEST_BODY = {
         }
     },
 }
-"""What the OpenAPI document says of the body."""
+"""Description of the body in the OpenAPI document."""
 
 
 async def read_image_field(request: Request, max_bytes: int) -> bytes:
-    """Return the image file that a request carries.
+    """Return the image file of a request.
 
     Raises:
-        Problem: 415 the body is not multipart; 413 the image has more than `max_bytes`; 422 there is no such field.
+        Problem: 415 the body is not multipart; 413 the image has more than `max_bytes`; 422 the field is missing.
     """
     boundary = _boundary(request.headers.get("content-type", ""))
     limit = max_bytes + _MAX_FRAME_BYTES
@@ -47,12 +47,12 @@ async def read_image_field(request: Request, max_bytes: int) -> bytes:
                 raise _too_large(max_bytes)
             form.feed(chunk)
     except FormParserError as error:
-        raise _unusable("", f"the body is no multipart/form-data: {error}") from None
+        raise _unusable("", f"the body is not valid multipart/form-data: {error}") from None
     return form.image()
 
 
 class _Form:
-    """Keeps the bytes of one field, and refuses all others."""
+    """Collects the bytes of one field and rejects all others."""
 
     def __init__(self, boundary: bytes, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -77,9 +77,9 @@ class _Form:
         self._parser.write(chunk)
 
     def image(self) -> bytes:
-        """Return the field, once the body is read."""
+        """Return the field's content, after the whole body has been fed."""
         if not self._is_over:
-            raise _unusable("", "the body ends before its last boundary; send it whole")
+            raise _unusable("", "the body ends before its last boundary; send it completely")
         if self._content is None:
             raise _unusable(f"/{FIELD}", "missing; add the image file as the form's field 'image'")
         return bytes(self._content)
@@ -104,7 +104,7 @@ class _Form:
             shown = (name or "")[:40].replace("~", "~0").replace("/", "~1")
             raise _unusable(f"/{shown}", f"unknown field; the form has one field, {FIELD!r}")
         if self._content is not None:
-            raise _unusable(f"/{FIELD}", "there are two; send one image a request")
+            raise _unusable(f"/{FIELD}", "the field occurs twice; send one image per request")
         self._content = bytearray()
 
     def _take(self, data: bytes, start: int, end: int) -> None:
@@ -129,7 +129,7 @@ def _boundary(content_type: str) -> bytes:
     try:
         return boundary.encode("latin-1")
     except UnicodeEncodeError:
-        raise _unusable("", "the boundary of the body is no ASCII") from None
+        raise _unusable("", "the boundary of the body is not ASCII") from None
 
 
 def _parameter(header: str, text: str, parameter: str) -> str | None:
@@ -144,8 +144,8 @@ def _too_large(max_bytes: int) -> Problem:
     return Problem(
         413,
         "Image too large",
-        f"an image file may have {max_bytes} bytes; PYRAMIDION_MAX_IMAGE_BYTES of the server sets the limit",
-        # The rest of the body is not read: what follows on the connection is not a request.
+        f"an image file may have at most {max_bytes} bytes; PYRAMIDION_MAX_IMAGE_BYTES sets the limit of the server",
+        # The rest of the body stays unread, so the connection cannot carry another request.
         headers={"Connection": "close"},
     )
 
@@ -153,7 +153,7 @@ def _too_large(max_bytes: int) -> Problem:
 def _unusable(pointer: str, detail: str) -> Problem:
     return Problem(
         422,
-        "The form is not usable",
+        "The form is invalid",
         detail,
         [ProblemField(pointer=pointer, detail=detail)],
         headers={"Connection": "close"},

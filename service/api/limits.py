@@ -1,4 +1,4 @@
-"""What is refused before a route is reached: strange hosts, strange origins, bodies that are too large or no JSON."""
+"""Reject requests before they reach a route: foreign hosts and origins, bodies that are too large or not JSON."""
 
 import ipaddress
 import json
@@ -17,13 +17,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.rest.problems import Problem, problem_response
 
 MAX_DEPTH = 64
-"""Levels of a JSON body; a job document has at most eight."""
+"""Maximum nesting of a JSON body; a job document has at most eight levels."""
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, as of a `Host` header or a URL, with or without a port, names this machine's loopback."""
+    """Return whether a host of a `Host` header or a URL, with or without a port, is the loopback of this machine."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
         return name == "localhost" or ipaddress.ip_address(name) in _LOOPBACK
@@ -35,34 +35,36 @@ _LOOPBACK = frozenset({ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("
 
 
 class LoopbackOnly:
-    """Refuses requests that a web page of somebody else makes a browser on this machine send.
+    """Rejects requests that a foreign web page makes a browser on this machine send.
 
-    Another `Host` is a name that was made to lead here (DNS rebinding); another `Origin` is a page of another site.
+    A foreign `Host` is a name that resolves to this machine (DNS rebinding); a foreign `Origin` is another web site.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (refusal := _refusal(scope["method"], Headers(scope=scope))):
-            await refusal(scope, receive, send)
+        if scope["type"] == "http" and (rejection := _rejection(scope["method"], Headers(scope=scope))):
+            await rejection(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
-def _refusal(method: str, headers: Headers) -> Response | None:
+def _rejection(method: str, headers: Headers) -> Response | None:
     host = headers.get("host", "")
     if not is_loopback(host):
-        detail = f"got the host {host[:80]!r}; this server answers as 127.0.0.1, localhost and [::1] only"
+        detail = f"got the host {host[:80]!r}; this server accepts 127.0.0.1, localhost and [::1] only"
         return problem_response(400, "Unknown host", detail)
     origin = headers.get("origin")
     if method not in _SAFE_METHODS and origin is not None and not is_loopback(urlsplit(origin).netloc):
-        return problem_response(403, "Unknown origin", f"pages of {origin[:80]!r} may change nothing here")
+        return problem_response(
+            403, "Unknown origin", f"web pages of {origin[:80]!r} may not change anything on this server"
+        )
     return None
 
 
 class JsonRoute(APIRoute):
-    """A route whose body, where it has one, is strict JSON of at most `max_json_bytes`, declared as such."""
+    """A route that accepts only strict JSON of at most `max_json_bytes` with the content type of JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
@@ -103,39 +105,39 @@ class _StrictRequest(Request):
 
 
 def _too_large(limit: int) -> Problem:
-    # The rest of the body is not read: what follows on the connection is not a request.
+    # The rest of the body stays unread, so the connection cannot carry another request.
     return Problem(
         413,
         "Body too large",
-        f"a JSON body may have {limit} bytes; PYRAMIDION_MAX_JSON_BYTES of the server sets the limit",
+        f"a JSON body may have at most {limit} bytes; PYRAMIDION_MAX_JSON_BYTES sets the limit of the server",
         headers={"Connection": "close"},
     )
 
 
 def strict_json(body: bytes) -> Any:
-    """Return the value of a JSON text; raises Problem 400 for what is none, for NaN, infinities, and deep nesting."""
+    """Return the value of a JSON text; raises Problem 400 for invalid JSON, NaN, infinities and deep nesting."""
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        value = json.loads(body.decode("utf-8"), parse_constant=_reject, parse_float=_finite)
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
-        raise Problem(400, "Not JSON", f"the body is no JSON: {error}") from None
-    _look_through(value)
+        raise Problem(400, "Not JSON", f"the body is not valid JSON: {error}") from None
+    _check_value(value)
     return value
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON; write null or leave it out")
+def _reject(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a JSON number; write null or omit it")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is larger than any number that is understood here")
+        raise ValueError(f"{text[:20]} is too large for a floating-point number")
     return number
 
 
-def _look_through(value: Any) -> None:
+def _check_value(value: Any) -> None:
     level = [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
@@ -156,7 +158,9 @@ def _require_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Problem(400, "Not JSON", f"{text[:40]!a} has half a surrogate pair, which is no character") from None
+        raise Problem(
+            400, "Not JSON", f"{text[:40]!a} contains an unpaired surrogate, which is not a character"
+        ) from None
 
 
 def _too_deep() -> Problem:

@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests as they are answered, jobs and slots as they are when it asks."""
+"""Prometheus metrics: requests are counted when answered; jobs and slots are read on each scrape."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 
 class Metrics:
-    """All that one application measures."""
+    """The metrics of one application."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -40,7 +40,7 @@ class Metrics:
 
 
 class JobCollector(Collector):
-    """Counts jobs and slots in the database whenever it is asked."""
+    """Counts jobs and slots in the database on each scrape."""
 
     def __init__(self, store: JobStore, cpus: int, gpus: int) -> None:
         self._store = store
@@ -57,9 +57,9 @@ class JobCollector(Collector):
         yield jobs
         oldest = self._store.oldest_queued_at()
         age_s = 0.0 if oldest is None else max(0.0, time.time() - oldest)
-        yield GaugeMetricFamily("pyramidion_oldest_queued_seconds", "How long the oldest queued job waits", age_s)
+        yield GaugeMetricFamily("pyramidion_oldest_queued_seconds", "Waiting time of the oldest queued job", age_s)
         used = GaugeMetricFamily("pyramidion_slots_used", "Slots that jobs hold", labels=["kind"])
-        total = GaugeMetricFamily("pyramidion_slots", "Slots that jobs may use in all", labels=["kind"])
+        total = GaugeMetricFamily("pyramidion_slots", "Slots that all jobs may use together", labels=["kind"])
         for (kind, number), held in zip(self._total.items(), self._store.slots_in_use(), strict=True):
             used.add_metric([kind], held)
             total.add_metric([kind], number)
@@ -68,7 +68,7 @@ class JobCollector(Collector):
 
 
 class Measure:
-    """Counts every answer and the time to its first byte, by method, route template and status."""
+    """Counts responses and measures the time to the first byte, by method, route template and status."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

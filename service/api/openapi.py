@@ -1,4 +1,4 @@
-"""The OpenAPI document, made so that a client generator understands it."""
+"""The OpenAPI document, in a form that client generators understand."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from service.rest.problems import MEDIA_TYPE, phrase
 
 PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
 EVERYWHERE = (400, 500)
-"""What any request may be answered with: an unknown host, or a mistake of ours."""
+"""Statuses of any request: an unknown host, or a bug of the server."""
 WITH_BODY = (403, 413, 415, 422)
 
 
 def describe(app: FastAPI) -> None:
-    """Let `app.openapi()` name problems by their media type, with those that need no route to say them."""
+    """Make `app.openapi()` list problems with their media type, also those that routes do not declare."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -1,4 +1,4 @@
-"""The way to the predictor, a process of its own: started when first needed, and again when it has died. Torch-free."""
+"""The connection to the predictor process, which is started on first use and restarted after a crash. Torch-free."""
 
 import asyncio
 import logging
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 class PredictorLink:
-    """Hands images to the predictor, and its answers back.
+    """Sends images to the predictor and returns its responses.
 
-    To be used in the event loop of the main thread: the predictor ends with the thread that starts it.
+    Use it in the event loop of the main thread only: the predictor ends with the thread that starts it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -37,15 +37,15 @@ class PredictorLink:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Take a place in the queue, for as long as a request is under way.
+        """Occupy a place in the queue while a request is processed.
 
         Raises:
-            Problem: 503, all places are taken.
+            Problem: 503, the queue is full.
         """
         if self._num_admitted >= self._settings.predict_queue_size:
             raise _unavailable(
                 "Too many predictions",
-                f"{self._num_admitted} predictions are under way, and more are not taken at once; send it again later",
+                f"{self._num_admitted} predictions are in progress, which is the limit; send the request again later",
             )
         self._num_admitted += 1
         try:
@@ -54,14 +54,14 @@ class PredictorLink:
             self._num_admitted -= 1
 
     async def predict(self, query: Mapping[str, str], image: bytes) -> httpx2.Response:
-        """Return what the predictor answers, whole; the first call waits for it to start.
+        """Return the complete response of the predictor; the first call waits for it to start.
 
         Args:
-            query: which model and what form of answer, see `service.predictor.app`.
-            image: bytes of the file.
+            query: the model and the form of the response, see `service.predictor.app`.
+            image: content of the image file.
 
         Raises:
-            Problem: 503, the predictor has died or takes too long.
+            Problem: 503, the predictor has died or did not respond in time.
         """
         process = self._running()
         url = f"http://predictor/predict?{urlencode(query)}"
@@ -75,12 +75,16 @@ class PredictorLink:
                     await response.aclose()
                 return response
         except TimeoutError:
-            detail = f"the predictor has not answered within {self._settings.predict_timeout_s:g} s; send it again"
-            raise _unavailable("The predictor takes too long", detail) from None
+            detail = (
+                f"the predictor did not respond within {self._settings.predict_timeout_s:g} s; send the request again"
+            )
+            raise _unavailable("The predictor took too long", detail) from None
         except httpx2.TransportError as error:
             process.kill()
-            logger.warning("the predictor (pid %d) is gone: %r", process.pid, error)
-            raise _unavailable("The predictor has ended", "it starts anew with the next request") from None
+            logger.warning("the connection to the predictor (pid %d) broke: %r", process.pid, error)
+            raise _unavailable(
+                "The predictor has ended", "it is restarted by the next request; send the request again"
+            ) from None
 
     async def close(self) -> None:
         """End the predictor."""
@@ -89,7 +93,7 @@ class PredictorLink:
             await process.stop()
 
     def _running(self) -> "_Process":
-        # Nothing is awaited here, so that requests which come together start one process.
+        # Without an await, so that concurrent requests start a single process.
         if self._process is None or not self._process.is_alive():
             if self._process is not None:
                 logger.warning("the predictor (pid %d) has ended; starting another", self._process.pid)
@@ -103,7 +107,7 @@ class _Process:
 
     def __init__(self, settings: Settings) -> None:
         self._is_killed = False
-        # Below the system's folder for temporary files: a socket's path has at most 107 bytes.
+        # In the system's temporary folder, since the path of a socket has at most 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="pyramidion-"))
         path = str(self._folder / "predictor.sock")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
@@ -116,7 +120,7 @@ class _Process:
                 env=child_environment({**os.environ, **settings.environment()}),
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.DEVNULL,
-                # Ctrl-C is for the parent, which ends this process in its own time.
+                # Ctrl-C must reach the parent only, which ends this process in the right order.
                 start_new_session=True,
             )
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.predict_queue_size)
@@ -130,16 +134,16 @@ class _Process:
         return not self._is_killed and self._popen.poll() is None
 
     def kill(self) -> None:
-        """End a process that has broken a connection; it is asked nothing more, however long it takes to die."""
+        """Kill a process that has broken a connection, and send it no further requests while it dies."""
         self._popen.kill()
         self._is_killed = True
 
     def forget(self) -> None:
-        """Remove what a process that has ended leaves."""
+        """Remove the files of a process that has ended."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def stop(self) -> None:
-        """End the process, if need be by force."""
+        """End the process; kill it after the grace period."""
         await self.transport.aclose()
         self._popen.terminate()
         try:

@@ -1,6 +1,6 @@
-"""`python -m service.api.process --fd N`: the API on a listening socket that its parent has opened.
+"""`python -m service.api.process --fd N`: serve the API on a listening socket that the parent process has opened.
 
-It never imports torch: what needs it runs in processes of its own.
+This process never imports torch; work that needs it runs in other processes.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from service.child_process import die_with_parent
 from service.settings import Settings
 
 GRACE_S = 2
-"""What open requests have to end after SIGTERM."""
+"""Time that open requests get to finish after SIGTERM."""
 
 
 class _Server(uvicorn.Server):
-    """A server whose streams end before it waits for their end."""
+    """A server that ends event streams before it waits for open requests."""
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Answer requests until SIGTERM or SIGINT."""
+    """Serve requests until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="service.api.process", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="number of the inherited listening socket")
     descriptor = parser.parse_args(argv).fd

@@ -1,4 +1,4 @@
-"""Rows of the database as what goes over REST."""
+"""Convert records of the database and of the model registry to response bodies."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
-from service.rest.schemas import AttemptView, Failure, JobSummary, JobView, Progress, Resources
+from pipelines.tracking.model_versions import ModelVersion
+from service.rest.model_schemas import ModelVersionView
+from service.rest.schemas import AttemptView, EventView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
-from service.store.records import Attempt, Job
+from service.store.records import AttemptRecord, Event, Job
 
 LOG_TAIL_LINES = 20
 
@@ -26,14 +28,14 @@ def _moment(seconds: float | None) -> datetime | None:
 
 
 def job_summary(job: Job) -> JobSummary:
-    """Return a job as in lists."""
+    """Return a job as shown in lists."""
     return JobSummary(**_summary(job))
 
 
 def job_view(
-    job: Job, config: dict[str, Any], attempts: Sequence[Attempt], waits_for: str | None, run_dir: Path
+    job: Job, config: dict[str, Any], attempts: Sequence[AttemptRecord], waits_for: str | None, run_dir: Path
 ) -> JobView:
-    """Return a job with all that is known of it; a failed one with the end of its log."""
+    """Return a job with all details; a failed one with the end of its log."""
     return JobView(
         **_summary(job),
         waits_for=waits_for,
@@ -62,17 +64,17 @@ def _summary(job: Job) -> dict[str, Any]:
     }
 
 
-def _progress(told: dict[str, Any] | None) -> Progress | None:
-    """What the trainer told; where another version of it told something else, only the epoch and the step."""
-    if told is None:
+def _progress(reported: dict[str, Any] | None) -> Progress | None:
+    """Return the progress that the trainer reported; only epoch and step if another version wrote other fields."""
+    if reported is None:
         return None
     try:
-        return Progress.model_validate(told)
+        return Progress.model_validate(reported)
     except ValidationError:
-        return Progress(epoch=int(told.get("epoch", 0)), step=int(told.get("step", 0)))
+        return Progress(epoch=int(reported.get("epoch", 0)), step=int(reported.get("step", 0)))
 
 
-def _attempt_view(attempt: Attempt) -> AttemptView:
+def _attempt_view(attempt: AttemptRecord) -> AttemptView:
     return AttemptView(
         number=attempt.number,
         started_at=moment(attempt.started_at),
@@ -84,13 +86,40 @@ def _attempt_view(attempt: Attempt) -> AttemptView:
     )
 
 
+def event_view(event: Event) -> EventView:
+    """Return an event of a job."""
+    return EventView(
+        seq=event.seq,
+        time=moment(event.time),
+        kind=event.kind,
+        attempt=event.attempt,
+        epoch=event.epoch,
+        step=event.step,
+        data=event.data,
+    )
+
+
+def model_version_view(version: ModelVersion, job_id: str | None) -> ModelVersionView:
+    """Return a version of a model that the given job trained (None: not trained by this service)."""
+    return ModelVersionView(
+        version=version.version,
+        created_at=moment(version.created_at),
+        aliases=list(version.aliases),
+        run_id=version.run_id,
+        job_id=job_id,
+        select=version.select,
+        val_fingerprint=version.val_fingerprint,
+        val_metrics=version.val_metrics,
+    )
+
+
 def failure_of(job: Job, run_dir: Path) -> Failure | None:
-    """Return why a job has failed, with the last lines of its last attempt; None for any other job."""
+    """Return why a job failed, with the last lines of its last attempt's log; None for any other job."""
     if job.failure_kind is None:
         return None
     log = AttemptDir(RunDir.of(run_dir).attempt(job.attempt)).log
     return Failure(
         kind=FailureKind(job.failure_kind),
-        message=job.failure_message or "no reason is known",
+        message=job.failure_message or "the reason is unknown",
         log_tail=log_tail(log)[-LOG_TAIL_LINES:],
     )

@@ -1,7 +1,7 @@
-"""The service as a Python object: each method is one call of its REST interface. Torch-free, and free of FastAPI.
+"""A client of the service: each method is one call of the REST API. Imports neither torch nor FastAPI.
 
-Connections that fail are tried again a little: the API process may be on its way back. That is safe for every call,
-since submissions carry a key and all else can be said twice.
+Failed connections are retried for a short time, since the API process may be restarting. This is safe for every call:
+submissions carry an idempotency key, and all other calls can be repeated.
 """
 
 import json
@@ -39,14 +39,14 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_S = 5.0
 READ_S = 60.0
 LONG_READ_S = 300.0
-"""For calls that do work before they answer: a dry run, the first prediction of a model."""
+"""For calls that take long to respond: a dry run, the first prediction of a model."""
 SILENCE_S = 45.0
-"""A stream says something each 15 s; after this it is opened anew."""
+"""A stream that sends at least a ping every 15 s is reopened after this much silence."""
 RETRY_S = 1.0
 FOLLOW_RETRY_S = 60.0
-"""For who follows a job: the whole service may be started again."""
+"""For following a job, while the whole service may be restarting."""
 RETRY_BROKEN_S = 20.0
-"""For a connection that was there and broke: somebody is there, and on the way back."""
+"""For a connection that broke after it was established, since the service is probably restarting."""
 PAGE = 100
 
 _Model = TypeVar("_Model", bound=Answer)
@@ -54,7 +54,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Client:
-    """A service at an address; without one, at `PYRAMIDION_URL`, and without that at port 8000 of the loopback."""
+    """Client of the service at an address, by default `PYRAMIDION_URL`, else port 8000 of the loopback."""
 
     def __init__(self, url: str | None = None) -> None:
         self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
@@ -64,7 +64,7 @@ class Client:
         self._http = httpx2.Client(
             base_url=self.url,
             timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
-            # A proxy has no way to what is on this machine.
+            # A proxy cannot reach this machine's loopback.
             trust_env=parsed.host not in _LOOPBACK,
         )
 
@@ -75,13 +75,13 @@ class Client:
         self._http.close()
 
     def submit(self, request: Mapping[str, Any], key: str | None = None) -> JobView:
-        """Ask for a job, see `JobRequest`; with the same key it is the same job. Raises ConfigError where the document
-        is wrong."""
+        """Submit a job, see `JobRequest`; the same key returns the same job. Raises ConfigError for an invalid
+        document."""
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         return _read(JobView, self._call("POST", "/v1/jobs", content=_json(request), headers=headers | _JSON))
 
     def dry_run(self, request: Mapping[str, Any]) -> DryRun:
-        """Return what a job would be; raises ConfigError where the document or the data is wrong."""
+        """Return what a job would train; raises ConfigError for an invalid document or invalid data."""
         params = {"dry_run": "true"}
         content = _json(request)
         return _read(
@@ -103,11 +103,11 @@ class Client:
         return found
 
     def job(self, job_id: str) -> JobView:
-        """Return all that is known of a job."""
+        """Return a job with all details."""
         return _read(JobView, self._call("GET", _job(job_id)))
 
     def cancel(self, job_id: str) -> None:
-        """Wish for a job's end; raises Conflict where it has ended already."""
+        """Request the cancellation of a job; raises Conflict if it has already ended."""
         self._call("POST", f"{_job(job_id)}/cancel")
 
     def results(self, job_id: str) -> dict[str, Any]:
@@ -117,16 +117,16 @@ class Client:
         with suppress(ValueError):
             result = response.json()
         if not isinstance(result, dict) or not {"split", "tasks"} <= set(result):
-            raise ServiceError(f"{response.url} answers what is no result; is result.json of job {job_id} damaged?")
+            raise ServiceError(f"{response.url} did not return a result; is result.json of job {job_id} damaged?")
         return result
 
     def predict(self, model: str, alias: str, image: Path) -> dict[str, Any]:
-        """Return what a model sees in an image file."""
+        """Return the prediction of a model for an image file."""
         answer: dict[str, Any] = self._predict(model, alias, image).json()
         return answer
 
     def draw(self, model: str, alias: str, image: Path) -> bytes:
-        """Return the image as PNG, with what a model sees in it."""
+        """Return the image as PNG with the prediction of a model drawn on it."""
         return self._predict(model, alias, image, draw="true").content
 
     def _predict(self, model: str, alias: str, image: Path, **params: str) -> httpx2.Response:
@@ -137,7 +137,7 @@ class Client:
                 FieldProblem(str(image), f"cannot be read ({error.strerror}); name an image file")
             ) from error
         path = f"/v1/models/{quote(model, safe='')}/predict"
-        # The name that the file has here is nobody's business but this side's.
+        # The local file name is private and not sent.
         files = {"image": (f"image{image.suffix}", content)}
         try:
             return self._call("POST", path, params={"alias": alias, **params}, files=files, timeout_s=LONG_READ_S)
@@ -152,8 +152,8 @@ class Client:
             raise self._unreachable(error) from error
 
     def follow_log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
-        """Yield lines as they come, until the job has ended; over a restart of the service too."""
-        self.job(job_id)  # nobody waits for a service that was never there
+        """Yield new lines until the job has ended, also across restarts of the service."""
+        self.job(job_id)  # fail at once if the service is not reachable
         line: LogLine | None = None
         wanted: dict[str, Any] = {"attempt": attempt, "tail": tail}
         for _ in self._openings():
@@ -175,7 +175,7 @@ class Client:
                 yield LogLine.model_validate_json(line)
 
     def events(self, job_id: str, after: int = 0) -> Iterator[EventView]:
-        """Yield events as they come, until the job has ended, each once; over a restart of the service too."""
+        """Yield each event once until the job has ended, also across restarts of the service."""
         for _ in self._openings():
             try:
                 headers = {"Last-Event-ID": str(after)}
@@ -193,7 +193,7 @@ class Client:
                 continue
 
     def _openings(self) -> Iterator[None]:
-        """Yield for each try to open a stream; raises ServiceUnreachable where nobody is there for long."""
+        """Yield before each attempt to open a stream; raises ServiceUnreachable if the service stays unreachable."""
         while True:
             yield
             time.sleep(0.2)
@@ -215,7 +215,7 @@ class Client:
     def _call(
         self, method: str, path: str, *, timeout_s: float = READ_S, patience_s: float = RETRY_S, **request: Any
     ) -> httpx2.Response:
-        """Return the answer; raises what `service.client.errors` has, or ConfigError for a request that is wrong."""
+        """Return the response; raises an error of `service.client.errors`, or ConfigError for an invalid request."""
         timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
         started, pause_s = time.monotonic(), 0.1
         while True:
@@ -224,8 +224,8 @@ class Client:
             except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
                 raise ServiceError(f"the service at {self.url} did not answer within {timeout_s:.0f} s") from error
             except httpx2.TransportError as error:
-                was_there = isinstance(error, httpx2.ReadError | httpx2.WriteError | httpx2.RemoteProtocolError)
-                if time.monotonic() - started > (max(patience_s, RETRY_BROKEN_S) if was_there else patience_s):
+                was_connected = isinstance(error, httpx2.ReadError | httpx2.WriteError | httpx2.RemoteProtocolError)
+                if time.monotonic() - started > (max(patience_s, RETRY_BROKEN_S) if was_connected else patience_s):
                     raise self._unreachable(error) from error
             else:
                 _raise_for(response)
@@ -236,8 +236,8 @@ class Client:
     def _unreachable(self, error: Exception) -> ServiceUnreachable:
         why = f" ({error})" if str(error) else ""
         return ServiceUnreachable(
-            f"no service answers at {self.url}{why}; start one with `pyramidion serve`, or set {URL_VARIABLE} to where "
-            "one is"
+            f"no service answers at {self.url}{why}; start one with `pyramidion serve`, or set {URL_VARIABLE} to the "
+            "address of a running one"
         )
 
 
@@ -249,7 +249,7 @@ def _job(job_id: str) -> str:
 
 
 def _json(request: Mapping[str, Any]) -> bytes:
-    """Return the request as JSON: what YAML has and JSON has not is refused."""
+    """Return the request as JSON; raises ConfigError for YAML values that JSON cannot represent."""
     try:
         return json.dumps(request, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
@@ -261,7 +261,7 @@ def _read(model: type[_Model], response: httpx2.Response) -> _Model:
         return model.model_validate_json(response.content)
     except ValidationError as error:
         raise ServiceError(
-            f"{response.url} answers what is no {model.__name__}; is it a Pyramidion service, and of this version?"
+            f"{response.url} did not return a {model.__name__}; is it a Pyramidion service of this version?"
         ) from error
 
 
@@ -272,7 +272,7 @@ def _raise_for(response: httpx2.Response) -> None:
         problem = ProblemDetails.model_validate_json(response.content)
     except ValidationError:
         raise ServiceError(
-            f"{response.url} answers with status {response.status_code}; is it a Pyramidion service?"
+            f"{response.url} responded with status {response.status_code}; is it a Pyramidion service?"
         ) from None
     if problem.errors:
         raise ConfigError([FieldProblem(_dotted(error), error.detail) for error in problem.errors])
@@ -283,6 +283,6 @@ def _raise_for(response: httpx2.Response) -> None:
 
 
 def _dotted(error: ProblemField) -> str:
-    """Return the field that a pointer names as `fit` writes it: a dotted name of the document."""
+    """Return the field of a pointer as a dotted name of the document, as `fit` prints it."""
     parts = [part.replace("~1", "/").replace("~0", "~") for part in error.pointer.split("/")[1:]]
     return ".".join(parts[1:] if parts[:1] == ["config"] else parts)

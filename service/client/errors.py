@@ -1,20 +1,20 @@
-"""What goes wrong between a client and a service.
+"""Errors of the client, with the exit code of each.
 
-ServiceError              1  the service refuses, or has failed
-├── ServiceUnreachable    1  nobody answers
-└── Conflict              1  not in this state of the job (409)
+ServiceError              1  the service rejected the request, or failed
+├── ServiceUnreachable    1  no service answers at the address
+└── Conflict              1  the state of the job does not allow it (409)
 """
 
 from pipelines.errors import PyramidionError
 
 
 class ServiceError(PyramidionError):
-    """The service refuses, or has failed; the message is its own."""
+    """The service rejected the request, or failed; the message is the detail of its problem."""
 
 
 class ServiceUnreachable(ServiceError):
-    """Nobody answers at the service's address."""
+    """No service answers at the address."""
 
 
 class Conflict(ServiceError):
-    """What is asked for is not possible in the job's state."""
+    """The state of the job does not allow the request."""

@@ -1,7 +1,7 @@
-"""Jobs as people read them on a terminal."""
+"""Tables and pages about jobs for the terminal."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,17 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.clock import format_duration
 from pipelines.spec.load import write_yaml
 from service.rest.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources
 
 
-def clock(seconds: float) -> str:
-    """Return a duration as [days,] h:mm:ss."""
-    return str(timedelta(seconds=round(seconds)))
-
-
 def jobs_table(jobs: Iterable[JobSummary]) -> Table:
-    """Return a row for each job."""
+    """Return a table with a row for each job."""
     table = _table("id", "name", "status", "progress", "priority", "created", "took")
     for job in jobs:
         status = f"{job.status}, {job.stage}" if job.stage else str(job.status)
@@ -30,11 +26,11 @@ def jobs_table(jobs: Iterable[JobSummary]) -> Table:
 
 
 def job_page(job: JobView) -> Group:
-    """Return all that is known of a job."""
+    """Return a page with all details of a job."""
     facts = {
         "id": job.id,
         "name": job.name,
-        "status": str(job.status) + (", to be cancelled" if job.cancel_requested and not job.finished_at else ""),
+        "status": str(job.status) + (", cancel requested" if job.cancel_requested and not job.finished_at else ""),
         "stage": job.stage,
         "waits for": job.waits_for,
         "progress": _progress(job),
@@ -61,13 +57,13 @@ def job_page(job: JobView) -> Group:
 
 
 def failure_text(failure: Failure) -> str:
-    """Return why a job has failed, and the last lines of its log."""
+    """Return why a job failed, and the last lines of its log."""
     tail = _indented("\n".join(failure.log_tail))
     return f"{failure.kind}: {failure.message}" + (f"\nlast lines of the log:\n{tail}" if tail else "")
 
 
 def dry_run_page(dry_run: DryRun) -> Group:
-    """Return what a job would be: its document with every default, and what trains when."""
+    """Return a page on what a job would train: its document with all defaults, and what trains when."""
     names = [part.stage for part in dry_run.stages]
     table = _table("trains from epoch", "stages", "parameters")
     for row in dry_run.trainable:
@@ -98,7 +94,7 @@ def _attempts_table(attempts: Iterable[AttemptView]) -> Table:
             str(attempt.number),
             _moment(attempt.started_at),
             _took(attempt.started_at, attempt.ended_at),
-            attempt.outcome or "goes on",
+            attempt.outcome or "running",
             code,
             escape(", ".join(attempt.gpu_ids)),
             escape(attempt.message or ""),
@@ -113,7 +109,7 @@ def _table(*columns: str) -> Table:
 
 
 def _resources(resources: Resources) -> str:
-    timeout = "" if resources.timeout_s is None else f", at most {clock(resources.timeout_s)}"
+    timeout = "" if resources.timeout_s is None else f", at most {format_duration(resources.timeout_s)}"
     return f"{resources.cpus} CPUs, {resources.gpus} GPUs{timeout}"
 
 
@@ -121,8 +117,10 @@ def _epoch(job: JobSummary) -> str:
     progress = job.progress
     if progress is None:
         return ""
-    left = "" if progress.left_s is None or job.status.is_terminal else f", {clock(progress.left_s)} left"
-    return f"epoch {progress.epoch + 1}/{progress.max_epochs or '?'}{left}"
+    remaining = (
+        "" if progress.left_s is None or job.status.is_terminal else f", {format_duration(progress.left_s)} left"
+    )
+    return f"epoch {progress.epoch + 1}/{progress.max_epochs or '?'}{remaining}"
 
 
 def _progress(job: JobSummary) -> str:
@@ -139,7 +137,7 @@ def _moment(moment: datetime | None) -> str:
 def _took(started: datetime | None, ended: datetime | None) -> str:
     if started is None:
         return ""
-    return clock(((ended or datetime.now(started.tzinfo)) - started).total_seconds())
+    return format_duration(((ended or datetime.now(started.tzinfo)) - started).total_seconds())
 
 
 def _indented(text: str) -> str:

@@ -1,9 +1,10 @@
-"""`pyramidion backbones`: the catalog, every name that is known, what is known of one, and the design space."""
+"""The command `pyramidion backbones`: lists the catalog and the design space, and describes single networks."""
 
-import argparse
 from collections.abc import Iterable, Sequence
 
-from backbones.catalog import words
+import click
+
+from backbones.catalog import descriptions
 from backbones.catalog.facts import facts_of
 from backbones.catalog.lookup import known_names, resolve
 from backbones.catalog.row import LIBRARIES, BackboneRow
@@ -11,37 +12,31 @@ from backbones.catalog.rows import CATALOG
 from pipelines.errors import ConfigError, FieldProblem
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Print what is asked for; raises ConfigError with the nearest names where a name is unknown."""
-    parser = argparse.ArgumentParser(
-        prog="pyramidion backbones",
-        description="List the catalog's backbones, or tell what is known of one.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "name",
-        nargs="?",
-        help="tell what is known of this one; presets: of the design space; road: from ResNet-50 to ConvNeXt-T",
-    )
-    parser.add_argument("--all", action="store_true", help="list every name that a document can write")
-    options = parser.parse_args(arguments[1:])
-    if options.name in TABLES:
-        print(TABLES[options.name]())
-    elif options.name is not None:
+@click.command()
+@click.argument("name", required=False)
+@click.option("--all", "lists_all", is_flag=True, help="List every name that documents may use.")
+def backbones(name: str | None, *, lists_all: bool) -> None:
+    """List the backbones of the catalog, or describe one network.
+
+    NAME is the network to describe, or 'presets' for the presets of the design space, or 'roadmap' for the steps from
+    ResNet-50 to ConvNeXt-T.
+    """
+    if name in TABLES:
+        print(TABLES[name]())
+    elif name is not None:
         try:
-            print(describe(resolve(options.name)))
+            print(describe(resolve(name)))
         except ValueError as error:
             raise ConfigError(FieldProblem("", str(error))) from error
-    elif options.all:
+    elif lists_all:
         print(all_names())
     else:
         print(catalog())
-    return 0
 
 
 def describe(row: BackboneRow) -> str:
-    """Return a line for each thing that is known of a network."""
-    return "\n".join(f"{what}: {value}" for what, value in words.describe(row).items())
+    """Return one line for each known property of a network."""
+    return "\n".join(f"{label}: {text}" for label, text in descriptions.describe(row).items())
 
 
 def catalog() -> str:
@@ -59,9 +54,9 @@ def catalog() -> str:
     )
     names = known_names()
     footer = (
-        f"Other names of timm ({len(names['timm'])}) and torchvision ({len(names['tv'])}) work too where the network\n"
-        "has strides 8, 16 and 32; `pyramidion backbones --all` lists them, timm: or tv: picks the library.\n"
-        "`pyramidion backbones NAME` tells all that is known of one; `presets` and `road` tell of the design space."
+        f"Other names of timm ({len(names['timm'])}) and torchvision ({len(names['tv'])}) work if the network has\n"
+        "strides 8, 16 and 32; `pyramidion backbones --all` lists them. The prefix timm: or tv: selects the library.\n"
+        "`pyramidion backbones NAME` describes one network; `presets` and `roadmap` describe the design space."
     )
     return f"{_columns([header, *map(_cells, CATALOG.values())])}\n\n{footer}"
 
@@ -71,9 +66,9 @@ def _cells(row: BackboneRow) -> tuple[str, ...]:
     measured = ("", "", "")
     if facts is not None:
         measured = (
-            words.millions(facts.parameters),
+            descriptions.millions(facts.parameters),
             ", ".join(map(str, facts.channels)),
-            words.yes(facts.trains_on_cpu),
+            descriptions.yes(facts.trains_on_cpu),
         )
     parameters, channels, trains_on_cpu = measured
     return (
@@ -84,28 +79,28 @@ def _cells(row: BackboneRow) -> tuple[str, ...]:
         LIBRARIES[row.source],
         parameters,
         channels,
-        words.weights(row),
+        descriptions.weights(row),
         trains_on_cpu,
     )
 
 
 def presets() -> str:
     """Return a table of the presets of the design space."""
-    footer = "`backbone: {design: {preset: NAME}}` takes one; fields beside it change it."
-    return f"{_columns(words.presets())}\n\n{footer}"
+    footer = "`backbone: {design: {preset: NAME}}` uses one; other fields of the design override it."
+    return f"{_columns(descriptions.presets())}\n\n{footer}"
 
 
-def road() -> str:
-    """Return a table of the road from ResNet-50 to ConvNeXt-T."""
+def roadmap() -> str:
+    """Return a table of the roadmap from ResNet-50 to ConvNeXt-T."""
     footer = (
-        "Giga multiply-accumulates of an image of 224x224 pixels, with a classifier for 1000 classes. A step keeps\n"
+        "Giga multiply-accumulates for an image of 224x224 pixels, with a classifier of 1000 classes. Each step keeps\n"
         "the changes before it; the last is the preset convnext_tiny. The paper is Liu et al. 2022, arXiv 2201.03545."
     )
-    return f"{_columns(words.road())}\n\n{footer}"
+    return f"{_columns(descriptions.roadmap())}\n\n{footer}"
 
 
 def all_names() -> str:
-    """Return every name that a document can write, one a line: the catalog's, then the libraries'."""
+    """Return every name that documents may use, one per line: those of the catalog, then those of the libraries."""
     libraries = known_names()
     return "\n".join(
         [*CATALOG, *(f"{source}:{name}" for source in ("timm", "tv") for name in sorted(libraries[source]))]
@@ -119,4 +114,4 @@ def _columns(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"presets": presets, "road": road}
+TABLES = {"presets": presets, "road": roadmap, "roadmap": roadmap}

@@ -1,116 +1,103 @@
-"""`pyramidion jobs | show | logs | cancel | results`: what a service's jobs are at, and came to."""
+"""`pyramidion jobs | show | logs | cancel | results`: read and cancel the jobs of a service."""
 
-import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import click
 from rich.console import Console
 
 from pipelines.errors import PyramidionError, print_error
 from pipelines.evaluation.tables import print_results
-from service.client.client import URL_VARIABLE, Client
+from service.client.client import Client
 from service.client.tables import job_page, jobs_table
+from service.commands.client_command import ClientCommand
 from service.states import JobStatus
 
 POLL_S = 0.2
 
+_STATUS = click.Choice([str(status) for status in JobStatus])
+_job_id = click.argument("job_id", metavar="ID")
 
-def run(arguments: Sequence[str]) -> int:
-    """Return the exit code of the command that the first word names."""
-    command, *rest = arguments
-    parser = argparse.ArgumentParser(
-        prog=f"pyramidion {command}",
-        description=f"{DESCRIPTIONS[command]} The service is the one at {URL_VARIABLE}.",
-        allow_abbrev=False,
-    )
-    ARGUMENTS[command](parser)
-    options = parser.parse_args(rest)
+
+@click.command(cls=ClientCommand)
+@click.option("--status", "statuses", multiple=True, type=_STATUS, help="Only jobs with this status; repeatable.")
+@click.option("--name", help="Only jobs with this name.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of jobs.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+@click.argument("more_statuses", nargs=-1, type=_STATUS, metavar="")
+def jobs(statuses: Sequence[str], name: str | None, limit: int, *, as_json: bool, more_statuses: Sequence[str]) -> int:
+    """List jobs, newest first."""
+    # `--status A B` is the old spelling of `--status A --status B`.
+    if more_statuses and not statuses:
+        raise click.UsageError(f"unexpected argument {more_statuses[0]!r}; write --status {more_statuses[0]}")
     with Client() as client:
-        return ACTIONS[command](client, options)
-
-
-def _jobs_arguments(parser: argparse.ArgumentParser) -> None:
-    statuses = [str(status) for status in JobStatus]
-    parser.add_argument("--status", nargs="+", action="extend", default=[], choices=statuses, metavar="S")
-    parser.add_argument("--name", help="only jobs of this name")
-    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="default: 20")
-    parser.add_argument("--json", action="store_true", help="a list of all that lists tell")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}; write a number from 1 on")
-    return number
-
-
-def _jobs(client: Client, options: argparse.Namespace) -> int:
-    jobs = client.jobs([JobStatus(status) for status in options.status], options.name, options.limit)
-    if options.json:
-        print(json.dumps([job.model_dump(mode="json") for job in jobs], indent=1))
+        found = client.jobs([JobStatus(status) for status in (*statuses, *more_statuses)], name, limit)
+    if as_json:
+        print(json.dumps([job.model_dump(mode="json") for job in found], indent=1))
     else:
-        _console().print(jobs_table(jobs) if jobs else "no jobs")
+        _console().print(jobs_table(found) if found else "no jobs")
     return 0
 
 
-def _show_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id")
-    parser.add_argument("--json", action="store_true")
-
-
-def _show(client: Client, options: argparse.Namespace) -> int:
-    job = client.job(options.id)
-    if options.json:
+@click.command(cls=ClientCommand)
+@_job_id
+@click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
+def show(job_id: str, *, as_json: bool) -> int:
+    """Show one job: its progress, what it waits for, its attempts, and why it failed."""
+    with Client() as client:
+        job = client.job(job_id)
+    if as_json:
         print(job.model_dump_json(indent=1))
     else:
         _console().print(job_page(job))
     return 0
 
 
-def _logs_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
-    parser.add_argument("--attempt", type=_count, metavar="N", help="default: the last one")
-    parser.add_argument("--tail", type=int, metavar="N", help="only the last lines")
-
-
-def _logs(client: Client, options: argparse.Namespace) -> int:
-    read = client.follow_log if options.follow else client.log
-    for line in read(options.id, attempt=options.attempt, tail=options.tail):
-        print(line.text, flush=options.follow)
+@click.command(cls=ClientCommand)
+@_job_id
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until the job ends.")
+@click.option("--attempt", type=click.IntRange(min=1), help="Number of the attempt.  [default: the last one]")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Print only the last N lines.")
+def logs(job_id: str, *, follow: bool, attempt: int | None, tail: int | None) -> int:
+    """Print the log of a job's trainer."""
+    with Client() as client:
+        read = client.follow_log if follow else client.log
+        for line in read(job_id, attempt=attempt, tail=tail):
+            print(line.text, flush=follow)
     return 0
 
 
-def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ids", nargs="+", metavar="ID")
-    parser.add_argument("--no-wait", action="store_true", help="do not wait until nothing of the jobs runs")
-
-
-def _cancel(client: Client, options: argparse.Namespace) -> int:
+@click.command(cls=ClientCommand)
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--no-wait", is_flag=True, help="Return without waiting until all processes of the jobs have ended.")
+def cancel(job_ids: Sequence[str], *, no_wait: bool) -> int:
+    """Cancel jobs in any state. A job that has already ended is an error."""
     code = 0
-    asked = []
-    for job_id in options.ids:
-        try:
-            client.cancel(job_id)
-            asked.append(job_id)
-        except PyramidionError as error:
-            code = print_error(error)
-    for job_id in [] if options.no_wait else asked:
-        while not (job := client.job(job_id)).status.is_terminal:
-            time.sleep(POLL_S)
-        print(f"{job_id}: {job.status}", file=sys.stderr)
+    requested = []
+    with Client() as client:
+        for job_id in job_ids:
+            try:
+                client.cancel(job_id)
+                requested.append(job_id)
+            except PyramidionError as error:
+                code = print_error(error)
+        for job_id in [] if no_wait else requested:
+            while not (job := client.job(job_id)).status.is_terminal:
+                time.sleep(POLL_S)
+            print(f"{job_id}: {job.status}", file=sys.stderr)
     return code
 
 
-def _results_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id")
-    parser.add_argument("--json", action="store_true", help="result.json as it is")
-
-
-def _results(client: Client, options: argparse.Namespace) -> int:
-    result = client.results(options.id)
-    if options.json:
+@click.command(cls=ClientCommand)
+@_job_id
+@click.option("--json", "as_json", is_flag=True, help="Print result.json.")
+def results(job_id: str, *, as_json: bool) -> int:
+    """Print the evaluation results of a job as tables."""
+    with Client() as client:
+        result = client.results(job_id)
+    if as_json:
         print(json.dumps(result, indent=1))
     else:
         print_results(result["split"], result["tasks"], _console())
@@ -118,29 +105,6 @@ def _results(client: Client, options: argparse.Namespace) -> int:
 
 
 def _console() -> Console:
-    """Return the standard output; what is no terminal gets lines that are not cut."""
+    """Return the console of the standard output; lines for a file or a pipe are not cut to the terminal's width."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
-
-
-ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
-    "jobs": _jobs_arguments,
-    "show": _show_arguments,
-    "logs": _logs_arguments,
-    "cancel": _cancel_arguments,
-    "results": _results_arguments,
-}
-ACTIONS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
-    "jobs": _jobs,
-    "show": _show,
-    "logs": _logs,
-    "cancel": _cancel,
-    "results": _results,
-}
-DESCRIPTIONS = {
-    "jobs": "List jobs, newest first.",
-    "show": "Tell all that is known of a job: why it waits, its attempts, why it failed.",
-    "logs": "Print what a job's trainer said.",
-    "cancel": "End jobs, whatever they are at; a job that has ended already is an error.",
-    "results": "Print a job's numbers as tables.",
-}

@@ -1,72 +1,62 @@
-"""`pyramidion predict`: with a run folder it becomes the trainer's process, with a model it asks a service."""
+"""`pyramidion predict`: with a run folder this process becomes the trainer; with a model it asks a service."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
+
 from pipelines.errors import DataError, FieldProblem
 from pipelines.paths import IMAGE_SUFFIXES
 from service.child_process import become
-from service.client.client import URL_VARIABLE, Client
+from service.client.client import Client
+from service.commands.client_command import ClientCommand
 
 DEFAULT_ALIAS = "champion"
-USAGE_ERROR = 2
+RUN_DIR = ("--run-dir", "--run_dir")
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Print what a service's model sees in images, and return 0; with `--run-dir` this does not return."""
-    has_run_dir, has_model = (
-        any(word.partition("=")[0].replace("_", "-") == option for word in arguments)
-        for option in ("--run-dir", "--model")
-    )
-    parser = _parser()
-    if has_run_dir and has_model:
-        return _refuse("got both --run-dir and --model; name the run folder, or the service's model")
-    if has_run_dir:
-        become("pipelines.cli", arguments)
-    options = parser.parse_args(arguments[1:])
-    if not has_model:
-        return _refuse("name --run-dir DIR (a run folder), or --model NAME[@ALIAS] (of a service)")
-    if not options.images:
-        return _refuse("got no image; name image files, or folders of them")
-    name, _, alias = options.model.partition("@")
-    return _predict(name, alias or DEFAULT_ALIAS, options.images, options.draw)
+class PredictCommand(ClientCommand):
+    """Hand the whole command line to the trainer's `predict` if it names a run folder."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names = {word.partition("=")[0] for word in args}
+        if names & set(RUN_DIR):
+            if "--model" in names:
+                ctx.fail("got both --run-dir and --model; name either a run folder or a registered model")
+            become("pipelines.cli", [*ctx.command_path.split()[1:], *args])
+        return super().parse_args(ctx, args)
 
 
-def _refuse(text: str) -> int:
-    print(f"pyramidion predict: {text}", file=sys.stderr)
-    return USAGE_ERROR
+@click.command(cls=PredictCommand)
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option("--model", metavar="NAME[@ALIAS]", help=f"Model of the service.  [default alias: {DEFAULT_ALIAS}]")
+@click.option(
+    "--draw", "pictures_dir", type=click.Path(path_type=Path), metavar="DIR", help="Write pictures with boxes here."
+)
+@click.option("--run-dir", metavar="DIR", help="Run folder. `--run-dir DIR --help` lists the options of this form.")
+def predict(images: Sequence[Path], *, model: str | None, pictures_dir: Path | None, run_dir: None) -> int:
+    """Predict images with a registered model of a service, or with the best checkpoint of a run folder.
 
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pyramidion predict",
-        usage="pyramidion predict --model NAME[@ALIAS] IMAGE... [--draw DIR]\n"
-        "       pyramidion predict --run-dir DIR ... (`--run-dir DIR --help` tells more)",
-        description=f"Print what a model of the service at {URL_VARIABLE} sees in images, as a JSON list of "
-        '{"file", "image", "tasks"}; or answer with the best checkpoint of a run folder.',
-        allow_abbrev=False,
-    )
-    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, or folders of them")
-    parser.add_argument("--model", metavar="NAME[@ALIAS]", help=f"of the service; default alias: {DEFAULT_ALIAS}")
-    parser.add_argument("--draw", type=Path, metavar="DIR", help="write pictures with boxes there")
-    parser.add_argument("--run-dir", metavar="DIR", help="of a run that has a checkpoint")
-    return parser
-
-
-def _predict(model: str, alias: str, images: Sequence[Path], pictures_dir: Path | None) -> int:
+    IMAGE is an image file, or a folder with image files. Prints a JSON list of {"file", "image", "tasks"}.
+    """
+    if model is None:
+        raise click.UsageError("name --run-dir DIR (a run folder), or --model NAME[@ALIAS] (of a service)")
+    if not images:
+        raise click.UsageError("IMAGE is missing; name image files, or folders with image files")
+    name, _, alias = model.partition("@")
+    alias = alias or DEFAULT_ALIAS
     files = [file for image in images for file in _files(image)]
     with Client() as client:
-        rows = [{"file": str(file), **client.predict(model, alias, file)} for file in files]
+        rows = [{"file": str(file), **client.predict(name, alias, file)} for file in files]
         print(json.dumps(rows, indent=1))
         sys.stdout.flush()
         if pictures_dir is not None:
             pictures_dir.mkdir(parents=True, exist_ok=True)
             for number, file in enumerate(files):
                 target = pictures_dir / f"{number:04d}_{file.stem}.png"
-                target.write_bytes(client.draw(model, alias, file))
+                target.write_bytes(client.draw(name, alias, file))
                 print(target, file=sys.stderr)
     return 0
 
@@ -76,5 +66,5 @@ def _files(path: Path) -> list[Path]:
         return [path]
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
-        raise DataError(FieldProblem(str(path), f"holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"))
+        raise DataError(FieldProblem(str(path), f"contains no images ({', '.join(sorted(IMAGE_SUFFIXES))})"))
     return found

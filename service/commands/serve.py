@@ -1,59 +1,79 @@
-"""`pyramidion serve`: its options are the fields of `Settings`."""
+"""`pyramidion serve`: its options are the fields of `Settings`, read by pydantic-settings."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from pydantic_settings import CliSettingsSource
 
 from pipelines.errors import ConfigError, FieldProblem
 from service.server import serve
 from service.settings import PREFIX, Settings
 
+SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
+"""Options in the singular for settings that are lists; the plural is accepted too."""
+
+METAVARS = {"root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "executor": "NAME"}
+
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the service until it is stopped; raises ConfigError where its settings are wrong."""
+    """Run the service until it is stopped; raises ConfigError if its settings are wrong."""
     parser = argparse.ArgumentParser(
         prog="pyramidion serve",
-        description="Run the job service: its REST interface on the loopback, and what starts and looks after jobs. "
-        "SIGTERM or Ctrl-C ends it; jobs that run go on, and the next one on the same root takes them up.",
+        description="Run the job service: its REST interface on the loopback, and the supervisor that starts jobs and "
+        "watches them. SIGTERM or Ctrl-C ends the service; running jobs continue, and the next service on the same "
+        "root adopts them.",
         allow_abbrev=False,
     )
-    for name, field in Settings.model_fields.items():
-        if _is_folders(name):
-            help_text = _help(name, field)
-            parser.add_argument(_option(name), dest=name, action="extend", nargs="+", metavar="DIR", help=help_text)
-        else:
-            metavar = {"root": "DIR", "database_url": "URL"}.get(name, "N")
-            parser.add_argument(_option(name), dest=name, metavar=metavar, help=_help(name, field))
-    options = parser.parse_args(arguments[1:])
-    return serve(read_settings({name: value for name, value in vars(options).items() if value is not None}))
+    return serve(read_settings(parser, arguments[1:]))
 
 
-def read_settings(given: dict[str, Any]) -> Settings:
-    """Return what is given, and for what is not what the environment says; raises ConfigError with a problem for each
-    wrong value, which names the option or the variable."""
+def read_settings(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Settings:
+    """Return the settings of a command line; the environment and the defaults fill the gaps.
+
+    Raises:
+        ConfigError: with a problem for each wrong value, which names the option or the variable.
+    """
+    source = CliSettingsSource[Any](
+        Settings,
+        root_parser=parser,
+        add_argument_method=_add_option,
+        cli_kebab_case=True,
+        cli_shortcuts={name.replace("_", "-"): singular for name, singular in SHORTCUTS.items()},
+    )
+    # pydantic-settings joins lists with commas, which folders may contain; it leaves tuples alone.
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(parser.parse_args(arguments)).items()
+    }
     try:
-        return Settings(**given)
+        return Settings(_cli_settings_source=source(parsed_args=given))
     except ValidationError as error:
-        problems = []
-        for details in error.errors(include_url=False):
-            name = str(details["loc"][0]).lower().removeprefix(PREFIX.lower())
-            place = _option(name) if name in given else _variable(name)
-            problems.append(
-                FieldProblem(place, f"got {details['input']!r}; {details['msg'].replace('Input', 'it', 1)}")
-            )
-        raise ConfigError(problems) from error
+        raise ConfigError([_problem(details, given) for details in error.errors(include_url=False)]) from error
 
 
-def _is_folders(name: str) -> bool:
-    return name.endswith("_roots")
+def _problem(details: Mapping[str, Any], given: Mapping[str, Any]) -> FieldProblem:
+    name = str(details["loc"][0]).lower().removeprefix(PREFIX.lower())
+    place = _option(name) if name in given else _variable(name)
+    return FieldProblem(place, f"got {details['input']!r}; {details['msg'].replace('Input', 'it', 1)}")
+
+
+def _add_option(parser: argparse.ArgumentParser, *flags: str, **options: Any) -> argparse.Action:
+    """Add the option of a setting as argparse's method does, with our help."""
+    if options.get("action") == "help":
+        return parser.add_argument(*flags, **options)
+    name = options["dest"]
+    options |= {"metavar": METAVARS.get(name, "N"), "help": _help(name, Settings.model_fields[name])}
+    if name in SHORTCUTS:
+        options |= {"action": "extend", "nargs": "+"}
+    return parser.add_argument(*sorted(flags), **options)  # the singular first
 
 
 def _option(name: str) -> str:
-    return f"--{(name.removesuffix('s') if _is_folders(name) else name).replace('_', '-')}"
+    return f"--{SHORTCUTS.get(name, name.replace('_', '-'))}"
 
 
 def _variable(name: str) -> str:
@@ -61,11 +81,10 @@ def _variable(name: str) -> str:
 
 
 def _help(name: str, field: FieldInfo) -> str:
-    facts = [f"{_variable(name)}{', separated as in PATH' if _is_folders(name) else ''}"]
+    facts = [f"{_variable(name)}{', separated as in PATH' if name in SHORTCUTS else ''}"]
     if field.default_factory is not None:
         facts.append(f"default here: {field.get_default(call_default_factory=True, validated_data={})}")
     elif field.default is not None and field.default is not PydanticUndefined:
         default = ", ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
         facts.append(f"default: {default}")
-    text = f"[{'; '.join(facts)}]".replace("%", "%%")
-    return f"{field.description} {text}" if field.description else text
+    return f"{field.description} [{'; '.join(facts)}]".replace("%", "%%")

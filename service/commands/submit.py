@@ -1,78 +1,73 @@
-"""`pyramidion submit`: a document becomes a job of a service; with --wait until it has ended."""
+"""`pyramidion submit`: submit a document as a job of a service; `--wait` follows the job until it has ended."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import click
 from rich.console import Console
 
 from pipelines.arguments import OVERRIDES_HELP, dotted_overrides
+from pipelines.errors import ExitCode
 from pipelines.evaluation.tables import print_results
 from pipelines.spec.load import assemble
-from service.client.client import URL_VARIABLE, Client
+from service.client.client import Client
 from service.client.errors import ServiceUnreachable
-from service.client.follow import follow
+from service.client.progress_display import follow
 from service.client.tables import dry_run_page, failure_text
+from service.commands.client_command import DocumentCommand, overrides_of
 from service.rest.schemas import JobView
 from service.states import FailureKind, JobStatus
 
-CANCELLED = 130
-EXIT_CODES = {FailureKind.CONFIG_INVALID: 78, FailureKind.DATA_INVALID: 78, FailureKind.NUMERICS: 65}
-"""Of failures, as `fit` ends with them; any other is 1."""
+EXIT_CODES = {
+    FailureKind.CONFIG_INVALID: ExitCode.INVALID,
+    FailureKind.DATA_INVALID: ExitCode.INVALID,
+    FailureKind.NUMERICS: ExitCode.NUMERICS,
+}
+"""Exit codes of failures, the same as those of `fit`; any other failure is `ExitCode.FAILED`."""
+
+EPILOG = (
+    f"{OVERRIDES_HELP}. Exit codes with --wait: 0 succeeded; 78 the document or the data is invalid; 65 a loss is not "
+    "finite; 130 cancelled; 1 any other failure. Ctrl-C leaves the job running."
+)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Submit, print the job's id, and return 0; with --wait what the job's end says."""
-    parser = _parser()
-    words, overrides = _split(parser, arguments[1:])
-    options = parser.parse_args(words)
-    config = assemble(options.config, dotted_overrides(overrides))
-    resources = {"cpus": options.cpus, "gpus": options.gpus, "timeout_s": options.timeout}
+@click.command(cls=DocumentCommand, epilog=EPILOG)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--priority", type=int, default=0, show_default=True, help="Jobs of higher priority start earlier.")
+@click.option("--cpus", type=int, help="CPU cores, and threads of the trainer.  [default: set by the server]")
+@click.option("--gpus", type=int, help="Number of GPUs.  [default: set by the server]")
+@click.option("--timeout", type=float, metavar="S", help="Maximum seconds from the job's start to its end.")
+@click.option("--dry-run", is_flag=True, help="Check the job and report what it would train; submit nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole answer of --dry-run as JSON.")
+@click.option("--wait", is_flag=True, help="Show the progress until the job has ended, then its results.")
+@click.pass_context
+def submit(
+    context: click.Context,
+    *,
+    files: Sequence[str],
+    priority: int,
+    cpus: int | None,
+    gpus: int | None,
+    timeout: float | None,
+    dry_run: bool,
+    as_json: bool,
+    wait: bool,
+) -> int:
+    """Submit a job and print its id.
+
+    FILE is a YAML file or recipe:NAME; values in later files win.
+    """
+    config = assemble(list(files), dotted_overrides(overrides_of(context)))
+    resources = {"cpus": cpus, "gpus": gpus, "timeout_s": timeout}
     given = {name: value for name, value in resources.items() if value is not None}
-    request = {"config": config, "priority": options.priority, "resources": given}
+    request = {"config": config, "priority": priority, "resources": given}
     with Client() as client:
-        if options.dry_run:
-            return _dry_run(client, request, as_json=options.json)
+        if dry_run:
+            return _dry_run(client, request, as_json=as_json)
         job = client.submit(request)
         print(job.id, flush=True)
-        return _wait(client, job.id) if options.wait else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pyramidion submit",
-        description=f"Have the service at {URL_VARIABLE} run a job; prints its id on the standard output.",
-        epilog=f"{OVERRIDES_HELP}. With --wait: ends with 0 succeeded, 78 document or data wrong, 65 a loss is not "
-        "finite, 130 cancelled, 1 any other failure; Ctrl-C leaves the job running.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("config", nargs="+", metavar="FILE", help="a file, or recipe:NAME; later ones win")
-    parser.add_argument("--priority", type=int, default=0, metavar="N", help="higher ones start earlier")
-    parser.add_argument("--cpus", type=int, metavar="N", help="cores, and threads of the trainer")
-    parser.add_argument("--gpus", type=int, metavar="N")
-    parser.add_argument("--timeout", type=float, metavar="S", help="seconds from the job's start to its end")
-    parser.add_argument("--dry-run", action="store_true", help="only tell what the job would be")
-    parser.add_argument("--json", action="store_true", help="of --dry-run: the whole answer")
-    parser.add_argument("--wait", action="store_true", help="show progress until the job has ended, then its results")
-    return parser
-
-
-def _split(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words that are the command's own, and those that set fields of the document."""
-    own: list[str] = []
-    fields: list[str] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        name, equals, _ = word.partition("=")
-        if not word.startswith("--") or name in parser._option_string_actions:
-            own.append(word)
-            continue
-        fields.append(word)
-        if not equals and rest:
-            fields.append(rest.pop(0))
-    return own, fields
+        return _wait(client, job.id) if wait else 0
 
 
 def _dry_run(client: Client, request: dict[str, Any], *, as_json: bool) -> int:
@@ -89,23 +84,25 @@ def _wait(client: Client, job_id: str) -> int:
     try:
         job = follow(client, job_id, console)
     except KeyboardInterrupt:
-        print(f"job {job_id} goes on; `pyramidion cancel {job_id}` ends it", file=sys.stderr)
+        print(f"job {job_id} keeps running; cancel it with `pyramidion cancel {job_id}`", file=sys.stderr)
         raise
     except ServiceUnreachable:
-        print(f"job {job_id} goes on, or will when the service is started again", file=sys.stderr)
+        print(
+            f"job {job_id} is not affected: it runs on, or resumes when the service is started again", file=sys.stderr
+        )
         raise
     if job.status is JobStatus.SUCCEEDED:
         result = client.results(job_id)
         print_results(result["split"], result["tasks"], console)
-    return tell_end(job)
+    return report_end(job)
 
 
-def tell_end(job: JobView) -> int:
-    """Say what has become of a job that has ended, and return the exit code that it stands for."""
+def report_end(job: JobView) -> int:
+    """Print why a job that has ended did not succeed, and return the corresponding exit code."""
     if job.status is JobStatus.SUCCEEDED:
         return 0
     if job.failure is None:
         print(f"error: job {job.id} was {job.status}", file=sys.stderr)
-        return CANCELLED
+        return ExitCode.INTERRUPTED
     print(f"error: job {job.id} has failed: {failure_text(job.failure)}", file=sys.stderr)
-    return EXIT_CODES.get(job.failure.kind, 1)
+    return EXIT_CODES.get(job.failure.kind, ExitCode.FAILED)

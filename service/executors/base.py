@@ -1,29 +1,34 @@
-"""What runs attempts. It knows processes and folders, and neither jobs nor the database."""
+"""The contract of executors, which run attempts. They know processes and folders, but neither jobs nor the database.
+
+An executor is registered under a name, see `service.executors.registry`.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
+
+from service.resources import ResourceCounts
+from service.settings import Settings
 
 
-@dataclass(frozen=True)
-class Capacity:
-    """What attempts may use in all: cores, and GPUs by their UUID."""
-
-    cpus: int
-    gpu_ids: tuple[str, ...]
+class RequirementsNotMet(Exception):
+    """This machine lacks something that an executor needs; the message says what, and what to do."""
 
 
 @dataclass(frozen=True)
 class AttemptSpec:
-    """One attempt to be started.
+    """One attempt to start.
 
     Attributes:
-        folder: `<run folder>/attempts/<n>`, made by `start`; it names the attempt wherever an executor is asked.
-        command: what is run, its output going to `log.txt` of the folder.
-        environment: of the command, whole.
-        cwd: its working directory.
-        grace_s: what the command has to end by itself after SIGTERM, before its whole tree is killed.
+        folder: `<run folder>/attempts/<n>`, created by `start`; it names the attempt in all calls of an executor.
+        command: the command line; its output goes to `log.txt` of the folder.
+        environment: the complete environment of the command. An executor adds what is specific to it, such as the
+            variable that makes devices visible.
+        cwd: the working directory of the command.
+        grace_s: time for the command to end after SIGTERM, before its whole process tree is killed.
+        resources: the resources that it may use.
+        devices: the devices that `assign` has given to it.
     """
 
     folder: Path
@@ -31,15 +36,17 @@ class AttemptSpec:
     environment: Mapping[str, str]
     cwd: Path
     grace_s: float
+    resources: ResourceCounts
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What is known of an attempt.
+    """The state of an attempt as an executor sees it.
 
-    `absent`: nobody runs it (yet). `alive`: its shim runs. `exited`: the command has ended with `exit_code` (negative:
-    a signal), and no process of it is left. `lost`: the shim has died without a word; processes of it may be left
-    until `sweep`.
+    `absent`: nothing runs it, or not yet. `alive`: it is running. `exited`: the command has ended with `exit_code`
+    (negative: the signal that ended it), and none of its processes is running. `lost`: it died without an exit code;
+    some of its processes may be running until `sweep`.
     """
 
     kind: Literal["absent", "alive", "exited", "lost"]
@@ -48,22 +55,43 @@ class Observation:
 
 
 class Executor(Protocol):
-    """Starts attempts, looks after them, ends them. No method raises for an attempt that it does not know."""
+    """Starts, observes and ends attempts. No method raises for an attempt that it does not know.
 
-    def capacity(self) -> Capacity:
-        """Return what attempts may use in all, whatever is in use."""
+    Several processes create an executor of the same settings (the API for its capacity, each supervisor), so
+    everything that must outlive a process is stored in the folders of the attempts or in the system that runs them.
+    """
+
+    @classmethod
+    def check_requirements(cls, settings: Settings) -> None:
+        """Raise RequirementsNotMet if this machine lacks something; called before the service starts, so be quick."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the executor of a service."""
+
+    def capacity(self) -> ResourceCounts:
+        """Return the resources that attempts may use in total, in use or not; `cpus` is at least 1."""
+
+    def assign(self, resources: ResourceCounts, in_use: Collection[str]) -> tuple[str, ...]:
+        """Return the devices for an attempt whose resources fit; empty if another system chooses them.
+
+        They are stored before the attempt starts, and passed to `start` in the specification.
+
+        Args:
+            in_use: the devices of all active attempts.
+        """
 
     def start(self, spec: AttemptSpec) -> None:
-        """Start an attempt; a second call for one folder does not make a second attempt."""
+        """Start an attempt; a second call for the same folder does not start a second one. Raises OSError."""
 
     def poll(self, folder: Path) -> Observation:
-        """Return what is known of an attempt."""
+        """Return the state of an attempt."""
 
     def stop(self, folder: Path, *, kill: bool = False) -> None:
-        """Ask an attempt to end (SIGTERM, and SIGKILL to its whole tree after its grace), or kill its tree now."""
+        """Ask an attempt to end (SIGTERM, then SIGKILL to its tree after its grace), or kill its tree at once."""
 
     def sweep(self, folder: Path) -> bool:
-        """Kill what is left of an attempt whose shim has died; return whether nothing is left."""
+        """Kill all processes of an attempt; return True once none of them is running."""
 
-    def sweep_strangers(self, known: Collection[Path], below: Path) -> None:
-        """Kill attempts whose folder lies `below` and is not `known`."""
+    def sweep_orphans(self, known: Collection[Path], below: Path) -> None:
+        """Kill the attempts whose folder is inside `below` and not in `known`."""

@@ -1,17 +1,19 @@
-"""Attempts as processes of this host, each below a shim of its own, which outlives whoever has started it."""
+"""The executor `local`: attempts as processes of this host, each below its own shim, which outlives the service."""
 
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import Self
 
 from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir
 from service.child_process import child_environment, python_command
-from service.executors.base import AttemptSpec, Capacity, Observation
+from service.executors.base import AttemptSpec, Observation, RequirementsNotMet
 from service.executors.gpus import gpu_uuids
 from service.executors.process_tree import (
     Process,
@@ -21,42 +23,60 @@ from service.executors.process_tree import (
     kill,
     processes,
     send_signal,
+    start_ticks,
     variable_of,
     writes_to,
 )
 from service.executors.shim_contract import END, HELD, KILL
+from service.resources import CPUS, GPUS, ResourceCounts
+from service.settings import Settings
 
 SWEEP_S = 1.0
-"""How long one sweep waits for what it has killed."""
+"""Longest time that one sweep waits for the processes that it has killed."""
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
-"""What a shim's interpreter may need; credentials of the service are not among it."""
+"""Variables that a shim's interpreter may need; credentials of the service are not among them."""
 
 
 class LocalExecutor:
-    """The `Executor` of this host. It remembers nothing: all that it knows of an attempt is in the folder and in /proc.
+    """The `Executor` of this host. It is stateless: everything about an attempt is in its folder and in /proc.
 
     Args:
-        cpus: cores that attempts may use in all.
-        gpus: GPUs that they may use in all; None: those that are there.
+        cpus: cores that attempts may use in total.
+        gpus: GPUs that attempts may use in total; None for all GPUs of this host.
     """
 
     def __init__(self, cpus: int, gpus: int | None = None) -> None:
-        self._capacity = Capacity(cpus, gpu_uuids()[:gpus] if gpus != 0 else ())
+        self._cpus = cpus
+        self._gpu_ids = gpu_uuids()[:gpus] if gpus != 0 else ()
         self._boot_id = boot_id()
         self._shims: list[subprocess.Popen[bytes]] = []
 
-    def capacity(self) -> Capacity:
-        return self._capacity
+    @classmethod
+    def check_requirements(cls, settings: Settings) -> None:
+        if sys.platform != "linux" or not Path("/proc/self/stat").exists():
+            raise RequirementsNotMet("it finds processes in /proc; run the service on Linux with /proc mounted")
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(settings.cpus, settings.gpus)
+
+    def capacity(self) -> ResourceCounts:
+        return {CPUS: self._cpus, GPUS: len(self._gpu_ids)}
+
+    def assign(self, resources: ResourceCounts, in_use: Collection[str]) -> tuple[str, ...]:
+        """Return the UUIDs of the first GPUs that are not in use."""
+        free = [gpu_id for gpu_id in self._gpu_ids if gpu_id not in in_use]
+        return tuple(free[: resources.get(GPUS, 0)])
 
     def start(self, spec: AttemptSpec) -> None:
-        """Start a shim; of several for one folder only the first to write run.json runs the command.
+        """Start a shim; if several are started for one folder, only the first to write run.json runs the command.
 
-        The environment of the command is what `spec` says and PYRAMIDION_ATTEMPT_DIR. It goes to the shim by memory
-        that only the two share, never through a file.
+        The command's environment is that of `spec`, with CUDA_VISIBLE_DEVICES and PYRAMIDION_ATTEMPT_DIR. It reaches
+        the shim through memory that only the two share, never through a file.
 
         Raises:
-            OSError: the folder cannot be made, or no process can be started.
+            OSError: the folder cannot be created, or no process can be started.
         """
         self._reap()
         folder = spec.folder.resolve()
@@ -67,7 +87,7 @@ class LocalExecutor:
         needed = {name: os.environ[name] for name in INHERITED if name in os.environ}
         order = {
             "command": spec.command,
-            "environment": {**spec.environment, **marker},
+            "environment": {**spec.environment, "CUDA_VISIBLE_DEVICES": ",".join(spec.devices), **marker},
             "cwd": str(spec.cwd.resolve()),
             "grace_s": spec.grace_s,
         }
@@ -90,20 +110,20 @@ class LocalExecutor:
         self._shims.append(shim)
 
     def poll(self, folder: Path) -> Observation:
-        """Return what is known of an attempt; one that has just been started is absent for a moment."""
+        """Return the state of an attempt; one that was just started is absent for a moment."""
         self._reap()
         folder = folder.resolve()
         run = _read_shim(folder)
         if run is not None and self._living(run):
             return Observation("alive")
-        # Read after the shim was seen dead: what it wrote last is there.
+        # Read after the shim was found dead, so that its last write is seen.
         ending = AttemptExit.read_if_valid(AttemptDir(folder).exit_json)
         if ending is not None:
             return Observation("exited", ending.code, ending.ran_out_of_memory)
         return Observation("absent" if run is None else "lost")
 
     def stop(self, folder: Path, *, kill: bool = False) -> None:
-        """Ask an attempt to end, or kill its tree now; also one whose shim has not yet written run.json."""
+        """Ask an attempt to end or kill its tree at once, even if its shim has not written run.json yet."""
         folder, number = folder.resolve(), KILL if kill else END
         run = _read_shim(folder)
         if run is not None:
@@ -114,9 +134,9 @@ class LocalExecutor:
             send_signal(shim, number)
 
     def sweep(self, folder: Path) -> bool:
-        """Kill every process of an attempt, a shim that still lives first of all; return whether nothing is left.
+        """Kill all processes of an attempt, including a living shim; return True once none of them is running.
 
-        It waits for at most `SWEEP_S`; what the kernel needs longer for is left to the next sweep.
+        It waits for at most `SWEEP_S`. If the kernel needs longer, the next sweep continues.
         """
         folder = folder.resolve()
         deadline = time.monotonic() + SWEEP_S
@@ -127,7 +147,7 @@ class LocalExecutor:
             time.sleep(0.01)
         return True
 
-    def sweep_strangers(self, known: Collection[Path], below: Path) -> None:
+    def sweep_orphans(self, known: Collection[Path], below: Path) -> None:
         below, wanted = below.resolve(), {folder.resolve() for folder in known}
         found = {variable_of(process, ATTEMPT_DIR_VARIABLE) for process in processes().values()}
         for folder in map(Path, filter(None, found)):
@@ -135,19 +155,19 @@ class LocalExecutor:
                 self.sweep(folder)
 
     def _living(self, run: ShimProcess) -> Process | None:
-        """Return the living shim that a run.json tells of."""
+        """Return the shim that a run.json names, if it is alive."""
         if run.boot_id != self._boot_id or run.pid is None:
             return None
         process = find_process(run.pid)
-        return process if process is not None and process.start_time == run.start_time else None
+        return process if process is not None and start_ticks(process) == run.start_time else None
 
     def _of_attempt(self, folder: Path, table: Table) -> set[Process]:
         """Return the processes of an attempt, at least one of each tree.
 
-        They carry its folder in their environment, or are in its shim's session, even with another environment. The
-        kernel gives no pid away while it names a session; but where the shim is dead, its session may have ended and
-        its number be that of another one: so one process in it must be known by its environment, or by the log that
-        it writes to.
+        They have its folder in their environment, or belong to its shim's session, even with another environment. The
+        kernel does not reuse a pid while it names a session. But once the shim is dead, its session may have ended
+        and its number may name another session, so at least one process in the session must be identified by its
+        environment or by the log that it writes to.
         """
         marked = _marked(folder, table)
         run = _read_shim(folder)
@@ -156,17 +176,17 @@ class LocalExecutor:
         session = {process for process in table.values() if process.session == run.pid}
         leader = table.get(run.pid)
         if leader is not None:
-            return marked | session if leader.start_time == run.start_time else marked
+            return marked | session if start_ticks(leader) == run.start_time else marked
         is_its = any(process in marked or writes_to(process, AttemptDir(folder).log) for process in session)
         return marked | session if is_its else marked
 
     def _reap(self) -> None:
-        """Leave no zombies of shims that have ended."""
+        """Collect the exit codes of ended shims, so that none remains a zombie."""
         self._shims = [shim for shim in self._shims if shim.poll() is None]
 
 
 def _read_shim(folder: Path) -> ShimProcess | None:
-    """Return the content of run.json; None where it is missing, without values where it is damaged."""
+    """Return the content of run.json; None if it is missing, without values if it is damaged."""
     try:
         return ShimProcess.read(AttemptDir(folder).run_json)
     except (FileNotFoundError, NotADirectoryError):

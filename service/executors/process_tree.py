@@ -1,7 +1,6 @@
-"""Processes by identity, and how whole trees of them are killed. Linux, standard library only.
+"""Processes by identity, and the killing of whole trees of them. Linux.
 
-A pid alone may be someone else's by now: a process is its pid and its start time, and both mean something only within
-one boot.
+A pid alone may belong to another process by now: a process is identified by its pid and its start time within one boot.
 """
 
 import os
@@ -11,54 +10,73 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 Table = Mapping[int, "Process"]
+
+_ENDED = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
 
 @dataclass(frozen=True)
 class Process:
-    """A living process. Two are the same when pid and start time (clock ticks since boot) are."""
+    """A living process. Two are equal if their handles are, which compare pid and start time since boot."""
 
-    pid: int
-    start_time: int
+    handle: psutil.Process
     parent: int = field(compare=False)
     session: int = field(compare=False)
 
+    @property
+    def pid(self) -> int:
+        return int(self.handle.pid)
+
 
 def boot_id() -> str:
-    """Return what the kernel calls the time since it was started."""
+    """Return the kernel's random name of the present boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def find_process(pid: int) -> Process | None:
-    """Return the living process of that pid; one that has ended and is not yet waited for is not living."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The second field, the name, may hold anything, blanks and brackets too.
-    state, parent, _, session, *rest = stat.rpartition(")")[2].split()
-    num_threads, start_time = int(rest[13]), int(rest[15])
-    # The first thread of a process may have ended while others still hold its memory.
-    if state in "XZ" and num_threads <= 1:
-        return None
-    return Process(pid, start_time, int(parent), int(session))
+    """Return the living process with this pid; one that has ended but is not reaped yet is not living."""
+    with suppress(psutil.Error, ProcessLookupError):
+        handle = psutil.Process(pid)
+        with handle.oneshot():
+            # The first thread of a process may have ended while others still hold its memory.
+            if handle.status() in _ENDED and handle.num_threads() <= 1:
+                return None
+            parent = handle.ppid()
+        session = os.getsid(pid)
+        # The session belongs to whoever has the pid now, which must still be the same process.
+        return Process(handle, parent, session) if handle.is_running() else find_process(pid)
+    return None
+
+
+def start_ticks(process: Process) -> int | None:
+    """Return the start of a process in clock ticks since boot; None if it has ended.
+
+    A number that other processes and later versions can compare. psutil's public start times follow the system clock.
+    """
+    with suppress(FileNotFoundError, ProcessLookupError):
+        stat = Path(f"/proc/{process.pid}/stat").read_text(errors="replace")
+        # The second field, the name, may contain anything, including blanks and parentheses.
+        ticks = int(stat.rpartition(")")[2].split()[19])
+        return ticks if process.handle.is_running() else None
+    return None
 
 
 def processes() -> dict[int, Process]:
-    """Return all living processes of this host (of this container) by pid."""
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    return {pid: process for pid in pids if (process := find_process(pid))}
+    """Return all living processes of this host, or of this container, by pid."""
+    return {pid: process for pid in psutil.pids() if (process := find_process(pid))}
 
 
 def lineage(pid: int, table: Table) -> Iterator[int]:
-    """Yield a pid, and those of its parent, and so on."""
+    """Yield a pid, the pid of its parent, and so on."""
     while pid in table:
         yield pid
         pid = table[pid].parent
 
 
 def tree(roots: Iterable[Process], table: Table) -> set[Process]:
-    """Return processes with all their descendants, without the caller, its ancestors, and what only they lead to."""
+    """Return processes with all their descendants, except the caller, its ancestors, and their other descendants."""
     spared = set(lineage(os.getpid(), table))
     children: dict[int, list[Process]] = {}
     for process in table.values():
@@ -79,9 +97,9 @@ def descendants(pid: int, table: Table) -> set[Process]:
 
 
 def send_signal(process: Process, number: int) -> bool:
-    """Send a signal to that process and to no other that has its pid by now; return whether it was there to get it."""
+    """Send a signal to this process, never to another one with its pid; return True if it was alive."""
     try:
-        # Python as built on old headers has none; then the time between look and signal is a matter of microseconds.
+        # Python built with old headers lacks pidfd_open; then only microseconds separate the check and the signal.
         descriptor = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
         try:
             if find_process(process.pid) != process:
@@ -99,11 +117,11 @@ def send_signal(process: Process, number: int) -> bool:
 
 
 def kill(find: Callable[[Table], Collection[Process]]) -> bool:
-    """Send SIGKILL to what is found, with all descendants; return whether anything was there.
+    """Send SIGKILL to the processes that are found and to all their descendants; return True if any was alive.
 
-    All are stopped first: a process that gets SIGSTOP while it forks has its child in the next table or does not get
-    it, and a parent that is stopped but not dead keeps its children where they are found. Neither the caller nor its
-    ancestors are ever touched, nor what belongs to another user.
+    All of them are stopped first. If a process forks just before it stops, the next table contains its child; and a
+    stopped parent keeps its children, so they are found below it. The caller, its ancestors and processes of other
+    users are never touched.
     """
     stopped: set[Process] = set()
     while True:
@@ -119,17 +137,15 @@ def kill(find: Callable[[Table], Collection[Process]]) -> bool:
 
 
 def variable_of(process: Process, name: str) -> str | None:
-    """Return a variable of the environment with which a process was started; None where it is not to be seen."""
-    with suppress(OSError):
-        prefix = f"{name}=".encode()
-        for entry in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
-            if entry.startswith(prefix):
-                return os.fsdecode(entry[len(prefix) :])
+    """Return a variable of the environment with which a process was started; None if it is not set or not readable."""
+    with suppress(psutil.Error, OSError):
+        value = process.handle.environ().get(name)
+        return None if value is None else str(value)
     return None
 
 
 def writes_to(process: Process, path: Path) -> bool:
-    """Whether stdout or stderr of a process is that file."""
-    with suppress(OSError):
-        return path in {Path(f"/proc/{process.pid}/fd/{number}").readlink() for number in (1, 2)}
+    """Return True if stdout or stderr of a process is this file."""
+    with suppress(psutil.Error, OSError):
+        return any(file.fd in (1, 2) and file.path == str(path) for file in process.handle.open_files())
     return False

@@ -1,4 +1,4 @@
-"""What alembic runs: `service.store.database` hands it the connection, and the transaction that all happens in."""
+"""The script that alembic runs, on the connection and in the transaction of `service.store.database`."""
 
 from alembic import context
 

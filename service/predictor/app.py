@@ -1,7 +1,7 @@
-"""The predictor's own HTTP interface, for the API process alone: `POST /predict`, with the image as the body.
+"""The predictor's HTTP interface, used by the API process only: `POST /predict` with the image as the body.
 
-The query names the model, `name` and either `alias` or `version`, and with `draw` asks for a picture. Answers, problems
-too, are what the API process hands on to its client.
+The query names the model by `name` and either `alias` or `version`; `draw` requests a picture. The API process forwards
+the responses, problems included, to its client.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from pipelines.inference.predictor import Answer, Predictor
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import Registry
 from service.predictor.batching import Batcher
+from service.predictor.model_cache import LoadedModel, ModelCache, ModelNotFound, ModelReference
 from service.predictor.model_files import ModelFiles
-from service.predictor.shelf import Loaded, NoSuchModel, Shelf, Wish
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.problems import problem_response
 from service.rest.schemas import ProblemField
@@ -42,15 +42,15 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Desk:
-    """All that answers one request after the other: models, threads that decode, the thread that computes."""
+class PredictionService:
+    """The models, the threads that decode images, and the thread that runs the models."""
 
     def __init__(self, settings: Settings, num_cpus: int) -> None:
         self._max_pixels = settings.max_image_pixels
         self._loaders = ThreadPoolExecutor(_NUM_LOADERS, "load")
         self._decoders = ThreadPoolExecutor(num_cpus, "decode", initializer=partial(_use_threads, 1))
         self._batcher = Batcher(partial(_use_threads, num_cpus))
-        self._shelf = Shelf(
+        self._cache = ModelCache(
             Registry(find_store(settings.root)),
             ModelFiles(settings.root / "models", settings.predict_models),
             settings.predict_models,
@@ -58,10 +58,10 @@ class Desk:
             partial(Predictor.from_exported, batch_size=settings.predict_batch_size),
         )
 
-    async def answer(self, wish: Wish, image: bytes, *, is_drawn: bool) -> Response:
-        """Return the answer as JSON, or drawn on the image as PNG."""
-        while (loaded := self._shelf.borrow(wish)) is None:
-            await _in(self._loaders, self._shelf.fetch, wish)
+    async def answer(self, reference: ModelReference, image: bytes, *, is_drawn: bool) -> Response:
+        """Return the prediction as JSON, or drawn on the image as PNG."""
+        while (loaded := self._cache.acquire(reference)) is None:
+            await _in(self._loaders, self._cache.fetch, reference)
         try:
             predictor = loaded.predictor
             prepare = partial(predictor.prepare, name="image", max_pixels=self._max_pixels)
@@ -72,46 +72,45 @@ class Desk:
                 return Response(await _in(self._decoders, _picture, loaded, image, answer), 200, headers, "image/png")
             return Response(json.dumps(answer, allow_nan=False), 200, headers, "application/json")
         finally:
-            self._shelf.give_back(loaded)
+            self._cache.release(loaded)
 
     def close(self) -> None:
         """End all threads."""
-        self._shelf.close()
+        self._cache.close()
         self._batcher.close()
         for threads in (self._loaders, self._decoders):
             threads.shutdown(cancel_futures=True)
 
 
 def create_app(settings: Settings, num_cpus: int) -> Starlette:
-    """Return the application; `num_cpus` threads compute."""
+    """Return the application; models run on `num_cpus` threads."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.desk = Desk(settings, num_cpus)
+        app.state.service = PredictionService(settings, num_cpus)
         yield
-        app.state.desk.close()
+        app.state.service.close()
 
     return Starlette(routes=[Route("/predict", _predict, methods=["POST"])], lifespan=lifespan)
 
 
 async def _predict(request: Request) -> Response:
     query = request.query_params
-    which = int(query["version"]) if "version" in query else query["alias"]
-    wish = Wish(query["name"], which)
+    reference = ModelReference(query["name"], int(query["version"]) if "version" in query else query["alias"])
     image = await request.body()
-    desk: Desk = request.app.state.desk
+    service: PredictionService = request.app.state.service
     try:
-        return await unless_gone(request, desk.answer(wish, image, is_drawn="draw" in query))
+        return await unless_gone(request, service.answer(reference, image, is_drawn="draw" in query))
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     except Exception as error:
-        return _told(error, wish)
+        return _problem_of(error, reference)
 
 
-def _told(error: Exception, wish: Wish) -> Response:
-    """Return the problem that an error is for the client."""
-    if isinstance(error, NoSuchModel):
-        return problem_response(404, "No such model", str(error))
+def _problem_of(error: Exception, reference: ModelReference) -> Response:
+    """Return the problem response for an error."""
+    if isinstance(error, ModelNotFound):
+        return problem_response(404, "Model not found", str(error))
     if isinstance(error, RegistryError):
         return problem_response(503, "The model registry does not answer", str(error), headers={"Retry-After": "5"})
     if isinstance(error, DataError):
@@ -123,14 +122,14 @@ def _told(error: Exception, wish: Wish) -> Response:
         status, title = statuses.get(type(error), (422, "The image cannot be read"))
         return problem_response(status, title, f"the image {message}", [ProblemField(pointer="/image", detail=message)])
     if isinstance(error, ConfigError):
-        logger.error("%s cannot be loaded: %s", wish, error)
-        detail = f"{wish} is registered, but cannot be loaded; the server's log says why"
+        logger.error("%s cannot be loaded: %s", reference, error)
+        detail = f"{reference} is registered but cannot be loaded; see the server log"
         return problem_response(500, "The model cannot be loaded", detail)
-    logger.error("a prediction of %s failed", wish, exc_info=error)
-    return problem_response(500, "Internal error", "the prediction failed; the server's log says why")
+    logger.error("a prediction of %s failed", reference, exc_info=error)
+    return problem_response(500, "Internal error", "the prediction failed; see the server log")
 
 
-def _picture(loaded: Loaded, image: bytes, answer: Answer) -> bytes:
+def _picture(loaded: LoadedModel, image: bytes, answer: Answer) -> bytes:
     predictor = loaded.predictor
     picture = draw_answer(predictor.decode(image), answer, predictor.job.model, predictor.categories)
     file = io.BytesIO()
@@ -139,8 +138,8 @@ def _picture(loaded: Loaded, image: bytes, answer: Answer) -> bytes:
 
 
 def _use_threads(number: int) -> None:
-    """Let torch compute in so many threads when this thread asks it to."""
-    # A thread takes the number of whoever set one last when it first asks, so it has to ask before it sets its own.
+    """Let torch run operations of the calling thread on `number` threads."""
+    # On its first query a thread inherits the number that was set last in any thread, so it queries before it sets.
     torch.get_num_threads()
     torch.set_num_threads(number)
 

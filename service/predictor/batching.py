@@ -1,7 +1,7 @@
-"""Images that wait for a model, computed together by one thread.
+"""Group waiting images into batches and run the models on them in one thread.
 
-The thread takes what waits as soon as it is free: nobody waits for a batch to fill. While it computes, others decode
-and resize, so that the next batch is ready when it comes back.
+The thread takes the waiting images as soon as it is free; it never waits for a batch to fill. Other threads decode and
+resize images in the meantime, so that the next batch is ready when a batch is done.
 """
 
 import logging
@@ -24,16 +24,16 @@ class _Waiting:
     answer: Future[Answer] = field(default_factory=Future)
 
     def shares_batch(self, other: "_Waiting") -> bool:
-        """Whether both can be computed at once: by one model, padded to one size."""
+        """Return whether both images can form a batch: same model, same padded size."""
         own, others = self.sample.info.size_hw, other.sample.info.size_hw
         return self.predictor is other.predictor and padded_size(own) == padded_size(others)
 
 
 class Batcher:
-    """One thread that computes answers, the oldest image first, of all models in turn.
+    """Run models in one thread, oldest image first, over all models.
 
     Args:
-        prepare_thread: called in the thread before anything else.
+        prepare_thread: called once in the thread before the first batch.
     """
 
     def __init__(self, prepare_thread: Callable[[], None]) -> None:
@@ -45,7 +45,7 @@ class Batcher:
         self._thread.start()
 
     def submit(self, predictor: Predictor, sample: Sample) -> Future[Answer]:
-        """Return the answer to come; cancelled before its turn, the image is not computed."""
+        """Return the future answer; if it is cancelled before its turn, the image is skipped."""
         waiting = _Waiting(predictor, sample)
         with self._changed:
             self._queue.append(waiting)
@@ -53,7 +53,7 @@ class Batcher:
         return waiting.answer
 
     def close(self) -> None:
-        """Compute nothing more; what still waits is cancelled."""
+        """Stop after the current batch and cancel the images that still wait."""
         with self._changed:
             self.is_closed = True
             self._changed.notify()
@@ -67,7 +67,7 @@ class Batcher:
             _compute(group)
 
     def _next(self) -> list[_Waiting]:
-        """Take the oldest image, and with it all that can share its batch; nothing once it is closed."""
+        """Take the oldest image and all that can share its batch; return an empty list after `close`."""
         with self._changed:
             while True:
                 while not self._queue and not self.is_closed:
@@ -94,11 +94,11 @@ class Batcher:
 def _compute(group: Sequence[_Waiting]) -> None:
     try:
         answers = group[0].predictor.answer([waiting.sample for waiting in group])
-    except Exception as error:  # whatever it is, the thread goes on, and who waits is told
+    except Exception as error:  # the thread must survive any error and pass it to the waiting requests
         if len(group) == 1:
             group[0].answer.set_exception(error)
             return
-        logger.warning("a batch of %d images failed; each is computed alone", len(group), exc_info=True)
+        logger.warning("a batch of %d images failed; running each image alone", len(group), exc_info=True)
         for waiting in group:
             _compute([waiting])
         return

@@ -1,4 +1,4 @@
-"""Exported models on this machine's disk, copied from the registry when they are first needed."""
+"""Exported models on the local disk, copied from the registry on first use."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ _PARTIAL = ".partial-"
 
 
 class ModelFiles:
-    """`<folder>/<model>/<version>-<run>`: a name that is deleted and used again never finds the files of the old one.
+    """Folders `<folder>/<model>/<version>-<run>`; the run keeps a re-created model from getting the old model's files.
 
     Args:
-        folder: made where it is missing; what earlier processes left half done is removed.
-        num_kept: so many of the folders used last are kept from earlier processes.
+        folder: created if missing; incomplete copies of earlier processes are removed.
+        num_kept: number of most recently used folders to keep from earlier processes.
     """
 
     def __init__(self, folder: Path, num_kept: int) -> None:
@@ -31,10 +31,10 @@ class ModelFiles:
             shutil.rmtree(path, ignore_errors=True)
 
     def fetch(self, registry: Registry, version: ModelVersion) -> Path:
-        """Return the folder of a version's exported model, whole.
+        """Return the folder with the complete exported model of a version.
 
         Raises:
-            RegistryError: MLflow does not answer, or has no files of it.
+            RegistryError: MLflow does not answer, or does not have the files.
         """
         path = self._path(version)
         if ExportedModelDir(path).description.is_file():
@@ -48,10 +48,10 @@ class ModelFiles:
         return path
 
     def discard(self, version: ModelVersion) -> None:
-        """Remove the files of a version."""
+        """Remove the local files of a version."""
         shutil.rmtree(self._path(version), ignore_errors=True)
 
     def _path(self, version: ModelVersion) -> Path:
-        # quote leaves dots: a model may be called "..".
+        # quote() keeps dots, and a model may be named "..".
         name = quote(version.name, safe="").replace(".", "%2E")
         return self._folder / name / f"{version.version}-{version.run_id}"

@@ -1,6 +1,6 @@
-"""`python -m service.predictor.process --fd N --parent PID`: the process that has torch.
+"""`python -m service.predictor.process --fd N --parent PID`: the predictor process, the only one with torch.
 
-It answers on the listening Unix socket that it inherits: who connects while torch is still being imported, waits.
+It inherits a listening Unix socket, so that clients that connect while torch is being imported wait instead of failing.
 """
 
 import argparse
@@ -14,15 +14,15 @@ from service.child_process import die_with_parent
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--fd", type=int, required=True, help="listening socket")
-    parser.add_argument("--parent", type=int, required=True, help="process that this one ends with")
+    parser.add_argument("--fd", type=int, required=True, help="number of the inherited listening socket")
+    parser.add_argument("--parent", type=int, required=True, help="pid of the parent; this process ends with it")
     options = parser.parse_args()
     die_with_parent()
     if os.getppid() != options.parent:
-        # It had ended before it could be said that we end with it.
+        # The parent ended before die_with_parent() took effect.
         sys.exit(0)
-    # Threads that spin while they wait for each other would take the cores from those that decode, and from training:
-    # beside one busy process, two cores gave 15 images/s instead of 45 of resnet14_thin at 160 px.
+    # OpenMP threads that spin while waiting take the cores from decoding threads and from training: next to one busy
+    # process on two cores, resnet14_thin at 160 px gave 15 images/s instead of 45.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="predictor: %(message)s", level=logging.INFO)
 
@@ -39,7 +39,7 @@ def main() -> None:
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=5,
-        # The API closes idle connections: closed from here, one could be closed while a request is on its way.
+        # The API closes idle connections. If this side closed one, a request could be on its way.
         timeout_keep_alive=3600,
     )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=options.fd)])

@@ -1,1 +1,1 @@
-"""What goes over REST, for the server, the predictor and the client alike."""
+"""Requests, responses and problems of the REST API, shared by server, predictor and client."""

@@ -1,10 +1,10 @@
-"""What the catalogs' answers hold. Torch-free; the client reads them with the same classes."""
+"""Response bodies of the catalog. Torch-free."""
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from backbones.surgery.spec import Operation
+from backbones.spec.surgery import Operation
 from pipelines.tasks.kinds import KindName
 from service.rest.schemas import Answer
 
@@ -12,47 +12,61 @@ RGB = tuple[float, float, float]
 
 
 class BackboneFacts(Answer):
-    """What was measured of a network as a backbone, without its classifier."""
+    """Measurements of a network as a backbone, without its classifier."""
 
-    parameters: int
-    channels: tuple[int, int, int] = Field(description="of c3, c4 and c5, whose strides are 8, 16 and 32")
-    macs: int = Field(description="multiply-accumulates of one image of 224x224 pixels")
-    trains_on_cpu: bool = Field(description="up to 8e9 macs, and no deformable convolutions")
-    mean: RGB = Field(description="what its own weights expect of RGB values in [0, 1]")
-    std: RGB
+    parameters: int = Field(description="number of parameters")
+    channels: tuple[int, int, int] = Field(description="channels of c3, c4 and c5 (strides 8, 16 and 32)")
+    macs: int = Field(description="multiply-accumulate operations for one image of 224x224 pixels")
+    trains_on_cpu: bool = Field(description="true up to 8e9 macs and without deformable convolutions")
+    mean: RGB = Field(description="mean of RGB values in [0, 1] that the default weights expect")
+    std: RGB = Field(description="standard deviation that the default weights expect")
 
 
-class Backbone(Answer):
-    """A network that is vouched for; any other of timm and torchvision can be named too."""
+class CatalogBackbone(Answer):
+    """A network of the catalog; most other networks of timm and torchvision can be named too."""
+
+    __qualname__ = "Backbone"  # its name in the OpenAPI document
+    model_config = ConfigDict(title="Backbone")
 
     name: str
     family: str | None
     year: int | None
     paper: str | None = Field(description="arXiv id, or the DOI of an older paper")
-    library: str = Field(description="who builds it: timm, torchvision, or pyramidion itself")
-    id: str = Field(description="its name there")
+    library: str = Field(description="library that builds it: timm, torchvision, or pyramidion itself")
+    id: str = Field(description="its name in that library")
     has_default_weights: bool
-    weights_license: str | None = Field(description="of the default weights; null: there are none, or it is not known")
-    weights_licence: str | None = Field(deprecated="renamed to `weights_license`", description="see `weights_license`")
-    accept_license_needed: bool = Field(description="the default weights are refused without `accept_license`")
-    surgery: dict[str, Any] = Field(description="what it changes in the network that `id` names")
-    takes: list[Operation | Literal["reparameterise"]] = Field(
-        description="what `model.backbone.surgery` may ask for on top; `reparameterise` is an old name"
+    weights_license: str | None = Field(
+        description="license of the default weights; null if there are no default weights or the license is unknown"
     )
-    is_equivariant: bool = Field(description="an image shifted by 32 pixels gives shifted maps, away from the border")
-    facts: BackboneFacts | None = Field(description="null: not measured since the row came")
+    weights_licence: str | None = Field(
+        deprecated="renamed to `weights_license`", description="same as `weights_license`"
+    )
+    accept_license_needed: bool = Field(description="true if the default weights need `accept_license: true`")
+    surgery: dict[str, Any] = Field(description="changes to the network that `id` names")
+    takes: list[Operation | Literal["reparameterise"]] = Field(
+        description="operations of `model.backbone.surgery` that it supports; `reparameterise` is an old name"
+    )
+    is_equivariant: bool = Field(
+        description="true if an image shifted by 32 pixels gives shifted feature maps, except near the border"
+    )
+    facts: BackboneFacts | None = Field(description="null if the network has not been measured yet")
 
 
 class BackboneList(Answer):
     """The catalog's backbones."""
 
-    backbones: list[Backbone]
-    presets: dict[str, BackboneFacts] = Field(description="of the design space: `model.backbone.design.preset`")
-    others: dict[str, int] = Field(description="how many further names each library has")
+    backbones: list[CatalogBackbone]
+    presets: dict[str, BackboneFacts] = Field(
+        description="presets of the design space, for `model.backbone.design.preset`"
+    )
+    others: dict[str, int] = Field(description="number of further networks of each library")
 
 
-class Head(Answer):
-    """What a task can be."""
+class CatalogHead(Answer):
+    """A head, which defines what a task predicts."""
+
+    __qualname__ = "Head"  # its name in the OpenAPI document
+    model_config = ConfigDict(title="Head")
 
     name: str
     kind: KindName
@@ -64,11 +78,11 @@ class Head(Answer):
 class HeadList(Answer):
     """The catalog's heads."""
 
-    heads: list[Head]
+    heads: list[CatalogHead]
 
 
 class Loss(Answer):
-    """What a head learns by."""
+    """A loss function of heads."""
 
     name: str
     kinds: list[KindName]

@@ -1,4 +1,4 @@
-"""Work for a client that may go away. Torch-free."""
+"""Cancel the work for a request when its client disconnects. Torch-free."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -9,18 +9,18 @@ from starlette.requests import Request
 T = TypeVar("T")
 
 CLIENT_CLOSED_REQUEST = 499
-"""What a request is answered with whose client has gone: nobody reads it, but it is counted."""
+"""Status of a request whose client has disconnected; the client never sees it, but metrics count it."""
 
 
 class ClientGone(Exception):
-    """The client has closed the connection before it had its answer."""
+    """The client closed the connection before the response was ready."""
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns; it is cancelled when the client goes. The request's body must have been read.
+    """Return the result of `work`; cancel it if the client disconnects. The request's body must have been read before.
 
     Raises:
-        ClientGone: the client was first.
+        ClientGone: the client disconnected first.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_wait_until_gone(request))

@@ -1,4 +1,4 @@
-"""Registered models and predictions as they go over REST. Torch-free."""
+"""Request and response bodies of registered models and predictions. Torch-free."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,11 +10,11 @@ from service.rest.schemas import Answer, Request
 
 
 class ModelSummary(Answer):
-    """A registered model, as in lists."""
+    """A registered model as shown in lists."""
 
     name: str
-    aliases: dict[str, int] = Field(description="the version that each points to")
-    latest_version: int | None = Field(description="null: it has none")
+    aliases: dict[str, int] = Field(description="version that each alias points to")
+    latest_version: int | None = Field(description="null if the model has no versions")
 
 
 class ModelList(Answer):
@@ -24,15 +24,15 @@ class ModelList(Answer):
 
 
 class ModelVersionView(Answer):
-    """One version of a model, and where it comes from."""
+    """A version of a model, and its origin."""
 
     version: int
     created_at: datetime
     aliases: list[str]
-    run_id: str | None = Field(description="of MLflow")
-    job_id: str | None = Field(description="null: it was not trained by this service")
-    select: str | None = Field(description="what champions are compared by")
-    val_fingerprint: str | None = Field(description="of the data that gave the metrics: equal ones can be compared")
+    run_id: str | None = Field(description="MLflow run that registered it")
+    job_id: str | None = Field(description="job that trained it; null if it was not trained by this service")
+    select: str | None = Field(description="metric that decides which version becomes champion")
+    val_fingerprint: str | None = Field(description="identifies the val data; metrics can be compared if it is equal")
     val_metrics: dict[str, float]
 
 
@@ -43,21 +43,21 @@ class ModelView(ModelSummary):
 
 
 class AliasRequest(Request):
-    """Where an alias shall point."""
+    """The new version of an alias."""
 
     version: int = Field(ge=1, le=2**31 - 1)
 
 
 class AliasView(Answer):
-    """Where an alias points."""
+    """An alias and the version it points to."""
 
-    name: str = Field(description="of the model")
+    name: str = Field(description="name of the model")
     alias: str
     version: int
 
 
 class ImageSize(Answer):
-    """Pixels of the image as given."""
+    """Size of the original image in pixels."""
 
     width: int
     height: int
@@ -70,13 +70,13 @@ else:
         "TaskPrediction",
         __base__=Answer,
         __module__=__name__,
-        __doc__="""Prediction of one task; its fields depend on the kind of the task.""",
+        __doc__="""The prediction of one task; the kind of the task decides which field is present.""",
         **answer_fields(),
     )
 
 
 class PredictionView(Answer):
-    """Predictions of a model for one image."""
+    """The prediction of a model for an image."""
 
     image: ImageSize
     tasks: dict[str, TaskPrediction]

@@ -1,4 +1,4 @@
-"""What a request is refused with: RFC 9457 problems, for every error, the framework's too."""
+"""Error responses: every error, also those of the framework, becomes an RFC 9457 problem."""
 
 import http
 import logging
@@ -10,34 +10,27 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
+from service.jobs.errors import InvalidJob, JobError, NotOver
 from service.rest.schemas import ProblemDetails, ProblemField
-from service.store.errors import AlreadyEnded, DatabaseUnavailable, KeyReused, NotEnded, NotFound, NotQueued, StoreError
+from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, StoreError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-REFUSALS: dict[type[StoreError], tuple[int, str]] = {
-    NotFound: (404, "No such job"),
-    KeyReused: (422, "Idempotency key reused"),
-    AlreadyEnded: (409, "Already ended"),
-    NotQueued: (409, "Not queued"),
-    NotEnded: (409, "Not ended"),
+REFUSALS: dict[type[StoreError | JobError], tuple[int, str]] = {
+    NotFound: (404, "Job not found"),
+    KeyReused: (422, "Idempotency key already used"),
+    AlreadyEnded: (409, "Job has already ended"),
+    NotQueued: (409, "Job is not queued"),
+    NotEnded: (409, "Job has not ended"),
+    NotOver: (409, "Job has not ended"),
 }
-"""What the store refuses, as an answer."""
-
-UNAVAILABLE = {
-    "SQLITE_BUSY": "another process holds the service's database",
-    "SQLITE_CANTOPEN": "the file of the service's database cannot be opened",
-    "SQLITE_FULL": "the disk of the service's database is full",
-    "SQLITE_IOERR": "the disk of the service's database cannot be read or written",
-    "SQLITE_READONLY": "the service's database cannot be written",
-}
-"""What may be otherwise in a moment, or once somebody has looked after the machine."""
+"""Status and title for errors of the store and of the use cases of jobs."""
 
 
 class Problem(HTTPException):
-    """A request that is refused, and why."""
+    """Raised by routes to respond with a problem."""
 
     def __init__(
         self,
@@ -54,7 +47,7 @@ class Problem(HTTPException):
 
 
 def phrase(status: int) -> str:
-    """Return what a status is called, such as `Not Found`."""
+    """Return the name of a status, such as `Not Found`."""
     try:
         return http.HTTPStatus(status).phrase
     except ValueError:
@@ -68,53 +61,54 @@ def problem_response(
     errors: Iterable[ProblemField] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return the answer that tells a problem."""
+    """Return the response for a problem."""
     body = ProblemDetails(title=title, status=status, detail=detail, errors=list(errors))
     return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what the documentation of a route says of its problems, for its argument `responses`."""
+    """Return the documentation of a route's problems, for its argument `responses`."""
     return {status: {"model": ProblemDetails, "description": phrase(status)} for status in statuses}
 
 
-def things(number: int) -> str:
-    """Return how many things are wrong, up to the word `wrong`."""
-    return "1 thing is" if number == 1 else f"{number} things are"
+def count_of_errors(number: int) -> str:
+    """Return the detail of a problem that lists its errors one by one."""
+    return "1 value is invalid, see errors" if number == 1 else f"{number} values are invalid, see errors"
 
 
 def pointer(parts: Iterable[str | int]) -> str:
-    """Return the RFC 6901 pointer of a place in a JSON document."""
+    """Return the RFC 6901 pointer of a path in a JSON document."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Let every error of the application be told as a problem."""
-    app.add_exception_handler(StarletteHTTPException, _tell_http)
-    app.add_exception_handler(RequestValidationError, _tell_validation)
+    """Make the application respond to every error with a problem."""
+    app.add_exception_handler(StarletteHTTPException, _http_problem)
+    app.add_exception_handler(RequestValidationError, _validation_problem)
     for kind in REFUSALS:
-        app.add_exception_handler(kind, _tell_refusal)
-    app.add_exception_handler(DatabaseUnavailable, _tell_database)
-    app.add_exception_handler(Exception, _tell_internal)
+        app.add_exception_handler(kind, _refusal_problem)
+    app.add_exception_handler(InvalidJob, _invalid_job_problem)
+    app.add_exception_handler(StoreUnavailable, _database_problem)
+    app.add_exception_handler(Exception, _internal_problem)
 
 
-async def _tell_http(request: Request, error: Exception) -> Response:
+async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     if isinstance(error, Problem):
         return problem_response(error.status_code, error.title, error.detail, error.errors, error.headers)
     detail = str(error.detail)
     if error.status_code == http.HTTPStatus.NOT_FOUND:
-        detail = f"there is nothing at {request.url.path}; /openapi.json tells what there is"
+        detail = f"{request.url.path} does not exist; /openapi.json lists all paths"
     if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "none")
-        detail = f"{request.method} is not for {request.url.path}; allowed here: {allowed}"
+        detail = f"{request.url.path} does not support {request.method}; it supports {allowed}"
     return problem_response(error.status_code, phrase(error.status_code), detail, headers=error.headers)
 
 
-async def _tell_validation(request: Request, error: Exception) -> Response:
+async def _validation_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [_field(details) for details in error.errors()]
-    return problem_response(422, "The request is not valid", f"{things(len(errors))} wrong, see errors", errors)
+    return problem_response(422, "The request is invalid", count_of_errors(len(errors)), errors)
 
 
 def _field(details: Mapping[str, Any]) -> ProblemField:
@@ -129,33 +123,35 @@ def _message(details: Mapping[str, Any]) -> str:
     if details["type"] == "missing":
         return "missing; add it"
     if details["type"] == "extra_forbidden":
-        return "unknown key; leave it out"
+        return "unknown key; remove it"
     shown = repr(details["input"])
     text = str(details["msg"])
     return f"got {shown if len(shown) <= 80 else shown[:77] + '...'}; {text[0].lower()}{text[1:]}"
 
 
-async def _tell_refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StoreError)
+async def _refusal_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StoreError | JobError)
     status, title = REFUSALS[type(error)]
     return problem_response(status, title, str(error))
 
 
-async def _tell_database(request: Request, error: Exception) -> Response:
-    """Nothing was written, so that the request may come again; what is a mistake of ours is told as one."""
-    assert isinstance(error, DatabaseUnavailable)
-    kind = "_".join(str(getattr(error.orig, "sqlite_errorname", "")).split("_")[:2])
-    if kind not in UNAVAILABLE:
-        raise error
-    logger.error("%s %s: %s", request.method, request.url.path, error.orig)
-    detail = f"{UNAVAILABLE[kind]}; nothing was changed, send the request again later"
-    return problem_response(503, "The database does not answer", detail, headers={"Retry-After": "5"})
+async def _invalid_job_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidJob)
+    errors = [ProblemField(pointer=pointer(problem.path), detail=problem.message) for problem in error.problems]
+    return problem_response(422, "The job is invalid", count_of_errors(len(errors)), errors)
 
 
-async def _tell_internal(request: Request, error: Exception) -> Response:
-    """The server's log has the traceback; the client learns nothing of what is inside."""
+async def _database_problem(request: Request, error: Exception) -> Response:
+    """Nothing was written, so the client may send the request again."""
+    logger.error("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
+    detail = f"{error}; nothing was changed, send the request again later"
+    return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})
+
+
+async def _internal_problem(request: Request, error: Exception) -> Response:
+    """Return a problem without details: the traceback is in the server log only."""
     return problem_response(
         500,
         "Internal error",
-        "the server failed at this request, and nothing is wrong with it; the server's log says why",
+        "the server failed to process the request; see the server log",
     )

@@ -1,6 +1,6 @@
-"""What goes over REST, apart from the job document (`pipelines.spec.job`) and results (`pipelines.spec.result`).
+"""Request and response bodies, except the job document (`pipelines.spec.job`) and results (`pipelines.spec.result`).
 
-Torch-free. The client reads answers with the same classes.
+Torch-free. The client reads responses with the same classes.
 """
 
 from datetime import datetime
@@ -13,41 +13,43 @@ from service.store.records import EventKind, Outcome
 
 
 class Answer(BaseModel):
-    """What the server says."""
+    """Base of response bodies."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class Request(BaseModel):
-    """What a client says: unknown keys are refused."""
+    """Base of request bodies; unknown keys are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ResourcesRequest(Request):
-    """What a job may use; what is left out is the server's default."""
+    """Resources that a job requests; a missing value is the server's default."""
 
-    cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="cores, and threads of the trainer")
-    gpus: Annotated[int, Field(ge=0)] | None = None
-    timeout_s: Annotated[float, Field(gt=0)] | None = Field(None, description="from the first attempt's start")
+    cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="CPU cores, and threads of the trainer")
+    gpus: Annotated[int, Field(ge=0)] | None = Field(None, description="number of GPUs")
+    timeout_s: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="maximum seconds from the start of the first attempt to the end of the job"
+    )
 
 
 class JobRequest(Request):
-    """A job to be run."""
+    """A job to submit."""
 
-    config: dict[str, JsonValue] = Field(description="the job document, see GET /v1/catalog/schema")
-    priority: Annotated[int, Field(ge=-100, le=100)] = Field(0, description="higher ones start earlier")
+    config: dict[str, JsonValue] = Field(description="the job document; GET /v1/catalog/schema returns its schema")
+    priority: Annotated[int, Field(ge=-100, le=100)] = Field(0, description="jobs of higher priority start earlier")
     resources: ResourcesRequest = ResourcesRequest()
 
 
 class PriorityRequest(Request):
-    """A job's new place in the queue."""
+    """A new priority of a job."""
 
     priority: Annotated[int, Field(ge=-100, le=100)]
 
 
 class Resources(Answer):
-    """What a job uses while it runs."""
+    """Resources that a job uses while it runs."""
 
     cpus: int
     gpus: int
@@ -55,7 +57,7 @@ class Resources(Answer):
 
 
 class Progress(Answer):
-    """Where training is; losses are of the last step told."""
+    """Progress of the training, with the losses of the last reported step."""
 
     epoch: int
     step: int
@@ -65,40 +67,40 @@ class Progress(Answer):
     losses: dict[str, float] = {}
     lr: float | None = None
     images_per_s: float | None = None
-    left_s: float | None = Field(None, description="seconds of training left, estimated")
+    left_s: float | None = Field(None, description="estimated remaining seconds of training")
 
 
 class Failure(Answer):
-    """Why a job has failed."""
+    """The reason why a job failed."""
 
     kind: FailureKind
-    message: str = Field(description="one sentence")
-    log_tail: list[str] = Field(description="the last lines of the last attempt's log")
+    message: str = Field(description="the reason in one sentence")
+    log_tail: list[str] = Field(description="last lines of the last attempt's log")
 
 
 class AttemptView(Answer):
-    """One try at a job."""
+    """One attempt to run a job."""
 
     number: int
     started_at: datetime
     ended_at: datetime | None
     outcome: Outcome | None
-    exit_code: int | None = Field(description="negative: the signal that ended it")
+    exit_code: int | None = Field(description="a negative number is the signal that ended the trainer")
     message: str | None
     gpu_ids: list[str]
 
 
 class JobSummary(Answer):
-    """A job, as in lists."""
+    """A job as shown in lists."""
 
     id: str
     name: str
     status: JobStatus
-    stage: str | None = Field(description="what the running attempt does")
+    stage: str | None = Field(description="current activity of the running attempt")
     priority: int
     resources: Resources
     progress: Progress | None
-    attempt: int = Field(description="number of the current or last attempt; 0: none yet")
+    attempt: int = Field(description="number of the current or last attempt; 0 before the first one")
     cancel_requested: bool
     created_at: datetime
     started_at: datetime | None
@@ -108,23 +110,23 @@ class JobSummary(Answer):
 
 
 class JobView(JobSummary):
-    """A job with all that is known of it."""
+    """A job with all details."""
 
-    waits_for: str | None = Field(description="why a queued job does not run yet")
+    waits_for: str | None = Field(description="the reason why a queued job has not started yet")
     failure: Failure | None
     attempts: list[AttemptView]
     config: dict[str, Any] = Field(description="the document as it was submitted")
 
 
 class JobPage(Answer):
-    """Some jobs, newest first."""
+    """A page of jobs, newest first."""
 
     jobs: list[JobSummary]
-    next_cursor: str | None = Field(description="null: these were the last")
+    next_cursor: str | None = Field(description="value of `cursor` for the next page; null on the last page")
 
 
 class EventView(Answer):
-    """One thing that happened to a job."""
+    """An event of a job."""
 
     seq: int
     time: datetime
@@ -139,27 +141,29 @@ class EventPage(Answer):
     """Events after a sequence number."""
 
     events: list[EventView]
-    next_after: int = Field(description="hand this to the next call as `after`")
-    is_over: bool = Field(description="the job has ended, and nothing comes after these")
+    next_after: int = Field(description="value of `after` for the next request")
+    is_over: bool = Field(description="true if the job has ended and no further events will follow")
 
 
 class LogLine(Answer):
-    """One line of a log."""
+    """A line of a log."""
 
     attempt: int
-    offset: int = Field(description="byte of the attempt's log behind this line: hand it back as `after`")
+    offset: int = Field(
+        description="byte offset in the attempt's log after this line; value of `after` to continue here"
+    )
     text: str
 
 
 class StageParameters(Answer):
-    """Parameters of one part of the network."""
+    """Number of parameters of one part of the network."""
 
     stage: str
     parameters: int
 
 
 class TrainableFrom(Answer):
-    """What trains from an epoch on."""
+    """The parts of the network that train from an epoch on."""
 
     epoch: int
     stages: list[str]
@@ -167,9 +171,9 @@ class TrainableFrom(Answer):
 
 
 class DryRun(Answer):
-    """What a job would be: nothing is stored, nothing trained."""
+    """What a job would train, without storing or training anything."""
 
-    config: dict[str, Any] = Field(description="the document with every default")
+    config: dict[str, Any] = Field(description="the document with all defaults filled in")
     resources: Resources
     data_report: dict[str, Any]
     stages: list[StageParameters]
@@ -192,14 +196,14 @@ class ArtifactList(Answer):
 
 
 class ProblemField(Answer):
-    """One thing that is wrong in a request."""
+    """One invalid value in a request."""
 
-    pointer: str = Field(description="RFC 6901, into the request's body; empty: the whole")
+    pointer: str = Field(description="RFC 6901 pointer into the request body; empty for the whole body")
     detail: str
 
 
 class ProblemDetails(Answer):
-    """RFC 9457: why a request was refused."""
+    """An error response (RFC 9457)."""
 
     type: str = "about:blank"
     title: str
@@ -209,13 +213,13 @@ class ProblemDetails(Answer):
 
 
 class Alive(Answer):
-    """The process answers."""
+    """The API process answers."""
 
     status: Literal["alive"] = "alive"
 
 
 class Check(Answer):
-    """One thing that the service needs."""
+    """State of one thing that the service needs."""
 
     name: str
     is_ok: bool
@@ -223,20 +227,20 @@ class Check(Answer):
 
 
 class Readiness(Answer):
-    """Whether jobs can be taken and run."""
+    """Ability of the service to accept and run jobs."""
 
     is_ready: bool
     checks: list[Check]
 
 
 class Capabilities(Answer):
-    """What this server is, and what one job, one body and one image may have."""
+    """Version, resources and limits of this server."""
 
     version: str
-    cpus: int = Field(description="cores that jobs may use in all")
-    gpus: int = Field(description="GPUs that jobs may use in all")
-    default_cpus: int = Field(description="of a job that asks for none")
-    default_gpus: int = Field(description="of a job that asks for none")
+    cpus: int = Field(description="CPU cores that all jobs may use together")
+    gpus: int = Field(description="GPUs that all jobs may use together")
+    default_cpus: int = Field(description="CPU cores of a job that requests none")
+    default_gpus: int = Field(description="GPUs of a job that requests none")
     max_attempts: int
     max_json_bytes: int
     max_image_bytes: int

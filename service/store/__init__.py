@@ -1,1 +1,1 @@
-"""The database: what is there, and who may write what."""
+"""The database: its tables, its errors, and the writers of each part."""

@@ -1,4 +1,4 @@
-"""The database is opened, its schema brought to what this version knows, and transactions begin in one way."""
+"""Opening the database, migrating its schema, and starting transactions."""
 
 import fcntl
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import NullPool
 
 from service.store.errors import SchemaUnknown
+from service.store.translation import translated_errors
 
 BUSY_S = 30.0
 DAMAGED = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
@@ -19,45 +20,59 @@ _MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
 def open_database(url: str) -> Engine:
-    """Return an engine on the database, made where there is none, with its schema at head.
+    """Return an engine for the database with the newest schema; a missing database is created, an old one migrated.
 
     Raises:
-        SchemaUnknown: a newer version has made it.
-        ValueError: the URL is none, or names no file, so that processes could not share it, or one that is damaged.
+        SchemaUnknown: a newer version created it.
+        StoreUnavailable: it cannot be opened, read or written at the moment.
+        ValueError: the URL is invalid, names no file that processes could share, or names a damaged file.
     """
     try:
         parsed = make_url(url)
         engine = _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else create_engine(parsed)
     except (ArgumentError, ImportError) as error:
         raise ValueError(
-            f"PYRAMIDION_DATABASE_URL: cannot be used ({error}); write sqlite:////folder/service.db"
+            f"PYRAMIDION_DATABASE_URL: cannot be used ({error}); write it like sqlite:////folder/service.db"
         ) from error
-    try:
-        if not _is_ready(engine):
-            with _migration_lock(parsed):
-                if not _is_ready(engine):
-                    _migrate(parsed)
-            engine.dispose()  # its connection has known the file as it was before
-    except DatabaseError as error:
-        if getattr(error.orig, "sqlite_errorname", None) in DAMAGED:
-            raise ValueError(f"{parsed.database}: {error.orig}; move it away, or put back a copy") from error
-        raise
+    with translated_errors():
+        try:
+            if not _is_ready(engine):
+                with _migration_lock(parsed):
+                    if not _is_ready(engine):
+                        _migrate(parsed)
+                engine.dispose()  # its connection still has the old schema
+        except DatabaseError as error:
+            if getattr(error.orig, "sqlite_errorname", None) in DAMAGED:
+                raise ValueError(f"{parsed.database}: {error.orig}; move it away, or restore a copy") from error
+            raise
     return engine
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """Give a transaction that writes: all of it happens or nothing, and no other writer comes between its statements.
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Provide a transaction that only reads, and sees one state of the database; raises StoreUnavailable."""
+    with translated_errors(), engine.connect() as connection:
+        yield connection
 
-    On SQLite it takes the write lock when it begins: one that reads first and then wants to write would be refused
-    ("database is locked") whenever another has written in between, however long it is ready to wait.
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Provide a transaction that writes completely or not at all; raises StoreUnavailable.
+
+    On SQLite it takes the write lock at its start, so that no other writer comes between its statements. A transaction
+    that reads first and writes later would fail ("database is locked") whenever another one has written in between,
+    even with a long timeout.
     """
-    with engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) as connection, connection.begin():
+    with (
+        translated_errors(),
+        engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) as connection,
+        connection.begin(),
+    ):
         yield connection
 
 
 def newest_schema() -> str:
-    """Return the name of the newest version of the schema, without alembic (0.3 s of imports)."""
+    """Return the name of the newest schema version, without importing alembic (0.3 s)."""
     return max(_known_schemas())
 
 
@@ -69,15 +84,17 @@ def _sqlite_engine(url: URL, **options: Any) -> Engine:
     if not url.database or url.database == ":memory:" or "mode" in url.query:
         raise ValueError(
             f"PYRAMIDION_DATABASE_URL: got {url.render_as_string()}, which names no file that several processes "
-            "could share; write sqlite:////folder/service.db"
+            "can share; write it like sqlite:////folder/service.db"
         )
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    options = options or {"pool_size": 16, "max_overflow": 48}  # threads of the API: 40, and one a stream
+    options = options or {"pool_size": 16, "max_overflow": 48}  # the API has 40 threads, and one for each stream
     engine = create_engine(url, connect_args={"timeout": BUSY_S}, **options)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # SQLAlchemy begins transactions, not the driver: not before Python 3.12
+        connection.isolation_level = (
+            None  # SQLAlchemy starts transactions, not the driver (autocommit=True needs Python 3.12)
+        )
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
 
@@ -89,7 +106,7 @@ def _sqlite_engine(url: URL, **options: Any) -> Engine:
 
 
 def _is_ready(engine: Engine) -> bool:
-    """Return whether the schema is at head, and the file in WAL mode where it is a file."""
+    """Return True if the schema is the newest one and an SQLite file is in WAL mode."""
     is_sqlite = engine.dialect.name == "sqlite"
     with engine.connect() as connection:
         if is_sqlite and connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() != "wal":
@@ -104,7 +121,7 @@ def _is_ready(engine: Engine) -> bool:
 
 @contextmanager
 def _migration_lock(url: URL) -> Iterator[None]:
-    """Let one process at a time migrate a file; the lock ends with its holder."""
+    """Let one process at a time migrate a file; the lock is released when its holder dies."""
     if url.get_backend_name() != "sqlite":
         yield
         return
@@ -114,11 +131,11 @@ def _migration_lock(url: URL) -> Iterator[None]:
 
 
 def _migrate(url: URL) -> None:
-    """Bring the schema to head in one transaction."""
+    """Migrate the schema to the newest version in one transaction."""
     from alembic import command
     from alembic.config import Config
 
-    # ConfigParser would take a percent sign of the path for the start of a variable.
+    # ConfigParser reads a percent sign in the path as the start of a variable.
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     is_sqlite = url.get_backend_name() == "sqlite"
@@ -127,7 +144,7 @@ def _migrate(url: URL) -> None:
         if is_sqlite:
             cursor = connection.connection.cursor()
             cursor.execute("PRAGMA journal_mode = WAL")
-            # A later version may copy a table and drop the old one, and with it all rows that refer to it.
+            # A migration may copy a table and drop the old one, which would delete all rows that refer to it.
             cursor.execute("PRAGMA foreign_keys = OFF")
         with connection.begin():
             config.attributes["connection"] = connection

@@ -1,41 +1,45 @@
-"""What the store refuses, and why.
+"""Errors of the store. Callers never see an exception of the database driver.
 
 StoreError
 ├── NotFound            no job has this id
-├── KeyReused           an idempotency key came back with another body
-├── AlreadyEnded        a job that has ended is not cancelled
-├── NotQueued           only a queued job changes its place
-├── NotEnded            only a job that is over altogether is deleted
-├── LeaseLost           another supervisor owns the job, or it is no longer active
-├── CancelRequested     a wish to cancel came before the end: the job ends as cancelled
-├── IllegalTransition   the table of `service.states` does not have it
-└── SchemaUnknown       the database was made by a newer version
-
-DatabaseUnavailable     the database cannot be opened, read or written now: its disk is full, or another holds it
+├── KeyReused           an idempotency key was sent again with another body
+├── AlreadyEnded        a job that succeeded or failed cannot be cancelled
+├── NotQueued           only a queued job changes its priority
+├── NotEnded            only a job that has ended, and whose end MLflow knows, is deleted
+├── LeaseLost           another supervisor owns the job, or the job is no longer active
+├── CancelRequested     a cancel request was recorded first: the job ends as cancelled
+├── IllegalTransition   `service.states.TRANSITIONS` does not allow it for this writer
+├── SchemaUnknown       the database was created by a newer version
+└── StoreUnavailable    the database cannot be opened, read or written at the moment; nothing was changed
+    └── StoreFull       its disk is full
 """
-
-from sqlalchemy.exc import OperationalError as DatabaseUnavailable
 
 from service.states import JobStatus
 from service.store.records import Job
 
-__all__ = ["DatabaseUnavailable"]
-
 
 class StoreError(Exception):
-    """Base of all that the store refuses."""
+    """Base of all errors of the store."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be opened, read or written at the moment; nothing was changed, so a retry is safe."""
+
+
+class StoreFull(StoreUnavailable):
+    """The disk of the database is full; nothing was changed."""
 
 
 class NotFound(StoreError):
     """No job has this id."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"there is no job {job_id!r}; GET /v1/jobs lists all")
+        super().__init__(f"no job has the id {job_id!r}; GET /v1/jobs lists all jobs")
         self.job_id = job_id
 
 
 class KeyReused(StoreError):
-    """The key belongs to a request with another body."""
+    """The idempotency key belongs to a request with another body."""
 
     def __init__(self, key: str) -> None:
         super().__init__(
@@ -45,7 +49,7 @@ class KeyReused(StoreError):
 
 
 class _JobError(StoreError):
-    """What is refused because of the job's state; `job` is the job as it was then."""
+    """A refusal because of the job's state; `job` is the job as it was at that moment."""
 
     def __init__(self, job: Job, message: str) -> None:
         super().__init__(message)
@@ -53,32 +57,32 @@ class _JobError(StoreError):
 
 
 class AlreadyEnded(_JobError):
-    """The job has ended by itself: there is nothing to cancel."""
+    """The job succeeded or failed and cannot be cancelled any more."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job, f"job {job.id} has ended already: {job.status}; only a job that has not is cancelled")
+        super().__init__(job, f"job {job.id} has already ended: {job.status}; only a job that has not can be cancelled")
 
 
 class NotQueued(_JobError):
     """The job has left the queue."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job, f"job {job.id} is {job.status}; its priority counts only while it is queued")
+        super().__init__(job, f"job {job.id} is {job.status}; its priority can change only while it is queued")
 
 
 class NotEnded(_JobError):
-    """The job goes on, or its end is not told to MLflow yet."""
+    """The job has not ended, or MLflow does not know its end yet."""
 
     def __init__(self, job: Job) -> None:
         if job.status.is_terminal:
-            message = f"MLflow has not been told yet that job {job.id} is {job.status}; try again in a moment"
+            message = f"job {job.id} is {job.status}, but MLflow has not been updated yet; try again in a moment"
         else:
-            message = f"job {job.id} is {job.status}; cancel it, or wait for its end, before it is deleted"
+            message = f"job {job.id} is {job.status}; cancel it or wait for its end before you delete it"
         super().__init__(job, message)
 
 
 class LeaseLost(_JobError):
-    """Nothing was written: the job is not this supervisor's in this attempt (any more)."""
+    """Nothing was written: the job is not, or no longer, this supervisor's in this attempt."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(
@@ -87,17 +91,17 @@ class LeaseLost(_JobError):
 
 
 class CancelRequested(_JobError):
-    """Nothing was written: a wish to cancel is recorded, so that the job ends by `cancelling` and `cancelled`."""
+    """Nothing was written: a cancel request is recorded, so the job must end through `cancelling` and `cancelled`."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job, f"job {job.id} was asked to be cancelled while {job.status}; it ends as cancelled")
+        super().__init__(job, f"job {job.id} received a cancel request while {job.status}; it ends as cancelled")
 
 
 class IllegalTransition(_JobError):
-    """Nothing was written: no supervisor takes a job from that state to that one."""
+    """Nothing was written: the transition table does not allow this change of status for the writer."""
 
     def __init__(self, job: Job, to: JobStatus) -> None:
-        super().__init__(job, f"job {job.id}: {job.status} -> {to} is not in service.states.TRANSITIONS")
+        super().__init__(job, f"job {job.id}: {job.status} -> {to} is not allowed by service.states.TRANSITIONS")
 
 
 class SchemaUnknown(StoreError):
@@ -105,6 +109,6 @@ class SchemaUnknown(StoreError):
 
     def __init__(self, found: str, head: str) -> None:
         super().__init__(
-            f"the database has schema {found!r}, this version of pyramidion knows up to {head!r}; "
-            "start the version that made it, or a newer one, or name another PYRAMIDION_ROOT"
+            f"the database has schema {found!r}, but this version of pyramidion knows only schemas up to {head!r}; "
+            "start the version that created it or a newer one, or choose another PYRAMIDION_ROOT"
         )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from service.resources import CPUS, GPUS, ResourceCounts
 from service.states import JobStatus
 
 EventKind = Literal["status", "progress", "metric", "stage", "warning"]
@@ -11,7 +12,7 @@ Outcome = Literal["succeeded", "stopped", "failed", "lost", "cancelled"]
 
 @dataclass(frozen=True)
 class NewJob:
-    """What a client asks for, checked."""
+    """A job that was checked and can be put into the queue."""
 
     name: str
     config: dict[str, Any]
@@ -51,9 +52,19 @@ class Job:
     mlflow_run_id: str | None
     mlflow_status: str | None
 
+    @property
+    def resources(self) -> ResourceCounts:
+        """The resources that the job holds while it is active."""
+        return {CPUS: self.cpus, GPUS: self.gpus}
+
+    @property
+    def is_settled(self) -> bool:
+        """True once the job has ended and its MLflow run, if any, has its final status: nothing writes to it again."""
+        return self.status.is_terminal and (self.mlflow_run_id is None or self.mlflow_status is not None)
+
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptRecord:
     """A row of `attempts`."""
 
     job_id: str
@@ -69,7 +80,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Event:
-    """A row of `events`; `seq` is what a stream goes on from."""
+    """A row of `events`; `seq` is its place in the total order that `store.event_log` promises."""
 
     seq: int
     job_id: str

@@ -1,19 +1,18 @@
-"""What reading and writing have in common: rows become values, changes of status become events."""
+"""Rows of the database as values, and the one function that changes a job's row."""
 
-import time
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 
-from pipelines.run_folder.events import StatusData
-from service.states import JobStatus
+from service.states import JobStatus, Writer, may_move
 from service.store import tables
-from service.store.errors import NotFound
+from service.store.errors import IllegalTransition, NotFound
+from service.store.event_log import append_status_event
 from service.store.records import Job
 
 JOB_COLUMNS = tuple(tables.jobs.c[field.name] for field in fields(Job))
-"""All but the document, which may be long."""
+"""All columns except the document, which may be long."""
 
 
 def job_of(row: Row[Any]) -> Job:
@@ -22,30 +21,43 @@ def job_of(row: Row[Any]) -> Job:
     return Job(**{**values, "status": JobStatus(values["status"])})
 
 
+def find_locked(connection: Connection, *conditions: ColumnElement[bool]) -> Job | None:
+    """Return the job that meets the conditions, locked until the transaction ends; None if no job meets them."""
+    # SQLite omits FOR UPDATE: there the transaction itself holds the only write lock.
+    row = connection.execute(select(*JOB_COLUMNS).where(*conditions).with_for_update()).one_or_none()
+    return None if row is None else job_of(row)
+
+
 def locked_job(connection: Connection, job_id: str) -> Job:
-    """Return a job that no other transaction changes before this one ends.
+    """Return a job, locked until the transaction ends.
 
     Raises:
         NotFound: no job has this id.
     """
-    # SQLite leaves FOR UPDATE out: there the transaction itself holds the only write lock.
-    row = connection.execute(select(*JOB_COLUMNS).where(tables.jobs.c.id == job_id).with_for_update()).one_or_none()
-    if row is None:
+    job = find_locked(connection, tables.jobs.c.id == job_id)
+    if job is None:
         raise NotFound(job_id)
-    return job_of(row)
+    return job
 
 
-def add_status_event(connection: Connection, job: Job, before: JobStatus | None, message: str | None = None) -> None:
-    """Append the event that tells that `job` has come from `before` to its status."""
-    data = StatusData(before=before, to=job.status, attempt=job.attempt)
-    connection.execute(
-        insert(tables.events).values(
-            job_id=job.id,
-            attempt=job.attempt,
-            time=time.time(),
-            kind="status",
-            epoch=0,
-            step=0,
-            data=(data if message is None else data.model_copy(update={"message": message})).to_data(),
-        )
-    )
+def update_job(connection: Connection, job: Job, **values: Any) -> Job:
+    """Write values to a locked job and return the job with them."""
+    query = update(tables.jobs).where(tables.jobs.c.id == job.id).values(values)
+    return job_of(connection.execute(query.returning(*JOB_COLUMNS)).one())
+
+
+def change_status(
+    connection: Connection, job: Job, to: JobStatus, writer: Writer, message: str | None = None, **values: Any
+) -> Job:
+    """Move a locked job to another status, together with further values, and record the event of the change.
+
+    Every change of status by any writer passes here.
+
+    Raises:
+        IllegalTransition: the transition table does not allow it for this writer.
+    """
+    if not may_move(writer, job.status, to):
+        raise IllegalTransition(job, to)
+    changed = update_job(connection, job, status=to, **values)
+    append_status_event(connection, changed, job.status, message)
+    return changed

@@ -42,22 +42,22 @@ def write_document(run_dir: RunDir, config: Mapping[str, Any]) -> None:
 
 
 def attempt_spec(
-    settings: Settings, job: Job, gpu_ids: Sequence[str], mlflow_run_id: str | None, command: Command = fit_command
+    settings: Settings, job: Job, devices: Sequence[str], mlflow_run_id: str | None, command: Command = fit_command
 ) -> AttemptSpec:
     """Return how the job's current attempt is run; its working directory is its own folder."""
     folder = attempt_folder(settings, job)
     return AttemptSpec(
         folder=folder,
         command=command(RunDir.of(settings.run_dir(job.id))),
-        environment=_environment(settings, job, folder, gpu_ids, mlflow_run_id),
+        environment=_environment(settings, job, folder, mlflow_run_id),
         cwd=folder,
         grace_s=settings.cancel_grace_s,
+        resources=job.resources,
+        devices=tuple(devices),
     )
 
 
-def _environment(
-    settings: Settings, job: Job, folder: Path, gpu_ids: Sequence[str], mlflow_run_id: str | None
-) -> dict[str, str]:
+def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str | None) -> dict[str, str]:
     inherited = {
         name: text for name, text in os.environ.items() if name not in FOREIGN and not name.startswith(FOREIGN_PREFIXES)
     }
@@ -71,7 +71,6 @@ def _environment(
         RUNS_ROOT_VARIABLE: str(settings.root),
         "OMP_NUM_THREADS": str(job.cpus),
         "MKL_NUM_THREADS": str(job.cpus),
-        "CUDA_VISIBLE_DEVICES": ",".join(gpu_ids),
         # The log is read while it grows.
         "PYTHONUNBUFFERED": "1",
         **({"MLFLOW_RUN_ID": mlflow_run_id} if mlflow_run_id else {}),

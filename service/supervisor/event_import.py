@@ -9,14 +9,14 @@ CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Part:
+class EventLines:
     """What whole lines of a file hold, and the offset behind them."""
 
     lines: list[Any]
     offset: int
 
 
-def read_part(path: Path, offset: int) -> Part:
+def read_event_lines(path: Path, offset: int) -> EventLines:
     """Return the whole lines from `offset` on, about `CHUNK_BYTES` of them.
 
     A line that is no JSON (a killed trainer leaves half a line) is passed over; one that is not ended yet waits. As
@@ -29,9 +29,9 @@ def read_part(path: Path, offset: int) -> Part:
             # A single line may be longer than a part.
             content = file.read(CHUNK_BYTES) + file.readline()
     except FileNotFoundError:
-        return Part([], offset)
+        return EventLines([], offset)
     whole = content[: content.rfind(b"\n") + 1]
-    return Part([value for line in whole.splitlines() for value in _parsed(line)], offset + len(whole))
+    return EventLines([value for line in whole.splitlines() for value in _parsed(line)], offset + len(whole))
 
 
 def _parsed(line: bytes) -> list[Any]:

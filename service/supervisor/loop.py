@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipelines.run_folder.tracking_files import RunStatus
 from service.executors.base import Executor
+from service.resources import CPUS
 from service.settings import Settings
 from service.states import JobStatus
 from service.store.errors import CancelRequested, LeaseLost
@@ -18,14 +19,14 @@ from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job
 from service.supervisor.attempts import Command, attempt_folder, fit_command
-from service.supervisor.care import Care, Watch
-from service.supervisor.mlflow_desk import MlflowDesk
+from service.supervisor.job_watcher import JobWatcher, WatchedAttempt
+from service.supervisor.mlflow_worker import MlflowWorker
 from service.supervisor.scheduling import next_starts
 
 log = logging.getLogger(__name__)
 
 SETTLE_EVERY_S = 1.0
-STRANGERS_EVERY_S = 30.0
+ORPHANS_EVERY_S = 30.0
 LONGEST_REST_S = 10.0
 """Before a job (or the database) is looked at again after errors."""
 MAX_ERRORS_AT_START = 5
@@ -47,20 +48,20 @@ class Supervisor:
         jobs: JobStore,
         leased: LeasedStore,
         executor: Executor,
-        desk: MlflowDesk,
+        mlflow: MlflowWorker,
         command: Command = fit_command,
     ) -> None:
-        self._settings, self._leased, self._executor, self._desk = settings, leased, executor, desk
-        self._care = Care(settings, jobs, leased, executor, desk, command)
-        self._watches: dict[str, Watch] = {}
+        self._settings, self._leased, self._executor, self._mlflow = settings, leased, executor, mlflow
+        self._watcher = JobWatcher(settings, jobs, leased, executor, mlflow, command)
+        self._watched: dict[str, WatchedAttempt] = {}
         self._settle_at = 0.0
-        self._strangers_at = 0.0
+        self._orphans_at = 0.0
 
     def adopt(self) -> None:
         """Take over what an earlier supervisor has left, end what belongs to no job, and look at every attempt."""
         for job in self._leased.adopt_all():
             log.info("job %s: adopted; attempt %d is %s", job.id, job.attempt, job.status)
-        self._look_after_all()
+        self._watch_all()
 
     def tick(self) -> None:
         """Look once.
@@ -68,80 +69,82 @@ class Supervisor:
         Raises:
             LeaseLost: another supervisor has taken over; this one must end at once.
         """
-        self._look_after_all()
-        self._start_what_fits()
+        self._watch_all()
+        self._start_jobs_that_fit()
         self._settle()
 
-    def _look_after_all(self) -> None:
+    def _watch_all(self) -> None:
         active = self._leased.active()
-        self._end_strangers(active)
-        self._watches = {job.id: self._watch(job) for job in active}
+        self._end_orphans(active)
+        self._watched = {job.id: self._watched_attempt(job) for job in active}
         for job in active:
-            self._look_after(job)
+            self._watch_job(job)
 
-    def _watch(self, job: Job) -> Watch:
-        watch = self._watches.get(job.id)
-        return watch if watch is not None and watch.attempt == job.attempt else Watch(job.attempt)
+    def _watched_attempt(self, job: Job) -> WatchedAttempt:
+        attempt = self._watched.get(job.id)
+        return attempt if attempt is not None and attempt.number == job.attempt else WatchedAttempt(job.attempt)
 
-    def _look_after(self, job: Job) -> None:
+    def _watch_job(self, job: Job) -> None:
         """Look after one job; an error of one is told, and is no other's."""
-        watch = self._watches[job.id]
-        if time.monotonic() < watch.rests_until:
+        attempt = self._watched[job.id]
+        if time.monotonic() < attempt.rests_until:
             return
         try:
-            self._care.look_after(job, watch)
-            watch.errors = 0
+            self._watcher.watch(job, attempt)
+            attempt.errors = 0
         except LeaseLost:
             raise
         except CancelRequested as asked:
             log.info("%s", asked)
         except Exception as error:  # Whatever it is, the other jobs go on.
-            watch.errors += 1
-            rest_s = min(LONGEST_REST_S, self._settings.poll_s * 2**watch.errors)
-            watch.rests_until = time.monotonic() + rest_s
+            attempt.errors += 1
+            rest_s = min(LONGEST_REST_S, self._settings.poll_s * 2**attempt.errors)
+            attempt.rests_until = time.monotonic() + rest_s
             log.error("job %s: %s; it is looked at again in %.1f s", job.id, one_line(error), rest_s)
-            if watch.errors >= MAX_ERRORS_AT_START and job.status is JobStatus.STARTING:
+            if attempt.errors >= MAX_ERRORS_AT_START and job.status is JobStatus.STARTING:
                 self._give_up(job, error)
 
     def _give_up(self, job: Job, error: Exception) -> None:
         """End an attempt that cannot be started; where that is the database's fault, this cannot be done either."""
         try:
-            self._care.give_up(job, f"the supervisor could not start the attempt: {one_line(error)}")
+            self._watcher.give_up(job, f"the supervisor could not start the attempt: {one_line(error)}")
         except LeaseLost:
             raise
         except Exception as again:
             log.error("job %s: %s", job.id, one_line(again))
 
-    def _start_what_fits(self) -> None:
+    def _start_jobs_that_fit(self) -> None:
         active, capacity = self._leased.active(), self._executor.capacity()
-        if sum(job.cpus for job in active) >= capacity.cpus:
-            # Each job needs a core: the queue need not be read.
+        if sum(job.cpus for job in active) >= capacity[CPUS]:
+            # Each job needs a core, so the queue need not be read.
             return
         queued = self._leased.queued(limit=QUEUE_FRONT)
-        if not queued:
-            return
-        for start in next_starts(queued, active, self._leased.gpu_ids_in_use(), capacity, time.time()):
-            job = self._leased.claim(start.job.id, start.gpu_ids)
+        starts = next_starts(queued, active, capacity, time.time())
+        in_use = self._leased.gpu_ids_in_use() if starts else set()
+        for chosen in starts:
+            devices = self._executor.assign(chosen.resources, in_use)
+            job = self._leased.claim(chosen.id, devices)
             if job is not None:
+                in_use |= set(devices)
                 log.info("job %s: queued -> starting, attempt %d", job.id, job.attempt)
-                self._watches[job.id] = Watch(job.attempt)
-                self._look_after(job)
+                self._watched[job.id] = WatchedAttempt(job.attempt)
+                self._watch_job(job)
 
     def _settle(self) -> None:
         """Have MLflow told how jobs have ended, for as long as it takes."""
-        for job_id, status in self._desk.take_closed().items():
+        for job_id, status in self._mlflow.take_closed().items():
             self._leased.settle(job_id, status)
         if time.monotonic() >= self._settle_at:
             self._settle_at = time.monotonic() + SETTLE_EVERY_S
             for job in self._leased.unsettled():
                 assert job.mlflow_run_id is not None
-                self._desk.close(job.id, job.mlflow_run_id, STATUS_OF_RUN[job.status])
+                self._mlflow.close(job.id, job.mlflow_run_id, STATUS_OF_RUN[job.status])
 
-    def _end_strangers(self, active: Sequence[Job]) -> None:
-        if time.monotonic() >= self._strangers_at:
-            self._strangers_at = time.monotonic() + STRANGERS_EVERY_S
+    def _end_orphans(self, active: Sequence[Job]) -> None:
+        if time.monotonic() >= self._orphans_at:
+            self._orphans_at = time.monotonic() + ORPHANS_EVERY_S
             known = [attempt_folder(self._settings, job) for job in active]
-            self._executor.sweep_strangers(known, self._settings.jobs_dir)
+            self._executor.sweep_orphans(known, self._settings.jobs_dir)
 
 
 def one_line(error: BaseException) -> str:

@@ -19,17 +19,17 @@ from pipelines.errors import ConfigError
 from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
-from service.executors.local import LocalExecutor
+from service.executors.registry import create_executor
+from service.jobs.supervision import LOCK
 from service.settings import Settings
 from service.signals import Signals
 from service.store.database import open_database
-from service.store.errors import DatabaseUnavailable, LeaseLost, SchemaUnknown
+from service.store.errors import LeaseLost, SchemaUnknown, StoreUnavailable
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.supervisor.loop import LONGEST_REST_S, Supervisor, one_line
-from service.supervisor.mlflow_desk import MlflowDesk
+from service.supervisor.mlflow_worker import MlflowWorker
 
-LOCK = "supervisor.lock"
 LOCK_WAIT_S = 10.0
 """What an earlier supervisor has to end."""
 
@@ -49,10 +49,10 @@ def main() -> int:
     try:
         with Signals() as signals:
             _run(signals)
-    except (LockHeld, LeaseLost, OSError, DatabaseUnavailable) as error:
+    except (LockHeld, LeaseLost, OSError, StoreUnavailable) as error:
         log.error("%s", one_line(error))
         return 1
-    except (SchemaUnknown, ValueError) as error:
+    except (SchemaUnknown, ConfigError, ValueError) as error:
         log.error("%s", " ".join(str(error).split()))
         return ConfigError.exit_code
     return 0
@@ -67,8 +67,8 @@ def _run(signals: Signals) -> None:
             settings,
             JobStore(engine),
             LeasedStore(engine, owner=uuid.uuid4().hex),
-            LocalExecutor(settings.cpus, settings.gpus),
-            MlflowDesk(JobRuns(find_store(settings.root))),
+            create_executor(settings),
+            MlflowWorker(JobRuns(find_store(settings.root))),
         )
         rest_s = settings.poll_s
         # Nothing new is started before every attempt of an earlier supervisor was looked at.

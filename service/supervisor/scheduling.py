@@ -1,51 +1,43 @@
-"""Who starts next, and on which GPUs: a function of rows of the database, and of nothing else.
+"""The choice of the jobs that start next: a pure function of rows of the database.
 
-Jobs come by priority, then by age. One that does not fit keeps what it lacks reserved, so that smaller ones behind it
-cannot starve it:
+Jobs are considered by priority, then by age. A job that does not fit reserves what it lacks, so that smaller jobs after
+it cannot starve it:
 
-- short of GPUs: every free GPU waits for it; cores do not, so that jobs without GPUs go on meanwhile;
-- short of cores alone: every free core waits for it, and its GPUs too.
+- short of GPUs or another resource besides cores: everything that is free of it is reserved. Cores are not, so jobs
+  that need only cores continue to start.
+- short of cores alone: everything that is free is reserved, and no further job starts.
 
-One that asks for more than there is in all waits without holding anybody up: a later service may have more.
+A job that asks for more than the total capacity waits without delaying others: a later service may have more.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from service.executors.base import Capacity
+from service.resources import CPUS, ResourceCounts, shortages, total
 from service.store.records import Job
 
 
-@dataclass(frozen=True)
-class Start:
-    """A job that fits now, and the GPUs that it gets."""
-
-    job: Job
-    gpu_ids: tuple[str, ...]
-
-
-def next_starts(
-    queued: Iterable[Job], active: Iterable[Job], gpu_ids_in_use: Collection[str], capacity: Capacity, now: float
-) -> list[Start]:
-    """Return what starts now, in this order; together with what is active it fits the capacity.
+def next_starts(queued: Iterable[Job], active: Iterable[Job], capacity: ResourceCounts, now: float) -> list[Job]:
+    """Return the jobs that start now, in this order; together with the active ones they fit the capacity.
 
     Args:
-        queued: jobs that wait, in any order; those whose `not_before` is later than `now` are not looked at.
-        active: jobs whose cores are in use.
-        gpu_ids_in_use: the GPUs of active jobs.
+        queued: waiting jobs in any order; jobs with a `not_before` later than `now` are skipped.
+        active: jobs whose resources are in use.
+        capacity: the resources that jobs may use in total.
     """
-    cpus = capacity.cpus - sum(job.cpus for job in active)
-    gpu_ids = [gpu_id for gpu_id in capacity.gpu_ids if gpu_id not in gpu_ids_in_use]
+    used = total(job.resources for job in active)
+    # Jobs of an earlier service with more resources may hold more than there is now.
+    free = {name: max(0, count - used.get(name, 0)) for name, count in capacity.items()}
     starts = []
     for job in sorted(queued, key=lambda job: (-job.priority, job.number)):
-        if job.not_before > now or job.cpus > capacity.cpus or job.gpus > len(capacity.gpu_ids):
+        if job.not_before > now or shortages(job.resources, capacity):
             continue
-        if job.gpus > len(gpu_ids):
-            gpu_ids = []
-        elif job.cpus > cpus:
-            # Whatever comes behind needs a core.
+        lacking = [name for name in shortages(job.resources, free) if name != CPUS]
+        if lacking:
+            free |= dict.fromkeys(lacking, 0)
+        elif job.resources[CPUS] > free[CPUS]:
+            # Every job after this one needs a core.
             break
         else:
-            starts.append(Start(job, tuple(gpu_ids[: job.gpus])))
-            cpus, gpu_ids = cpus - job.cpus, gpu_ids[job.gpus :]
+            starts.append(job)
+            free = {name: count - job.resources.get(name, 0) for name, count in free.items()}
     return starts

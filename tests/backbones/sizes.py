@@ -1,4 +1,4 @@
-"""Which rows of the catalog a test takes by default, and which in `make test-slow`: told by what was measured."""
+"""Selection of catalog rows for the default tests and for `make test-slow`, by their multiply-accumulates."""
 
 import math
 from typing import Any
@@ -12,13 +12,13 @@ GIGA = 1_000_000_000
 
 
 def macs_of(name: str) -> float:
-    """Return the multiply-accumulates of one image of 224x224 pixels; of a row that is not measured yet, infinity."""
+    """Return the multiply-accumulates for one image of 224x224 pixels; infinity for rows that are not measured yet."""
     facts = facts_of(CATALOG[name])
     return facts.macs if facts else math.inf
 
 
 def lightest_of_families(up_to_giga_macs: float) -> list[str]:
-    """Return the row of each family that takes the fewest multiply-accumulates, where it takes no more than these."""
+    """Return the row of each family with the fewest multiply-accumulates, if it has at most `up_to_giga_macs`."""
     lightest: dict[str | None, str] = {}
     for name in sorted(CATALOG, key=macs_of):
         lightest.setdefault(CATALOG[name].family, name)
@@ -26,11 +26,11 @@ def lightest_of_families(up_to_giga_macs: float) -> list[str]:
 
 
 def rows_by_speed(up_to_giga_macs: float, *marks: pytest.MarkDecorator) -> list[Any]:
-    """Return every row as a parameter: `lightest_of_families` run by default, the others are slow.
+    """Return every row as a parameter: `lightest_of_families` run by default, the others are slow tests.
 
     Args:
-        up_to_giga_macs: of the light ones.
-        marks: for those that are slow.
+        up_to_giga_macs: the largest multiply-accumulates of default rows.
+        marks: additional marks of the slow rows.
     """
     light = lightest_of_families(up_to_giga_macs)
     slow = (pytest.mark.slow, *marks)

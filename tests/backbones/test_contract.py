@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from backbones.base import LEVELS
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
-from backbones.simple_pyramid import SingleScaleBody
+from backbones.simple_pyramid import SingleScaleExtractor
 
 OTHERS = (
     "timm:nf_regnet_b0",
@@ -22,18 +22,18 @@ OTHERS = (
     "tv:mobilenet_v3_small",
     "tv:swin_t",
 )
-"""Families of both libraries that the catalog has no row of, or has from the other library."""
+"""Families of both libraries without a row in the catalog, or with a row from the other library."""
 
 
 @pytest.fixture(scope="module", params=[*CATALOG, *OTHERS])
 def backbone(request: pytest.FixtureRequest) -> TappedBackbone:
-    """One row after the other: tests of a row run together, and it is built once."""
+    """A backbone per row; pytest groups the tests of a row, so it is built once."""
     with torch.device("meta"):
         return create_backbone(request.param)
 
 
 def _maps(backbone: TappedBackbone, image_hw: tuple[int, int]) -> dict[str, Tensor]:
-    """Return the maps of one image, once they were found to be as the specs say."""
+    """Return the maps of one image, after checking them against the specs."""
     features = backbone(torch.empty(1, 3, *image_hw, device="meta"))
     assert tuple(features) == tuple(backbone.feature_specs) == LEVELS
     for level, feature in features.items():
@@ -45,7 +45,7 @@ def _maps(backbone: TappedBackbone, image_hw: tuple[int, int]) -> dict[str, Tens
 
 
 def _reached(feature: Tensor, parameters: dict[str, nn.Parameter]) -> set[str]:
-    """Return which of `parameters` get a gradient from a map; autograd goes no deeper than it must for them."""
+    """Return the names of `parameters` that get a gradient from a map; autograd stops at the deepest of them."""
     if not parameters:
         return set()
     gradients = torch.autograd.grad(feature.sum(), list(parameters.values()), allow_unused=True)
@@ -62,7 +62,7 @@ def _of_stages(backbone: TappedBackbone, *stages: str) -> set[str]:
 
 
 def _check_stages_by_level(backbone: TappedBackbone, features: dict[str, Tensor]) -> None:
-    """A level reaches the parameters of its stage, all of them, and none of a stage behind it."""
+    """Check that a level reaches all parameters of its stage and no parameter of a later stage."""
     left = dict(backbone.named_parameters())
     for level in LEVELS:
         reached = _reached(features[level], left)
@@ -72,7 +72,7 @@ def _check_stages_by_level(backbone: TappedBackbone, features: dict[str, Tensor]
 
 
 def _check_stages_by_depth(backbone: TappedBackbone, frozen: tuple[str, ...]) -> None:
-    """All that trains gets a gradient, and what modules whose parameters are frozen give wants none."""
+    """Check that trainable parameters get gradients, and that outputs of frozen modules require none."""
     trained = {n: p for n, p in backbone.named_parameters() if backbone.stages[n] not in frozen}
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(name in trained)
@@ -99,19 +99,19 @@ def _check_stages_by_depth(backbone: TappedBackbone, frozen: tuple[str, ...]) ->
 def test_one_image_of_odd_size_trains_each_parameter_and_stages_are_disjoint_and_complete(
     backbone: TappedBackbone,
 ) -> None:
-    """Frozen stages, from the image on, leave nothing below the lowest that trains. Of a network of a single scale a
-    stage is a share of the depth, which every level needs."""
+    """With frozen stages from c3 on, no backward runs below the lowest trainable one. In a single-scale network a stage
+    is a share of the depth, which every level depends on."""
     assert list(backbone.stages) == [name for name, _ in backbone.named_parameters()]
     features = _maps(backbone.train(), (250, 333))
-    if isinstance(backbone.body, SingleScaleBody):
+    if isinstance(backbone.body, SingleScaleExtractor):
         for frozen in ((), ("c3",), ("c3", "c4")):
             _check_stages_by_depth(backbone, frozen)
     else:
         _check_stages_by_level(backbone, features)
 
 
-def test_a_state_dict_has_every_parameter_and_fits_a_twin(backbone: TappedBackbone) -> None:
-    """That its values are all that makes the maps is shown in test_contract_for_real.py."""
+def test_state_dict_has_every_parameter_and_loads_into_a_second_network(backbone: TappedBackbone) -> None:
+    """test_contract_for_real.py shows that its values determine the maps."""
     state = backbone.state_dict()
     assert backbone.stages.keys() <= state.keys()
     twin = copy.deepcopy(backbone)

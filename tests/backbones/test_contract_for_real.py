@@ -1,5 +1,5 @@
-"""The backbone contract with numbers in it: by default over the lightest row of each family up to 2 GMACs, and over
-all others in `make test-slow`. What needs no numbers is in test_contract.py."""
+"""The backbone contract with real arithmetic: by default for the lightest row of each family up to 2 GMACs, and for
+all others in `make test-slow`. Tests that need shapes only are in test_contract.py."""
 
 import copy
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backbones.base import LEVELS
 from backbones.create import TappedBackbone, create_backbone
-from backbones.simple_pyramid import SingleScaleBody
+from backbones.simple_pyramid import SingleScaleExtractor
 from tests.backbones.sizes import rows_by_speed
 
 OTHERS = ("timm:mnasnet_small", "timm:resnetv2_18", "tv:mnasnet0_5")
@@ -33,7 +33,7 @@ def test_maps_are_finite_for_one_image_in_training_and_for_two_in_evaluation(bac
         assert all(feature.isfinite().all() for feature in features.values())
 
 
-def test_a_state_dict_moves_the_whole_network(backbone: TappedBackbone) -> None:
+def test_state_dict_transfers_the_whole_network(backbone: TappedBackbone) -> None:
     twin = copy.deepcopy(backbone)
     with torch.no_grad():
         for parameter in twin.parameters():
@@ -46,13 +46,13 @@ def test_a_state_dict_moves_the_whole_network(backbone: TappedBackbone) -> None:
 
 
 @pytest.mark.parametrize("stages", [("c3",), ("c3", "c4"), LEVELS])
-def test_frozen_stages_get_no_gradient_and_all_others_do(backbone: TappedBackbone, stages: tuple[str, ...]) -> None:
-    """Levels of frozen stages end there, unless the network has a single scale: then each needs its whole depth."""
+def test_only_trainable_stages_get_gradients(backbone: TappedBackbone, stages: tuple[str, ...]) -> None:
+    """Only in single-scale networks do levels of frozen stages need a gradient: they depend on the whole depth."""
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(backbone.stages[name] not in stages)
     features = backbone.train()(_images(2))
     wanting = {level for level, feature in features.items() if feature.requires_grad}
-    is_single_scale = isinstance(backbone.body, SingleScaleBody)
+    is_single_scale = isinstance(backbone.body, SingleScaleExtractor)
     assert wanting <= (set(LEVELS) if is_single_scale and stages != LEVELS else set(LEVELS) - set(stages))
     if any(parameter.requires_grad for parameter in backbone.parameters()):
         sum(features[level].square().mean() for level in wanting).backward()
@@ -60,7 +60,7 @@ def test_frozen_stages_get_no_gradient_and_all_others_do(backbone: TappedBackbon
     backbone.requires_grad_().zero_grad()
 
 
-def test_bfloat16_and_channels_last_give_what_float32_gives(backbone: TappedBackbone) -> None:
+def test_bfloat16_and_channels_last_agree_with_float32(backbone: TappedBackbone) -> None:
     expected = backbone.eval()(_images(1))
     lean = copy.deepcopy(backbone).to(memory_format=torch.channels_last)
     images = _images(1).to(memory_format=torch.channels_last)
@@ -74,13 +74,13 @@ def test_bfloat16_and_channels_last_give_what_float32_gives(backbone: TappedBack
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("timm:efficientvit_m0", r"strides \[16, 32, 64\], none has \[8\]"),
-        ("tv:squeezenet1_1", r"strides \[2, 4, 8, 16\], none has \[32\]"),
-        ("tv:vit_b_16", "does not take an image of 512x640 pixels"),
-        ("timm:efficientformerv2_s0", "does not take an image of 512x640 pixels"),
+        ("timm:efficientvit_m0", r"strides \[16, 32, 64\], but not \[8\]"),
+        ("tv:squeezenet1_1", r"strides \[2, 4, 8, 16\], but not \[32\]"),
+        ("tv:vit_b_16", "does not accept an image of 512x640 pixels"),
+        ("timm:efficientformerv2_s0", "does not accept an image of 512x640 pixels"),
     ],
 )
-def test_a_network_that_cannot_feed_a_pyramid_is_refused_with_the_reason(name: str, reason: str) -> None:
+def test_network_without_pyramid_strides_is_rejected_with_a_reason(name: str, reason: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=f"backbone '{name}': .*{reason}"):
         create_backbone(name)
 
@@ -97,8 +97,8 @@ def test_stochastic_depth_is_on_in_training_and_off_in_evaluation(name: str) -> 
     assert not torch.equal(backbone(images)["c5"], backbone(images)["c5"])
 
 
-def test_googlenet_is_given_images_as_googles_weights_expect_them() -> None:
-    """torchvision would turn ImageNet's normalization into Google's inside the network: not twice."""
+def test_googlenet_images_are_normalized_once() -> None:
+    """torchvision's conversion of ImageNet's normalization to Google's is switched off."""
     backbone = create_backbone("googlenet_bn")
     assert backbone.mean == backbone.std == (0.5, 0.5, 0.5)
     assert not any("aux" in name for name in backbone.state_dict())
@@ -110,14 +110,14 @@ def test_mean_and_std_are_those_of_the_default_weights() -> None:
     assert create_backbone("tv:mnasnet0_5").std == (0.229, 0.224, 0.225)
 
 
-def test_the_same_weights_give_the_same_maps_in_timm_and_torchvision() -> None:
+def test_same_weights_give_the_same_maps_in_timm_and_torchvision() -> None:
     ours, theirs = create_backbone("timm:resnet18").eval(), create_backbone("tv:resnet18").eval()
     theirs.load_state_dict(ours.state_dict())
     for feature, other in zip(ours(_images(1)).values(), theirs(_images(1)).values(), strict=True):
         torch.testing.assert_close(feature, other)
 
 
-def test_the_thin_resnet_is_as_small_as_its_name_says() -> None:
+def test_thin_resnet_is_small() -> None:
     backbone = create_backbone("resnet14_thin")
     assert [spec.channels for spec in backbone.feature_specs.values()] == [64, 128, 256]
     assert sum(parameter.numel() for parameter in backbone.parameters()) < 1_600_000

@@ -1,4 +1,4 @@
-"""Default weights, without a network: the libraries' caches are filled by hand, and requests go to a closed port."""
+"""Default weights without internet access: caches are filled by the tests, and requests go to a closed port."""
 
 import time
 from pathlib import Path
@@ -26,7 +26,7 @@ def _empty_caches_and_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["resnet18", "tv:resnet18"])
-def test_without_a_network_it_is_told_at_once_what_to_write_instead(name: str) -> None:
+def test_unreachable_weights_are_reported_quickly_with_alternatives(name: str) -> None:
     start = time.monotonic()
     problem = default_weights_problem(resolve(name))
     assert time.monotonic() - start < 10
@@ -38,14 +38,14 @@ def test_without_a_network_it_is_told_at_once_what_to_write_instead(name: str) -
 
 
 @pytest.mark.parametrize("name", ["resnet14_thin", "timm:mobilenetv2_035", "zfnet"])
-def test_a_network_that_nobody_trained_has_no_default_weights(name: str) -> None:
+def test_network_without_pretrained_weights_is_reported(name: str) -> None:
     problem = default_weights_problem(resolve(name))
     assert problem is not None
     assert "has no default weights; write `weights: none`" in problem
 
 
-def test_cached_torchvision_weights_need_no_network(tmp_path: Path) -> None:
-    """With the auxiliary classifiers, which the published file has."""
+def test_cached_torchvision_weights_load_offline(tmp_path: Path) -> None:
+    """The file has auxiliary classifiers, like the published one."""
     full = models.googlenet(aux_logits=True, init_weights=False)
     url = models.GoogLeNet_Weights.DEFAULT.url
     path = tmp_path / "torch" / "hub" / "checkpoints" / Path(url).name
@@ -57,7 +57,7 @@ def test_cached_torchvision_weights_need_no_network(tmp_path: Path) -> None:
         torch.testing.assert_close(value, full.state_dict()[key], rtol=0, atol=0)
 
 
-def test_cached_timm_weights_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_timm_weights_load_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     full = timm.create_model("mnasnet_small.lamb_in1k")
     repository = tmp_path / "hub" / "models--timm--mnasnet_small.lamb_in1k"

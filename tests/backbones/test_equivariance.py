@@ -1,8 +1,8 @@
-"""A shifted image gives shifted maps: by default for the lightest row of each family, in `make test-slow` for all.
+"""Shifted images give shifted maps: by default for the lightest row of each family, in `make test-slow` for all.
 
-The image is 1024 pixels long (2048 for heavy rows) and slides by 32: c3, c4 and c5 slide by 4, 2 and 1 cells. What is
-compared lies in the middle eighth: what comes from the ends of the image has faded there, though the receptive fields
-of most networks reach further (of c5 of Inception v3 the end is felt at 1e-4 from 480 pixels away).
+The image is 1024 pixels long (2048 for heavy rows) and shifts by 32 pixels, so c3, c4 and c5 shift by 4, 2 and 1 cells.
+Only the middle eighth is compared, where the influence of the image ends has faded, although the receptive fields of
+most networks reach further (c5 of Inception v3 still deviates by 1e-4 at 480 pixels from the end).
 """
 
 import pytest
@@ -17,7 +17,7 @@ from tests.backbones.sizes import lightest_of_families
 SHIFT_PX, HEIGHT_PX = 32, 96
 LIGHT_PX, HEAVY_PX = 1024, 2048
 LIMIT = 1e-4
-"""Of the largest absolute value of the map."""
+"""Relative to the largest absolute value of the map."""
 
 LIGHT = lightest_of_families(up_to_giga_macs=2.5)
 EQUIVARIANT = [
@@ -28,8 +28,8 @@ EQUIVARIANT = [
 
 
 def _randomize(network: nn.Module, images: Tensor) -> None:
-    """Draw what begins at 0 or 1 and would hide a mistake: norms, layer scales, biases, offsets of deformable
-    convolutions; and statistics that differ from those of `images`, but not so much that nothing is left of these."""
+    """Draw parameters that start at 0 or 1 and could hide an error (norms, layer scales, biases, offsets of deformable
+    convolutions), and statistics that differ moderately from those of `images`."""
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             parameter.normal_(std=0.1)
@@ -47,8 +47,8 @@ def _randomize(network: nn.Module, images: Tensor) -> None:
 
 
 def _deviations(name: str) -> dict[str, float]:
-    """Return by level how far the maps of an image and of the image beside it are from being shifted, over the
-    largest value."""
+    """Return by level the deviation between the map of a shifted image and the shifted map, relative to the largest
+    value."""
     torch.manual_seed(0)
     backbone = create_backbone(name)
     length_px = LIGHT_PX if name in LIGHT else HEAVY_PX
@@ -72,13 +72,13 @@ def _deviation(feature: Tensor, shift: int) -> float:
 
 
 @pytest.mark.parametrize("name", EQUIVARIANT)
-def test_a_shift_of_the_image_by_32_pixels_shifts_the_maps_by_4_2_and_1_cells(name: str) -> None:
+def test_shift_by_32_pixels_shifts_the_maps_by_4_2_and_1_cells(name: str) -> None:
     deviations = _deviations(name)
     assert max(deviations.values()) < LIMIT, deviations
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "regnet_y_200mf", "vit_tiny"])
-def test_the_catalog_says_no_of_networks_whose_maps_do_not_shift(name: str) -> None:
-    """Squeeze and excitation pools over the whole image; a transformer knows where its tokens are."""
+def test_networks_marked_as_not_equivariant_do_not_shift(name: str) -> None:
+    """Squeeze and excitation pools globally; a transformer has position embeddings."""
     assert not CATALOG[name].is_equivariant
     assert max(_deviations(name).values()) > 10 * LIMIT

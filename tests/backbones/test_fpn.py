@@ -1,4 +1,4 @@
-"""The pyramid, against torchvision's and by its geometry."""
+"""The feature pyramid: comparison with torchvision's, and geometry."""
 
 from collections import OrderedDict
 
@@ -28,7 +28,7 @@ def _features(*sizes: tuple[int, int]) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     "sizes", [((12, 16), (6, 8), (3, 4)), ((42, 63), (21, 32), (11, 16)), ((29, 37), (14, 18), (6, 8))]
 )
-def test_outputs_equal_torchvisions_with_the_same_weights(
+def test_outputs_equal_torchvision_with_the_same_weights(
     sizes: tuple[tuple[int, int], ...], p6_from: str, norm: str
 ) -> None:
     ours = FPN(SPECS, channels=8, p6_from=p6_from, norm=norm).eval()
@@ -79,7 +79,7 @@ def test_every_parameter_gets_a_gradient(p6_from: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (2, 2)])
-def test_gradients_in_bf16_are_those_in_float32_on_the_smallest_maps(size: tuple[int, int]) -> None:
+def test_bf16_gradients_agree_with_float32_on_the_smallest_maps(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     specs = {level: FeatureSpec(32, spec.stride) for level, spec in SPECS.items()}
     fpn = FPN(specs, channels=32, p6_from="p5", norm="none")
@@ -90,7 +90,7 @@ def test_gradients_in_bf16_are_those_in_float32_on_the_smallest_maps(size: tuple
     expected = {conv: getattr(fpn, conv).weight.grad.clone() for conv in ("p6", "p7")}
     for _ in range(10):
         fpn.zero_grad()
-        # What is freed here is found by whoever does not write all that it returns.
+        # A kernel that does not write all of its output may return this freed memory.
         poison = [torch.full((32, 32, 3, 3), float("nan"), dtype=dtype) for dtype in (torch.float, torch.bfloat16) * 20]
         del poison
         with torch.autocast("cpu", torch.bfloat16):
@@ -114,11 +114,11 @@ def test_convolutions_start_kaiming_uniform_with_zero_biases() -> None:
 
 
 @pytest.mark.parametrize(("argument", "value"), [("p6_from", "p6"), ("norm", "gn")])
-def test_an_unknown_choice_is_told_with_the_right_ones(argument: str, value: str) -> None:
+def test_unknown_choice_is_reported_with_valid_ones(argument: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"{argument}: got '{value}'; choose "):
         FPN(SPECS, **{"channels": 8, "p6_from": "p5", "norm": "none", argument: value})  # type: ignore[arg-type]
 
 
-def test_levels_other_than_c3_to_c5_are_refused() -> None:
+def test_levels_other_than_c3_to_c5_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"got the levels \['c3', 'c4'\]; give \['c3', 'c4', 'c5'\]"):
         FPN({level: SPECS[level] for level in ("c3", "c4")}, channels=8, p6_from="p5", norm="none")

@@ -1,4 +1,4 @@
-"""Where cells look: receptive fields measured by poisoning columns of an image with NaN."""
+"""Receptive fields of cells, measured by setting columns of an image to NaN."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ def _first_true(low: int, high: int, holds: Callable[[int], bool]) -> int:
 
 
 def _seen_columns(backbone: Backbone, level: str, column: int, width: int) -> tuple[int, int]:
-    """Return the first image column that a cell of `level` depends on, and the one behind the last."""
+    """Return the first image column that a cell of `level` depends on, and the last one plus 1."""
     images = torch.rand(1, 3, 96, width)
 
     def is_touched(first: int, end: int) -> bool:
@@ -45,8 +45,8 @@ def _seen_columns(backbone: Backbone, level: str, column: int, width: int) -> tu
         ("resnet14_thin", "c5", 768, -15.5),
     ],
 )
-def test_a_cell_looks_at_the_place_that_its_spec_says(name: str, level: str, width: int, bias: float | None) -> None:
-    """Padded convolutions of stride 2 look half a cell to the left (bias, known by hand); never out of their cell."""
+def test_receptive_field_is_centered_as_its_spec_states(name: str, level: str, width: int, bias: float | None) -> None:
+    """Padded convolutions of stride 2 are off by up to half a cell to the left (bias, computed by hand)."""
     torch.manual_seed(0)
     backbone = create_backbone(name).eval()
     spec = backbone.feature_specs[level]
@@ -60,10 +60,10 @@ def test_a_cell_looks_at_the_place_that_its_spec_says(name: str, level: str, wid
 
 
 @given(st.sampled_from([4, 8, 16, 32]), st.integers(0, 4), st.integers(0, 4))
-def test_a_stride_is_found_though_cells_are_lost_at_the_border(stride: int, rows: int, columns: int) -> None:
+def test_stride_is_found_although_border_cells_are_lost(stride: int, rows: int, columns: int) -> None:
     assert stride_of((512, 640), (512 // stride - rows, 640 // stride - columns)) == stride
 
 
 @pytest.mark.parametrize("map_hw", [(80, 192), (64, 64), (1, 1), (0, 0), (37, 37), (66, 80)])
-def test_no_stride_is_found_where_there_is_none(map_hw: tuple[int, int]) -> None:
+def test_map_without_a_stride_gives_none(map_hw: tuple[int, int]) -> None:
     assert stride_of((512, 640), map_hw) is None

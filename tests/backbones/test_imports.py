@@ -1,4 +1,4 @@
-"""The catalog is read by processes that must stay small."""
+"""The catalog is importable without torch."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize("module", ["backbones", "backbones.catalog.lookup"])
-def test_importing_and_resolving_needs_no_torch(module: str) -> None:
+def test_importing_and_resolving_does_not_import_torch(module: str) -> None:
     script = (
         f"import sys, {module}\n"
         "if 'backbones.catalog.lookup' in sys.modules: sys.modules['backbones.catalog.lookup'].resolve('tv:resnet18')\n"

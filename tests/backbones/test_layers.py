@@ -1,4 +1,4 @@
-"""Layers of backbones: timm's order where it has one, found by running the network elsewhere."""
+"""Layers of backbones: timm's order if it has one, measured by running the network otherwise."""
 
 import functools
 import math
@@ -46,12 +46,12 @@ def build(name: str) -> Backbone:
 
 
 def layers_of_network(backbone: Backbone) -> dict[str, int]:
-    """Return the layers of the library's own parameters, under the library's names."""
+    """Return the layers of the library's parameters, by the library's names."""
     return {name.removeprefix(NETWORK): k for name, k in backbone.layers.items() if name.startswith(NETWORK)}
 
 
 def layers_of_timm(name: str) -> dict[str, int]:
-    """Return the layers behind the rates that timm itself would give to the whole network."""
+    """Return the layers that timm's layer decay assigns in the whole network."""
     with torch.device("meta"):
         network = timm.create_model(name, num_classes=0)
     names = {id(parameter): key for key, parameter in network.named_parameters()}
@@ -64,7 +64,7 @@ def layers_of_timm(name: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", FOLLOW_TIMM)
-def test_layers_are_those_behind_timms_layer_decay(name: str) -> None:
+def test_layers_equal_those_of_timms_layer_decay(name: str) -> None:
     theirs = layers_of_timm(FOLLOW_TIMM[name])
     ours = layers_of_network(build(name))
     assert ours == {key: theirs[key] for key in ours}
@@ -72,7 +72,7 @@ def test_layers_are_those_behind_timms_layer_decay(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ACROSS_STAGES)
-def test_a_layer_of_timm_that_lies_in_two_stages_is_a_layer_of_each(name: str) -> None:
+def test_timm_layer_that_spans_two_stages_is_split(name: str) -> None:
     backbone, theirs = build(name), layers_of_timm(ACROSS_STAGES[name])
     ours = layers_of_network(backbone)
     pairs = {(backbone.stages[NETWORK + key], theirs[key], layer) for key, layer in ours.items()}
@@ -95,7 +95,7 @@ def test_every_parameter_has_a_layer_and_layers_follow_the_stages(name: str) -> 
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_layers_that_are_found_rise_in_the_order_in_which_the_network_runs(name: str) -> None:
+def test_measured_layers_follow_the_order_of_execution(name: str) -> None:
     backbone = build(name)
     graph = backbone.get_submodule("body.network")
     assert isinstance(graph, GraphModule)
@@ -106,11 +106,11 @@ def test_layers_that_are_found_rise_in_the_order_in_which_the_network_runs(name:
     assert len(set(course)) > 6
 
 
-def test_the_blocks_that_are_found_are_those_that_timm_names() -> None:
+def test_measured_blocks_equal_those_of_timm() -> None:
     assert layers_of_network(build("tv:resnet18")) == layers_of_network(build("timm:resnet18"))
 
 
-class _Block(nn.Module):
+class _ResidualBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.inner = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
@@ -120,20 +120,20 @@ class _Block(nn.Module):
 
 
 class _Chain(nn.Sequential):
-    """A container with a class of its own, as torchvision's stages have."""
+    """A container that is a subclass, like torchvision's stages."""
 
 
-class _Toy(nn.Module):
-    """Its registration is not the order in which it runs."""
+class _ReorderedNetwork(nn.Module):
+    """A network whose modules are not registered in the order in which they run."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(4, 1, 1))
-        self.late = nn.ModuleList([_Block(), _Block()])
+        self.late = nn.ModuleList([_ResidualBlock(), _ResidualBlock()])
         self.stem = nn.Conv2d(3, 4, 4, stride=4)
         self.norm = nn.BatchNorm2d(4)
         self.down = nn.Sequential(nn.GroupNorm(1, 4), nn.Conv2d(4, 4, 2, stride=2))
-        self.early = _Chain(_Block(), _Block())
+        self.early = _Chain(_ResidualBlock(), _ResidualBlock())
         self.unused = nn.Linear(2, 2)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -143,19 +143,19 @@ class _Toy(nn.Module):
         return [features]
 
 
-def test_blocks_count_in_the_order_in_which_they_run() -> None:
-    ranks = block_ranks(_Toy())
+def test_blocks_are_numbered_in_the_order_of_execution() -> None:
+    ranks = block_ranks(_ReorderedNetwork())
     parts = {
         "stem": 0, "norm": 0, "bias": 0, "unused": 0, "early.0": 1, "early.1": 2, "down.0": 3, "down.1": 3,
         "late.0": 4, "late.1": 5,
     }  # fmt: skip
-    assert len(ranks) == len(list(_Toy().named_parameters()))
+    assert len(ranks) == len(list(_ReorderedNetwork().named_parameters()))
     for name, rank in ranks.items():
         assert [rank] == [expected for part, expected in parts.items() if f"{name}.".startswith(f"{part}.")]
 
 
-def test_finding_blocks_leaves_no_hook_behind() -> None:
-    toy = _Toy()
+def test_finding_blocks_removes_its_hooks() -> None:
+    toy = _ReorderedNetwork()
     block_ranks(toy)
     assert not any(module._forward_pre_hooks for module in toy.modules())
     assert toy.training

@@ -1,4 +1,4 @@
-"""Which maps get a norm."""
+"""Norms of levels."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ from backbones.level_norms import is_normalized
         ("densenet121", ["c3", "c4"]),
     ],
 )
-def test_levels_that_come_without_a_norm_get_one(name: str, normed: list[str]) -> None:
+def test_unnormalized_levels_get_a_norm(name: str, normed: list[str]) -> None:
     backbone = create_backbone(name)
     norms = {f"norms.{level}.{kind}" for level in normed for kind in ("weight", "bias")}
     assert {key for key in backbone.state_dict() if key.startswith("norms.")} == norms
@@ -33,7 +33,7 @@ def test_levels_that_come_without_a_norm_get_one(name: str, normed: list[str]) -
         assert features[level].std().item() == pytest.approx(1.0, abs=0.05)
 
 
-def test_one_normed_summand_is_enough_and_concatenated_maps_need_all() -> None:
+def test_sum_needs_one_normalized_map_and_concatenation_all() -> None:
     conv, norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
     images = torch.randn(2, 3, 4, 4)
     raw, normed = conv(images), norm(conv(images))

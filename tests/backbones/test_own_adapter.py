@@ -1,22 +1,22 @@
-"""Our own networks as backbones."""
+"""This project's networks as backbones."""
 
 import pytest
 import torch
 
-from backbones.body import IMAGENET_MEAN, IMAGENET_STD
 from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
-from backbones.own_adapter import PYRAMIDS, SINGLE_SCALE, build_own_body
-from backbones.surgery.spec import SurgerySpec
+from backbones.feature_extractor import IMAGENET_MEAN, IMAGENET_STD
+from backbones.own_adapter import PYRAMIDS, SINGLE_SCALE, build_own_extractor
+from backbones.spec.surgery import SurgerySpec
 
 
 def build(name: str) -> TappedBackbone:
     with torch.device("meta"):
-        return TappedBackbone(build_own_body(BackboneRow(name, "own", name)))
+        return TappedBackbone(build_own_extractor(BackboneRow(name, "own", name)))
 
 
-def test_every_own_network_is_a_row_of_the_catalog_and_none_is_missing() -> None:
+def test_own_networks_and_catalog_rows_match() -> None:
     assert {row.id for row in CATALOG.values() if row.source == "own"} == {*PYRAMIDS, *SINGLE_SCALE}
 
 
@@ -31,22 +31,22 @@ def test_every_own_network_is_a_row_of_the_catalog_and_none_is_missing() -> None
         ("convnext_isotropic", ["c3"]),
     ],
 )
-def test_levels_get_a_norm_where_the_network_has_none(name: str, normed: list[str]) -> None:
+def test_unnormalized_levels_of_own_networks_get_a_norm(name: str, normed: list[str]) -> None:
     backbone = build(name)
     assert sorted({key.split(".")[1] for key in backbone.stages if key.startswith("norms.")}) == normed
     assert (backbone.mean, backbone.std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
-def test_a_row_hands_its_arguments_to_the_network() -> None:
+def test_row_passes_its_arguments_to_the_network() -> None:
     with torch.device("meta"):
-        body = build_own_body(BackboneRow("nin", "own", "nin", kwargs={"width": 40}))
+        body = build_own_extractor(BackboneRow("nin", "own", "nin", kwargs={"width": 40}))
         backbone = TappedBackbone(body)
     assert backbone.feature_specs["c5"].channels == 40
 
 
 @pytest.mark.parametrize("name", ["alexnet2012", "zfnet"])
-def test_a_last_level_without_weights_is_a_stage_of_its_norm_alone(name: str) -> None:
-    """It is frozen and unfrozen, and has a layer, as any other stage."""
+def test_stage_of_a_last_level_without_weights_has_only_its_norm(name: str) -> None:
+    """It can be frozen and has a layer, like any other stage."""
     backbone = build(name)
     last = {key for key, stage in backbone.stages.items() if stage == "c5"}
     assert last == {"norms.c5.weight", "norms.c5.bias"}
@@ -58,7 +58,7 @@ def test_a_last_level_without_weights_is_a_stage_of_its_norm_alone(name: str) ->
 
 
 @pytest.mark.parametrize("name", [name for name, row in CATALOG.items() if "upsampling" in row.takes])
-def test_rows_that_take_a_choice_of_upsampling_follow_it(name: str) -> None:
+def test_rows_with_upsampling_follow_the_setting(name: str) -> None:
     with torch.device("meta"):
         backbone = create_backbone(name, surgery=SurgerySpec(upsampling="interpolated"))
     channels = backbone.feature_specs["c4"].channels

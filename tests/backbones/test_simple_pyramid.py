@@ -1,4 +1,4 @@
-"""Three levels from one map, and stages of a network that has one map only."""
+"""The simple feature pyramid, and stages of single-scale networks."""
 
 import re
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from backbones.base import LEVELS
 from backbones.create import TappedBackbone
-from backbones.simple_pyramid import SimplePyramid, SingleScaleBody, Upsampling, ends_of_thirds
+from backbones.simple_pyramid import SimplePyramid, SingleScaleExtractor, Upsampling, ends_of_thirds
 
 
 class PlainNetwork(nn.Module):
-    """A patch embedding, six convolutions, a vector that the last of them needs, and a norm."""
+    """A patch embedding, six convolutions, a vector that is added before the last one, and a norm."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class PlainNetwork(nn.Module):
         return [maps[1], maps[3], self.norm(maps[5])]
 
 
-class Plain(SingleScaleBody):
+class Plain(SingleScaleExtractor):
     def __init__(self, stride: int, upsampling: Upsampling | None = None) -> None:
         super().__init__(PlainNetwork(stride), 8, stride, (0.5,) * 3, (0.5,) * 3, upsampling)
 
@@ -50,7 +50,7 @@ def images(batch: int, height: int = 96, width: int = 128) -> Tensor:
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_transposed_convolution_has_one_matrix_for_each_of_the_four_cells_of_a_cell() -> None:
+def test_transposed_convolution_has_one_matrix_per_output_cell() -> None:
     pyramid, feature = SimplePyramid(8, 16), torch.randn(2, 8, 4, 6)
     c3, c4, c5 = pyramid(feature)
     cells = torch.einsum("bdhw,dcyx->bchywx", feature, pyramid.get_parameter("finer.weight"))
@@ -60,8 +60,8 @@ def test_a_transposed_convolution_has_one_matrix_for_each_of_the_four_cells_of_a
     torch.testing.assert_close(c5, feature.view(2, 8, 2, 2, 3, 2).amax(dim=(3, 5)), rtol=0, atol=0)
 
 
-def test_a_flat_map_stays_flat_where_it_is_interpolated_and_gets_a_pattern_where_it_is_transposed() -> None:
-    """Away from the border, which a padded convolution sees."""
+def test_constant_map_stays_constant_if_interpolated_but_not_if_transposed() -> None:
+    """The border is excluded because of the padding."""
     flat = torch.randn(1, 8, 1, 1).expand(1, 8, 5, 5)
     interpolated, transposed = (
         SimplePyramid(8, 16, "interpolated")(flat)[0],
@@ -74,7 +74,7 @@ def test_a_flat_map_stays_flat_where_it_is_interpolated_and_gets_a_pattern_where
     torch.testing.assert_close(transposed[..., ::2, ::2], transposed[..., :1, :1].expand(1, 4, 5, 5))
 
 
-def test_a_map_of_stride_8_is_c3_and_is_pooled() -> None:
+def test_map_of_stride_8_is_c3_and_is_pooled() -> None:
     feature = torch.randn(2, 8, 8, 12)
     c3, c4, c5 = SimplePyramid(8, 8)(feature)
     torch.testing.assert_close(c3, feature, rtol=0, atol=0)
@@ -83,8 +83,10 @@ def test_a_map_of_stride_8_is_c3_and_is_pooled() -> None:
 
 
 @pytest.mark.parametrize("upsampling", ["transposed", "interpolated"])
-def test_what_is_not_upsampled_takes_no_choice_of_upsampling(upsampling: Upsampling) -> None:
-    with pytest.raises(ValueError, match=f"surgery.upsampling: got '{upsampling}'; .* stride 8, .*: leave it out"):
+def test_upsampling_is_rejected_for_a_map_of_stride_8(upsampling: Upsampling) -> None:
+    with pytest.raises(
+        ValueError, match=f"surgery.upsampling: got '{upsampling}', .* stride 8 .*: remove this setting"
+    ):
         SimplePyramid(8, 8, upsampling)
 
 
@@ -102,13 +104,13 @@ def test_images_of_any_size_and_batches_of_one_have_three_levels(stride: int, up
 
 
 @pytest.mark.parametrize(("stride", "normed"), [(16, ["c3"]), (14, ["c3"]), (8, []), (7, [])])
-def test_only_what_lost_the_networks_norm_gets_a_norm_of_its_own(stride: int, normed: list[str]) -> None:
+def test_only_levels_without_the_norm_of_the_network_get_a_norm(stride: int, normed: list[str]) -> None:
     backbone = plain(stride)
     assert [level for level in LEVELS if not isinstance(backbone.norms[level], nn.Identity)] == normed
 
 
 @pytest.mark.parametrize("stride", [7, 14])
-def test_a_network_of_stride_7_or_14_sees_the_image_at_seven_eighths(stride: int) -> None:
+def test_network_of_stride_7_or_14_gets_the_image_at_seven_eighths(stride: int) -> None:
     backbone = plain(stride).eval()
     smaller = F.interpolate(images(1), (84, 112), mode="bilinear", antialias=True)
     level = "c3" if stride == 7 else "c4"
@@ -117,7 +119,7 @@ def test_a_network_of_stride_7_or_14_sees_the_image_at_seven_eighths(stride: int
     torch.testing.assert_close(backbone(images(1))[level], body.maps_by_depth(smaller)[-1])
 
 
-def test_a_shift_of_32_pixels_shifts_the_levels_of_a_shrunken_image_by_whole_cells() -> None:
+def test_shift_by_32_pixels_shifts_levels_of_a_shrunken_image_by_whole_cells() -> None:
     backbone = plain(7).eval()
     shifted = backbone(images(1, 256, 256).roll((32, 32), dims=(2, 3)))
     for level, feature in backbone(images(1, 256, 256)).items():
@@ -127,7 +129,7 @@ def test_a_shift_of_32_pixels_shifts_the_levels_of_a_shrunken_image_by_whole_cel
         torch.testing.assert_close(shifted[level][..., edge:-edge, edge:-edge], moved, rtol=0, atol=1e-5)
 
 
-def test_stages_are_thirds_of_the_depth_with_all_that_a_third_needs() -> None:
+def test_stages_are_thirds_of_the_depth() -> None:
     stages = plain().stages
     parts = {"embedding": "c3", "blocks.0": "c3", "blocks.1": "c3", "blocks.2": "c4", "blocks.3": "c4"}
     parts |= {"blocks.4": "c5", "blocks.5": "c5", "late_scale": "c5", "norm": "c5"}
@@ -137,7 +139,7 @@ def test_stages_are_thirds_of_the_depth_with_all_that_a_third_needs() -> None:
 
 
 @pytest.mark.parametrize("upsampling", ["transposed", "interpolated"])
-def test_every_parameter_gets_a_gradient_so_that_ranks_need_no_search(upsampling: Upsampling) -> None:
+def test_every_parameter_of_a_single_scale_body_gets_a_gradient(upsampling: Upsampling) -> None:
     backbone = plain(upsampling=upsampling)
     assert list(backbone.stages) == [name for name, _ in backbone.named_parameters()]
     torch.stack([feature.square().mean() for feature in backbone(images(2)).values()]).sum().backward()
@@ -145,9 +147,7 @@ def test_every_parameter_gets_a_gradient_so_that_ranks_need_no_search(upsampling
 
 
 @pytest.mark.parametrize(("frozen", "first_trained"), [(("c3",), 2), (("c3", "c4"), 4), (LEVELS, 6)])
-def test_frozen_stages_leave_no_backward_below_the_first_that_trains(
-    frozen: tuple[str, ...], first_trained: int
-) -> None:
+def test_no_backward_runs_below_the_first_trainable_stage(frozen: tuple[str, ...], first_trained: int) -> None:
     backbone = plain()
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(backbone.stages[name] not in frozen)
@@ -166,15 +166,15 @@ def test_frozen_stages_leave_no_backward_below_the_first_that_trains(
     assert all(parameter.grad is None for name, parameter in backbone.named_parameters() if name not in trained)
 
 
-def test_layers_rise_with_the_depth_and_the_pyramid_is_in_the_last() -> None:
+def test_layers_grow_with_depth_and_the_pyramid_is_in_the_last() -> None:
     layers = plain().layers
     course = ["body.network.embedding.weight", *(f"body.network.blocks.{k}.weight" for k in range(6))]
     assert [layers[name] for name in course] == sorted({layers[name] for name in course})
-    behind = {layers[f"{name}.weight"] for name in ("body.network.norm", "body.pyramid.finer", "norms.c3")}
-    assert behind == {layers[course[-1]]} == {max(layers.values())}
+    last_modules = {layers[f"{name}.weight"] for name in ("body.network.norm", "body.pyramid.finer", "norms.c3")}
+    assert last_modules == {layers[course[-1]]} == {max(layers.values())}
 
 
-def test_thirds_of_a_number_that_has_none_are_longer_in_front() -> None:
+def test_earlier_thirds_are_longer_if_thirds_are_unequal() -> None:
     assert ends_of_thirds(12) == [3, 7, 11]
     assert ends_of_thirds(32) == [10, 21, 31]
     assert ends_of_thirds(4) == [1, 2, 3]

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from backbones.stages import demote_unreached, discover_stages, stages_of_modules
 
 
-class _Toy(nn.Module):
-    """A stem, three blocks, a scale that c3 and c5 share, a layer that runs in vain and one that never runs."""
+class _NetworkWithSharedScale(nn.Module):
+    """A stem, three blocks, a scale that c3 and c5 share, a layer with unused output and one that never runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,8 +27,8 @@ class _Toy(nn.Module):
         return [self.norm_c3(c3), c4, c5]
 
 
-def test_a_parameter_belongs_to_the_first_level_that_it_reaches() -> None:
-    assert discover_stages(_Toy()) == {
+def test_parameter_belongs_to_the_first_level_that_it_reaches() -> None:
+    assert discover_stages(_NetworkWithSharedScale()) == {
         "scale": "c3",
         "late_scale": "c5",
         "stem.weight": "c3",
@@ -44,8 +44,8 @@ def test_a_parameter_belongs_to_the_first_level_that_it_reaches() -> None:
     }
 
 
-def test_parameters_that_reach_no_level_are_parameters_no_more_and_their_layers_still_run() -> None:
-    toy = _Toy()
+def test_parameters_that_reach_no_level_become_buffers() -> None:
+    toy = _NetworkWithSharedScale()
     stages = discover_stages(toy)
     demote_unreached(toy, stages)
     assert {name for name, _ in toy.named_parameters()} == set(stages)
@@ -53,8 +53,8 @@ def test_parameters_that_reach_no_level_are_parameters_no_more_and_their_layers_
     assert len(toy(torch.zeros(1, 3, 64, 64))) == 3
 
 
-def test_discovery_leaves_weights_statistics_and_mode_alone() -> None:
-    toy = _Toy()
+def test_discovery_does_not_change_weights_statistics_or_mode() -> None:
+    toy = _NetworkWithSharedScale()
     before = {name: value.clone() for name, value in toy.state_dict().items()}
     discover_stages(toy)
     assert toy.training
@@ -63,8 +63,8 @@ def test_discovery_leaves_weights_statistics_and_mode_alone() -> None:
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_module_without_parameters_belongs_to_what_surrounds_it() -> None:
-    """Alone among modules of several stages, it belongs to what is defined before it."""
+def test_module_without_parameters_has_the_stage_of_its_surroundings() -> None:
+    """If its surroundings span several stages, it has the stage of the parameter defined before it."""
     network = nn.ModuleDict(
         {
             "input_norm": nn.BatchNorm2d(3, affine=False),

@@ -1,4 +1,4 @@
-"""1x1 convolutions with a stride and few channels, which corrupt memory in torch 2.15.0, are computed another way."""
+"""The workaround for strided 1x1 convolutions with few channels, which corrupt memory in torch 2.15.0."""
 
 import copy
 
@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from backbones.create import create_backbone
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
 from backbones.subsampling import SubsampledConv2d, is_unsafe, subsample_first
 
 
 @pytest.mark.parametrize(("channels", "stride", "groups"), [(3, 2, 1), (8, (2, 1), 2), (4, 3, 4)])
-def test_the_numbers_and_their_gradients_are_those_of_the_convolution(
+def test_outputs_and_gradients_equal_those_of_the_convolution(
     channels: int, stride: int | tuple[int, int], groups: int
 ) -> None:
     torch.manual_seed(0)
@@ -36,7 +36,7 @@ def test_the_numbers_and_their_gradients_are_those_of_the_convolution(
     ["repvgg_a0", DesignSpec.model_validate({"depths": (1, 1, 1, 1), "widths": (8, 12, 16, 16), "stem_width": 8})],
     ids=["repvgg_a0", "design"],
 )
-def test_no_network_is_left_with_one(network: str | DesignSpec) -> None:
+def test_no_backbone_contains_an_affected_convolution(network: str | DesignSpec) -> None:
     with torch.device("meta"):
         backbone = create_backbone(network)
     convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]

@@ -1,4 +1,4 @@
-"""BatchNorm over all processes is evaluated as the BatchNorm that it stands for."""
+"""Synchronized BatchNorm in eval mode equals the BatchNorm that it replaces."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from backbones.sync_batchnorm import synchronize_batch_norms
 
 
 @pytest.mark.parametrize("name", ["timm:test_efficientnet", "timm:test_resnet", "tv:resnet18"])
-def test_network_keeps_outputs_state_and_modes(name: str) -> None:
-    """timm's EfficientNet has the activations inside its norms."""
+def test_synchronized_network_keeps_outputs_state_and_modes(name: str) -> None:
+    """timm's EfficientNet includes activations in its norms."""
     torch.manual_seed(0)
     network = create_backbone(name).eval()
     images = torch.randn(1, 3, 64, 64)

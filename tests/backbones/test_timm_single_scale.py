@@ -1,4 +1,4 @@
-"""Transformers and other timm networks of one scale as backbones."""
+"""Transformers and other single-scale timm networks as backbones."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from backbones.base import LEVELS
 from backbones.catalog.row import BackboneRow
 from backbones.create import TappedBackbone, create_backbone
-from backbones.timm_adapter import build_timm_body
+from backbones.timm_adapter import build_timm_extractor
 from backbones.weights import load_weights_file
 from tests.bench.frozen_stages import saved_bytes
 
@@ -24,13 +24,13 @@ SMALL = {
     "convmixer_768_32": {},
     "vit_small_patch16_dinov3": {"depth": 3},
 }
-"""Small members and shallow forms: with a class token, a distillation token, none in front, registers, convolutions,
-rotary positions."""
+"""Small or shallow networks with a class token, a distillation token, no prefix token, registers, convolutions and
+rotary position embeddings."""
 
 
 def build(name: str) -> TappedBackbone:
     torch.manual_seed(0)
-    return TappedBackbone(build_timm_body(BackboneRow(name, "timm", name, kwargs=SMALL[name]), pretrained=False))
+    return TappedBackbone(build_timm_extractor(BackboneRow(name, "timm", name, kwargs=SMALL[name]), pretrained=False))
 
 
 def images(batch: int, height: int, width: int) -> Tensor:
@@ -38,7 +38,7 @@ def images(batch: int, height: int, width: int) -> Tensor:
 
 
 def reference(backbone: TappedBackbone, name: str, **kwargs: object) -> nn.Module:
-    """Return timm's own network with the weights of `backbone`, position embeddings resampled to its size."""
+    """Return timm's network with the weights of `backbone`, with position embeddings resampled to its size."""
     network = timm.create_model(name, num_classes=0, **SMALL[name], **kwargs).eval()
     state = dict(backbone.body.network.state_dict())
     state["pos_embed"] = resample_abs_pos_embed(
@@ -53,7 +53,7 @@ def reference(backbone: TappedBackbone, name: str, **kwargs: object) -> nn.Modul
 
 
 def as_map(tokens: Tensor, network: nn.Module) -> Tensor:
-    """Return (B, D, H, W) of tokens (B, N, D) without those that are no patches."""
+    """Return the patch tokens of (B, N, D) as a map (B, D, H, W)."""
     height, width = network.patch_embed.grid_size
     return tokens[:, network.num_prefix_tokens :].transpose(1, 2).unflatten(2, (height, width))
 
@@ -61,7 +61,7 @@ def as_map(tokens: Tensor, network: nn.Module) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "side"), [("test_vit", 160), ("deit_tiny_distilled_patch16_224", 224), ("deit3_small_patch16_224", 224)]
 )
-def test_at_the_native_size_c4_is_what_timm_hands_out(name: str, side: int) -> None:
+def test_c4_equals_timms_map_at_the_native_size(name: str, side: int) -> None:
     backbone = build(name).eval()
     network = reference(backbone, name)
     expected = as_map(network.forward_features(images(2, side, side)), network)
@@ -70,7 +70,7 @@ def test_at_the_native_size_c4_is_what_timm_hands_out(name: str, side: int) -> N
 
 @pytest.mark.parametrize("name", ["test_vit", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224"])
 def test_at_other_sizes_position_embeddings_are_resampled(name: str) -> None:
-    """A size of no whole patches is padded first."""
+    """A size that is not a multiple of the patch size is padded first."""
     backbone = build(name).eval()
     network = reference(backbone, name, img_size=(96, 128))
     padded = F.pad(images(1, 75, 101), (0, 27, 0, 21))
@@ -96,7 +96,7 @@ def test_levels_cover_images_of_odd_sizes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_what_comes_before_the_blocks_is_of_the_first_stage_and_the_last_norm_of_the_last(name: str) -> None:
+def test_embedding_is_in_the_first_stage_and_final_norm_in_the_last(name: str) -> None:
     with torch.device("meta"):
         backbone = build(name)
     num_blocks = len(backbone.body.network.get_submodule("blocks"))
@@ -105,11 +105,11 @@ def test_what_comes_before_the_blocks_is_of_the_first_stage_and_the_last_norm_of
         if part.startswith("blocks."):
             assert stage == ("c3", "c4", "c5")[int(part.split(".")[1]) * 3 // num_blocks]
         else:
-            is_behind = part.startswith(("norm.", "norms.", "body.pyramid."))
-            assert stage == ("c5" if is_behind else "c3")
+            is_after_blocks = part.startswith(("norm.", "norms.", "body.pyramid."))
+            assert stage == ("c5" if is_after_blocks else "c3")
 
 
-def test_each_frozen_third_keeps_a_third_less_for_the_backward() -> None:
+def test_each_frozen_third_saves_a_third_of_the_activations() -> None:
     backbone = build("test_vit").train()
     kept = []
     for num_frozen in range(4):
@@ -122,7 +122,7 @@ def test_each_frozen_third_keeps_a_third_less_for_the_backward() -> None:
     assert kept[2] == pytest.approx(1 / 3 * kept[0], rel=0.2)
 
 
-def test_layers_are_those_behind_timms_layer_decay() -> None:
+def test_layers_equal_those_of_timms_layer_decay() -> None:
     with torch.device("meta"):
         layers = create_backbone("timm:deit_tiny_patch16_224").layers
     course = ["patch_embed.proj.weight", *(f"blocks.{k}.mlp.fc1.weight" for k in range(12)), "norm.weight"]
@@ -130,7 +130,7 @@ def test_layers_are_those_behind_timms_layer_decay() -> None:
     assert {layers[f"body.network.{name}"] for name in ("pos_embed", "cls_token")} == {0}
 
 
-def test_a_file_of_timms_weights_fits_a_single_scale_network(tmp_path: Path) -> None:
+def test_file_of_timm_weights_fits_a_single_scale_network(tmp_path: Path) -> None:
     original = timm.create_model("test_vit")
     torch.save(original.state_dict(), tmp_path / "vit.pt")
     backbone = create_backbone("timm:test_vit")
@@ -139,7 +139,7 @@ def test_a_file_of_timms_weights_fits_a_single_scale_network(tmp_path: Path) -> 
     assert report.unexpected == ("head.weight", "head.bias")
 
 
-def test_bfloat16_gives_what_float32_gives_where_the_image_is_shrunken_too() -> None:
+def test_bfloat16_agrees_with_float32_for_shrunken_images() -> None:
     for name in ("test_vit", "convmixer_768_32"):
         backbone = build(name).eval()
         expected = backbone(images(1, 64, 64))
@@ -153,10 +153,10 @@ def test_bfloat16_gives_what_float32_gives_where_the_image_is_shrunken_too() -> 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("timm:vit_base_patch32_224", r"strides \[32\], none has \[8, 16\]"),
-        ("timm:mixer_s16_224", "does not take an image of 512x640 pixels"),
+        ("timm:vit_base_patch32_224", r"strides \[32\], but not \[8, 16\]"),
+        ("timm:mixer_s16_224", "does not accept an image of 512x640 pixels"),
     ],
 )
-def test_a_single_map_that_is_too_coarse_or_of_one_size_is_refused(name: str, reason: str) -> None:
+def test_single_map_that_is_too_coarse_or_of_fixed_size_is_rejected(name: str, reason: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=f"backbone '{name}': .*{reason}"):
         create_backbone(name)

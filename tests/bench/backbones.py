@@ -1,8 +1,8 @@
-"""Time of a training step (forward and backward) of networks in pairs, as a Markdown table.
+"""Compare the time of a training step (forward and backward) of pairs of networks, as a Markdown table.
 
-Designs against the library's own network of the same layers, catalog rows against timm's feature extractor of the
-same network, and networks with surgery against those without. The two of a pair take turns; of each the quickest step
-counts, so that what else runs on the machine weighs little.
+The pairs are designs and the library's network with the same layers, catalog rows and timm's feature extractor of the
+same network, and networks with and without surgery. The networks of a pair alternate, and the fastest step of each
+counts, which reduces the influence of other load on the machine.
 """
 
 import argparse
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from backbones.create import create_backbone
-from backbones.design_space.spec import DesignSpec
-from backbones.surgery.spec import SurgerySpec
+from backbones.spec.design import DesignSpec
+from backbones.spec.surgery import SurgerySpec
 from tests.bench.runs import hardware, markdown
 
 NUM_IMAGES, SIZE_HW = 4, (224, 224)
 
 
 class Levels(nn.Module):
-    """The maps of a feature extractor of timm, as a backbone gives them."""
+    """A feature extractor of timm that returns the maps like a backbone."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -61,28 +61,28 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
 
 def step_s(network: nn.Module, images: Tensor) -> float:
     """Return the seconds of a forward in bf16 and its backward."""
-    begin = time.perf_counter()
+    started = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16):
         features = network(images)
     torch.stack([feature.float().mean() for feature in features.values()]).sum().backward()
-    return time.perf_counter() - begin
+    return time.perf_counter() - started
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7, help="steps of each network that are timed")
-    words = parser.parse_args()
+    parser.add_argument("--repeats", type=int, default=7, help="number of timed steps per network")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     images = torch.randn(NUM_IMAGES, 3, *SIZE_HW).contiguous(memory_format=torch.channels_last)
     rows = {}
     for title, pair in PAIRS.items():
         networks = [build().train().to(memory_format=torch.channels_last) for build in pair]
-        seconds = [[step_s(network, images) for network in networks] for _ in range(words.repeats + 1)][1:]
+        seconds = [[step_s(network, images) for network in networks] for _ in range(options.repeats + 1)][1:]
         ours, peer = (min(column) for column in zip(*seconds, strict=True))
         rows[title] = [f"{1000 * ours:.0f}", f"{1000 * peer:.0f}", f"{ours / peer:.2f}"]
-    print(markdown(f"A step of {NUM_IMAGES} images of {SIZE_HW[0]} px", ["ms", "ms of the other", "ratio"], rows))
-    print(f"{hardware()}, one thread, bf16, channels last; the quickest of {words.repeats} steps")
+    print(markdown(f"A step of {NUM_IMAGES} images of {SIZE_HW[0]} px", ["ms first", "ms second", "ratio"], rows))
+    print(f"{hardware()}, one thread, bf16, channels last; the fastest of {options.repeats} steps")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Train the BCCD recipes with three seeds and print the figures of docs/benchmarks.md as tables.
 
-Finished runs below runs/bench are reused, a stopped one goes on. An untrained model (a rate of nothing) and nearest
-neighbors by box size alone stand beside the trained figures.
+Finished runs below runs/bench are reused, and a stopped run is resumed. For comparison, the tables have an untrained
+model (with a learning rate of about 0) and nearest neighbors by box size only.
 """
 
 import argparse
@@ -30,14 +30,14 @@ WHOLE_CELLS = frozenset({"RBC", "WBC", "Platelets"})
 
 
 def training(recipe: str, seed: int, *, trained: bool = True) -> Run:
-    """Return the training of a recipe, or what stands for an untrained model."""
+    """Return the training of a recipe, or a run with a learning rate of about 0 as the untrained model."""
     name = f"{recipe}-{seed}" if trained else f"{recipe}-untrained-{seed}"
     options = (f"--config=recipe:{recipe}", f"--seed_everything={seed}")
     return Run(name, options if trained else (*options, *UNTRAINED))
 
 
 def figures(result: dict[str, Any]) -> Figures:
-    """Return the figures that the recipes promise, of a result.json."""
+    """Return the figures of the benchmark page from a result.json."""
     found = {"AP50": result["tasks"]["cells"]["coco"]["AP50"], "AP": result["tasks"]["cells"]["coco"]["AP"]}
     if subtype := result["tasks"].get("subtype"):
         found[f"subtype top-1 macro recall (>= {MIN_TOP1_IMAGES} images)"] = mean(
@@ -59,7 +59,11 @@ def neighbor_figures(scores: dict[str, tuple[int, float]]) -> Figures:
 
 
 def box_size_figures(train: dict[str, Any], test: dict[str, Any]) -> Figures:
-    """Return what nearest neighbors in (log width, log height) find: COCO documents in, test queries in train."""
+    """Return the figures of nearest neighbors in (log width, log height), with test as queries and train as gallery.
+
+    Args:
+        train, test: COCO documents.
+    """
     gallery = list(_sizes(train))
     right: dict[str, list[float]] = defaultdict(list)
     for identity, width, height in _sizes(test):
@@ -76,12 +80,12 @@ def _sizes(coco: dict[str, Any]) -> Iterable[tuple[str, float, float]]:
 
 
 def with_time(outcome: Outcome) -> Figures:
-    """Return the figures of a run, and what it took."""
+    """Return the figures of a run and its wall time."""
     return {**figures(outcome.result), "wall time (s)": outcome.wall_s}
 
 
 def main() -> None:
-    """Run what is missing, one after the other, then print and write the tables."""
+    """Run the missing trainings one after the other, then print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", nargs="+", default=RECIPES, choices=RECIPES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -101,7 +105,7 @@ def main() -> None:
             "untrained": [with_time(execute(training(recipe, options.seeds[0], trained=False), out))],
         }
         if recipe == "bccd_multitask":
-            columns["box size alone"] = [box_size_figures(read["train"], read["test"])]
+            columns["box size only"] = [box_size_figures(read["train"], read["test"])]
         parts.append(table(f"recipe:{recipe}", columns))
     report(parts, out / "bccd.md")
 

@@ -1,11 +1,11 @@
-"""Fine-tune to BCCD detection by every transfer strategy, and print the tables of docs/finetuning.md.
+"""Fine-tune to BCCD detection with every transfer strategy, and print the tables of docs/finetuning.md.
 
-A backbone is trained by `pyramidion fit` on synthetic images of another kind (`pyramidion data synth`: shapes on noisy
-grounds, with detection, classification and embedding heads). Detection of blood cells then starts from that backbone
-alone, neck and head at random, with a quarter and all of BCCD's training images, the same number of optimizer steps,
-one rate for all. `scratch` is `full` from a random backbone.
+`pyramidion fit` trains a backbone on synthetic images of another kind (`pyramidion data synth`: shapes on noisy
+backgrounds, with detection, classification and embedding heads). Detection of blood cells then starts from that
+backbone, with a random neck and head, on a quarter and on all of BCCD's training images. All strategies have the same
+number of optimizer steps and the same learning rate. `scratch` is `full` from a random backbone.
 
-Finished runs are reused, a stopped one goes on.
+Finished runs are reused, and a stopped run is resumed.
 """
 
 import argparse
@@ -34,12 +34,12 @@ from tests.bench.runs import (
 STRATEGIES = ("scratch", "full", "freeze", "discriminative", "gradual", "lp-ft")
 BATCH_SIZE = 4
 EVERY = {"25 %": 4, "100 %": 1}
-"""By share of the training images: which of them, in the order of their names, are kept."""
+"""For each share of the training images the step n: every n-th image in the order of their names is kept."""
 PRETRAINING_IMAGES = 1500
 
 
 def pretraining(data: Path, seed: int, epochs: int) -> Run:
-    """Return the training on synthetic images that the backbone comes from."""
+    """Return the training of the backbone on synthetic images."""
     return Run(
         f"pretraining-{seed}",
         (
@@ -54,7 +54,7 @@ def pretraining(data: Path, seed: int, epochs: int) -> Run:
 
 
 def finetuning(data: Path, strategy: str, share: str, seed: int, steps: int) -> Run:
-    """Return one fine-tuning of `steps` optimizer steps on a share that lies below `data`."""
+    """Return one fine-tuning of `steps` optimizer steps on a share of the images, which is in a folder of `data`."""
     num_images = count_images(data / folder_of(share))
     epochs = steps // -(-num_images // BATCH_SIZE)
     source = "" if strategy == "scratch" else "--model.init_from=pretraining-0"
@@ -79,7 +79,7 @@ def folder_of(share: str) -> str:
 
 
 def write_share(bccd: Path, folder: Path, every: int) -> None:
-    """Write BCCD with every n-th training image alone, val and test whole."""
+    """Write BCCD with every n-th training image and complete val and test splits."""
     shutil.copytree(bccd / "JPEGImages", folder / "JPEGImages")
     (folder / "annotations").mkdir()
     for split in ("train", "val", "test"):
@@ -89,7 +89,7 @@ def write_share(bccd: Path, folder: Path, every: int) -> None:
 
 
 def count_images(folder: Path) -> int:
-    """Return how many images train."""
+    """Return the number of training images."""
     return len(json.loads((folder / "annotations/instances_train.json").read_text("utf-8"))["images"])
 
 
@@ -101,7 +101,7 @@ def thinned(document: dict[str, Any], every: int) -> dict[str, Any]:
 
 
 def figures(outcome: Outcome) -> Figures:
-    """Return what a row of the tables shows."""
+    """Return the figures in a row of the tables."""
     coco = outcome.result["tasks"]["cells"]["coco"]
     return {
         "test AP": coco["AP"],
@@ -113,12 +113,12 @@ def figures(outcome: Outcome) -> Figures:
 
 
 def main() -> None:
-    """Run what is missing, then print and write the tables."""
+    """Run the missing trainings, then print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=312, help="optimizer steps of each fine-tuning")
     parser.add_argument("--pretraining-epochs", type=int, default=16)
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each with one thread")
+    parser.add_argument("--jobs", type=int, default=2, help="number of concurrent trainings, each with one thread")
     parser.add_argument("--out", type=Path, default=BENCH_DIR / "finetuning")
     options = parser.parse_args()
     out: Path = options.out.resolve()
@@ -144,7 +144,7 @@ def main() -> None:
 
 
 def once(folder: Path, write: Callable[[Path], object]) -> None:
-    """Let a folder be written, whole or not at all, where it is not there."""
+    """Write a folder atomically unless it exists."""
     if not folder.exists():
         unfinished = folder.with_suffix(".writing")
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Time and memory of a training step with 0 to 3 frozen stages, as a Markdown table.
+"""Measure time and memory of a training step with 0 to 3 frozen stages, as a Markdown table.
 
-The step (forward, losses, backward, AdamW) is that of the tasks of recipe:bccd_multitask on a ResNet-18, with 4 images
-of 256x320 pixels, bf16 and channels_last, on one thread. The cases take turns; of each the quickest step counts, so
-that what else runs on the machine weighs little.
+The step (forward, losses, backward, AdamW) has the tasks of recipe:bccd_multitask on a ResNet-18, with 4 images of
+256x320 pixels, bf16 and channels_last, on one thread. The cases alternate, and the fastest step of each counts, which
+reduces the influence of other load on the machine.
 """
 
 import argparse
@@ -55,16 +55,18 @@ class Case:
 
     def step_s(self) -> float:
         """Return the seconds of one step."""
-        begin = time.perf_counter()
+        started = time.perf_counter()
         self.optimizer.zero_grad()
         self.loss().backward()
         self.optimizer.step()
-        return time.perf_counter() - begin
+        return time.perf_counter() - started
 
 
 def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
-    """Return the bytes that autograd keeps of `forward` for the backward, parameters apart, each storage once:
-    activations, and copies of weights in bf16."""
+    """Return the bytes that autograd saves in `forward` for the backward: activations, and copies of weights in bf16.
+
+    Parameters are not counted, and each storage is counted once.
+    """
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -75,9 +77,9 @@ def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        # Held until all is packed: memory that is freed may be handed out again, and would count once.
-        held = forward()
-    del held
+        # The result is kept until the end, because reused memory of freed tensors would be counted only once.
+        result = forward()
+    del result
     return sum(kept.values())
 
 
@@ -85,13 +87,13 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--repeats", type=int, default=20, help="steps of each case that are timed")
-    words = parser.parse_args()
+    parser.add_argument("--repeats", type=int, default=20, help="number of timed steps per case")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    overrides = [("model.backbone.name", words.backbone)]
+    overrides = [("model.backbone.name", options.backbone)]
     spec = load_job(["recipe:bccd_multitask"], overrides).model
     cases = [Case(spec, count) for count in range(4)]
-    seconds = [[case.step_s() for case in cases] for _ in range(words.repeats + 2)][2:]
+    seconds = [[case.step_s() for case in cases] for _ in range(options.repeats + 2)][2:]
     fastest = [min(column) for column in zip(*seconds, strict=True)]
     kept = [saved_bytes(case.model, case.loss) for case in cases]
     rows = {
@@ -104,9 +106,9 @@ def main() -> None:
         ]
         for count, case in enumerate(cases)
     }
-    header = ["trainable parameters", "ms a step", "of none's", "MiB kept for the backward", "of none's"]
-    print(markdown(f"Frozen stages: {words.backbone}, a step of {NUM_IMAGES} images", header, rows))
-    print(f"{hardware()}, one thread; the quickest of {words.repeats} steps")
+    header = ["trainable parameters", "ms per step", "relative", "MiB kept for the backward pass", "relative"]
+    print(markdown(f"Frozen stages: {options.backbone}, a step of {NUM_IMAGES} images", header, rows))
+    print(f"{hardware()}, one thread; the fastest of {options.repeats} steps")
 
 
 if __name__ == "__main__":

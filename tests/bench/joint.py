@@ -1,13 +1,13 @@
-"""One model for detection, subtype and embedding against a model for each, and print the tables of docs/finetuning.md.
+"""Compare one model for detection, subtype and embedding with a model for each; print the tables of docs/finetuning.md.
 
-Quality and training time: recipe:bccd_multitask, and the same document with one task at a time, the same number of
-optimizer steps. An embedding of objects needs a detector to find them in new images: the model for the embedding alone
-has the smallest one there is, frozen and without weight in the loss.
+Quality and training time: recipe:bccd_multitask, and the same document with one task, with the same number of optimizer
+steps. An embedding of objects needs a detector to find them in new images: the model for the embedding only includes
+the smallest possible one, frozen and with loss weight 0.
 
-Inference time: the joint model's predictions, its parts (backbone, neck, each head with its decoding) each timed
-alone, and the three single models, in turn, for the shipped recipe and for resnet50.
+Inference time: the predictions of the joint model, its parts (backbone, neck, each head with its decoding) timed
+separately, and the three single models, alternating, for the shipped recipe and for resnet50.
 
-Finished runs are reused, a stopped one goes on.
+Finished runs are reused, and a stopped run is resumed.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from tests.bench.runs import BENCH_DIR, Figures, Outcome, Run, execute_all, find
 RECIPE = "recipe:bccd_multitask"
 MODELS = {
     "joint": ("cells", "lookup", "subtype"),
-    "cells alone": ("cells",),
-    "subtype alone": ("subtype",),
-    "lookup alone": ("lookup", "boxes"),
+    "cells only": ("cells",),
+    "subtype only": ("subtype",),
+    "lookup only": ("lookup", "boxes"),
 }
 BOXES = {"head": "fcos", "levels": ["p5"], "num_convs": 0, "weight": 0.0, "score_threshold": 1.0}
-"""The smallest detector there is."""
+"""The smallest possible detector."""
 
 NETWORKS = {
     "recipe:bccd_multitask, 240x320": {},
@@ -41,11 +41,11 @@ NETWORKS = {
     },
 }
 NUM_BOXES = 20
-"""Objects of an image that are embedded, as many as a blood image has."""
+"""Number of embedded objects per image, which is typical for BCCD."""
 
 
 def document_of(tasks: tuple[str, ...]) -> Document:
-    """Return the recipe with some of its tasks alone."""
+    """Return the recipe reduced to some of its tasks."""
     document = assemble([RECIPE], [])
     known = document["model"]["tasks"]
     kept = {name: BOXES if name == "boxes" else known[name] for name in tasks}
@@ -64,7 +64,7 @@ def document_of(tasks: tuple[str, ...]) -> Document:
 
 
 def training(model: str, seed: int, epochs: int, out: Path) -> Run:
-    """Return the training of one of `MODELS`, its document written below `out`."""
+    """Return the training of one of `MODELS`; its document is written to `out`."""
     path = out / f"{model.replace(' ', '_')}.yaml"
     path.write_text(write_yaml(document_of(MODELS[model])), "utf-8")
     options = (
@@ -78,7 +78,7 @@ def training(model: str, seed: int, epochs: int, out: Path) -> Run:
 
 
 def shown(outcome: Outcome) -> Figures:
-    """Return the figures of a training; the stand-in detector has none."""
+    """Return the figures of a training, without those of the stand-in detector."""
     result: dict[str, Any] = outcome.result
     if "cells" not in result["tasks"]:
         nothing = {"coco": {"AP": 0.0, "AP50": 0.0}}
@@ -90,7 +90,7 @@ def shown(outcome: Outcome) -> Figures:
 
 
 def inference_times(overrides: Mapping[str, Any], rounds: int) -> dict[str, float]:
-    """Return milliseconds for one image: the joint model, its parts, and the single models; medians over rounds."""
+    """Return milliseconds per image of the joint model, its parts and the single models, as medians over rounds."""
     import torch
 
     from pipelines.model import MultiTaskModel, build_model
@@ -129,10 +129,10 @@ def inference_times(overrides: Mapping[str, Any], rounds: int) -> dict[str, floa
     steps: dict[str, Callable[[], object]] = {name: whole(model) for name, model in models.items()}
     steps |= {"backbone": backbone, "neck": lambda: joint.neck(levels)}
     steps |= {f"head {task}": head(task) for task in joint.heads}
-    return _in_turn(steps, rounds)
+    return _alternating(steps, rounds)
 
 
-def _in_turn(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def _alternating(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     import torch
 
     spent: dict[str, list[float]] = {name: [] for name in steps}
@@ -142,14 +142,14 @@ def _in_turn(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
                 started = time.perf_counter()
                 step()
                 spent[name].append(1e3 * (time.perf_counter() - started))
-    # The first round makes torch choose its kernels.
+    # In the first round torch selects its kernels.
     return {name: statistics.median(times[1:]) for name, times in spent.items()}
 
 
 def inference_table(title: str, times: Mapping[str, float]) -> str:
-    """Return a Markdown table of milliseconds, with the two ratios."""
+    """Return a Markdown table of milliseconds with sums and ratios."""
     parts = sum(ms for name, ms in times.items() if name.startswith(("backbone", "neck", "head ")))
-    singles = sum(ms for name, ms in times.items() if name.endswith(" alone"))
+    singles = sum(ms for name, ms in times.items() if name.endswith(" only"))
     rows = {name: [f"{ms:.1f}"] for name, ms in times.items()}
     rows |= {
         "sum of the parts": [f"{parts:.1f}"],
@@ -157,16 +157,16 @@ def inference_table(title: str, times: Mapping[str, float]) -> str:
         "sum of the single models": [f"{singles:.1f}"],
         "joint / sum of the single models": [f"{times['joint'] / singles:.2f}"],
     }
-    return markdown(f"Inference: {title}", ["ms an image"], rows)
+    return markdown(f"Inference: {title}", ["ms per image"], rows)
 
 
 def main() -> None:
-    """Run what is missing, then print and write the tables."""
+    """Run the missing trainings, then print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=12, help="of each training; 52 optimizer steps each")
-    parser.add_argument("--rounds", type=int, default=30, help="of the inference times")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each with one thread")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs per training, of 52 optimizer steps each")
+    parser.add_argument("--rounds", type=int, default=30, help="number of rounds of inference times")
+    parser.add_argument("--jobs", type=int, default=2, help="number of concurrent trainings, each with one thread")
     parser.add_argument("--out", type=Path, default=BENCH_DIR / "joint")
     options = parser.parse_args()
     out: Path = options.out.resolve()

@@ -1,13 +1,13 @@
-"""Measure predictions over REST against the model alone, on the same cores in the same run, and print a table.
+"""Compare predictions over REST with direct calls of the model, on the same cores in the same run, and print a table.
 
-Two untrained models (what they say costs as much as what trained ones say) answer for one 640x480 JPEG:
+Two untrained models, which cost as much as trained ones, predict for one 640x480 JPEG:
 
-    latency   one client, one image: decode + forward in this process, and a request, in turn
+    latency   one client, one image: decode + forward in this process, alternating with a request
     rate      decode + batched forward in this process (A), and 16 clients of the service (B): A B A B ...
 
-The service runs as it does for everybody (API process, predictor process), and is idle while the model runs alone. The
-clients are one thread over plain sockets: what a client costs is not the service's. The machine must be quiet: beside
-other work the service, as several processes, gets more of the cores than one process alone.
+The service runs as usual (API process, predictor process), and is idle during direct calls. All clients share one
+thread over plain sockets, so that their cost is not attributed to the service. The machine must be idle: with other
+load, the several processes of the service get more of the cores than a single process.
 """
 
 import argparse
@@ -48,7 +48,7 @@ MODELS = {
 }
 NUM_CLASSES = 5
 NUM_BOXES = "20"
-"""What an image of the demo or of BCCD has, more or less; an untrained detector finds as many as it may."""
+"""Maximum number of detections, which an untrained detector always reaches; typical for images of the demo or BCCD."""
 NUM_CLIENTS = 16
 MAX_LATENCY_DIFFERENCE_MS = 15.0
 MIN_RATE_RATIO = 0.85
@@ -56,24 +56,24 @@ MIN_RATE_RATIO = 0.85
 
 @dataclass
 class Figures:
-    """What was measured of one model: seconds an image, images a second."""
+    """Measurements of one model: seconds per image and images per second."""
 
-    alone_s: list[float] = field(default_factory=list)
+    direct_s: list[float] = field(default_factory=list)
     rest_s: list[float] = field(default_factory=list)
-    alone_rates: list[float] = field(default_factory=list)
+    direct_rates: list[float] = field(default_factory=list)
     rest_rates: list[float] = field(default_factory=list)
 
     @property
     def difference_ms(self) -> float:
-        return 1000 * (statistics.median(self.rest_s) - statistics.median(self.alone_s))
+        return 1000 * (statistics.median(self.rest_s) - statistics.median(self.direct_s))
 
     @property
     def rate_ratio(self) -> float:
-        return statistics.mean(self.rest_rates) / statistics.mean(self.alone_rates)
+        return statistics.mean(self.rest_rates) / statistics.mean(self.direct_rates)
 
 
 def photo() -> bytes:
-    """A 640x480 JPEG of about 100 kB: noise of large grain, as detailed as a photograph."""
+    """Return a 640x480 JPEG of about 100 kB: coarse noise, about as detailed as a photograph."""
     grain = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(grain).resize((640, 480), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
@@ -107,9 +107,9 @@ def make_models(root: Path) -> dict[str, tuple[str, Predictor]]:
 
 @contextmanager
 def api_process(root: Path) -> Iterator[tuple[str, int]]:
-    """Run the API process, and hand out its address."""
+    """Run the API process and yield its address."""
     settings = Settings(root=root, predict_timeout_s=120)
-    # The model alone runs on the CPU, and so does the service.
+    # Direct calls run on the CPU, so the service has to use it too.
     environment = {**os.environ, **settings.environment(), "CUDA_VISIBLE_DEVICES": ""}
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         process = subprocess.Popen(
@@ -126,7 +126,7 @@ def api_process(root: Path) -> Iterator[tuple[str, int]]:
 
 
 def request_for(name: str, image: bytes) -> bytes:
-    """The bytes of a prediction request."""
+    """Return the bytes of a prediction request."""
     head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
     body = head + image + b"\r\n--b--\r\n"
     return (
@@ -136,7 +136,7 @@ def request_for(name: str, image: bytes) -> bytes:
 
 
 class Connection:
-    """One client: it sends a request, reads the answer, and sends the next."""
+    """A client that sends a request, reads the answer, and sends the next request."""
 
     def __init__(self, address: tuple[str, int], request: bytes) -> None:
         self.socket = socket.create_connection(address)
@@ -148,7 +148,7 @@ class Connection:
         self.socket.sendall(self._request)
 
     def receive(self) -> bool:
-        """Read what there is; return whether the answer is whole."""
+        """Read the available bytes; return whether the answer is complete."""
         chunk = self.socket.recv(1 << 18)
         if not chunk:
             raise SystemExit("bench: the server has closed the connection")
@@ -174,7 +174,7 @@ class Connection:
 
 
 def rest_rate(address: tuple[str, int], request: bytes, seconds: float) -> float:
-    """Images a second that all clients together get."""
+    """Return the images per second of all clients together."""
     with selectors.DefaultSelector() as selector:
         clients = [Connection(address, request) for _ in range(NUM_CLIENTS)]
         for client in clients:
@@ -191,8 +191,8 @@ def rest_rate(address: tuple[str, int], request: bytes, seconds: float) -> float
     return num_answers / elapsed
 
 
-def alone_rate(predictor: Predictor, image: bytes, seconds: float) -> float:
-    """Images a second of decode and batched forward."""
+def direct_rate(predictor: Predictor, image: bytes, seconds: float) -> float:
+    """Return the images per second of decode and batched forward in this process."""
     num_images, started = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - started) < seconds:
         num_images += len(predictor.predict([image] * predictor.batch_size))
@@ -202,16 +202,16 @@ def alone_rate(predictor: Predictor, image: bytes, seconds: float) -> float:
 def measure(
     address: tuple[str, int], name: str, predictor: Predictor, image: bytes, rounds: int, seconds: float
 ) -> Figures:
-    """Measure one model; raises SystemExit where both do not say the same."""
+    """Measure one model; raise SystemExit if direct and REST predictions differ."""
     request = request_for(name, image)
     figures = Figures()
     if differs(json.loads(Connection(address, request).ask()), predictor.predict([image])[0]):
-        raise SystemExit(f"bench: {name} says something else over REST")
-    alone_rate(predictor, image, 1)
+        raise SystemExit(f"bench: {name}: predictions over REST differ from direct ones")
+    direct_rate(predictor, image, 1)
     rest_rate(address, request, 1)
     for number in range(rounds):
         print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr)
-        # The server closes what is idle for longer than a part of a round takes.
+        # A new connection per round, because the server closes connections that are idle during a rate measurement.
         client = Connection(address, request)
         until = time.perf_counter() + seconds / 2
         while time.perf_counter() < until:
@@ -219,16 +219,16 @@ def measure(
             predictor.predict([image])
             between = time.perf_counter()
             client.ask()
-            figures.alone_s.append(between - started)
+            figures.direct_s.append(between - started)
             figures.rest_s.append(time.perf_counter() - between)
         client.socket.close()
-        figures.alone_rates.append(alone_rate(predictor, image, seconds))
+        figures.direct_rates.append(direct_rate(predictor, image, seconds))
         figures.rest_rates.append(rest_rate(address, request, seconds))
     return figures
 
 
 def differs(one: object, other: object) -> bool:
-    """Whether two answers differ by more than rounding."""
+    """Return whether two answers differ by more than rounding."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() != other.keys() or any(differs(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -242,14 +242,14 @@ def show(figures: dict[str, Figures]) -> bool:
     """Print the table; return whether all targets are met."""
     cpus = len(os.sched_getaffinity(0))
     print(f"\n{cpus} cores ({platform.machine()}), torch {torch.__version__}, {NUM_CLIENTS} clients\n")
-    print("| model | alone, ms | REST, ms | difference, ms | alone, images/s | REST, images/s | ratio |")
+    print("| model | direct, ms | REST, ms | difference, ms | direct, images/s | REST, images/s | ratio |")
     print("|---|---|---|---|---|---|---|")
     for label, found in figures.items():
         cells = [
-            f"{1000 * statistics.median(found.alone_s):.1f}",
+            f"{1000 * statistics.median(found.direct_s):.1f}",
             f"{1000 * statistics.median(found.rest_s):.1f}",
             f"{found.difference_ms:.1f}",
-            " ".join(f"{rate:.1f}" for rate in found.alone_rates),
+            " ".join(f"{rate:.1f}" for rate in found.direct_rates),
             " ".join(f"{rate:.1f}" for rate in found.rest_rates),
             f"{found.rate_ratio:.2f}",
         ]
@@ -263,11 +263,11 @@ def show(figures: dict[str, Figures]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="of each model (default 3)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each part of a round (default 6)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds per model (default 3)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="duration of each part of a round (default 6)")
     options = parser.parse_args()
     if "OMP_WAIT_POLICY" not in os.environ:
-        # As the predictor process has it; it is read when torch is loaded.
+        # The same setting as in the predictor process; torch reads it when it is loaded.
         os.execve(sys.executable, [sys.executable, *sys.argv], {**child_environment(), "OMP_WAIT_POLICY": "PASSIVE"})
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))

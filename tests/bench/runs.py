@@ -1,4 +1,4 @@
-"""What benchmarks of whole trainings share: runs that go on where they were stopped, and tables of their figures."""
+"""Runs of benchmark trainings, which are resumed after a stop, and tables of their figures."""
 
 import json
 import os
@@ -16,14 +16,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 BENCH_DIR = ROOT / "runs/bench"
 MIB = 2**10
-"""What the kernel counts resident memory in is KiB."""
+"""The kernel reports resident memory in KiB."""
 
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: `options` are those of `pyramidion fit`, but for the run folder."""
+    """One training; `options` are those of `pyramidion fit`, except for the run folder."""
 
     name: str
     options: tuple[str, ...]
@@ -31,7 +31,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """result.json, with the time of all attempts and the largest resident memory of the trainer."""
+    """The result.json of a run, with the time of all attempts and the peak resident memory of the trainer."""
 
     result: dict[str, Any]
     wall_s: float
@@ -39,7 +39,7 @@ class Outcome:
 
 
 def execute(run: Run, out: Path) -> Outcome:
-    """Train where no result lies below `out` yet; exits with what to do where it does not end well."""
+    """Run a training unless `out` already has its result; exit with a message if it fails."""
     folder, times_path = out / run.name, out / "times.jsonl"
     if not (folder / "result.json").exists():
         print(f"== {run.name}: fit {' '.join(run.options)}", flush=True)
@@ -50,7 +50,7 @@ def execute(run: Run, out: Path) -> Outcome:
             times.write(json.dumps(spent) + "\n")
         if code:
             sys.exit(
-                f"bench: {run.name} ended with {code}, see {out / run.name}.log; the same command goes on from there"
+                f"bench: {run.name} exited with {code}, see {out / run.name}.log; run the same command to resume it"
             )
     attempts = [row for row in _rows(times_path) if row["run"] == run.name]
     return Outcome(
@@ -61,17 +61,17 @@ def execute(run: Run, out: Path) -> Outcome:
 
 
 def execute_all(runs: Sequence[Run], out: Path, jobs: int) -> list[Outcome]:
-    """Execute runs, `jobs` at a time; after Ctrl-C none is begun."""
+    """Execute runs, `jobs` at a time; Ctrl-C stops them and starts no others."""
     out.mkdir(parents=True, exist_ok=True)
     try:
         with ThreadPoolExecutor(jobs) as pool:
             return list(pool.map(lambda run: execute(run, out), runs))
     except KeyboardInterrupt:
-        sys.exit("bench: stopped; the same command goes on")
+        sys.exit("bench: stopped; run the same command to resume")
 
 
 def _fit(options: Sequence[str], log_path: Path) -> tuple[int, float]:
-    """Return the exit code and the largest resident memory in MiB."""
+    """Return the exit code and the peak resident memory in MiB."""
     command = [sys.executable, "-m", "service.cli", "fit", *options]
     with log_path.open("a", encoding="utf-8") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
@@ -79,7 +79,7 @@ def _fit(options: Sequence[str], log_path: Path) -> tuple[int, float]:
             try:
                 _, status, usage = os.wait4(process.pid, 0)
             except KeyboardInterrupt:
-                # The trainer got the same Ctrl-C: it writes a checkpoint at the next step, from where it goes on later.
+                # The trainer received the same Ctrl-C and writes a checkpoint at the next step, so wait for it.
                 continue
             return os.waitstatus_to_exitcode(status), usage.ru_maxrss / MIB
 
@@ -90,20 +90,20 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def mean(values: Iterable[float]) -> float:
-    """Return the mean; NaN of nothing."""
+    """Return the mean; NaN without values."""
     found = list(values)
     return statistics.fmean(found) if found else float("nan")
 
 
 def table(title: str, columns: Mapping[str, Sequence[Figures]]) -> str:
-    """Return a Markdown table: a row a figure; mean, lowest and highest of each column's runs."""
+    """Return a Markdown table with one row per figure: mean, lowest and highest value of each column's runs."""
     names = list(dict.fromkeys(name for runs in columns.values() for run in runs for name in run))
     rows = {name: [_cell([run[name] for run in runs if name in run]) for runs in columns.values()] for name in names}
     return markdown(title, list(columns), rows)
 
 
 def turned_table(title: str, rows: Mapping[str, Sequence[Figures]]) -> str:
-    """Return a Markdown table like `table`, with a column a figure."""
+    """Return a Markdown table like `table`, but with one column per figure."""
     names = list(dict.fromkeys(name for runs in rows.values() for run in runs for name in run))
     cells = {
         title: [_cell([run[name] for run in runs if name in run]) for name in names] for title, runs in rows.items()
@@ -112,7 +112,7 @@ def turned_table(title: str, rows: Mapping[str, Sequence[Figures]]) -> str:
 
 
 def markdown(title: str, header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    """Return a Markdown table below a heading."""
+    """Return a heading and a Markdown table."""
     lines = [f"### {title}", "", f"| | {' | '.join(header)} |", f"|---|{'---|' * len(header)}"]
     lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
     return "\n".join(lines) + "\n"
@@ -127,7 +127,7 @@ def _cell(values: list[float]) -> str:
 
 
 def hardware() -> str:
-    """Return the processor, the cores that may be used, and the versions."""
+    """Return the processor, the number of available cores, and the versions."""
     import torch
 
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -137,7 +137,7 @@ def hardware() -> str:
 
 
 def find_bccd() -> Path:
-    """Return the data set's folder below a root of PYRAMIDION_DATA_ROOTS; exits with a message without one."""
+    """Return the folder of BCCD below a root of PYRAMIDION_DATA_ROOTS; exit with a message if it is missing."""
     named = os.environ.get("PYRAMIDION_DATA_ROOTS", "")
     for root in filter(None, named.split(os.pathsep)):
         if (Path(root) / "bccd/annotations/instances_test.json").is_file():
@@ -149,7 +149,7 @@ def find_bccd() -> Path:
 
 
 def report(parts: Sequence[str], path: Path) -> None:
-    """Print the parts, and write them to a file."""
+    """Print the parts and write them to a file."""
     text = "\n".join(parts)
     path.write_text(text, "utf-8")
     print(f"\n{text}\nwritten to {path}")

@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic."""
+"""Arithmetic of the BCCD benchmark."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ def coco(*objects: tuple[str | None, float, float]) -> dict[str, Any]:
     return {"annotations": [{"identity": name, "bbox": [0, 0, width, height]} for name, width, height in objects]}
 
 
-def test_rare_subtypes_and_identities_are_left_out_of_the_macro_means() -> None:
+def test_macro_means_exclude_rare_subtypes_and_identities() -> None:
     result = {
         "tasks": {
             "cells": {"coco": {"AP50": 0.9, "AP": 0.5}},
@@ -35,12 +35,12 @@ def test_rare_subtypes_and_identities_are_left_out_of_the_macro_means() -> None:
     assert list(bccd.figures(result).values()) == pytest.approx([0.9, 0.5, 0.75, 0.4, 0.7])
 
 
-def test_box_size_alone_finds_the_object_of_the_nearest_size() -> None:
+def test_box_size_baseline_finds_the_object_of_the_nearest_size() -> None:
     train = coco(("RBC", 100, 100), ("eosinophil", 200, 200), ("eosinophil", 0, 0), (None, 150, 150))
     test = coco(*[("RBC", 101, 99)] * 5, *[("eosinophil", 190, 210)] * 3, *[("eosinophil", 120, 110)] * 2)
     found = bccd.box_size_figures(train, test)
     assert list(found.values()) == pytest.approx([0.6, 0.8])
 
 
-def test_without_enough_objects_a_figure_is_undefined() -> None:
+def test_figure_without_enough_objects_is_undefined() -> None:
     assert math.isnan(bccd.neighbor_figures({"RBC": (4, 1.0)})["1-NN macro, all identities"])

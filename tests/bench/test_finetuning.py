@@ -1,4 +1,4 @@
-"""The fine-tuning benchmark compares like with like."""
+"""The fine-tuning benchmark compares runs under equal conditions."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.bench import finetuning, joint
 
 @pytest.mark.parametrize("strategy", finetuning.STRATEGIES)
 @pytest.mark.parametrize(("share", "num_images"), [("25 %", 52), ("100 %", 205)])
-def test_every_strategy_has_the_same_steps_and_trains_the_backbone_as_it_says(
+def test_every_strategy_has_the_same_steps_and_freezes_the_backbone_as_specified(
     strategy: str, share: str, num_images: int, tmp_path: Path
 ) -> None:
     annotations = tmp_path / finetuning.folder_of(share) / "annotations"
@@ -27,7 +27,7 @@ def test_every_strategy_has_the_same_steps_and_trains_the_backbone_as_it_says(
     assert bool(frozen_parts(job.model, job.trainer.max_epochs - 1)) == (strategy == "freeze")
 
 
-def test_a_quarter_has_every_fourth_image_with_all_its_objects() -> None:
+def test_quarter_has_every_fourth_image_with_all_its_objects() -> None:
     document = {
         "categories": [{"id": 1}],
         "images": [{"id": 10 - number, "file_name": f"{number}.jpg"} for number in range(10)],

@@ -1,4 +1,4 @@
-"""What benchmarks share: tables, the data, and runs that are not run twice."""
+"""Shared code of benchmarks: tables, the data set, and reuse of finished runs."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from tests.bench import runs
 
 
-def test_a_table_shows_mean_and_spread_of_the_seeds() -> None:
+def test_table_shows_mean_and_range_of_the_seeds() -> None:
     shown = runs.table(
         "recipe:x", {"trained": [{"AP": 0.5, "s": 100.0}, {"AP": 0.7, "s": 120.0}], "other": [{"AP": 0.1}]}
     )
@@ -22,13 +22,13 @@ def test_without_the_data_the_message_names_the_variable(monkeypatch: pytest.Mon
         runs.find_bccd()
 
 
-def test_a_table_may_have_a_column_a_figure() -> None:
+def test_turned_table_has_one_column_per_figure() -> None:
     shown = runs.turned_table("x", {"full": [{"AP": 0.5, "s": 10.0}], "freeze": [{"s": 5.0}]})
     assert "| | AP | s |" in shown
     assert "| freeze |  | 5 |" in shown
 
 
-def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+def test_finished_run_is_not_repeated(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/result.json").write_text('{"split": "test"}')
     spent = [{"run": "a", "wall_s": 2.0, "peak_mib": 7.0}, {"run": "b", "wall_s": 9.0}, {"run": "a", "wall_s": 1.0}]
@@ -37,6 +37,6 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     assert outcome == runs.Outcome({"split": "test"}, wall_s=3.0, peak_mib=7.0)
 
 
-def test_a_run_that_fails_ends_the_benchmark_with_its_code(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"bench: wrong ended with 78, see .*wrong\.log"):
+def test_failed_run_stops_the_benchmark_with_its_exit_code(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"bench: wrong exited with 78, see .*wrong\.log"):
         runs.execute_all([runs.Run("wrong", ("--config=recipe:none",))], tmp_path, jobs=2)

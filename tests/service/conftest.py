@@ -1,6 +1,6 @@
-"""A served folder: the real API process, and the test in the place of its supervisor; and small registered models.
+"""Fixtures of the service: the real API process with the test as its supervisor, and small registered models.
 
-Torch is imported when it is needed: most tests of the service do without.
+Torch is imported only in fixtures that need it, since most tests of the service run without it.
 """
 
 import io
@@ -58,7 +58,7 @@ Finished = subprocess.CompletedProcess[str]
 
 
 def jpeg(height: int, width: int, seed: int = 0) -> bytes:
-    """Return noise of a size as a JPEG file."""
+    """Return random noise of a size as a JPEG file."""
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG")
@@ -66,7 +66,7 @@ def jpeg(height: int, width: int, seed: int = 0) -> bytes:
 
 
 class Served:
-    """A service whose supervisor is the test: what it does with jobs is written where a supervisor writes it."""
+    """A service with the test as its supervisor: the test writes what a supervisor would write about jobs."""
 
     def __init__(self, folder: Path, data_root: Path) -> None:
         self.settings = Settings(root=folder / "root", data_roots=(data_root,), cpus=4, gpus=0)
@@ -98,14 +98,14 @@ class Served:
         return Client(self.url)
 
     def run(self, *words: str, cwd: Path | None = None, **variables: str) -> Finished:
-        """Run a `pyramidion` command that asks this service, to its end."""
+        """Run a `pyramidion` command that talks to this service, and return its output."""
         return subprocess.run(
             pyramidion(words), cwd=cwd or self.settings.root, env=self.environment(variables), text=True,
             capture_output=True, timeout=120,
         )  # fmt: skip
 
-    def begin(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
-        """Start a `pyramidion` command that asks this service."""
+    def open(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+        """Start a `pyramidion` command that talks to this service."""
         return subprocess.Popen(
             pyramidion(words), cwd=cwd or self.settings.root, env=self.environment({}), text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -115,22 +115,22 @@ class Served:
         return {**os.environ, "PYTHONPATH": str(ROOT), "PYRAMIDION_URL": self.url, **more}
 
     def claim(self, job_id: str) -> Job:
-        """Take a job from the queue until it runs."""
+        """Take a job from the queue and start it."""
         job = self.leases.claim(job_id, ())
         assert job is not None
         self.settings.run_dir(job_id).joinpath("attempts/1").mkdir(parents=True)
         return self.leases.move(job, JobStatus.RUNNING)
 
-    def tell(self, job: Job, *events: tuple[str, dict[str, Any]], epoch: int = 0) -> Job:
-        """Let the job's trainer have said something."""
-        said = [
+    def record(self, job: Job, *events: tuple[str, dict[str, Any]], epoch: int = 0) -> Job:
+        """Record events of the job's trainer."""
+        new = [
             {"time": time.time(), "kind": kind, "epoch": epoch, "step": epoch + 1, "data": data}
             for kind, data in events
         ]
-        return self.leases.record_events(job, said, job.events_offset + len(said))
+        return self.leases.record_events(job, new, job.events_offset + len(new))
 
     def log(self, job: Job, text: str) -> None:
-        """Let the job's trainer have printed something more."""
+        """Append to the log of the job's trainer."""
         with self.settings.run_dir(job.id).joinpath("attempts/1/log.txt").open("a") as file:
             file.write(text)
 
@@ -146,7 +146,7 @@ class Served:
 
 
 class OwnService:
-    """`pyramidion serve` of a folder of its own, at a port of its own."""
+    """`pyramidion serve` with its own folder and port."""
 
     def __init__(self, folder: Path, data_root: Path) -> None:
         self.root = folder / "root"
@@ -156,7 +156,7 @@ class OwnService:
         self._log = folder / "serve.log"
 
     def start(self) -> str:
-        """Return the line that says where it is, once it is ready."""
+        """Start the service, and return the line with its address once it is ready."""
         words = ("serve", "--root", str(self.root), "--port", "0", "--data-root", str(self._data_root))
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
@@ -164,27 +164,29 @@ class OwnService:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().rstrip("\n")
-        assert line, self.told()
+        assert line, self.log()
         self.url = line.split()[1].rstrip(",")
         return line
 
-    def told(self) -> str:
-        """Return what people were told."""
+    def log(self) -> str:
+        """Return the output of the service."""
         return self._log.read_text()
 
     def run(self, *words: str, cwd: Path | None = None, **variables: str) -> Finished:
-        """Run a `pyramidion` command that asks this service, to its end."""
+        """Run a `pyramidion` command that talks to this service, and return its output."""
         environment = self.environment() | ({"PYRAMIDION_URL": self.url} if self.url else {}) | variables
         return subprocess.run(
             pyramidion(words), env=environment, cwd=cwd or self.root.parent, text=True, capture_output=True, timeout=240
         )
 
     def environment(self) -> dict[str, str]:
-        told = {name: value for name, value in os.environ.items() if not name.startswith(("PYRAMIDION_", "MLFLOW_"))}
-        return {**told, "PYTHONPATH": str(ROOT), "PYRAMIDION_CPUS": "1", "PYRAMIDION_GPUS": "0"}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PYRAMIDION_", "MLFLOW_"))
+        }
+        return {**inherited, "PYTHONPATH": str(ROOT), "PYRAMIDION_CPUS": "1", "PYRAMIDION_GPUS": "0"}
 
     def pid_of(self, module: str, *, kill: bool = False) -> int:
-        """Return the process of a part, which may be about to start, and kill it if asked."""
+        """Wait for the process of a module, kill it if requested, and return its pid."""
 
         def find() -> psutil.Process | None:
             assert self.process is not None
@@ -203,13 +205,13 @@ class OwnService:
 
 
 def pyramidion(words: Sequence[str]) -> list[str]:
-    """Return the command line of the command, as an installed script has it: without the working directory."""
+    """Return the command line of `pyramidion`; like an installed script, without the working directory on the path."""
     return [sys.executable, "-P", "-m", "service.cli", *words]
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Iterator[Served]:
-    """A service whose supervisor is the test."""
+    """A service with the test as its supervisor."""
     served = Served(tmp_path_factory.mktemp("served"), demo_root.parent)
     yield served
     served.close()
@@ -217,7 +219,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Iterato
 
 @pytest.fixture
 def own_service(tmp_path: Path, demo_root: Path) -> Iterator[OwnService]:
-    """A service that is not started yet."""
+    """A service that has not been started."""
     own = OwnService(tmp_path, demo_root.parent)
     yield own
     own.close()
@@ -233,7 +235,7 @@ def job_yaml(tmp_path_factory: pytest.TempPathFactory, small: dict[str, Any]) ->
 
 @pytest.fixture(scope="session")
 def exported(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two exported models that answer differently."""
+    """Two exported models with different predictions."""
     import torch
 
     from pipelines.inference.export import export_model
@@ -263,7 +265,7 @@ def service_registry(mlflow_runs_root: Path) -> Registry:
 
 @pytest.fixture(scope="session")
 def register(service_registry: Registry) -> Callable[[Path, str], ModelVersion]:
-    """Register an exported model as that of a new run."""
+    """Register an exported model as the model of a new run."""
     client = connect(service_registry.store)
     experiment = find_experiment(client, service_registry.store, "tests")
 
@@ -281,6 +283,6 @@ def register(service_registry: Registry) -> Callable[[Path, str], ModelVersion]:
 def shapes(
     register: Callable[[Path, str], ModelVersion], exported: list[Path], request: pytest.FixtureRequest
 ) -> list[ModelVersion]:
-    """Both exported models as versions of one model, called after the test module."""
+    """Both exported models as versions of one model, named after the test module."""
     name = request.module.__name__.rpartition(".")[2]
     return [register(folder, name) for folder in exported]

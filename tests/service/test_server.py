@@ -54,7 +54,7 @@ def test_sigterm_ends_it_and_its_processes_soon(service: Any) -> None:
     assert service.process.wait(30) == 0
     assert time.monotonic() - started < 10
     assert [child for child in children if child.is_running()] == []
-    assert service.told().splitlines()[-1] == "pyramidion serve: stopped; no job was running"
+    assert service.log().splitlines()[-1] == "pyramidion serve: stopped; no job was running"
 
 
 def test_when_it_is_killed_its_processes_end_and_it_can_start_again(service: Any) -> None:
@@ -70,7 +70,7 @@ def test_a_killed_api_loses_no_attempt_to_connect(service: Any) -> None:
     for _ in range(2):
         service.pid_of("service.api.process", kill=True)
         assert get(service.url, "/livez") == 200
-    assert service.told().count("the API process was ended by SIGKILL") == 2
+    assert service.log().count("the API process was ended by SIGKILL") == 2
 
 
 def test_a_killed_supervisor_is_started_again(service: Any) -> None:
@@ -79,7 +79,7 @@ def test_a_killed_supervisor_is_started_again(service: Any) -> None:
     while get(service.url, "/readyz") != 200 or service.pid_of("service.supervisor.process") == before:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    [line] = [line for line in service.told().splitlines() if "the supervisor process was ended by SIGKILL" in line]
+    [line] = [line for line in service.log().splitlines() if "the supervisor process was ended by SIGKILL" in line]
     assert "it is started again" in line
 
 
@@ -157,3 +157,26 @@ def test_it_stays_light() -> None:
     code = "import sys, service.commands.serve\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {"fastapi", "sqlalchemy", "uvicorn", "mlflow", "torch", "httpx2"} & set(done.stdout.split()) == set()
+
+
+def test_folders_are_repeated_or_listed_in_the_singular_or_plural(own_service: Any, tmp_path: Path) -> None:
+    words = ["--data-root", "a,b", "c", "--data-roots", "d", "--data-root", "e", "--weights-root", "w"]
+    done = own_service.run("serve", "--root", str(own_service.root), *words)
+    missing = [line.split("'")[1] for line in done.stderr.splitlines()]
+    assert missing == [str(tmp_path / name) for name in ("a,b", "c", "d", "e", "w")]
+
+
+def test_options_win_over_variables_and_a_wrong_one_is_named(own_service: Any) -> None:
+    done = own_service.run("serve", "--cpus", "0", PYRAMIDION_CPUS="x", PYRAMIDION_GPUS="-1")
+    assert [line.partition(";")[0] for line in done.stderr.splitlines()] == [
+        "error: --cpus: got '0'",
+        "error: PYRAMIDION_GPUS: got '-1'",
+    ]
+    done = own_service.run("serve", "--prot", "1")
+    assert (done.returncode, "unrecognized arguments: --prot 1" in done.stderr) == (2, True)
+
+
+def test_every_setting_has_an_option_with_a_description(own_service: Any) -> None:
+    text = own_service.run("serve", "--help").stdout
+    assert [name for name in Settings.model_fields if f"--{name.replace('_', '-')} " not in text] == []
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []

@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backbones.part import Part
+from backbones.spec.section import Section
 from pipelines.tasks.base import Share, TaskAnswer, TaskResult, Total
 
 
-class ClassificationClass(Part):
+class ClassificationClass(Section):
     """One class of a classification task; `top1_*` count only the images that have exactly one class."""
 
     category_id: int

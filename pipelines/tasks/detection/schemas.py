@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backbones.part import Part
+from backbones.spec.section import Section
 from pipelines.tasks.base import Share, TaskAnswer, TaskResult
 
 
-class CocoNumbers(Part):
+class CocoNumbers(Section):
     """COCO's twelve: AP over IoU 0.50:0.95, at 0.50 and 0.75, by area; AR by detections per image, and by area."""
 
     AP: Share | None
@@ -29,7 +29,7 @@ COCO_NUMBERS = tuple(CocoNumbers.model_fields)
 """Names of the twelve, in COCO's order."""
 
 
-class DetectionClass(Part):
+class DetectionClass(Section):
     """One class of a detection task; `num_boxes` counts ground truth that is not crowd."""
 
     category_id: int

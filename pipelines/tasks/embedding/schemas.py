@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from backbones.part import Part
+from backbones.spec.section import Section
 from pipelines.tasks.base import Share, TaskAnswer, TaskResult, Total
 
 
-class IdentityScore(Part):
+class IdentityScore(Section):
     """One identity of an embedding task; `support` counts its queries."""
 
     identity: str

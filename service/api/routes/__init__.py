@@ -1,1 +1,1 @@
-"""The paths of the REST interface."""
+"""The routes of the REST API."""

@@ -1,4 +1,4 @@
-"""What a document may name, and its schema."""
+"""The catalogs of backbones, heads and losses, and the schema of the job document."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -11,17 +11,25 @@ from backbones.catalog.licenses import lack_of_weights, license_of, license_prob
 from backbones.catalog.lookup import known_names
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
-from backbones.surgery.spec import OPERATIONS, Operation
+from backbones.spec.surgery import OPERATIONS, Operation
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
-from service.rest.catalog_schemas import Backbone, BackboneFacts, BackboneList, Head, HeadList, Loss, LossList
+from service.rest.catalog_schemas import (
+    BackboneFacts,
+    BackboneList,
+    CatalogBackbone,
+    CatalogHead,
+    HeadList,
+    Loss,
+    LossList,
+)
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 
 
 @router.get("/backbones")
 def list_backbones() -> BackboneList:
-    """List the networks that are vouched for: papers, sizes, weights with their licenses, and what they take."""
+    """List the backbones of the catalog with papers, sizes, weights, licenses and supported surgery."""
     return BackboneList(
         backbones=[_backbone(row) for row in CATALOG.values()],
         presets={name: _facts(facts) for name, facts in recorded_designs().presets.items()},
@@ -29,9 +37,9 @@ def list_backbones() -> BackboneList:
     )
 
 
-def _backbone(row: BackboneRow) -> Backbone:
+def _backbone(row: BackboneRow) -> CatalogBackbone:
     facts = facts_of(row)
-    return Backbone(
+    return CatalogBackbone(
         name=row.name,
         family=row.family,
         year=row.year,
@@ -50,7 +58,7 @@ def _backbone(row: BackboneRow) -> Backbone:
 
 
 def _names_of(operation: Operation) -> list[Operation | Literal["reparameterise"]]:
-    """Return an operation's name, and the old name that clients of this API version may look for."""
+    """Return the name of an operation, and its old name for older clients of this API version."""
     return [operation, "reparameterise"] if operation == "reparameterize" else [operation]
 
 
@@ -67,10 +75,10 @@ def _facts(facts: Facts) -> BackboneFacts:
 
 @router.get("/heads")
 def list_heads() -> HeadList:
-    """List what a task can be."""
+    """List the heads, which define what a task predicts."""
     return HeadList(
         heads=[
-            Head(
+            CatalogHead(
                 name=head.name,
                 kind=head.kind,
                 description=head.description,
@@ -84,7 +92,7 @@ def list_heads() -> HeadList:
 
 @router.get("/losses")
 def list_losses() -> LossList:
-    """List what heads learn by."""
+    """List the loss functions of heads."""
     return LossList(
         losses=[
             Loss(name=loss.name, kinds=list(loss.kinds), description=loss.description, paper=loss.paper)
@@ -95,7 +103,7 @@ def list_losses() -> LossList:
 
 @router.get("/schema")
 def get_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the job document, with its defaults."""
+    """Return the JSON Schema of the job document, with defaults."""
     return dict(_schema())
 
 

@@ -1,4 +1,4 @@
-"""What happened to a job, and what its attempts wrote: read on while it goes on."""
+"""Events and logs of a job, complete or as a stream while the job runs."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,11 +9,12 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Respons
 from fastapi.responses import StreamingResponse
 
 from pipelines.run_folder.layout import AttemptDir, RunDir
-from service.api.accept import preferred
+from service.api.content_negotiation import preferred
 from service.api.deps import JobId, SettingsDep
 from service.api.event_feed import Channel, EventFeed
 from service.api.event_stream import SLICE, poll_events, stream_events
-from service.api.log_reader import LogRange, as_ndjson, as_text, stream_log, tail_start
+from service.api.log_reader import tail_start
+from service.api.log_stream import LogRange, as_ndjson, as_text, stream_log
 from service.rest.problems import Problem, problems
 from service.rest.schemas import EventPage
 from service.settings import Settings
@@ -49,7 +50,7 @@ Accept = Annotated[str | None, Header(include_in_schema=False)]
 
 _STREAM = {
     "type": "string",
-    "description": "server-sent events: `id` is `seq`, `event` is `kind`, `data` an EventView as JSON",
+    "description": "server-sent events: `id` is `seq`, `event` is `kind`, `data` is an EventView as JSON",
 }
 
 
@@ -58,21 +59,25 @@ _STREAM = {
     response_model=EventPage,
     responses={
         200: {"content": {SSE: {"schema": _STREAM}}, "description": "Events after `after`, a page or a stream"},
-        204: {"description": "To a client that wants a stream: the job has ended, nothing more comes"},
+        204: {"description": "In response to a stream request: the job has ended and no further events will follow"},
         **problems(404, 406),
     },
 )
 async def read_events(
     channel: ChannelDep,
-    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="sequence number of the last event seen")] = 0,
-    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for one; not for streams")] = 0.0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="events at most; not for streams")] = 500,
-    last_event_id: Annotated[str | None, Header(pattern="^[0-9]{1,18}$", description="goes before `after`")] = None,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="sequence number of the last event received")] = 0,
+    wait: Annotated[
+        float, Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for the first event; not for streams")
+    ] = 0.0,
+    limit: Annotated[int, Query(ge=1, le=1000, description="maximum number of events; not for streams")] = 500,
+    last_event_id: Annotated[
+        str | None, Header(pattern="^[0-9]{1,18}$", description="takes precedence over `after`")
+    ] = None,
     accept: Accept = None,
 ) -> Response:
-    """Give events after a sequence number: a page (JSON), or as they come (`Accept: text/event-stream`).
+    """Return events after a sequence number, as a JSON page or as a stream (`Accept: text/event-stream`).
 
-    A page waits for its first event, if asked. A stream ends after the `status` event that ends the job.
+    A page waits for its first event if `wait` is given. A stream ends after the `status` event that ends the job.
     """
     after = after if last_event_id is None else int(last_event_id)
     if _negotiate(accept, (JSON, SSE)) == JSON:
@@ -91,7 +96,7 @@ async def read_events(
     responses={
         200: {
             "content": {TEXT: {"schema": {"type": "string"}}, NDJSON: {"schema": {"type": "string"}}},
-            "description": "The log as text, or as one LogLine (attempt, offset, text) a line",
+            "description": "The log as text, or as one LogLine (attempt, offset, text) per line",
         },
         **problems(404, 406),
     },
@@ -100,19 +105,26 @@ async def read_logs(
     channel: ChannelDep,
     settings: SettingsDep,
     attempt: Annotated[
-        Annotated[int, Query(ge=1, le=2**31 - 1)] | Literal["all"] | None, Query(description="default: the last one")
+        Annotated[int, Query(ge=1, le=2**31 - 1)] | Literal["all"] | None,
+        Query(description="number of the attempt, or `all`; default: the last one"),
     ] = None,
-    tail: Annotated[int | None, Query(ge=0, le=MAX_TAIL, description="only so many of the last lines")] = None,
-    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="only what is behind this byte of the attempt")] = 0,
-    follow: Annotated[bool, Query(description="go on, over later attempts too, until the job ends")] = False,
+    tail: Annotated[int | None, Query(ge=0, le=MAX_TAIL, description="only this number of last lines")] = None,
+    after: Annotated[
+        int, Query(ge=0, le=2**63 - 1, description="only the log after this byte offset of the attempt")
+    ] = 0,
+    follow: Annotated[
+        bool, Query(description="keep sending new lines, also of later attempts, until the job ends")
+    ] = False,
     accept: Accept = None,
 ) -> StreamingResponse:
-    """Give what attempts wrote, without colors and without the states that progress bars have drawn over."""
+    """Return logs of attempts, without colors and without overwritten states of progress bars."""
     form = as_text if _negotiate(accept, (TEXT, NDJSON)) == TEXT else as_ndjson
     job = await channel.job()
     first, last = _attempts(job, attempt)
     if after and attempt == "all" and last > 1:
-        raise Problem(422, "The request is not valid", "after is a byte of one attempt; name it, such as ?attempt=1")
+        raise Problem(
+            422, "The request is invalid", "after is a byte offset in one attempt; add its number, such as ?attempt=1"
+        )
     start = after
     if tail is not None:
         first, start = await channel.feed.in_thread(_tail, settings, job.id, first, last, after, tail)
@@ -124,19 +136,19 @@ async def read_logs(
 def _negotiate(accept: str | None, offered: Sequence[str]) -> str:
     chosen = preferred(accept, offered)
     if chosen is None:
-        raise Problem(406, "Not acceptable", f"Accept: got {accept!r}; this is there: {', '.join(offered)}")
+        raise Problem(406, "Not acceptable", f"Accept: got {accept!r}; available: {', '.join(offered)}")
     return chosen
 
 
 def _attempts(job: Job, asked: int | Literal["all"] | None) -> tuple[int, int]:
-    """Return the first and the last attempt that are meant; 0: there is none yet."""
+    """Return the first and the last requested attempt; 0 before the first attempt."""
     if asked is None:
         return job.attempt, job.attempt
     if asked == "all":
         return min(1, job.attempt), job.attempt
     if asked > job.attempt:
-        there = f"1 to {job.attempt}" if job.attempt else "none yet"
-        raise Problem(404, "No such attempt", f"job {job.id} has no attempt {asked}; there are: {there}")
+        available = f"1 to {job.attempt}" if job.attempt else "none yet"
+        raise Problem(404, "Attempt not found", f"job {job.id} has no attempt {asked}; its attempts: {available}")
     return asked, asked
 
 
@@ -145,7 +157,7 @@ def _log_path(settings: Settings, job_id: str, attempt: int) -> Path:
 
 
 def _tail(settings: Settings, job_id: str, first: int, last: int, after: int, num_lines: int) -> tuple[int, int]:
-    """Return the attempt and the byte where the last lines of some attempts begin."""
+    """Return the attempt and the byte offset where the last `num_lines` lines of the attempts start."""
     attempt = last
     while True:
         start, found = tail_start(_log_path(settings, job_id, attempt), num_lines)

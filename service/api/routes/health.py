@@ -1,4 +1,4 @@
-"""Whether the service works, what it may use, and what it measures."""
+"""Liveness, readiness, metrics and capabilities of the service."""
 
 import os
 import shutil
@@ -9,8 +9,9 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api.deps import CapacityDep, MetricsDep, SettingsDep, StoreDep
-from service.api.submission import default_resources
-from service.api.supervision import supervisor_pid
+from service.jobs.submission import default_resources
+from service.jobs.supervision import supervisor_pid
+from service.resources import CPUS, GPUS
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
 from service.settings import Settings
 from service.store.jobs import JobStore
@@ -19,18 +20,18 @@ from service.version import version
 router = APIRouter(tags=["operations"])
 
 MIN_FREE_BYTES = 256 << 20
-"""Below this a checkpoint may not be written any more."""
+"""With less free space, writing a checkpoint may fail."""
 
 
 @router.get("/livez")
 def get_liveness() -> Alive:
-    """Say that the process answers."""
+    """Report that the API process answers."""
     return Alive()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready, and why"}})
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready, with the reasons"}})
 def get_readiness(store: StoreDep, settings: SettingsDep, response: Response) -> Readiness:
-    """Say whether jobs can be taken and run, and what is in the way."""
+    """Report whether jobs can be accepted and run, with the reasons if not."""
     checks = [
         _check("database", lambda: _write_database(store)),
         _check("root", lambda: _write_root(settings)),
@@ -44,20 +45,20 @@ def get_readiness(store: StoreDep, settings: SettingsDep, response: Response) ->
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def get_metrics(metrics: MetricsDep) -> Response:
-    """Return what is measured, in Prometheus' text format."""
+    """Return metrics in the text format of Prometheus."""
     return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/v1/capabilities")
 def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
-    """Say what this server is and what it may use."""
-    cpus, gpus = default_resources(capacity)
+    """Return the version, resources and limits of this server."""
+    default = default_resources(capacity)
     return Capabilities(
         version=version(),
-        cpus=capacity.cpus,
-        gpus=len(capacity.gpu_ids),
-        default_cpus=cpus,
-        default_gpus=gpus,
+        cpus=capacity[CPUS],
+        gpus=capacity.get(GPUS, 0),
+        default_cpus=default[CPUS],
+        default_gpus=default[GPUS],
         max_attempts=settings.max_attempts,
         max_json_bytes=settings.max_json_bytes,
         max_image_bytes=settings.max_image_bytes,
@@ -65,35 +66,35 @@ def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabiliti
     )
 
 
-def _check(name: str, look: Callable[[], str]) -> Check:
-    """Return what `look` says; what it raises is what is wrong."""
+def _check(name: str, find_detail: Callable[[], str]) -> Check:
+    """Return a check with the detail that `find_detail` returns, or a failed one with the error that it raises."""
     try:
-        return Check(name=name, is_ok=True, detail=look())
-    except Exception as error:  # whatever is wrong with a database or a disk is what is asked for
+        return Check(name=name, is_ok=True, detail=find_detail())
+    except Exception as error:  # any error of a database or a disk is a failed check
         return Check(name=name, is_ok=False, detail=str(error).splitlines()[0] if str(error) else repr(error))
 
 
 def _write_database(store: JobStore) -> str:
     store.check_writable()
-    return "can be written"
+    return "is writable"
 
 
 def _write_root(settings: Settings) -> str:
     if not os.access(settings.jobs_dir, os.W_OK | os.X_OK):
-        raise OSError("the folder of the jobs cannot be written; look at its owner and mode")
-    return "can be written"
+        raise OSError("the folder of the jobs is not writable; check its owner and mode")
+    return "is writable"
 
 
 def _measure_disk(settings: Settings) -> str:
     free = shutil.disk_usage(settings.root).free
-    told = f"{free >> 20} MiB are free"
+    detail = f"{free >> 20} MiB are free"
     if free < MIN_FREE_BYTES:
-        raise OSError(f"{told}, at least {MIN_FREE_BYTES >> 20} are wanted; delete jobs, or free the disk")
-    return told
+        raise OSError(f"{detail}, at least {MIN_FREE_BYTES >> 20} MiB are needed; delete jobs or other files")
+    return detail
 
 
 def _find_supervisor(settings: Settings) -> str:
     pid = supervisor_pid(settings.root)
     if pid is None:
-        raise OSError("no supervisor runs: jobs are taken and wait; restart `pyramidion serve`")
+        raise OSError("the supervisor is not running, so that jobs are accepted but wait; restart `pyramidion serve`")
     return f"runs as process {pid}"

@@ -1,29 +1,27 @@
-"""Registered models: what there is, where aliases point, what they say of an image."""
+"""Registered models: versions, aliases and predictions."""
 
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 
 from pipelines.errors import RegistryError
 from pipelines.tracking.mlflow_store import find_store
-from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.deps import StoreDep
 from service.api.image_upload import REQUEST_BODY, read_image_field
 from service.api.limits import JsonRoute
 from service.api.predictor_link import PredictorLink
+from service.api.views import model_version_view
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.model_schemas import (
     AliasRequest,
     AliasView,
     ModelList,
     ModelSummary,
-    ModelVersionView,
     ModelView,
     PredictionView,
 )
@@ -32,8 +30,8 @@ from service.rest.schemas import ProblemField
 from service.settings import Settings
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
-_NO_ALIAS = re.compile(r"latest|v\d+", re.ASCII | re.IGNORECASE)
-"""What MLflow keeps for itself."""
+_RESERVED_ALIAS = re.compile(r"latest|v\d+", re.ASCII | re.IGNORECASE)
+"""Names that MLflow reserves."""
 
 
 @asynccontextmanager
@@ -47,19 +45,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class _RegistryRoute(JsonRoute):
-    """A route that tells its client when MLflow does not answer."""
+    """A route that responds with a problem if MLflow does not answer."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
-        async def told(request: Request) -> Response:
+        async def translated(request: Request) -> Response:
             try:
                 return await handler(request)
             except RegistryError as error:
                 detail, headers = str(error), {"Retry-After": "5"}
                 raise Problem(503, "The model registry does not answer", detail, headers=headers) from error
 
-        return told
+        return translated
 
 
 async def _registry(request: Request) -> Registry:
@@ -73,7 +71,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=_RegistryRo
 
 @router.get("", responses=problems(503))
 def list_models(registry: RegistryDep) -> ModelList:
-    """All registered models, sorted by name."""
+    """List all registered models, sorted by name."""
     models = [
         ModelSummary(name=model.name, aliases=dict(model.aliases), latest_version=model.latest_version)
         for model in registry.models()
@@ -83,23 +81,26 @@ def list_models(registry: RegistryDep) -> ModelList:
 
 @router.get("/{name}", responses=problems(404, 503))
 def get_model(name: str, registry: RegistryDep, store: StoreDep) -> ModelView:
-    """A model with its versions: where they come from, and how good they are."""
+    """Return a model and its versions with their origin and metrics."""
     aliases = _aliases(registry, name)
     versions = registry.versions(name)
     return ModelView(
         name=name,
         aliases=aliases,
         latest_version=versions[0].version if versions else None,
-        versions=[_view(version, store.job_of_run(version.run_id) if version.run_id else None) for version in versions],
+        versions=[
+            model_version_view(version, store.job_of_run(version.run_id) if version.run_id else None)
+            for version in versions
+        ],
     )
 
 
 @router.get("/{name}/aliases/{alias}", responses=problems(404, 503))
 def get_alias(name: str, alias: str, registry: RegistryDep, response: Response) -> AliasView:
-    """Where an alias points; its `ETag` is what moving it asks for."""
+    """Return the version an alias points to; moving the alias requires the `ETag` of this response."""
     version = _aliases(registry, name).get(alias)
     if version is None:
-        raise _no_alias(name, alias)
+        raise _alias_not_found(name, alias)
     response.headers["ETag"] = _etag(version)
     return AliasView(name=name, alias=alias, version=version)
 
@@ -115,14 +116,14 @@ def put_alias(
     if_match: Condition = None,
     if_none_match: Condition = None,
 ) -> AliasView:
-    """Point an alias to a version. One that is there asks for `If-Match` with its ETag: nobody's move is lost."""
+    """Point an alias to a version. A move requires `If-Match` with its ETag, so that no move is lost."""
     _check_alias(alias)
-    with _moves(request):
+    with _alias_lock(request):
         present = _aliases(registry, name).get(alias)
         _check_conditions(alias, present, if_match, if_none_match, is_needed=present is not None)
         if registry.version(name, body.version) is None:
-            detail = f"got {body.version}, which is no version of {name!r}; GET /v1/models/{name} lists all"
-            raise Problem(422, "No such version", detail, [ProblemField(pointer="/version", detail=detail)])
+            detail = f"got {body.version}, but {name!r} has no such version; GET /v1/models/{name} lists all"
+            raise Problem(422, "Version not found", detail, [ProblemField(pointer="/version", detail=detail)])
         registry.set_alias(name, alias, body.version)
     response.status_code = 201 if present is None else 200
     response.headers["ETag"] = _etag(body.version)
@@ -131,11 +132,11 @@ def put_alias(
 
 @router.delete("/{name}/aliases/{alias}", status_code=204, responses=problems(404, 412, 428, 503))
 def delete_alias(name: str, alias: str, registry: RegistryDep, request: Request, if_match: Condition = None) -> None:
-    """Let an alias point to no version. It asks for `If-Match` with its ETag."""
-    with _moves(request):
+    """Remove an alias. This requires `If-Match` with its ETag."""
+    with _alias_lock(request):
         present = _aliases(registry, name).get(alias)
         if present is None:
-            raise _no_alias(name, alias)
+            raise _alias_not_found(name, alias)
         _check_conditions(alias, present, if_match, None, is_needed=True)
         registry.remove_alias(name, alias)
 
@@ -153,13 +154,15 @@ def delete_alias(name: str, alias: str, registry: RegistryDep, request: Request,
 async def predict(
     name: str,
     request: Request,
-    alias: Annotated[str | None, Query(description=f"default: {CHAMPION}")] = None,
-    version: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="instead of an alias")] = None,
-    draw: Annotated[bool, Query(description="answer with a picture that has the boxes")] = False,
+    alias: Annotated[str | None, Query(description=f"alias of a version; default: {CHAMPION}")] = None,
+    version: Annotated[
+        int | None, Query(ge=1, le=2**31 - 1, description="number of a version, instead of an alias")
+    ] = None,
+    draw: Annotated[bool, Query(description="respond with a PNG picture of the image and the predicted boxes")] = False,
 ) -> Response:
-    """What a model says of an image. Header `Model-Version` tells which version it was."""
+    """Predict an image. The header `Model-Version` is the number of the version that was used."""
     if alias is not None and version is not None:
-        raise Problem(422, "Two versions are named", "got an alias and a version; name one of both")
+        raise Problem(422, "Alias and version", "got an alias and a version; name only one of them")
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
     query = {"name": name}
     query |= {"alias": alias or CHAMPION} if version is None else {"version": str(version)}
@@ -176,54 +179,45 @@ async def predict(
     return Response(answer.content, answer.status_code, kept)
 
 
-def _view(version: ModelVersion, job_id: str | None) -> ModelVersionView:
-    return ModelVersionView(
-        version=version.version,
-        created_at=datetime.fromtimestamp(version.created_at, UTC),
-        aliases=list(version.aliases),
-        run_id=version.run_id,
-        job_id=job_id,
-        select=version.select,
-        val_fingerprint=version.val_fingerprint,
-        val_metrics=version.val_metrics,
-    )
-
-
 def _aliases(registry: Registry, name: str) -> dict[str, int]:
     aliases = registry.aliases(name)
     if aliases is None:
-        raise Problem(404, "No such model", f"there is no model {name!r}; GET /v1/models lists all")
+        raise Problem(404, "Model not found", f"model {name!r} is not registered; GET /v1/models lists all")
     return aliases
 
 
-def _no_alias(name: str, alias: str) -> Problem:
-    return Problem(404, "No such alias", f"{name!r} has no alias {alias!r}; GET /v1/models/{name} lists all")
+def _alias_not_found(name: str, alias: str) -> Problem:
+    return Problem(404, "Alias not found", f"{name!r} has no alias {alias!r}; GET /v1/models/{name} lists all")
 
 
 def _check_alias(alias: str) -> None:
-    if not _ALIAS.fullmatch(alias) or _NO_ALIAS.fullmatch(alias):
-        detail = f"got the alias {alias[:120]!r}; write letters, digits, '-' and '_', and neither 'latest' nor 'v1'"
-        raise Problem(422, "No name of an alias", detail, [ProblemField(pointer="", detail=detail)])
+    if not _ALIAS.fullmatch(alias) or _RESERVED_ALIAS.fullmatch(alias):
+        detail = f"got the alias {alias[:120]!r}; write letters, digits, '-' and '_', but neither 'latest' nor 'v1'"
+        raise Problem(422, "Invalid alias", detail, [ProblemField(pointer="", detail=detail)])
 
 
-def _moves(request: Request) -> threading.Lock:
-    """Held from the look at where an alias points to its move: MLflow itself compares nothing."""
+def _alias_lock(request: Request) -> threading.Lock:
+    """Return the lock to hold from reading an alias to moving it, since MLflow does not compare and swap."""
     return cast(threading.Lock, request.app.state.alias_lock)
 
 
 def _check_conditions(
     alias: str, present: int | None, if_match: str | None, if_none_match: str | None, *, is_needed: bool
 ) -> None:
-    """Raise 412 or 428 unless the client knows where the alias points (RFC 9110, section 13)."""
+    """Raise Problem 412 or 428 unless the client knows where the alias points (RFC 9110, section 13)."""
     tag = None if present is None else _etag(present)
     points = "points to no version" if present is None else f"points to version {present}"
     if if_match is not None and not _matches(if_match, tag):
-        raise Problem(412, "The alias has moved", f"{alias!r} {points}, not {if_match[:80]}; look again, then decide")
+        raise Problem(
+            412,
+            "The alias has moved",
+            f"{alias!r} {points}, not {if_match[:80]}; read the alias again before you move it",
+        )
     if if_none_match is not None and _matches(if_none_match, tag):
-        raise Problem(412, "The alias is there", f"{alias!r} {points}; to move it, send If-Match: {tag}")
+        raise Problem(412, "The alias exists", f"{alias!r} {points}; to move it, send If-Match: {tag}")
     if is_needed and if_match is None:
-        detail = f"{alias!r} {points}; send If-Match: {tag} if that is what you want to change"
-        raise Problem(428, "If-Match is needed", detail)
+        detail = f"{alias!r} {points}; send If-Match: {tag} to change it"
+        raise Problem(428, "If-Match is required", detail)
 
 
 def _matches(condition: str, tag: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""What came out of a job: numbers, predictions, files."""
+"""Results of a job: metrics, predictions and files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +12,8 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.result import RunResult
 from pipelines.tasks.kinds import KINDS
 from service.api.artifacts import find_artifact, list_artifacts, media_type, repr_digest, sha256
-from service.api.conditional import is_known, tagged
 from service.api.deps import JobId, SettingsDep, StoreDep
+from service.api.entity_tags import is_known, tagged
 from service.rest.problems import Problem, problems
 from service.rest.schemas import ArtifactList
 
@@ -22,17 +22,17 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 PREDICTIONS = {kind.predictions.suffix: kind.predictions.media_type for kind in KINDS.values()}
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 ANY_FILE: dict[str, Any] = {"application/octet-stream": BINARY, "*/*": {}}
-"""Generated clients know the first; what a file is comes with it."""
+"""Generated clients need a concrete type; the response has the type of the file."""
 PARTS: dict[int | str, dict[str, Any]] = {
-    206: {"description": "The range that was asked for", "content": ANY_FILE},
+    206: {"description": "The requested range", "content": ANY_FILE},
     304: {"description": "Unchanged"},
-    416: {"description": "No such range"},
+    416: {"description": "The range is outside the file"},
 }
 
 
 @router.get("/results", response_model=RunResult, responses={304: {"description": "Unchanged"}, **problems(404)})
 def get_results(job_id: JobId, request: Request, store: StoreDep, settings: SettingsDep) -> Response:
-    """Return the numbers of a job: its result.json as it is."""
+    """Return the metrics of a job: its result.json, unchanged."""
     job = store.get(job_id)
     try:
         content = RunDir.of(settings.run_dir(job.id)).result.read_bytes()
@@ -60,21 +60,21 @@ def get_predictions(
     store: StoreDep,
     settings: SettingsDep,
 ) -> Response:
-    """Return what the best checkpoint says for one task of the scored split."""
+    """Return the predictions of the best checkpoint for one task on the evaluated split."""
     job = store.get(job_id)
     run_dir = settings.run_dir(job.id)
     folder = RunDir.of(run_dir).predictions
     for suffix, kind in PREDICTIONS.items():
         if path := find_artifact(run_dir, f"{folder.name}/{task}{suffix}"):
             return _file(request, path, kind)
-    there = sorted(path.name.removesuffix(suffix) for suffix in PREDICTIONS for path in folder.glob(f"*{suffix}"))
-    told = f"predictions are there for {', '.join(there)}" if there else "no predictions are there (yet)"
-    raise Problem(404, "No predictions", f"job {job.id} is {job.status}; {told}, none for {task!r}")
+    available = sorted(path.name.removesuffix(suffix) for suffix in PREDICTIONS for path in folder.glob(f"*{suffix}"))
+    known = f"it has predictions for {', '.join(available)}" if available else "it has no predictions (yet)"
+    raise Problem(404, "No predictions", f"job {job.id} is {job.status}; {known}, but not for {task!r}")
 
 
 @router.get("/artifacts", responses=problems(404))
 def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) -> ArtifactList:
-    """List the files of a job's run folder, with their sizes and checksums."""
+    """List the files of a job's run folder with sizes and checksums."""
     return ArtifactList(artifacts=list_artifacts(settings.run_dir(store.get(job_id).id)))
 
 
@@ -83,7 +83,7 @@ def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) ->
     response_class=Response,
     responses={
         200: {
-            "description": "The file; `Range` gives a part of it",
+            "description": "The file, or with `Range` a part of it",
             "content": ANY_FILE,
             "headers": {"Repr-Digest": {"schema": {"type": "string"}, "description": "sha-256, RFC 9530"}},
         },
@@ -92,16 +92,16 @@ def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) ->
     },
 )
 def get_artifact(job_id: JobId, path: str, request: Request, store: StoreDep, settings: SettingsDep) -> Response:
-    """Return one file of a job's run folder."""
+    """Return a file of a job's run folder."""
     job = store.get(job_id)
     found = find_artifact(settings.run_dir(job.id), path)
     if found is None:
-        raise Problem(404, "No such file", f"job {job.id} has no file {path[:200]!r}; GET .../artifacts lists all")
+        raise Problem(404, "File not found", f"job {job.id} has no file {path[:200]!r}; GET .../artifacts lists all")
     return _file(request, found, media_type(found))
 
 
 def _file(request: Request, path: Path, kind: str) -> Response:
-    """Return a file, or the range of it that is asked for, with its checksum."""
+    """Return a file, or the requested range of it, with its checksum."""
     digest = sha256(path)
     headers: Mapping[str, str] = {
         "ETag": f'"{digest.hex()[:32]}"',

@@ -10,7 +10,7 @@ _KEY = BigInteger().with_variant(Integer, "sqlite")
 
 
 def upgrade() -> None:
-    """Make the first tables."""
+    """Create the first tables."""
     _make_jobs()
     op.create_table(
         "attempts",
@@ -58,22 +58,22 @@ def _make_jobs() -> None:
         Column("priority", Integer, nullable=False),
         Column("cpus", Integer, nullable=False),
         Column("gpus", Integer, nullable=False),
-        Column("timeout_s", Float, comment="from the first attempt's start"),
+        Column("timeout_s", Float, comment="seconds from the start of the first attempt"),
         Column("retry_of", String(32)),
         Column("created_at", Float, nullable=False),
-        Column("started_at", Float, comment="of the first attempt"),
+        Column("started_at", Float, comment="the start of the first attempt"),
         Column("finished_at", Float),
         Column("cancel_requested_at", Float),
-        Column("not_before", Float, nullable=False, comment="the next attempt's earliest start"),
-        Column("attempt", Integer, nullable=False, comment="the current or last attempt; 0: none yet"),
+        Column("not_before", Float, nullable=False, comment="the earliest start of the next attempt"),
+        Column("attempt", Integer, nullable=False, comment="the current or last attempt; 0 before the first"),
         Column("failures", Integer, nullable=False, comment="attempts that spent a retry"),
-        Column("lease_owner", String(32), comment="the supervisor that alone may write, while the job is active"),
-        Column("progress", JSON, comment="of the newest progress event, with epoch and step"),
-        Column("events_offset", BigInteger, nullable=False, comment="so many bytes of events.jsonl are below `events`"),
+        Column("lease_owner", String(32), comment="the only supervisor that may write while the job is active"),
+        Column("progress", JSON, comment="the newest progress event, with epoch and step"),
+        Column("events_offset", BigInteger, nullable=False, comment="bytes of events.jsonl that are in `events`"),
         Column("failure_kind", String(32)),
         Column("failure_message", Text),
         Column("mlflow_run_id", String(64)),
-        Column("mlflow_status", String(16), comment="the final status that MLflow was told"),
+        Column("mlflow_status", String(16), comment="the final status that MLflow has"),
         Column("config", JSON, nullable=False, comment="the document as it was submitted"),
         sqlite_autoincrement=True,
     )

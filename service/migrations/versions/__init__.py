@@ -1,1 +1,1 @@
-"""One file a version of the schema."""
+"""One file for each version of the schema."""

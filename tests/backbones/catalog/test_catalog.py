@@ -1,4 +1,4 @@
-"""Names: what they mean, and what is said of those that mean nothing."""
+"""Resolution of backbone names, and errors for unknown ones."""
 
 import json
 import re
@@ -25,7 +25,7 @@ convnext_atto convnext_femto convnext_pico convnext_nano convnext_tiny convnext_
 convnext_isotropic repvgg_a0 repvgg_a1 repvgg_a2 repvgg_b0 repvgg_b1 repvgg_b2 repvgg_b3 dcn_resnet50 nasnet_large
 mnasnet vit_tiny vit_small vit_base deit_tiny deit_small deit_base swin_tiny swin_small swin_base
 """
-"""Names that documents may count on: a row that is renamed breaks them."""
+"""Names that documents rely on; renaming a row breaks them."""
 
 
 def test_every_documented_backbone_has_a_row() -> None:
@@ -39,7 +39,7 @@ def test_recorded_networks_are_those_of_the_installed_libraries() -> None:
             assert recorded[library] == installed, "run: python -m backbones.measured.names"
 
 
-def test_a_catalog_row_wins_over_the_libraries_own_name() -> None:
+def test_catalog_row_takes_precedence_over_library_name() -> None:
     assert resolve("resnet50") is CATALOG["resnet50"]
     assert resolve("resnet50").id == "resnet50.a1_in1k"
 
@@ -56,7 +56,7 @@ def test_a_catalog_row_wins_over_the_libraries_own_name() -> None:
         ("tv:resnet50", "tv", "resnet50"),
     ],
 )
-def test_other_names_mean_timms_network_else_torchvisions(name: str, source: str, library_id: str) -> None:
+def test_other_names_resolve_to_timm_before_torchvision(name: str, source: str, library_id: str) -> None:
     row = resolve(name)
     assert (row.name, row.source, row.id) == (name, source, library_id)
 
@@ -70,30 +70,30 @@ def test_other_names_mean_timms_network_else_torchvisions(name: str, source: str
         ("timm:regnety_04", "'timm:regnety_004'"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest_right_one(name: str, right: str) -> None:
+def test_unknown_name_is_reported_with_similar_names(name: str, right: str) -> None:
     with pytest.raises(ValueError, match="is not in the catalog; did you mean") as error:
         resolve(name)
     assert right in str(error.value)
 
 
-def test_a_name_like_nothing_gets_no_suggestion() -> None:
-    with pytest.raises(ValueError, match=r"is not in the catalog\. 'pyramidion backbones' lists all"):
+def test_name_without_similar_names_gets_no_suggestion() -> None:
+    with pytest.raises(ValueError, match=r"is not in the catalog\. Run 'pyramidion backbones' for the list"):
         resolve("?!")
 
 
 @pytest.mark.parametrize("name", ["hf-hub:someone/something", "local-dir:/etc", "torchvision:resnet18"])
-def test_only_the_two_libraries_can_be_named(name: str) -> None:
+def test_unknown_library_prefix_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="choose 'timm' or 'tv'"):
         resolve(name)
 
 
-def test_a_library_without_the_name_is_not_replaced_by_the_other() -> None:
+def test_prefix_does_not_fall_back_to_the_other_library() -> None:
     with pytest.raises(ValueError, match="not in the catalog"):
         resolve("tv:convnext_atto")
 
 
 @pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG)
-def test_a_row_tells_where_it_was_published(row: BackboneRow) -> None:
+def test_row_states_its_paper(row: BackboneRow) -> None:
     assert row.family is not None
     assert row.paper is not None
     assert row.year is not None
@@ -108,7 +108,7 @@ def test_a_row_tells_where_it_was_published(row: BackboneRow) -> None:
 
 
 @pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG)
-def test_a_row_tells_the_license_of_its_weights(row: BackboneRow) -> None:
+def test_row_states_the_license_of_its_weights(row: BackboneRow) -> None:
     if not row.has_default_weights:
         assert row.weights_license is None
     elif row.source == "timm":
@@ -134,11 +134,11 @@ def test_a_row_tells_the_license_of_its_weights(row: BackboneRow) -> None:
         ("regnet_y_400mf", "tv"),
     ],
 )
-def test_names_that_rows_had_before_mean_networks_of_the_libraries(name: str, source: str) -> None:
+def test_former_row_names_resolve_to_library_networks(name: str, source: str) -> None:
     assert name not in CATALOG
     assert resolve(name).source == source
 
 
-def test_a_table_does_not_take_a_name_that_another_has() -> None:
+def test_row_names_are_unique_across_tables() -> None:
     tables = (PLAIN, RESIDUAL, MOBILE, SEARCHED, SCALED, CONVOLUTIONAL, TRANSFORMERS)
     assert len(CATALOG) == sum(map(len, tables))

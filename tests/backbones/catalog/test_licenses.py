@@ -1,4 +1,4 @@
-"""Default weights: whether there are any, and whether their license asks for an answer."""
+"""Availability and licenses of default weights."""
 
 import pytest
 import timm
@@ -8,11 +8,11 @@ from backbones.catalog.licenses import PERMISSIVE, lack_of_weights, license_of, 
 from backbones.catalog.lookup import known_networks, resolve
 from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
 
 
 @pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG)
-def test_only_a_row_whose_authors_offer_nothing_else_has_weights_with_terms(row: BackboneRow) -> None:
+def test_row_uses_permissive_weights_unless_none_exist(row: BackboneRow) -> None:
     assert license_of(row) == row.weights_license
     assert (license_problem(row) is not None) == (row.name == "mobileone_s0")
     assert (lack_of_weights(row) is None) == row.has_default_weights
@@ -33,7 +33,7 @@ def test_only_a_row_whose_authors_offer_nothing_else_has_weights_with_terms(row:
         ("seresnet18", None),
     ],
 )
-def test_the_license_of_a_librarys_weights_is_that_of_their_tag(name: str, license: str | None) -> None:
+def test_license_of_library_weights_depends_on_the_tag(name: str, license: str | None) -> None:
     assert license_of(resolve(name)) == license
 
 
@@ -43,14 +43,18 @@ def test_the_license_of_a_librarys_weights_is_that_of_their_tag(name: str, licen
         ("timm:resnet18.fb_ssl_yfcc100m_ft_in1k", "cc-by-nc-4.0, which forbids commercial use", "resnet18.a1_in1k"),
         ("resnext101_32x4d", "cc-by-nc-4.0, which forbids commercial use", "resnext101_32x4d.gluon_in1k"),
         ("convnext_tiny.eupe_lvd1689m", "fair-noncommercial-research-license, which forbids", "convnext_tiny.in12k"),
-        ("convnext_tiny.dinov3_lvd1689m", "dinov3-license, which has terms of its own", "convnext_tiny.in12k_ft_in1k"),
-        ("mobileone_s0", "mobileone-license, which has terms of its own", None),
+        (
+            "convnext_tiny.dinov3_lvd1689m",
+            "dinov3-license, which is not a standard permissive license",
+            "convnext_tiny.in12k_ft_in1k",
+        ),
+        ("mobileone_s0", "mobileone-license, which is not a standard permissive license", None),
         ("tv:regnet_y_128gf", "cc-by-nc-4.0, which forbids commercial use", None),
         ("timm:resnet50.bamboo", "have a license that is not recorded", "resnet50.a1_in1k"),
         ("res2net50d", "have a license that is not recorded", None),
     ],
 )
-def test_weights_with_terms_name_what_they_ask_for_and_what_to_write(name: str, reason: str, twin: str | None) -> None:
+def test_license_problem_states_license_and_remedies(name: str, reason: str, twin: str | None) -> None:
     problem = license_problem(resolve(name))
     assert problem is not None
     assert reason in problem
@@ -67,7 +71,7 @@ def test_weights_with_terms_name_what_they_ask_for_and_what_to_write(name: str, 
     "network",
     ["resnet14_thin", "seresnet18", "timm:efficientnet_b7", DesignSpec.model_validate({"preset": "resnet18"})],
 )
-def test_a_network_that_nobody_trained_says_so(network: str | DesignSpec) -> None:
+def test_network_without_default_weights_is_reported(network: str | DesignSpec) -> None:
     row = resolve(network)
     lack = lack_of_weights(row)
     assert lack is not None
@@ -75,21 +79,21 @@ def test_a_network_that_nobody_trained_says_so(network: str | DesignSpec) -> Non
     assert license_problem(row) is None
 
 
-def test_a_tag_that_is_not_there_is_answered_with_those_that_are() -> None:
-    with pytest.raises(ValueError, match="got the tag 'pycl_in1k'; regnety_004 has tv2_in1k, pycls_in1k"):
+def test_unknown_tag_is_reported_with_available_tags() -> None:
+    with pytest.raises(ValueError, match="unknown tag 'pycl_in1k'; choose from tv2_in1k, pycls_in1k"):
         resolve("timm:regnety_004.pycl_in1k")
-    with pytest.raises(ValueError, match="got the tag 'a'; seresnet18 has none"):
+    with pytest.raises(ValueError, match="unknown tag 'a'; seresnet18 has no tags: remove it"):
         resolve("seresnet18.a")
 
 
-def test_the_first_recorded_tag_is_the_librarys_default() -> None:
+def test_first_recorded_tag_is_the_default_of_the_library() -> None:
     for name, weights in known_networks()["timm"].items():
         settings = timm.get_pretrained_cfg(name)
         default = settings.tag if settings is not None and settings.has_weights else None
         assert next((tags[0] for tags in weights.values()), None) == default, name
 
 
-def test_weights_of_torchvision_with_a_license_of_their_own_are_not_taken_for_its_own() -> None:
+def test_torchvision_weights_with_another_license_are_recorded_with_it() -> None:
     for name, weights in known_networks()["tv"].items():
         has_terms = "license" in get_model_weights(name).DEFAULT.meta
         assert has_terms == (not PERMISSIVE & set(weights)), name

@@ -1,4 +1,4 @@
-"""A row is the network that its paper describes: with a classifier of 1000 classes it has the published parameters."""
+"""With a classifier for 1000 classes, a row has the parameters that its paper published."""
 
 import pytest
 import timm
@@ -66,10 +66,10 @@ TWINS = {
     "swin_small": "swin_s",
     "swin_base": "swin_b",
 }
-"""Rows that torchvision publishes a number for, by its name."""
+"""Rows with the name of the torchvision network whose number of parameters is published."""
 
 CHANGED = {"nlnet50": 25_609_792, "gcnet50": 26_056_032, "dcn_resnet50": 24_379_295}
-"""Measured on networks that were put together from timm's and torchvision's parts, without a classifier."""
+"""Parameters measured on networks assembled from modules of timm and torchvision, without a classifier."""
 
 
 def _parameters(network: nn.Module) -> int:
@@ -77,7 +77,7 @@ def _parameters(network: nn.Module) -> int:
 
 
 def _with_classifier(row: BackboneRow) -> nn.Module:
-    """Return the whole network that the row names, on the meta device."""
+    """Return the network of a row with its classifier, on the meta device."""
     with torch.device("meta"):
         if row.source == "timm":
             return timm.create_model(row.id, num_classes=1000)
@@ -87,18 +87,18 @@ def _with_classifier(row: BackboneRow) -> nn.Module:
 
 
 @pytest.mark.parametrize(("name", "published"), PUBLISHED.items())
-def test_a_row_has_the_published_number_of_parameters(name: str, published: int) -> None:
+def test_row_has_the_published_number_of_parameters(name: str, published: int) -> None:
     assert _parameters(_with_classifier(CATALOG[name])) == published
 
 
 @pytest.mark.parametrize(("name", "twin"), TWINS.items())
-def test_a_row_has_the_parameters_that_torchvision_publishes_for_its_twin(name: str, twin: str) -> None:
+def test_row_has_the_parameters_that_torchvision_publishes(name: str, twin: str) -> None:
     published = models.get_model_weights(twin).DEFAULT.meta["num_params"]
     assert _parameters(_with_classifier(CATALOG[name])) == published
 
 
 @pytest.mark.parametrize(("name", "measured"), CHANGED.items())
-def test_a_changed_resnet_has_the_parameters_of_the_network_it_is_named_after(name: str, measured: int) -> None:
+def test_resnet_with_surgery_has_the_parameters_of_the_named_network(name: str, measured: int) -> None:
     with torch.device("meta"):
         backbone = create_backbone(name)
     assert _parameters(backbone) == measured

@@ -1,11 +1,11 @@
-"""ConvNeXt without downsampling."""
+"""Isotropic ConvNeXt."""
 
 import torch
 
 from backbones.classic.convnext_isotropic import ConvNeXtIsotropic
 
 
-def test_maps_lie_behind_thirds_of_the_depth_and_the_last_is_normalized() -> None:
+def test_maps_follow_thirds_of_the_depth_and_the_last_is_normalized() -> None:
     torch.manual_seed(0)
     network = ConvNeXtIsotropic(depth=5, width=8)
     outputs: list[torch.Tensor] = []
@@ -18,7 +18,7 @@ def test_maps_lie_behind_thirds_of_the_depth_and_the_last_is_normalized() -> Non
     assert last.shape == (2, 8, 4, 6)
 
 
-def test_it_has_no_layer_scale_and_begins_from_small_normals() -> None:
+def test_blocks_lack_layer_scale_and_start_from_small_normals() -> None:
     torch.manual_seed(0)
     network = ConvNeXtIsotropic(depth=3, width=64)
     assert not any("gamma" in name for name in network.state_dict())

@@ -1,4 +1,4 @@
-"""Blocks of branches against the same written out, with the weights of the block."""
+"""Inception blocks compared with explicit formulas that use their weights."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
-from backbones.classic.inception import BN_INCEPTION, GOOGLENET, Block, Inception, Row, bn_inception, googlenet
+from backbones.classic.inception import (
+    BN_INCEPTION,
+    GOOGLENET,
+    Inception,
+    InceptionBlock,
+    InceptionRow,
+    bn_inception,
+    googlenet,
+)
 from backbones.layers import block_ranks
 
 FEATURE = torch.randn(2, 12, 6, 8, generator=torch.Generator().manual_seed(0))
 
 
 def applied(layer: nn.Module, feature: Tensor, stride: int = 1) -> Tensor:
-    """Return convolution, BatchNorm where there is one (eval mode), ReLU."""
+    """Return the output of convolution, BatchNorm if present (eval mode), and ReLU."""
     assert isinstance(layer, nn.Sequential)
     convolution, *norm, _ = layer
     assert isinstance(convolution, nn.Conv2d)
@@ -28,8 +36,8 @@ def applied(layer: nn.Module, feature: Tensor, stride: int = 1) -> Tensor:
     return feature.clamp(min=0)
 
 
-def test_a_block_of_googlenet_is_its_four_branches_side_by_side() -> None:
-    block = Block(12, Row(4, (6, 8), (2, 3), 5, "max"), has_batchnorm=False)
+def test_googlenet_block_concatenates_four_branches() -> None:
+    block = InceptionBlock(12, InceptionRow(4, (6, 8), (2, 3), 5, "max"), has_batchnorm=False)
     expected = [
         applied(block.get_submodule("one"), FEATURE),
         applied(block.get_submodule("three.1"), applied(block.get_submodule("three.0"), FEATURE)),
@@ -41,8 +49,8 @@ def test_a_block_of_googlenet_is_its_four_branches_side_by_side() -> None:
     assert block.width == 4 + 8 + 3 + 5
 
 
-def test_a_block_of_bn_inception_has_two_convolutions_in_place_of_5x5_and_an_average() -> None:
-    block = Block(12, Row(4, (6, 8), (2, 3, 7), 5), has_batchnorm=True).eval()
+def test_bn_inception_block_has_two_3x3_and_average_pooling() -> None:
+    block = InceptionBlock(12, InceptionRow(4, (6, 8), (2, 3, 7), 5), has_batchnorm=True).eval()
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
             for statistics in (module.running_mean, module.running_var, module.weight, module.bias):
@@ -61,8 +69,8 @@ def test_a_block_of_bn_inception_has_two_convolutions_in_place_of_5x5_and_an_ave
     torch.testing.assert_close(block(FEATURE), torch.cat(expected, dim=1))
 
 
-def test_a_block_of_stride_2_hands_the_pooled_map_on() -> None:
-    block = Block(12, Row(None, (6, 8), (2, 3, 7), None, "max", stride=2), has_batchnorm=False)
+def test_block_of_stride_2_concatenates_the_pooled_map() -> None:
+    block = InceptionBlock(12, InceptionRow(None, (6, 8), (2, 3, 7), None, "max", stride=2), has_batchnorm=False)
     three = applied(block.get_submodule("three.1"), applied(block.get_submodule("three.0"), FEATURE), stride=2)
     five = applied(block.get_submodule("five.1"), applied(block.get_submodule("five.0"), FEATURE))
     five = applied(block.get_submodule("five.2"), five, stride=2)
@@ -83,8 +91,8 @@ def test_levels_end_before_each_halving(build: Callable[[], Inception], ends: tu
     assert [feature.data_ptr() for feature in maps] == [outputs[name].data_ptr() for name in ends]
 
 
-def test_googlenet_has_the_widths_that_torchvision_has() -> None:
-    """Its convolutions have BatchNorm and other kernels, but as many channels."""
+def test_googlenet_has_the_widths_of_torchvision() -> None:
+    """torchvision's convolutions have BatchNorm and other kernels, but the same number of channels."""
     with torch.device("meta"):
         theirs = models.googlenet(aux_logits=False, init_weights=False)
     for name, row in GOOGLENET.items():

@@ -1,4 +1,4 @@
-"""The hand-written networks against what is known of the originals: parameters, sizes, and that they can train."""
+"""Own networks compared with the originals: parameters, map sizes, and gradients."""
 
 import itertools
 from collections.abc import Callable
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from backbones.classic.alexnet_zfnet import alexnet2012, zfnet, zfnet_wide
 from backbones.classic.convnext_isotropic import ConvNeXtIsotropic
-from backbones.classic.five_convolutions import alexnet2012, zfnet, zfnet_wide
 from backbones.classic.inception import bn_inception, googlenet
 from backbones.classic.nin import NiN
 from backbones.own_adapter import PYRAMIDS
@@ -30,7 +30,7 @@ IMAGES = torch.randn(2, 3, 128, 96, generator=torch.Generator().manual_seed(0))
         (ConvNeXtIsotropic, (384, 1000), 22_308_712),
     ],
 )
-def test_number_of_parameters_is_the_published_one(
+def test_number_of_parameters_equals_the_published_one(
     build: Callable[[], nn.Module], classifier_widths: tuple[int, ...], published: int
 ) -> None:
     with torch.device("meta"):
@@ -50,7 +50,7 @@ def test_number_of_parameters_is_the_published_one(
         ("bn_inception", (320, 608, 1024)),
     ],
 )
-def test_maps_have_exactly_their_share_of_the_image(name: str, channels: tuple[int, ...]) -> None:
+def test_maps_have_exactly_image_size_over_stride_cells(name: str, channels: tuple[int, ...]) -> None:
     with torch.device("meta"):
         network = PYRAMIDS[name]().eval()
     for height, width in ((256, 320), (32, 32), (992, 32)):

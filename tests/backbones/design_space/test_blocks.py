@@ -1,4 +1,4 @@
-"""What a block is made of."""
+"""Layers of a block."""
 
 import math
 from typing import Any
@@ -9,9 +9,9 @@ import torch
 from timm.layers.drop import DropPath
 from torch import nn
 
-from backbones.design_space.blocks import Block
+from backbones.design_space.blocks import DesignBlock
 from backbones.design_space.network import DesignNetwork
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
 from backbones.surgery.deformable import DeformableConv2d
 
 BOTTLENECK: dict[str, Any] = {"depths": (2, 2, 2, 2), "widths": (16, 16, 16, 16), "ratio": 1 / 4}
@@ -22,14 +22,14 @@ def network(**fields: Any) -> DesignNetwork:
     return DesignNetwork(DesignSpec.model_validate(BOTTLENECK | fields))
 
 
-def last_block(**fields: Any) -> Block:
+def last_block(**fields: Any) -> DesignBlock:
     block = network(**fields).stages[-1][-1]
-    assert isinstance(block, Block)
+    assert isinstance(block, DesignBlock)
     return block
 
 
-def names(block: Block) -> str:
-    """Return the layers of the branch in their order, then those behind the sum."""
+def names(block: DesignBlock) -> str:
+    """Return the names of the layers of the branch in their order, then those after the sum."""
     chain = [
         *(f"{name}" for name, _ in block.entry.named_children()),
         *(name for name, _ in block.branch.named_children()),
@@ -69,11 +69,11 @@ def names(block: Block) -> str:
         ),
     ],
 )
-def test_layers_of_a_block_run_in_the_order_that_its_fields_say(fields: dict[str, Any], layers: str) -> None:
+def test_layers_of_a_block_run_in_the_order_of_its_fields(fields: dict[str, Any], layers: str) -> None:
     assert names(last_block(**fields)) == layers
 
 
-def test_blocks_are_skipped_more_often_with_depth_and_only_where_a_shortcut_is_left() -> None:
+def test_drop_rate_grows_with_depth_and_needs_a_shortcut() -> None:
     drops = [module for module in network(stochastic_depth=0.7).modules() if isinstance(module, DropPath)]
     assert [drop.drop_prob for drop in drops] == pytest.approx([0.1 * index for index in range(1, 8)])
     without = network(stochastic_depth=0.7, projection=False, layer_scale=0.1)
@@ -92,19 +92,19 @@ def test_blocks_are_skipped_more_often_with_depth_and_only_where_a_shortcut_is_l
         ({"norm": "ln"}, {"branch.conv1", "branch.conv2", "branch.conv3"}),
     ],
 )
-def test_a_convolution_has_a_bias_unless_a_norm_takes_the_mean_away(fields: dict[str, Any], biased: set[str]) -> None:
+def test_convolution_has_a_bias_unless_a_norm_cancels_it(fields: dict[str, Any], biased: set[str]) -> None:
     convolutions = dict(last_block(**fields).named_modules()).items()
     assert {name for name, one in convolutions if isinstance(one, nn.Conv2d) and one.bias is not None} == biased
 
 
 @pytest.mark.parametrize(("groups", "fan_out"), [(1, 9 * 512), (16, 9 * 32), ("depthwise", 9)])
-def test_kaiming_counts_what_one_cell_of_a_group_reaches(groups: int | str, fan_out: int) -> None:
+def test_kaiming_fan_out_is_per_group(groups: int | str, fan_out: int) -> None:
     torch.manual_seed(0)
     block = last_block(widths=(16, 16, 16, 512), groups=groups)
     assert block.branch.conv2.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.05)
 
 
-def test_truncated_normal_has_a_deviation_of_a_fiftieth_and_no_tails() -> None:
+def test_truncated_normal_has_standard_deviation_0_02_and_no_tails() -> None:
     torch.manual_seed(0)
     weight = last_block(widths=(16, 16, 16, 64), initialization="truncated_normal").branch.conv3.weight
     assert weight.std().item() == pytest.approx(0.02 * 0.88, rel=0.05)
@@ -120,7 +120,7 @@ def test_truncated_normal_has_a_deviation_of_a_fiftieth_and_no_tails() -> None:
     ],
     ids=["deformable", "gc", "nl"],
 )
-def test_deformable_convolutions_and_attention_change_nothing_at_the_start(element: dict[str, Any]) -> None:
+def test_deformable_convolutions_and_attention_start_as_the_identity(element: dict[str, Any]) -> None:
     new = network(**element).eval()
     plain = network(**{name: value for name, value in element.items() if name in ("kernel", "groups")}).eval()
     plain.load_state_dict({name: value for name, value in new.state_dict().items() if name in plain.state_dict()})
@@ -131,13 +131,13 @@ def test_deformable_convolutions_and_attention_change_nothing_at_the_start(eleme
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_stages_that_are_named_are_deformable_in_all_their_spatial_convolutions() -> None:
+def test_all_spatial_convolutions_of_deformable_stages_are_deformable() -> None:
     kinds = {name: type(one) for name, one in network(deformable=(2,), ratio=1).named_modules() if ".conv" in name}
     deformable = {name for name, kind in kinds.items() if kind is DeformableConv2d}
     assert deformable == {f"stages.1.{block}.branch.conv{n}" for block in (0, 1) for n in (1, 2)}
 
 
-def test_a_deep_stem_and_pooled_shortcuts_are_those_of_resnet_d() -> None:
+def test_deep_stem_and_pooled_shortcuts_equal_resnet_d() -> None:
     theirs = timm.create_model("resnet18d").eval()
     spec = DesignSpec.model_validate({"preset": "resnet18", "stem": "deep", "downsampling": "average_down"})
     ours = DesignNetwork(spec).eval()

@@ -1,6 +1,6 @@
-"""Published state dicts in the design space: every tensor finds its place, and the maps are the library's.
+"""Published state dicts in the design space: every tensor is renamed, and the maps equal those of the library.
 
-The libraries' networks are the oracle: all their tensors are random, running statistics included.
+The libraries' networks are the oracle. All of their tensors are random, including running statistics.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from backbones.create import TappedBackbone, create_backbone
-from backbones.design_space.road import road_designs
-from backbones.design_space.spec import DesignSpec
+from backbones.spec.design import DesignSpec
+from backbones.spec.roadmap import roadmap_designs
 from backbones.weights import WeightsReport
 
 
@@ -26,15 +26,15 @@ class Published:
     """A network of a library that a preset describes.
 
     Attributes:
-        name: with the library in front.
-        taps: its modules that hand out the maps of strides 8, 16 and 32.
-        behind: what its keys begin with behind the last map: the final norm or convolution, and the classifier.
+        name: name with the prefix of the library.
+        taps: its modules that output the maps of strides 8, 16 and 32.
+        dropped: prefixes of the keys after the last map: the final norm or convolution, and the classifier.
     """
 
     preset: str
     name: str
     taps: tuple[str, str, str]
-    behind: tuple[str, ...]
+    dropped: tuple[str, ...]
 
 
 _RESNET = ("layer2", "layer3", "layer4")
@@ -79,7 +79,7 @@ BY_NAME = {published.name: published for published in PUBLISHED}
 def _build(name: str) -> nn.Module:
     """Return a network of a library in eval mode with random tensors.
 
-    Maps keep their scale: variances are above 1/2, gains near 1, weights fall with the fan-in.
+    Maps keep their scale: variances are above 1/2, gains near 1, and weights scale with 1 / sqrt(fan-in).
     """
     library, _, own_name = name.partition(":")
     with torch.device("meta"):
@@ -103,7 +103,7 @@ def _build(name: str) -> nn.Module:
 
 
 def _maps(network: nn.Module, taps: tuple[str, ...], images: Tensor) -> list[Tensor]:
-    """Return what the modules `taps` hand out. A copy: what comes behind them works in place."""
+    """Return copies of the outputs of the modules `taps`; later layers work in place."""
     maps: dict[str, Tensor] = {}
     for tap in taps:
         network.get_submodule(tap).register_forward_hook(
@@ -128,7 +128,7 @@ def _assert_same_maps(backbone: TappedBackbone, network: nn.Module, published: P
     with torch.no_grad():
         own = backbone.body(images)
     for level, (ours, theirs) in enumerate(zip(own, _maps(network, published.taps, images), strict=True)):
-        # The last map of our DenseNet is rectified, as timm's; that of torchvision is rectified by who takes it.
+        # The last map of the design and of timm's DenseNet is rectified; torchvision rectifies it in the classifier.
         wanted = theirs.relu() if published.taps[level] == "features.norm5" else theirs
         assert ours.shape == wanted.shape
         assert wanted.std() > 0.05
@@ -136,21 +136,21 @@ def _assert_same_maps(backbone: TappedBackbone, network: nn.Module, published: P
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=BY_NAME)
-def test_published_weights_give_the_librarys_maps(published: Published, tmp_path: Path) -> None:
-    """One of the two ConvNeXt-T is the end of the road from ResNet-50, the other the preset."""
+def test_published_weights_give_the_maps_of_the_library(published: Published, tmp_path: Path) -> None:
+    """One of the two ConvNeXt-T is the end of the roadmap from ResNet-50, the other the preset."""
     network = _build(published.name)
     torch.save(network.state_dict(), tmp_path / "published.pth")
     design = DesignSpec.model_validate({"preset": published.preset})
     if published.name == "timm:convnext_tiny":
-        _, design = road_designs()[-1]
+        _, design = roadmap_designs()[-1]
     backbone = create_backbone(design, str(tmp_path / "published.pth")).eval()
     report = _report(backbone)
     assert set(report.loaded) == set(backbone.body.network.state_dict())
-    assert all(key.startswith(published.behind) for key in report.unexpected), report.unexpected
+    assert all(key.startswith(published.dropped) for key in report.unexpected), report.unexpected
     _assert_same_maps(backbone, network, published)
 
 
-def test_densenet_of_old_files_has_dots_before_its_numbers(tmp_path: Path) -> None:
+def test_old_densenet_files_with_dots_in_names_load(tmp_path: Path) -> None:
     state = _build("tv:densenet121").state_dict()
     old = {
         key.replace("norm1", "norm.1").replace("norm2", "norm.2").replace("conv1", "conv.1").replace("conv2", "conv.2")
@@ -165,7 +165,7 @@ def test_densenet_of_old_files_has_dots_before_its_numbers(tmp_path: Path) -> No
     assert report.unexpected == ("classifier.weight", "classifier.bias")
 
 
-def test_a_file_under_our_own_names_passes_as_it_is(tmp_path: Path) -> None:
+def test_file_with_design_names_is_not_renamed(tmp_path: Path) -> None:
     design = DesignSpec.model_validate({"preset": "convnext_atto"})
     first = create_backbone(design)
     save_file(first.body.network.state_dict(), tmp_path / "ours.safetensors")
@@ -182,7 +182,7 @@ def resnet18_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_what_fits_a_changed_field_is_taken_and_the_rest_told(resnet18_file: Path) -> None:
+def test_fitting_tensors_load_after_a_changed_field_and_others_are_reported(resnet18_file: Path) -> None:
     report = _report(_create({"preset": "resnet18", "kernel": 5}, resnet18_file))
     assert len(report.mis_shaped) == 16
     assert all(key.endswith((".branch.conv1.weight", ".branch.conv2.weight")) for key in report.mis_shaped)
@@ -199,7 +199,7 @@ def test_what_fits_a_changed_field_is_taken_and_the_rest_told(resnet18_file: Pat
     assert all(".branch.attention." in key for key in with_attention.missing)
 
 
-def test_a_file_of_another_family_is_refused(resnet18_file: Path) -> None:
+def test_file_of_another_family_is_rejected(resnet18_file: Path) -> None:
     with pytest.raises(ValueError, match="nothing in this file fits the network"):
         _create({"preset": "convnext_atto"}, resnet18_file)
 
@@ -207,7 +207,7 @@ def test_a_file_of_another_family_is_refused(resnet18_file: Path) -> None:
 @pytest.mark.parametrize(
     ("preset", "name"), [("resnet34", "resnet34"), ("resnext50", "resnext50_32x4d"), ("se_resnet50", "seresnet50")]
 )
-def test_every_tensor_of_larger_networks_has_its_place(preset: str, name: str) -> None:
+def test_every_tensor_of_larger_networks_is_renamed(preset: str, name: str) -> None:
     with torch.device("meta"):
         state = timm.create_model(name).state_dict()
         body = create_backbone(DesignSpec.model_validate({"preset": preset})).body

@@ -1,14 +1,14 @@
-"""Recorded facts are those of the networks that the catalog builds."""
+"""Recorded facts compared with the networks that the catalog builds."""
 
 import pytest
 
 from backbones.catalog.facts import Facts, facts_of, recorded_designs, recorded_facts
 from backbones.catalog.lookup import resolve
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.presets import PRESETS
-from backbones.design_space.road import ROAD
-from backbones.design_space.spec import DesignSpec
 from backbones.measured.facts import measure_designs, measure_network
+from backbones.spec.design import DesignSpec
+from backbones.spec.design_presets import PRESETS
+from backbones.spec.roadmap import ROADMAP
 
 STALE = "run: make backbones"
 PROBED = ("resnet18", "swin_tiny", "alexnet", "resnet14_thin")
@@ -43,10 +43,10 @@ def test_all_recorded_designs_are_measured_again() -> None:
     assert recorded_designs() == measure_designs(), STALE
 
 
-def test_the_road_costs_what_its_paper_says() -> None:
-    measured = recorded_designs().road
-    assert list(measured) == [step.name for step in ROAD]
-    for step in ROAD:
+def test_roadmap_costs_equal_the_paper() -> None:
+    measured = recorded_designs().roadmap
+    assert list(measured) == [step.name for step in ROADMAP]
+    for step in ROADMAP:
         assert step.paper_gmacs is None or round(measured[step.name] / 1e9, 2) == step.paper_gmacs, step.name
 
 
@@ -63,8 +63,8 @@ def test_facts_of_resnet18() -> None:
     assert facts.trains_on_cpu
 
 
-def test_mean_and_std_are_those_of_the_rows_own_weights() -> None:
-    """Networks of a catalog that were trained with other statistics are told apart."""
+def test_mean_and_std_are_those_of_the_weights_of_the_row() -> None:
+    """Rows that were trained with different statistics have different facts."""
     statistics = {(facts.mean, facts.std) for facts in recorded_facts().values()}
     assert len(statistics) > 1
 
@@ -72,10 +72,12 @@ def test_mean_and_std_are_those_of_the_rows_own_weights() -> None:
 @pytest.mark.parametrize(
     ("macs", "is_deformable", "expected"), [(8 * 10**9, False, True), (8 * 10**9 + 1, False, False), (1, True, False)]
 )
-def test_what_trains_on_a_cpu(macs: int, is_deformable: bool, expected: bool) -> None:
+def test_trains_on_cpu_depends_on_macs_and_deformable_convolutions(
+    macs: int, is_deformable: bool, expected: bool
+) -> None:
     facts = Facts(1, (1, 1, 1), macs, is_deformable, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert facts.trains_on_cpu is expected
 
 
-def test_nothing_is_recorded_of_a_network_outside_the_catalog() -> None:
+def test_network_outside_the_catalog_has_no_facts() -> None:
     assert facts_of(resolve("timm:resnet18.tv_in1k")) is None

@@ -1,4 +1,4 @@
-"""What counts as a multiply-accumulate."""
+"""Counting of multiply-accumulates."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ class Deformable(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every pixel looks at every other: two products of matrices."""
+    """Attention of every pixel to every other: two matrix products."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return one map of the image's size."""
@@ -31,7 +31,7 @@ class Attention(nn.Module):
         return [nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)]
 
 
-def test_a_deformable_convolution_costs_what_the_plain_one_costs() -> None:
+def test_deformable_convolution_costs_as_much_as_a_plain_one() -> None:
     cells = 8 * 10
     macs = count_macs(Deformable(), (8, 10))
     assert macs == Macs(total=cells * (3 * 18 + 6 * 9), deformable=cells * 6 * 9)
@@ -44,7 +44,7 @@ def test_both_products_of_attention_count() -> None:
 @pytest.mark.parametrize(
     ("name", "gmacs"), [("tv:resnet18", 1.81), ("tv:resnet50", 4.09), ("tv:mobilenet_v3_small", 0.06)]
 )
-def test_published_figures_are_met(name: str, gmacs: float) -> None:
+def test_macs_equal_published_figures(name: str, gmacs: float) -> None:
     with torch.device("meta"):
         backbone = create_backbone(name)
     assert count_macs(backbone, (224, 224)).total / 1e9 == pytest.approx(gmacs, abs=0.01)

@@ -1,11 +1,11 @@
-"""Attention blocks: shapes, sizes, and what they are before they are trained."""
+"""Attention blocks: shapes, sizes, and behavior before training."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from backbones.spec.surgery import Attention
 from backbones.surgery.attention import attention_block
-from backbones.surgery.spec import Attention
 
 
 @pytest.fixture
@@ -15,15 +15,15 @@ def feature() -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["gc", "nl"])
-def test_an_untrained_block_gives_back_its_map_in_training_and_afterwards(kind: Attention, feature: Tensor) -> None:
+def test_untrained_block_is_the_identity_in_train_and_eval_mode(kind: Attention, feature: Tensor) -> None:
     block = attention_block(kind, 32, 1 / 4)
     assert torch.equal(block.train()(feature), feature)
     assert torch.equal(block.eval()(feature), feature)
 
 
 @pytest.mark.parametrize("kind", ["gc", "nl"])
-def test_an_identity_learns_all_the_same(kind: Attention, feature: Tensor) -> None:
-    """What starts at zero gets a gradient at once, and after one step of it all the rest does."""
+def test_identity_block_gets_gradients(kind: Attention, feature: Tensor) -> None:
+    """Parameters that start at zero get a gradient in the first step, and all others after that step."""
     block = attention_block(kind, 32, 1 / 4)
     for _ in range(2):
         block.zero_grad()
@@ -33,7 +33,7 @@ def test_an_identity_learns_all_the_same(kind: Attention, feature: Tensor) -> No
                 assert parameter.grad is not None
                 parameter -= parameter.grad.sign()
     assert not torch.equal(block(feature), feature)
-    # Softmax forgets what is the same for all cells, and so does the norm behind a non-local block.
+    # Softmax and the norm after a non-local block cancel values that are the same for all cells.
     still = {name for name, p in block.named_parameters() if p.grad is not None and p.grad.abs().max() < 1e-7}
     assert still <= {"conv_attn.bias", "p.bias", "g.bias", "z.bias"}
 
@@ -53,8 +53,6 @@ def test_squeeze_and_excitation_scales_each_channel_by_a_gate(feature: Tensor) -
         ("gc", 1e-6, 257 + (256 + 1) + 2 * 1 + (256 + 256)),
     ],
 )
-def test_the_ratio_gives_the_channels_inside_of_which_there_is_one_at_least(
-    kind: Attention, ratio: float, parameters: int
-) -> None:
+def test_ratio_sets_the_inner_channels_and_keeps_at_least_one(kind: Attention, ratio: float, parameters: int) -> None:
     block: nn.Module = attention_block(kind, 256, ratio)
     assert sum(parameter.numel() for parameter in block.parameters()) == parameters

@@ -1,4 +1,4 @@
-"""Deformable convolutions: what they are before they are trained, what offsets and masks do, and in which precision."""
+"""Deformable convolutions: behavior before training, offsets, masks and precision."""
 
 import copy
 from typing import Any
@@ -24,13 +24,13 @@ def conv_and_map(shape: dict[str, Any]) -> tuple[nn.Conv2d, torch.Tensor]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_an_untrained_one_is_the_convolution_that_it_stands_for(
+def test_untrained_layer_equals_the_replaced_convolution(
     shape: dict[str, Any], memory_format: torch.memory_format
 ) -> None:
-    """Outputs and gradients, with the very same parameters."""
+    """Outputs and gradients are compared, with shared parameters."""
     conv, feature = conv_and_map(shape)
     conv, feature = conv.to(memory_format=memory_format), feature.to(memory_format=memory_format)
-    deformable = DeformableConv2d.standing_for(conv)
+    deformable = DeformableConv2d.replacing(conv)
     assert deformable.weight is conv.weight
     outputs, gradients = [], []
     for module in (conv, deformable):
@@ -44,25 +44,25 @@ def test_an_untrained_one_is_the_convolution_that_it_stands_for(
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
 
 
-def test_its_keys_are_those_of_the_convolution_and_the_offsets() -> None:
+def test_state_dict_has_keys_of_convolution_and_offsets() -> None:
     conv, _ = conv_and_map(SHAPES[0])
-    state = DeformableConv2d.standing_for(conv).state_dict()
+    state = DeformableConv2d.replacing(conv).state_dict()
     assert list(state) == ["weight", "bias", "offset.weight", "offset.bias"]
     assert state["offset.weight"].shape == (27, 8, 3, 3)
 
 
-def test_offsets_of_one_cell_see_the_map_one_cell_further_on() -> None:
+def test_offset_of_one_cell_samples_the_next_cell() -> None:
     conv, feature = conv_and_map(SHAPES[0])
-    deformable = DeformableConv2d.standing_for(conv)
+    deformable = DeformableConv2d.replacing(conv)
     with torch.no_grad():
-        deformable.offset.bias[1:18:2] = 1.0  # (y, x) by place of the kernel, then the masks
+        deformable.offset.bias[1:18:2] = 1.0  # (y, x) for each place of the kernel, then the masks
         moved = deformable(feature)
         torch.testing.assert_close(moved[..., 1:-2], conv(feature)[..., 2:-1], rtol=1e-4, atol=1e-5)
 
 
-def test_masks_weigh_what_is_seen_and_leave_the_bias_alone() -> None:
+def test_masks_weight_samples_but_not_the_bias() -> None:
     conv, feature = conv_and_map(SHAPES[0])
-    deformable = DeformableConv2d.standing_for(conv)
+    deformable = DeformableConv2d.replacing(conv)
     assert conv.bias is not None
     bias = conv.bias.detach().view(1, -1, 1, 1)
     with torch.no_grad():
@@ -73,18 +73,18 @@ def test_masks_weigh_what_is_seen_and_leave_the_bias_alone() -> None:
         torch.testing.assert_close(deformable(feature) - bias, torch.zeros_like(plain), rtol=0, atol=1e-6)
 
 
-def test_offsets_get_a_gradient_from_the_first_step_on() -> None:
+def test_offsets_get_a_gradient_in_the_first_step() -> None:
     conv, feature = conv_and_map(SHAPES[0])
-    deformable = DeformableConv2d.standing_for(conv)
+    deformable = DeformableConv2d.replacing(conv)
     deformable(feature).pow(2).mean().backward()
     assert deformable.offset.weight.grad is not None
     assert bool((deformable.offset.weight.grad.abs().amax(dim=(1, 2, 3)) > 0).all())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_maps_of_16_bits_are_convolved_in_float32_and_given_back_as_they_came(dtype: torch.dtype) -> None:
+def test_16_bit_maps_are_convolved_in_float32_and_keep_their_dtype(dtype: torch.dtype) -> None:
     conv, feature = conv_and_map(SHAPES[0])
-    deformable = DeformableConv2d.standing_for(conv)
+    deformable = DeformableConv2d.replacing(conv)
     with torch.no_grad():
         deformable.offset.bias.copy_(torch.randn(27))
     expected = deformable(feature.to(dtype).float())
@@ -97,15 +97,15 @@ def test_maps_of_16_bits_are_convolved_in_float32_and_given_back_as_they_came(dt
     assert narrow(feature.to(dtype)).dtype == dtype
 
 
-def test_it_has_a_shape_on_the_meta_device() -> None:
+def test_deformable_convolution_runs_on_the_meta_device() -> None:
     with torch.device("meta"):
         deformable = DeformableConv2d(8, 16, 3, stride=2, padding=1)
     assert deformable(torch.empty(1, 8, 11, 13, device="meta")).shape == (1, 16, 6, 7)
 
 
-def test_reset_offsets_makes_it_the_plain_convolution_again() -> None:
+def test_reset_offsets_restores_the_plain_convolution() -> None:
     conv, feature = conv_and_map(SHAPES[0])
-    deformable = DeformableConv2d.standing_for(conv)
+    deformable = DeformableConv2d.replacing(conv)
     nn.init.normal_(deformable.offset.weight)
     assert not torch.allclose(deformable(feature), conv(feature), atol=1e-3)
     deformable.reset_offsets()
@@ -113,13 +113,13 @@ def test_reset_offsets_makes_it_the_plain_convolution_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"),
+    ("shape", "message"),
     [
-        ({"kernel_size": 2}, r"got \(2, 2\); a deformable convolution has an odd one"),
+        ({"kernel_size": 2}, r"got \(2, 2\); a deformable convolution needs an odd kernel"),
         ({"kernel_size": 3, "padding": "same"}, "got 'same' with zeros"),
         ({"kernel_size": 3, "padding": 1, "padding_mode": "reflect"}, "with reflect"),
     ],
 )
-def test_what_it_cannot_do_is_told(shape: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_unsupported_arguments_are_rejected(shape: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         DeformableConv2d(8, 8, **shape)

@@ -1,4 +1,4 @@
-"""Folding changes nothing but the number of branches."""
+"""Folding of branches, which keeps the output."""
 
 from collections.abc import Mapping
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from backbones.base import LEVELS
 from backbones.create import TappedBackbone, create_backbone
-from backbones.surgery.spec import SurgerySpec
+from backbones.spec.surgery import SurgerySpec
 from backbones.sync_batchnorm import synchronize_batch_norms
 
 
 def with_statistics(name: str, **surgery: object) -> TappedBackbone:
-    """Return a backbone whose norms have statistics and scales as training leaves them: no two alike."""
+    """Return a backbone with norms as after training: all statistics and scales differ."""
     torch.manual_seed(0)
     backbone = create_backbone(name, surgery=SurgerySpec.model_validate({"reparameterize": True, **surgery}))
     with torch.no_grad():
@@ -40,7 +40,7 @@ def assert_same_maps(maps: Mapping[str, Tensor], expected: Mapping[str, Tensor])
         ("mobileone_s0", {"attention": [{"kind": "se", "stages": ["c5"], "position": "last_block"}]}),
     ],
 )
-def test_maps_of_a_folded_network_are_those_of_its_branches(name: str, surgery: dict[str, object]) -> None:
+def test_folded_network_gives_the_maps_of_its_branches(name: str, surgery: dict[str, object]) -> None:
     backbone = with_statistics(name, **surgery)
     images = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
@@ -51,8 +51,8 @@ def test_maps_of_a_folded_network_are_those_of_its_branches(name: str, surgery: 
     assert not any("conv_kxk" in key or "conv_1x1" in key for key in backbone.state_dict())
 
 
-def test_norms_over_several_processes_are_folded_too() -> None:
-    """They stay where training has left them, and would not run on a CPU."""
+def test_synchronized_norms_are_folded() -> None:
+    """Synchronized norms remain after training, and would not run on a CPU."""
     backbone = with_statistics("repvgg_a0")
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_norms_over_several_processes_are_folded_too() -> None:
         assert_same_maps(backbone(images), before)
 
 
-def test_stages_and_layers_are_those_of_what_is_there() -> None:
+def test_stages_and_layers_are_updated_after_folding() -> None:
     backbone = with_statistics("repvgg_a0")
     specs, layers = backbone.feature_specs, max(backbone.layers.values())
     backbone.fold()
@@ -72,7 +72,7 @@ def test_stages_and_layers_are_those_of_what_is_there() -> None:
     assert max(backbone.layers.values()) == layers
 
 
-def test_a_network_that_is_folded_stays_as_it_is() -> None:
+def test_folding_a_folded_network_changes_nothing() -> None:
     backbone = with_statistics("repvgg_a0")
     backbone.fold()
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
@@ -82,7 +82,7 @@ def test_a_network_that_is_folded_stays_as_it_is() -> None:
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
-def test_a_network_without_branches_says_so() -> None:
+def test_folding_a_network_without_branches_is_rejected() -> None:
     backbone = create_backbone("resnet14_thin")
-    with pytest.raises(ValueError, match="none of its blocks can be folded"):
+    with pytest.raises(ValueError, match="no block that can be folded"):
         backbone.fold()

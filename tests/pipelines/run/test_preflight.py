@@ -38,7 +38,10 @@ def _with_backbone(small: Document, **backbone: Any) -> Document:
 @pytest.mark.parametrize(
     ("backbone", "problem"),
     [
-        ({"name": "mobileone_s0"}, "model.backbone.accept_license: .* mobileone-license, which has terms of its own"),
+        (
+            {"name": "mobileone_s0"},
+            "model.backbone.accept_license: .* mobileone-license, which is not a standard permissive license",
+        ),
         ({"name": "tv:regnet_y_128gf"}, "model.backbone.accept_license: .* which forbids commercial use"),
         ({"name": "resnet14_thin"}, "model.backbone.weights: .* has no default weights; write `weights: none`"),
         ({"name": "timm:seresnet18", "accept_license": True}, "model.backbone.weights: .* has no default weights"),

@@ -48,7 +48,7 @@ def test_stop_in_the_final_scoring_takes_effect_after_the_batch_and_can_be_resum
         assert command(*words) == 75
     assert evaluated == [1]
     output = capsys.readouterr().err
-    assert "error: stopped while predictions were made; run the same command again to go on" in output
+    assert "error: stopped during evaluation; run the same command again to resume" in output
     assert "Traceback" not in output
     assert [event.data["stage"] for event in read_events(run_dir.events) if event.kind == "stage"][-1] == "evaluating"
     assert not run_dir.result.exists()

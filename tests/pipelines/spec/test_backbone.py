@@ -34,9 +34,9 @@ def test_complete_document_describes_the_same_network(small: Document) -> None:
 def test_surgery_lists_its_requested_changes(small: Document) -> None:
     asked = {"deformable": ["c5", "c4"], "stochastic_depth": 0.0, "reparameterize": False}
     surgery = backbone(small, name="resnet18", surgery=asked).surgery
-    assert surgery.asked == ("deformable", "stochastic_depth")
+    assert surgery.requested == ("deformable", "stochastic_depth")
     assert surgery.deformable == ("c4", "c5")
-    assert backbone(small, name="resnet18").surgery.asked == ()
+    assert backbone(small, name="resnet18").surgery.requested == ()
 
 
 @pytest.mark.parametrize(

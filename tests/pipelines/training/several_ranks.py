@@ -22,7 +22,7 @@ from pipelines.run.attempt import Attempt
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document
-from pipelines.training.launcher import MEETING_PLACE, ranks
+from pipelines.training.launcher import RENDEZVOUS_VARIABLE, supervised_ranks
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
 from pipelines.training.trainer import quiet_lightning
@@ -113,7 +113,7 @@ def train(rank: int, document: Document, root: Path, path: Path, *more: Callback
     """
     meeting = path.with_name(f"{path.name}-meeting-{next(_trainings)}")
     meeting.mkdir(parents=True, exist_ok=True)
-    os.environ[MEETING_PLACE] = str(meeting)
+    os.environ[RENDEZVOUS_VARIABLE] = str(meeting)
     os.environ[LOCAL_RANK] = str(rank)
     job = validate_document(document)
     inputs = Inputs(root, "none")
@@ -127,7 +127,7 @@ def train(rank: int, document: Document, root: Path, path: Path, *more: Callback
     trainer.callbacks.extend(more)
     checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
     try:
-        with ranks():
+        with supervised_ranks():
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except PyramidionError as error:
         return f"{type(error).__name__}: {error}"

@@ -55,8 +55,7 @@ def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]], list
         targets["cells"].append(BoxTarget(boxes, labels, torch.zeros(3, dtype=torch.bool), labels))
         targets["kind"].append(ClassTarget(torch.tensor(image % 3)))
         targets["signs"].append(ClassTarget(torch.eye(3)[image % 3]))
-    of_labeled = {task: [None] * 4 if task in unlabeled else found for task, found in targets.items()}
-    return images, of_labeled, [(64, 96)] * 4
+    return images, {t: [None] * 4 if t in unlabeled else found for t, found in targets.items()}, [(64, 96)] * 4
 
 
 def of_task(task: str, factor: float, *unlabeled: str, frozen: tuple[str, ...] = ()) -> Gradients:

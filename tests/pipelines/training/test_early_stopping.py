@@ -85,12 +85,12 @@ def test_run_that_stops_early_is_told_scored_and_not_trained_further_when_it_is_
     run_dir = RunDir.of(tmp_path / "run")
     words = ("fit", "--config", tmp_path / "job.yaml", "--data.root", demo_root, "--run-dir", run_dir.path)
     assert command(*words) == 0
-    assert "\nstopped early at epoch 4: no better for one validation\n" in capsys.readouterr().err
+    assert "\nstopped early at epoch 4: no improvement in one validation\n" in capsys.readouterr().err
     events = read_events(run_dir.events)
     assert epochs(events, "progress") == [0, 1, 2, 3]
     assert epochs(events, "metric") == [1, 3]
     (told,) = [event for event in events if event.data.get("stage") == "stopped_early"]
-    assert told.data["message"] == "stopped early at epoch 4: no better for one validation"
+    assert told.data["message"] == "stopped early at epoch 4: no improvement in one validation"
     assert [event.data["left_s"] for event in events if event.kind == "progress"][-1] == 0.0
     result = read_json(run_dir.result)
 

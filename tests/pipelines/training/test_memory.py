@@ -71,7 +71,7 @@ def run(demo_root: Path, tmp_path: Path) -> Any:
         attempt = Attempt(job, inputs, index, report, RunDir.of(tmp_path), StopRequest())
         module, data, trainer = attempt.build()
         trainer.callbacks[:] = [device, *trainer.callbacks, after]
-        with attempt.memory.told():
+        with attempt.memory.explaining():
             trainer.fit(module, datamodule=data)
 
     return run
@@ -119,12 +119,12 @@ def test_advice_names_the_sources_of_the_batch_and_the_window_of_a_whole_one(tin
     batch = Batch(torch.zeros(12, 3, 32, 64, dtype=torch.uint8), infos, {})
     assert advice(spec, batch, 6, "might", 2) == (
         "a batch of 12 images of 32x64 pixels does not fit the device's memory; 6 might: set "
-        "data.sources.a.batch_size: 6, and for other sources as many times fewer, and "
+        "data.sources.a.batch_size: 6, reduce the other sources by the same factor, and "
         "trainer.accumulate_grad_batches: 6 for the same effective batch"
     )
     mixed = advice(spec.model_copy(update={"mix": "concat"}), batch, 6, "would", 1)
     assert "set data.sources.a.batch_size: 6, data.sources.b.batch_size: 6, and trainer.accumulate" in mixed
     drawn = spec.model_copy(update={"sources": {"a": one.model_copy(update={"sampler": PKSpec(**PK)})}})
-    assert "data.sources.a.batch_size: 6 (with sampler.p * sampler.k the same), and" in advice(
+    assert "data.sources.a.batch_size: 6 (with the same sampler.p * sampler.k), and" in advice(
         drawn, batch, 6, "would", 1
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import Stopped
-from pipelines.training.launcher import MEETING_PLACE
+from pipelines.training.launcher import RENDEZVOUS_VARIABLE
 from pipelines.training.stopping import StopRequest
 
 
@@ -43,12 +43,12 @@ def test_stop_asked_of_one_rank_is_heard_by_all_that_share_its_meeting_place(
 ) -> None:
     asked, other = StopRequest(), StopRequest()
     asked.is_set = True
-    assert asked.is_heard()
-    assert not other.is_heard()
-    monkeypatch.setenv(MEETING_PLACE, str(tmp_path))
-    assert not other.is_heard()
-    assert asked.is_heard()
-    assert other.is_heard()
-    monkeypatch.setenv(MEETING_PLACE, str(tmp_path / "gone"))
-    assert asked.is_heard()
-    assert not other.is_heard()
+    assert asked.is_requested()
+    assert not other.is_requested()
+    monkeypatch.setenv(RENDEZVOUS_VARIABLE, str(tmp_path))
+    assert not other.is_requested()
+    assert asked.is_requested()
+    assert other.is_requested()
+    monkeypatch.setenv(RENDEZVOUS_VARIABLE, str(tmp_path / "gone"))
+    assert asked.is_requested()
+    assert not other.is_requested()

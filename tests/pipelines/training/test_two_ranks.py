@@ -115,17 +115,17 @@ def test_two_processes_and_one_predict_the_same(command: str, scored_by_one: dic
 
 def test_stop_asked_of_one_rank_ends_both_at_the_same_step(left: list[Document]) -> None:
     assert {rank["stopped"] for rank in left} == {
-        "Stopped: stopped at epoch 1, step 3, with a checkpoint written; run the same command again to go on"
+        "Stopped: stopped at epoch 1, step 3, with a checkpoint written; run the same command again to resume"
     }
 
 
 def test_stop_asked_of_one_rank_between_two_stages_ends_both(left: list[Document]) -> None:
-    told = "Stopped: stopped before evaluating; run the same command again to go on"
+    told = "Stopped: stopped before evaluating; run the same command again to resume"
     assert [rank["stop of rank 0"] for rank in left] == [told, told]
 
 
 def test_rank_that_has_not_met_rank_0_does_not_end_by_itself(left: list[Document]) -> None:
-    told = "Stopped: stopped before training; run the same command again to go on"
+    told = "Stopped: stopped before training; run the same command again to resume"
     assert [rank["stop before ranks have met"] for rank in left] == [told, "done"]
 
 
@@ -148,7 +148,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 def test_stop_asked_of_one_rank_in_an_evaluation_pass_ends_both(
     place: str, epoch: int, step: int, left: list[Document]
 ) -> None:
-    told = f"at epoch {epoch}, step {step}, with a checkpoint written; run the same command again to go on"
+    told = f"at epoch {epoch}, step {step}, with a checkpoint written; run the same command again to resume"
     assert [rank[f"up to {place}"] for rank in left] == [f"Stopped: stopped {told}"] * 2
 
 

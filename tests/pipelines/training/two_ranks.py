@@ -20,7 +20,7 @@ from pipelines.run.evaluate_run import score_run
 from pipelines.run.fit import fit
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import resolved, validate_document
-from pipelines.training.launcher import MEETING_PLACE
+from pipelines.training.launcher import RENDEZVOUS_VARIABLE
 from pipelines.training.stopping import StopRequest
 from tests.pipelines.training.several_ranks import train
 
@@ -84,7 +84,7 @@ class StopInEvaluation(Callback):
 
 def meeting_at(place: Path) -> None:
     place.mkdir(exist_ok=True)
-    os.environ[MEETING_PLACE] = str(place)
+    os.environ[RENDEZVOUS_VARIABLE] = str(place)
 
 
 def outcome_of(call: Callable[[], None]) -> str:

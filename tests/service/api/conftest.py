@@ -1,4 +1,4 @@
-"""The API over a real SQLite store: in this process for most tests, as a process of its own for the others."""
+"""The API with a real SQLite store, in this process for most tests and as a separate process for the others."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def run_to_failure(leases: LeasedStore, job_id: str) -> None:
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[httpx2.Client]:
-    """Give a client of the application, which runs in a thread of this process."""
+    """Run the application in a thread of this process, and yield a client of it."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         create_app(settings), ws="none", log_level="error", access_log=False, timeout_graceful_shutdown=1
@@ -60,7 +60,7 @@ def serving(settings: Settings) -> Iterator[httpx2.Client]:
 
 @contextmanager
 def api_process(settings: Settings, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx2.Client]]:
-    """Give the real process, and a client of it once it answers."""
+    """Start the real process, and yield it with a client; requests wait until it accepts connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         descriptor = listener.fileno()
         with log.open("ab") as output:
@@ -83,14 +83,14 @@ def api_process(settings: Settings, log: Path) -> Iterator[tuple[subprocess.Pope
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with one small set, `shapes`: two images a split with a box each."""
+    """A data root with one small data set, `shapes`: two images per split with one box each."""
     root = tmp_path_factory.mktemp("data")
     write_dataset(root / "shapes")
     return root
 
 
 def write_dataset(folder: Path) -> None:
-    """Write a detection set of two images a split."""
+    """Write a detection data set with two images per split."""
     for split in ("train", "val"):
         (folder / "images").mkdir(parents=True, exist_ok=True)
         names = [f"{split}{number}.png" for number in (1, 2)]
@@ -115,13 +115,13 @@ def settings_below(folder: Path, data_root: Path) -> Settings:
 
 @pytest.fixture
 def settings(tmp_path: Path, data_root: Path) -> Settings:
-    """A service of its own folder."""
+    """Settings of a service with its own folder."""
     return settings_below(tmp_path, data_root)
 
 
 @pytest.fixture
 def document() -> Document:
-    """A document that is valid on `data_root`."""
+    """A valid document for the data in `data_root`."""
     labels = [{"format": "coco", "path": "{split}.json", "tasks": ["boxes"]}]
     return {
         "name": "shapes",
@@ -143,7 +143,7 @@ def document() -> Document:
 
 @pytest.fixture(scope="session")
 def serve() -> Callable[[Settings], AbstractContextManager[httpx2.Client]]:
-    """`serving`, for tests with settings of their own."""
+    """`serving`, for tests with their own settings."""
     return serving
 
 
@@ -162,20 +162,20 @@ def api(settings: Settings) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(scope="session")
 def shared_settings(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Settings:
-    """Of `shared_api`."""
+    """Settings of `shared_api`."""
     return settings_below(tmp_path_factory.mktemp("shared"), data_root)
 
 
 @pytest.fixture(scope="session")
 def shared_api(shared_settings: Settings) -> Iterator[httpx2.Client]:
-    """A client of one application for all tests that do not mind the jobs of others: it starts once."""
+    """A client of one application for all tests that can share its jobs; it starts once."""
     with serving(shared_settings) as client:
         yield client
 
 
 @pytest.fixture
 def store(settings: Settings) -> Iterator[JobStore]:
-    """The store that `api` serves, as the API writes to it."""
+    """The store of `api`, as the API writes to it."""
     engine = open_database(settings.url_of_database)
     yield JobStore(engine)
     engine.dispose()
@@ -183,7 +183,7 @@ def store(settings: Settings) -> Iterator[JobStore]:
 
 @pytest.fixture
 def leases(settings: Settings) -> Iterator[LeasedStore]:
-    """The store that `api` serves, as a supervisor writes to it."""
+    """The store of `api`, as a supervisor writes to it."""
     engine = open_database(settings.url_of_database)
     yield LeasedStore(engine, "tests")
     engine.dispose()
@@ -191,7 +191,7 @@ def leases(settings: Settings) -> Iterator[LeasedStore]:
 
 @pytest.fixture
 def submit(api: httpx2.Client, document: Document) -> Callable[..., str]:
-    """Submit `document` and return the job's id; keywords are further parts of the body."""
+    """Submit `document` with further keys of the body, and return the job's id."""
 
     def submit(**more: Any) -> str:
         answer = api.post("/v1/jobs", json={"config": document, **more})
@@ -202,7 +202,7 @@ def submit(api: httpx2.Client, document: Document) -> Callable[..., str]:
 
 
 class LiveApi:
-    """The real API process, on a socket that outlives it."""
+    """The real API process, on a listening socket that outlives it."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self._settings, self._log = settings, log
@@ -228,10 +228,10 @@ class LiveApi:
         self.process.wait()
 
     def stop(self) -> float:
-        """Ask the process to end and return the seconds that it took."""
+        """Terminate the process and return the seconds until it ended."""
         asked = time.monotonic()
         self.process.terminate()
-        # uvicorn lets the signal through when everything is done.
+        # uvicorn re-raises the signal after its shutdown.
         assert self.process.wait(20) in (0, -signal.SIGTERM), self._log.read_text()
         return time.monotonic() - asked
 
@@ -246,7 +246,7 @@ class LiveApi:
 
 @pytest.fixture
 def live_api(settings: Settings, tmp_path: Path) -> Iterator[LiveApi]:
-    """The real API process; it answers as soon as it can."""
+    """The real API process; it may still be starting."""
     live = LiveApi(settings, tmp_path / "api.log")
     yield live
     live.close()
@@ -260,7 +260,7 @@ def queued_job(store: JobStore, document: Document) -> Callable[[], Job]:
 
 @pytest.fixture
 def running_job(queued_job: Callable[[], Job], leases: LeasedStore) -> Callable[[], Job]:
-    """Put a job into the store and take it to its first attempt, as a supervisor would."""
+    """Put a job into the store and start its first attempt, as a supervisor would."""
 
     def running() -> Job:
         job = leases.claim(queued_job().id, [])
@@ -272,7 +272,7 @@ def running_job(queued_job: Callable[[], Job], leases: LeasedStore) -> Callable[
 
 @pytest.fixture
 def end_job(leases: LeasedStore) -> Callable[[Job], Job]:
-    """Let a running job succeed."""
+    """End a running job as succeeded."""
 
     def end(job: Job) -> Job:
         leases.end_attempt(job, "succeeded", 0)
@@ -282,11 +282,11 @@ def end_job(leases: LeasedStore) -> Callable[[Job], Job]:
 
 
 @pytest.fixture
-def tell(leases: LeasedStore) -> Callable[..., Job]:
-    """Record as many events of a running job as steps are named, as a supervisor would."""
+def record(leases: LeasedStore) -> Callable[..., Job]:
+    """Record an event of a running job for each step, as a supervisor would."""
 
-    def tell(job: Job, steps: Sequence[int], **data: Any) -> Job:
+    def record(job: Job, steps: Sequence[int], **data: Any) -> Job:
         new = [{"time": time.time(), "kind": "metric", "epoch": 0, "step": step, "data": data} for step in steps]
         return leases.record_events(job, new, job.events_offset + len(new))
 
-    return tell
+    return record

@@ -1,15 +1,15 @@
-"""What a document may name, and its schema."""
+"""The catalogs, and the schema of the document."""
 
 import httpx2
 
 from backbones.catalog.rows import CATALOG
-from backbones.design_space.presets import PRESETS
-from backbones.surgery.spec import OPERATIONS
+from backbones.spec.design_presets import PRESETS
+from backbones.spec.surgery import OPERATIONS
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
 
 
-def test_every_row_of_the_catalogs_is_listed(shared_api: httpx2.Client) -> None:
+def test_every_catalog_row_is_listed(shared_api: httpx2.Client) -> None:
     backbones = shared_api.get("/v1/catalog/backbones").json()
     assert [row["name"] for row in backbones["backbones"]] == list(CATALOG)
     assert backbones["others"]["timm"] > 1000
@@ -46,7 +46,7 @@ def test_every_row_of_the_catalogs_is_listed(shared_api: httpx2.Client) -> None:
     assert {loss for row in heads for loss in row["losses"]} <= {row["name"] for row in losses}
 
 
-def test_the_schema_is_the_one_that_documents_are_checked_with(shared_api: httpx2.Client) -> None:
+def test_the_schema_is_the_one_that_validates_documents(shared_api: httpx2.Client) -> None:
     schema = shared_api.get("/v1/catalog/schema").json()
     assert schema == JobSpec.model_json_schema()
     assert schema["$defs"]["OptimizerSpec"]["properties"]["lr"]["default"] == 1e-3

@@ -1,4 +1,4 @@
-"""What is asked at random is answered as the OpenAPI document says, by the real process."""
+"""The real process responds to random requests as the OpenAPI document describes."""
 
 import contextlib
 import fcntl
@@ -26,7 +26,7 @@ CHECKS = [
     checks.response_schema_conformance,
 ]
 ORDER = ("get", "put", "patch", "post", "delete")
-"""What ends or deletes jobs comes last."""
+"""Methods that end or delete jobs come last."""
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def job_ids(
     running_job: MakeJob,
     queued_job: MakeJob,
     end_job: Callable[[Job], Job],
-    tell: Callable[..., Job],
+    record: Callable[..., Job],
 ) -> list[str]:
-    """A finished, a running and a queued job, with what their folders would hold."""
-    finished = end_job(tell(running_job(), range(3), loss=0.5))
-    running = tell(running_job(), range(3), loss=0.5)
+    """Ids of a finished, a running and a queued job, with the files of their run folders."""
+    finished = end_job(record(running_job(), range(3), loss=0.5))
+    running = record(running_job(), range(3), loss=0.5)
     for job in (finished, running):
         folder = settings.run_dir(job.id) / "attempts" / "1"
         folder.mkdir(parents=True)
@@ -55,7 +55,7 @@ def job_ids(
 
 @pytest.fixture
 def watched_api(live_api: Any, settings: Settings) -> Iterator[httpx2.Client]:
-    """The real API process, which finds that a supervisor runs."""
+    """The real API process, which finds the lock of a running supervisor."""
     settings.root.mkdir(parents=True, exist_ok=True)
     with (settings.root / "supervisor.lock").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
@@ -67,7 +67,7 @@ def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str,
 
     @schema.hook
     def map_case(_context: Any, case: Any) -> Any:
-        """Aim at what is there, and wait for nothing that does not come."""
+        """Request existing jobs most of the time, and avoid long waits."""
         aim = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
         path_parameters, query = case.path_parameters or {}, case.query or {}
         if aim % 4 and "job_id" in path_parameters:
@@ -78,7 +78,7 @@ def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str,
             path_parameters["path"] = ("result.json", "attempts/1/log.txt")[aim % 8 // 4]
         if aim % 2 and case.path == "/v1/jobs" and isinstance(case.body, dict) and "config" in case.body:
             case.body["config"] = document
-            # It would be checked, in a process that imports torch.
+            # A dry run would start a process that imports torch.
             query.pop("dry_run", None)
         if case.path.endswith("/logs"):
             query.pop("follow", None)
@@ -88,18 +88,18 @@ def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str,
 
     operations = sorted((found.ok() for found in schema.get_all_operations()), key=lambda one: ORDER.index(one.method))
     assert len(operations) >= 25
-    answers: set[tuple[str, int]] = set()
+    responses: set[tuple[str, int]] = set()
     for operation in operations:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             cases = operation.as_strategy(generation_mode=mode)
-            check_cases(cases, max_examples, str(api.base_url).rstrip("/"), operation.label, answers)
-    # It did not only ask for what is not there.
+            check_cases(cases, max_examples, str(api.base_url).rstrip("/"), operation.label, responses)
+    # At least one request of each operation was successful.
     for operation in operations:
         if "{name}" not in operation.path:
-            assert any(label == operation.label and status < 300 for label, status in answers), operation.label
+            assert any(label == operation.label and status < 300 for label, status in responses), operation.label
 
 
-def check_cases(cases: Any, max_examples: int, base_url: str, label: str, answers: set[tuple[str, int]]) -> None:
+def check_cases(cases: Any, max_examples: int, base_url: str, label: str, responses: set[tuple[str, int]]) -> None:
     @hypothesis.given(case=cases)
     @hypothesis.settings(
         max_examples=max_examples,
@@ -110,15 +110,15 @@ def check_cases(cases: Any, max_examples: int, base_url: str, label: str, answer
     )
     def check(case: Any) -> None:
         response = case.call(base_url=base_url, timeout=60)
-        answers.add((label, response.status_code))
+        responses.add((label, response.status_code))
         case.validate_response(response, checks=CHECKS)
 
-    # A request without parameters has no form that is wrong.
+    # Requests without parameters cannot be invalid.
     with contextlib.suppress(hypothesis.errors.Unsatisfiable):
         check()
 
 
-def test_answers_are_as_documented_whatever_is_asked(
+def test_random_requests_get_documented_responses(
     watched_api: httpx2.Client, job_ids: list[str], document: dict[str, Any]
 ) -> None:
     check_operations(watched_api, job_ids, document, 8)
@@ -126,7 +126,7 @@ def test_answers_are_as_documented_whatever_is_asked(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_answers_are_as_documented_whatever_is_asked_often(
+def test_many_random_requests_get_documented_responses(
     watched_api: httpx2.Client, job_ids: list[str], document: dict[str, Any]
 ) -> None:
     check_operations(watched_api, job_ids, document, 300)

@@ -1,4 +1,4 @@
-"""`?dry_run=true`: what a job would be, from a child process that is watched over."""
+"""`?dry_run=true`: a supervised child process reports what a job would train."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Serve = Callable[[Settings], AbstractContextManager[httpx2.Client]]
 
 
 def checks() -> list[psutil.Process]:
-    """Return the checks that go on below this process, with what they have started."""
+    """Return the running check processes below this process, with their children."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
@@ -34,13 +34,13 @@ def checks() -> list[psutil.Process]:
 def wait_for_checks(number: int) -> None:
     deadline = time.monotonic() + 20
     while len(checks()) != number:
-        assert time.monotonic() < deadline, f"{len(checks())} checks go on, wanted are {number}"
+        assert time.monotonic() < deadline, f"{len(checks())} checks are running, expected {number}"
         time.sleep(0.01)
 
 
-def test_a_dry_run_says_what_the_job_would_be(shared_api: httpx2.Client, document: Document) -> None:
+def test_a_dry_run_reports_what_the_job_would_train(shared_api: httpx2.Client, document: Document) -> None:
     before = shared_api.get("/v1/jobs").json()["jobs"]
-    # A text that YAML and JSON escape differently reaches the child as it is.
+    # YAML and JSON escape this text differently; it must reach the child unchanged.
     document["data"]["sources"]["shapes"]["labels"][0]["classes"] = {"\U0001f600\x7f\u2028": None}
     body = {"config": document, "resources": {"cpus": 1}}
     answer = shared_api.post("/v1/jobs?dry_run=true", json=body, timeout=120)
@@ -57,7 +57,7 @@ def test_a_dry_run_says_what_the_job_would_be(shared_api: httpx2.Client, documen
     wait_for_checks(0)
 
 
-def test_what_a_job_begins_from_lies_below_a_weights_root(
+def test_init_from_must_be_inside_a_weights_root(
     settings: Settings, serve: Serve, document: Document, tmp_path: Path
 ) -> None:
     job = validate_document(document)
@@ -77,7 +77,7 @@ def test_what_a_job_begins_from_lies_below_a_weights_root(
 
 
 @pytest.mark.slow
-def test_a_registered_model_that_is_not_there_is_told(
+def test_init_from_an_unknown_registered_model_is_a_problem(
     settings: Settings, serve: Serve, document: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -95,7 +95,7 @@ def test_a_registered_model_that_is_not_there_is_told(
         assert "model.init_from: models:/nobody@champion cannot be had" in answer.json()["detail"]
 
 
-def test_a_dry_run_tells_mistakes_of_the_data(shared_api: httpx2.Client, document: Document) -> None:
+def test_a_dry_run_reports_invalid_data(shared_api: httpx2.Client, document: Document) -> None:
     document["data"]["sources"]["shapes"]["splits"] = {"train": "train", "val": "nothing"}
     answer = shared_api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=120)
     assert answer.status_code == 422
@@ -104,7 +104,7 @@ def test_a_dry_run_tells_mistakes_of_the_data(shared_api: httpx2.Client, documen
     assert any("nothing.json" in error["detail"] for error in errors)
 
 
-def test_a_dry_run_of_a_wrong_document_starts_nothing(shared_api: httpx2.Client, document: Document) -> None:
+def test_a_dry_run_of_an_invalid_document_starts_no_process(shared_api: httpx2.Client, document: Document) -> None:
     del document["model"]["backbone"]
     started = time.monotonic()
     answer = shared_api.post("/v1/jobs?dry_run=true", json={"config": document})
@@ -112,7 +112,7 @@ def test_a_dry_run_of_a_wrong_document_starts_nothing(shared_api: httpx2.Client,
     assert time.monotonic() - started < 1
 
 
-def test_a_dry_run_that_takes_too_long_is_ended(serve: Serve, settings: Settings, document: Document) -> None:
+def test_a_dry_run_beyond_its_time_limit_is_killed(serve: Serve, settings: Settings, document: Document) -> None:
     with serve(settings.model_copy(update={"dry_run_timeout_s": 0.3})) as api:
         answer = api.post("/v1/jobs?dry_run=true", json={"config": document})
         assert answer.status_code == 504
@@ -120,13 +120,13 @@ def test_a_dry_run_that_takes_too_long_is_ended(serve: Serve, settings: Settings
         assert checks() == []
 
 
-def test_a_dry_run_ends_with_its_client(shared_api: httpx2.Client, document: Document) -> None:
+def test_a_dry_run_is_killed_when_its_client_disconnects(shared_api: httpx2.Client, document: Document) -> None:
     with pytest.raises(httpx2.TimeoutException):
         shared_api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=0.5)
     wait_for_checks(0)
 
 
-def test_only_a_few_dry_runs_go_on_at_once(
+def test_the_number_of_concurrent_dry_runs_is_limited(
     api: httpx2.Client, document: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.api.dry_run.WAIT_S", 0.05)
@@ -147,7 +147,7 @@ def test_only_a_few_dry_runs_go_on_at_once(
     wait_for_checks(0)
 
 
-def test_the_end_of_the_server_ends_dry_runs(serve: Serve, settings: Settings, document: Document) -> None:
+def test_dry_runs_are_killed_when_the_server_stops(serve: Serve, settings: Settings, document: Document) -> None:
     with ThreadPoolExecutor(1) as threads, serve(settings) as api:
         asked = threads.submit(api.post, "/v1/jobs?dry_run=true", json={"config": document}, timeout=30)
         wait_for_checks(1)

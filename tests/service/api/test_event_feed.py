@@ -1,4 +1,4 @@
-"""The feed itself, over a real store: what it asks the database, and when."""
+"""The event feed with a real store: which queries it sends, and when."""
 
 import asyncio
 import gc
@@ -21,11 +21,11 @@ from service.store.leases import LeasedStore
 from service.store.records import Job, NewJob
 
 MakeJob = Callable[[], Job]
-Tell = Callable[..., Job]
+Record = Callable[..., Job]
 
 
 class Queries(list[str]):
-    """What was asked of the database."""
+    """Statements that were sent to the database."""
 
     def of(self, part: str) -> int:
         return sum(part in query for query in self)
@@ -33,7 +33,7 @@ class Queries(list[str]):
 
 @pytest.fixture
 def queries(settings: Settings) -> Iterator[tuple[JobStore, Queries]]:
-    """A store that notes its queries."""
+    """A store that records its queries."""
     engine, noted = open_database(settings.url_of_database), Queries()
 
     @event.listens_for(engine, "before_cursor_execute")
@@ -50,8 +50,8 @@ async def listen(feed: EventFeed, job_id: str) -> bytes:
     return b"".join([chunk async for chunk in stream_events(channel, found)])
 
 
-def test_many_listeners_at_one_place_make_one_read(
-    queries: tuple[JobStore, Queries], running_job: MakeJob, end_job: Callable[[Job], Job], tell: Tell
+def test_listeners_at_the_same_position_share_one_read(
+    queries: tuple[JobStore, Queries], running_job: MakeJob, end_job: Callable[[Job], Job], record: Record
 ) -> None:
     store, noted = queries
     num_listeners, num_batches = 60, 8
@@ -62,7 +62,7 @@ def test_many_listeners_at_one_place_make_one_read(
         listeners = [asyncio.create_task(listen(feed, job.id)) for _ in range(num_listeners)]
         for batch in range(num_batches):
             await asyncio.sleep(0.25)
-            job = await asyncio.to_thread(tell, job, [batch])
+            job = await asyncio.to_thread(record, job, [batch])
         await asyncio.to_thread(end_job, job)
         heard = await asyncio.gather(*listeners)
         feed.close()
@@ -72,13 +72,11 @@ def test_many_listeners_at_one_place_make_one_read(
     heard = asyncio.run(scenario())
     assert len(set(heard)) == 1
     assert heard[0].count(b"event: metric\n") == num_batches
-    # Each batch is seen once, rarely in two halves; a query for each listener would make 480 of them.
+    # Each batch is read once, rarely in two parts; one query per listener would make 480 of them.
     assert num_batches <= noted.of("events.job_id =") <= 3 * num_batches
 
 
-def test_the_database_is_left_alone_while_nobody_listens(
-    queries: tuple[JobStore, Queries], running_job: MakeJob
-) -> None:
+def test_without_listeners_the_database_is_not_queried(queries: tuple[JobStore, Queries], running_job: MakeJob) -> None:
     store, noted = queries
     job = running_job()
 
@@ -98,22 +96,22 @@ def test_the_database_is_left_alone_while_nobody_listens(
     asyncio.run(scenario())
 
 
-def test_a_silent_stream_pings_and_looks_for_itself(
-    store: JobStore, running_job: MakeJob, tell: Tell, monkeypatch: pytest.MonkeyPatch
+def test_a_silent_stream_pings_and_reads_missed_events(
+    store: JobStore, running_job: MakeJob, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "PING_S", 0.1)
     job = running_job()
 
     async def scenario() -> None:
         feed = EventFeed(store)
-        # As if the announcement of the next event were lost.
+        # Simulate that the announcement of the next event is lost.
         feed._seen = 2**62
         channel = feed.channel(job.id)
         stream = stream_events(channel, await channel.read_shared(0, SLICE))
         assert (await anext(stream)).startswith(b"retry: ")
         assert b"event: status" in await anext(stream)
         assert await anext(stream) == b": ping\n\n"
-        await asyncio.to_thread(tell, job, [1])
+        await asyncio.to_thread(record, job, [1])
         while (chunk := await anext(stream)) == b": ping\n\n":
             pass
         assert b"event: metric" in chunk
@@ -141,10 +139,10 @@ def test_a_stream_and_a_poll_end_when_the_process_stops(store: JobStore, running
     asyncio.run(scenario())
 
 
-def test_a_stream_of_a_job_that_is_deleted_ends(
-    store: JobStore, running_job: MakeJob, end_job: Callable[[Job], Job], tell: Tell
+def test_the_stream_of_a_deleted_job_ends(
+    store: JobStore, running_job: MakeJob, end_job: Callable[[Job], Job], record: Record
 ) -> None:
-    job = tell(running_job(), range(SLICE))
+    job = record(running_job(), range(SLICE))
     job = end_job(job)
 
     async def scenario() -> None:
@@ -162,8 +160,8 @@ def test_a_stream_of_a_job_that_is_deleted_ends(
     asyncio.run(scenario())
 
 
-def test_no_event_appears_below_one_that_was_read(settings: Settings, store: JobStore, running_job: MakeJob) -> None:
-    """Two writers, as the API and the supervisor are, each with a connection of its own; a reader follows."""
+def test_no_event_appears_before_one_that_was_read(settings: Settings, store: JobStore, running_job: MakeJob) -> None:
+    """Two writers like the API and the supervisor, each with its own connection, and a concurrent reader."""
     job = running_job()
     new_job = NewJob(name="other", config={}, priority=0, cpus=1, gpus=0)
     stop = threading.Event()
@@ -172,8 +170,8 @@ def test_no_event_appears_below_one_that_was_read(settings: Settings, store: Job
     def supervise() -> None:
         leases, held = LeasedStore(engines[0], "tests"), job
         for step in range(150):
-            told = {"time": time.time(), "kind": "metric", "epoch": 0, "step": step, "data": {}}
-            held = leases.record_events(held, [told] * (1 + step % 3), held.events_offset + 1)
+            new = {"time": time.time(), "kind": "metric", "epoch": 0, "step": step, "data": {}}
+            held = leases.record_events(held, [new] * (1 + step % 3), held.events_offset + 1)
 
     def submit_and_cancel() -> None:
         api = JobStore(engines[1])
@@ -183,7 +181,7 @@ def test_no_event_appears_below_one_that_was_read(settings: Settings, store: Job
 
     writers = [threading.Thread(target=write) for write in (supervise, submit_and_cancel)]
 
-    def read_on() -> tuple[list[int], dict[str, int]]:
+    def read_until_stopped() -> tuple[list[int], dict[str, int]]:
         cursor, of_job, newest = 0, 0, {}
         read: list[int] = []
         while True:
@@ -201,7 +199,7 @@ def test_no_event_appears_below_one_that_was_read(settings: Settings, store: Job
     for writer in writers:
         writer.start()
     reader: list[tuple[list[int], dict[str, int]]] = []
-    reading = threading.Thread(target=lambda: reader.append(read_on()))
+    reading = threading.Thread(target=lambda: reader.append(read_until_stopped()))
     reading.start()
     for writer in writers:
         writer.join()

@@ -1,4 +1,4 @@
-"""Events of a job over REST: as a stream, and as pages that may be waited for."""
+"""Events of a job over REST: as a stream, and as pages with an optional wait."""
 
 import json
 import threading
@@ -16,13 +16,13 @@ from service.store.records import Job
 
 MakeJob = Callable[[], Job]
 EndJob = Callable[[Job], Job]
-Tell = Callable[..., Job]
+Record = Callable[..., Job]
 SSE = {"Accept": "text/event-stream"}
 
 
 @pytest.fixture
 def settings(shared_settings: Settings) -> Settings:
-    """Jobs of others do not matter here."""
+    """Settings of the shared application; jobs of other tests do not matter here."""
     return shared_settings
 
 
@@ -48,10 +48,10 @@ def page(api: httpx2.Client, job_id: str, **params: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def test_a_stream_tells_everything_as_the_pages_do_and_ends_with_the_job(
-    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, tell: Tell
+def test_a_stream_has_the_same_events_as_pages_and_ends_with_the_job(
+    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
-    job = tell(running_job(), range(500), text="two\nlines")
+    job = record(running_job(), range(500), text="two\nlines")
     end_job(job)
     messages = listen(api, job.id)
     found = page(api, job.id, limit=1000)
@@ -63,17 +63,17 @@ def test_a_stream_tells_everything_as_the_pages_do_and_ends_with_the_job(
     assert found["events"][3]["time"].endswith("Z")
 
 
-def test_a_stream_says_at_once_when_to_come_back(api: httpx2.Client, running_job: MakeJob, end_job: EndJob) -> None:
+def test_a_stream_starts_with_the_reconnection_time(api: httpx2.Client, running_job: MakeJob, end_job: EndJob) -> None:
     job = running_job()
     end_job(job)
     text = api.get(f"/v1/jobs/{job.id}/events", headers=SSE).text
     assert text.startswith("retry: 3000\n\nid: ")
 
 
-def test_a_stream_goes_on_behind_the_last_event_that_the_client_has(
-    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, tell: Tell
+def test_a_stream_continues_after_the_last_event_of_the_client(
+    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
-    job = tell(running_job(), range(10))
+    job = record(running_job(), range(10))
     end_job(job)
     everything = listen(api, job.id)
     for header, params in (
@@ -83,9 +83,7 @@ def test_a_stream_goes_on_behind_the_last_event_that_the_client_has(
         assert listen(api, job.id, headers=header, params=params) == everything[5:]
 
 
-def test_a_client_of_a_stream_with_nothing_to_come_is_told_not_to_come_back(
-    api: httpx2.Client, running_job: MakeJob, end_job: EndJob
-) -> None:
+def test_a_stream_without_further_events_is_204(api: httpx2.Client, running_job: MakeJob, end_job: EndJob) -> None:
     job = running_job()
     end_job(job)
     last = page(api, job.id)["next_after"]
@@ -95,29 +93,29 @@ def test_a_client_of_a_stream_with_nothing_to_come_is_told_not_to_come_back(
     assert page(api, job.id, after=last) == {"events": [], "next_after": last, "is_over": True}
 
 
-def test_a_stream_brings_events_as_they_come(
-    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, tell: Tell
+def test_a_stream_delivers_events_within_seconds(
+    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
     job = running_job()
     heard: list[tuple[float, str]] = []
-    is_told = threading.Event()
+    has_started = threading.Event()
 
     def listener() -> None:
         with api.stream("GET", f"/v1/jobs/{job.id}/events", headers=SSE) as answer:
             for line in answer.iter_lines():
                 if line.startswith("event: "):
                     heard.append((time.monotonic(), line))
-                    is_told.set()
+                    has_started.set()
 
     thread = threading.Thread(target=listener)
     thread.start()
-    assert is_told.wait(10)
-    told = time.monotonic()
-    tell(job, [1])
+    assert has_started.wait(10)
+    recorded_at = time.monotonic()
+    record(job, [1])
     while not (metrics := [at for at, line in heard if line == "event: metric"]):
-        assert time.monotonic() < told + 10
+        assert time.monotonic() < recorded_at + 10
         time.sleep(0.01)
-    assert metrics[0] - told < 2
+    assert metrics[0] - recorded_at < 2
     end_job(job)
     thread.join(10)
     assert not thread.is_alive()
@@ -134,10 +132,10 @@ def test_the_cancellation_of_a_queued_job_ends_its_stream(
     assert [json.loads(message["data"])["data"]["to"] for message in messages] == ["queued", "cancelled"]
 
 
-def test_pages_go_on_where_the_last_one_ended(
-    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, tell: Tell
+def test_each_page_continues_where_the_last_one_ended(
+    api: httpx2.Client, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
-    end_job(tell(job := running_job(), range(20)))
+    end_job(record(job := running_job(), range(20)))
     whole = page(api, job.id)
     after, events, is_over = 0, [], False
     while not is_over:
@@ -148,27 +146,29 @@ def test_pages_go_on_where_the_last_one_ended(
     assert events == whole["events"]
 
 
-def test_a_page_is_answered_as_soon_as_something_comes(api: httpx2.Client, running_job: MakeJob, tell: Tell) -> None:
+def test_a_waiting_page_is_returned_as_soon_as_an_event_arrives(
+    api: httpx2.Client, running_job: MakeJob, record: Record
+) -> None:
     job = running_job()
     after = page(api, job.id)["next_after"]
-    told: list[float] = []
+    recorded_at: list[float] = []
 
-    def tell_later() -> None:
+    def record_later() -> None:
         time.sleep(0.5)
-        tell(job, [7])
-        told.append(time.monotonic())
+        record(job, [7])
+        recorded_at.append(time.monotonic())
 
-    thread = threading.Thread(target=tell_later)
+    thread = threading.Thread(target=record_later)
     thread.start()
     found = page(api, job.id, after=after, wait=30)
     answered = time.monotonic()
     thread.join()
     assert [event["step"] for event in found["events"]] == [7]
     assert not found["is_over"]
-    assert answered - told[0] < 2
+    assert answered - recorded_at[0] < 2
 
 
-def test_a_page_that_nothing_comes_for_is_empty_when_time_is_up(api: httpx2.Client, running_job: MakeJob) -> None:
+def test_a_waiting_page_is_empty_after_a_timeout(api: httpx2.Client, running_job: MakeJob) -> None:
     job = running_job()
     after = page(api, job.id)["next_after"]
     asked = time.monotonic()
@@ -176,19 +176,19 @@ def test_a_page_that_nothing_comes_for_is_empty_when_time_is_up(api: httpx2.Clie
     assert 0.4 <= time.monotonic() - asked < 3
 
 
-def test_a_page_shows_what_the_client_itself_has_just_done(
+def test_a_page_contains_the_effects_of_the_clients_last_request(
     api: httpx2.Client, queued_job: MakeJob, store: JobStore
 ) -> None:
     for _ in range(5):
         job = queued_job()
-        # Somebody who waits keeps what was read before.
+        # A waiting client keeps earlier reads cached.
         threading.Thread(target=page, args=(api, job.id), kwargs={"after": 2**40, "wait": 1}).start()
         page(api, job.id)
         assert api.post(f"/v1/jobs/{job.id}/cancel").is_success
         assert [event["data"]["to"] for event in page(api, job.id)["events"]] == ["queued", "cancelled"]
 
 
-def test_events_of_earlier_attempts_stay(api: httpx2.Client, running_job: MakeJob, leases: LeasedStore) -> None:
+def test_events_of_earlier_attempts_are_kept(api: httpx2.Client, running_job: MakeJob, leases: LeasedStore) -> None:
     job = running_job()
     leases.end_attempt(job, "lost")
     leases.requeue(job, not_before=0.0, spends_retry=True, message="the shim has died")
@@ -210,7 +210,7 @@ def test_events_of_earlier_attempts_stay(api: httpx2.Client, running_job: MakeJo
         ({"Accept": "image/png"}, {}, 406),
     ],
 )
-def test_what_cannot_be_understood_is_a_problem(
+def test_an_invalid_request_is_a_problem(
     api: httpx2.Client, queued_job: MakeJob, headers: dict[str, str], params: dict[str, Any], status: int
 ) -> None:
     answer = api.get(f"/v1/jobs/{queued_job().id}/events", headers=headers, params=params)
@@ -221,12 +221,12 @@ def test_what_cannot_be_understood_is_a_problem(
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 @pytest.mark.parametrize("path", ["events", "logs"])
-def test_a_job_that_is_not_there_has_neither_events_nor_logs(api: httpx2.Client, path: str, accept: str) -> None:
+def test_an_unknown_job_has_neither_events_nor_logs(api: httpx2.Client, path: str, accept: str) -> None:
     accept = accept if path == "events" else "text/plain"
     answer = api.get(f"/v1/jobs/unknown/{path}", headers={"Accept": accept})
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_sequence_numbers_far_ahead_wait_for_what_may_come(api: httpx2.Client, running_job: MakeJob) -> None:
+def test_a_page_after_a_future_sequence_number_is_empty(api: httpx2.Client, running_job: MakeJob) -> None:
     assert page(api, running_job().id, after=2**63 - 1) == {"events": [], "next_after": 2**63 - 1, "is_over": False}

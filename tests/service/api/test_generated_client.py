@@ -1,4 +1,4 @@
-"""A client that a generator makes from the OpenAPI document works."""
+"""A client generated from the OpenAPI document works."""
 
 import importlib
 import subprocess
@@ -17,7 +17,7 @@ Import = Callable[[str], ModuleType]
 
 @pytest.fixture
 def generated(api: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Import]:
-    """Import modules of a client that is generated from what the server says."""
+    """Import modules of a client that is generated from the server's OpenAPI document."""
     (tmp_path / "openapi.json").write_text(api.get("/openapi.json").text, "utf-8")
     (tmp_path / "generator.yaml").write_text("post_hooks: []\n", "utf-8")
     command = [str(Path(sysconfig.get_path("scripts")) / "openapi-python-client"), "generate", "--meta", "none"]
@@ -31,7 +31,7 @@ def generated(api: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         del sys.modules[name]
 
 
-def test_it_submits_lists_reads_cancels_and_deletes(
+def test_a_generated_client_submits_lists_reads_cancels_and_deletes(
     api: httpx2.Client, generated: Import, document: dict[str, Any]
 ) -> None:
     models = generated("models")
@@ -65,11 +65,11 @@ def test_it_submits_lists_reads_cancels_and_deletes(
     assert call("jobs.list_jobs").jobs == []
 
 
-def test_it_is_told_what_a_job_would_be(api: httpx2.Client, generated: Import, document: dict[str, Any]) -> None:
+def test_a_generated_client_reads_a_dry_run(api: httpx2.Client, generated: Import, document: dict[str, Any]) -> None:
     models = generated("models")
     client = generated("client").Client(str(api.base_url), raise_on_unexpected_status=True, timeout=100)
     body = models.JobRequest(config=models.JobRequestConfig.from_dict(document))
-    told = generated("api.jobs.submit_job").sync(client=client, body=body, dry_run=True)
-    assert isinstance(told, models.DryRun), told
-    assert told.trainable[0].parameters > 0
-    assert told.config["name"] == "shapes"
+    dry_run = generated("api.jobs.submit_job").sync(client=client, body=body, dry_run=True)
+    assert isinstance(dry_run, models.DryRun), dry_run
+    assert dry_run.trainable[0].parameters > 0
+    assert dry_run.config["name"] == "shapes"

@@ -1,4 +1,4 @@
-"""Whether the service works, what it has, and what it measures."""
+"""Liveness, readiness, capabilities and metrics."""
 
 import resource
 import subprocess
@@ -25,7 +25,7 @@ def checks(api: httpx2.Client) -> tuple[int, dict[str, bool]]:
 
 
 def samples(api: httpx2.Client) -> dict[tuple[str, ...], float]:
-    """Return all numbers by name and labels."""
+    """Return all samples by name and labels."""
     families = text_string_to_metric_families(api.get("/metrics").text)
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -34,11 +34,11 @@ def samples(api: httpx2.Client) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_a_living_process_says_so(shared_api: httpx2.Client) -> None:
+def test_a_running_process_is_alive(shared_api: httpx2.Client) -> None:
     assert shared_api.get("/livez").json() == {"status": "alive"}
 
 
-def test_the_service_is_ready_while_a_supervisor_runs(api: httpx2.Client, settings: Settings) -> None:
+def test_the_service_is_ready_only_with_a_running_supervisor(api: httpx2.Client, settings: Settings) -> None:
     healthy = {"database": True, "root": True, "disk": True, "supervisor": True}
     assert checks(api) == (503, {**healthy, "supervisor": False})
     holder = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
@@ -51,18 +51,18 @@ def test_the_service_is_ready_while_a_supervisor_runs(api: httpx2.Client, settin
     assert checks(api)[0] == 503
 
 
-def test_a_database_that_is_gone_is_told(api: httpx2.Client, settings: Settings, tmp_path: Path) -> None:
+def test_a_missing_root_is_not_ready(api: httpx2.Client, settings: Settings, tmp_path: Path) -> None:
     settings.root.rename(tmp_path / "elsewhere")
-    status, told = checks(api)
-    assert (status, told["root"], told["disk"]) == (503, False, False)
+    status, results = checks(api)
+    assert (status, results["root"], results["disk"]) == (503, False, False)
 
 
-def test_a_database_that_cannot_be_written_is_told_to_whoever_submits(
+def test_submitting_with_a_full_disk_is_503(
     run_api: Any, settings: Settings, document: dict[str, Any], tmp_path: Path
 ) -> None:
     with run_api(settings, tmp_path / "api.log") as (process, api):
         assert api.get("/v1/jobs").json()["jobs"] == []
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # as if the disk were full
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # simulates a full disk
         answer = api.post("/v1/jobs", json={"config": document})
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json"), answer.text
         assert answer.json()["detail"].endswith("nothing was changed, send the request again later")
@@ -71,13 +71,13 @@ def test_a_database_that_cannot_be_written_is_told_to_whoever_submits(
         assert api.post("/v1/jobs", json={"config": document}).status_code == 202
 
 
-def test_what_the_server_has_is_told(shared_api: httpx2.Client, shared_settings: Settings) -> None:
-    told = shared_api.get("/v1/capabilities").json()
-    assert (told["cpus"], told["gpus"], told["default_cpus"], told["default_gpus"]) == (2, 0, 2, 0)
-    assert told["max_json_bytes"] == shared_settings.max_json_bytes
+def test_capabilities_are_those_of_the_settings(shared_api: httpx2.Client, shared_settings: Settings) -> None:
+    found = shared_api.get("/v1/capabilities").json()
+    assert (found["cpus"], found["gpus"], found["default_cpus"], found["default_gpus"]) == (2, 0, 2, 0)
+    assert found["max_json_bytes"] == shared_settings.max_json_bytes
 
 
-def test_jobs_and_slots_are_counted_as_they_are(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+def test_jobs_and_slots_are_counted(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     assert samples(api)["pyramidion_oldest_queued_seconds",] == 0
     ids = [submit(resources={"cpus": 1}) for _ in range(3)]
     leases.claim(ids[0], [])
@@ -90,8 +90,8 @@ def test_jobs_and_slots_are_counted_as_they_are(api: httpx2.Client, submit: Subm
     assert now["pyramidion_slots", "gpu"] == 0
 
 
-def test_requests_are_counted_by_the_template_of_their_route(api: httpx2.Client, submit: Submit) -> None:
-    for job_id in (submit(), submit(), "nobody"):
+def test_requests_are_counted_by_route_template(api: httpx2.Client, submit: Submit) -> None:
+    for job_id in (submit(), submit(), "unknown"):
         api.get(f"/v1/jobs/{job_id}")
     api.get("/strange/path")
     api.request("BREW", "/livez")
@@ -104,7 +104,7 @@ def test_requests_are_counted_by_the_template_of_their_route(api: httpx2.Client,
     assert not any("BREW" in key or "/strange/path" in key for key in now)
 
 
-def test_listeners_are_counted_while_they_listen(api: httpx2.Client, submit: Submit) -> None:
+def test_listeners_are_counted_while_connected(api: httpx2.Client, submit: Submit) -> None:
     def listeners() -> float:
         return samples(api)["pyramidion_event_listeners",]
 

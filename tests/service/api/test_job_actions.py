@@ -1,4 +1,4 @@
-"""Acting on jobs: priority, cancel, retry, delete."""
+"""Changing the priority of jobs; cancelling, retrying and deleting them."""
 
 from collections.abc import Callable
 
@@ -13,9 +13,7 @@ from tests.service.api.conftest import run_to_failure
 Submit = Callable[..., str]
 
 
-def test_a_queued_job_changes_its_priority_and_a_started_one_does_not(
-    api: httpx2.Client, submit: Submit, leases: LeasedStore
-) -> None:
+def test_only_a_queued_job_can_change_its_priority(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     job_id = submit()
     assert api.patch(f"/v1/jobs/{job_id}", json={"priority": -5}).json()["priority"] == -5
     leases.claim(job_id, [])
@@ -24,7 +22,7 @@ def test_a_queued_job_changes_its_priority_and_a_started_one_does_not(
     assert "is starting" in answer.json()["detail"]
 
 
-def test_a_queued_job_is_cancelled_at_once_and_again(api: httpx2.Client, submit: Submit) -> None:
+def test_cancelling_a_queued_job_twice_succeeds(api: httpx2.Client, submit: Submit) -> None:
     url = f"/v1/jobs/{submit()}"
     first = api.post(f"{url}/cancel")
     assert (first.status_code, first.json()["status"]) == (202, "cancelled")
@@ -32,7 +30,7 @@ def test_a_queued_job_is_cancelled_at_once_and_again(api: httpx2.Client, submit:
     assert (again.status_code, again.json()) == (200, first.json())
 
 
-def test_a_running_job_is_asked_to_end(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+def test_cancelling_a_running_job_records_the_request(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     job_id = submit()
     leases.claim(job_id, [])
     answer = api.post(f"/v1/jobs/{job_id}/cancel")
@@ -40,16 +38,14 @@ def test_a_running_job_is_asked_to_end(api: httpx2.Client, submit: Submit, lease
     assert (answer.json()["status"], answer.json()["cancel_requested"]) == ("starting", True)
 
 
-def test_a_job_that_has_failed_is_not_cancelled(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+def test_a_failed_job_cannot_be_cancelled(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     job_id = submit()
     run_to_failure(leases, job_id)
     assert api.post(f"/v1/jobs/{job_id}/cancel").status_code == 409
     assert api.get(f"/v1/jobs/{job_id}").json()["status"] == "failed"
 
 
-def test_a_job_that_has_ended_is_tried_again_as_a_new_one(
-    api: httpx2.Client, submit: Submit, leases: LeasedStore
-) -> None:
+def test_retrying_an_ended_job_creates_a_new_one(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     job_id = submit(priority=4, resources={"cpus": 1, "timeout_s": 9})
     assert api.post(f"/v1/jobs/{job_id}/retry").status_code == 409
     run_to_failure(leases, job_id)
@@ -65,7 +61,7 @@ def test_a_job_that_has_ended_is_tried_again_as_a_new_one(
     assert replayed.json()["id"] == job["id"]
 
 
-def test_a_job_that_has_ended_is_deleted_with_its_folder(
+def test_an_ended_job_is_deleted_with_its_folder(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     job_id = submit()
@@ -80,15 +76,13 @@ def test_a_job_that_has_ended_is_deleted_with_its_folder(
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 404
 
 
-def test_a_job_whose_folder_went_in_a_crash_is_deleted_all_the_same(
-    api: httpx2.Client, submit: Submit, store: JobStore
-) -> None:
+def test_a_job_without_a_folder_can_be_deleted(api: httpx2.Client, submit: Submit, store: JobStore) -> None:
     job_id = submit()
     store.request_cancel(job_id)
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
 
 
-def test_a_job_whose_end_mlflow_does_not_know_keeps_its_folder(
+def test_a_job_is_not_deleted_before_mlflow_knows_its_end(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     job_id = submit()

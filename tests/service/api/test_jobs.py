@@ -1,4 +1,4 @@
-"""Submitting, listing, reading jobs, and acting on them."""
+"""Submitting, listing and reading jobs."""
 
 import fcntl
 import subprocess
@@ -21,7 +21,7 @@ Submit = Callable[..., str]
 
 @contextmanager
 def supervisor_lock(settings: Settings) -> Iterator[None]:
-    """Let another process hold the lock that a supervisor holds."""
+    """Hold the supervisor's lock in another process."""
     holder = (
         "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); "
         "print('held', flush=True); sys.stdin.read()"
@@ -35,7 +35,7 @@ def supervisor_lock(settings: Settings) -> Iterator[None]:
         process.kill()
 
 
-def test_a_submitted_job_is_queued_and_read_where_location_says(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_a_submitted_job_is_queued_and_found_at_its_location(api: httpx2.Client, document: dict[str, Any]) -> None:
     answer = api.post("/v1/jobs", json={"config": document, "priority": 3})
     assert answer.status_code == 202
     job = answer.json()
@@ -45,24 +45,24 @@ def test_a_submitted_job_is_queued_and_read_where_location_says(api: httpx2.Clie
     assert api.get(answer.headers["location"]).json() == job
 
 
-def test_what_a_job_may_use_is_what_was_asked_for(api: httpx2.Client, submit: Submit) -> None:
+def test_a_job_gets_the_requested_resources(api: httpx2.Client, submit: Submit) -> None:
     job_id = submit(resources={"cpus": 1, "timeout_s": 60})
     assert api.get(f"/v1/jobs/{job_id}").json()["resources"] == {"cpus": 1, "gpus": 0, "timeout_s": 60.0}
 
 
-def test_more_than_the_server_has_is_refused_with_what_it_has(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_a_request_for_more_than_the_server_has_names_what_it_has(api: httpx2.Client, document: dict[str, Any]) -> None:
     answer = api.post("/v1/jobs", json={"config": document, "resources": {"cpus": 3, "gpus": 1}})
     assert answer.status_code == 422
     assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == {
-        "/resources/cpus": "got 3; this server has 2 for all jobs together, so that the job would wait for ever",
-        "/resources/gpus": "got 1; this server has 0 for all jobs together, so that the job would wait for ever",
+        "/resources/cpus": "got 3; this server has 2 for all jobs together, so the job would wait forever",
+        "/resources/gpus": "got 1; this server has 0 for all jobs together, so the job would wait forever",
     }
 
 
-def test_the_same_key_and_body_make_one_job(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_the_same_key_and_body_create_one_job(api: httpx2.Client, document: dict[str, Any]) -> None:
     headers = {"Idempotency-Key": "once"}
     first = api.post("/v1/jobs", json={"priority": 1, "config": document}, headers=headers)
-    # The order of keys is no part of what was said.
+    # The order of keys does not matter.
     body = {"config": dict(reversed(document.items())), "priority": 1}
     second = api.post("/v1/jobs", json=body, headers=headers)
     assert (first.status_code, second.status_code) == (202, 202)
@@ -72,7 +72,7 @@ def test_the_same_key_and_body_make_one_job(api: httpx2.Client, document: dict[s
     assert second.headers["location"] == first.headers["location"]
 
 
-def test_the_same_key_with_another_body_is_refused(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_the_same_key_with_another_body_is_rejected(api: httpx2.Client, document: dict[str, Any]) -> None:
     headers = {"Idempotency-Key": "once"}
     assert api.post("/v1/jobs", json={"config": document}, headers=headers).status_code == 202
     answer = api.post("/v1/jobs", json={"config": document, "priority": 1}, headers=headers)
@@ -81,7 +81,7 @@ def test_the_same_key_with_another_body_is_refused(api: httpx2.Client, document:
     assert len(api.get("/v1/jobs").json()["jobs"]) == 1
 
 
-def test_fifty_submissions_at_once_with_one_key_make_one_job(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_fifty_concurrent_submissions_with_one_key_create_one_job(api: httpx2.Client, document: dict[str, Any]) -> None:
     def submit(_: int) -> tuple[int, str]:
         answer = api.post("/v1/jobs", json={"config": document}, headers={"Idempotency-Key": "race"})
         return answer.status_code, answer.json()["id"]
@@ -93,13 +93,13 @@ def test_fifty_submissions_at_once_with_one_key_make_one_job(api: httpx2.Client,
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])
-def test_a_key_is_1_to_255_printable_characters(api: httpx2.Client, document: dict[str, Any], key: str) -> None:
+def test_a_key_has_1_to_255_printable_characters(api: httpx2.Client, document: dict[str, Any], key: str) -> None:
     answer = api.post("/v1/jobs", json={"config": document}, headers={"Idempotency-Key": key})
     assert answer.status_code == 422
     assert "idempotency-key" in answer.text.lower()
 
 
-def test_pages_follow_one_another_without_gaps(api: httpx2.Client, submit: Submit) -> None:
+def test_pages_have_no_gaps(api: httpx2.Client, submit: Submit) -> None:
     ids = [submit() for _ in range(5)]
     seen, url = [], "/v1/jobs?limit=2&status=queued&status=running"
     while True:
@@ -113,7 +113,9 @@ def test_pages_follow_one_another_without_gaps(api: httpx2.Client, submit: Submi
     assert seen == ids[::-1]
 
 
-def test_a_page_shows_what_the_filters_ask_for(api: httpx2.Client, submit: Submit, document: dict[str, Any]) -> None:
+def test_a_page_is_filtered_by_status_name_and_time(
+    api: httpx2.Client, submit: Submit, document: dict[str, Any]
+) -> None:
     cancelled, queued = submit(), submit()
     api.post(f"/v1/jobs/{cancelled}/cancel")
 
@@ -131,13 +133,13 @@ def test_a_page_shows_what_the_filters_ask_for(api: httpx2.Client, submit: Submi
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "status=done", "cursor=x", "created_after=noon"])
-def test_a_query_that_is_not_understood_is_refused(api: httpx2.Client, query: str) -> None:
+def test_an_invalid_query_is_rejected(api: httpx2.Client, query: str) -> None:
     answer = api.get(f"/v1/jobs?{query}")
     assert answer.status_code == 422
     assert query.partition("=")[0] in answer.text
 
 
-def test_a_job_that_has_not_changed_is_not_sent_again(api: httpx2.Client, submit: Submit) -> None:
+def test_an_unchanged_job_is_304(api: httpx2.Client, submit: Submit) -> None:
     url = f"/v1/jobs/{submit()}"
     tag = api.get(url).headers["etag"]
     again = api.get(url, headers={"If-None-Match": tag})
@@ -146,7 +148,7 @@ def test_a_job_that_has_not_changed_is_not_sent_again(api: httpx2.Client, submit
     assert api.get(url, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_a_job_that_is_not_there_is_a_404_everywhere(api: httpx2.Client) -> None:
+def test_an_unknown_job_is_404_on_every_route(api: httpx2.Client) -> None:
     for method, path in (
         ("GET", ""),
         ("PATCH", ""),
@@ -159,16 +161,16 @@ def test_a_job_that_is_not_there_is_a_404_everywhere(api: httpx2.Client) -> None
         ("GET", "/artifacts/job.yaml"),
     ):
         body = {"json": {"priority": 1}} if method == "PATCH" else {}
-        answer = api.request(method, f"/v1/jobs/nobody{path}", **body)
-        assert (answer.status_code, answer.json()["title"]) == (404, "No such job"), path
+        answer = api.request(method, f"/v1/jobs/unknown{path}", **body)
+        assert (answer.status_code, answer.json()["title"]) == (404, "Job not found"), path
 
 
-def test_without_a_supervisor_a_job_says_that_none_runs(api: httpx2.Client, submit: Submit) -> None:
+def test_a_job_waits_for_a_missing_supervisor(api: httpx2.Client, submit: Submit) -> None:
     waits_for = api.get(f"/v1/jobs/{submit()}").json()["waits_for"]
-    assert waits_for.startswith("no supervisor runs")
+    assert waits_for.startswith("no supervisor is running")
 
 
-def test_a_job_says_what_it_waits_for(
+def test_a_queued_job_explains_why_it_waits(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     def waits_for(job_id: str) -> str | None:
@@ -184,17 +186,17 @@ def test_a_job_says_what_it_waits_for(
         assert waits_for(second) == f"needs 2 of 2 cpus, 0 are free; job {first} holds 2"
         assert waits_for(third) == f"1 job is ahead; needs 2 of 2 cpus, 0 are free; job {first} holds 2"
         leases.requeue(job, not_before=time.time() + 60, spends_retry=True, message="killed")
-        assert str(waits_for(first)).startswith("attempt 1 failed, the next one starts not before ")
+        assert str(waits_for(first)).startswith("attempt 1 failed; the next one starts at ")
 
 
-def test_a_supervisor_lock_is_looked_at_and_not_taken(api: httpx2.Client, settings: Settings) -> None:
+def test_checking_for_a_supervisor_does_not_take_its_lock(api: httpx2.Client, settings: Settings) -> None:
     (settings.root / "supervisor.lock").touch()
     assert api.get("/readyz").json()["checks"][3]["is_ok"] is False
     with (settings.root / "supervisor.lock").open("w") as file:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_failed_job_says_why_with_the_end_of_its_log(
+def test_a_failed_job_has_its_reason_and_the_tail_of_its_log(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     job_id = submit()
@@ -216,7 +218,7 @@ def test_a_failed_job_says_why_with_the_end_of_its_log(
     assert (attempt["number"], attempt["outcome"], attempt["exit_code"]) == (1, "failed", 65)
 
 
-def test_progress_is_what_the_trainer_told_last(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+def test_progress_is_the_last_report_of_the_trainer(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     job_id = submit()
     job = leases.claim(job_id, [])
     assert job is not None

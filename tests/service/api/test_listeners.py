@@ -1,4 +1,4 @@
-"""Many listeners of one job, slow ones, and those whose server dies."""
+"""Many listeners of one job, slow listeners, and listeners whose server dies."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from service.store.records import Job
 
 MakeJob = Callable[[], Job]
 EndJob = Callable[[Job], Job]
-Tell = Callable[..., Job]
+Record = Callable[..., Job]
 ID = re.compile(rb"^id: (\d+)$", re.MULTILINE)
 NUM_EVENTS = 2000
 
@@ -28,7 +28,7 @@ def request(job_id: str, *headers: str) -> bytes:
 
 
 async def listen(port: int, job_id: str) -> list[int]:
-    """Return the sequence numbers that a stream brings until the server ends it."""
+    """Return the sequence numbers of a stream until the server ends it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request(job_id, "Connection: close"))
     heard = await reader.read()
@@ -42,8 +42,10 @@ def wait_until_ready(live_api: Any) -> None:
     assert live_api.client.get("/livez").status_code == 200
 
 
-def check_listeners(live_api: Any, store: JobStore, job: Job, end_job: EndJob, tell: Tell, num_listeners: int) -> None:
-    """A third listens from the beginning, the others come while events are written, one after the end."""
+def check_listeners(
+    live_api: Any, store: JobStore, job: Job, end_job: EndJob, record: Record, num_listeners: int
+) -> None:
+    """Check listeners of which a third connects before the events, the others during them, and one after the end."""
     wait_until_ready(live_api)
     is_written = threading.Event()
 
@@ -52,7 +54,7 @@ def check_listeners(live_api: Any, store: JobStore, job: Job, end_job: EndJob, t
         step = 0
         while step < NUM_EVENTS:
             size = min(1 + step % 37, NUM_EVENTS - step)
-            held = tell(held, range(step, step + size), losses={"boxes/class": 0.123456, "boxes/box": 1.5})
+            held = record(held, range(step, step + size), losses={"boxes/class": 0.123456, "boxes/box": 1.5})
             step += size
             time.sleep(0.01)
         end_job(held)
@@ -77,28 +79,28 @@ def check_listeners(live_api: Any, store: JobStore, job: Job, end_job: EndJob, t
         assert heard == written
 
 
-def test_20_listeners_hear_every_event_once_and_in_order(
-    live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, tell: Tell
+def test_20_listeners_receive_every_event_once_and_in_order(
+    live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
-    check_listeners(live_api, store, running_job(), end_job, tell, 20)
+    check_listeners(live_api, store, running_job(), end_job, record, 20)
 
 
 @pytest.mark.slow
-def test_100_listeners_hear_every_event_once_and_in_order(
-    live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, tell: Tell
+def test_100_listeners_receive_every_event_once_and_in_order(
+    live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
-    check_listeners(live_api, store, running_job(), end_job, tell, 100)
+    check_listeners(live_api, store, running_job(), end_job, record, 100)
 
 
-def test_a_listener_loses_nothing_when_the_server_is_killed(
-    live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, tell: Tell
+def test_a_listener_loses_no_event_when_the_server_is_killed(
+    live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
     job = running_job()
     heard: list[int] = []
     is_over = threading.Event()
 
-    def listen_on() -> None:
-        """Come back as an EventSource does, until there is nothing more to come."""
+    def listen_until_over() -> None:
+        """Reconnect as an EventSource does, until there are no further events."""
         last = "0"
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
@@ -107,7 +109,7 @@ def test_a_listener_loses_nothing_when_the_server_is_killed(
                     if answer.status_code == 204:
                         is_over.set()
                         return
-                    # An event counts when it is whole: at its empty line.
+                    # An event is complete at its empty line.
                     pending = last
                     for line in answer.iter_lines():
                         if line.startswith("id: "):
@@ -118,12 +120,12 @@ def test_a_listener_loses_nothing_when_the_server_is_killed(
             except httpx2.TransportError:
                 time.sleep(0.02)
 
-    thread = threading.Thread(target=listen_on)
+    thread = threading.Thread(target=listen_until_over)
     thread.start()
     for kills in range(2):
         wait_until_ready(live_api)
         for batch in range(30):
-            job = tell(job, range(10))
+            job = record(job, range(10))
             if batch == 15 + kills:
                 before = len(heard)
                 live_api.kill()
@@ -135,7 +137,7 @@ def test_a_listener_loses_nothing_when_the_server_is_killed(
     assert heard == [row.seq for row in store.events(job.id, 0, 10_000)]
 
 
-def test_clients_that_never_read_need_little_memory(live_api: Any, running_job: MakeJob, tell: Tell) -> None:
+def test_clients_that_never_read_need_little_memory(live_api: Any, running_job: MakeJob, record: Record) -> None:
     job = running_job()
     wait_until_ready(live_api)
     process = psutil.Process(live_api.process.pid)
@@ -148,8 +150,8 @@ def test_clients_that_never_read_need_little_memory(live_api: Any, running_job: 
         silent.append(connection)
     before = process.memory_info().rss
     for _ in range(20):
-        job = tell(job, range(500), text="x" * 1000)
-    # All 10 MB have gone to one that reads; to the others they did not.
+        job = record(job, range(500), text="x" * 1000)
+    # A reading client gets all 10 MB; the others have not received them.
     newest = live_api.client.get(f"/v1/jobs/{job.id}/events", params={"limit": 1000}).json()["next_after"]
     while newest < 10_000:
         newest = live_api.client.get(f"/v1/jobs/{job.id}/events", params={"after": newest, "limit": 1000}).json()[
@@ -161,7 +163,7 @@ def test_clients_that_never_read_need_little_memory(live_api: Any, running_job: 
         connection.close()
 
 
-def test_streams_end_in_order_when_the_server_stops(live_api: Any, running_job: MakeJob) -> None:
+def test_streams_end_cleanly_when_the_server_stops(live_api: Any, running_job: MakeJob) -> None:
     job = running_job()
     wait_until_ready(live_api)
     ends: list[str] = []

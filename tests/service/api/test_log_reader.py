@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.run_folder.log_text import clean
 from service.api import log_reader
-from service.api.log_reader import BLOCK_BYTES, Block, as_ndjson, as_text, clean, read_block, tail_start
+from service.api.log_reader import BLOCK_BYTES, Block, read_block, tail_start
+from service.api.log_stream import as_ndjson, as_text
 
 
 @pytest.fixture
@@ -39,14 +41,14 @@ def read_all(path: Path, start: int = 0, until: int | None = None) -> list[Block
         (b"bad \xff\xfe bytes\n", "bad \ufffd\ufffd bytes\n"),
     ],
 )
-def test_text_is_what_a_terminal_shows_at_last(raw: bytes, text: str) -> None:
+def test_text_is_what_a_terminal_finally_shows(raw: bytes, text: str) -> None:
     assert clean(raw) == text
 
 
 @given(
     st.lists(st.sampled_from([b"\n", b"\r", b"\x1b[2K", b"\x1b", b"[1", b"ab", b"\xc3\xa4", b"\xff", b"]", b"\x07"]))
 )
-def test_cleaning_keeps_every_line_end_and_leaves_no_control_character(parts: list[bytes]) -> None:
+def test_cleaning_keeps_line_ends_and_removes_control_characters(parts: list[bytes]) -> None:
     raw = b"".join(parts)
     text = clean(raw)
     assert text.count("\n") == raw.count(b"\n")
@@ -59,13 +61,13 @@ def test_an_unfinished_line_waits_until_the_log_has_ended(log: Path) -> None:
     assert read_all(log, until=7) == [Block(b"one\n", 4), Block(b"two", 7)]
 
 
-def test_nothing_comes_of_a_log_that_is_not_there_or_shorter(log: Path) -> None:
+def test_a_missing_or_shorter_log_has_no_lines(log: Path) -> None:
     assert read_block(log, 0).raw == b""
     log.write_bytes(b"one\n")
     assert read_block(log, 2**63 - 1) == Block(b"", 2**63 - 1)
 
 
-def test_a_line_that_is_longer_than_a_block_comes_in_parts_between_characters(log: Path) -> None:
+def test_a_line_longer_than_a_block_is_split_between_characters(log: Path) -> None:
     raw = b"x" + "€".encode() * BLOCK_BYTES + b"\nend\n"
     log.write_bytes(raw)
     blocks = read_all(log)
@@ -75,13 +77,13 @@ def test_a_line_that_is_longer_than_a_block_comes_in_parts_between_characters(lo
     assert all(json.loads(line)["offset"] <= len(raw) for block in blocks for line in as_ndjson(1, block).splitlines())
 
 
-def test_a_progress_bar_of_any_length_is_its_last_state(log: Path) -> None:
+def test_a_long_progress_bar_is_reduced_to_its_last_state(log: Path) -> None:
     log.write_bytes(b"start\n" + b"".join(b"\r%6d of 100000" % step for step in range(100_000)) + b"\nend\n")
     assert log.stat().st_size > 4 * BLOCK_BYTES
     assert b"".join(as_text(1, block) for block in read_all(log)) == b"start\n 99999 of 100000\nend\n"
 
 
-def test_the_offset_of_each_line_is_where_reading_goes_on(log: Path) -> None:
+def test_reading_continues_at_the_offset_of_a_line(log: Path) -> None:
     raw = "first\n\x1b[1mzw€ite\x1b[0m\n10%\r100%\nlast".encode()
     log.write_bytes(raw)
     lines = [json.loads(line) for block in read_all(log, until=len(raw)) for line in as_ndjson(1, block).splitlines()]
@@ -93,7 +95,7 @@ def test_the_offset_of_each_line_is_where_reading_goes_on(log: Path) -> None:
 
 @pytest.mark.parametrize("block_bytes", [1, 3, 1 << 18])
 @given(lines=st.lists(st.sampled_from([b"", b"a", b"bcd"])), is_open=st.booleans(), wanted=st.integers(0, 6))
-def test_the_tail_is_the_last_lines_however_blocks_fall(
+def test_the_tail_does_not_depend_on_the_block_size(
     tmp_path_factory: pytest.TempPathFactory, block_bytes: int, lines: list[bytes], is_open: bool, wanted: int
 ) -> None:
     log = tmp_path_factory.mktemp("tail") / "log.txt"
@@ -107,5 +109,5 @@ def test_the_tail_is_the_last_lines_however_blocks_fall(
     assert raw[start:] == b"".join(all_lines[len(all_lines) - found :])
 
 
-def test_the_tail_of_a_log_that_is_not_there_is_empty(log: Path) -> None:
+def test_the_tail_of_a_missing_log_is_empty(log: Path) -> None:
     assert tail_start(log, 5) == (0, 0)

@@ -24,7 +24,7 @@ NDJSON = {"Accept": "application/x-ndjson"}
 
 @pytest.fixture
 def settings(shared_settings: Settings) -> Settings:
-    """Jobs of others do not matter here."""
+    """Settings of the shared application; jobs of other tests do not matter here."""
     return shared_settings
 
 
@@ -63,7 +63,7 @@ def write(settings: Settings) -> Callable[..., Path]:
 
 @pytest.fixture
 def next_attempt(leases: LeasedStore) -> Callable[[Job], Job]:
-    """Let a job's attempt be lost, and start another."""
+    """End a job's attempt as lost, and start another one."""
 
     def start(job: Job) -> Job:
         leases.end_attempt(job, "lost")
@@ -79,14 +79,14 @@ Write = Callable[..., Path]
 NextAttempt = Callable[[Job], Job]
 
 
-def test_a_log_is_text_without_what_only_a_terminal_understands(
+def test_a_log_is_text_without_terminal_control_sequences(
     api: httpx2.Client, running_job: MakeJob, write: Write
 ) -> None:
     write(job := running_job(), "\x1b[32mgrün\x1b[0m\n10%\r100%\n".encode() + b"\xff torn")
     assert text(api, job) == "grün\n100%\n\ufffd torn"
 
 
-def test_a_line_of_ndjson_says_where_to_go_on(api: httpx2.Client, running_job: MakeJob, write: Write) -> None:
+def test_an_ndjson_line_has_the_offset_to_continue_from(api: httpx2.Client, running_job: MakeJob, write: Write) -> None:
     write(job := running_job(), b"one\n\x1b[1mtwo\x1b[0m\nthree\n")
     all_lines = lines(api, job)
     assert [(line["attempt"], line["text"]) for line in all_lines] == [(1, "one"), (1, "two"), (1, "three")]
@@ -95,7 +95,7 @@ def test_a_line_of_ndjson_says_where_to_go_on(api: httpx2.Client, running_job: M
     assert text(api, job, after=all_lines[2]["offset"]) == ""
 
 
-def test_the_tail_is_the_last_lines_over_all_attempts_that_are_asked_for(
+def test_the_tail_spans_all_requested_attempts(
     api: httpx2.Client, running_job: MakeJob, write: Write, next_attempt: NextAttempt
 ) -> None:
     write(job := running_job(), b"a1\na2\nhalf a line")
@@ -114,7 +114,7 @@ def test_the_tail_is_the_last_lines_over_all_attempts_that_are_asked_for(
     ]  # fmt: skip
 
 
-def test_a_log_is_followed_over_later_attempts_until_the_job_ends(
+def test_following_a_log_includes_later_attempts_until_the_job_ends(
     api: httpx2.Client, running_job: MakeJob, write: Write, next_attempt: NextAttempt, end_job: EndJob
 ) -> None:
     job = running_job()
@@ -124,9 +124,9 @@ def test_a_log_is_followed_over_later_attempts_until_the_job_ends(
         with api.stream("GET", f"/v1/jobs/{job.id}/logs", params={"follow": True}) as answer:
             heard.extend(answer.iter_text())
 
-    def wait_for(told: str) -> None:
+    def wait_for(expected: str) -> None:
         deadline = time.monotonic() + 10
-        while told not in "".join(heard):
+        while expected not in "".join(heard):
             assert time.monotonic() < deadline, heard
             time.sleep(0.01)
 
@@ -165,7 +165,9 @@ def test_following_a_queued_job_waits_for_its_first_attempt(
     assert heard == ["hello\n"]
 
 
-def test_what_is_not_there_is_a_problem(api: httpx2.Client, running_job: MakeJob, queued_job: MakeJob) -> None:
+def test_an_invalid_or_missing_attempt_is_a_problem(
+    api: httpx2.Client, running_job: MakeJob, queued_job: MakeJob
+) -> None:
     job = running_job()
     for asked, params, status in (
         (job, {"attempt": 2}, 404),
@@ -182,7 +184,7 @@ def test_what_is_not_there_is_a_problem(api: httpx2.Client, running_job: MakeJob
     assert api.get(f"/v1/jobs/{job.id}/logs", headers={"Accept": "application/json"}).status_code == 406
 
 
-def test_a_byte_of_several_attempts_is_refused(
+def test_an_offset_in_several_attempts_is_rejected(
     api: httpx2.Client, running_job: MakeJob, next_attempt: NextAttempt
 ) -> None:
     job = next_attempt(running_job())
@@ -195,7 +197,7 @@ LINE = b"step 000000 loss 0.123456 lr 0.001 images_per_s 12.3 " + b"." * 75 + b"
 
 
 def check_memory(live_api: Any, job: Job, path: Path, num_bytes: int) -> None:
-    """Read a log of that size, and let others begin to read it and stop, while the process stays small."""
+    """Read a log of this size next to clients that stop reading it, and check the memory of the process."""
     with path.open("wb") as file:
         for _ in range(num_bytes // (len(LINE) * 8192)):
             file.write(LINE * 8192)

@@ -1,4 +1,4 @@
-"""Lists of many jobs are quick, wherever the page lies."""
+"""Listing many jobs is fast on every page."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ LIMIT_S = 0.05
 
 @pytest.fixture
 def many_jobs(settings: Settings, document: dict[str, Any]) -> None:
-    """100,000 jobs that have ended, some of them failed."""
+    """100,000 ended jobs, some of them failed."""
     losses = {f"train/task/{term}": 0.5 for term in range(6)}
     row = {"name": "many", "config": document, "priority": 0, "cpus": 1, "gpus": 0, "attempt": 1, "failures": 0}
     row |= {"events_offset": 0, "progress": {"epoch": 3, "step": 99, "losses": losses}, "not_before": 0.0}
@@ -44,17 +44,17 @@ def many_jobs(settings: Settings, document: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("many_jobs")
-def test_any_page_of_100_000_jobs_comes_within_50_ms(
+def test_any_page_of_100_000_jobs_takes_less_than_50_ms(
     run_api: Callable[[Settings, Path], AbstractContextManager[tuple[Popen[bytes], httpx2.Client]]],
     settings: Settings,
     tmp_path: Path,
 ) -> None:
     queries = {
-        "the first": {},
-        "a deep one": {"cursor": write_cursor(500)},
-        "one in the middle": {"cursor": write_cursor(NUM_JOBS // 2)},
-        "a deep one of the failed": {"status": "failed", "cursor": write_cursor(80_000)},
-        "one of an hour": {"created_after": int(1e9) + 40_000, "created_before": int(1e9) + 43_600},
+        "first": {},
+        "deep": {"cursor": write_cursor(500)},
+        "middle": {"cursor": write_cursor(NUM_JOBS // 2)},
+        "deep, failed jobs": {"status": "failed", "cursor": write_cursor(80_000)},
+        "one hour": {"created_after": int(1e9) + 40_000, "created_before": int(1e9) + 43_600},
     }
     with run_api(settings, tmp_path / "log.txt") as (_, client):
         client.get("/v1/jobs")

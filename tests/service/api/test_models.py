@@ -32,7 +32,7 @@ def service(mlflow_runs_root: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def rest(service: Settings) -> Iterator[httpx2.Client]:
-    """A client of one service for all tests here: its predictor takes seconds to start."""
+    """A client of one service for all tests here, since its predictor takes seconds to start."""
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("MLFLOW_TRACKING_URI", raising=False)
         environment.setenv("OMP_NUM_THREADS", "1")
@@ -53,7 +53,7 @@ def is_problem(answer: httpx2.Response, status: int) -> bool:
     )
 
 
-def test_predictions_are_those_of_the_predictor(
+def test_predictions_equal_those_of_the_predictor(
     rest: httpx2.Client, shapes: list[ModelVersion], exported: list[Path]
 ) -> None:
     image = jpeg(48, 64)
@@ -65,10 +65,10 @@ def test_predictions_are_those_of_the_predictor(
         assert PredictionView.model_validate_json(answer.text).model_dump(exclude_unset=True) == answer.json()
 
 
-def test_many_clients_of_two_models_and_bad_images_all_have_their_answer(
+def test_concurrent_requests_for_two_models_and_invalid_images_all_get_their_response(
     rest: httpx2.Client, shapes: list[ModelVersion], exported: list[Path]
 ) -> None:
-    images = [jpeg(48, 64, seed) if seed % 5 else b"no image" for seed in range(40)]
+    images = [jpeg(48, 64, seed) if seed % 5 else b"not an image" for seed in range(40)]
     with ThreadPoolExecutor(16) as threads:
         answers = list(
             threads.map(lambda i: predict(rest, shapes[0].name, images[i], version=1 + i % 2), range(len(images)))
@@ -82,13 +82,13 @@ def test_many_clients_of_two_models_and_bad_images_all_have_their_answer(
             assert scores == pytest.approx({row["label"]: row["score"] for row in expected}, abs=1e-4)
 
 
-def test_a_picture_is_drawn_when_asked_for(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+def test_a_picture_is_drawn_on_request(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
     answer = predict(rest, shapes[0].name, jpeg(48, 64), version=1, draw="true")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     assert answer.content.startswith(b"\x89PNG")
 
 
-def test_a_champion_that_moves_is_served_soon_and_nobody_notices_the_change(
+def test_a_moved_champion_is_served_without_an_interruption(
     rest: httpx2.Client, shapes: list[ModelVersion], service_registry: Registry
 ) -> None:
     name = shapes[0].name
@@ -125,7 +125,7 @@ def test_a_champion_that_moves_is_served_soon_and_nobody_notices_the_change(
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=" + "b" * 300}}, 422, ""),
     ],
 )
-def test_a_body_that_is_no_image_is_told(
+def test_a_body_without_a_valid_image_is_a_problem(
     body: dict[str, Any], status: int, pointer: str | None, rest: httpx2.Client, shapes: list[ModelVersion]
 ) -> None:
     answer = rest.post(f"/v1/models/{shapes[0].name}/predict?version=1", **body)
@@ -156,8 +156,8 @@ def test_a_body_without_a_length_is_cut_at_the_limit(rest: httpx2.Client, shapes
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("nobody/predict", 404),
-        ("{name}/predict?alias=nobody", 404),
+        ("unknown/predict", 404),
+        ("{name}/predict?alias=unknown", 404),
         ("{name}/predict?version=99", 404),
         ("{name}/predict?version=0", 422),
         ("{name}/predict?version=x", 422),
@@ -167,7 +167,7 @@ def test_a_body_without_a_length_is_cut_at_the_limit(rest: httpx2.Client, shapes
         ("it's/predict", 404),
     ],
 )
-def test_a_model_that_is_not_there_is_told(
+def test_an_unknown_model_or_version_is_a_problem(
     path: str, status: int, rest: httpx2.Client, shapes: list[ModelVersion]
 ) -> None:
     answer = rest.post(f"/v1/models/{path.format(name=shapes[0].name)}", files={"image": jpeg(8, 8)})
@@ -196,12 +196,10 @@ def test_models_are_listed_with_their_lineage(
     assert "listed" in first["aliases"]
     assert (first["run_id"], first["select"]) == (shapes[0].run_id, "max val/shapes/AP50")
     assert (first["val_metrics"], first["val_fingerprint"]) == ({"val/shapes/AP50": 0.5}, "data 1")
-    assert is_problem(rest.get("/v1/models/nobody"), 404)
+    assert is_problem(rest.get("/v1/models/unknown"), 404)
 
 
-def test_an_alias_is_made_moved_and_removed_by_who_knows_where_it_points(
-    rest: httpx2.Client, shapes: list[ModelVersion]
-) -> None:
+def test_changing_an_alias_requires_its_current_version(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
     path = f"/v1/models/{shapes[0].name}/aliases/stage"
     assert is_problem(rest.get(path), 404)
     assert is_problem(rest.put(path, json={"version": 1}, headers={"If-Match": '"1"'}), 412)
@@ -222,7 +220,7 @@ def test_an_alias_is_made_moved_and_removed_by_who_knows_where_it_points(
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
-        ("nobody/aliases/x", {"version": 1}, 404),
+        ("unknown/aliases/x", {"version": 1}, 404),
         ("{name}/aliases/x", {"version": 99}, 422),
         ("{name}/aliases/x", {"version": 0}, 422),
         ("{name}/aliases/x", {}, 422),
@@ -231,14 +229,14 @@ def test_an_alias_is_made_moved_and_removed_by_who_knows_where_it_points(
         ("{name}/aliases/a b", {"version": 1}, 422),
     ],
 )
-def test_an_alias_that_cannot_be_is_refused(
+def test_an_invalid_alias_or_version_is_rejected(
     path: str, body: dict[str, Any], status: int, rest: httpx2.Client, shapes: list[ModelVersion]
 ) -> None:
     answer = rest.put(f"/v1/models/{path.format(name=shapes[0].name)}", json=body)
     assert is_problem(answer, status), answer.text
 
 
-def test_of_many_who_move_an_alias_at_once_one_does(
+def test_only_one_of_many_concurrent_moves_of_an_alias_succeeds(
     rest: httpx2.Client, shapes: list[ModelVersion], service_registry: Registry
 ) -> None:
     name = shapes[0].name
@@ -255,7 +253,7 @@ def test_of_many_who_move_an_alias_at_once_one_does(
     assert statuses == [200] + [412] * 7
 
 
-def test_without_mlflow_the_client_is_told_to_come_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_mlflow_the_client_is_asked_to_retry_later(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with serving(settings) as client:

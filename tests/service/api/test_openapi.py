@@ -1,4 +1,4 @@
-"""The OpenAPI document: complete, unambiguous, and of use to a client generator."""
+"""The OpenAPI document is complete, unambiguous and usable by client generators."""
 
 import re
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def operations(openapi: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{method} {path}", operation
 
 
-def test_it_is_made_without_a_database(tmp_path: Path) -> None:
+def test_the_document_is_created_without_a_database(tmp_path: Path) -> None:
     create_app(Settings(root=tmp_path / "nothing", gpus=0)).openapi()
     assert list(tmp_path.iterdir()) == []
 
@@ -33,7 +33,7 @@ def test_operation_ids_are_short_and_unique(openapi: dict[str, Any]) -> None:
     assert [name for name in ids if not re.fullmatch(r"[a-z]+(_[a-z]+){0,4}", name)] == []
 
 
-def test_every_operation_says_what_it_does_and_answers(openapi: dict[str, Any]) -> None:
+def test_every_operation_has_a_summary_tags_and_a_successful_response(openapi: dict[str, Any]) -> None:
     for name, operation in operations(openapi):
         assert operation["summary"], name
         assert operation["tags"], name
@@ -57,7 +57,7 @@ def test_every_error_is_a_problem(openapi: dict[str, Any]) -> None:
     assert "HTTPValidationError" not in openapi["components"]["schemas"]
 
 
-def test_every_schema_that_is_named_is_there(openapi: dict[str, Any]) -> None:
+def test_every_referenced_schema_exists(openapi: dict[str, Any]) -> None:
     named = set(re.findall(r"#/components/schemas/([\w-]+)", str(openapi)))
     assert named <= set(openapi["components"]["schemas"])
     assert {"JobRequest", "JobView", "DryRun", "RunResult", "ProblemDetails"} <= named

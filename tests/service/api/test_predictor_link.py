@@ -1,4 +1,4 @@
-"""The predictor process as the API process sees it: started, killed, ended."""
+"""The predictor process from the view of the API process: started, killed, stopped."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from tests.service.waiting import wait_until
 
 
 def predictors(parent: int) -> list[psutil.Process]:
-    """The predictor processes that a process has started and that have not ended."""
+    """Return the running predictor processes that a process has started."""
     found = []
     for child in psutil.Process(parent).children():
         try:
@@ -33,7 +33,7 @@ def predictors(parent: int) -> list[psutil.Process]:
 
 
 def run_with_link(settings: Settings, work: Callable[[PredictorLink], Coroutine[Any, Any, None]]) -> None:
-    """Run `work` in an event loop with a link that is closed afterwards."""
+    """Run `work` in an event loop with a link, and close the link."""
 
     async def run() -> None:
         link = PredictorLink(settings)
@@ -64,10 +64,10 @@ def test_requests_share_one_process_and_a_killed_one_is_replaced(
         assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 3
 
         first.suspend()
-        under_way = [asyncio.create_task(link.predict(query, image)) for _ in range(2)]
+        in_progress = [asyncio.create_task(link.predict(query, image)) for _ in range(2)]
         await asyncio.sleep(0)
         first.kill()
-        for outcome in await asyncio.gather(*under_way, return_exceptions=True):
+        for outcome in await asyncio.gather(*in_progress, return_exceptions=True):
             assert isinstance(outcome, Problem)
             assert (outcome.status_code, outcome.headers) == (503, {"Retry-After": "1"})
 
@@ -79,22 +79,22 @@ def test_requests_share_one_process_and_a_killed_one_is_replaced(
     assert predictors(os.getpid()) == []
 
 
-def test_a_predictor_that_takes_too_long_is_not_waited_for(settings: Settings) -> None:
+def test_a_prediction_beyond_its_time_limit_is_503(settings: Settings) -> None:
     async def ask(link: PredictorLink) -> None:
-        with pytest.raises(Problem) as refused:
+        with pytest.raises(Problem) as raised:
             await link.predict({"name": "any", "version": "1"}, b"")
-        assert refused.value.status_code == 503
-        assert "within 0.05 s" in refused.value.detail
+        assert raised.value.status_code == 503
+        assert "within 0.05 s" in raised.value.detail
 
     run_with_link(settings.model_copy(update={"predict_timeout_s": 0.05}), ask)
 
 
-def test_more_requests_than_places_are_refused_for_now(settings: Settings) -> None:
+def test_a_full_queue_is_503(settings: Settings) -> None:
     link = PredictorLink(settings)
     with link.admitted(), link.admitted():
-        with pytest.raises(Problem) as refused, link.admitted():
-            pytest.fail("there were two places")
-        assert (refused.value.status_code, refused.value.headers) == (503, {"Retry-After": "1"})
+        with pytest.raises(Problem) as raised, link.admitted():
+            pytest.fail("the queue has two places")
+        assert (raised.value.status_code, raised.value.headers) == (503, {"Retry-After": "1"})
     with link.admitted():
         pass
 

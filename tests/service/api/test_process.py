@@ -1,4 +1,4 @@
-"""The API as the process that `pyramidion serve` starts."""
+"""The API process, as `pyramidion serve` starts it."""
 
 import json
 import re
@@ -23,14 +23,14 @@ HEAVY = {"torch", "lightning", "pytorch_lightning", "timm", "torchvision", "torc
 
 
 def libraries(pid: int) -> set[str]:
-    """Return the packages whose shared libraries a process has in its memory."""
+    """Return the packages with shared libraries in the memory of a process."""
     paths = [
         line.split()[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "site-packages/" in line
     ]
     return {path.partition("site-packages/")[2].split("/")[0] for path in paths}
 
 
-def test_the_process_answers_every_route_without_torch_and_ends_in_order(
+def test_every_route_works_without_torch_and_sigterm_ends_the_process_cleanly(
     run_api: RunApi, settings: Settings, document: Document, tmp_path: Path
 ) -> None:
     log = tmp_path / "log.txt"
@@ -41,10 +41,10 @@ def test_the_process_answers_every_route_without_torch_and_ends_in_order(
         of_models = [url for url in urls if "/models" in url]
         for url in (url for url in urls if url not in of_models):
             assert client.get(url).status_code in (200, 404, 503), url
-        assert libraries(process.pid) & (HEAVY | {"numpy", "pandas", "scipy"}) == set(), "of MLflow, too early"
+        assert libraries(process.pid) & (HEAVY | {"numpy", "pandas", "scipy"}) == set(), "MLflow was imported too early"
         for url in of_models:
             assert client.get(url).status_code in (200, 404), url
-        assert "pydantic_core" in libraries(process.pid), "the look at the process' memory sees nothing"
+        assert "pydantic_core" in libraries(process.pid), "shared libraries are not found in the process' memory"
         assert libraries(process.pid) & HEAVY == set()
 
         with client.stream("GET", f"/v1/jobs/{job}/events", headers={"Accept": "text/event-stream"}) as stream:
@@ -58,8 +58,8 @@ def test_the_process_answers_every_route_without_torch_and_ends_in_order(
     assert log.read_text() == ""
 
 
-def test_no_module_of_the_process_is_heavy() -> None:
-    """`/proc/<pid>/maps` shows shared libraries; what is pure Python shows here."""
+def test_the_process_imports_no_heavy_module() -> None:
+    """Unlike `/proc/<pid>/maps`, which shows shared libraries only, this finds pure Python modules too."""
     code = (
         "import json, sys, service.api.process; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     )
@@ -69,15 +69,15 @@ def test_no_module_of_the_process_is_heavy() -> None:
     assert set(json.loads(found.stdout)) & (HEAVY | {"mlflow", "alembic", "numpy", "pandas"}) == set()
 
 
-def test_the_process_is_ready_soon(run_api: RunApi, settings: Settings, tmp_path: Path) -> None:
+def test_the_process_starts_quickly(run_api: RunApi, settings: Settings, tmp_path: Path) -> None:
     with run_api(settings, tmp_path / "first"):
         pass
     started = time.monotonic()
     with run_api(settings, tmp_path / "log") as (process, client):
         assert client.get("/livez").status_code == 200
         cpu = psutil.Process(process.pid).cpu_times()
-        # Of its own time, not of the wall's: other tests may be running.
-        assert cpu.user + cpu.system < 2, f"{cpu}, {time.monotonic() - started:.2f} s in all"
+        # CPU time instead of wall time, since other tests may be running.
+        assert cpu.user + cpu.system < 2, f"{cpu}, {time.monotonic() - started:.2f} s in total"
 
 
 def test_the_process_ends_with_its_parent(settings: Settings, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Numbers, predictions and files of a job's run folder."""
+"""Metrics, predictions and files of a job's run folder."""
 
 import base64
 import hashlib
@@ -41,7 +41,7 @@ def folder(job: str, shared_settings: Settings) -> Path:
     return path
 
 
-def test_results_are_the_file_as_it_is(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+def test_results_are_the_unchanged_file(shared_api: httpx2.Client, job: str, folder: Path) -> None:
     content = json.dumps(RESULT, indent=1)
     (folder / "result.json").write_text(content, "utf-8")
     answer = shared_api.get(f"/v1/jobs/{job}/results")
@@ -51,7 +51,7 @@ def test_results_are_the_file_as_it_is(shared_api: httpx2.Client, job: str, fold
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_without_results_the_status_is_told(shared_api: httpx2.Client, job: str) -> None:
+def test_missing_results_are_404_with_the_status(shared_api: httpx2.Client, job: str) -> None:
     answer = shared_api.get(f"/v1/jobs/{job}/results")
     assert (answer.status_code, answer.json()["detail"]) == (404, f"job {job} is queued and has no results (yet)")
 
@@ -64,7 +64,7 @@ def test_without_results_the_status_is_told(shared_api: httpx2.Client, job: str)
         ("boxes.npz", "application/octet-stream"),
     ],
 )
-def test_predictions_say_what_they_are(
+def test_predictions_have_their_content_type(
     shared_api: httpx2.Client, job: str, folder: Path, name: str, content_type: str
 ) -> None:
     (folder / "predictions" / name).write_bytes(b"[]")
@@ -72,12 +72,12 @@ def test_predictions_say_what_they_are(
     assert (answer.content, answer.headers["content-type"]) == (b"[]", content_type)
     missing = shared_api.get(f"/v1/jobs/{job}/predictions/other")
     assert missing.status_code == 404
-    assert "predictions are there for boxes" in missing.json()["detail"]
+    assert "it has predictions for boxes, but not for 'other'" in missing.json()["detail"]
 
 
 @pytest.mark.parametrize("task", ["%2e%2e%2fresult", "%2fetc%2fpasswd", "a%00b", ".hidden", "x" * 64])
-def test_a_task_is_a_name_and_no_path(shared_api: httpx2.Client, job: str, folder: Path, task: str) -> None:
-    (folder / "result.csv").write_text("no prediction", "utf-8")
+def test_a_task_is_a_name_and_not_a_path(shared_api: httpx2.Client, job: str, folder: Path, task: str) -> None:
+    (folder / "result.csv").write_text("not a prediction", "utf-8")
     assert shared_api.get(f"/v1/jobs/{job}/predictions/{task}").status_code == 404
 
 
@@ -94,20 +94,20 @@ def test_files_are_listed_with_sizes_and_checksums(shared_api: httpx2.Client, jo
     assert (best["size_bytes"], best["sha256"]) == (1 << 14, digest)
 
 
-def test_a_checksum_follows_the_file(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+def test_a_checksum_changes_with_the_file(shared_api: httpx2.Client, job: str, folder: Path) -> None:
     path = folder / "events.jsonl"
 
-    def told() -> str:
+    def checksum() -> str:
         files = shared_api.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"]
         return str(next(file["sha256"] for file in files if file["path"] == "events.jsonl"))
 
     for content in (b"one", b"two"):
         path.write_bytes(content)
         os.utime(path, ns=(0, path.stat().st_mtime_ns + content[0]))
-        assert told() == hashlib.sha256(content).hexdigest()
+        assert checksum() == hashlib.sha256(content).hexdigest()
 
 
-def test_a_file_comes_with_its_checksum_and_as_a_download(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+def test_a_file_is_a_download_with_its_checksum(shared_api: httpx2.Client, job: str, folder: Path) -> None:
     content = (folder / "checkpoints" / "best.ckpt").read_bytes()
     answer = shared_api.get(f"/v1/jobs/{job}/artifacts/checkpoints/best.ckpt")
     assert (answer.status_code, answer.content) == (200, content)
@@ -119,7 +119,7 @@ def test_a_file_comes_with_its_checksum_and_as_a_download(shared_api: httpx2.Cli
     assert shared_api.get(answer.url, headers={"If-None-Match": tag}).status_code == 304
 
 
-def test_a_part_of_a_file_is_what_was_asked_for(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+def test_a_range_of_a_file_is_returned(shared_api: httpx2.Client, job: str, folder: Path) -> None:
     url = f"/v1/jobs/{job}/artifacts/checkpoints/best.ckpt"
     content = (folder / "checkpoints" / "best.ckpt").read_bytes()
     tag = shared_api.get(url).headers["etag"]
@@ -156,9 +156,7 @@ def test_a_part_of_a_file_is_what_was_asked_for(shared_api: httpx2.Client, job: 
         "..\\service.db",
     ],
 )
-def test_nothing_outside_and_nothing_hidden_is_given(
-    shared_api: httpx2.Client, job: str, folder: Path, path: str
-) -> None:
+def test_hidden_and_outside_files_are_not_found(shared_api: httpx2.Client, job: str, folder: Path, path: str) -> None:
     (folder / ".lock").write_text("hidden", "utf-8")
     (folder / "checkpoints" / ".secret").write_text("hidden", "utf-8")
     (folder / ".hidden").mkdir()
@@ -166,7 +164,7 @@ def test_nothing_outside_and_nothing_hidden_is_given(
     (folder / "out").symlink_to("/etc/hostname")
     (folder / "outside").symlink_to("/etc")
     (folder / "loop").symlink_to("loop")
-    # As it is: a client would tidy the dots away.
+    # The raw path, since a client would normalize the dots.
     url = httpx2.URL(str(shared_api.base_url).rstrip("/")).copy_with(
         raw_path=f"/v1/jobs/{job}/artifacts/{path}".encode()
     )
@@ -175,7 +173,7 @@ def test_nothing_outside_and_nothing_hidden_is_given(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_file_that_a_browser_would_run_is_only_bytes(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+def test_a_file_with_scripts_is_sent_as_bytes(shared_api: httpx2.Client, job: str, folder: Path) -> None:
     for name in ("page.html", "picture.svg", "sheet.xml"):
         (folder / name).write_text("<script>", "utf-8")
         answer = shared_api.get(f"/v1/jobs/{job}/artifacts/{name}")

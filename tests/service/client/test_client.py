@@ -1,4 +1,4 @@
-"""The client, where the other side is not what it should be."""
+"""The client, when the other side is not a working service."""
 
 import http.server
 import threading
@@ -14,8 +14,8 @@ from service.rest.schemas import ProblemField
 
 
 @pytest.fixture
-def stranger() -> Iterator[str]:
-    """The address of a server that is not ours: it answers everything with a page."""
+def foreign_server() -> Iterator[str]:
+    """Address of a foreign server that responds to everything with a web page."""
 
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -36,26 +36,26 @@ def stranger() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("job_id", ["any", "missing"])
-def test_another_server_is_told_from_a_service(stranger: str, job_id: str) -> None:
-    with Client(stranger) as client, pytest.raises(ServiceError, match="is it a Pyramidion service") as caught:
+def test_a_foreign_server_is_recognized(foreign_server: str, job_id: str) -> None:
+    with Client(foreign_server) as client, pytest.raises(ServiceError, match="is it a Pyramidion service") as caught:
         client.job(job_id)
     assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize("url", ["here", "ftp://x", "http://"])
-def test_an_address_that_is_none_names_the_variable(url: str) -> None:
+def test_an_invalid_address_names_the_variable(url: str) -> None:
     with pytest.raises(ConfigError, match=r"PYRAMIDION_URL: got .*write it as http://127.0.0.1:8000"):
         Client(url)
 
 
-def test_nobody_is_told_in_one_line() -> None:
+def test_an_unreachable_service_is_one_line() -> None:
     with Client("http://127.0.0.1:9/") as client, pytest.raises(ServiceUnreachable) as caught:
         client.jobs()
     assert str(caught.value).startswith("no service answers at http://127.0.0.1:9 (")
 
 
 @pytest.mark.parametrize("document", [{"name": float("nan")}, {"name": {1, 2}}, {"name": b"x"}])
-def test_what_is_not_json_is_not_sent(document: dict[str, Any]) -> None:
+def test_values_that_json_cannot_represent_are_not_sent(document: dict[str, Any]) -> None:
     with Client("http://127.0.0.1:9") as client, pytest.raises(ConfigError, match="cannot be sent as JSON"):
         client.submit({"config": document})
 
@@ -69,17 +69,17 @@ def test_what_is_not_json_is_not_sent(document: dict[str, Any]) -> None:
         ("", ""),
     ],
 )
-def test_pointers_become_the_fields_of_the_document(pointer: str, field: str) -> None:
+def test_pointers_become_fields_of_the_document(pointer: str, field: str) -> None:
     assert _dotted(ProblemField(pointer=pointer, detail="wrong")) == field
 
 
-def test_nobody_is_told_in_one_line_by_logs_too() -> None:
+def test_logs_of_an_unreachable_service_are_one_line() -> None:
     with Client("http://127.0.0.1:9/") as client:
         for read in (client.log, client.follow_log):
             with pytest.raises(ServiceUnreachable, match="no service answers at"):
                 next(read("any"))
 
 
-def test_a_result_that_is_damaged_is_told(stranger: str) -> None:
-    with Client(stranger) as client, pytest.raises(ServiceError, match=r"is result.json of job any damaged\?"):
+def test_a_damaged_result_is_an_error(foreign_server: str) -> None:
+    with Client(foreign_server) as client, pytest.raises(ServiceError, match=r"is result.json of job any damaged\?"):
         client.results("any")

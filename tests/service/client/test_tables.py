@@ -1,28 +1,19 @@
-"""Jobs as tables."""
+"""Tables and pages about jobs."""
 
 from rich.console import Console
 
-from service.client.tables import clock, dry_run_page, failure_text
+from service.client.tables import dry_run_page, failure_text
 from service.rest.schemas import DryRun, Failure, Resources, StageParameters, TrainableFrom
 from service.states import FailureKind
 
 
-def test_durations_are_read_at_a_glance() -> None:
-    assert [clock(seconds) for seconds in (0.4, 61, 3600, 90_000)] == [
-        "0:00:00",
-        "0:01:01",
-        "1:00:00",
-        "1 day, 1:00:00",
-    ]
-
-
-def test_a_failure_is_a_sentence_with_the_end_of_the_log() -> None:
+def test_a_failure_is_a_sentence_with_the_tail_of_the_log() -> None:
     failure = Failure(kind=FailureKind.NUMERICS, message="a loss is not finite", log_tail=["one", "two"])
     assert failure_text(failure) == "numerics: a loss is not finite\nlast lines of the log:\n  one\n  two"
     assert failure_text(failure.model_copy(update={"log_tail": []})) == "numerics: a loss is not finite"
 
 
-def test_a_dry_run_tells_the_document_the_data_and_what_trains_when() -> None:
+def test_a_dry_run_shows_the_document_the_data_and_what_trains_when() -> None:
     dry_run = DryRun(
         config={"name": "[bold]"},
         resources=Resources(cpus=2, gpus=0, timeout_s=60),

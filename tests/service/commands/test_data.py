@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_synth_never_writes_into_a_folder_that_holds_something(folder: Path) -> None:
+def test_synth_rejects_a_folder_that_is_not_empty(folder: Path) -> None:
     done = pyramidion("data", "synth", "shapes", cwd=folder)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr == "error: shapes: is not empty; name a new folder\n"
@@ -88,7 +88,7 @@ def test_check_ends_with_78_where_the_data_is_wrong(folder: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("command", ["check", "show"])
-def test_errors_of_the_document_are_told_field_by_field(command: str, folder: Path) -> None:
+def test_errors_of_the_document_are_one_line_per_field(command: str, folder: Path) -> None:
     wrong = ("--model.tasks.shapes.head", "fcoss", "--data.image_sizes", "96")
     done = pyramidion("data", command, "--config", "shapes.yaml", *wrong, cwd=folder)
     assert (done.returncode, done.stdout) == (78, "")
@@ -105,7 +105,7 @@ def test_show_writes_pictures_and_prints_their_paths(folder: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
-def test_checking_data_needs_no_torch(folder: Path) -> None:
+def test_checking_data_imports_no_torch(folder: Path) -> None:
     code = (
         "import sys\nfrom service.cli import main\n"
         "code = main(['data', 'check', '--config', 'shapes.yaml', '--report', 'report.json'])\n"

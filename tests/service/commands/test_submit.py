@@ -1,4 +1,4 @@
-"""`pyramidion submit`, as a process that asks a real API process."""
+"""`pyramidion submit`, as a process that talks to a real API process."""
 
 import signal
 import subprocess
@@ -17,13 +17,13 @@ PROGRESS = {
 
 
 def job_id_of(process: subprocess.Popen[str]) -> str:
-    """Return what the command prints first, which is there as soon as the job is."""
+    """Return the first line of the output: the job's id, printed as soon as the job exists."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
-    """Return the lines that people are told, up to the one that has the text."""
+    """Return the lines of the standard error up to the first that contains the text."""
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
@@ -33,7 +33,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
     raise AssertionError("\n".join(lines))
 
 
-def test_the_id_alone_is_on_the_standard_output(served: Served, job_yaml: Path) -> None:
+def test_only_the_id_is_on_the_standard_output(served: Served, job_yaml: Path) -> None:
     done = served.run(
         "submit", str(job_yaml), "--priority", "7", "--model.optimizer.lr", "5e-4", "--cpus", "2", "--timeout=90"
     )
@@ -44,13 +44,13 @@ def test_the_id_alone_is_on_the_standard_output(served: Served, job_yaml: Path) 
     assert served.store.config(job_id)["model"]["optimizer"]["lr"] == 5e-4
 
 
-def test_a_shipped_recipe_is_submitted_by_its_name(served: Served) -> None:
+def test_a_shipped_recipe_is_submitted_by_name(served: Served) -> None:
     done = served.run("submit", "recipe:demo", "--data.root", "demo")
     assert (done.returncode, done.stderr) == (0, "")
     assert served.store.get(done.stdout.strip()).name == "demo"
 
 
-def test_wrong_fields_are_told_line_by_line_as_fit_does(served: Served, job_yaml: Path) -> None:
+def test_invalid_fields_are_one_line_each_as_with_fit(served: Served, job_yaml: Path) -> None:
     wrong = ("--model.tasks.shapes.head", "fcoss", "--data.image_sizes", "96")
     done = served.run("submit", str(job_yaml), *wrong)
     assert (done.returncode, done.stdout) == (78, "")
@@ -61,7 +61,7 @@ def test_wrong_fields_are_told_line_by_line_as_fit_does(served: Served, job_yaml
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--model.backbone.name", "resnet5O"], "error: model.backbone.name: backbone 'resnet5O'"),
         (["--data.root", "nowhere"], "error: data.root: no folder 'nowhere' below"),
@@ -70,15 +70,17 @@ def test_wrong_fields_are_told_line_by_line_as_fit_does(served: Served, job_yaml
         (["--optimizer"], "error: --optimizer: has no value"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_78(served: Served, job_yaml: Path, words: list[str], told: str) -> None:
+def test_an_invalid_value_is_one_line_and_exit_code_78(
+    served: Served, job_yaml: Path, words: list[str], message: str
+) -> None:
     done = served.run("submit", str(job_yaml), *words)
     assert (done.returncode, done.stdout) == (78, "")
-    assert done.stderr.startswith(told)
+    assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_service_that_is_not_there_is_one_line(served: Served, job_yaml: Path) -> None:
-    """The discard port of the loopback: nobody listens there."""
+def test_an_unreachable_service_is_one_line(served: Served, job_yaml: Path) -> None:
+    """Nothing listens on the discard port of the loopback."""
     done = served.run("submit", str(job_yaml), PYRAMIDION_URL="http://127.0.0.1:9")
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
@@ -87,20 +89,20 @@ def test_a_service_that_is_not_there_is_one_line(served: Served, job_yaml: Path)
     assert "`pyramidion serve`" in line
 
 
-def test_waiting_tells_a_line_an_epoch_and_ends_with_the_tables(served: Served, job_yaml: Path) -> None:
-    with served.begin("submit", str(job_yaml), "--wait") as process:
+def test_waiting_prints_one_line_per_epoch_and_then_the_tables(served: Served, job_yaml: Path) -> None:
+    with served.open("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
-        job = served.tell(job, ("stage", {"stage": "training"}))
+        job = served.record(job, ("stage", {"stage": "training"}))
         for epoch in (0, 1):
-            job = served.tell(job, ("progress", {**PROGRESS, "batch": 4}), ("progress", PROGRESS), epoch=epoch)
-        job = served.tell(job, ("metric", {"val/scene/mAP": 0.25, "val/scene/accuracy": None}), epoch=1)
+            job = served.record(job, ("progress", {**PROGRESS, "batch": 4}), ("progress", PROGRESS), epoch=epoch)
+        job = served.record(job, ("metric", {"val/scene/mAP": 0.25, "val/scene/accuracy": None}), epoch=1)
         served.succeed(job)
-        output, told = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "")
-    lines = told.splitlines()
+    lines = errors.splitlines()
     assert [line for line in lines if line.startswith("epoch")] == [
-        "epoch 1/2  12.0 images/s  left 0:01:01  shapes/boxes 0.500",
-        "epoch 2/2  12.0 images/s  left 0:01:01  shapes/boxes 0.500",
+        "epoch 1/2  12.0 images/s  0:01:01 left  shapes/boxes 0.500",
+        "epoch 2/2  12.0 images/s  0:01:01 left  shapes/boxes 0.500",
         "epoch 2: val/scene/mAP 0.250",
     ]
     assert {"starting", "running", "training", "succeeded"} <= set(lines)
@@ -111,32 +113,32 @@ def test_waiting_tells_a_line_an_epoch_and_ends_with_the_tables(served: Served, 
 @pytest.mark.parametrize(
     ("kind", "code"), [("config_invalid", 78), ("data_invalid", 78), ("numerics", 65), ("killed", 1)]
 )
-def test_waiting_ends_as_the_job_does(served: Served, job_yaml: Path, kind: str, code: int) -> None:
-    with served.begin("submit", str(job_yaml), "--wait") as process:
+def test_the_exit_code_of_waiting_is_that_of_the_failure(served: Served, job_yaml: Path, kind: str, code: int) -> None:
+    with served.open("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
         served.log(job, "first words\nlast words\n")
-        served.fail(job, FailureKind(kind), "it went wrong")
-        _, told = process.communicate(timeout=60)
+        served.fail(job, FailureKind(kind), "the training failed")
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert f"error: job {job.id} has failed: {kind}: it went wrong\n" in told
-    assert told.endswith("last words\n")
+    assert f"error: job {job.id} has failed: {kind}: the training failed\n" in errors
+    assert errors.endswith("last words\n")
 
 
-def test_waiting_for_a_job_that_is_cancelled_ends_with_130(served: Served, job_yaml: Path) -> None:
-    with served.begin("submit", str(job_yaml), "--wait") as process:
+def test_waiting_for_a_cancelled_job_ends_with_130(served: Served, job_yaml: Path) -> None:
+    with served.open("submit", str(job_yaml), "--wait") as process:
         served.store.request_cancel(job_id_of(process))
-        _, told = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert told.splitlines()[-1].endswith("was cancelled")
+    assert errors.splitlines()[-1].endswith("was cancelled")
 
 
-def test_waiting_goes_on_over_a_killed_api_and_tells_nothing_twice(served: Served, job_yaml: Path) -> None:
-    with served.begin("submit", str(job_yaml), "--wait") as process:
+def test_waiting_survives_a_killed_api_and_repeats_nothing(served: Served, job_yaml: Path) -> None:
+    with served.open("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
-        job = served.tell(job, ("progress", PROGRESS))
+        job = served.record(job, ("progress", PROGRESS))
         before = read_until(process, "epoch 1/2")
         served.kill_api()
-        job = served.tell(job, ("progress", PROGRESS), epoch=1)
+        job = served.record(job, ("progress", PROGRESS), epoch=1)
         served.start()
         after = read_until(process, "epoch 2/2")
         served.succeed(job)
@@ -146,13 +148,13 @@ def test_waiting_goes_on_over_a_killed_api_and_tells_nothing_twice(served: Serve
     assert [line[:9] for line in after] == ["epoch 2/2"]
 
 
-def test_ctrl_c_leaves_the_job_and_says_how_to_end_it(served: Served, job_yaml: Path) -> None:
-    with served.begin("submit", str(job_yaml), "--wait") as process:
+def test_ctrl_c_leaves_the_job_running_and_prints_how_to_cancel_it(served: Served, job_yaml: Path) -> None:
+    with served.open("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
         read_until(process, "running")
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert told.splitlines() == [f"job {job.id} goes on; `pyramidion cancel {job.id}` ends it"]
+    assert errors.splitlines() == [f"job {job.id} keeps running; cancel it with `pyramidion cancel {job.id}`"]
     assert served.store.get(job.id).status is JobStatus.RUNNING
     served.fail(job, FailureKind.KILLED, "the test is over")

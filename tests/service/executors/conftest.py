@@ -29,25 +29,25 @@ def wait_for() -> Wait:
     return wait
 
 
-class Attempt:
-    """One attempt, and the executor that is asked about it."""
+class LocalAttempt:
+    """One attempt with its executor."""
 
     def __init__(self, folder: Path, wait: Wait) -> None:
         self.folder, self.executor, self._wait = folder, LocalExecutor(cpus=1, gpus=0), wait
 
     def spec(self, *command: str, grace_s: float = 60.0, **environment: str) -> AttemptSpec:
         path = {"PATH": os.environ["PATH"]}
-        return AttemptSpec(self.folder, command, {**path, **environment}, self.folder.parent, grace_s)
+        return AttemptSpec(self.folder, command, {**path, **environment}, self.folder.parent, grace_s, {"cpus": 1})
 
-    def start(self, *command: str, grace_s: float = 60.0, **environment: str) -> "Attempt":
+    def start(self, *command: str, grace_s: float = 60.0, **environment: str) -> "LocalAttempt":
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.executor.start(self.spec(*command, grace_s=grace_s, **environment))
         return self
 
-    def shell(self, script: str, grace_s: float = 60.0) -> "Attempt":
+    def shell(self, script: str, grace_s: float = 60.0) -> "LocalAttempt":
         return self.start("sh", "-c", script, grace_s=grace_s)
 
-    def python(self, program: str, grace_s: float = 60.0) -> "Attempt":
+    def python(self, program: str, grace_s: float = 60.0) -> "LocalAttempt":
         return self.start(sys.executable, "-S", "-c", program, grace_s=grace_s)
 
     def poll(self) -> Observation:
@@ -73,7 +73,7 @@ class Attempt:
 
 
 @pytest.fixture
-def attempt(tmp_path: Path, wait_for: Wait) -> Iterator[Attempt]:
-    attempt = Attempt(tmp_path / "jobs" / "a" / "attempts" / "1", wait_for)
+def attempt(tmp_path: Path, wait_for: Wait) -> Iterator[LocalAttempt]:
+    attempt = LocalAttempt(tmp_path / "jobs" / "a" / "attempts" / "1", wait_for)
     yield attempt
-    attempt.executor.sweep_strangers((), tmp_path)
+    attempt.executor.sweep_orphans((), tmp_path)

@@ -1,4 +1,4 @@
-"""GPUs are what the driver lists, narrowed as CUDA would narrow them."""
+"""The GPUs of this host: those that the driver lists, filtered as CUDA filters them."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ A, B = "GPU-aaaa1111-0000", "GPU-aabb2222-0000"
 
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A driver's tool that lists two GPUs."""
+    """A stand-in for the driver's tool, which lists two GPUs."""
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n[ \"$*\" = '--query-gpu=uuid --format=csv,noheader' ] && printf '{A}\\n{B}\\n'\n")
     program.chmod(0o755)
@@ -21,17 +21,17 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def test_without_a_driver_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_driver_no_gpu_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu_uuids() == ()
 
 
-def test_a_driver_that_fails_has_none(driver: Path) -> None:
+def test_a_failing_driver_gives_no_gpu(driver: Path) -> None:
     driver.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
     assert gpu_uuids() == ()
 
 
-def test_what_is_no_gpu_in_the_drivers_answer_is_none(driver: Path) -> None:
+def test_other_lines_of_the_drivers_answer_are_ignored(driver: Path) -> None:
     driver.write_text("#!/bin/sh\necho 'No devices were found'\n")
     assert gpu_uuids() == ()
 
@@ -51,7 +51,7 @@ def test_what_is_no_gpu_in_the_drivers_answer_is_none(driver: Path) -> None:
         ("MIG-1,MIG-2", ("MIG-1", "MIG-2")),
     ],
 )
-def test_the_drivers_gpus_are_narrowed_as_cuda_does(
+def test_the_drivers_gpus_are_filtered_as_cuda_does(
     driver: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, wanted: tuple[str, ...]
 ) -> None:
     if visible is not None:
@@ -60,5 +60,21 @@ def test_the_drivers_gpus_are_narrowed_as_cuda_does(
 
 
 @pytest.mark.parametrize(("limit", "wanted"), [(None, (A, B)), (1, (A,)), (0, ()), (5, (A, B))])
-def test_capacity_is_what_is_there_up_to_the_limit(driver: Path, limit: int | None, wanted: tuple[str, ...]) -> None:
-    assert LocalExecutor(cpus=4, gpus=limit).capacity().gpu_ids == wanted
+def test_the_executor_assigns_the_drivers_gpus_up_to_the_limit(
+    driver: Path, limit: int | None, wanted: tuple[str, ...]
+) -> None:
+    executor = LocalExecutor(cpus=4, gpus=limit)
+    assert executor.capacity() == {"cpus": 4, "gpus": len(wanted)}
+    assert executor.assign({"cpus": 1, "gpus": 9}, ()) == wanted
+
+
+def test_attempts_never_share_a_gpu(driver: Path) -> None:
+    executor = LocalExecutor(cpus=4)
+    assert executor.assign({"gpus": 1}, ()) == (A,)
+    assert executor.assign({"gpus": 1}, {A}) == (B,)
+    assert executor.assign({"gpus": 0}, {A}) == executor.assign({}, {A}) == ()
+    assert executor.assign({"gpus": 2}, {"GPU-of-an-earlier-service"}) == (A, B)
+
+
+def test_the_capacity_is_given_by_the_arguments() -> None:
+    assert LocalExecutor(cpus=3, gpus=0).capacity() == {"cpus": 3, "gpus": 0}

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.executors.local import LocalExecutor
-from service.executors.process_tree import boot_id, descendants, find_process, processes, send_signal
+from service.executors.process_tree import boot_id, descendants, find_process, processes, send_signal, start_ticks
 
 ROOT = Path(__file__).resolve().parents[3]
 SLEEP = "echo ready; exec sleep 600"
@@ -23,7 +24,7 @@ STARTER = textwrap.dedent("""
     from service.executors.base import AttemptSpec
     from service.executors.local import LocalExecutor
     folder, *command = sys.argv[1:]
-    spec = AttemptSpec(Path(folder), tuple(command), {"PATH": "/usr/bin:/bin"}, Path("/"), 60.0)
+    spec = AttemptSpec(Path(folder), tuple(command), {"PATH": "/usr/bin:/bin"}, Path("/"), 60.0, {"cpus": 1})
     print("ready", flush=True)
     sys.stdin.read(1)
     LocalExecutor(cpus=1, gpus=0).start(spec)
@@ -87,7 +88,8 @@ def test_the_log_holds_both_streams(attempt: Any) -> None:
 def test_the_command_gets_its_environment_and_its_folder_alone(attempt: Any) -> None:
     attempt.start("env", TOKEN="secret").until("exited")
     seen = dict(line.split("=", 1) for line in attempt.log.splitlines())
-    assert seen == {"PATH": os.environ["PATH"], "TOKEN": "secret", "PYRAMIDION_ATTEMPT_DIR": str(attempt.folder)}
+    own = {"PYRAMIDION_ATTEMPT_DIR": str(attempt.folder), "CUDA_VISIBLE_DEVICES": ""}
+    assert seen == {"PATH": os.environ["PATH"], "TOKEN": "secret", **own}
 
 
 def test_its_environment_is_in_no_file(attempt: Any) -> None:
@@ -114,7 +116,9 @@ def test_run_json_names_shim_and_trainer(attempt: Any, wait_for: Any) -> None:
     run = run_of(attempt)
     assert run["trainer_pid"] == int(attempt.log)
     assert find_process(run["trainer_pid"]).parent == run["pid"]  # type: ignore[union-attr]
-    assert (run["boot_id"], run["start_time"]) == (boot_id(), find_process(run["pid"]).start_time)  # type: ignore[union-attr]
+    shim = find_process(run["pid"])
+    assert shim is not None
+    assert (run["boot_id"], run["start_time"]) == (boot_id(), start_ticks(shim))
 
 
 def test_no_zombie_of_a_shim_is_left(attempt: Any) -> None:
@@ -219,7 +223,7 @@ def test_a_pid_that_is_someone_elses_by_now_is_never_signalled(
 ) -> None:
     process = find_process(innocent.pid)
     assert process is not None
-    run = {"pid": process.pid, "start_time": process.start_time, "boot_id": boot_id(), **change}
+    run = {"pid": process.pid, "start_time": start_ticks(process), "boot_id": boot_id(), **change}
     attempt.folder.mkdir(parents=True)
     (attempt.folder / "run.json").write_text(json.dumps(run))
     assert attempt.poll().kind == "lost"
@@ -262,7 +266,7 @@ def test_strangers_are_swept_and_known_attempts_go_on(tmp_path: Path, attempt: A
     every = [attempt, stranger, elsewhere]
     for one in every:
         one.shell(SLEEP).until_it_says("ready")
-    attempt.executor.sweep_strangers([attempt.folder], tmp_path / "jobs")
+    attempt.executor.sweep_orphans([attempt.folder], tmp_path / "jobs")
     assert [one.poll().kind for one in every] == ["alive", "lost", "alive"]
     assert stranger.processes == set()
 
@@ -283,6 +287,12 @@ def test_an_attempt_may_be_stopped_from_its_first_moment_on(attempt: Any) -> Non
     assert attempt.until("exited").exit_code == -signal.SIGTERM
 
 
-def test_capacity_is_what_was_given() -> None:
-    assert LocalExecutor(cpus=3, gpus=0).capacity().cpus == 3
-    assert LocalExecutor(cpus=3, gpus=0).capacity().gpu_ids == ()
+@pytest.mark.parametrize(("devices", "visible"), [(("GPU-1", "GPU-2"), "GPU-1,GPU-2"), ((), "")])
+def test_a_command_sees_its_devices_alone(
+    attempt: Any, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    spec = replace(attempt.spec("sh", "-c", 'echo "=$CUDA_VISIBLE_DEVICES="'), devices=devices)
+    attempt.executor.start(spec)
+    attempt.until("exited")
+    assert attempt.log == f"={visible}=\n"

@@ -1,4 +1,4 @@
-"""Processes are known by pid and start time, and killed with all that comes of them."""
+"""Processes are identified by pid and start time, and killed with all their descendants."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service.executors.process_tree import (
@@ -19,6 +20,7 @@ from service.executors.process_tree import (
     lineage,
     processes,
     send_signal,
+    start_ticks,
     tree,
     variable_of,
     writes_to,
@@ -42,7 +44,10 @@ def found(process: subprocess.Popen[bytes]) -> Process:
 def test_a_process_is_found_with_parent_and_session(sleeper: subprocess.Popen[bytes]) -> None:
     it = found(sleeper)
     assert (it.pid, it.parent, it.session) == (sleeper.pid, os.getpid(), os.getsid(0))
-    assert it.start_time >= found_self().start_time
+    ticks, own_ticks = start_ticks(it), start_ticks(found_self())
+    assert ticks is not None
+    assert own_ticks is not None
+    assert ticks >= own_ticks > 0
     assert processes()[sleeper.pid] == it
 
 
@@ -52,12 +57,13 @@ def found_self() -> Process:
     return it
 
 
-def test_a_name_with_blanks_and_brackets_does_not_confuse(tmp_path: Path) -> None:
+def test_a_name_with_blanks_and_parentheses_is_read_correctly(tmp_path: Path) -> None:
     program = tmp_path / "a) S 1 (b"
     program.symlink_to("/bin/sleep")
     process = subprocess.Popen([program, "600"])
     try:
         assert found(process).parent == os.getpid()
+        assert (start_ticks(found(process)) or 0) >= (start_ticks(found_self()) or 0) > 0
     finally:
         process.kill()
         process.wait()
@@ -90,7 +96,10 @@ def test_a_process_whose_first_thread_has_ended_is_living(tmp_path: Path) -> Non
 
 def test_another_start_time_is_another_process(sleeper: subprocess.Popen[bytes]) -> None:
     it = found(sleeper)
-    assert not send_signal(replace(it, start_time=it.start_time - 1), signal.SIGKILL)
+    stale = psutil.Process(sleeper.pid)
+    stale._ident = (sleeper.pid, stale._ident[1] - 0.01)  # as if the pid had been reused since
+    assert not send_signal(replace(it, handle=stale), signal.SIGKILL)
+    assert start_ticks(replace(it, handle=stale)) is None
     assert sleeper.poll() is None
     assert send_signal(it, signal.SIGKILL)
     assert sleeper.wait(timeout=20) == -signal.SIGKILL
@@ -147,7 +156,9 @@ def test_variables_are_those_that_a_process_was_started_with(sleeper: subprocess
     it = found(sleeper)
     assert variable_of(it, "MARK") == "a=b"
     assert variable_of(it, "MAR") is None
-    assert variable_of(replace(it, pid=2**22 + 1), "MARK") is None
+    sleeper.kill()
+    sleeper.wait()
+    assert variable_of(it, "MARK") is None
 
 
 def test_a_process_is_known_by_the_file_that_it_writes_to(tmp_path: Path) -> None:

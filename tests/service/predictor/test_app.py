@@ -30,13 +30,13 @@ def ask(app: TestClient, image: bytes, **query: Any) -> Any:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG file that ends where its pixels begin."""
+    """Return a PNG file without pixel data."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return start + struct.pack(">I", 1000) + b"IDAT"
 
 
-def test_the_answer_is_that_of_the_predictor(app: TestClient, shapes: list[ModelVersion], exported: list[Path]) -> None:
+def test_the_response_equals_the_prediction(app: TestClient, shapes: list[ModelVersion], exported: list[Path]) -> None:
     image = jpeg(48, 64)
     for number, folder in enumerate(exported, 1):
         answer = ask(app, image, name=shapes[0].name, version=number)
@@ -44,7 +44,7 @@ def test_the_answer_is_that_of_the_predictor(app: TestClient, shapes: list[Model
         assert answer.json() == Predictor.from_exported(folder).predict([image])[0]
 
 
-def test_the_picture_is_that_of_the_command_line(
+def test_the_picture_equals_that_of_the_command_line(
     app: TestClient, shapes: list[ModelVersion], exported: list[Path]
 ) -> None:
     image = jpeg(150, 200)
@@ -70,7 +70,7 @@ def test_the_picture_is_that_of_the_command_line(
     ],
     ids=["empty", "text", "truncated", "start", "large", "bomb", "header"],
 )
-def test_an_image_that_cannot_be_read_is_told(
+def test_an_unreadable_image_is_a_problem(
     image: bytes, status: int, words: str, app: TestClient, shapes: list[ModelVersion]
 ) -> None:
     answer = ask(app, image, name=shapes[0].name, version=1)
@@ -81,20 +81,20 @@ def test_an_image_that_cannot_be_read_is_told(
     assert words in problem["errors"][0]["detail"]
 
 
-def test_an_unknown_model_is_told(app: TestClient) -> None:
-    answer = ask(app, jpeg(8, 8), name="nobody", alias="champion")
+def test_an_unknown_model_is_not_found(app: TestClient) -> None:
+    answer = ask(app, jpeg(8, 8), name="unknown", alias="champion")
     assert (answer.status_code, answer.json()["status"]) == (404, 404)
-    assert "nobody@champion" in answer.json()["detail"]
+    assert "unknown@champion" in answer.json()["detail"]
 
 
-def test_a_version_that_is_no_model_of_ours_is_told(app: TestClient, register: Any, tmp_path: Path) -> None:
+def test_a_version_without_a_pyramidion_model_is_a_server_error(app: TestClient, register: Any, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{}")
     register(tmp_path, "empty")
     answer = ask(app, jpeg(8, 8), name="empty", version=1)
     assert (answer.status_code, answer.json()["title"]) == (500, "The model cannot be loaded")
 
 
-def test_without_mlflow_the_client_is_told_to_come_again(
+def test_without_mlflow_the_client_is_asked_to_retry_later(
     mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

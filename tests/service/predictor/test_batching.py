@@ -15,18 +15,18 @@ from tests.service.conftest import jpeg
 
 
 class Watched(Predictor):
-    """A predictor that tells how many images each batch had, and can be held up."""
+    """A predictor that records the size of each batch and can be paused."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.batches: list[int] = []
-        self.has_begun, self.may_go_on = threading.Event(), threading.Event()
-        self.may_go_on.set()
+        self.has_started, self.may_continue = threading.Event(), threading.Event()
+        self.may_continue.set()
 
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
         self.batches.append(len(samples))
-        self.has_begun.set()
-        assert self.may_go_on.wait(30)
+        self.has_started.set()
+        assert self.may_continue.wait(30)
         return super().answer(samples)
 
 
@@ -44,26 +44,26 @@ def batcher() -> Iterator[Batcher]:
 
 @pytest.fixture
 def held(predictors: list[Watched], batcher: Batcher) -> Iterator[Watched]:
-    """The first predictor, at work on one image until `may_go_on` is set."""
+    """The first predictor, busy with one image until `may_continue` is set."""
     predictor = predictors[0]
-    predictor.may_go_on.clear()
+    predictor.may_continue.clear()
     batcher.submit(predictor, predictor.prepare(jpeg(48, 64)))
-    assert predictor.has_begun.wait(30)
+    assert predictor.has_started.wait(30)
     yield predictor
-    predictor.may_go_on.set()
+    predictor.may_continue.set()
 
 
-def test_an_image_does_not_wait_for_others(predictors: list[Watched], batcher: Batcher) -> None:
+def test_an_image_does_not_wait_for_a_full_batch(predictors: list[Watched], batcher: Batcher) -> None:
     image = jpeg(48, 64)
     answers = [batcher.submit(predictors[0], predictors[0].prepare(image)).result(30) for _ in range(3)]
     assert predictors[0].batches == [1, 1, 1]
     assert answers == predictors[0].predict([image]) * 3
 
 
-def test_what_came_while_it_computed_is_computed_at_once(held: Watched, batcher: Batcher) -> None:
+def test_images_that_arrive_during_a_batch_form_the_next_ones(held: Watched, batcher: Batcher) -> None:
     images = [jpeg(48, 64, seed) for seed in range(6)]
     waiting = [batcher.submit(held, held.prepare(image)) for image in images]
-    held.may_go_on.set()
+    held.may_continue.set()
     answers = [future.result(30) for future in waiting]
     assert held.batches == [1, 4, 2]
     for answer, alone in zip(answers, held.predict(images), strict=True):
@@ -71,23 +71,23 @@ def test_what_came_while_it_computed_is_computed_at_once(held: Watched, batcher:
         assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
-def test_a_batch_has_one_padded_size_and_the_oldest_goes_first(held: Watched, batcher: Batcher) -> None:
+def test_a_batch_has_one_padded_size_and_the_oldest_image_goes_first(held: Watched, batcher: Batcher) -> None:
     flat, high = held.prepare(jpeg(48, 96)), held.prepare(jpeg(96, 48))
     done: list[str] = []
     waiting = []
     for name, sample in (("flat", flat), ("high", high), ("flat", flat), ("high", high), ("flat", flat)):
         waiting.append(batcher.submit(held, sample))
         waiting[-1].add_done_callback(lambda _, name=name: done.append(name))  # type: ignore[misc]
-    held.may_go_on.set()
+    held.may_continue.set()
     wait(waiting, 30)
     assert held.batches == [1, 3, 2]
     assert done == ["flat"] * 3 + ["high"] * 2
 
 
-def test_models_are_computed_in_turn(held: Watched, predictors: list[Watched], batcher: Batcher) -> None:
+def test_models_take_turns(held: Watched, predictors: list[Watched], batcher: Batcher) -> None:
     image = jpeg(48, 64)
     waiting = [batcher.submit(model, model.prepare(image)) for model in (*predictors, *predictors)]
-    held.may_go_on.set()
+    held.may_continue.set()
     answers = [future.result(30) for future in waiting]
     assert [model.batches for model in predictors] == [[1, 2], [2]]
     assert answers[0] == answers[2] != answers[1] == answers[3]
@@ -97,34 +97,34 @@ def test_an_image_that_fails_does_not_fail_its_batch(held: Watched, batcher: Bat
     good = held.prepare(jpeg(48, 64))
     bad = Sample(good.image[:, :5], replace(good.info))
     waiting = [batcher.submit(held, sample) for sample in (good, bad, good)]
-    held.may_go_on.set()
+    held.may_continue.set()
     with pytest.raises(RuntimeError):
         waiting[1].result(30)
     assert waiting[0].result(30) == waiting[2].result(30)
     assert batcher.submit(held, good).result(30) == waiting[0].result()
 
 
-def test_an_image_that_nobody_waits_for_any_more_is_not_computed(held: Watched, batcher: Batcher) -> None:
+def test_a_cancelled_image_is_skipped(held: Watched, batcher: Batcher) -> None:
     waiting = [batcher.submit(held, held.prepare(jpeg(48, 64))) for _ in range(3)]
     assert waiting[1].cancel()
-    held.may_go_on.set()
+    held.may_continue.set()
     wait((waiting[0], waiting[2]), 30)
     assert held.batches == [1, 2]
 
 
-def test_what_waits_at_the_end_is_cancelled(predictors: list[Watched]) -> None:
+def test_waiting_images_are_cancelled_on_close(predictors: list[Watched]) -> None:
     batcher = Batcher(lambda: None)
     predictor = predictors[0]
-    predictor.may_go_on.clear()
+    predictor.may_continue.clear()
     sample = predictor.prepare(jpeg(48, 64))
     first = batcher.submit(predictor, sample)
-    assert predictor.has_begun.wait(30)
+    assert predictor.has_started.wait(30)
     second = batcher.submit(predictor, sample)
     closing = threading.Thread(target=batcher.close)
     closing.start()
     while not batcher.is_closed:
         closing.join(0.01)
-    predictor.may_go_on.set()
+    predictor.may_continue.set()
     closing.join(30)
     assert first.result(30)["image"] == {"width": 64, "height": 48}
     assert second.cancelled()

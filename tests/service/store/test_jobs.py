@@ -56,7 +56,7 @@ def test_a_submitted_job_is_queued_and_says_so_in_its_first_event(store: JobStor
 
 def test_a_job_that_is_not_there_is_not_found(store: JobStore) -> None:
     for ask in (store.get, store.config, store.request_cancel, store.delete):
-        with pytest.raises(NotFound, match="no job 'nowhere'"):
+        with pytest.raises(NotFound, match="no job has the id 'nowhere'"):
             ask("nowhere")
     with pytest.raises(NotFound):
         store.set_priority("nowhere", 1)
@@ -127,7 +127,7 @@ def test_a_job_that_has_ended_by_itself_is_not_cancelled(
     store: JobStore, leased: LeasedStore, new_job: NewJobs, status: JobStatus
 ) -> None:
     job = ended(leased, store.submit(new_job())[0], status)
-    with pytest.raises(AlreadyEnded, match=f"has ended already: {status}") as refused:
+    with pytest.raises(AlreadyEnded, match=f"has already ended: {status}") as refused:
         store.request_cancel(job.id)
     assert refused.value.job == job == store.get(job.id)
 
@@ -186,7 +186,7 @@ def test_a_job_is_deleted_only_when_mlflow_knows_its_end(
 ) -> None:
     job = ended(leased, store.submit(new_job())[0], JobStatus.SUCCEEDED, run="run")
     assert leased.unsettled() == [job]
-    with pytest.raises(NotEnded, match="MLflow has not been told"):
+    with pytest.raises(NotEnded, match="MLflow has not been updated"):
         store.delete(job.id)
     leased.settle(job.id, "FINISHED")
     assert leased.unsettled() == []

@@ -130,7 +130,7 @@ def test_a_failed_job_says_why(store: JobStore, leased: LeasedStore, held: Job) 
 
 def test_a_job_fails_with_a_reason_or_not_at_all(store: JobStore, leased: LeasedStore, held: Job) -> None:
     for to, failure in ((JobStatus.FAILED, None), (JobStatus.RUNNING, FAILURE)):
-        with pytest.raises(ValueError, match="has a failure"):
+        with pytest.raises(ValueError, match="pass a failure"):
             leased.move(held, to, failure=failure)
     assert store.get(held.id) == held
 

@@ -19,7 +19,7 @@ from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Event, Job, NewJob
 from service.supervisor.loop import Supervisor
-from service.supervisor.mlflow_desk import MlflowDesk
+from service.supervisor.mlflow_worker import MlflowWorker
 
 DEADLINE_S = 30.0
 
@@ -59,9 +59,9 @@ class Bench:
         """Forget the supervisor as if it had been killed; the next one adopts."""
         self.leased = LeasedStore(self.engine, uuid.uuid4().hex)
         self.executor = LocalExecutor(self.settings.cpus, self.settings.gpus)
-        self.desk = MlflowDesk(JobRuns(self.tracking))
+        self.mlflow = MlflowWorker(JobRuns(self.tracking))
         self.supervisor = Supervisor(
-            self.settings, self.jobs, self.leased, self.executor, self.desk, command=self._command
+            self.settings, self.jobs, self.leased, self.executor, self.mlflow, command=self._command
         )
         self.supervisor.adopt()
 
@@ -112,7 +112,7 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
 
     yield make
     for one in made:
-        one.executor.sweep_strangers((), one.settings.jobs_dir)
+        one.executor.sweep_orphans((), one.settings.jobs_dir)
         one.engine.dispose()
 
 

@@ -1,4 +1,4 @@
-"""What an attempt is run with."""
+"""The command, environment and folder of an attempt."""
 
 from pathlib import Path
 
@@ -34,20 +34,19 @@ def test_the_command_is_the_trainer_in_the_jobs_run_folder(settings: Settings) -
     assert spec.grace_s == settings.cancel_grace_s
 
 
-def test_the_environment_names_places_threads_and_gpus(settings: Settings, tmp_path: Path) -> None:
+def test_the_environment_names_folders_threads_and_the_run(settings: Settings, tmp_path: Path) -> None:
     environment = attempt_spec(settings, JOB, ("GPU-1", "GPU-2"), "run7").environment
     assert environment["PYRAMIDION_RUNS_ROOT"] == str(tmp_path / "root")
     assert environment["PYRAMIDION_DATA_ROOTS"] == f"{tmp_path / 'a'}:{tmp_path / 'b'}"
     assert environment["PYRAMIDION_WEIGHTS_ROOTS"]
     assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "3"
-    assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-2"
     assert environment["MLFLOW_RUN_ID"] == "run7"
     assert environment["PYTHONSAFEPATH"] == "1"
 
 
-def test_without_gpus_none_is_visible(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert attempt_spec(settings, JOB, (), None).environment["CUDA_VISIBLE_DEVICES"] == ""
+def test_resources_and_devices_are_left_to_the_executor(settings: Settings) -> None:
+    spec = attempt_spec(settings, JOB, ("GPU-1", "GPU-2"), None)
+    assert (spec.resources, spec.devices) == ({"cpus": 3, "gpus": 0}, ("GPU-1", "GPU-2"))
 
 
 def test_nothing_of_the_service_or_of_a_launcher_reaches_the_trainer(

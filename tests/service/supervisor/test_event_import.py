@@ -7,11 +7,11 @@ import pytest
 
 from pipelines.run_folder.events import EventLog
 from service.supervisor import event_import
-from service.supervisor.event_import import read_part
+from service.supervisor.event_import import read_event_lines
 
 
 def test_a_file_that_is_not_there_yet_has_no_lines(tmp_path: Path) -> None:
-    assert read_part(tmp_path / "events.jsonl", 0) == event_import.Part([], 0)
+    assert read_event_lines(tmp_path / "events.jsonl", 0) == event_import.EventLines([], 0)
 
 
 def test_each_line_is_read_once_whatever_has_arrived_of_it(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_each_line_is_read_once_whatever_has_arrived_of_it(tmp_path: Path) -> No
         for character in "".join(lines):
             file.write(character)
             file.flush()
-            part = read_part(path, offset)
+            part = read_event_lines(path, offset)
             read, offset = read + part.lines, part.offset
     assert read == [{"n": n} for n in range(5)]
     assert offset == path.stat().st_size
@@ -31,12 +31,12 @@ def test_each_line_is_read_once_whatever_has_arrived_of_it(tmp_path: Path) -> No
 def test_half_a_line_of_a_killed_trainer_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"n": 1}\n{"n": 2')
-    first = read_part(path, 0)
+    first = read_event_lines(path, 0)
     assert first.lines == [{"n": 1}]
     resumed = EventLog(path)
     resumed.write("stage", {"stage": "training"})
     resumed.close()
-    (line,) = read_part(path, first.offset).lines
+    (line,) = read_event_lines(path, first.offset).lines
     assert line["kind"] == "stage"
 
 
@@ -46,7 +46,7 @@ def test_a_long_file_comes_in_parts_and_a_long_line_whole(tmp_path: Path, monkey
     values = [{"text": "x" * length} for length in (1, 100, 2, 3)]
     path.write_text("".join(json.dumps(value) + "\n" for value in values))
     read, offset, parts = [], 0, 0
-    while (part := read_part(path, offset)).offset != offset:
+    while (part := read_event_lines(path, offset)).offset != offset:
         read, offset, parts = read + part.lines, part.offset, parts + 1
     assert read == values
     assert parts > 1
@@ -55,6 +55,6 @@ def test_a_long_file_comes_in_parts_and_a_long_line_whole(tmp_path: Path, monkey
 def test_a_file_that_is_shorter_than_what_was_read_is_another_one(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"n": 1}\n{"n": 2}\n')
-    offset = read_part(path, 0).offset
+    offset = read_event_lines(path, 0).offset
     path.write_text('{"m": 1}\n')
-    assert read_part(path, offset) == event_import.Part([{"m": 1}], 9)
+    assert read_event_lines(path, offset) == event_import.EventLines([{"m": 1}], 9)

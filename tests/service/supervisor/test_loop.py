@@ -14,7 +14,7 @@ import pytest
 from service.executors.base import AttemptSpec
 from service.states import JobStatus
 from service.store.errors import LeaseLost
-from service.supervisor import care
+from service.supervisor import job_watcher
 
 MakeBench = Callable[..., Any]
 
@@ -240,7 +240,7 @@ def test_an_attempt_that_belongs_to_no_job_is_ended(bench: MakeBench) -> None:
     it = bench()
     folder = it.settings.run_dir("0" * 12) / "attempts" / "1"
     script = it.at_term("exit 0")
-    it.executor.start(AttemptSpec(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, grace_s=5))
+    it.executor.start(AttemptSpec(folder, ("/bin/sh", "-c", script), dict(os.environ), folder, 5.0, {"cpus": 1}))
     it.wait_until(lambda: (folder / "ready").exists() and (folder / "ready").read_text())
     it.new_supervisor()
     assert is_gone(int((folder / "ready").read_text()))
@@ -273,8 +273,8 @@ def test_a_run_folder_that_cannot_be_made_fails_the_attempt_alone(bench: MakeBen
 def test_an_attempt_that_no_process_comes_up_for_is_started_again_and_given_up_in_the_end(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(care, "START_AGAIN_S", 0.1)
-    monkeypatch.setattr(care, "GIVE_UP_START_S", 0.5)
+    monkeypatch.setattr(job_watcher, "START_AGAIN_S", 0.1)
+    monkeypatch.setattr(job_watcher, "GIVE_UP_START_S", 0.5)
     it = bench(max_attempts=1)
     # No interpreter starts with this.
     monkeypatch.setenv("PYTHONHOME", "nowhere")

@@ -1,0 +1,1 @@
+"""Sections of the job document that describe a network, with their checks. Torch-free."""

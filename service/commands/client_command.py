@@ -1,0 +1,51 @@
+"""Commands that talk to a service."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from service.client.client import DEFAULT_URL, URL_VARIABLE
+
+_OVERRIDES = "pyramidion.overrides"
+
+
+class ClientCommand(click.Command):
+    """A command whose help says where it looks for the service."""
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.epilog = " ".join(
+            filter(None, [self.epilog, f"{URL_VARIABLE} is the address of the service.  [default: {DEFAULT_URL}]"])
+        )
+
+
+class DocumentCommand(ClientCommand):
+    """A command whose unknown options `--a.b value` and `--a.b=value` set fields of the document."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own, ctx.meta[_OVERRIDES] = self._split(ctx, args)
+        return super().parse_args(ctx, own)
+
+    def _split(self, ctx: click.Context, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the command's own words, and those that set fields of the document."""
+        options = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        own: list[str] = []
+        fields: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            name, equals, _ = word.partition("=")
+            if not word.startswith("--") or name in options:
+                own.append(word)
+                continue
+            fields.append(word)
+            if not equals and rest and not rest[0].startswith("--"):
+                fields.append(rest.pop(0))
+        return own, fields
+
+
+def overrides_of(context: click.Context) -> list[str]:
+    """Return the words of the command line that set fields of the document."""
+    overrides: list[str] = context.meta[_OVERRIDES]
+    return overrides

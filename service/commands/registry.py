@@ -1,0 +1,76 @@
+"""All commands of `pyramidion`, by section."""
+
+import click
+
+from service.commands.lazy import HELP_WIDTH, LazyCommand, LazyGroup
+
+TRAINER_COMMANDS = {
+    name: LazyCommand("service.commands.training:run", text)
+    for name, text in {
+        "fit": "Train a model, evaluate its best checkpoint, and register it.",
+        "check": "Report the data, the network and the trainable parts of a job.",
+        "plan": "List parameter groups with learning rate, decay and schedule.",
+        "validate": "Evaluate a run's best checkpoint on the val split.",
+        "test": "Evaluate a run's best checkpoint on the test split.",
+    }.items()
+}
+DATA_COMMANDS = {
+    "check": LazyCommand("service.commands.data:run", "Check a job's data and write a report."),
+    "show": LazyCommand("service.commands.data:run", "Write augmented training pictures with their boxes."),
+    "synth": LazyCommand("service.commands.data:run", "Write the synthetic data set of the demo."),
+}
+CLIENT_COMMANDS = {
+    "submit": LazyCommand("service.commands.submit:submit", "Submit a job."),
+    "jobs": LazyCommand("service.commands.jobs:jobs", "List jobs, newest first."),
+    "show": LazyCommand("service.commands.jobs:show", "Show one job with its attempts and its failure."),
+    "logs": LazyCommand("service.commands.jobs:logs", "Print a job's log."),
+    "cancel": LazyCommand("service.commands.jobs:cancel", "Cancel jobs."),
+    "results": LazyCommand("service.commands.jobs:results", "Print a job's evaluation results."),
+}
+DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, show or synthesize data.")
+SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
+    "Training": {
+        **TRAINER_COMMANDS,
+        "predict": LazyCommand("service.commands.predict:predict", "Predict images with a run or a registered model."),
+    },
+    "Data and networks": {
+        "data": DATA,
+        "backbones": LazyCommand(
+            "service.commands.backbones:backbones", "List the backbones of the catalog, or describe one."
+        ),
+    },
+    "Job service": {
+        "serve": LazyCommand("service.commands.serve:run", "Run the job service on this machine."),
+        **CLIENT_COMMANDS,
+    },
+}
+COMMANDS = [name for section in SECTIONS.values() for name in section]
+
+
+def _print_version(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if is_given:
+        from service.version import version
+
+        click.echo(f"pyramidion {version()}")
+        context.exit()
+
+
+PYRAMIDION = LazyGroup(
+    "pyramidion",
+    SECTIONS,
+    help="Fine-tune one backbone for detection, classification and embedding at once. One document describes a run, "
+    "see README.md.",
+    epilog="`pyramidion COMMAND --help` describes a command.",
+    context_settings={"max_content_width": HELP_WIDTH},
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_version,
+            help="Print the version and exit.",
+        )
+    ],
+)
+"""The command itself."""

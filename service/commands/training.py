@@ -1,0 +1,11 @@
+"""`pyramidion fit | check | plan | validate | test`: this process becomes the trainer."""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from service.child_process import become
+
+
+def run(words: Sequence[str]) -> NoReturn:
+    """Replace this process by the trainer's command of the same name."""
+    become("pipelines.cli", words)

@@ -1,0 +1,56 @@
+"""Executors by name. Other packages add theirs with an entry point of the group `pyramidion.executors`:
+
+    [project.entry-points."pyramidion.executors"]
+    slurm = "my_package.slurm:SlurmExecutor"
+
+The value names a class with the methods of `service.executors.base.Executor`.
+"""
+
+from importlib.metadata import EntryPoint, entry_points
+
+from pipelines.errors import ConfigError, FieldProblem
+from service.executors.base import Executor, RequirementsNotMet
+from service.settings import Settings
+
+GROUP = "pyramidion.executors"
+BUILT_IN = {"local": "service.executors.local:LocalExecutor"}
+"""Executors of this package. Its metadata lists them too, but a source tree that is not installed has no metadata."""
+
+SETTING = "--executor or PYRAMIDION_EXECUTOR"
+
+
+def registered_executors() -> dict[str, EntryPoint]:
+    """Return all executors by name, without importing them; a built-in name cannot be replaced."""
+    others = {point.name: point for point in entry_points(group=GROUP)}
+    built_in = {name: EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()}
+    return dict(sorted({**others, **built_in}.items()))
+
+
+def load_executor(name: str) -> type[Executor]:
+    """Return the class of an executor; raises ConfigError if the name is unknown or its module cannot be imported."""
+    known = registered_executors()
+    if name not in known:
+        raise ConfigError(FieldProblem(SETTING, f"unknown executor {name!r}; choose one of {', '.join(known)}"))
+    try:
+        loaded = known[name].load()
+    except (ImportError, AttributeError) as error:
+        problem = (
+            f"the executor {name!r} ({known[name].value}) cannot be loaded: {error}; install or repair its package"
+        )
+        raise ConfigError(FieldProblem(SETTING, problem)) from error
+    assert isinstance(loaded, type)
+    return loaded
+
+
+def check_executor(settings: Settings) -> None:
+    """Raise ConfigError if the executor of a service is unknown, or this machine lacks something that it needs."""
+    try:
+        load_executor(settings.executor).check_requirements(settings)
+    except RequirementsNotMet as error:
+        problem = f"the executor {settings.executor!r} cannot be used here: {error}"
+        raise ConfigError(FieldProblem(SETTING, problem)) from error
+
+
+def create_executor(settings: Settings) -> Executor:
+    """Return the executor of a service; raises ConfigError like `load_executor`."""
+    return load_executor(settings.executor).from_settings(settings)

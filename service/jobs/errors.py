@@ -1,0 +1,44 @@
+"""Reasons why a use case refuses a request, besides the refusals of `service.store.errors`.
+
+JobError
+├── InvalidJob   the document or the resources are wrong; `problems` lists everything
+└── NotOver      only a job that has ended can be retried
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from service.store.records import Job
+
+
+@dataclass(frozen=True)
+class JobProblem:
+    """One mistake in a submission.
+
+    Attributes:
+        path: keys from the submission to the wrong value, such as `("config", "model", "neck")`.
+        message: the value, the mistake, and what to do.
+    """
+
+    path: tuple[str, ...]
+    message: str
+
+
+class JobError(Exception):
+    """Base of the refusals of use cases."""
+
+
+class InvalidJob(JobError):
+    """The submitted job is wrong."""
+
+    def __init__(self, problems: Iterable[JobProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{'.'.join(problem.path)}: {problem.message}" for problem in self.problems))
+
+
+class NotOver(JobError):
+    """The job has not ended, so it cannot be retried."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} is {job.status}; a job can be retried once it has ended")
+        self.job = job

@@ -1,0 +1,177 @@
+"""The use cases of jobs. Each acts on behalf of a principal, and knows nothing of HTTP.
+
+Changes of status follow `service.states.TRANSITIONS`, which the store checks for every writer in the transaction that
+makes the change. Refusals are the errors of `service.jobs.errors` and `service.store.errors`.
+"""
+
+import logging
+import shutil
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from service.jobs.errors import InvalidJob, NotOver
+from service.jobs.principal import Principal
+from service.jobs.submission import JobSubmission, check_submission, resource_problems
+from service.jobs.waiting import waits_for
+from service.resources import ResourceCounts
+from service.settings import Settings
+from service.states import JobStatus
+from service.store.errors import NotEnded
+from service.store.jobs import JobStore
+from service.store.records import AttemptRecord, Job, NewJob
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RequestKey:
+    """Makes a submission repeatable: the same key with the same hash of the request always gives the same job."""
+
+    key: str
+    body_hash: str
+
+
+@dataclass(frozen=True)
+class JobQuery:
+    """A selection of jobs, newest first, see `JobStore.page`."""
+
+    statuses: Collection[JobStatus] = ()
+    name: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+    before_number: int | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True)
+class JobDetails:
+    """Everything that is known about a job.
+
+    Attributes:
+        waits_for: the reason why a queued job has not started yet.
+        run_dir: its run folder, which may be missing.
+    """
+
+    job: Job
+    config: dict[str, Any]
+    attempts: list[AttemptRecord]
+    waits_for: str | None
+    run_dir: Path
+
+
+class Jobs:
+    """The use cases over one store.
+
+    Args:
+        capacity: the resources that jobs may use in total.
+    """
+
+    def __init__(self, store: JobStore, settings: Settings, capacity: ResourceCounts) -> None:
+        self._store, self._settings, self._capacity = store, settings, capacity
+
+    def check(self, principal: Principal, submission: JobSubmission) -> NewJob:
+        """Return the job that a submission would queue, without storing anything.
+
+        Raises:
+            InvalidJob: with everything that is wrong.
+        """
+        return check_submission(submission, self._settings, self._capacity)
+
+    def submit(
+        self, principal: Principal, submission: JobSubmission, key: RequestKey | None = None
+    ) -> tuple[JobDetails, bool]:
+        """Check a submission and queue it; return the job, and False if its key had already created it.
+
+        Raises:
+            InvalidJob: with everything that is wrong.
+            KeyReused: the key belongs to another request.
+        """
+        return self._queue(principal, self.check(principal, submission), key)
+
+    def list_jobs(self, principal: Principal, query: JobQuery) -> tuple[list[Job], bool]:
+        """Return the jobs of a query, newest first, and whether more follow."""
+        found = self._store.page(**{**asdict(query), "limit": query.limit + 1})
+        return found[: query.limit], len(found) > query.limit
+
+    def view(self, principal: Principal, job_id: str) -> JobDetails:
+        """Return everything that is known about a job; raises NotFound."""
+        return self._details(self._store.get(job_id))
+
+    def change_priority(self, principal: Principal, job_id: str, priority: int) -> JobDetails:
+        """Change the priority of a queued job; raises NotFound or NotQueued."""
+        return self._details(self._store.set_priority(job_id, priority))
+
+    def cancel(self, principal: Principal, job_id: str) -> tuple[JobDetails, bool]:
+        """Request the end of a job; return it, and False if it had already been cancelled.
+
+        A queued job is cancelled at once. The attempt of an active one is stopped by the supervisor first.
+
+        Raises:
+            NotFound: no job has this id.
+            AlreadyEnded: it has succeeded or failed.
+        """
+        is_new = self._store.get(job_id).status is not JobStatus.CANCELLED
+        job = self._store.request_cancel(job_id)
+        if is_new:
+            log.info("job %s: cancelled by %s", job_id, principal.name)
+        return self._details(job), is_new
+
+    def retry(self, principal: Principal, job_id: str, key: RequestKey | None = None) -> tuple[JobDetails, bool]:
+        """Queue a new job with the document, priority and resources of one that has ended; return as `submit` does.
+
+        The document is not checked again: the trainer does so, and a data set may have been repaired meanwhile.
+
+        Raises:
+            NotFound: no job has this id.
+            NotOver: the job has not ended.
+            InvalidJob: this server no longer has the resources.
+            KeyReused: the key belongs to another request.
+        """
+        job = self._store.get(job_id)
+        if not job.status.is_terminal:
+            raise NotOver(job)
+        if problems := resource_problems(job.resources, self._capacity):
+            raise InvalidJob(problems)
+        config = self._store.config(job_id)
+        new = NewJob(job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, retry_of=job.id)
+        return self._queue(principal, new, key)
+
+    def delete(self, principal: Principal, job_id: str) -> None:
+        """Delete a job that has ended, with its run folder; models that it registered stay.
+
+        Raises:
+            NotFound: no job has this id.
+            NotEnded: it has not ended, or MLflow does not know its end yet.
+        """
+        job = self._store.get(job_id)
+        if not job.is_settled:
+            raise NotEnded(job)
+        # The folder first: after a crash between both steps the job still exists and can be deleted again.
+        _remove(self._settings.run_dir(job.id))
+        self._store.delete(job.id)
+        log.info("job %s: deleted by %s", job_id, principal.name)
+
+    def _queue(self, principal: Principal, new: NewJob, key: RequestKey | None) -> tuple[JobDetails, bool]:
+        job, is_new = self._store.submit(new) if key is None else self._store.submit(new, key.key, key.body_hash)
+        if is_new:
+            log.info("job %s: submitted by %s", job.id, principal.name)
+        return self._details(job), is_new
+
+    def _details(self, job: Job) -> JobDetails:
+        return JobDetails(
+            job,
+            self._store.config(job.id),
+            self._store.attempts(job.id),
+            waits_for(job, self._store, self._settings, self._capacity),
+            self._settings.run_dir(job.id),
+        )
+
+
+def _remove(folder: Path) -> None:
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            continue  # another request deletes the same folder

@@ -1,0 +1,43 @@
+"""The reason why a queued job has not started yet, in one sentence."""
+
+import time
+from datetime import UTC, datetime
+
+from service.jobs.supervision import supervisor_pid
+from service.resources import ResourceCounts, shortages, total
+from service.settings import Settings
+from service.states import JobStatus
+from service.store.jobs import JobStore
+from service.store.records import Job
+
+SHOWN_HOLDERS = 3
+
+
+def waits_for(job: Job, store: JobStore, settings: Settings, capacity: ResourceCounts) -> str | None:
+    """Return the reason why a queued job has not started yet; None for a job that is not queued."""
+    if job.status is not JobStatus.QUEUED:
+        return None
+    if supervisor_pid(settings.root) is None:
+        return "no supervisor is running; start `pyramidion serve` again"
+    if job.not_before > time.time():
+        until = datetime.fromtimestamp(job.not_before, UTC).strftime("%H:%M:%S")
+        return f"attempt {job.attempt} failed; the next one starts at {until} UTC or later"
+    reasons = []
+    if ahead := store.jobs_ahead(job):
+        reasons.append("1 job is ahead" if ahead == 1 else f"{ahead} jobs are ahead")
+    holders = store.holders()
+    used = total(holder.resources for holder in holders)
+    free = {name: max(0, count - used.get(name, 0)) for name, count in capacity.items()}
+    for name in shortages(job.resources, free):
+        held = {holder.id: holder.resources[name] for holder in holders}
+        needed = f"needs {job.resources[name]} of {capacity.get(name, 0)} {name}, {free.get(name, 0)} are free"
+        reasons.append(f"{needed}{_largest_holders(held)}")
+    return "; ".join(reasons) or "it starts next"
+
+
+def _largest_holders(held: dict[str, int]) -> str:
+    """Return the part of the sentence that names the jobs that hold the most."""
+    largest = sorted(((number, job_id) for job_id, number in held.items() if number), reverse=True)
+    shown = [f"; job {job_id} holds {number}" for number, job_id in largest[:SHOWN_HOLDERS]]
+    more = [f"; {len(largest) - SHOWN_HOLDERS} more hold the rest"] if len(largest) > SHOWN_HOLDERS else []
+    return "".join([*shown, *more])

@@ -1,0 +1,90 @@
+"""Private names of Lightning are used in one module."""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parents[3]
+SEAM = "pipelines.training.lightning_internals"
+
+
+def lightning_modules() -> list[ModuleType]:
+    """All modules of the project that import Lightning, except the one for its private names."""
+    paths = [path for package in ("pipelines", "service") for path in sorted((ROOT / package).rglob("*.py"))]
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    users = [name for name, path in names.items() if name != SEAM and list(lightning_imports(path.read_text("utf-8")))]
+    return [importlib.import_module(name) for name in users]
+
+
+def lightning_imports(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in found if name.partition(".")[0] == "lightning" or name.startswith(SEAM))
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def private_names_of_bases(cls: type) -> set[str]:
+    """Private methods and attributes that a class inherits from Lightning."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if base.__module__.partition(".")[0] == "lightning" or base.__module__ == SEAM:
+            tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(base)))
+            names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    return set(filter(private, names))
+
+
+def used_in_class(cls: type) -> set[str]:
+    tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls)))
+    on_self = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return on_self | {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_no_other_module_imports_a_private_name() -> None:
+    found = [
+        f"{module.__name__}: {name}"
+        for module in lightning_modules()
+        for name in lightning_imports(inspect.getsource(module))
+        if any(map(private, name.split(".")))
+    ]
+    assert found == []
+
+
+def test_no_class_uses_a_private_name_that_it_inherits() -> None:
+    found = [
+        f"{cls.__module__}.{cls.__name__}: {name}"
+        for module in lightning_modules()
+        for _, cls in inspect.getmembers(module, inspect.isclass)
+        if cls.__module__ == module.__name__
+        for name in sorted(private_names_of_bases(cls) & used_in_class(cls))
+    ]
+    assert found == []
+
+
+def test_no_other_module_uses_a_private_name_of_another_object() -> None:
+    found = [
+        f"{module.__name__}: {ast.unparse(node)}"
+        for module in lightning_modules()
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Attribute) and private(node.attr)
+        if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls", "os"))
+    ]
+    assert found == []
+
+
+def test_the_check_knows_private_names_of_lightnings_classes() -> None:
+    seam = importlib.import_module(SEAM)
+    assert {"_launcher", "_process_group_backend", "_configure_launcher"} <= private_names_of_bases(
+        seam.CustomizableDDPStrategy
+    )

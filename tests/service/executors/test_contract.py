@@ -1,0 +1,133 @@
+"""The contract of executors, for each that is registered."""
+
+import inspect
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.executors.base import AttemptSpec, Executor, Observation
+from service.executors.registry import load_executor, registered_executors
+from service.settings import Settings
+
+METHODS = [name for name, _ in inspect.getmembers(Executor, callable) if not name.startswith("_")]
+
+
+@dataclass
+class Trial:
+    """An executor with a folder for its attempts."""
+
+    executor: Executor
+    root: Path
+    started: list[Path] = field(default_factory=list)
+
+    def folder(self, number: int = 1) -> Path:
+        return self.root / "jobs" / f"job{number}" / "attempts" / "1"
+
+    def start(self, script: str, number: int = 1, grace_s: float = 30.0) -> Path:
+        folder = self.folder(number)
+        resources = {"cpus": 1, "gpus": 0}
+        devices = self.executor.assign(resources, ())
+        environment = {"PATH": os.environ["PATH"]}
+        command = ("/bin/sh", "-c", script)
+        self.executor.start(AttemptSpec(folder, command, environment, self.root, grace_s, resources, devices))
+        self.started.append(folder)
+        return folder
+
+    def until(self, folder: Path, kind: str) -> Observation:
+        deadline = time.monotonic() + 30
+        while (seen := self.executor.poll(folder)).kind != kind:
+            assert time.monotonic() < deadline, f"{seen} instead of {kind}"
+            time.sleep(0.01)
+        return seen
+
+
+@pytest.fixture(params=registered_executors())
+def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trial]:
+    settings = Settings(root=tmp_path / "root", executor=request.param, cpus=2, gpus=0)
+    trial = Trial(load_executor(request.param).from_settings(settings), tmp_path / "root")
+    trial.root.mkdir()
+    yield trial
+    trial.executor.sweep_orphans((), trial.root)
+
+
+@pytest.mark.parametrize("name", registered_executors())
+def test_it_has_every_method_of_the_contract(name: str) -> None:
+    loaded = load_executor(name)
+    for method in METHODS:
+        wanted = inspect.signature(getattr(Executor, method)).parameters
+        assert list(inspect.signature(getattr(loaded, method)).parameters) == list(wanted), method
+
+
+@pytest.mark.parametrize("name", registered_executors())
+def test_its_requirements_are_met_here(name: str, tmp_path: Path) -> None:
+    load_executor(name).check_requirements(Settings(root=tmp_path, executor=name))
+
+
+def test_its_capacity_counts_cores(trial: Trial) -> None:
+    capacity = trial.executor.capacity()
+    assert capacity["cpus"] >= 1
+    assert all(isinstance(count, int) and count >= 0 for count in capacity.values())
+
+
+def test_an_attempt_ends_with_its_exit_code_and_its_log(trial: Trial) -> None:
+    folder = trial.start("echo out; echo err >&2; exit 7")
+    assert trial.until(folder, "exited").exit_code == 7
+    assert (folder / "log.txt").read_text() == "out\nerr\n"
+
+
+def test_an_attempt_is_started_once(trial: Trial) -> None:
+    folder = trial.start("echo ran")
+    trial.start("echo ran")
+    trial.until(folder, "exited")
+    assert (folder / "log.txt").read_text() == "ran\n"
+
+
+def test_another_executor_of_the_same_settings_sees_the_attempt(trial: Trial) -> None:
+    folder = trial.start("exec sleep 600")
+    trial.until(folder, "alive")
+    settings = Settings(root=trial.root, cpus=2, gpus=0)
+    assert type(trial.executor).from_settings(settings).poll(folder).kind == "alive"
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_stopped_attempt_ends(trial: Trial, kill: bool) -> None:
+    folder = trial.start("exec sleep 600")
+    trial.until(folder, "alive")
+    trial.executor.stop(folder, kill=kill)
+    assert trial.until(folder, "exited").exit_code != 0
+
+
+def test_a_sweep_leaves_nothing_running(trial: Trial) -> None:
+    folder = trial.start("exec sleep 600")
+    trial.until(folder, "alive")
+    deadline = time.monotonic() + 30
+    while not trial.executor.sweep(folder):
+        assert time.monotonic() < deadline
+    assert trial.executor.poll(folder).kind in ("exited", "lost")
+
+
+def test_orphans_are_swept_and_known_attempts_continue(trial: Trial) -> None:
+    known, orphan = trial.start("exec sleep 600", 1), trial.start("exec sleep 600", 2)
+    for folder in (known, orphan):
+        trial.until(folder, "alive")
+    trial.executor.sweep_orphans([known], trial.root / "jobs")
+    assert trial.executor.poll(known).kind == "alive"
+    assert trial.executor.poll(orphan).kind in ("exited", "lost")
+
+
+def test_no_method_raises_for_an_unknown_attempt(trial: Trial) -> None:
+    folder = trial.folder()
+    calls: list[Callable[[], Any]] = [
+        lambda: trial.executor.stop(folder),
+        lambda: trial.executor.stop(folder, kill=True),
+        lambda: trial.executor.sweep(folder),
+        lambda: trial.executor.sweep_orphans((), trial.root / "jobs"),
+    ]
+    for call in calls:
+        call()
+    assert trial.executor.poll(folder) == Observation("absent")
