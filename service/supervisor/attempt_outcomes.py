@@ -12,6 +12,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.errors import ExitCode
 from pipelines.run_folder.attempt_files import AttemptFailure
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
@@ -20,8 +21,7 @@ from service.settings import Settings
 from service.states import FINAL_FAILURES, FailureKind, JobStatus
 from service.store.records import Job, Outcome
 
-DONE, NUMERICS, STOPPED, CONFIG = 0, 65, 75, 78
-KIND_OF_CODE = {NUMERICS: FailureKind.NUMERICS, CONFIG: FailureKind.CONFIG_INVALID}
+KIND_OF_CODE = {ExitCode.NUMERICS: FailureKind.NUMERICS, ExitCode.INVALID: FailureKind.CONFIG_INVALID}
 FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 NO_SPACE = "No space left on device"
 TAIL_BYTES = 8192
@@ -55,9 +55,9 @@ def outcome_of_exit(job: Job, seen: Observation, run_dir: RunDir, settings: Sett
     """Return what the end of the job's current attempt means, be it `exited`, `lost` or (never begun) `absent`."""
     if job.cancel_requested_at is not None:
         return AttemptOutcome("cancelled", JobStatus.CANCELLED)
-    if seen.exit_code == DONE and _has_result(run_dir):
+    if seen.exit_code == ExitCode.DONE and _has_result(run_dir):
         return AttemptOutcome("succeeded", JobStatus.SUCCEEDED)
-    if seen.exit_code == STOPPED and not is_over_time(job, now):
+    if seen.exit_code == ExitCode.STOPPED and not is_over_time(job, now):
         message = "stopped with a checkpoint written; it goes on from there"
         return AttemptOutcome("stopped", JobStatus.QUEUED, message, not_before=now + settings.retry_delay_s)
     failure = _failure(job, seen, run_dir.attempt(job.attempt), now)
@@ -111,7 +111,7 @@ def _why(seen: Observation, folder: Path) -> FailureReason:
     code = seen.exit_code
     if code is None:
         return FailureKind.INTERNAL, "the attempt's run.json is gone: its folder was removed while it ran"
-    if code == DONE:
+    if code == ExitCode.DONE:
         return FailureKind.INTERNAL, "the trainer ended with 0 and left no result.json that can be read"
     said = f"; its last words: {lines[-1]}" if lines else ""
     if code < 0:
