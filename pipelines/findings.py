@@ -1,4 +1,4 @@
-"""What the data check can find, and whether it stops a run. Torch-free."""
+"""Findings of the data check: their kinds, and whether a kind stops a run. Torch-free."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,51 +10,54 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Kind:
-    """One sort of finding: its severity, and a title for tables."""
+    """One kind of finding: its severity, and a title for tables."""
 
     severity: Severity
     title: str
 
 
 KINDS: dict[str, Kind] = {
-    "missing_label_file": Kind("error", "label files that are not there"),
-    "broken_label_file": Kind("error", "label files that cannot be read"),
-    "broken_entry": Kind("error", "entries of label files that make no sense"),
-    "wrong_layer": Kind("error", "layers whose format does not fit the task"),
-    "unknown_image": Kind("error", "annotations of images that the file does not list"),
-    "unknown_category": Kind("error", "annotations of categories that the file does not declare"),
-    "ambiguous_image": Kind("error", "image ids that stand for two files"),
-    "ambiguous_class": Kind("error", "images with several classes where one is wanted"),
-    "unsafe_path": Kind("error", "paths that leave their root"),
-    "missing_image": Kind("error", "images that are not there"),
-    "unreadable_image": Kind("error", "images that cannot be read"),
-    "same_image_in_splits": Kind("error", "the same image in two splits"),
+    "missing_label_file": Kind("error", "missing label files"),
+    "broken_label_file": Kind("error", "unreadable label files"),
+    "broken_entry": Kind("error", "invalid entries of label files"),
+    "wrong_layer": Kind("error", "layers with a format that lacks the labels of the task"),
+    "unknown_image": Kind("error", "annotations of unlisted images"),
+    "unknown_category": Kind("error", "annotations of undeclared categories"),
+    "ambiguous_image": Kind("error", "image ids used for two files"),
+    "ambiguous_class": Kind("error", "images with several classes where the task takes one"),
+    "unsafe_path": Kind("error", "paths that lead out of their root"),
+    "missing_image": Kind("error", "missing images"),
+    "unreadable_image": Kind("error", "unreadable images"),
+    "same_image_in_splits": Kind("error", "equal images in different splits"),
     "empty_split": Kind("error", "splits without a labeled image"),
-    "no_labels": Kind("error", "tasks without a label in train"),
-    "too_few_identities": Kind("error", "sources with fewer identities than a batch takes"),
-    "degenerate_box": Kind("warning", "boxes without an area, left out"),
-    "out_of_image_box": Kind("warning", "boxes that leave their image, clipped or left out"),
-    "duplicate_box": Kind("warning", "boxes that are there twice, kept"),
-    "mis_sized_image": Kind("warning", "images of another size than declared"),
-    "unlabelled_image": Kind("warning", "listed images that no layer labels, left out"),
-    "unlisted_image": Kind("warning", "image files that no label file names"),
-    "other_file": Kind("warning", "files in class folders that are no images"),
-    "repeated_image": Kind("warning", "images listed twice by one label file"),
-    "same_image_in_split": Kind("warning", "the same image twice in one split"),
-    "unused_category": Kind("warning", "declared categories without an annotation"),
-    "not_in_train": Kind("warning", "categories of val or test that train does not have"),
-    "unused_rename": Kind("warning", "renamed classes that no label has"),
-    "unknown_split": Kind("warning", "rows of splits that the source does not name"),
-    "missing_test_layer": Kind("warning", "layers without a test split where another layer has one"),
-    "image_not_drawn": Kind("warning", "sources with images that their sampler does not draw"),
-    "no_labels_to_score": Kind("warning", "tasks without a label in val or test"),
+    "no_labels": Kind("error", "tasks without labels in train"),
+    "too_few_identities": Kind("error", "sources with fewer identities than a batch needs"),
+    "degenerate_box": Kind("warning", "boxes without an area (skipped)"),
+    "out_of_image_box": Kind("warning", "boxes that leave their image (clipped or skipped)"),
+    "duplicate_box": Kind("warning", "repeated boxes (kept)"),
+    "mis_sized_image": Kind("warning", "images with a size other than declared"),
+    "unlabelled_image": Kind("warning", "listed images without labels (skipped)"),
+    "unlisted_image": Kind("warning", "image files that no label file lists"),
+    "other_file": Kind("warning", "files in class folders that are not images"),
+    "repeated_image": Kind("warning", "images listed twice in one label file"),
+    "same_image_in_split": Kind("warning", "equal images in one split"),
+    "unused_category": Kind("warning", "declared categories without annotations"),
+    "not_in_train": Kind("warning", "categories of val or test that are missing in train"),
+    "unused_rename": Kind("warning", "renamed classes without labels"),
+    "unknown_split": Kind("warning", "rows with splits that the source does not name"),
+    "missing_test_layer": Kind("warning", "layers without test data where another layer has some"),
+    "image_not_drawn": Kind("warning", "sources with images that their sampler never draws"),
+    "no_labels_to_score": Kind("warning", "tasks without labels in val or test"),
 }
-"""By name. Errors stop a run; with warnings it goes on, and says what it did about them in the title."""
+"""All kinds by name. Errors stop a run, warnings do not; a title names in parentheses how the data is handled."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found. `file` is a label file or an image, relative to the data root; `annotation_id` is the file's."""
+    """One problem of the data.
+
+    `file` is a label file or an image, relative to the data root; `annotation_id` is the id in that file.
+    """
 
     kind: str
     message: str
@@ -66,11 +69,11 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """Whether this stops a run."""
+        """The severity of its kind."""
         return KINDS[self.kind].severity
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields that are set, for JSON."""
+        """Return all fields that are set, for JSON."""
         fields = {
             "kind": self.kind,
             "source": self.source,
@@ -83,7 +86,7 @@ class Finding:
         return {key: value for key, value in fields.items() if value not in (None, "")}
 
     def __str__(self) -> str:
-        """File, annotation and message in a line."""
+        """Return file, annotation and message in one line."""
         parts = [self.file, self.image if self.image != self.file else None]
         if self.annotation_id is not None:
             parts.append(f"annotation {self.annotation_id}")

@@ -1,4 +1,4 @@
-"""Boxes with names, drawn on images for people."""
+"""Draw boxes with names on images. Torch-free."""
 
 import colorsys
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from typing import Any, Protocol
 from PIL import Image, ImageDraw, ImageFont
 
 GOLDEN_RATIO = 0.618034
-"""Hues that are so far apart stay apart, however many follow."""
+"""Step between the hues of successive classes: hues stay apart for any number of classes."""
 
 MIN_SHOWN_SCORE = 0.3
-"""Detections below are many, and mostly wrong."""
+"""Detections with lower scores are not drawn: they are many, and mostly wrong."""
 
 
 class Array(Protocol):
@@ -32,15 +32,15 @@ def draw_boxes(
     classes: Sequence[str] | None = None,
     caption: str = "",
 ) -> Image.Image:
-    """Return a copy of the image with a frame and a name for each box, one color a class.
+    """Return a copy of the image with a frame and a name for each box, in one color per class.
 
     Args:
         image: any mode; the copy is RGB.
         boxes_xyxy: (N, 4) in pixels of the image.
-        labels: N names; an empty one is not written.
-        scores: N numbers that are written behind the names; boxes below `MIN_SHOWN_SCORE` are not drawn.
-        classes: all classes in their order, which makes a class's color the same in all pictures; default: those here.
-        caption: written in the corner.
+        labels: N names; empty ones are not written.
+        scores: N numbers that are written after the names; boxes below `MIN_SHOWN_SCORE` are not drawn.
+        classes: all classes in their order, which gives a class the same color in all pictures; default: the labels.
+        caption: text in the corner.
     """
     picture = image.convert("RGB")
     canvas = ImageDraw.Draw(picture, "RGBA")
@@ -61,7 +61,7 @@ def draw_boxes(
 
 
 def class_color(position: int) -> tuple[int, int, int]:
-    """Return the RGB color of the class at a position: neighbors differ clearly in hue."""
+    """Return the RGB color of the class at a position; successive classes differ clearly in hue."""
     red, green, blue = colorsys.hsv_to_rgb((0.02 + position * GOLDEN_RATIO) % 1.0, 0.85, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -79,7 +79,7 @@ def _write(
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     size_wh: tuple[int, int],
 ) -> None:
-    """Write text above a corner on a ground of the color, moved inside the picture where it does not fit."""
+    """Write text above a corner on a colored background, moved inside the picture where it does not fit."""
     left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
     width, height = right - left + 4, bottom - top + 4
     x = min(max(corner_xy[0], 0), max(size_wh[0] - width, 0))

@@ -58,16 +58,16 @@ class CocoLayer(LabelLayer):
 
 def _broken_parts(document: Any) -> list[str]:
     if not isinstance(document, dict):
-        return [f"holds {_kind_of(document)}; COCO is an object with 'images', 'annotations' and 'categories'"]
+        return [f"contains {_kind_of(document)}; COCO is an object with 'images', 'annotations' and 'categories'"]
     return [
-        f"'{key}' is {_kind_of(document[key])}; a list is wanted" if key in document else f"has no '{key}'"
+        f"'{key}' is {_kind_of(document[key])}; write a list" if key in document else f"has no '{key}'"
         for key in ("images", "annotations", "categories")
         if not isinstance(document.get(key), list)
     ]
 
 
 def _read_categories(entries: list[Any], content: LayerContent, finding: _MakeFinding) -> dict[FileId, str]:
-    """Category names by id."""
+    """Return category names by id."""
     names: dict[FileId, str] = {}
     for position, entry in enumerate(entries):
         category_id, name = _get(entry, "id"), _get(entry, "name")
@@ -86,7 +86,7 @@ def _read_categories(entries: list[Any], content: LayerContent, finding: _MakeFi
 
 
 def _read_images(entries: list[Any], content: LayerContent, finding: _MakeFinding) -> dict[FileId, str]:
-    """File names by image id, of the entries that make sense; of an id of two files the first counts."""
+    """Return file names by image id, without invalid entries; where two files share an id, the first one has it."""
     file_names: dict[FileId, str] = {}
     for position, entry in enumerate(entries):
         image_id, given_name = _get(entry, "id"), _get(entry, "file_name")
@@ -105,12 +105,12 @@ def _read_images(entries: list[Any], content: LayerContent, finding: _MakeFindin
             continue
         file_names[image_id] = file_name
         if file_name in content.images:
-            message = f"is listed under the ids {content.images[file_name].file_id!r} and {image_id!r}; they are joined"
+            message = f"is listed under the ids {content.images[file_name].file_id!r} and {image_id!r}; they are merged"
             content.findings.append(finding("repeated_image", message, image=file_name))
             continue
         size_hw = (int(size[0]), int(size[1])) if all(_is_number(side) and side > 0 for side in size) else None
         if size_hw is None and any(side not in (None, 0) for side in size):
-            message = f"height and width are {size[0]!r} and {size[1]!r}; write both in pixels, or neither"
+            message = f"height and width are {size[0]!r} and {size[1]!r}; write both in pixels, or omit both"
             content.findings.append(finding("broken_entry", message, image=file_name))
         content.images[file_name] = FileImage(file_name, image_id, size_hw, boxes=[])
     return file_names
@@ -125,7 +125,7 @@ def _read_annotation(
     identity_fields: Collection[str],
     finding: _MakeFinding,
 ) -> Finding | None:
-    """Add the annotation to its image, or return why not."""
+    """Add the annotation to its image, or return the finding that says why it is skipped."""
     annotation_id = _get(annotation, "id")
     shown_id = annotation_id if isinstance(annotation_id, int | str) else f"#{position}"
     if missing := [key for key in ("image_id", "category_id", "bbox") if _get(annotation, key) is None]:
@@ -160,16 +160,16 @@ def _read_annotation(
 def _broken_values(annotation: dict[str, Any], identity_fields: Collection[str]) -> str | None:
     bbox = annotation["bbox"]
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(side) for side in bbox):
-        return f"bbox is {_shown(bbox)}; four finite numbers [x, y, width, height] are wanted"
+        return f"bbox is {_shown(bbox)}; write four finite numbers [x, y, width, height]"
     if annotation.get("iscrowd", 0) not in (0, 1):
-        return f"iscrowd is {_shown(annotation['iscrowd'])}; 0 or 1 is wanted"
+        return f"iscrowd is {_shown(annotation['iscrowd'])}; write 0 or 1"
     area = annotation.get("area")
     if area is not None and not (_is_number(area) and area >= 0):
-        return f"area is {_shown(area)}; square pixels are wanted, or nothing"
+        return f"area is {_shown(area)}; write square pixels, or omit it"
     for key in identity_fields:
         identity = annotation.get(key)
         if identity is not None and not _is_id(identity):
-            return f"{key} is {_shown(identity)}; a name or a number is wanted"
+            return f"{key} is {_shown(identity)}; write a name or a number"
     return None
 
 

@@ -16,7 +16,7 @@ class FileBox:
     Attributes:
         bbox_xywh: left, top, width, height in `unit`; pixel 0 covers [0, 1].
         unit: pixels of the original image, or relative to its width and height (0 to 1).
-        area: the file's own area (of a mask, for example), in the square of `unit`; None where it has none.
+        area: the file's own area (of a mask, for example), in the square of `unit`; None where the file has none.
         identities: the values of the identity fields that tasks ask for, by field.
     """
 

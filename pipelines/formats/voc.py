@@ -1,8 +1,8 @@
-"""Pascal VOC: an XML file an image, lists of names as splits. Torch-free.
+"""Pascal VOC: one XML file for each image, lists of names as splits. Torch-free.
 
-VOC pixels are 1-based and inclusive: xmin..xmax becomes x = xmin - 1, width = xmax - xmin + 1. A box whose max is not
-above its min is a click, not a box (a real one-pixel object cannot be told from it): its width is given as xmax - xmin,
-zero or less, so that the check counts it as degenerate. `difficult` objects are trained on, and ignored in scoring.
+VOC pixels are 1-based and inclusive: xmin..xmax becomes x = xmin - 1, width = xmax - xmin + 1. A box with xmax <= xmin
+is a click rather than a box (a real one-pixel object looks the same): its width becomes xmax - xmin, zero or less, so
+that the check counts it as degenerate. `difficult` objects are used for training, and ignored in scoring.
 """
 
 import math
@@ -78,15 +78,15 @@ def _name_of(line: str) -> str:
 
 def _parse(path: Path, content: LayerContent, finding: _MakeFinding) -> ElementTree.Element | None:
     if not path.is_file():
-        content.findings.append(finding("missing_label_file", f"is not there, but {content.file} lists it"))
+        content.findings.append(finding("missing_label_file", f"is missing, but {content.file} lists it"))
         return None
     try:
         data = path.read_bytes()
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-            raise ElementTree.ParseError("it declares a document type or entities, which are not read")
+            raise ElementTree.ParseError("it declares a document type or entities, which are not supported")
         return ElementTree.fromstring(data)
     except (OSError, ElementTree.ParseError, ValueError) as error:
-        content.findings.append(finding("broken_label_file", f"is no XML that is read here ({error})"))
+        content.findings.append(finding("broken_label_file", f"is not valid XML ({error})"))
         return None
 
 
@@ -121,7 +121,7 @@ def _read_image(
 
 
 def _suffix_of(tree: ElementTree.Element, name: str, images_dir: Path) -> str:
-    """The image's ending: the one in `<filename>` where that file is there, else of any image with this name."""
+    """Return the ending in `<filename>` if that file exists, or else the ending of any image with this name."""
     named = Path(tree.findtext("filename") or "").suffix
     candidates = [suffix for suffix in (named, ".jpg", *sorted(IMAGE_SUFFIXES)) if suffix]
     candidates += [suffix.upper() for suffix in sorted(IMAGE_SUFFIXES)]
@@ -135,15 +135,15 @@ def _suffix_of(tree: ElementTree.Element, name: str, images_dir: Path) -> str:
 
 
 def _read_object(element: ElementTree.Element, identity_fields: Collection[str]) -> FileBox | str:
-    """The object, or what is wrong with it."""
+    """Return the object, or a message about what is wrong with it."""
     category = (element.findtext("name") or "").strip()
     if not category:
         return "the object has no <name>"
     texts = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]
     numbers = [number for text in texts if (number := _number(text)) is not None]
     if len(numbers) != 4:
-        told = ", ".join(f"{corner}={text!r}" for corner, text in zip(_CORNERS, texts, strict=True))
-        return f"the <bndbox> has {told}; four finite numbers are wanted"
+        shown = ", ".join(f"{corner}={text!r}" for corner, text in zip(_CORNERS, texts, strict=True))
+        return f"the <bndbox> has {shown}; write four finite numbers"
     x_min, y_min, x_max, y_max = numbers
     identities = {key: text for key in identity_fields if (text := (element.findtext(key) or "").strip())}
     return FileBox(
@@ -156,7 +156,7 @@ def _read_object(element: ElementTree.Element, identity_fields: Collection[str])
 
 
 def _length(first_px: float, last_px: float) -> float:
-    """Length of a run of pixels of which both ends are inside; zero or less where it is no run (see the module)."""
+    """Return the length of a run of pixels that includes both ends; zero or less for a click, see the module."""
     return last_px - first_px + 1 if last_px > first_px else last_px - first_px
 
 

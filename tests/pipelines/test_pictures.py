@@ -5,7 +5,7 @@ from PIL import Image
 from pipelines.pictures import MIN_SHOWN_SCORE, class_color, draw_boxes
 
 
-def test_frames_have_the_color_of_their_class_and_lie_on_the_boxes() -> None:
+def test_frames_have_the_color_of_their_class_and_follow_the_boxes() -> None:
     gray = Image.new("L", (320, 240), 128)
     boxes = torch.tensor([[40.0, 60.0, 140.0, 160.0], [200.0, 100.0, 300.0, 200.0]])
     picture = np.asarray(draw_boxes(gray, boxes, ["b", "a"], [0.5, 0.75], classes=["a", "b"]))
@@ -16,7 +16,7 @@ def test_frames_have_the_color_of_their_class_and_lie_on_the_boxes() -> None:
     assert np.asarray(gray).max() == 128
 
 
-def test_detections_of_little_score_are_not_drawn() -> None:
+def test_detections_with_low_scores_are_not_drawn() -> None:
     image = Image.new("RGB", (320, 240), (1, 2, 3))
     boxes = [[40.0, 60.0, 140.0, 160.0], [200.0, 100.0, 300.0, 200.0]]
     both = draw_boxes(image, boxes, ["a", "a"], [0.9, MIN_SHOWN_SCORE])
@@ -24,7 +24,7 @@ def test_detections_of_little_score_are_not_drawn() -> None:
     assert first.tobytes() == draw_boxes(image, boxes[:1], ["a"], [0.9]).tobytes() != both.tobytes()
 
 
-def test_no_boxes_leave_the_picture_as_it_is() -> None:
+def test_picture_without_boxes_is_unchanged() -> None:
     image = Image.new("RGB", (50, 40), (1, 2, 3))
     assert draw_boxes(image, [], []).tobytes() == image.tobytes()
 

@@ -1,4 +1,4 @@
-"""Records as samples: read, encode, transform; each sample is a function of (seed, epoch, index)."""
+"""The dataset of one split: each sample is a function of (seed, epoch, index)."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ class ImageDataset(Dataset[Sample]):
 
     Args:
         records: one split; the index of a `SampleKey` is a position in it.
-        exif: by source, what its labels were drawn on.
+        exif: by source, whether its labels refer to images rotated by their EXIF orientation.
         encoder: makes the targets.
-        transform: what is done to pixels and boxes.
+        transform: the change of pixels and boxes.
         seed: of the augmentation.
     """
 
@@ -51,7 +51,7 @@ class ImageDataset(Dataset[Sample]):
         """Return the sample; the same key gives the same sample in any process, at any time.
 
         Raises:
-            DataError: an unreadable image, one whose size is not its record's, or labels that cannot be encoded.
+            DataError: the image is unreadable or differs in size from its record, or its labels cannot be encoded.
         """
         record = self.records[key.index]
         repeat = [key.repeat] if key.repeat else []
@@ -80,11 +80,11 @@ class ImageDataset(Dataset[Sample]):
         return PlannedSample.start(image, self.encoder.encode(self.records[index]), canvas_hw)
 
     def fill_cache(self) -> None:
-        """Decode all images once and keep them, uint8 at their original size: 3 bytes a pixel, a process.
+        """Decode all images once and keep them as uint8 in their original size: 3 bytes per pixel and process.
 
-        Original size, because a zoom in needs the detail, and so that a cached run equals an uncached one (the resize
-        that is left costs 0.3 ms at 640x480). Call it before workers are forked: they read the same pages, as nothing
-        ever writes to them.
+        The original size keeps the detail for zooms and makes a cached run equal to an uncached one; the resize costs
+        0.3 ms at 640x480. Call this before workers are forked: they share the memory pages, which are never written to
+        again.
         """
         if self._decoded is None:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -94,14 +94,14 @@ class ImageDataset(Dataset[Sample]):
         return self._decode(self.records[index]) if self._decoded is None else self._decoded[index]
 
     def _decode(self, record: ImageRecord) -> Tensor:
-        """Return the image (3, H, W) uint8 in HWC memory, which the resize kernel is twice as fast on."""
+        """Return the image (3, H, W) uint8 in HWC memory, for which the resize kernel is twice as fast."""
         image = read_image(record.path, self.exif[record.source])
         if image.size != (record.width, record.height):
             raise DataError(
                 FieldProblem(
                     record.file_name,
                     f"is {image.width} x {image.height} pixels, but the index says {record.width} x {record.height}; "
-                    "the file has changed since it was indexed: start again",
+                    "the file has changed since it was indexed: start the command again",
                 )
             )
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Pictures of a data set, for people."""
+"""Draw samples of a data set with their targets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ MIN_SHOWN_SIDE_PX = 640
 def show_samples(data: JobData, split: Split, count: int, out_dir: Path) -> list[Path]:
     """Write `count` pictures of a split with targets, as the model sees them, and return their paths.
 
-    Train images are those of epoch 0, augmented; the others have the eval transform. They are picked evenly over the
-    split. Crowd regions are marked; classes of the image stand in the corner.
+    Train images are augmented as in epoch 0, the others have the eval transform. They are chosen evenly over the split.
+    Crowd regions are marked, and classes of the image are written in the corner.
     """
     dataset = data.dataset(split, augmented=split == "train")
     count = min(count, len(dataset))

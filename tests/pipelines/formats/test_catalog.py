@@ -54,7 +54,7 @@ def layer_of(format_: type[LabelLayer], **fields: Any) -> LabelLayer:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_layer_names_a_field_of_its_own_for_each_path(format_: type[LabelLayer]) -> None:
+def test_layer_names_one_of_its_fields_for_each_path(format_: type[LabelLayer]) -> None:
     layer = layer_of(format_)
     paths = layer.paths("images")
     assert set(paths) <= set(format_.model_fields)
@@ -134,7 +134,7 @@ def test_relative_box_that_leaves_the_image_is_clipped_and_shown_in_pixels(folde
     assert json.loads(report.to_json())["layers"][0]["adds_up"]
 
 
-def test_task_that_needs_identities_is_refused_where_the_format_has_none(folder: Any) -> None:
+def test_task_that_needs_identities_is_rejected_for_a_format_without_them(folder: Any) -> None:
     folder.image("a.png")
     tasks = folder.tasks | {"lookup": {"head": "embedding", "of": "objects"}}
     labels = [folder.labels[0] | {"tasks": ["things", "lookup"]}]

@@ -42,7 +42,7 @@ def test_csv_separator_of_a_blank_stands_for_any_run_of_blanks(folder: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "told"),
+    ("text", "kind", "fragment"),
     [
         ("file,kind\na.png,day\n", "broken_label_file", "has no column 'file_name'; its header is ['file', 'kind']"),
         ("", "broken_label_file", "has no column 'file_name' and no 'kind'; its header is []"),
@@ -52,7 +52,7 @@ def test_csv_separator_of_a_blank_stands_for_any_run_of_blanks(folder: Any) -> N
         ("file_name,kind\na.png,day\n ,x\n", "broken_entry", "line 3"),
     ],
 )
-def test_broken_csv_is_an_error(folder: Any, text: str, kind: str, told: str) -> None:
+def test_broken_csv_is_an_error(folder: Any, text: str, kind: str, fragment: str) -> None:
     folder.image("a.png")
     folder.image("b.png")
     folder.text("train.csv", text)
@@ -60,4 +60,4 @@ def test_broken_csv_is_an_error(folder: Any, text: str, kind: str, told: str) ->
     labels = [{"format": "csv", "path": "{split}.csv", "column": "kind", "tasks": ["kind"]}]
     _, report = folder.check(labels=labels, tasks=KIND)
     assert (report.errors[0].kind, report.errors[0].file) == (kind, "train.csv")
-    assert told in report.errors[0].message
+    assert fragment in report.errors[0].message

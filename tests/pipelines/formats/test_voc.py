@@ -43,7 +43,7 @@ def test_voc_box_whose_max_is_not_above_its_min_is_degenerate(folder: Any, corne
     assert len(boxes_of(index)) == 1
 
 
-def test_voc_difficult_objects_are_trained_on_and_ignored_in_scoring(folder: Any) -> None:
+def test_voc_difficult_objects_are_used_for_training_and_ignored_in_scoring(folder: Any) -> None:
     hard = voc_object((1, 1, 9, 9), more="<difficult>1</difficult>")
     write_voc(folder, "train", {"a": hard + voc_object((11, 11, 19, 19), more="<difficult>0</difficult>")})
     write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})

@@ -56,18 +56,18 @@ class Trap:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"no zip", "model.init_from: .* holds no network of ours: not a file of torch.save;"),
-        (b"name,kind\n", "holds no network of ours: not a file of torch.save;"),
-        (b"a,b\n", "holds no network of ours: not a file of torch.save;"),
-        (b"G", "holds no network of ours: not a file of torch.save;"),
-        (b"", "holds no network of ours: not a file of torch.save;"),
-        (b"PK\x03\x04 and no more", "holds no network of ours: damaged or truncated;"),
-        ({"state_dict": {"conv1.weight": torch.ones(1)}}, "its tensors are not named as ours are; .*backbone.weights"),
+        (b"no zip", "model.init_from: .* does not hold a network of this project: not a file of torch.save;"),
+        (b"name,kind\n", "does not hold a network of this project: not a file of torch.save;"),
+        (b"a,b\n", "does not hold a network of this project: not a file of torch.save;"),
+        (b"G", "does not hold a network of this project: not a file of torch.save;"),
+        (b"", "does not hold a network of this project: not a file of torch.save;"),
+        (b"PK\x03\x04 and no more", "does not hold a network of this project: damaged or truncated;"),
+        ({"state_dict": {"conv1.weight": torch.ones(1)}}, "its tensors do not have the names .*; .*backbone.weights"),
         ({"conv1.weight": torch.ones(1)}, "it has no state_dict"),
         ({"state_dict": {"backbone.a": torch.ones(1)}, "categories": [1]}, "its categories or its document cannot"),
         ({"state_dict": {"backbone.a": 1}}, "its state_dict holds more than tensors by name"),
         ({"state_dict": {1: torch.ones(1)}}, "its state_dict holds more than tensors by name"),
-        ({"state_dict": Trap()}, "holds no network of ours: more than plain types and tensors;"),
+        ({"state_dict": Trap()}, "does not hold a network of this project: more than plain types and tensors;"),
     ],
 )
 def test_file_that_is_not_a_checkpoint_is_rejected(

@@ -59,7 +59,7 @@ def test_voc_and_coco_forms_give_the_same_boxes(root: Path, coco: tuple[DatasetI
     assert not report.errors
 
 
-def test_the_two_boxes_without_an_area_are_found_and_nothing_else(coco: tuple[DatasetIndex, DataReport]) -> None:
+def test_only_the_two_boxes_without_an_area_are_found(coco: tuple[DatasetIndex, DataReport]) -> None:
     _, report = coco
     assert [(f.kind, f.split, f.image, f.annotation_id) for f in report.findings] == [
         ("degenerate_box", "train", "BloodImage_00343.jpg", 2288),
@@ -67,7 +67,7 @@ def test_the_two_boxes_without_an_area_are_found_and_nothing_else(coco: tuple[Da
     ]
 
 
-def test_numbers_of_the_data_card_come_out(coco: tuple[DatasetIndex, DataReport]) -> None:
+def test_counts_match_the_data_card(coco: tuple[DatasetIndex, DataReport]) -> None:
     index, report = coco
     assert {split: len(records) for split, records in index.records.items()} == {"train": 205, "val": 87, "test": 72}
     assert index.categories["cells"] == [Category(1, "RBC"), Category(2, "WBC"), Category(3, "Platelets")]

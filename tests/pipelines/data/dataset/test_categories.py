@@ -1,4 +1,4 @@
-"""How classes are merged, renamed, dropped and numbered."""
+"""Merging, renaming, dropping and numbering of classes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the check finds about files, splits, tasks and classes; every kind of finding has a test."""
+"""Findings about files, splits, tasks and classes; every kind of finding has a test."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def kinds(report: Any) -> set[str]:
 
 
 def only(report: Any, kind: str) -> Any:
-    """The one finding of a kind, among no others of the same severity."""
+    """Return the finding of a kind, which is the only one of its severity."""
     same = [finding for finding in report.findings if finding.severity == KINDS[kind].severity]
     assert [finding.kind for finding in same] == [kind], render_report(report)
     return same[0]
@@ -53,7 +53,7 @@ def test_missing_label_file_of_train_or_val_is_an_error(folder: Any, split: str)
     assert report.count("empty_split") == 1
 
 
-def test_missing_test_split_is_no_finding(folder: Any) -> None:
+def test_missing_test_split_is_not_a_finding(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", GOOD)
     index, report = folder.check()
@@ -72,14 +72,14 @@ def test_layer_without_the_test_split_that_another_has_is_a_warning(folder: Any)
     assert list(index.records["test"][0].labels) == ["things"]
 
 
-def test_format_that_does_not_fit_the_task_is_an_error(folder: Any) -> None:
+def test_format_without_the_labels_of_the_task_is_an_error(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", GOOD)
     folder.text("labels.csv", "file_name,split,kind\na.png,train,day\nb.png,val,day\n")
     labels = [folder.labels[0] | {"tasks": ["kind"]}, CSV | {"tasks": ["things"]}]
     index, report = folder.check(labels=labels, tasks=folder.tasks | {"kind": {"head": "multiclass"}})
-    told = [finding.message for finding in report.findings if finding.kind == "wrong_layer"]
-    assert told == [
+    messages = [finding.message for finding in report.findings if finding.kind == "wrong_layer"]
+    assert messages == [
         "the task 'kind' learns from classes, which the format 'coco' does not have; use one of csv, image_folder",
         "the task 'things' learns from boxes, which the format 'csv' does not have; use one of coco, voc",
     ]
@@ -87,14 +87,14 @@ def test_format_that_does_not_fit_the_task_is_an_error(folder: Any) -> None:
     assert report.count("unused_category") == 0
 
 
-def test_several_classes_where_one_is_wanted_are_an_error(folder: Any) -> None:
+def test_several_classes_for_a_task_that_takes_one_are_an_error(folder: Any) -> None:
     folder.image("a.png")
     folder.image("b.png")
     folder.text("labels.csv", "file_name,split,kind\na.png,train,day|night\nb.png,val,day\nb.png,val,day\n")
     labels = [CSV | {"tasks": ["kind"], "separator": "|"}]
     _, report = folder.check(labels=labels, tasks={"kind": {"head": "multiclass"}})
     finding = next(finding for finding in report.errors if finding.kind == "ambiguous_class")
-    assert finding.message == "has the classes ['day', 'night']; 'kind' takes exactly one an image"
+    assert finding.message == "has the classes ['day', 'night']; 'kind' takes exactly one per image"
     assert report.count("repeated_image") == 1
     assert next(layer for layer in report.layers if layer.split == "val").repeated == 1
 
@@ -110,7 +110,7 @@ def test_task_without_labels_is_an_error_in_train_and_a_warning_in_val(folder: A
 
 
 def sampled(folder: Any, identities: dict[str, list[str | None]], p: int) -> Any:
-    """The report about train images with these identities, drawn p identities a batch."""
+    """Return the report about train images with these identities, p identities per batch."""
     boxes: dict[str, list[dict[str, Any]]] = {
         image: [{"bbox": [j, 2, 3, 4]} | ({"who": who} if who else {}) for j, who in enumerate(of_image)]
         for image, of_image in identities.items()
@@ -125,41 +125,42 @@ def sampled(folder: Any, identities: dict[str, list[str | None]], p: int) -> Any
     return report
 
 
-def test_fewer_identities_than_a_batch_takes_are_an_error(folder: Any) -> None:
+def test_fewer_identities_than_a_batch_needs_are_an_error(folder: Any) -> None:
     report = sampled(folder, {"a.png": ["ann", "ben"], "b.png": ["ann"], "c.png": []}, p=3)
     message = only(report, "too_few_identities").message
-    assert "'s' has 2 identities of the task 'lookup' in train, and its sampler draws p = 3" in message
+    assert "'s' has 2 identities of the task 'lookup' in train, but its sampler draws p = 3" in message
     assert "lower data.sources.s.sampler.p" in message
     with pytest.raises(DataError, match="2 identities"):
         report.raise_errors()
 
 
-def test_fewer_than_two_identities_cannot_be_drawn_however_low_p_is(folder: Any) -> None:
+def test_fewer_than_two_identities_cannot_be_drawn_with_any_p(folder: Any) -> None:
     message = only(sampled(folder, {"a.png": ["ann"], "b.png": ["ann"]}, p=2), "too_few_identities").message
     assert "'s' has 1 identities" in message
-    assert message.endswith(": make data.sources.s.sampler kind: shuffle")
+    assert message.endswith(": set data.sources.s.sampler to kind: shuffle")
 
 
-def test_images_that_a_sampler_of_identities_does_not_draw_are_a_warning(folder: Any) -> None:
+def test_images_without_identity_for_a_pk_sampler_are_a_warning(folder: Any) -> None:
     report = sampled(folder, {"a.png": ["ann", None], "b.png": ["ben"], "c.png": [], "d.png": [None]}, p=2)
     assert only(report, "image_not_drawn").message.startswith("2 of 4 train images of 's' have no identity")
     assert report.errors == []
 
 
-def test_a_sampler_of_identities_that_draws_all_images_is_no_finding(folder: Any) -> None:
+def test_pk_sampler_that_draws_all_images_is_not_a_finding(folder: Any) -> None:
     assert sampled(folder, {"a.png": ["ann"], "b.png": ["ben", None]}, p=2).findings == []
 
 
-def test_rename_of_a_class_that_is_not_there_is_a_warning(folder: Any) -> None:
+def test_rename_of_a_missing_class_is_a_warning(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", GOOD)
     _, report = folder.check(labels=[folder.labels[0] | {"classes": {"cta": "feline"}}])
     assert (
-        only(report, "unused_rename").message == "classes names 'cta', which no label of this layer has; it has ['cat']"
+        only(report, "unused_rename").message
+        == "`classes` renames 'cta', which no label of this layer has; its classes are ['cat']"
     )
 
 
-def test_rows_of_an_unnamed_split_are_a_warning(folder: Any) -> None:
+def test_rows_of_an_unknown_split_are_a_warning(folder: Any) -> None:
     for name in "ab":
         folder.image(f"{name}.png")
     folder.text(
@@ -182,7 +183,7 @@ def test_other_files_in_class_folders_are_a_warning(folder: Any) -> None:
     assert only(report, "other_file").image == "train/day/notes.txt"
 
 
-def test_root_that_is_no_folder_is_raised(folder: Any) -> None:
+def test_root_that_is_not_a_folder_is_raised(folder: Any) -> None:
     job = folder.job()
     folder.root = folder.root / "nothing"
     from pipelines.data.dataset.index import build_index

@@ -1,4 +1,4 @@
-"""What the check finds about annotations: what brings it about, what it says, and what happens to them."""
+"""Findings about annotations: their causes, their messages, and the handling of the annotations."""
 
 import json
 from typing import Any
@@ -16,13 +16,13 @@ def kinds(report: Any) -> set[str]:
 
 
 def only(report: Any, kind: str) -> Any:
-    """The one finding of a kind, among no others of the same severity."""
+    """Return the finding of a kind, which is the only one of its severity."""
     same = [finding for finding in report.findings if finding.severity == KINDS[kind].severity]
     assert [finding.kind for finding in same] == [kind], render_report(report)
     return same[0]
 
 
-def test_degenerate_box_is_left_out_and_told_with_file_and_annotation(folder: Any) -> None:
+def test_degenerate_box_is_skipped_and_reported_with_file_and_annotation(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}, {"id": 812, "bbox": [30, 8, 0, 12]}, {"bbox": [3, 3, 4, -1]}]})
     folder.coco("val", GOOD)
     index, report = folder.check()
@@ -34,12 +34,12 @@ def test_degenerate_box_is_left_out_and_told_with_file_and_annotation(folder: An
         "a.png",
         812,
     )
-    assert str(finding) == "train.json, a.png, annotation 812: has no area, (30, 8, 0, 12); it is left out"
+    assert str(finding) == "train.json, a.png, annotation 812: has no area, (30, 8, 0, 12); it is skipped"
     assert [box.bbox_xywh for box in index.records["train"][0].labels["things"]] == [(1, 2, 3, 4)]
     assert (report.layers[0].read, report.layers[0].kept, report.layers[0].degenerate) == (3, 1, 2)
 
 
-def test_box_that_leaves_its_image_is_clipped_and_one_outside_is_left_out(folder: Any) -> None:
+def test_box_that_leaves_its_image_is_clipped_and_one_outside_is_skipped(folder: Any) -> None:
     boxes = [{"bbox": [50, 30, 20, 20], "area": 399}, {"bbox": [70, 0, 5, 5]}, {"bbox": [-2, -3, 5, 5]}]
     folder.coco("train", {"a.png": boxes})
     folder.coco("val", GOOD)
@@ -51,7 +51,7 @@ def test_box_that_leaves_its_image_is_clipped_and_one_outside_is_left_out(folder
     assert (report.layers[0].clipped, report.layers[0].outside, report.layers[0].kept) == (2, 1, 2)
 
 
-def test_box_that_leaves_its_image_by_rounding_is_neither_told_nor_changed(folder: Any) -> None:
+def test_box_that_leaves_its_image_by_rounding_is_neither_reported_nor_changed(folder: Any) -> None:
     folder.coco("train", {"a.png": [{"bbox": [50.005, 2, 10, 4]}]})
     folder.coco("val", GOOD)
     index, report = folder.check()
@@ -59,7 +59,7 @@ def test_box_that_leaves_its_image_by_rounding_is_neither_told_nor_changed(folde
     assert index.records["train"][0].labels["things"][0].bbox_xywh == (50.005, 2, 10, 4)
 
 
-def test_duplicate_box_is_told_and_kept(folder: Any) -> None:
+def test_duplicate_box_is_reported_and_kept(folder: Any) -> None:
     categories = [{"id": 5, "name": "cat"}, {"id": 6, "name": "dog"}]
     folder.coco("train", {"a.png": [{}, {"id": 9}, {"category_id": 6}]}, categories=categories)
     folder.coco("val", GOOD, categories=categories)
@@ -110,11 +110,11 @@ def test_broken_coco_file_is_an_error(folder: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "fragment"),
     [
         ({"bbox": None}, "has no 'bbox'"),
         ({"image_id": None, "category_id": None}, "has no 'image_id' and no 'category_id'"),
-        ({"bbox": [1, 2, 3]}, "bbox is [1, 2, 3]; four finite numbers"),
+        ({"bbox": [1, 2, 3]}, "bbox is [1, 2, 3]; write four finite numbers"),
         ({"bbox": [1, 2, 3, float("nan")]}, "four finite numbers"),
         ({"bbox": [1, 2, 3, 10**400]}, "four finite numbers"),
         ({"bbox": [1, 2, 3, "4"]}, "four finite numbers"),
@@ -123,7 +123,7 @@ def test_broken_coco_file_is_an_error(folder: Any, text: str) -> None:
         ({"identity": ["x"]}, 'identity is ["x"]'),
     ],
 )
-def test_annotation_that_makes_no_sense_is_an_error(folder: Any, broken: dict[str, Any], told: str) -> None:
+def test_invalid_annotation_is_an_error(folder: Any, broken: dict[str, Any], fragment: str) -> None:
     folder.coco("train", {"a.png": [{"identity": "i"}, {"id": 77} | broken]})
     folder.coco("val", {"b.png": [{"identity": "i"}]})
     tasks = folder.tasks | {"lookup": {"head": "embedding", "of": "objects"}}
@@ -131,11 +131,11 @@ def test_annotation_that_makes_no_sense_is_an_error(folder: Any, broken: dict[st
     _, report = folder.check(tasks=tasks, labels=labels)
     finding = only(report, "broken_entry")
     assert (finding.file, finding.annotation_id) == ("train.json", 77)
-    assert told in finding.message
+    assert fragment in finding.message
     assert report.layers[0].broken_entry == 1
 
 
-def test_annotation_that_is_no_object_is_an_error(folder: Any) -> None:
+def test_annotation_that_is_not_an_object_is_an_error(folder: Any) -> None:
     document = folder.coco("train", {"a.png": [{}]})
     folder.text("train.json", json.dumps(document | {"annotations": [*document["annotations"], 3]}))
     folder.coco("val", GOOD)

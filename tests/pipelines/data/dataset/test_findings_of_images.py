@@ -1,4 +1,4 @@
-"""What the check finds about images: what brings it about, what it says, and what happens to them."""
+"""Findings about images: their causes, their messages, and the handling of the images."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def kinds(report: Any) -> set[str]:
 
 
 def only(report: Any, kind: str) -> Any:
-    """The one finding of a kind, among no others of the same severity."""
+    """Return the finding of a kind, which is the only one of its severity."""
     same = [finding for finding in report.findings if finding.severity == KINDS[kind].severity]
     assert [finding.kind for finding in same] == [kind], render_report(report)
     return same[0]
@@ -39,7 +39,7 @@ def test_missing_image_is_an_error(folder: Any) -> None:
         report.raise_errors()
 
 
-def test_missing_images_folder_is_one_error(folder: Any) -> None:
+def test_missing_images_folder_is_one_finding(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}], "c.png": [{}]})
     folder.coco("val", GOOD)
     _, report = folder.check(images="pictures")
@@ -61,7 +61,7 @@ def test_unreadable_image_is_an_error(folder: Any) -> None:
     ]
 
 
-def test_mis_sized_image_is_a_warning_and_its_own_size_counts(folder: Any) -> None:
+def test_mis_sized_image_is_a_warning_and_its_measured_size_is_used(folder: Any) -> None:
     folder.image("a.png", size_hw=(60, 40))
     folder.coco("train", {"a.png": [{"bbox": [0, 45, 5, 5]}]})
     folder.coco("val", GOOD)
@@ -72,7 +72,7 @@ def test_mis_sized_image_is_a_warning_and_its_own_size_counts(folder: Any) -> No
     assert (index.records["train"][0].height, index.records["train"][0].width) == (60, 40)
 
 
-def test_exif_says_which_size_an_image_has(folder: Any) -> None:
+def test_exif_decides_the_size_of_an_image(folder: Any) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     (folder.root / "images").mkdir()
@@ -114,7 +114,7 @@ def test_same_image_in_two_sources_of_a_split_is_a_warning(folder: Any) -> None:
     assert report.findings[0].message == "is the same image as images/a.png (two, train)"
 
 
-def test_unlabeled_images_are_told_and_left_out(folder: Any) -> None:
+def test_unlabeled_images_are_reported_and_skipped(folder: Any) -> None:
     folder.image("nobody.png")
     folder.image("deep/nobody.jpg")
     folder.image("blank.png")

@@ -1,4 +1,4 @@
-"""How layers are joined, and which ids images and annotations get."""
+"""Joining of layers, and the ids of images and annotations."""
 
 import json
 from typing import Any
@@ -93,7 +93,7 @@ def test_two_layers_of_a_task_add_up_and_their_differing_image_ids_are_numbered(
     assert found == [(2, (5, 5, 4, 4)), (3, (9, 9, 3, 3))]
 
 
-def test_annotation_ids_that_repeat_over_splits_are_numbered_with_those_left_out(folder: Any) -> None:
+def test_annotation_ids_that_repeat_over_splits_are_renumbered_with_skipped_ones(folder: Any) -> None:
     folder.coco("train", {"a.png": [{"id": 9}, {"id": 1, "bbox": [0, 0, 0, 0]}, {"id": 2}]})
     folder.coco("val", {"b.png": [{"id": 1}]})
     index, report = folder.check()
@@ -109,7 +109,7 @@ def test_annotation_ids_with_a_zero_are_numbered(folder: Any) -> None:
     assert [box.annotation_id for box in index.records["train"][0].labels["things"]] == [1, 2]
 
 
-def test_file_in_nested_images_folders_is_told_once(folder: Any) -> None:
+def test_file_in_nested_images_folders_is_reported_once(folder: Any) -> None:
     folder.image("deep/nobody.png")
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", {"deep/b.png": [{}]})

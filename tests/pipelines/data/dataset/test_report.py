@@ -1,4 +1,4 @@
-"""The report: counts that add up whatever the files say, fingerprints, what is written and printed."""
+"""The report: counts that add up for any files, fingerprints, the written and the printed form."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipelines.data.dataset.checks.text import render_report
 LOOKUP = {"head": "embedding", "of": "objects"}
 
 
-def test_fingerprint_knows_whether_exif_is_applied(folder: Any) -> None:
+def test_fingerprint_depends_on_whether_exif_is_applied(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", {"b.png": [{}]})
     ignored, applied = (folder.check(exif=exif)[1].fingerprints for exif in ("ignore", "apply"))
@@ -21,7 +21,7 @@ def test_fingerprint_knows_whether_exif_is_applied(folder: Any) -> None:
 
 
 @pytest.mark.parametrize("change", ["bbox", "category", "pixels", "nothing", "ids"])
-def test_fingerprint_changes_with_labels_and_pixels_alone(folder: Any, change: str) -> None:
+def test_fingerprint_changes_with_labels_and_pixels_only(folder: Any, change: str) -> None:
     folder.coco("train", {"a.png": [{}]})
     document = folder.coco("val", {"b.png": [{}]}, categories=[{"id": 5, "name": "cat"}, {"id": 6, "name": "dog"}])
     before = folder.check()[1].fingerprints
@@ -39,7 +39,7 @@ def test_fingerprint_changes_with_labels_and_pixels_alone(folder: Any, change: s
     assert (after["val"] == before["val"]) == (change in ("nothing", "ids"))
 
 
-def test_report_is_written_whole_and_printed_with_few_examples(folder: Any, tmp_path: Path) -> None:
+def test_report_is_written_completely_and_printed_with_few_examples(folder: Any, tmp_path: Path) -> None:
     folder.coco("train", {"a.png": [{"bbox": [1, 1, 0, 0]}] * 8 + [{}], "[b]old.png": [{"category_id": 9}] * 7})
     folder.coco("val", {"b.png": [{}]})
     _, report = folder.check()
@@ -61,7 +61,7 @@ def test_report_is_written_whole_and_printed_with_few_examples(folder: Any, tmp_
     assert "[b]old.png" in text
     assert text.index("error: ") < text.index("warning: ")
     assert len(report.problems()) == 6
-    assert report.problems()[-1].message.startswith("2 more annotations of categories")
+    assert report.problems()[-1].message.startswith("2 more annotations of undeclared categories")
 
 
 BOX = st.fixed_dictionaries(
@@ -79,7 +79,7 @@ CLASSES = st.dictionaries(st.sampled_from(["cat", "dog", "emu"]), st.sampled_fro
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=LISTS, second=LISTS, val=LISTS, classes=CLASSES)
-def test_annotations_read_are_kept_or_left_out_for_a_told_reason(
+def test_annotations_are_kept_or_skipped_for_a_reported_reason(
     folder: Any, first: list[Any], second: list[Any], val: list[Any], classes: dict[str, str | None]
 ) -> None:
     categories = [{"id": 5, "name": "cat"}, {"id": 6, "name": "dog"}, {"id": 7, "name": "emu"}]

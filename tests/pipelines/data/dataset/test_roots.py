@@ -1,4 +1,4 @@
-"""Where data sets are found."""
+"""Finding data sets below the data roots."""
 
 import os
 from pathlib import Path
@@ -21,9 +21,9 @@ def test_data_set_is_found_below_the_one_root_that_has_it(roots: list[Path]) -> 
     assert find_root("deep/fish", roots) == (roots[1] / "deep" / "fish").resolve()
 
 
-def test_data_set_below_two_roots_is_refused(roots: list[Path]) -> None:
+def test_data_set_below_two_roots_is_rejected(roots: list[Path]) -> None:
     (roots[1] / "cells").mkdir()
-    with pytest.raises(ConfigError, match=r"data.root: 'cells' is there twice, .*one/cells and .*two/cells"):
+    with pytest.raises(ConfigError, match=r"data.root: 'cells' exists twice, .*one/cells and .*two/cells"):
         find_root("cells", roots)
 
 
@@ -32,17 +32,17 @@ def test_root_that_is_named_twice_counts_once(roots: list[Path]) -> None:
 
 
 def test_error_names_the_roots_and_the_remedy(roots: list[Path]) -> None:
-    with pytest.raises(ConfigError, match=r"no folder 'fish' below .*one, .*two, .*absent; name .* by --data-root or"):
+    with pytest.raises(ConfigError, match=r"no folder 'fish' below .*one, .*two, .*absent; name .* --data-root or"):
         find_root("fish", roots)
 
 
 @pytest.mark.parametrize("name", ["../outside", "cells/../../outside", "/etc", "", "cells\0"])
-def test_name_that_leaves_the_roots_is_refused(roots: list[Path], name: str) -> None:
+def test_name_that_leaves_the_roots_is_rejected(roots: list[Path], name: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.root: "):
         find_root(name, roots)
 
 
-def test_link_out_is_refused_and_a_link_inside_is_followed(roots: list[Path]) -> None:
+def test_link_out_is_rejected_and_a_link_inside_is_followed(roots: list[Path]) -> None:
     (roots[0] / "out").symlink_to(roots[0].parent / "outside")
     (roots[0] / "in").symlink_to("cells")
     with pytest.raises(ConfigError, match="is a link that leads out"):

@@ -18,7 +18,7 @@ DataWith = Callable[..., JobData]
 
 
 def fingerprints(batches: Any) -> list[tuple[list[int], int]]:
-    """Image ids and a checksum of the pixels of each batch."""
+    """Return the image ids and a checksum of the pixels of each batch."""
     return [
         (
             [info.image_id for info in batch.infos],
@@ -42,7 +42,7 @@ def test_workers_and_cache_change_nothing(data_with: DataWith) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_loader_goes_on_where_another_stopped(data_with: DataWith, num_workers: int) -> None:
+def test_loader_resumes_after_the_last_batch_of_another(data_with: DataWith, num_workers: int) -> None:
     data = data_with(augment=AUGMENT, num_workers=num_workers)
     loader = data.train_dataloader()
     loader.batch_sampler.set_epoch(3)
@@ -59,7 +59,7 @@ def test_a_loader_goes_on_where_another_stopped(data_with: DataWith, num_workers
         assert len(fingerprints(resumed)) == len(whole)
 
 
-def test_every_task_is_a_key_and_partial_labels_are_none(data_with: DataWith) -> None:
+def test_every_task_is_a_key_and_missing_labels_are_none(data_with: DataWith) -> None:
     data = data_with()
     labels = {record.image_id: set(record.labels) for record in data.records("train")}
     for batch in data.train_dataloader():
@@ -68,7 +68,7 @@ def test_every_task_is_a_key_and_partial_labels_are_none(data_with: DataWith) ->
             assert [target is not None for target in targets] == [task in labels[info.image_id] for info in batch.infos]
 
 
-def test_images_without_any_label_are_evaluated_but_not_trained_on(data_with: DataWith) -> None:
+def test_images_without_labels_are_evaluated_but_not_used_for_training(data_with: DataWith) -> None:
     data = data_with()
     data.records("train")[0].labels.clear()
     trained = [info.image_id for batch in data.train_dataloader() for info in batch.infos]
@@ -76,14 +76,14 @@ def test_images_without_any_label_are_evaluated_but_not_trained_on(data_with: Da
     assert len([info for batch in data.loader("train") for info in batch.infos]) == 11
 
 
-def test_evaluation_batches_one_padded_size_and_repeats_exactly(data_with: DataWith) -> None:
+def test_evaluation_batches_have_one_padded_size_and_repeat_exactly(data_with: DataWith) -> None:
     loader = data_with(augment=AUGMENT).loader("train")
     assert fingerprints(loader) == fingerprints(loader)
     for batch in loader:
         assert len({(-(-h // 32), -(-w // 32)) for h, w in (info.size_hw for info in batch.infos)}) == 1
 
 
-def test_no_labeled_training_image_is_an_error(data_with: DataWith) -> None:
+def test_train_split_without_labels_is_an_error(data_with: DataWith) -> None:
     data = data_with()
     for record in data.records("train"):
         record.labels.clear()
@@ -92,7 +92,7 @@ def test_no_labeled_training_image_is_an_error(data_with: DataWith) -> None:
 
 
 class Recorder(lightning.LightningModule):
-    """Writes down what it is given; saves a checkpoint after a batch, or at an epoch's end, as asked."""
+    """Records its batches, and saves a checkpoint after a given batch or at the end of an epoch."""
 
     def __init__(self, checkpoint: Path, save_at: tuple[int, int] | None = None) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ def trainer(**options: Any) -> lightning.Trainer:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_resumed_run_sees_what_the_uninterrupted_one_saw(
+def test_resumed_run_gets_the_batches_of_the_uninterrupted_run(
     data_with: DataWith, tmp_path: Path, num_workers: int
 ) -> None:
     whole = Recorder(tmp_path / "x.ckpt")
@@ -185,11 +185,11 @@ MIXED = {
         },
     },
 }
-"""Of "big" images 5 and 10 show nothing, and are not drawn."""
+"""Images 5 and 10 of "big" show no object, so they are not drawn."""
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_identities_and_rare_classes_at_a_temperature_are_resumed_exactly(
+def test_resumed_run_with_identities_rare_classes_and_temperature_gets_the_same_batches(
     data_with: DataWith, tmp_path: Path, num_workers: int
 ) -> None:
     options = MIXED | {"augment": AUGMENT}
@@ -213,7 +213,16 @@ def test_identities_and_rare_classes_at_a_temperature_are_resumed_exactly(
     assert resumed.seen == whole.seen[5:]
 
 
-def test_validate_and_test_see_each_image_once(data_with: DataWith, tmp_path: Path) -> None:
+def test_plain_trainer_takes_the_data_module_without_further_settings(data_with: DataWith, tmp_path: Path) -> None:
+    data, module = data_with(augment=[{"op": "hflip"}], cache="ram"), Recorder(tmp_path / "x.ckpt")
+    plain = trainer(max_epochs=1, use_distributed_sampler=True)
+    plain.fit(module, datamodule=data)
+    plain.test(module, datamodule=data_with(num_workers=0))
+    assert len(module.seen) == data.num_train_batches()
+    assert sorted(module.evaluated) == [12, 13, 14, 15, 16]
+
+
+def test_validate_and_test_draw_each_image_once(data_with: DataWith, tmp_path: Path) -> None:
     data = data_with()
     data.test_split = "val"
     for run in ("validate", "test"):
@@ -222,7 +231,7 @@ def test_validate_and_test_see_each_image_once(data_with: DataWith, tmp_path: Pa
         assert sorted(module.evaluated) == [12, 13, 14, 15, 16]
 
 
-def test_a_run_without_a_val_split_trains(data_with: DataWith, tmp_path: Path) -> None:
+def test_run_without_a_val_split_trains(data_with: DataWith, tmp_path: Path) -> None:
     data = data_with()
     data.index.records["val"].clear()
     module = Recorder(tmp_path / "x.ckpt")

@@ -24,7 +24,7 @@ def assert_equal(a: Sample, b: Sample) -> None:
             assert torch.equal(target.boxes_xyxy, other.boxes_xyxy)
 
 
-def test_a_key_decides_its_sample_whatever_was_drawn_before(data_with: DataWith) -> None:
+def test_sample_depends_on_its_key_and_not_on_earlier_draws(data_with: DataWith) -> None:
     data = data_with(augment=AUGMENT)
     dataset = data.dataset("train", augmented=True)
     first = [dataset[SampleKey(2, index)] for index in range(5)]
@@ -42,14 +42,14 @@ def test_epoch_index_and_seed_change_the_sample(data_with: DataWith) -> None:
     assert sum(torch.equal(a, b) for i, a in enumerate(pictures) for b in pictures[:i]) == 0
 
 
-def test_an_image_that_comes_again_in_an_epoch_is_augmented_in_another_way(data_with: DataWith) -> None:
+def test_repeated_image_of_an_epoch_is_augmented_differently(data_with: DataWith) -> None:
     dataset = data_with(augment=AUGMENT).dataset("train", augmented=True)
     pictures = [dataset[SampleKey(1, 0, repeat)].image for repeat in range(4)]
     assert sum(torch.equal(a, b) for i, a in enumerate(pictures) for b in pictures[:i]) == 0
     assert torch.equal(pictures[0], dataset[SampleKey(1, 0)].image)
 
 
-def test_drawing_samples_leaves_the_global_random_numbers_alone(data_with: DataWith) -> None:
+def test_drawing_samples_does_not_change_the_global_random_state(data_with: DataWith) -> None:
     state = torch.get_rng_state()
     for _ in data_with(augment=AUGMENT).train_dataloader():
         pass
@@ -77,21 +77,21 @@ def test_eval_keeps_the_boxes_of_the_record_in_order(data_with: DataWith) -> Non
         assert len(target.boxes_xyxy) == len(record.labels["cells"])
 
 
-def test_an_image_that_changed_since_it_was_indexed_is_told(data_with: DataWith) -> None:
+def test_image_that_changed_after_indexing_is_reported(data_with: DataWith) -> None:
     dataset = data_with().dataset("train", augmented=False)
     Image.new("RGB", (33, 44)).save(dataset.records[0].path)
     with pytest.raises(DataError, match=r"000\.png: is 33 x 44 pixels, but the index says 120 x 80"):
         dataset[SampleKey(0, 0)]
 
 
-def test_an_unreadable_image_is_told_from_a_worker_too(data_with: DataWith) -> None:
+def test_unreadable_image_is_reported_from_a_worker_too(data_with: DataWith) -> None:
     data = data_with(num_workers=1)
     data.records("train")[0].path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"000\.png: "):
         list(data.train_dataloader())
 
 
-def test_a_batch_is_padded_right_and_bottom_to_multiples_of_32_with_none_for_unlabeled() -> None:
+def test_batch_is_padded_to_multiples_of_32_with_none_for_unlabeled_tasks() -> None:
     def sample(height: int, width: int, **targets: BoxTarget) -> Sample:
         info = ImageInfo(1, "x", "s", (height, width), (height, width), (1.0, 1.0))
         return Sample(torch.full((3, height, width), 9, dtype=torch.uint8), info, dict(targets))
@@ -106,7 +106,7 @@ def test_a_batch_is_padded_right_and_bottom_to_multiples_of_32_with_none_for_unl
     assert len(batch) == 2
 
 
-def test_a_batch_moves_with_all_its_targets(data_with: DataWith) -> None:
+def test_batch_moves_with_all_its_targets(data_with: DataWith) -> None:
     batch = next(iter(data_with().train_dataloader()))
     moved = batch.to("meta")
     assert moved.images.device.type == "meta"

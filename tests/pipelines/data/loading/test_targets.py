@@ -32,7 +32,7 @@ def test_only_tasks_that_the_image_is_labeled_for_have_a_target() -> None:
     assert set(ENCODER.encode(record(one=["a"], boxes=[]))) == {"boxes", "one"}
 
 
-def test_no_boxes_are_an_empty_target_with_all_shapes() -> None:
+def test_image_without_boxes_has_an_empty_target_with_all_shapes() -> None:
     target = ENCODER.encode(record(boxes=[]))["boxes"]
     assert isinstance(target, BoxTarget)
     assert target.boxes_xyxy.shape == (0, 4)
@@ -41,7 +41,7 @@ def test_no_boxes_are_an_empty_target_with_all_shapes() -> None:
     assert len(target.labels) == len(target.identities) == len(target.is_crowd) == 0
 
 
-def test_boxes_become_clipped_corners_with_positions_of_their_classes() -> None:
+def test_boxes_become_clipped_corners_with_class_positions() -> None:
     boxes = [BoxLabel(1, "c", (35.5, 2, 10, 4)), BoxLabel(2, "a", (-3, 20, 10, 15), is_crowd=True)]
     target = ENCODER.encode(record(boxes=boxes))["boxes"]
     assert isinstance(target, BoxTarget)
@@ -51,7 +51,7 @@ def test_boxes_become_clipped_corners_with_positions_of_their_classes() -> None:
     assert target.identities.tolist() == [-1, -1]
 
 
-def test_identities_unknown_or_not_seen_in_training_are_minus_one() -> None:
+def test_identities_that_are_unknown_or_missing_in_train_are_minus_one() -> None:
     boxes = [BoxLabel(i, "x", (0, 0, 5, 5), identity=name) for i, name in enumerate(["b", None, "new"])]
     targets = ENCODER.encode(record(who=boxes, whose=["new"]))
     assert isinstance(targets["who"], BoxTarget)
@@ -79,6 +79,6 @@ def test_unknown_class_is_reported_with_file_task_and_choices() -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["a", "b"]])
-def test_task_of_one_class_rejects_no_class_and_several(names: list[str]) -> None:
+def test_task_with_one_class_per_image_rejects_none_and_several(names: list[str]) -> None:
     with pytest.raises(DataError, match="exactly one"):
         ENCODER.encode(record(one=names))

@@ -58,7 +58,7 @@ def pictures(draw: st.DrawFn) -> tuple[int, int, tuple[int, int, int, int]]:
 
 @given(picture=pictures(), image_size=IMAGE_SIZES)
 @settings(max_examples=60, deadline=None)
-def test_eval_boxes_lie_where_the_pixels_are(
+def test_eval_boxes_match_the_pixels(
     picture: tuple[int, int, tuple[int, int, int, int]], image_size: ImageSize
 ) -> None:
     height, width, box = picture
@@ -77,7 +77,7 @@ def test_eval_boxes_lie_where_the_pixels_are(
     flips=st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])),
 )
 @settings(max_examples=150, deadline=None)
-def test_augmented_boxes_lie_where_the_pixels_are(
+def test_augmented_boxes_match_the_pixels(
     picture: tuple[int, int, tuple[int, int, int, int]],
     image_size: ImageSize,
     seed: int,

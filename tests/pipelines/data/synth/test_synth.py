@@ -110,13 +110,13 @@ def test_demo_images_have_the_asked_size(tmp_path: Path) -> None:
 
 def test_folder_with_files_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("mine")
-    with pytest.raises(ConfigError, match="is not empty; name a new folder"):
+    with pytest.raises(ConfigError, match="is not empty; choose a new folder"):
         write_synthetic(tmp_path)
     with pytest.raises(ConfigError, match="num_train 0"):
         write_synthetic(tmp_path / "y", num_train=0)
 
 
-def test_commands_print_and_write_and_tell_errors_by_exit_code(
+def test_commands_print_and_write_and_report_errors_by_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert synthesize_data(tmp_path / "d", num_train=8, num_val=8, num_test=0) == 0

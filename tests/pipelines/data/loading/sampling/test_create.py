@@ -1,4 +1,4 @@
-"""From the document and the records to batches; test_datamodule.py has loaders over them."""
+"""Samplers from the document and the records; test_datamodule.py tests loaders over them."""
 
 from collections import Counter
 from pathlib import Path
@@ -29,7 +29,7 @@ def box(category: str, identity: str | None = None, *, is_crowd: bool = False) -
 
 
 def records_of(*labels: dict[str, Any], source: str = "a") -> list[ImageRecord]:
-    """One image for each, by source numbered from 1."""
+    """Return one image for each entry, numbered from 1 in each source."""
     return [
         ImageRecord(number, source, "train", f"{source}{number}.png", Path(f"{source}{number}.png"), 40, 60, of_image)
         for number, of_image in enumerate(labels, start=1)
@@ -37,7 +37,7 @@ def records_of(*labels: dict[str, Any], source: str = "a") -> list[ImageRecord]:
 
 
 def drawn(records: list[ImageRecord], epochs: int = 1, world_size: int = 1, **spec: Any) -> list[list[int]]:
-    """Batches of all ranks over some epochs, as positions in the records."""
+    """Return the batches of all ranks over some epochs, as positions in the records."""
     sources = {name: {"images": ".", "labels": [LAYER]} | of_source for name, of_source in spec.pop("sources").items()}
     data = DataSpec.model_validate({"root": "x", "sources": sources} | spec)
     samplers = [
@@ -94,13 +94,13 @@ def test_ranks_draw_different_identities_at_a_step() -> None:
 def test_too_few_identities_are_an_error_that_names_the_source() -> None:
     records = records_of({"scene": ["ann"]}, {"scene": ["ben"]}, {"cells": [box("red")]})
     sampler = {"kind": "pk", "task": "scene", "p": 3, "k": 2}
-    with pytest.raises(DataError, match=r"data\.sources\.a\.sampler: got 2 identities; a batch takes p = 3"):
+    with pytest.raises(DataError, match=r"data\.sources\.a\.sampler: got 2 identities; a batch needs p = 3"):
         drawn(records, sources={"a": {"sampler": sampler, "batch_size": 6}})
 
 
 @pytest.mark.parametrize(("mix", "of_small"), [("interleave", 5), ("proportional", 5), ("temperature", 8)])
-def test_the_document_says_how_sources_are_mixed(mix: str, of_small: int) -> None:
-    """40 and 10 images in batches of 2: 25 steps, of which the small source has 1/5, or at temperature 2 1/3."""
+def test_document_selects_the_mix_of_sources(mix: str, of_small: int) -> None:
+    """40 and 10 images in batches of 2: 25 steps; the small source gets 1/5 of them, or 1/3 at temperature 2."""
     records = records_of(*[{"cells": []}] * 40) + records_of(*[{"cells": []}] * 10, source="b")
     sources = {"a": {"batch_size": 2}, "b": {"batch_size": 2}}
     batches = drawn(records, sources=sources, mix=mix)

@@ -11,7 +11,7 @@ from pipelines.data.loading.sampling.evaluation import EvalBatchSampler
     sizes=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5)),
     world_size=st.integers(1, 3),
 )
-def test_evaluation_sees_every_image_once_in_batches_of_one_group(
+def test_evaluation_draws_every_image_once_in_batches_of_one_group(
     groups: list[str], sizes: tuple[int, int, int], world_size: int
 ) -> None:
     batch_sizes = dict(zip("abc", sizes, strict=True))

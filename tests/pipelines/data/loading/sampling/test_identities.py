@@ -39,7 +39,7 @@ def test_each_batch_of_each_rank_has_p_identities_with_k_images(
 
 
 @given(num_identities=st.integers(2, 14), world_size=st.integers(1, 3), num_steps=st.integers(1, 5), data=st.data())
-def test_all_identities_have_their_turn_in_rounds_that_go_on_from_epoch_to_epoch(
+def test_all_identities_are_drawn_in_rounds_that_continue_across_epochs(
     num_identities: int, world_size: int, num_steps: int, data: st.DataObject
 ) -> None:
     p = data.draw(st.integers(2, num_identities))
@@ -61,7 +61,7 @@ def test_each_round_has_the_identities_in_a_new_order() -> None:
     assert len({tuple(of_round) for of_round in rounds}) == 5
 
 
-def test_the_images_of_an_identity_take_turns_that_go_on_from_epoch_to_epoch() -> None:
+def test_images_of_an_identity_take_turns_that_continue_across_epochs() -> None:
     source = source_of([8, 12], 2, 2)
     steps = [batch[0, :, 0] for epoch in range(12) for batch in source.stream(epoch, 2)]
     drawn = np.concatenate(steps)
@@ -72,7 +72,7 @@ def test_the_images_of_an_identity_take_turns_that_go_on_from_epoch_to_epoch() -
 
 
 @pytest.mark.parametrize(("num_identities", "p", "world_size"), [(5, 2, 2), (7, 3, 1), (3, 2, 4), (4, 2, 2)])
-def test_all_images_have_their_turn_although_rounds_of_identities_are_filled_up(
+def test_all_images_are_drawn_although_rounds_of_identities_are_filled_up(
     num_identities: int, p: int, world_size: int
 ) -> None:
     """After 3 rounds of identities all 6 images of each have been drawn, 2 at a time."""
@@ -83,7 +83,7 @@ def test_all_images_have_their_turn_although_rounds_of_identities_are_filled_up(
         assert len(set(drawn.tolist())) == 6 * num_identities
 
 
-def test_an_image_of_several_identities_counts_once_and_can_be_drawn_for_each() -> None:
+def test_image_of_several_identities_counts_once_and_can_be_drawn_for_each() -> None:
     source = PKSource({"ann": [1, 2], "ben": [2]}, 2, 2, seed=0, source=0)
     assert source.num_images == 2
     assert source.num_steps == 1
@@ -91,7 +91,7 @@ def test_an_image_of_several_identities_counts_once_and_can_be_drawn_for_each() 
     assert sorted(batch[0].tolist()) == [[1, 0], [2, 0], [2, 1], [2, 2]]
 
 
-def test_seed_and_epoch_decide_what_is_drawn_and_the_order_of_identities_does_not() -> None:
+def test_draws_depend_on_seed_and_epoch_but_not_on_the_order_of_identities() -> None:
     def drawn(seed: int, epoch: int) -> list[object]:
         return [batch.tolist() for batch in source_of([5] * 9, 3, 2, seed=seed).once(epoch)]
 
@@ -104,6 +104,6 @@ def test_seed_and_epoch_decide_what_is_drawn_and_the_order_of_identities_does_no
     assert [batch.tolist() for batch in one] == [batch.tolist() for batch in other]
 
 
-def test_fewer_identities_than_p_are_refused() -> None:
-    with pytest.raises(ValueError, match="got 2 identities; a batch takes p = 3"):
+def test_fewer_identities_than_p_are_rejected() -> None:
+    with pytest.raises(ValueError, match="got 2 identities; a batch needs p = 3"):
         source_of([4, 4], 3, 2)

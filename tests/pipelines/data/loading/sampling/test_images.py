@@ -25,7 +25,7 @@ def test_images_without_a_class_are_repeated_once_and_count_as_labeled() -> None
 
 
 @given(factors=FACTORS, seed=st.integers(0, 2**32 - 1), number=st.integers(0, 100))
-def test_a_round_repeats_each_image_by_its_factor_rounded_down_or_up(
+def test_round_repeats_each_image_by_its_factor_rounded_down_or_up(
     factors: list[float], seed: int, number: int
 ) -> None:
     order = Repeated(range(10, 10 + len(factors)), np.array(factors), seed=seed, source=0)
@@ -37,7 +37,7 @@ def test_a_round_repeats_each_image_by_its_factor_rounded_down_or_up(
     assert all(counts[10 + j] >= int(r) for j, r in enumerate(factors))
 
 
-def test_factors_are_met_on_average_and_neighbors_are_rounded_apart() -> None:
+def test_repeat_factors_hold_on_average_and_images_are_rounded_independently() -> None:
     factors = np.array([1.0, 1.25, 1.5, 1.75, 2.5, 1.0])
     order = Repeated(range(6), factors, seed=1, source=0)
     rounds = np.stack([np.bincount(order.round(number), minlength=6) for number in range(4000)])
@@ -47,7 +47,7 @@ def test_factors_are_met_on_average_and_neighbors_are_rounded_apart() -> None:
     assert len({tuple(counts) for counts in rounds.tolist()}) > 5
 
 
-def test_a_fraction_of_the_sum_is_filled_up_by_one_image() -> None:
+def test_fraction_of_the_sum_is_filled_up_by_one_image() -> None:
     order = Repeated(range(3), np.array([1.0, 1.0, 1.2]), seed=1, source=0)
     rounds = np.stack([np.bincount(order.round(number), minlength=3) for number in range(3000)])
     assert rounds.sum(axis=1).tolist() == [4] * 3000
@@ -57,7 +57,7 @@ def test_a_fraction_of_the_sum_is_filled_up_by_one_image() -> None:
 
 @pytest.mark.parametrize("repeated", [False, True])
 @given(count=st.integers(1, 23), size=st.integers(1, 5), world_size=st.integers(1, 4), num_steps=st.integers(1, 7))
-def test_a_stream_goes_through_whole_rounds_from_epoch_to_epoch(
+def test_stream_continues_whole_rounds_across_epochs(
     repeated: bool, count: int, size: int, world_size: int, num_steps: int
 ) -> None:
     factors = 1 + np.arange(count) / count
@@ -73,7 +73,7 @@ def test_a_stream_goes_through_whole_rounds_from_epoch_to_epoch(
 
 
 @given(count=st.integers(1, 30), size=st.integers(1, 5), world_size=st.integers(1, 4), epoch=st.integers(0, 9))
-def test_a_round_is_shared_out_to_the_ranks(count: int, size: int, world_size: int, epoch: int) -> None:
+def test_round_is_split_over_the_ranks(count: int, size: int, world_size: int, epoch: int) -> None:
     factors = 1 + np.arange(count) % 3 / 2
     order = Repeated(range(count), factors, seed=3, source=1)
     source = ImageSource(order, size, world_size)

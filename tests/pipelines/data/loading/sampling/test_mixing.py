@@ -41,7 +41,7 @@ def test_shares_are_exact_at_least_one_and_within_one_of_the_quota(weights: list
     )
 
 
-def test_the_largest_remainders_have_the_rest() -> None:
+def test_largest_remainders_get_the_rest() -> None:
     assert share_out(10, [5.5, 3.3, 1.2]) == [6, 3, 1]
     assert share_out(10, [5.2, 3.3, 1.5]) == [5, 3, 2]
     assert share_out(4, [97, 1, 1, 1]) == [1, 1, 1, 1]
@@ -65,7 +65,7 @@ def test_images_are_drawn_in_proportion_to_a_power_of_their_number(world_size: i
 
 
 @given(counts=COUNTS, world_size=st.integers(1, 4), temperature=st.floats(1, 10), epoch=st.integers(0, 5))
-def test_batches_in_proportion_are_full_and_as_many_as_interleaved(
+def test_proportional_batches_are_full_and_equal_interleaved_ones_in_number(
     counts: list[tuple[int, int]], world_size: int, temperature: float, epoch: int
 ) -> None:
     sources = sources_of(counts, world_size)
@@ -81,7 +81,7 @@ def test_batches_in_proportion_are_full_and_as_many_as_interleaved(
 
 
 @given(counts=COUNTS, temperature=st.floats(1, 10))
-def test_every_image_has_its_turn_before_one_comes_again_whatever_the_epoch(
+def test_every_image_is_drawn_before_one_is_repeated_in_any_epoch(
     counts: list[tuple[int, int]], temperature: float
 ) -> None:
     mix = InProportion(sources_of(counts), 0, temperature)

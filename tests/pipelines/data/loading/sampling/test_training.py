@@ -1,4 +1,4 @@
-"""The batches of interleaved, shuffled sources, and what holds of every mix and sampler together."""
+"""Batches of interleaved, shuffled sources, and properties of every mix and sampler."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ SOURCES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 7)), min_size=1,
 
 
 def train_samplers(sources: list[tuple[int, int]], seed: int = 0, world_size: int = 1) -> list[TrainBatchSampler]:
-    """One sampler a rank; source k has sources[k][0] images at k * 100, k * 100 + 1, ..."""
+    """Return one sampler per rank; source k has sources[k][0] images at k * 100, k * 100 + 1, ..."""
     return [
         TrainBatchSampler(
             Interleaved(
@@ -40,8 +40,8 @@ def train_samplers(sources: list[tuple[int, int]], seed: int = 0, world_size: in
     ]
 
 
-def test_interleaved_and_shuffled_batches_are_those_that_were_always_drawn() -> None:
-    """Recorded before there were other samplers; a run from then goes on with the same images."""
+def test_interleaved_and_shuffled_batches_match_recorded_ones() -> None:
+    """Recorded before other samplers existed; runs of that version resume with the same images."""
 
     def batches(sources: list[tuple[int, int]], seed: int, rank: int, world_size: int, epoch: int) -> list[list[int]]:
         drawn = train_samplers(sources, seed, world_size)[rank].batches(epoch)
@@ -63,7 +63,7 @@ def test_interleaved_and_shuffled_batches_are_those_that_were_always_drawn() -> 
 
 
 @given(sources=SOURCES, seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 1000))
-def test_an_epoch_has_each_image_once_in_batches_of_one_source(
+def test_epoch_has_each_image_once_in_batches_of_one_source(
     sources: list[tuple[int, int]], seed: int, epoch: int
 ) -> None:
     (sampler,) = train_samplers(sources, seed)
@@ -100,7 +100,7 @@ def test_ranks_agree_on_the_source_of_each_step_and_draw_all_images(
 
 
 @given(sources=SOURCES, epoch=st.integers(0, 5), data=st.data())
-def test_start_at_gives_the_tail_once(sources: list[tuple[int, int]], epoch: int, data: st.DataObject) -> None:
+def test_start_at_applies_to_one_iteration(sources: list[tuple[int, int]], epoch: int, data: st.DataObject) -> None:
     (sampler,) = train_samplers(sources)
     sampler.set_epoch(epoch)
     whole = list(sampler)
@@ -112,14 +112,14 @@ def test_start_at_gives_the_tail_once(sources: list[tuple[int, int]], epoch: int
     assert list(sampler) == whole
 
 
-def test_another_epoch_begins_at_its_beginning() -> None:
+def test_new_epoch_starts_at_its_first_batch() -> None:
     (sampler,) = train_samplers([(20, 3)])
     sampler.start_at(4)
     sampler.set_epoch(1)
     assert len(list(sampler)) == 7
 
 
-def test_order_depends_on_seed_and_epoch_and_not_on_the_order_of_sources() -> None:
+def test_order_depends_on_seed_and_epoch_but_not_on_the_order_of_sources() -> None:
     def order(seed: int, epoch: int) -> list[list[SampleKey]]:
         (sampler,) = train_samplers([(30, 4), (10, 2)], seed)
         return [[SampleKey(0, key.index) for key in batch] for batch in sampler.batches(epoch)]
@@ -172,7 +172,7 @@ def test_every_mix_gives_all_ranks_the_same_steps_and_new_ones_each_epoch(name: 
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_every_mix_is_a_function_of_the_epoch_and_goes_on_in_the_middle_of_it(name: str) -> None:
+def test_every_mix_is_a_function_of_the_epoch_and_resumes_in_its_middle(name: str) -> None:
     sampler = TrainBatchSampler(mixed(name, 2), rank=1)
     in_order = [sampler.batches(epoch) for epoch in range(5)]
     for epoch in (4, 1, 3):
@@ -184,8 +184,8 @@ def test_every_mix_is_a_function_of_the_epoch_and_goes_on_in_the_middle_of_it(na
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_an_image_that_comes_again_in_an_epoch_is_numbered(name: str) -> None:
-    """So that it is augmented in another way; copies that only pad the shares of ranks have the same number."""
+def test_repeated_images_of_an_epoch_are_numbered(name: str) -> None:
+    """The number makes augmentations differ; copies that only pad the shares of ranks have equal numbers."""
     for epoch in range(3):
         keys = [key for batch in TrainBatchSampler(mixed(name, 1)).batches(epoch) for key in batch]
         assert len(set(keys)) == len(keys)
