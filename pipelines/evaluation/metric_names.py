@@ -1,12 +1,12 @@
 """Names of the numbers in a summary, and the one that selects the best checkpoint. Torch-free."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.model import ModelSpec
+from pipelines.suggestions import did_you_mean
 from pipelines.tasks.base import TaskSpec
 from pipelines.tasks.kinds import KINDS, kind_of
 
@@ -37,8 +37,8 @@ def selection(model: ModelSpec) -> SelectSpec:
         return SelectSpec(metric=f"val/{name}/{kind_of(spec).main_metric(spec)}", mode="max")
     known = [key for name, spec in model.tasks.items() for key in summary_keys("val", name, spec)]
     if model.select.metric not in known:
-        close = difflib.get_close_matches(model.select.metric, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        suggestion = did_you_mean(model.select.metric, known)
+        hint = f"{suggestion}? " if suggestion else ""
         message = f"got {model.select.metric!r}; {hint}choose one of {', '.join(known)}"
         raise ConfigError(FieldProblem("model.select.metric", message))
     return model.select

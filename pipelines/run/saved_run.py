@@ -138,4 +138,4 @@ def new_output(run_dir: RunDir, command: str) -> RunDir:
             return new
         except FileExistsError:
             continue
-    raise ConfigError(FieldProblem("--run-dir", f"{run_dir.path / 'eval'} is full of {name}; wait a second"))
+    raise ConfigError(FieldProblem("--run-dir", f"{run_dir.evaluations} is full of {name}; wait a second"))

@@ -1,4 +1,4 @@
-"""What all parts of the document share: unknown keys are refused, values are never changed afterwards."""
+"""The base class and the number types of all sections of the document."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from backbones.spec.section import Section
 
 
 class Spec(Section):
-    """A part of the job document."""
+    """A section of the document: unknown keys are rejected, and instances are immutable."""
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -1,4 +1,4 @@
-"""The whole document."""
+"""The complete document."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ from pipelines.tasks.kinds import kind_of
 
 
 class JobSpec(Spec):
-    """One run: what is trained, on what, for how long, and where it is tracked."""
+    """One run: the model, its data, the length of training, and where the run is tracked."""
 
     name: Name
     seed_everything: int = Field(0, ge=0, lt=2**32)
     trainer: TrainerSpec = TrainerSpec()
     model: ModelSpec
     data: DataSpec
-    tracking: TrackingSpec | None = Field(TrackingSpec(), description="null: the run is not tracked")
+    tracking: TrackingSpec | None = Field(TrackingSpec(), description="MLflow run; null: the run is not tracked")
 
     @model_validator(mode="after")
     def _layers_name_known_tasks(self) -> "JobSpec":
@@ -35,7 +35,7 @@ class JobSpec(Spec):
                             f"model.tasks has {sorted(self.model.tasks)}"
                         )
         if unlabeled := sorted(set(self.model.tasks) - named):
-            raise ValueError(f"model.tasks: no label layer names {unlabeled}; add a layer below data.sources")
+            raise ValueError(f"model.tasks: no label layer lists {unlabeled}; add a layer to a source in data.sources")
         return self
 
     @model_validator(mode="after")
@@ -47,8 +47,8 @@ class JobSpec(Spec):
             fitting = [task for task in named if self._can_be_drawn_by(task, source.sampler)]
             if source.sampler.task not in fitting:
                 raise ValueError(
-                    f"data.sources.{name}.sampler.task: got {source.sampler.task!r}; of this source's tasks "
-                    f"{source.sampler.kind} takes {fitting}"
+                    f"data.sources.{name}.sampler.task: got {source.sampler.task!r}; a {source.sampler.kind} "
+                    f"sampler can use these tasks of the source: {fitting}"
                 )
         return self
 

@@ -1,4 +1,4 @@
-"""`model`: the backbone, the neck, the tasks, and how they learn."""
+"""`model`: the backbone, the neck, the tasks, and the settings of learning."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -24,17 +24,17 @@ from pipelines.tasks.kinds import kind_of
 
 
 class BackboneSpec(Spec):
-    """Which network, the weights that it starts from, and what is changed in it."""
+    """The network, its initial weights, and changes to its layers."""
 
     name: str | None = Field(
-        None, description="a name that `pyramidion backbones` lists; `timm:` or `tv:` picks the library"
+        None, description="a name from `pyramidion backbones`; a prefix `timm:` or `tv:` selects the library"
     )
-    design: DesignSpec | None = Field(None, description="in place of a name: a network of the design space")
+    design: DesignSpec | None = Field(None, description="a network of the design space, instead of a name")
     weights: str = Field(
         "default",
-        description="default (of the catalog) | none | a file below a weights root; a design has no default",
+        description="default (from the catalog) | none | a file below a weights root; a design has no default weights",
     )
-    accept_license: bool = Field(False, description="default weights are taken whatever their license asks for")
+    accept_license: bool = Field(False, description="use default weights whatever their license requires")
     surgery: SurgerySpec = SurgerySpec()
 
     @model_validator(mode="before")
@@ -48,24 +48,24 @@ class BackboneSpec(Spec):
     def _one_network_is_described(self) -> "BackboneSpec":
         if (self.name is None) == (self.design is None):
             raise ValueError(
-                "got neither a name nor a design; give one"
+                "got neither a name nor a design; give one of them"
                 if self.name is None
-                else f"got the name {self.name!r} and a design; give one, and null for the other"
+                else f"got the name {self.name!r} and a design; give one of them, and null for the other"
             )
         if self.design is not None and self.weights == "default":
-            raise ValueError("weights: got 'default', and a design has none; write none, or a file")
+            raise ValueError("weights: got 'default', but a design has no default weights; write none, or a file")
         return self
 
     @property
     def network(self) -> str | DesignSpec:
         """The name, or the design."""
         network = self.name or self.design
-        assert network is not None, "one of them is given"
+        assert network is not None, "validated above"
         return network
 
     @property
     def label(self) -> str:
-        """What people and reports call the network."""
+        """Name of the network in reports."""
         return self.network if isinstance(self.network, str) else self.network.label
 
 
@@ -79,40 +79,44 @@ class NeckSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """One backbone, one neck, any number of tasks.
+    """One backbone, one neck, and any number of tasks.
 
-    `layer_decay` and `unfreeze` are filled in from `transfer` when the whole document is checked.
+    `layer_decay` and `unfreeze` get their defaults from `transfer` when the document is validated.
     """
 
     backbone: BackboneSpec
     init_from: str | None = Field(
-        None, description="where to begin: a run folder or checkpoint below a weights root, or models:/NAME@ALIAS"
+        None, description="model to start from: a run folder or checkpoint below a weights root, or models:/NAME@ALIAS"
     )
     neck: NeckSpec = NeckSpec()
     tasks: dict[TaskName, Task] = Field(min_length=1)
-    transfer: Transfer = Field("full", description="fills in layer_decay and unfreeze where they are not given")
+    transfer: Transfer = Field("full", description="strategy that sets layer_decay and unfreeze if they are not given")
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="rate = lr * layer_decay ** distance from the heads; the default is that of `transfer`"
+        None,
+        description="learning rate = lr * layer_decay ** distance from the heads; the default depends on `transfer`",
     )
-    layer_decay_by: Literal["stage", "layer"] = Field("stage", description="what the distance counts")
+    layer_decay_by: Literal["stage", "layer"] = Field("stage", description="unit of the distance")
     lr_scale: RateScaleSpec = RateScaleSpec()
     unfreeze: Unfreeze | None = Field(
-        None, description="epoch -> the backbone stages that train from then on; the default is that of `transfer`"
+        None,
+        description="epoch -> the backbone stages that train from that epoch on; the default depends on `transfer`",
     )
     unfreeze_order: Literal["top-down", "bottom-up"] | tuple[Stage, ...] = Field(
-        "top-down", description="of transfer: gradual"
+        "top-down", description="order of stages for transfer: gradual"
     )
     balance: Literal["fixed", "uncertainty"] = "fixed"
     aggregate: Literal["none", "pcgrad", "upgrad", "mgda"] = Field(
-        "none", description="how the tasks' gradients of what they share are joined; none: they are added"
+        "none", description="how the tasks' gradients of shared layers are combined; none: they are added"
     )
     gradients_every_n_steps: Annotated[int, Field(ge=0)] = Field(
-        100, description="how often norms and cosines of the tasks' gradients are logged; 0: never"
+        100, description="interval of logging norms and cosines of the tasks' gradients; 0: never"
     )
     optimizer: OptimizerSpec = OptimizerSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     ema: EMASpec | None = None
-    select: SelectSpec | None = Field(None, description="default: the first task's main metric on val")
+    select: SelectSpec | None = Field(
+        None, description="metric that selects the best checkpoint; default: the main metric of the first task on val"
+    )
     channels_last: bool = True
 
     @model_validator(mode="after")
@@ -137,10 +141,10 @@ class ModelSpec(Spec):
         if unknown := sorted(set(self.lr_scale.tasks) - set(self.tasks)):
             raise ValueError(f"lr_scale.tasks: got {unknown}; the tasks are {sorted(self.tasks)}")
         if isinstance(self.unfreeze_order, tuple) and sorted(self.unfreeze_order) != ["c3", "c4", "c5"]:
-            raise ValueError(f"unfreeze_order: got {list(self.unfreeze_order)}; name c3, c4 and c5 once each")
+            raise ValueError(f"unfreeze_order: got {list(self.unfreeze_order)}; list each of c3, c4 and c5 once")
         if self.aggregate != "none" and self.balance != "fixed":
             raise ValueError(
-                f"aggregate: got {self.aggregate!r} with balance: {self.balance}; both weigh the tasks, choose one"
+                f"aggregate: got {self.aggregate!r} with balance: {self.balance}; both weight the tasks, choose one"
             )
         return self
 

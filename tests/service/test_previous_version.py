@@ -105,6 +105,20 @@ def test_a_finished_run_is_evaluated_again_with_the_same_metrics(folder: Path) -
     assert_close(repeated, recorded)
 
 
+def test_the_state_of_every_callback_is_restored_from_a_checkpoint(folder: Path) -> None:
+    import torch
+
+    run_dir = folder / "service/jobs" / INTERRUPTED
+    checkpoint = run_dir / "checkpoints/last.ckpt"
+    before = torch.load(checkpoint, weights_only=True)["callbacks"]
+    words = ("--config", str(run_dir / "job.yaml"), "--data-root", "data", "--run-dir", str(run_dir))
+    pyramidion(folder, "fit", *words)
+    after = torch.load(checkpoint, weights_only=True)["callbacks"]
+    assert before.keys() == after.keys()
+    assert after["Best"]["best"] >= before["Best"]["best"] >= 0
+    assert after["Progress"]["train_s"] > before["Progress"]["train_s"]
+
+
 def test_an_exported_model_predicts_the_same(folder: Path) -> None:
     from pipelines.inference.predictor import Predictor
 

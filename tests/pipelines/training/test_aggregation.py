@@ -279,7 +279,7 @@ def test_training_joins_what_is_shared_and_leaves_heads_alone(
     ("trainer", "told"),
     [
         ({"devices": 2}, "model.aggregate: got 'pcgrad' with 2 processes"),
-        ({"precision": "16-mixed"}, "model.aggregate: got 'pcgrad' with 16-mixed"),
+        ({"precision": "16-mixed"}, "model.aggregate: got 'pcgrad' with precision 16-mixed"),
     ],
 )
 def test_what_aggregation_cannot_be_done_with_is_refused(
