@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.run_folder.events import EventLog
+from pipelines.run_folder.events import EventLog, StageData
 from service.supervisor import event_import
 from service.supervisor.event_import import read_event_lines
 
@@ -34,7 +34,7 @@ def test_half_a_line_of_a_killed_trainer_is_passed_over(tmp_path: Path) -> None:
     first = read_event_lines(path, 0)
     assert first.lines == [{"n": 1}]
     resumed = EventLog(path)
-    resumed.write("stage", {"stage": "training"})
+    resumed.write(StageData(stage="training"))
     resumed.close()
     (line,) = read_event_lines(path, first.offset).lines
     assert line["kind"] == "stage"
