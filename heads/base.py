@@ -5,7 +5,7 @@ Legend: B batch, N boxes, K classes, D embedding. Boxes are absolute pixels of t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -31,7 +31,34 @@ class LevelSpec(Protocol):
 
 
 @dataclass
-class BoxTarget:
+class Target:
+    """Labels of one image for one task.
+
+    Targets about objects override all members: the objects then follow the geometry of the image, and are dropped where
+    a crop leaves too little of them.
+    """
+
+    @property
+    def object_boxes_xyxy(self) -> Tensor | None:
+        """Boxes (N, 4) of the objects; None where the labels are about the whole image."""
+        return None
+
+    @property
+    def object_is_crowd(self) -> Tensor:
+        """Whether an object is a crowd region (N,) bool."""
+        raise NotImplementedError
+
+    def with_object_boxes(self, boxes_xyxy: Tensor) -> "Target":
+        """Return the target with its objects in other places, boxes (N, 4)."""
+        return self
+
+    def with_objects(self, keep: Tensor) -> "Target":
+        """Return the target with the objects for which `keep` (N,) is true."""
+        return self
+
+
+@dataclass
+class BoxTarget(Target):
     """Objects of one image. An image that is labeled and has no objects has N = 0.
 
     Attributes:
@@ -46,48 +73,75 @@ class BoxTarget:
     is_crowd: Tensor
     identities: Tensor
 
+    @property
+    def object_boxes_xyxy(self) -> Tensor:
+        """The boxes (N, 4)."""
+        return self.boxes_xyxy
+
+    @property
+    def object_is_crowd(self) -> Tensor:
+        """Whether a box is a crowd region (N,) bool."""
+        return self.is_crowd
+
+    def with_object_boxes(self, boxes_xyxy: Tensor) -> "BoxTarget":
+        """Return the target with other boxes (N, 4); all other fields are the same tensors."""
+        return replace(self, boxes_xyxy=boxes_xyxy)
+
+    def with_objects(self, keep: Tensor) -> "BoxTarget":
+        """Return the target with the boxes for which `keep` (N,) is true; all their fields stay with them."""
+        return BoxTarget(self.boxes_xyxy[keep], self.labels[keep], self.is_crowd[keep], self.identities[keep])
+
 
 @dataclass
-class ClassTarget:
+class ClassTarget(Target):
     """Classes of one image: labels () int64 (multiclass), or (K,) float32 of zeros and ones (multilabel)."""
 
     labels: Tensor
 
 
 @dataclass
-class IdentityTarget:
+class IdentityTarget(Target):
     """Identity of one image, () int64, -1 where unknown."""
 
     identity: Tensor
 
 
-Target = BoxTarget | ClassTarget | IdentityTarget
+@dataclass
+class Prediction:
+    """Decoded output of a head for one image."""
+
+    @property
+    def object_boxes_xyxy(self) -> Tensor | None:
+        """Boxes (N, 4) that other heads may take; None where the head does not find objects."""
+        return None
 
 
 @dataclass
-class BoxPrediction:
+class BoxPrediction(Prediction):
     """Detections of one image, best first: boxes_xyxy (N, 4) clipped to the image, scores (N,), labels (N,)."""
 
     boxes_xyxy: Tensor
     scores: Tensor
     labels: Tensor
 
+    @property
+    def object_boxes_xyxy(self) -> Tensor:
+        """The boxes (N, 4)."""
+        return self.boxes_xyxy
+
 
 @dataclass
-class ClassPrediction:
+class ClassPrediction(Prediction):
     """Scores (K,) of one image, which add up to 1 (multiclass) or are independent (multilabel)."""
 
     scores: Tensor
 
 
 @dataclass
-class EmbeddingPrediction:
+class EmbeddingPrediction(Prediction):
     """L2-normalized embeddings: (D,) of an image, or (N, D) of the boxes passed to `decode`."""
 
     embeddings: Tensor
-
-
-Prediction = BoxPrediction | ClassPrediction | EmbeddingPrediction
 
 
 class Head(nn.Module):

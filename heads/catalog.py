@@ -6,7 +6,7 @@ Everything here is derived: heads from `heads.spec`, losses from `heads.loss_row
 from dataclasses import dataclass
 
 from heads.loss_rows import HEAD_LOSSES, METRIC_LOSSES
-from heads.spec import HEAD_SPECS, TaskKind
+from heads.spec import HEAD_SPECS
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class HeadEntry:
     """A head as the job document names it."""
 
     name: str
-    kind: TaskKind
+    kind: str
     description: str
     losses: tuple[str, ...]
     """Names of the losses that it is, or can be, trained with."""
@@ -27,13 +27,13 @@ class LossEntry:
     """A loss, and the kinds of tasks that use it."""
 
     name: str
-    kinds: tuple[TaskKind, ...]
+    kinds: tuple[str, ...]
     description: str
     paper: str | None
     """arXiv id."""
 
 
-def _kinds_of(loss: str) -> tuple[TaskKind, ...]:
+def _kinds_of(loss: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(spec.kind for spec in HEAD_SPECS.values() if loss in spec.losses))
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""`errno` of an OSError that says: no space is left, on the disk or in the quota."""
+"""Error numbers of a write that failed because the disk, or the user's quota of it, is full."""
 
 
 class ExitCode(IntEnum):

@@ -12,7 +12,7 @@ from backbones.base import LEVELS, Backbone
 from backbones.create import create_backbone
 from backbones.fpn import FPN
 from backbones.stages import stages_of_modules
-from heads.base import BoxPrediction, Features, Head, LossTerms, Prediction, Target
+from heads.base import Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.records import Category
@@ -138,7 +138,7 @@ class MultiTaskModel(nn.Module):
 
     @staticmethod
     def _detected(predictions: Sequence[Prediction]) -> list[Tensor]:
-        return [p.boxes_xyxy for p in predictions if isinstance(p, BoxPrediction)]
+        return [boxes for p in predictions if (boxes := p.object_boxes_xyxy) is not None]
 
     def fold(self) -> None:
         """Fold the backbone's branches permanently: predictions are equal up to rounding; training is not possible."""

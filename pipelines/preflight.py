@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything is started, without torch."""
+"""Checks before anything is started: the inputs that the document names exist and fit. Torch-free."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,10 +9,10 @@ from typing import Any
 from backbones.catalog.checks import require_surgery
 from backbones.catalog.licenses import lack_of_weights, license_problem
 from backbones.catalog.lookup import resolve
-from pipelines.data.dataset.formats.layer_content import below
 from pipelines.data.dataset.roots import find_root
 from pipelines.errors import ConfigError, FieldProblem
 from pipelines.evaluation.metric_names import selection
+from pipelines.paths import below
 from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import BackboneSpec
@@ -25,10 +25,13 @@ _REGISTERED = re.compile(r"models:/[^/@:]+(?:/[1-9][0-9]*|@[^/@:]+)")
 
 @dataclass(frozen=True)
 class Places:
-    """Where names of the document are looked up.
+    """Folders in which names from the document are looked up.
 
-    `data_root` is `--data.root` of the command line: any folder, instead of `data.root` below `data_roots`. `are_given`
-    says whether the command line names one of both.
+    Attributes:
+        data_roots: contain the folder `data.root` of the document.
+        weights_roots: contain files of weights, run folders and checkpoints.
+        data_root: the data itself, instead of a folder in `data_roots`.
+        are_given: the user named `data_roots` or `data_root`.
     """
 
     data_roots: Sequence[Path]
@@ -39,13 +42,13 @@ class Places:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the document's names stand for here.
+    """The inputs that the document names.
 
     Attributes:
-        data: the data's folder.
+        data: folder of the data.
         weights: `default`, `none`, or the path of a weights file.
-        init_from: the path of a checkpoint of ours or of an exported model, or a version of MLflow's registry
-            (`models:/...`); None: the run begins with `weights` alone.
+        init_from: path of a checkpoint or of an exported model, or a version in MLflow's registry (`models:/...`);
+            None: the run starts from `weights` only.
     """
 
     data: Path
@@ -54,9 +57,16 @@ class Inputs:
 
 
 def preflight(job: JobSpec, places: Places, *, is_new: bool = True) -> Inputs:
-    """Return what the document's names stand for; raises ConfigError with all problems at once.
+    """Return the inputs that the document names.
 
-    A run that goes on has its weights in its checkpoint: then (`is_new` False) what it began from is not looked for.
+    Args:
+        job: the document.
+        places: where to look.
+        is_new: False for a run that resumes: its weights are in its checkpoint, and those that it started from are not
+            looked up.
+
+    Raises:
+        ConfigError: with all problems.
     """
     problems: list[FieldProblem] = []
     weights, init_from = job.model.backbone.weights, job.model.init_from
@@ -67,18 +77,18 @@ def preflight(job: JobSpec, places: Places, *, is_new: bool = True) -> Inputs:
         except ConfigError as error:
             problems.extend(error.problems)
 
-    # What init_from holds of the backbone is known when it is read; only what it lacks is fetched.
-    checked(lambda: _check_backbone(job.model.backbone, begins_with_weights=is_new and init_from is None))
+    # Which parts of the backbone init_from contains is known when it is read; default weights may not be needed.
+    checked(lambda: _check_backbone(job.model.backbone, starts_from_weights=is_new and init_from is None))
     found = checked(lambda: find_weights(weights, places.weights_roots)) if is_new else "none"
-    begins = checked(lambda: find_init_from(init_from, places.weights_roots)) if is_new and init_from else None
+    source = checked(lambda: find_init_from(init_from, places.weights_roots)) if is_new and init_from else None
     checked(lambda: selection(job.model))
     data = checked(lambda: find_data(job, places))
     if problems:
         raise ConfigError(problems)
-    return Inputs(data, found, begins)
+    return Inputs(data, found, source)
 
 
-def _check_backbone(backbone: BackboneSpec, *, begins_with_weights: bool) -> None:
+def _check_backbone(backbone: BackboneSpec, *, starts_from_weights: bool) -> None:
     try:
         row = resolve(backbone.network)
     except ValueError as error:
@@ -88,13 +98,13 @@ def _check_backbone(backbone: BackboneSpec, *, begins_with_weights: bool) -> Non
     except ValueError as error:
         field, _, message = str(error).partition(": ")
         raise ConfigError(FieldProblem(f"model.backbone.{field}", message)) from error
-    if begins_with_weights:
+    if starts_from_weights:
         require_default_weights(backbone)
 
 
 def require_default_weights(backbone: BackboneSpec) -> None:
-    """Raise ConfigError where default weights are asked for that nobody has, or under a license that asks for more
-    than the document accepts."""
+    """Raise ConfigError if the document asks for default weights that do not exist, or whose license requires
+    `accept_license`."""
     if backbone.weights != "default":
         return
     row = resolve(backbone.network)
@@ -105,16 +115,16 @@ def require_default_weights(backbone: BackboneSpec) -> None:
 
 
 def find_data(job: JobSpec, places: Places) -> Path:
-    """Return the folder of the job's data; raises ConfigError where it is not found, or found twice."""
+    """Return the folder of the job's data; raises ConfigError if it is not found, or found twice."""
     if places.data_root is None:
         return find_root(job.data.root, places.data_roots)
     if not places.data_root.is_dir():
-        raise ConfigError(FieldProblem("--data.root", f"got {str(places.data_root)!r}, which is no folder"))
+        raise ConfigError(FieldProblem("--data.root", f"got {str(places.data_root)!r}, which is not a folder"))
     return places.data_root.resolve()
 
 
 def find_weights(weights: str, weights_roots: Sequence[Path]) -> str:
-    """Return `default`, `none`, or the absolute path of the one file of that name below a weights root."""
+    """Return `default`, `none`, or the absolute path of the file of that name below a weights root."""
     if weights in ("default", "none"):
         return weights
     remedy = "write default, none, or a file"
@@ -122,8 +132,10 @@ def find_weights(weights: str, weights_roots: Sequence[Path]) -> str:
 
 
 def find_init_from(name: str, weights_roots: Sequence[Path]) -> str:
-    """Return a version of MLflow's registry as it is written, or the absolute path of a checkpoint of ours or of an
-    exported model: of a run folder that is its best checkpoint, or else its `model/`."""
+    """Return a `models:/...` name unchanged, or the absolute path of a checkpoint or an exported model.
+
+    For a run folder this is its best checkpoint, or `model/` if it has none.
+    """
     field = "model.init_from"
     if name.startswith("models:"):
         if not _REGISTERED.fullmatch(name):
@@ -159,8 +171,8 @@ def _model_in(folder: Path, name: str) -> Path:
     hint = (
         f"it has no best checkpoint yet; let fit reach a validation, or write {last_name}"
         if last.is_file()
-        else "there is no checkpoints/best.ckpt in it, and no model.json; name a run folder that fit has written, the "
-        "model/ in one, or a checkpoint"
+        else "it contains neither checkpoints/best.ckpt nor model.json; name a run folder that fit has written, its "
+        "model/ folder, or a checkpoint"
     )
     raise ConfigError(FieldProblem("model.init_from", f"got {name!r}, {folder}: {hint}"))
 
@@ -168,7 +180,7 @@ def _model_in(folder: Path, name: str) -> Path:
 def _find_below(
     field: str, name: str, weights_roots: Sequence[Path], is_wanted: Callable[[Path], bool], remedy: str
 ) -> Path:
-    """Return the one path of that name below the weights roots; raises ConfigError where there is none, or two."""
+    """Return the only path of that name below the weights roots; raises ConfigError unless there is exactly one."""
     hits: list[Path] = []
     for root in weights_roots:
         try:
@@ -176,7 +188,7 @@ def _find_below(
         except ValueError as error:
             raise ConfigError(
                 FieldProblem(
-                    field, f"{error}; weights lie below a weights root (--weights-root, {WEIGHTS_ROOTS_VARIABLE})"
+                    field, f"{error}; weights must be below a weights root (--weights-root, {WEIGHTS_ROOTS_VARIABLE})"
                 )
             ) from error
         if is_wanted(path) and path not in hits:
@@ -184,7 +196,7 @@ def _find_below(
     roots = ", ".join(str(root.resolve()) for root in weights_roots)
     if not hits:
         remedy += f" below {roots} (--weights-root, {WEIGHTS_ROOTS_VARIABLE})"
-        raise ConfigError(FieldProblem(field, f"got {name!r}, and there is no such file; {remedy}"))
+        raise ConfigError(FieldProblem(field, f"got {name!r}, which does not exist; {remedy}"))
     if len(hits) > 1:
-        raise ConfigError(FieldProblem(field, f"{name!r} is there twice, {hits[0]} and {hits[1]}; rename one"))
+        raise ConfigError(FieldProblem(field, f"{name!r} exists twice, as {hits[0]} and {hits[1]}; rename one of them"))
     return hits[0]

@@ -1,4 +1,4 @@
-"""The data set in memory, before pixels: what readers return and the index holds. Torch-free."""
+"""The data set in memory without pixels: images, labels and categories. Torch-free."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +10,10 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class BoxLabel:
-    """One object. `bbox_xywh` is in original pixels (VOC already made 0-based and exclusive), clipped to the image.
+    """One object. `bbox_xywh` is in original pixels, 0-based and exclusive, clipped to the image.
 
-    A crowd is a region that is neither positive nor negative; a difficult object (VOC) is trained on. Both are ignored
-    in scoring. `area` is the file's (of a mask, say), None where it has none.
+    A crowd is a region that is neither positive nor negative; a difficult object (VOC) is used for training. Both are
+    ignored in scoring. `area` is the file's own area (of a mask, for example), None where it has none.
     """
 
     annotation_id: int
@@ -26,16 +26,17 @@ class BoxLabel:
 
     @property
     def is_ignored_in_scoring(self) -> bool:
-        """Whether finding this object is neither right nor wrong."""
+        """True if a detection of this object counts neither as right nor as wrong."""
         return self.is_crowd or self.is_difficult
 
 
 @dataclass
 class ImageRecord:
-    """One image of one split, and its labels by task: boxes, class names, or nothing where it is not labeled.
+    """One image of one split, and its labels by task.
 
-    `labels[task]` is list[BoxLabel] (detection, embedding of objects) or list[str] (classes; one for multiclass and
-    for embeddings of images). A missing key means not labeled; an empty list means labeled, and nothing there.
+    `labels[task]` is list[BoxLabel] (detection, embedding of objects) or list[str] (classes; exactly one for multiclass
+    and for embeddings of images). A missing key means that the image is not labeled for the task; an empty list means
+    that it is labeled and has no object or class.
     """
 
     image_id: int
@@ -58,7 +59,7 @@ class Category:
 
 @dataclass
 class DatasetIndex:
-    """All sources of a job: records by split, and by task the categories (identities for an embedding)."""
+    """All sources of a job: records by split, and categories by task (identities for an embedding)."""
 
     records: dict[Split, list[ImageRecord]]
     categories: dict[str, list[Category]]

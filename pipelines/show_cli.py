@@ -1,4 +1,4 @@
-"""`pyramidion data show`, as a process of its own: pictures with boxes as the model sees them."""
+"""`pyramidion data show` in its own process: write pictures with boxes as the model sees them."""
 
 import argparse
 import sys
@@ -17,13 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write pictures of some samples, print their paths, and return the exit code."""
     parser = CommandParser(
         prog="pyramidion data show",
-        description="Write pictures with boxes as the model sees them: of train after augmentation.",
+        description="Write pictures with boxes as the model sees them; train images are augmented.",
         epilog=OVERRIDES_HELP,
     )
     add_config_option(parser)
-    parser.add_argument("--split", choices=SPLITS, default="train", help="default: train")
-    parser.add_argument("--count", type=int, default=8, metavar="N", help="how many (default: 8)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/<name>-data_show")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="split to show (default: train)")
+    parser.add_argument("--count", type=int, default=8, metavar="N", help="number of pictures (default: 8)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: runs/<name>-data_show)")
     add_data_options(parser)
     try:
         options, overrides = parser.parse_command_line(sys.argv[1:] if argv is None else argv)
@@ -39,13 +39,11 @@ def _show(options: argparse.Namespace, overrides: Overrides) -> int:
     index, report = build_index(job, find_data(job, places_of(options)))
     report.raise_errors()
     if not index.records.get(options.split):
-        raise ConfigError(
-            FieldProblem("--split", f"got {options.split!r}; there is data for {', '.join(index.records)}")
-        )
+        raise ConfigError(FieldProblem("--split", f"got {options.split!r}; the data has {', '.join(index.records)}"))
 
-    # Not before: wrong documents and data are told at once.
+    # Imported late, so that errors of the document and the data are reported without loading torch.
     from pipelines.data.loading.datamodule import JobData
-    from pipelines.data.show import show_samples
+    from pipelines.data.loading.show import show_samples
 
     data = JobData(job.data, job.model.tasks, index, job.seed_everything)
     folder = options.out or Path("runs") / f"{job.name}-data_show"

@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from heads.base import Prediction, Target
+from heads.spec import HEAD_SPECS
+from pipelines.tasks.kinds import KINDS, TASK_SPECS
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("backbones", "heads", "pipelines", "service")
 TOP_LEVEL = {
@@ -23,11 +27,12 @@ HOMES = {
     "timm": ("backbones",),
     "torchvision.models": ("backbones",),
     "pytorch_metric_learning": ("heads",),
-    "sklearn": ("pipelines/evaluation",),
+    "sklearn": ("pipelines/tasks/embedding",),
     "torchjd": ("pipelines/training",),
+    "torchmetrics": ("pipelines/tasks/classification",),
     "lightning": ("pipelines",),
     "mlflow": ("pipelines/tracking",),
-    "faster_coco_eval": ("pipelines/evaluation",),
+    "faster_coco_eval": ("pipelines/tasks/detection",),
     "matplotlib": ("pipelines",),
     "jsonargparse": ("pipelines",),
     "sqlalchemy": ("service/store", "service/migrations"),
@@ -40,6 +45,7 @@ HOMES = {
     "psutil": ("service/executors",),
     "pycocotools": (),
 }
+MAX_FILES_WITH_BRANCHES_ON_KINDS = 0
 MACHINE = re.compile(
     r"(?<![\w.~$}])/(?:work|home|root|mnt|workspace|Users)/"
     r"|\b(?:pypi|pythonhosted|artifactory)[.]\w|download[.]pytorch[.]org/whl"
@@ -181,3 +187,78 @@ def test_every_decision_is_numbered_once_and_listed() -> None:
     assert [name[:4] for name in decisions] == [f"{number:04d}" for number in range(1, len(decisions) + 1)]
     listed = (ROOT / "docs/adr/README.md").read_text("utf-8")
     assert [name for name in decisions if f"({name})" not in listed] == []
+
+
+def task_kind_names() -> tuple[set[str], set[str]]:
+    """Names of kinds and heads as documents and results spell them, and of the classes that belong to one kind."""
+    values = {*KINDS, *TASK_SPECS}
+    classes = {spec.__name__ for spec in (*TASK_SPECS.values(), *HEAD_SPECS.values())}
+    classes |= {kind.__name__ for base in (Target, Prediction) for kind in base.__subclasses__()}
+    for path in (ROOT / "pipelines/tasks").glob("*/**/*.py"):
+        if path.parent.name != "tensors" or path.parent.parent.name != "tasks":
+            tree = ast.parse(path.read_text("utf-8"))
+            classes |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    return values, classes
+
+
+def branches_on_kinds(tree: ast.AST, values: set[str], classes: set[str]) -> list[int]:
+    """Lines that compare with the name or a class of a kind, match it, or look it up in a table."""
+
+    def names_a_kind(*nodes: ast.AST | None) -> bool:
+        parts = [part for node in nodes if node is not None for part in ast.walk(node)]
+        return any(
+            (isinstance(part, ast.Constant) and part.value in values)
+            or (isinstance(part, ast.Name) and part.id in classes)
+            or (isinstance(part, ast.Attribute) and part.attr in classes)
+            for part in parts
+        )
+
+    lines = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="isinstance" | "issubclass"), args=[_, checked]):
+                is_branch = names_a_kind(checked)
+            case ast.Compare(left=left, comparators=others):
+                is_branch = names_a_kind(left, *others)
+            case ast.Dict(keys=keys):
+                is_branch = names_a_kind(*keys)
+            case ast.match_case(pattern=pattern):
+                is_branch = names_a_kind(pattern)
+            case _:
+                is_branch = False
+        if is_branch:
+            lines.append(node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno)
+    return lines
+
+
+def test_only_the_kinds_themselves_branch_on_the_kind_of_a_task() -> None:
+    values, classes = task_kind_names()
+    found = {
+        str(path): lines
+        for path in python_files()
+        if path.parts[0] in ("pipelines", "service") and path.parts[:2] != ("pipelines", "tasks")
+        if (lines := branches_on_kinds(ast.parse((ROOT / path).read_text("utf-8")), values, classes))
+    }
+    assert len(found) <= MAX_FILES_WITH_BRANCHES_ON_KINDS, f"ask the contract of pipelines/tasks/base.py: {found}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "isinstance(task, DetectionSpec | EmbeddingSpec)",
+        "isinstance(target, base.BoxTarget)",
+        "result['kind'] == 'detection'",
+        "kind in ('classification', 'embedding')",
+        "type(task) is FCOSSpec",
+        "{'detection': 1}[kind]",
+        "match task:\n    case MulticlassSpec(): pass",
+        "match task.head:\n    case 'fcos' | 'retinanet': pass",
+    ],
+)
+def test_branch_on_the_kind_of_a_task_is_found(code: str) -> None:
+    assert branches_on_kinds(ast.parse(code), *task_kind_names())
+
+
+def test_use_of_a_kind_without_a_branch_is_allowed() -> None:
+    code = "isinstance(task, TaskSpec); kind.name == name; {'boxes': DetectionSpec}; FCOSSpec(head='fcos')"
+    assert branches_on_kinds(ast.parse(code), *task_kind_names()) == []

@@ -1,4 +1,4 @@
-"""The course of a run, read back from its events."""
+"""Numbers of a run over its steps, read from its events."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,8 +15,8 @@ CURVE_KINDS = ("progress", "metric")
 def read_curves(events: Iterable[TrainerEvent]) -> Curves:
     """Return all numbers of progress and metric events by name, in the order of their steps.
 
-    After a resume steps come again, and what comes later in the file wins: it drops all that was told of its own
-    step and of later ones.
+    After a resume, steps are repeated. The later line in the file wins: it replaces the points of its own step and of
+    all later steps.
     """
     points: dict[str, list[tuple[int, int, float]]] = defaultdict(list)
     for event in events:

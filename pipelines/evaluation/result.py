@@ -1,4 +1,4 @@
-"""result.json, put together and written."""
+"""Assemble and write result.json."""
 
 import json
 from collections.abc import Mapping
@@ -24,19 +24,19 @@ def build_result(
     timing: Mapping[str, float],
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the whole of result.json, checked against its schema.
+    """Return the content of result.json, validated against its schema.
 
     Args:
-        split: What `tasks` is about: test where there is one, else val.
-        tasks: By task, as `evaluate_task` gives it.
-        val_tasks: The same of val, for the best checkpoint; None where val was not scored.
-        select: What the best checkpoint was chosen by; its value is looked up in val's summary.
-        model: Facts about the model, such as parameters and the best epoch.
-        timing: Seconds by what they were spent on.
-        versions: Of the packages that matter.
+        split: the scored split: test where the data has one, else val.
+        tasks: by task, as `evaluate_task` returns it.
+        val_tasks: the same for val and the best checkpoint; None where val was not scored.
+        select: the metric that chose the best checkpoint; its value is looked up in val's summary.
+        model: facts about the model, such as parameters and the best epoch.
+        timing: seconds by phase.
+        versions: of the packages that matter.
 
     Raises:
-        pydantic.ValidationError: A number is NaN or out of its range, a key is missing or unknown.
+        pydantic.ValidationError: a number is NaN or out of its range, or a key is missing or unknown.
     """
     val = None if val_tasks is None else {"summary": summarize("val", val_tasks), "tasks": val_tasks}
     value = val["summary"].get(select.metric) if val else None
@@ -54,5 +54,5 @@ def build_result(
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Write result.json, whole or not at all."""
+    """Write result.json atomically."""
     write_atomic(path, json.dumps(result, allow_nan=False, indent=1, ensure_ascii=False) + "\n")

@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.evaluation.metric_names import METRICS
+from pipelines.tasks.kinds import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 MAX_CLASS_ROWS = 100
-"""Classes that a table shows; result.json has all."""
+"""Number of classes that a table shows; result.json has all."""
 
 
 def result_tables(split: str, tasks: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """Return for each task tables of its numbers and one of its classes, in percent; undefined is '-'."""
+    """Return tables of the numbers and the classes of each task, in percent; undefined numbers are '-'."""
     tables = []
     for name, result in tasks.items():
         title = f"{name} on {split}: {result['num_images']} images"
-        numbers = result["coco"] if result["kind"] == "detection" else result
-        note = ""
-        if result["kind"] == "embedding":
-            note = f"{result['num_queries']} queries, {result['num_left_out']} left out, gallery {result['gallery']}"
-        for metrics in _lines(METRICS[result["kind"]]):
-            tables.append(_table(title, metrics, [[_percent(numbers.get(metric)) for metric in metrics]], note))
-            title = note = ""
+        kind = KINDS[result["kind"]]
+        numbers, caption = kind.numbers(result), kind.table_caption(result)
+        for metrics in _lines(kind.metrics):
+            tables.append(_table(title, metrics, [[_percent(numbers.get(metric)) for metric in metrics]], caption))
+            title = caption = ""
         tables += _class_table(name, result)
     return tables
 
@@ -51,30 +49,32 @@ def _lines(metrics: Sequence[str]) -> list[list[str]]:
 
 
 def _class_table(name: str, result: Mapping[str, Any]) -> list[Table]:
-    columns = {
-        "detection": ("label", "num_boxes", "AP", "AP50"),
-        "classification": ("label", "support", "precision", "recall", "f1", "ap"),
-        "embedding": ("identity", "support", "recall_at_1"),
-    }[result["kind"]]
+    columns = KINDS[result["kind"]].class_columns
     rows = result["per_class"]
     if not rows:
         return []
-    left = len(rows) - MAX_CLASS_ROWS
-    note = f"and {left} more in result.json" if left > 0 else ""
+    hidden = len(rows) - MAX_CLASS_ROWS
+    caption = f"and {hidden} more in result.json" if hidden > 0 else ""
     cells = [[_cell(row[column]) for column in columns] for row in rows[:MAX_CLASS_ROWS]]
-    return [_table(f"{name}, by {columns[0]}", columns, cells, note)]
+    return [_table(f"{name}, by {columns[0]}", columns, cells, caption, names=columns[:1])]
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> Table:
+def _table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    caption: str = "",
+    names: Sequence[str] = (),
+) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
     # Without lines between them COCO's twelve numbers fit 80 columns.
-    table = Table(title=escape(title) or None, caption=escape(note) or None, box=SIMPLE_HEAD, collapse_padding=True)
+    table = Table(title=escape(title) or None, caption=escape(caption) or None, box=SIMPLE_HEAD, collapse_padding=True)
     table.title_justify = table.caption_justify = "left"
     for column in columns:
-        table.add_column(column, justify="left" if column in ("label", "identity") else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column in names else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     return table

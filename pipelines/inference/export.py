@@ -1,9 +1,9 @@
 """A trained model as a folder: weights as safetensors, everything else as JSON; nothing is pickled.
 
-    model.safetensors   the state dict; of a network that is folded for evaluation, folded
+    model.safetensors   the state dict, folded if the network is folded for evaluation
     model.json          the resolved document, the categories by task, versions
 
-`model.json` is written last: a folder that has it is complete.
+`model.json` is written last: a folder that contains it is complete.
 """
 
 import json
@@ -31,19 +31,21 @@ Categories = dict[str, list[Category]]
 def export_model(
     model: MultiTaskModel, job: JobSpec, categories: Mapping[str, Sequence[Category]], folder: Path
 ) -> None:
-    """Write `model` to `folder`, whole or not at all; what an earlier export left there is replaced.
+    """Write `model` to `folder` atomically; an earlier export there is replaced.
 
     Args:
-        model: as it was evaluated, on any device; it is not changed.
+        model: the evaluated network, on any device; it is not changed.
         job: the resolved document.
         categories: by task, the classes (identities of an embedding) in the order of the labels.
-        folder: made where it is missing.
+        folder: created if it does not exist.
 
     Raises:
-        ValueError: the document has the network folded, and it is not.
+        ValueError: the document asks for a folded network, and `model` is not folded.
     """
     if job.model.backbone.surgery.reparameterize and not model.is_folded:
-        raise ValueError("model: its document has it folded, and it has its branches; call its fold() first")
+        raise ValueError(
+            "model: its document asks for a folded network, and this one still has its branches; call its fold() first"
+        )
     target = ExportedModelDir(folder)
     folder.mkdir(parents=True, exist_ok=True)
     target.description.unlink(missing_ok=True)
@@ -65,10 +67,10 @@ def export_model(
 
 
 def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
-    """Return the model (on the CPU, in eval mode), its document and its categories. No network is needed.
+    """Return the model (on the CPU, in eval mode), its document and its categories, without access to the internet.
 
     Raises:
-        ConfigError: the folder holds no whole export, one of a newer format, or weights of another model.
+        ConfigError: the folder has no complete export, one of another format, or weights of another model.
     """
     described = read_description(ExportedModelDir(folder))
     try:
@@ -88,7 +90,7 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
 
 
 def read_description(exported: ExportedModelDir) -> dict[str, Any]:
-    """Return what an export's `model.json` says; raises ConfigError where it cannot be read, or has another format."""
+    """Return the content of an export's `model.json`; raises ConfigError if it is unreadable or of another format."""
     try:
         described = json.loads(exported.description.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -100,12 +102,14 @@ def read_description(exported: ExportedModelDir) -> dict[str, Any]:
 
 
 def _unusable(folder: Path, reason: str) -> ConfigError:
-    return ConfigError(FieldProblem(str(folder), f"is no exported model: {reason}; export it again with this version"))
+    return ConfigError(
+        FieldProblem(str(folder), f"is not an exported model: {reason}; export it again with this version")
+    )
 
 
 def _own_version() -> str:
     try:
         return metadata.version("pyramidion")
     except metadata.PackageNotFoundError:
-        # The packages may lie on the path without being installed, as they do inside a registered model.
+        # Inside a registered model the packages are on the path without being installed.
         return "unknown"

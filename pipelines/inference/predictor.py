@@ -1,7 +1,4 @@
-"""From images to the JSON of the predict endpoint. The command line, MLflow and the service all use this one.
-
-Legend: N boxes. Boxes go out in pixels of the image as given, `[x, y, width, height]`.
-"""
+"""From images to the JSON of the predict endpoint, for the command line, MLflow and the service alike."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,16 +9,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from heads.base import BoxPrediction, ClassPrediction, EmbeddingPrediction, Prediction
+from heads.base import Prediction
 from pipelines.data.dataset.images import MAX_PIXELS, Exif, read_image
 from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.sample import ImageInfo, Sample, padded_size
-from pipelines.data.loading.transforms import EvalTransform, boxes_to_original
+from pipelines.data.loading.transforms import EvalTransform
 from pipelines.inference.export import load_exported
 from pipelines.model import MultiTaskModel
 from pipelines.records import Category
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
+from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.tensors.runtime import runtime_of
 
 ImageLike = Image.Image | Path | str | bytes
 """A decoded image, a file, or a file's bytes."""
@@ -30,20 +29,20 @@ Precision = Literal["float32", "bfloat16"]
 Answer = dict[str, Any]
 
 WINDOW_BATCHES = 4
-"""So many batches of images are in memory at a time, and sorted by size."""
+"""Number of batches whose images are in memory at a time, sorted by size."""
 
 
 class Predictor:
-    """A model on a device, ready to answer.
+    """A model on a device, ready to predict.
 
     Args:
         model: is moved to the device, and put in eval mode.
         job: the document that it was trained with.
         categories: by task, the classes in the order of the labels.
-        device: `auto` is a GPU where there is one.
+        device: `auto` is a GPU where torch sees one.
         precision: `bfloat16` computes under autocast.
-        batch_size: images at once; only images of one padded size share a batch, so that (but for the rounding of
-            float32) no answer depends on the others.
+        batch_size: images at once; only images of one padded size share a batch, so that no answer depends on the
+            others (except for rounding in float32).
     """
 
     def __init__(
@@ -59,6 +58,7 @@ class Predictor:
         self.device = torch.device(_best_device() if device == "auto" else device)
         self.model = model.to(self.device).eval()
         self.job, self.categories = job, categories
+        self.setups = {name: TaskSetup(name, spec, categories[name]) for name, spec in job.model.tasks.items()}
         self.precision, self.batch_size = precision, batch_size
         self._transform = EvalTransform(job.data.image_size)
         self._collate = Collate([])
@@ -74,12 +74,11 @@ class Predictor:
         return cls(*load_exported(folder), **options)
 
     def predict(self, images: Sequence[ImageLike]) -> list[Answer]:
-        """Return an answer an image, in order; none for none.
+        """Return one answer for each image, in order.
 
-        `{image: {width, height}, tasks: {<task>: ...}}`, where a task answers
-        `{detections: [{category_id, label, score, bbox_xywh}]}` (best first), `{labels: [{label, score}]}` (best
-        first), `{embedding: [...]}`, or `{embeddings: [{bbox_xywh, score, embedding}]}` for the boxes of its detection
-        task.
+        An answer is `{image: {width, height}, tasks: {<task>: ...}}`. What a task answers depends on its kind: see the
+        schema `answer` of the kinds in `pipelines.tasks`. Boxes are `[x, y, width, height]` in pixels of the image as
+        given.
 
         Raises:
             DataError: an image cannot be read.
@@ -92,12 +91,12 @@ class Predictor:
         return answers
 
     def prepare(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Sample:
-        """Return an image decoded and resized, ready for `answer`. Threads may do this side by side.
+        """Return an image decoded and resized, ready for `answer`. Several threads may call this at once.
 
         Args:
             image: anything that `predict` takes.
-            name: what messages call it, where it is no file.
-            max_pixels: of the image as given.
+            name: of an image that is not a file, for messages.
+            max_pixels: limit for the image as given.
 
         Raises:
             DataError: see `pipelines.data.dataset.images.read_image`.
@@ -117,7 +116,7 @@ class Predictor:
         return Sample(transformed.image, info)
 
     def decode(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
-        """Return an image as the model sees it before it is resized: RGB, turned as its sources were."""
+        """Return an image as the model sees it before it is resized: RGB, rotated as those of the data sources were."""
         if isinstance(image, Image.Image):
             return image.convert("RGB")
         if isinstance(image, bytes):
@@ -127,7 +126,8 @@ class Predictor:
         return read_image(Path(image), self._exif, max_pixels)
 
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
-        """Return an answer a prepared image, in order, computed in batches. One thread at a time may do this."""
+        """Return one answer for each prepared image, in order, computed in batches. Only one thread at a time may call
+        this."""
         answers: dict[int, Answer] = {}
         for positions in _batches(samples, self.batch_size):
             batch = self._collate([samples[position] for position in positions])
@@ -143,36 +143,19 @@ class Predictor:
             return self.model.predict(images.to(self.device), sizes_hw)
 
     def _answer(self, predictions: Mapping[str, Prediction], info: ImageInfo) -> Answer:
+        outputs = {name: runtime_of(self.setups[name].spec).from_network(p, info) for name, p in predictions.items()}
+        tasks = {}
+        for name in sorted(outputs):
+            setup, output = self.setups[name], outputs[name]
+            runtime, source = runtime_of(setup.spec), self.job.model.boxes_from(name)
+            tasks[name] = runtime.answer(setup, runtime.with_boxes(output, outputs[source]) if source else output)
         height, width = info.original_hw
-        tasks = {task: self._task_answer(task, predictions, info) for task in sorted(predictions)}
         return {"image": {"width": width, "height": height}, "tasks": tasks}
-
-    def _task_answer(self, task: str, predictions: Mapping[str, Prediction], info: ImageInfo) -> Answer:
-        prediction = predictions[task]
-        if isinstance(prediction, BoxPrediction):
-            return {"detections": self._detections(task, prediction, info)}
-        if isinstance(prediction, ClassPrediction):
-            scored = zip(self.categories[task], prediction.scores.tolist(), strict=True)
-            labels = [{"label": category.name, "score": score} for category, score in scored]
-            return {"labels": sorted(labels, key=lambda row: -row["score"])}
-        if (source := self.job.model.boxes_from(task)) is None:
-            return {"embedding": prediction.embeddings.tolist()}
-        return {"embeddings": _embeddings(prediction, predictions[source], info)}
-
-    def _detections(self, task: str, prediction: BoxPrediction, info: ImageInfo) -> list[Answer]:
-        categories = self.categories[task]
-        rows = zip(
-            prediction.labels.tolist(), prediction.scores.tolist(), _original_xywh(prediction, info), strict=True
-        )
-        return [
-            {"category_id": categories[k].id, "label": categories[k].name, "score": score, "bbox_xywh": bbox_xywh}
-            for k, score, bbox_xywh in rows
-        ]
 
 
 def expected_exif(data: DataSpec) -> Exif:
-    """Return how the EXIF orientation of a new image is treated: as the sources were; where they differ, applied, so
-    that the image is seen upright."""
+    """Return how the EXIF orientation of a new image is treated: like that of the data sources, or, where these differ,
+    applied, so that the image is upright."""
     settings = {source.exif for source in data.sources.values()}
     return settings.pop() if len(settings) == 1 else "apply"
 
@@ -195,15 +178,3 @@ def _batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
     for same_size in by_size.values():
         for start in range(0, len(same_size), batch_size):
             yield same_size[start : start + batch_size]
-
-
-def _original_xywh(prediction: BoxPrediction, info: ImageInfo) -> list[list[float]]:
-    """Return the boxes in original pixels."""
-    boxes_xyxy = boxes_to_original(prediction.boxes_xyxy.cpu(), info)
-    return [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in boxes_xyxy.tolist()]
-
-
-def _embeddings(prediction: EmbeddingPrediction, boxes: Prediction, info: ImageInfo) -> list[Answer]:
-    assert isinstance(boxes, BoxPrediction), "the document lets only detection tasks give boxes"
-    rows = zip(_original_xywh(boxes, info), boxes.scores.tolist(), prediction.embeddings.tolist(), strict=True)
-    return [{"bbox_xywh": bbox_xywh, "score": score, "embedding": vector} for bbox_xywh, score, vector in rows]

@@ -1,7 +1,7 @@
-"""What a checkpoint of ours, or an exported model, holds of a network. Nothing in it is run.
+"""Read a network from a checkpoint or an exported model, without running any code in the file.
 
 best.ckpt   the network that scored best on val, see `pipelines.training.scoring.BestCheckpoint`
-last.ckpt   Lightning's: the module with everything that training needs to go on
+last.ckpt   Lightning's: the module with everything that training needs to resume
 model/      see `pipelines.inference.export`
 """
 
@@ -23,18 +23,18 @@ from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.spec.load import read_yaml
 
 RAW_KEY = "current_model_state"
-"""Where Lightning's WeightAveraging keeps the weights as they are trained; `state_dict` are the averaged ones then."""
+"""Key of the trained weights in checkpoints of Lightning's WeightAveraging; its `state_dict` has the averaged ones."""
 LIGHTNING_KEY = "pytorch-lightning_version"
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A network's weights, and what is known of them.
+    """Weights of a network, with the known facts about it.
 
     Attributes:
         state: under the names of `MultiTaskModel`.
-        categories: by task, in the order of the labels; None where nothing says.
-        model: the document's `model` as far as it is known, as plain types.
+        categories: by task, in the order of the labels; None where unknown.
+        model: the known part of the document's `model`, as plain types.
     """
 
     state: Mapping[str, Tensor]
@@ -43,11 +43,11 @@ class SavedModel:
 
     @property
     def backbone(self) -> str | None:
-        """Name of the backbone, where it is known."""
+        """Name of the backbone; None where unknown."""
         return _at(self.model, "backbone", "name")
 
     def head(self, task: str) -> str | None:
-        """Name of a task's head, where it is known."""
+        """Return the name of a task's head; None where unknown."""
         return _at(self.model, "tasks", task, "head")
 
 
@@ -58,17 +58,16 @@ def _at(node: Any, *keys: str) -> str | None:
 
 
 def read_saved(path: Path, field: str) -> SavedModel:
-    """Return the network of a checkpoint of ours (of last.ckpt the averaged one, where there is), or of an exported
-    model's folder.
+    """Return the network of a checkpoint (of last.ckpt the averaged one, if it has one) or of an exported model.
 
     Raises:
-        ConfigError: it holds none; `field` is the document's that names it.
+        ConfigError: it has no network; `field` is the document's field that names it.
     """
     return _read_exported(path, field) if path.is_dir() else _read_checkpoint(path, field)
 
 
 def read_checkpoint(path: Path, field: str) -> dict[str, Any]:
-    """Return what is in a checkpoint of ours: plain types and tensors; raises ConfigError for any other file."""
+    """Return the content of a checkpoint, plain types and tensors; raises ConfigError for any other file."""
     try:
         content = load_plain(path)
     except ValueError as error:
@@ -81,12 +80,12 @@ def read_checkpoint(path: Path, field: str) -> dict[str, Any]:
 
 
 def has_average(content: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint holds averaged weights beside those that are trained."""
+    """Return whether a checkpoint has averaged weights beside the trained ones."""
     return RAW_KEY in content
 
 
 def network_state(content: Mapping[str, Any], *, raw: bool = False) -> dict[str, Tensor]:
-    """Return the network of a checkpoint: the averaged one where there is, or with `raw` the one that is trained."""
+    """Return the network of a checkpoint: the averaged one if it has one, or with `raw` the trained one."""
     state = content[RAW_KEY] if raw and has_average(content) else content["state_dict"]
     if LIGHTNING_KEY not in content:
         return dict(state)
@@ -97,7 +96,7 @@ def _read_checkpoint(path: Path, field: str) -> SavedModel:
     content = read_checkpoint(path, field)
     state = network_state(content)
     if not any(name.startswith("backbone.") for name in state):
-        raise _unusable(path, field, "its tensors are not named as ours are")
+        raise _unusable(path, field, "its tensors do not have the names of this project's networks")
     run_dir = RunDir.of_checkpoint(path)
     if LIGHTNING_KEY in content and run_dir and run_dir.best_checkpoint.is_file():
         content = read_checkpoint(run_dir.best_checkpoint, field)
@@ -130,8 +129,8 @@ def _read_exported(folder: Path, field: str) -> SavedModel:
         raise ConfigError(
             FieldProblem(
                 field,
-                f"{folder} holds a network whose branches are folded (surgery.reparameterize), which cannot be trained "
-                "on; name checkpoints/best.ckpt of its run",
+                f"{folder} holds a network whose branches are folded (surgery.reparameterize) and which cannot be "
+                "trained further; name checkpoints/best.ckpt of its run",
             )
         )
     return SavedModel(state, categories, model)
@@ -141,7 +140,8 @@ def _unusable(path: Path, field: str, reason: str) -> ConfigError:
     return ConfigError(
         FieldProblem(
             field,
-            f"{path} holds no network of ours: {reason}; name a run folder, its best.ckpt or last.ckpt, or an exported "
+            f"{path} does not hold a network of this project: {reason}; name a run folder, its best.ckpt or last.ckpt, "
+            "or an exported "
             "model (weights of a backbone alone go to model.backbone.weights)",
         )
     )

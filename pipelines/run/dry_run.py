@@ -1,4 +1,4 @@
-"""What a job would be: its data is checked and its network is built, nothing is trained and nothing written."""
+"""A dry run of a job: its data is checked and its network built, without training or writing anything."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ from pipelines.training.balancing import create_balance
 
 @dataclass(frozen=True)
 class DryRunReport:
-    """What a job would be.
+    """The data, the network and the plan of a job.
 
     Attributes:
-        report: what its data holds.
-        parts: numbers of parameters by part of the network: c3, c4, c5, neck, heads.<task>.
+        report: of its data.
+        parts: number of parameters by part of the network: c3, c4, c5, neck, heads.<task>.
         plan: its parameter groups.
-        begins: what the network takes from `model.init_from`, for people.
+        init: text about the tensors that the network takes from `model.init_from`; may be empty.
     """
 
     job: JobSpec
     report: DataReport
     parts: dict[str, int]
     plan: list[PlanRow]
-    begins: str
+    init: str
 
     @property
     def parameters(self) -> dict[str, int]:
-        """Numbers by stage: c3, c4, c5, neck, and all heads as `heads`."""
+        """Number of parameters by stage: c3, c4, c5, neck, and all heads as `heads`."""
         parameters: Counter[str] = Counter()
         for part, number in self.parts.items():
             parameters[_stage(part)] += number
@@ -44,20 +44,20 @@ class DryRunReport:
 
     @property
     def trainable(self) -> dict[int, list[str]]:
-        """Epoch -> the stages of which something trains from then on."""
+        """Epoch -> the stages with parameters that train from that epoch on."""
         return {
             epoch: sorted(set(map(_stage, self._trained(epoch)))) for epoch in sorted(self.job.model.unfreeze or ())
         }
 
     def count(self, epoch: int) -> int:
-        """Return how many parameters train in `epoch`."""
+        """Return the number of parameters that train in `epoch`."""
         return sum(self.parts[part] for part in self._trained(epoch))
 
     def _trained(self, epoch: int) -> list[str]:
         return sorted(set(self.parts) - frozen_parts(self.job.model, epoch))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON: the document with every default, the data report, parameters by stage, what trains."""
+        """Return JSON: the complete document, the data report, and by stage the parameters and when they train."""
         return {
             "config": resolved(self.job),
             "data_report": self.report.to_dict(),
@@ -74,11 +74,11 @@ def _stage(part: str) -> str:
 
 
 def dry_run(job: JobSpec, inputs: Inputs) -> DryRunReport:
-    """Return what the job would be.
+    """Check the data of a job, build its network, and return the report.
 
     Raises:
-        ConfigError, DataError: it would not start.
-        RegistryError: whether it would is not known.
+        ConfigError, DataError: the job would not start.
+        RegistryError: MLflow does not respond, so whether the job would start is unknown.
     """
     index, report = build_index(job, inputs.data)
     report.raise_errors()
@@ -90,12 +90,12 @@ def dry_run(job: JobSpec, inputs: Inputs) -> DryRunReport:
     return DryRunReport(job, report, dict(parts), plan, describe_init(job, inputs, model, index))
 
 
-def render(outcome: DryRunReport) -> str:
-    """Return it as text for people."""
-    lines = [f"{stage:>8}  {number:>13,} parameters" for stage, number in outcome.parameters.items()]
+def render(dry_run: DryRunReport) -> str:
+    """Return the report as text."""
+    lines = [f"{stage:>8}  {number:>13,} parameters" for stage, number in dry_run.parameters.items()]
     lines += [
-        f"from epoch {epoch}: {outcome.count(epoch):,} parameters train ({', '.join(stages)})"
-        for epoch, stages in outcome.trainable.items()
+        f"from epoch {epoch}: {dry_run.count(epoch):,} parameters train ({', '.join(stages)})"
+        for epoch, stages in dry_run.trainable.items()
     ]
-    lines += [outcome.begins] if outcome.begins else []
-    return render_report(outcome.report) + "\n".join(lines)
+    lines += [dry_run.init] if dry_run.init else []
+    return render_report(dry_run.report) + "\n".join(lines)

@@ -12,16 +12,16 @@ from lightning.pytorch import Trainer
 
 from pipelines.data.dataset.images import read_image
 from pipelines.data.loading.datamodule import JobData
-from pipelines.data.pictures import draw_boxes
 from pipelines.errors import ConfigError, RegistryError
-from pipelines.evaluation.metric_names import kind_of, selection
+from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.plots import write_plots
-from pipelines.evaluation.predictions import Detections, ImagePredictions
+from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.inference.export import load_exported
 from pipelines.model import fold_as_configured
+from pipelines.pictures import draw_boxes
 from pipelines.ranks import print_rank_zero
 from pipelines.records import Split
 from pipelines.run.attempt import Attempt
@@ -29,7 +29,9 @@ from pipelines.run.versions import git_commit, package_versions
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import Registration
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.tasks import DetectionSpec
+from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.kinds import kind_of
+from pipelines.tasks.tensors.runtime import runtime_of
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from pipelines.training.checkpoints import EvaluationStop
@@ -89,24 +91,24 @@ def write_split(attempt: Attempt, scored: ScoredSplit) -> None:
 
 
 def write_sample_pictures(attempt: Attempt, scored: ScoredSplit) -> None:
-    """Draw the detections of a few images, evenly spaced over the split, into plots/; on rank 0."""
+    """Draw the predicted boxes of a few images, evenly spaced over the split, into plots/; on rank 0."""
     split = scored.scores.split
-    detectors = [name for name, task in attempt.job.model.tasks.items() if isinstance(task, DetectionSpec)]
     records = {record.image_id: record for record in attempt.index.records[split]}
     samples = scored.predictions[:: max(1, len(scored.predictions) // NUM_SAMPLE_PICTURES)]
     for prediction in samples[:NUM_SAMPLE_PICTURES]:
         record = records[prediction.image_id]
         image = read_image(record.path, attempt.job.data.sources[record.source].exif)
-        for name in detectors:
-            found = prediction.tasks[name]
-            assert isinstance(found, Detections)
-            classes = [category.name for category in attempt.index.categories[name]]
+        for name, task in attempt.job.model.tasks.items():
+            if not kind_of(task).gives_boxes:
+                continue
+            setup = TaskSetup(name, task, attempt.index.categories[name])
+            drawing = kind_of(task).draw(name, runtime_of(task).answer(setup, prediction.tasks[name]))
             picture = draw_boxes(
                 image,
-                found.boxes_xyxy.tolist(),
-                [classes[label] for label in found.labels],
-                found.scores.tolist(),
-                classes=classes,
+                drawing.boxes_xyxy or [],
+                drawing.labels,
+                drawing.scores,
+                classes=[category.name for category in setup.categories],
             )
             attempt.run_dir.plots.mkdir(parents=True, exist_ok=True)
             picture.save(attempt.run_dir.plots / f"{split}_{record.image_id}_{name}.png")
@@ -201,8 +203,12 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
         attempt.warn(f"{name} cannot be loaded and stays champion: {error}")
         return None
     own = attempt.index.categories
-    # The identities that an embedding was trained on do not matter: its scores compare those of this run's labels.
-    differs = any(categories.get(n) != own[n] for n, t in attempt.job.model.tasks.items() if kind_of(t) != "embedding")
+    # Scores of tasks that learn identities compare those of this run's labels, whichever the model was trained on.
+    differs = any(
+        categories.get(name) != own[name]
+        for name, task in attempt.job.model.tasks.items()
+        if not kind_of(task).learns_identities
+    )
     if differs or _outputs(job.model) != _outputs(attempt.job.model):
         attempt.warn(f"{name} has other tasks or classes than this run; it stays champion")
         return None
@@ -218,5 +224,5 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
 
 
 def _outputs(model: ModelSpec) -> dict[str, tuple[str, str | None]]:
-    """Return by task: its kind, and the task whose boxes it embeds."""
-    return {name: (kind_of(task), model.boxes_from(name)) for name, task in model.tasks.items()}
+    """Return by task: its kind, and the task whose boxes it takes."""
+    return {name: (kind_of(task).name, model.boxes_from(name)) for name, task in model.tasks.items()}

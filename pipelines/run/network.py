@@ -1,14 +1,12 @@
 """The network of a job: built, and initialized from weights or from another model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pipelines.data.loading.targets import balanced_class_weights
-from pipelines.errors import ConfigError, FieldProblem
-from pipelines.inference.init_from import FIELD, begin_from
+from pipelines.inference.init_from import FIELD, initialize_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import REGISTRY, Inputs, require_default_weights
@@ -17,7 +15,8 @@ from pipelines.records import DatasetIndex
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.tasks import ClassificationSpec
+from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.tensors.runtime import runtime_of
 
 
 def create_network(job: JobSpec, index: DatasetIndex, weights: str = "none") -> MultiTaskModel:
@@ -58,11 +57,11 @@ def initialized_network(
     is_registered = inputs.init_from.startswith(REGISTRY)
     saved = read_saved(run_dir.init_from if is_registered else Path(inputs.init_from), FIELD)
     network = create_network(job, index)
-    report = begin_from(network, saved, job.model, index.categories, inputs.init_from)
+    report = initialize_from(network, saved, job.model, index.categories, inputs.init_from)
     if not report.is_whole("backbone") and inputs.weights != "none":
         require_default_weights(job.model.backbone)
         network = create_network(job, index, inputs.weights)
-        report = begin_from(network, saved, job.model, index.categories, inputs.init_from)
+        report = initialize_from(network, saved, job.model, index.categories, inputs.init_from)
     print_rank_zero(str(report))
     for warning in report.warnings:
         warn(warning)
@@ -71,18 +70,8 @@ def initialized_network(
 
 def _class_weights(model: ModelSpec, index: DatasetIndex) -> dict[str, Tensor]:
     """Return the weights of the classes by task, for the tasks that have any."""
-    weights: dict[str, Tensor] = {}
+    weights = {}
     for name, task in model.tasks.items():
-        if not isinstance(task, ClassificationSpec) or task.class_weights == "none":
-            continue
-        categories = index.categories[name]
-        if task.class_weights == "balanced":
-            weights[name] = balanced_class_weights(index.records["train"], name, categories)
-            continue
-        names = [category.name for category in categories]
-        assert isinstance(task.class_weights, Mapping)
-        if unknown := sorted(set(task.class_weights) - set(names)):
-            field = f"model.tasks.{name}.class_weights"
-            raise ConfigError(FieldProblem(field, f"got {unknown}; the classes of the data are {names}"))
-        weights[name] = torch.tensor([float(task.class_weights.get(c, 1.0)) for c in names])
-    return weights
+        setup = TaskSetup(name, task, index.categories[name])
+        weights[name] = runtime_of(task).class_weights(setup, index.records.get("train", []))
+    return {name: of_task for name, of_task in weights.items() if of_task is not None}

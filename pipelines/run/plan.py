@@ -1,4 +1,4 @@
-"""What each parameter group of a job learns at, and in which epochs."""
+"""The plan of a job: learning rate, weight decay and epochs of each parameter group."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ HEADINGS = ("group", "parameters", "tensors", "rate", "decay", "epochs")
 
 @dataclass(frozen=True)
 class Epochs:
-    """Epochs in a row, from 0; `last` is None where they go on to the end."""
+    """Consecutive epochs, counted from 0; `last` is None if they continue to the end."""
 
     first: int
     last: int | None
@@ -32,9 +32,9 @@ class PlanRow:
 
     Attributes:
         group: its name in the optimizer.
-        parameters, tensors: how many it has.
-        rate: its learning rate where the schedule is at its top.
-        trains: when; empty for what is frozen all the time.
+        parameters, tensors: their numbers.
+        rate: its learning rate at the maximum of the schedule.
+        trains: the epochs in which it trains; empty if it is always frozen.
     """
 
     group: str
@@ -45,7 +45,7 @@ class PlanRow:
     trains: tuple[Epochs, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the row as JSON."""
         return {**asdict(self), "trains": [asdict(epochs) for epochs in self.trains]}
 
 
@@ -53,9 +53,9 @@ def make_plan(model: MultiTaskModel, spec: ModelSpec, extra: Mapping[str, nn.Mod
     """Return the optimizer's groups in their order.
 
     Args:
-        model: the network, whatever of it is frozen.
-        spec: of a checked document.
-        extra: modules beside the network that learn too, by name.
+        model: the network; its frozen parts are included.
+        spec: from a validated document.
+        extra: further modules with parameters that are trained, by name.
     """
     parts = {id(parameter): model.part_of(name) for name, parameter in model.named_parameters()}
     return [
@@ -72,7 +72,7 @@ def make_plan(model: MultiTaskModel, spec: ModelSpec, extra: Mapping[str, nn.Mod
 
 
 def epochs_of(part: str | None, spec: ModelSpec) -> tuple[Epochs, ...]:
-    """Return when a part of the network trains; None stands for what is beside it, and always does."""
+    """Return the epochs in which a part of the network trains; None stands for `extra` modules, which always train."""
     assert spec.unfreeze is not None
     trains: list[Epochs] = []
     is_training = False
@@ -86,7 +86,7 @@ def epochs_of(part: str | None, spec: ModelSpec) -> tuple[Epochs, ...]:
 
 
 def render_plan(rows: Sequence[PlanRow], schedule: ScheduleSpec) -> str:
-    """Return a line a group, for people."""
+    """Return a table with one line for each group."""
     cells = [HEADINGS] + [
         (
             row.group,
@@ -104,4 +104,4 @@ def render_plan(rows: Sequence[PlanRow], schedule: ScheduleSpec) -> str:
         middle = "  ".join(text.rjust(width) for text, width in zip(numbers, widths[1:], strict=False))
         lines.append(f"{first:<{widths[0]}}  {middle}  {last}")
     warm_up = f"a warm-up of {schedule.warmup_steps} steps, then " if schedule.warmup_steps else ""
-    return "\n".join([*lines, f"rates are those at the top of the schedule: {warm_up}{schedule.decay}"])
+    return "\n".join([*lines, f"rates are those at the maximum of the schedule: {warm_up}{schedule.decay}"])

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.dataset.formats.layer_content import IMAGE_SUFFIXES
 from pipelines.data.dataset.images import read_image
 from pipelines.errors import DataError, FieldProblem
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor, expected_exif
+from pipelines.paths import IMAGE_SUFFIXES
 from pipelines.preflight import Places
 from pipelines.ranks import print_rank_zero
 from pipelines.records import Split

@@ -1,4 +1,4 @@
-"""What all parts of the document share: unknown keys are refused, values are never changed afterwards."""
+"""The base class and the number types of all sections of the document."""
 
 from typing import Annotated
 
@@ -8,14 +8,8 @@ from backbones.spec.section import Section
 
 
 class Spec(Section):
-    """A part of the job document."""
+    """A section of the document: unknown keys are rejected, and instances are immutable."""
 
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-"""A name that is safe in paths and metric keys."""
-
-TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-"""A name without dots, which part the names of parameters."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -1,6 +1,5 @@
-"""Schema errors in words: which field, which value, what would be right."""
+"""Readable schema errors: the field, the value, and what would be right."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -11,19 +10,22 @@ from pydantic_core import ErrorDetails
 
 from pipelines.errors import FieldProblem
 from pipelines.spec.job import JobSpec
+from pipelines.suggestions import did_you_mean
 
-TAGS = ("head", "format", "kind")
+TAGS = ("head", "format", "kind", "op")
+"""Fields that choose the member of a union."""
+
 MAX_EXPLAINED = 100
-"""Who has 50,000 unknown keys in a document needs no line for each."""
+"""Further errors are only counted: a document may have 50,000 unknown keys."""
 
 
 def explain(error: ValidationError, document: Mapping[str, Any]) -> list[FieldProblem]:
-    """Return one problem for each field that is wrong; the ways out of a union are told in one line."""
+    """Return one problem for each invalid field; the errors of all members of a union are joined in one problem."""
     messages: dict[str, list[str]] = {}
     every = error.errors(include_url=False)
     for details in every[:MAX_EXPLAINED]:
         if details["type"] == "too_short" and details["ctx"]["actual_length"] < len(details["input"]):
-            continue  # pydantic does not count entries that are wrong themselves
+            continue  # pydantic does not count entries that are invalid themselves
         path = _path(details["loc"], document, is_missing=details["type"] == "missing")
         if details["type"].startswith("union_tag"):
             path.append(str(details["ctx"]["discriminator"]).strip("'"))
@@ -39,15 +41,17 @@ def explain(error: ValidationError, document: Mapping[str, Any]) -> list[FieldPr
             messages[field].append(message)
     problems = [FieldProblem(field, "; or ".join(texts)) for field, texts in messages.items()]
     if len(every) > MAX_EXPLAINED:
-        problems.append(FieldProblem("", f"and {len(every) - MAX_EXPLAINED} more; mend these first"))
+        problems.append(FieldProblem("", f"and {len(every) - MAX_EXPLAINED} more; fix these first"))
     return problems
 
 
 def _path(location: tuple[int | str, ...], document: Any, *, is_missing: bool) -> list[str]:
-    """Return the location without the marks that pydantic adds for members of unions.
+    """Return the location in the document, without the keys that pydantic adds for members of unions.
 
     Args:
-        is_missing: the last key is one that the document lacks, and no mark.
+        location: of an error, from pydantic.
+        document: the document.
+        is_missing: the last key is a field that the document lacks.
     """
     node, path = document, []
     for position, key in enumerate(location):
@@ -72,22 +76,22 @@ def _message(details: ErrorDetails, path: list[str]) -> str:
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":
         known = _known_keys(details["loc"][:-1])
-        return f"unknown key{_nearest(path[-1], known)}; known are {', '.join(known)}"
+        return f"unknown key{_suggestion(path[-1], known)}; known are {', '.join(known)}"
     if kind == "missing":
         return "missing; add it"
     if kind == "literal_error":
-        return f"got {value!r}{_nearest(str(value), _quoted(context['expected']))}; choose {context['expected']}"
+        return f"got {value!r}{_suggestion(str(value), _quoted(context['expected']))}; choose {context['expected']}"
     if kind == "union_tag_invalid":
         tag = str(context["tag"])
         expected = context["expected_tags"]
-        return f"got {tag!r}{_nearest(tag, _quoted(expected))}; choose one of {expected}"
+        return f"got {tag!r}{_suggestion(tag, _quoted(expected))}; choose one of {expected}"
     if kind == "union_tag_not_found":
         return "missing; add it"
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_pattern_mismatch":
         marks = "'.', '_' and '-'" if "_.-" in context["pattern"] else "'_' and '-'"
-        return f"got {value!r}; letters, digits, {marks} are allowed, at most 64, a letter or digit first"
+        return f"got {value!r}; use letters, digits, {marks}, at most 64 characters, starting with a letter or digit"
     text = re.sub(r"valid dictionary( or (instance|object) .*)?", "mapping", details["msg"])
     text = text.replace("Input should be", "should be").replace("a valid tuple", "a list")
     return f"got {_short(value)}; {text[0].lower()}{text[1:]}"
@@ -102,9 +106,9 @@ def _quoted(expected: str) -> list[str]:
     return expected.split("'")[1::2]
 
 
-def _nearest(word: str, choices: list[str]) -> str:
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f"; did you mean {close[0]!r}" if close else ""
+def _suggestion(name: str, choices: list[str]) -> str:
+    suggestion = did_you_mean(name, choices)
+    return f"; {suggestion}" if suggestion else ""
 
 
 @cache
@@ -116,23 +120,26 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that the schema has at a location."""
     schema = _schema()
 
-    def resolve(node: dict[str, Any]) -> dict[str, Any]:
-        while "$ref" in node:
-            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-        return node
+    def members(node: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the node, or the members of a union that no field of the document discriminates."""
+        if "$ref" in node:
+            return members(schema["$defs"][node["$ref"].rsplit("/", 1)[-1]])
+        union = node.get("anyOf", []) + ([] if "discriminator" in node else node.get("oneOf", []))
+        return [inner for member in union for inner in members(member)] or [node]
 
-    node = schema
-    for key in location:
-        node = resolve(node)
+    def child(node: dict[str, Any], key: int | str) -> dict[str, Any] | None:
         mapping = node.get("discriminator", {}).get("mapping", {})
         if key in mapping:
-            node = {"$ref": mapping[key]}
-        elif key in node.get("properties", {}):
-            node = node["properties"][key]
-        elif isinstance(key, int) and "items" in node:
-            node = node["items"]
-        elif "additionalProperties" in node or "patternProperties" in node:
-            node = node.get("additionalProperties") or next(iter(node["patternProperties"].values()))
-        if "anyOf" in node:
-            node = next((member for member in node["anyOf"] if "$ref" in member), node)
-    return sorted(resolve(node).get("properties", {}))
+            return {"$ref": mapping[key]}
+        if key in node.get("properties", {}):
+            return dict(node["properties"][key])
+        if isinstance(key, int):
+            return node.get("items")
+        values = node.get("additionalProperties") or next(iter(node.get("patternProperties", {}).values()), None)
+        return values if isinstance(values, dict) else None
+
+    nodes = members(schema)
+    for key in location:
+        inside = [inner for node in nodes if (found := child(node, key)) for inner in members(found)]
+        nodes = inside or nodes  # pydantic adds keys for members of unions, which the schema does not have
+    return sorted({key for node in nodes for key in node.get("properties", {})})

@@ -89,10 +89,9 @@ def _members(schema: Schema, defs: dict[str, Schema], path: str, title: str) -> 
         yield section, path, title
     elif "$ref" in schema:
         yield from _members(defs[schema["$ref"].rsplit("/", 1)[-1]], defs, path, title)
-    for member in schema.get("anyOf", []):
-        if "$ref" in member:
-            yield from _members(member, defs, path, title)
     discriminator = schema.get("discriminator", {})
+    for member in schema.get("anyOf", []) + ([] if discriminator else schema.get("oneOf", [])):
+        yield from _members(member, defs, path, title)
     for tag, reference in discriminator.get("mapping", {}).items():
         yield from _members({"$ref": reference}, defs, path, f"{title}, {discriminator['propertyName']}: {tag}")
     if items := schema.get("items"):

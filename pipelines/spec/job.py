@@ -1,26 +1,27 @@
-"""The whole document."""
+"""The complete document."""
 
 from typing import Any
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from pipelines.spec.base import Name, Spec
+from pipelines.names import Name
+from pipelines.spec.base import Spec
 from pipelines.spec.data import DataSpec, PKSpec, RepeatFactorSpec, ShuffleSpec
 from pipelines.spec.model import ModelSpec
-from pipelines.spec.tasks import EmbeddingSpec
 from pipelines.spec.training import TrackingSpec, TrainerSpec
 from pipelines.spec.transfer import fill_in
+from pipelines.tasks.kinds import kind_of
 
 
 class JobSpec(Spec):
-    """One run: what is trained, on what, for how long, and where it is tracked."""
+    """One run: the model, its data, the length of training, and where the run is tracked."""
 
     name: Name
     seed_everything: int = Field(0, ge=0, lt=2**32)
     trainer: TrainerSpec = TrainerSpec()
     model: ModelSpec
     data: DataSpec
-    tracking: TrackingSpec | None = Field(TrackingSpec(), description="null: the run is not tracked")
+    tracking: TrackingSpec | None = Field(TrackingSpec(), description="MLflow run; null: the run is not tracked")
 
     @model_validator(mode="after")
     def _layers_name_known_tasks(self) -> "JobSpec":
@@ -34,7 +35,7 @@ class JobSpec(Spec):
                             f"model.tasks has {sorted(self.model.tasks)}"
                         )
         if unlabeled := sorted(set(self.model.tasks) - named):
-            raise ValueError(f"model.tasks: no label layer names {unlabeled}; add a layer below data.sources")
+            raise ValueError(f"model.tasks: no label layer lists {unlabeled}; add a layer to a source in data.sources")
         return self
 
     @model_validator(mode="after")
@@ -46,13 +47,13 @@ class JobSpec(Spec):
             fitting = [task for task in named if self._can_be_drawn_by(task, source.sampler)]
             if source.sampler.task not in fitting:
                 raise ValueError(
-                    f"data.sources.{name}.sampler.task: got {source.sampler.task!r}; of this source's tasks "
-                    f"{source.sampler.kind} takes {fitting}"
+                    f"data.sources.{name}.sampler.task: got {source.sampler.task!r}; a {source.sampler.kind} "
+                    f"sampler can use these tasks of the source: {fitting}"
                 )
         return self
 
     def _can_be_drawn_by(self, task: str, sampler: PKSpec | RepeatFactorSpec) -> bool:
-        return isinstance(self.model.tasks[task], EmbeddingSpec) == isinstance(sampler, PKSpec)
+        return kind_of(self.model.tasks[task]).learns_identities == isinstance(sampler, PKSpec)
 
     @model_validator(mode="wrap")
     @classmethod

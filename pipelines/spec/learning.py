@@ -1,4 +1,4 @@
-"""How weights move: optimizer, rates by stage, which stages train when."""
+"""Settings of learning: optimizer, learning rates by stage, and when each stage trains."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from backbones.spec.section import Stage
-from pipelines.spec.base import Positive, Probability, Spec, TaskName
+from pipelines.names import TaskName
+from pipelines.spec.base import Positive, Probability, Spec
 
 Transfer = Literal["full", "freeze", "discriminative", "gradual", "lp-ft"]
 
@@ -14,7 +15,7 @@ Transfer = Literal["full", "freeze", "discriminative", "gradual", "lp-ft"]
 def _starts_at_zero(unfreeze: Mapping[int, str | Sequence[str]]) -> Mapping[int, str | Sequence[str]]:
     if 0 not in unfreeze or min(unfreeze) < 0:
         raise ValueError(
-            f"got the epochs {sorted(unfreeze)}; epochs count from 0, and 0 is one of them, such as {{0: none, 4: all}}"
+            f"got the epochs {sorted(unfreeze)}; epochs count from 0, and 0 must be given, as in {{0: none, 4: all}}"
         )
     return dict(sorted(unfreeze.items()))
 
@@ -26,17 +27,17 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerSpec(Spec):
-    """AdamW, or SGD with Nesterov momentum. Biases and norms never decay."""
+    """AdamW, or SGD with Nesterov momentum; weight decay is not applied to biases and norms."""
 
     name: Literal["adamw", "sgd"] = "adamw"
     lr: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    momentum: Momentum = Field(0.9, description="of sgd")
-    betas: tuple[Momentum, Momentum] = Field((0.9, 0.999), description="of adamw")
+    momentum: Momentum = Field(0.9, description="momentum of sgd")
+    betas: tuple[Momentum, Momentum] = Field((0.9, 0.999), description="betas of adamw")
 
 
 class ScheduleSpec(Spec):
-    """Linear warm-up, then decay to `final_ratio` of the rate at the last step."""
+    """Linear warm-up, then decay to `final_ratio` of the learning rate at the last step."""
 
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     decay: Literal["cosine", "constant"] = "cosine"
@@ -44,26 +45,28 @@ class ScheduleSpec(Spec):
 
 
 class EMASpec(Spec):
-    """Exponential moving average of the weights; after t steps the decay is min(decay, (1 + t) / (10 + t))."""
+    """Exponential moving average of the weights, with decay min(decay, (1 + t) / (10 + t)) after t steps."""
 
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.9998
 
 
 class SelectSpec(Spec):
-    """Which number picks the best checkpoint, and makes a champion."""
+    """The metric that selects the best checkpoint and the champion."""
 
     metric: str
     mode: Literal["max", "min"] = "max"
 
 
 class RateScaleSpec(Spec):
-    """What rates are multiplied with, beside `layer_decay`. A part whose factor is 0 is frozen: it never changes."""
+    """Factors of learning rates, in addition to `layer_decay`; a factor of 0 freezes the part."""
 
-    stages: dict[Literal["c3", "c4", "c5", "neck"], Annotated[float, Field(ge=0)]] = Field({})
-    tasks: dict[TaskName, Annotated[float, Field(ge=0)]] = Field({}, description="of the tasks' heads")
+    stages: dict[Literal["c3", "c4", "c5", "neck"], Annotated[float, Field(ge=0)]] = Field(
+        {}, description="factors of backbone stages and neck"
+    )
+    tasks: dict[TaskName, Annotated[float, Field(ge=0)]] = Field({}, description="factors of the tasks' heads")
 
     @property
     def frozen_parts(self) -> frozenset[str]:
-        """Stages, `neck`, and `heads.<task>` that never train."""
+        """Stages, `neck` and `heads.<task>` that never train."""
         frozen = [stage for stage, factor in self.stages.items() if factor == 0]
         return frozenset([*frozen, *(f"heads.{task}" for task, factor in self.tasks.items() if factor == 0)])

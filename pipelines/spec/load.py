@@ -1,4 +1,4 @@
-"""Reading the document: files and overrides are merged first, then the whole is validated once."""
+"""Read a document: files and overrides are merged first, then the result is validated once."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,17 @@ MERGE_KEY = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 1e-3 is a number, a key given twice is an error."""
+    """YAML in which 1e-3 is a number, and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE_KEY]
         if twice := [str(key) for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is given twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is repeated", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that `_Loader` would take for something else."""
+    """Quotes the strings that `_Loader` would read as another type."""
 
 
 for _class in (_Loader, _Dumper):
@@ -44,25 +44,27 @@ for _class in (_Loader, _Dumper):
 
 
 def read_yaml(text: str, name: str) -> Any:
-    """Return the value that `text` holds; raises ConfigError, with `name` as its field, where it is no YAML."""
+    """Return the value of a YAML text; raises ConfigError, with `name` as its field, if it is not valid YAML."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(FieldProblem(name, f"is not YAML{where}: {getattr(error, 'problem', error)}")) from error
+        raise ConfigError(
+            FieldProblem(name, f"is not valid YAML{where}: {getattr(error, 'problem', error)}")
+        ) from error
     except (ValueError, AttributeError, RecursionError) as error:
-        # PyYAML lets these through for values that are not what their tag says, such as `!!int x`.
-        raise ConfigError(FieldProblem(name, f"holds a value that cannot be read: {error}")) from error
+        # PyYAML raises these for values that do not match their tag, such as `!!int x`.
+        raise ConfigError(FieldProblem(name, f"contains a value that cannot be read: {error}")) from error
 
 
 def write_yaml(document: Mapping[str, Any]) -> str:
-    """Return the document as YAML, in its own order."""
+    """Return the document as YAML; the order of its keys is kept."""
     return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes, for `recipe:NAME`."""
+    """Return the names of the shipped recipes, for `recipe:NAME`."""
     folder = resources.files("pipelines.recipes")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
@@ -80,25 +82,34 @@ def _read_config(config: str) -> str:
 
 
 def read_document(config: str) -> Document:
-    """Return the mapping in a file, or in the shipped recipe that `recipe:NAME` names."""
+    """Return the content of a file, or of the shipped recipe for `recipe:NAME`; raises ConfigError."""
     document = read_yaml(_read_config(config), config)
     if not isinstance(document, dict):
-        raise ConfigError(FieldProblem(config, f"holds {type(document).__name__}; a job document is a mapping"))
+        raise ConfigError(FieldProblem(config, f"contains {type(document).__name__}; a job document is a mapping"))
     return document
 
 
 def merge(base: Any, over: Any) -> Any:
-    """Return `base` with `over` laid on it: mappings merge key by key, anything else replaces."""
+    """Return `base` updated by `over`: mappings merge key by key, other values replace."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
     return {**base, **{key: merge(base.get(key), value) for key, value in over.items()}}
 
 
 def apply_override(node: Any, dotted: str, value: Any) -> Any:
-    """Return `node` with one value set by its dotted name; a number in the name picks from a list, and what is
-    neither mapping nor list is replaced by a mapping."""
+    """Return a copy of the document with one field set.
 
-    def laid_on(node: Any, names: Sequence[str]) -> Any:
+    Args:
+        node: the document, or a part of it.
+        dotted: name of the field; a number selects a position of a list. If a parent of the field is neither a mapping
+            nor a list, it is replaced by a mapping.
+        value: the new value.
+
+    Raises:
+        ConfigError: the position does not exist.
+    """
+
+    def updated(node: Any, names: Sequence[str]) -> Any:
         if not names:
             return value
         head, *rest = names
@@ -108,16 +119,16 @@ def apply_override(node: Any, dotted: str, value: Any) -> Any:
                     FieldProblem(f"--{dotted}", f"got {head!r}; the list has the positions 0 to {len(node) - 1}")
                 )
             position = int(head)
-            return [*node[:position], laid_on(node[position], rest), *node[position + 1 :]]
+            return [*node[:position], updated(node[position], rest), *node[position + 1 :]]
         mapping = node if isinstance(node, dict) else {}
         key = next((key for key in mapping if str(key) == head), head)
-        return {**mapping, key: laid_on(mapping.get(key), rest)}
+        return {**mapping, key: updated(mapping.get(key), rest)}
 
-    return laid_on(node, dotted.split("."))
+    return updated(node, dotted.split("."))
 
 
 def assemble(configs: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Document:
-    """Return one document of files (later ones win) and overrides (name, YAML text)."""
+    """Return one document from files, of which later ones win, and overrides (dotted name, YAML text)."""
     document: Document = {}
     for config in configs:
         document = merge(document, read_document(config))
@@ -127,7 +138,7 @@ def assemble(configs: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Do
 
 
 def validate_document(document: Mapping[str, Any]) -> JobSpec:
-    """Return the checked document; raises ConfigError with a problem for each thing that is wrong."""
+    """Return the validated document; raises ConfigError with one problem for each invalid field."""
     try:
         return JobSpec.model_validate(document)
     except ValidationError as error:
@@ -135,12 +146,12 @@ def validate_document(document: Mapping[str, Any]) -> JobSpec:
 
 
 def load_job(configs: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> JobSpec:
-    """Return the checked document of files (or `recipe:NAME`) and overrides (dotted name, YAML text)."""
+    """Return the validated document from files (or `recipe:NAME`) and overrides (dotted name, YAML text)."""
     if not configs and not overrides:
         raise ConfigError(FieldProblem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
     return validate_document(assemble(configs, overrides))
 
 
 def resolved(job: JobSpec) -> Document:
-    """Return the document with every default filled in, as plain types."""
+    """Return the complete document, with all defaults, as plain types."""
     return job.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""`model`: the backbone, the neck, the tasks, and how they learn."""
+"""`model`: the backbone, the neck, the tasks, and the settings of learning."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from backbones.spec.design import DesignSpec
 from backbones.spec.section import Stage
 from backbones.spec.surgery import SurgerySpec
-from pipelines.spec.base import Count, Spec, TaskName
+from pipelines.names import TaskName
+from pipelines.spec.base import Count, Spec
 from pipelines.spec.learning import (
     EMASpec,
     OptimizerSpec,
@@ -18,21 +19,22 @@ from pipelines.spec.learning import (
     Transfer,
     Unfreeze,
 )
-from pipelines.spec.tasks import DetectionSpec, EmbeddingSpec, Task, gallery_tasks
+from pipelines.spec.tasks import Task, gallery_tasks
+from pipelines.tasks.kinds import kind_of
 
 
 class BackboneSpec(Spec):
-    """Which network, the weights that it starts from, and what is changed in it."""
+    """The network, its initial weights, and changes to its layers."""
 
     name: str | None = Field(
-        None, description="a name that `pyramidion backbones` lists; `timm:` or `tv:` picks the library"
+        None, description="a name from `pyramidion backbones`; a prefix `timm:` or `tv:` selects the library"
     )
-    design: DesignSpec | None = Field(None, description="in place of a name: a network of the design space")
+    design: DesignSpec | None = Field(None, description="a network of the design space, instead of a name")
     weights: str = Field(
         "default",
-        description="default (of the catalog) | none | a file below a weights root; a design has no default",
+        description="default (from the catalog) | none | a file below a weights root; a design has no default weights",
     )
-    accept_license: bool = Field(False, description="default weights are taken whatever their license asks for")
+    accept_license: bool = Field(False, description="use default weights whatever their license requires")
     surgery: SurgerySpec = SurgerySpec()
 
     @model_validator(mode="before")
@@ -46,24 +48,24 @@ class BackboneSpec(Spec):
     def _one_network_is_described(self) -> "BackboneSpec":
         if (self.name is None) == (self.design is None):
             raise ValueError(
-                "got neither a name nor a design; give one"
+                "got neither a name nor a design; give one of them"
                 if self.name is None
-                else f"got the name {self.name!r} and a design; give one, and null for the other"
+                else f"got the name {self.name!r} and a design; give one of them, and null for the other"
             )
         if self.design is not None and self.weights == "default":
-            raise ValueError("weights: got 'default', and a design has none; write none, or a file")
+            raise ValueError("weights: got 'default', but a design has no default weights; write none, or a file")
         return self
 
     @property
     def network(self) -> str | DesignSpec:
         """The name, or the design."""
         network = self.name or self.design
-        assert network is not None, "one of them is given"
+        assert network is not None, "validated above"
         return network
 
     @property
     def label(self) -> str:
-        """What people and reports call the network."""
+        """Name of the network in reports."""
         return self.network if isinstance(self.network, str) else self.network.label
 
 
@@ -77,74 +79,83 @@ class NeckSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """One backbone, one neck, any number of tasks.
+    """One backbone, one neck, and any number of tasks.
 
-    `layer_decay` and `unfreeze` are filled in from `transfer` when the whole document is checked.
+    `layer_decay` and `unfreeze` get their defaults from `transfer` when the document is validated.
     """
 
     backbone: BackboneSpec
     init_from: str | None = Field(
-        None, description="where to begin: a run folder or checkpoint below a weights root, or models:/NAME@ALIAS"
+        None, description="model to start from: a run folder or checkpoint below a weights root, or models:/NAME@ALIAS"
     )
     neck: NeckSpec = NeckSpec()
     tasks: dict[TaskName, Task] = Field(min_length=1)
-    transfer: Transfer = Field("full", description="fills in layer_decay and unfreeze where they are not given")
+    transfer: Transfer = Field("full", description="strategy that sets layer_decay and unfreeze if they are not given")
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="rate = lr * layer_decay ** distance from the heads; the default is that of `transfer`"
+        None,
+        description="learning rate = lr * layer_decay ** distance from the heads; the default depends on `transfer`",
     )
-    layer_decay_by: Literal["stage", "layer"] = Field("stage", description="what the distance counts")
+    layer_decay_by: Literal["stage", "layer"] = Field("stage", description="unit of the distance")
     lr_scale: RateScaleSpec = RateScaleSpec()
     unfreeze: Unfreeze | None = Field(
-        None, description="epoch -> the backbone stages that train from then on; the default is that of `transfer`"
+        None,
+        description="epoch -> the backbone stages that train from that epoch on; the default depends on `transfer`",
     )
     unfreeze_order: Literal["top-down", "bottom-up"] | tuple[Stage, ...] = Field(
-        "top-down", description="of transfer: gradual"
+        "top-down", description="order of stages for transfer: gradual"
     )
     balance: Literal["fixed", "uncertainty"] = "fixed"
     aggregate: Literal["none", "pcgrad", "upgrad", "mgda"] = Field(
-        "none", description="how the tasks' gradients of what they share are joined; none: they are added"
+        "none", description="how the tasks' gradients of shared layers are combined; none: they are added"
     )
     gradients_every_n_steps: Annotated[int, Field(ge=0)] = Field(
-        100, description="how often norms and cosines of the tasks' gradients are logged; 0: never"
+        100, description="interval of logging norms and cosines of the tasks' gradients; 0: never"
     )
     optimizer: OptimizerSpec = OptimizerSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     ema: EMASpec | None = None
-    select: SelectSpec | None = Field(None, description="default: the first task's main metric on val")
+    select: SelectSpec | None = Field(
+        None, description="metric that selects the best checkpoint; default: the main metric of the first task on val"
+    )
     channels_last: bool = True
 
     @model_validator(mode="after")
-    def _boxes_come_from_a_detector(self) -> "ModelSpec":
-        detectors = [name for name, task in sorted(self.tasks.items()) if isinstance(task, DetectionSpec)]
+    def _boxes_come_from_a_task_that_gives_them(self) -> "ModelSpec":
+        sources = sorted(self._box_sources())
         for name, task in self.tasks.items():
-            if not isinstance(task, EmbeddingSpec) or task.of == "image":
+            kind = kind_of(task)
+            if not kind.takes_boxes(task):
                 continue
-            if task.boxes_from is None and len(detectors) != 1:
-                raise ValueError(f"tasks.{name}.boxes_from: name one of the detection tasks {detectors}")
-            if task.boxes_from is not None and task.boxes_from not in detectors:
-                raise ValueError(f"tasks.{name}.boxes_from: got {task.boxes_from!r}; choose one of {detectors}")
+            named = kind.box_source(task)
+            if named is None and len(sources) != 1:
+                raise ValueError(f"tasks.{name}.boxes_from: name one of the detection tasks {sources}")
+            if named is not None and named not in sources:
+                raise ValueError(f"tasks.{name}.boxes_from: got {named!r}; choose one of {sources}")
         return self
+
+    def _box_sources(self) -> list[str]:
+        return [name for name, task in self.tasks.items() if kind_of(task).gives_boxes]
 
     @model_validator(mode="after")
     def _parts_fit_each_other(self) -> "ModelSpec":
         if unknown := sorted(set(self.lr_scale.tasks) - set(self.tasks)):
             raise ValueError(f"lr_scale.tasks: got {unknown}; the tasks are {sorted(self.tasks)}")
         if isinstance(self.unfreeze_order, tuple) and sorted(self.unfreeze_order) != ["c3", "c4", "c5"]:
-            raise ValueError(f"unfreeze_order: got {list(self.unfreeze_order)}; name c3, c4 and c5 once each")
+            raise ValueError(f"unfreeze_order: got {list(self.unfreeze_order)}; list each of c3, c4 and c5 once")
         if self.aggregate != "none" and self.balance != "fixed":
             raise ValueError(
-                f"aggregate: got {self.aggregate!r} with balance: {self.balance}; both weigh the tasks, choose one"
+                f"aggregate: got {self.aggregate!r} with balance: {self.balance}; both weight the tasks, choose one"
             )
         return self
 
     def boxes_from(self, name: str) -> str | None:
-        """Name of the detection task whose boxes task `name` embeds; None where it needs none."""
-        task = self.tasks[name]
-        if not isinstance(task, EmbeddingSpec) or task.of == "image":
+        """Return the task whose boxes task `name` takes; None where it takes none."""
+        kind = kind_of(self.tasks[name])
+        if not kind.takes_boxes(self.tasks[name]):
             return None
-        return task.boxes_from or next(n for n, t in self.tasks.items() if isinstance(t, DetectionSpec))
+        return kind.box_source(self.tasks[name]) or self._box_sources()[0]
 
     @property
     def gallery_tasks(self) -> list[str]:
-        """Embedding tasks whose queries are looked up in the training split."""
+        """The tasks that search the training split when they are scored."""
         return gallery_tasks(self.tasks)

@@ -1,12 +1,12 @@
-"""`model.transfer`: what a transfer strategy sets where the document does not.
+"""`model.transfer`: the values that a transfer strategy sets if the document does not.
 
-| strategy | rates | what trains |
+| strategy | learning rates | parts that train |
 |---|---|---|
-| full | one for all | all, from the start |
-| freeze | one for all | neck and heads alone |
-| discriminative | fall toward the stem | all, from the start |
-| gradual | fall toward the stem | neck and heads, then a stage more after each tenth of the epochs |
-| lp-ft | one for all | neck and heads for a quarter of the epochs, then all (Kumar et al. 2022, arXiv 2202.10054) |
+| full | equal | all, from the start |
+| freeze | equal | neck and heads only |
+| discriminative | decrease toward the stem | all, from the start |
+| gradual | decrease toward the stem | neck and heads, then one more stage after each tenth of the epochs |
+| lp-ft | equal | neck and heads for a quarter of the epochs, then all (Kumar et al. 2022, arXiv 2202.10054) |
 """
 
 from backbones.spec.section import Stage
@@ -14,18 +14,18 @@ from pipelines.spec.learning import Unfreeze
 from pipelines.spec.model import ModelSpec
 
 LAYER_DECAY = {"stage": 0.6, "layer": 0.85}
-"""Of the discriminative strategies, by what the distance counts: networks have 3 stages and 12 layers or more."""
+"""Default of the discriminative strategies by `layer_decay_by`: a network has 3 stages, and 12 layers or more."""
 
 TOP_DOWN: tuple[Stage, ...] = ("c5", "c4", "c3")
 MIN_EPOCHS = {"gradual": 4, "lp-ft": 2}
 
 
 def fill_in(model: ModelSpec, max_epochs: int) -> ModelSpec:
-    """Return the model with `layer_decay` and `unfreeze` set; what the document says of them stays.
+    """Return the model with defaults for `layer_decay` and `unfreeze`; values in the document are kept.
 
     Raises:
-        ValueError: there are too few epochs for the strategy, an epoch of `unfreeze` is never reached, or nothing
-            trains in one.
+        ValueError: the strategy needs more epochs, an epoch of `unfreeze` is never reached, or in an epoch nothing
+            trains.
     """
     decay = model.layer_decay
     if decay is None:
@@ -39,8 +39,8 @@ def fill_in(model: ModelSpec, max_epochs: int) -> ModelSpec:
     parts = {*TOP_DOWN, "neck", *(f"heads.{task}" for task in model.tasks)}
     if idle := [epoch for epoch in unfreeze if frozen_parts(filled, epoch) >= parts]:
         raise ValueError(
-            f"model.lr_scale: nothing trains from epoch {idle[0]} on (from 0); leave a task's factor above 0, or give "
-            "model.unfreeze a stage there"
+            f"model.lr_scale: nothing trains from epoch {idle[0]} on; give a task a factor above 0, or add a stage to "
+            "model.unfreeze at that epoch"
         )
     return filled
 
@@ -48,7 +48,7 @@ def fill_in(model: ModelSpec, max_epochs: int) -> ModelSpec:
 def _unfreeze(model: ModelSpec, max_epochs: int) -> Unfreeze:
     if max_epochs < MIN_EPOCHS.get(model.transfer, 1):
         raise ValueError(
-            f"model.transfer: got {model.transfer!r}, which takes {MIN_EPOCHS[model.transfer]} epochs or more; "
+            f"model.transfer: got {model.transfer!r}, which needs at least {MIN_EPOCHS[model.transfer]} epochs; "
             f"trainer.max_epochs is {max_epochs}"
         )
     if model.transfer == "freeze":
@@ -69,11 +69,11 @@ def _order(model: ModelSpec) -> tuple[Stage, ...]:
 
 
 def frozen_parts(model: ModelSpec, epoch: int) -> frozenset[str]:
-    """Return what does not train in `epoch` (from 0): backbone stages, `neck`, `heads.<task>`.
+    """Return the parts that do not train in an epoch: backbone stages, `neck`, `heads.<task>`.
 
     Args:
-        model: of a checked document.
-        epoch: from 0.
+        model: from a validated document.
+        epoch: counted from 0.
     """
     assert model.unfreeze is not None
     trained = model.unfreeze[max(start for start in model.unfreeze if start <= epoch)]

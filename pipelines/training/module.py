@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
-from heads.base import BoxTarget, Prediction
+from heads.base import Prediction
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Batch
 from pipelines.errors import ConfigError, FieldProblem, NumericsError
@@ -161,4 +161,5 @@ class MultiTaskModule(LightningModule):
 
 def _labeled_boxes(batch: Batch, task: str) -> list[Tensor]:
     none = torch.zeros(0, 4, device=batch.images.device)
-    return [t.boxes_xyxy if isinstance(t, BoxTarget) else none for t in batch.targets[task]]
+    found = [None if target is None else target.object_boxes_xyxy for target in batch.targets[task]]
+    return [none if boxes is None else boxes for boxes in found]

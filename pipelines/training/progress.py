@@ -39,7 +39,7 @@ class ProgressReporter(Callback):
 
     @property
     def state_key(self) -> str:
-        """The key of the state in checkpoints; by default the name of the class, which was `Progress` once."""
+        """Name of the state in checkpoints; the one that earlier versions wrote."""
         return "Progress"
 
     def state_dict(self) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class BestCheckpoint(Callback):
 
     @property
     def state_key(self) -> str:
-        """The key of the state in checkpoints; by default the name of the class, which was `Best` once."""
+        """Name of the state in checkpoints; the one that earlier versions wrote."""
         return "Best"
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`pyramidion data check | show | synth`: they read and write files; what draws pictures replaces this process."""
+"""`pyramidion data check | show | synth`; `show` needs torch, so it replaces this process."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +21,14 @@ def run(arguments: Sequence[str]) -> int:
 def _check(arguments: Sequence[str]) -> int:
     parser = CommandParser(
         prog="pyramidion data check",
-        description="Print what a job's label files and images hold, and write it as JSON. Ends with 78 where `fit` "
-        "would not start.",
+        description="Check the label files and images of a job, print a report and write it as JSON. The exit code is "
+        "78 if the data has errors, with which `fit` would not start.",
         epilog=OVERRIDES_HELP,
     )
     add_config_option(parser)
-    parser.add_argument("--report", type=Path, metavar="FILE", help="default: runs/<name>-data_report.json")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="output file (default: runs/<name>-data_report.json)"
+    )
     add_data_options(parser)
     options, overrides = parser.parse_command_line(arguments)
     job = load_job(options.config, overrides)
@@ -37,13 +39,13 @@ def _check(arguments: Sequence[str]) -> int:
 def _synth(arguments: Sequence[str]) -> int:
     parser = CommandParser(
         prog="pyramidion data synth",
-        description="Write the demo's data set: images, COCO files with identities, a CSV of scenes.",
+        description="Write the demo data set: images, COCO files with identities, and a CSV file with scenes.",
     )
-    parser.add_argument("folder", type=Path, help="a folder that is not there yet, or is empty")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
-    parser.add_argument("--train", type=int, default=400, metavar="N", help="number of images (default: 400)")
-    parser.add_argument("--val", type=int, default=60, metavar="N", help="likewise (default: 60)")
-    parser.add_argument("--test", type=int, default=60, metavar="N", help="likewise (default: 60)")
+    parser.add_argument("folder", type=Path, help="a new or empty folder")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random choices (default: 0)")
+    parser.add_argument("--train", type=int, default=400, metavar="N", help="number of training images (default: 400)")
+    parser.add_argument("--val", type=int, default=60, metavar="N", help="number of validation images (default: 60)")
+    parser.add_argument("--test", type=int, default=60, metavar="N", help="number of test images (default: 60)")
     parser.add_argument("--image-size", type=int, default=160, metavar="PX", help="longer side (default: 160)")
     options = parser.parse_args(arguments)
     return synthesize_data(

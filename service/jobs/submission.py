@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.dataset.formats.layer_content import Place
 from pipelines.errors import ConfigError, FieldProblem
+from pipelines.formats.source_split import SourceSplit
 from pipelines.preflight import Places, preflight
-from pipelines.spec.data import ImageFolderLayer, VocLayer
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document
 from service.jobs.document_paths import document_problems
@@ -104,15 +103,12 @@ def _paths_outside(spec: JobSpec, data: Path) -> Iterable[FieldProblem]:
     for name, source in spec.data.sources.items():
         paths = {f"data.sources.{name}.images": source.images}
         for number, layer in enumerate(source.labels):
-            at = f"data.sources.{name}.labels.{number}"
-            inside = f"{source.images}/{layer.path}" if isinstance(layer, ImageFolderLayer) else layer.path
-            paths[f"{at}.path"] = inside
-            if isinstance(layer, VocLayer):
-                paths[f"{at}.image_sets"] = layer.image_sets
+            for field_name, path in layer.paths(source.images).items():
+                paths[f"data.sources.{name}.labels.{number}.{field_name}"] = path
         for where, path in paths.items():
             for split in source.splits:
                 try:
-                    Place(data, name, source, split).label_file(path)
+                    SourceSplit(data, name, source.images, source.splits, split).path(path)
                 except ValueError as error:
                     yield FieldProblem(where, str(error))
                     break

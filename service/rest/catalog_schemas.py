@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from backbones.spec.surgery import Operation
-from pipelines.spec.result import Kind
+from pipelines.tasks.kinds import KindName
 from service.rest.schemas import Answer
 
 RGB = tuple[float, float, float]
@@ -69,7 +69,7 @@ class CatalogHead(Answer):
     model_config = ConfigDict(title="Head")
 
     name: str
-    kind: Kind
+    kind: KindName
     description: str
     losses: list[str]
     paper: str | None = Field(description="arXiv id")
@@ -85,7 +85,7 @@ class Loss(Answer):
     """A loss function of heads."""
 
     name: str
-    kinds: list[Kind]
+    kinds: list[KindName]
     description: str
     paper: str | None = Field(description="arXiv id")
 

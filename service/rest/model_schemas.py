@@ -1,9 +1,11 @@
 """Request and response bodies of registered models and predictions. Torch-free."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, create_model
 
+from pipelines.tasks.kinds import answer_fields
 from service.rest.schemas import Answer, Request
 
 
@@ -61,37 +63,16 @@ class ImageSize(Answer):
     height: int
 
 
-class DetectionView(Answer):
-    """A detected object."""
-
-    category_id: int
-    label: str
-    score: float
-    bbox_xywh: list[float] = Field(description="x, y, width and height in pixels of the original image")
-
-
-class LabelView(Answer):
-    """A class of an image."""
-
-    label: str
-    score: float
-
-
-class EmbeddingView(Answer):
-    """A detected object with its embedding."""
-
-    bbox_xywh: list[float]
-    score: float
-    embedding: list[float]
-
-
-class TaskPrediction(Answer):
-    """The prediction of one task; the kind of the task decides which field is present."""
-
-    detections: list[DetectionView] | None = Field(None, description="objects of a detection task, highest score first")
-    labels: list[LabelView] | None = Field(None, description="classes of a classification task, highest score first")
-    embedding: list[float] | None = Field(None, description="vector of an embedding task on images")
-    embeddings: list[EmbeddingView] | None = Field(None, description="vectors of an embedding task on objects")
+if TYPE_CHECKING:
+    TaskPrediction: TypeAlias = Answer
+else:
+    TaskPrediction = create_model(
+        "TaskPrediction",
+        __base__=Answer,
+        __module__=__name__,
+        __doc__="""The prediction of one task; the kind of the task decides which field is present.""",
+        **answer_fields(),
+    )
 
 
 class PredictionView(Answer):

@@ -18,8 +18,9 @@ def test_every_head_of_the_catalog_can_be_created(level_specs, name):
     assert isinstance(build_head(name, level_specs=level_specs, num_classes=2), Head)
 
 
-def test_heads_are_found_by_the_name_that_their_settings_have():
-    assert list(HEADS) == list(HEAD_SPECS) == ["retinanet", "fcos", "multiclass", "multilabel", "embedding"]
+def test_settings_of_a_head_have_its_name():
+    assert list(HEADS) == list(HEAD_SPECS)
+    assert set(HEADS) >= {"retinanet", "fcos", "multiclass", "multilabel", "embedding"}
     assert all(spec(head=name).head == name for name, spec in HEAD_SPECS.items())
 
 

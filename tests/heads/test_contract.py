@@ -8,15 +8,13 @@ import torch
 from heads.base import BoxTarget, ClassTarget, IdentityTarget
 from heads.catalog import HEADS
 from heads.create import create_head
-from heads.spec import HEAD_SPECS
-from pipelines.spec.tasks import TASK_SPECS
+from heads.spec import HEAD_SPECS, DenseHeadSpec
+from pipelines.tasks.kinds import TASK_SPECS
 from tests.heads.building import build_head
 
 CASES = {
-    **{name: (name, {}) for name in HEADS if name != "embedding"},
-    "retinanet": ("retinanet", {"num_convs": 1}),
+    **{name: (name, {"num_convs": 1} if issubclass(spec, DenseHeadSpec) else {}) for name, spec in HEAD_SPECS.items()},
     "retinanet giou gn": ("retinanet", {"num_convs": 1, "box_loss": "giou", "norm": "gn"}),
-    "fcos": ("fcos", {"num_convs": 1}),
     "fcos none": ("fcos", {"num_convs": 2, "norm": "none", "levels": ("p3", "p4")}),
     "multiclass": ("multiclass", {"pool": "avgmax", "label_smoothing": 0.1}),
     "multiclass weighted": ("multiclass", {"level": "p5", "class_weights": torch.tensor([1.0, 2.0, 3.0])}),

@@ -1,4 +1,4 @@
-"""One tiny model with a task of every kind, and ways to train, for all tests here."""
+"""A tiny model with a task of every kind, and fixtures that train."""
 
 import os
 import signal
@@ -66,13 +66,13 @@ def tiny_job() -> JobSpec:
 
 @pytest.fixture(scope="session")
 def tiny_categories(tiny_job: JobSpec) -> dict[str, list[Category]]:
-    """Three classes a task; ids have gaps and do not start at 0."""
+    """Three classes for each task; ids have gaps and do not start at 0."""
     return {task: [Category(10 * k + 5, f"{task} {k}") for k in range(3)] for task in tiny_job.model.tasks}
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_job: JobSpec, tiny_categories: dict[str, list[Category]]) -> MultiTaskModel:
-    """Random weights; the class scores are spread so that no order hangs on rounding."""
+    """Random weights; class scores are spread so that their order does not depend on rounding."""
     torch.manual_seed(0)
     model = build_model(tiny_job.model, tiny_categories).eval()
     with torch.no_grad():
@@ -101,13 +101,13 @@ def registry(store: Store) -> Registry:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Sums have one order, so that runs can be compared bit by bit."""
+    """Use one thread: sums have a fixed order, and runs can be compared bit by bit."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def signals_as_they_were() -> Iterator[None]:
-    """Runs in this process take signals; afterwards they are whose they were."""
+    """Restore the signal handlers that runs in this process replace."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():
@@ -116,7 +116,7 @@ def signals_as_they_were() -> Iterator[None]:
 
 @pytest.fixture
 def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Lets a test call `pipelines.cli.main` in this process, in an empty working directory."""
+    """Let a test call `pipelines.cli.main` in this process, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(RUN_DIR_VARIABLE, raising=False)
     with warnings.catch_warnings():
@@ -126,10 +126,10 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
 
 @pytest.fixture(scope="session")
 def train(demo_root: Path) -> Callable[..., RunDir]:
-    """Train as `pipelines.run.fit` does, up to the end of `trainer.fit`; every part is made anew.
+    """Train as `pipelines.run.fit` does, up to the end of `trainer.fit`, with new objects.
 
-    Called with a document, a run folder, callbacks that come before the run's own, and the path that its
-    `model.init_from` stands for.
+    The arguments are a document, a run folder, callbacks that precede those of the run, and the path of
+    `model.init_from`.
     """
 
     def train_document(document: dict[str, Any], path: Path, *more: Callback, init_from: Path | None = None) -> RunDir:
@@ -176,7 +176,7 @@ def job_yaml(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
 def finished(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> RunDir:
-    """A whole run; nobody may change it."""
+    """A complete run; read-only."""
     run_dir = RunDir.of(tmp_path_factory.mktemp("run"))
     assert command("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path) == 0
     return run_dir

@@ -1,4 +1,4 @@
-"""Fields of the document are options by their dotted names; places come from options, then the environment."""
+"""Dotted names set fields of the document; folders come from options, then from the environment."""
 
 import argparse
 from pathlib import Path
@@ -9,14 +9,14 @@ from pipelines.arguments import add_data_options, dotted_overrides, places_of
 from pipelines.errors import ConfigError
 
 
-def test_override_is_given_with_a_blank_or_an_equals_sign() -> None:
+def test_override_has_a_space_or_an_equals_sign() -> None:
     assert dotted_overrides(["--a.b", "1", "--c=x=y", "--d", "-1", "--e="]) == [
         ("a.b", "1"), ("c", "x=y"), ("d", "-1"), ("e", ""),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["a.b=1"], "got 'a.b=1'; fields of the document are set as --name.of.field value"),
         (["--"], "got '--'"),
@@ -24,10 +24,10 @@ def test_override_is_given_with_a_blank_or_an_equals_sign() -> None:
         (["--a.b"], "--a.b: has no value"),
     ],
 )
-def test_word_that_is_no_override_is_told(words: list[str], told: str) -> None:
+def test_invalid_override_is_reported(words: list[str], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         dotted_overrides(words)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def places(*words: str) -> argparse.Namespace:
@@ -47,5 +47,5 @@ def test_places_come_from_the_options_then_the_environment_then_the_working_dire
     monkeypatch.setenv("PYRAMIDION_WEIGHTS_ROOTS", "/w")
     assert places_of(places()).data_roots == [Path("/a"), Path("/b")]
     assert places_of(places()).weights_roots == [Path("/w")]
-    told = places_of(places("--data-root", "/c", "--data-root", "/d", "--data.root", "/any"))
-    assert (told.data_roots, told.data_root) == ([Path("/c"), Path("/d")], Path("/any"))
+    expected = places_of(places("--data-root", "/c", "--data-root", "/d", "--data.root", "/any"))
+    assert (expected.data_roots, expected.data_root) == ([Path("/c"), Path("/d")], Path("/any"))

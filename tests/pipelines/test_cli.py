@@ -30,13 +30,13 @@ def read_json(path: Path) -> Any:
 
 @pytest.fixture
 def when() -> Callable[[Callable[[], bool], int], threading.Thread]:
-    """Send a signal to this process as soon as something is so."""
+    """Send a signal to this process as soon as a condition holds."""
 
-    def watch(is_so: Callable[[], bool], number: int) -> threading.Thread:
+    def watch(condition: Callable[[], bool], number: int) -> threading.Thread:
         def wait() -> None:
             deadline = time.monotonic() + 120
             while time.monotonic() < deadline:
-                if is_so():
+                if condition():
                     os.kill(os.getpid(), number)
                     return
                 time.sleep(0.005)
@@ -64,7 +64,7 @@ def test_fit_writes_the_run_folder(finished: RunDir, small: Document, demo_root:
     assert not [path for path in finished.path.rglob(".*") if path != finished.lock]
 
 
-def test_best_checkpoint_holds_the_averaged_weights_and_its_own_numbers(finished: RunDir) -> None:
+def test_best_checkpoint_contains_the_averaged_weights_and_their_scores(finished: RunDir) -> None:
     best = torch.load(finished.best_checkpoint, weights_only=True)
     last = torch.load(finished.last_checkpoint, weights_only=True)
     assert best["select"]["value"] == best["val"]["summary"]["val/scene/mAP"]
@@ -76,7 +76,7 @@ def test_best_checkpoint_holds_the_averaged_weights_and_its_own_numbers(finished
         assert not all(torch.equal(tensor, raw[name]) for name, tensor in best["state_dict"].items())
 
 
-def test_events_tell_stages_progress_and_metrics(finished: RunDir) -> None:
+def test_events_report_stages_progress_and_metrics(finished: RunDir) -> None:
     events = read_events(finished.events)
     lines = [json.loads(line) for line in finished.events.read_text().splitlines()]
     assert len(lines) == len(events)
@@ -87,18 +87,18 @@ def test_events_tell_stages_progress_and_metrics(finished: RunDir) -> None:
     assert [(e.epoch, e.step, e.data["batch"]) for e in progress] == [
         (0, 1, 2), (0, 2, 4), (0, 3, 5), (1, 4, 2), (1, 5, 4), (1, 6, 5),
     ]  # fmt: skip
-    told = progress[0].data
-    assert told.keys() == {"losses", "lr", "images_per_s", "left_s", "batch", "batches", "max_epochs"}
+    first = progress[0].data
+    assert first.keys() == {"losses", "lr", "images_per_s", "left_s", "batch", "batches", "max_epochs"}
     assert all(0 <= event.data["left_s"] < 600 for event in progress)
-    assert told["left_s"] > 0
-    assert all(name.startswith("train/") and value >= 0 for name, value in told["losses"].items())
+    assert first["left_s"] > 0
+    assert all(name.startswith("train/") and value >= 0 for name, value in first["losses"].items())
     assert progress[1].data["lr"] == pytest.approx(2e-3)
     metrics = [event for event in events if event.kind == "metric"]
     assert [(event.epoch, event.step) for event in metrics] == [(0, 3), (1, 6)]
     assert "val/shapes/AP" in metrics[0].data
 
 
-def test_finished_and_foreign_folders_are_refused(
+def test_finished_and_other_folders_are_rejected(
     command: Command, finished: RunDir, job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ("--data-root", demo_root.parent)
@@ -108,7 +108,7 @@ def test_finished_and_foreign_folders_are_refused(
     assert "other values of name;" in capsys.readouterr().err
 
 
-def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on_to_the_same_result(
+def test_ctrl_c_stops_after_a_step_and_the_same_command_resumes_to_the_same_result(
     command: Command,
     finished: RunDir,
     job_yaml: Path,
@@ -141,33 +141,33 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on_to_the_same_resu
     assert places == sorted(set(places))
 
 
-def test_loss_that_is_not_finite_ends_the_run_with_its_name(
+def test_loss_that_is_not_finite_ends_the_run_and_is_named(
     command: Command, job_yaml: Path, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path / "run")
     assert command(*words, "--model.optimizer.lr", "1e30", "--model.schedule.warmup_steps=0") == 65
-    told = capsys.readouterr().err
-    assert "error: the loss " in told
-    assert "/" in told.split("error: the loss ")[1].split(" is ")[0]
-    assert "lower model.optimizer.lr" in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "error: the loss " in output
+    assert "/" in output.split("error: the loss ")[1].split(" is ")[0]
+    assert "lower model.optimizer.lr" in output
+    assert "Traceback" not in output
     assert read_json(tmp_path / "run" / "attempts" / "1" / "exit.json")["code"] == 65
 
 
-def test_run_goes_on_once_its_data_is_mended(
+def test_run_can_be_started_again_with_corrected_data(
     command: Command, small: Document, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "job.yaml").write_text(write_yaml(small))
     words = ("fit", "--config", tmp_path / "job.yaml", "--run-dir", tmp_path / "run", "--trainer.max_epochs", "1")
     assert command(*words, "--data.root", tmp_path / "broken") == 78
-    told = capsys.readouterr().err
-    assert "error: " in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "error: " in output
+    assert "Traceback" not in output
     assert command(*words, "--data.root", demo_root) == 0
 
 
-def test_stop_that_comes_when_only_the_result_is_left_does_not_cost_it(
+def test_stop_while_the_result_is_written_does_not_lose_it(
     command: Command,
     job_yaml: Path,
     demo_root: Path,
@@ -182,7 +182,7 @@ def test_stop_that_comes_when_only_the_result_is_left_does_not_cost_it(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["validate", "--run-dir", "nowhere"], "is not a run folder; name one that fit has written"),
         (["test", "--run-dir", "begun"], "has no best checkpoint yet"),
@@ -191,7 +191,7 @@ def test_stop_that_comes_when_only_the_result_is_left_does_not_cost_it(
         (["predict", "--run-dir", "{finished}", "--images", "text.jpg"], "text.jpg"),
         (
             ["test", "--run-dir", "{finished}", "--data.root", "nowhere"],
-            "--data.root: got 'nowhere', which is no folder",
+            "--data.root: got 'nowhere', which is not a folder",
         ),
         (
             ["test", "--run-dir", "{finished}", "--name", "x"],
@@ -199,21 +199,21 @@ def test_stop_that_comes_when_only_the_result_is_left_does_not_cost_it(
         ),
         (["fit"], "--config: missing; name a YAML file, or a recipe such as recipe:demo"),
         (["fit", "--config", "recipe:dem"], "the recipes are"),
-        (["fit", "--config", "recipe:demo", "--data.root", "nowhere"], "which is no folder"),
+        (["fit", "--config", "recipe:demo", "--data.root", "nowhere"], "which is not a folder"),
         (["fit", "--config", "recipe:demo", "epochs=3"], "got 'epochs=3'; fields of the document are set as"),
         (["fit", "--config", "recipe:demo", "--trainer.max_epochs"], "--trainer.max_epochs: has no value"),
         (
             ["fit", "--config", "recipe:demo", "--trainer.max_epochs", "[1"],
-            "--trainer.max_epochs: is not YAML at line 1",
+            "--trainer.max_epochs: is not valid YAML at line 1",
         ),
         (["fit", "--config", "recipe:demo", "--model.backbone.name", "resnet5O"], "did you mean 'resnet50'"),
         (["fit", "--config", "recipe:demo", "--model.select.metric=val/shapes/Ap"], "did you mean 'val/shapes/AP'"),
     ],
 )
-def test_mistake_is_told_in_words(
+def test_mistake_is_reported(
     command: Command,
     words: list[str],
-    told: str,
+    expected: str,
     finished: RunDir,
     tmp_path: Path,
     command_line: None,
@@ -224,12 +224,12 @@ def test_mistake_is_told_in_words(
     (tmp_path / "text.jpg").write_text("no picture")
     assert command(*[word.replace("{finished}", str(finished.path)) for word in words]) == 78
     captured = capsys.readouterr()
-    assert told in captured.err
+    assert expected in captured.err
     assert all(line.startswith("error: ") for line in captured.err.splitlines())
     assert captured.out == ""
 
 
-def test_several_mistakes_are_told_at_once_before_torch_is_imported(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_before_torch_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from pipelines.cli import main; code = main(sys.argv[1:]); "
         "assert not {'torch', 'lightning', 'mlflow'} & sys.modules.keys(); sys.exit(code)"
@@ -242,7 +242,7 @@ def test_several_mistakes_are_told_at_once_before_torch_is_imported(tmp_path: Pa
     assert fields == ["model.backbone.name", "model.select.metric", "--data.root"]
 
 
-def test_print_config_prints_a_document_that_is_the_same_job(
+def test_print_config_prints_a_document_of_the_same_job(
     command: Command, job_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("fit", "--config", job_yaml, "--print-config", "--model.unfreeze.0", "[c5]") == 0
@@ -250,6 +250,6 @@ def test_print_config_prints_a_document_that_is_the_same_job(
     assert load_job([str(tmp_path / "printed.yaml")]) == load_job([str(job_yaml)], [("model.unfreeze", "{0: [c5]}")])
 
 
-def test_word_that_is_no_command_is_told(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command_is_reported(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train") == 2
     assert "fit|check|plan|validate|test|predict" in capsys.readouterr().err

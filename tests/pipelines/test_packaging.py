@@ -1,4 +1,4 @@
-"""What a wheel holds: the four packages with their data, the command, and nothing else."""
+"""A wheel contains the four packages with their data and the command, and nothing else."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(folder.glob("pyramidion-*.whl")))
 
 
-def test_a_wheel_holds_all_of_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_wheel_contains_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     written = {name for name in wheel.namelist() if ".dist-info/" not in name}
     source = {
         str(path.relative_to(ROOT))
@@ -30,12 +30,12 @@ def test_a_wheel_holds_all_of_the_packages_and_nothing_else(wheel: zipfile.ZipFi
     assert written == source
 
 
-def test_recipes_and_known_names_travel_with_a_wheel(wheel: zipfile.ZipFile) -> None:
+def test_wheel_contains_recipes_and_names_of_backbones(wheel: zipfile.ZipFile) -> None:
     recipes = {f"pipelines/recipes/{name}.yaml" for name in ("demo", "bccd", "bccd_multitask")}
     assert recipes | {"backbones/catalog/names.json"} <= set(wheel.namelist())
 
 
-def test_a_wheel_installs_the_command_and_the_license(wheel: zipfile.ZipFile) -> None:
+def test_wheel_installs_the_command_and_the_license(wheel: zipfile.ZipFile) -> None:
     [entry_points] = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     assert "pyramidion = service.cli:main" in wheel.read(entry_points).decode()
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())

@@ -1,9 +1,9 @@
-"""Which classes a task has, and their ids. Torch-free."""
+"""The categories of a task and their ids. Torch-free."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.data.dataset.formats.layer_content import FileId
+from pipelines.formats.layer_content import FileId
 from pipelines.records import Category
 
 MAX_ID = 2**53
@@ -12,7 +12,7 @@ MAX_ID = 2**53
 
 @dataclass(frozen=True)
 class Declared:
-    """The categories of one layer file: ids by name, as in the file, and how the document renames them."""
+    """The categories that one label file declares: ids by name as in the file, and their new names."""
 
     source: str
     category_ids: Mapping[str, set[FileId]]
@@ -20,22 +20,22 @@ class Declared:
 
     @property
     def names(self) -> set[str]:
-        """Names after renaming, without those that are dropped."""
+        """The names after renaming, without dropped ones."""
         renamed = {self.classes.get(name, name) for name in self.category_ids}
         return {name for name in renamed if name is not None}
 
 
 def numbered(names: Collection[str]) -> list[Category]:
-    """Categories 1..K, sorted by name."""
+    """Return categories 1..K, sorted by name."""
     return [Category(number, name) for number, name in enumerate(sorted(names), start=1)]
 
 
 def merge_categories(layers: Sequence[Declared]) -> list[Category]:
-    """Categories of a task, merged by name over its layers.
+    """Return the categories of a task, merged by name over its layers.
 
-    They keep their ids where one source gives all of them: integers, one a name (of merged categories: the id of
-    the one that had the new name already, else the smallest), the same in every split. They are sorted by id then,
-    and numbered 1..K by name otherwise.
+    The ids of the files are kept, and the categories sorted by them, where one source gives all ids, as integers that
+    are unique and equal in every split. Merged categories get the id of the one that had the new name before, or else
+    the smallest id. Otherwise the categories are numbered 1..K by name.
     """
     names = set().union(*(layer.names for layer in layers)) if layers else set()
     if len({layer.source for layer in layers}) != 1:
@@ -61,5 +61,5 @@ def _kept_id(name: str, layer: Declared) -> int | None:
 
 
 def is_plain_id(value: FileId | None, smallest: int = 0) -> bool:
-    """Whether an id can be kept: an integer from `smallest` to `MAX_ID`."""
+    """Return whether an id can be kept: it is an integer from `smallest` to `MAX_ID`."""
     return isinstance(value, int) and smallest <= value <= MAX_ID

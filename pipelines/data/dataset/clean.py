@@ -1,22 +1,22 @@
-"""From the boxes of a file to boxes that can be trained on, with every one accounted for. Torch-free."""
+"""Select, rename and clip the labels of a file for training, and account for every one of them. Torch-free."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pipelines.data.dataset.checks.findings import Finding
-from pipelines.data.dataset.formats.layer_content import FileBox, FileImage
+from pipelines.findings import Finding
+from pipelines.formats.layer_content import FileBox, FileImage
 from pipelines.records import Split
 
 ROUNDING_PX = 0.01
-"""Boxes may leave their image by this much (COCO files are rounded to two decimals) without being told or clipped."""
+"""Boxes that leave their image by at most this much are kept: COCO files are rounded to two decimals."""
 
 
 @dataclass
 class LayerCounts:
-    """Where the annotations of one layer and split went: `read` is the sum of `kept` and all that were left out.
+    """Counts of the annotations of one layer and split: `read` is the sum of `kept` and all that were skipped.
 
-    Of a layer of classes every class of every image counts as an annotation. `crowd`, `difficult`, `clipped` and
+    In a layer of classes, each class of each image counts as an annotation. `crowd`, `difficult`, `clipped` and
     `duplicate` are parts of `kept`.
     """
 
@@ -40,8 +40,8 @@ class LayerCounts:
     duplicate: int = 0
 
     @property
-    def left_out(self) -> int:
-        """All annotations that are not kept."""
+    def skipped(self) -> int:
+        """The number of annotations that are not kept."""
         return (
             self.degenerate
             + self.outside
@@ -55,11 +55,11 @@ class LayerCounts:
 
     @property
     def adds_up(self) -> bool:
-        """Whether every annotation that was read is accounted for."""
-        return self.read == self.kept + self.left_out
+        """True if every annotation that was read is either kept or skipped."""
+        return self.read == self.kept + self.skipped
 
     def to_dict(self) -> dict[str, Any]:
-        """All counts, for JSON."""
+        """Return all counts, for JSON."""
         return {item.name: getattr(self, item.name) for item in fields(self)} | {"adds_up": self.adds_up}
 
 
@@ -68,39 +68,54 @@ def clean_boxes(
     size_hw: tuple[int, int],
     classes: Mapping[str, str | None],
     counts: LayerCounts,
-    tell: Callable[..., Finding],
+    make_finding: Callable[..., Finding],
     findings: list[Finding],
 ) -> list[tuple[int, FileBox]]:
-    """Return the boxes that are kept, renamed and clipped, each with its position in the file; add to `counts`."""
+    """Return the boxes that are kept, renamed and clipped to the image, each with its position in the file.
+
+    Args:
+        image: the image with its boxes, in pixels or relative to its size.
+        size_hw: the measured size of the image.
+        classes: new names of classes; None drops a class.
+        counts: every box is added to one of these.
+        make_finding: returns a finding from kind, message, image and annotation id.
+        findings: problems of the boxes are appended.
+    """
+    size = f"{size_hw[1]} x {size_hw[0]}"
     kept: list[tuple[int, FileBox]] = []
     seen: set[tuple[str, tuple[float, ...]]] = set()
-    for position, box in enumerate(image.boxes or []):
+    for position, file_box in enumerate(image.boxes or []):
+        box = file_box.in_pixels(size_hw)
         category = classes.get(box.category, box.category)
         if category is None:
             counts.dropped += 1
             continue
 
-        def found(kind: str, message: str, box: FileBox = box, position: int = position) -> None:
+        def report(kind: str, message: str, box: FileBox = box, position: int = position) -> None:
             shown_id = f"#{position}" if box.annotation_id is None else box.annotation_id
-            findings.append(tell(kind, message, image, shown_id))
+            findings.append(make_finding(kind, message, image, shown_id))
 
         if box.bbox_xywh[2] <= 0 or box.bbox_xywh[3] <= 0:
             counts.degenerate += 1
-            found("degenerate_box", f"has no area, {shown_box(box)}; it is left out")
+            report("degenerate_box", f"has no area, {shown_box(box)}; it is skipped")
             continue
         clipped = _clip(box, size_hw)
         if clipped is None:
             counts.outside += 1
-            found(
-                "out_of_image_box", f"lies outside of the image of {_shown_size(size_hw)}, {shown_box(box)}: left out"
+            report(
+                "out_of_image_box",
+                f"is outside of the image of {size}, {shown_box(box)}; it is skipped",
             )
             continue
         if clipped is not box:
             counts.clipped += 1
-            found("out_of_image_box", f"leaves the image of {_shown_size(size_hw)}, {shown_box(box)}; it is clipped")
+            report(
+                "out_of_image_box",
+                f"is partly outside of the image of {size}, {shown_box(box)}; it is clipped",
+            )
         if (category, box.bbox_xywh) in seen:
             counts.duplicate += 1
-            found("duplicate_box", f"is there twice as {category!r}, {shown_box(box)}; both are kept")
+            report("duplicate_box", f"is repeated as {category!r}, {shown_box(box)}; both boxes are kept")
         seen.add((category, box.bbox_xywh))
         counts.kept += 1
         counts.crowd += box.is_crowd
@@ -110,7 +125,7 @@ def clean_boxes(
 
 
 def clean_classes(image: FileImage, classes: Mapping[str, str | None], counts: LayerCounts) -> list[str] | None:
-    """Return the renamed classes of an image, each once; None where it is not labeled."""
+    """Return the renamed classes of an image, each once; None where the image is not labeled."""
     if image.classes is None:
         return None
     names: list[str] = []
@@ -127,16 +142,12 @@ def clean_classes(image: FileImage, classes: Mapping[str, str | None], counts: L
 
 
 def shown_box(box: FileBox) -> str:
-    """The box as messages show it."""
+    """Return the box as messages show it."""
     return "(" + ", ".join(f"{side:g}" for side in box.bbox_xywh) + ")"
 
 
-def _shown_size(size_hw: tuple[int, int]) -> str:
-    return f"{size_hw[1]} x {size_hw[0]}"
-
-
 def _clip(box: FileBox, size_hw: tuple[int, int]) -> FileBox | None:
-    """The box inside the image: itself where it is inside, None where nothing of it is."""
+    """Return the box clipped to the image: the same object where nothing changes, None where nothing remains."""
     (x, y, width, height), (image_height, image_width) = box.bbox_xywh, size_hw
     x1, y1 = max(x, 0.0), max(y, 0.0)
     x2, y2 = min(x + width, float(image_width)), min(y + height, float(image_height))

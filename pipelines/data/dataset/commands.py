@@ -1,4 +1,4 @@
-"""What `pyramidion data check` and `pyramidion data synth` do. Torch-free."""
+"""Implementation of `pyramidion data check` and `pyramidion data synth`. Torch-free."""
 
 from pathlib import Path
 
@@ -14,20 +14,20 @@ def check_data(job: JobSpec, root: Path, report_path: Path) -> int:
     Raises:
         DataError: `root` is not a folder.
     """
-    # rich is for terminals: the API process imports this module and prints nothing.
+    # rich is for terminals: the API process imports this module, but never prints.
     from pipelines.data.dataset.checks.text import render_report
 
     _, report = build_index(job, root)
     report.write(report_path)
     print(render_report(report), end="")
-    print(f"The whole report: {report_path}")
+    print(f"Complete report: {report_path}")
     return DataError.exit_code if report.errors else 0
 
 
 def synthesize_data(
     root: Path, *, seed: int = 0, num_train: int = 400, num_val: int = 60, num_test: int = 60, image_size: int = 160
 ) -> int:
-    """Write the demo data below `root` (see `write_synthetic`), say where it is, and return 0.
+    """Write the demo data to `root` (see `write_synthetic`), print a summary, and return 0.
 
     Raises:
         ConfigError: as `write_synthetic`.

@@ -1,13 +1,13 @@
-"""Which image files a source has, and what they are like. Torch-free."""
+"""The image files of a source, and the facts about each of them. Torch-free."""
 
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipelines.data.dataset.formats.layer_content import IMAGE_SUFFIXES, below
 from pipelines.data.dataset.images import Exif, ImageFacts, examine_image
 from pipelines.errors import DataError
+from pipelines.paths import IMAGE_SUFFIXES, below
 
 MAX_THREADS = 16
 
@@ -15,7 +15,7 @@ MAX_THREADS = 16
 class ImageFolder:
     """The files below a source's images folder.
 
-    The tree is walked once, so that a file reached without links needs no further look at its path.
+    The tree is walked once; the paths of files that are reached without links need no further check.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,8 +26,8 @@ class ImageFolder:
         """Return the path of a file below the folder.
 
         Raises:
-            ValueError: absolute, with `..`, or a link that leads out of the folder.
-            FileNotFoundError: there is no such file.
+            ValueError: the name is absolute, contains `..`, or is a link that leads out of the folder.
+            FileNotFoundError: the file is missing.
         """
         if file_name in self._plain:
             return self.folder / file_name
@@ -37,7 +37,7 @@ class ImageFolder:
         return path
 
     def images(self) -> Iterator[str]:
-        """Names of the files, hidden ones and those behind links left out, that look like images; sorted."""
+        """Yield the names of all image files in order, except hidden files and files that are reached by links."""
         for name in sorted(self._plain):
             path = Path(name)
             if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
@@ -56,11 +56,11 @@ def _files_without_links(folder: Path, prefix: str) -> Iterator[str]:
 
 
 def examine_images(images: Iterable[tuple[Path, Exif]]) -> dict[tuple[Path, Exif], ImageFacts | str]:
-    """Decode every file once, on several threads; a text says why one cannot be read.
+    """Decode every file once on several threads; return its facts, or the reason why it cannot be read.
 
-    Each file is read whole, once, which also gives its content hash. BCCD's 364 JPEGs of 640 x 480 took 0.4 s on two
-    CPU cores, about 2 ms of one core an image; COCO's 118,000 would take two minutes there. PNGs take several times
-    as long, because they are decoded in full.
+    Each file is read completely, which also gives its content hash. The 364 JPEGs of BCCD (640 x 480) took 0.4 s on two
+    CPU cores, about 2 ms of one core per image; the 118,000 of COCO would take two minutes. PNGs take several times as
+    long, because they are decoded in full.
     """
     wanted = list(dict.fromkeys(images))
     with ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1)) as pool:

@@ -1,10 +1,10 @@
-"""What of an image's labels decides how often it is drawn. Torch-free."""
+"""Classes and identities of an image, which decide how often samplers draw it. Torch-free."""
 
 from pipelines.records import BoxLabel, ImageRecord
 
 
 def classes_of(record: ImageRecord, task: str) -> set[str] | None:
-    """Return the classes that an image has for a task, of crowd boxes none; None where it is not labeled for it."""
+    """Return the classes of an image for a task, except those of crowd boxes; None where it is not labeled for it."""
     labels = record.labels.get(task)
     if labels is None:
         return None
@@ -16,7 +16,7 @@ def classes_of(record: ImageRecord, task: str) -> set[str] | None:
 
 
 def identities_of(record: ImageRecord, task: str) -> set[str]:
-    """Return the identities that an image shows for an embedding task, of crowd boxes and unknown ones none."""
+    """Return the known identities of an image for an embedding task, without those of crowd boxes."""
     identities = {
         label.identity if isinstance(label, BoxLabel) else label
         for label in record.labels.get(task, ())

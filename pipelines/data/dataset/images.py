@@ -1,4 +1,4 @@
-"""Any image file as 8-bit RGB. Torch-free."""
+"""Read image files of all supported formats as 8-bit RGB. Torch-free."""
 
 import hashlib
 import io
@@ -14,10 +14,10 @@ from pipelines.errors import DataError, FieldProblem
 Exif = Literal["ignore", "apply"]
 
 MAX_PIXELS = 89_000_000
-"""Images with more pixels are refused; just below the number at which Pillow starts to warn of bombs."""
+"""Images with more pixels are rejected; just below the number at which Pillow warns of decompression bombs."""
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is opened; formats that start other programs (such as EPS) are not among them."""
+"""Supported formats, without those that start other programs, such as EPS."""
 
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
@@ -27,7 +27,7 @@ _PLAIN_MODES = _ALPHA_MODES | {"1", "L", "P", "RGB", "CMYK", "YCbCr"}
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Size in pixels (turned, where EXIF is applied), and the SHA-256 of the file's bytes."""
+    """Size in pixels (after the EXIF orientation, if it is applied), and the SHA-256 of the file's bytes."""
 
     height: int
     width: int
@@ -35,25 +35,25 @@ class ImageFacts:
 
 
 class UnknownFormat(DataError):
-    """The file is no image of any of `FORMATS`."""
+    """The file is not an image of any of `FORMATS`."""
 
 
 class TooManyPixels(DataError):
-    """The image is larger than what is read."""
+    """The image has more pixels than allowed."""
 
 
 def read_image(image: Path | BinaryIO, exif: Exif, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return the image in mode RGB, 8 bits a channel; `apply` turns it as its EXIF orientation says.
+    """Return the image in mode RGB with 8 bits per channel; `exif` "apply" rotates it by its EXIF orientation.
 
-    Gray becomes three equal channels; palettes are looked up; transparency is laid over white, as viewers show it;
-    16-bit values are divided by 256 (never stretched by content, so that equal values stay equal in all images);
-    float values are taken as 0..1 if none is above 1, else as 0..255, else as 0..65535. Of several frames the first
-    is read. CMYK is converted without color profiles.
+    Gray becomes three equal channels, palettes are resolved, and transparent images are drawn over white, as viewers
+    show them. 16-bit values are divided by 256 and never stretched by content, so that equal values stay equal in all
+    images. Float values have the range 0..1 if their maximum is at most 1, else 0..255, else 0..65535. Only the first
+    frame is read. CMYK is converted without color profiles.
 
     Raises:
-        TooManyPixels: more than `max_pixels` (at most `MAX_PIXELS`), which the header tells before anything is decoded.
-        UnknownFormat: none of `FORMATS`.
-        DataError: missing, truncated or unreadable, or values without a clear range.
+        TooManyPixels: the header declares more than `max_pixels` (at most `MAX_PIXELS`); nothing is decoded.
+        UnknownFormat: the format is not in `FORMATS`.
+        DataError: the file is missing, truncated or unreadable, or the range of its values is unclear.
     """
     name = str(image) if isinstance(image, Path) else str(getattr(image, "name", "image"))
     try:
@@ -70,7 +70,7 @@ def read_image(image: Path | BinaryIO, exif: Exif, max_pixels: int = MAX_PIXELS)
 def examine_image(path: Path, exif: Exif) -> ImageFacts:
     """Decode the file once, without keeping its pixels, and return its facts.
 
-    JPEG is decoded at an eighth of its size: every byte is still parsed, at about a third of the time.
+    JPEG is decoded at an eighth of its size: every byte is still parsed, in about a third of the time.
 
     Raises:
         DataError: as `read_image`.
@@ -100,16 +100,16 @@ def _open(image: Path | BinaryIO, name: str, max_pixels: int) -> Image.Image:
     except UnidentifiedImageError:
         if _starts_as_image(image):
             raise DataError(
-                FieldProblem(name, "cannot be decoded (its header is broken); write the file anew")
+                FieldProblem(name, "cannot be decoded (its header is broken); write the file again")
             ) from None
-        raise UnknownFormat(FieldProblem(name, f"is no image of a known format ({', '.join(FORMATS)})")) from None
+        raise UnknownFormat(FieldProblem(name, f"is not an image of a known format ({', '.join(FORMATS)})")) from None
     if opened.width * opened.height > max_pixels:
         raise _too_large(name, f"{opened.width} x {opened.height}", max_pixels)
     return opened
 
 
 def _starts_as_image(image: Path | BinaryIO) -> bool:
-    """Whether the first bytes are those of a format in `FORMATS`."""
+    """Return whether the first bytes are those of a format in `FORMATS`."""
     if isinstance(image, Path):
         with image.open("rb") as file:
             return _starts_as_image(file)
@@ -130,7 +130,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _to_8_bits(values_HW: np.ndarray, name: str) -> np.ndarray:
-    """Gray values of more than 8 bits as uint8."""
+    """Return gray values of more than 8 bits as uint8."""
     low, high = values_HW.min(), values_HW.max()
     if not (low >= 0 and high <= 65535):
         raise DataError(
@@ -149,8 +149,8 @@ def _to_8_bits(values_HW: np.ndarray, name: str) -> np.ndarray:
 
 def _unreadable(name: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(FieldProblem(name, "there is no such file"))
-    return DataError(FieldProblem(name, f"cannot be decoded ({error or type(error).__name__}); write the file anew"))
+        return DataError(FieldProblem(name, "the file is missing"))
+    return DataError(FieldProblem(name, f"cannot be decoded ({error or type(error).__name__}); write the file again"))
 
 
 def _too_large(name: str, size: str, max_pixels: int) -> TooManyPixels:

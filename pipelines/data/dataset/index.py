@@ -1,30 +1,30 @@
-"""From label files to the data set in memory, and the report about it, in one pass. Torch-free."""
+"""Build the data set in memory from the label files, and the report about it, in one pass. Torch-free."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from pipelines.data.dataset.categories import Declared, is_plain_id, merge_categories, numbered
-from pipelines.data.dataset.checks.duplicates import fingerprint, tell_repeated_contents
-from pipelines.data.dataset.checks.findings import Finding
+from pipelines.data.dataset.checks.duplicates import check_repeated_contents, fingerprint
 from pipelines.data.dataset.checks.report import DataReport, ImageCounts, TaskCounts
-from pipelines.data.dataset.checks.samplers import tell_about_samplers
-from pipelines.data.dataset.checks.tasks import tell_about_tasks
+from pipelines.data.dataset.checks.samplers import check_samplers
+from pipelines.data.dataset.checks.tasks import check_tasks
 from pipelines.data.dataset.clean import clean_boxes, clean_classes
-from pipelines.data.dataset.formats.layer_content import FileBox
 from pipelines.data.dataset.listing import ListedImage, Listing, ReadLayer, list_images
 from pipelines.errors import DataError, FieldProblem
+from pipelines.findings import Finding
+from pipelines.formats.catalog import formats_that_give
+from pipelines.formats.layer_content import FileBox
 from pipelines.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord, Split
-from pipelines.spec.data import CocoLayer, VocLayer
 from pipelines.spec.job import JobSpec
-from pipelines.spec.tasks import ClassificationSpec, DetectionSpec, EmbeddingSpec, TaskSpec
+from pipelines.tasks.base import TaskSpec
+from pipelines.tasks.kinds import kind_of
 
 
 @dataclass
 class _Cleaned:
-    """What is left of one image of one layer: boxes with their positions in the file, or classes."""
+    """The usable labels of one image in one layer: boxes with their positions in the file, or classes."""
 
     read: ReadLayer
     num_boxes: int
@@ -40,18 +40,20 @@ class _Image:
     layers: list[_Cleaned]
 
     def of_task(self, task: str) -> list[_Cleaned]:
-        """The layers that label the task."""
+        """Return the layers that label a task."""
         return [cleaned for cleaned in self.layers if task in cleaned.read.layer.tasks]
 
 
 def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     """Return all labeled, readable images of all splits, and the report about everything that was read.
 
-    Problems of the data are never raised but reported: where `report.errors` is not empty, the index must not be used.
-    A split that has no files is no key of `records`. Records are in a stable order: by source name, then file name.
-    Image ids are those of the label files where the job has one source and its ids are integers, unique over all splits
-    (images of its other layers are numbered on from the largest); otherwise all images are numbered from 1 over train,
-    val and test. Annotation ids likewise, by task, where they are positive; numbers count every annotation read.
+    Problems of the data are reported, not raised: where `report.errors` is not empty, the index must not be used.
+    A split without files is missing in `records`. Records have a stable order: by source name, then file name.
+
+    The image ids of the label files are kept where the job has one source and its ids are integers, unique over all
+    splits (images without an id are then numbered from the largest id on); otherwise all images are numbered from 1
+    over train, val and test. The same holds for the annotation ids of each task if they are positive; otherwise they
+    number every annotation that was read.
 
     Raises:
         DataError: `root` is not a folder.
@@ -63,7 +65,7 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     images = [_clean(listed, listing.findings) for listed in listing.images]
     records = _records(images)
     for name, task in sorted(job.model.tasks.items()):
-        report.tasks[name] = TaskCounts(_kind_of(task))
+        report.tasks[name] = TaskCounts(kind_of(task).counted_labels)
         if _fits(name, task, listing):
             _label(name, task, images, records, report)
     labeled = [record for record in records.values() if record.labels]
@@ -72,41 +74,31 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
         counts.ids = {category.name: category.id for category in categories[name]}
         for category in categories[name]:
             counts.by_class.setdefault(category.name, Counter())
-    splits = [split for split in SPLITS if any(read.place.split == split for read in listing.layers)]
+    splits = [split for split in SPLITS if any(read.split.split == split for read in listing.layers)]
     index = DatasetIndex(
         {split: [record for record in labeled if record.split == split] for split in splits}, categories
     )
     _count_images(listing, records, report, splits)
-    tell_repeated_contents(listing)
-    tell_about_tasks(job, listing, report)
-    tell_about_samplers(job, index.records.get("train", []), report)
+    check_repeated_contents(listing)
+    check_tasks(job, listing, report)
+    check_samplers(job, index.records.get("train", []), report)
     exif = {name: source.exif for name, source in job.data.sources.items()}
     report.fingerprints = {split: fingerprint(listing, index.records[split], exif) for split in splits}
     return index, report
 
 
-def _kind_of(task: TaskSpec) -> Literal["boxes", "classes", "identities"]:
-    if isinstance(task, EmbeddingSpec):
-        return "identities"
-    return "boxes" if isinstance(task, DetectionSpec) else "classes"
-
-
-def _wants_boxes(task: TaskSpec) -> bool:
-    return isinstance(task, DetectionSpec) or (isinstance(task, EmbeddingSpec) and task.of == "objects")
-
-
 def _fits(name: str, task: TaskSpec, listing: Listing) -> bool:
-    """Whether the task's layers have what it learns from; tells those that do not, once a layer."""
+    """Return whether all layers of the task give the labels it needs, and report each layer that does not."""
+    needed = kind_of(task).needed_labels(task)
     misfits = {
-        id(read.layer): read
-        for read in listing.layers
-        if name in read.layer.tasks and isinstance(read.layer, CocoLayer | VocLayer) != _wants_boxes(task)
+        id(read.layer): read for read in listing.layers if name in read.layer.tasks and not needed <= read.layer.GIVES
     }
     for read in misfits.values():
-        wanted = "coco or voc" if _wants_boxes(task) else "csv or image_folder"
-        listing.findings.append(
-            read.tell("wrong_layer", f"the task {name!r} learns from {wanted}, this layer is {read.layer.format}")
+        message = (
+            f"the task {name!r} learns from {' and '.join(sorted(needed))}, which the format {read.layer.format!r} "
+            f"does not have; use one of {', '.join(formats_that_give(needed))}"
         )
+        listing.findings.append(read.finding("wrong_layer", message))
     return not misfits
 
 
@@ -119,7 +111,7 @@ def _clean(listed: ListedImage, findings: list[Finding]) -> _Image:
             layers.append(_Cleaned(read, num_boxes))
         elif labeled.boxes is not None:
             size_hw = (listed.facts.height, listed.facts.width)
-            boxes = clean_boxes(labeled, size_hw, read.layer.classes, read.counts, read.tell, findings)
+            boxes = clean_boxes(labeled, size_hw, read.layer.classes, read.counts, read.finding, findings)
             layers.append(_Cleaned(read, num_boxes, boxes))
         else:
             layers.append(_Cleaned(read, 0, classes=clean_classes(labeled, read.layer.classes, read.counts)))
@@ -127,7 +119,7 @@ def _clean(listed: ListedImage, findings: list[Finding]) -> _Image:
 
 
 def _records(images: list[_Image]) -> dict[int, ImageRecord]:
-    """A record, without labels yet, for every usable image, by `id` of its listing."""
+    """Return a record without labels for every usable image, by the `id()` of its listing."""
     records: dict[int, ImageRecord] = {}
     for image in images:
         listed = image.listed
@@ -147,15 +139,15 @@ def _records(images: list[_Image]) -> dict[int, ImageRecord]:
 def _label(
     name: str, task: TaskSpec, images: list[_Image], records: dict[int, ImageRecord], report: DataReport
 ) -> None:
-    """Give every record its labels of one task, and count them."""
+    """Set the labels of one task in every record, and count them."""
     counts = report.tasks[name]
-    identity_field = task.identity if isinstance(task, EmbeddingSpec) else None
+    identity_field = kind_of(task).identity_field(task)
     numbers = _annotation_numbers(name, images)
     for image in images:
         layers = image.of_task(name)
         record = records.get(id(image.listed))
         labels: list[BoxLabel] | list[str] | None
-        if _wants_boxes(task):
+        if "boxes" in kind_of(task).needed_labels(task):
             ids = [next(numbers) for layer in layers for _ in range(layer.num_boxes)]
             labels = _box_labels(layers, ids, identity_field) if layers else None
         else:
@@ -187,7 +179,7 @@ def _count_labels(counts: TaskCounts, split: Split, labels: Sequence[BoxLabel | 
 
 
 def _annotation_numbers(name: str, images: list[_Image]) -> Iterator[int]:
-    """The ids of all the task's annotations, in order: the files', or numbers from 1 (see `build_index`)."""
+    """Return the ids of all annotations of a task in order: those of the files, or numbers from 1."""
     file_ids = [
         box.annotation_id
         for image in images
@@ -228,25 +220,25 @@ def _box_labels(layers: list[_Cleaned], ids: list[int], identity_field: str | No
 def _class_labels(
     name: str, task: TaskSpec, image: _Image, layers: list[_Cleaned], findings: list[Finding]
 ) -> list[str] | None:
-    """The classes of an image; None where no layer labels it, or (of one class) all were dropped."""
+    """Return the classes of an image; None where no layer labels it, or all are dropped and the task needs one."""
     named = [layer.classes for layer in layers if layer.classes is not None]
     classes = list(dict.fromkeys(class_name for classes in named for class_name in classes))
-    if isinstance(task, ClassificationSpec) and task.is_multilabel:
+    if kind_of(task).takes_many_classes(task):
         return classes if named else None
     if len(classes) > 1:
-        message = f"has the classes {classes}; {name!r} takes exactly one an image"
-        findings.append(layers[0].read.tell("ambiguous_class", message, image.listed.layers[0][1]))
+        message = f"has the classes {classes}; {name!r} takes exactly one per image"
+        findings.append(layers[0].read.finding("ambiguous_class", message, image.listed.layers[0][1]))
     return classes if len(classes) == 1 else None
 
 
 def _categories(name: str, task: TaskSpec, listing: Listing, labeled: list[ImageRecord]) -> list[Category]:
-    if isinstance(task, EmbeddingSpec):
+    if kind_of(task).learns_identities:
         train = [label for record in labeled if record.split == "train" for label in record.labels.get(name, [])]
         found = {label if isinstance(label, str) else label.identity for label in train if not _is_crowd(label)}
         return numbered([identity for identity in found if identity is not None])
     layers = [read for read in listing.layers if name in read.layer.tasks]
     return merge_categories(
-        [Declared(read.place.source_name, read.content.category_ids, read.layer.classes) for read in layers]
+        [Declared(read.split.source_name, read.content.category_ids, read.layer.classes) for read in layers]
     )
 
 
@@ -255,7 +247,7 @@ def _is_crowd(label: BoxLabel | str) -> bool:
 
 
 def _count_images(listing: Listing, records: dict[int, ImageRecord], report: DataReport, splits: list[Split]) -> None:
-    """Count images by split; tell those that no layer labels, and splits without any that is."""
+    """Count images by split; report images that no layer labels, and splits without labeled images."""
     report.images = {split: ImageCounts() for split in splits}
     for listed in listing.images:
         counts, record = report.images[listed.split], records.get(id(listed))
@@ -266,9 +258,9 @@ def _count_images(listing: Listing, records: dict[int, ImageRecord], report: Dat
             counts.in_index += 1
         else:
             counts.unlabeled += 1
-            message = "is listed, but no layer labels it; it is left out"
+            message = "is listed, but no layer labels it; it is skipped"
             read, labeled = listed.layers[0]
-            listing.findings.append(read.tell("unlabelled_image", message, labeled))
+            listing.findings.append(read.finding("unlabelled_image", message, labeled))
     for split in SPLITS[:2]:
         if split not in report.images or not report.images[split].in_index:
-            listing.findings.append(Finding("empty_split", "no labeled image that can be read is there", split=split))
+            listing.findings.append(Finding("empty_split", "the split has no readable image with labels", split=split))

@@ -1,4 +1,4 @@
-"""Samples of any size as one batch."""
+"""Collate samples of different sizes into one batch."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The data of a job as Lightning's loaders."""
+"""The data of a job as a LightningDataModule."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -10,25 +10,27 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from pipelines.data.loading.collate import Collate
+from pipelines.data.loading.image_dataset import ImageDataset
+from pipelines.data.loading.planned_sample import fitted_size
 from pipelines.data.loading.sample import Batch, Sample, SampleKey, padded_size
 from pipelines.data.loading.sampling.create import create_train_sampler
 from pipelines.data.loading.sampling.evaluation import EvalBatchSampler
 from pipelines.data.loading.sampling.training import TrainBatchSampler
 from pipelines.data.loading.targets import TargetEncoder
-from pipelines.data.loading.torch_dataset import ImageDataset
-from pipelines.data.loading.transforms import EvalTransform, TrainTransform, fitted_size
+from pipelines.data.loading.transforms import EvalTransform, TrainTransform
 from pipelines.ranks import rank, world_size
 from pipelines.records import DatasetIndex, ImageRecord, Split
+from pipelines.spec.augment import operations_of
 from pipelines.spec.data import DataSpec
 from pipelines.spec.tasks import Task, gallery_tasks
 
 
 class TrainLoader(DataLoader[Sample]):
-    """A loader that knows how many batches of its epoch it has handed out, and can go on from there.
+    """A loader that counts the batches it has yielded in its epoch, and can resume after them.
 
-    Lightning writes `state_dict` of such a loader into each checkpoint and gives it back before the first batch. What
-    counts is what was handed out, not what workers have fetched ahead. Lightning keeps its own number of the batch, so
-    a resumed epoch goes on with batch k of the loader as batch k of the epoch.
+    Lightning saves `state_dict` of such a loader in each checkpoint and restores it before the first batch. Batches
+    that workers have fetched ahead are not counted. Lightning counts batches too, so in a resumed epoch batch k of the
+    loader is batch k of the epoch.
     """
 
     batch_sampler: TrainBatchSampler
@@ -38,8 +40,8 @@ class TrainLoader(DataLoader[Sample]):
         self._position = (batch_sampler.epoch, batch_sampler.start)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        # A generator, so that epoch and start are read when the first batch is asked for: Lightning makes the first
-        # epoch's iterator before it calls set_epoch, and workers would fetch from the wrong epoch at once.
+        # A generator, so that epoch and start are read when the first batch is requested: Lightning creates the first
+        # epoch's iterator before it calls set_epoch, and workers would fetch batches of the wrong epoch.
         epoch, done = self.batch_sampler.epoch, self.batch_sampler.start
         self._position = (epoch, done)
         for batch in super().__iter__():
@@ -48,37 +50,38 @@ class TrainLoader(DataLoader[Sample]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its batches are done."""
+        """Return the epoch and the number of its batches that are done."""
         epoch, done = self._position
         return {"epoch": epoch, "batches_done": done}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Let the next iteration be the rest of that epoch (of the whole next one after `set_epoch`)."""
+        """Restrict the next iteration to the remaining batches of that epoch; `set_epoch` lifts this."""
         self.batch_sampler.set_epoch(state["epoch"])
         self.batch_sampler.start_at(state["batches_done"])
         self._position = (state["epoch"], state["batches_done"])
 
 
 def _end_without_parent(parent: int, worker: int) -> None:
-    """End a worker whose parent was killed before torch's own watch over it began: that one would wait for ever."""
+    """End a worker whose parent was killed before torch started to watch it; the worker would wait forever."""
     if os.getppid() != parent:
         os._exit(1)
 
 
 class JobData(lightning.LightningDataModule):
-    """Loaders of all splits. Ranks are told apart in the samplers: set the trainer's `use_distributed_sampler=False`.
+    """Loaders of all splits.
 
-    With `cache: ram` a split's images are decoded when its loader is made: once a process (each rank has all of them,
-    as any rank may draw any image in the next epoch), before workers are forked, which then share the pages.
+    The samplers split batches over the ranks, so a trainer with several devices needs `use_distributed_sampler=False`.
+    With `cache: ram` the images of a split are decoded when its loader is created: once in each process, because any
+    rank may draw any image in the next epoch, and before workers are forked, which then share the memory pages.
 
     Args:
         spec: `data` of the document.
         tasks: `model.tasks` of the document.
-        index: what the sources hold.
-        seed: of order and augmentation.
+        index: images, labels and categories of all sources, from `build_index`.
+        seed: seed of the order of images and of their augmentation.
 
     Attributes:
-        test_split: what `trainer.test` goes over.
+        test_split: the split that `trainer.test` evaluates.
     """
 
     def __init__(self, spec: DataSpec, tasks: Mapping[str, Task], index: DatasetIndex, seed: int = 0) -> None:
@@ -95,14 +98,14 @@ class JobData(lightning.LightningDataModule):
         return self.index.records.get(split, [])
 
     def dataset(self, split: Split, *, augmented: bool) -> ImageDataset:
-        """Return the samples of a split with the train transform or the eval transform; made once, without pixels."""
+        """Return the samples of a split with the train or the eval transform; created once, without pixels."""
         if (split, augmented) not in self._datasets:
             self._datasets[split, augmented] = ImageDataset(
                 records=self.records(split),
                 exif={name: source.exif for name, source in self.spec.sources.items()},
                 encoder=TargetEncoder(self.tasks, self.index.categories),
                 transform=(
-                    TrainTransform(self.spec.image_size, self.spec.augment)
+                    TrainTransform(self.spec.image_size, operations_of(self.spec.augment))
                     if augmented
                     else EvalTransform(self.spec.image_size)
                 ),
@@ -114,13 +117,13 @@ class JobData(lightning.LightningDataModule):
         """Return the augmented train split; images without a label for any task are not drawn.
 
         Raises:
-            DataError: no image of the train split is labeled; too few identities for a sampler of them.
+            DataError: no image of the train split is labeled, or there are too few identities for a `pk` sampler.
         """
         dataset = self.dataset("train", augmented=True)
         return TrainLoader(dataset, batch_sampler=self._train_sampler(), **self._options(dataset))
 
     def num_train_batches(self) -> int:
-        """Return the batches of one epoch, the same on every rank."""
+        """Return the number of batches of one epoch, which is equal on all ranks."""
         return len(self._train_sampler())
 
     def _train_sampler(self) -> TrainBatchSampler:
@@ -130,7 +133,7 @@ class JobData(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
-        """Return the loaders of val, see `evaluation_loaders`."""
+        """Return the loaders of the val split, see `evaluation_loaders`."""
         return self.evaluation_loaders("val")
 
     def test_dataloader(self) -> list[DataLoader[Sample]]:
@@ -138,14 +141,17 @@ class JobData(lightning.LightningDataModule):
         return self.evaluation_loaders(self.test_split)
 
     def evaluation_loaders(self, split: Split) -> list[DataLoader[Sample]]:
-        """Return the split (no batches where there is none) and, where a task looks its queries up in the training
-        split, that one as a gallery."""
+        """Return the loader of a split (without batches if the data has no such split), and the loader of the training
+        split if a task uses it as the gallery of its queries."""
         splits: list[Split] = [split, "train"] if gallery_tasks(self.tasks) else [split]
         return [self.loader(name) for name in splits]
 
     def loader(self, split: Split) -> DataLoader[Sample]:
-        """Return one exact pass over a split with the eval transform: each image once over all ranks, batches only
-        of one padded size, so that no result depends on batch mates."""
+        """Return one exact pass over a split with the eval transform.
+
+        Each image is drawn once over all ranks, and a batch has images of one padded size only, so that no result
+        depends on the other images of its batch.
+        """
         rank, world_size = self._rank_and_world_size()
         groups = [
             (record.source, padded_size(fitted_size((record.height, record.width), self.spec.image_size)))
@@ -168,8 +174,8 @@ class JobData(lightning.LightningDataModule):
             "num_workers": self.spec.num_workers,
             "persistent_workers": self.spec.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            # Without its own generator a loader draws its workers' seed from the global one, and what the model
-            # draws next would depend on how many loaders were iterated.
+            # Without its own generator, a loader draws its workers' seed from the global one, and the next random
+            # numbers of the model would depend on the number of iterated loaders.
             "generator": torch.Generator().manual_seed(self.seed),
             "worker_init_fn": partial(_end_without_parent, os.getpid()),
         }

@@ -1,4 +1,4 @@
-"""What travels from the data to the model.
+"""Samples, batches and their keys: everything that passes from the data to the model.
 
 Legend: B batch, N boxes, H W size in pixels.
 """
@@ -18,9 +18,9 @@ SIZE_DIVISOR = 32
 
 @dataclass(frozen=True)
 class SampleKey:
-    """What a sampler draws: the epoch travels with the index, so that workers augment from (seed, epoch, index).
+    """One draw of a sampler. It carries the epoch, so that workers augment from (seed, epoch, index).
 
-    `repeat` says how often the epoch has had the image before: it is augmented in another way each time.
+    `repeat` is the number of earlier draws of the same image in the epoch; each draw is augmented differently.
     """
 
     epoch: int
@@ -29,8 +29,10 @@ class SampleKey:
 
 
 class Stream(IntEnum):
-    """What random numbers are for. Streams of one seed are independent; 0 is no member, because numpy's seed
-    sequences take (1, 0) and (1,) for the same."""
+    """Purposes of random numbers. Streams of one seed are independent.
+
+    0 is not a member, because numpy's seed sequences give equal numbers for (1, 0) and (1,).
+    """
 
     AUGMENT = 1
     ORDER = 2
@@ -40,15 +42,15 @@ class Stream(IntEnum):
 
 
 def random_numbers(stream: Stream, *position: int) -> np.random.Generator:
-    """Return a generator that is a function of the stream and a position such as (seed, epoch, index)."""
+    """Return a generator whose state is a function of the stream and a position such as (seed, epoch, index)."""
     return np.random.default_rng((*position, int(stream)))
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """Where an image comes from, and how its pixels were changed.
+    """Origin of an image, and the geometry of its change.
 
-    `size_hw` is the size before padding; `scale_xy` is what x and y of the original were really multiplied with.
+    `size_hw` is the size before padding; `scale_xy` are the exact factors by which x and y of the original were scaled.
     """
 
     image_id: int
@@ -61,7 +63,7 @@ class ImageInfo:
 
 @dataclass
 class Sample:
-    """One image (3, H, W) uint8 RGB, with targets of only the tasks that it is labeled for."""
+    """One image (3, H, W) uint8 RGB, with targets for only those tasks that it is labeled for."""
 
     image: Tensor
     info: ImageInfo
@@ -92,7 +94,7 @@ class Batch:
         return replace(self, images=self.images.pin_memory())
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Return the batch on `device`; pinned images are copied without waiting. Lightning calls it."""
+        """Return the batch on `device`; pinned images are copied asynchronously. Lightning calls it."""
         targets = {
             task: [None if target is None else _target_to(target, device) for target in of_task]
             for task, of_task in self.targets.items()

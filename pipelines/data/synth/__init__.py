@@ -1,1 +1,1 @@
-"""The demo data set, drawn and written as real files. Torch-free."""
+"""The demo data set: drawn images and their label files. Torch-free."""

@@ -1,16 +1,16 @@
-"""The demo data: a learnable set of real files with three tasks, written in seconds. Torch-free.
+"""Write the demo data: a learnable data set of real files for three tasks. Torch-free.
 
-    images/{train,val,test}/000001.jpg        JPEG, every tenth a PNG; square, every third smaller in one side
+    images/{train,val,test}/000001.jpg        JPEG, every tenth a PNG; square, every third one with a shorter side
     annotations/instances_{train,val,test}.json
     annotations/image_labels.csv              file_name, split, scene
 
-- Boxes: discs, squares, triangles and rings at three scales, some of them covering another in part. Discs and squares
-  are two classes each, by texture: plain, and patterned (stripes, dots or checks). Every twelfth image has no object.
-- `identity` of an annotation: its shape and its texture, sixteen of them; left out where less than two thirds of the
-  object are seen.
-- `scene` of an image: the kind of its ground, and `crowded` from five objects on.
-- Some images are not labeled for some tasks: every eighth of train is in no COCO file, another eighth has an empty
-  cell; of val and test only every tenth has an empty cell.
+- Boxes: discs, squares, triangles and rings at three scales; some partly cover another one. Discs and squares form two
+  classes each, by texture: plain, and patterned (stripes, dots or checks). Every twelfth image has no object.
+- `identity` of an annotation: its shape and its texture, sixteen combinations; it is missing where less than two thirds
+  of the object are visible.
+- `scene` of an image: the kind of its ground, and `crowded` for five objects or more.
+- Some images are not labeled for some tasks: an eighth of train is missing in the COCO file, another eighth has an
+  empty cell; in val and test only every tenth image has an empty cell.
 """
 
 import csv
@@ -33,22 +33,24 @@ CROWDED_FROM = 5
 def write_synthetic(
     root: Path, *, seed: int = 0, num_train: int = 400, num_val: int = 60, num_test: int = 60, image_size: int = 160
 ) -> None:
-    """The data set lies below `root`; equal arguments give equal bytes (with the same version of Pillow).
+    """Write the data set to `root`; equal arguments give equal bytes (with the same version of Pillow).
 
     Args:
-        root: a folder that does not exist or is empty.
-        seed: of everything that is drawn.
-        num_train: number of training images; likewise `num_val` and `num_test`.
-        image_size: longer side in pixels, from 128 on.
+        root: a new or empty folder.
+        seed: seed of all random choices.
+        num_train: number of training images.
+        num_val: number of validation images.
+        num_test: number of test images.
+        image_size: longer side in pixels, at least 128.
 
     Raises:
-        ConfigError: `root` has files already, or a number is too small.
+        ConfigError: `root` is not empty, or a number is too small.
     """
     if root.is_dir() and any(root.iterdir()):
-        raise ConfigError(FieldProblem(str(root), "is not empty; name a new folder"))
+        raise ConfigError(FieldProblem(str(root), "is not empty; choose a new folder"))
     if image_size < 128 or min(num_train, num_val) < 1 or num_test < 0:
-        told = f"image_size {image_size}, num_train {num_train}, num_val {num_val}, num_test {num_test}"
-        raise ConfigError(FieldProblem("data synth", f"got {told}; at least 128, 1, 1 and 0 are wanted"))
+        given = f"image_size {image_size}, num_train {num_train}, num_val {num_val}, num_test {num_test}"
+        raise ConfigError(FieldProblem("data synth", f"got {given}; the minimum is 128, 1, 1 and 0"))
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")

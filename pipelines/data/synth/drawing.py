@@ -1,6 +1,6 @@
-"""Pictures of the demo data: shapes with textures on a noisy ground. Torch-free.
+"""Draw the images of the demo data: shapes with textures on a noisy ground. Torch-free.
 
-Legend: H W size in pixels; `rng` gives all randomness, so that equal states give equal pixels.
+Legend: H W size in pixels; all randomness comes from `rng`, so equal states give equal pixels.
 """
 
 import colorsys
@@ -22,15 +22,15 @@ GROUNDS = {"desert": (196, 168, 120), "meadow": (96, 140, 84), "night": (44, 50,
 """Mean color by kind of ground."""
 
 RING_HOLE = 0.5
-"""Radius of a ring's hole, in its own."""
+"""Radius of a ring's hole, as a fraction of the ring's radius."""
 
 MAX_COVERED = 0.5
-"""No object is covered by later ones by more than this part."""
+"""The largest part of an object that later objects may cover."""
 
 
 @dataclass(frozen=True)
 class DrawnObject:
-    """One object: what it is, its box in whole pixels (all of it, covered parts too), and how much of it is seen."""
+    """One object. Its box in whole pixels includes covered parts; `visible` is the visible fraction of its area."""
 
     shape: str
     texture: str
@@ -40,7 +40,7 @@ class DrawnObject:
 
 
 def draw_ground(rng: np.random.Generator, ground: str, size_hw: tuple[int, int]) -> np.ndarray:
-    """Return float32 pixels (H, W, 3): a color with light from one side, noise, and strokes that are no objects."""
+    """Return float32 pixels (H, W, 3): a color with light from one side, noise, and strokes that are not objects."""
     height, width = size_hw
     color = np.array(GROUNDS[ground]) + rng.normal(0, 10, 3)
     slope_y, slope_x = rng.uniform(-25, 25, 2)
@@ -64,8 +64,8 @@ def draw_ground(rng: np.random.Generator, ground: str, size_hw: tuple[int, int])
 def draw_objects(rng: np.random.Generator, pixels_HW3: np.ndarray, num_objects: int) -> list[DrawnObject]:
     """Draw up to `num_objects` objects into the pixels, later ones over earlier ones; return those that were placed.
 
-    Every fourth object is put where it covers an earlier one in part; others keep free of all boxes. An object may
-    leave the image by a tenth of its side.
+    Every fourth object partly covers an earlier one; the others do not touch any object. An object may leave the image
+    by a tenth of its side.
     """
     height, width = pixels_HW3.shape[:2]
     owner_HW = np.full((height, width), -1, dtype=np.int32)
@@ -94,7 +94,7 @@ def _place(
     size_hw: tuple[int, int],
     neighbor_xywh: tuple[int, int, int, int] | None,
 ) -> tuple[int, int]:
-    """Top left corner (y, x) of a patch: anywhere, or beside the middle of a neighbor."""
+    """Return the top left corner (y, x) of a patch: anywhere, or beside the center of a neighbor."""
     margin = (patch_side - 0.8 * side) / 2
     if neighbor_xywh is None:
         top, left = (rng.uniform(-margin, max(length - patch_side + margin, -margin + 1)) for length in size_hw)
@@ -115,7 +115,7 @@ def _paste(
     areas: list[int],
     overlaps: bool,
 ) -> bool:
-    """Blend the patch in and own its pixels; False, and nothing changed, where it would not fit."""
+    """Blend the patch into the image and mark its pixels as owned; return False if it does not fit."""
     (height, width), (top, left), length = owner_HW.shape, corner_yx, alpha.shape[0]
     y1, x1, y2, x2 = max(top, 0), max(left, 0), min(top + length, height), min(left + length, width)
     if y2 <= y1 or x2 <= x1:
@@ -129,8 +129,8 @@ def _paste(
         return False
     covered = owners[is_object[inside]]
     for number, area in enumerate(areas):
-        still_seen = (owner_HW == number).sum() - (covered == number).sum()
-        if still_seen < (1 - MAX_COVERED) * area:
+        still_visible = (owner_HW == number).sum() - (covered == number).sum()
+        if still_visible < (1 - MAX_COVERED) * area:
             return False
     blend = alpha[inside][..., None]
     pixels_HW3[y1:y2, x1:x2] = pixels_HW3[y1:y2, x1:x2] * (1 - blend) + colors[inside] * blend
@@ -144,7 +144,7 @@ def _extent(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _draw_patch(rng: np.random.Generator, shape: str, texture: str, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return how much each pixel of a square patch belongs to the object (P, P), and its colors (P, P, 3)."""
+    """Return the opacity (P, P) of the object in each pixel of a square patch, and the colors (P, P, 3)."""
     patch_side = int(np.ceil(side * 1.5)) + 2
     axis = np.arange(patch_side) + 0.5 - patch_side / 2
     turn = rng.uniform(-0.35, 0.35)
@@ -167,7 +167,7 @@ def _rotated(axis: Pixels, angle: float) -> tuple[Pixels, Pixels]:
 
 
 def _inside_px(shape: str, side: float, x: Pixels, y: Pixels) -> Pixels:
-    """Distance of each pixel to the object's edge, positive inside."""
+    """Return the distance of each pixel to the edge of the object, positive inside."""
     half, radius = side / 2, np.hypot(x, y)
     if shape == "disc":
         return np.asarray(half - radius)
@@ -180,7 +180,7 @@ def _inside_px(shape: str, side: float, x: Pixels, y: Pixels) -> Pixels:
 
 
 def _is_second_color(texture: str, u: Pixels, v: Pixels) -> npt.NDArray[np.bool_]:
-    """Where the texture has its second color; u and v count its periods."""
+    """Return a mask of the second color of the texture; u and v are coordinates in periods."""
     if texture == "stripes":
         return np.asarray(np.floor(2 * u) % 2 == 0)
     if texture == "dots":

@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, Response
 
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.result import RunResult
+from pipelines.tasks.kinds import KINDS
 from service.api.artifacts import find_artifact, list_artifacts, media_type, repr_digest, sha256
 from service.api.deps import JobId, SettingsDep, StoreDep
 from service.api.entity_tags import is_known, tagged
@@ -18,7 +19,7 @@ from service.rest.schemas import ArtifactList
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
-PREDICTIONS = {".coco.json": "application/json", ".csv": "text/csv", ".npz": "application/octet-stream"}
+PREDICTIONS = {kind.predictions.suffix: kind.predictions.media_type for kind in KINDS.values()}
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 ANY_FILE: dict[str, Any] = {"application/octet-stream": BINARY, "*/*": {}}
 """Generated clients need a concrete type; the response has the type of the file."""

@@ -1,4 +1,4 @@
-"""Twelve images of five tasks, and what a model says about them."""
+"""Twelve images of five tasks, and predictions for them."""
 
 from pathlib import Path
 
@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
-from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions
+from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.spec.model import ModelSpec
+from pipelines.tasks.classification.tensors.class_scores import ClassScores
+from pipelines.tasks.detection.tensors.detections import Detections
+from pipelines.tasks.embedding.tensors.embeddings import Embeddings
 
 MODEL = ModelSpec.model_validate(
     {
@@ -59,7 +62,7 @@ def make_records(split="test"):
 
 
 def make_predictions(records, seed=3):
-    """Something right and something wrong for every image, labeled or not, in float32 as a network gives it."""
+    """Right and wrong predictions for every image, labeled or not, in float32 like those of a network."""
     rng = np.random.default_rng(seed)
     predictions = []
     for record in records:
@@ -116,7 +119,7 @@ def gallery():
 
 @pytest.fixture(scope="session")
 def evaluate(gallery):
-    """Score a task by its name, by default with the training gallery at hand."""
+    """Score a task by its name, by default with the training gallery."""
 
     def score(name, records, predictions, gallery=gallery):
         return evaluate_task(name, MODEL.tasks[name], CATEGORIES[name], records, predictions, gallery)

@@ -1,17 +1,16 @@
-"""What is gathered in an evaluation pass; on two ranks see test_two_ranks.py."""
+"""Predictions gathered in an evaluation pass; for two ranks see test_two_ranks.py."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from heads.base import BoxPrediction, ClassPrediction, EmbeddingPrediction
+from heads.base import ClassPrediction, EmbeddingPrediction
 from pipelines.data.loading.sample import ImageInfo
-from pipelines.evaluation.collect import Collector, in_original_pixels
-from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings
+from pipelines.evaluation.collect import Collector
 from pipelines.records import BoxLabel, DatasetIndex, ImageRecord
 from pipelines.spec.model import ModelSpec
+from pipelines.tasks.embedding.tensors.embeddings import Embeddings
 
 MODEL = ModelSpec.model_validate(
     {
@@ -61,24 +60,7 @@ def collector() -> Collector:
     return Collector(MODEL, index)
 
 
-def test_boxes_go_back_to_the_original_image_and_are_clipped_to_it() -> None:
-    prediction = BoxPrediction(torch.tensor([[1.0, 2, 3, 4], [20, 10, 40, 30]]), torch.rand(2), torch.tensor([1, 0]))
-    found = in_original_pixels(prediction, HALF)
-    assert isinstance(found, Detections)
-    assert found.boxes_xyxy.tolist() == [[2, 4, 6, 8], [40, 20, 60, 40]]
-    assert found.labels.tolist() == [1, 0]
-
-
-def test_scores_and_embeddings_become_float32_arrays() -> None:
-    scores = in_original_pixels(ClassPrediction(torch.tensor([0.25, 0.75], dtype=torch.bfloat16)), HALF)
-    assert isinstance(scores, ClassScores)
-    assert (scores.scores.dtype, scores.scores.tolist()) == (np.float32, [0.25, 0.75])
-    embedding = in_original_pixels(EmbeddingPrediction(torch.ones(4)), HALF)
-    assert isinstance(embedding, Embeddings)
-    assert embedding.embeddings.shape == (1, 4)
-
-
-def test_embeddings_of_objects_bear_the_labels_in_their_order(collector: Collector) -> None:
+def test_embeddings_of_objects_carry_the_labels_in_their_order(collector: Collector) -> None:
     collector.add([HALF], {"lookup": [EmbeddingPrediction(torch.eye(2))]}, gallery=False)
     (found,), gallery = collector.gather() or ([], [])
     lookup = found.tasks["lookup"]
@@ -92,7 +74,7 @@ def test_embeddings_of_objects_bear_the_labels_in_their_order(collector: Collect
     assert gallery == []
 
 
-def test_gallery_is_kept_apart_and_all_come_by_image_id(collector: Collector) -> None:
+def test_gallery_is_separate_and_predictions_are_sorted_by_image_id(collector: Collector) -> None:
     kinds = [ClassPrediction(torch.ones(2)), ClassPrediction(torch.zeros(2))]
     collector.add([HALF, halved(2)], {"kind": kinds}, gallery=False)
     collector.add([halved(9)], {"lookup": [EmbeddingPrediction(torch.ones(1, 2))]}, gallery=True)
@@ -102,7 +84,7 @@ def test_gallery_is_kept_apart_and_all_come_by_image_id(collector: Collector) ->
     assert [prediction.image_id for prediction in gallery] == [9]
 
 
-def test_next_pass_begins_with_nothing(collector: Collector) -> None:
+def test_next_pass_starts_without_predictions(collector: Collector) -> None:
     collector.add([HALF], {"kind": [ClassPrediction(torch.ones(2))]}, gallery=False)
     collector.begin("val")
     assert collector.gather() == ([], [])

@@ -9,11 +9,15 @@ from pydantic import TypeAdapter
 
 from pipelines.errors import ConfigError, NumericsError
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
-from pipelines.evaluation.metric_names import main_metric, selection, summarize, summary_keys
-from pipelines.evaluation.predictions import ClassScores, Detections, Embeddings, ImagePredictions
+from pipelines.evaluation.metric_names import selection, summarize, summary_keys
+from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.result import RunResult
+from pipelines.tasks.classification.tensors.class_scores import ClassScores
+from pipelines.tasks.detection.tensors.detections import Detections
+from pipelines.tasks.embedding.tensors.embeddings import Embeddings
+from pipelines.tasks.kinds import kind_of
 
 TASKS = ("cells", "kind", "lookup", "marks", "scene")
 
@@ -36,7 +40,7 @@ def test_predictions_of_unlabeled_images_change_nothing(name, records, predictio
     assert evaluate(name, records, labeled, gallery) == tasks[name]
 
 
-def test_scores_are_of_plain_types_alone_so_that_a_checkpoint_can_hold_them(tasks):
+def test_scores_have_only_plain_types_so_that_a_checkpoint_can_hold_them(tasks):
     def types(value):
         if isinstance(value, dict | list):
             yield from (t for v in (value.values() if isinstance(value, dict) else value) for t in types(v))
@@ -46,48 +50,48 @@ def test_scores_are_of_plain_types_alone_so_that_a_checkpoint_can_hold_them(task
     assert set(types(tasks)) <= {int, float, str, type(None)}
 
 
-def test_an_image_predicted_twice_is_refused(records, predictions, evaluate):
-    with pytest.raises(ValueError, match="images 1003 are there more than once"):
+def test_image_predicted_twice_is_rejected(records, predictions, evaluate):
+    with pytest.raises(ValueError, match="images 1003 occur more than once"):
         evaluate("cells", records, [*predictions, predictions[3]])
 
 
-def test_a_labeled_image_without_a_prediction_is_refused(records, predictions, evaluate):
+def test_labeled_image_without_a_prediction_is_rejected(records, predictions, evaluate):
     with pytest.raises(ValueError, match="images 1001 are labeled for task 'cells' but were not predicted"):
         evaluate("cells", records, [p for p in predictions if p.image_id != 1001])
 
 
-def test_a_prediction_of_an_image_from_elsewhere_is_refused(records, predictions, evaluate):
+def test_prediction_of_an_unknown_image_is_rejected(records, predictions, evaluate):
     with pytest.raises(ValueError, match="images 5 are not in the data"):
         evaluate("cells", records, [*predictions, ImagePredictions(5, predictions[0].tasks)])
 
 
-def test_a_record_that_is_there_twice_is_refused(records, predictions, evaluate):
-    with pytest.raises(ValueError, match="records: 1 image ids are there more than once"):
+def test_record_that_occurs_twice_is_rejected(records, predictions, evaluate):
+    with pytest.raises(ValueError, match="records: 1 image ids occur more than once"):
         evaluate("cells", [*records, records[0]], predictions)
 
 
-def test_a_prediction_of_another_kind_is_refused(records, predictions, evaluate):
+def test_prediction_of_another_kind_is_rejected(records, predictions, evaluate):
     mixed = [ImagePredictions(p.image_id, {"cells": p.tasks["kind"]}) for p in predictions]
-    with pytest.raises(ValueError, match="got ClassScores for image 1000; it wants Detections"):
+    with pytest.raises(ValueError, match="got ClassScores for image 1000; it needs Detections"):
         evaluate("cells", records, mixed)
 
 
-def test_numbers_that_are_not_finite_are_told_by_task_and_image(records, predictions, evaluate):
+def test_numbers_that_are_not_finite_are_reported_with_task_and_image(records, predictions, evaluate):
     broken = ClassScores(np.array([np.nan, 0.5], dtype=np.float32))
     mixed = [
         ImagePredictions(p.image_id, {"kind": broken if p.image_id == 1002 else p.tasks["kind"]}) for p in predictions
     ]
-    told = r"task 'kind': the prediction of image 1002 \(folder/002 é.jpg\) is not finite; .*model\.optimizer\.lr"
-    with pytest.raises(NumericsError, match=told):
+    message = r"task 'kind': the prediction of image 1002 \(folder/002 é.jpg\) is not finite; .*model\.optimizer\.lr"
+    with pytest.raises(NumericsError, match=message):
         evaluate("kind", records, mixed)
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_shapes_that_do_not_fit_are_rejected():
     with pytest.raises(ValueError, match=r"scores: got the shape \(2,\); it must be \(1,\)"):
         Detections(np.zeros((1, 4)), np.zeros(2), np.zeros(1, dtype=np.int64))
 
 
-def test_a_label_that_the_task_does_not_know_is_refused(records, predictions, model):
+def test_label_that_is_not_a_category_of_the_task_is_rejected(records, predictions, model):
     unknown = [Category(1, "x"), Category(3, "outdoor"), Category(4, "y")]
     with pytest.raises(ValueError, match=r"annotation 101 of folder/001 é\.jpg has the category '(red|white)'"):
         evaluate_task("cells", model.tasks["cells"], unknown, records, predictions)
@@ -95,7 +99,7 @@ def test_a_label_that_the_task_does_not_know_is_refused(records, predictions, mo
         evaluate_task("kind", model.tasks["kind"], unknown[:2], records, predictions)
 
 
-def test_a_detected_label_beyond_the_categories_is_refused(records, predictions, model, categories):
+def test_detected_label_beyond_the_categories_is_rejected(records, predictions, model, categories):
     with pytest.raises(ValueError, match="labels must be positions below 2; got 2"):
         evaluate_task("cells", model.tasks["cells"], categories["cells"][:2], records, predictions)
 
@@ -148,7 +152,7 @@ def test_objects_are_scored_by_the_identities_of_their_labels_without_crowd(reco
     assert evaluate("lookup", records, named) == result
 
 
-def test_objects_that_were_not_embedded_are_told(records, predictions, evaluate):
+def test_objects_that_were_not_embedded_are_reported(records, predictions, evaluate):
     def without_first(e):
         return Embeddings(e.embeddings[1:], e.boxes_xyxy[1:], e.annotation_ids[1:])
 
@@ -157,12 +161,12 @@ def test_objects_that_were_not_embedded_are_told(records, predictions, evaluate)
         evaluate("lookup", records, fewer)
 
 
-def test_a_gallery_of_training_images_is_asked_for(records, predictions, evaluate):
+def test_missing_gallery_of_training_images_is_reported(records, predictions, evaluate):
     with pytest.raises(ValueError, match="its gallery is the training split"):
         evaluate("scene", records, predictions, None)
 
 
-def test_a_training_gallery_holds_no_query(records, evaluate, gallery):
+def test_training_gallery_does_not_contain_the_queries(records, evaluate, gallery):
     vectors = {"north": [[1.0, 0.0]], "south": [[0.0, 1.0]]}
 
     def perfect(split):
@@ -180,17 +184,17 @@ def test_a_training_gallery_holds_no_query(records, evaluate, gallery):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_the_main_metric_and_all_summary_keys_are_what_scoring_gives(name, tasks, model):
+def test_scoring_gives_the_main_metric_and_all_summary_keys(name, tasks, model):
     keys = list(summarize("val", {name: tasks[name]}))
     assert keys == summary_keys("val", name, model.tasks[name])
-    assert f"val/{name}/{main_metric(model.tasks[name])}" in keys
+    assert f"val/{name}/{kind_of(model.tasks[name]).main_metric(model.tasks[name])}" in keys
 
 
 def test_selection_defaults_to_the_main_metric_of_the_first_task(model):
     assert selection(model).metric == "val/cells/AP"
 
 
-def test_a_metric_that_does_not_exist_is_refused_with_the_nearest_one(model):
+def test_unknown_metric_is_rejected_with_the_nearest_one(model):
     wrong = ModelSpec.model_validate(model.model_dump() | {"select": {"metric": "val/cells/ap"}})
     with pytest.raises(ConfigError, match=r"model.select.metric: got 'val/cells/ap'; did you mean 'val/cells/A"):
         selection(wrong)

@@ -3,12 +3,12 @@
 import numpy as np
 from PIL import Image
 
-from pipelines.evaluation.classification import score_multiclass
-from pipelines.evaluation.coco import score_coco
 from pipelines.evaluation.curves import read_curves
 from pipelines.evaluation.plots import _course, write_plots
 from pipelines.records import Category
 from pipelines.run_folder.events import TrainerEvent
+from pipelines.tasks.classification.tensors.scores import score_multiclass
+from pipelines.tasks.detection.tensors.coco_scores import score_coco
 
 
 def event(kind, epoch, step, **data):
@@ -32,9 +32,9 @@ def test_curves_hold_numbers_by_name_and_step():
 
 
 def test_after_a_resume_the_later_line_wins():
-    told = [event("progress", 0, step, lr=float(step)) for step in (5, 10, 15, 20)]
-    told_again = [event("progress", 0, 12, lr=0.5), event("progress", 0, 15, lr=0.25)]
-    assert read_curves([*told, *told_again])["lr"] == [(5, 5.0), (10, 10.0), (12, 0.5), (15, 0.25)]
+    first = [event("progress", 0, step, lr=float(step)) for step in (5, 10, 15, 20)]
+    again = [event("progress", 0, 12, lr=0.5), event("progress", 0, 15, lr=0.25)]
+    assert read_curves([*first, *again])["lr"] == [(5, 5.0), (10, 10.0), (12, 0.5), (15, 0.25)]
 
 
 def test_all_charts_are_written_as_pictures(tmp_path):
@@ -67,12 +67,12 @@ def test_all_charts_are_written_as_pictures(tmp_path):
     for path in paths:
         with Image.open(path) as picture:
             assert picture.format == "PNG"
-            assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
+            assert np.asarray(picture.convert("L")).std() > 5  # not blank
 
 
-def test_without_events_and_results_there_is_nothing_to_draw(tmp_path):
-    nothing_there = {"kind": "detection", "per_class": [{"label": "x", "num_boxes": 0, "AP": None, "AP50": None}]}
-    assert write_plots(tmp_path / "plots", tmp_path / "events.jsonl", {"cells": nothing_there}) == []
+def test_without_events_and_results_no_chart_is_written(tmp_path):
+    empty = {"kind": "detection", "per_class": [{"label": "x", "num_boxes": 0, "AP": None, "AP50": None}]}
+    assert write_plots(tmp_path / "plots", tmp_path / "events.jsonl", {"cells": empty}) == []
 
 
 def test_gradients_are_drawn_as_norms_on_a_log_scale_and_cosines():

@@ -1,4 +1,4 @@
-"""result.json and the tables of the console."""
+"""result.json and the tables on the console."""
 
 import io
 import subprocess
@@ -8,10 +8,11 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from pipelines.evaluation.metric_names import METRICS, selection, summary_keys
+from pipelines.evaluation.metric_names import selection, summary_keys
 from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
 from pipelines.spec.result import RunResult
+from pipelines.tasks.kinds import KINDS
 
 
 @pytest.fixture
@@ -24,13 +25,13 @@ def result_of(model):
     return build
 
 
-def test_the_result_is_what_the_schema_says_and_comes_back_from_its_file(tasks, tmp_path, model, result_of):
+def test_result_fits_its_schema_and_is_read_back_from_its_file(tasks, tmp_path, model, result_of):
     result = result_of(tasks)
     write_result(tmp_path / "result.json", result)
     text = (tmp_path / "result.json").read_text()
     assert RunResult.model_validate_json(text).model_dump(mode="json") == result
     assert "NaN" not in text
-    assert list(result["tasks"]["cells"]["coco"]) == list(METRICS["detection"])
+    assert list(result["tasks"]["cells"]["coco"]) == list(KINDS["detection"].metrics)
     assert result["select"] == {
         "metric": "val/cells/AP",
         "mode": "max",
@@ -42,19 +43,19 @@ def test_the_result_is_what_the_schema_says_and_comes_back_from_its_file(tasks, 
     }
 
 
-def test_a_result_without_val_has_no_value_that_it_was_chosen_by(tasks, result_of):
+def test_result_without_val_has_no_selected_value(tasks, result_of):
     result = result_of(tasks, val_tasks=None)
     assert result["val"] is None
     assert result["select"]["value"] is None
 
 
-def test_a_result_with_nan_or_minus_one_is_refused(tasks, result_of):
+def test_result_with_nan_or_minus_one_is_rejected(tasks, result_of):
     for value in (float("nan"), -1.0):
         with pytest.raises(ValidationError):
             result_of({"kind": tasks["kind"] | {"accuracy": value}})
 
 
-def test_tables_show_every_task_and_undefined_as_a_dash(tasks, model):
+def test_tables_show_every_task_and_a_dash_for_undefined_numbers(tasks, model):
     text = io.StringIO()
     print_results("test", tasks, Console(file=text, width=140))
     shown = text.getvalue()
@@ -68,16 +69,16 @@ def test_tables_show_every_task_and_undefined_as_a_dash(tasks, model):
 def test_cocos_twelve_numbers_fit_a_terminal_of_80_columns(tasks):
     text = io.StringIO()
     print_results("test", {"cells": tasks["cells"]}, Console(file=text, width=80))
-    assert all(name in text.getvalue().split() for name in METRICS["detection"])
+    assert all(name in text.getvalue().split() for name in KINDS["detection"].metrics)
 
 
 def test_numbers_of_embeddings_fit_a_terminal_of_80_columns(tasks):
     text = io.StringIO()
     print_results("test", {"lookup": tasks["lookup"]}, Console(file=text, width=80))
-    assert all(name in text.getvalue().split() for name in METRICS["embedding"])
+    assert all(name in text.getvalue().split() for name in KINDS["embedding"].metrics)
 
 
-def test_results_from_before_a_metric_was_added_are_read_and_shown(tasks, result_of):
+def test_results_without_the_newer_metrics_are_read_and_shown(tasks, result_of):
     old = result_of({"lookup": tasks["lookup"]})
     for part in (old, old["val"]):
         for name in ("recall_at_5", "recall_at_10", "r_precision", "nmi"):
@@ -90,9 +91,11 @@ def test_results_from_before_a_metric_was_added_are_read_and_shown(tasks, result
     assert "-" in text.getvalue()
 
 
-def test_scoring_boxes_and_writing_results_need_no_torch():
-    names = ("metric_names", "predictions", "coco", "retrieval", "evaluate", "writers", "result", "tables", "plots")
-    imports = "; ".join(f"import pipelines.evaluation.{name}" for name in names)
+def test_modules_for_scores_and_results_do_not_import_torch():
+    names = ("metric_names", "predictions", "evaluate", "writers", "result", "tables", "plots")
+    scores = ("detection.tensors.coco_scores", "embedding.tensors.retrieval")
+    modules = [f"pipelines.evaluation.{name}" for name in names] + [f"pipelines.tasks.{name}" for name in scores]
+    imports = "; ".join(f"import {module}" for module in modules)
     check = "import sys; print({'torch', 'lightning', 'timm', 'matplotlib', 'rich'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", f"{imports}; {check}"], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("set()\n", "")

@@ -1,4 +1,4 @@
-"""`check`: what a job would be, for people and as JSON."""
+"""`check`: data, network and trained parts of a job, as text and as JSON."""
 
 import json
 from collections.abc import Callable
@@ -18,11 +18,11 @@ Document = dict[str, Any]
 
 def test_every_parameter_is_counted_once(small: Document, demo_root: Path) -> None:
     job = validate_document(small)
-    outcome = dry_run(job, Inputs(demo_root, "none"))
+    report = dry_run(job, Inputs(demo_root, "none"))
     model = build_model(job.model, build_index(job, demo_root)[0].categories)
-    assert list(outcome.parameters) == ["c3", "c4", "c5", "heads", "neck"]
-    assert sum(outcome.parameters.values()) == sum(p.numel() for p in model.parameters())
-    assert outcome.count(0) == sum(outcome.parameters.values())
+    assert list(report.parameters) == ["c3", "c4", "c5", "heads", "neck"]
+    assert sum(report.parameters.values()) == sum(p.numel() for p in model.parameters())
+    assert report.count(0) == sum(report.parameters.values())
 
 
 @pytest.mark.parametrize(("unfreeze", "frozen"), [("none", {"c3", "c4", "c5"}), (["c5"], {"c3", "c4"})])
@@ -30,16 +30,16 @@ def test_frozen_stages_do_not_count_as_trainable(
     small: Document, demo_root: Path, unfreeze: object, frozen: set[str]
 ) -> None:
     job = validate_document(apply_override(small, "model.unfreeze", {0: unfreeze}))
-    outcome = dry_run(job, Inputs(demo_root, "none"))
-    assert set(outcome.parameters) - set(outcome.trainable[0]) == frozen
-    assert outcome.count(0) == sum(n for stage, n in outcome.parameters.items() if stage not in frozen)
+    report = dry_run(job, Inputs(demo_root, "none"))
+    assert set(report.parameters) - set(report.trainable[0]) == frozen
+    assert report.count(0) == sum(n for stage, n in report.parameters.items() if stage not in frozen)
 
 
 def test_frozen_heads_do_not_count_as_trainable(small: Document, demo_root: Path) -> None:
     job = validate_document(apply_override(small, "model.lr_scale.tasks", {"shapes": 0}))
-    outcome = dry_run(job, Inputs(demo_root, "none"))
-    assert outcome.trainable[0] == ["c3", "c4", "c5", "heads", "neck"]
-    assert outcome.count(0) == sum(outcome.parameters.values()) - outcome.parts["heads.shapes"]
+    report = dry_run(job, Inputs(demo_root, "none"))
+    assert report.trainable[0] == ["c3", "c4", "c5", "heads", "neck"]
+    assert report.count(0) == sum(report.parameters.values()) - report.parts["heads.shapes"]
     job = validate_document(apply_override(small, "model.lr_scale.tasks", dict.fromkeys(small["model"]["tasks"], 0)))
     assert dry_run(job, Inputs(demo_root, "none")).trainable[0] == ["c3", "c4", "c5", "neck"]
 
@@ -55,15 +55,15 @@ def test_check_prints_one_json_document(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert command("check", "--config", job_yaml, "--data-root", demo_root.parent, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["config"] == resolved(validate_document(small))
-    assert told["data_report"]["num_errors"] == 0
-    assert {row["stage"] for row in told["stages"]} == {"c3", "c4", "c5", "heads", "neck"}
-    assert told["trainable"][0]["parameters"] == sum(row["parameters"] for row in told["stages"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["config"] == resolved(validate_document(small))
+    assert printed["data_report"]["num_errors"] == 0
+    assert {row["stage"] for row in printed["stages"]} == {"c3", "c4", "c5", "heads", "neck"}
+    assert printed["trainable"][0]["parameters"] == sum(row["parameters"] for row in printed["stages"])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_tells_people_what_would_train(
+def test_check_prints_what_would_train(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("check", "--config", job_yaml, "--data-root", demo_root.parent) == 0

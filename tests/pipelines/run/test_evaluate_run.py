@@ -1,4 +1,4 @@
-"""validate, test and predict go back to a run, and change nothing of it."""
+"""validate, test and predict use a run without changing it."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def test_validate_and_test_give_the_runs_numbers_and_change_nothing_of_it(
+def test_validate_and_test_repeat_the_numbers_of_the_run(
     command: Command, finished: RunDir, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = finished.result.read_bytes()
@@ -68,7 +68,7 @@ def test_best_weights_are_named_in_the_result(command: Command, finished: RunDir
     assert model == {"weights": "best", "best_epoch": own["best_epoch"], "best_step": own["best_step"]}
 
 
-def test_weights_that_a_run_has_not_are_told_with_what_to_write(
+def test_missing_weights_are_reported_with_a_remedy(
     command: Command, small: dict[str, Any], train: Callable[..., RunDir], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -76,8 +76,8 @@ def test_weights_that_a_run_has_not_are_told_with_what_to_write(
     run_dir = train(document, tmp_path)
     run_dir.config_yaml.write_text(write_yaml(document))
     assert command("predict", "--run-dir", tmp_path, "--split", "val", "--weights", "averaged") == 78
-    assert "--weights: got averaged; " in (told := capsys.readouterr().err)
-    assert "write best or last; a run whose document has model.ema" in told
+    assert "--weights: got averaged; " in (output := capsys.readouterr().err)
+    assert "write best or last; a run whose document has model.ema" in output
     raw = torch.load(run_dir.last_checkpoint, weights_only=True)["state_dict"]
     state = load_run(*load_document(tmp_path), "last").state
     assert all(torch.equal(tensor, raw[f"model.{name}"]) for name, tensor in state.items())
@@ -86,7 +86,7 @@ def test_weights_that_a_run_has_not_are_told_with_what_to_write(
     assert "has no last.ckpt, write best" in capsys.readouterr().err
 
 
-def test_predict_answers_as_the_endpoint_does_and_prints_where(
+def test_predict_writes_the_answers_of_the_endpoint_and_prints_paths(
     command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("predict", "--run-dir", finished.path, "--images", demo_root / "images" / "test", "--draw") == 0
@@ -106,7 +106,7 @@ def test_predict_answers_as_the_endpoint_does_and_prints_where(
         assert {label["label"] for label in row["tasks"]["scene"]["labels"]} >= {"crowded"}
 
 
-def test_predict_of_a_split_answers_for_its_images(
+def test_predict_of_a_split_covers_its_images(
     command: Command, finished: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("predict", "--run-dir", finished.path, "--split", "val") == 0

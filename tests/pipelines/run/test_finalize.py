@@ -1,4 +1,4 @@
-"""The end of a run: what a champion of other data is compared by, and what goes on after a kill, and with what."""
+"""The end of a run: comparing with a champion of other data, and resuming after a kill."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def test_champion_is_scored_at_its_own_image_size(small: Document, finished: Run
     assert score_exported(attempt, finished.model, "models:/m/1") == pytest.approx(own, abs=1e-6)
 
 
-def test_champion_is_asked_as_the_challengers_document_asks(
+def test_champion_is_evaluated_as_the_challengers_document_says(
     small: Document, finished: RunDir, attempt_at: MakeAttempt
 ) -> None:
     document = apply_override(small, "model.tasks.identity.gallery", "train")
@@ -50,7 +50,7 @@ def test_champion_is_asked_as_the_challengers_document_asks(
     assert attempt.scoring.scores.tasks["identity"]["num_gallery"] > 0
 
 
-def test_champion_that_cannot_be_loaded_stays_and_is_told(
+def test_champion_that_cannot_be_loaded_stays_with_a_warning(
     small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(finished.model, tmp_path / "model")
@@ -62,7 +62,7 @@ def test_champion_that_cannot_be_loaded_stays_and_is_told(
     assert "models:/m/1 cannot be loaded and stays champion" in warning.data["message"]
 
 
-def test_champion_that_answers_otherwise_stays_and_is_told(
+def test_champion_with_other_classes_stays_with_a_warning(
     small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(finished.model, tmp_path / "model")
@@ -73,7 +73,7 @@ def test_champion_that_answers_otherwise_stays_and_is_told(
     assert score_exported(attempt, folder, "models:/m/1") is None
 
 
-def test_result_that_a_killed_attempt_did_not_track_is_tracked_by_the_next(
+def test_result_that_a_killed_attempt_did_not_track_is_tracked_by_the_next_attempt(
     small: Document,
     finished: RunDir,
     demo_root: Path,
@@ -95,7 +95,7 @@ def test_result_that_a_killed_attempt_did_not_track_is_tracked_by_the_next(
     assert "result.json" in [file.path for file in client.list_artifacts(run.info.run_id)]
 
 
-def test_run_goes_on_with_the_data_alone_that_it_began_with(
+def test_run_resumes_only_with_the_data_of_its_start(
     small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
 ) -> None:
     run_dir = RunDir.of(shutil.copytree(finished.path, tmp_path / "copy"))
@@ -108,7 +108,7 @@ def test_run_goes_on_with_the_data_alone_that_it_began_with(
     require_same_data(run_dir, report)
 
 
-def test_run_goes_on_without_the_weights_that_it_began_from(
+def test_run_resumes_without_its_initial_weights(
     small: Document, finished: RunDir, demo_root: Path, tmp_path: Path
 ) -> None:
     job = validate_document(small)
@@ -119,16 +119,14 @@ def test_run_goes_on_without_the_weights_that_it_began_from(
         Attempt(job, gone, index, report, RunDir.of(tmp_path / "new"), StopRequest()).build()
 
 
-def test_named_data_root_comes_before_where_the_data_was(
+def test_given_data_root_takes_precedence_over_the_earlier_one(
     finished: RunDir, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("validate", "--run-dir", finished.path, "--data-root", tmp_path) == 78
     assert f"no folder 'demo' below {tmp_path}" in capsys.readouterr().err
 
 
-def test_rank_that_a_foreign_launcher_starts_is_refused(
-    small: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rank_of_another_launcher_is_rejected(small: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(RUN_DIR_VARIABLE, raising=False)
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(ConfigError, match="without a launcher"):

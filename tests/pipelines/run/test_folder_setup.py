@@ -1,4 +1,4 @@
-"""Which folder a run takes, and who may have it."""
+"""The folder of a run is chosen, locked, and compared with an earlier attempt."""
 
 import json
 import os
@@ -52,8 +52,8 @@ def job(small: Document) -> JobSpec:
 
 
 @pytest.fixture
-def begun(small: Document, job: JobSpec, tmp_path: Path) -> RunDir:
-    """A run that has its documents and no result."""
+def started(small: Document, job: JobSpec, tmp_path: Path) -> RunDir:
+    """A run with documents and without a result."""
     run_dir = RunDir.of(tmp_path / "run")
     write_documents(run_dir, small, job, Inputs(Path("/data/demo"), "none"))
     return run_dir
@@ -71,7 +71,7 @@ def refusal(job: JobSpec, path: Path) -> str:
     return str(caught.value)
 
 
-def test_folder_is_named_after_the_job_by_default_and_handed_to_other_ranks(
+def test_folder_is_named_after_the_job_by_default_and_passed_to_other_ranks(
     job: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = choose(job, None)
@@ -81,42 +81,42 @@ def test_folder_is_named_after_the_job_by_default_and_handed_to_other_ranks(
     assert choose_run_dir(job, Path("elsewhere"), Path("runs")) == run_dir
 
 
-def test_documents_say_what_was_asked_what_was_resolved_and_where_the_data_lay(
-    begun: RunDir, job: JobSpec, small: Document
+def test_documents_record_the_given_and_complete_document_and_the_inputs(
+    started: RunDir, job: JobSpec, small: Document
 ) -> None:
-    assert read_yaml(begun.job_yaml.read_text(), "job.yaml") == small
-    assert load_job([str(begun.config_yaml)]) == job
-    assert read_inputs(begun) == Inputs(Path("/data/demo"), "none")
+    assert read_yaml(started.job_yaml.read_text(), "job.yaml") == small
+    assert load_job([str(started.config_yaml)]) == job
+    assert read_inputs(started) == Inputs(Path("/data/demo"), "none")
 
 
-def test_run_with_the_same_configuration_goes_on(begun: RunDir, small: Document) -> None:
+def test_run_with_the_same_document_is_resumed(started: RunDir, small: Document) -> None:
     reordered = {**small, "model": {**small["model"], "tasks": dict(reversed(small["model"]["tasks"].items()))}}
     explicit = apply_override(reordered, "model.unfreeze", {"0": "all"})
-    assert choose(validate_document(explicit), begun.path) == begun
+    assert choose(validate_document(explicit), started.path) == started
 
 
-def test_run_with_another_configuration_is_refused_by_the_fields_that_differ(begun: RunDir, small: Document) -> None:
-    begun.last_checkpoint.parent.mkdir()
-    begun.last_checkpoint.touch()
+def test_run_with_another_document_is_rejected_with_the_differing_fields(started: RunDir, small: Document) -> None:
+    started.last_checkpoint.parent.mkdir()
+    started.last_checkpoint.touch()
     other = apply_override(apply_override(small, "model.optimizer.lr", 1), "model.ema", None)
-    told = refusal(validate_document(other), begun.path)
-    assert "other values of model.ema, model.optimizer.lr; name a new folder" in told
+    message = refusal(validate_document(other), started.path)
+    assert "other values of model.ema, model.optimizer.lr; name a new folder" in message
 
 
-def test_document_may_be_mended_as_long_as_nothing_was_trained(begun: RunDir, small: Document) -> None:
-    mended = apply_override(small, "model.optimizer.lr", 1)
-    job = validate_document(mended)
-    assert choose(job, begun.path) == begun
-    write_documents(begun, mended, job, Inputs(Path("/data/demo"), "none"))
-    assert read_yaml(begun.job_yaml.read_text(), "job.yaml") == mended
+def test_document_may_be_changed_until_something_was_trained(started: RunDir, small: Document) -> None:
+    changed = apply_override(small, "model.optimizer.lr", 1)
+    job = validate_document(changed)
+    assert choose(job, started.path) == started
+    write_documents(started, changed, job, Inputs(Path("/data/demo"), "none"))
+    assert read_yaml(started.job_yaml.read_text(), "job.yaml") == changed
 
 
-def test_finished_run_is_refused(begun: RunDir, job: JobSpec) -> None:
-    begun.result.write_text("{}")
-    assert "has a result already; name a new folder" in refusal(job, begun.path)
+def test_finished_run_is_rejected(started: RunDir, job: JobSpec) -> None:
+    started.result.write_text("{}")
+    assert "has a result already; name a new folder" in refusal(job, started.path)
 
 
-def test_run_with_a_result_that_is_not_registered_goes_on(small: Document, tmp_path: Path) -> None:
+def test_run_with_an_unregistered_result_is_resumed(small: Document, tmp_path: Path) -> None:
     registering = validate_document(apply_override(small, "tracking", {"register_as": "demo"}))
     run_dir = RunDir.of(tmp_path / "run")
     write_documents(run_dir, small, registering, Inputs(Path("/data/demo"), "none"))
@@ -126,14 +126,14 @@ def test_run_with_a_result_that_is_not_registered_goes_on(small: Document, tmp_p
     assert "has a result already" in refusal(registering, run_dir.path)
 
 
-def test_folder_with_other_files_is_refused(job: JobSpec, tmp_path: Path) -> None:
+def test_folder_with_other_files_is_rejected(job: JobSpec, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").touch()
     assert "contains files but not those of a run" in refusal(job, tmp_path / "thesis")
     assert "is a file; name a folder" in refusal(job, tmp_path / "thesis" / "chapter1.tex")
 
 
-def test_run_that_was_killed_before_it_wrote_its_documents_begins(job: JobSpec, tmp_path: Path) -> None:
+def test_run_killed_before_it_wrote_its_documents_starts_again(job: JobSpec, tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path / "run")
     write_atomic(run_dir.attempt(1) / "run.json", "{}")
     write_atomic(run_dir.job_yaml, "{}")
@@ -142,7 +142,7 @@ def test_run_that_was_killed_before_it_wrote_its_documents_begins(job: JobSpec, 
     assert choose(job, run_dir.path) == run_dir
 
 
-def test_folder_in_use_is_refused_until_its_holder_is_killed(tmp_path: Path) -> None:
+def test_locked_folder_is_rejected_until_its_holder_is_killed(tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path / "run")
     command = [sys.executable, "-c", HOLD, str(run_dir.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holder:
@@ -155,7 +155,7 @@ def test_folder_in_use_is_refused_until_its_holder_is_killed(tmp_path: Path) -> 
         pass
 
 
-def test_forked_child_that_outlives_a_run_does_not_hold_its_folder(tmp_path: Path) -> None:
+def test_forked_child_that_outlives_a_run_does_not_hold_the_lock(tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path / "run")
     with subprocess.Popen(
         [sys.executable, "-c", FORK, str(run_dir.path)], stdout=subprocess.PIPE, text=True, cwd=ROOT

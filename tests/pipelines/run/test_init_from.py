@@ -1,4 +1,4 @@
-"""A run that begins from another one: what was learned there stays, what is new is drawn as ever."""
+"""A run that starts from another one: learned parts are kept, and new parts are initialized as usual."""
 
 import copy
 import json
@@ -48,7 +48,7 @@ def detector(small: Document, train: Train, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def new_task(small: Document) -> Document:
-    """A document that adds a task to what `detector` knows, and leaves all else as it is."""
+    """A document that adds a task to those of `detector` and freezes everything else."""
     document = with_tasks(small, "shapes", "scene")
     document["model"] |= {
         "init_from": "detector",
@@ -77,7 +77,7 @@ def answers(model: MultiTaskModel, document: Document, root: Path) -> list[Tenso
     return found
 
 
-def test_with_the_shared_part_frozen_an_old_task_answers_bit_by_bit_as_before(
+def test_old_task_gives_the_same_bits_if_the_shared_part_is_frozen(
     small: Document, new_task: Document, detector: RunDir, train: Train, demo_root: Path, tmp_path: Path
 ) -> None:
     before = model_of(detector, with_tasks(small, "shapes"))
@@ -93,7 +93,7 @@ def test_with_the_shared_part_frozen_an_old_task_answers_bit_by_bit_as_before(
     assert all(torch.equal(state[key], tensor) for key, tensor in network_state(last, raw=True).items() if key in state)
 
 
-def test_new_head_begins_as_the_seed_draws_it_and_moves(
+def test_new_head_is_initialized_from_the_seed_and_trains(
     new_task: Document, detector: RunDir, train: Train, tmp_path: Path
 ) -> None:
     plain = copy.deepcopy(new_task)
@@ -110,20 +110,20 @@ def test_new_head_begins_as_the_seed_draws_it_and_moves(
     assert not torch.equal(moved[key], drawn[key])
 
 
-def test_run_tells_what_it_took_and_goes_on_without_it(
+def test_run_reports_what_it_took_and_resumes_without_it(
     new_task: Document, detector: RunDir, command: Command, demo_root: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     (tmp_path / "w").mkdir()
     shutil.copytree(detector.path, tmp_path / "w" / "detector")
     job = tmp_path / "job.yaml"
-    new_task["model"]["backbone"]["weights"] = "default"  # not needed, and so not fetched
+    new_task["model"]["backbone"]["weights"] = "default"  # not needed, so not downloaded
     job.write_text(write_yaml(new_task))
     words = ("--config", job, "--data-root", demo_root.parent)
     assert command("check", *words, "--weights-root", tmp_path / "w") == 0
-    told = capsys.readouterr().out
-    assert "backbone, heads.shapes, neck taken" in told
-    assert "new: heads.scene (2 tensors)" in told
+    output = capsys.readouterr().out
+    assert "backbone, heads.shapes, neck taken" in output
+    assert "new: heads.scene (2 tensors)" in output
     run = ("fit", *words, "--run-dir", tmp_path / "run")
     assert command(*run, "--weights-root", tmp_path / "w") == 0
     assert "backbone, heads.shapes, neck taken" in capsys.readouterr().err
@@ -135,7 +135,7 @@ def test_run_tells_what_it_took_and_goes_on_without_it(
     assert json.loads((tmp_path / "run" / "inputs.json").read_text()) == inputs
 
 
-def test_what_is_lacking_is_not_fetched_under_a_license_that_nobody_accepted(
+def test_missing_parts_are_not_downloaded_without_an_accepted_license(
     new_task: Document, detector: RunDir, command: Command, demo_root: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -145,5 +145,5 @@ def test_what_is_lacking_is_not_fetched_under_a_license_that_nobody_accepted(
     words = ("--config", job, "--data-root", demo_root.parent, "--weights-root", detector.path.parent)
     for asked in (("check",), ("fit", "--run-dir", tmp_path / "run")):
         assert command(*asked, *words) == 78
-        told = capsys.readouterr().err
-        assert "model.backbone.accept_license: the default weights of backbone 'mobileone_s0'" in told
+        output = capsys.readouterr().err
+        assert "model.backbone.accept_license: the default weights of backbone 'mobileone_s0'" in output

@@ -1,4 +1,4 @@
-"""A registered model that a run begins from: looked up before anything starts, there while it is needed."""
+"""A registered model that a run starts from is looked up before anything starts, and kept while it is needed."""
 
 import json
 import os
@@ -37,17 +37,15 @@ def register(registry: Registry, run_dir: RunDir, name: str) -> None:
 
 @pytest.fixture
 def runs_root(registry: Registry, mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where this process looks for the registry."""
+    """Point this process to the registry."""
     monkeypatch.setenv("PYRAMIDION_RUNS_ROOT", str(mlflow_runs_root))
 
 
 @pytest.mark.usefixtures("runs_root")
-def test_registered_model_is_at_hand_while_the_run_needs_it(
-    registry: Registry, finished: RunDir, tmp_path: Path
-) -> None:
-    register(registry, finished, "begin")
-    inputs = pin_version(Inputs(tmp_path, "none", "models:/begin@candidate"))
-    assert inputs.init_from == "models:/begin/1"
+def test_registered_model_is_kept_while_the_run_needs_it(registry: Registry, finished: RunDir, tmp_path: Path) -> None:
+    register(registry, finished, "start")
+    inputs = pin_version(Inputs(tmp_path, "none", "models:/start@candidate"))
+    assert inputs.init_from == "models:/start/1"
     run_dir = RunDir.of(tmp_path)
     with downloaded_model(inputs, run_dir):
         state, expected = read_saved(run_dir.init_from, "").state, read_saved(finished.model, "").state
@@ -58,15 +56,15 @@ def test_registered_model_is_at_hand_while_the_run_needs_it(
 
 @pytest.mark.usefixtures("runs_root")
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
-        ("models:/nobody@champion", "the model is not registered"),
+        ("models:/absent@champion", "the model is not registered"),
         ("models:/asked@champion", "the model's aliases are candidate"),
         ("models:/asked/7", "the model's aliases are candidate"),
     ],
 )
-def test_model_that_is_not_registered_is_told_before_anything_starts(
-    name: str, told: str, registry: Registry, small_document: Document, finished: RunDir, command: Command,
+def test_missing_registered_model_is_reported_before_anything_starts(
+    name: str, expected: str, registry: Registry, small_document: Document, finished: RunDir, command: Command,
     demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     if registry.aliases("asked") is None:
@@ -76,18 +74,18 @@ def test_model_that_is_not_registered_is_told_before_anything_starts(
     words = ("--config", tmp_path / "job.yaml", "--data-root", demo_root.parent)
     assert command("fit", *words, "--run-dir", tmp_path / "run") == 78
     assert f"model.init_from: got {name!r}, which is not in MLflow at " in (error := capsys.readouterr().err)
-    assert told in error
+    assert expected in error
     assert not (tmp_path / "run" / "inputs.json").exists()
     assert command("check", *words) == 78
 
 
-def test_asking_for_a_registered_model_makes_no_store(no_mlflow_settings: None, tmp_path: Path) -> None:
+def test_lookup_of_a_registered_model_creates_no_store(no_mlflow_settings: None, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the MLflow store sqlite:.* does not exist"):
         pin_version(Inputs(tmp_path, "none", "models:/a@b"))
     assert list(Path().iterdir()) == []
 
 
-def test_registry_that_does_not_answer_is_told_before_anything_starts(
+def test_unreachable_registry_is_reported_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, no_mlflow_settings: None, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -97,7 +95,7 @@ def test_registry_that_does_not_answer_is_told_before_anything_starts(
 
 
 @pytest.mark.slow
-def test_all_ranks_begin_from_the_registered_model(
+def test_all_ranks_start_from_the_registered_model(
     small_document: Document,
     finished: RunDir,
     registry: Registry,

@@ -1,4 +1,4 @@
-"""A run as a process of its own: stopped by SIGTERM, killed, and called again until it is done."""
+"""A run in its own process: stopped by SIGTERM, killed, and started again until it is finished."""
 
 import json
 import os
@@ -29,15 +29,15 @@ def start(job_yaml: Path, demo_root: Path, run_dir: Path) -> subprocess.Popen[st
     )  # fmt: skip
 
 
-def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
-    while not is_so():
+    while not condition():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-def steps_told(run_dir: RunDir) -> int:
+def reported_steps(run_dir: RunDir) -> int:
     return run_dir.events.read_bytes().count(b'"progress"') if run_dir.events.exists() else 0
 
 
@@ -48,27 +48,27 @@ def test_run_survives_a_stop_and_a_kill_at_any_moment(small: Document, demo_root
     run_dir = RunDir.of(tmp_path / "run")
 
     with start(job_yaml, demo_root, run_dir.path) as stopped:
-        wait_until(lambda: steps_told(run_dir) > 0, stopped)
-        steps = steps_told(run_dir)
+        wait_until(lambda: reported_steps(run_dir) > 0, stopped)
+        steps = reported_steps(run_dir)
         stopped.send_signal(signal.SIGTERM)
-        told = stopped.communicate(timeout=120)[1]
-    assert stopped.returncode == 75, told
-    assert "with a checkpoint written" in told
-    assert "Traceback" not in told
-    assert steps_told(run_dir) <= steps + 2
+        output = stopped.communicate(timeout=120)[1]
+    assert stopped.returncode == 75, output
+    assert "with a checkpoint written" in output
+    assert "Traceback" not in output
+    assert reported_steps(run_dir) <= steps + 2
     assert json.loads((run_dir.attempt(1) / "exit.json").read_text())["code"] == 75
     assert run_dir.last_checkpoint.exists()
 
     with start(job_yaml, demo_root, run_dir.path) as killed:
-        before = steps_told(run_dir)
-        wait_until(lambda: steps_told(run_dir) > before, killed)
+        before = reported_steps(run_dir)
+        wait_until(lambda: reported_steps(run_dir) > before, killed)
         time.sleep(time.time() % 0.5)
         killed.kill()
         killed.communicate(timeout=60)
 
     with start(job_yaml, demo_root, run_dir.path) as last:
-        told = last.communicate(timeout=120)[1]
-    assert last.returncode == 0, told
+        output = last.communicate(timeout=120)[1]
+    assert last.returncode == 0, output
     assert json.loads(run_dir.result.read_text())["split"] == "test"
     assert json.loads((run_dir.attempt(3) / "exit.json").read_text())["code"] == 0
 
@@ -76,7 +76,7 @@ def test_run_survives_a_stop_and_a_kill_at_any_moment(small: Document, demo_root
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("delay_s", [0.05, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0])
-def test_signal_at_any_moment_leaves_a_run_that_can_be_called_again(
+def test_run_can_be_started_again_after_a_signal_at_any_moment(
     number: signal.Signals, delay_s: float, small: Document, demo_root: Path, tmp_path: Path
 ) -> None:
     job_yaml = tmp_path / "job.yaml"
@@ -87,6 +87,6 @@ def test_signal_at_any_moment_leaves_a_run_that_can_be_called_again(
         process.send_signal(number)
         process.communicate(timeout=120)
     with start(job_yaml, demo_root, run_dir.path) as again:
-        told = again.communicate(timeout=120)[1]
-    assert again.returncode == 0 or (process.returncode == 0 and again.returncode == 78), told
+        output = again.communicate(timeout=120)[1]
+    assert again.returncode == 0 or (process.returncode == 0 and again.returncode == 78), output
     assert run_dir.result.exists()

@@ -1,4 +1,4 @@
-"""`plan`: each parameter group with its rate, its decay and its epochs, for people and as JSON."""
+"""`plan`: each parameter group with its rate, decay and epochs, as text and as JSON."""
 
 import json
 import os
@@ -40,24 +40,24 @@ def plan_of(spec: ModelSpec, document: Document, demo_root: Path) -> list[PlanRo
     return make_plan(build_model(spec, categories), spec, {"balance": create_balance(spec)})
 
 
-def test_plan_of_a_gradual_job_tells_rates_and_when_each_part_begins(small: Document, demo_root: Path) -> None:
+def test_plan_of_a_gradual_job_has_rates_and_epochs_of_each_part(small: Document, demo_root: Path) -> None:
     spec = spec_of(small, transfer="gradual", balance="uncertainty")
-    told = [
+    printed = [
         (row.group, pytest.approx(row.rate), row.weight_decay, ", ".join(map(str, row.trains)))
         for row in plan_of(spec, small, demo_root)
     ]
-    # The rate is 2e-3, the decay of gradual 0.6 a stage; a stage more trains after each tenth of 20 epochs.
+    # The rate is 2e-3 and decays by 0.6 per stage; one more stage trains after each tenth of 20 epochs.
     parts = [("c3", 4.32e-4, "6-"), ("c4", 7.2e-4, "4-"), ("c5", 1.2e-3, "2-"), *((part, 2e-3, "0-") for part in BASE)]
     expected = [
         (f"{part}/{group}", rate, decay, epochs)
         for part, rate, epochs in parts
         for group, decay in (("decay", 0.05), ("no_decay", 0.0))
     ]
-    assert told == [*expected, ("balance/no_decay", 2e-3, 0.0, "0-")]
+    assert printed == [*expected, ("balance/no_decay", 2e-3, 0.0, "0-")]
 
 
 @pytest.mark.parametrize("by", ["stage", "layer"])
-def test_plan_has_the_optimizers_groups_and_every_parameter_once(by: str, small: Document, demo_root: Path) -> None:
+def test_plan_has_the_optimizer_groups_and_each_parameter_once(by: str, small: Document, demo_root: Path) -> None:
     spec = spec_of(small, layer_decay_by=by, layer_decay=0.5)
     categories = build_index(validate_document(small), demo_root)[0].categories
     model = build_model(spec, categories)
@@ -69,7 +69,7 @@ def test_plan_has_the_optimizers_groups_and_every_parameter_once(by: str, small:
     assert sum(row.parameters for row in rows) == sum(p.numel() for p in model.parameters())
 
 
-def test_epochs_tell_what_is_frozen_again_and_what_never_trains(small: Document) -> None:
+def test_epochs_of_parts_that_are_frozen_again_or_never_train(small: Document) -> None:
     unfreeze = {0: ["c5"], 4: "none", 8: ["c5", "c4"], 9: "all", 10: ["c5", "c3"]}
     spec = spec_of(small, unfreeze=unfreeze, lr_scale={"stages": {"neck": 0}, "tasks": {"scene": 0}})
     assert epochs_of("c5", spec) == (Epochs(0, 3), Epochs(8, None))
@@ -79,7 +79,7 @@ def test_epochs_tell_what_is_frozen_again_and_what_never_trains(small: Document)
     assert epochs_of("heads.shapes", spec) == epochs_of(None, spec) == (Epochs(0, None),)
 
 
-def test_table_has_a_line_a_group() -> None:
+def test_table_has_one_line_for_each_group() -> None:
     rows = [
         PlanRow("c3/decay", 1234567, 12, 0.000432, 0.05, ()),
         PlanRow("layer 10/no_decay", 64, 5, 0.002, 0.0, (Epochs(0, 3), Epochs(5, 5), Epochs(8, None))),
@@ -88,12 +88,12 @@ def test_table_has_a_line_a_group() -> None:
         "group              parameters  tensors      rate  decay  epochs",
         "c3/decay            1,234,567       12  0.000432   0.05  never",
         "layer 10/no_decay          64        5     0.002      0  0-3, 5, 8-",
-        "rates are those at the top of the schedule: a warm-up of 7 steps, then cosine",
+        "rates are those at the maximum of the schedule: a warm-up of 7 steps, then cosine",
     ]
     assert render_plan(rows, ScheduleSpec(decay="constant")).endswith("schedule: constant")
 
 
-def test_plan_as_a_command_prints_the_table(job_yaml: Path, demo_root: Path, tmp_path: Path) -> None:
+def test_plan_command_prints_the_table(job_yaml: Path, demo_root: Path, tmp_path: Path) -> None:
     words = ("plan", "--config", job_yaml, "--data-root", demo_root.parent, "--model.transfer", "freeze")
     command = [sys.executable, "-P", "-m", "service.cli", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -127,7 +127,7 @@ def test_plan_prints_one_json_document(
     }
 
 
-def test_plan_of_a_wrong_document_ends_with_its_problems(
+def test_plan_of_an_invalid_document_reports_its_problems(
     command: Command, job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("plan", "--config", job_yaml, "--data-root", demo_root.parent)
@@ -142,9 +142,9 @@ def test_check_tells_doubts_and_keeps_its_output(
 ) -> None:
     words = ("check", "--config", job_yaml, "--data-root", demo_root.parent, "--json")
     assert command(*words, "--model.transfer", "freeze") == 0
-    told = capsys.readouterr()
-    assert json.loads(told.out).keys() == {"config", "data_report", "stages", "trainable"}
-    assert told.err.count("warning: model.unfreeze") == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out).keys() == {"config", "data_report", "stages", "trainable"}
+    assert printed.err.count("warning: model.unfreeze") == 1
     assert command(*words) == 0
     assert "warning: model" not in capsys.readouterr().err
 
@@ -156,8 +156,10 @@ def test_run_logs_its_plan(finished: RunDir) -> None:
     assert sum(line.startswith("group  ") for line in lines) == 1
 
 
-def test_run_tells_its_doubts_once(command: Command, job_yaml: Path, demo_root: Path, tmp_path: Path) -> None:
+def test_run_reports_warnings_of_its_document_once(
+    command: Command, job_yaml: Path, demo_root: Path, tmp_path: Path
+) -> None:
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path)
     assert command(*words, "--trainer.max_epochs", "1", "--model.transfer", "freeze") == 0
-    told = [event.data["message"] for event in read_events(tmp_path / "events.jsonl") if event.kind == "warning"]
-    assert [text.partition(" never")[0] for text in told] == ["model.unfreeze: c3, c4, c5 of the backbone"]
+    printed = [event.data["message"] for event in read_events(tmp_path / "events.jsonl") if event.kind == "warning"]
+    assert [text.partition(" start")[0] for text in printed] == ["model.unfreeze: c3, c4, c5 of the backbone"]

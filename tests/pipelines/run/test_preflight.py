@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything is started."""
+"""Problems that are found before anything is started."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pipelines.spec.load import apply_override, validate_document
 Document = dict[str, Any]
 
 
-def test_names_of_the_document_become_places(small: Document, tmp_path: Path) -> None:
+def test_names_in_the_document_are_resolved(small: Document, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "a.safetensors").touch()
@@ -22,7 +22,7 @@ def test_names_of_the_document_become_places(small: Document, tmp_path: Path) ->
     assert preflight(job, Places([], [tmp_path / "w"], data_root=tmp_path)).data == tmp_path
 
 
-def test_all_that_is_wrong_is_told_at_once(small: Document, tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(small: Document, tmp_path: Path) -> None:
     document = apply_override(apply_override(small, "model.backbone.name", "resnet5O"), "data.root", "demmo")
     document = apply_override(apply_override(document, "model.backbone.weights", "a.pth"), "model.select.metric", "AP")
     with pytest.raises(ConfigError) as caught:
@@ -47,7 +47,7 @@ def _with_backbone(small: Document, **backbone: Any) -> Document:
         ({"name": "timm:seresnet18", "accept_license": True}, "model.backbone.weights: .* has no default weights"),
     ],
 )
-def test_default_weights_that_may_not_or_cannot_be_taken_are_refused(
+def test_default_weights_that_do_not_exist_or_have_terms_are_rejected(
     backbone: Document, problem: str, small: Document, tmp_path: Path
 ) -> None:
     (tmp_path / "demo").mkdir()
@@ -58,13 +58,13 @@ def test_default_weights_that_may_not_or_cannot_be_taken_are_refused(
     assert preflight(validate_document(_with_backbone(small, **backbone, weights="none")), places).weights == "none"
 
 
-def test_weights_with_terms_are_taken_where_the_document_accepts_them(small: Document, tmp_path: Path) -> None:
+def test_weights_with_terms_are_used_if_the_document_accepts_them(small: Document, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     document = _with_backbone(small, name="mobileone_s0", accept_license=True)
     assert preflight(validate_document(document), Places([tmp_path], [])).weights == "default"
 
 
-def test_run_that_begins_from_another_has_no_use_for_default_weights_yet(small: Document, tmp_path: Path) -> None:
+def test_run_with_init_from_does_not_need_default_weights_yet(small: Document, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "earlier.ckpt").touch()
     document = _with_backbone(small, name="mobileone_s0")
@@ -73,7 +73,7 @@ def test_run_that_begins_from_another_has_no_use_for_default_weights_yet(small: 
 
 
 @pytest.mark.parametrize("weights", ["/etc/passwd", "../a.pth", "link.pth", "absent.pth"])
-def test_weights_that_do_not_lie_below_a_root_are_refused(weights: str, tmp_path: Path) -> None:
+def test_weights_outside_the_roots_are_rejected(weights: str, tmp_path: Path) -> None:
     (tmp_path / "roots").mkdir()
     (tmp_path / "a.pth").touch()
     (tmp_path / "roots" / "link.pth").symlink_to(tmp_path / "a.pth")
@@ -81,11 +81,11 @@ def test_weights_that_do_not_lie_below_a_root_are_refused(weights: str, tmp_path
         find_weights(weights, [tmp_path / "roots"])
 
 
-def test_weights_below_two_roots_are_refused(tmp_path: Path) -> None:
+def test_weights_below_two_roots_are_rejected(tmp_path: Path) -> None:
     for root in ("a", "b"):
         (tmp_path / root).mkdir()
         (tmp_path / root / "w.pth").touch()
-    with pytest.raises(ConfigError, match="is there twice"):
+    with pytest.raises(ConfigError, match="exists twice"):
         find_weights("w.pth", [tmp_path / "a", tmp_path / "b"])
     assert find_weights("w.pth", [tmp_path / "a", tmp_path / "a"]) == str(tmp_path / "a" / "w.pth")
 
@@ -116,20 +116,20 @@ def runs(tmp_path: Path) -> Path:
         ("exported", "exported/model"),
     ],
 )
-def test_what_a_run_begins_from_is_a_file_or_an_exported_model(name: str, path: str, runs: Path) -> None:
+def test_init_from_is_a_file_or_an_exported_model(name: str, path: str, runs: Path) -> None:
     assert find_init_from(name, [runs.parent / "other", runs]) == str(runs / path)
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
-        ("/etc/passwd", "weights lie below a weights root"),
+        ("/etc/passwd", "weights must be below a weights root"),
         ("../secret.ckpt", "write it without '..'"),
         ("link/secret.ckpt", "is a link that leads out"),
         ("out", "is a link that leads out"),
-        ("absent", "there is no such file; write models:/NAME@ALIAS, or a run folder or checkpoint below "),
+        ("absent", "which does not exist; write models:/NAME@ALIAS, or a run folder or checkpoint below "),
         ("young", "it has no best checkpoint yet; .* young/checkpoints/last.ckpt"),
-        ("empty", "there is no checkpoints/best.ckpt in it"),
+        ("empty", "it contains neither checkpoints/best.ckpt nor model.json"),
         ("models:name@alias", "write models:/NAME@ALIAS or models:/NAME/VERSION"),
         ("models:/name", "write models:/NAME@ALIAS"),
         ("models:/name/latest", "write models:/NAME@ALIAS"),
@@ -137,17 +137,17 @@ def test_what_a_run_begins_from_is_a_file_or_an_exported_model(name: str, path: 
         ("models:/m-0123/../x@y", "write models:/NAME@ALIAS"),
     ],
 )
-def test_what_a_run_cannot_begin_from_is_told(name: str, told: str, runs: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"^model\.init_from: .*{told}"):
+def test_unusable_init_from_is_reported(name: str, expected: str, runs: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^model\.init_from: .*{expected}"):
         find_init_from(name, [runs])
 
 
 @pytest.mark.parametrize("name", ["models:/cells@champion", "models:/cells/12", "models:/a b@c-d.e"])
-def test_registered_model_is_not_looked_up_here(name: str) -> None:
+def test_registered_model_is_not_looked_up_in_preflight(name: str) -> None:
     assert find_init_from(name, []) == name
 
 
-def test_run_that_goes_on_needs_nothing_of_what_it_began_from(small: Document, tmp_path: Path) -> None:
+def test_run_that_resumes_does_not_need_its_initial_weights(small: Document, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     document = apply_override(apply_override(small, "model.init_from", "gone"), "model.backbone.weights", "gone.pth")
     job = validate_document(document)

@@ -1,7 +1,5 @@
-"""A run that was stopped and went on equals the run that was not: every bit of it."""
+"""A run that was stopped and resumed equals the uninterrupted run, bit by bit."""
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,36 +12,14 @@ from pipelines.errors import Stopped
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.training.checkpoints import Checkpoints
+from tests.pipelines.run.interruption import TerminateSelf, differences, state_of
 
 Document = dict[str, Any]
 Train = Callable[..., RunDir]
 
 
-class TerminateSelf(Callback):
-    """Sends SIGTERM to this process, once, when a hook is called at a place."""
-
-    def __init__(self, hook: str, epoch: int, batch: int = 0) -> None:
-        self.hook, self.epoch, self.batch, self.is_done = hook, epoch, batch, False
-
-    def _maybe(self, hook: str, trainer: Trainer, batch: int) -> None:
-        if (hook, trainer.current_epoch, batch) == (self.hook, self.epoch, self.batch) and not self.is_done:
-            self.is_done = True
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._maybe("train_batch", trainer, batch_idx)
-
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self._maybe("validation_batch", trainer, batch_idx)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._maybe("validation_end", trainer, 0)
-
-
 class CrashWithCheckpointsAtEachStep(Callback):
-    """Fails at a batch of training or validation; the regular checkpoints come at every step instead of every five
+    """Fails at a batch of training or validation; regular checkpoints are written at every step, not every five
     minutes."""
 
     def __init__(self, hook: str, epoch: int, batch: int) -> None:
@@ -63,32 +39,6 @@ class CrashWithCheckpointsAtEachStep(Callback):
             raise MemoryError
 
 
-def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Return where two nested values differ, by a single bit."""
-    if isinstance(one, torch.Tensor):
-        return [] if torch.equal(one, other) else [path]
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        return [line for key in one for line in differences(one[key], other[key], f"{path}/{key}")]
-    if isinstance(one, list | tuple):
-        assert len(one) == len(other), path
-        return [
-            line for i, pair in enumerate(zip(one, other, strict=True)) for line in differences(*pair, f"{path}/{i}")
-        ]
-    return [] if one == other else [f"{path}: {one} {other}"]
-
-
-def state_of(run_dir: RunDir) -> Document:
-    """Return everything that a run comes to, apart from how long it took."""
-    last = torch.load(run_dir.last_checkpoint, weights_only=True)
-    del last["callbacks"]["Progress"]
-    best = torch.load(run_dir.best_checkpoint, weights_only=True)
-    events = read_events(run_dir.events)
-    metrics = {(e.epoch, e.step): e.data for e in events if e.kind == "metric"}
-    losses = {(e.epoch, e.step): e.data["losses"] for e in events if e.kind == "progress"}
-    return {"last": last, "best": best, "metrics": metrics, "losses": losses}
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(small: Document, train: Train, tmp_path_factory: pytest.TempPathFactory) -> Document:
     return state_of(train(small, tmp_path_factory.mktemp("uninterrupted")))
@@ -105,7 +55,7 @@ def uninterrupted(small: Document, train: Train, tmp_path_factory: pytest.TempPa
         pytest.param("validation_end", 0, 0, 3, id="after_the_last_batch_of_validation"),
     ],
 )
-def test_stopped_run_goes_on_to_the_same_bits(
+def test_stopped_run_resumes_to_the_same_bits(
     hook: str,
     epoch: int,
     batch: int,
@@ -117,13 +67,13 @@ def test_stopped_run_goes_on_to_the_same_bits(
 ) -> None:
     with pytest.raises(Stopped, match=f"at epoch {epoch}, step {stopped_at_step}, with a checkpoint written"):
         train(small, tmp_path, TerminateSelf(hook, epoch, batch))
-    told = [event.epoch for event in read_events(tmp_path / "events.jsonl") if event.kind == "metric"]
-    assert told == list(range(epoch))
+    validated = [event.epoch for event in read_events(tmp_path / "events.jsonl") if event.kind == "metric"]
+    assert validated == list(range(epoch))
     resumed = state_of(train(small, tmp_path))
     assert differences(uninterrupted, resumed) == []
 
 
-def test_workers_that_fetch_ahead_change_no_bit(
+def test_workers_that_prefetch_change_no_bit(
     small_document: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:
     small_document["data"]["num_workers"] = 2
@@ -140,7 +90,7 @@ def test_workers_that_fetch_ahead_change_no_bit(
         pytest.param("validation_batch", 0, 1, (0, 3), id="in_validation"),
     ],
 )
-def test_crashed_run_goes_on_from_its_last_regular_checkpoint_to_the_same_bits(
+def test_crashed_run_resumes_from_its_last_regular_checkpoint_to_the_same_bits(
     hook: str,
     epoch: int,
     batch: int,
@@ -159,7 +109,7 @@ def test_crashed_run_goes_on_from_its_last_regular_checkpoint_to_the_same_bits(
 
 
 @pytest.mark.parametrize("tasks", [{"balance": "uncertainty"}, {"aggregate": "pcgrad"}], ids=lambda way: str(*way))
-def test_learned_balance_and_drawn_orders_of_joined_gradients_go_on_to_the_same_bits(
+def test_learned_balance_and_random_order_of_gradients_resume_to_the_same_bits(
     tasks: Document, small_document: Document, train: Train, tmp_path: Path
 ) -> None:
     small_document["trainer"]["max_epochs"] = 1
@@ -171,7 +121,7 @@ def test_learned_balance_and_drawn_orders_of_joined_gradients_go_on_to_the_same_
     assert differences(uninterrupted, resumed) == []
 
 
-def test_finished_training_is_not_trained_further(
+def test_finished_training_is_not_continued(
     small: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:
     train(small, tmp_path)
@@ -181,7 +131,7 @@ def test_finished_training_is_not_trained_further(
 
 
 def test_resumed_run_stops_early_at_the_same_validation(small_document: Document, train: Train, tmp_path: Path) -> None:
-    # No gain counts: the first validation stays the best, and the third is the second without a better one.
+    # No gain is large enough: the first validation stays the best, and the third is the second without a gain.
     small_document["trainer"] |= {"max_epochs": 6, "early_stopping": {"patience": 2, "min_delta": 1.0}}
     whole = state_of(train(small_document, tmp_path / "whole"))
     assert whole["last"]["epoch"] == 2

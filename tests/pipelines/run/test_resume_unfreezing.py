@@ -1,4 +1,4 @@
-"""A run that unfreezes, was stopped and went on equals the run that was not: every bit of it."""
+"""A run that unfreezes stages, is stopped and resumed equals the uninterrupted run, bit by bit."""
 
 import copy
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 from pipelines.errors import Stopped
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
-from tests.pipelines.run.test_resume import TerminateSelf, differences, state_of
+from tests.pipelines.run.interruption import TerminateSelf, differences, state_of
 
 Document = dict[str, Any]
 Train = Callable[..., RunDir]
@@ -20,7 +20,7 @@ UNFREEZE = {0: "none", 1: ["c5"], 2: ["c5", "c4"], 3: "all"}
 
 
 def unfreezing(small: Document, num_workers: int = 0) -> Document:
-    """With averaged weights, accumulation, clipping, and a warm-up that ends behind the first boundary."""
+    """With averaged weights, accumulation, clipping, and a warm-up that ends after the first boundary."""
     document = copy.deepcopy(small)
     document["trainer"] |= {"max_epochs": 4, "gradient_clip_val": 0.5}
     document["model"] |= {
@@ -46,19 +46,19 @@ def stopped_and_resumed(train: Train, document: Document, path: Path, *places: t
     return state_of(train(document, path))
 
 
-def test_run_that_is_stopped_at_every_boundary_and_inside_epochs_goes_on_to_the_same_bits(
+def test_run_stopped_at_every_boundary_and_inside_epochs_resumes_to_the_same_bits(
     small: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:
-    """At the end of an epoch, in the validation before a boundary, and within the epochs before and behind them."""
+    """At the end of an epoch, in the validation before a boundary, and within the epochs before and after them."""
     places = [("train_batch", 0, 4), ("train_batch", 1, 2), ("validation_batch", 1, 0), ("train_batch", 3, 0)]
     resumed = stopped_and_resumed(train, unfreezing(small), tmp_path, *places)
     assert differences(uninterrupted, resumed) == []
-    told = [event for event in read_events(tmp_path / "events.jsonl") if "trains" in event.data]
-    assert [event.epoch for event in told] == [1, 2, 3]
+    unfrozen = [event for event in read_events(tmp_path / "events.jsonl") if "trains" in event.data]
+    assert [event.epoch for event in unfrozen] == [1, 2, 3]
 
 
-def test_everything_has_been_trained_in_the_end(uninterrupted: Document) -> None:
-    """Else the comparison would be one of weights that never move."""
+def test_every_parameter_is_trained_at_the_end(uninterrupted: Document) -> None:
+    """Otherwise the comparison would include weights that never change."""
     state = uninterrupted["last"]["optimizer_states"][0]["state"]
     names = sum(len(group["params"]) for group in uninterrupted["last"]["optimizer_states"][0]["param_groups"])
     assert len(state) == names
@@ -69,7 +69,7 @@ def test_everything_has_been_trained_in_the_end(uninterrupted: Document) -> None
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("epoch", range(4))
 @pytest.mark.parametrize(("hook", "batch"), [("train_batch", b) for b in (0, 2, 4)] + [("validation_batch", 0)])
-def test_run_stopped_anywhere_goes_on_to_the_same_bits(
+def test_run_stopped_anywhere_resumes_to_the_same_bits(
     hook: str,
     epoch: int,
     batch: int,
@@ -80,6 +80,6 @@ def test_run_stopped_anywhere_goes_on_to_the_same_bits(
     tmp_path: Path,
 ) -> None:
     if (epoch, batch) == (3, 4):
-        pytest.skip("nothing is left to stop")
+        pytest.skip("the run is complete")
     resumed = stopped_and_resumed(train, unfreezing(small, num_workers), tmp_path, (hook, epoch, batch))
     assert differences(uninterrupted, resumed) == []

@@ -1,4 +1,4 @@
-"""A stop in the last scoring: nothing of the pass is written, and the same command ends with the same result."""
+"""A stop during the final scoring: nothing is written, and the same command then gives the same result."""
 
 import json
 import os
@@ -18,8 +18,8 @@ from pipelines.run_folder.layout import RunDir
 
 
 @contextmanager
-def sigterm_in_the_last_scoring(run_dir: RunDir) -> Iterator[list[int]]:
-    """Send SIGTERM to this process when the first batch of it is evaluated; counts its batches."""
+def sigterm_in_the_final_scoring(run_dir: RunDir) -> Iterator[list[int]]:
+    """Send SIGTERM to this process when the first batch of the final scoring is evaluated; yield the batch count."""
     count = [0]
 
     def ask(module: nn.Module, arguments: Any) -> None:
@@ -34,7 +34,7 @@ def sigterm_in_the_last_scoring(run_dir: RunDir) -> Iterator[list[int]]:
         hook.remove()
 
 
-def test_stop_in_the_last_scoring_takes_effect_after_the_batch_and_the_next_start_ends_with_the_same_result(
+def test_stop_in_the_final_scoring_takes_effect_after_the_batch_and_can_be_resumed(
     command: Callable[..., int],
     job_yaml: Path,
     demo_root: Path,
@@ -44,12 +44,12 @@ def test_stop_in_the_last_scoring_takes_effect_after_the_batch_and_the_next_star
 ) -> None:
     run_dir = RunDir.of(tmp_path / "run")
     words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path)
-    with sigterm_in_the_last_scoring(run_dir) as evaluated:
+    with sigterm_in_the_final_scoring(run_dir) as evaluated:
         assert command(*words) == 75
     assert evaluated == [1]
-    told = capsys.readouterr().err
-    assert "error: stopped during evaluation; run the same command again to resume" in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "error: stopped during evaluation; run the same command again to resume" in output
+    assert "Traceback" not in output
     assert [event.data["stage"] for event in read_events(run_dir.events) if event.kind == "stage"][-1] == "evaluating"
     assert not run_dir.result.exists()
     assert not run_dir.predictions.exists()

@@ -1,4 +1,4 @@
-"""Whole runs whose document changes the network: to a finished result, and predictions that the export repeats."""
+"""Complete runs of changed networks: they have a result, and the exported model predicts the same."""
 
 import copy
 import json
@@ -37,7 +37,7 @@ CHANGED = {
 def fit(
     command: Command, small: dict[str, Any], demo_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., RunDir]:
-    """Run a document with another backbone, its weights below the folder `weights`, to its end."""
+    """Run a document with another backbone, and its weights in the folder `weights`, to the end."""
 
     def run(backbone: dict[str, Any], weights: Path, **values: Any) -> RunDir:
         document = copy.deepcopy(small)
@@ -56,7 +56,7 @@ def fit(
 
 @pytest.fixture(scope="module")
 def folded(fit: Callable[..., RunDir], tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A run of a network of branches, with a moving average; nobody may change it."""
+    """A run of a network of branches, with a moving average; read-only."""
     backbone = {"name": "repvgg_a0", "weights": "none", "surgery": {"reparameterize": True}}
     return fit(backbone, tmp_path_factory.mktemp("none"), **{"trainer.max_epochs": 1, "data.image_size": 64})
 
@@ -70,12 +70,12 @@ def read_json(path: Path) -> Any:
 
 
 def branches(keys: Iterable[str]) -> tuple[bool, bool]:
-    """Return whether there are branches, and whether there are folded ones."""
+    """Return whether the keys contain branches, and whether they contain folded branches."""
     keys = list(keys)
     return any("conv_kxk" in key for key in keys), any("reparam_conv" in key for key in keys)
 
 
-def test_a_changed_network_trains_to_a_result_and_its_export_predicts_the_same(
+def test_changed_network_trains_to_a_result_and_its_export_predicts_the_same(
     fit: Callable[..., RunDir], demo_root: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -97,7 +97,7 @@ def test_a_changed_network_trains_to_a_result_and_its_export_predicts_the_same(
         assert torch.equal(body[kept], network.state_dict()[kept]), f"{kept} was frozen"
 
 
-def test_checkpoints_keep_the_branches_and_the_export_has_them_folded(folded: RunDir) -> None:
+def test_checkpoints_keep_branches_and_the_export_is_folded(folded: RunDir) -> None:
     for checkpoint in (folded.best_checkpoint, folded.last_checkpoint):
         assert branches(torch.load(checkpoint, weights_only=True)["state_dict"]) == (True, False)
     model, job, _ = load_exported(folded.model)
@@ -106,9 +106,7 @@ def test_checkpoints_keep_the_branches_and_the_export_has_them_folded(folded: Ru
     assert job.model.backbone.surgery.reparameterize
 
 
-def test_the_folded_network_scores_and_predicts_as_its_branches_do(
-    folded: RunDir, command: Command, demo_root: Path
-) -> None:
+def test_folded_network_scores_and_predicts_as_its_branches(folded: RunDir, command: Command, demo_root: Path) -> None:
     """`val` was scored during training, by the averaged branches."""
     assert command("validate", "--run-dir", folded.path) == 0
     assert command("test", "--run-dir", folded.path) == 0
@@ -129,7 +127,7 @@ def test_the_folded_network_scores_and_predicts_as_its_branches_do(
         assert (found[level] - feature).abs().max() <= 1e-5 * feature.abs().max()
 
 
-def test_a_run_that_ended_before_its_result_is_evaluated_again_to_the_same(
+def test_run_that_ended_before_its_result_is_evaluated_again_to_the_same_result(
     folded: RunDir, command: Command, demo_root: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(folded.path, tmp_path / "run")
@@ -142,14 +140,14 @@ def test_a_run_that_ended_before_its_result_is_evaluated_again_to_the_same(
     assert ExportedModelDir(again.model).weights.read_bytes() == ExportedModelDir(folded.model).weights.read_bytes()
 
 
-def test_training_does_not_begin_from_a_folded_network_but_from_its_runs_checkpoint(folded: RunDir) -> None:
+def test_training_starts_from_the_checkpoint_and_not_from_the_folded_network(folded: RunDir) -> None:
     with pytest.raises(ConfigError, match=r"branches are folded .*; name checkpoints/best\.ckpt of its run"):
         read_saved(folded.model, "model.init_from")
     assert branches(read_saved(folded.best_checkpoint, "model.init_from").state) == (True, False)
 
 
-def test_branches_are_not_exported_where_the_document_has_them_folded(folded: RunDir, tmp_path: Path) -> None:
+def test_branches_are_not_exported_if_the_document_folds_them(folded: RunDir, tmp_path: Path) -> None:
     _, job, categories = load_exported(folded.model)
-    with pytest.raises(ValueError, match=r"it has its branches; call its fold\(\) first"):
+    with pytest.raises(ValueError, match=r"still has its branches; call its fold\(\) first"):
         export_model(build_model(job.model, categories), job, categories, tmp_path)
     assert list(tmp_path.iterdir()) == []

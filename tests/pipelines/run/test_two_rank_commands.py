@@ -1,4 +1,4 @@
-"""The command with two processes, as users start it: exit codes, one result, and nothing left behind."""
+"""The command with two processes, as users start it: exit codes, one result, and no leftover files or processes."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from pipelines.spec.load import write_yaml
 Document = dict[str, Any]
 Start = Callable[..., "subprocess.Popen[str]"]
 
-TOLD_S = 120
+EVENT_TIMEOUT_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def document(small_document: Document) -> Document:
 
 @pytest.fixture
 def start(tmp_path: Path, no_mlflow_settings: None) -> Start:
-    """Start `pipelines.cli` in a session of its own, with its own folder for temporary files."""
+    """Start `pipelines.cli` in its own session, with its own folder for temporary files."""
     (tmp_path / "tmp").mkdir()
 
     def start(command: str, document: Document | None, run: str, *more: str) -> "subprocess.Popen[str]":
@@ -61,7 +61,7 @@ def start(tmp_path: Path, no_mlflow_settings: None) -> Start:
 
 
 def ended(process: "subprocess.Popen[str]", folder: Path) -> tuple[int, str]:
-    """Return exit code and output; nothing is left of the processes and of where they met."""
+    """Return exit code and output; check that no process and no meeting folder remains."""
     output, _ = process.communicate(timeout=240)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
@@ -74,7 +74,7 @@ def wait_until_training(run_dir: Path) -> None:
 
 
 def wait_for(run_dir: Path, event: str) -> None:
-    deadline = time.monotonic() + TOLD_S
+    deadline = time.monotonic() + EVENT_TIMEOUT_S
     events = run_dir / "events.jsonl"
     while not events.exists() or event not in events.read_text():
         assert time.monotonic() < deadline
@@ -95,7 +95,7 @@ def test_fit_with_two_processes_ends_with_0_and_one_result(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["rank 0", "group"])
-def test_stopped_fit_ends_with_75_and_the_next_start_goes_on(
+def test_stopped_fit_ends_with_75_and_the_next_start_resumes(
     target: str, start: Start, document: Document, data_root: Path, tmp_path: Path
 ) -> None:
     document["trainer"] |= {"max_epochs": 40, "check_val_every_n_epoch": 40}
@@ -128,11 +128,11 @@ def test_fit_stopped_in_validation_ends_with_75_before_it_is_scored_and_the_next
     code, output = ended(start("fit", document, "run", "--data.root", str(root)), tmp_path)
     assert code == 0, output
     events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
-    told = [(event["kind"], event["epoch"]) for event in events if event["kind"] in ("progress", "metric")]
-    # Two steps an epoch, and of the third batch, which ends it.
-    assert sorted(set(told)) == [("metric", 0), ("metric", 1), ("progress", 0), ("progress", 1)]
-    assert [kind for kind, _ in told].count("metric") == 2
-    assert told.index(("metric", 0)) < told.index(("progress", 1))
+    reported = [(event["kind"], event["epoch"]) for event in events if event["kind"] in ("progress", "metric")]
+    # At two steps of each epoch, and at the third batch, which ends it.
+    assert sorted(set(reported)) == [("metric", 0), ("metric", 1), ("progress", 0), ("progress", 1)]
+    assert [kind for kind, _ in reported].count("metric") == 2
+    assert reported.index(("metric", 0)) < reported.index(("progress", 1))
 
 
 @pytest.mark.slow
@@ -147,7 +147,7 @@ def test_fit_with_a_loss_that_is_not_finite_ends_with_65(
 
 
 @pytest.mark.slow
-def test_image_that_one_rank_alone_cannot_read_is_told_with_78(
+def test_image_that_only_one_rank_cannot_read_is_reported_with_78(
     start: Start, document: Document, data_root: Path, tmp_path: Path
 ) -> None:
     document["trainer"] |= {"max_epochs": 1000, "check_val_every_n_epoch": 1000}

@@ -1,4 +1,4 @@
-"""`model.backbone`: one network, by name or by design, and what is changed in it."""
+"""`model.backbone`: one network, by name or by design, and changes to its layers."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ def backbone(small: Document, **fields: Any) -> BackboneSpec:
     return validate_document(apply_override(small, "model.backbone", fields)).model.backbone
 
 
-def test_a_name_begins_with_the_catalogs_weights_and_a_design_at_random(small: Document) -> None:
+def test_name_has_default_weights_and_design_has_none(small: Document) -> None:
     assert backbone(small, name="resnet18").weights == "default"
     assert backbone(small, design={"preset": "resnet18"}).weights == "none"
     assert backbone(small, design={"preset": "resnet18"}, weights="a.pt").weights == "a.pt"
 
 
-def test_the_resolved_document_means_the_same_network(small: Document) -> None:
+def test_complete_document_describes_the_same_network(small: Document) -> None:
     asked = {
         "design": {"preset": "resnet18"},
         "surgery": {"freeze_batchnorm": True, "attention": [{"kind": "gc", "stages": ["c5", "c4"]}]},
@@ -31,7 +31,7 @@ def test_the_resolved_document_means_the_same_network(small: Document) -> None:
     assert job.model.backbone.label == "design:resnet18"
 
 
-def test_surgery_says_what_it_asks_for(small: Document) -> None:
+def test_surgery_lists_its_requested_changes(small: Document) -> None:
     asked = {"deformable": ["c5", "c4"], "stochastic_depth": 0.0, "reparameterize": False}
     surgery = backbone(small, name="resnet18", surgery=asked).surgery
     assert surgery.requested == ("deformable", "stochastic_depth")
@@ -40,20 +40,20 @@ def test_surgery_says_what_it_asks_for(small: Document) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({}, "model.backbone: got neither a name nor a design; give one"),
         (
             {"name": "vgg11", "design": {"preset": "resnet18"}},
-            "model.backbone: got the name 'vgg11' and a design; give one, and null for",
+            "model.backbone: got the name 'vgg11' and a design; give one of them, and null for",
         ),
-        ({"design": {"preset": "resnet18"}, "weights": "default"}, "model.backbone.weights: got 'default', and a desi"),
+        ({"design": {"preset": "resnet18"}, "weights": "default"}, "model.backbone.weights: got 'default', but a desi"),
         ({"name": "vgg11", "surgery": {"attention": [{"kind": "gcx"}]}}, "attention.0.kind: got 'gcx'; did you mean"),
         ({"name": "vgg11", "surgery": {"deformable": ["c4", "c4"]}}, "surgery.deformable: got ['c4', 'c4']; name each"),
         ({"name": "vgg11", "surgery": {"stochastic_depth": 1}}, "stochastic_depth: got 1; should be less than 1"),
     ],
 )
-def test_what_describes_no_network_is_told(small: Document, fields: Document, told: str) -> None:
+def test_invalid_backbone_is_reported(small: Document, fields: Document, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         backbone(small, **fields)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)

@@ -1,4 +1,4 @@
-"""A wrong document is told field by field: what was given, and what would be right."""
+"""Invalid documents are reported field by field: the value, and what would be right."""
 
 import contextlib
 from typing import Any
@@ -26,16 +26,16 @@ WRONG = [
     ("model.tasks.shapes.levels", ["p5", "p3"], "model.tasks.shapes.levels: name each level once, finest first"),
     ("model.tasks.identity.boxes_from", "scene", "model.tasks.identity.boxes_from: got 'scene'; choose one of"),
     ("model.ema", True, "model.ema: got True; should be a mapping"),
-    ("model.tasks", {"a.b": {"head": "fcos"}}, "model.tasks.a.b: got 'a.b'; letters, digits, '_' and '-' are allowed"),
-    ("name", "a b", "name: got 'a b'; letters, digits, '.', '_' and '-' are allowed, at most 64"),
-    ("model.unfreeze", {4: "all"}, "model.unfreeze: got the epochs [4]; epochs count from 0, and 0 is one of them"),
+    ("model.tasks", {"a.b": {"head": "fcos"}}, "model.tasks.a.b: got 'a.b'; use letters, digits, '_' and '-', at most"),
+    ("name", "a b", "name: got 'a b'; use letters, digits, '.', '_' and '-', at most 64"),
+    ("model.unfreeze", {4: "all"}, "model.unfreeze: got the epochs [4]; epochs count from 0, and 0 must be given"),
     ("model.unfreeze", {0: "none", 8: "all"}, "model.unfreeze: got the epochs [8]; trainer.max_epochs is 2"),
     (
         "model.transfer",
         "gradual",
-        "model.transfer: got 'gradual', which takes 4 epochs or more; trainer.max",
+        "model.transfer: got 'gradual', which needs at least 4 epochs; trainer.max",
     ),
-    ("model.unfreeze_order", ["c5", "c5", "c3"], "model.unfreeze_order: got ['c5', 'c5', 'c3']; name c3, c4 and c5"),
+    ("model.unfreeze_order", ["c5", "c5", "c3"], "model.unfreeze_order: got ['c5', 'c5', 'c3']; list each of c3, c4"),
     ("model.lr_scale", {"tasks": {"shape": 2}}, "model.lr_scale.tasks: got ['shape']; the tasks are ["),
     ("trainer.strategy", "fsdp", "trainer.strategy: got 'fsdp', which shards parameters: stages could not be frozen"),
     ("trainer.strategy", "deepspeed_stage_2", "trainer.strategy: got 'deepspeed_stage_2', which shards"),
@@ -47,7 +47,7 @@ WRONG = [
     (
         "data.sources.shapes.sampler",
         {"kind": "repeat_factor", "task": "identity"},
-        "data.sources.shapes.sampler.task: got 'identity'; of this source's tasks repeat_factor takes [",
+        "data.sources.shapes.sampler.task: got 'identity'; a repeat_factor sampler can use these ",
     ),
     ("model.unfreeze", {0: ["c6"]}, "model.unfreeze.0.0: got 'c6'; choose 'c3', 'c4' or 'c5'"),
     ("model.unfreeze", {"first": "all"}, "model.unfreeze.first: got 'first'; should be a valid integer"),
@@ -57,10 +57,15 @@ WRONG = [
     ("data.sources.shapes.labels", [], "data.sources.shapes.labels: got []; tuple should have at least 1 item"),
     ("data.image_size", 16, "data.image_size: got 16; should be greater than or equal to 32"),
     ("data.augment.scale_jitter", [2, 1], "data.augment.scale_jitter: got [2.0, 1.0]; write [low, high] with 0.1"),
+    ("data.augment.hflp", 0.1, "data.augment.hflp: unknown key; did you mean 'hflip'; known are hflip, photometric,"),
+    ("data.augment", 5, "data.augment: got 5; should be a mapping"),
+    ("data.augment", [{"op": "hflp"}], "data.augment.0.op: got 'hflp'; did you mean 'hflip'; choose one of"),
+    ("data.augment", [{"op": "hflip", "q": 1}], "data.augment.0.q: unknown key; known are op, p"),
+    ("data.augment", [{"op": "hflip", "p": 3}], "data.augment.0.p: got 3; should be less than or equal to 1"),
     ("trainer.max_epoch", 3, "trainer.max_epoch: unknown key; did you mean 'max_epochs'"),
     ("trainer.precision", "fp8", "trainer.precision: got 'fp8'; choose 'auto', '32-true', 'bf16-mixed' or '16-mixed'"),
     ("trainer.devices", 0, "trainer.devices: got 0; choose 'auto'; or got 0; should be greater than or equal to 1"),
-    ("name", "a b", "name: got 'a b'; letters, digits, '.', '_' and '-' are allowed"),
+    ("name", "a b", "name: got 'a b'; use letters, digits, '.', '_' and '-'"),
     ("model", None, "model: got None; should be a mapping"),
 ]
 
@@ -72,17 +77,17 @@ def problems_of(document: Document) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-@pytest.mark.parametrize(("field", "value", "told"), WRONG, ids=[f"{field}={value}" for field, value, _ in WRONG])
-def test_wrong_value_is_told_with_its_field_and_what_would_be_right(
-    field: str, value: Any, told: str, small: Document
+@pytest.mark.parametrize(("field", "value", "expected"), WRONG, ids=[f"{field}={value}" for field, value, _ in WRONG])
+def test_invalid_value_is_reported_with_its_field_and_a_remedy(
+    field: str, value: Any, expected: str, small: Document
 ) -> None:
     problems = problems_of(apply_override(small, field, value))
-    assert [problem for problem in problems if problem.startswith(told)], problems
+    assert [problem for problem in problems if problem.startswith(expected)], problems
     fields = [problem.split(": ")[0] for problem in problems]
     assert all(name.replace(".", "").replace("_", "").isalnum() for name in fields), fields
 
 
-def test_all_problems_are_told_at_once(small: Document) -> None:
+def test_all_problems_are_reported_at_once(small: Document) -> None:
     document = apply_override(apply_override(small, "model.optimizer.lr", -1), "trainer.max_epochs", 0)
     document = apply_override(document, "data.imagesize", 3)
     del document["name"]
@@ -90,14 +95,14 @@ def test_all_problems_are_told_at_once(small: Document) -> None:
     assert sorted(fields) == ["data.imagesize", "model.optimizer.lr", "name", "trainer.max_epochs"]
 
 
-def test_an_entry_that_is_wrong_is_not_told_as_one_that_is_missing(small: Document) -> None:
+def test_invalid_entry_is_not_reported_as_missing(small: Document) -> None:
     (problem,) = problems_of(apply_override(small, "data.sources.shapes.labels.0.path", "/etc"))
     assert problem.startswith("data.sources.shapes.labels.0.path: got '/etc'")
 
 
-def test_task_without_labels_is_told(small: Document) -> None:
+def test_task_without_labels_is_reported(small: Document) -> None:
     problems = problems_of(apply_override(small, "model.tasks.extra", {"head": "multiclass"}))
-    assert problems == ["model.tasks: no label layer names ['extra']; add a layer below data.sources"]
+    assert problems == ["model.tasks: no label layer lists ['extra']; add a layer to a source in data.sources"]
 
 
 def test_unfreeze_keys_from_json_are_strings(small: Document) -> None:
@@ -115,7 +120,7 @@ junk = st.recursive(
 
 
 @pytest.mark.parametrize("field", ["model", "model.tasks", "model.tasks.shapes", "model.unfreeze", "data.sources", ""])
-def test_junk_is_refused_and_never_breaks_the_reader(field: str, small: Document) -> None:
+def test_junk_is_rejected_without_other_errors(field: str, small: Document) -> None:
     @given(junk)
     def check(value: Any) -> None:
         document = apply_override(small, field, value) if field else {"name": value, "data": value, 3: value}
@@ -125,7 +130,7 @@ def test_junk_is_refused_and_never_breaks_the_reader(field: str, small: Document
     check()
 
 
-def test_of_very_many_problems_the_first_are_told(small: Document) -> None:
+def test_only_the_first_of_very_many_problems_are_reported(small: Document) -> None:
     problems = problems_of({**small, **{f"key{number}": 1 for number in range(50_000)}})
     assert len(problems) == 101
-    assert problems[-1] == "and 49900 more; mend these first"
+    assert problems[-1] == "and 49900 more; fix these first"

@@ -1,4 +1,4 @@
-"""Files and overrides become one document, and a document survives being written down."""
+"""Files and overrides become one document, and a written document is read back unchanged."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ documents = st.dictionaries(
 
 
 @given(documents)
-def test_whatever_is_written_is_read_again(document: Document) -> None:
+def test_written_document_is_read_back(document: Document) -> None:
     assert read_yaml(write_yaml(document), "x") == document
 
 
@@ -42,44 +42,44 @@ def test_whatever_is_written_is_read_again(document: Document) -> None:
     ("text", "value"),
     [("1e-3", 0.001), ("1E5", 1e5), ("-.5e+2", -50.0), ("2024-01-01", "2024-01-01"), ("'1e-3'", "1e-3"), ("12", 12)],
 )
-def test_scalars_are_what_people_mean(text: str, value: object) -> None:
+def test_scalars_have_the_expected_types(text: str, value: object) -> None:
     read = read_yaml(text, "x")
     assert (read, type(read)) == (value, type(value))
 
 
-def test_anchors_and_merge_keys_are_yaml() -> None:
+def test_anchors_and_merge_keys_are_supported() -> None:
     assert read_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}", "x")["b"] == {"x": 1, "y": 3}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
-        ("a: 1\nb: {c: 1, c: 2}", r"line 2, column 4: the key 'c' is given twice"),
+        ("a: 1\nb: {c: 1, c: 2}", r"line 2, column 4: the key 'c' is repeated"),
         ("a: [1\nb: 2", r"line 2, column 2: expected ',' or '\]'"),
         ("{[1]: 2}", "line 1, column 2: found unhashable key"),
         ("a: !!python/object:os.system x", "line 1, column 4: could not determine a constructor"),
-        ("a: !!int x", "holds a value that cannot be read"),
-        ("[" * 2000, "holds a value that cannot be read"),
-        ("\0", "is not YAML"),
+        ("a: !!int x", "contains a value that cannot be read"),
+        ("[" * 2000, "contains a value that cannot be read"),
+        ("\0", "is not valid YAML"),
     ],
 )
-def test_what_is_no_yaml_is_told_with_its_place(text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^job\.yaml: .*{told}"):
+def test_invalid_yaml_is_reported_with_its_position(text: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^job\.yaml: .*{expected}"):
         read_yaml(text, "job.yaml")
 
 
-def test_later_files_are_laid_on_earlier_ones_key_by_key_and_overrides_on_all(tmp_path: Path) -> None:
+def test_later_files_update_earlier_ones_by_key_and_overrides_update_all(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("model: {ema: {decay: 0.9}, layer_decay: 0.5}\nlist: [1, 2]\n")
     (tmp_path / "b.yaml").write_text("model: {layer_decay: 0.7}\nlist: [3]\n")
     asked = assemble([str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")], [("model.ema", "null"), ("new.name", "[x]")])
     assert asked == {"model": {"ema": None, "layer_decay": 0.7}, "list": [3], "new": {"name": ["x"]}}
 
 
-def test_merge_lets_anything_but_a_mapping_replace() -> None:
+def test_merge_replaces_everything_but_mappings() -> None:
     assert merge({"a": {"b": 1}, "c": [1]}, {"a": None, "c": {"d": 2}}) == {"a": None, "c": {"d": 2}}
 
 
-def test_override_reaches_into_lists_and_leaves_its_argument_alone() -> None:
+def test_override_sets_entries_of_lists_and_keeps_its_argument() -> None:
     document = {"sources": [{"path": "a"}, {"path": "b"}]}
     assert apply_override(document, "sources.1.path", "c") == {"sources": [{"path": "a"}, {"path": "c"}]}
     assert document == {"sources": [{"path": "a"}, {"path": "b"}]}
@@ -89,27 +89,27 @@ def test_override_reaches_into_lists_and_leaves_its_argument_alone() -> None:
         apply_override(document, "sources.first", "c")
 
 
-def test_override_by_a_number_meets_the_number_that_is_a_key() -> None:
+def test_number_in_an_override_matches_an_integer_key() -> None:
     assert apply_override({"unfreeze": {0: "all"}}, "unfreeze.0", "none") == {"unfreeze": {0: "none"}}
 
 
 @pytest.mark.parametrize("recipe", recipe_names())
-def test_recipe_resolves_to_a_document_that_is_the_same_job(recipe: str) -> None:
+def test_complete_document_of_a_recipe_is_the_same_job(recipe: str) -> None:
     job = load_job([f"recipe:{recipe}"])
     assert validate_document(read_yaml(write_yaml(resolved(job)), "x")) == job
     assert list(job.model.tasks) == list(resolved(job)["model"]["tasks"])
 
 
-def test_unknown_recipe_is_told_with_the_known_ones() -> None:
+def test_unknown_recipe_is_reported_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"got 'recipe:dem'; the recipes are .*demo"):
         load_job(["recipe:dem"])
 
 
-def test_file_that_is_no_document_is_told(tmp_path: Path) -> None:
+def test_file_without_a_document_is_reported(tmp_path: Path) -> None:
     empty, binary = tmp_path / "empty.yaml", tmp_path / "binary.yaml"
     empty.touch()
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"empty\.yaml: holds NoneType; a job document is a mapping"):
+    with pytest.raises(ConfigError, match=r"empty\.yaml: contains NoneType; a job document is a mapping"):
         load_job([str(empty)])
     with pytest.raises(ConfigError, match=r"cannot read .*binary\.yaml"):
         load_job([str(binary)])
@@ -120,6 +120,6 @@ def test_file_that_is_no_document_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "text"), [("model.optimizer.betas", "[0.9, 1.0]"), ("trainer.devices", "[]")])
-def test_values_that_torch_and_lightning_refuse_are_refused_before(name: str, text: str) -> None:
+def test_values_that_torch_and_lightning_reject_are_invalid(name: str, text: str) -> None:
     with pytest.raises(ConfigError, match=name.replace(".", r"\.")):
         load_job(["recipe:demo"], [(name, text)])

@@ -20,7 +20,7 @@ from pipelines.records import Category
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import global_losses
-from tests.pipelines.run.test_resume import differences
+from tests.pipelines.run.interruption import differences
 from tests.pipelines.training.several_ranks import TerminateSelf, Watch, spawn, train
 
 Document = dict[str, Any]

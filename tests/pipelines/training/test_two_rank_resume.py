@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipelines.run_folder.layout import RunDir
-from tests.pipelines.run.test_resume import differences
+from tests.pipelines.run.interruption import differences
 from tests.pipelines.training.several_ranks import TerminateSelf, spawn, train
 
 Document = dict[str, Any]

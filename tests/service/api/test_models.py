@@ -13,6 +13,7 @@ import pytest
 from pipelines.inference.predictor import Predictor
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
+from service.rest.model_schemas import PredictionView
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.jobs import JobStore
@@ -61,6 +62,7 @@ def test_predictions_equal_those_of_the_predictor(
         assert answer.status_code == 200, answer.text
         assert answer.headers["model-version"] == str(number)
         assert answer.json() == Predictor.from_exported(folder).predict([image])[0]
+        assert PredictionView.model_validate_json(answer.text).model_dump(exclude_unset=True) == answer.json()
 
 
 def test_concurrent_requests_for_two_models_and_invalid_images_all_get_their_response(

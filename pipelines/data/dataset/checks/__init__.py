@@ -1,1 +1,1 @@
-"""What can be wrong with data: findings, the report that counts them, and its text. Torch-free."""
+"""Checks of the data, the report that counts their findings, and its text. Torch-free."""

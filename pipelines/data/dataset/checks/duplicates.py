@@ -1,4 +1,4 @@
-"""What the contents of images tell: the same image twice, and the fingerprint of a split. Torch-free."""
+"""Checks of image contents: equal images, and the fingerprint of a split. Torch-free."""
 
 import hashlib
 import json
@@ -10,8 +10,8 @@ from pipelines.data.dataset.listing import ListedImage, Listing
 from pipelines.records import BoxLabel, ImageRecord
 
 
-def tell_repeated_contents(listing: Listing) -> None:
-    """Tell images whose files are equal byte by byte: across splits, or several times in one split."""
+def check_repeated_contents(listing: Listing) -> None:
+    """Report images with files that are equal byte by byte, across splits or in one split."""
     groups: dict[str, list[ListedImage]] = {}
     for image in listing.images:
         if image.facts is not None:
@@ -23,16 +23,17 @@ def tell_repeated_contents(listing: Listing) -> None:
         crosses = any(other.split != first.split for other in others)
         message = f"is the same image as {where}"
         if crosses:
-            message += "; take it out of all splits but one"
+            message += "; keep it in one split only"
         kind = "same_image_in_splits" if crosses else "same_image_in_split"
-        finding = first.layers[0][0].place.finding(kind, message, file=first.shown_path)
+        finding = first.layers[0][0].split.finding(kind, message, file=first.shown_path)
         listing.findings.append(finding)
 
 
 def fingerprint(listing: Listing, records: Sequence[ImageRecord], exif: Mapping[str, Exif]) -> str:
-    """SHA-256 over the images of a split and their cleaned labels; equal where a model scores the same on them.
+    """Return the SHA-256 over the images of a split and their cleaned labels.
 
-    File names, ids, sources, label formats and the order of entries do not matter.
+    Splits on which every model has the same score have equal fingerprints. They do not depend on
+    file names, ids, sources, label formats and the order of entries.
     """
     sha256_by_path = {image.path: image.facts.sha256 for image in listing.images if image.facts is not None}
     lines = sorted(

@@ -1,4 +1,4 @@
-"""The data report: what was found, what was done about it, and numbers that add up. Torch-free."""
+"""The data report: all findings, and counts of images and labels that add up. Torch-free."""
 
 import json
 from collections import Counter
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.data.dataset.checks.findings import KINDS, Finding
 from pipelines.data.dataset.clean import LayerCounts
 from pipelines.errors import DataError, FieldProblem
+from pipelines.findings import KINDS, Finding
 from pipelines.records import SPLITS, Split
 from pipelines.run_folder.files import write_atomic
 
@@ -25,7 +25,7 @@ class ImageCounts:
     unusable: int = 0
 
     def to_dict(self) -> dict[str, int]:
-        """All counts, for JSON."""
+        """Return all counts, for JSON."""
         return {
             "listed": self.listed,
             "in_index": self.in_index,
@@ -37,10 +37,10 @@ class ImageCounts:
 
 @dataclass
 class TaskCounts:
-    """Labels of one task by split: images, and labels by class (identity, of an embedding).
+    """Labels of one task by split: images, and labels by class or identity.
 
-    Crowd boxes and boxes without an identity stand apart from the classes; `empty` images are labeled with nothing.
-    `ids` has the categories that the network learns; an identity that is in val or test alone has none.
+    Crowd boxes and boxes without an identity are counted separately. `empty` images are labeled, but without an object
+    or class. `ids` holds the categories that the network learns; identities that train does not have are missing.
     """
 
     kind: Literal["boxes", "classes", "identities"]
@@ -53,7 +53,7 @@ class TaskCounts:
     by_class: dict[str, Counter[Split]] = field(default_factory=dict)
 
     def to_dict(self, splits: list[Split]) -> dict[str, Any]:
-        """All counts, for JSON."""
+        """Return all counts, for JSON."""
         parts = {
             "labeled": self.labeled,
             "unlabeled": self.unlabeled,
@@ -74,14 +74,14 @@ class TaskCounts:
         }
 
     def rows(self) -> list[tuple[str, Counter[Split]]]:
-        """Classes in the order of their ids, then those without one by name."""
+        """Return the classes in the order of their ids, then those without an id by name."""
         names = sorted(self.by_class, key=lambda name: (name not in self.ids, self.ids.get(name, 0), name))
         return [(name, self.by_class[name]) for name in names]
 
 
 @dataclass
 class DataReport:
-    """What the check of all splits found. Errors stop a run, warnings do not."""
+    """The result of checking all splits. Errors stop a run, warnings do not."""
 
     root: str
     findings: list[Finding] = field(default_factory=list)
@@ -89,37 +89,37 @@ class DataReport:
     tasks: dict[str, TaskCounts] = field(default_factory=dict)
     layers: list[LayerCounts] = field(default_factory=list)
     fingerprints: dict[Split, str] = field(default_factory=dict)
-    """SHA-256 by split over the contents and sizes of its images and their cleaned labels; names, ids, label formats
-    and the order of entries do not matter."""
+    """SHA-256 by split over the contents and sizes of its images and their cleaned labels; it does not depend on names,
+    ids, label formats and the order of entries."""
 
     @property
     def errors(self) -> list[Finding]:
-        """What stops a run."""
+        """The findings that stop a run."""
         return [finding for finding in self.findings if finding.severity == "error"]
 
     @property
     def warnings(self) -> list[Finding]:
-        """What does not."""
+        """The findings that do not stop a run."""
         return [finding for finding in self.findings if finding.severity == "warning"]
 
     @property
     def splits(self) -> list[Split]:
-        """Splits that are there, in the usual order."""
+        """The splits of the data, in the usual order."""
         return [split for split in SPLITS if split in self.images]
 
     def count(self, kind: str) -> int:
-        """How many findings of a kind there are."""
+        """Return the number of findings of a kind."""
         return sum(finding.kind == kind for finding in self.findings)
 
     def by_kind(self) -> dict[str, list[Finding]]:
-        """Findings by kind, errors first; kinds without one are left out."""
+        """Return the findings by kind, errors first."""
         grouped: dict[str, list[Finding]] = {}
         for finding in self.findings:
             grouped.setdefault(finding.kind, []).append(finding)
         return {kind: grouped[kind] for kind in KINDS if kind in grouped}
 
     def problems(self, examples: int = 5) -> list[FieldProblem]:
-        """The errors, at most `examples` of a kind and a line for the others of the kind."""
+        """Return the errors, at most `examples` of each kind and one line for the others of the kind."""
         problems: list[FieldProblem] = []
         for kind, findings in self.by_kind().items():
             if KINDS[kind].severity == "error":
@@ -131,7 +131,7 @@ class DataReport:
         return problems
 
     def raise_errors(self) -> None:
-        """Do nothing where there is no error.
+        """Raise the errors, if any.
 
         Raises:
             DataError: with `problems()`.
@@ -140,7 +140,7 @@ class DataReport:
             raise DataError(self.problems())
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON: all findings, not just examples."""
+        """Return the whole report with all findings, for JSON."""
         return {
             "schema_version": SCHEMA_VERSION,
             "root": self.root,
@@ -156,10 +156,10 @@ class DataReport:
         }
 
     def to_json(self) -> str:
-        """`to_dict` as text."""
+        """Return `to_dict` as text."""
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
     def write(self, path: Path) -> None:
-        """The report lies at `path` as JSON."""
+        """Write the report to `path` as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, self.to_json())

@@ -1,17 +1,17 @@
-"""What labels tell about the samplers of identities. Torch-free."""
+"""Checks of the samplers that draw identities. Torch-free."""
 
 from collections.abc import Sequence
 
-from pipelines.data.dataset.checks.findings import Finding
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.image_labels import identities_of
+from pipelines.findings import Finding
 from pipelines.records import ImageRecord
 from pipelines.spec.data import PKSpec
 from pipelines.spec.job import JobSpec
 
 
-def tell_about_samplers(job: JobSpec, train: Sequence[ImageRecord], report: DataReport) -> None:
-    """Tell sources that draw identities and have too few of them, or images without one."""
+def check_samplers(job: JobSpec, train: Sequence[ImageRecord], report: DataReport) -> None:
+    """Report sources that draw identities but have too few of them, or have images without identity."""
     for name, source in sorted(job.data.sources.items()):
         if not isinstance(source.sampler, PKSpec):
             continue
@@ -20,15 +20,15 @@ def tell_about_samplers(job: JobSpec, train: Sequence[ImageRecord], report: Data
         num_identities = len(set().union(*shown))
         if shown and num_identities < p:
             sampler = f"data.sources.{name}.sampler"
-            fewer = f"lower {sampler}.p (and batch_size = p * k), or make it kind: shuffle"
+            fewer = f"lower {sampler}.p (and batch_size = p * k), or set it to kind: shuffle"
             message = (
-                f"{name!r} has {num_identities} identities of the task {task!r} in train, and its sampler draws p = "
-                f"{p} different ones a batch: {fewer if num_identities > 1 else f'make {sampler} kind: shuffle'}"
+                f"{name!r} has {num_identities} identities of the task {task!r} in train, but its sampler draws p = "
+                f"{p} different ones per batch: {fewer if num_identities > 1 else f'set {sampler} to kind: shuffle'}"
             )
             report.findings.append(Finding("too_few_identities", message, name, "train"))
         elif left_out := sum(not identities for identities in shown):
             message = (
                 f"{left_out} of {len(shown)} train images of {name!r} have no identity of the task {task!r}; "
-                "its sampler never draws them, for other tasks neither: list them in a source of their own"
+                "its sampler never draws them, not even for other tasks: list them in a separate source"
             )
             report.findings.append(Finding("image_not_drawn", message, name, "train"))

@@ -6,18 +6,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.data.dataset.checks.findings import KINDS
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.clean import LayerCounts
+from pipelines.findings import KINDS
 
 WIDTH = 120
-_LEFT_OUT = ("degenerate", "outside", "dropped", "repeated")
+_SKIPPED = ("degenerate", "outside", "dropped", "repeated")
 _PARTS_OF_KEPT = ("clipped", "duplicate", "crowd", "difficult")
 _REFUSED = ("unknown_category", "unknown_image", "broken_entry", "unusable_image")
 
 
 def render_report(report: DataReport, examples: int = 5) -> str:
-    """All tables, then the findings: errors first, at most `examples` of a kind."""
+    """Return all tables, then the findings: errors first, at most `examples` of each kind."""
     console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
     console.print(f"Data in {escape(report.root)}", soft_wrap=True)
     console.print(_images_table(report))
@@ -51,7 +51,7 @@ def _task_table(report: DataReport, name: str) -> Table:
     for label, counter in (
         ("labeled images", task.labeled),
         ("unlabeled images", task.unlabeled),
-        ("images with nothing in them", task.empty),
+        ("images without an object or class", task.empty),
         ("crowd regions", task.crowd),
         ("boxes without identity", task.without_identity),
     ):
@@ -66,16 +66,16 @@ def _task_table(report: DataReport, name: str) -> Table:
 
 
 def _layers_table(layers: list[LayerCounts]) -> Table:
-    """Columns that are zero everywhere are not shown."""
+    """Return the counts of all layers, without the columns that are zero everywhere."""
     counts = [
         {
-            **{column: getattr(layer, column) for column in (*_LEFT_OUT, *_PARTS_OF_KEPT)},
+            **{column: getattr(layer, column) for column in (*_SKIPPED, *_PARTS_OF_KEPT)},
             "refused": sum(getattr(layer, part) for part in _REFUSED),
         }
         for layer in layers
     ]
-    columns = [column for column in (*_LEFT_OUT, "refused", *_PARTS_OF_KEPT) if any(row[column] for row in counts)]
-    table = _table("annotations: read = kept + left out", "layer", "split", "read", "kept", *columns)
+    columns = [column for column in (*_SKIPPED, "refused", *_PARTS_OF_KEPT) if any(row[column] for row in counts)]
+    table = _table("annotations: read = kept + skipped", "layer", "split", "read", "kept", *columns)
     for layer, row in zip(layers, counts, strict=True):
         name = escape(f"{layer.source}: {layer.file}")
         numbers = (layer.read, layer.kept, *(row[column] for column in columns))

@@ -1,1 +1,1 @@
-"""Which images form which batch, on which rank: functions of (seed, epoch)."""
+"""Samplers: the images of each batch on each rank, as functions of (seed, epoch)."""

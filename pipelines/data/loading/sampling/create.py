@@ -1,4 +1,4 @@
-"""The sampler of a job's training, from its document and records."""
+"""Create the sampler of a job's training from its document and records."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
@@ -23,10 +23,10 @@ def create_train_sampler(
     rank: int = 0,
     world_size: int = 1,
 ) -> TrainBatchSampler:
-    """Return the sampler of the train split's records; those without a label for any of the tasks are not drawn.
+    """Return the sampler of the records of the train split; records without labels for any task are not drawn.
 
     Raises:
-        DataError: no image is labeled; fewer identities than a batch of a `pk` sampler takes.
+        DataError: no image is labeled, or there are fewer identities than a batch of a `pk` sampler needs.
     """
     indices: dict[str, list[int]] = {}
     for position, record in enumerate(records):

@@ -1,4 +1,4 @@
-"""Batches to evaluate on."""
+"""The batch sampler of evaluation."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -9,15 +9,15 @@ from pipelines.data.loading.sample import SampleKey
 
 
 class EvalBatchSampler(Sampler[list[SampleKey]]):
-    """Every image once over all ranks; a batch holds images of one group (such as a padded size) only.
+    """Draws every image once over all ranks; a batch has images of one group (such as a padded size) only.
 
-    Nothing is padded: ranks differ by at most one image, and may differ in their number of batches. A rank without
-    any image has one batch of none, since Lightning leaves out the whole pass on a rank without batches, and others
-    would wait for it.
+    No image is repeated: ranks differ by at most one image, and may differ in their number of batches. A rank without
+    images has one empty batch, because Lightning skips the whole pass on a rank without batches while the other ranks
+    wait for it.
 
     Args:
         groups: the group of each image of the split.
-        batch_sizes: by group.
+        batch_sizes: the batch size of each group.
     """
 
     def __init__(

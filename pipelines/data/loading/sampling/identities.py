@@ -1,6 +1,6 @@
 """A source that draws identities, for embeddings.
 
-Legend: N images, W ranks, B images a step and rank.
+Legend: N images, W ranks, B images per step and rank.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ from pipelines.data.loading.sampling.sources import Ints, Source, ceil_div, coun
 class PKSource(Source):
     """Draws P identities with K images each for every rank; B is P * K.
 
-    All identities have their turn in a round, which goes on from epoch to epoch, and is filled with some of them up to
-    a whole step. Those of one step are different on all ranks where there are W * P, else on each rank. The images of
-    an identity have their turns likewise, K at a time; where there are fewer, they repeat.
+    A round draws every identity once and continues across epochs; its last step is filled up with identities of the
+    same round. The identities of one step differ over all ranks if there are at least W * P, otherwise within each
+    rank. The images of an identity take turns in the same way, K at a time; if there are fewer, they are repeated.
 
     Args:
         images: by identity, the positions in the split of the images that show it; an image may show several.
@@ -31,7 +31,7 @@ class PKSource(Source):
         self, images: Mapping[str, Sequence[int]], p: int, k: int, *, seed: int, source: int, world_size: int = 1
     ) -> None:
         if len(images) < p:
-            raise ValueError(f"got {len(images)} identities; a batch takes p = {p} different ones")
+            raise ValueError(f"got {len(images)} identities; a batch needs p = {p} different ones")
         self.images = [np.asarray(of_identity, dtype=np.int64) for _, of_identity in sorted(images.items())]
         self.p = p
         self.k = k
@@ -44,7 +44,7 @@ class PKSource(Source):
         self._times_a_round = self._steps_a_round * p * world_size // len(images)
 
     def once(self, epoch: int) -> list[Ints]:
-        """Return as many batches (W, B, 2) as all images would fill."""
+        """Return the batches (W, B, 2) of an epoch: as many as all images would fill."""
         return self.stream(epoch, self.num_steps)
 
     def stream(self, epoch: int, num_steps: int) -> list[Ints]:
@@ -52,20 +52,20 @@ class PKSource(Source):
         rows = cache(self._rows)
         drawn = []
         for number, identity, times_before in self._identities(epoch * num_steps, num_steps):
-            # A draw that fills the round up shows what the next round begins with: no turn is left out.
+            # A draw that fills up the round takes the first images of the next round, so that no turn is skipped.
             turn = number * self._times_a_round + times_before
             shuffle, row = divmod(turn, ceil_div(len(self.images[identity]), self.k))
             drawn.append(rows(identity, shuffle)[row])
         return list(counted(np.concatenate(drawn)).reshape(num_steps, self.world_size, self.batch_size, 2))
 
     def _rows(self, identity: int, number: int) -> Ints:
-        """Return all images of an identity in a random order, K a row."""
+        """Return all images of an identity in a random order, in rows of K."""
         seed, source = self._position
         rng = random_numbers(Stream.IDENTITY_IMAGES, seed, source, identity, number)
         return padded(rng.permutation(self.images[identity]), self.k).reshape(-1, self.k)
 
     def _identities(self, first: int, num_steps: int) -> list[tuple[int, int, int]]:
-        """Return what is drawn from step `first` on, W * P a step: the round, the identity, its draws before in it."""
+        """Return the draws (round, identity, earlier draws in the round) of steps from `first` on, W * P per step."""
         seed, source = self._position
         begin, end = first // self._steps_a_round, ceil_div(first + num_steps, self._steps_a_round)
         draws: list[tuple[int, int, int]] = []

@@ -1,6 +1,6 @@
-"""Sources that draw images: each once a round, or those of rare classes more often.
+"""Sources that draw images: each once per round, or images of rare classes more often.
 
-Legend: N images, W ranks, B images a step and rank.
+Legend: N images, W ranks, B images per step and rank.
 """
 
 from abc import ABC, abstractmethod
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.loading.sample import Stream, random_numbers
-from pipelines.data.loading.sampling.sources import Ints, Source, ceil_div, counted, shared_out
+from pipelines.data.loading.sampling.sources import Ints, Source, ceil_div, counted, split_over_ranks
 
 Floats = NDArray[np.float64]
 
 
 class Order(ABC):
-    """Lists of images, one a round."""
+    """The order of images, as one list for each round."""
 
     def __init__(self, indices: Sequence[int], *, seed: int, source: int) -> None:
         self.indices = np.asarray(indices, dtype=np.int64)
@@ -26,7 +26,7 @@ class Order(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Images of a round, the same in every one."""
+        """Return the number of images of a round, which is equal for all rounds."""
 
     @abstractmethod
     def round(self, number: int) -> Ints:
@@ -38,7 +38,7 @@ class Order(ABC):
 
 
 class Shuffled(Order):
-    """Each image once a round."""
+    """Each image once per round."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -49,11 +49,11 @@ class Shuffled(Order):
 
 
 class Repeated(Order):
-    """Each image floor(r) or ceil(r) times a round, r times on average, r being its factor.
+    """Each image floor(r) or ceil(r) times per round, r times on average, where r is its factor.
 
-    The images that are rounded up are drawn by systematic sampling over a random order, and not each by itself: so a
-    round always has ceil(sum of all factors) images. Where the sum has a fraction, at most one of them is
-    there once more than it was drawn for.
+    The images that are rounded up are drawn together, by systematic sampling over a random order, so that a round
+    always has ceil(sum of all factors) images. If the sum has a
+    fraction, at most one image is repeated once more than it was drawn.
 
     Args:
         factors: r of each image, at least 1.
@@ -79,11 +79,11 @@ class Repeated(Order):
 def repeat_factors(classes: Sequence[Collection[str] | None], threshold: float) -> Floats:
     """Return the repeat factor (N,) of each image: max over its classes c of max(1, sqrt(threshold / f_c)).
 
-    f_c is the share of the labeled images that have the class (Gupta et al. 2019, arXiv 1908.03195, section 5.2).
+    f_c is the share of labeled images with the class (Gupta et al. 2019, arXiv 1908.03195, section 5.2).
 
     Args:
-        classes: of each image, each class once; None where it is not labeled.
-        threshold: the share below which a class is rare.
+        classes: the different classes of each image; None where it is not labeled.
+        threshold: classes with a smaller share are rare.
     """
     labeled = [of_image for of_image in classes if of_image is not None]
     counts = Counter(chain.from_iterable(labeled))
@@ -92,7 +92,7 @@ def repeat_factors(classes: Sequence[Collection[str] | None], threshold: float) 
 
 
 class ImageSource(Source):
-    """Draws images in the order of its rounds, and shares them out to the ranks."""
+    """Draws images in the order of its rounds, and distributes them over the ranks."""
 
     def __init__(self, order: Order, batch_size: int, world_size: int = 1) -> None:
         self.order = order
@@ -102,17 +102,19 @@ class ImageSource(Source):
         self.num_steps = ceil_div(ceil_div(len(order), world_size), batch_size)
 
     def once(self, epoch: int) -> list[Ints]:
-        """Return one round in batches (W, B, 2), of which the last may be smaller.
+        """Return one round in batches (W, B, 2); the last one may be smaller.
 
-        The round is padded by wrap-around to a multiple of the number of ranks: at most W - 1 images come twice, on
-        different ranks.
+        The round is padded by wrap-around to a multiple of the number of ranks: at most W - 1 images are drawn twice,
+        on different ranks.
         """
-        return shared_out(counted(self.order.round(epoch)), self.batch_size, self.world_size)
+        return split_over_ranks(counted(self.order.round(epoch)), self.batch_size, self.world_size)
 
     def stream(self, epoch: int, num_steps: int) -> list[Ints]:
-        """Return `num_steps` full batches (W, B, 2); a batch may hold the end of a round and the beginning of the
-        next."""
+        """Return `num_steps` full batches (W, B, 2); a batch may contain the end of a round and the start of the
+        next one."""
         count = num_steps * self.batch_size * self.world_size
         round_number, offset = divmod(epoch * count, len(self.order))
         rounds = [self.order.round(round_number + j) for j in range(ceil_div(offset + count, len(self.order)))]
-        return shared_out(counted(np.concatenate(rounds)[offset : offset + count]), self.batch_size, self.world_size)
+        return split_over_ranks(
+            counted(np.concatenate(rounds)[offset : offset + count]), self.batch_size, self.world_size
+        )

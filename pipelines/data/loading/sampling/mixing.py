@@ -1,6 +1,6 @@
-"""How the batches of several sources become one epoch: functions of (seed, epoch).
+"""Mixes: combine the batches of several sources into one epoch, as functions of (seed, epoch).
 
-Legend: W ranks, B images a step and rank; draws as in `sources`. Sources are sorted by name.
+Legend: W ranks, B images per step and rank; draws as in `sources`. Sources are sorted by name.
 """
 
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.data.loading.sample import Stream, random_numbers
 from pipelines.data.loading.sampling.images import ImageSource
-from pipelines.data.loading.sampling.sources import Ints, Source, ceil_div, counted, shared_out
+from pipelines.data.loading.sampling.sources import Ints, Source, ceil_div, counted, split_over_ranks
 
 
 class Mix(ABC):
@@ -18,7 +18,7 @@ class Mix(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Steps of an epoch, the same in every one."""
+        """Return the number of steps of an epoch, which is equal for all epochs."""
 
     @abstractmethod
     def epoch(self, epoch: int) -> list[Ints]:
@@ -26,7 +26,7 @@ class Mix(ABC):
 
 
 class Interleaved(Mix):
-    """Each source once; a batch is of one source, and those of a source are spread evenly over the epoch."""
+    """Each source once; a batch has one source, and the batches of a source are spread evenly over the epoch."""
 
     def __init__(self, sources: Mapping[str, Source], seed: int) -> None:
         self.sources = dict(sorted(sources.items()))
@@ -41,10 +41,10 @@ class Interleaved(Mix):
 
 
 class InProportion(Mix):
-    """As many steps as interleaved, shared out so that the images drawn of a source are proportional to
-    num_images ** (1 / temperature); a batch is of one source, and full.
+    """As many steps as `Interleaved`, but a source gets images in proportion to num_images ** (1 / temperature).
 
-    A source goes on from epoch to epoch: what was not drawn in one is drawn in the next.
+    A batch has one source and is full. A source continues across epochs: images that one epoch has not drawn are drawn
+    in the next.
     """
 
     def __init__(self, sources: Mapping[str, Source], seed: int, temperature: float = 1.0) -> None:
@@ -64,9 +64,9 @@ class InProportion(Mix):
 
 
 class Concatenated(Mix):
-    """A round of every source, shuffled together; a batch is of any sources, and the last one may be smaller.
+    """One round of every source, shuffled together; a batch mixes sources, and the last one may be smaller.
 
-    All is padded by wrap-around to a multiple of the number of ranks.
+    The epoch is padded by wrap-around to a multiple of the number of ranks.
     """
 
     def __init__(self, sources: Mapping[str, ImageSource], seed: int) -> None:
@@ -81,11 +81,11 @@ class Concatenated(Mix):
         """Return the batches (W, B, 2) of all steps of an epoch."""
         images = np.concatenate([order.round(epoch) for order in self.orders])
         shuffled = random_numbers(Stream.INTERLEAVE, self.seed, epoch).permutation(images)
-        return shared_out(counted(shuffled), self.batch_size, self.world_size)
+        return split_over_ranks(counted(shuffled), self.batch_size, self.world_size)
 
 
 def spread(batches: Sequence[Sequence[Ints]], seed: int, epoch: int) -> list[Ints]:
-    """Return the batches of all sources: number j of n has its turn at (j + u) / n, with one u a source."""
+    """Return the batches of all sources in order of (j + u) / n for batch j of n, with one random u per source."""
     shifts = random_numbers(Stream.INTERLEAVE, seed, epoch).random(len(batches))
     turns = [
         ((j + shift) / len(of_source), source, j)
@@ -96,9 +96,9 @@ def spread(batches: Sequence[Sequence[Ints]], seed: int, epoch: int) -> list[Int
 
 
 def share_out(total: int, weights: Sequence[float]) -> list[int]:
-    """Return `total` shared out in proportion to the weights by largest remainder, each share at least 1.
+    """Return `total` divided in proportion to the weights by largest remainder, with every share at least 1.
 
-    Weights whose share would be less than 1 have 1, and the others share the rest. `total` is at least the number of
+    A share that would be less than 1 becomes 1, and the others divide the rest. `total` must be at least the number of
     weights.
     """
     small: set[int] = set()

@@ -1,7 +1,7 @@
-"""What every source gives: the batches of an epoch, for all ranks.
+"""The contract of sources: the batches of an epoch for all ranks.
 
-Legend: N images, W ranks, B images a step and rank. Draws end with an axis of two: an image's position in the split,
-and how often it was drawn before in the epoch.
+Legend: N images, W ranks, B images per step and rank. The last axis of draws has two values: an image's position in
+the split, and the number of its earlier draws in the epoch.
 """
 
 from abc import ABC, abstractmethod
@@ -17,8 +17,8 @@ class Source(ABC):
     """Draws batches for all ranks.
 
     Attributes:
-        num_images: how many images can be drawn.
-        num_steps: steps that one turn of all images takes.
+        num_images: number of images that can be drawn.
+        num_steps: number of steps in which every image has its turn.
         batch_size: B.
     """
 
@@ -32,8 +32,8 @@ class Source(ABC):
 
     @abstractmethod
     def stream(self, epoch: int, num_steps: int) -> Sequence[Ints]:
-        """Return an epoch of `num_steps` full batches (W, B, 2), going on where the epoch before it ended if each
-        has that many."""
+        """Return an epoch of `num_steps` full batches (W, B, 2) that continues where the previous epoch ended, provided
+        that all epochs have as many steps."""
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -47,7 +47,7 @@ def padded(values: Ints, divisor: int) -> Ints:
 
 
 def counted(images: Ints) -> Ints:
-    """Return draws (N, 2) of images (N,): each with how often it is there before."""
+    """Return draws (N, 2) of images (N,): each image with the number of its earlier occurrences."""
     order = np.argsort(images, kind="stable")
     in_order = images[order]
     before = np.empty_like(images)
@@ -55,7 +55,7 @@ def counted(images: Ints) -> Ints:
     return np.stack([images, before], axis=1)
 
 
-def shared_out(draws: Ints, batch_size: int, world_size: int) -> list[Ints]:
-    """Return draws (N, 2) in batches (W, B, 2), rank r taking every W-th from the r-th on; the last may be smaller."""
+def split_over_ranks(draws: Ints, batch_size: int, world_size: int) -> list[Ints]:
+    """Return draws (N, 2) in batches (W, B, 2), where rank r takes every W-th draw from the r-th on."""
     by_rank = padded(draws, world_size).reshape(-1, world_size, 2).swapaxes(0, 1)
     return [by_rank[:, begin : begin + batch_size] for begin in range(0, by_rank.shape[1], batch_size)]

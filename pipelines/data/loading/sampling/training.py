@@ -1,4 +1,4 @@
-"""Batches to train on."""
+"""The batch sampler of training."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from pipelines.data.loading.sampling.mixing import Mix
 
 
 class TrainBatchSampler(Sampler[list[SampleKey]]):
-    """This rank's share of every batch of an epoch, from its beginning or going on in the middle of it.
+    """This rank's share of every batch of an epoch, from its start or resumed in the middle.
 
-    All ranks have the same number of batches, as many in every epoch.
+    The number of batches is equal on all ranks and in all epochs.
 
     Args:
-        mix: what all ranks draw.
-        rank: whose share of it is drawn here.
+        mix: the draws of all ranks.
+        rank: the rank whose share is drawn.
     """
 
     def __init__(self, mix: Mix, *, rank: int = 0) -> None:
@@ -30,16 +30,16 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be of `epoch`, from its beginning unless that epoch was set already."""
+        """Set the epoch of the next iteration, which starts at its first batch unless the epoch was set already."""
         if epoch != self.epoch:
             self.epoch, self.start = epoch, 0
 
     def start_at(self, batch: int) -> None:
-        """Let the next iteration, and only that one, begin at a batch of the epoch."""
+        """Set the batch of the epoch at which the next iteration, and only that one, starts."""
         self.start = batch
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, wherever the next iteration begins."""
+        """Return the number of batches of a whole epoch, wherever the next iteration starts."""
         return len(self.mix)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:

@@ -1,0 +1,165 @@
+"""An image with its targets while it is augmented: changes are planned first, then executed in one pass over pixels.
+
+Legend: N boxes, H W size in pixels. Pixel 0 covers [0, 1]; boxes are xyxy and scale without any "+1".
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from heads.base import Target
+from pipelines.data.loading.color import Color, apply_color
+from pipelines.data.loading.target_boxes import join_boxes, sanitize, split_boxes
+
+ImageSize = int | tuple[int, int]
+"""`data.image_size`: the longer side, or (height, width) that images are fitted inside."""
+
+
+def fitted_size(original_hw: tuple[int, int], image_size: ImageSize) -> tuple[int, int]:
+    """Return (height, width) of an image fitted inside `image_size` with its aspect kept.
+
+    Both sides are rounded half up, to at least 1 pixel and at most the limit. The scales of x and y therefore differ
+    by at most half a pixel per side, and each is known exactly: new / original.
+    """
+    limits_hw = (image_size, image_size) if isinstance(image_size, int) else image_size
+    scale = min(limit / side for limit, side in zip(limits_hw, original_hw, strict=True))
+    height, width = (min(limit, _round(side * scale)) for limit, side in zip(limits_hw, original_hw, strict=True))
+    return height, width
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a zoom: source pixels [start, start + extent) become `size` pixels, placed at `offset`."""
+
+    start: int
+    extent: int
+    size: int
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class PlannedSample:
+    """An image (3, H, W) uint8 with its targets, and the changes that are planned for both.
+
+    Planned changes are executed together by `render`, in this order whatever the order of their planning: crop and
+    resize, color, padding, flips. So the image is resized once, from its original pixels; color changes touch few
+    pixels and never the padding. The changes commute except for the place of a crop, which is drawn at random anyway. A
+    change that does not fit into the plan, such as a second zoom, renders the sample first and starts a new plan, in
+    which earlier padding counts as part of the image.
+
+    Attributes:
+        canvas_hw: size of the rendered image.
+        x: the planned zoom of the columns.
+        y: the planned zoom of the rows.
+        is_zoomed: whether an operation has planned a zoom; without one the image is resized to the canvas.
+        scale_xy: factors by which earlier renderings have scaled x and y.
+    """
+
+    image: Tensor
+    targets: dict[str, Target]
+    canvas_hw: tuple[int, int]
+    x: Span
+    y: Span
+    is_zoomed: bool = False
+    is_hflipped: bool = False
+    is_vflipped: bool = False
+    color: Color | None = None
+    scale_xy: tuple[float, float] = (1.0, 1.0)
+
+    @classmethod
+    def start(cls, image: Tensor, targets: dict[str, Target], canvas_hw: tuple[int, int]) -> "PlannedSample":
+        """Return a sample whose only planned change is the resize to the canvas."""
+        height, width = image.shape[-2:]
+        return cls(image, targets, canvas_hw, x=Span(0, width, canvas_hw[1]), y=Span(0, height, canvas_hw[0]))
+
+    def zoomed(self, zoom: float, place_y: float, place_x: float) -> "PlannedSample":
+        """Plan a zoom of the canvas by a factor, cropped or padded to the size of the canvas.
+
+        Args:
+            zoom: factor on the size that the canvas gives the image.
+            place_y: place of the crop, or of the image in its padding, in [0, 1) from the first possible row to the
+                last one; flips that are planned already are not counted.
+            place_x: the same for the columns.
+        """
+        if self.is_zoomed:
+            return self.render().zoomed(zoom, place_y, place_x)
+        height, width = self.image.shape[-2:]
+        return replace(
+            self,
+            y=_placed(height, self.canvas_hw[0], zoom, place_y),
+            x=_placed(width, self.canvas_hw[1], zoom, place_x),
+            is_zoomed=True,
+        )
+
+    def hflipped(self) -> "PlannedSample":
+        """Plan to swap left and right."""
+        return replace(self, is_hflipped=not self.is_hflipped)
+
+    def vflipped(self) -> "PlannedSample":
+        """Plan to swap top and bottom."""
+        return replace(self, is_vflipped=not self.is_vflipped)
+
+    def recolored(self, color: Color) -> "PlannedSample":
+        """Plan a color change."""
+        return replace(self if self.color is None else self.render(), color=color)
+
+    def render(self) -> "PlannedSample":
+        """Return the sample with all planned changes executed; nothing is planned for the result.
+
+        Boxes that lost too much are dropped, see `sanitize`.
+        """
+        height, width = self.image.shape[-2:]
+        scale_xy = (self.x.size / self.x.extent, self.y.size / self.y.extent)
+        moved = self._changed(join_boxes(self.targets, (height, width)))
+        targets = sanitize(self.targets, split_boxes(self.targets, moved), scale_xy[0] * scale_xy[1])
+        rendered = PlannedSample.start(self._changed(self.image, self.color), targets, self.canvas_hw)
+        return replace(rendered, scale_xy=(self.scale_xy[0] * scale_xy[0], self.scale_xy[1] * scale_xy[1]))
+
+    def _changed(self, pixels_or_boxes: Tensor, color: Color | None = None) -> Tensor:
+        x, y, (height, width) = self.x, self.y, self.canvas_hw
+        padding = [x.offset, y.offset, width - x.offset - x.size, height - y.offset - y.size]
+        out = F.resized_crop(pixels_or_boxes, y.start, x.start, y.extent, x.extent, [y.size, x.size], antialias=True)
+        if color is not None:
+            out = apply_color(out, *color)
+        if any(padding):
+            out = F.pad(out, padding)
+        if self.is_hflipped:
+            out = F.horizontal_flip(out)
+        flipped: Tensor = F.vertical_flip(out) if self.is_vflipped else out
+        return flipped
+
+
+class SampleSource(Protocol):
+    """Further samples of the split, for operations over several images."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def load(self, index: int) -> PlannedSample:
+        """Return a sample as it is before the first operation; an operation draws `index` from its generator."""
+
+
+class EmptySource:
+    """A source without samples."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def load(self, index: int) -> PlannedSample:
+        """Raise IndexError."""
+        raise IndexError(index)
+
+
+def _placed(length: int, base: int, zoom: float, place: float) -> Span:
+    """Return how one axis of `length` pixels is zoomed, then cropped or padded to `base`; `place` in [0, 1)."""
+    zoomed = _round(base * zoom)
+    if zoomed <= base:
+        return Span(start=0, extent=length, size=zoomed, offset=int(place * (base - zoomed + 1)))
+    extent = _round(length * base / zoomed)
+    return Span(start=int(place * (length - extent + 1)), extent=extent, size=base)
+
+
+def _round(side: float) -> int:
+    return max(1, int(side + 0.5))

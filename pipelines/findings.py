@@ -1,0 +1,94 @@
+"""Findings of the data check: their kinds, and whether a kind stops a run. Torch-free."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipelines.records import Split
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of finding: its severity, and a title for tables."""
+
+    severity: Severity
+    title: str
+
+
+KINDS: dict[str, Kind] = {
+    "missing_label_file": Kind("error", "missing label files"),
+    "broken_label_file": Kind("error", "unreadable label files"),
+    "broken_entry": Kind("error", "invalid entries of label files"),
+    "wrong_layer": Kind("error", "layers with a format that lacks the labels of the task"),
+    "unknown_image": Kind("error", "annotations of unlisted images"),
+    "unknown_category": Kind("error", "annotations of undeclared categories"),
+    "ambiguous_image": Kind("error", "image ids used for two files"),
+    "ambiguous_class": Kind("error", "images with several classes where the task takes one"),
+    "unsafe_path": Kind("error", "paths that lead out of their root"),
+    "missing_image": Kind("error", "missing images"),
+    "unreadable_image": Kind("error", "unreadable images"),
+    "same_image_in_splits": Kind("error", "equal images in different splits"),
+    "empty_split": Kind("error", "splits without a labeled image"),
+    "no_labels": Kind("error", "tasks without labels in train"),
+    "too_few_identities": Kind("error", "sources with fewer identities than a batch needs"),
+    "degenerate_box": Kind("warning", "boxes without an area (skipped)"),
+    "out_of_image_box": Kind("warning", "boxes that leave their image (clipped or skipped)"),
+    "duplicate_box": Kind("warning", "repeated boxes (kept)"),
+    "mis_sized_image": Kind("warning", "images with a size other than declared"),
+    "unlabelled_image": Kind("warning", "listed images without labels (skipped)"),
+    "unlisted_image": Kind("warning", "image files that no label file lists"),
+    "other_file": Kind("warning", "files in class folders that are not images"),
+    "repeated_image": Kind("warning", "images listed twice in one label file"),
+    "same_image_in_split": Kind("warning", "equal images in one split"),
+    "unused_category": Kind("warning", "declared categories without annotations"),
+    "not_in_train": Kind("warning", "categories of val or test that are missing in train"),
+    "unused_rename": Kind("warning", "renamed classes without labels"),
+    "unknown_split": Kind("warning", "rows with splits that the source does not name"),
+    "missing_test_layer": Kind("warning", "layers without test data where another layer has some"),
+    "image_not_drawn": Kind("warning", "sources with images that their sampler never draws"),
+    "no_labels_to_score": Kind("warning", "tasks without labels in val or test"),
+}
+"""All kinds by name. Errors stop a run, warnings do not; a title names in parentheses how the data is handled."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem of the data.
+
+    `file` is a label file or an image, relative to the data root; `annotation_id` is the id in that file.
+    """
+
+    kind: str
+    message: str
+    source: str = ""
+    split: Split | None = None
+    file: str = ""
+    image: str | None = None
+    annotation_id: int | str | None = None
+
+    @property
+    def severity(self) -> Severity:
+        """The severity of its kind."""
+        return KINDS[self.kind].severity
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields that are set, for JSON."""
+        fields = {
+            "kind": self.kind,
+            "source": self.source,
+            "split": self.split,
+            "file": self.file,
+            "image": self.image,
+            "annotation_id": self.annotation_id,
+            "message": self.message,
+        }
+        return {key: value for key, value in fields.items() if value not in (None, "")}
+
+    def __str__(self) -> str:
+        """Return file, annotation and message in one line."""
+        parts = [self.file, self.image if self.image != self.file else None]
+        if self.annotation_id is not None:
+            parts.append(f"annotation {self.annotation_id}")
+        place = ", ".join(part for part in parts if part)
+        return f"{place}: {self.message}" if place else self.message

@@ -1,0 +1,102 @@
+"""CSV labels: one row for each image, with its classes in one cell. Torch-free."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Collection
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from pipelines.formats.layer import LabelKind, LabelLayer
+from pipelines.formats.layer_content import FileImage, LayerContent
+from pipelines.formats.source_split import SourceSplit
+from pipelines.paths import RelativePath, normalized
+from pipelines.records import SPLITS
+
+
+class CsvLayer(LabelLayer):
+    """A table with one row for each image: one class, several (with `separator`), or none (empty cell: not labeled)."""
+
+    GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"classes"})
+
+    format: Literal["csv"]
+    path: RelativePath
+    file_column: str = "file_name"
+    column: str
+    separator: str | None = Field(
+        None, description="text between the classes of one cell; default: the whole cell is one class"
+    )
+    split_column: str | None = Field(
+        None, description="column with the split of the row; default: `path` contains {split}"
+    )
+
+    def paths(self, images: str) -> dict[str, str]:
+        """Return the table."""
+        return {"path": self.path}
+
+    def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
+        """Return the labels in the rows of the split.
+
+        An empty cell lists an image without labeling it. A blank as separator stands for any run of blanks. An image
+        with two rows gets the classes of both.
+        """
+        path = split.path(self.path)
+        content = LayerContent(file=split.fill(self.path))
+        if not path.is_file():
+            return None
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            rows = list(reader)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            message = f"is not a valid CSV file ({error})"
+            content.findings.append(split.finding("broken_label_file", message, file=content.file))
+            return content
+        columns = [self.file_column, self.column, *([self.split_column] if self.split_column else [])]
+        header = list(reader.fieldnames or [])
+        if missing := [column for column in columns if column not in header]:
+            message = f"has no column {' and no '.join(map(repr, missing))}; its header is {header}"
+            content.findings.append(split.finding("broken_label_file", message, file=content.file))
+            return content
+        other_splits: Counter[str] = Counter()
+        num_rows = 0
+        for line, row in enumerate(rows, start=2):
+            if self.split_column is not None:
+                name = row[self.split_column] or ""
+                if name != split.name_on_disk:
+                    if name not in split.split_names.values():
+                        other_splits[name] += 1
+                    continue
+            num_rows += 1
+            self._read_row(row, line, split, content)
+        if split.split == next(name for name in SPLITS if name in split.split_names):
+            for name, count in other_splits.items():
+                message = f"{count} rows have the split {name!r}; the source has {sorted(split.split_names.values())}"
+                content.findings.append(split.finding("unknown_split", message, file=content.file))
+        is_absent = self.split_column is not None and num_rows == 0 and not content.findings
+        return None if is_absent else content
+
+    def _read_row(self, row: dict[str, str], line: int, split: SourceSplit, content: LayerContent) -> None:
+        file_name, cell = row[self.file_column], row[self.column]
+        if None in row.values() or None in row or not file_name.strip():
+            message = f"line {line} does not have one cell for each column, or its file name is empty"
+            finding = split.finding("broken_entry", message, file=content.file, annotation_id=f"line {line}")
+            content.findings.append(finding)
+            return
+        file_name = normalized(file_name.strip())
+        if self.separator is None:
+            names = [cell.strip()] if cell.strip() else []
+        else:
+            names = [part.strip() for part in cell.split(self.separator) if part.strip()]
+        content.num_read += len(names)
+        image = content.images.get(file_name)
+        if image is None:
+            image = content.images[file_name] = FileImage(file_name)
+        else:
+            message = f"is listed again in line {line}; the classes of all its lines are merged"
+            content.findings.append(split.finding("repeated_image", message, file=content.file, image=file_name))
+        for name in names:
+            content.category_ids.setdefault(name, set())
+        if names:
+            image.classes = (image.classes or []) + names

@@ -1,0 +1,53 @@
+"""Image folders: `<split>/<class>/<image>`. Torch-free."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pipelines.formats.layer import LabelKind, LabelLayer
+from pipelines.formats.layer_content import FileImage, LayerContent
+from pipelines.formats.source_split import SourceSplit
+from pipelines.paths import IMAGE_SUFFIXES, RelativePath, below
+
+
+class ImageFolderLayer(LabelLayer):
+    """`<split>/<class>/<image>`: the folder is the class. `path` is relative to the source's images."""
+
+    GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"classes"})
+
+    format: Literal["image_folder"]
+    path: RelativePath = "{split}"
+
+    def paths(self, images: str) -> dict[str, str]:
+        """Return the folder of the class folders, which is inside the images folder."""
+        return {"path": f"{images}/{self.path}"}
+
+    def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
+        """Return the images below the split's folder; the first folder of an image's path is its class.
+
+        Images outside of the class folders are listed without a label. Hidden files are ignored.
+        """
+        relative = split.fill(self.path)
+        folder = below(below(split.root, split.fill(split.images)), relative)
+        content = LayerContent(file=split.fill(self.listing(split.images)))
+        if not folder.is_dir():
+            return None
+        for parent, folders, files in os.walk(folder):
+            folders.sort()
+            inside = Path(parent).relative_to(folder)
+            if not inside.parts:
+                content.category_ids = {name: set() for name in folders if not name.startswith(".")}
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in sorted(files):
+                file_name = (Path(relative) / inside / name).as_posix()
+                if name.startswith("."):
+                    continue
+                if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+                    message = f"is not an image; names of images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
+                    content.findings.append(split.finding("other_file", message, file=content.file, image=file_name))
+                    continue
+                classes = [inside.parts[0]] if inside.parts else None
+                content.num_read += len(classes or [])
+                content.images[file_name] = FileImage(file_name, classes=classes)
+        return content

@@ -1,0 +1,63 @@
+"""The contract of a label format: a section of the document that knows its files and how to read them. Torch-free."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from backbones.spec.section import Section
+from pipelines.formats.layer_content import LayerContent
+from pipelines.formats.source_split import SourceSplit
+from pipelines.names import TaskName
+
+LabelKind = Literal["boxes", "classes", "identities"]
+"""Boxes with their classes, classes of whole images, and identities of boxes."""
+
+
+class LabelLayer(Section, ABC):
+    """Labels for some tasks, joined to the source's images by relative path.
+
+    A format is a subclass with a literal `format`, the fields that a document sets, and the three members below. It is
+    registered by its line in `pipelines.formats.catalog`.
+    """
+
+    GIVES: ClassVar[frozenset[LabelKind]]
+    """The kinds of labels that files of the format can have."""
+
+    tasks: tuple[TaskName, ...] = Field(min_length=1)
+    classes: dict[str, str | None] = Field(
+        {}, description="new names of classes: several with one new name are merged, and null drops a class"
+    )
+    format: str
+
+    @abstractmethod
+    def paths(self, images: str) -> dict[str, str]:
+        """Return every file and folder that `read` opens, by the field of the layer that names it.
+
+        The first one lists the images of a split: messages about the whole layer name it.
+
+        Args:
+            images: the source's images folder.
+
+        Returns:
+            Patterns relative to the data root, in which `{split}` stands for the split's name on disk.
+        """
+
+    @abstractmethod
+    def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
+        """Return the labels of a split, or None where the layer has no file for it or lists nothing of it.
+
+        Everything that is wrong with the files becomes a finding of the content.
+
+        Args:
+            split: the split, and where its files are.
+            identity_fields: annotation fields that tasks use as identities, for formats that give them.
+
+        Raises:
+            ValueError: a path of the layer leaves the data root.
+        """
+
+    def listing(self, images: str) -> str:
+        """Return the pattern, relative to the data root, of the file or folder that lists the images of a split."""
+        return next(iter(self.paths(images).values()))

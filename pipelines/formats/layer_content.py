@@ -1,0 +1,84 @@
+"""The labels that one layer has for one split, before the layers are joined. Torch-free."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pipelines.findings import Finding
+
+FileId = int | str | float
+
+
+@dataclass(frozen=True)
+class FileBox:
+    """One object as its file describes it.
+
+    Attributes:
+        bbox_xywh: left, top, width, height in `unit`; pixel 0 covers [0, 1].
+        unit: pixels of the original image, or relative to its width and height (0 to 1).
+        area: the file's own area (of a mask, for example), in the square of `unit`; None where the file has none.
+        identities: the values of the identity fields that tasks ask for, by field.
+    """
+
+    annotation_id: FileId | None
+    category: str
+    bbox_xywh: tuple[float, float, float, float]
+    is_crowd: bool = False
+    is_difficult: bool = False
+    area: float | None = None
+    identities: dict[str, str] = field(default_factory=dict)
+    unit: Literal["pixels", "relative"] = "pixels"
+
+    def in_pixels(self, size_hw: tuple[int, int]) -> "FileBox":
+        """Return the box in pixels of an image of `size_hw`; boxes in pixels are returned unchanged."""
+        if self.unit == "pixels":
+            return self
+        height, width = size_hw
+        x, y, box_width, box_height = self.bbox_xywh
+        return replace(
+            self,
+            bbox_xywh=(x * width, y * height, box_width * width, box_height * height),
+            area=None if self.area is None else self.area * width * height,
+            unit="pixels",
+        )
+
+
+@dataclass
+class FileImage:
+    """One image that a layer lists; `boxes` and `classes` are None where the layer lists it without labeling it.
+
+    `label_file` is set where the image has a label file of its own.
+    """
+
+    file_name: str
+    file_id: FileId | None = None
+    size_hw: tuple[int, int] | None = None
+    boxes: list[FileBox] | None = None
+    classes: list[str] | None = None
+    label_file: str | None = None
+
+
+@dataclass
+class LayerContent:
+    """Everything that one layer says about one split.
+
+    Attributes:
+        file: the file or folder that lists the images, relative to the data root.
+        images: by file name, relative to the images folder.
+        category_ids: ids of the declared categories, by name; a format without ids gives empty sets.
+        num_read: the number of annotations in the file, where each class of an image counts as one.
+        num_refused: the number of annotations that are not in `images`, by the kind of their finding.
+    """
+
+    file: str
+    images: dict[str, FileImage] = field(default_factory=dict)
+    category_ids: dict[str, set[FileId]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    num_read: int = 0
+    num_refused: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, findings: Iterable[Finding]) -> None:
+        """Add findings, each of which stands for one annotation that is skipped."""
+        for finding in findings:
+            self.findings.append(finding)
+            self.num_refused[finding.kind] = self.num_refused.get(finding.kind, 0) + 1

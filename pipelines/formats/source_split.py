@@ -1,0 +1,56 @@
+"""One split of one source on disk. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.findings import Finding
+from pipelines.paths import below
+from pipelines.records import Split
+
+
+@dataclass(frozen=True)
+class SourceSplit:
+    """The split of a source that is read, and where it is.
+
+    Attributes:
+        root: the data root of the job.
+        source_name: the source's name in the document.
+        images: the source's images folder, relative to the root; it may contain `{split}`.
+        split_names: the names on disk of all splits of the source.
+    """
+
+    root: Path
+    source_name: str
+    images: str
+    split_names: Mapping[Split, str]
+    split: Split
+
+    @property
+    def name_on_disk(self) -> str:
+        """The split's name in paths and tables."""
+        return self.split_names[self.split]
+
+    @property
+    def images_dir(self) -> Path:
+        """The folder that file names of images are relative to."""
+        return self.root / self.fill(self.images)
+
+    def fill(self, pattern: str) -> str:
+        """Return `pattern` with the split's name on disk in place of `{split}`."""
+        return pattern.replace("{split}", self.name_on_disk)
+
+    def path(self, pattern: str) -> Path:
+        """Return the file or folder below the root that `pattern` names.
+
+        Raises:
+            ValueError: it leaves the root, by `..` or through a link.
+        """
+        return below(self.root, self.fill(pattern))
+
+    def finding(
+        self, kind: str, message: str, *, file: str = "", image: str | None = None, annotation_id: Any = None
+    ) -> Finding:
+        """Return a finding of this source and split."""
+        return Finding(kind, message, self.source_name, self.split, file, image, annotation_id)

@@ -1,0 +1,168 @@
+"""Pascal VOC: one XML file for each image, lists of names as splits. Torch-free.
+
+VOC pixels are 1-based and inclusive: xmin..xmax becomes x = xmin - 1, width = xmax - xmin + 1. A box with xmax <= xmin
+is a click rather than a box (a real one-pixel object looks the same): its width becomes xmax - xmin, zero or less, so
+that the check counts it as degenerate. `difficult` objects are used for training, and ignored in scoring.
+"""
+
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from pipelines.findings import Finding
+from pipelines.formats.layer import LabelKind, LabelLayer
+from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
+from pipelines.formats.source_split import SourceSplit
+from pipelines.paths import IMAGE_SUFFIXES, RelativePath, below, normalized
+
+_MakeFinding = Callable[..., Finding]
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class VocLayer(LabelLayer):
+    """Pascal VOC: one XML file for each image (1-based, inclusive pixels), image sets as lists of names."""
+
+    GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+
+    format: Literal["voc"]
+    path: RelativePath = Field("Annotations", description="folder of the XML files")
+    image_sets: RelativePath = "ImageSets/Main/{split}.txt"
+
+    def paths(self, images: str) -> dict[str, str]:
+        """Return the image set and the folder of the XML files."""
+        return {"image_sets": self.image_sets, "path": self.path}
+
+    def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
+        """Return the labels of the XML files of the split's image set.
+
+        Any child of an object that contains text can be its identity. A line of an image set may end in 1, 0 or -1, as
+        in the sets by class; all of its images are listed. The image has the name of the XML file and the ending that
+        `<filename>` has, or else the ending of any image. Every class name of an object is a category, because VOC
+        files do not declare their categories.
+        """
+        set_path = split.path(self.image_sets)
+        content = LayerContent(file=split.fill(self.image_sets))
+        if not set_path.is_file():
+            return None
+        folder = split.fill(self.path)
+        try:
+            lines = set_path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            content.findings.append(
+                split.finding("broken_label_file", f"is not a readable text file ({error})", file=content.file)
+            )
+            return content
+        for name in filter(None, map(_name_of, lines)):
+            file = f"{folder}/{name}.xml"
+            finding = partial(split.finding, file=file)
+            try:
+                path = below(split.root, file)
+            except ValueError as error:
+                content.findings.append(finding("unsafe_path", str(error), file=content.file))
+                continue
+            tree = _parse(path, content, finding)
+            if tree is not None:
+                _read_image(tree, name, file, split.images_dir, content, identity_fields, finding)
+        return content
+
+
+def _name_of(line: str) -> str:
+    parts = line.split()
+    return parts[0] if len(parts) == 2 and parts[1] in ("1", "0", "-1") else line.strip()
+
+
+def _parse(path: Path, content: LayerContent, finding: _MakeFinding) -> ElementTree.Element | None:
+    if not path.is_file():
+        content.findings.append(finding("missing_label_file", f"is missing, but {content.file} lists it"))
+        return None
+    try:
+        data = path.read_bytes()
+        if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+            raise ElementTree.ParseError("it declares a document type or entities, which are not supported")
+        return ElementTree.fromstring(data)
+    except (OSError, ElementTree.ParseError, ValueError) as error:
+        content.findings.append(finding("broken_label_file", f"is not valid XML ({error})"))
+        return None
+
+
+def _read_image(
+    tree: ElementTree.Element,
+    name: str,
+    label_file: str,
+    images_dir: Path,
+    content: LayerContent,
+    identity_fields: Collection[str],
+    finding: _MakeFinding,
+) -> None:
+    file_name = normalized(name + _suffix_of(tree, name, images_dir))
+    if file_name in content.images:
+        content.findings.append(finding("repeated_image", "is listed twice", file=content.file, image=file_name))
+        return
+    height, width = _number(tree.findtext("size/height")), _number(tree.findtext("size/width"))
+    size_hw = (int(height), int(width)) if height and width and height > 0 and width > 0 else None
+    image = FileImage(file_name, None, size_hw, boxes=[], label_file=label_file)
+    content.images[file_name] = image
+    refused: list[Finding] = []
+    for position, element in enumerate(tree.iter("object")):
+        content.num_read += 1
+        box = _read_object(element, identity_fields)
+        if isinstance(box, str):
+            refused.append(finding("broken_entry", box, image=file_name, annotation_id=f"#{position}"))
+            continue
+        assert image.boxes is not None
+        image.boxes.append(box)
+        content.category_ids.setdefault(box.category, set())
+    content.refuse(refused)
+
+
+def _suffix_of(tree: ElementTree.Element, name: str, images_dir: Path) -> str:
+    """Return the ending in `<filename>` if that file exists, or else the ending of any image with this name."""
+    named = Path(tree.findtext("filename") or "").suffix
+    candidates = [suffix for suffix in (named, ".jpg", *sorted(IMAGE_SUFFIXES)) if suffix]
+    candidates += [suffix.upper() for suffix in sorted(IMAGE_SUFFIXES)]
+    for suffix in candidates:
+        try:
+            if below(images_dir, name + suffix).is_file():
+                return suffix
+        except ValueError:
+            continue
+    return candidates[0]
+
+
+def _read_object(element: ElementTree.Element, identity_fields: Collection[str]) -> FileBox | str:
+    """Return the object, or a message about what is wrong with it."""
+    category = (element.findtext("name") or "").strip()
+    if not category:
+        return "the object has no <name>"
+    texts = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]
+    numbers = [number for text in texts if (number := _number(text)) is not None]
+    if len(numbers) != 4:
+        shown = ", ".join(f"{corner}={text!r}" for corner, text in zip(_CORNERS, texts, strict=True))
+        return f"the <bndbox> has {shown}; write four finite numbers"
+    x_min, y_min, x_max, y_max = numbers
+    identities = {key: text for key in identity_fields if (text := (element.findtext(key) or "").strip())}
+    return FileBox(
+        annotation_id=None,
+        category=category,
+        bbox_xywh=(x_min - 1, y_min - 1, _length(x_min, x_max), _length(y_min, y_max)),
+        is_difficult=(element.findtext("difficult") or "").strip() == "1",
+        identities=identities,
+    )
+
+
+def _length(first_px: float, last_px: float) -> float:
+    """Return the length of a run of pixels that includes both ends; zero or less for a click, see the module."""
+    return last_px - first_px + 1 if last_px > first_px else last_px - first_px
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

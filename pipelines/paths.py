@@ -1,0 +1,41 @@
+"""Paths in documents and label files: relative to a root, and never outside of it. Torch-free."""
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Endings, in lower case, of the files that count as images."""
+
+
+def _require_relative(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not path or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
+        raise ValueError(f"got {path!r}; write a path below the data root, relative and without '..'")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_require_relative)]
+"""A path below its root. `{split}` in it stands for the split's name on disk (see `SourceSpec.splits`)."""
+
+
+def below(root: Path, relative: str) -> Path:
+    """Return the path `relative` inside `root`, with links resolved.
+
+    Raises:
+        ValueError: the path is absolute, contains `..`, or leaves the root through a link.
+    """
+    if not relative or "\0" in relative or PurePosixPath(relative).is_absolute():
+        raise ValueError(f"got {relative!r}; write a path relative to {root}")
+    if ".." in PurePosixPath(relative).parts:
+        raise ValueError(f"got {relative!r}; write it without '..'")
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise ValueError(f"{relative!r} is a link that leads out of {root}")
+    return path
+
+
+def normalized(file_name: str) -> str:
+    """Return `file_name` without `./` and doubled slashes, so that all layers spell it the same way."""
+    return str(PurePosixPath(file_name))

@@ -1,0 +1,89 @@
+"""Draw boxes with names on images. Torch-free."""
+
+import colorsys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from PIL import Image, ImageDraw, ImageFont
+
+GOLDEN_RATIO = 0.618034
+"""Step between the hues of successive classes: hues stay apart for any number of classes."""
+
+MIN_SHOWN_SCORE = 0.3
+"""Detections with lower scores are not drawn: they are many, and mostly wrong."""
+
+
+class Array(Protocol):
+    """A tensor of torch or an array of numpy."""
+
+    def tolist(self) -> Any:
+        """Return the values as nested lists."""
+
+
+Boxes = Array | Sequence[Sequence[float]]
+
+
+def draw_boxes(
+    image: Image.Image,
+    boxes_xyxy: Boxes,
+    labels: Sequence[str],
+    scores: Sequence[float] | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    caption: str = "",
+) -> Image.Image:
+    """Return a copy of the image with a frame and a name for each box, in one color per class.
+
+    Args:
+        image: any mode; the copy is RGB.
+        boxes_xyxy: (N, 4) in pixels of the image.
+        labels: N names; empty ones are not written.
+        scores: N numbers that are written after the names; boxes below `MIN_SHOWN_SCORE` are not drawn.
+        classes: all classes in their order, which gives a class the same color in all pictures; default: the labels.
+        caption: text in the corner.
+    """
+    picture = image.convert("RGB")
+    canvas = ImageDraw.Draw(picture, "RGBA")
+    line_px = max(1, round(max(picture.size) / 320))
+    font = ImageFont.load_default(size=max(10, max(picture.size) / 50))
+    order = list(classes) if classes is not None else sorted(set(labels))
+    for position, (box, label) in enumerate(zip(_rows(boxes_xyxy), labels, strict=True)):
+        if scores is not None and scores[position] < MIN_SHOWN_SCORE:
+            continue
+        color = class_color(order.index(label) if label in order else len(order))
+        canvas.rectangle(box, outline=(*color, 255), width=line_px)
+        text = label if scores is None else f"{label} {scores[position]:.2f}".strip()
+        if text:
+            _write(canvas, text, (box[0], box[1]), color, font, picture.size)
+    if caption:
+        _write(canvas, caption, (0, picture.height), (40, 40, 40), font, picture.size)
+    return picture
+
+
+def class_color(position: int) -> tuple[int, int, int]:
+    """Return the RGB color of the class at a position; successive classes differ clearly in hue."""
+    red, green, blue = colorsys.hsv_to_rgb((0.02 + position * GOLDEN_RATIO) % 1.0, 0.85, 0.95)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _rows(boxes_xyxy: Boxes) -> list[tuple[float, float, float, float]]:
+    rows = boxes_xyxy if isinstance(boxes_xyxy, Sequence) else boxes_xyxy.tolist()
+    return [(float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in rows]
+
+
+def _write(
+    canvas: ImageDraw.ImageDraw,
+    text: str,
+    corner_xy: tuple[float, float],
+    color: tuple[int, int, int],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    size_wh: tuple[int, int],
+) -> None:
+    """Write text above a corner on a colored background, moved inside the picture where it does not fit."""
+    left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
+    width, height = right - left + 4, bottom - top + 4
+    x = min(max(corner_xy[0], 0), max(size_wh[0] - width, 0))
+    y = min(max(corner_xy[1] - height, 0), max(size_wh[1] - height, 0))
+    canvas.rectangle((x, y, x + width, y + height), fill=(*color, 190))
+    is_bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
+    canvas.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0) if is_bright else (255, 255, 255), font=font)

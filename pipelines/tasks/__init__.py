@@ -1,0 +1,1 @@
+"""The kinds of tasks, one folder each, with one contract. Only the folders `tensors` need torch."""

@@ -1,0 +1,191 @@
+"""The contract of a task kind: everything that depends on what a task predicts. Torch-free.
+
+A kind is one folder with `kind.py`, which serves the document, the data checks and REST, and `tensors/runtime.py`,
+which needs torch and is loaded when it is first used (see `pipelines.tasks.tensors.runtime`). It is registered by its
+row in `pipelines.tasks.kinds`.
+"""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from backbones.spec.section import Section
+from heads.spec import HEAD_SPECS, HeadSpec
+from pipelines.formats.layer import LabelKind
+from pipelines.records import Category
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Total = Annotated[int, Field(ge=0)]
+
+
+class TaskSpec(HeadSpec, Section):
+    """Section of one task in the document."""
+
+    weight: Annotated[float, Field(ge=0)] = Field(1.0, description="factor of the task's loss")
+
+
+def add_head_settings(kind: type[TaskSpec]) -> tuple[type[TaskSpec], ...]:
+    """Return a section for each head of a kind: the fields of the head and those of `kind`, which is the section of
+    every task of the kind."""
+    sections = tuple(_with_settings_of(head, kind) for head in HEAD_SPECS.values() if head.kind == kind.kind)
+    for section in sections:
+        # Pickle looks a class up by its name in its module.
+        setattr(sys.modules[kind.__module__], section.__name__, section)
+    return sections
+
+
+def _with_settings_of(head: type[HeadSpec], kind: type[TaskSpec]) -> type[TaskSpec]:
+    if issubclass(kind, head):
+        return kind
+    name = head.__name__.replace("HeadSpec", "Spec")
+    bases: Any = (head, kind)
+    return cast("type[TaskSpec]", create_model(name, __base__=bases, __module__=kind.__module__, __doc__=head.__doc__))
+
+
+class TaskResult(Section):
+    """Entry of one task in result.json; undefined numbers are null."""
+
+    kind: str
+    num_images: Total
+
+
+class TaskAnswer(BaseModel):
+    """Prediction of one task for one image, as the predict endpoint returns it."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+SpecT = TypeVar("SpecT", bound=TaskSpec)
+AnswerJson = dict[str, Any]
+"""A `TaskAnswer` as plain types."""
+
+
+@dataclass(frozen=True)
+class TaskSetup(Generic[SpecT]):
+    """One task of a run: its name, its section of the document, and its categories in the order of the labels."""
+
+    name: str
+    spec: SpecT
+    categories: Sequence[Category]
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """The position of each category, which is the label that the network learns, by name.
+
+        Raises:
+            ValueError: two categories share a name.
+        """
+        positions = {category.name: position for position, category in enumerate(self.categories)}
+        if len(positions) != len(self.categories):
+            names = sorted(category.name for category in self.categories)
+            raise ValueError(f"task {self.name!r}: two categories share a name: {names}")
+        return positions
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """Suffix and media type of the files of a kind."""
+
+    suffix: str
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Boxes and text of one task on a picture.
+
+    Attributes:
+        boxes_xyxy: in pixels of the picture; None where the task has no boxes.
+        labels: one for each box.
+        scores: one for each box; None where boxes are labels.
+        caption: text about the whole image.
+    """
+
+    boxes_xyxy: Sequence[Sequence[float]] | None = None
+    labels: Sequence[str] = ()
+    scores: Sequence[float] | None = None
+    caption: str = ""
+
+
+class TaskKind(ABC, Generic[SpecT]):
+    """The torch-free half of a kind, for the document, the data checks, the tables and REST.
+
+    Attributes:
+        name: the kind in result.json.
+        specs: sections of the document, one for each head.
+        result: schema of the entry in result.json.
+        answer: schema of the prediction of one image.
+        metrics: names of the numbers that tasks are scored by, in their order in tables; all are in [0, 1], and higher
+            is better.
+        plotted_metrics: those that the plot of metrics over epochs shows.
+        class_columns: columns of the table by class: its name, the number of its labels, numbers.
+        plotted_class_columns: the numbers among them that the bar chart by class shows.
+        predictions: format of the files in `predictions/`.
+        ground_truth: format of the files in `ground_truth/`; None where predictions hold the labels.
+        counted_labels: the labels that the data report counts; for `identities` the categories of the task are those in
+            the training split.
+        gives_boxes: whether the kind predicts boxes, which tasks of other kinds may take.
+    """
+
+    name: ClassVar[str]
+    specs: ClassVar[tuple[type[TaskSpec], ...]]
+    result: ClassVar[type[TaskResult]]
+    answer: ClassVar[type[TaskAnswer]]
+    metrics: ClassVar[tuple[str, ...]]
+    plotted_metrics: ClassVar[tuple[str, ...]]
+    class_columns: ClassVar[tuple[str, ...]]
+    plotted_class_columns: ClassVar[tuple[str, ...]]
+    predictions: ClassVar[FileFormat]
+    ground_truth: ClassVar[FileFormat | None] = None
+    counted_labels: ClassVar[LabelKind]
+    gives_boxes: ClassVar[bool] = False
+
+    @property
+    def learns_identities(self) -> bool:
+        """True where the categories are the identities of the training split instead of the classes of the data."""
+        return self.counted_labels == "identities"
+
+    @abstractmethod
+    def needed_labels(self, spec: SpecT) -> frozenset[LabelKind]:
+        """Return the kinds of labels that every label layer of the task must give."""
+
+    def identity_field(self, spec: SpecT) -> str | None:
+        """Return the annotation field that names the identity of an object; None where objects have no identity."""
+        return None
+
+    def takes_many_classes(self, spec: SpecT) -> bool:
+        """Return whether an image may have any number of classes, and not exactly one."""
+        return False
+
+    def takes_boxes(self, spec: SpecT) -> bool:
+        """Return whether the task makes predictions about the boxes of another task."""
+        return False
+
+    def box_source(self, spec: SpecT) -> str | None:
+        """Return the name of the task whose boxes it takes, where the document names one."""
+        return None
+
+    def searches_training_split(self, spec: SpecT) -> bool:
+        """Return whether scoring needs the predictions of the training split too."""
+        return False
+
+    @abstractmethod
+    def main_metric(self, spec: SpecT) -> str:
+        """Return the metric that chooses the best checkpoint where the document has no `model.select`."""
+
+    def numbers(self, result: Mapping[str, Any]) -> Mapping[str, float | None]:
+        """Return the part of an entry in result.json that holds `metrics`."""
+        return result
+
+    def table_caption(self, result: Mapping[str, Any]) -> str:
+        """Return the text below the table of metrics."""
+        return ""
+
+    @abstractmethod
+    def draw(self, name: str, answer: AnswerJson) -> Drawing:
+        """Return the drawing of an answer of task `name`, in pixels of the image as given."""

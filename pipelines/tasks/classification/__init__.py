@@ -1,0 +1,1 @@
+"""Assigning classes to whole images."""

@@ -1,0 +1,35 @@
+"""Classification: what its tasks need and report. Torch-free."""
+
+from pipelines.formats.layer import LabelKind
+from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, TaskKind
+from pipelines.tasks.classification.schemas import ClassificationAnswer, ClassificationResult
+from pipelines.tasks.classification.spec import CLASSIFICATION_SPECS, ClassificationSpec
+
+
+class ClassificationKind(TaskKind[ClassificationSpec]):
+    """Assigns classes to whole images."""
+
+    name = "classification"
+    specs = CLASSIFICATION_SPECS
+    result = ClassificationResult
+    answer = ClassificationAnswer
+    metrics = ("accuracy", "balanced_accuracy", "macro_f1", "mAP", "top1_macro_recall")
+    plotted_metrics = ("accuracy", "macro_f1", "mAP", "top1_macro_recall")
+    class_columns = ("label", "support", "precision", "recall", "f1", "ap")
+    plotted_class_columns = ("f1", "ap")
+    predictions = FileFormat(".csv", "text/csv")
+    counted_labels = "classes"
+
+    def needed_labels(self, spec: ClassificationSpec) -> frozenset[LabelKind]:
+        return frozenset({"classes"})
+
+    def takes_many_classes(self, spec: ClassificationSpec) -> bool:
+        return spec.is_multilabel
+
+    def main_metric(self, spec: ClassificationSpec) -> str:
+        return "mAP" if spec.is_multilabel else "macro_f1"
+
+    def draw(self, name: str, answer: AnswerJson) -> Drawing:
+        """Return the best class as caption."""
+        labels = answer["labels"]
+        return Drawing(caption=f"{name}: {labels[0]['label']} {labels[0]['score']:.2f}" if labels else "")

@@ -1,0 +1,54 @@
+"""Results and predictions of classification tasks as JSON. Torch-free."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backbones.spec.section import Section
+from pipelines.tasks.base import Share, TaskAnswer, TaskResult, Total
+
+
+class ClassificationClass(Section):
+    """One class of a classification task; `top1_*` count only the images that have exactly one class."""
+
+    category_id: int
+    label: str
+    support: Total
+    recall: Share | None
+    precision: Share | None
+    f1: Share | None
+    ap: Share | None
+    top1_support: Total
+    top1_recall: Share | None
+
+
+class ClassificationResult(TaskResult):
+    """Scores of a classification task over the images that are labeled for it."""
+
+    kind: Literal["classification"]
+    accuracy: Share | None = Field(description="null for multilabel")
+    balanced_accuracy: Share | None = Field(
+        description="mean recall of the classes; multilabel: mean over the classes of (recall + specificity) / 2"
+    )
+    macro_f1: Share | None = Field(description="multilabel: scores above 0.5 are positive")
+    mAP: Share | None  # noqa: N815 - the name that users know
+    top1_macro_recall: Share | None = Field(description="images with exactly one class, the highest score counts")
+    per_class: tuple[ClassificationClass, ...]
+    confusion_matrix: tuple[tuple[Total, ...], ...] | None = Field(
+        description="multiclass of up to 100 classes: row truth, column prediction, in the order of per_class"
+    )
+
+
+class LabelView(BaseModel):
+    """A class of an image."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    score: float
+
+
+class ClassificationAnswer(TaskAnswer):
+    """Scores of all classes for one image."""
+
+    labels: list[LabelView] = Field(description="classes of a classification task, highest score first")

@@ -1,0 +1,19 @@
+"""Classification tasks in the document. Torch-free."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from heads.spec import ClassificationHeadSpec, Positive
+from pipelines.tasks.base import TaskSpec, add_head_settings
+
+
+class ClassificationSpec(ClassificationHeadSpec, TaskSpec):
+    """Settings of every classification task."""
+
+    class_weights: Literal["none", "balanced"] | dict[str, Positive] = Field(
+        "none", description="none | balanced (from the training labels) | {class: weight}"
+    )
+
+
+CLASSIFICATION_SPECS = add_head_settings(ClassificationSpec)

@@ -1,0 +1,1 @@
+"""The half of classification that needs numpy and torch."""

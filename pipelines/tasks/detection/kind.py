@@ -1,0 +1,44 @@
+"""Detection: what its tasks need and report. Torch-free."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.formats.layer import LabelKind
+from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, TaskKind
+from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, DetectionResult
+from pipelines.tasks.detection.spec import DETECTION_SPECS, DetectionSpec
+
+COCO_JSON = FileFormat(".coco.json", "application/json")
+
+
+class DetectionKind(TaskKind[DetectionSpec]):
+    """Finds objects as boxes with classes."""
+
+    name = "detection"
+    specs = DETECTION_SPECS
+    result = DetectionResult
+    answer = DetectionAnswer
+    metrics = COCO_NUMBERS
+    plotted_metrics = ("AP", "AP50", "AP75")
+    class_columns = ("label", "num_boxes", "AP", "AP50")
+    plotted_class_columns = ("AP", "AP50")
+    predictions = COCO_JSON
+    ground_truth = COCO_JSON
+    counted_labels = "boxes"
+    gives_boxes = True
+
+    def needed_labels(self, spec: DetectionSpec) -> frozenset[LabelKind]:
+        return frozenset({"boxes"})
+
+    def main_metric(self, spec: DetectionSpec) -> str:
+        return "AP"
+
+    def numbers(self, result: Mapping[str, Any]) -> Mapping[str, float | None]:
+        numbers: Mapping[str, float | None] = result["coco"]
+        return numbers
+
+    def draw(self, name: str, answer: AnswerJson) -> Drawing:
+        """Return the boxes with their labels and scores."""
+        rows = answer["detections"]
+        boxes = [(x, y, x + width, y + height) for x, y, width, height in (row["bbox_xywh"] for row in rows)]
+        return Drawing(boxes, [row["label"] for row in rows], [row["score"] for row in rows])

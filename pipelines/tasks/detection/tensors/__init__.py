@@ -1,0 +1,1 @@
+"""The half of detection that needs numpy and torch."""

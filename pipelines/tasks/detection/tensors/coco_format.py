@@ -1,0 +1,74 @@
+"""Records and detections as COCO's own structures: the files in the run folder hold exactly what is scored."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.records import Category, ImageRecord
+from pipelines.tasks.detection.tensors.detections import Detections
+from pipelines.tasks.labels import box_labels
+from pipelines.tasks.tensors.boxes import xyxy_to_xywh
+
+CocoFile = dict[str, Any]
+CocoRow = dict[str, Any]
+
+
+def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequence[ImageRecord]) -> CocoFile:
+    """Return a COCO instances file of the images that are labeled for the task, crowd and empty images included.
+
+    Boxes are the records' cleaned ones, in original pixels. `area` is the labels' own, else width * height. A box
+    with an identity keeps it. A difficult object (VOC) is written as crowd and marked `difficult`, because COCO's
+    scorers ignore a box only if it is a crowd.
+
+    Raises:
+        ValueError: two boxes share an annotation id, or the category of a box is not one of the task's.
+    """
+    ids = {category.name: category.id for category in categories}
+    labeled = [record for record in records if task in record.labels]
+    images = [
+        {"id": r.image_id, "file_name": r.file_name, "source": r.source, "width": r.width, "height": r.height}
+        for r in labeled
+    ]
+    annotations: list[CocoRow] = []
+    for record in labeled:
+        for label in box_labels(task, record):
+            if label.category not in ids:
+                raise ValueError(
+                    f"task {task!r}: annotation {label.annotation_id} of {record.file_name} has the category "
+                    f"{label.category!r}; the task has the categories {sorted(ids)}"
+                )
+            annotation = {
+                "id": label.annotation_id,
+                "image_id": record.image_id,
+                "category_id": ids[label.category],
+                "bbox": list(label.bbox_xywh),
+                "area": label.bbox_xywh[2] * label.bbox_xywh[3] if label.area is None else label.area,
+                "iscrowd": int(label.is_ignored_in_scoring),
+            }
+            annotation |= {"difficult": 1} if label.is_difficult else {}
+            annotation |= {} if label.identity is None else {"identity": label.identity}
+            annotations.append(annotation)
+    if len({annotation["id"] for annotation in annotations}) != len(annotations):
+        raise ValueError(f"task {task!r}: annotation ids are not unique over the sources; renumber them")
+    return {
+        "info": {"description": f"ground truth of task {task}, cleaned"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": category.id, "name": category.name} for category in categories],
+    }
+
+
+def coco_results(categories: Sequence[Category], detections: Iterable[tuple[int, Detections]]) -> list[CocoRow]:
+    """Return a COCO results list of (image id, detections), in their order; numbers are not rounded."""
+    ids = [category.id for category in categories]
+    rows: list[CocoRow] = []
+    for image_id, found in detections:
+        if len(found.labels) and not 0 <= found.labels.min() <= found.labels.max() < len(ids):
+            raise ValueError(f"image {image_id}: labels must be positions below {len(ids)}; got {found.labels.max()}")
+        boxes = xyxy_to_xywh(found.boxes_xyxy).tolist()
+        for label, box, score in zip(
+            found.labels.tolist(), boxes, found.scores.astype(np.float64).tolist(), strict=True
+        ):
+            rows.append({"image_id": image_id, "category_id": ids[label], "bbox": box, "score": score})
+    return rows

@@ -1,0 +1,77 @@
+"""Detection: targets, predictions, scores, files and charts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from heads.base import BoxPrediction, BoxTarget
+from pipelines.records import ImageRecord
+from pipelines.tasks.base import AnswerJson, Drawing, TaskSetup
+from pipelines.tasks.detection.spec import DetectionSpec
+from pipelines.tasks.detection.tensors.charts import MAX_CURVES, precision_recall
+from pipelines.tasks.detection.tensors.coco_format import coco_ground_truth, coco_results
+from pipelines.tasks.detection.tensors.coco_scores import score_coco
+from pipelines.tasks.detection.tensors.detections import Detections
+from pipelines.tasks.labels import box_labels
+from pipelines.tasks.tensors.boxes import ResizedImage
+from pipelines.tasks.tensors.runtime import Pairs, TaskRuntime
+from pipelines.tasks.tensors.targets import UNKNOWN, box_captions, box_target, class_position
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class DetectionRuntime(TaskRuntime[DetectionSpec, Detections]):
+    """Objects as boxes with classes."""
+
+    output = Detections
+
+    def encode(self, task: TaskSetup[DetectionSpec], record: ImageRecord) -> BoxTarget:
+        boxes = box_labels(task.name, record)
+        positions = [class_position(task, record, box.category) for box in boxes]
+        return box_target(record, boxes, positions, [UNKNOWN] * len(boxes))
+
+    def from_network(self, prediction: BoxPrediction, image: ResizedImage) -> Detections:
+        return Detections.from_network(prediction, image)
+
+    def answer(self, task: TaskSetup[DetectionSpec], output: Detections) -> AnswerJson:
+        return output.answer(task.categories)
+
+    def score(
+        self, task: TaskSetup[DetectionSpec], pairs: Pairs[Detections], gallery: Pairs[Detections] | None = None
+    ) -> dict[str, Any]:
+        """Return COCO's numbers and those of each class."""
+        truth = coco_ground_truth(task.name, task.categories, [record for record, _ in pairs])
+        return score_coco(truth, _results(task, pairs))
+
+    def predictions_file(self, task: TaskSetup[DetectionSpec], pairs: Pairs[Detections]) -> bytes:
+        """Return a COCO results list. Scoring it against the ground truth file gives the numbers of result.json:
+        nothing is rounded."""
+        return _json(_results(task, pairs))
+
+    def ground_truth_file(self, task: TaskSetup[DetectionSpec], records: Sequence[ImageRecord]) -> bytes:
+        """Return a COCO instances file of the boxes that the task is scored against."""
+        return _json(coco_ground_truth(task.name, task.categories, records))
+
+    def charts(self, name: str, result: Mapping[str, Any]) -> dict[str, Figure]:
+        """Return precision over recall of the classes with most ground truth; none without ground truth."""
+        # sorted is stable: classes with equal counts keep the order of the categories.
+        classes = sorted((row for row in result["per_class"] if row["num_boxes"]), key=lambda row: -row["num_boxes"])
+        return {"precision_recall": precision_recall(name, classes[:MAX_CURVES])} if classes else {}
+
+    def draw_target(self, task: TaskSetup[DetectionSpec], target: BoxTarget) -> Drawing:
+        names = [category.name for category in task.categories]
+        return Drawing(target.boxes_xyxy.tolist(), box_captions(target, names))
+
+
+def _results(task: TaskSetup[DetectionSpec], pairs: Pairs[Detections]) -> list[dict[str, Any]]:
+    return coco_results(task.categories, ((record.image_id, found) for record, found in pairs))
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+RUNTIME = DetectionRuntime()

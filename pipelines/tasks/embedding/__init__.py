@@ -1,0 +1,1 @@
+"""Vectors of images or objects that are close where identities are equal."""

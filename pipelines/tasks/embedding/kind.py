@@ -1,0 +1,50 @@
+"""Embedding: what its tasks need and report. Torch-free."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.formats.layer import LabelKind
+from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, TaskKind
+from pipelines.tasks.embedding.schemas import EmbeddingAnswer, EmbeddingResult
+from pipelines.tasks.embedding.spec import EMBEDDING_SPECS, EmbeddingSpec
+
+
+class EmbeddingKind(TaskKind[EmbeddingSpec]):
+    """Embeds images, or the objects that a detection task finds."""
+
+    name = "embedding"
+    specs = EMBEDDING_SPECS
+    result = EmbeddingResult
+    answer = EmbeddingAnswer
+    metrics = ("recall_at_1", "recall_at_5", "recall_at_10", "r_precision", "map_at_r", "macro_recall_at_1", "nmi")
+    plotted_metrics = ("recall_at_1", "r_precision", "map_at_r", "nmi")
+    class_columns = ("identity", "support", "recall_at_1")
+    plotted_class_columns = ("recall_at_1",)
+    predictions = FileFormat(".npz", "application/octet-stream")
+    counted_labels = "identities"
+
+    def needed_labels(self, spec: EmbeddingSpec) -> frozenset[LabelKind]:
+        """Return classes for images, whose class is the identity, or boxes with identities."""
+        return frozenset({"boxes", "identities"} if self.takes_boxes(spec) else {"classes"})
+
+    def identity_field(self, spec: EmbeddingSpec) -> str | None:
+        return spec.identity if self.takes_boxes(spec) else None
+
+    def takes_boxes(self, spec: EmbeddingSpec) -> bool:
+        return spec.of == "objects"
+
+    def box_source(self, spec: EmbeddingSpec) -> str | None:
+        return spec.boxes_from
+
+    def searches_training_split(self, spec: EmbeddingSpec) -> bool:
+        return spec.gallery == "train"
+
+    def main_metric(self, spec: EmbeddingSpec) -> str:
+        return "recall_at_1"
+
+    def table_caption(self, result: Mapping[str, Any]) -> str:
+        return f"{result['num_queries']} queries, {result['num_left_out']} left out, gallery {result['gallery']}"
+
+    def draw(self, name: str, answer: AnswerJson) -> Drawing:
+        """Return nothing: vectors are not shown."""
+        return Drawing()

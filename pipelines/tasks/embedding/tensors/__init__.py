@@ -1,0 +1,1 @@
+"""The half of embedding that needs numpy and torch."""

@@ -1,0 +1,42 @@
+"""Charts as matplotlib figures, made without pyplot: no global state, no display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_CLASSES = 40
+"""Number of classes that a chart shows, those with most ground truth first."""
+
+
+def new_figure(panels: int, width: float = 6.4, height: float = 4.0) -> tuple[Figure, list[Axes]]:
+    """Return a figure with its panels below each other."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height * panels), layout="constrained")
+    return figure, [figure.add_subplot(panels, 1, position + 1) for position in range(panels)]
+
+
+def plain_text(name: str) -> str:
+    """Return a name escaped, so that matplotlib does not read it as mathematics."""
+    return name.replace("$", r"\$")
+
+
+def bar_chart(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[float]]) -> Figure:
+    """Return horizontal bars in [0, 1], one for each label and column."""
+    figure, (axis,) = new_figure(1, height=1.2 + 0.3 * len(labels))
+    thickness = 0.8 / len(columns)
+    for position, (metric, values) in enumerate(columns.items()):
+        offsets = [row + position * thickness for row in range(len(labels))]
+        bars = axis.barh(offsets, values, thickness, label=metric)
+        axis.bar_label(bars, fmt="%.2f", fontsize="x-small", padding=2)
+    middle = thickness * (len(columns) - 1) / 2
+    axis.set_yticks([row + middle for row in range(len(labels))], labels, fontsize="small")
+    axis.set(title=f"{title} by class", xlim=(0, 1.08))
+    axis.invert_yaxis()
+    axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure

@@ -1,0 +1,42 @@
+"""Reading COCO instances."""
+
+from typing import Any
+
+import pytest
+
+
+def boxes_of(index: Any, split: str = "train", number: int = 0, task: str = "things") -> list[Any]:
+    return [box.bbox_xywh for box in index.records[split][number].labels[task]]
+
+
+@pytest.mark.parametrize("ids", [("b", "a"), (2.5, "2.5"), (-7, 0), (2**70, 12)])
+def test_coco_ids_may_be_any_values_that_distinguish_images(folder: Any, ids: tuple[Any, Any]) -> None:
+    images = [{"id": ids[0], "file_name": "a.png"}, {"id": ids[1], "file_name": "c.png"}]
+    annotations = [
+        {"id": ids[0], "image_id": ids[1], "category_id": "five", "bbox": [1, 1, 2, 2]},
+        {"image_id": ids[0], "category_id": "five", "bbox": [3, 3, 2, 2]},
+    ]
+    categories = [{"id": "five", "name": "cat"}]
+    for name in ("a.png", "c.png"):
+        folder.image(name)
+    folder.coco("train", {}, images=images, annotations=annotations, categories=categories)
+    folder.coco("val", {"b.png": [{"category_id": "five"}]}, categories=categories)
+    index, report = folder.check()
+    assert not report.findings
+    assert (boxes_of(index, number=0), boxes_of(index, number=1)) == ([(3, 3, 2, 2)], [(1, 1, 2, 2)])
+    assert [record.image_id for split in index.records.values() for record in split] == [1, 2, 3]
+    assert [(category.id, category.name) for category in index.categories["things"]] == [(1, "cat")]
+    assert [record.labels["things"][0].annotation_id for record in index.records["train"]] == [1, 2]
+
+
+def test_coco_crowd_area_and_identity_are_read(folder: Any) -> None:
+    folder.coco("train", {"a.png": [{"iscrowd": 1, "area": 6.5, "who": 31}, {"who": None}, {"who": ""}]})
+    folder.coco("val", {"b.png": [{"who": "31"}]})
+    tasks = folder.tasks | {"lookup": {"head": "embedding", "of": "objects", "identity": "who"}}
+    labels = [folder.labels[0] | {"tasks": ["things", "lookup"]}]
+    index, report = folder.check(labels=labels, tasks=tasks)
+    crowd, *others = index.records["train"][0].labels["lookup"]
+    assert (crowd.is_crowd, crowd.area, crowd.identity) == (True, 6.5, "31")
+    assert [box.identity for box in others] == [None, None]
+    assert report.tasks["things"].crowd["train"] == report.layers[0].crowd == 1
+    assert index.categories["lookup"] == []

@@ -1,0 +1,63 @@
+"""Reading tables of classes."""
+
+from typing import Any
+
+import pytest
+
+KIND = {"kind": {"head": "multiclass"}}
+
+
+def test_csv_cell_holds_one_class_or_several_and_empty_is_unlabeled(folder: Any) -> None:
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        folder.image(name)
+    folder.text(
+        "l.csv", "\ufefffile_name,part,marks,kind\na.png,T,x;y,day\nb.png,T,,night\nc.png,T,x ; x,\nd.png,V,y,day\n"
+    )
+    shared = {"format": "csv", "path": "l.csv", "split_column": "part"}
+    labels = [
+        shared | {"column": "marks", "separator": ";", "tasks": ["marks"]},
+        shared | {"column": "kind", "tasks": ["kind"]},
+    ]
+    splits = {"train": "T", "val": "V"}
+    index, report = folder.check(labels=labels, tasks=KIND | {"marks": {"head": "multilabel"}}, splits=splits)
+    assert [record.labels for record in index.records["train"]] == [
+        {"marks": ["x", "y"], "kind": ["day"]},
+        {"kind": ["night"]},
+        {"marks": ["x"]},
+    ]
+    assert report.layers[0].repeated == 1
+    assert report.tasks["marks"].unlabeled["train"] == 1
+    assert not report.findings
+
+
+def test_csv_separator_of_a_blank_stands_for_any_run_of_blanks(folder: Any) -> None:
+    for name in "ab":
+        folder.image(f"{name}.png")
+    for split, row in (("train", "a.png,  x  y "), ("val", "b.png,y x")):
+        folder.text(f"{split}.csv", f"file_name,marks\n{row}\n")
+    labels = [{"format": "csv", "path": "{split}.csv", "column": "marks", "separator": " ", "tasks": ["marks"]}]
+    index, _ = folder.check(labels=labels, tasks={"marks": {"head": "multilabel"}})
+    assert index.records["train"][0].labels == {"marks": ["x", "y"]}
+    assert index.records["val"][0].labels == {"marks": ["y", "x"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "fragment"),
+    [
+        ("file,kind\na.png,day\n", "broken_label_file", "has no column 'file_name'; its header is ['file', 'kind']"),
+        ("", "broken_label_file", "has no column 'file_name' and no 'kind'; its header is []"),
+        ('file_name,kind\na.png,"day\n', "broken_label_file", "is not a valid CSV file"),
+        ("file_name,kind\na.png,day\nc.png\n", "broken_entry", "line 3 does not have one cell for each column"),
+        ("file_name,kind\na.png,day\nc.png,x,y\n", "broken_entry", "line 3"),
+        ("file_name,kind\na.png,day\n ,x\n", "broken_entry", "line 3"),
+    ],
+)
+def test_broken_csv_is_an_error(folder: Any, text: str, kind: str, fragment: str) -> None:
+    folder.image("a.png")
+    folder.image("b.png")
+    folder.text("train.csv", text)
+    folder.text("val.csv", "file_name,kind\nb.png,day\n")
+    labels = [{"format": "csv", "path": "{split}.csv", "column": "kind", "tasks": ["kind"]}]
+    _, report = folder.check(labels=labels, tasks=KIND)
+    assert (report.errors[0].kind, report.errors[0].file) == (kind, "train.csv")
+    assert fragment in report.errors[0].message

@@ -1,0 +1,30 @@
+"""Reading image folders."""
+
+from typing import Any
+
+KIND = {"kind": {"head": "multiclass"}}
+
+
+def test_image_folder_gives_the_first_folder_as_class(folder: Any) -> None:
+    for name in ("train/day/a.png", "train/night/deep/b.JPG", "train/loose.png", "valid/day/c.png"):
+        folder.image(name)
+    (folder.root / "images/train/dusk").mkdir()
+    labels = [{"format": "image_folder", "tasks": ["kind"]}]
+    splits = {"train": "train", "val": "valid", "test": "test"}
+    index, report = folder.check(labels=labels, tasks=KIND, splits=splits)
+    assert {record.file_name: record.labels["kind"] for record in index.records["train"]} == {
+        "train/day/a.png": ["day"],
+        "train/night/deep/b.JPG": ["night"],
+    }
+    assert [category.name for category in index.categories["kind"]] == ["day", "dusk", "night"]
+    assert {finding.kind for finding in report.findings} == {"unlabelled_image", "unused_category"}
+    assert "test" not in index.records
+
+
+def test_image_folder_can_be_the_images_of_each_split(folder: Any) -> None:
+    for name in ("../train/day/a.png", "../val/day/a.png"):
+        folder.image(name)
+    labels = [{"format": "image_folder", "path": ".", "tasks": ["kind"]}]
+    index, report = folder.check(labels=labels, tasks=KIND, images="{split}")
+    assert [record.file_name for split in index.records.values() for record in split] == ["day/a.png"] * 2
+    assert not report.findings
