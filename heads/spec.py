@@ -1,8 +1,7 @@
-"""The settings of every head: the fields, defaults, ranges and descriptions that the rest of the project derives from.
+"""Settings of every head, with defaults, ranges and descriptions.
 
-The job document's schema and help, the catalog, and the constructors all use these classes. A class with a field `head`
-is the registration of a head: its literal is the name, its class variables say what the head is and where its module
-is. Torch-free.
+The job document's schema and help, the catalog and the constructors derive from these classes. A class with a field
+`head` registers a head: the literal is its name, and `implementation` names the module that builds it. Torch-free.
 """
 
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ PyramidLevel = Literal["p3", "p4", "p5", "p6", "p7"]
 Norm = Literal["none", "gn"]
 Pool = Literal["avg", "max", "avgmax"]
 Miner = Literal["all", "hard", "semihard"]
+# Type checkers do not accept a computed Literal.
 if TYPE_CHECKING:
     MetricLoss: TypeAlias = str
 else:

@@ -1,7 +1,7 @@
-"""`pyramidion serve`: the process that starts the service's other processes, and starts them again when they die.
+"""`pyramidion serve`: the process that starts the other processes of the service, and restarts them when they die.
 
-It is kept small so that nothing in it can fail: no FastAPI, no SQLAlchemy. The listening socket is its own, so that
-no attempt to connect is lost while the API process is started again.
+It is kept small so that little can fail: no FastAPI, no SQLAlchemy. It owns the listening socket, so no connection is
+lost while the API process restarts.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ConfigError, FieldProblem, PyramidionError
+from pipelines.errors import ConfigError, ExitCode, FieldProblem, PyramidionError
 from service.child_process import child_environment, python_command
 from service.executors.registry import check_executor
 from service.settings import Settings
@@ -30,21 +30,19 @@ from service.states import ACTIVE
 HOST = "127.0.0.1"
 BACKLOG = 1024
 QUICK_END_S = 10.0
-"""A process that ends sooner than this after its start is started again later and later."""
+"""A process that ends sooner than this after its start is restarted after longer and longer pauses."""
 MAX_QUICK_ENDS = 5
 FIRST_DELAY_S = 0.25
 MAX_DELAY_S = 5.0
 STOP_S = 8.0
-"""What processes have to end by themselves; they are killed then."""
+"""Time in which the processes may end before they are killed."""
 NOT_READY_S = 15.0
 PORT_FREE_S = 2.0
-"""What the processes of a service that was killed a moment ago have to let go of its port."""
-
-CONFIG_ERROR = ConfigError.exit_code
+"""Time in which the processes of a service that was just killed may release its port."""
 
 
 class ServeError(PyramidionError):
-    """The service cannot be started here, or one of its processes cannot be kept alive."""
+    """The service cannot be started, or one of its processes ends again and again."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -52,17 +50,17 @@ class ServeError(PyramidionError):
 
 
 def serve(settings: Settings) -> int:
-    """Run the service until SIGTERM, SIGINT or SIGHUP, and return 0; jobs go on without it.
+    """Run the service until SIGTERM, SIGINT or SIGHUP, and return 0; running jobs continue without it.
 
     Raises:
-        ConfigError: a folder is not there, or cannot be made.
-        ServeError: the root is served already, the port is taken, a process of the service cannot be kept alive.
+        ConfigError: a folder is missing or cannot be created, or the executor cannot be used.
+        ServeError: another service uses the root or the port, or a process of the service ends again and again.
     """
     _check_folders(settings)
     check_executor(settings)
     with _locked(settings.root) as lock, _listening(settings.port) as listener:
         port = listener.getsockname()[1]
-        # A full disk takes no name, but keeps nobody from freeing it by deleting jobs.
+        # On a full disk the holder is not written, but the service works: users can delete jobs.
         with contextlib.suppress(OSError):
             lock.write(f"process {os.getpid()} at http://{HOST}:{port}".encode())
         environment = child_environment({**os.environ, **settings.model_copy(update={"port": port}).environment()})
@@ -71,23 +69,23 @@ def serve(settings: Settings) -> int:
             Child("API", api, environment, (listener.fileno(),)),
             Child("supervisor", python_command("service.supervisor.process"), environment),
         )
-        # Threads must not start children (they would die with it), but may look whether they answer.
-        threading.Thread(target=_tell_when_ready, args=(port, settings.root), daemon=True).start()
+        # A thread must not start children, which would die with it, but it may poll them.
+        threading.Thread(target=_announce_when_ready, args=(port, settings.root), daemon=True).start()
         with Signals() as signals:
             try:
                 while not signals.stops:
                     for child in children:
-                        child.tend()
+                        child.keep_running()
                     signals.wait(min(child.due_in_s() for child in children))
-                going_on = _count_active(port)
+                still_running = _count_active(port)
             finally:
                 _stop(children, signals)
-    say(f"stopped; {going_on}")
+    report(f"stopped; {still_running}")
     return 0
 
 
 class Child:
-    """A process of the service, started again whenever it has ended."""
+    """A process of the service, which is restarted whenever it ends."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], fds: Sequence[int] = ()):
         self.name = name
@@ -97,14 +95,17 @@ class Child:
         self._due = 0.0
         self._quick_ends = 0
 
-    def tend(self) -> None:
-        """Start the process where it is time to, and take note of its end; raises ServeError where it ends again and
-        again, or says that its settings are wrong."""
+    def keep_running(self) -> None:
+        """Start the process if it is due, and note its end.
+
+        Raises:
+            ServeError: it ends again and again, or its settings are wrong.
+        """
         if self.process is not None and (code := self.process.poll()) is not None:
             self.process = None
             self._note_end(code)
         if self.process is None and self.due_in_s() <= 0:
-            # Its own group: Ctrl-C is for this process, which then ends the others in order.
+            # In its own group, because Ctrl-C is meant for this process, which ends the others in order.
             self.process = subprocess.Popen(
                 self._command, env=self._environment, pass_fds=self._fds, stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno(), process_group=0,
@@ -112,27 +113,29 @@ class Child:
             self._started = time.monotonic()
 
     def due_in_s(self) -> float:
-        """Return the seconds until `tend` has something to do, as far as is known."""
+        """Return the seconds until `keep_running` must be called, unless a signal arrives first."""
         return 3600.0 if self.process is not None else max(0.0, self._due - time.monotonic())
 
     def _note_end(self, code: int) -> None:
         lived_s = time.monotonic() - self._started
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"has ended with {code}"
-        told = f"the {self.name} process {how} after {lived_s:.1f} s"
-        if code == CONFIG_ERROR:
-            raise ServeError(f"{told}: it says what is wrong", code)
-        # A process that was killed did not fail by itself, and is worth another try however often that happens.
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        end = f"the {self.name} process {how} after {lived_s:.1f} s"
+        if code == ExitCode.INVALID:
+            raise ServeError(f"{end}; see its message above", code)
+        # A killed process has not failed, so it is restarted no matter how often that happens.
         was_killed = code == -signal.SIGKILL
         self._quick_ends = self._quick_ends + (not was_killed) if lived_s < QUICK_END_S else 0
         if self._quick_ends >= MAX_QUICK_ENDS:
-            raise ServeError(f"{told}, {self._quick_ends} times in a row; it says why", code if code > 0 else 1)
+            raise ServeError(
+                f"{end}, {self._quick_ends} times in a row; see its messages above", code if code > 0 else 1
+            )
         delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (self._quick_ends - 1)) if self._quick_ends else 0.0
         self._due = time.monotonic() + delay_s
-        say(f"{told}; it is started again{f' in {delay_s:.1f} s' if delay_s else ''}")
+        report(f"{end}; restarting it{f' in {delay_s:.1f} s' if delay_s else ''}")
 
 
 def _stop(children: Sequence[Child], signals: Signals) -> None:
-    """End all children: asked first, killed after `STOP_S` or at a second wish to stop."""
+    """End all children: terminate them, and kill them after `STOP_S` or at a second request to stop."""
     alive = [child.process for child in children if child.process is not None]
     for process in alive:
         process.terminate()
@@ -146,7 +149,7 @@ def _stop(children: Sequence[Child], signals: Signals) -> None:
 
 def _check_folders(settings: Settings) -> None:
     problems = [
-        FieldProblem(place, f"there is no folder {str(path)!r}; make it, or name another")
+        FieldProblem(place, f"the folder {str(path)!r} does not exist; create it, or choose another")
         for place, paths in (
             ("--data-root or PYRAMIDION_DATA_ROOTS", settings.data_roots),
             ("--weights-root or PYRAMIDION_WEIGHTS_ROOTS", settings.weights_roots),
@@ -156,7 +159,8 @@ def _check_folders(settings: Settings) -> None:
     ]
     problems += [
         FieldProblem(
-            "--data-root, --weights-root", f"got {str(path)!r}; {os.pathsep!r} parts folders here, so name a link to it"
+            "--data-root, --weights-root",
+            f"got {str(path)!r}; {os.pathsep!r} separates folders here, so pass a link to it",
         )
         for path in (*settings.data_roots, *settings.weights_roots)
         if os.pathsep in str(path)
@@ -164,25 +168,33 @@ def _check_folders(settings: Settings) -> None:
     try:
         settings.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        problems.append(FieldProblem("--root", f"cannot make {str(settings.root)!r} ({error.strerror}); name another"))
+        problems.append(
+            FieldProblem("--root", f"cannot create {str(settings.root)!r} ({error.strerror}); choose another")
+        )
     if problems:
         raise ConfigError(problems)
 
 
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[Any]:
-    """Hold `serve.lock` of the root; its content, to be written, is told to whoever comes second."""
+    """Hold `serve.lock` of the root; yields the file, whose content a second service reports."""
     try:
         lock = (root / "serve.lock").open("a+b", buffering=0)
     except OSError as error:
-        raise ConfigError(FieldProblem("--root", f"cannot write in {str(root)!r} ({error.strerror})")) from error
+        raise ConfigError(
+            FieldProblem(
+                "--root", f"cannot write in {str(root)!r} ({error.strerror}); change its permissions, or choose another"
+            )
+        ) from error
     with lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.seek(0)
             holder = lock.read().decode() or "another process"
-            raise ServeError(f"{root} is served already, by {holder}; stop that one, or name another --root") from None
+            raise ServeError(
+                f"{root} is already served by {holder}; stop that service, or choose another --root"
+            ) from None
         lock.truncate(0)
         yield lock
 
@@ -202,40 +214,42 @@ def _listening(port: int) -> Iterator[socket.socket]:
                     time.sleep(0.05)
                     continue
                 raise ServeError(
-                    f"cannot listen on {HOST}:{port} ({error.strerror}); name another --port, or 0 for any that is free"
+                    f"cannot listen on {HOST}:{port} ({error.strerror}); choose another --port, or 0 for any free one"
                 ) from error
         listener.listen(BACKLOG)
         yield listener
 
 
-def _tell_when_ready(port: int, root: Path) -> None:
-    started, is_told = time.monotonic(), False
+def _announce_when_ready(port: int, root: Path) -> None:
+    started, is_reported = time.monotonic(), False
     while True:
         status, answer = _get(port, "/readyz")
         if status == 200:
             print(f"serving http://{HOST}:{port}, root {root}", flush=True)
             return
-        if not is_told and time.monotonic() - started > NOT_READY_S:
-            say(f"not ready after {NOT_READY_S:.0f} s: {answer.decode(errors='replace') or 'the API does not answer'}")
-            is_told = True
+        if not is_reported and time.monotonic() - started > NOT_READY_S:
+            report(
+                f"not ready after {NOT_READY_S:.0f} s: {answer.decode(errors='replace') or 'the API does not answer'}"
+            )
+            is_reported = True
         time.sleep(0.02)
 
 
 def _count_active(port: int) -> str:
-    """Say how many jobs go on."""
+    """Return a sentence with the number of jobs that continue."""
     statuses = "&".join(f"status={status}" for status in sorted(ACTIVE))
     status, answer = _get(port, f"/v1/jobs?limit=100&{statuses}", timeout_s=1.0)
     if status != 200:
-        return "jobs that run go on, and the next `pyramidion serve` on this root takes them up"
+        return "running jobs continue, and the next `pyramidion serve` on this root adopts them"
     page = json.loads(answer)
     count = f"{len(page['jobs'])}{' or more' if page['next_cursor'] else ''}"
     if count == "0":
         return "no job was running"
-    return f"{count} running job(s) go on, and the next `pyramidion serve` on this root takes them up"
+    return f"{count} running job(s) continue, and the next `pyramidion serve` on this root adopts them"
 
 
 def _get(port: int, path: str, timeout_s: float = 5.0) -> tuple[int, bytes]:
-    """Return status and body; status 0 where nobody answers."""
+    """Return status and body; status 0 without an answer."""
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
@@ -247,6 +261,6 @@ def _get(port: int, path: str, timeout_s: float = 5.0) -> tuple[int, bytes]:
         connection.close()
 
 
-def say(text: str) -> None:
-    """Tell people what happens, in a line."""
+def report(text: str) -> None:
+    """Print a line about an event of the service to stderr."""
     print(f"pyramidion serve: {text}", file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""`python -m service.shim FOLDER`: one attempt, from its first process to its last.
+"""`python -m service.shim FOLDER`: runs one attempt, from its first process to its last.
 
-One small process an attempt, in a session of its own, that outlives whoever has started it. Its order is JSON on
-stdin: `command`, `environment`, `cwd`, `grace_s`. In the folder it writes run.json first of all (and ends at once where
-there is one), the output of the command to log.txt, and exit.json when the command has ended and nothing of its tree is
-left. SIGTERM: the command gets it, and after its grace the tree is killed. SIGUSR1: the tree is killed now.
+Each attempt has one such small process in its own session, which outlives the process that started it. It reads its
+order from stdin as JSON: `command`, `environment`, `cwd`, `grace_s`. In the folder it first writes run.json, or ends at
+once if the file exists. The output of the command goes to log.txt. When the command and its whole tree have ended, it
+writes exit.json. It passes SIGTERM to the command, and kills the tree after the grace. SIGUSR1 kills the tree at once.
 """
 
 import json
@@ -30,14 +30,14 @@ NOT_STARTED = 127
 WATCHED = {END, KILL, signal.SIGCHLD}
 IGNORED = (signal.SIGINT, signal.SIGHUP)
 LOOK_S = 10.0
-"""How often the counter of kills for want of memory is read while nothing else happens."""
+"""Seconds between two readings of the kernel's count of out-of-memory kills, while nothing else happens."""
 
 SAVE_PAUSES_S = (0.1, 0.4, 1.0, 2.0)
-"""What the shim waits for room on the disk before it ends without exit.json, as an attempt that was lost."""
+"""Pauses in which a full disk may be freed before the shim ends without exit.json, so that the attempt is lost."""
 
 
 def main() -> int:
-    """Run the attempt of a folder; return 0 when exit.json is written, or the attempt is another shim's."""
+    """Run the attempt of a folder; return 0 if exit.json is written or another shim runs the attempt."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD | WATCHED)
     for number in WATCHED:
         signal.signal(number, signal.SIG_DFL)
@@ -45,7 +45,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     files = AttemptDir(Path(sys.argv[1]))
     order = json.load(sys.stdin)
-    # What the order says of credentials is gone with the last that holds it open.
+    # The order may contain credentials; it is freed when the last process closes it.
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     adopt_orphans()
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _this_process() -> ShimProcess:
-    """Return what run.json says: by pid, start time and boot id this process is known from any other."""
+    """Return the content of run.json: pid, start time and boot id identify this process."""
     myself = find_process(os.getpid())
     assert myself is not None
     return ShimProcess(
@@ -71,7 +71,7 @@ def _this_process() -> ShimProcess:
 
 
 def _claim(path: Path, run: ShimProcess) -> bool:
-    """Write run.json, whole and only where there is none; return whether there was none."""
+    """Write run.json atomically unless it exists; return True if it was written."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("w") as file:
@@ -87,21 +87,21 @@ def _claim(path: Path, run: ShimProcess) -> bool:
 
 
 def _attempt(files: AttemptDir, run: ShimProcess, order: dict[str, Any]) -> tuple[int, bool]:
-    """Return how the command has ended, and whether memory ran out, once nothing of its tree is left."""
-    if asked := signal.sigpending() & {END, KILL}:
-        return -(signal.SIGKILL if KILL in asked else signal.SIGTERM), False
+    """Return the exit code of the command, and whether memory ran out, once its whole tree has ended."""
+    if requested := signal.sigpending() & {END, KILL}:
+        return -(signal.SIGKILL if KILL in requested else signal.SIGTERM), False
     try:
         command = _start(order)
     except (OSError, subprocess.SubprocessError) as error:
-        _say(f"{order['command'][0]} could not be started in {order['cwd']}: {error}")
+        _log_error(f"{order['command'][0]} could not be started in {order['cwd']}: {error}")
         return NOT_STARTED, False
     with suppress(OSError):
         replace(run, trainer_pid=command.pid).write(files.run_json)
-    return _look_after(command, order["grace_s"])
+    return _watch(command, order["grace_s"])
 
 
 def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
-    """Start the command: in a group of its own, with signals as they are by default, and dying with this process."""
+    """Start the command in its own process group, with default signal handlers; it dies with this process."""
     shim = os.getpid()
 
     def prepare() -> None:
@@ -110,7 +110,7 @@ def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
-    # stdout and stderr are log.txt already.
+    # stdout and stderr of this process are log.txt.
     return subprocess.Popen(
         order["command"],
         stdin=subprocess.DEVNULL,
@@ -121,11 +121,11 @@ def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
     )
 
 
-def _look_after(command: subprocess.Popen[bytes], grace_s: float) -> tuple[int, bool]:
-    """Wait until the command and all that came of it have ended, and see to it that they do.
+def _watch(command: subprocess.Popen[bytes], grace_s: float) -> tuple[int, bool]:
+    """Wait until the command and all its descendants have ended, and kill those that remain.
 
-    Memory ran out where the kernel has killed for want of it in this process's cgroup (in the whole system, where its
-    cgroups do not count) in the last moments of a command that failed.
+    Memory is said to have run out if the kernel's count of out-of-memory kills (see `oom_kills`) grew in the last
+    moments of a command that failed.
     """
     deadline, pause_s = math.inf, 0.005
     kills = [oom_kills()] * 2
@@ -150,7 +150,7 @@ def _look_after(command: subprocess.Popen[bytes], grace_s: float) -> tuple[int, 
 
 
 def _reap(command: subprocess.Popen[bytes]) -> bool:
-    """Wait for all children, orphans of the tree too, that have ended; return whether others are left."""
+    """Reap all children that have ended, including adopted orphans; return True if others remain."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -163,21 +163,21 @@ def _reap(command: subprocess.Popen[bytes]) -> bool:
 
 
 def _save(path: Path, ending: AttemptExit) -> bool:
-    """Write exit.json; return whether that was possible."""
+    """Write exit.json; return True if it was written."""
     for pause_s in (*SAVE_PAUSES_S, None):
         try:
             ending.write(path)
             return True
         except OSError as error:
             if pause_s is None:
-                _say(f"{path} could not be written: {error}")
+                _log_error(f"{path} could not be written: {error}")
             else:
                 time.sleep(pause_s)
     return False
 
 
-def _say(text: str) -> None:
-    """Add an error to log.txt, if there is room."""
+def _log_error(text: str) -> None:
+    """Append an error to log.txt if the disk is not full."""
     with suppress(OSError):
         print(f"error: {text}", file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""Signals as something to wait for. Standard library only."""
+"""Waiting for signals. Standard library only."""
 
 import contextlib
 import selectors
@@ -9,7 +9,11 @@ from typing import Any
 
 
 class Signals:
-    """Wishes to stop, and ends of children, as something to wait for; to be used in the main thread."""
+    """Waits for requests to stop and for ends of children; for use in the main thread.
+
+    Attributes:
+        stops: number of requests to stop so far.
+    """
 
     STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -40,7 +44,7 @@ class Signals:
         self.stops += number in self.STOPPING
 
     def wait(self, timeout_s: float) -> None:
-        """Return when a signal has come since the last call, at the latest after `timeout_s`."""
+        """Return once a signal has arrived since the last call, or after `timeout_s`."""
         self._selector.select(timeout_s)
         with contextlib.suppress(BlockingIOError):
             while self._reader.recv(4096):

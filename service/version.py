@@ -1,10 +1,10 @@
-"""Which version this is."""
+"""The version of this package."""
 
 from importlib import metadata
 
 
 def version() -> str:
-    """Return the installed version, or what says that this is a source tree."""
+    """Return the installed version, or a note that this is a source tree."""
     try:
         return metadata.version("pyramidion")
     except metadata.PackageNotFoundError:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import torch
 import torch.distributed
 
 from heads.base import Prediction

@@ -1,8 +1,8 @@
-"""A new network begins with what fits of another one of ours: `model.init_from`.
+"""Initialize a new network from one that was trained before: `model.init_from`.
 
-Tensors fit by name and shape: those of the backbone (where at least half of them do), of the neck, and of the heads of
-tasks of the same name. Of tensors that depend on the number of classes the rows of classes of the same name are taken:
-a shape that fits by chance says nothing.
+Tensors are copied where name and shape agree: those of the backbone (if at least half of them agree), of the neck, and
+of the heads of tasks with the same name. From tensors that depend on the number of classes, the rows of classes with
+the same name are copied: equal shapes do not mean equal classes.
 """
 
 from collections import Counter
@@ -24,21 +24,22 @@ from pipelines.spec.transfer import TOP_DOWN, frozen_parts
 
 FIELD = "model.init_from"
 NORMALIZATION = ("mean", "std")
-"""What images are normalized with goes with the backbone that was trained on it."""
+"""Mean and standard deviation of the images, which are copied along with the backbone that was trained on them."""
 _SHOWN = 5
 
 
 @dataclass
 class InitReport:
-    """What a network began with.
+    """Which parts of a network were initialized from another one.
 
     Attributes:
-        name: of what it was taken from.
-        wanted, taken: numbers of tensors by part: `backbone`, `neck`, `heads.<task>`.
-        notes: which classes are new, and why whole heads are.
-        shapes: of tensors that are new although there are some of that name.
-        left: parts there that this network has not.
-        warnings: what is hardly meant.
+        name: of the other network.
+        wanted: number of tensors of this network by part: `backbone`, `neck`, `heads.<task>`.
+        taken: number of tensors that were copied, by part.
+        notes: which classes are new, and why whole heads are new.
+        shapes: tensors that stay new because their shape differs.
+        unused: parts of the other network that this one does not have.
+        warnings: results that are probably not intended.
     """
 
     name: str
@@ -46,46 +47,46 @@ class InitReport:
     taken: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     shapes: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def is_whole(self, part: str) -> bool:
-        """Whether a part holds nothing that is new, but for rows of new classes."""
+        """Return whether every tensor of a part was copied, except for rows of new classes."""
         return self.taken[part] == self.wanted[part]
 
     def __str__(self) -> str:
-        """Say in one line what was taken and what is new."""
+        """Return one line with the parts that were taken and those that are new."""
         parts = sorted(self.wanted)
         whole = [part for part in parts if self.is_whole(part)]
         some = [part for part in parts if part not in whole and self.taken[part]]
         new = [f"{part} ({self.wanted[part]} tensors)" for part in parts if not self.taken[part]]
-        told = [f"{', '.join(whole) or 'no whole part'} taken ({self.taken.total()} tensors in all)"]
-        told += [f"{part} in part ({self.taken[part]} of {self.wanted[part]})" for part in some]
-        told += [f"new: {', '.join(new)}"] if new else []
-        told += [*self.notes, *self.shapes[:_SHOWN]]
-        told += [f"and {len(self.shapes) - _SHOWN} more shapes"] if len(self.shapes) > _SHOWN else []
-        told += [f"not used: {', '.join(self.left)}"] if self.left else []
-        return f"init_from {self.name}: " + "; ".join(told)
+        clauses = [f"{', '.join(whole) or 'no whole part'} taken ({self.taken.total()} tensors in all)"]
+        clauses += [f"{part} in part ({self.taken[part]} of {self.wanted[part]})" for part in some]
+        clauses += [f"new: {', '.join(new)}"] if new else []
+        clauses += [*self.notes, *self.shapes[:_SHOWN]]
+        clauses += [f"and {len(self.shapes) - _SHOWN} more shapes"] if len(self.shapes) > _SHOWN else []
+        clauses += [f"not used: {', '.join(self.unused)}"] if self.unused else []
+        return f"init_from {self.name}: " + "; ".join(clauses)
 
 
-def begin_from(
+def initialize_from(
     model: MultiTaskModel,
     saved: SavedModel,
     spec: ModelSpec,
     categories: Mapping[str, Sequence[Category]],
     name: str,
 ) -> InitReport:
-    """Put into `model` what fits of `saved`, and return what did; the rest of `model` stays as it is.
+    """Copy the tensors of `saved` that fit into `model`, and return which ones; the rest of `model` stays unchanged.
 
     Args:
-        model: as `spec` and `categories` describe it.
-        saved: another one.
+        model: the network that `spec` and `categories` describe.
+        saved: the other network.
         spec: the document's `model`.
         categories: by task, the classes in the order of the labels.
-        name: of `saved`, for people.
+        name: of `saved`, for messages.
 
     Raises:
-        ConfigError: nothing of it fits.
+        ConfigError: no tensor fits.
     """
     own, report = model.state_dict(), InitReport(name)
     if saved.backbone not in (None, spec.backbone.label):
@@ -97,7 +98,7 @@ def begin_from(
         part = _part_of(key)
         there, classes = saved.state.get(key), heads.get(part)
         if there is None and key.endswith(COUNTER):
-            continue  # frozen norms have none, and it has no effect
+            continue  # frozen norms lack it, and it has no effect
         report.wanted[part] += 1
         if there is None or (part in heads and classes is None):
             continue
@@ -110,40 +111,40 @@ def begin_from(
         else:
             report.shapes.append(f"{key}: shape {tuple(saved.state[key].shape)} there, {tuple(tensor.shape)} here")
     fits = Counter(_part_of(key) for key in fitting)
-    # A few shapes of another architecture, or of other widths, always fit by chance.
+    # A few tensors of another architecture, or of other widths, always fit by chance.
     by_chance = {part for part in ("backbone", "neck") if 2 * fits[part] < report.wanted[part]}
     fitting = {key: tensor for key, tensor in fitting.items() if _part_of(key) not in by_chance}
     report.taken.update(_part_of(key) for key in fitting)
-    report.left = sorted({_part_of(key) for key in saved.state} - set(report.wanted))
+    report.unused = sorted({_part_of(key) for key in saved.state} - set(report.wanted))
     if not fitting:
-        raise ConfigError(FieldProblem(FIELD, f"nothing of {name} fits: {_compared(saved, spec)}"))
+        raise ConfigError(FieldProblem(FIELD, f"no tensor of {name} fits: {_compared(saved, spec)}"))
     model.load_state_dict(fitting, strict=False)
-    report.warnings = [f"{FIELD}: {doubt}" for doubt in _doubts(report, saved, spec)]
+    report.warnings = [f"{FIELD}: {warning}" for warning in _warnings(report, saved, spec)]
     return report
 
 
-def _doubts(report: InitReport, saved: SavedModel, spec: ModelSpec) -> Iterator[str]:
+def _warnings(report: InitReport, saved: SavedModel, spec: ModelSpec) -> Iterator[str]:
     if not report.taken["backbone"]:
         yield (
-            f"nothing of the backbone is taken from {report.name}: {_compared(saved, spec)}; what is taken was trained "
-            "for the features of another one"
+            f"no tensor of the backbone is taken from {report.name}: {_compared(saved, spec)}; the parts that "
+            "are taken were trained for the features of another backbone"
         )
     elif not report.is_whole("backbone"):
-        yield f"{report.taken['backbone']} of {report.wanted['backbone']} tensors of the backbone fit, and are taken"
+        yield f"{report.taken['backbone']} of {report.wanted['backbone']} tensors of the backbone fit and are taken"
     assert spec.unfreeze is not None
     never = frozenset.intersection(*(frozen_parts(spec, epoch) for epoch in spec.unfreeze))
     for part in sorted({"backbone" if part in TOP_DOWN else part for part in never}):
         if not report.is_whole(part) and (part != "backbone" or spec.backbone.weights == "none"):
             taken = f"{report.taken[part]} of {report.wanted[part]} tensors"
-            yield f"{part} is frozen, and takes {taken} from {report.name}: the others stay as they are at random"
+            yield f"{part} is frozen and takes {taken} from {report.name}: the others keep their random values"
 
 
 @dataclass(frozen=True)
 class ClassAxis:
     """The dimension of a tensor that holds the classes.
 
-    It has `per_class` entries a class: set by set (anchor by anchor, say), in each of them class by class, as
-    `heads.dense.DenseHead.flatten` has it.
+    It has `per_class` entries for each class, in sets (one for each anchor, for example) with one entry of every class,
+    in the order of `heads.dense.DenseHead.flatten`.
     """
 
     dim: int
@@ -152,7 +153,7 @@ class ClassAxis:
 
 @dataclass(frozen=True)
 class _Classes:
-    """`rows`: which class here is which there; None where it is not known."""
+    """Numbers of classes here and in the other network; `rows` maps the former to the latter, None where unknown."""
 
     num_here: int
     num_there: int
@@ -160,8 +161,10 @@ class _Classes:
 
 
 def class_axes(model: MultiTaskModel, spec: ModelSpec, task: str, num_classes: int) -> Iterator[tuple[str, ClassAxis]]:
-    """Give the tensors of a task's head whose shape depends on the number of classes, by their name in the network;
-    they are found by making the head with one class more."""
+    """Yield the tensors of a task's head whose shape depends on the number of classes, by their name in the network.
+
+    They are found by building the head with one more class.
+    """
     assert isinstance(model.neck, FPN)
     levels = {**model.backbone.feature_specs, **model.neck.feature_specs}
     with torch.random.fork_rng(devices=[]):
@@ -177,7 +180,7 @@ def class_axes(model: MultiTaskModel, spec: ModelSpec, task: str, num_classes: i
 def _classes(
     task: str, categories: Sequence[Category], saved: SavedModel, spec: ModelSpec, report: InitReport
 ) -> _Classes | None:
-    """Return which classes of a task are known there; None where there is no such head, or one of another kind."""
+    """Return how the classes of a task map to those of the other network; None where its head is missing or differs."""
     part = f"heads.{task}"
     if not any(key.startswith(f"{part}.") for key in saved.state):
         return None
@@ -186,7 +189,7 @@ def _classes(
         report.notes.append(f"{part}: {kind} there, {here} here")
         return None
     if saved.categories is None or task not in saved.categories:
-        report.notes.append(f"{part}: its classes there are not known, and are taken for these where the shapes fit")
+        report.notes.append(f"{part}: its classes there are unknown, and are treated as these where the shapes fit")
         return _Classes(len(categories), 0, None)
     there = {category.name: row for row, category in enumerate(saved.categories[task])}
     rows = {row: there[c.name] for row, c in enumerate(categories) if c.name in there}
@@ -198,7 +201,7 @@ def _classes(
 
 
 def _rows_taken(own: Tensor, there: Tensor, axis: ClassAxis, classes: _Classes) -> Tensor | None:
-    """Return `own` with the rows of classes that are there too; None where the shapes differ in more than classes."""
+    """Return `own` with the rows of the classes that both have; None where the shapes differ in more than classes."""
     assert classes.rows is not None
     dim, per_class = axis.dim, axis.per_class
     expected = [*own.shape[:dim], per_class * classes.num_there, *own.shape[dim + 1 :]]

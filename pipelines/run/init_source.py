@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.errors import ConfigError, FieldProblem, RegistryError
-from pipelines.inference.init_from import FIELD, begin_from
+from pipelines.inference.init_from import FIELD, initialize_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel
 from pipelines.preflight import REGISTRY, Inputs, require_default_weights
@@ -62,7 +62,8 @@ def describe_init(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: Da
         return ""
     if inputs.init_from.startswith(REGISTRY):
         return f"init_from {pin_version(inputs).init_from}"
-    report = begin_from(model, read_saved(Path(inputs.init_from), FIELD), job.model, index.categories, inputs.init_from)
+    saved = read_saved(Path(inputs.init_from), FIELD)
+    report = initialize_from(model, saved, job.model, index.categories, inputs.init_from)
     if not report.is_whole("backbone"):
         require_default_weights(job.model.backbone)
     return "\n".join([str(report), *(f"warning: {warning}" for warning in report.warnings)])

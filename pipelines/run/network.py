@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipelines.inference.init_from import FIELD, begin_from
+from pipelines.inference.init_from import FIELD, initialize_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import REGISTRY, Inputs, require_default_weights
@@ -57,11 +57,11 @@ def initialized_network(
     is_registered = inputs.init_from.startswith(REGISTRY)
     saved = read_saved(run_dir.init_from if is_registered else Path(inputs.init_from), FIELD)
     network = create_network(job, index)
-    report = begin_from(network, saved, job.model, index.categories, inputs.init_from)
+    report = initialize_from(network, saved, job.model, index.categories, inputs.init_from)
     if not report.is_whole("backbone") and inputs.weights != "none":
         require_default_weights(job.model.backbone)
         network = create_network(job, index, inputs.weights)
-        report = begin_from(network, saved, job.model, index.categories, inputs.init_from)
+        report = initialize_from(network, saved, job.model, index.categories, inputs.init_from)
     print_rank_zero(str(report))
     for warning in report.warnings:
         warn(warning)

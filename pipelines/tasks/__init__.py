@@ -1,1 +1,1 @@
-"""The kinds of tasks, one folder each, behind one contract. Only the folders `tensors` need torch."""
+"""The kinds of tasks, one folder each, with one contract. Only the folders `tensors` need torch."""

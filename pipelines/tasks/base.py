@@ -89,7 +89,7 @@ class TaskSetup(Generic[SpecT]):
 
 @dataclass(frozen=True)
 class FileFormat:
-    """How the files of a kind end, and their media type."""
+    """Suffix and media type of the files of a kind."""
 
     suffix: str
     media_type: str
@@ -97,7 +97,7 @@ class FileFormat:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a picture shows of one task.
+    """Boxes and text of one task on a picture.
 
     Attributes:
         boxes_xyxy: in pixels of the picture; None where the task has no boxes.
@@ -113,7 +113,7 @@ class Drawing:
 
 
 class TaskKind(ABC, Generic[SpecT]):
-    """What the document, the data checks, the tables and REST need to know about a kind.
+    """The torch-free half of a kind, for the document, the data checks, the tables and REST.
 
     Attributes:
         name: the kind in result.json.
@@ -127,7 +127,8 @@ class TaskKind(ABC, Generic[SpecT]):
         plotted_class_columns: the numbers among them that the bar chart by class shows.
         predictions: format of the files in `predictions/`.
         ground_truth: format of the files in `ground_truth/`; None where predictions hold the labels.
-        counted_labels: what the data report counts; of `identities`, those in the training split are the categories.
+        counted_labels: the labels that the data report counts; for `identities` the categories of the task are those in
+            the training split.
         gives_boxes: whether the kind predicts boxes, which tasks of other kinds may take.
     """
 
@@ -146,12 +147,12 @@ class TaskKind(ABC, Generic[SpecT]):
 
     @property
     def learns_identities(self) -> bool:
-        """Whether the categories are the identities of the training split, and not the classes of the data."""
+        """True where the categories are the identities of the training split instead of the classes of the data."""
         return self.counted_labels == "identities"
 
     @abstractmethod
     def needed_labels(self, spec: SpecT) -> frozenset[LabelKind]:
-        """Return what a label layer must give for the task."""
+        """Return the kinds of labels that every label layer of the task must give."""
 
     def identity_field(self, spec: SpecT) -> str | None:
         """Return the annotation field that names the identity of an object; None where objects have no identity."""
@@ -162,7 +163,7 @@ class TaskKind(ABC, Generic[SpecT]):
         return False
 
     def takes_boxes(self, spec: SpecT) -> bool:
-        """Return whether the task predicts something about the boxes of another task."""
+        """Return whether the task makes predictions about the boxes of another task."""
         return False
 
     def box_source(self, spec: SpecT) -> str | None:
@@ -182,9 +183,9 @@ class TaskKind(ABC, Generic[SpecT]):
         return result
 
     def table_caption(self, result: Mapping[str, Any]) -> str:
-        """Return what is printed below the table of metrics."""
+        """Return the text below the table of metrics."""
         return ""
 
     @abstractmethod
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
-        """Return what a picture shows of the answer of task `name`, in pixels of the image as given."""
+        """Return the drawing of an answer of task `name`, in pixels of the image as given."""

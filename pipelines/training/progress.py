@@ -37,6 +37,11 @@ class ProgressReporter(Callback):
         self._validation_s = 0.0
         self._validation_started = 0.0
 
+    @property
+    def state_key(self) -> str:
+        """Name of the state in checkpoints; the one that earlier versions wrote."""
+        return "Progress"
+
     def state_dict(self) -> dict[str, Any]:
         return {"train_s": self.train_s + self._running()}
 

@@ -143,6 +143,11 @@ class BestCheckpoint(Callback):
         self.tracker = tracker
         self.best: float | None = None
 
+    @property
+    def state_key(self) -> str:
+        """Name of the state in checkpoints; the one that earlier versions wrote."""
+        return "Best"
+
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics: requests are counted when answered; jobs and slots are read on each scrape."""
+"""Prometheus metrics: requests are counted when their response starts; jobs and slots are read on each scrape."""
 
 import time
 from collections.abc import Iterator
@@ -21,11 +21,14 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "pyramidion_http_requests_total", "Requests answered", ("method", "route", "status"), registry=self.registry
+            "pyramidion_http_requests_total",
+            "Requests processed",
+            ("method", "route", "status"),
+            registry=self.registry,
         )
         self.latency = Histogram(
             "pyramidion_http_request_seconds",
-            "From the request to the first byte of its answer",
+            "Time from the request to the first byte of the response",
             ("method", "route"),
             buckets=SECONDS,
             registry=self.registry,

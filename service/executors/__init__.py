@@ -1,1 +1,1 @@
-"""What runs attempts: processes of this host."""
+"""Executors, which run attempts: their contract, their registry, and the one for processes of this host."""

@@ -1,4 +1,4 @@
-"""The GPUs of this host, as their driver tells, without torch."""
+"""The GPUs of this host, as their driver lists them, without torch."""
 
 import os
 import subprocess
@@ -8,14 +8,14 @@ _TIMEOUT_S = 30.0
 
 
 def gpu_uuids() -> tuple[str, ...]:
-    """Return the UUIDs of the GPUs that this process may use: none without a working driver.
+    """Return the UUIDs of the GPUs that this process may use; empty without a working driver.
 
-    CUDA_VISIBLE_DEVICES narrows them as it does for CUDA: indices or (beginnings of) UUIDs, up to the first that is
-    none. Indices count as the driver does, which is CUDA's own order where all GPUs are alike.
+    CUDA_VISIBLE_DEVICES filters them as it does for CUDA: by indices, UUIDs or prefixes of UUIDs, up to the first
+    invalid entry. Indices follow the driver's order, which is CUDA's order if all GPUs are of one model.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     entries = None if visible is None else [entry.strip() for entry in visible.split(",")]
-    # A slice of a GPU is not in the driver's list of GPUs.
+    # The driver's list of GPUs does not contain slices of a GPU.
     if entries and all(entry.startswith("MIG-") for entry in entries):
         return tuple(entries)
     present = _present()

@@ -1,13 +1,13 @@
-"""Whether the kernel has killed for want of memory."""
+"""Counts of processes that the kernel has killed because memory ran out."""
 
 from pathlib import Path
 
 
 def oom_kills(root: Path = Path("/")) -> int:
-    """Return how often it has: in this process's cgroup where that counts (v2, then v1), else in the whole system.
+    """Return the number of kills in this process's cgroup (v2, then v1), or in the whole system without such a count.
 
     Args:
-        root: where `proc` and `sys` lie.
+        root: folder of `proc` and `sys`.
     """
     for path in _counters(root):
         try:
@@ -32,6 +32,6 @@ def _counters(root: Path) -> list[Path]:
         for _, kinds, path in groups
         if "memory" in kinds.split(",")
     ]
-    # In a container the path may be the host's, and the own cgroup be mounted as the root.
+    # In a container the path may be the host's, while its own cgroup is mounted as the root.
     here = [cgroups / "memory.events", cgroups / "memory/memory.oom_control"] if groups else []
     return [*unified, *old, *here, root / "proc/vmstat"]

@@ -3,10 +3,10 @@
 import signal
 
 END = signal.SIGTERM
-"""Asks the shim to have its command end by itself, in time."""
+"""Asks the shim to end its command within its grace."""
 
 KILL = signal.SIGUSR1
-"""Asks the shim to kill its tree now."""
+"""Asks the shim to kill its tree at once."""
 
 HELD = frozenset({END, KILL, signal.SIGINT, signal.SIGHUP})
-"""Blocked from the birth of a shim on, so that what arrives while its interpreter starts waits for it."""
+"""Signals that are blocked when a shim starts, so that those that arrive early wait for its interpreter."""

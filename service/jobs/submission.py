@@ -103,8 +103,8 @@ def _paths_outside(spec: JobSpec, data: Path) -> Iterable[FieldProblem]:
     for name, source in spec.data.sources.items():
         paths = {f"data.sources.{name}.images": source.images}
         for number, layer in enumerate(source.labels):
-            for label_field, path in layer.paths(source.images).items():
-                paths[f"data.sources.{name}.labels.{number}.{label_field}"] = path
+            for field_name, path in layer.paths(source.images).items():
+                paths[f"data.sources.{name}.labels.{number}.{field_name}"] = path
         for where, path in paths.items():
             for split in source.splits:
                 try:

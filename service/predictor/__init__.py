@@ -1,1 +1,1 @@
-"""The process that holds models in memory and answers for images. The one part of the service with torch."""
+"""The predictor process, which keeps models in memory. The only part of the service that imports torch."""

@@ -171,7 +171,7 @@ class TrainableFrom(Answer):
 
 
 class DryRun(Answer):
-    """What a job would train, without storing or training anything."""
+    """Report on what a job would train; nothing is stored or trained."""
 
     config: dict[str, Any] = Field(description="the document with all defaults filled in")
     resources: Resources

@@ -1,1 +1,1 @@
-"""The process that runs the queue: it starts attempts, watches them, and writes down how they end."""
+"""The process that runs the queue: it starts attempts, watches them, and records their ends."""

@@ -1,10 +1,10 @@
-"""What the end of an attempt means: for the attempt, for its job, and in one sentence.
+"""The outcome of an attempt that has ended, and the next status of its job.
 
-cancel was asked for    cancelled, whatever else
-0 and a result          succeeded
-75                      queued again, no retry spent
-anything else           failed: for good where another attempt would only meet the same (`FINAL_FAILURES`), or
-                        where all are used up; else queued again after a pause
+cancel requested    cancelled, no matter how the attempt ended
+0 and a result      succeeded
+75                  queued again, without spending a retry
+anything else       failed, if another attempt would fail in the same way (`FINAL_FAILURES`) or none remains;
+                    otherwise queued again after a pause
 """
 
 import json
@@ -21,8 +21,11 @@ from service.settings import Settings
 from service.states import FINAL_FAILURES, FailureKind, JobStatus
 from service.store.records import Job, Outcome
 
-KIND_OF_CODE = {ExitCode.NUMERICS: FailureKind.NUMERICS, ExitCode.INVALID: FailureKind.CONFIG_INVALID}
-FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+KIND_OF_CODE: dict[int, FailureKind] = {
+    ExitCode.NUMERICS: FailureKind.NUMERICS,
+    ExitCode.INVALID: FailureKind.CONFIG_INVALID,
+}
+EXTERNAL_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 NO_SPACE = "No space left on device"
 TAIL_BYTES = 8192
 MAX_SENTENCE = 1000
@@ -32,15 +35,15 @@ FailureReason = tuple[FailureKind, str]
 
 @dataclass(frozen=True)
 class AttemptOutcome:
-    """What becomes of an attempt, and of its job.
+    """The outcome of an attempt, and its effect on the job.
 
     Attributes:
-        outcome: of the attempt.
-        to: what the job is next: succeeded, failed, cancelled or queued.
-        message: one sentence for people; None where there is nothing to say.
-        failure: why the job has failed, where it has.
-        spends_retry: whether the attempt counts, for a job that is queued again.
-        not_before: when the next attempt may start.
+        outcome: the outcome as it is recorded with the attempt.
+        to: the next status of the job: succeeded, failed, cancelled or queued.
+        message: a sentence for users; None if the outcome needs no explanation.
+        failure: the reason why the job has failed; None if it has not.
+        spends_retry: True if the attempt counts against the limit, for a job that is queued again.
+        not_before: earliest start of the next attempt, in seconds since 1970.
     """
 
     outcome: Outcome
@@ -52,13 +55,13 @@ class AttemptOutcome:
 
 
 def outcome_of_exit(job: Job, seen: Observation, run_dir: RunDir, settings: Settings, now: float) -> AttemptOutcome:
-    """Return what the end of the job's current attempt means, be it `exited`, `lost` or (never begun) `absent`."""
+    """Return the outcome of the job's current attempt, which is `exited`, `lost` or, if it never started, `absent`."""
     if job.cancel_requested_at is not None:
         return AttemptOutcome("cancelled", JobStatus.CANCELLED)
     if seen.exit_code == ExitCode.DONE and _has_result(run_dir):
         return AttemptOutcome("succeeded", JobStatus.SUCCEEDED)
     if seen.exit_code == ExitCode.STOPPED and not is_over_time(job, now):
-        message = "stopped with a checkpoint written; it goes on from there"
+        message = "stopped after writing a checkpoint; the next attempt resumes from it"
         return AttemptOutcome("stopped", JobStatus.QUEUED, message, not_before=now + settings.retry_delay_s)
     failure = _failure(job, seen, run_dir.attempt(job.attempt), now)
     return outcome_of_failure(job, failure, settings, now, outcome="lost" if seen.kind == "lost" else "failed")
@@ -67,7 +70,7 @@ def outcome_of_exit(job: Job, seen: Observation, run_dir: RunDir, settings: Sett
 def outcome_of_failure(
     job: Job, failure: FailureReason, settings: Settings, now: float, outcome: Outcome = "failed"
 ) -> AttemptOutcome:
-    """Return what becomes of a job whose attempt has failed: another attempt, or the end."""
+    """Return the outcome of a failed attempt: another attempt follows, or the job has failed."""
     kind, sentence = failure
     if kind in FINAL_FAILURES:
         return AttemptOutcome(outcome, JobStatus.FAILED, sentence, failure)
@@ -81,43 +84,43 @@ def outcome_of_failure(
 
 
 def is_over_time(job: Job, now: float) -> bool:
-    """Whether the job has used up its time, which runs from its first attempt's start."""
+    """Return True if the job has used up its time, which starts with its first attempt."""
     return job.timeout_s is not None and job.started_at is not None and now >= job.started_at + job.timeout_s
 
 
 def _failure(job: Job, seen: Observation, folder: Path, now: float) -> FailureReason:
-    kind, sentence = _why(seen, folder)
+    kind, sentence = _cause(seen, folder)
     if kind not in FINAL_FAILURES and is_over_time(job, now):
         return FailureKind.TIMEOUT, f"the job has used up its {job.timeout_s:g} s (resources.timeout_s)"
     return kind, sentence
 
 
-def _why(seen: Observation, folder: Path) -> FailureReason:
-    noted = _noted(folder)
-    if noted is not None and noted[0] != FailureKind.INTERNAL:
-        return noted
+def _cause(seen: Observation, folder: Path) -> FailureReason:
+    reported = _reported(folder)
+    if reported is not None and reported[0] != FailureKind.INTERNAL:
+        return reported
     if seen.ran_out_of_memory:
         return FailureKind.OUT_OF_MEMORY, "the machine's memory ran out, and the kernel killed the trainer"
     lines = _last_lines(folder)
     if any(NO_SPACE in line for line in lines):
         return FailureKind.DISK_FULL, f"the disk is full: {_last(lines, NO_SPACE)}"
-    if noted is not None:
-        return noted
+    if reported is not None:
+        return reported
     if seen.kind == "lost":
         return (
             FailureKind.KILLED,
-            "the attempt died without a word: it was killed, the machine was restarted, or the disk had no room left",
+            "the attempt died without an exit code: it was killed, the machine was restarted, or the disk was full",
         )
     code = seen.exit_code
     if code is None:
-        return FailureKind.INTERNAL, "the attempt's run.json is gone: its folder was removed while it ran"
+        return FailureKind.INTERNAL, "the attempt's run.json is missing: its folder was removed while it ran"
     if code == ExitCode.DONE:
-        return FailureKind.INTERNAL, "the trainer ended with 0 and left no result.json that can be read"
-    said = f"; its last words: {lines[-1]}" if lines else ""
+        return FailureKind.INTERNAL, "the trainer ended with 0 but wrote no valid result.json"
+    last_line = f"; last line of its log: {lines[-1]}" if lines else ""
     if code < 0:
-        kind = FailureKind.KILLED if -code in FROM_OUTSIDE else FailureKind.INTERNAL
-        return kind, _cut(f"the trainer was ended by {_signal_name(-code)}{said}")
-    return KIND_OF_CODE.get(code, FailureKind.INTERNAL), _cut(f"the trainer ended with {code}{said}")
+        kind = FailureKind.KILLED if -code in EXTERNAL_SIGNALS else FailureKind.INTERNAL
+        return kind, _cut(f"the trainer was ended by {_signal_name(-code)}{last_line}")
+    return KIND_OF_CODE.get(code, FailureKind.INTERNAL), _cut(f"the trainer ended with {code}{last_line}")
 
 
 def _has_result(run_dir: RunDir) -> bool:
@@ -127,12 +130,12 @@ def _has_result(run_dir: RunDir) -> bool:
         return False
 
 
-def _noted(folder: Path) -> FailureReason | None:
-    """Return what the trainer itself says in failure.json."""
+def _reported(folder: Path) -> FailureReason | None:
+    """Return the reason that the trainer has written to failure.json."""
     try:
-        noted = AttemptFailure.read(AttemptDir(folder).failure_json)
-        sentence = "; ".join(noted.message.splitlines())
-        return FailureKind(noted.kind), _cut(sentence or "the trainer does not say why")
+        reported = AttemptFailure.read(AttemptDir(folder).failure_json)
+        sentence = "; ".join(reported.message.splitlines())
+        return FailureKind(reported.kind), _cut(sentence or "the trainer gave no reason")
     except (OSError, ValueError):
         return None
 

@@ -1,4 +1,4 @@
-"""What is run for an attempt: the document in its folder, a command, an environment, a working directory."""
+"""The specification of an attempt: its document, command, environment and working directory."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +14,16 @@ from service.settings import PREFIX, Settings
 from service.store.records import Job
 
 Command = Callable[[RunDir], tuple[str, ...]]
-"""Gives the command line of an attempt in a run folder."""
+"""Returns the command line of an attempt in a run folder."""
 
 ROOTS = (f"{PREFIX}DATA_ROOTS", f"{PREFIX}WEIGHTS_ROOTS")
 FOREIGN = {
     "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
     "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME",
 }  # fmt: skip
-"""What a launcher of this process, or whoever tracks it, may have left in the environment."""
+"""Variables that a launcher or a tracker of this process may have set."""
 FOREIGN_PREFIXES = (PREFIX, "TORCHELASTIC_", "SLURM_")
-"""All that is the service's own goes too: training holds no credentials of the store."""
+"""Prefixes of variables that are removed too, such as the service's own: training gets no credentials of the store."""
 
 
 def fit_command(run_dir: RunDir) -> tuple[str, ...]:
@@ -32,19 +32,19 @@ def fit_command(run_dir: RunDir) -> tuple[str, ...]:
 
 
 def attempt_folder(settings: Settings, job: Job) -> Path:
-    """Return the folder of the job's current attempt; it names the attempt to the executor."""
+    """Return the folder of the job's current attempt, by which the executor identifies it."""
     return RunDir.of(settings.run_dir(job.id)).attempt(job.attempt)
 
 
 def write_document(run_dir: RunDir, config: Mapping[str, Any]) -> None:
-    """Write job.yaml, the document as it was asked for; raises OSError."""
+    """Write job.yaml, the document as it was submitted; raises OSError."""
     write_atomic(run_dir.job_yaml, write_yaml(config))
 
 
 def attempt_spec(
     settings: Settings, job: Job, devices: Sequence[str], mlflow_run_id: str | None, command: Command = fit_command
 ) -> AttemptSpec:
-    """Return how the job's current attempt is run; its working directory is its own folder."""
+    """Return the specification of the job's current attempt; its working directory is its folder."""
     folder = attempt_folder(settings, job)
     return AttemptSpec(
         folder=folder,
@@ -63,7 +63,7 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
     }
     own = settings.environment()
     return {
-        # Threads that spin while they wait take the cores from other jobs and from the service.
+        # Threads that spin while they wait take cores from other jobs and from the service.
         "OMP_WAIT_POLICY": "PASSIVE",
         **child_environment(inherited),
         **{name: own[name] for name in ROOTS},
@@ -71,7 +71,7 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
         RUNS_ROOT_VARIABLE: str(settings.root),
         "OMP_NUM_THREADS": str(job.cpus),
         "MKL_NUM_THREADS": str(job.cpus),
-        # The log is read while it grows.
+        # The log is read while it is written.
         "PYTHONUNBUFFERED": "1",
         **({"MLFLOW_RUN_ID": mlflow_run_id} if mlflow_run_id else {}),
     }

@@ -1,4 +1,4 @@
-"""events.jsonl, which the trainer appends to, read on by byte offset."""
+"""Reads events.jsonl, to which the trainer appends, from a byte offset on."""
 
 import json
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class EventLines:
-    """What whole lines of a file hold, and the offset behind them."""
+    """The content of complete lines of a file, and the offset after them."""
 
     lines: list[Any]
     offset: int
 
 
 def read_event_lines(path: Path, offset: int) -> EventLines:
-    """Return the whole lines from `offset` on, about `CHUNK_BYTES` of them.
+    """Return the complete lines after `offset`, up to about `CHUNK_BYTES`; a missing file has no lines.
 
-    A line that is no JSON (a killed trainer leaves half a line) is passed over; one that is not ended yet waits. As
-    long as there is no file there are no lines. Raises OSError where it cannot be read.
+    A line that is not JSON is skipped, since a killed trainer leaves half a line. A line without its end is read once
+    it is complete. Raises OSError if the file cannot be read.
     """
     try:
         with path.open("rb") as file:
-            # Shorter than what was read: the run folder was removed, and this is the file of another attempt.
+            # A file shorter than the offset belongs to a later attempt: the run folder was removed meanwhile.
             offset = file.seek(offset if file.seek(0, 2) >= offset else 0)
-            # A single line may be longer than a part.
+            # A single line may be longer than a chunk.
             content = file.read(CHUNK_BYTES) + file.readline()
     except FileNotFoundError:
         return EventLines([], offset)
-    whole = content[: content.rfind(b"\n") + 1]
-    return EventLines([value for line in whole.splitlines() for value in _parsed(line)], offset + len(whole))
+    complete = content[: content.rfind(b"\n") + 1]
+    return EventLines([value for line in complete.splitlines() for value in _parsed(line)], offset + len(complete))
 
 
 def _parsed(line: bytes) -> list[Any]:

@@ -1,7 +1,7 @@
-"""What is done for one active job, each time that it is looked at: from its claim to the end of its attempt.
+"""The steps that take one active job from its claim to the end of its attempt.
 
-Every step may be the last one before this process is killed; the next supervisor goes on from what the database, the
-run folder and the executor say.
+This process may be killed after any step. The next supervisor then continues from the database, the run folder and
+the executor.
 """
 
 import logging
@@ -35,16 +35,16 @@ from service.supervisor.mlflow_worker import MlflowWorker
 log = logging.getLogger(__name__)
 
 MLFLOW_PATIENCE_S = 10.0
-"""How long a job waits for its MLflow run; without one the trainer buffers, and makes its own."""
+"""Longest time that a job waits for its MLflow run; without one the trainer buffers and creates its own."""
 START_AGAIN_S = 5.0
 GIVE_UP_START_S = 60.0
 SHIM_SLACK_S = 2.0
-"""What a shim has to kill its tree after the grace; it is told again then, and killed itself after twice that."""
+"""Time for a shim to kill its tree after the grace. The shim is signalled again after it, and killed after twice it."""
 
 
 @dataclass
 class WatchedAttempt:
-    """What this process remembers of an attempt; times are monotonic."""
+    """The memory of this process about an attempt; times are monotonic."""
 
     number: int
     run_wanted_at: float | None = None
@@ -52,11 +52,11 @@ class WatchedAttempt:
     start_at: float | None = None
     stop_at: float | None = None
     errors: int = 0
-    rests_until: float = 0.0
+    paused_until: float = 0.0
 
 
 class JobWatcher:
-    """Looks after jobs that are active, one at a time."""
+    """Watches active jobs, one at a time."""
 
     def __init__(
         self,
@@ -71,24 +71,24 @@ class JobWatcher:
         self._mlflow, self._command = mlflow, command
 
     def watch(self, job: Job, attempt: WatchedAttempt) -> None:
-        """Take one job as far as it can be taken now, without waiting for anything.
+        """Advance one job as far as possible without waiting.
 
         Raises:
             LeaseLost: the job is another supervisor's.
-            CancelRequested: a wish to cancel came in between: look again.
+            CancelRequested: a cancel request came in between; watch the job again.
         """
         if job.cancel_requested_at is not None and job.status is not JobStatus.CANCELLING:
             job = self._move(job, JobStatus.CANCELLING)
         seen = self._executor.poll(self._folder(job))
         if seen.kind == "alive":
-            self._go_on(job, attempt)
+            self._follow(job, attempt)
         elif seen.kind == "absent" and job.status is JobStatus.STARTING:
             self._start(job, attempt)
         else:
-            self._come_to_end(job, seen)
+            self._finish(job, seen)
 
     def give_up(self, job: Job, sentence: str) -> None:
-        """End an attempt that this supervisor gets nowhere with."""
+        """End an attempt that this supervisor cannot start."""
         self._fail_start(job, (FailureKind.INTERNAL, sentence))
 
     def _run_dir(self, job: Job) -> RunDir:
@@ -103,15 +103,15 @@ class JobWatcher:
         return moved
 
     def _start(self, job: Job, attempt: WatchedAttempt) -> None:
-        """Start the attempt once its MLflow run is there or has taken too long; again where no process came of it."""
+        """Start the attempt once its MLflow run exists or has taken too long, and again if no process appears."""
         now = time.monotonic()
         if attempt.start_at is not None and now < attempt.start_at + START_AGAIN_S:
             return
         if attempt.first_start_at is not None and now > attempt.first_start_at + GIVE_UP_START_S:
-            self.give_up(job, f"no process of the attempt came up within {GIVE_UP_START_S:g} s")
+            self.give_up(job, f"no process of the attempt appeared within {GIVE_UP_START_S:g} s")
             return
         if is_over_time(job, time.time()):
-            self._come_to_end(job, Observation("absent"))
+            self._finish(job, Observation("absent"))
             return
         config = self._jobs.config(job.id)
         with_run = job if attempt.first_start_at is not None else self._with_run(job, config, attempt)
@@ -130,12 +130,12 @@ class JobWatcher:
             self._fail_start(with_run, (kind, f"the attempt could not be started: {error}"))
 
     def _with_run(self, job: Job, config: Mapping[str, Any], attempt: WatchedAttempt) -> Job | None:
-        """Return the job with its MLflow run, or without where it has none or MLflow takes too long; None: wait."""
+        """Return the job, with its MLflow run if it has one in time; None as long as it waits for the run."""
         tracking = _tracking(config)
         if tracking is None or job.mlflow_run_id is not None:
             return job
-        if (noted := self._with_run_of_trainer(job)).mlflow_run_id is not None:
-            return noted
+        if (found := self._with_run_of_trainer(job)).mlflow_run_id is not None:
+            return found
         self._mlflow.open(job.id, tracking.experiment, job.name)
         if (run_id := self._mlflow.opened(job.id)) is not None:
             job = self._leased.set_mlflow_run(job, run_id)
@@ -144,17 +144,17 @@ class JobWatcher:
         attempt.run_wanted_at = attempt.run_wanted_at or time.monotonic()
         if time.monotonic() < attempt.run_wanted_at + MLFLOW_PATIENCE_S:
             return None
-        log.warning("job %s: starts without an MLflow run, which its trainer will make when MLflow answers", job.id)
+        log.warning("job %s: starts without an MLflow run; its trainer creates one when MLflow answers", job.id)
         self._mlflow.withdraw(job.id)
         return job
 
     def _with_run_of_trainer(self, job: Job) -> Job:
-        """Return the job, and record the MLflow run that its trainer has made where it was started without one."""
+        """Return the job, with the MLflow run that its trainer has created if it was started without one."""
         if job.mlflow_run_id is None and (run_id := run_of_trainer(self._run_dir(job).path, self._mlflow.store)):
             return self._leased.set_mlflow_run(job, run_id)
         return job
 
-    def _go_on(self, job: Job, attempt: WatchedAttempt) -> None:
+    def _follow(self, job: Job, attempt: WatchedAttempt) -> None:
         if job.status is JobStatus.STARTING:
             job = self._move(job, JobStatus.RUNNING)
         job = self._with_run_of_trainer(self._with_events(job))
@@ -164,10 +164,10 @@ class JobWatcher:
             self._stop(job, attempt, "its time is up")
 
     def _stop(self, job: Job, attempt: WatchedAttempt, reason: str) -> None:
-        """Have the attempt end: by itself; killed by its shim; killed together with its shim."""
+        """End the attempt: ask it first, then let its shim kill it, then kill it together with its shim."""
         folder, now = self._folder(job), time.monotonic()
         if attempt.stop_at is None:
-            log.info("job %s: is asked to end, because %s", job.id, reason)
+            log.info("job %s: stopping its attempt, because %s", job.id, reason)
             self._executor.stop(folder)
             attempt.stop_at = now
             return
@@ -178,12 +178,12 @@ class JobWatcher:
             self._executor.stop(folder, kill=True)
 
     def _with_events(self, job: Job) -> Job:
-        """Return the job after a part of what its trainer tells was recorded."""
-        part = read_event_lines(self._run_dir(job).events, job.events_offset)
-        return job if part.offset == job.events_offset else self._leased.record_events(job, part.lines, part.offset)
+        """Return the job after recording some of the events that its trainer has written."""
+        read = read_event_lines(self._run_dir(job).events, job.events_offset)
+        return job if read.offset == job.events_offset else self._leased.record_events(job, read.lines, read.offset)
 
-    def _come_to_end(self, job: Job, seen: Observation) -> None:
-        """End an attempt of which nothing lives any more, or kill what does."""
+    def _finish(self, job: Job, seen: Observation) -> None:
+        """Kill the remaining processes of an attempt, and record its end once there are none."""
         if seen.kind == "exited":
             if job.status is JobStatus.STARTING:
                 job = self._move(job, JobStatus.RUNNING)
@@ -211,11 +211,11 @@ class JobWatcher:
         else:
             self._leased.move(job, outcome.to, failure=outcome.failure)
         self._mlflow.withdraw(job.id)
-        told = f": {outcome.message}" if outcome.message else ""
-        log.info("job %s: %s -> %s%s", job.id, job.status, outcome.to, told)
+        reason = f": {outcome.message}" if outcome.message else ""
+        log.info("job %s: %s -> %s%s", job.id, job.status, outcome.to, reason)
 
 
 def _tracking(config: Mapping[str, Any]) -> TrackingSpec | None:
-    """Return what a document says of MLflow, whether or not the rest of it is right."""
+    """Return the tracking section of a document, even if the rest of the document is invalid."""
     tracking = config.get("tracking", {})
     return None if tracking is None else TrackingSpec.model_validate(tracking)

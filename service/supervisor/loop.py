@@ -1,6 +1,6 @@
-"""One tick: look after the jobs that are active, start those that fit, tell MLflow how jobs have ended.
+"""One tick of the supervisor: watch the active jobs, start those that fit, send final statuses to MLflow.
 
-What has to outlive this process is in the database and in the run folders. What is kept here only spares work.
+Everything that must outlive this process is in the database and the run folders; the state here only saves work.
 """
 
 import logging
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 SETTLE_EVERY_S = 1.0
 ORPHANS_EVERY_S = 30.0
-LONGEST_REST_S = 10.0
-"""Before a job (or the database) is looked at again after errors."""
+MAX_PAUSE_S = 10.0
+"""Longest pause before a job, or the database, is tried again after errors."""
 MAX_ERRORS_AT_START = 5
 QUEUE_FRONT = 1000
-"""So many waiting jobs are looked at for one that fits: all of 100,000 would take seconds, five times a second."""
+"""Number of waiting jobs that are considered: reading all of 100,000 would take seconds, five times a second."""
 STATUS_OF_RUN: dict[JobStatus, RunStatus] = {
     JobStatus.SUCCEEDED: "FINISHED",
     JobStatus.FAILED: "FAILED",
@@ -40,7 +40,7 @@ STATUS_OF_RUN: dict[JobStatus, RunStatus] = {
 
 
 class Supervisor:
-    """Takes jobs from the queue to their end; there is one at a time, and it holds the lease of all active jobs."""
+    """Runs jobs from the queue to their end; one supervisor at a time holds the leases of all active jobs."""
 
     def __init__(
         self,
@@ -58,13 +58,13 @@ class Supervisor:
         self._orphans_at = 0.0
 
     def adopt(self) -> None:
-        """Take over what an earlier supervisor has left, end what belongs to no job, and look at every attempt."""
+        """Take over the active jobs of an earlier supervisor, end orphaned attempts, and watch every attempt once."""
         for job in self._leased.adopt_all():
             log.info("job %s: adopted; attempt %d is %s", job.id, job.attempt, job.status)
         self._watch_all()
 
     def tick(self) -> None:
-        """Look once.
+        """Do everything that can be done now, without waiting.
 
         Raises:
             LeaseLost: another supervisor has taken over; this one must end at once.
@@ -85,33 +85,33 @@ class Supervisor:
         return attempt if attempt is not None and attempt.number == job.attempt else WatchedAttempt(job.attempt)
 
     def _watch_job(self, job: Job) -> None:
-        """Look after one job; an error of one is told, and is no other's."""
+        """Watch one job; its errors are logged and do not affect other jobs."""
         attempt = self._watched[job.id]
-        if time.monotonic() < attempt.rests_until:
+        if time.monotonic() < attempt.paused_until:
             return
         try:
             self._watcher.watch(job, attempt)
             attempt.errors = 0
         except LeaseLost:
             raise
-        except CancelRequested as asked:
-            log.info("%s", asked)
-        except Exception as error:  # Whatever it is, the other jobs go on.
+        except CancelRequested as request:
+            log.info("%s", request)
+        except Exception as error:  # whatever it is, the other jobs continue
             attempt.errors += 1
-            rest_s = min(LONGEST_REST_S, self._settings.poll_s * 2**attempt.errors)
-            attempt.rests_until = time.monotonic() + rest_s
-            log.error("job %s: %s; it is looked at again in %.1f s", job.id, one_line(error), rest_s)
+            pause_s = min(MAX_PAUSE_S, self._settings.poll_s * 2**attempt.errors)
+            attempt.paused_until = time.monotonic() + pause_s
+            log.error("job %s: %s; next try in %.1f s", job.id, one_line(error), pause_s)
             if attempt.errors >= MAX_ERRORS_AT_START and job.status is JobStatus.STARTING:
                 self._give_up(job, error)
 
     def _give_up(self, job: Job, error: Exception) -> None:
-        """End an attempt that cannot be started; where that is the database's fault, this cannot be done either."""
+        """End an attempt that cannot be started; this may fail too, for example if the database is unavailable."""
         try:
             self._watcher.give_up(job, f"the supervisor could not start the attempt: {one_line(error)}")
         except LeaseLost:
             raise
-        except Exception as again:
-            log.error("job %s: %s", job.id, one_line(again))
+        except Exception as second:
+            log.error("job %s: %s", job.id, one_line(second))
 
     def _start_jobs_that_fit(self) -> None:
         active, capacity = self._leased.active(), self._executor.capacity()
@@ -131,7 +131,7 @@ class Supervisor:
                 self._watch_job(job)
 
     def _settle(self) -> None:
-        """Have MLflow told how jobs have ended, for as long as it takes."""
+        """Send the final statuses of ended jobs to MLflow, and record those that it has accepted."""
         for job_id, status in self._mlflow.take_closed().items():
             self._leased.settle(job_id, status)
         if time.monotonic() >= self._settle_at:
@@ -148,8 +148,8 @@ class Supervisor:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error is, what it says, and where it was raised, in one line."""
-    said = " ".join(str(error).split())
+    """Return the type, the message and the source line of an error in one line."""
+    message = " ".join(str(error).split())
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {said}{where}"
+    return f"{type(error).__name__}: {message}{where}"

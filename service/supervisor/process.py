@@ -1,7 +1,7 @@
-"""`python -m service.supervisor.process`: the one process that takes jobs from the queue to their end.
+"""`python -m service.supervisor.process`: the only process that runs jobs from the queue.
 
 It reads `Settings` from the environment and holds `supervisor.lock` of the root. SIGTERM and SIGINT end it after the
-tick; attempts live on, and the next supervisor adopts them.
+current tick; its attempts continue, and the next supervisor adopts them.
 """
 
 import fcntl
@@ -27,22 +27,24 @@ from service.store.database import open_database
 from service.store.errors import LeaseLost, SchemaUnknown, StoreUnavailable
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
-from service.supervisor.loop import LONGEST_REST_S, Supervisor, one_line
+from service.supervisor.loop import MAX_PAUSE_S, Supervisor, one_line
 from service.supervisor.mlflow_worker import MlflowWorker
 
 LOCK_WAIT_S = 10.0
-"""What an earlier supervisor has to end."""
+"""Longest time that an earlier supervisor may take to end."""
 
 log = logging.getLogger("service.supervisor")
 
 
 class LockHeld(Exception):
-    """Another supervisor serves the root."""
+    """Another supervisor is running on the root."""
 
 
 def main() -> int:
-    """Run until a signal asks for the end; return 0, 78 where the settings are wrong, 1 where another supervisor is
-    there or takes over."""
+    """Run until a signal requests the end, and return 0.
+
+    Return 78 if the settings are wrong, and 1 if another supervisor is running or takes over.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="supervisor: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     die_with_parent(signal.SIGTERM)
@@ -70,41 +72,41 @@ def _run(signals: Signals) -> None:
             create_executor(settings),
             MlflowWorker(JobRuns(find_store(settings.root))),
         )
-        rest_s = settings.poll_s
-        # Nothing new is started before every attempt of an earlier supervisor was looked at.
+        pause_s = settings.poll_s
+        # No job is started before every attempt of an earlier supervisor was adopted.
         act: Callable[[], None] = supervisor.adopt
         while not signals.stops:
             try:
                 act()
-                act, rest_s = supervisor.tick, settings.poll_s
+                act, pause_s = supervisor.tick, settings.poll_s
             except LeaseLost:
                 raise
-            except Exception as error:  # A database that does not answer now, say, may do so later.
-                rest_s = min(LONGEST_REST_S, 2 * rest_s)
-                log.error("%s; tried again in %.1f s", one_line(error), rest_s)
-            signals.wait(rest_s)
-    log.info("ends; what is running goes on, and is adopted by the next supervisor")
+            except Exception as error:  # for example, the database may be unavailable for a moment
+                pause_s = min(MAX_PAUSE_S, 2 * pause_s)
+                log.error("%s; next try in %.1f s", one_line(error), pause_s)
+            signals.wait(pause_s)
+    log.info("ended; running attempts continue, and the next supervisor adopts them")
 
 
 @contextmanager
 def _locked(path: Path, signals: Signals) -> Iterator[None]:
-    """Hold the lock; the kernel lets go when this process ends, however it ends.
+    """Hold the lock; the kernel releases it when this process ends for any reason.
 
     Raises:
-        LockHeld: another process holds it, and has not ended in time.
+        LockHeld: another process still holds it after `LOCK_WAIT_S`.
     """
     with path.open("a+") as file:
         deadline = time.monotonic() + LOCK_WAIT_S
-        # Not flock: children would inherit it.
+        # lockf instead of flock, whose lock children would inherit.
         while not _try_lock(file.fileno()):
             if time.monotonic() > deadline or signals.stops:
                 file.seek(0)
                 raise LockHeld(
-                    f"another supervisor (pid {file.read().strip() or 'unknown'}) holds {path}; end it, or serve "
-                    "another folder (PYRAMIDION_ROOT)"
+                    f"another supervisor (pid {file.read().strip() or 'unknown'}) holds {path}; end it, or choose "
+                    "another PYRAMIDION_ROOT"
                 )
             signals.wait(0.1)
-        # A full disk takes no name, but keeps no supervisor from its work.
+        # On a full disk the pid is not written, but the supervisor works.
         with suppress(OSError):
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), str(os.getpid()).encode())

@@ -146,9 +146,10 @@ class Served:
 
 
 class OwnService:
-    """`pyramidion serve` with its own folder and port."""
+    """`pyramidion serve` with its own folder and port; `cpus` is the number of cores that its jobs may use together."""
 
-    def __init__(self, folder: Path, data_root: Path) -> None:
+    def __init__(self, folder: Path, data_root: Path, cpus: int = 1) -> None:
+        self.cpus = cpus
         self.root = folder / "root"
         self.url = ""
         self.process: subprocess.Popen[str] | None = None
@@ -183,7 +184,7 @@ class OwnService:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("PYRAMIDION_", "MLFLOW_"))
         }
-        return {**inherited, "PYTHONPATH": str(ROOT), "PYRAMIDION_CPUS": "1", "PYRAMIDION_GPUS": "0"}
+        return {**inherited, "PYTHONPATH": str(ROOT), "PYRAMIDION_CPUS": str(self.cpus), "PYRAMIDION_GPUS": "0"}
 
     def pid_of(self, module: str, *, kill: bool = False) -> int:
         """Wait for the process of a module, kill it if requested, and return its pid."""

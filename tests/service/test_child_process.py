@@ -1,4 +1,4 @@
-"""Children of the service end with the process that started them, whenever that ends."""
+"""Children of the service end with the process that started them, no matter when it ends."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def started(child: str, *, stays: bool) -> tuple[subprocess.Popen[str], int]:
 def assert_ends(pid: int) -> None:
     deadline = time.monotonic() + 20
     while find_process(pid):
-        assert time.monotonic() < deadline, "it lives on"
+        assert time.monotonic() < deadline, "it is still running"
         time.sleep(0.005)
 
 
@@ -49,7 +49,7 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_child_whose_parent_has_ended_before_it_asks_ends_too(tmp_path: Path, number: int) -> None:
+def test_a_child_whose_parent_has_already_ended_ends_too(tmp_path: Path, number: int) -> None:
     os.mkfifo(tmp_path / "go")
     child = (
         f"open({str(tmp_path / 'go')!r}).read(); import time; from service.child_process import die_with_parent;"
@@ -62,7 +62,7 @@ def test_a_child_whose_parent_has_ended_before_it_asks_ends_too(tmp_path: Path, 
     assert_ends(pid)
 
 
-def test_who_started_a_child_is_not_handed_on() -> None:
+def test_the_name_of_the_parent_is_not_inherited_further() -> None:
     child = "import os; from service.child_process import die_with_parent as d; d(); print(*sorted(os.environ))"
     done = subprocess.run(
         [sys.executable, "-c", child], env=child_environment(), capture_output=True, text=True, timeout=60, check=True

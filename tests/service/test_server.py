@@ -1,4 +1,4 @@
-"""`pyramidion serve`, as processes that are started, hurt and stopped."""
+"""`pyramidion serve` as processes that are started, killed and stopped."""
 
 import http.client
 import os
@@ -19,7 +19,7 @@ from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 3.0
-"""On a quiet machine; tests may run beside others."""
+"""On an idle machine; other tests may run at the same time."""
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def service(own_service: Any) -> Any:
 
 
 def get(url: str, path: str) -> int:
-    """Return the status of one request on a connection of its own: nothing is tried again."""
+    """Return the status of one request on its own connection, without retries."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
     connection.request("GET", path)
     return connection.getresponse().status
 
 
-def test_it_is_ready_soon_and_tells_where_it_is(own_service: Any) -> None:
+def test_it_is_ready_soon_and_prints_its_address(own_service: Any) -> None:
     started = time.monotonic()
     line = own_service.start()
     took_s = time.monotonic() - started
@@ -80,17 +80,17 @@ def test_a_killed_supervisor_is_started_again(service: Any) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     [line] = [line for line in service.log().splitlines() if "the supervisor process was ended by SIGKILL" in line]
-    assert "it is started again" in line
+    assert "restarting it" in line
 
 
 def test_a_second_one_on_the_same_root_is_refused(service: Any) -> None:
     second = service.run("serve", "--root", str(service.root), "--port", "0")
     assert (second.returncode, second.stdout) == (1, "")
     [line] = second.stderr.splitlines()
-    assert f"is served already, by process {service.process.pid} at {service.url}" in line
+    assert f"is already served by process {service.process.pid} at {service.url}" in line
 
 
-def test_a_port_that_is_taken_is_told(own_service: Any) -> None:
+def test_a_port_in_use_is_reported(own_service: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = own_service.run("serve", "--root", str(own_service.root), "--port", str(port))
@@ -98,17 +98,17 @@ def test_a_port_that_is_taken_is_told(own_service: Any) -> None:
     assert done.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port} (Address already in use)")
 
 
-def test_a_process_that_fails_again_and_again_ends_it(own_service: Any) -> None:
+def test_a_process_that_fails_repeatedly_ends_the_service(own_service: Any) -> None:
     own_service.root.mkdir()
-    (own_service.root / "service.db").write_bytes(b"no database" * 1000)
+    (own_service.root / "service.db").write_bytes(b"not a database" * 1000)
     done = own_service.run("serve", "--root", str(own_service.root), "--port", "0")
     assert done.returncode not in (0, -signal.SIGTERM)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: the ")
-    assert "process has ended with" in last
+    assert "process ended with" in last
 
 
-def test_wrong_settings_are_told_line_by_line(own_service: Any) -> None:
+def test_wrong_settings_are_reported_line_by_line(own_service: Any) -> None:
     done = own_service.run("serve", "--port", "99999", "--data-root", "x", PYRAMIDION_CPUS="none")
     assert (done.returncode, done.stdout) == (78, "")
     assert [line.partition(";")[0] for line in done.stderr.splitlines()] == [
@@ -117,37 +117,37 @@ def test_wrong_settings_are_told_line_by_line(own_service: Any) -> None:
     ]
     done = own_service.run("serve", "--root", str(own_service.root), "--data-root", "x", "y")
     assert done.returncode == 78
-    assert done.stderr.count("error: --data-root or PYRAMIDION_DATA_ROOTS: there is no folder") == 2
+    assert done.stderr.count("error: --data-root or PYRAMIDION_DATA_ROOTS: the folder") == 2
 
 
-def test_what_would_go_wrong_later_is_told_at_the_start(own_service: Any, tmp_path: Path) -> None:
+def test_settings_that_would_fail_later_are_refused_at_the_start(own_service: Any, tmp_path: Path) -> None:
     odd = tmp_path / "a:b"
     odd.mkdir()
     done = own_service.run("serve", "--root", str(own_service.root), "--data-root", str(odd))
-    assert (done.returncode, done.stderr.count("':' parts folders")) == (78, 1)
+    assert (done.returncode, done.stderr.count("':' separates folders")) == (78, 1)
     done = own_service.run("serve", "--root", str(own_service.root), PYRAMIDION_POLL_S="inf")
     assert (done.returncode, done.stderr.count("PYRAMIDION_POLL_S: got 'inf'")) == (78, 1)
 
 
-def test_a_full_disk_is_told_by_who_needs_it(own_service: Any) -> None:
+def test_a_full_disk_is_reported_by_the_process_that_needs_it(own_service: Any) -> None:
     own_service.root.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "service.cli", "serve", "--root", str(own_service.root), "--port", "0"],
         env=child_environment({**os.environ, "PYRAMIDION_DATABASE_URL": "here"}), capture_output=True, text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)), timeout=60,
     )  # fmt: skip
-    assert done.returncode == 78  # the address of the database, of which its processes know
+    assert done.returncode == 78  # the URL of the database, which its processes refuse
     assert "PYRAMIDION_DATABASE_URL: cannot be used" in done.stderr
 
 
-def test_a_variable_that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYRAMIDION_ROOT", "")
     monkeypatch.setenv("PYRAMIDION_PORT", "")
     assert Settings().root == Path("runs/service").resolve()
     assert Settings().port == 8000
 
 
-def test_help_tells_every_setting_and_its_variable(own_service: Any) -> None:
+def test_help_lists_every_setting_and_its_variable(own_service: Any) -> None:
     text = " ".join(own_service.run("serve", "--help").stdout.split())
     assert [name for name in Settings.model_fields if f"PYRAMIDION_{name.upper()}" not in text] == []
     assert "--data-root DIR" in text

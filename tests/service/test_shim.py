@@ -1,4 +1,4 @@
-"""The shim of one attempt: it ends what it has started, whole, and says how it went."""
+"""The shim of one attempt: it ends everything that it has started, and records the exit."""
 
 import json
 import os
@@ -27,12 +27,12 @@ POLITE = "trap 'echo asked; exit 75' TERM; echo ready; while :; do sleep 0.02; d
 def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to be"
+        assert time.monotonic() < deadline, "the condition was not met"
         time.sleep(0.005)
 
 
 class Shim:
-    """A shim as its executor starts it: signals held, the order on stdin, the log its output."""
+    """A shim as its executor starts it: with blocked signals, its order on stdin and its output in the log."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,13 +66,13 @@ class Shim:
         wait_for(lambda: text in self.log)
 
     def ending(self) -> dict[str, Any]:
-        """Return exit.json, when the shim has ended by itself and left nothing."""
+        """Return exit.json once the shim and all its processes have ended."""
         assert self.process.wait(timeout=20) == 0, self.log
-        assert self.left() == set()
+        assert self.remaining() == set()
         ending: dict[str, Any] = json.loads((self.folder / "exit.json").read_text())
         return ending
 
-    def left(self) -> set[int]:
+    def remaining(self) -> set[int]:
         table = processes()
         return {p.pid for p in table.values() if variable_of(p, MARK) == str(self.folder)}
 
@@ -89,21 +89,21 @@ def shim(tmp_path: Path) -> Iterator[Shim]:
     shim.process.wait(timeout=20)
 
 
-def test_the_ending_says_code_time_and_memory(shim: Shim) -> None:
+def test_exit_json_has_code_time_and_memory(shim: Shim) -> None:
     before = time.time()
     ending = shim.shell("exit 3").ending()
     assert (ending["code"], ending["ran_out_of_memory"]) == (3, False)
     assert before <= ending["ended"] <= time.time()
 
 
-def test_asked_to_end_it_asks_its_command(shim: Shim) -> None:
+def test_sigterm_is_passed_to_the_command(shim: Shim) -> None:
     shim.shell(POLITE).until_it_says("ready")
     shim.process.terminate()
     assert shim.ending()["code"] == 75
     assert shim.log == "ready\nasked\n"
 
 
-def test_only_the_command_itself_is_asked(shim: Shim) -> None:
+def test_sigterm_is_passed_to_the_command_alone(shim: Shim) -> None:
     script = "sh -c 'trap \"echo child too\" TERM; echo ready; while :; do sleep 0.02; done' & trap 'exit 5' TERM; wait"
     shim.shell(script).until_it_says("ready")
     shim.process.terminate()
@@ -111,7 +111,7 @@ def test_only_the_command_itself_is_asked(shim: Shim) -> None:
     assert shim.log == "ready\n"
 
 
-def test_asked_twice_it_asks_once(shim: Shim) -> None:
+def test_a_repeated_sigterm_is_passed_once(shim: Shim) -> None:
     script = "trap 'echo asked' TERM; echo ready; until [ -e $0 ]; do sleep 0.02; done"
     go = shim.folder / "go"
     shim.start("sh", "-c", script, str(go)).until_it_says("ready")
@@ -130,23 +130,23 @@ def is_pending(pid: int, number: int) -> bool:
     return bool((pending["SigPnd:"] | pending["ShdPnd:"]) >> (number - 1) & 1)
 
 
-def test_what_does_not_end_within_its_grace_is_killed_with_its_tree(shim: Shim) -> None:
+def test_a_command_that_exceeds_its_grace_is_killed_with_its_tree(shim: Shim) -> None:
     shim.shell(STUBBORN, grace_s=0.3).until_it_says("grandchild")
-    asked = time.monotonic()
+    requested = time.monotonic()
     shim.process.terminate()
     assert shim.ending()["code"] == -signal.SIGKILL
-    assert time.monotonic() - asked >= 0.3
+    assert time.monotonic() - requested >= 0.3
 
 
-def test_the_tree_is_killed_at_once_when_that_is_asked(shim: Shim) -> None:
+def test_sigusr1_kills_the_tree_at_once(shim: Shim) -> None:
     shim.shell(STUBBORN).until_it_says("grandchild")
     shim.process.terminate()
     shim.process.send_signal(signal.SIGUSR1)
     assert shim.ending()["code"] == -signal.SIGKILL
 
 
-def test_what_a_command_leaves_at_its_end_is_killed(shim: Shim) -> None:
-    """Also what has neither the session nor the environment of the attempt."""
+def test_processes_that_outlive_the_command_are_killed(shim: Shim) -> None:
+    """This includes processes without the session and the environment of the attempt."""
     mark = f"600.{os.getpid()}"
     script = f"{LOUD_GRANDCHILD}; sleep {mark} & env -i setsid -f sleep {mark}; sleep 0.2; exit 6"
     assert shim.shell(script).ending()["code"] == 6
@@ -154,7 +154,7 @@ def test_what_a_command_leaves_at_its_end_is_killed(shim: Shim) -> None:
     assert [path for path in commands if path.exists() and mark.encode() in path.read_bytes()] == []
 
 
-def test_a_tree_that_goes_on_forking_is_killed(shim: Shim) -> None:
+def test_a_tree_that_keeps_forking_is_killed(shim: Shim) -> None:
     program = textwrap.dedent("""
         import os, time
         while True:
@@ -168,12 +168,12 @@ def test_a_tree_that_goes_on_forking_is_killed(shim: Shim) -> None:
 
 
 @pytest.mark.parametrize(("early", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGUSR1, -signal.SIGKILL)])
-def test_what_is_asked_before_the_command_is_started_is_not_lost(shim: Shim, early: int, code: int) -> None:
+def test_a_signal_before_the_command_starts_is_not_lost(shim: Shim, early: int, code: int) -> None:
     assert shim.shell("echo ran; sleep 600", early=early).ending()["code"] == code
     assert shim.log == ""
 
 
-def test_orphans_of_the_tree_are_waited_for(shim: Shim) -> None:
+def test_orphans_of_the_tree_are_reaped(shim: Shim) -> None:
     shim.shell("for i in 1 2 3; do setsid -f true; done; sleep 0.1; echo ready; exec sleep 600").until_it_says("ready")
 
     def zombies() -> list[str]:
@@ -184,14 +184,14 @@ def test_orphans_of_the_tree_are_waited_for(shim: Shim) -> None:
     wait_for(lambda: not zombies())
 
 
-def test_signals_of_a_terminal_do_not_end_it(shim: Shim) -> None:
+def test_signals_of_a_terminal_are_ignored(shim: Shim) -> None:
     shim.shell(POLITE).until_it_says("ready")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         shim.process.send_signal(number)
     assert shim.ending()["code"] == 75
 
 
-def test_the_command_has_the_signals_that_a_shell_would_give_it(shim: Shim) -> None:
+def test_the_command_starts_with_default_signals(shim: Shim) -> None:
     program = "print(open('/proc/self/status').read())"
     shim.start(sys.executable, "-S", "-c", program).ending()
     status = dict(line.split(":", 1) for line in shim.log.splitlines() if ":" in line)
@@ -207,7 +207,7 @@ def test_a_signal_to_the_commands_group_does_not_reach_the_shim(shim: Shim) -> N
 
 
 @pytest.mark.parametrize("order", [{"command": ["/no/such/program"]}, {"cwd": "/no/such/folder"}])
-def test_a_command_that_cannot_be_started_is_told(shim: Shim, order: dict[str, Any]) -> None:
+def test_a_command_that_cannot_be_started_is_reported(shim: Shim, order: dict[str, Any]) -> None:
     assert shim.start("true", **order).ending()["code"] == 127
     assert "could not be started" in shim.log
     assert "No such file or directory" in shim.log
@@ -221,7 +221,7 @@ def test_a_second_shim_of_a_folder_does_nothing(shim: Shim) -> None:
     assert sorted(path.name for path in shim.folder.iterdir()) == ["log.txt", "run.json"]
 
 
-def test_where_nothing_can_be_written_it_ends_without_a_word_and_leaves_nothing(shim: Shim) -> None:
+def test_on_a_full_disk_it_ends_without_exit_json_and_leaves_no_process(shim: Shim) -> None:
     """A limit of zero on the size of its files stands for a full disk."""
     program = textwrap.dedent(f"""
         import os, resource
@@ -234,14 +234,14 @@ def test_where_nothing_can_be_written_it_ends_without_a_word_and_leaves_nothing(
     shim.start(sys.executable, "-S", "-c", program)
     assert shim.process.wait(timeout=20) == 1
     assert "grandchild" in shim.log
-    assert shim.left() == set()
+    assert shim.remaining() == set()
     assert [path.name for path in shim.folder.iterdir() if "exit" in path.name] == []
 
 
-def test_room_that_comes_back_in_time_is_used(shim: Shim) -> None:
+def test_exit_json_is_written_once_the_disk_has_room_again(shim: Shim) -> None:
     program = "import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"
     shim.start(sys.executable, "-S", "-c", f"{program}; os._exit(9)")
-    # A try that has failed has left its trace in the time of change of the folder.
+    # A failed try changes the modification time of the folder.
     wait_for(lambda: resource.prlimit(shim.process.pid, resource.RLIMIT_FSIZE)[0] == 0)
     before = shim.folder.stat().st_mtime_ns
     wait_for(lambda: shim.folder.stat().st_mtime_ns != before)
@@ -249,11 +249,11 @@ def test_room_that_comes_back_in_time_is_used(shim: Shim) -> None:
     assert shim.ending()["code"] == 9
 
 
-def test_it_is_small_and_soon_there(shim: Shim) -> None:
+def test_it_is_small_and_starts_quickly(shim: Shim) -> None:
     shim.shell("echo ready; exec sleep 600").until_it_says("ready")
     process = psutil.Process(shim.process.pid)
     assert process.memory_info().rss < 25_000_000
-    # Of a processor: how long it takes beside others says more about them.
+    # CPU time, because wall time depends on other processes.
     assert process.cpu_times().user + process.cpu_times().system < 0.2
 
 

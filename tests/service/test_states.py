@@ -1,4 +1,4 @@
-"""The states of a job: the table, and that a supervisor does what it has and nothing else."""
+"""The states of a job, and transitions as the table allows them."""
 
 from pathlib import Path
 
@@ -15,23 +15,23 @@ FAILURE = (FailureKind.KILLED, "the trainer was killed")
 
 
 def take(store: LeasedStore, job: Job, to: JobStatus) -> Job:
-    """Ask for a transition by the one method that does it."""
+    """Request a transition with the one method that makes it."""
     if to is JobStatus.QUEUED:
         return store.requeue(job, not_before=0.0, spends_retry=False, message="again")
     return store.move(job, to, failure=FAILURE if to is JobStatus.FAILED else None)
 
 
-def test_terminal_states_are_left_by_nobody() -> None:
+def test_no_transition_leaves_a_terminal_state() -> None:
     assert {before for before, _ in TRANSITIONS}.isdisjoint(TERMINAL)
 
 
-def test_every_state_but_the_first_is_reached_and_every_one_but_the_last_is_left() -> None:
+def test_every_state_is_connected() -> None:
     assert {after for _, after in TRANSITIONS} == set(JobStatus)
     assert {before for before, _ in TRANSITIONS} == set(JobStatus) - TERMINAL
     assert {JobStatus.QUEUED} | ACTIVE | TERMINAL == set(JobStatus)
 
 
-def test_the_api_takes_a_job_only_from_the_queue_to_cancelled() -> None:
+def test_the_api_moves_a_job_only_from_the_queue_to_cancelled() -> None:
     by_api = {pair for pair, writer in TRANSITIONS.items() if writer is Writer.API}
     assert by_api == {(JobStatus.QUEUED, JobStatus.CANCELLED)}
 
@@ -40,7 +40,7 @@ def test_a_job_that_is_being_cancelled_only_becomes_cancelled() -> None:
     assert {after for before, after in TRANSITIONS if before is JobStatus.CANCELLING} == {JobStatus.CANCELLED}
 
 
-def test_what_may_pass_by_itself_is_tried_again() -> None:
+def test_failures_that_may_pass_are_retried() -> None:
     assert set(FailureKind) - FINAL_FAILURES == {FailureKind.DISK_FULL, FailureKind.KILLED, FailureKind.INTERNAL}
 
 
@@ -57,7 +57,7 @@ PATHS: dict[JobStatus, tuple[JobStatus, ...]] = {
 
 @pytest.mark.parametrize("to", list(JobStatus))
 @pytest.mark.parametrize("before", list(JobStatus))
-def test_a_supervisor_does_what_the_table_has_and_nothing_else(
+def test_a_supervisor_can_do_what_the_table_allows_and_nothing_else(
     tmp_path: Path, before: JobStatus, to: JobStatus
 ) -> None:
     engine = open_database(f"sqlite:///{tmp_path / 'service.db'}")

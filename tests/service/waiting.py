@@ -1,4 +1,4 @@
-"""Waiting for what another process does."""
+"""Waiting for the work of other processes."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
-    """Return the first true answer of `is_so`."""
+    """Return the first true result of `is_so`."""
     deadline = time.monotonic() + timeout_s
     while not (answer := is_so()):
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"

@@ -40,7 +40,7 @@ class ClassificationResult(TaskResult):
 
 
 class LabelView(BaseModel):
-    """One class of an image."""
+    """A class of an image."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,4 +51,4 @@ class LabelView(BaseModel):
 class ClassificationAnswer(TaskAnswer):
     """Scores of all classes for one image."""
 
-    labels: list[LabelView] = Field(description="of a classification, best first")
+    labels: list[LabelView] = Field(description="classes of a classification task, highest score first")

@@ -51,17 +51,17 @@ class DetectionResult(TaskResult):
 
 
 class DetectionView(BaseModel):
-    """One object found."""
+    """A detected object."""
 
     model_config = ConfigDict(frozen=True)
 
     category_id: int
     label: str
     score: float
-    bbox_xywh: list[float] = Field(description="x, y, width, height in pixels of the image as given")
+    bbox_xywh: list[float] = Field(description="x, y, width and height in pixels of the original image")
 
 
 class DetectionAnswer(TaskAnswer):
     """Objects found in one image."""
 
-    detections: list[DetectionView] = Field(description="of a detection, best first")
+    detections: list[DetectionView] = Field(description="objects of a detection task, highest score first")

@@ -40,7 +40,7 @@ class EmbeddingResult(TaskResult):
 
 
 class EmbeddingView(BaseModel):
-    """One object found, as a vector."""
+    """A detected object with its embedding."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,8 +52,8 @@ class EmbeddingView(BaseModel):
 class EmbeddingAnswer(TaskAnswer):
     """The vector of an image, or those of the objects found in it."""
 
-    embedding: list[float] | None = Field(None, description="of an embedding of images")
-    embeddings: list[EmbeddingView] | None = Field(None, description="of an embedding of objects")
+    embedding: list[float] | None = Field(None, description="vector of an embedding task on images")
+    embeddings: list[EmbeddingView] | None = Field(None, description="vectors of an embedding task on objects")
 
     @model_validator(mode="after")
     def _one_of_both_is_there(self) -> "EmbeddingAnswer":

@@ -1,4 +1,4 @@
-"""What all predictions in original pixels share. Numpy only, and small when pickled: ranks send them to rank 0."""
+"""Base of the predictions in original pixels: numpy arrays, small when pickled, because ranks send them to rank 0."""
 
 from __future__ import annotations
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 OutputT = TypeVar("OutputT", bound=TaskOutput)
 Pairs = Sequence[tuple[ImageRecord, OutputT]]
-"""Images with what a task predicts for them."""
+"""Images, each with the prediction of one task."""
 
 
 class TaskRuntime(ABC, Generic[SpecT, OutputT]):
-    """What training, evaluation and prediction need to know about a kind.
+    """The half of a kind that needs torch, for training, evaluation and prediction.
 
     `pipelines/tasks/<kind>/tensors/runtime.py` has one instance, by the name `RUNTIME`.
 
@@ -37,7 +37,7 @@ class TaskRuntime(ABC, Generic[SpecT, OutputT]):
 
     @abstractmethod
     def encode(self, task: TaskSetup[SpecT], record: ImageRecord) -> Target:
-        """Return what the head learns from an image that is labeled for the task.
+        """Return the target for the head, given an image that is labeled for the task.
 
         Boxes are xyxy in pixels of the original, clipped to it, in the record's order: position i of a target is
         `record.labels[task.name][i]`.
@@ -63,11 +63,11 @@ class TaskRuntime(ABC, Generic[SpecT, OutputT]):
         """Return the output of the head's `decode` for one image, in pixels of the original image."""
 
     def with_boxes(self, output: OutputT, boxes: ScoredBoxes) -> OutputT:
-        """Return the output with the boxes it is about, which another task predicted."""
+        """Return the output with its boxes, which another task predicted."""
         return output
 
     def with_labels(self, task: TaskSetup[SpecT], output: OutputT, record: ImageRecord) -> OutputT:
-        """Return the output with the labels it is about: tasks that take boxes get those of the labels to be scored."""
+        """Return the output with its labels; tasks that take boxes are scored on those of the labels."""
         return output
 
     @abstractmethod
@@ -101,7 +101,7 @@ class TaskRuntime(ABC, Generic[SpecT, OutputT]):
 
     @abstractmethod
     def draw_target(self, task: TaskSetup[SpecT], target: Any) -> Drawing:
-        """Return what a picture shows of a target, in the target's pixels."""
+        """Return the drawing of a target, in the target's pixels."""
 
 
 def runtime_of(spec: TaskSpec) -> TaskRuntime[Any, Any]:

@@ -61,6 +61,6 @@ def box_target(
 
 
 def box_captions(target: BoxTarget, names: Sequence[str]) -> list[str]:
-    """Return what is written beside each box: its label, '?' where it is unknown, and whether it is a crowd region."""
+    """Return the text beside each box: its label, or '?' where it is unknown, and a mark for crowd regions."""
     rows = zip(target.labels.tolist(), target.is_crowd.tolist(), strict=True)
     return [(names[label] if label >= 0 else "?") + (" (crowd)" if is_crowd else "") for label, is_crowd in rows]

@@ -160,7 +160,7 @@ async def predict(
     ] = None,
     draw: Annotated[bool, Query(description="respond with a PNG picture of the image and the predicted boxes")] = False,
 ) -> Response:
-    """Predict an image. The header `Model-Version` is the number of the version that was used."""
+    """Return the predictions for an image. The header `Model-Version` is the version that was used."""
     if alias is not None and version is not None:
         raise Problem(422, "Alias and version", "got an alias and a version; name only one of them")
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)

@@ -78,7 +78,7 @@ def test_numbers_of_embeddings_fit_a_terminal_of_80_columns(tasks):
     assert all(name in text.getvalue().split() for name in KINDS["embedding"].metrics)
 
 
-def test_results_from_before_a_metric_was_added_are_read_and_shown(tasks, result_of):
+def test_results_without_the_newer_metrics_are_read_and_shown(tasks, result_of):
     old = result_of({"lookup": tasks["lookup"]})
     for part in (old, old["val"]):
         for name in ("recall_at_5", "recall_at_10", "r_precision", "nmi"):
@@ -91,7 +91,7 @@ def test_results_from_before_a_metric_was_added_are_read_and_shown(tasks, result
     assert "-" in text.getvalue()
 
 
-def test_scoring_boxes_and_writing_results_need_no_torch():
+def test_modules_for_scores_and_results_do_not_import_torch():
     names = ("metric_names", "predictions", "evaluate", "writers", "result", "tables", "plots")
     scores = ("detection.tensors.coco_scores", "embedding.tensors.retrieval")
     modules = [f"pipelines.evaluation.{name}" for name in names] + [f"pipelines.tasks.{name}" for name in scores]

@@ -16,7 +16,7 @@ from pipelines.tasks.kinds import KINDS
 TASKS = ("cells", "kind", "lookup", "marks", "scene")
 
 
-def test_the_written_files_give_the_numbers_of_the_result_by_pycocotools(
+def test_pycocotools_gets_the_numbers_of_the_result_from_the_written_files(
     records, predictions, tasks, tmp_path, capsys, model, categories, evaluate
 ):
     from pycocotools.coco import COCO
@@ -56,7 +56,7 @@ def test_ground_truth_is_a_coco_file_with_sources_crowd_and_given_areas(records,
     assert truth["categories"][1] == {"id": 3, "name": "white"}
 
 
-def test_ground_truth_with_one_annotation_id_twice_is_refused(records, tmp_path, model, categories):
+def test_ground_truth_with_a_repeated_annotation_id_is_rejected(records, tmp_path, model, categories):
     twice = [*records[:2], ImageRecord(5, "other", "test", "x.jpg", Path("x.jpg"), labels=dict(records[1].labels))]
     with pytest.raises(ValueError, match="annotation ids are not unique"):
         write_ground_truth(tmp_path, "cells", model.tasks["cells"], categories["cells"], twice)
@@ -77,7 +77,7 @@ def test_class_scores_are_a_table_with_labels(records, predictions, tmp_path, mo
     assert np.float32(by_id["1002"]["score:stain"]) == predictions[2].tasks["marks"].scores[1]
 
 
-def test_all_images_are_written_where_labels_are_not_asked_for(records, predictions, tmp_path, model, categories):
+def test_all_images_are_written_if_labels_are_not_needed(records, predictions, tmp_path, model, categories):
     arguments = ("kind", model.tasks["kind"], categories["kind"], records, predictions)
     path = write_predictions(tmp_path, *arguments, labeled_only=False)
     with path.open(newline="") as file:
@@ -115,7 +115,7 @@ def test_embeddings_of_a_detectors_boxes_have_no_identity(records, tmp_path, mod
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_no_predictions_make_a_valid_empty_file(name, records, tmp_path, model, categories):
+def test_file_without_predictions_is_valid(name, records, tmp_path, model, categories):
     path = write_predictions(tmp_path, name, model.tasks[name], categories[name], records, [])
     if path.suffix == ".npz":
         assert np.load(path)["embedding"].shape == (0, 2)

@@ -13,7 +13,7 @@ from pipelines.spec.job import JobSpec
 Categories = dict[str, list[Category]]
 
 
-def test_a_loaded_model_has_every_weight_the_document_and_the_categories(
+def test_loaded_model_has_every_weight_the_document_and_the_categories(
     tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
 ) -> None:
     export_model(tiny_model, tiny_job, tiny_categories, tmp_path / "new" / "model")
@@ -26,7 +26,7 @@ def test_a_loaded_model_has_every_weight_the_document_and_the_categories(
     assert not model.training
 
 
-def test_an_export_is_two_files_without_pickles(
+def test_export_is_two_files_without_pickles(
     tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
 ) -> None:
     export_model(tiny_model, tiny_job, tiny_categories, tmp_path)
@@ -35,7 +35,7 @@ def test_an_export_is_two_files_without_pickles(
     assert described["categories"]["cells"][1] == {"id": 15, "name": "cells 1"}
 
 
-def test_what_images_are_normalized_with_is_that_of_the_trained_model(
+def test_normalization_is_that_of_the_trained_model(
     tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
 ) -> None:
     model = build_model(tiny_job.model, tiny_categories)
@@ -47,7 +47,7 @@ def test_what_images_are_normalized_with_is_that_of_the_trained_model(
     assert loaded.std.flatten().tolist() == [0.125] * 3
 
 
-def test_a_model_that_began_with_pretrained_weights_loads_without_them(
+def test_model_with_pretrained_weights_loads_without_their_file(
     tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
 ) -> None:
     document = tiny_job.model_dump(mode="json")
@@ -58,7 +58,7 @@ def test_a_model_that_began_with_pretrained_weights_loads_without_them(
     assert torch.equal(next(model.parameters()), next(tiny_model.parameters()))
 
 
-def test_a_second_export_replaces_the_first(
+def test_second_export_replaces_the_first(
     tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
 ) -> None:
     other = build_model(tiny_job.model, tiny_categories)
@@ -69,7 +69,7 @@ def test_a_second_export_replaces_the_first(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "reason"),
     [
         (lambda folder: (folder / "model.json").unlink(), "cannot be read"),
         (lambda folder: (folder / "model.json").write_text('{"format": 99}'), "format 99"),
@@ -78,9 +78,9 @@ def test_a_second_export_replaces_the_first(
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\x00" * 64), "header"),
     ],
 )
-def test_a_damaged_export_is_told(
+def test_damaged_export_is_reported(
     damage: object,
-    said: str,
+    reason: str,
     tiny_model: MultiTaskModel,
     tiny_job: JobSpec,
     tiny_categories: Categories,
@@ -91,10 +91,10 @@ def test_a_damaged_export_is_told(
     damage(tmp_path)
     with pytest.raises(ConfigError, match=str(tmp_path)) as caught:
         load_exported(tmp_path)
-    assert said.lower() in str(caught.value).lower()
+    assert reason.lower() in str(caught.value).lower()
 
 
-def test_weights_of_another_model_are_told(
+def test_weights_of_another_model_are_reported(
     tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
 ) -> None:
     export_model(tiny_model, tiny_job, tiny_categories, tmp_path)

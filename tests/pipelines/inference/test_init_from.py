@@ -1,4 +1,4 @@
-"""What a network takes of another one: by name and shape, and classes by name alone."""
+"""Parts that a network takes from another one: tensors by name and shape, classes by name."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heads.catalog import HEADS
 from pipelines.errors import ConfigError
-from pipelines.inference.init_from import InitReport, begin_from, class_axes
+from pipelines.inference.init_from import InitReport, class_axes, initialize_from
 from pipelines.inference.saved import SavedModel
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.records import Category
@@ -45,7 +45,7 @@ def categories_of(names: Names) -> dict[str, list[Category]]:
 
 
 def network(spec: ModelSpec, names: Names, seed: int) -> MultiTaskModel:
-    """Return a network no two of whose numbers are alike."""
+    """Return a network whose numbers all differ."""
     torch.manual_seed(seed)
     model = build_model(spec, categories_of(names)).eval()
     with torch.no_grad():
@@ -60,23 +60,23 @@ def saved_of(model: MultiTaskModel, spec: ModelSpec, names: Names | None) -> Sav
     return SavedModel(model.state_dict(), None if names is None else categories_of(names), document)
 
 
-def begun(
+def initialized(
     small: Document, there: Document, here: Document, names_there: Names | None, names_here: Names, **model: Any
 ) -> tuple[MultiTaskModel, MultiTaskModel, dict[str, Tensor], InitReport]:
-    """Return a network, another one that begins from it, the other's state before, and the report."""
+    """Return a network, another one that is initialized from it, the state of the latter before, and the report."""
     spec_there, spec_here = spec_of(small, there), spec_of(small, here, **model)
     filled = names_there or dict.fromkeys(there, CLASSES)
     source, target = network(spec_there, filled, 1), network(spec_here, names_here, 2)
     before = {key: tensor.clone() for key, tensor in target.state_dict().items()}
     saved = saved_of(source, spec_there, names_there)
-    report = begin_from(target, saved, spec_here, categories_of(names_here), "runs/a")
+    report = initialize_from(target, saved, spec_here, categories_of(names_here), "runs/a")
     return source, target, before, report
 
 
-def test_network_of_the_same_document_is_taken_as_a_whole(small: Document) -> None:
+def test_network_of_the_same_document_is_taken_completely(small: Document) -> None:
     tasks = {"shapes": {"head": "fcos", "num_convs": 1}, "scene": {"head": "multilabel"}}
     names = {"shapes": CLASSES, "scene": ("x", "y")}
-    source, target, _, report = begun(small, tasks, tasks, names, names)
+    source, target, _, report = initialized(small, tasks, tasks, names, names)
     state = source.state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in target.state_dict().items())
     assert str(report) == (
@@ -86,8 +86,8 @@ def test_network_of_the_same_document_is_taken_as_a_whole(small: Document) -> No
 
 
 @pytest.mark.parametrize("frozen", ["there", "here"])
-def test_norms_may_be_frozen_on_one_side_alone(frozen: str, small: Document) -> None:
-    """What frozen norms lack, how many batches they have seen, is not missed."""
+def test_only_one_of_both_networks_may_have_frozen_norms(frozen: str, small: Document) -> None:
+    """Frozen norms lack the number of batches they have seen, which nothing needs."""
     tasks = {"scene": {"head": "multilabel"}}
     spec = spec_of(small, tasks)
     surgery = spec.backbone.surgery.model_copy(update={"freeze_batchnorm": True})
@@ -95,17 +95,17 @@ def test_norms_may_be_frozen_on_one_side_alone(frozen: str, small: Document) -> 
     spec_there, spec_here = (other, spec) if frozen == "there" else (spec, other)
     names = {"scene": ("x", "y")}
     source, target = network(spec_there, names, 1), network(spec_here, names, 2)
-    report = begin_from(target, saved_of(source, spec_there, names), spec_here, categories_of(names), "runs/a")
+    report = initialize_from(target, saved_of(source, spec_there, names), spec_here, categories_of(names), "runs/a")
     assert report.warnings == []
     assert " in part " not in str(report)
     theirs = source.state_dict()
     assert all(torch.equal(tensor, theirs[key]) for key, tensor in target.state_dict().items() if key in theirs)
 
 
-def test_new_task_keeps_what_it_had_and_an_old_one_is_left(small: Document) -> None:
+def test_new_task_keeps_its_weights_and_an_old_one_is_not_used(small: Document) -> None:
     there = {"shapes": {"head": "fcos", "num_convs": 1}, "old": {"head": "multilabel"}}
     here = {"shapes": {"head": "fcos", "num_convs": 1}, "scene": {"head": "multilabel"}}
-    source, target, before, report = begun(
+    source, target, before, report = initialized(
         small, there, here, {"shapes": CLASSES, "old": CLASSES}, {"shapes": CLASSES, "scene": CLASSES}
     )
     theirs = source.state_dict()
@@ -118,7 +118,7 @@ def test_new_task_keeps_what_it_had_and_an_old_one_is_left(small: Document) -> N
 @pytest.mark.parametrize("here", [("c", "a", "b"), ("c", "new", "a"), ("b",), ("z", "c", "b", "a", "y")])
 def test_rows_of_known_classes_are_taken_by_name(kind: str, here: tuple[str, ...], small: Document) -> None:
     tasks = {"t": {"head": kind, **KINDS[kind]}}
-    source, target, before, _ = begun(small, tasks, tasks, {"t": CLASSES}, {"t": here})
+    source, target, before, _ = initialized(small, tasks, tasks, {"t": CLASSES}, {"t": here})
     own = outputs_by_class(target)
     theirs = outputs_by_class(source)
     fresh = outputs_by_class_of(before, target)
@@ -128,7 +128,7 @@ def test_rows_of_known_classes_are_taken_by_name(kind: str, here: tuple[str, ...
 
 
 def outputs_by_class(model: MultiTaskModel) -> Tensor:
-    """Return what a head says of each class (first dimension) for fixed features, whatever its last layer is like."""
+    """Return the output of a head for each class (first dimension) and fixed features, whichever its last layer is."""
     head: Any = model.heads["t"]
     if hasattr(head, "metric_loss"):
         proxies: Tensor = head.metric_loss.proxies
@@ -146,7 +146,7 @@ def outputs_by_class(model: MultiTaskModel) -> Tensor:
 
 
 def outputs_by_class_of(before: Mapping[str, Tensor], target: MultiTaskModel) -> Tensor:
-    """Return the same where the new rows are those from before, and the rest is as taken."""
+    """Return the same for a network with its last layers from before and all other tensors as taken."""
     mixed = dict(target.state_dict())
     last = ("class_output", "linear", "metric_loss")
     mixed |= {key: tensor for key, tensor in before.items() if key.split(".")[2:3] and key.split(".")[2] in last}
@@ -157,14 +157,14 @@ def outputs_by_class_of(before: Mapping[str, Tensor], target: MultiTaskModel) ->
     return outputs
 
 
-def test_every_head_that_learns_classes_is_asked_above() -> None:
+def test_every_head_is_tested_above() -> None:
     assert set(KINDS) == set(HEADS)
 
 
 @pytest.mark.parametrize("kind", ["retinanet", "multiclass", "embedding"])
-def test_other_classes_are_new_even_where_the_shapes_fit_by_chance(kind: str, small: Document) -> None:
+def test_other_classes_are_new_even_if_the_shapes_fit_by_chance(kind: str, small: Document) -> None:
     tasks = {"t": {"head": kind, **KINDS[kind]}}
-    _, target, before, report = begun(small, tasks, tasks, {"t": CLASSES}, {"t": ("x", "y", "z")})
+    _, target, before, report = initialized(small, tasks, tasks, {"t": CLASSES}, {"t": ("x", "y", "z")})
     depends = {key for key, _ in class_axes(target, spec_of(small, tasks), "t", 3)}
     assert depends
     for key, tensor in target.state_dict().items():
@@ -173,26 +173,26 @@ def test_other_classes_are_new_even_where_the_shapes_fit_by_chance(kind: str, sm
     assert "heads.t: classes 'x', 'y', 'z' are new, 0 taken by name" in str(report)
 
 
-def test_classes_that_nobody_knows_are_taken_where_the_shapes_fit_and_that_is_said(small: Document) -> None:
+def test_unknown_classes_are_taken_where_the_shapes_fit_which_is_reported(small: Document) -> None:
     tasks = {"t": {"head": "multiclass"}}
-    source, target, _, report = begun(small, tasks, tasks, None, {"t": ("x", "y", "z")})
+    source, target, _, report = initialized(small, tasks, tasks, None, {"t": ("x", "y", "z")})
     assert torch.equal(target.state_dict()["heads.t.linear.weight"], source.state_dict()["heads.t.linear.weight"])
-    assert "heads.t: its classes there are not known" in str(report)
-    _, _, _, report = begun(small, tasks, tasks, None, {"t": ("x", "y")})
+    assert "heads.t: its classes there are unknown" in str(report)
+    _, _, _, report = initialized(small, tasks, tasks, None, {"t": ("x", "y")})
     assert "heads.t.linear.bias: shape (3,) there, (2,) here" in str(report)
 
 
 def test_head_of_another_kind_is_new(small: Document) -> None:
     there, here = {"t": {"head": "multiclass"}}, {"t": {"head": "multilabel"}}
-    _, target, before, report = begun(small, there, here, {"t": CLASSES}, {"t": CLASSES})
+    _, target, before, report = initialized(small, there, here, {"t": CLASSES}, {"t": CLASSES})
     assert torch.equal(target.state_dict()["heads.t.linear.weight"], before["heads.t.linear.weight"])
     assert "new: heads.t (2 tensors); heads.t: multiclass there, multilabel here" in str(report)
 
 
-def test_part_of_another_shape_is_named(small: Document) -> None:
+def test_part_of_another_shape_is_reported(small: Document) -> None:
     tasks = {"t": {"head": "multilabel"}}
     names = {"t": CLASSES}
-    source, target, before, report = begun(small, tasks, tasks, names, names, neck={"channels": 16, "norm": "bn"})
+    source, target, before, report = initialized(small, tasks, tasks, names, names, neck={"channels": 16, "norm": "bn"})
     assert report.taken["neck"] == 0
     assert report.is_whole("backbone")
     key = next(key for key in before if key.startswith("neck.") and key.endswith("weight"))
@@ -202,37 +202,39 @@ def test_part_of_another_shape_is_named(small: Document) -> None:
     assert f"and {len(report.shapes) - 5} more shapes" in str(report)
 
 
-def test_another_backbone_warns_and_leaves_its_normalization(small: Document) -> None:
+def test_another_backbone_warns_and_keeps_the_normalization(small: Document) -> None:
     tasks = {"t": {"head": "fcos", "num_convs": 1}}
     names = {"t": CLASSES}
     there, here = spec_of(small, tasks), spec_of(small, tasks, backbone={"name": "mobilenetv3_small_050"})
     source, target = network(there, names, 1), network(here, names, 2)
     mean = target.mean.clone()
-    report = begin_from(target, saved_of(source, there, names), here, categories_of(names), "runs/a")
+    report = initialize_from(target, saved_of(source, there, names), here, categories_of(names), "runs/a")
     assert report.taken["backbone"] == 0
     assert report.is_whole("heads.t")
     assert torch.equal(target.mean, mean)
     (warning,) = report.warnings
-    assert "nothing of the backbone is taken from runs/a: it has the backbone resnet14_thin" in warning
+    assert "no tensor of the backbone is taken from runs/a: it has the backbone resnet14_thin" in warning
 
 
-def test_nothing_that_fits_is_an_error(small: Document) -> None:
+def test_network_without_a_fitting_tensor_is_an_error(small: Document) -> None:
     there = spec_of(small, {"old": {"head": "multilabel"}})
     here = spec_of(
         small, {"t": {"head": "multilabel"}}, backbone={"name": "mobilenetv3_small_050"}, neck={"channels": 8}
     )
     source, target = network(there, {"old": CLASSES}, 1), network(here, {"t": CLASSES}, 2)
-    with pytest.raises(ConfigError, match=r"model\.init_from: nothing of runs/a fits: .* the tasks old; this document"):
-        begin_from(target, saved_of(source, there, {"old": CLASSES}), here, categories_of({"t": CLASSES}), "runs/a")
+    with pytest.raises(ConfigError, match=r"model\.init_from: no tensor of runs/a fits: .* tasks old; this document"):
+        initialize_from(
+            target, saved_of(source, there, {"old": CLASSES}), here, categories_of({"t": CLASSES}), "runs/a"
+        )
 
 
-def test_frozen_part_that_stays_at_random_warns(small: Document) -> None:
+def test_frozen_part_that_keeps_random_values_warns(small: Document) -> None:
     tasks = {"t": {"head": "multilabel"}}
     names = {"t": CLASSES}
     frozen = {"neck": {"channels": 16, "norm": "bn"}, "transfer": "freeze", "lr_scale": {"stages": {"neck": 0}}}
-    *_, report = begun(small, tasks, tasks, names, names, **frozen)
+    *_, report = initialized(small, tasks, tasks, names, names, **frozen)
     (warning,) = report.warnings
-    assert warning.startswith("model.init_from: neck is frozen, and takes ")
+    assert warning.startswith("model.init_from: neck is frozen and takes ")
 
 
 def test_finding_the_classes_draws_no_random_number(tiny_job: JobSpec, tiny_model: MultiTaskModel) -> None:

@@ -48,7 +48,7 @@ def words(node: Any) -> list[str]:
     return [node] if isinstance(node, str) else []
 
 
-def test_boxes_are_in_pixels_of_the_image_as_given(predictor: Predictor, tiny_model: MultiTaskModel) -> None:
+def test_boxes_are_in_pixels_of_the_given_image(predictor: Predictor, tiny_model: MultiTaskModel) -> None:
     """An image of 64 x 128 is halved to 32 x 64, which needs no padding: its boxes are twice those of the model."""
     image = Image.fromarray(np.random.default_rng(3).integers(0, 255, (64, 128, 3), dtype=np.uint8))
     halved = EvalTransform(64)(torch.from_numpy(np.array(image)).permute(2, 0, 1), {}).image
@@ -65,7 +65,9 @@ def test_boxes_are_in_pixels_of_the_image_as_given(predictor: Predictor, tiny_mo
     assert [row["label"] for row in rows] == [f"cells {k}" for k in expected.labels.tolist()]
 
 
-def test_every_kind_of_task_answers_in_its_form(predictor: Predictor, tiny_images: list[Image.Image]) -> None:
+def test_every_kind_of_task_answers_in_the_form_of_its_schema(
+    predictor: Predictor, tiny_images: list[Image.Image]
+) -> None:
     answer = predictor.predict(tiny_images[:1])[0]
     assert answer["image"] == {"width": 64, "height": 48}
     tasks = answer["tasks"]
@@ -116,7 +118,7 @@ def test_no_answer_depends_on_the_other_images(
         assert words(answer) == words(alone[i % 5])
 
 
-def test_files_bytes_and_decoded_images_answer_alike(
+def test_files_bytes_and_decoded_images_give_equal_answers(
     predictor: Predictor, tiny_images: list[Image.Image], tmp_path: Path
 ) -> None:
     path = tmp_path / "image.png"
@@ -130,16 +132,16 @@ def test_greyscale_images_are_answered(predictor: Predictor) -> None:
     assert predictor.predict([png(gray)]) == predictor.predict([gray])
 
 
-def test_no_images_no_answers(predictor: Predictor) -> None:
+def test_no_image_gives_no_answer(predictor: Predictor) -> None:
     assert predictor.predict([]) == []
 
 
-def test_an_unreadable_image_is_told_by_its_number(predictor: Predictor, tiny_images: list[Image.Image]) -> None:
+def test_unreadable_image_is_reported_with_its_number(predictor: Predictor, tiny_images: list[Image.Image]) -> None:
     with pytest.raises(DataError, match="image 1"):
         predictor.predict([png(tiny_images[0]), b"no image"])
 
 
-def test_orientation_is_applied_as_the_sources_say(
+def test_orientation_is_applied_like_that_of_the_sources(
     tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories
 ) -> None:
     exif = Image.Exif()

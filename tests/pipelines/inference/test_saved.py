@@ -1,4 +1,4 @@
-"""What is read from checkpoints of ours and from exported models; nothing in a file is run."""
+"""Networks read from checkpoints and exported models; no code in a file is run."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from pipelines.inference.saved import read_saved
 from pipelines.run_folder.layout import RunDir
 
 
-def test_last_checkpoint_gives_the_averaged_weights_and_the_best_ones_its_classes(finished: RunDir) -> None:
+def test_last_checkpoint_has_averaged_weights_and_takes_its_classes_from_the_best_one(finished: RunDir) -> None:
     saved = read_saved(finished.last_checkpoint, "model.init_from")
     content = torch.load(finished.last_checkpoint, weights_only=True)
     assert saved.state.keys() == read_saved(finished.best_checkpoint, "").state.keys()
@@ -26,7 +26,9 @@ def test_last_checkpoint_gives_the_averaged_weights_and_the_best_ones_its_classe
     assert (saved.backbone, saved.head("shapes")) == ("resnet14_thin", "fcos")
 
 
-def test_checkpoint_alone_has_no_document_and_the_last_one_no_classes(finished: RunDir, tmp_path: Path) -> None:
+def test_checkpoint_outside_its_run_has_no_document_and_the_last_one_no_classes(
+    finished: RunDir, tmp_path: Path
+) -> None:
     for checkpoint in (finished.best_checkpoint, finished.last_checkpoint):
         shutil.copy(checkpoint, tmp_path)
     best, last = (read_saved(tmp_path / name, "") for name in ("best.ckpt", "last.ckpt"))
@@ -35,7 +37,7 @@ def test_checkpoint_alone_has_no_document_and_the_last_one_no_classes(finished: 
     assert last.categories is None
 
 
-def test_exported_model_gives_what_it_was_exported_from(finished: RunDir) -> None:
+def test_exported_model_has_the_weights_and_classes_of_its_network(finished: RunDir) -> None:
     saved, (model, job, categories) = read_saved(finished.model, ""), load_exported(finished.model)
     assert saved.categories == categories
     assert saved.backbone == job.model.backbone.name
@@ -45,7 +47,7 @@ def test_exported_model_gives_what_it_was_exported_from(finished: RunDir) -> Non
 
 
 class Trap:
-    """Would run code where a reader lets it."""
+    """Runs code if a reader unpickles it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (os.mkdir, ("trapped",))
@@ -59,7 +61,7 @@ class Trap:
         (b"a,b\n", "holds no network of ours: not a file of torch.save;"),
         (b"G", "holds no network of ours: not a file of torch.save;"),
         (b"", "holds no network of ours: not a file of torch.save;"),
-        (b"PK\x03\x04 and no more", "holds no network of ours: damaged, or cut off;"),
+        (b"PK\x03\x04 and no more", "holds no network of ours: damaged or truncated;"),
         ({"state_dict": {"conv1.weight": torch.ones(1)}}, "its tensors are not named as ours are; .*backbone.weights"),
         ({"conv1.weight": torch.ones(1)}, "it has no state_dict"),
         ({"state_dict": {"backbone.a": torch.ones(1)}, "categories": [1]}, "its categories or its document cannot"),
@@ -68,7 +70,7 @@ class Trap:
         ({"state_dict": Trap()}, "holds no network of ours: more than plain types and tensors;"),
     ],
 )
-def test_file_that_is_no_checkpoint_of_ours_is_refused(
+def test_file_that_is_not_a_checkpoint_is_rejected(
     content: Any, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Attempts as real processes: everything that a test starts below its folder is killed at its end."""
+"""Attempts as real processes; everything that a test starts in its folder is killed at its end."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ def wait_for() -> Wait:
     def wait(condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + DEADLINE_S
         while not condition():
-            assert time.monotonic() < deadline, "it did not come to be"
+            assert time.monotonic() < deadline, "the condition was not met"
             time.sleep(0.005)
 
     return wait
@@ -67,7 +67,7 @@ class LocalAttempt:
 
     @property
     def processes(self) -> set[Process]:
-        """Processes that carry its folder, its shim among them."""
+        """The processes with its folder in their environment, including its shim."""
         marked = {process: variable_of(process, ATTEMPT_DIR_VARIABLE) for process in processes().values()}
         return {process for process, folder in marked.items() if folder == str(self.folder)}
 

@@ -1,4 +1,4 @@
-"""What an executor knows of attempts, and does to them, across its own death and theirs."""
+"""The local executor observes and ends attempts, even across its own death and theirs."""
 
 import json
 import os
@@ -34,7 +34,7 @@ STARTER = textwrap.dedent("""
 
 
 def starter(folder: Path, *command: str) -> subprocess.Popen[str]:
-    """Return a process that starts an attempt when told to, and stays."""
+    """Return a process that starts an attempt on a line of input, and stays."""
     line = [sys.executable, "-c", STARTER, str(folder), *command]
     process = subprocess.Popen(line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -42,7 +42,7 @@ def starter(folder: Path, *command: str) -> subprocess.Popen[str]:
     return process
 
 
-def tell(process: subprocess.Popen[str]) -> None:
+def trigger(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
@@ -53,13 +53,13 @@ def run_of(attempt: Any) -> dict[str, Any]:
     return run
 
 
-def is_there(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     return find_process(pid) is not None
 
 
 @pytest.fixture
 def innocent() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that belongs to nobody, leader of its session."""
+    """An unrelated process that leads its session."""
     process = subprocess.Popen(["sleep", "600"], start_new_session=True)
     yield process
     process.kill()
@@ -76,11 +76,11 @@ def test_an_attempt_that_is_killed_ends_with_the_negative_signal(attempt: Any) -
     assert attempt.shell("kill -KILL $$").until("exited").exit_code == -signal.SIGKILL
 
 
-def test_an_attempt_that_nobody_runs_is_absent(attempt: Any) -> None:
+def test_an_attempt_that_was_not_started_is_absent(attempt: Any) -> None:
     assert attempt.poll().kind == "absent"
 
 
-def test_the_log_holds_both_streams(attempt: Any) -> None:
+def test_the_log_contains_both_streams(attempt: Any) -> None:
     attempt.shell("echo out; echo err >&2").until("exited")
     assert attempt.log == "out\nerr\n"
 
@@ -92,12 +92,12 @@ def test_the_command_gets_its_environment_and_its_folder_alone(attempt: Any) -> 
     assert seen == {"PATH": os.environ["PATH"], "TOKEN": "secret", **own}
 
 
-def test_its_environment_is_in_no_file(attempt: Any) -> None:
+def test_its_environment_is_not_written_to_a_file(attempt: Any) -> None:
     attempt.start("sh", "-c", SLEEP, TOKEN="secret").until_it_says("ready")
     assert [path for path in attempt.folder.rglob("*") if b"secret" in path.read_bytes()] == []
 
 
-def test_a_shim_holds_nothing_of_its_starters_environment(attempt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shim_does_not_inherit_its_starters_environment(attempt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYRAMIDION_DATABASE_URL", "secret")
     attempt.start("sh", "-c", SLEEP).until_it_says("ready")
     environments = [Path(f"/proc/{process.pid}/environ").read_bytes() for process in attempt.processes]
@@ -121,7 +121,7 @@ def test_run_json_names_shim_and_trainer(attempt: Any, wait_for: Any) -> None:
     assert (run["boot_id"], run["start_time"]) == (boot_id(), start_ticks(shim))
 
 
-def test_no_zombie_of_a_shim_is_left(attempt: Any) -> None:
+def test_an_ended_shim_does_not_remain_a_zombie(attempt: Any) -> None:
     attempt.shell("exit 0").until("exited")
     assert not Path(f"/proc/{run_of(attempt)['pid']}").exists()
 
@@ -133,10 +133,10 @@ def test_an_attempt_is_started_once(attempt: Any) -> None:
     assert attempt.log == "ran\n"
 
 
-def test_two_processes_that_start_at_once_make_one_run(attempt: Any, wait_for: Any) -> None:
+def test_two_starts_at_once_run_the_command_once(attempt: Any, wait_for: Any) -> None:
     starters = [starter(attempt.folder, "sh", "-c", "echo ran; sleep 0.3") for _ in range(2)]
     for process in starters:
-        tell(process)
+        trigger(process)
     for process in starters:
         assert process.communicate(timeout=20)[0] == "started\n"
     assert attempt.until("exited").exit_code == 0
@@ -147,7 +147,7 @@ def test_two_processes_that_start_at_once_make_one_run(attempt: Any, wait_for: A
 def test_an_attempt_outlives_its_starter_and_is_adopted(attempt: Any, tmp_path: Path) -> None:
     process = starter(attempt.folder, "sh", "-c", f"echo ready; cat {tmp_path}/go; exit 7")
     os.mkfifo(tmp_path / "go")
-    tell(process)
+    trigger(process)
     attempt.until_it_says("ready")
     before = run_of(attempt)["pid"]
     process.kill()
@@ -161,11 +161,11 @@ def test_an_attempt_outlives_its_starter_and_is_adopted(attempt: Any, tmp_path: 
     assert run_of(attempt)["pid"] == before
 
 
-def test_a_killed_shim_takes_its_command_along_and_is_lost(attempt: Any, wait_for: Any) -> None:
+def test_a_command_dies_with_its_shim_and_the_attempt_is_lost(attempt: Any, wait_for: Any) -> None:
     attempt.shell("echo $$ end; exec sleep 600").until_it_says("end")
     os.kill(run_of(attempt)["pid"], signal.SIGKILL)
     assert attempt.until("lost").exit_code is None
-    wait_for(lambda: not is_there(int(attempt.log.split()[0])))
+    wait_for(lambda: not is_alive(int(attempt.log.split()[0])))
 
 
 @pytest.mark.parametrize(
@@ -178,13 +178,13 @@ def test_a_killed_shim_takes_its_command_along_and_is_lost(attempt: Any, wait_fo
     ],
     ids=["child", "double-forked", "without its environment", "a child of such a one, elsewhere"],
 )
-def test_a_sweep_ends_what_a_killed_shim_leaves(attempt: Any, wait_for: Any, child: str) -> None:
+def test_a_sweep_ends_the_processes_of_a_killed_shim(attempt: Any, wait_for: Any, child: str) -> None:
     attempt.shell(f"{child} & sleep 0.2; echo ready; wait; sleep 600").until_it_says("ready")
     left = descendants(run_of(attempt)["pid"], processes())
     os.kill(run_of(attempt)["pid"], signal.SIGKILL)
     attempt.until("lost")
     wait_for(lambda: attempt.executor.sweep(attempt.folder))
-    # What is there still is killed by this, lest it outlive the test.
+    # The check kills what remains, so that nothing outlives the test.
     assert [process for process in left if send_signal(process, signal.SIGKILL)] == []
     assert attempt.poll().kind == "lost"
 
@@ -196,7 +196,7 @@ def test_a_sweep_ends_a_living_shim_too(attempt: Any) -> None:
     assert attempt.poll().kind == "lost"
 
 
-def test_a_sweep_where_nothing_is_left_says_so(attempt: Any) -> None:
+def test_a_sweep_without_processes_succeeds_at_once(attempt: Any) -> None:
     assert attempt.executor.sweep(attempt.folder)
     attempt.shell("exit 0").until("exited")
     assert attempt.executor.sweep(attempt.folder)
@@ -218,7 +218,7 @@ def test_a_sweep_never_ends_its_caller(attempt: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [{"start_time": 1}, {"boot_id": "another"}], ids=["start time", "boot"])
-def test_a_pid_that_is_someone_elses_by_now_is_never_signalled(
+def test_a_reused_pid_is_never_signalled(
     attempt: Any, innocent: subprocess.Popen[bytes], change: dict[str, Any]
 ) -> None:
     process = find_process(innocent.pid)
@@ -233,8 +233,8 @@ def test_a_pid_that_is_someone_elses_by_now_is_never_signalled(
     assert innocent.poll() is None
 
 
-def test_a_session_that_is_someone_elses_by_now_is_never_signalled(attempt: Any, wait_for: Any) -> None:
-    """As a daemon's often is: its leader has ended, so that only the number is left."""
+def test_a_reused_session_is_never_signalled(attempt: Any, wait_for: Any) -> None:
+    """The leader of a daemon's session has often ended, so only its number remains."""
     leader = subprocess.Popen(
         ["sh", "-c", "sleep 600 >&2 & echo $!"], start_new_session=True, stdout=subprocess.PIPE, text=True
     )
@@ -260,7 +260,7 @@ def test_a_damaged_run_json_is_a_lost_attempt(attempt: Any) -> None:
         assert attempt.executor.sweep(attempt.folder)
 
 
-def test_strangers_are_swept_and_known_attempts_go_on(tmp_path: Path, attempt: Any, wait_for: Any) -> None:
+def test_orphans_are_swept_and_known_attempts_continue(tmp_path: Path, attempt: Any, wait_for: Any) -> None:
     stranger = type(attempt)(tmp_path / "jobs" / "b" / "attempts" / "2", wait_for)
     elsewhere = type(attempt)(tmp_path / "other" / "c" / "attempts" / "1", wait_for)
     every = [attempt, stranger, elsewhere]
@@ -271,7 +271,7 @@ def test_strangers_are_swept_and_known_attempts_go_on(tmp_path: Path, attempt: A
     assert stranger.processes == set()
 
 
-def test_an_attempt_that_has_ended_or_never_was_may_be_stopped(attempt: Any) -> None:
+def test_stopping_an_ended_or_unknown_attempt_does_nothing(attempt: Any) -> None:
     for kill in (False, True):
         attempt.executor.stop(attempt.folder, kill=kill)
     attempt.shell("exit 4").until("exited")
@@ -280,7 +280,7 @@ def test_an_attempt_that_has_ended_or_never_was_may_be_stopped(attempt: Any) -> 
     assert attempt.poll().exit_code == 4
 
 
-def test_an_attempt_may_be_stopped_from_its_first_moment_on(attempt: Any) -> None:
+def test_an_attempt_can_be_stopped_right_after_its_start(attempt: Any) -> None:
     attempt.shell(SLEEP)
     assert attempt.poll().kind == "absent"
     attempt.executor.stop(attempt.folder)

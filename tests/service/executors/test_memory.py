@@ -1,4 +1,4 @@
-"""How often the kernel has killed for want of memory is read where it counts nearest to this process."""
+"""Out-of-memory kills are read from the counter closest to this process."""
 
 from pathlib import Path
 

@@ -69,7 +69,7 @@ def test_a_name_with_blanks_and_parentheses_is_read_correctly(tmp_path: Path) ->
         process.wait()
 
 
-def test_what_has_ended_is_not_living_even_before_it_is_waited_for(sleeper: subprocess.Popen[bytes]) -> None:
+def test_an_ended_process_is_not_living_even_before_it_is_reaped(sleeper: subprocess.Popen[bytes]) -> None:
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
     assert find_process(sleeper.pid) is None
@@ -116,14 +116,14 @@ def test_the_lineage_ends_at_the_first_process() -> None:
     assert len(pids) == len(set(pids))
 
 
-def test_a_tree_never_holds_the_caller_nor_what_is_above_it(sleeper: subprocess.Popen[bytes]) -> None:
+def test_a_tree_never_contains_the_caller_or_its_ancestors(sleeper: subprocess.Popen[bytes]) -> None:
     table = processes()
     everything = tree(table.values(), table)
     assert found(sleeper) in everything
     assert {process.pid for process in everything}.isdisjoint(lineage(os.getpid(), table))
 
 
-def test_descendants_are_those_of_children_too() -> None:
+def test_descendants_include_those_of_children() -> None:
     process = subprocess.Popen(["sh", "-c", "sh -c 'echo $$; sleep 600; :' ; :"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -135,7 +135,7 @@ def test_descendants_are_those_of_children_too() -> None:
         process.wait()
 
 
-def test_a_kill_takes_descendants_along_and_says_when_nothing_was_there() -> None:
+def test_a_kill_includes_descendants_and_reports_if_there_were_any() -> None:
     script = "setsid sh -c 'trap \"\" TERM; echo $$; sleep 600; :' & wait"
     process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -147,12 +147,12 @@ def test_a_kill_takes_descendants_along_and_says_when_nothing_was_there() -> Non
 
     assert kill(it)  # type: ignore[arg-type]
     assert process.wait(timeout=20) == -signal.SIGKILL
-    # Nobody is left that could have kept the stream open.
+    # No remaining process keeps the stream open.
     assert process.stdout.read() == ""
     assert not kill(it)  # type: ignore[arg-type]
 
 
-def test_variables_are_those_that_a_process_was_started_with(sleeper: subprocess.Popen[bytes]) -> None:
+def test_variables_are_read_from_the_environment_at_the_start(sleeper: subprocess.Popen[bytes]) -> None:
     it = found(sleeper)
     assert variable_of(it, "MARK") == "a=b"
     assert variable_of(it, "MAR") is None
@@ -161,7 +161,7 @@ def test_variables_are_those_that_a_process_was_started_with(sleeper: subprocess
     assert variable_of(it, "MARK") is None
 
 
-def test_a_process_is_known_by_the_file_that_it_writes_to(tmp_path: Path) -> None:
+def test_a_process_is_identified_by_the_file_that_it_writes_to(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(["sleep", "600"], stderr=log)
     try:

@@ -16,7 +16,7 @@ from service.store.records import NewJob
 
 @pytest.fixture(scope="session")
 def migrated_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database with the newest schema, that nobody has open."""
+    """An empty database with the newest schema, which no process has open."""
     path = tmp_path_factory.mktemp("database") / "service.db"
     open_database(f"sqlite:///{path}").dispose()
     return path

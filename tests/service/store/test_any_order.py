@@ -1,4 +1,4 @@
-"""Whatever is asked of the store, in whatever order and by whomever: what comes out is what the table has."""
+"""Any calls of the store, in any order and by any caller, have the results that the transition table allows."""
 
 import tempfile
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from service.store.records import Job, NewJob
 FAILURE = (FailureKind.KILLED, "the trainer was killed")
 OWNERS = ("first", "second")
 ENDS = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.QUEUED})
-"""What a wish to cancel forbids."""
+"""Transitions that a cancel request prevents."""
 
 
 @cache
@@ -50,7 +50,7 @@ def open_empty(folder: Path) -> Engine:
 
 
 def take(store: LeasedStore, job: Job, to: JobStatus) -> Job:
-    """Ask for a transition by the one method that does it."""
+    """Request a transition with the one method that makes it."""
     if to is JobStatus.QUEUED:
         return store.requeue(job, not_before=0.0, spends_retry=False, message="again")
     return store.move(job, to, failure=FAILURE if to is JobStatus.FAILED else None)
@@ -58,12 +58,12 @@ def take(store: LeasedStore, job: Job, to: JobStatus) -> Job:
 
 @dataclass
 class Expected:
-    """What a job must be."""
+    """The expected state of a job."""
 
     job: Job
-    """As the store has returned it last."""
+    """The job as the store returned it last."""
     owner: str | None = None
-    is_cancel_wished: bool = False
+    is_cancel_requested: bool = False
     changes: list[tuple[JobStatus | None, JobStatus, int]] = field(default_factory=list)
 
     def becomes(self, job: Job) -> None:
@@ -74,7 +74,7 @@ class Expected:
 
 
 class Service(RuleBasedStateMachine):
-    """API and two supervisors, each acting as it likes on a real database, beside a model of what must come out."""
+    """An API and two supervisors act at random on a real database; a model predicts the results."""
 
     ids = Bundle("ids")
 
@@ -124,7 +124,7 @@ class Service(RuleBasedStateMachine):
             assert job == before
         else:
             assert (job.status, job.cancel_requested_at is not None) == (before.status, True)
-            expected.job, expected.is_cancel_wished = job, True
+            expected.job, expected.is_cancel_requested = job, True
 
     @rule(job_id=ids, priority=st.integers(-2, 2))
     def set_priority(self, job_id: str, priority: int) -> None:
@@ -167,7 +167,7 @@ class Service(RuleBasedStateMachine):
             refused = LeaseLost
         elif not self._may(expected, to):
             refused = IllegalTransition
-        elif expected.is_cancel_wished and to in ENDS:
+        elif expected.is_cancel_requested and to in ENDS:
             refused = CancelRequested
         if refused is not None:
             with pytest.raises(refused):
@@ -181,8 +181,8 @@ class Service(RuleBasedStateMachine):
         owner=st.sampled_from(OWNERS),
         choices=st.lists(st.sampled_from((0, 0, 0, 1, 2)), min_size=1, max_size=5),
     )
-    def go_on(self, job_id: str, owner: str, choices: list[int]) -> None:
-        """What chance alone would seldom find: a job is claimed, and its owner does what the table has."""
+    def advance(self, job_id: str, owner: str, choices: list[int]) -> None:
+        """Claim a job and let its owner make allowed transitions, which random calls alone rarely reach."""
         for choice in choices:
             expected = self.jobs.get(job_id)
             if expected is None or expected.job.status in TERMINAL:
@@ -223,15 +223,15 @@ class Service(RuleBasedStateMachine):
             with pytest.raises(NotEnded):
                 self.store.delete(job_id)
 
-    def _is_gone(self, job_id: str, ask: Any) -> bool:
+    def _is_gone(self, job_id: str, call: Any) -> bool:
         if job_id in self.jobs:
             return False
         with pytest.raises(NotFound):
-            ask(job_id)
+            call(job_id)
         return True
 
     @invariant()
-    def the_store_holds_what_it_has_said(self) -> None:
+    def the_store_contains_what_it_returned(self) -> None:
         assert self.store.page(limit=1000) == [
             expected.job for expected in sorted(self.jobs.values(), key=lambda expected: -expected.job.number)
         ]
@@ -244,11 +244,11 @@ class Service(RuleBasedStateMachine):
                 assert (expected.job.lease_owner, expected.job.finished_at is not None) == (None, True)
 
     @invariant()
-    def events_tell_each_change_once_and_in_order(self) -> None:
+    def events_report_each_change_once_and_in_order(self) -> None:
         for job_id, expected in self.jobs.items():
-            told = [event.data for event in self.store.events(job_id, after=0) if event.kind == "status"]
-            assert [(data["from"], data["to"], data["attempt"]) for data in told] == expected.changes
-            for data in told[1:]:
+            reported = [event.data for event in self.store.events(job_id, after=0) if event.kind == "status"]
+            assert [(data["from"], data["to"], data["attempt"]) for data in reported] == expected.changes
+            for data in reported[1:]:
                 assert (data["from"], data["to"]) in TRANSITIONS
 
     @invariant()

@@ -1,4 +1,4 @@
-"""The database is opened by many processes at once, and nothing that was committed is lost."""
+"""Many processes open the database at once, and no commit is lost."""
 
 import contextlib
 import fcntl
@@ -28,7 +28,7 @@ from service.store.jobs import JobStore
 from service.store.records import NewJob
 from service.store.tables import attempts
 
-OPEN_AT_A_WORD = """
+OPEN_ON_A_SIGNAL = """
 import sys
 from service.store.database import open_database
 from service.store.jobs import JobStore
@@ -60,7 +60,7 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
 
 def test_processes_that_start_at_once_make_one_database(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new folder' / '100%.db'}"
-    processes = [start(OPEN_AT_A_WORD, url) for _ in range(4)]
+    processes = [start(OPEN_ON_A_SIGNAL, url) for _ in range(4)]
     assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * 4
     for process in processes:
         assert process.stdin
@@ -70,12 +70,12 @@ def test_processes_that_start_at_once_make_one_database(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0] * 4
 
 
-def test_who_comes_while_another_migrates_waits(tmp_path: Path) -> None:
+def test_a_process_waits_while_another_one_migrates(tmp_path: Path) -> None:
     path = tmp_path / "service.db"
     lock_path = tmp_path / "service.db.lock"
     with lock_path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        process = start(OPEN_AT_A_WORD, f"sqlite:///{path}")
+        process = start(OPEN_ON_A_SIGNAL, f"sqlite:///{path}")
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
@@ -114,7 +114,7 @@ def test_a_database_at_head_is_opened_without_alembic(url: str) -> None:
     assert process.communicate(timeout=60)[0] == "set()\n"
 
 
-def test_a_database_of_a_newer_version_is_refused_and_left_alone(url: str) -> None:
+def test_a_database_of_a_newer_version_is_refused_and_not_changed(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -133,17 +133,17 @@ def test_a_database_that_processes_cannot_share_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["here", "foo:///x", "postgresql+nobody://x"])
-def test_an_address_that_is_none_names_the_variable(url: str) -> None:
+def test_an_invalid_url_names_the_variable(url: str) -> None:
     with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL: cannot be used"):
         open_database(url)
 
 
-def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "service.db"
-    path.write_bytes(b"no database" * 1000)
+    path.write_bytes(b"not a database" * 1000)
     with pytest.raises(ValueError, match=r"service\.db: file is not a database; move it away"):
         open_database(f"sqlite:///{path}")
-    assert path.read_bytes() == b"no database" * 1000
+    assert path.read_bytes() == b"not a database" * 1000
 
 
 def test_a_root_may_have_any_name(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_copy_in_another_journal_mode_is_opened_in_wal_mode(url: str, tmp_path
         assert opened.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
 
 
-def test_every_connection_syncs_each_commit_and_minds_foreign_keys(engine: Engine) -> None:
+def test_every_connection_syncs_each_commit_and_enforces_foreign_keys(engine: Engine) -> None:
     with engine.connect() as first, engine.connect() as second:
         for connection in (first, second):
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
@@ -174,7 +174,7 @@ def test_every_connection_syncs_each_commit_and_minds_foreign_keys(engine: Engin
         connection.execute(insert(attempts).values(attempt))
 
 
-def test_reading_waits_for_no_writer_and_sees_what_was_committed(
+def test_reading_does_not_wait_for_a_writer_and_sees_only_commits(
     engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
 ) -> None:
     store.submit(new_job())
@@ -184,7 +184,7 @@ def test_reading_waits_for_no_writer_and_sees_what_was_committed(
     assert [job.priority for job in store.page()] == [7]
 
 
-def test_a_transaction_reads_one_state_whatever_others_write(
+def test_a_transaction_reads_one_state_while_others_write(
     engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
 ) -> None:
     with engine.connect() as connection:
@@ -193,7 +193,7 @@ def test_a_transaction_reads_one_state_whatever_others_write(
         assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar_one() == 0
 
 
-def test_an_error_in_a_transaction_leaves_nothing_behind(
+def test_an_error_in_a_transaction_undoes_all_of_it(
     engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
 ) -> None:
     job, _ = store.submit(new_job())
@@ -203,11 +203,11 @@ def test_an_error_in_a_transaction_leaves_nothing_behind(
     assert store.get(job.id) == job
 
 
-def test_twenty_threads_and_four_processes_write_at_once_and_nobody_is_refused(
+def test_twenty_threads_and_four_processes_write_at_once_without_errors(
     url: str, store: JobStore, new_job: Callable[..., NewJob]
 ) -> None:
     processes = [start(SUBMIT, url, "50") for _ in range(4)]
-    assert all(process.stdout and process.stdout.readline() for process in processes), "each has begun to write"
+    assert all(process.stdout and process.stdout.readline() for process in processes), "each has started to write"
 
     def write(thread: int) -> list[str]:
         written = [store.submit(new_job(priority=thread))[0].id for _ in range(5)]
@@ -223,17 +223,17 @@ def test_twenty_threads_and_four_processes_write_at_once_and_nobody_is_refused(
     assert store.counts()[JobStatus.QUEUED] == 20 * 5 + 4 * 50
 
 
-def test_what_a_killed_writer_has_committed_is_there_and_whole(url: str) -> None:
+def test_commits_of_a_killed_writer_are_complete(url: str) -> None:
     for _ in range(3):
         process = start(SUBMIT, url, "1000000")
         assert process.stdout
-        told = [process.stdout.readline().strip() for _ in range(25)]
+        printed = [process.stdout.readline().strip() for _ in range(25)]
         os.kill(process.pid, signal.SIGKILL)
-        told += process.stdout.read().split()
+        printed += process.stdout.read().split()
         assert process.wait(timeout=60) == -signal.SIGKILL
         engine = open_database(url)
         store = JobStore(engine)
-        assert [store.get(job_id).id for job_id in told] == told
+        assert [store.get(job_id).id for job_id in printed] == printed
         with engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
             half = "SELECT count(*) FROM jobs WHERE id NOT IN (SELECT job_id FROM events WHERE kind = 'status')"
@@ -241,7 +241,7 @@ def test_what_a_killed_writer_has_committed_is_there_and_whole(url: str) -> None
         engine.dispose()
 
 
-def test_a_copy_of_the_file_alone_is_a_database_once_nobody_has_it_open(
+def test_a_copy_of_a_closed_database_file_is_complete(
     url: str, engine: Engine, store: JobStore, new_job: Callable[..., NewJob], tmp_path: Path
 ) -> None:
     job, _ = store.submit(new_job())

@@ -1,4 +1,4 @@
-"""What the API reads and writes of jobs."""
+"""Jobs as the API reads and writes them."""
 
 import secrets
 import threading
@@ -21,7 +21,7 @@ FAILURE = (FailureKind.INTERNAL, "the trainer ended with 1")
 
 
 def ended(leased: LeasedStore, job: Job, status: JobStatus, run: str | None = None) -> Job:
-    """Take a queued job to one of the ends that a supervisor writes."""
+    """Move a queued job to one of the ends that a supervisor writes."""
     claimed = leased.claim(job.id, [])
     assert claimed
     if run is not None:
@@ -37,7 +37,7 @@ def ended(leased: LeasedStore, job: Job, status: JobStatus, run: str | None = No
     return claimed
 
 
-def test_a_submitted_job_is_queued_and_says_so_in_its_first_event(store: JobStore, new_job: NewJobs) -> None:
+def test_a_submitted_job_is_queued_and_has_one_event(store: JobStore, new_job: NewJobs) -> None:
     before = round(time.time(), 6)
     asked = new_job(name="bccd", config={"name": "bccd", "x": [1, None]}, priority=3, cpus=2, gpus=1, timeout_s=60.0)
     job, is_new = store.submit(asked)
@@ -54,7 +54,7 @@ def test_a_submitted_job_is_queued_and_says_so_in_its_first_event(store: JobStor
     assert store.attempts(job.id) == []
 
 
-def test_a_job_that_is_not_there_is_not_found(store: JobStore) -> None:
+def test_an_unknown_job_is_not_found(store: JobStore) -> None:
     for ask in (store.get, store.config, store.request_cancel, store.delete):
         with pytest.raises(NotFound, match="no job has the id 'nowhere'"):
             ask("nowhere")
@@ -70,7 +70,7 @@ def test_an_id_that_is_taken_is_drawn_again(store: JobStore, new_job: NewJobs, m
     assert [len(store.events(job.id, after=0)) for job in store.page()] == [1, 1]
 
 
-def test_a_key_gives_the_job_that_it_made(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_a_key_returns_the_job_that_it_created(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     first, _ = store.submit(new_job(), "key", "hash")
     assert store.submit(new_job(name="other"), "key", "hash") == (first, False)
     done = ended(leased, first, JobStatus.SUCCEEDED)
@@ -110,20 +110,20 @@ def test_a_queued_job_is_cancelled_at_once(store: JobStore, leased: LeasedStore,
     assert leased.claim(job.id, []) is None
 
 
-def test_of_an_active_job_the_wish_to_cancel_is_recorded_once(
+def test_a_cancel_request_for_an_active_job_is_recorded_once(
     store: JobStore, leased: LeasedStore, new_job: NewJobs
 ) -> None:
     job, _ = store.submit(new_job())
     leased.claim(job.id, [])
-    wished = store.request_cancel(job.id)
-    assert (wished.status, wished.finished_at) == (JobStatus.STARTING, None)
-    assert wished.cancel_requested_at is not None
-    assert store.request_cancel(job.id) == wished
+    requested = store.request_cancel(job.id)
+    assert (requested.status, requested.finished_at) == (JobStatus.STARTING, None)
+    assert requested.cancel_requested_at is not None
+    assert store.request_cancel(job.id) == requested
     assert [event.data["to"] for event in store.events(job.id, after=0)] == ["queued", "starting"]
 
 
 @pytest.mark.parametrize("status", [JobStatus.SUCCEEDED, JobStatus.FAILED])
-def test_a_job_that_has_ended_by_itself_is_not_cancelled(
+def test_a_job_that_has_succeeded_or_failed_is_not_cancelled(
     store: JobStore, leased: LeasedStore, new_job: NewJobs, status: JobStatus
 ) -> None:
     job = ended(leased, store.submit(new_job())[0], status)
@@ -132,7 +132,7 @@ def test_a_job_that_has_ended_by_itself_is_not_cancelled(
     assert refused.value.job == job == store.get(job.id)
 
 
-def test_priority_counts_while_a_job_is_queued(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_priority_can_change_only_while_a_job_is_queued(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     first, second = (store.submit(new_job())[0] for _ in range(2))
     assert store.set_priority(second.id, 5).priority == 5
     assert [job.id for job in leased.queued()] == [second.id, first.id]
@@ -142,9 +142,7 @@ def test_priority_counts_while_a_job_is_queued(store: JobStore, leased: LeasedSt
     assert store.get(first.id).priority == 0
 
 
-def test_jobs_ahead_are_those_of_higher_priority_and_the_older_ones(
-    store: JobStore, leased: LeasedStore, new_job: NewJobs
-) -> None:
+def test_jobs_ahead_have_a_higher_priority_or_are_older(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     made = [store.submit(new_job(priority=priority))[0] for priority in (0, 5, 0, -1, 5)]
     order = leased.queued()
     assert [job.number for job in order] == [made[index].number for index in (1, 4, 0, 2, 3)]
@@ -152,7 +150,7 @@ def test_jobs_ahead_are_those_of_higher_priority_and_the_older_ones(
     assert leased.queued(limit=2) == order[:2]
 
 
-def test_what_belongs_to_a_job_is_deleted_with_it(
+def test_rows_of_a_job_are_deleted_with_it(
     engine: Engine, store: JobStore, leased: LeasedStore, new_job: NewJobs
 ) -> None:
     kept, _ = store.submit(new_job(), "kept", "hash")
@@ -172,7 +170,7 @@ def test_what_belongs_to_a_job_is_deleted_with_it(
     assert again.number > job.number, "numbers are not used twice"
 
 
-def test_a_job_that_goes_on_is_not_deleted(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_a_job_that_has_not_ended_is_not_deleted(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     job, _ = store.submit(new_job())
     with pytest.raises(NotEnded, match="is queued; cancel it"):
         store.delete(job.id)
@@ -194,7 +192,7 @@ def test_a_job_is_deleted_only_when_mlflow_knows_its_end(
     assert store.page() == []
 
 
-def test_counts_name_every_state(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_counts_include_every_state(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     assert store.counts() == dict.fromkeys(JobStatus, 0)
     assert store.oldest_queued_at() is None
     for status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
@@ -226,7 +224,9 @@ def test_a_job_is_found_by_its_run(store: JobStore, leased: LeasedStore, new_job
     assert (store.job_of_run("run"), store.job_of_run("another")) == (job.id, None)
 
 
-def test_a_reader_of_events_goes_on_from_where_it_was(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_a_reader_of_events_continues_after_the_last_one(
+    store: JobStore, leased: LeasedStore, new_job: NewJobs
+) -> None:
     first, second = (store.submit(new_job())[0] for _ in range(2))
     seen = store.newest_seq(after=0)
     assert seen == {job.id: store.events(job.id, after=0)[-1].seq for job in (first, second)}

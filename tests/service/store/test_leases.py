@@ -1,4 +1,4 @@
-"""What a supervisor writes, and that it writes nothing once another one holds the lease."""
+"""A supervisor writes its jobs, and nothing once another one holds the lease."""
 
 from collections.abc import Callable
 from typing import Any
@@ -73,7 +73,7 @@ def test_a_claim_whose_attempt_cannot_be_written_leaves_the_job_queued(
 
 
 @pytest.mark.parametrize("write", ["move", "fail", "requeue", "end_attempt", "record_events", "set_mlflow_run"])
-def test_an_old_supervisor_writes_nothing(engine: Engine, leased: LeasedStore, held: Job, write: str) -> None:
+def test_a_replaced_supervisor_writes_nothing(engine: Engine, leased: LeasedStore, held: Job, write: str) -> None:
     new = LeasedStore(engine, "second")
     [adopted] = new.adopt_all()
     assert adopted.lease_owner == "second"
@@ -113,7 +113,7 @@ def test_nothing_is_written_for_a_job_that_has_ended(
     assert everything(engine) == before
 
 
-def test_a_failed_job_says_why(store: JobStore, leased: LeasedStore, held: Job) -> None:
+def test_a_failed_job_has_a_reason(store: JobStore, leased: LeasedStore, held: Job) -> None:
     held = leased.record_events(held, [event("stage", stage="training")], 1)
     leased.end_attempt(held, "failed", 1, "out of memory")
     failed = leased.move(held, JobStatus.FAILED, failure=FAILURE)
@@ -128,7 +128,7 @@ def test_a_failed_job_says_why(store: JobStore, leased: LeasedStore, held: Job) 
     assert attempt.ended_at is not None
 
 
-def test_a_job_fails_with_a_reason_or_not_at_all(store: JobStore, leased: LeasedStore, held: Job) -> None:
+def test_a_job_cannot_fail_without_a_reason(store: JobStore, leased: LeasedStore, held: Job) -> None:
     for to, failure in ((JobStatus.FAILED, None), (JobStatus.RUNNING, FAILURE)):
         with pytest.raises(ValueError, match="pass a failure"):
             leased.move(held, to, failure=failure)
@@ -156,7 +156,7 @@ def test_a_requeued_job_waits_and_keeps_its_first_start(
 
 
 @pytest.mark.parametrize("end", ["succeed", "fail", "requeue"])
-def test_a_wish_to_cancel_that_came_first_decides_the_end(
+def test_a_cancel_request_that_came_first_decides_the_end(
     engine: Engine, store: JobStore, leased: LeasedStore, held: Job, end: str
 ) -> None:
     stale = leased.move(leased.move(held, JobStatus.RUNNING), JobStatus.FINALIZING)
@@ -175,7 +175,7 @@ def test_a_wish_to_cancel_that_came_first_decides_the_end(
     assert (cancelled.status, store.request_cancel(held.id)) == (JobStatus.CANCELLED, cancelled)
 
 
-def test_events_are_appended_and_say_where_the_job_is(store: JobStore, leased: LeasedStore, held: Job) -> None:
+def test_events_are_appended_and_update_the_job(store: JobStore, leased: LeasedStore, held: Job) -> None:
     lines = [
         event("stage", stage="preparing"),
         event("progress", epoch=1, step=10, losses={"cells/box": 0.5}),
@@ -201,7 +201,7 @@ def test_events_are_appended_and_say_where_the_job_is(store: JobStore, leased: L
     )
 
 
-def test_lines_that_are_no_events_are_left_out(store: JobStore, leased: LeasedStore, held: Job) -> None:
+def test_lines_that_are_not_events_are_skipped(store: JobStore, leased: LeasedStore, held: Job) -> None:
     forged = event("status") | {"data": {"from": "starting", "to": "succeeded", "attempt": 1}}
     progress = event("progress")
     nonsense: list[Any] = [forged, None, 7, "text", [], {}, {"kind": "progress"}, {**progress, "kind": ["stage"]}]
@@ -211,9 +211,7 @@ def test_lines_that_are_no_events_are_left_out(store: JobStore, leased: LeasedSt
     assert [one.kind for one in store.events(held.id, after=0)] == ["status", "status", "progress"]
 
 
-def test_events_that_are_recorded_are_not_recorded_again(
-    engine: Engine, store: JobStore, leased: LeasedStore, held: Job
-) -> None:
+def test_events_are_not_recorded_twice(engine: Engine, store: JobStore, leased: LeasedStore, held: Job) -> None:
     leased.record_events(held, [event("progress", step=1)], 50)
     before = everything(engine)
     with pytest.raises(ValueError, match="read from byte 0, but are recorded up to 50"):
@@ -234,7 +232,7 @@ def test_events_and_offset_are_written_together_or_not_at_all(
 def test_a_run_is_recorded_and_settled_once_the_job_has_ended(store: JobStore, leased: LeasedStore, held: Job) -> None:
     job = leased.set_mlflow_run(held, "run")
     leased.settle(job.id, "FINISHED")
-    assert store.get(job.id) == job, "it goes on"
+    assert store.get(job.id) == job, "it has not ended"
     assert leased.unsettled() == []
     failed = leased.move(job, JobStatus.FAILED, failure=FAILURE)
     assert leased.unsettled() == [failed]
@@ -242,7 +240,7 @@ def test_a_run_is_recorded_and_settled_once_the_job_has_ended(store: JobStore, l
     assert (leased.unsettled(), store.get(job.id).mlflow_status) == ([], "FAILED")
 
 
-def test_a_supervisor_that_comes_back_adopts_what_is_active(
+def test_a_new_supervisor_adopts_the_active_jobs(
     engine: Engine, store: JobStore, leased: LeasedStore, new_job: NewJobs
 ) -> None:
     ids = [store.submit(new_job())[0].id for _ in range(4)]

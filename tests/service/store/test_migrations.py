@@ -1,4 +1,4 @@
-"""The schema that migrations make is the schema that the code reads and writes."""
+"""The schema created by the migrations is the schema that the code reads and writes."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def schema(engine: Engine) -> dict[str, str]:
-    """What SQLite keeps of each table and index, by its name."""
+    """Return the SQL of each table and index, by name."""
     with engine.connect() as connection:
         rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").all()
     return {name: " ".join(sql.split()) for name, sql in rows if name != "alembic_version"}
@@ -32,15 +32,13 @@ def test_alembic_finds_no_difference_between_a_migrated_database_and_the_tables(
         assert compare_metadata(context, metadata) == []
 
 
-def test_a_migrated_database_and_one_made_from_the_tables_are_the_same_to_the_letter(
-    engine: Engine, tmp_path: Path
-) -> None:
+def test_a_migrated_database_equals_one_created_from_the_tables(engine: Engine, tmp_path: Path) -> None:
     made = create_engine(f"sqlite:///{tmp_path / 'made.db'}")
     metadata.create_all(made)
     assert schema(engine) == schema(made)
 
 
-def test_versions_form_one_line_in_the_order_of_their_names() -> None:
+def test_versions_form_one_chain_in_the_order_of_their_names() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     versions = list(ScriptDirectory.from_config(config).walk_revisions())

@@ -1,4 +1,4 @@
-"""Lists of jobs: every job once, whatever happens meanwhile, and quickly."""
+"""Lists of jobs contain every job once, no matter what happens meanwhile, and are fast."""
 
 import threading
 import time
@@ -43,7 +43,7 @@ def pages(store: JobStore, limit: int, **filters: object) -> Iterator[list[Job]]
         before = page[-1].number
 
 
-def test_a_thousand_jobs_are_paged_without_gap_or_double_while_others_come(
+def test_a_thousand_jobs_are_paged_without_gaps_or_duplicates_while_others_are_added(
     engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
 ) -> None:
     fill(engine, 1000)
@@ -65,12 +65,10 @@ def test_a_thousand_jobs_are_paged_without_gap_or_double_while_others_come(
         writer.join()
     assert seen == sorted(set(seen), reverse=True)
     assert [number for number in seen if number <= 1000] == list(range(1000, 0, -1))
-    assert len(store.page(limit=2000)) > len(seen) or max(seen) > 1000, "others did come"
+    assert len(store.page(limit=2000)) > len(seen) or max(seen) > 1000, "others were added"
 
 
-def test_jobs_that_change_their_state_are_neither_lost_nor_doubled(
-    engine: Engine, store: JobStore, leased: LeasedStore
-) -> None:
+def test_jobs_that_change_their_state_appear_once(engine: Engine, store: JobStore, leased: LeasedStore) -> None:
     fill(engine, 300)
     seen = []
     for page in pages(store, 20):
@@ -85,7 +83,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobStore]:
     from service.store.database import open_database
 
     engine = open_database(f"sqlite:///{tmp_path_factory.mktemp('many') / 'service.db'}")
-    # A clock that was set back twice: time is not the order of submission.
+    # The clock was set back twice, so time is not the order of submission.
     fill(engine, 240, created_at=lambda index: float(index - 30 * (index > 100) - 50 * (index > 160)))
     yield JobStore(engine)
     engine.dispose()
@@ -103,7 +101,7 @@ def maybe(strategy: st.SearchStrategy[float]) -> st.SearchStrategy[float | None]
     created_before=maybe(st.integers(-5, 250).map(float)),
     limit=st.integers(7, 60),
 )
-def test_pages_with_any_filters_hold_what_a_scan_finds(
+def test_pages_with_any_filters_equal_a_scan(
     many: JobStore,
     statuses: list[JobStatus],
     name: str | None,
@@ -149,7 +147,7 @@ FILTERS = {
 
 @pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
 @pytest.mark.parametrize("before_number", [None, 500])
-def test_no_page_is_found_by_walking_over_the_table_or_sorting_it(
+def test_no_page_scans_or_sorts_the_table(
     engine: Engine, store: JobStore, filters: dict[str, object], before_number: int | None
 ) -> None:
     fill(engine, 300, created_at=lambda index: 350.0 * index)
@@ -163,15 +161,15 @@ def test_no_page_is_found_by_walking_over_the_table_or_sorting_it(
             plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]
         walks = [step for step in plan if step.startswith(("SCAN jobs", "SEARCH jobs"))]
         assert walks
-        if plan != ["SCAN jobs"]:  # by its key, newest first, until the page is full
+        if plan != ["SCAN jobs"]:  # by key, newest first, until the page is full
             assert all(" USING " in step for step in walks), plan
-        # What is sorted are the numbers that the branches have found, at most `limit` each.
+        # Only the numbers found by the branches are sorted, at most `limit` each.
         assert "TEMP B-TREE" not in " ".join(plan) or any(key in filters for key in ("statuses", "name")), plan
         assert "config" not in sql
 
 
 @pytest.mark.slow
-def test_the_first_and_a_deep_page_of_100_000_jobs_come_in_a_few_milliseconds(
+def test_the_first_and_a_deep_page_of_100_000_jobs_take_a_few_milliseconds(
     engine: Engine, store: JobStore, leased: LeasedStore
 ) -> None:
     fill(engine, 100_000, pad=3000)
@@ -182,7 +180,7 @@ def test_the_first_and_a_deep_page_of_100_000_jobs_come_in_a_few_milliseconds(
     }
     asks |= {"unsettled": leased.unsettled, "counts": store.counts, "oldest": store.oldest_queued_at}
     asks |= {"queue": lambda: leased.queued(limit=100), "ahead": lambda: store.jobs_ahead(leased.queued(limit=1)[0])}
-    # The store's own time: SQLite answers in this thread, and a busy neighbor must not decide. Wall times are printed.
+    # CPU time of this thread, in which SQLite runs, so that a busy machine does not matter. Wall times are printed.
     medians = {}
     for name, ask in asks.items():
         wall_ms, own_ms = [], []

@@ -1,4 +1,4 @@
-"""Of two that want to move one job at once, one wins, and the other is told."""
+"""When two callers change one job at the same time, one wins and the other gets an error."""
 
 import threading
 from collections.abc import Callable
@@ -18,7 +18,7 @@ NewJobs = Callable[..., NewJob]
 
 
 def race(*acts: Callable[[], Any]) -> list[Any]:
-    """Do things at once; what the store refuses is its answer."""
+    """Run functions at the same time; an error of the store is the result of its function."""
     together = threading.Barrier(len(acts))
 
     def run(act: Callable[[], Any]) -> Any:
@@ -32,34 +32,34 @@ def race(*acts: Callable[[], Any]) -> list[Any]:
         return list(pool.map(run, acts))
 
 
-def test_of_a_claim_and_a_cancel_one_wins(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_either_a_claim_or_a_cancel_wins(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     for _ in range(100):
         job, _ = store.submit(new_job())
-        claimed, wished = race(partial(leased.claim, job.id, []), partial(store.request_cancel, job.id))
+        claimed, requested = race(partial(leased.claim, job.id, []), partial(store.request_cancel, job.id))
         left = [event.data["to"] for event in store.events(job.id, after=0) if event.data["from"] == "queued"]
         if claimed is None:
-            assert (left, wished.status) == (["cancelled"], JobStatus.CANCELLED)
+            assert (left, requested.status) == (["cancelled"], JobStatus.CANCELLED)
             assert store.attempts(job.id) == []
         else:
-            assert (left, wished.status) == (["starting"], JobStatus.STARTING)
-            assert wished.cancel_requested_at is not None
-        assert store.get(job.id) == wished
+            assert (left, requested.status) == (["starting"], JobStatus.STARTING)
+            assert requested.cancel_requested_at is not None
+        assert store.get(job.id) == requested
 
 
-def test_of_an_end_and_a_cancel_one_wins(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_either_an_end_or_a_cancel_wins(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     for _ in range(50):
         claimed = leased.claim(store.submit(new_job())[0].id, [])
         assert claimed
         job = leased.move(leased.move(claimed, JobStatus.RUNNING), JobStatus.FINALIZING)
-        ended, wished = race(partial(leased.move, job, JobStatus.SUCCEEDED), partial(store.request_cancel, job.id))
+        ended, requested = race(partial(leased.move, job, JobStatus.SUCCEEDED), partial(store.request_cancel, job.id))
         if isinstance(ended, CancelRequested):
-            assert (store.get(job.id), wished.status) == (wished, JobStatus.FINALIZING)
+            assert (store.get(job.id), requested.status) == (requested, JobStatus.FINALIZING)
         else:
-            assert isinstance(wished, AlreadyEnded)
+            assert isinstance(requested, AlreadyEnded)
             assert (store.get(job.id), ended.status) == (ended, JobStatus.SUCCEEDED)
 
 
-def test_of_a_claim_and_a_new_priority_one_comes_first(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_either_a_claim_or_a_new_priority_comes_first(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     for _ in range(30):
         job, _ = store.submit(new_job())
         claimed, moved = race(partial(leased.claim, job.id, []), partial(store.set_priority, job.id, 9))
@@ -67,7 +67,7 @@ def test_of_a_claim_and_a_new_priority_one_comes_first(store: JobStore, leased: 
         assert claimed.priority == store.get(job.id).priority == (0 if isinstance(moved, NotQueued) else 9)
 
 
-def test_of_many_supervisors_one_claims_a_job(engine: Engine, store: JobStore, new_job: NewJobs) -> None:
+def test_one_of_many_supervisors_claims_a_job(engine: Engine, store: JobStore, new_job: NewJobs) -> None:
     owners = [LeasedStore(engine, f"owner {number}") for number in range(8)]
     for _ in range(15):
         job, _ = store.submit(new_job())

@@ -25,16 +25,16 @@ DEADLINE_S = 30.0
 
 
 class Bench:
-    """A root with a store, and supervisors that one after the other look after it.
+    """A root with a store, and supervisors that run on it one after the other.
 
-    A job's `script` (of sh, in the attempt's folder) is in its document.
+    A job's document contains its `script`, which sh runs in the attempt's folder.
     """
 
     SUCCEED = "echo '{}' > ../../result.json"
 
     @staticmethod
     def at_term(then: str) -> str:
-        """Return a script that tells its pid in `ready`, and goes on until SIGTERM, when it does `then`."""
+        """Return a script that writes its pid to `ready` and runs until SIGTERM, after which it runs `then`."""
         return f"trap '{then}' TERM; echo $$ > ready; while true; do sleep 0.02; done"
 
     def __init__(self, root: Path, tracking: Store, **settings: Any) -> None:
@@ -56,7 +56,7 @@ class Bench:
         return answer
 
     def new_supervisor(self) -> None:
-        """Forget the supervisor as if it had been killed; the next one adopts."""
+        """Replace the supervisor as if it had been killed; the new one adopts its attempts."""
         self.leased = LeasedStore(self.engine, uuid.uuid4().hex)
         self.executor = LocalExecutor(self.settings.cpus, self.settings.gpus)
         self.mlflow = MlflowWorker(JobRuns(self.tracking))
@@ -77,19 +77,19 @@ class Bench:
         return RunDir.of(self.settings.run_dir(job.id))
 
     def until(self, job: Job, *statuses: JobStatus) -> Job:
-        """Let the supervisor work until the job is in one of the states."""
+        """Let the supervisor run until the job is in one of the states."""
 
-        def there() -> Job | None:
+        def reached() -> Job | None:
             found = self.jobs.get(job.id)
             return found if found.status in statuses else None
 
-        return self.wait_until(there, self.supervisor.tick)
+        return self.wait_until(reached, self.supervisor.tick)
 
     def ended(self, job: Job) -> Job:
         return self.until(job, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 
     def file(self, job: Job, name: str, attempt: int = 1) -> Path:
-        """Return a file that the attempt will have written, once it is there."""
+        """Return a file of the attempt, once the attempt has written it."""
         path = self.run_dir(job).attempt(attempt) / name
         self.wait_until(lambda: path.exists() and path.read_text(), self.supervisor.tick)
         return path
@@ -103,7 +103,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Makes a bench with other settings; whatever its jobs have started is ended afterwards."""
+    """Makes a bench with other settings; processes of its jobs are killed afterwards."""
     made: list[Bench] = []
 
     def make(tracking: Store | None = None, **settings: Any) -> Bench:

@@ -1,4 +1,4 @@
-"""What the end of an attempt means, from its exit code, its files and its log."""
+"""The outcome of an attempt, from its exit code, its files and its log."""
 
 import json
 from dataclasses import replace
@@ -61,12 +61,12 @@ def test_0_without_a_readable_result_is_internal(result: str | None, run_dir: Ru
 @pytest.mark.parametrize(
     ("kind", "code"), [("exited", 0), ("exited", 1), ("exited", -9), ("lost", None), ("absent", None)]
 )
-def test_any_end_is_cancelled_where_that_was_asked_for(kind: str, code: int | None, run_dir: RunDir) -> None:
+def test_any_end_counts_as_cancelled_after_a_cancel_request(kind: str, code: int | None, run_dir: RunDir) -> None:
     run_dir.result.write_text("{}")
     assert end(run_dir, code, kind=kind, cancel_requested_at=1.0) == AttemptOutcome("cancelled", JobStatus.CANCELLED)
 
 
-def test_75_goes_back_into_the_queue_and_spends_nothing(run_dir: RunDir) -> None:
+def test_75_is_queued_again_without_spending_a_retry(run_dir: RunDir) -> None:
     outcome = end(run_dir, 75, failures=2)
     assert (outcome.outcome, outcome.to, outcome.spends_retry) == ("stopped", JobStatus.QUEUED, False)
 
@@ -78,14 +78,16 @@ def test_the_pause_before_another_attempt_doubles(failures: int, pause_s: float,
     assert f"attempt {failures + 2} of 3" in str(outcome.message)
 
 
-def test_the_last_attempt_that_fails_fails_the_job(run_dir: RunDir) -> None:
+def test_a_job_fails_with_its_last_attempt(run_dir: RunDir) -> None:
     outcome = end(run_dir, 1, failures=2)
     assert (outcome.outcome, outcome.to) == ("failed", JobStatus.FAILED)
     assert "the last of 3 attempts" in outcome.failure[1] if outcome.failure else False
 
 
 @pytest.mark.parametrize(("code", "kind"), [(78, FailureKind.CONFIG_INVALID), (65, FailureKind.NUMERICS)])
-def test_codes_that_say_why_are_final_and_the_log_tells_more(code: int, kind: FailureKind, run_dir: RunDir) -> None:
+def test_exit_codes_with_a_meaning_are_final_and_the_log_gives_details(
+    code: int, kind: FailureKind, run_dir: RunDir
+) -> None:
     write_log(run_dir, "much\nerror: model.neck: no\n\n")
     outcome = end(run_dir, code)
     assert (outcome.to, kind_of(outcome)) == (JobStatus.FAILED, kind)
@@ -93,24 +95,24 @@ def test_codes_that_say_why_are_final_and_the_log_tells_more(code: int, kind: Fa
 
 
 @pytest.mark.parametrize("kind", ["config_invalid", "data_invalid", "out_of_memory", "numerics"])
-def test_what_the_trainer_notes_is_believed(kind: str, run_dir: RunDir) -> None:
+def test_the_reason_in_failure_json_is_used(kind: str, run_dir: RunDir) -> None:
     note(run_dir, kind, "first\nsecond")
     assert end(run_dir, 1).failure == (FailureKind(kind), "first; second")
 
 
 @pytest.mark.parametrize("noted", ["", "[]", '{"kind": "bad luck", "message": ""}', '{"kind": "numerics"}'])
-def test_a_note_that_cannot_be_read_is_passed_over(noted: str, run_dir: RunDir) -> None:
+def test_an_unreadable_failure_json_is_ignored(noted: str, run_dir: RunDir) -> None:
     (run_dir.attempt(1) / "failure.json").write_text(noted)
     assert kind_of(end(run_dir, 78)) is FailureKind.CONFIG_INVALID
 
 
-def test_a_kill_for_want_of_memory_is_told_as_such(run_dir: RunDir) -> None:
+def test_a_kill_of_the_kernel_is_reported_as_out_of_memory(run_dir: RunDir) -> None:
     note(run_dir, "internal", "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed.")
     outcome = end(run_dir, 1, oom=True)
     assert (outcome.to, kind_of(outcome)) == (JobStatus.FAILED, FailureKind.OUT_OF_MEMORY)
 
 
-def test_a_full_disk_is_known_from_the_log(run_dir: RunDir) -> None:
+def test_a_full_disk_is_recognized_in_the_log(run_dir: RunDir) -> None:
     write_log(run_dir, "OSError: [Errno 28] No space left on device: 'last.ckpt'\nbye\n")
     outcome = end(run_dir, 1, failures=2)
     assert kind_of(outcome) is FailureKind.DISK_FULL
@@ -128,11 +130,11 @@ def test_signals_are_named(code: int, kind: FailureKind, word: str, run_dir: Run
     assert word in str(outcome.message)
 
 
-def test_a_folder_that_was_removed_under_an_attempt_is_told(run_dir: RunDir) -> None:
+def test_the_removal_of_a_running_attempts_folder_is_reported(run_dir: RunDir) -> None:
     assert "its folder was removed" in str(end(run_dir, None, kind="absent").message)
 
 
-def test_an_attempt_that_was_lost_is_tried_again(run_dir: RunDir) -> None:
+def test_a_lost_attempt_is_retried(run_dir: RunDir) -> None:
     outcome = end(run_dir, None, kind="lost")
     assert (outcome.outcome, outcome.to, outcome.spends_retry) == ("lost", JobStatus.QUEUED, True)
     assert kind_of(end(run_dir, None, kind="lost", failures=2)) is FailureKind.KILLED
@@ -144,12 +146,12 @@ def test_an_end_after_the_time_is_up_is_a_timeout(code: int, run_dir: RunDir) ->
     assert kind_of(end(run_dir, code, timeout_s=100.1)) is not FailureKind.TIMEOUT
 
 
-def test_a_success_or_a_better_reason_counts_more_than_the_time(run_dir: RunDir) -> None:
+def test_a_success_or_a_final_reason_takes_precedence_over_the_timeout(run_dir: RunDir) -> None:
     assert kind_of(end(run_dir, 65, timeout_s=1.0)) is FailureKind.NUMERICS
     run_dir.result.write_text("{}")
     assert end(run_dir, 0, timeout_s=1.0).to is JobStatus.SUCCEEDED
 
 
-def test_sentences_have_an_end(run_dir: RunDir) -> None:
+def test_long_messages_are_cut(run_dir: RunDir) -> None:
     note(run_dir, "numerics", "x" * 5000)
     assert len(str(end(run_dir, 65).message)) == 1000

@@ -49,7 +49,7 @@ def test_resources_and_devices_are_left_to_the_executor(settings: Settings) -> N
     assert (spec.resources, spec.devices) == ({"cpus": 3, "gpus": 0}, ("GPU-1", "GPU-2"))
 
 
-def test_nothing_of_the_service_or_of_a_launcher_reaches_the_trainer(
+def test_variables_of_the_service_and_of_launchers_do_not_reach_the_trainer(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (
@@ -68,7 +68,7 @@ def test_nothing_of_the_service_or_of_a_launcher_reaches_the_trainer(
     assert environment["MLFLOW_TRACKING_URI"] == "https://tracking"
 
 
-def test_the_document_is_written_as_it_was_asked_for(tmp_path: Path) -> None:
+def test_the_document_is_written_as_it_was_submitted(tmp_path: Path) -> None:
     asked = {"name": "j", "unfreeze": {"0": "none"}, "lr": 1e-3, "text": "1e-3", "tracking": None}
     run_dir = RunDir.of(tmp_path / "run")
     write_document(run_dir, asked)

@@ -1,4 +1,4 @@
-"""events.jsonl, read on by byte offset."""
+"""events.jsonl is read from a byte offset on."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,11 @@ from service.supervisor import event_import
 from service.supervisor.event_import import read_event_lines
 
 
-def test_a_file_that_is_not_there_yet_has_no_lines(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_lines(tmp_path: Path) -> None:
     assert read_event_lines(tmp_path / "events.jsonl", 0) == event_import.EventLines([], 0)
 
 
-def test_each_line_is_read_once_whatever_has_arrived_of_it(tmp_path: Path) -> None:
+def test_each_line_is_read_once_while_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     lines = [json.dumps({"n": n}) + "\n" for n in range(5)]
     read, offset = [], 0
@@ -28,7 +28,7 @@ def test_each_line_is_read_once_whatever_has_arrived_of_it(tmp_path: Path) -> No
     assert offset == path.stat().st_size
 
 
-def test_half_a_line_of_a_killed_trainer_is_passed_over(tmp_path: Path) -> None:
+def test_half_a_line_of_a_killed_trainer_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"n": 1}\n{"n": 2')
     first = read_event_lines(path, 0)
@@ -40,7 +40,7 @@ def test_half_a_line_of_a_killed_trainer_is_passed_over(tmp_path: Path) -> None:
     assert line["kind"] == "stage"
 
 
-def test_a_long_file_comes_in_parts_and_a_long_line_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_file_is_read_in_chunks_and_a_long_line_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_import, "CHUNK_BYTES", 16)
     path = tmp_path / "events.jsonl"
     values = [{"text": "x" * length} for length in (1, 100, 2, 3)]
@@ -52,7 +52,7 @@ def test_a_long_file_comes_in_parts_and_a_long_line_whole(tmp_path: Path, monkey
     assert parts > 1
 
 
-def test_a_file_that_is_shorter_than_what_was_read_is_another_one(tmp_path: Path) -> None:
+def test_a_file_shorter_than_the_offset_is_read_from_its_start(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"n": 1}\n{"n": 2}\n')
     offset = read_event_lines(path, 0).offset

@@ -27,12 +27,12 @@ def is_gone(pid: int) -> bool:
 
 
 def exit_of(it: Any, job: Any) -> None:
-    """Wait for the end of the first attempt, which no supervisor sees meanwhile."""
+    """Wait for the end of the first attempt without a tick of a supervisor."""
     path = it.run_dir(job).attempt(1) / "exit.json"
     it.wait_until(path.exists)
 
 
-def test_a_job_goes_through_every_state_and_its_events_are_told_in_between(bench: MakeBench) -> None:
+def test_a_job_passes_every_state_with_its_events_in_between(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(f"echo '{STAGE}' >> ../../events.jsonl; echo '{PROGRESS}' >> ../../events.jsonl; {it.SUCCEED}")
     ended = it.ended(job)
@@ -48,7 +48,7 @@ def test_a_job_goes_through_every_state_and_its_events_are_told_in_between(bench
     assert it.run_dir(job).job_yaml.read_text().startswith("name: j\n")
 
 
-def test_progress_is_seen_while_the_job_runs(bench: MakeBench) -> None:
+def test_progress_is_visible_while_the_job_runs(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(f"echo '{STAGE}{os.linesep}{PROGRESS}' >> ../../events.jsonl; {it.at_term('exit 1')}")
     it.file(job, "ready")
@@ -58,7 +58,7 @@ def test_progress_is_seen_while_the_job_runs(bench: MakeBench) -> None:
     assert (running.stage, running.progress["step"]) == ("training", 7)
 
 
-def test_a_job_that_ends_with_0_and_no_result_has_failed(bench: MakeBench) -> None:
+def test_a_job_that_ends_with_0_but_without_a_result_has_failed(bench: MakeBench) -> None:
     it = bench(max_attempts=1)
     ended = it.ended(it.submit("true"))
     assert (ended.status, ended.failure_kind) == (JobStatus.FAILED, "internal")
@@ -98,16 +98,16 @@ def test_a_stop_with_a_checkpoint_spends_no_attempt(bench: MakeBench) -> None:
     assert [attempt.outcome for attempt in it.jobs.attempts(job.id)][:3] == ["stopped"] * 3
 
 
-def test_what_is_wrong_with_the_document_is_told_and_not_tried_again(bench: MakeBench) -> None:
+def test_a_mistake_in_the_document_is_reported_and_not_retried(bench: MakeBench) -> None:
     it = bench()
-    noted = json.dumps({"kind": "data_invalid", "message": "a.json: is no JSON"})
+    noted = json.dumps({"kind": "data_invalid", "message": "a.json: is not JSON"})
     ended = it.ended(it.submit(f"echo '{noted}' > failure.json; exit 78"))
     assert (ended.status, ended.attempt) == (JobStatus.FAILED, 1)
-    assert (ended.failure_kind, ended.failure_message) == ("data_invalid", "a.json: is no JSON")
+    assert (ended.failure_kind, ended.failure_message) == ("data_invalid", "a.json: is not JSON")
 
 
 @pytest.mark.parametrize("then", ["exit 0", "exit 75", "exit 1"])
-def test_a_cancelled_job_is_cancelled_however_its_attempt_ends(then: str, bench: MakeBench) -> None:
+def test_a_cancelled_job_is_cancelled_no_matter_how_its_attempt_ends(then: str, bench: MakeBench) -> None:
     it = bench(cancel_grace_s=20)
     job = it.submit(f"{it.SUCCEED}; {it.at_term(then)}")
     pid = int(it.file(job, "ready").read_text())
@@ -118,7 +118,7 @@ def test_a_cancelled_job_is_cancelled_however_its_attempt_ends(then: str, bench:
     assert it.jobs.attempts(job.id)[0].outcome == "cancelled"
 
 
-def test_a_trainer_that_does_not_hear_is_killed_after_its_grace(bench: MakeBench) -> None:
+def test_a_trainer_that_ignores_sigterm_is_killed_after_its_grace(bench: MakeBench) -> None:
     it = bench(cancel_grace_s=0.2)
     job = it.submit(it.at_term(""))
     pid = int(it.file(job, "ready").read_text())
@@ -127,7 +127,7 @@ def test_a_trainer_that_does_not_hear_is_killed_after_its_grace(bench: MakeBench
     assert is_gone(pid)
 
 
-def test_an_attempt_whose_shim_does_not_move_is_killed_together_with_it(bench: MakeBench) -> None:
+def test_a_frozen_shim_is_killed_together_with_its_attempt(bench: MakeBench) -> None:
     it = bench(cancel_grace_s=0.1)
     job = it.submit(it.at_term("exit 0"))
     pid = int(it.file(job, "ready").read_text())
@@ -139,7 +139,7 @@ def test_an_attempt_whose_shim_does_not_move_is_killed_together_with_it(bench: M
     assert is_gone(shim)
 
 
-def test_a_wish_to_cancel_counts_as_long_as_the_end_was_not_recorded(bench: MakeBench) -> None:
+def test_a_cancel_request_counts_until_the_end_is_recorded(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(f"{it.SUCCEED}; {it.at_term('exit 0')}")
     pid = int(it.file(job, "ready").read_text())
@@ -149,7 +149,7 @@ def test_a_wish_to_cancel_counts_as_long_as_the_end_was_not_recorded(bench: Make
     assert it.ended(job).status is JobStatus.CANCELLED
 
 
-def test_a_job_that_is_cancelled_while_it_starts_leaves_nothing(bench: MakeBench) -> None:
+def test_a_job_cancelled_while_it_starts_leaves_no_process(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(it.at_term("exit 0"))
     while it.jobs.get(job.id).status is JobStatus.QUEUED:
@@ -160,7 +160,7 @@ def test_a_job_that_is_cancelled_while_it_starts_leaves_nothing(bench: MakeBench
     assert not ready.exists() or is_gone(int(ready.read_text()))
 
 
-def test_a_killed_shim_takes_its_trainer_along_and_another_attempt_follows(bench: MakeBench) -> None:
+def test_a_trainer_dies_with_its_shim_and_another_attempt_follows(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(f'case "$PWD" in */2) {it.SUCCEED};; *) {it.at_term("exit 0")};; esac')
     pid = int(it.file(job, "ready").read_text())
@@ -171,7 +171,7 @@ def test_a_killed_shim_takes_its_trainer_along_and_another_attempt_follows(bench
     assert it.jobs.get(job.id).failures == 1
 
 
-def test_a_killed_trainer_is_told_as_killed(bench: MakeBench) -> None:
+def test_a_killed_trainer_is_reported_as_killed(bench: MakeBench) -> None:
     it = bench(max_attempts=1)
     job = it.submit(it.at_term("exit 0"))
     os.kill(int(it.file(job, "ready").read_text()), signal.SIGKILL)
@@ -180,7 +180,7 @@ def test_a_killed_trainer_is_told_as_killed(bench: MakeBench) -> None:
     assert "SIGKILL" in ended.failure_message
 
 
-def test_a_job_whose_time_is_up_fails_even_if_it_stops_well(bench: MakeBench) -> None:
+def test_a_job_over_its_time_fails_even_if_it_stops_properly(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(it.at_term("exit 75"), timeout_s=0.5)
     ended = it.ended(job)
@@ -188,7 +188,7 @@ def test_a_job_whose_time_is_up_fails_even_if_it_stops_well(bench: MakeBench) ->
     assert "0.5 s" in ended.failure_message
 
 
-def test_two_jobs_on_one_core_come_one_after_the_other_and_by_priority(bench: MakeBench) -> None:
+def test_jobs_on_one_core_run_one_after_the_other_by_priority(bench: MakeBench) -> None:
     it = bench(cpus=1)
     note = "echo begin $(basename $(dirname $(dirname $PWD))) >> ../../../../order"
     script = f"{note}; sleep 0.05; {note.replace('begin', 'end')}; {it.SUCCEED}"
@@ -200,7 +200,7 @@ def test_two_jobs_on_one_core_come_one_after_the_other_and_by_priority(bench: Ma
     assert lines == [f"{what} {job_id}" for job_id in (first, second, third) for what in ("begin", "end")]
 
 
-def test_the_next_supervisor_adopts_what_runs(bench: MakeBench) -> None:
+def test_the_next_supervisor_adopts_a_running_attempt(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(f"{it.SUCCEED}; {it.at_term('exit 0')}")
     pid = int(it.file(job, "ready").read_text())
@@ -216,7 +216,7 @@ def test_the_next_supervisor_adopts_what_runs(bench: MakeBench) -> None:
     assert len(it.jobs.attempts(job.id)) == 1
 
 
-def test_a_claim_that_came_to_nothing_is_started_by_the_next_supervisor(bench: MakeBench) -> None:
+def test_a_claimed_job_that_was_not_started_is_started_by_the_next_supervisor(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(it.SUCCEED)
     it.leased.claim(job.id, ())
@@ -225,7 +225,7 @@ def test_a_claim_that_came_to_nothing_is_started_by_the_next_supervisor(bench: M
     assert len(it.jobs.attempts(job.id)) == 1
 
 
-def test_what_ended_while_nobody_looked_is_finished_by_the_next_supervisor(bench: MakeBench) -> None:
+def test_an_attempt_that_ended_without_a_supervisor_is_finished_by_the_next_one(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(it.SUCCEED)
     while it.jobs.get(job.id).status is JobStatus.QUEUED:
@@ -236,7 +236,7 @@ def test_what_ended_while_nobody_looked_is_finished_by_the_next_supervisor(bench
     assert len(it.jobs.attempts(job.id)) == 1
 
 
-def test_an_attempt_that_belongs_to_no_job_is_ended(bench: MakeBench) -> None:
+def test_an_orphaned_attempt_is_ended(bench: MakeBench) -> None:
     it = bench()
     folder = it.settings.run_dir("0" * 12) / "attempts" / "1"
     script = it.at_term("exit 0")
@@ -246,7 +246,9 @@ def test_an_attempt_that_belongs_to_no_job_is_ended(bench: MakeBench) -> None:
     assert is_gone(int((folder / "ready").read_text()))
 
 
-def test_an_error_of_one_job_is_told_and_is_no_others(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_one_job_is_logged_and_does_not_affect_others(
+    bench: MakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
     it = bench(max_attempts=1)
     bad = it.submit(it.SUCCEED, tracking={"experiment": 5})
     good = it.submit(it.SUCCEED)
@@ -255,12 +257,12 @@ def test_an_error_of_one_job_is_told_and_is_no_others(bench: MakeBench, caplog: 
         ended = it.ended(bad)
     assert (ended.status, ended.failure_kind) == (JobStatus.FAILED, "internal")
     assert "experiment" in ended.failure_message
-    told = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
-    assert 1 <= len(told) <= 5
-    assert all(bad.id in line and "\n" not in line for line in told)
+    logged = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    assert 1 <= len(logged) <= 5
+    assert all(bad.id in line and "\n" not in line for line in logged)
 
 
-def test_a_run_folder_that_cannot_be_made_fails_the_attempt_alone(bench: MakeBench) -> None:
+def test_a_run_folder_that_cannot_be_created_fails_only_its_attempt(bench: MakeBench) -> None:
     it = bench(max_attempts=1)
     job = it.submit(it.SUCCEED)
     it.settings.jobs_dir.mkdir(exist_ok=True)
@@ -270,22 +272,22 @@ def test_a_run_folder_that_cannot_be_made_fails_the_attempt_alone(bench: MakeBen
     assert "could not be started" in ended.failure_message
 
 
-def test_an_attempt_that_no_process_comes_up_for_is_started_again_and_given_up_in_the_end(
+def test_an_attempt_without_a_process_is_started_again_and_finally_given_up(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_watcher, "START_AGAIN_S", 0.1)
     monkeypatch.setattr(job_watcher, "GIVE_UP_START_S", 0.5)
     it = bench(max_attempts=1)
-    # No interpreter starts with this.
+    # No Python interpreter starts with this.
     monkeypatch.setenv("PYTHONHOME", "nowhere")
     job = it.submit(it.SUCCEED)
     ended = it.ended(job)
     assert (ended.status, ended.failure_kind) == (JobStatus.FAILED, "internal")
-    assert "no process of the attempt came up within 0.5 s" in ended.failure_message
+    assert "no process of the attempt appeared within 0.5 s" in ended.failure_message
     assert (it.run_dir(job).attempt(1) / "log.txt").read_text().count("Fatal Python error") > 1
 
 
-def test_a_full_disk_fails_the_attempt_as_such(bench: MakeBench) -> None:
+def test_a_full_disk_is_the_reason_of_the_failure(bench: MakeBench) -> None:
     it = bench(max_attempts=1)
     ended = it.ended(it.submit("cat /dev/zero > /dev/full"))
     assert ended.failure_kind == "disk_full"

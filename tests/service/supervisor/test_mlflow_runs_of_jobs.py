@@ -18,11 +18,11 @@ TRACKED = {"experiment": "jobs"}
 
 
 def settled(it: Any, job: Any) -> str:
-    """Return the final status that MLflow was told."""
+    """Return the final status that MLflow has accepted."""
     return str(it.wait_until(lambda: it.jobs.get(job.id).mlflow_status, it.supervisor.tick))
 
 
-def test_the_run_is_made_at_the_claim_and_reused_by_every_attempt(bench: MakeBench, tracking: Store) -> None:
+def test_the_run_is_created_at_the_claim_and_shared_by_every_attempt(bench: MakeBench, tracking: Store) -> None:
     it = bench(tracking)
     job = it.submit(
         f'echo $MLFLOW_RUN_ID >> ../../ids; case "$PWD" in */2) {it.SUCCEED};; *) exit 1;; esac', tracking=TRACKED
@@ -36,7 +36,9 @@ def test_the_run_is_made_at_the_claim_and_reused_by_every_attempt(bench: MakeBen
     assert it.leased.unsettled() == []
 
 
-def test_the_next_supervisor_tells_mlflow_what_the_last_one_did_not(bench: MakeBench, tracking: Store) -> None:
+def test_the_next_supervisor_sends_the_final_status_that_the_last_one_did_not(
+    bench: MakeBench, tracking: Store
+) -> None:
     it = bench(tracking, max_attempts=1)
     job = it.submit("exit 1", tracking=TRACKED)
     ended = it.ended(job)
@@ -62,7 +64,7 @@ def silent() -> Any:
         yield Store(f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
-def test_a_job_starts_though_mlflow_does_not_answer(
+def test_a_job_starts_although_mlflow_does_not_answer(
     bench: MakeBench, silent: Store, tracking: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_watcher, "MLFLOW_PATIENCE_S", 0.3)
@@ -83,7 +85,7 @@ def test_a_job_that_waits_for_its_run_can_be_cancelled(bench: MakeBench, silent:
     assert not it.run_dir(job).path.exists()
 
 
-def test_the_run_that_a_trainer_has_made_is_taken_over(
+def test_a_run_created_by_a_trainer_is_adopted(
     bench: MakeBench, tracking: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_watcher, "MLFLOW_PATIENCE_S", -1.0)

@@ -1,4 +1,4 @@
-"""The thread that talks to MLflow, against a real store in SQLite that is slow, or away for a while."""
+"""The thread that calls MLflow, with a real store in SQLite that is slow or unavailable for a while."""
 
 import threading
 import time
@@ -14,14 +14,14 @@ from service.supervisor.mlflow_worker import MlflowWorker
 
 
 class SlowRuns(JobRuns):
-    """Answers when it may."""
+    """Answers once `may_answer` is set."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self.asked, self.may_answer = threading.Event(), threading.Event()
+        self.is_called, self.may_answer = threading.Event(), threading.Event()
 
     def open(self, job_id: str, experiment: str, run_name: str) -> str:
-        self.asked.set()
+        self.is_called.set()
         self.may_answer.wait(30)
         return super().open(job_id, experiment, run_name)
 
@@ -55,11 +55,11 @@ def test_a_run_is_opened_and_closed(tracking: Store) -> None:
     assert connect(tracking).get_run(run_id).info.status == "FINISHED"
 
 
-def test_asking_takes_no_time_and_a_run_that_comes_too_late_is_discarded(tracking: Store) -> None:
+def test_a_request_returns_at_once_and_a_late_run_is_discarded(tracking: Store) -> None:
     runs = SlowRuns(tracking)
     worker = MlflowWorker(runs)
     worker.open("late", "experiment", "bccd")
-    assert runs.asked.wait(30)
+    assert runs.is_called.wait(30)
     worker.withdraw("late")
     runs.may_answer.set()
     worker.open("next", "experiment", "bccd")
@@ -68,7 +68,7 @@ def test_asking_takes_no_time_and_a_run_that_comes_too_late_is_discarded(trackin
     assert worker.opened("late") is None
 
 
-def test_a_run_that_was_opened_and_is_not_wanted_is_discarded(tracking: Store) -> None:
+def test_an_opened_run_that_is_withdrawn_is_discarded(tracking: Store) -> None:
     worker = MlflowWorker(JobRuns(tracking))
     worker.open("unused", "experiment", "bccd")
     wait_until(lambda: worker.opened("unused"))
@@ -77,19 +77,20 @@ def test_a_run_that_was_opened_and_is_not_wanted_is_discarded(tracking: Store) -
     wait_until(lambda: not runs_of(tracking, "unused"))
 
 
-def test_an_outage_is_told_once_and_everything_is_done_in_the_end(
+def test_an_outage_is_logged_once_and_every_call_succeeds_in_the_end(
     tracking: Store, mlflow_runs_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = tmp_path / "away"
-    away.write_text("no folder")
+    away.write_text("not a folder")
     run_id = JobRuns(tracking).open("b", "experiment", "bccd")
     with caplog.at_level("INFO"):
         worker = MlflowWorker(JobRuns(Store(f"sqlite:///{away}/mlflow.db", tracking.artifact_location)))
         worker.open("c", "experiment", "bccd")
         worker.close("b", run_id, "KILLED")
-        wait_until(lambda: "fails" in caplog.text)
+        wait_until(lambda: f"{away}/mlflow.db fails" in caplog.text)
         away.unlink()
         away.symlink_to(mlflow_runs_root)
         assert wait_until(lambda: worker.opened("c"))
         assert wait_until(worker.take_closed) == {"b": "KILLED"}
-    assert caplog.text.count("fails") == caplog.text.count("answers again") == 1
+    own = [record.message for record in caplog.records if str(away) in record.message]
+    assert ["fails" in own[0], "answers again" in own[1], len(own)] == [True, True, 2]

@@ -1,4 +1,4 @@
-"""The supervisor as a process: its lock, its signals, its imports, and the real trainer below it."""
+"""The supervisor as a process: its lock, its signals, its imports, and the real trainer."""
 
 import fcntl
 import json
@@ -42,7 +42,7 @@ def settings(tmp_path: Path, demo_root: Path) -> Settings:
 
 @pytest.fixture
 def start(settings: Settings) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a supervisor, its log in `log` of the root; those that still run at the end are killed."""
+    """Starts a supervisor with its log in `log` of the root; those still running at the end are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start_one(**more: str) -> subprocess.Popen[str]:
@@ -65,7 +65,7 @@ def log_of(settings: Settings) -> str:
     return (settings.root / "log").read_text()
 
 
-def test_neither_torch_nor_mlflow_is_imported_before_it_is_needed() -> None:
+def test_torch_and_mlflow_are_not_imported_at_the_start() -> None:
     heavy = {"torch", "lightning", "timm", "mlflow", "alembic", "fastapi"}
     code = f"import sys, service.supervisor.process; print({heavy} & set(sys.modules))"
     done = subprocess.run(
@@ -74,7 +74,7 @@ def test_neither_torch_nor_mlflow_is_imported_before_it_is_needed() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_a_second_supervisor_waits_for_the_first_and_says_whom_it_waits_for(
+def test_a_second_supervisor_waits_for_the_first_and_names_it(
     settings: Settings, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     lock = settings.root / "supervisor.lock"
@@ -97,7 +97,7 @@ def test_wrong_settings_end_with_78_and_a_line(settings: Settings, start: Callab
     assert "cpus" in line
 
 
-def test_a_signal_ends_the_supervisor_and_not_the_job_which_the_next_one_finishes(
+def test_a_signal_ends_the_supervisor_but_not_its_job(
     settings: Settings, start: Callable[..., subprocess.Popen[str]], small_document: dict[str, Any]
 ) -> None:
     jobs = JobStore(open_database(settings.url_of_database))
@@ -125,16 +125,16 @@ def test_a_signal_ends_the_supervisor_and_not_the_job_which_the_next_one_finishe
     assert (ended.status, ended.attempt) == (JobStatus.SUCCEEDED, 1), log_of(settings)
     assert trainer() == pid
     assert json.loads(run_dir.result.read_text())["split"] == "test"
-    told = [event for event in jobs.events(job.id, 0, limit=10_000) if event.kind != "status"]
+    recorded = [event for event in jobs.events(job.id, 0, limit=10_000) if event.kind != "status"]
     lines = [json.loads(line) for line in run_dir.events.read_text().splitlines()]
-    assert [(event.kind, event.epoch, event.step, event.data) for event in told] == [
+    assert [(event.kind, event.epoch, event.step, event.data) for event in recorded] == [
         (line["kind"], line["epoch"], line["step"], line["data"]) for line in lines
     ]
     third.send_signal(signal.SIGTERM)
     assert third.wait(30) == 0
 
 
-def test_the_trainer_says_what_is_wrong_with_the_data(
+def test_the_trainer_reports_wrong_data(
     settings: Settings, start: Callable[..., subprocess.Popen[str]], small_document: dict[str, Any]
 ) -> None:
     jobs = JobStore(open_database(settings.url_of_database))

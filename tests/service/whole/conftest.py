@@ -1,4 +1,4 @@
-"""The whole service as processes: `pyramidion serve`, a data set, small documents, and ways to hurt it."""
+"""The whole service as processes: `pyramidion serve`, a data set, small documents, and ways to kill its parts."""
 
 import os
 import re
@@ -22,7 +22,7 @@ Document = dict[str, Any]
 
 
 class Service:
-    """A service of its own folder; `cpus` is what jobs may use in all."""
+    """A service with its own folder; jobs may use `cpus` cores in total."""
 
     def __init__(self, root: Path, data_root: Path, cpus: int) -> None:
         self.root, self.data_root, self.cpus = root, data_root, cpus
@@ -53,19 +53,19 @@ class Service:
         self.client.base_url = httpx2.URL(wait_until(address, "ready"))
 
     def stop(self) -> int:
-        """End it as an operator does; returns the exit code."""
+        """Stop it as an operator does, and return its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
 
     def kill_all(self) -> None:
-        """Kill serve and its children; the attempts live on."""
+        """Kill serve and its children; the attempts continue."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def pid_of(self, part: str) -> int | None:
-        """Return the process of a part, such as `service.api.process`; None while there is none."""
+        """Return the pid of a process, such as `service.api.process`; None if it is not running."""
         assert self.process is not None
         for child in psutil.Process(self.process.pid).children():
             try:
@@ -76,7 +76,7 @@ class Service:
         return None
 
     def ask(self, method: str, path: str, **more: Any) -> httpx2.Response:
-        """Ask, again where the API was killed meanwhile."""
+        """Send a request, again if the API was killed meanwhile."""
         for _ in range(200):
             try:
                 return self.client.request(method, path, **more)
@@ -100,10 +100,10 @@ class Service:
     def wait_for(
         self, job_id: str, is_so: Callable[[dict[str, Any]], bool], timeout_s: float = 150.0
     ) -> dict[str, Any]:
-        """Return the job as soon as something is so of it."""
+        """Return the job as soon as it meets a condition."""
         deadline = time.monotonic() + timeout_s
         while not is_so(job := self.job(job_id)):
-            assert time.monotonic() < deadline, self.tell(job_id)
+            assert time.monotonic() < deadline, self.describe(job_id)
             time.sleep(0.02)
         return job
 
@@ -117,7 +117,7 @@ class Service:
         return dict(answer.json())
 
     def statuses(self, job_id: str) -> list[str]:
-        """Return every state that the job came to, in order."""
+        """Return all states of the job in order."""
         events, after = [], 0
         while True:
             page = self.ask("GET", f"/v1/jobs/{job_id}/events", params={"after": after}).json()
@@ -127,7 +127,7 @@ class Service:
                 return [event["data"]["to"] for event in events if event["kind"] == "status"]
 
     def processes(self, job_id: str) -> list[psutil.Process]:
-        """Return what is alive of a job's attempts, the shims too."""
+        """Return the living processes of a job's attempts, including their shims."""
         folder = str(self.root / "jobs" / job_id)
         alive = []
         for process in psutil.process_iter():
@@ -139,8 +139,8 @@ class Service:
                 continue
         return alive
 
-    def tell(self, job_id: str) -> str:
-        """Return what to read when something went wrong."""
+    def describe(self, job_id: str) -> str:
+        """Return the job and the logs, for the message of a failed test."""
         logs = sorted((self.root / "jobs" / job_id / "attempts").glob("*/log.txt"))
         texts = [f"{path}:\n{path.read_text()[-2000:]}" for path in logs]
         return "\n".join([str(self.job(job_id)), *texts, self.log.read_text()[-4000:]])
@@ -148,7 +148,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path, int], Service]]:
-    """Start services, each with a folder of its own, given a data root and the number of slots."""
+    """Starts services, each with its own folder, for a data root and a number of slots."""
     running: list[Service] = []
 
     def start(data_root: Path, cpus: int) -> Service:

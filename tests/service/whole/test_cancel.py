@@ -1,4 +1,4 @@
-"""Cancelling at any moment: `cancelled` and nothing left, or told that the job had ended; never both."""
+"""A cancel at any moment either leaves the job `cancelled` without processes, or reports that it had ended."""
 
 import random
 import time
@@ -15,30 +15,30 @@ STAGES = ("validating_data", "training", "evaluating", "registering")
 
 @pytest.fixture(scope="module")
 def document(small: Document) -> Document:
-    """A tracked job, so that the end of the run and its registration can be cancelled too."""
+    """A tracked job, so that it can be cancelled during its registration too."""
     return {**small, "tracking": {"experiment": "cancelled", "register_as": "cancelled"}}
 
 
 def cancel(service: Any, job: str) -> str:
-    """Cancel, check that what was answered is what became of the job, and return its state."""
-    asked = time.monotonic()
+    """Cancel a job, check that its end matches the answer, and return its state."""
+    requested = time.monotonic()
     answer = service.ask("POST", f"/v1/jobs/{job}/cancel")
     assert answer.status_code in (200, 202, 409), answer.text
     ended = service.wait(job)
-    took_s = time.monotonic() - asked
+    took_s = time.monotonic() - requested
     terminal = [state for state in service.statuses(job) if state in ("succeeded", "failed", "cancelled")]
     assert terminal == [ended["status"]]
     if answer.status_code == 409:
-        assert ended["status"] == "succeeded", service.tell(job)
+        assert ended["status"] == "succeeded", service.describe(job)
     else:
-        assert ended["status"] == "cancelled", service.tell(job)
-        assert took_s < WITHIN_S, service.tell(job)
+        assert ended["status"] == "cancelled", service.describe(job)
+        assert took_s < WITHIN_S, service.describe(job)
     assert service.processes(job) == []
     return str(ended["status"])
 
 
 def cancel_at_random(service: Any, document: Document, times: int) -> list[str]:
-    # About as long as such a run takes; some are cancelled while they wait, and some are too late.
+    # Moments within the time of such a run: some jobs are cancelled in the queue, and some requests are too late.
     moments = sorted(random.random() * 12 for _ in range(times))
     outcomes = []
     for moment in moments:
@@ -73,7 +73,7 @@ def test_cancelled_in_each_stage(service: Any, document: Document, stage: str) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_job_of_two_processes_is_cancelled_whole(service: Any, small: Document) -> None:
+def test_both_processes_of_a_job_are_ended_by_a_cancel(service: Any, small: Document) -> None:
     job = service.submit({**small, "trainer": {**small["trainer"], "max_epochs": 50, "devices": 2}})
     service.wait_for(job, lambda found: found["progress"] is not None)
     assert len(service.processes(job)) == 3  # the shim and two ranks
@@ -91,8 +91,8 @@ def test_a_waiting_job_never_starts_after_its_cancellation(service: Any, small: 
     assert service.statuses(waiting) == ["queued", "cancelled"]
 
 
-def test_what_has_ended_cannot_be_cancelled(service: Any, small: Document) -> None:
+def test_a_job_that_has_ended_cannot_be_cancelled(service: Any, small: Document) -> None:
     job = service.submit({**small, "data": {**small["data"], "image_size": 64}, "trainer": {"max_epochs": 1}})
-    assert service.wait(job)["status"] == "succeeded", service.tell(job)
+    assert service.wait(job)["status"] == "succeeded", service.describe(job)
     assert service.ask("POST", f"/v1/jobs/{job}/cancel").status_code == 409
     assert service.job(job)["status"] == "succeeded"

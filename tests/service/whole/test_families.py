@@ -1,6 +1,7 @@
-"""Networks of ten families are trained over REST, from random weights to a finished evaluation: their loss falls, all
-of their stages move, and they find objects that they did not find untrained. Three of them by default, the others in
-`make test-slow`, where the heavy ones get as many epochs as they need for it.
+"""Networks of ten families are trained over REST, from random weights to an evaluation.
+
+Their loss falls, the weights of all their stages change, and they find objects that they did not find untrained. Three
+of them run by default. The others run in `make test-slow`, where heavy ones get more epochs.
 """
 
 import copy
@@ -59,7 +60,7 @@ def _document(small: Document, name: str, epochs: int, lr: float) -> Document:
     document["model"]["tasks"]["scene"]["dropout"] = 0.0
     document["data"] |= {"cache": "ram", "augment": {"hflip": 0.5, "vflip": 0.5, "scale_jitter": [0.9, 1.1]}}
     document["data"]["sources"]["shapes"]["batch_size"] = 4
-    # One class of boxes: to tell six apart takes longer than to find them.
+    # One class of boxes, because six classes would need more training than finding the boxes.
     boxes = document["data"]["sources"]["shapes"]["labels"][0]
     boxes["classes"] = dict.fromkeys(CATEGORIES, "object")
     return document
@@ -75,35 +76,35 @@ def images_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(start_service: Callable[[Path, int], Any], images_root: Path) -> Any:
-    """A running service of one slot."""
+    """A running service with one slot."""
     return start_service(images_root.parent, 1)
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a job left, and the network as it was before."""
+    """The results of a job, and its network before training."""
 
     document: Document
     folder: Path
     results: dict[str, Any]
     model: MultiTaskModel
-    beginning: MultiTaskModel
+    initial: MultiTaskModel
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def finished(request: pytest.FixtureRequest, service: Any, small: Document) -> Finished:
     document = _document(small, *request.param)
     job = service.submit(document)
-    assert service.wait(job, 3500)["status"] == "succeeded", service.tell(job)
+    assert service.wait(job, 3500)["status"] == "succeeded", service.describe(job)
     folder = service.root / "jobs" / job
     model, spec, categories = load_exported(folder / "model")
     torch.manual_seed(spec.seed_everything)
-    beginning = build_model(spec.model, categories)
-    return Finished(document, folder, service.results(job), model, beginning)
+    initial = build_model(spec.model, categories)
+    return Finished(document, folder, service.results(job), model, initial)
 
 
 def _mean_losses(folder: Path, document: Document) -> list[float]:
-    """Return the mean over an epoch's batches of the weighted losses, by epoch, as the job told them."""
+    """Return the weighted losses of each epoch as the job recorded them, averaged over its batches."""
     weights = {task: spec.get("weight", 1.0) for task, spec in document["model"]["tasks"].items()}
     totals: dict[int, list[float]] = {}
     for line in (folder / "events.jsonl").read_text().splitlines():
@@ -115,10 +116,12 @@ def _mean_losses(folder: Path, document: Document) -> list[float]:
     return [sum(of_epoch) / len(of_epoch) for _, of_epoch in sorted(totals.items())]
 
 
-def _compared(model: MultiTaskModel, beginning: MultiTaskModel) -> dict[str, tuple[float, float]]:
-    """Return by stage how far its weights moved, over how large they were, and the cosine between then and now: near 0
-    if the beginning had been drawn otherwise."""
-    before = dict(beginning.backbone.named_parameters())
+def _compared(model: MultiTaskModel, initial: MultiTaskModel) -> dict[str, tuple[float, float]]:
+    """Return, by stage, the relative change of its weights and their cosine similarity with the initial ones.
+
+    The similarity would be near 0 if the initial weights were drawn differently.
+    """
+    before = dict(initial.backbone.named_parameters())
     now = {name: weight for name, weight in model.backbone.named_parameters() if weight.ndim > 1}
     compared: dict[str, tuple[float, float]] = {}
     for level in LEVELS:
@@ -129,11 +132,11 @@ def _compared(model: MultiTaskModel, beginning: MultiTaskModel) -> dict[str, tup
 
 
 def _untrained_ap50(finished: Finished, root: Path) -> float:
-    """Return what the network of the beginning scores, as the job scored the trained one."""
+    """Return the AP50 of the initial network, computed as the job computes that of the trained one."""
     job = JobSpec.model_validate(finished.document)
     index, _ = build_index(job, root)
     scoring = Scoring(job.model, index)
-    module = MultiTaskModule(job.model, finished.beginning, job.seed_everything)
+    module = MultiTaskModule(job.model, finished.initial, job.seed_everything)
     quiet_lightning()
     data = JobData(job.data, job.model.tasks, index, job.seed_everything)
     create_trainer(job.trainer, [scoring]).test(module, datamodule=data, verbose=False)
@@ -144,9 +147,9 @@ def _untrained_ap50(finished: Finished, root: Path) -> float:
 def test_the_loss_falls_every_stage_moves_and_objects_are_found(finished: Finished, images_root: Path) -> None:
     losses = _mean_losses(finished.folder, finished.document)
     assert len(losses) == finished.document["trainer"]["max_epochs"]
-    moved = _compared(finished.model, finished.beginning)
+    moved = _compared(finished.model, finished.initial)
     found, untrained = finished.results["summary"]["test/shapes/AP50"], _untrained_ap50(finished, images_root)
-    told = {"losses": losses, "moved": moved, "AP50": found, "untrained": untrained}
-    assert losses[-1] < 0.7 * losses[0], told
-    assert all(share > 0.01 and cosine > 0.1 for share, cosine in moved.values()), told
-    assert found >= max(0.1, 10 * untrained), told
+    report = {"losses": losses, "moved": moved, "AP50": found, "untrained": untrained}
+    assert losses[-1] < 0.7 * losses[0], report
+    assert all(share > 0.01 and cosine > 0.1 for share, cosine in moved.values()), report
+    assert found >= max(0.1, 10 * untrained), report

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, for anything: one terminal state, nothing left running, the numbers of an undisturbed run."""
+"""SIGKILL of any process at any moment leaves one terminal state, no process, and the usual numbers."""
 
 import json
 import os
@@ -18,21 +18,21 @@ NUMBERS = ("summary", "tasks", "val")
 
 @pytest.fixture(scope="module")
 def document(small: Document) -> Document:
-    """Four epochs: two checkpoints and more to go on from."""
+    """Four epochs, so that a run can resume from several checkpoints."""
     return {**small, "trainer": {**small["trainer"], "max_epochs": 4}}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(service: Any, document: Document) -> tuple[dict[str, Any], float]:
-    """The result of a run that nobody disturbs, and the seconds that it took."""
+    """The result of an undisturbed run, and the seconds that it took."""
     started = time.monotonic()
     job = service.submit(document)
-    assert service.wait(job)["status"] == "succeeded", service.tell(job)
+    assert service.wait(job)["status"] == "succeeded", service.describe(job)
     return service.results(job), time.monotonic() - started
 
 
 def run_json(service: Any, job: str) -> dict[str, Any]:
-    """Return who runs the job's newest attempt; nothing while nobody does."""
+    """Return the run.json of the job's newest attempt; empty if no attempt has started."""
     files = sorted(
         (service.root / "jobs" / job / "attempts").glob("*/run.json"), key=lambda path: int(path.parent.name)
     )
@@ -52,7 +52,7 @@ def find(service: Any, victim: str, job: str) -> int | None:
 
 
 def kill(service: Any, victim: str, job: str) -> bool:
-    """Kill the victim as soon as there is one; False where the job had ended before."""
+    """Kill the victim once it is running; return False if the job ended first."""
     while (pid := find(service, victim, job)) is None or not psutil.pid_exists(pid):
         if service.job(job)["status"] in ("succeeded", "failed", "cancelled"):
             return False
@@ -66,30 +66,30 @@ def kill(service: Any, victim: str, job: str) -> bool:
 
 def check(service: Any, job: str, victim: str, result: dict[str, Any]) -> None:
     ended = service.wait(job)
-    assert ended["status"] == "succeeded", service.tell(job)
+    assert ended["status"] == "succeeded", service.describe(job)
     states = service.statuses(job)
     assert [state for state in states if state in ("succeeded", "failed", "cancelled")] == ["succeeded"], states
     assert service.processes(job) == []
-    assert ended["attempt"] <= (1 if victim in ("api", "supervisor") else 2), service.tell(job)
+    assert ended["attempt"] <= (1 if victim in ("api", "supervisor") else 2), service.describe(job)
     ours = service.results(job)
     assert {name: ours[name] for name in NUMBERS} == {name: result[name] for name in NUMBERS}
 
 
 def kill_at_random(service: Any, document: Document, victim: str, undisturbed: Any, times: int) -> int:
-    """Kill the victims of `times` runs, two at once, each at a moment of its own; returns how many were hurt."""
+    """Kill the victims of `times` runs, two at a time, at random moments; return the number of kills that hit."""
     result, took_s = undisturbed
-    hurt = 0
+    num_killed = 0
     moments = [random.random() * took_s for _ in range(times)]
     for pair in zip(moments[::2], moments[1::2], strict=True):
         started = time.monotonic()
         due = sorted((moment, service.submit(document)) for moment in pair)
         for moment, job in due:
             time.sleep(max(0.0, started + moment - time.monotonic()))
-            hurt += kill(service, victim, job)
+            num_killed += kill(service, victim, job)
         for _, job in due:
             check(service, job, victim, result)
-    print(f"{victim}: {hurt} of {times} runs lost it")
-    return hurt
+    print(f"{victim}: killed in {num_killed} of {times} runs")
+    return num_killed
 
 
 @pytest.mark.timeout(400)
@@ -104,7 +104,7 @@ def test_a_killed_api_or_supervisor_changes_nothing(service: Any, document: Docu
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("victim", ["shim", "trainer"])
-def test_a_killed_attempt_is_made_good(service: Any, document: Document, undisturbed: Any, victim: str) -> None:
+def test_a_killed_attempt_is_replaced(service: Any, document: Document, undisturbed: Any, victim: str) -> None:
     assert kill_at_random(service, document, victim, undisturbed, 2) >= 1
 
 
@@ -116,8 +116,8 @@ def test_killed_twenty_times(service: Any, document: Document, undisturbed: Any,
 
 
 @pytest.mark.timeout(400)
-def test_a_job_lives_through_the_end_of_the_whole_service(service: Any, document: Document, undisturbed: Any) -> None:
-    """Killed or stopped in good order: the next service adopts the attempt. The same process, no second attempt."""
+def test_a_job_survives_the_end_of_the_whole_service(service: Any, document: Document, undisturbed: Any) -> None:
+    """After a kill or a proper stop, the next service adopts the running process without a second attempt."""
     job = service.submit(document)
     service.wait_for(job, lambda job: job["stage"] == "training")
     before = run_json(service, job)
@@ -139,7 +139,7 @@ def test_a_trainer_killed_while_it_registers_leaves_one_version(service: Any, do
     service.wait_for(job, lambda found: found["stage"] == "registering")
     assert kill(service, "trainer", job)
     ended = service.wait(job)
-    assert (ended["status"], ended["attempt"]) == ("succeeded", 2), service.tell(job)
+    assert (ended["status"], ended["attempt"]) == ("succeeded", 2), service.describe(job)
     versions = service.ask("GET", f"/v1/models/{name}").json()["versions"]
     assert [(version["job_id"], version["run_id"]) for version in versions] == [(job, ended["mlflow_run_id"])]
     assert set(versions[0]["aliases"]) == {"candidate", "champion"}

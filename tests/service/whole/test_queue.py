@@ -1,4 +1,4 @@
-"""Who runs when, and how jobs end that cannot succeed."""
+"""The order of jobs, and the ends of jobs that cannot succeed."""
 
 import itertools
 from typing import Any
@@ -33,7 +33,7 @@ def test_jobs_on_one_slot_never_overlap_and_run_by_priority_then_age(service: An
 def test_a_loss_that_is_not_finite_is_a_failure_of_its_own_kind(service: Any, small: Document) -> None:
     job = service.submit(apply_override(small, "model.optimizer.lr", 1e30))
     ended = service.wait(job)
-    assert (ended["status"], ended["attempt"]) == ("failed", 1), service.tell(job)
+    assert (ended["status"], ended["attempt"]) == ("failed", 1), service.describe(job)
     assert ended["failure"]["kind"] == "numerics"
     assert "loss" in ended["failure"]["message"]
     assert ended["failure"]["log_tail"]

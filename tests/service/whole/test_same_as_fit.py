@@ -45,7 +45,7 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
 def test_a_job_gives_the_numbers_of_fit(service: Any, small: Document, demo_root: Path, tmp_path: Path) -> None:
     job = service.submit(small)
     by_hand = fit(small, demo_root.parent, tmp_path)
-    assert service.wait(job)["status"] == "succeeded", service.tell(job)
+    assert service.wait(job)["status"] == "succeeded", service.describe(job)
     result = service.results(job)
     assert result["summary"].keys() == by_hand["summary"].keys()
     assert any(number for number in by_hand["summary"].values())
@@ -57,7 +57,7 @@ def test_bccd_gives_the_numbers_of_fit(service: Any, tmp_path: Path) -> None:
     roots = [Path(part) for part in os.environ.get("PYRAMIDION_DATA_ROOTS", "").split(os.pathsep) if part]
     data_root = next((root for root in roots if (root / "bccd").is_dir()), None)
     if data_root is None:
-        pytest.skip("no data root of PYRAMIDION_DATA_ROOTS holds bccd")
+        pytest.skip("no folder of PYRAMIDION_DATA_ROOTS contains bccd")
     from pipelines.spec.load import read_document
 
     document = apply_override(read_document("recipe:bccd"), "trainer.max_epochs", 2)

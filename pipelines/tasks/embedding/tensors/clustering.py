@@ -1,4 +1,4 @@
-"""How well clusters of embeddings agree with the identities.
+"""Agreement of clusters of embeddings with the identities.
 
 Legend: N rows, D embedding.
 """

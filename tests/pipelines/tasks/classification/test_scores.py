@@ -91,21 +91,21 @@ def test_top1_macro_recall_takes_images_with_exactly_one_class():
     assert [row["support"] for row in ours["per_class"]] == [3, 2, 0]
 
 
-def test_a_multilabel_score_of_one_half_is_not_positive():
+def test_multilabel_score_of_one_half_is_not_positive():
     ours = score_multilabel(categories(1), np.array([[0.5], [0.6]]), np.array([[True], [True]]))
     assert ours["per_class"][0]["recall"] == 0.5
-    assert ours["balanced_accuracy"] is None  # there are no negatives
+    assert ours["balanced_accuracy"] is None  # without negatives
 
 
 @pytest.mark.parametrize("score", [score_multiclass, score_multilabel])
-def test_no_images_leave_everything_undefined(score):
+def test_every_number_is_undefined_without_images(score):
     truths = np.zeros(0, dtype=np.int64) if score is score_multiclass else np.zeros((0, 3), dtype=bool)
     ours = score(categories(3), np.zeros((0, 3)), truths)
     assert {ours[name] for name in ("accuracy", "balanced_accuracy", "macro_f1", "mAP", "top1_macro_recall")} == {None}
     assert [row["support"] for row in ours["per_class"]] == [0, 0, 0]
 
 
-def test_a_confusion_matrix_of_very_many_classes_is_left_out():
+def test_confusion_matrix_of_very_many_classes_is_omitted():
     count = MAX_CONFUSION_CLASSES + 1
     ours = score_multiclass(categories(count), np.eye(count), np.arange(count))
     assert ours["confusion_matrix"] is None

@@ -1,4 +1,4 @@
-"""Detection numbers against pycocotools, and where it has none."""
+"""Detection numbers against pycocotools, and cases where it has no number."""
 
 import copy
 import json
@@ -98,7 +98,7 @@ def test_all_numbers_equal_those_of_pycocotools_on_a_hard_fixture(seed, capsys):
             np.testing.assert_allclose(row["precision_at_recall"], precision[0, ::5], atol=1e-9)
 
 
-def test_the_hard_fixture_is_as_hard_as_it_says():
+def test_hard_fixture_has_all_the_cases_that_it_names():
     ground_truth, results = nasty_fixture(0)
     boxes, images = ground_truth["annotations"], {image["id"] for image in ground_truth["images"]}
     areas = {box["area"] for box in boxes}
@@ -130,7 +130,7 @@ def test_neither_the_ground_truth_nor_the_results_are_changed():
     assert json.dumps([ground_truth, results]) == before
 
 
-def test_a_perfect_detector_has_ap_1_and_undefined_numbers_of_sizes_that_are_not_there():
+def test_perfect_detector_has_ap_1_and_undefined_numbers_for_missing_sizes():
     ground_truth = {
         "images": [{"id": 5}],
         "annotations": [
@@ -150,7 +150,7 @@ def test_a_perfect_detector_has_ap_1_and_undefined_numbers_of_sizes_that_are_not
     )
 
 
-def test_without_detections_what_has_ground_truth_scores_0():
+def test_classes_with_ground_truth_score_0_without_detections():
     ground_truth, _ = nasty_fixture(1)
     scores = score_coco(ground_truth, [])
     assert all(scores["coco"][name] == 0 for name in NUMBERS)
@@ -159,7 +159,7 @@ def test_without_detections_what_has_ground_truth_scores_0():
 
 
 @pytest.mark.parametrize("with_results", [True, False])
-def test_without_ground_truth_all_numbers_are_undefined(with_results):
+def test_all_numbers_are_undefined_without_ground_truth(with_results):
     ground_truth, results = nasty_fixture(1)
     ground_truth["annotations"] = []
     scores = score_coco(ground_truth, results if with_results else [])
@@ -167,7 +167,7 @@ def test_without_ground_truth_all_numbers_are_undefined(with_results):
     assert all(row["AP"] is None and row["num_boxes"] == 0 for row in scores["per_class"])
 
 
-def test_crowd_alone_is_no_ground_truth():
+def test_only_crowd_regions_are_no_ground_truth():
     ground_truth, results = nasty_fixture(1)
     for box in ground_truth["annotations"]:
         box["iscrowd"] = 1

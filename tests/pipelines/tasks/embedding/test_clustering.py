@@ -1,4 +1,4 @@
-"""Normalized mutual information by hand, at its ends and against plain k-means."""
+"""Normalized mutual information by hand, at its limits and against plain k-means."""
 
 import math
 
@@ -22,8 +22,8 @@ def around_centers(codes, dim=16, spread=0.3, seed=0):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def test_two_places_by_hand():
-    """Place 0 holds the identities 0, 0, 1 and place 1 holds 1, 1, 1."""
+def test_two_points_by_hand():
+    """The first point has the identities 0, 0, 1 and the second one 1, 1, 1."""
     information = math.log(2) / 3 + math.log(1 / 2) / 6 + math.log(3 / 2) / 2
     entropies = (math.log(3) / 3 + math.log(3 / 2) * 2 / 3, math.log(2))
     found = mutual_information(np.eye(2)[[0, 0, 0, 1, 1, 1]], np.array([0, 0, 1, 1, 1, 1]))
@@ -31,7 +31,7 @@ def test_two_places_by_hand():
 
 
 @pytest.mark.parametrize("num_identities", [3, 250])
-def test_identities_far_apart_give_one_whatever_their_numbers(num_identities):
+def test_identities_far_apart_give_one_for_any_number_of_rows(num_identities):
     codes = np.random.default_rng(0).permutation(np.repeat(np.arange(num_identities), 4))
     rows = around_centers(codes, dim=64, spread=0.01)
     assert mutual_information(rows, codes) == pytest.approx(1.0, abs=0.03)
@@ -39,7 +39,7 @@ def test_identities_far_apart_give_one_whatever_their_numbers(num_identities):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_overlapping_identities_are_clustered_as_well_as_by_k_means_with_many_starts(seed):
+def test_overlapping_identities_are_clustered_as_well_as_with_many_starts(seed):
     codes = np.repeat(np.arange(8), 25)
     rows = around_centers(codes, spread=0.8, seed=seed)
     clusters = KMeans(8, n_init=20, random_state=1).fit_predict(rows)
@@ -48,17 +48,17 @@ def test_overlapping_identities_are_clustered_as_well_as_by_k_means_with_many_st
     assert mutual_information(rows, codes) == pytest.approx(oracle, abs=0.05)
 
 
-def test_embeddings_that_are_all_the_same_give_zero():
+def test_equal_embeddings_give_zero():
     assert mutual_information(np.ones((9, 4)) / 2, np.repeat(np.arange(3), 3)) == 0.0
     assert mutual_information(np.zeros((9, 4)), np.repeat(np.arange(3), 3)) == 0.0
 
 
 @pytest.mark.parametrize("codes", [[], [0], [4, 4, 4], [0, 1], [2, 0, 1]])
-def test_identities_that_any_clustering_gets_right_are_undefined(codes):
+def test_identities_for_which_any_clustering_is_correct_are_undefined(codes):
     assert mutual_information(np.eye(3)[: len(codes)], np.array(codes, dtype=np.int64)) is None
 
 
-def test_many_rows_are_thinned_out_alike_every_time(monkeypatch):
+def test_same_rows_are_chosen_from_many_in_every_call(monkeypatch):
     monkeypatch.setattr(clustering, "MAX_ROWS", 200)
     codes = np.repeat(np.arange(10), 100)
     rows = around_centers(codes, spread=0.8)

@@ -17,7 +17,7 @@ def named(rows, identities):
 
 
 def random_named(seed, count, num_identities, dim=4):
-    """Identities of very different size around centers, with some embeddings there twice: exact ties."""
+    """Identities of very different size around centers; some embeddings occur twice and are exact ties."""
     rng = np.random.default_rng(seed)
     share = rng.dirichlet(np.full(num_identities, 0.5))
     codes = rng.choice(num_identities, count, p=share)
@@ -27,7 +27,7 @@ def random_named(seed, count, num_identities, dim=4):
 
 
 def plain_search(queries, gallery=None):
-    """One query at a time, a full sort of Python tuples."""
+    """Scores of one query at a time with a full sort of Python tuples."""
     items = queries if gallery is None else gallery
     units = [e.embeddings.astype(np.float64) for e in (queries, items)]
     units = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in units]
@@ -59,7 +59,7 @@ def plain_search(queries, gallery=None):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("has_gallery", [False, True])
 @pytest.mark.parametrize("cells", [1, 1000, 2**22])
-def test_scores_equal_those_of_a_plain_search_however_the_work_is_cut(seed, has_gallery, cells, monkeypatch):
+def test_scores_equal_those_of_a_plain_search_for_any_size_of_chunks(seed, has_gallery, cells, monkeypatch):
     monkeypatch.setattr(retrieval, "CHUNK_CELLS", cells)
     queries = random_named(seed, 60, 9)
     gallery = random_named(seed + 100, 80, 9) if has_gallery else None
@@ -109,7 +109,7 @@ def test_scores_are_those_of_pytorch_metric_learning(has_gallery):
     assert 0.1 < ours["map_at_r"] < 0.9
 
 
-def test_a_query_never_finds_itself():
+def test_query_never_finds_itself():
     ours = score_retrieval(named([[1, 0], [0, 1], [1, 0.1], [0, 1]], ["a", "a", "b", "b"]), min_queries=1)
     assert ours["recall_at_1"] == 0.0
     assert ours["num_queries"] == 4
@@ -117,7 +117,7 @@ def test_a_query_never_finds_itself():
 
 
 def test_recall_at_k_by_hand():
-    """One of five queries finds its identity at the places 1, 5, 6, 10 and 11 each."""
+    """Each of five queries finds its identity at rank 1, 5, 6, 10 or 11."""
     gallery = named([[np.cos(i / 20), np.sin(i / 20)] for i in range(12)], [f"place {i + 1}" for i in range(12)])
     ours = score_retrieval(named([[1, 0]] * 5, [f"place {i}" for i in (1, 5, 6, 10, 11)]), gallery)
     assert (ours["recall_at_1"], ours["recall_at_5"], ours["recall_at_10"]) == (0.2, 0.4, 0.8)
@@ -141,31 +141,31 @@ def test_length_of_an_embedding_does_not_matter():
 
 
 @pytest.mark.parametrize(("first", "recall"), [("a", 1.0), ("b", 0.0)])
-def test_of_equally_near_items_the_first_wins(first, recall):
+def test_first_of_equally_near_items_wins(first, recall):
     other = {"a": "b", "b": "a"}[first]
     gallery = named([[1, 1, 1]] * 2, [first, other])
     assert score_retrieval(named([[1, 2, 3]], ["a"]), gallery)["recall_at_1"] == recall
 
 
-def test_identities_without_another_item_are_left_out_and_counted():
+def test_queries_without_another_item_of_their_identity_are_counted_and_not_scored():
     ours = score_retrieval(named(np.eye(3), ["a", "b", "b"]))
     assert (ours["num_queries"], ours["num_left_out"]) == (2, 1)
     assert [row["identity"] for row in ours["per_class"]] == ["b"]
 
 
 @pytest.mark.parametrize("identities", [[], ["a", "b"]])
-def test_without_a_query_that_could_be_answered_all_is_undefined(identities):
+def test_every_number_is_undefined_if_no_query_has_a_match(identities):
     ours = score_retrieval(named(np.eye(2)[: len(identities)].reshape(-1, 2), identities))
     assert {ours[metric] for metric in KINDS["embedding"].metrics} == {None}
     assert (ours["num_queries"], ours["num_left_out"], ours["per_class"]) == (0, len(identities), [])
 
 
-def test_an_empty_gallery_answers_nothing():
+def test_empty_gallery_leaves_every_number_undefined():
     ours = score_retrieval(named([[1, 0]], ["a"]), named(np.zeros((0, 2)), []))
     assert (ours["recall_at_1"], ours["num_left_out"]) == (None, 1)
 
 
-def test_a_random_embedding_recalls_by_chance():
+def test_random_embedding_has_the_recall_of_chance():
     rng = np.random.default_rng(0)
     ours = score_retrieval(named(rng.normal(size=(2000, 16)), [str(i % 4) for i in range(2000)]))
     assert ours["recall_at_1"] == pytest.approx(0.25, abs=0.05)
@@ -173,7 +173,7 @@ def test_a_random_embedding_recalls_by_chance():
     assert ours["nmi"] < 0.05
 
 
-def test_clusters_are_of_the_queries_that_have_an_answer():
-    """The third identity has no item in the gallery; the clusters of the others are right."""
+def test_only_queries_with_a_match_are_clustered():
+    """The third identity has no item in the gallery; the clusters of the others are correct."""
     queries = named([[1, 0], [5, 0.1], [0, 1], [0.1, 3], [0.1, 2.9]], ["a", "a", "b", "b", "c"])
     assert score_retrieval(queries, named(np.eye(2), ["a", "b"]))["nmi"] == pytest.approx(1.0)
