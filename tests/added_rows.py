@@ -1,4 +1,4 @@
-"""What the rows of docs/adding.md give without further code. Run by tests/test_adding.py in a copy of the project."""
+"""Checks of everything that docs/adding.md adds. `tests/test_adding.py` runs them in a copy of the project."""
 
 import json
 from pathlib import Path
