@@ -14,8 +14,8 @@ from backbones.fpn import FPN
 from backbones.stages import stages_of_modules
 from heads.base import Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
-from pipelines.errors import ConfigError, FieldProblem
-from pipelines.records import Category
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.records import Category
 from pipelines.spec.model import ModelSpec
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from backbones.catalog.checks import require_surgery
 from backbones.catalog.licenses import lack_of_weights, license_problem
 from backbones.catalog.lookup import resolve
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.paths import below
 from pipelines.data.dataset.roots import find_root
-from pipelines.errors import ConfigError, FieldProblem
 from pipelines.evaluation.metric_names import selection
-from pipelines.paths import below
 from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import BackboneSpec

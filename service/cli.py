@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from pipelines.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, print_error
+from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, print_error
 from service.commands.registry import PYRAMIDION
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ConfigError, ExitCode, FieldProblem, PyramidionError
+from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError
 from service.child_process import child_environment, python_command
 from service.executors.registry import check_executor
 from service.settings import Settings

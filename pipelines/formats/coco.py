@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-from pipelines.findings import Finding
+from pipelines.base.findings import Finding
+from pipelines.base.paths import RelativePath, normalized
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.paths import RelativePath, normalized
 
 _MakeFinding = Callable[..., Finding]
 

@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from pipelines.base.paths import RelativePath, normalized
+from pipelines.base.records import SPLITS
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.paths import RelativePath, normalized
-from pipelines.records import SPLITS
 
 
 class CsvLayer(LabelLayer):

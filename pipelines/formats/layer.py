@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from backbones.spec.section import Section
+from pipelines.base.names import TaskName
 from pipelines.formats.layer_content import LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.names import TaskName
 
 LabelKind = Literal["boxes", "classes", "identities"]
 """Boxes with their classes, classes of whole images, and identities of boxes."""

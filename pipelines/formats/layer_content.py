@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pipelines.findings import Finding
+from pipelines.base.findings import Finding
 
 FileId = int | str | float
 

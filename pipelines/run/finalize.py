@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+from pipelines.base.errors import ConfigError, RegistryError
+from pipelines.base.pictures import draw_boxes
+from pipelines.base.ranks import print_rank_zero
+from pipelines.base.records import Split
 from pipelines.data.dataset.images import read_image
 from pipelines.data.loading.datamodule import JobData
-from pipelines.errors import ConfigError, RegistryError
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.plots import write_plots
 from pipelines.evaluation.predictions import ImagePredictions
@@ -21,9 +24,6 @@ from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.inference.export import load_exported
 from pipelines.model import fold_as_configured
-from pipelines.pictures import draw_boxes
-from pipelines.ranks import print_rank_zero
-from pipelines.records import Split
 from pipelines.run.attempt import Attempt
 from pipelines.run.versions import git_commit, package_versions
 from pipelines.run_folder.layout import RunDir

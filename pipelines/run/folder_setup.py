@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.clock import folder_timestamp
+from pipelines.base.clock import folder_timestamp
+from pipelines.base.errors import ConfigError, DataError, FieldProblem
+from pipelines.base.ranks import local_rank
+from pipelines.base.records import SPLITS
 from pipelines.data.dataset.checks.report import DataReport
-from pipelines.errors import ConfigError, DataError, FieldProblem
 from pipelines.preflight import Inputs
-from pipelines.ranks import local_rank
-from pipelines.records import SPLITS
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import DataReportFile, RunInputs

@@ -9,8 +9,8 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from pipelines.arguments import add_document_fields
-from pipelines.command_line import COMMANDS, LIGHTNING_COMMANDS, add_options
+from pipelines.command_line.arguments import add_document_fields
+from pipelines.command_line.parsers import COMMANDS, LIGHTNING_COMMANDS, add_options
 from pipelines.run.workflow import Parts, Workflow
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import resolved

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.paths import IMAGE_SUFFIXES
+from pipelines.base.ranks import print_rank_zero
+from pipelines.base.records import Split
 from pipelines.data.dataset.images import read_image
-from pipelines.errors import DataError, FieldProblem
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor, expected_exif
-from pipelines.paths import IMAGE_SUFFIXES
 from pipelines.preflight import Places
-from pipelines.ranks import print_rank_zero
-from pipelines.records import Split
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.saved_run import SavedRun, Weights, load_data, load_document, load_run, new_output
 from pipelines.run.workflow import Parts

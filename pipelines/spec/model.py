@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from backbones.spec.design import DesignSpec
 from backbones.spec.section import Stage
 from backbones.spec.surgery import SurgerySpec
-from pipelines.names import TaskName
+from pipelines.base.names import TaskName
 from pipelines.spec.base import Count, Spec
 from pipelines.spec.learning import (
     EMASpec,

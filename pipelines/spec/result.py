@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, Union
 
 from pydantic import Field, JsonValue
 
-from pipelines.records import Split
+from pipelines.base.records import Split
 from pipelines.spec.base import Spec
 from pipelines.tasks.base import TaskResult
 from pipelines.tasks.kinds import KINDS

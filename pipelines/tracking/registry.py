@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
-from pipelines.errors import RegistryError
+from pipelines.base.errors import RegistryError
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_names import cut, mlflow_key
 from pipelines.tracking.mlflow_store import Store, connect, one_line

@@ -21,7 +21,7 @@ from torchjd.autojac import jac_to_grad, mtl_backward
 from torchjd.linalg import DualConeProjector, PSDMatrix
 
 from heads.base import LossTerms, Target
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.model import MultiTaskModel
 from pipelines.spec.job import JobSpec
 from pipelines.training.trainer import num_processes, precision_of

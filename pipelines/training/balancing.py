@@ -11,7 +11,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from heads.base import LossTerms
-from pipelines.ranks import is_distributed, world_size
+from pipelines.base.ranks import is_distributed, world_size
 from pipelines.spec.model import ModelSpec
 
 LIMIT = 6.0

@@ -10,7 +10,7 @@ import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from pipelines.errors import Stopped
+from pipelines.base.errors import Stopped
 from pipelines.run_folder.layout import RunDir
 from pipelines.training.lightning_internals import restart_validation
 from pipelines.training.stopping import StopRequest

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipelines.errors import PyramidionError, RankError
-from pipelines.ranks import LOCAL_RANK, local_rank
+from pipelines.base.errors import PyramidionError, RankError
+from pipelines.base.ranks import LOCAL_RANK, local_rank
 
 RENDEZVOUS_VARIABLE = "PYRAMIDION_RENDEZVOUS"
 """The environment variable that holds the folder where ranks meet; rank 0 sets it for the ranks that it starts."""

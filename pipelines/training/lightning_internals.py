@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from pipelines.ranks import is_distributed
+from pipelines.base.ranks import is_distributed
 
 SubprocessLauncher = _SubprocessScriptLauncher
 """The launcher of strategies whose ranks are started as processes of the same command."""

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from heads.base import Prediction
+from pipelines.base.errors import ConfigError, FieldProblem, NumericsError
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Batch
-from pipelines.errors import ConfigError, FieldProblem, NumericsError
 from pipelines.model import MultiTaskModel
 from pipelines.optim.param_groups import create_optimizer
 from pipelines.optim.schedules import create_schedule

@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import Strategy
 from torch.nn import Module
 
 from backbones.sync_batchnorm import synchronize_batch_norms
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.lightning_internals import disable_signal_handlers
 from pipelines.training.strategy import LocalDDPStrategy

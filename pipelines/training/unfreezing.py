@@ -5,8 +5,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pipelines.base.ranks import print_rank_zero
 from pipelines.model import MultiTaskModel
-from pipelines.ranks import print_rank_zero
 from pipelines.run_folder.events import EventLog, StageData
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import frozen_parts

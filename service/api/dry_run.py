@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import Request
 
-from pipelines.errors import ConfigError, FieldProblem, RegistryError
+from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, AttemptDir, RunDir
 from pipelines.spec.load import write_yaml
 from service.child_process import child_environment, die_with_parent, python_command

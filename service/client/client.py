@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx2
 from pydantic import ValidationError
 
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from service.client.errors import Conflict, ServiceError, ServiceUnreachable
 from service.rest.schemas import (
     Answer,

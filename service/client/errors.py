@@ -5,7 +5,7 @@ ServiceError              1  the service rejected the request, or failed
 └── Conflict              1  the state of the job does not allow it (409)
 """
 
-from pipelines.errors import PyramidionError
+from pipelines.base.errors import PyramidionError
 
 
 class ServiceError(PyramidionError):

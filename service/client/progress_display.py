@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from pipelines.clock import format_duration
+from pipelines.base.clock import format_duration
 from service.client.client import Client
 from service.rest.schemas import EventView, JobView
 

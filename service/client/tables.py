@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.clock import format_duration
+from pipelines.base.clock import format_duration
 from pipelines.spec.load import write_yaml
 from service.rest.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources
 

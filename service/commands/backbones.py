@@ -9,7 +9,7 @@ from backbones.catalog.facts import facts_of
 from backbones.catalog.lookup import known_names, resolve
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 
 
 @click.command()

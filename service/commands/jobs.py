@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
-from pipelines.errors import PyramidionError, print_error
+from pipelines.base.errors import PyramidionError, print_error
 from pipelines.evaluation.tables import print_results
 from service.client.client import Client
 from service.client.tables import job_page, jobs_table

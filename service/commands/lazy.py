@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines.suggestions import did_you_mean
+from pipelines.base.suggestions import did_you_mean
 
 HELP_WIDTH = 100
 

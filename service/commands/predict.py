@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from pipelines.errors import DataError, FieldProblem
-from pipelines.paths import IMAGE_SUFFIXES
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.paths import IMAGE_SUFFIXES
 from service.child_process import become
 from service.client.client import Client
 from service.commands.client_command import ClientCommand

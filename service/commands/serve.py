@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import CliSettingsSource
 
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from service.server import serve
 from service.settings import PREFIX, Settings
 

@@ -7,8 +7,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pipelines.arguments import OVERRIDES_HELP, dotted_overrides
-from pipelines.errors import ExitCode
+from pipelines.base.errors import ExitCode
+from pipelines.command_line.arguments import OVERRIDES_HELP, dotted_overrides
 from pipelines.evaluation.tables import print_results
 from pipelines.spec.load import assemble
 from service.client.client import Client

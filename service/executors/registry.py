@@ -8,7 +8,7 @@ The value names a class with the methods of `service.executors.base.Executor`.
 
 from importlib.metadata import EntryPoint, entry_points
 
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from service.executors.base import Executor, RequirementsNotMet
 from service.settings import Settings
 

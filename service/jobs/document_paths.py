@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from pipelines.errors import FieldProblem
+from pipelines.base.errors import FieldProblem
 from pipelines.spec.job import JobSpec
 from service.jobs.errors import JobProblem
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.formats.source_split import SourceSplit
 from pipelines.preflight import Places, preflight
 from pipelines.spec.job import JobSpec

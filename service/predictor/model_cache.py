@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import ConfigError, PyramidionError
+from pipelines.base.errors import ConfigError, PyramidionError
 from pipelines.inference.predictor import Predictor
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry

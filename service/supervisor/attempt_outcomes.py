@@ -12,7 +12,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import ExitCode
+from pipelines.base.errors import ExitCode
 from pipelines.run_folder.attempt_files import AttemptFailure
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import DISK_FULL_ERRNOS
+from pipelines.base.errors import DISK_FULL_ERRNOS
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.job_runs import run_of_trainer

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
+from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.dataset.index import build_index
-from pipelines.records import DatasetIndex
 from pipelines.spec.job import JobSpec
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from backbones.base import LEVELS
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import global_losses
 from tests.backbones.sizes import rows_by_speed

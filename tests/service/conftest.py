@@ -19,7 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from pipelines.records import Category
+from pipelines.base.records import Category
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.job import JobSpec
 from pipelines.spec.learning import SelectSpec

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipelines.base.records import Category
 from pipelines.formats.layer_content import FileId
-from pipelines.records import Category
 
 MAX_ID = 2**53
 """Larger integers are not exact in every reader of JSON."""

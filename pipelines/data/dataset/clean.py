@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pipelines.findings import Finding
+from pipelines.base.findings import Finding
+from pipelines.base.records import Split
 from pipelines.formats.layer_content import FileBox, FileImage
-from pipelines.records import Split
 
 ROUNDING_PX = 0.01
 """Boxes that leave their image by at most this much are kept: COCO files are rounded to two decimals."""

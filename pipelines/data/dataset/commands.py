@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from pipelines.base.errors import DataError
 from pipelines.data.dataset.index import build_index
 from pipelines.data.synth.dataset import write_synthetic
-from pipelines.errors import DataError
 from pipelines.spec.job import JobSpec
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pipelines.base.errors import DataError
+from pipelines.base.paths import IMAGE_SUFFIXES, below
 from pipelines.data.dataset.images import Exif, ImageFacts, examine_image
-from pipelines.errors import DataError
-from pipelines.paths import IMAGE_SUFFIXES, below
 
 MAX_THREADS = 16
 

@@ -1,6 +1,6 @@
 """Classes and identities of an image, which decide how often samplers draw it. Torch-free."""
 
-from pipelines.records import BoxLabel, ImageRecord
+from pipelines.base.records import BoxLabel, ImageRecord
 
 
 def classes_of(record: ImageRecord, task: str) -> set[str] | None:

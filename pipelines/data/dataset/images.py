@@ -9,7 +9,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipelines.errors import DataError, FieldProblem
+from pipelines.base.errors import DataError, FieldProblem
 
 Exif = Literal["ignore", "apply"]
 

@@ -5,6 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.findings import Finding
+from pipelines.base.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord, Split
 from pipelines.data.dataset.categories import Declared, is_plain_id, merge_categories, numbered
 from pipelines.data.dataset.checks.duplicates import check_repeated_contents, fingerprint
 from pipelines.data.dataset.checks.report import DataReport, ImageCounts, TaskCounts
@@ -12,11 +15,8 @@ from pipelines.data.dataset.checks.samplers import check_samplers
 from pipelines.data.dataset.checks.tasks import check_tasks
 from pipelines.data.dataset.clean import clean_boxes, clean_classes
 from pipelines.data.dataset.listing import ListedImage, Listing, ReadLayer, list_images
-from pipelines.errors import DataError, FieldProblem
-from pipelines.findings import Finding
 from pipelines.formats.catalog import formats_that_give
 from pipelines.formats.layer_content import FileBox
-from pipelines.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord, Split
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import TaskSpec
 from pipelines.tasks.kinds import kind_of

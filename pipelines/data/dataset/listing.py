@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.base.findings import Finding
+from pipelines.base.paths import below
+from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.categories import is_plain_id
 from pipelines.data.dataset.clean import LayerCounts
 from pipelines.data.dataset.image_files import ImageFolder, examine_images
 from pipelines.data.dataset.images import ImageFacts
-from pipelines.findings import Finding
 from pipelines.formats.layer import LabelLayer
 from pipelines.formats.layer_content import FileId, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.paths import below
-from pipelines.records import SPLITS, Split
 from pipelines.spec.data import SourceSpec
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.kinds import kind_of

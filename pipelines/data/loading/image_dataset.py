@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.records import ImageRecord
 from pipelines.data.dataset.images import Exif, read_image
 from pipelines.data.loading.planned_sample import PlannedSample, fitted_size
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey, Stream, random_numbers
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
-from pipelines.errors import DataError, FieldProblem
-from pipelines.records import ImageRecord
 
 
 class ImageDataset(Dataset[Sample]):

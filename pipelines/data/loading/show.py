@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
+from pipelines.base.pictures import draw_boxes
+from pipelines.base.records import Split
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Sample, SampleKey
-from pipelines.pictures import draw_boxes
-from pipelines.records import Split
 from pipelines.tasks.base import Drawing, TaskSetup
 from pipelines.tasks.tensors.runtime import runtime_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from heads.base import Target
-from pipelines.records import Category, ImageRecord
+from pipelines.base.records import Category, ImageRecord
 from pipelines.tasks.base import TaskSetup, TaskSpec
 from pipelines.tasks.tensors.runtime import runtime_of
 

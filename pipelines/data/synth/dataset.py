@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.records import SPLITS, Split
 from pipelines.data.synth.drawing import GROUNDS, DrawnObject, draw_ground, draw_objects
-from pipelines.errors import ConfigError, FieldProblem
-from pipelines.records import SPLITS, Split
 
 CATEGORIES = ("disc", "patterned_disc", "square", "patterned_square", "triangle", "ring")
 CROWDED_FROM = 5

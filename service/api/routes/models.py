@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 
-from pipelines.errors import RegistryError
+from pipelines.base.errors import RegistryError
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.deps import StoreDep

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.spec.load import read_document, validate_document
 
 R50, DENSE, CONVNEXT, MOBILE = (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.base.records import BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.data.loading.datamodule import JobData
-from pipelines.records import BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.spec.data import DataSpec
 from pipelines.spec.tasks import Task
 from pipelines.tasks.classification.spec import MulticlassSpec, MultilabelSpec

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from pipelines.errors import ConfigError, NumericsError
+from pipelines.base.errors import ConfigError, NumericsError
+from pipelines.base.records import BoxLabel, Category, ImageRecord
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
 from pipelines.evaluation.metric_names import selection, summarize, summary_keys
 from pipelines.evaluation.predictions import ImagePredictions
-from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.result import RunResult
 from pipelines.tasks.classification.tensors.class_scores import ClassScores

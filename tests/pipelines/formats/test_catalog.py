@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal, get_args
 import pytest
 from pydantic import TypeAdapter
 
+from pipelines.base.paths import RelativePath
+from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.index import build_index
 from pipelines.formats.catalog import FORMATS, Layer, formats_that_give, name_of
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.paths import RelativePath
-from pipelines.records import DatasetIndex
 
 REQUIRED = {"path": "labels/{split}", "column": "kind"}
 

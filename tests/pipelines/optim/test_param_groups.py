@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.optim.param_groups import create_optimizer, parameter_groups
-from pipelines.records import Category
 from pipelines.spec.load import apply_override, validate_document
 from pipelines.spec.model import ModelSpec
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.spec.load import apply_override, resolved, validate_document
 from pipelines.spec.model import BackboneSpec
 

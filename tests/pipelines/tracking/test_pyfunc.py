@@ -21,10 +21,10 @@ from mlflow.pyfunc import scoring_server
 from PIL import Image
 from starlette.testclient import TestClient
 
+from pipelines.base.records import Category
 from pipelines.inference.export import export_model
 from pipelines.inference.predictor import Predictor
 from pipelines.model import MultiTaskModel
-from pipelines.records import Category
 from pipelines.spec.job import JobSpec
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment

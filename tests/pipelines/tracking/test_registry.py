@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import RegistryError
-from pipelines.records import Category
+from pipelines.base.errors import RegistryError
+from pipelines.base.records import Category
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment
 from pipelines.tracking.model_versions import ModelVersion

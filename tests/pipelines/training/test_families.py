@@ -14,9 +14,9 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from pipelines.base.records import Category
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.model import build_model
-from pipelines.records import Category
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import global_losses

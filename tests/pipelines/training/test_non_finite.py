@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from heads.base import BoxTarget, ClassTarget, Target
+from pipelines.base.errors import NumericsError
 from pipelines.data.dataset.index import build_index
 from pipelines.data.loading.sample import Batch, ImageInfo
-from pipelines.errors import NumericsError
 from pipelines.model import build_model
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import Stopped
+from pipelines.base.errors import Stopped
 from pipelines.training.launcher import RENDEZVOUS_VARIABLE
 from pipelines.training.stopping import StopRequest
 

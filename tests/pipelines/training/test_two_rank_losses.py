@@ -12,8 +12,8 @@ from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from pipelines.base.records import Category
 from pipelines.model import build_model
-from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import UncertaintyBalance, global_losses
 from pipelines.training.gradients import gradient_statistics, last_shared_layer

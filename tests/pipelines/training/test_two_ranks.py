@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, multiprocessing
 
+from pipelines.base.errors import NumericsError
 from pipelines.data.synth.dataset import write_synthetic
-from pipelines.errors import NumericsError
 from pipelines.run.evaluate_run import score_run
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.events import read_events

@@ -13,9 +13,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
 
-from pipelines.errors import PyramidionError
+from pipelines.base.errors import PyramidionError
+from pipelines.base.ranks import LOCAL_RANK
 from pipelines.preflight import Inputs, Places
-from pipelines.ranks import LOCAL_RANK
 from pipelines.run.evaluate_run import score_run
 from pipelines.run.fit import fit
 from pipelines.run_folder.layout import RunDir

@@ -11,9 +11,9 @@ import httpx2
 import psutil
 import pytest
 
+from pipelines.base.records import Category
 from pipelines.inference.export import export_model
 from pipelines.model import build_model
-from pipelines.records import Category
 from pipelines.spec.load import validate_document
 from service.settings import Settings
 

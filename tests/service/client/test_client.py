@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from service.client.client import Client, _dotted
 from service.client.errors import ServiceError, ServiceUnreachable
 from service.rest.schemas import ProblemField

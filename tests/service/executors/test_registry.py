@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from service.child_process import child_environment
 from service.executors.local import LocalExecutor
 from service.executors.registry import BUILT_IN, GROUP, check_executor, create_executor, registered_executors

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.errors import FieldProblem
+from pipelines.base.errors import FieldProblem
 from service.jobs.document_paths import document_problems
 
 

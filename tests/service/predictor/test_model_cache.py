@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import RegistryError
+from pipelines.base.errors import RegistryError
 from pipelines.inference.predictor import Predictor
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry

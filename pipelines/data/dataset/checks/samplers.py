@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from pipelines.base.findings import Finding
+from pipelines.base.records import ImageRecord
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.image_labels import identities_of
-from pipelines.findings import Finding
-from pipelines.records import ImageRecord
 from pipelines.spec.data import PKSpec
 from pipelines.spec.job import JobSpec
 

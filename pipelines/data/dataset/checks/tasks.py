@@ -1,8 +1,8 @@
 """Checks of the tasks against the labels of all splits. Torch-free."""
 
+from pipelines.base.findings import Finding
 from pipelines.data.dataset.checks.report import DataReport, TaskCounts
 from pipelines.data.dataset.listing import Listing
-from pipelines.findings import Finding
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.kinds import kind_of
 

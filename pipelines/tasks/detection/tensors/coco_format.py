@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.records import Category, ImageRecord
+from pipelines.base.records import Category, ImageRecord
 from pipelines.tasks.detection.tensors.detections import Detections
 from pipelines.tasks.labels import box_labels
 from pipelines.tasks.tensors.boxes import xyxy_to_xywh

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.records import ImageRecord
+from pipelines.base.records import ImageRecord
 from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.embedding.spec import EmbeddingSpec
 from pipelines.tasks.embedding.tensors.embeddings import Embeddings

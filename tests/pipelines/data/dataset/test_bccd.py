@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from pipelines.base.errors import ConfigError
+from pipelines.base.records import Category, DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.index import build_index
 from pipelines.data.dataset.roots import data_roots_from_environment, find_root
-from pipelines.errors import ConfigError
-from pipelines.records import Category, DatasetIndex
 from pipelines.spec.job import JobSpec
 
 COCO = {"format": "coco", "path": "annotations/instances_{split}.json", "tasks": ["cells", "lookup"]}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipelines.records import Category
+from pipelines.base.records import Category
 
 TWO = [{"id": 3, "name": "cat"}, {"id": 8, "name": "dog"}]
 LOOKUP = {"head": "embedding", "of": "objects"}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.base.errors import DataError
+from pipelines.base.findings import KINDS
 from pipelines.data.dataset.checks.text import render_report
-from pipelines.errors import DataError
-from pipelines.findings import KINDS
 
 GOOD = {"b.png": [{}]}
 CSV = {"format": "csv", "path": "labels.csv", "split_column": "split", "column": "kind"}

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from pipelines.base.findings import KINDS
 from pipelines.data.dataset.checks.text import render_report
-from pipelines.findings import KINDS
 
 GOOD = {"b.png": [{}]}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.base.errors import DataError
 from pipelines.data.dataset.images import MAX_PIXELS, examine_image, read_image
-from pipelines.errors import DataError
 
 
 def pixels(path: Path, exif: Any = "ignore") -> np.ndarray:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from pipelines.records import Category
+from pipelines.base.records import Category
 
 
 def test_layers_are_joined_by_relative_path(folder: Any) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.base.errors import ConfigError
 from pipelines.data.dataset.roots import data_roots_from_environment, find_root
-from pipelines.errors import ConfigError
 
 
 @pytest.fixture

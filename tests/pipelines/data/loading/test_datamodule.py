@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipelines.base.errors import DataError
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Batch
-from pipelines.errors import DataError
 
 AUGMENT = {"hflip": 0.5, "vflip": 0.5, "scale_jitter": [0.5, 2.0], "photometric": 0.5}
 DataWith = Callable[..., JobData]

@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 
 from heads.base import BoxTarget
+from pipelines.base.errors import DataError
 from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey
-from pipelines.errors import DataError
 
 AUGMENT = {"hflip": 0.5, "vflip": 0.5, "scale_jitter": [0.5, 2.0], "photometric": 0.5}
 DataWith = Callable[..., JobData]

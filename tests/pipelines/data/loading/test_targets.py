@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget
+from pipelines.base.errors import DataError
+from pipelines.base.records import BoxLabel, Category, ImageRecord
 from pipelines.data.loading.targets import TargetEncoder
-from pipelines.errors import DataError
-from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.tasks.classification.spec import MulticlassSpec, MultilabelSpec
 from pipelines.tasks.detection.spec import FCOSSpec
 from pipelines.tasks.embedding.spec import EmbeddingSpec

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipelines.base.errors import ConfigError, DataError
 from pipelines.data.dataset.commands import check_data, synthesize_data
 from pipelines.data.dataset.index import build_index
 from pipelines.data.synth.dataset import CATEGORIES, write_synthetic
-from pipelines.errors import ConfigError, DataError
 from pipelines.spec.job import JobSpec
 
 JOB = JobSpec.model_validate(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.base.errors import DataError
+from pipelines.base.records import BoxLabel, ImageRecord
 from pipelines.data.loading.sampling.create import create_train_sampler
-from pipelines.errors import DataError
-from pipelines.records import BoxLabel, ImageRecord
 from pipelines.spec.data import DataSpec
 from pipelines.spec.tasks import Task
 from pipelines.tasks.classification.spec import MultilabelSpec

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.arguments import OVERRIDES_HELP, CommandParser, add_config_option, add_data_options
+from pipelines.command_line.arguments import OVERRIDES_HELP, CommandParser, add_config_option, add_data_options
 
 COMMANDS = {
     "fit": "Train, keep the checkpoint that is best on val, score it on test, register it.",

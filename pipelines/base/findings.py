@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipelines.records import Split
+from pipelines.base.records import Split
 
 Severity = Literal["error", "warning"]
 
