@@ -1,4 +1,4 @@
-"""Trainings of several processes, as tests start them, and what each rank keeps of them."""
+"""Training with several processes in tests, and records of each rank."""
 
 import itertools
 import os
@@ -33,7 +33,7 @@ _trainings = itertools.count()
 
 
 class Watch(Callback):
-    """Keeps what training does to a rank's network.
+    """Records the changes of a rank's network during training.
 
     Attributes:
         states: parameters and running statistics, before training and after each epoch.
@@ -52,7 +52,7 @@ class Watch(Callback):
         self._wrappers: list[weakref.ref[Any]] = []
 
     def kept(self) -> Document:
-        """Return the attributes, to be saved."""
+        """Return the attributes for a file."""
         return {name: getattr(self, name) for name in ("states", "with_gradient", "parts", "first_images", "wrappers")}
 
     @staticmethod
@@ -85,7 +85,7 @@ class Watch(Callback):
 
 
 class TerminateSelf(Callback):
-    """Asks for a stop, on one rank alone, when a batch begins; -1 is the last of the epoch."""
+    """Requests a stop, on one rank only, when a batch starts; -1 is the last batch of the epoch."""
 
     def __init__(self, epoch: int, batch: int, rank: int = 0) -> None:
         self.epoch, self.batch, self.rank = epoch, batch, rank
@@ -97,7 +97,7 @@ class TerminateSelf(Callback):
 
 
 def spawn(function: Callable[..., None], num_ranks: int, *args: Any) -> None:
-    """Run `function(rank, num_ranks, *args)` in as many processes, each with one thread."""
+    """Run `function(rank, num_ranks, *args)` in `num_ranks` processes with one thread each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -107,7 +107,7 @@ def spawn(function: Callable[..., None], num_ranks: int, *args: Any) -> None:
 
 
 def train(rank: int, document: Document, root: Path, path: Path, *more: Callback) -> str:
-    """Train as `fit` does, up to the end of `trainer.fit`, and return what it came to: `done`, or the error.
+    """Train as `fit` does, up to the end of `trainer.fit`, and return the outcome: `done`, or the error.
 
     All ranks must call this, with the same arguments but for `more`.
     """

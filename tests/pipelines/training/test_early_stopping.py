@@ -1,4 +1,4 @@
-"""Training ends where it becomes no better; `min_delta: 1` lets no metric in [0, 1] count as better than the first."""
+"""Training ends if the score does not improve; with `min_delta: 1`, no metric in [0, 1] improves on the first."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Document = dict[str, Any]
 
 
 def counted(document: Document, scores: list[float | None], min_delta: float = 0.0) -> list[int]:
-    """Return how many validations are counted after each."""
+    """Return the number of counted validations after each."""
     model = validate_document(document).model
     spec = EarlyStoppingSpec(min_delta=min_delta)
     stopping = EarlyStopping(spec, Scoring(model, DatasetIndex({}, {})), EventLog(None))
@@ -46,12 +46,12 @@ def test_validations_are_counted_since_the_best(
     assert counted(small, scores, min_delta) == expected
 
 
-def test_lower_is_better_where_the_document_says_so(small_document: Document) -> None:
+def test_lower_is_better_with_mode_min(small_document: Document) -> None:
     small_document["model"]["select"]["mode"] = "min"
     assert counted(small_document, [0.3, 0.2, 0.25, 0.1]) == [0, 0, 1, 0]
 
 
-def test_validations_are_counted_from_the_epoch_on_in_which_all_trains(small_document: Document) -> None:
+def test_validations_are_counted_after_the_last_unfreezing(small_document: Document) -> None:
     small_document["model"]["unfreeze"] = {0: "none", 1: ["c5"], 3: "all"}
     small_document["trainer"]["max_epochs"] = 6
     assert counted(small_document, [0.5, 0.4, 0.3, 0.2, 0.4, 0.6]) == [0, 0, 0, 1, 2, 0]
@@ -74,7 +74,7 @@ def epochs(events: list[Document], kind: str) -> list[int]:
     return sorted({event.epoch for event in events if event.kind == kind})
 
 
-def test_run_that_stops_early_is_told_scored_and_not_trained_further_when_it_is_called_again(
+def test_an_early_stop_is_reported_and_scored_and_a_repeated_command_does_not_train(
     hopeless: Document,
     command: Callable[..., int],
     demo_root: Path,
@@ -89,8 +89,8 @@ def test_run_that_stops_early_is_told_scored_and_not_trained_further_when_it_is_
     events = read_events(run_dir.events)
     assert epochs(events, "progress") == [0, 1, 2, 3]
     assert epochs(events, "metric") == [1, 3]
-    (told,) = [event for event in events if event.data.get("stage") == "stopped_early"]
-    assert told.data["message"] == "stopped early at epoch 4: no improvement in one validation"
+    (stop,) = [event for event in events if event.data.get("stage") == "stopped_early"]
+    assert stop.data["message"] == "stopped early at epoch 4: no improvement in one validation"
     assert [event.data["left_s"] for event in events if event.kind == "progress"][-1] == 0.0
     result = read_json(run_dir.result)
 

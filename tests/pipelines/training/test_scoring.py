@@ -1,4 +1,4 @@
-"""The best checkpoint follows the chosen number: up or down, and where it is undefined."""
+"""The best checkpoint follows the selected metric, maximal or minimal, also where it is undefined."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +16,12 @@ Document = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def three_epochs(small: Document) -> Document:
-    """Without averaging, and with a rate that lets the number go up and down."""
+    """Three epochs without averaging; the metric rises and falls."""
     return apply_override(apply_override(small, "model.ema", None), "trainer.max_epochs", 3)
 
 
 @pytest.mark.parametrize(("mode", "pick"), [("max", max), ("min", min)])
-def test_best_checkpoint_is_the_first_of_the_best_number_with_raw_weights_where_nothing_is_averaged(
+def test_best_checkpoint_has_the_weights_of_the_first_epoch_with_the_best_score(
     mode: str,
     pick: Callable[..., float],
     three_epochs: Document,
@@ -44,7 +44,7 @@ def test_best_checkpoint_is_the_first_of_the_best_number_with_raw_weights_where_
         assert all(torch.equal(tensor, last["state_dict"][name]) for name, tensor in raw.items())
 
 
-def test_run_whose_number_is_never_defined_keeps_its_last_weights(
+def test_a_run_whose_metric_is_never_defined_keeps_its_last_weights(
     small: Document, train: Callable[..., RunDir], tmp_path: Path
 ) -> None:
     select = {"metric": "val/scene/accuracy", "mode": "max"}

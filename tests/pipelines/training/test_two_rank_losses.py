@@ -1,4 +1,4 @@
-"""Losses, gradients and their statistics of two processes are those of one that has the joint batch.
+"""Losses, gradients and their statistics of two processes equal those of one process with the joint batch.
 
 Two processes are spawned once and go through all cases; tests look at what they left.
 """
@@ -42,11 +42,11 @@ MODEL = ModelSpec.model_validate(
 TASKS = sorted(MODEL.tasks)
 NUM_CLASSES = 3
 IMAGES_OF = ((0, 1, 2, 3), (4, 5))
-"""Of a joint batch of six, by rank."""
+"""Images of each rank in a joint batch of six."""
 
 
 class Step(nn.Module):
-    """What DDP wraps in training: from a batch to one number. BatchNorm and dropout are in eval mode."""
+    """The module that DDP wraps: returns the loss of a batch, with BatchNorm and dropout in eval mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,10 +59,10 @@ class Step(nn.Module):
 
     def forward(self, images: Tensor, targets: Targets, is_measured: bool) -> tuple[Tensor, Document]:
         losses = global_losses(self.model.loss(images, targets, [(64, 96)] * len(images)))
-        told: Document = {"terms": losses.terms, "is_active": losses.is_active}
+        report: Document = {"terms": losses.terms, "is_active": losses.is_active}
         if is_measured:
-            told["statistics"] = gradient_statistics(losses, last_shared_layer(self.model))
-        return torch.stack(list(self.balance(losses).values())).sum(), told
+            report["statistics"] = gradient_statistics(losses, last_shared_layer(self.model))
+        return torch.stack(list(self.balance(losses).values())).sum(), report
 
 
 def joint_batch(seed: int) -> tuple[Tensor, Targets]:
@@ -126,20 +126,20 @@ def of_rank(batch: tuple[Tensor, Targets], rank: int) -> tuple[Tensor, Targets]:
 
 
 def gradients(step: nn.Module, window: list[tuple[Tensor, Targets]]) -> Document:
-    """Return gradients of a window, as the trainer makes them, and what its last batch tells."""
+    """Return the gradients of an accumulated step, as the trainer computes them, and the report of its last batch."""
     step.zero_grad()
     for position, (images, targets) in enumerate(window):
         is_last = position + 1 == len(window)
         sync = isinstance(step, DistributedDataParallel) and not is_last
         with step.no_sync() if sync else torch.enable_grad():
-            total, told = step(images, targets, is_last)
+            total, report = step(images, targets, is_last)
             (total / len(window)).backward()
     named = ((name.removeprefix("module."), parameter.grad) for name, parameter in step.named_parameters())
-    return {**told, "gradients": {name: None if grad is None else grad.clone() for name, grad in named}}
+    return {**report, "gradients": {name: None if grad is None else grad.clone() for name, grad in named}}
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    """What each of the two processes does."""
+    """Run one of the two processes."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     step = DistributedDataParallel(Step())
@@ -160,7 +160,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_losses_and_gradients_are_those_of_one_process_with_the_joint_batch(case: str, left: list[Document]) -> None:
+def test_losses_and_gradients_equal_those_of_one_process_with_the_joint_batch(case: str, left: list[Document]) -> None:
     expected = gradients(Step(), CASES[case])
     for rank in left:
         found = rank[case]
@@ -172,14 +172,16 @@ def test_losses_and_gradients_are_those_of_one_process_with_the_joint_batch(case
             assert float((found["gradients"][name] - gradient).abs().max()) <= limit, name
 
 
-def test_every_task_has_a_gradient_of_its_own_where_all_is_labeled() -> None:
-    """Else the comparison would be one of zeros."""
+def test_every_task_has_a_nonzero_gradient_if_all_images_are_labeled() -> None:
+    """Otherwise the comparison would be between zeros."""
     found = gradients(Step(), [ALL])["gradients"]
     for task in TASKS:
         assert any(float(g.abs().max()) > 1e-3 for name, g in found.items() if name.startswith(f"model.heads.{task}."))
 
 
-def test_tasks_without_a_label_anywhere_do_not_move_the_balance_and_have_no_statistics(left: list[Document]) -> None:
+def test_tasks_without_labels_on_any_rank_do_not_change_the_balance_and_have_no_statistics(
+    left: list[Document],
+) -> None:
     idle = {"cells", "object_arcface"}
     for rank in left:
         found = rank["two tasks have no label anywhere"]

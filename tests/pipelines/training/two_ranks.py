@@ -1,4 +1,4 @@
-"""What each of two processes does for test_two_ranks.py, and what it leaves."""
+"""The two processes of test_two_ranks.py, and their results."""
 
 import copy
 import os
@@ -30,7 +30,7 @@ NO_PLACES = Places((), ())
 
 
 class Recorder(Callback):
-    """Keeps what a rank has and does, and asks for a stop at a batch."""
+    """Records weights and events of a rank, and requests a stop at a batch."""
 
     def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
         self.stop_at = stop_at
@@ -96,7 +96,7 @@ def outcome_of(call: Callable[[], None]) -> str:
 
 
 def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
-    """Do everything, and leave what tests look at in `folder`/rank<rank>.pt."""
+    """Run all scenarios, and write the results to `folder`/rank<rank>.pt."""
     torch.set_num_threads(1)
     os.environ[LOCAL_RANK] = str(rank)
     os.environ.pop("OMP_NUM_THREADS", None)
