@@ -22,19 +22,19 @@ def sigterm_in_the_final_scoring(run_dir: RunDir) -> Iterator[list[int]]:
     """Send SIGTERM to this process when the first batch of the final scoring is evaluated; yield the batch count."""
     count = [0]
 
-    def ask(module: nn.Module, arguments: Any) -> None:
+    def request_stop(module: nn.Module, arguments: Any) -> None:
         if isinstance(module, Backbone) and b'"evaluating"' in run_dir.events.read_bytes():
             count[0] += 1
             os.kill(os.getpid(), signal.SIGTERM)
 
-    hook = register_module_forward_pre_hook(ask)
+    hook = register_module_forward_pre_hook(request_stop)
     try:
         yield count
     finally:
         hook.remove()
 
 
-def test_stop_in_the_final_scoring_takes_effect_after_the_batch_and_can_be_resumed(
+def test_stop_in_the_final_scoring_takes_effect_after_the_batch_and_the_run_can_be_resumed(
     command: Callable[..., int],
     job_yaml: Path,
     demo_root: Path,

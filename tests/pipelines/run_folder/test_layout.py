@@ -1,4 +1,4 @@
-"""Paths of a run folder, and files that are replaced as a whole."""
+"""Files of a run folder are written atomically, and attempts and evaluations have their own folders."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 
 
-def test_a_file_is_written_completely_and_readable_by_all_users(tmp_path: Path) -> None:
+def test_file_is_written_whole_and_readable_for_everyone(tmp_path: Path) -> None:
     path = tmp_path / "new" / "result.json"
     write_atomic(path, "é")
     assert path.read_bytes() == "é".encode()
@@ -19,7 +19,7 @@ def test_a_file_is_written_completely_and_readable_by_all_users(tmp_path: Path) 
     assert [entry.name for entry in path.parent.iterdir()] == ["result.json"]
 
 
-def test_the_old_file_remains_if_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_file_stays_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.json"
     write_atomic(path, "old")
 
@@ -33,7 +33,7 @@ def test_the_old_file_remains_if_writing_fails(tmp_path: Path, monkeypatch: pyte
     assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_attempts_are_numbered_from_one(tmp_path: Path) -> None:
+def test_attempts_are_counted_from_one(tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path)
     assert run_dir.next_attempt() == 1
     for name in ("1", "12", "notes"):
@@ -41,7 +41,7 @@ def test_attempts_are_numbered_from_one(tmp_path: Path) -> None:
     assert run_dir.next_attempt() == 13
 
 
-def test_an_evaluation_never_overwrites_results_of_the_run(tmp_path: Path) -> None:
+def test_evaluation_writes_beside_the_results_of_the_run(tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path)
     evaluation = run_dir.for_evaluation("test-1")
     assert evaluation.best_checkpoint == run_dir.best_checkpoint

@@ -1,4 +1,4 @@
-"""Training with several processes in tests, and records of each rank."""
+"""Start trainings with several processes, and record each rank's state."""
 
 import itertools
 import os
@@ -33,14 +33,14 @@ _trainings = itertools.count()
 
 
 class Watch(Callback):
-    """Records the changes of a rank's network during training.
+    """Records how training changes a rank's network.
 
     Attributes:
         states: parameters and running statistics, before training and after each epoch.
         with_gradient: names of the parameters that have a gradient at the last optimizer step of each epoch.
         parts: the part of each of them (of statistics: that of the norm's weight).
-        first_images: of the first batch.
-        wrappers: how many there were, and how many are left at the end.
+        first_images: the images of the first batch.
+        wrappers: the number of DDP wrappers created, and the number that still exist at the end.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Watch(Callback):
         self._wrappers: list[weakref.ref[Any]] = []
 
     def kept(self) -> Document:
-        """Return the attributes for a file."""
+        """Return the attributes, to be saved."""
         return {name: getattr(self, name) for name in ("states", "with_gradient", "parts", "first_images", "wrappers")}
 
     @staticmethod
@@ -85,7 +85,7 @@ class Watch(Callback):
 
 
 class TerminateSelf(Callback):
-    """Requests a stop, on one rank only, when a batch starts; -1 is the last batch of the epoch."""
+    """Requests a stop on a single rank when a batch starts; batch -1 is the last of the epoch."""
 
     def __init__(self, epoch: int, batch: int, rank: int = 0) -> None:
         self.epoch, self.batch, self.rank = epoch, batch, rank
@@ -97,7 +97,7 @@ class TerminateSelf(Callback):
 
 
 def spawn(function: Callable[..., None], num_ranks: int, *args: Any) -> None:
-    """Run `function(rank, num_ranks, *args)` in `num_ranks` processes with one thread each."""
+    """Run `function(rank, num_ranks, *args)` in as many processes, each with one thread."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -107,9 +107,9 @@ def spawn(function: Callable[..., None], num_ranks: int, *args: Any) -> None:
 
 
 def train(rank: int, document: Document, root: Path, path: Path, *more: Callback) -> str:
-    """Train as `fit` does, up to the end of `trainer.fit`, and return the outcome: `done`, or the error.
+    """Train as `fit` does, up to the end of `trainer.fit`, and return `done`, or the error as text.
 
-    All ranks must call this, with the same arguments but for `more`.
+    All ranks must call this, with the same arguments except `more`.
     """
     meeting = path.with_name(f"{path.name}-meeting-{next(_trainings)}")
     meeting.mkdir(parents=True, exist_ok=True)

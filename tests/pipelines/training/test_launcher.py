@@ -1,4 +1,4 @@
-"""Ranks start, meet and end together, also when one of them fails: real processes, without torch."""
+"""Ranks start, meet and end together, even if one of them fails: real processes, without torch."""
 
 import os
 import signal
@@ -121,7 +121,7 @@ def group_is_gone(process: subprocess.Popen[str]) -> bool:
         ("hangs", 78, "error: images/a.png: is not an image\n"),
     ],
 )
-def test_run_ends_with_one_error_and_its_exit_code_and_leaves_nothing_behind(
+def test_run_ends_with_one_error_and_its_exit_code_and_removes_its_files(
     scenario: str, code: int, expected: str, tmp_path: Path
 ) -> None:
     process = started(tmp_path, scenario)
@@ -131,7 +131,7 @@ def test_run_ends_with_one_error_and_its_exit_code_and_leaves_nothing_behind(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_an_error_of_rank_0_keeps_its_traceback_and_ends_the_other_rank(tmp_path: Path) -> None:
+def test_error_of_rank_0_keeps_its_traceback_and_ends_the_other_rank(tmp_path: Path) -> None:
     process = started(tmp_path, "crash of rank 0")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -152,7 +152,7 @@ def test_ranks_end_when_rank_0_is_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
-def test_a_signal_to_the_process_group_while_a_rank_starts_is_not_lost(tmp_path: Path) -> None:
+def test_signal_to_the_process_group_while_a_rank_starts_is_not_lost(tmp_path: Path) -> None:
     process = started(tmp_path, "signal at start")
     wait_for(tmp_path / "starting-1")
     os.killpg(process.pid, signal.SIGTERM)

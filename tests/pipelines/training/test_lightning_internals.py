@@ -83,7 +83,7 @@ def test_no_other_module_uses_a_private_name_of_another_object() -> None:
     assert found == []
 
 
-def test_the_check_knows_private_names_of_lightnings_classes() -> None:
+def test_check_finds_private_names_of_lightning_classes() -> None:
     seam = importlib.import_module(SEAM)
     assert {"_launcher", "_process_group_backend", "_configure_launcher"} <= private_names_of_bases(
         seam.CustomizableDDPStrategy

@@ -1,4 +1,4 @@
-"""Advice about the device's memory; instead of a device, a hook raises torch's error for too many images."""
+"""Advice when a batch does not fit into memory; without a device, a hook raises torch's error for too many images."""
 
 import weakref
 from pathlib import Path
@@ -31,7 +31,7 @@ def state_of(module: LightningModule) -> dict[str, torch.Tensor]:
 
 
 class SmallDevice(Callback):
-    """From a given batch on, lets the neck process at most a given number of images."""
+    """Raises torch's error if the neck gets more than `num_images` images, from a given batch on."""
 
     def __init__(self, num_images: int, batch: int) -> None:
         self.num_images, self.batch = num_images, batch
@@ -86,7 +86,7 @@ def run(demo_root: Path, tmp_path: Path) -> Any:
     ],
     ids=["half", "a_quarter_with_gradients_held", "none"],
 )
-def test_the_error_names_the_batch_size_that_fits_and_the_run_is_unchanged(
+def test_error_names_the_batch_size_that_fits_and_the_state_of_the_run_is_unchanged(
     fitting: int, batch: int, tried: list[int], message: str, small: Document, run: Any
 ) -> None:
     device, after = SmallDevice(fitting, batch), StateAfter()
@@ -102,7 +102,7 @@ def test_the_error_names_the_batch_size_that_fits_and_the_run_is_unchanged(
     assert all(torch.equal(after.state[name], tensor) for name, tensor in device.before.items())
 
 
-def test_an_error_outside_a_training_step_is_not_replaced(small: Document, run: Any) -> None:
+def test_error_outside_a_training_step_is_unchanged(small: Document, run: Any) -> None:
     class FullInValidation(Callback):
         def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -111,7 +111,7 @@ def test_an_error_outside_a_training_step_is_not_replaced(small: Document, run: 
         run(small, FullInValidation(), StateAfter())
 
 
-def test_advice_names_the_sources_of_the_batch_and_the_accumulation_for_the_same_batch_size(tiny_job: JobSpec) -> None:
+def test_advice_names_the_batch_sizes_of_the_sources_and_the_accumulation(tiny_job: JobSpec) -> None:
     spec = tiny_job.data
     one = spec.sources["a"].model_copy(update={"batch_size": 16})
     spec = spec.model_copy(update={"sources": {"a": one, "b": one}})

@@ -1,4 +1,4 @@
-"""The best checkpoint follows the selected metric, maximal or minimal, also where it is undefined."""
+"""The best checkpoint is selected by the configured metric: maximum, minimum, or undefined."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +16,12 @@ Document = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def three_epochs(small: Document) -> Document:
-    """Three epochs without averaging; the metric rises and falls."""
+    """Three epochs without averaging, in which the metric goes up and down."""
     return apply_override(apply_override(small, "model.ema", None), "trainer.max_epochs", 3)
 
 
 @pytest.mark.parametrize(("mode", "pick"), [("max", max), ("min", min)])
-def test_best_checkpoint_has_the_weights_of_the_first_epoch_with_the_best_score(
+def test_best_checkpoint_is_the_first_with_the_best_metric_and_has_raw_weights_without_ema(
     mode: str,
     pick: Callable[..., float],
     three_epochs: Document,
@@ -44,7 +44,7 @@ def test_best_checkpoint_has_the_weights_of_the_first_epoch_with_the_best_score(
         assert all(torch.equal(tensor, last["state_dict"][name]) for name, tensor in raw.items())
 
 
-def test_a_run_whose_metric_is_never_defined_keeps_its_last_weights(
+def test_run_with_an_undefined_metric_keeps_its_last_weights(
     small: Document, train: Callable[..., RunDir], tmp_path: Path
 ) -> None:
     select = {"metric": "val/scene/accuracy", "mode": "max"}

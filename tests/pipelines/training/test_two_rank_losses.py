@@ -1,6 +1,6 @@
 """Losses, gradients and their statistics of two processes equal those of one process with the joint batch.
 
-Two processes are spawned once and go through all cases; tests look at what they left.
+Two processes are spawned once and run all cases; the tests check the files that they write.
 """
 
 from pathlib import Path
@@ -42,11 +42,11 @@ MODEL = ModelSpec.model_validate(
 TASKS = sorted(MODEL.tasks)
 NUM_CLASSES = 3
 IMAGES_OF = ((0, 1, 2, 3), (4, 5))
-"""Images of each rank in a joint batch of six."""
+"""By rank: its images, from a joint batch of six."""
 
 
 class Step(nn.Module):
-    """The module that DDP wraps: returns the loss of a batch, with BatchNorm and dropout in eval mode."""
+    """Maps a batch to the total loss, as the module that DDP wraps; BatchNorm and dropout are in eval mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Step(nn.Module):
 
 
 def joint_batch(seed: int) -> tuple[Tensor, Targets]:
-    """Six images, every one labeled for every task."""
+    """Return six images, each labeled for every task."""
     random = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (6, 3, 64, 96), dtype=torch.uint8, generator=random)
     targets: Targets = {task: [] for task in TASKS}
@@ -126,7 +126,7 @@ def of_rank(batch: tuple[Tensor, Targets], rank: int) -> tuple[Tensor, Targets]:
 
 
 def gradients(step: nn.Module, window: list[tuple[Tensor, Targets]]) -> Document:
-    """Return the gradients of an accumulated step, as the trainer computes them, and the report of its last batch."""
+    """Return the gradients of a window, accumulated as by the trainer, and the report of its last batch."""
     step.zero_grad()
     for position, (images, targets) in enumerate(window):
         is_last = position + 1 == len(window)
@@ -139,7 +139,7 @@ def gradients(step: nn.Module, window: list[tuple[Tensor, Targets]]) -> Document
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    """Run one of the two processes."""
+    """Run all cases on one rank, and save the results."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     step = DistributedDataParallel(Step())
@@ -150,7 +150,7 @@ def run_rank(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
-    """Terms and gradients of each case, by rank."""
+    """Return terms and gradients of each case, by rank."""
     folder = tmp_path_factory.mktemp("losses")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
@@ -172,8 +172,8 @@ def test_losses_and_gradients_equal_those_of_one_process_with_the_joint_batch(ca
             assert float((found["gradients"][name] - gradient).abs().max()) <= limit, name
 
 
-def test_every_task_has_a_nonzero_gradient_if_all_images_are_labeled() -> None:
-    """Otherwise the comparison would be between zeros."""
+def test_every_head_has_a_nonzero_gradient_if_all_tasks_are_labeled() -> None:
+    """Otherwise the comparison above would compare zeros."""
     found = gradients(Step(), [ALL])["gradients"]
     for task in TASKS:
         assert any(float(g.abs().max()) > 1e-3 for name, g in found.items() if name.startswith(f"model.heads.{task}."))

@@ -1,4 +1,4 @@
-"""Frozen stages have no gradients and stay bit-equal over an epoch of training and validation."""
+"""Frozen stages have no gradient and stay bit-identical over an epoch of training and validation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 
 class Watch(Callback):
-    """Records the weights at the start and the end, and the parameters that have a gradient at each step."""
+    """Records the weights at the start and the end, and which parameters have a gradient at any step."""
 
     def __init__(self) -> None:
         self.before: dict[str, Tensor] = {}
@@ -53,7 +53,7 @@ class Watch(Callback):
     [("none", {"c3", "c4", "c5"}), (["c5"], {"c3", "c4"}), ("all", set())],
     ids=["none", "c5", "all"],
 )
-def test_frozen_stages_have_no_gradient_and_bit_equal_weights_and_statistics(
+def test_frozen_stages_have_no_gradient_and_bit_identical_weights_and_statistics(
     unfreeze: object, frozen: set[str], small: Document, train: Callable[..., RunDir], tmp_path: Path
 ) -> None:
     document = apply_override(apply_override(small, "model.unfreeze", {0: unfreeze}), "model.ema", None)
@@ -67,7 +67,7 @@ def test_frozen_stages_have_no_gradient_and_bit_equal_weights_and_statistics(
     assert {name for name in statistics if name in moved} == {n for n in statistics if watch.stages[n] not in frozen}
 
 
-def test_a_change_of_trained_parts_is_reported(
+def test_unfreezing_is_printed_and_recorded_as_an_event(
     small: Document, train: Callable[..., RunDir], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = apply_override(small, "model.unfreeze", {0: ["c3"], 1: ["c5", "c4"]})
