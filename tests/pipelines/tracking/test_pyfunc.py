@@ -1,4 +1,4 @@
-"""What MLflow keeps of a registered model, loads and serves."""
+"""A registered model as MLflow stores, loads and serves it."""
 
 import base64
 import contextlib
@@ -51,13 +51,13 @@ def exported(
 
 @pytest.fixture
 def in_store(no_mlflow_settings: None, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a user does before `mlflow.pyfunc.load_model`; what loading adds to the path is taken off again."""
+    """Set MLflow's store as users do for `mlflow.pyfunc.load_model`, and restore `sys.path` afterwards."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 def register(registry: Registry, exported: Path, name: str) -> ModelVersion:
-    """Register the exported model as that of a new run."""
+    """Register the exported model for a new run."""
     client = connect(registry.store)
     run_id = client.create_run(find_experiment(client, registry.store, "tests")).info.run_id
     select = SelectSpec(metric="val/cells/AP")
@@ -74,7 +74,7 @@ def png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def test_the_export_of_a_version_comes_back_whole(
+def test_the_exported_model_of_a_version_is_downloaded_completely(
     registry: Registry, exported: Path, tmp_path: Path, tiny_images: list[Image.Image]
 ) -> None:
     version = register(registry, exported, "download")
@@ -85,7 +85,7 @@ def test_the_export_of_a_version_comes_back_whole(
 
 
 @pytest.mark.usefixtures("in_store")
-def test_the_loaded_pyfunc_answers_as_the_predictor(
+def test_the_loaded_pyfunc_gives_the_predictors_answers(
     registry: Registry, exported: Path, tiny_images: list[Image.Image]
 ) -> None:
     version = register(registry, exported, "pyfunc")
@@ -105,10 +105,10 @@ def test_the_loaded_pyfunc_answers_as_the_predictor(
         assert "image in row 0" in broken.text
 
 
-def test_a_registered_model_needs_nothing_but_its_folder(
+def test_a_registered_model_needs_only_its_folder(
     registry: Registry, exported: Path, tmp_path: Path, tiny_images: list[Image.Image]
 ) -> None:
-    """It is loaded in a process that cannot import this checkout, with code that was logged beside it."""
+    """It is loaded by a process that cannot import this checkout, with the code that was logged with the model."""
     version = register(registry, exported, "alone")
     registry.set_alias("alone", "champion", version.version)
     table(tiny_images[:2]).to_json(tmp_path / "images.json")
@@ -190,7 +190,7 @@ def wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def assert_close(answer: Any, expected: Any) -> None:
-    """Texts and counts are equal, numbers within what another number of threads changes."""
+    """Check that texts and counts are equal, and numbers up to the effect of another number of threads."""
     if isinstance(expected, dict):
         assert list(answer) == list(expected)
         for key in expected:

@@ -1,4 +1,4 @@
-"""The registry against a real MLflow store in SQLite."""
+"""The registry with a real MLflow store in SQLite."""
 
 import socket
 import time
@@ -21,14 +21,14 @@ SELECT = SelectSpec(metric="val/cells/AP", mode="max")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is registered where nobody loads it: the registry does not look into it."""
+    """A folder to register; the registry does not read its content."""
     folder = tmp_path_factory.mktemp("folder")
     (folder / "model.json").write_text("{}")
     return folder
 
 
 def register(registry: Registry, exported: Path, name: str, ap: float | None, data: str = "data 1") -> ModelVersion:
-    """Register the exported model as that of a new run."""
+    """Register the exported model for a new run."""
     client = connect(registry.store)
     run_id = client.create_run(find_experiment(client, registry.store, "tests")).info.run_id
     return registry.register(
@@ -66,7 +66,7 @@ def test_registering_a_run_twice_makes_one_version(registry: Registry, folder: P
     assert list(Path().iterdir()) == []
 
 
-def test_the_newest_version_is_the_candidate_and_stays_it(registry: Registry, folder: Path) -> None:
+def test_the_newest_version_is_and_stays_the_candidate(registry: Registry, folder: Path) -> None:
     first = register(registry, folder, "newest", 0.5)
     second = register(registry, folder, "newest", 0.4)
     again = registry.register(
@@ -94,7 +94,7 @@ def test_the_first_version_becomes_champion(registry: Registry, folder: Path) ->
     ("mode", "value", "is_promoted"),
     [("max", 0.6, True), ("max", 0.5, False), ("max", 0.4, False), ("min", 0.4, True), ("min", 0.6, False)],
 )
-def test_on_the_same_data_stored_numbers_decide(
+def test_stored_metrics_decide_on_the_same_data(
     mode: str, value: float, is_promoted: bool, registry: Registry, folder: Path
 ) -> None:
     name = f"stored-{mode}-{value}".replace(".", "_")
@@ -110,7 +110,7 @@ def test_on_the_same_data_stored_numbers_decide(
 
 
 @pytest.mark.parametrize(("scored", "is_promoted"), [(0.3, True), (0.7, False), (None, False), (float("nan"), False)])
-def test_on_other_data_the_champion_is_scored_anew(
+def test_the_champion_is_scored_again_on_other_data(
     scored: float | None, is_promoted: bool, registry: Registry, folder: Path
 ) -> None:
     name = f"scored-{scored}".replace(".", "_")
@@ -132,23 +132,23 @@ def test_on_other_data_the_champion_is_scored_anew(
     assert now.version == (2 if is_promoted else 1)
 
 
-def test_a_version_without_the_number_is_no_champion(registry: Registry, folder: Path) -> None:
+def test_a_version_without_the_metric_is_not_promoted(registry: Registry, folder: Path) -> None:
     version = register(registry, folder, "undefined", None)
     outcome = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=never)
     assert (outcome.is_promoted, outcome.reason) == (False, "undefined")
     assert registry.by_alias("undefined", "champion") is None
 
 
-def test_names_that_are_not_there_have_no_versions(registry: Registry) -> None:
-    assert registry.versions("nobody") == []
-    assert registry.by_alias("nobody", "champion") is None
-    assert registry.version("nobody", 1) is None
-    assert registry.aliases("nobody") is None
-    assert "nobody" not in {model.name for model in registry.models()}
+def test_unknown_names_have_no_versions(registry: Registry) -> None:
+    assert registry.versions("unknown") == []
+    assert registry.by_alias("unknown", "champion") is None
+    assert registry.version("unknown", 1) is None
+    assert registry.aliases("unknown") is None
+    assert "unknown" not in {model.name for model in registry.models()}
 
 
 @pytest.mark.parametrize("name", ["it's", 'say "hi"', "a:b", "..", "' OR ''='"])
-def test_names_of_any_characters_are_only_names(name: str, registry: Registry) -> None:
+def test_names_with_special_characters_are_only_names(name: str, registry: Registry) -> None:
     assert registry.versions(name) == []
     assert registry.by_alias(name, "champion") is None
 
@@ -165,10 +165,10 @@ def test_an_alias_is_moved_and_removed(registry: Registry, folder: Path) -> None
     assert registry.aliases("moved") == {"candidate": 2}
 
 
-def test_a_version_says_what_it_was_compared_by(registry: Registry, folder: Path) -> None:
+def test_a_version_records_the_metric_it_was_compared_by(registry: Registry, folder: Path) -> None:
     before = time.time()
-    register(registry, folder, "told", 0.5)
-    version = registry.version("told", 1)
+    register(registry, folder, "recorded", 0.5)
+    version = registry.version("recorded", 1)
     assert version is not None
     assert (version.select, version.val_metrics) == ("max val/cells/AP", {"val/cells/AP": 0.5})
     assert before - 1 <= version.created_at <= time.time() + 1
