@@ -33,12 +33,12 @@ class DesignAttention(Section):
     | mixing | in every block, after its last spatial convolution (EfficientNet) |
     | every_block | after every block of the stage |
     | last_block | after the last block of the stage |
-    | before_last_block | after the last but one block of the stage (NLNet) |
+    | before_last_block | before the last block of the stage (NLNet) |
     """
 
     kind: Attention
     position: AttentionPosition = "residual"
-    stages: StageNumbers | None = Field(None, min_length=1, description="stage numbers, from 1; default all stages")
+    stages: StageNumbers | None = Field(None, min_length=1, description="stage numbers, from 1; by default all stages")
     ratio: InnerRatio | tuple[InnerRatio, ...] | None = Field(
         None,
         description="inner channels of the attention block / channels of the map, one value or one per stage; default "
@@ -100,7 +100,7 @@ class DesignFields(Section):
         "3x3: stride 2",
     )
     stem_width: Width | None = Field(
-        None, description="output channels of the stem; default the first of widths, for concatenate 2 * growth"
+        None, description="output channels of the stem; by default the first of widths, or 2 * growth for concatenate"
     )
 
     order: Order = Field("post", description="order of convolution, norm and activation in a block")
@@ -153,7 +153,7 @@ class DesignFields(Section):
     )
     growth: Width | None = Field(None, description="channels that each block adds; for concatenate only")
     layer_scale: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="initial value of a learned factor per channel before the sum; default no such factor"
+        None, description="initial value of a learned factor per channel before the sum; by default there is no factor"
     )
     stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="probability of skipping the last block in training; it grows linearly from 0 at the first"

@@ -1,4 +1,4 @@
-"""Error responses: every error, also those of the framework, becomes an RFC 9457 problem."""
+"""Error responses: every error, including those of the framework, becomes an RFC 9457 problem."""
 
 import http
 import logging
@@ -26,7 +26,7 @@ REFUSALS: dict[type[StoreError | JobError], tuple[int, str]] = {
     NotEnded: (409, "Job has not ended"),
     NotOver: (409, "Job has not ended"),
 }
-"""Status and title for errors of the store and of the use cases of jobs."""
+"""Status and title for errors of the store and of the job use cases."""
 
 
 class Problem(HTTPException):
@@ -67,7 +67,7 @@ def problem_response(
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of a route's problems, for its argument `responses`."""
+    """Return the value of a route's argument `responses`, which documents its problems."""
     return {status: {"model": ProblemDetails, "description": phrase(status)} for status in statuses}
 
 
@@ -142,7 +142,7 @@ async def _invalid_job_problem(request: Request, error: Exception) -> Response:
 
 
 async def _database_problem(request: Request, error: Exception) -> Response:
-    """Nothing was written, so the client may send the request again."""
+    """Respond with 503: nothing was written, so the client may send the request again."""
     logger.error("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
     detail = f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})

@@ -128,7 +128,7 @@ def test_a_database_of_a_newer_version_is_refused_and_not_changed(url: str) -> N
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
 def test_a_database_that_processes_cannot_share_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL.*names no file"):
+    with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL.*does not name a file"):
         open_database(url)
 
 
@@ -141,7 +141,7 @@ def test_an_invalid_url_names_the_variable(url: str) -> None:
 def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "service.db"
     path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(ValueError, match=r"service\.db: file is not a database; move it away"):
+    with pytest.raises(ValueError, match=r"service\.db: file is not a database; move the file away"):
         open_database(f"sqlite:///{path}")
     assert path.read_bytes() == b"not a database" * 1000
 
