@@ -88,9 +88,9 @@ class MulticlassHead(ClassificationHead):
 class MultilabelHead(ClassificationHead):
     """Any number of classes per image: a sigmoid and binary cross-entropy for each.
 
-    The sum of `bce` adds up the mean over classes of each image; its count is the number of images. `class_weights` multiply the positive part of each class
-    (torch's `pos_weight`): missing a rare class costs more, but a false alarm does not. Label smoothing moves the targets
-    toward 1/2: t (1 - label_smoothing) + label_smoothing / 2.
+    The sum of `bce` adds up the mean over classes of each image; its count is the number of images. `class_weights`
+    multiply the positive part of each class (torch's `pos_weight`): missing a rare class costs more, but a false alarm
+    does not. Label smoothing moves the targets toward 1/2: t (1 - label_smoothing) + label_smoothing / 2.
     """
 
     @property
