@@ -33,7 +33,7 @@ class TorchvisionExtractor(FeatureExtractor):
 
     Attributes:
         nhwc_levels: levels whose maps are (B, H, W, C) inside the network.
-        ranks: ranks of its parameters, found before the reduction: afterwards it has no containers.
+        ranks: ranks of its parameters, found before the reduction: afterward it has no containers.
     """
 
     def __init__(self, network: nn.Module, nhwc_levels: set[str], ranks: dict[str, int], mean: RGB, std: RGB) -> None:

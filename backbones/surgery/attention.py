@@ -13,7 +13,7 @@ def attention_block(kind: Attention, channels: int, ratio: float) -> nn.Module:
 
     As in their papers, gc and nl are the identity until they are trained: the last layer of gc's transform, including
     its bias, and the norm after nl start at zero. Code that initializes all layers of a network would undo that, so
-    insert the blocks afterwards. se is not the identity: with random weights its gates are near 1/2.
+    insert the blocks afterward. se is not the identity: with random weights its gates are near 1/2.
 
     Deviation: nl's products are divided by the square root of the channels before the softmax, as in timm.
 

@@ -19,7 +19,7 @@ def main() -> None:
     options = parser.parse_args()
     die_with_parent()
     if os.getppid() != options.parent:
-        # The parent ended before die_with_parent() took effect.
+        # The parent exited before die_with_parent() took effect.
         sys.exit(0)
     # OpenMP threads that spin while waiting take the cores from decoding threads and from training: next to one busy
     # process on two cores, resnet14_thin at 160 px gave 15 images/s instead of 45.

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-REFUSALS: dict[type[StoreError | JobError], tuple[int, str]] = {
+STATUSES: dict[type[StoreError | JobError], tuple[int, str]] = {
     NotFound: (404, "Job not found"),
     KeyReused: (422, "Idempotency key already used"),
     AlreadyEnded: (409, "Job has already ended"),
@@ -85,8 +85,8 @@ def add_handlers(app: FastAPI) -> None:
     """Make the application respond to every error with a problem."""
     app.add_exception_handler(StarletteHTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
-    for kind in REFUSALS:
-        app.add_exception_handler(kind, _refusal_problem)
+    for kind in STATUSES:
+        app.add_exception_handler(kind, _state_problem)
     app.add_exception_handler(InvalidJob, _invalid_job_problem)
     app.add_exception_handler(StoreUnavailable, _database_problem)
     app.add_exception_handler(Exception, _internal_problem)
@@ -129,9 +129,9 @@ def _message(details: Mapping[str, Any]) -> str:
     return f"got {shown if len(shown) <= 80 else shown[:77] + '...'}; {text[0].lower()}{text[1:]}"
 
 
-async def _refusal_problem(request: Request, error: Exception) -> Response:
+async def _state_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, StoreError | JobError)
-    status, title = REFUSALS[type(error)]
+    status, title = STATUSES[type(error)]
     return problem_response(status, title, str(error))
 
 

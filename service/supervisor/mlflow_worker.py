@@ -69,7 +69,7 @@ class MlflowWorker:
                 self._add(f"close {job_id}", partial(self._close, job_id, run_id, status))
 
     def take_closed(self) -> dict[str, RunStatus]:
-        """Return the final statuses that were set since the last call, by job."""
+        """Return the final statuses that were set since the last call, keyed by job."""
         with self._changed:
             closed, self._closed = self._closed, {}
             return closed

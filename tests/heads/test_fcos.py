@@ -128,7 +128,7 @@ def test_detections_agree_with_torchvision(head, raw, oracle):
         assert prediction.labels.tolist() == detections["labels"].tolist()
 
 
-def test_a_single_level_takes_boxes_of_every_size(level_specs, make_features, box_target):
+def test_single_level_takes_boxes_of_every_size(level_specs, make_features, box_target):
     head = build_head("fcos", level_specs=level_specs, num_classes=1, num_convs=0, levels=["p4"])
     terms = head.loss(head(make_features(1)), [box_target([(0, 0, 96, 64)])], [(64, 96)])
     assert terms["classification"][1] > 0

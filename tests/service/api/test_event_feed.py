@@ -96,7 +96,7 @@ def test_without_listeners_the_database_is_not_queried(queries: tuple[JobStore, 
     asyncio.run(scenario())
 
 
-def test_a_silent_stream_pings_and_reads_missed_events(
+def test_silent_stream_pings_and_reads_missed_events(
     store: JobStore, running_job: MakeJob, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "PING_S", 0.1)
@@ -120,7 +120,7 @@ def test_a_silent_stream_pings_and_reads_missed_events(
     asyncio.run(scenario())
 
 
-def test_a_stream_and_a_poll_end_when_the_process_stops(store: JobStore, running_job: MakeJob) -> None:
+def test_stream_and_a_poll_end_when_the_process_stops(store: JobStore, running_job: MakeJob) -> None:
     job = running_job()
 
     async def scenario() -> None:
@@ -139,7 +139,7 @@ def test_a_stream_and_a_poll_end_when_the_process_stops(store: JobStore, running
     asyncio.run(scenario())
 
 
-def test_the_stream_of_a_deleted_job_ends(
+def test_stream_of_a_deleted_job_ends(
     store: JobStore, running_job: MakeJob, end_job: Callable[[Job], Job], record: Record
 ) -> None:
     job = record(running_job(), range(SLICE))

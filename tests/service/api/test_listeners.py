@@ -92,7 +92,7 @@ def test_100_listeners_receive_every_event_once_and_in_order(
     check_listeners(live_api, store, running_job(), end_job, record, 100)
 
 
-def test_a_listener_loses_no_event_when_the_server_is_killed(
+def test_listener_loses_no_event_when_the_server_is_killed(
     live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
     job = running_job()

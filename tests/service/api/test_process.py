@@ -58,7 +58,7 @@ def test_every_route_works_without_torch_and_sigterm_ends_the_process_cleanly(
     assert log.read_text() == ""
 
 
-def test_the_process_imports_no_heavy_module() -> None:
+def test_process_imports_no_heavy_module() -> None:
     """Unlike `/proc/<pid>/maps`, which shows shared libraries only, this finds pure Python modules too."""
     code = (
         "import json, sys, service.api.process; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
@@ -69,7 +69,7 @@ def test_the_process_imports_no_heavy_module() -> None:
     assert set(json.loads(found.stdout)) & (HEAVY | {"mlflow", "alembic", "numpy", "pandas"}) == set()
 
 
-def test_the_process_starts_quickly(run_api: RunApi, settings: Settings, tmp_path: Path) -> None:
+def test_process_starts_quickly(run_api: RunApi, settings: Settings, tmp_path: Path) -> None:
     with run_api(settings, tmp_path / "first"):
         pass
     started = time.monotonic()
@@ -80,7 +80,7 @@ def test_the_process_starts_quickly(run_api: RunApi, settings: Settings, tmp_pat
         assert cpu.user + cpu.system < 2, f"{cpu}, {time.monotonic() - started:.2f} s in total"
 
 
-def test_the_process_ends_with_its_parent(settings: Settings, tmp_path: Path) -> None:
+def test_process_ends_with_its_parent(settings: Settings, tmp_path: Path) -> None:
     parent = (
         "import socket, subprocess, sys\n"
         "from service.child_process import child_environment, python_command\n"

@@ -36,19 +36,19 @@ def foreign_server() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("job_id", ["any", "missing"])
-def test_a_foreign_server_is_recognized(foreign_server: str, job_id: str) -> None:
+def test_foreign_server_is_recognized(foreign_server: str, job_id: str) -> None:
     with Client(foreign_server) as client, pytest.raises(ServiceError, match="is it a Pyramidion service") as caught:
         client.job(job_id)
     assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize("url", ["here", "ftp://x", "http://"])
-def test_an_invalid_address_names_the_variable(url: str) -> None:
+def test_invalid_address_names_the_variable(url: str) -> None:
     with pytest.raises(ConfigError, match=r"PYRAMIDION_URL: got .*write it as http://127.0.0.1:8000"):
         Client(url)
 
 
-def test_an_unreachable_service_is_one_line() -> None:
+def test_unreachable_service_is_one_line() -> None:
     with Client("http://127.0.0.1:9/") as client, pytest.raises(ServiceUnreachable) as caught:
         client.jobs()
     assert str(caught.value).startswith("no service answers at http://127.0.0.1:9 (")
@@ -80,6 +80,6 @@ def test_logs_of_an_unreachable_service_are_one_line() -> None:
                 next(read("any"))
 
 
-def test_a_damaged_result_is_an_error(foreign_server: str) -> None:
+def test_damaged_result_is_an_error(foreign_server: str) -> None:
     with Client(foreign_server) as client, pytest.raises(ServiceError, match=r"is result.json of job any damaged\?"):
         client.results("any")

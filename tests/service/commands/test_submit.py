@@ -44,7 +44,7 @@ def test_only_the_id_is_on_the_standard_output(served: Served, job_yaml: Path) -
     assert served.store.config(job_id)["model"]["optimizer"]["lr"] == 5e-4
 
 
-def test_a_shipped_recipe_is_submitted_by_name(served: Served) -> None:
+def test_shipped_recipe_is_submitted_by_name(served: Served) -> None:
     done = served.run("submit", "recipe:demo", "--data.root", "demo")
     assert (done.returncode, done.stderr) == (0, "")
     assert served.store.get(done.stdout.strip()).name == "demo"
@@ -61,7 +61,7 @@ def test_invalid_fields_are_one_line_each_as_with_fit(served: Served, job_yaml: 
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--model.backbone.name", "resnet5O"], "error: model.backbone.name: backbone 'resnet5O'"),
         (["--data.root", "nowhere"], "error: data.root: no folder 'nowhere' below"),
@@ -70,16 +70,16 @@ def test_invalid_fields_are_one_line_each_as_with_fit(served: Served, job_yaml: 
         (["--optimizer"], "error: --optimizer: has no value"),
     ],
 )
-def test_an_invalid_value_is_one_line_and_exit_code_78(
-    served: Served, job_yaml: Path, words: list[str], message: str
+def test_invalid_value_is_one_line_and_exit_code_78(
+    served: Served, job_yaml: Path, arguments: list[str], message: str
 ) -> None:
-    done = served.run("submit", str(job_yaml), *words)
+    done = served.run("submit", str(job_yaml), *arguments)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_unreachable_service_is_one_line(served: Served, job_yaml: Path) -> None:
+def test_unreachable_service_is_one_line(served: Served, job_yaml: Path) -> None:
     """Nothing listens on the discard port of the loopback."""
     done = served.run("submit", str(job_yaml), PYRAMIDION_URL="http://127.0.0.1:9")
     assert (done.returncode, done.stdout) == (1, "")
@@ -113,7 +113,7 @@ def test_waiting_prints_one_line_per_epoch_and_then_the_tables(served: Served, j
 @pytest.mark.parametrize(
     ("kind", "code"), [("config_invalid", 78), ("data_invalid", 78), ("numerics", 65), ("killed", 1)]
 )
-def test_the_exit_code_of_waiting_is_that_of_the_failure(served: Served, job_yaml: Path, kind: str, code: int) -> None:
+def test_exit_code_of_waiting_is_that_of_the_failure(served: Served, job_yaml: Path, kind: str, code: int) -> None:
     with served.open("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
         served.log(job, "first words\nlast words\n")

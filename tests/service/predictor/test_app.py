@@ -36,7 +36,7 @@ def png_header(width: int, height: int) -> bytes:
     return start + struct.pack(">I", 1000) + b"IDAT"
 
 
-def test_the_response_equals_the_prediction(app: TestClient, shapes: list[ModelVersion], exported: list[Path]) -> None:
+def test_response_equals_the_prediction(app: TestClient, shapes: list[ModelVersion], exported: list[Path]) -> None:
     image = jpeg(48, 64)
     for number, folder in enumerate(exported, 1):
         answer = ask(app, image, name=shapes[0].name, version=number)
@@ -44,7 +44,7 @@ def test_the_response_equals_the_prediction(app: TestClient, shapes: list[ModelV
         assert answer.json() == Predictor.from_exported(folder).predict([image])[0]
 
 
-def test_the_picture_equals_that_of_the_command_line(
+def test_picture_equals_that_of_the_command_line(
     app: TestClient, shapes: list[ModelVersion], exported: list[Path]
 ) -> None:
     image = jpeg(150, 200)
@@ -70,7 +70,7 @@ def test_the_picture_equals_that_of_the_command_line(
     ],
     ids=["empty", "text", "truncated", "start", "large", "bomb", "header"],
 )
-def test_an_unreadable_image_is_a_problem(
+def test_unreadable_image_is_a_problem(
     image: bytes, status: int, words: str, app: TestClient, shapes: list[ModelVersion]
 ) -> None:
     answer = ask(app, image, name=shapes[0].name, version=1)
@@ -81,13 +81,13 @@ def test_an_unreadable_image_is_a_problem(
     assert words in problem["errors"][0]["detail"]
 
 
-def test_an_unknown_model_is_not_found(app: TestClient) -> None:
+def test_unknown_model_is_not_found(app: TestClient) -> None:
     answer = ask(app, jpeg(8, 8), name="unknown", alias="champion")
     assert (answer.status_code, answer.json()["status"]) == (404, 404)
     assert "unknown@champion" in answer.json()["detail"]
 
 
-def test_a_version_without_a_pyramidion_model_is_a_server_error(app: TestClient, register: Any, tmp_path: Path) -> None:
+def test_version_without_a_pyramidion_model_is_a_server_error(app: TestClient, register: Any, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{}")
     register(tmp_path, "empty")
     answer = ask(app, jpeg(8, 8), name="empty", version=1)

@@ -77,7 +77,7 @@ def test_events_of_one_call_are_contiguous_and_in_their_order(
     assert store.last_seq() == seqs[1][-1]
 
 
-def test_a_sequence_number_is_never_used_twice(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_sequence_number_is_never_used_twice(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     job, _ = store.submit(new_job())
     store.request_cancel(job.id)
     highest = store.last_seq()
@@ -87,7 +87,7 @@ def test_a_sequence_number_is_never_used_twice(store: JobStore, leased: LeasedSt
     assert event.seq > highest
 
 
-def test_a_transaction_that_fails_leaves_no_event(engine: Engine, store: JobStore, new_job: NewJobs) -> None:
+def test_transaction_that_fails_leaves_no_event(engine: Engine, store: JobStore, new_job: NewJobs) -> None:
     job, _ = store.submit(new_job())
     row = {"job_id": job.id, "attempt": 0, **line(1)}
     with pytest.raises(RuntimeError), writing(engine) as connection:  # noqa: PT012
