@@ -53,7 +53,7 @@ class CommandParser(argparse.ArgumentParser):
         return options, dotted_overrides([*unknown, *fields])
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse words of which some may be spelled in the old way."""
+        """Parse words; options may have their old spellings."""
         words = sys.argv[1:] if args is None else args
         return super().parse_known_args([self._with_hyphens(word) for word in words], namespace)
 

@@ -72,8 +72,8 @@ def _run(command: str, words: Sequence[str]) -> None:
 
 
 def _fit(options: argparse.Namespace, overrides: Overrides) -> None:
-    asked = _assemble(options, overrides)
-    job = validate_document(asked)
+    document = _assemble(options, overrides)
+    job = validate_document(document)
     if options.print_config:
         print(write_yaml(resolved(job)), end="")
         return
@@ -88,7 +88,7 @@ def _fit(options: argparse.Namespace, overrides: Overrides) -> None:
     chosen = choose_run_dir(job, run_dir, runs_root())
     from pipelines.run.fit import fit
 
-    fit(job, asked, inputs, chosen, _recorded(options))
+    fit(job, document, inputs, chosen, _recorded(options))
 
 
 def _assemble(options: argparse.Namespace, overrides: Overrides) -> Document:

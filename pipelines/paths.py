@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""Endings, in lower case, of the files that count as images."""
+"""Extensions, in lower case, of the files that count as images."""
 
 
 def _require_relative(path: str) -> str:

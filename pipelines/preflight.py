@@ -134,7 +134,7 @@ def find_weights(weights: str, weights_roots: Sequence[Path]) -> str:
 def find_init_from(name: str, weights_roots: Sequence[Path]) -> str:
     """Return a `models:/...` name unchanged, or the absolute path of a checkpoint or an exported model.
 
-    For a run folder this is its best checkpoint, or `model/` if it has none.
+    For a run folder this is its best checkpoint, or `model/` if that checkpoint is missing.
     """
     field = "model.init_from"
     if name.startswith("models:"):

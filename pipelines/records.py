@@ -13,7 +13,7 @@ class BoxLabel:
     """One object. `bbox_xywh` is in original pixels, 0-based and exclusive, clipped to the image.
 
     A crowd is a region that is neither positive nor negative; a difficult object (VOC) is used for training. Both are
-    ignored in scoring. `area` is the file's own area (of a mask, for example), None where it has none.
+    ignored in scoring. `area` is the area that the file gives (of a mask, for example), or None.
     """
 
     annotation_id: int

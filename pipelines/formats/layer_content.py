@@ -16,7 +16,7 @@ class FileBox:
     Attributes:
         bbox_xywh: left, top, width, height in `unit`; pixel 0 covers [0, 1].
         unit: pixels of the original image, or relative to its width and height (0 to 1).
-        area: the file's own area (of a mask, for example), in the square of `unit`; None where the file has none.
+        area: the area that the file gives (of a mask, for example), in the square of `unit`, or None.
         identities: the values of the identity fields that tasks ask for, by field.
     """
 
@@ -47,7 +47,7 @@ class FileBox:
 class FileImage:
     """One image that a layer lists; `boxes` and `classes` are None where the layer lists it without labeling it.
 
-    `label_file` is set where the image has a label file of its own.
+    `label_file` is set where each image has its own label file.
     """
 
     file_name: str
@@ -78,7 +78,7 @@ class LayerContent:
     num_refused: dict[str, int] = field(default_factory=dict)
 
     def refuse(self, findings: Iterable[Finding]) -> None:
-        """Add findings, each of which stands for one annotation that is skipped."""
+        """Add findings and count one skipped annotation for each."""
         for finding in findings:
             self.findings.append(finding)
             self.num_refused[finding.kind] = self.num_refused.get(finding.kind, 0) + 1

@@ -41,8 +41,8 @@ class VocLayer(LabelLayer):
         """Return the labels of the XML files of the split's image set.
 
         Any child of an object that contains text can be its identity. A line of an image set may end in 1, 0 or -1, as
-        in the sets by class; all of its images are listed. The image has the name of the XML file and the ending that
-        `<filename>` has, or else the ending of any image. Every class name of an object is a category, because VOC
+        in the sets by class; all of its images are listed. The image has the name of the XML file and the extension
+        in `<filename>`, or else the extension of any image. Every class name of an object is a category, because VOC
         files do not declare their categories.
         """
         set_path = split.path(self.image_sets)
@@ -121,7 +121,7 @@ def _read_image(
 
 
 def _suffix_of(tree: ElementTree.Element, name: str, images_dir: Path) -> str:
-    """Return the ending in `<filename>` if that file exists, or else the ending of any image with this name."""
+    """Return the extension in `<filename>` if that file exists, or else that of any image with this name."""
     named = Path(tree.findtext("filename") or "").suffix
     candidates = [suffix for suffix in (named, ".jpg", *sorted(IMAGE_SUFFIXES)) if suffix]
     candidates += [suffix.upper() for suffix in sorted(IMAGE_SUFFIXES)]

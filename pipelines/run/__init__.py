@@ -1,1 +1,1 @@
-"""One attempt at a run, from document to result; and going back to one."""
+"""Attempts at a run, from the document to the result, and commands that use a finished run."""

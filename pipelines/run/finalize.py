@@ -58,7 +58,7 @@ class ScoredSplit:
 
 
 def load_best(module: MultiTaskModule, run_dir: RunDir) -> dict[str, Any]:
-    """Load the weights of the best checkpoint into the network, folded if the document says so.
+    """Load the weights of the best checkpoint into the network, and fold it if the document asks for it.
 
     Returns:
         The other entries of the checkpoint, see `pipelines.training.scoring.BestCheckpoint`.

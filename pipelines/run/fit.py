@@ -46,7 +46,7 @@ from pipelines.training.trainer import num_processes, precision_of, require_sync
 
 def fit(
     job: JobSpec,
-    asked: dict[str, Any],
+    document: dict[str, Any],
     inputs: Inputs,
     run_dir: RunDir,
     options: Mapping[str, Any] | None = None,
@@ -57,7 +57,7 @@ def fit(
 
     Args:
         job: the validated document.
-        asked: the document as the user wrote it.
+        document: the document as the user wrote it.
         inputs: what the names in the document refer to.
         run_dir: a new folder, or that of an earlier attempt at the same job.
         options: values of the command's options, for LightningCLI's configuration.
@@ -69,7 +69,7 @@ def fit(
         OutOfMemory: a batch does not fit the device's memory.
         Stopped: on request; a checkpoint is written.
     """
-    JobCLI(FitWorkflow(asked, inputs, run_dir), job, options)
+    JobCLI(FitWorkflow(document, inputs, run_dir), job, options)
 
 
 class FitWorkflow:
@@ -77,8 +77,8 @@ class FitWorkflow:
 
     command = "fit"
 
-    def __init__(self, asked: dict[str, Any], inputs: Inputs, run_dir: RunDir) -> None:
-        self.asked = asked
+    def __init__(self, document: dict[str, Any], inputs: Inputs, run_dir: RunDir) -> None:
+        self.document = document
         self.inputs = inputs
         self.run_dir = run_dir
         self._attempt: Attempt | None = None
@@ -98,7 +98,7 @@ class FitWorkflow:
         with locked(self.run_dir) if is_rank_zero() else nullcontext(), attempt_log(self.run_dir):
             if is_rank_zero():
                 self.inputs = pin_version(self.inputs)
-                write_documents(self.run_dir, self.asked, job, self.inputs)
+                write_documents(self.run_dir, self.document, job, self.inputs)
                 with closing(EventLog(self.run_dir.events)) as events:
                     events.write(StageData(stage="validating_data"))
             index, report = self._check_data(job)

@@ -23,12 +23,12 @@ RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
 """The environment variable by which rank 0 passes the chosen folder to the ranks that it starts."""
 
 
-def choose_run_dir(job: JobSpec, asked: Path | None, runs_root: Path) -> RunDir:
+def choose_run_dir(job: JobSpec, requested: Path | None, runs_root: Path) -> RunDir:
     """Return the folder for a new run, or that of a run to resume.
 
     Args:
         job: the document.
-        asked: the folder that the user named; by default it is named after the job and the time.
+        requested: the folder that the user named; by default it is named after the job and the time.
         runs_root: contains the folders with default names.
 
     Raises:
@@ -42,7 +42,7 @@ def choose_run_dir(job: JobSpec, asked: Path | None, runs_root: Path) -> RunDir:
                 )
             )
         return RunDir.of(Path(os.environ[RUN_DIR_VARIABLE]))
-    path = (asked or runs_root / f"{job.name}-{folder_timestamp()}").resolve()
+    path = (requested or runs_root / f"{job.name}-{folder_timestamp()}").resolve()
     run_dir = RunDir.of(path)
     if path.is_file():
         raise ConfigError(FieldProblem("--run-dir", f"{path} is a file; name a folder"))
@@ -93,7 +93,7 @@ def _differences(earlier: Any, now: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
-def write_documents(run_dir: RunDir, asked: dict[str, Any], job: JobSpec, inputs: Inputs) -> None:
+def write_documents(run_dir: RunDir, document: dict[str, Any], job: JobSpec, inputs: Inputs) -> None:
     """Write the documents of an attempt.
 
     - job.yaml: the document as the user wrote it; after the first checkpoint it is kept.
@@ -101,7 +101,7 @@ def write_documents(run_dir: RunDir, asked: dict[str, Any], job: JobSpec, inputs
     - inputs.json: where the data is, and what the run started from; the latter is kept when a run resumes.
     """
     if not (run_dir.job_yaml.exists() and run_dir.has_checkpoint):
-        write_atomic(run_dir.job_yaml, write_yaml(asked))
+        write_atomic(run_dir.job_yaml, write_yaml(document))
     write_atomic(run_dir.config_yaml, write_yaml(resolved(job)))
     earlier = read_inputs(run_dir) if run_dir.last_checkpoint.exists() else None
     start = earlier or inputs
@@ -129,7 +129,7 @@ def require_same_data(run_dir: RunDir, report: DataReport) -> None:
 
 
 def read_inputs(run_dir: RunDir) -> Inputs | None:
-    """Return the content of inputs.json; None if the run has none."""
+    """Return the content of inputs.json; None if the file is missing."""
     if not run_dir.inputs_json.exists():
         return None
     inputs = RunInputs.read(run_dir.inputs_json)

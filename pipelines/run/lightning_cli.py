@@ -18,7 +18,7 @@ from pipelines.training.trainer import quiet_lightning
 
 
 class JobParser(LightningArgumentParser):
-    """Parser of one subcommand; of all of them without a `command`."""
+    """Parser of the subcommand `command`; without one, the parser that holds all subcommands."""
 
     def __init__(self, *args: Any, command: str = "", **settings: Any) -> None:
         self.command = command
@@ -61,7 +61,7 @@ class JobCLI(LightningCLI):
         return {name: set(inspect.signature(getattr(Trainer, name)).parameters) for name in LIGHTNING_COMMANDS}
 
     def init_parser(self, **settings: Any) -> LightningArgumentParser:
-        """Return an empty parser: `--config` is one of the command's options, and no file of jsonargparse's."""
+        """Return an empty parser: `--config` is one of the command's options, not jsonargparse's."""
         return self.parser_class(**settings)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -87,7 +87,7 @@ class JobCLI(LightningCLI):
         self._until_the_end.enter_context(self.workflow.set_up(self.job))
 
     def instantiate_classes(self) -> None:
-        """Build the objects from the document, in place of jsonargparse, which knows no checkpoint and no data set."""
+        """Build the objects from the document, since jsonargparse cannot use checkpoints and data sets."""
         self.config_init = self.config
         self.model, self.datamodule, self.trainer = self.workflow.build()
 

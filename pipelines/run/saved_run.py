@@ -51,7 +51,7 @@ class SavedRun:
     val_tasks: Mapping[str, Any] | None
 
     def network(self) -> MultiTaskModel:
-        """Return the network with these weights, folded if the document says so; no data is read."""
+        """Return the network with these weights, folded if the document asks for it; no data is read."""
         model = build_model(self.job.model, self.categories)
         model.load_state_dict(self.state)
         fold_as_configured(model, self.job.model)

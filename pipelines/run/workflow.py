@@ -34,4 +34,4 @@ class Workflow(Protocol):
         """Return the parts for the job."""
 
     def run(self, parts: Parts) -> None:
-        """Do what the command is for."""
+        """Execute the command with the parts."""

@@ -1,7 +1,7 @@
 """The JSON files of a run folder.
 
-Elsewhere are those of attempts (`attempt_files`) and of MLflow (`tracking_files`), and result.json
-(`pipelines.spec.result`).
+The files of attempts (`attempt_files`) and of MLflow (`tracking_files`), and result.json (`pipelines.spec.result`) are
+defined in their own modules.
 
 Readers accept files of older and newer versions: unknown fields are ignored, and fields that some writers omit
 have a default. Writers write only the fields that they set, in the order of the class.

@@ -128,7 +128,7 @@ def apply_override(node: Any, dotted: str, value: Any) -> Any:
 
 
 def assemble(configs: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Document:
-    """Return one document from files, of which later ones win, and overrides (dotted name, YAML text)."""
+    """Return one document: files merged in order (later ones win), then overrides (dotted name, YAML text)."""
     document: Document = {}
     for config in configs:
         document = merge(document, read_document(config))

@@ -175,7 +175,7 @@ class Registry:
             client.delete_registered_model_alias(name, alias)
 
     def download_exported(self, version: ModelVersion, folder: Path) -> Path:
-        """Download the exported model of a version into `folder` and return its path; none of its code is run."""
+        """Download the exported model of a version into `folder` and return its path, without running its code."""
         with self._connected() as client:
             from mlflow.artifacts import download_artifacts
 

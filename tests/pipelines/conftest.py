@@ -66,13 +66,13 @@ def tiny_job() -> JobSpec:
 
 @pytest.fixture(scope="session")
 def tiny_categories(tiny_job: JobSpec) -> dict[str, list[Category]]:
-    """Three classes for each task; ids have gaps and do not start at 0."""
+    """Return three classes for each task; their ids have gaps and do not start at 0."""
     return {task: [Category(10 * k + 5, f"{task} {k}") for k in range(3)] for task in tiny_job.model.tasks}
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_job: JobSpec, tiny_categories: dict[str, list[Category]]) -> MultiTaskModel:
-    """Random weights; class scores are spread so that their order does not depend on rounding."""
+    """Return a model with random weights, whose class scores are spread so that rounding cannot change their order."""
     torch.manual_seed(0)
     model = build_model(tiny_job.model, tiny_categories).eval()
     with torch.no_grad():
@@ -83,7 +83,7 @@ def tiny_model(tiny_job: JobSpec, tiny_categories: dict[str, list[Category]]) ->
 
 @pytest.fixture(scope="session")
 def tiny_images() -> list[Image.Image]:
-    """Noise of five sizes; two of them share a padded size."""
+    """Return noise images of five sizes; two of them have the same padded size."""
     rng = np.random.default_rng(0)
     sizes_hw = [(48, 64), (96, 120), (64, 30), (90, 128), (20, 33)]
     return [Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes_hw]
@@ -101,12 +101,12 @@ def registry(store: Store) -> Registry:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Use one thread: sums have a fixed order, and runs can be compared bit by bit."""
+    """Use one thread, so that sums have a fixed order and runs can be compared bit by bit."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def signals_as_they_were() -> Iterator[None]:
+def restored_signal_handlers() -> Iterator[None]:
     """Restore the signal handlers that runs in this process replace."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
@@ -166,7 +166,7 @@ def command() -> Callable[..., int]:
 
 @pytest.fixture(scope="session")
 def job_yaml(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small document as a file."""
+    """Return the path of the small document."""
     path = tmp_path_factory.mktemp("document") / "job.yaml"
     path.write_text(write_yaml(small))
     return path
@@ -176,7 +176,7 @@ def job_yaml(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
 def finished(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> RunDir:
-    """A complete run; read-only."""
+    """Return the folder of a finished run; tests must not change it."""
     run_dir = RunDir.of(tmp_path_factory.mktemp("run"))
     assert command("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path) == 0
     return run_dir

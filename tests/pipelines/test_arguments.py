@@ -9,7 +9,7 @@ from pipelines.arguments import add_data_options, dotted_overrides, places_of
 from pipelines.errors import ConfigError
 
 
-def test_override_has_a_space_or_an_equals_sign() -> None:
+def test_override_is_written_with_a_space_or_an_equals_sign() -> None:
     assert dotted_overrides(["--a.b", "1", "--c=x=y", "--d", "-1", "--e="]) == [
         ("a.b", "1"), ("c", "x=y"), ("d", "-1"), ("e", ""),
     ]  # fmt: skip
@@ -47,5 +47,5 @@ def test_places_come_from_the_options_then_the_environment_then_the_working_dire
     monkeypatch.setenv("PYRAMIDION_WEIGHTS_ROOTS", "/w")
     assert places_of(places()).data_roots == [Path("/a"), Path("/b")]
     assert places_of(places()).weights_roots == [Path("/w")]
-    expected = places_of(places("--data-root", "/c", "--data-root", "/d", "--data.root", "/any"))
-    assert (expected.data_roots, expected.data_root) == ([Path("/c"), Path("/d")], Path("/any"))
+    given = places_of(places("--data-root", "/c", "--data-root", "/d", "--data.root", "/any"))
+    assert (given.data_roots, given.data_root) == ([Path("/c"), Path("/d")], Path("/any"))

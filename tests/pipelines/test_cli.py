@@ -1,4 +1,4 @@
-"""fit, validate, test and predict as a user calls them: what they write, what they say, and how they end."""
+"""The commands fit, validate, test and predict as a user calls them: their files, messages and exit codes."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def read_json(path: Path) -> Any:
 
 
 @pytest.fixture
-def when() -> Callable[[Callable[[], bool], int], threading.Thread]:
+def signal_when() -> Callable[[Callable[[], bool], int], threading.Thread]:
     """Send a signal to this process as soon as a condition holds."""
 
     def watch(condition: Callable[[], bool], number: int) -> threading.Thread:
@@ -114,13 +114,13 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_resumes_to_the_same_resu
     job_yaml: Path,
     demo_root: Path,
     tmp_path: Path,
-    when: Callable[[Callable[[], bool], int], threading.Thread],
+    signal_when: Callable[[Callable[[], bool], int], threading.Thread],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = RunDir.of(tmp_path)
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path)
     events = run_dir.events
-    thread = when(lambda: events.exists() and b'"progress"' in events.read_bytes(), signal.SIGINT)
+    thread = signal_when(lambda: events.exists() and b'"progress"' in events.read_bytes(), signal.SIGINT)
     assert command(*words) == 75
     thread.join()
     captured = capsys.readouterr().err
@@ -141,7 +141,7 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_resumes_to_the_same_resu
     assert places == sorted(set(places))
 
 
-def test_loss_that_is_not_finite_ends_the_run_and_is_named(
+def test_non_finite_loss_ends_the_run_and_is_named(
     command: Command, job_yaml: Path, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path / "run")
@@ -167,15 +167,15 @@ def test_run_can_be_started_again_with_corrected_data(
     assert command(*words, "--data.root", demo_root) == 0
 
 
-def test_stop_while_the_result_is_written_does_not_lose_it(
+def test_stop_request_while_the_result_is_written_does_not_lose_the_result(
     command: Command,
     job_yaml: Path,
     demo_root: Path,
     tmp_path: Path,
-    when: Callable[[Callable[[], bool], int], threading.Thread],
+    signal_when: Callable[[Callable[[], bool], int], threading.Thread],
 ) -> None:
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path, "--trainer.max_epochs=1")
-    thread = when(RunDir.of(tmp_path).predictions.exists, signal.SIGTERM)
+    thread = signal_when(RunDir.of(tmp_path).predictions.exists, signal.SIGTERM)
     assert command(*words) == 0
     thread.join()
     assert (tmp_path / "result.json").exists()
@@ -185,9 +185,9 @@ def test_stop_while_the_result_is_written_does_not_lose_it(
     ("words", "expected"),
     [
         (["validate", "--run-dir", "nowhere"], "is not a run folder; name one that fit has written"),
-        (["test", "--run-dir", "begun"], "has no best checkpoint yet"),
+        (["test", "--run-dir", "started"], "has no best checkpoint yet"),
         (["predict", "--run-dir", "{finished}", "--images", "absent.jpg"], "file 'absent.jpg' does not exist"),
-        (["predict", "--run-dir", "{finished}", "--images", "begun"], "contains no images"),
+        (["predict", "--run-dir", "{finished}", "--images", "started"], "contains no images"),
         (["predict", "--run-dir", "{finished}", "--images", "text.jpg"], "text.jpg"),
         (
             ["test", "--run-dir", "{finished}", "--data.root", "nowhere"],
@@ -210,7 +210,7 @@ def test_stop_while_the_result_is_written_does_not_lose_it(
         (["fit", "--config", "recipe:demo", "--model.select.metric=val/shapes/Ap"], "did you mean 'val/shapes/AP'"),
     ],
 )
-def test_mistake_is_reported(
+def test_invalid_command_line_is_reported(
     command: Command,
     words: list[str],
     expected: str,
@@ -219,9 +219,9 @@ def test_mistake_is_reported(
     command_line: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / "config.yaml").write_bytes(finished.config_yaml.read_bytes())
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "started").mkdir()
+    (tmp_path / "started" / "config.yaml").write_bytes(finished.config_yaml.read_bytes())
+    (tmp_path / "text.jpg").write_text("not an image")
     assert command(*[word.replace("{finished}", str(finished.path)) for word in words]) == 78
     captured = capsys.readouterr()
     assert expected in captured.err
@@ -229,7 +229,7 @@ def test_mistake_is_reported(
     assert captured.out == ""
 
 
-def test_all_mistakes_are_reported_before_torch_is_imported(tmp_path: Path) -> None:
+def test_invalid_names_are_all_reported_before_torch_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from pipelines.cli import main; code = main(sys.argv[1:]); "
         "assert not {'torch', 'lightning', 'mlflow'} & sys.modules.keys(); sys.exit(code)"

@@ -1,9 +1,9 @@
-"""Times as text."""
+"""Formatting of times."""
 
 from pipelines.clock import format_duration
 
 
-def test_durations_have_hours_minutes_and_seconds_and_days_where_needed() -> None:
+def test_duration_has_hours_minutes_and_seconds_and_days_if_needed() -> None:
     assert [format_duration(seconds) for seconds in (0.4, 61, 3600, 90_000)] == [
         "0:00:00",
         "0:01:01",

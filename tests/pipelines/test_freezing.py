@@ -31,7 +31,7 @@ def built() -> MultiTaskModel:
 
 @pytest.fixture
 def model(built: MultiTaskModel) -> MultiTaskModel:
-    """Model in train mode, with a BatchNorm in a head."""
+    """Return a model in train mode, with a BatchNorm in a head."""
     model = copy.deepcopy(built)
     model.heads["kind"].dropout = nn.BatchNorm1d(model.heads["kind"].linear.in_features)
     return model.train()
@@ -74,7 +74,7 @@ def test_each_frozen_stage_reduces_the_memory_kept_for_the_backward_pass(model: 
 
 
 @pytest.mark.parametrize("count", range(4))
-def test_levels_below_the_lowest_trainable_stage_have_no_backward(
+def test_levels_below_the_lowest_trainable_stage_require_no_gradient(
     count: int, model: MultiTaskModel, images: Tensor
 ) -> None:
     model.freeze(frozenset(STAGES[:count]))

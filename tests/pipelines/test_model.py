@@ -81,7 +81,9 @@ def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTa
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
-def test_image_counts_only_for_the_tasks_that_it_is_labeled_for(model: MultiTaskModel, images: Tensor) -> None:
+def test_image_contributes_only_to_losses_of_tasks_that_it_is_labeled_for(
+    model: MultiTaskModel, images: Tensor
+) -> None:
     model.eval()
     targets = all_labeled()
     partly = targets | {"kind": [None, targets["kind"][1], None], "cells": [targets["cells"][0], None, None]}

@@ -1,3 +1,5 @@
+"""Boxes with names and colors are drawn on images."""
+
 import numpy as np
 import torch
 from PIL import Image
@@ -29,7 +31,7 @@ def test_picture_without_boxes_is_unchanged() -> None:
     assert draw_boxes(image, [], []).tobytes() == image.tobytes()
 
 
-def test_names_at_the_borders_stay_inside_the_picture() -> None:
+def test_names_at_the_border_stay_inside_the_picture() -> None:
     corner = [[0.0, 0.0, 9.0, 9.0], [311.0, 231.0, 320.0, 240.0]]
     plain = draw_boxes(Image.new("RGB", (320, 240)), corner, ["", ""])
     named = draw_boxes(Image.new("RGB", (320, 240)), corner, ["platelets", "platelets"])

@@ -1,4 +1,4 @@
-"""Facts about ranks, with and without a process group, and without torch."""
+"""The rank of a process and the number of ranks: with and without a process group, and without torch."""
 
 import subprocess
 import sys
@@ -17,15 +17,15 @@ assert "torch" not in sys.modules
 """
 
 
-def test_facts_are_known_without_importing_torch() -> None:
+def test_rank_and_world_size_are_known_without_importing_torch() -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH], check=True, timeout=60)
 
 
-def test_a_process_without_a_group_is_rank_0_of_1() -> None:
+def test_process_without_a_group_is_rank_0_of_1() -> None:
     assert (is_distributed(), rank(), world_size()) == (False, 0, 1)
 
 
-def test_a_process_group_is_noticed(tmp_path: Path) -> None:
+def test_process_group_is_detected(tmp_path: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     try:
         assert (is_distributed(), rank(), world_size()) == (True, 0, 1)

@@ -35,7 +35,7 @@ def _model(name: str) -> MultiTaskModel:
 
 
 def _batch() -> tuple[Tensor, dict[str, list[Target | None]], list[tuple[int, int]]]:
-    """Return two images; the second is not labeled with boxes, the first not with classes."""
+    """Return two images; the first is not labeled with classes, the second not with boxes."""
     images = torch.randint(0, 256, (2, 3, SIDE_PX, SIDE_PX), dtype=torch.uint8)
     boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0], [20.0, 30.0, 90.0, 90.0]])
     found = BoxTarget(boxes, torch.tensor([0, 2]), torch.zeros(2, dtype=torch.bool), torch.tensor([-1, -1]))

@@ -63,7 +63,7 @@ def test_check_prints_one_json_document(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_prints_what_would_train(
+def test_check_prints_which_parts_would_train(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("check", "--config", job_yaml, "--data-root", demo_root.parent) == 0

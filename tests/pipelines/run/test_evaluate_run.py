@@ -1,4 +1,4 @@
-"""validate, test and predict use a run without changing it."""
+"""The commands validate, test and predict use a run without changing it."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def test_validate_and_test_repeat_the_numbers_of_the_run(
+def test_validate_and_test_reproduce_the_scores_of_the_run(
     command: Command, finished: RunDir, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = finished.result.read_bytes()
@@ -39,7 +39,7 @@ def test_validate_and_test_repeat_the_numbers_of_the_run(
     assert finished.result.read_bytes() == before
 
 
-def test_last_and_averaged_weights_are_those_of_the_last_checkpoint(
+def test_last_and_averaged_weights_are_read_from_the_last_checkpoint(
     command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = torch.load(finished.last_checkpoint, weights_only=True)

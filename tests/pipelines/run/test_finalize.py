@@ -40,7 +40,7 @@ def test_champion_is_scored_at_its_own_image_size(small: Document, finished: Run
     assert score_exported(attempt, finished.model, "models:/m/1") == pytest.approx(own, abs=1e-6)
 
 
-def test_champion_is_evaluated_as_the_challengers_document_says(
+def test_champion_is_evaluated_by_the_document_of_the_new_run(
     small: Document, finished: RunDir, attempt_at: MakeAttempt
 ) -> None:
     document = apply_override(small, "model.tasks.identity.gallery", "train")
@@ -50,7 +50,7 @@ def test_champion_is_evaluated_as_the_challengers_document_says(
     assert attempt.scoring.scores.tasks["identity"]["num_gallery"] > 0
 
 
-def test_champion_that_cannot_be_loaded_stays_with_a_warning(
+def test_champion_that_cannot_be_loaded_stays_champion_with_a_warning(
     small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(finished.model, tmp_path / "model")
@@ -62,7 +62,7 @@ def test_champion_that_cannot_be_loaded_stays_with_a_warning(
     assert "models:/m/1 cannot be loaded and stays champion" in warning.data["message"]
 
 
-def test_champion_with_other_classes_stays_with_a_warning(
+def test_champion_with_other_classes_stays_champion_with_a_warning(
     small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(finished.model, tmp_path / "model")
@@ -73,7 +73,7 @@ def test_champion_with_other_classes_stays_with_a_warning(
     assert score_exported(attempt, folder, "models:/m/1") is None
 
 
-def test_result_that_a_killed_attempt_did_not_track_is_tracked_by_the_next_attempt(
+def test_untracked_result_of_a_killed_attempt_is_tracked_by_the_next_attempt(
     small: Document,
     finished: RunDir,
     demo_root: Path,
@@ -95,7 +95,7 @@ def test_result_that_a_killed_attempt_did_not_track_is_tracked_by_the_next_attem
     assert "result.json" in [file.path for file in client.list_artifacts(run.info.run_id)]
 
 
-def test_run_resumes_only_with_the_data_of_its_start(
+def test_run_resumes_only_with_its_original_data(
     small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
 ) -> None:
     run_dir = RunDir.of(shutil.copytree(finished.path, tmp_path / "copy"))

@@ -53,7 +53,7 @@ def job(small: Document) -> JobSpec:
 
 @pytest.fixture
 def started(small: Document, job: JobSpec, tmp_path: Path) -> RunDir:
-    """A run with documents and without a result."""
+    """Return a run with documents but without a result."""
     run_dir = RunDir.of(tmp_path / "run")
     write_documents(run_dir, small, job, Inputs(Path("/data/demo"), "none"))
     return run_dir
@@ -81,7 +81,7 @@ def test_folder_is_named_after_the_job_by_default_and_passed_to_other_ranks(
     assert choose_run_dir(job, Path("elsewhere"), Path("runs")) == run_dir
 
 
-def test_documents_record_the_given_and_complete_document_and_the_inputs(
+def test_submitted_and_complete_document_and_inputs_are_recorded(
     started: RunDir, job: JobSpec, small: Document
 ) -> None:
     assert read_yaml(started.job_yaml.read_text(), "job.yaml") == small
@@ -103,7 +103,7 @@ def test_run_with_another_document_is_rejected_with_the_differing_fields(started
     assert "other values of model.ema, model.optimizer.lr; name a new folder" in message
 
 
-def test_document_may_be_changed_until_something_was_trained(started: RunDir, small: Document) -> None:
+def test_document_may_be_changed_until_training_has_started(started: RunDir, small: Document) -> None:
     changed = apply_override(small, "model.optimizer.lr", 1)
     job = validate_document(changed)
     assert choose(job, started.path) == started
@@ -171,14 +171,14 @@ def test_forked_child_that_outlives_a_run_does_not_hold_the_lock(tmp_path: Path)
             os.kill(child, signal.SIGKILL)
 
 
-def test_inputs_are_unknown_where_nothing_was_written(tmp_path: Path) -> None:
+def test_inputs_of_a_folder_without_inputs_json_are_unknown(tmp_path: Path) -> None:
     assert read_inputs(RunDir.of(tmp_path)) is None
     (tmp_path / "inputs.json").write_text(json.dumps({"data": "/x", "weights": "default"}))
     assert read_inputs(RunDir.of(tmp_path)) == Inputs(Path("/x"), "default")
 
 
 def old_document(small: Document) -> Document:
-    """A complete document as an earlier version wrote it: old names of fields, and a field missing that is new."""
+    """Return a complete document of an earlier version: with old field names, and without a new field."""
     surgery = {"reparameterise": True}
     document = apply_override(small, "model.backbone", {"design": {"preset": "resnet18"}, "surgery": surgery})
     written = resolved(validate_document(document))

@@ -39,7 +39,7 @@ def with_tasks(small: Document, *tasks: str) -> Document:
 
 @pytest.fixture(scope="module")
 def detector(small: Document, train: Train, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A detector of shapes; its neck has BatchNorm, and it is averaged."""
+    """Return the run of a detector of shapes with averaged weights and BatchNorm in its neck."""
     document = with_tasks(small, "shapes")
     run_dir = train(document, tmp_path_factory.mktemp("detector"))
     run_dir.config_yaml.write_text(write_yaml(document))
@@ -48,7 +48,7 @@ def detector(small: Document, train: Train, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def new_task(small: Document) -> Document:
-    """A document that adds a task to those of `detector` and freezes everything else."""
+    """Return a document that adds a task to those of `detector` and freezes everything else."""
     document = with_tasks(small, "shapes", "scene")
     document["model"] |= {
         "init_from": "detector",
@@ -77,7 +77,7 @@ def answers(model: MultiTaskModel, document: Document, root: Path) -> list[Tenso
     return found
 
 
-def test_old_task_gives_the_same_bits_if_the_shared_part_is_frozen(
+def test_outputs_of_the_old_task_are_bit_identical_if_shared_parts_are_frozen(
     small: Document, new_task: Document, detector: RunDir, train: Train, demo_root: Path, tmp_path: Path
 ) -> None:
     before = model_of(detector, with_tasks(small, "shapes"))
@@ -102,15 +102,15 @@ def test_new_head_is_initialized_from_the_seed_and_trains(
         document["model"]["optimizer"] = {"lr": 1e-30}
         document["model"]["ema"] = None
         train(document, tmp_path / str(init_from is None), init_from=init_from)
-    drawn, begun = (read_saved(tmp_path / name / "checkpoints/best.ckpt", "").state for name in ("True", "False"))
+    drawn, started = (read_saved(tmp_path / name / "checkpoints/best.ckpt", "").state for name in ("True", "False"))
     key = "heads.scene.linear.weight"
-    assert torch.equal(begun[key], drawn[key])
+    assert torch.equal(started[key], drawn[key])
     new_task["model"]["optimizer"] = {"lr": 1e-2}
     moved = read_saved(train(new_task, tmp_path / "m", init_from=detector.best_checkpoint).best_checkpoint, "").state
     assert not torch.equal(moved[key], drawn[key])
 
 
-def test_run_reports_what_it_took_and_resumes_without_it(
+def test_run_reports_the_tensors_from_init_from_and_resumes_without_their_source(
     new_task: Document, detector: RunDir, command: Command, demo_root: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -143,7 +143,7 @@ def test_missing_parts_are_not_downloaded_without_an_accepted_license(
     new_task["model"]["backbone"] = {"name": "mobileone_s0"}
     job.write_text(write_yaml(new_task | {"model": new_task["model"] | {"init_from": detector.path.name}}))
     words = ("--config", job, "--data-root", demo_root.parent, "--weights-root", detector.path.parent)
-    for asked in (("check",), ("fit", "--run-dir", tmp_path / "run")):
-        assert command(*asked, *words) == 78
+    for called in (("check",), ("fit", "--run-dir", tmp_path / "run")):
+        assert command(*called, *words) == 78
         output = capsys.readouterr().err
         assert "model.backbone.accept_license: the default weights of backbone 'mobileone_s0'" in output

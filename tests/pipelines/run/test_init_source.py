@@ -59,16 +59,16 @@ def test_registered_model_is_kept_while_the_run_needs_it(registry: Registry, fin
     ("name", "expected"),
     [
         ("models:/absent@champion", "the model is not registered"),
-        ("models:/asked@champion", "the model's aliases are candidate"),
-        ("models:/asked/7", "the model's aliases are candidate"),
+        ("models:/known@champion", "the model's aliases are candidate"),
+        ("models:/known/7", "the model's aliases are candidate"),
     ],
 )
 def test_missing_registered_model_is_reported_before_anything_starts(
     name: str, expected: str, registry: Registry, small_document: Document, finished: RunDir, command: Command,
     demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    if registry.aliases("asked") is None:
-        register(registry, finished, "asked")
+    if registry.aliases("known") is None:
+        register(registry, finished, "known")
     small_document["model"]["init_from"] = name
     (tmp_path / "job.yaml").write_text(write_yaml(small_document))
     words = ("--config", tmp_path / "job.yaml", "--data-root", demo_root.parent)

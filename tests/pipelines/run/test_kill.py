@@ -1,4 +1,4 @@
-"""A run in its own process: stopped by SIGTERM, killed, and started again until it is finished."""
+"""A run in its own process is stopped by SIGTERM, killed, and started again until it is finished."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def reported_steps(run_dir: RunDir) -> int:
     return run_dir.events.read_bytes().count(b'"progress"') if run_dir.events.exists() else 0
 
 
-def test_run_survives_a_stop_and_a_kill_at_any_moment(small: Document, demo_root: Path, tmp_path: Path) -> None:
+def test_run_finishes_after_a_stop_and_a_kill_at_any_moment(small: Document, demo_root: Path, tmp_path: Path) -> None:
     job_yaml = tmp_path / "job.yaml"
     document = apply_override(apply_override(small, "data.num_workers", 2), "trainer.max_epochs", 4)
     job_yaml.write_text(write_yaml(document))

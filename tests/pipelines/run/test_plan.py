@@ -1,4 +1,4 @@
-"""`plan`: each parameter group with its rate, decay and epochs, as text and as JSON."""
+"""The plan lists the rate, weight decay and epochs of each parameter group, as text and as JSON."""
 
 import json
 import os

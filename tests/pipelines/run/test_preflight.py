@@ -1,4 +1,4 @@
-"""Problems that are found before anything is started."""
+"""Problems that are found before a run starts."""
 
 from pathlib import Path
 from typing import Any

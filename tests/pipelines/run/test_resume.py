@@ -55,7 +55,7 @@ def uninterrupted(small: Document, train: Train, tmp_path_factory: pytest.TempPa
         pytest.param("validation_end", 0, 0, 3, id="after_the_last_batch_of_validation"),
     ],
 )
-def test_stopped_run_resumes_to_the_same_bits(
+def test_stopped_and_resumed_run_is_bit_identical(
     hook: str,
     epoch: int,
     batch: int,
@@ -73,7 +73,7 @@ def test_stopped_run_resumes_to_the_same_bits(
     assert differences(uninterrupted, resumed) == []
 
 
-def test_workers_that_prefetch_change_no_bit(
+def test_resumed_run_with_prefetching_workers_is_bit_identical(
     small_document: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:
     small_document["data"]["num_workers"] = 2
@@ -90,7 +90,7 @@ def test_workers_that_prefetch_change_no_bit(
         pytest.param("validation_batch", 0, 1, (0, 3), id="in_validation"),
     ],
 )
-def test_crashed_run_resumes_from_its_last_regular_checkpoint_to_the_same_bits(
+def test_crashed_run_resumed_from_its_last_regular_checkpoint_is_bit_identical(
     hook: str,
     epoch: int,
     batch: int,
@@ -108,8 +108,8 @@ def test_crashed_run_resumes_from_its_last_regular_checkpoint_to_the_same_bits(
     assert differences(uninterrupted, resumed) == []
 
 
-@pytest.mark.parametrize("tasks", [{"balance": "uncertainty"}, {"aggregate": "pcgrad"}], ids=lambda way: str(*way))
-def test_learned_balance_and_random_order_of_gradients_resume_to_the_same_bits(
+@pytest.mark.parametrize("tasks", [{"balance": "uncertainty"}, {"aggregate": "pcgrad"}], ids=lambda field: str(*field))
+def test_resumed_run_with_learned_balance_or_random_gradient_order_is_bit_identical(
     tasks: Document, small_document: Document, train: Train, tmp_path: Path
 ) -> None:
     small_document["trainer"]["max_epochs"] = 1
@@ -121,7 +121,7 @@ def test_learned_balance_and_random_order_of_gradients_resume_to_the_same_bits(
     assert differences(uninterrupted, resumed) == []
 
 
-def test_finished_training_is_not_continued(
+def test_finished_training_does_not_resume(
     small: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:
     train(small, tmp_path)
@@ -131,7 +131,7 @@ def test_finished_training_is_not_continued(
 
 
 def test_resumed_run_stops_early_at_the_same_validation(small_document: Document, train: Train, tmp_path: Path) -> None:
-    # No gain is large enough: the first validation stays the best, and the third is the second without a gain.
+    # No gain is large enough, so the first validation stays the best, and the third is the second without a gain.
     small_document["trainer"] |= {"max_epochs": 6, "early_stopping": {"patience": 2, "min_delta": 1.0}}
     whole = state_of(train(small_document, tmp_path / "whole"))
     assert whole["last"]["epoch"] == 2

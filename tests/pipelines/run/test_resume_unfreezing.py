@@ -16,11 +16,11 @@ Document = dict[str, Any]
 Train = Callable[..., RunDir]
 
 UNFREEZE = {0: "none", 1: ["c5"], 2: ["c5", "c4"], 3: "all"}
-"""Of four epochs; each has five batches in three optimizer steps."""
+"""The run has four epochs, each with five batches in three optimizer steps."""
 
 
 def unfreezing(small: Document, num_workers: int = 0) -> Document:
-    """With averaged weights, accumulation, clipping, and a warm-up that ends after the first boundary."""
+    """Return a job with averaged weights, accumulation, clipping, and a warm-up that ends after the first boundary."""
     document = copy.deepcopy(small)
     document["trainer"] |= {"max_epochs": 4, "gradient_clip_val": 0.5}
     document["model"] |= {
@@ -46,10 +46,10 @@ def stopped_and_resumed(train: Train, document: Document, path: Path, *places: t
     return state_of(train(document, path))
 
 
-def test_run_stopped_at_every_boundary_and_inside_epochs_resumes_to_the_same_bits(
+def test_run_stopped_at_boundaries_and_inside_epochs_and_resumed_is_bit_identical(
     small: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:
-    """At the end of an epoch, in the validation before a boundary, and within the epochs before and after them."""
+    """It stops at the end of an epoch, in the validation before a boundary, and inside the epochs around them."""
     places = [("train_batch", 0, 4), ("train_batch", 1, 2), ("validation_batch", 1, 0), ("train_batch", 3, 0)]
     resumed = stopped_and_resumed(train, unfreezing(small), tmp_path, *places)
     assert differences(uninterrupted, resumed) == []
@@ -57,7 +57,7 @@ def test_run_stopped_at_every_boundary_and_inside_epochs_resumes_to_the_same_bit
     assert [event.epoch for event in unfrozen] == [1, 2, 3]
 
 
-def test_every_parameter_is_trained_at_the_end(uninterrupted: Document) -> None:
+def test_every_parameter_was_trained_at_the_end(uninterrupted: Document) -> None:
     """Otherwise the comparison would include weights that never change."""
     state = uninterrupted["last"]["optimizer_states"][0]["state"]
     names = sum(len(group["params"]) for group in uninterrupted["last"]["optimizer_states"][0]["param_groups"])
@@ -69,7 +69,7 @@ def test_every_parameter_is_trained_at_the_end(uninterrupted: Document) -> None:
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("epoch", range(4))
 @pytest.mark.parametrize(("hook", "batch"), [("train_batch", b) for b in (0, 2, 4)] + [("validation_batch", 0)])
-def test_run_stopped_anywhere_resumes_to_the_same_bits(
+def test_run_stopped_anywhere_and_resumed_is_bit_identical(
     hook: str,
     epoch: int,
     batch: int,

@@ -1,4 +1,4 @@
-"""A run stopped during the final scoring writes no result; the same command then completes it with the same result."""
+"""A stop during the final scoring: nothing is written, and the same command then gives the same result."""
 
 import json
 import os
@@ -22,19 +22,19 @@ def sigterm_in_the_final_scoring(run_dir: RunDir) -> Iterator[list[int]]:
     """Send SIGTERM to this process at each batch of the final scoring; yield the number of batches so far."""
     count = [0]
 
-    def send_sigterm(module: nn.Module, arguments: Any) -> None:
+    def request_stop(module: nn.Module, arguments: Any) -> None:
         if isinstance(module, Backbone) and b'"evaluating"' in run_dir.events.read_bytes():
             count[0] += 1
             os.kill(os.getpid(), signal.SIGTERM)
 
-    hook = register_module_forward_pre_hook(send_sigterm)
+    hook = register_module_forward_pre_hook(request_stop)
     try:
         yield count
     finally:
         hook.remove()
 
 
-def test_run_stopped_in_the_final_scoring_ends_after_the_batch_and_can_be_resumed(
+def test_stop_in_the_final_scoring_takes_effect_after_the_batch_and_the_run_can_be_resumed(
     command: Callable[..., int],
     job_yaml: Path,
     demo_root: Path,
@@ -43,9 +43,9 @@ def test_run_stopped_in_the_final_scoring_ends_after_the_batch_and_can_be_resume
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = RunDir.of(tmp_path / "run")
-    arguments = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path)
+    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path)
     with sigterm_in_the_final_scoring(run_dir) as evaluated:
-        assert command(*arguments) == 75
+        assert command(*words) == 75
     assert evaluated == [1]
     output = capsys.readouterr().err
     assert "error: stopped during evaluation; run the same command again to resume" in output
@@ -55,9 +55,9 @@ def test_run_stopped_in_the_final_scoring_ends_after_the_batch_and_can_be_resume
     assert not run_dir.predictions.exists()
     checkpoint = run_dir.last_checkpoint.read_bytes()
 
-    assert command(*arguments) == 0
+    assert command(*words) == 0
     assert run_dir.last_checkpoint.read_bytes() == checkpoint
-    result, expected = (json.loads(path.result.read_text()) for path in (run_dir, finished))
-    assert {**result, "timing": None} == {**expected, "timing": None}
+    one, other = (json.loads(path.result.read_text()) for path in (run_dir, finished))
+    assert {**one, "timing": None} == {**other, "timing": None}
     for path in sorted(finished.predictions.glob("*.[cj]s*")):
         assert (run_dir.predictions / path.name).read_bytes() == path.read_bytes()

@@ -1,4 +1,4 @@
-"""Complete runs of changed networks: they have a result, and the exported model predicts the same."""
+"""Complete runs of networks changed by surgery have a result, and their exported models predict the same."""
 
 import copy
 import json
@@ -37,7 +37,7 @@ CHANGED = {
 def fit(
     command: Command, small: dict[str, Any], demo_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., RunDir]:
-    """Run a document with another backbone, and its weights in the folder `weights`, to the end."""
+    """Return a function that runs the small document with another backbone, whose weights are in `weights`."""
 
     def run(backbone: dict[str, Any], weights: Path, **values: Any) -> RunDir:
         document = copy.deepcopy(small)
@@ -56,7 +56,7 @@ def fit(
 
 @pytest.fixture(scope="module")
 def folded(fit: Callable[..., RunDir], tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A run of a network of branches, with a moving average; read-only."""
+    """Return a finished run of a network with branches and averaged weights; tests must not change it."""
     backbone = {"name": "repvgg_a0", "weights": "none", "surgery": {"reparameterize": True}}
     return fit(backbone, tmp_path_factory.mktemp("none"), **{"trainer.max_epochs": 1, "data.image_size": 64})
 
@@ -75,7 +75,7 @@ def branches(keys: Iterable[str]) -> tuple[bool, bool]:
     return any("conv_kxk" in key for key in keys), any("reparam_conv" in key for key in keys)
 
 
-def test_changed_network_trains_to_a_result_and_its_export_predicts_the_same(
+def test_changed_network_is_trained_and_scored_and_its_export_predicts_the_same(
     fit: Callable[..., RunDir], demo_root: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -106,8 +106,10 @@ def test_checkpoints_keep_branches_and_the_export_is_folded(folded: RunDir) -> N
     assert job.model.backbone.surgery.reparameterize
 
 
-def test_folded_network_scores_and_predicts_as_its_branches(folded: RunDir, command: Command, demo_root: Path) -> None:
-    """`val` was scored during training, by the averaged branches."""
+def test_folded_network_scores_and_predicts_like_its_branches(
+    folded: RunDir, command: Command, demo_root: Path
+) -> None:
+    """During training, `val` was scored with the averaged branches."""
     assert command("validate", "--run-dir", folded.path) == 0
     assert command("test", "--run-dir", folded.path) == 0
     (validated,), (tested,) = ((folded.path / "eval").glob(f"{name}-*/result.json") for name in ("validate", "test"))
@@ -127,7 +129,7 @@ def test_folded_network_scores_and_predicts_as_its_branches(folded: RunDir, comm
         assert (found[level] - feature).abs().max() <= 1e-5 * feature.abs().max()
 
 
-def test_run_that_ended_before_its_result_is_evaluated_again_to_the_same_result(
+def test_run_without_a_result_is_evaluated_again_with_the_same_result(
     folded: RunDir, command: Command, demo_root: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(folded.path, tmp_path / "run")
@@ -140,7 +142,7 @@ def test_run_that_ended_before_its_result_is_evaluated_again_to_the_same_result(
     assert ExportedModelDir(again.model).weights.read_bytes() == ExportedModelDir(folded.model).weights.read_bytes()
 
 
-def test_training_starts_from_the_checkpoint_and_not_from_the_folded_network(folded: RunDir) -> None:
+def test_new_run_starts_from_the_checkpoint_and_not_from_the_folded_network(folded: RunDir) -> None:
     with pytest.raises(ConfigError, match=r"branches are folded .*; name checkpoints/best\.ckpt of its run"):
         read_saved(folded.model, "model.init_from")
     assert branches(read_saved(folded.best_checkpoint, "model.init_from").state) == (True, False)

@@ -1,4 +1,4 @@
-"""The command with two processes, as users start it: exit codes, one result, and no leftover files or processes."""
+"""The command with two processes, as users start it: exit codes, a single result, no leftover files or processes."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def test_stopped_fit_ends_with_75_and_the_next_start_resumes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["rank 0", "group"])
-def test_fit_stopped_in_validation_ends_with_75_before_it_is_scored_and_the_next_start_validates_first(
+def test_fit_stopped_in_validation_ends_with_75_unscored_and_the_next_start_validates_first(
     target: str, start: Start, document: Document, tmp_path: Path
 ) -> None:
     root = tmp_path / "many" / "demo"
@@ -129,14 +129,14 @@ def test_fit_stopped_in_validation_ends_with_75_before_it_is_scored_and_the_next
     assert code == 0, output
     events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
     reported = [(event["kind"], event["epoch"]) for event in events if event["kind"] in ("progress", "metric")]
-    # At two steps of each epoch, and at the third batch, which ends it.
+    # Progress is reported at two steps of each epoch, and at its last batch, the third one.
     assert sorted(set(reported)) == [("metric", 0), ("metric", 1), ("progress", 0), ("progress", 1)]
     assert [kind for kind, _ in reported].count("metric") == 2
     assert reported.index(("metric", 0)) < reported.index(("progress", 1))
 
 
 @pytest.mark.slow
-def test_fit_with_a_loss_that_is_not_finite_ends_with_65(
+def test_fit_with_a_non_finite_loss_ends_with_65(
     start: Start, document: Document, data_root: Path, tmp_path: Path
 ) -> None:
     document["model"] |= {"optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {}}
@@ -147,7 +147,7 @@ def test_fit_with_a_loss_that_is_not_finite_ends_with_65(
 
 
 @pytest.mark.slow
-def test_image_that_only_one_rank_cannot_read_is_reported_with_78(
+def test_image_that_one_rank_cannot_read_is_reported_with_78(
     start: Start, document: Document, data_root: Path, tmp_path: Path
 ) -> None:
     document["trainer"] |= {"max_epochs": 1000, "check_val_every_n_epoch": 1000}

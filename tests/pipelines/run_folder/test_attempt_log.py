@@ -1,4 +1,4 @@
-"""failure.json of an attempt that fails in the service."""
+"""An attempt that fails in the service writes failure.json."""
 
 import errno
 import json
@@ -44,7 +44,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("error", "kind"), ERRORS, ids=[f"{type(e).__name__}-{k}" for e, k in ERRORS])
-def test_an_error_is_recorded_with_its_kind(
+def test_error_is_recorded_with_its_kind(
     error: Exception, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ATTEMPT_DIR_VARIABLE, str(tmp_path))
@@ -62,7 +62,7 @@ def test_torch_out_of_cpu_memory_is_recognized(tmp_path: Path) -> None:
     assert failure_kind(caught.value) == "out_of_memory"
 
 
-def test_a_requested_stop_is_not_recorded_as_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requested_stop_is_not_recorded_as_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ATTEMPT_DIR_VARIABLE, str(tmp_path))
     with pytest.raises(Stopped), failure_recorded():
         raise Stopped("stopped")
@@ -86,7 +86,7 @@ def fit_as_an_attempt(config: Path, run_dir: Path, **environ: Path) -> subproces
     )  # fmt: skip
 
 
-def test_an_invalid_document_is_recorded_before_training_starts(job_yaml: Path, tmp_path: Path) -> None:
+def test_invalid_document_is_recorded_before_training_starts(job_yaml: Path, tmp_path: Path) -> None:
     done = fit_as_an_attempt(job_yaml, tmp_path / "run", PYRAMIDION_DATA_ROOTS=tmp_path)
     assert done.returncode == 78
     noted = json.loads((tmp_path / "run" / "attempts" / "1" / "failure.json").read_text())
@@ -94,7 +94,7 @@ def test_an_invalid_document_is_recorded_before_training_starts(job_yaml: Path, 
     assert noted["message"].startswith("data.root: no folder 'demo' below ")
 
 
-def test_a_second_attempt_at_a_finished_run_does_nothing(
+def test_second_attempt_at_a_finished_run_does_nothing(
     finished: RunDir, demo_root: Path, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.path.rglob("*") if path.is_file()}

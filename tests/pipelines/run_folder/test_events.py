@@ -1,4 +1,4 @@
-"""events.jsonl remains readable whatever happens to the process that writes it."""
+"""events.jsonl stays readable even if the process that writes it is killed."""
 
 import json
 import time
@@ -20,7 +20,7 @@ from pipelines.run_folder.events import (
 STAGE = {"time": 1, "kind": "stage", "epoch": 0, "step": 0, "data": {"stage": "training"}}
 
 
-def test_event_has_time_kind_place_and_data(tmp_path: Path) -> None:
+def test_event_has_time_kind_epoch_step_and_data(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "new" / "events.jsonl")
     log.write(MetricData({"val/cells/AP": None, "val/cells/AP50": 0.1}), epoch=2, step=7)
     log.write(StageData(stage="training"))
@@ -36,7 +36,7 @@ def test_event_has_time_kind_place_and_data(tmp_path: Path) -> None:
     assert (second["epoch"], second["step"], second["data"]) == (0, 0, {"stage": "training"})
 
 
-def test_progress_has_the_learned_task_weights_beside_its_fields() -> None:
+def test_progress_includes_the_learned_task_weights() -> None:
     fields = {"losses": {"train/cells/box": 1.5}, "lr": 0.1, "images_per_s": 2.0, "left_s": 3.0}
     counts = {"batch": 1, "batches": 2, "max_epochs": 4}
     assert ProgressData(**fields, **counts, **{"balance/cells": 0.5}).to_data() == {
@@ -46,11 +46,11 @@ def test_progress_has_the_learned_task_weights_beside_its_fields() -> None:
     }
 
 
-def test_status_has_the_previous_status_as_from() -> None:
+def test_status_names_the_previous_status_from() -> None:
     assert StatusData(before=None, to="queued", attempt=0).to_data() == {"from": None, "to": "queued", "attempt": 0}
 
 
-def test_a_line_torn_by_a_kill_does_not_damage_the_next_attempts_first_line(tmp_path: Path) -> None:
+def test_line_torn_by_a_kill_does_not_damage_the_first_line_of_the_next_attempt(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(json.dumps(STAGE) + '\n{"kind": "prog')
     EventLog(path).write(StageData(stage="training"))
@@ -63,7 +63,7 @@ def test_a_line_torn_by_a_kill_does_not_damage_the_next_attempts_first_line(tmp_
     assert path.read_text().count("\n") == 4
 
 
-def test_a_number_that_is_not_finite_is_never_written(tmp_path: Path) -> None:
+def test_non_finite_number_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float"):
         EventLog(tmp_path / "events.jsonl").write(MetricData({"loss": float("nan")}))
     assert (tmp_path / "events.jsonl").read_bytes() == b""

@@ -1,4 +1,4 @@
-"""Names of files and folders of a run folder are spelled in `pipelines/run_folder` alone."""
+"""Names of files and folders of a run folder are spelled only in `pipelines/run_folder`."""
 
 import ast
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ BASE = Path("run")
 
 
 def names() -> set[str]:
-    """All names of files and folders that the layout knows."""
+    """Return all names of files and folders in the layout."""
     found = {"attempts", "eval"}
     for owner in (RunDir.of(BASE), AttemptDir(BASE), ExportedModelDir(BASE)):
         properties = [name for name, value in vars(type(owner)).items() if isinstance(value, property)]
@@ -23,7 +23,7 @@ def names() -> set[str]:
 
 
 def spelled(source: str) -> Iterator[str]:
-    """Names that a source file spells, as a whole text, as a part of a path, or as the operand of `/`."""
+    """Yield the names that a source file spells as a string, as a part of a path, or as the operand of `/`."""
     tree = ast.parse(source)
     in_f_strings = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     files = {name for name in names() if "." in name}
@@ -36,7 +36,7 @@ def spelled(source: str) -> Iterator[str]:
             yield from names().intersection(str(node.right.value).split("/"))
 
 
-def test_no_other_module_spells_a_name_of_the_run_folder() -> None:
+def test_other_modules_do_not_spell_names_of_the_run_folder() -> None:
     found = [
         f"{path.relative_to(ROOT)}: {name}"
         for package in ("pipelines", "service")
@@ -51,10 +51,12 @@ def test_no_other_module_spells_a_name_of_the_run_folder() -> None:
     "source",
     ['path = folder / "attempts" / "1"', 'open(f"{folder}/exit.json")', 'below(folder, "checkpoints/best.ckpt")'],
 )
-def test_a_spelled_name_is_found(source: str) -> None:
+def test_spelled_name_is_found(source: str) -> None:
     assert list(spelled(source))
 
 
-@pytest.mark.parametrize("source", ['"""exit.json says how it ended."""', 'print("see log.txt")', 'f"{database}.lock"'])
-def test_a_name_in_a_sentence_is_not_a_path(source: str) -> None:
+@pytest.mark.parametrize(
+    "source", ['"""exit.json holds the exit code."""', 'print("see log.txt")', 'f"{database}.lock"']
+)
+def test_name_in_a_sentence_is_not_a_path(source: str) -> None:
     assert not list(spelled(source))

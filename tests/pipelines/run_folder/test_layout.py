@@ -1,4 +1,4 @@
-"""Files of a run folder are there whole, or as they were."""
+"""Files of a run folder are written atomically, and attempts and evaluations have their own folders."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 
 
-def test_file_is_written_whole_for_everyone_to_read(tmp_path: Path) -> None:
+def test_file_is_written_whole_and_readable_for_everyone(tmp_path: Path) -> None:
     path = tmp_path / "new" / "result.json"
     write_atomic(path, "é")
     assert path.read_bytes() == "é".encode()
@@ -41,7 +41,7 @@ def test_attempts_are_counted_from_one(tmp_path: Path) -> None:
     assert run_dir.next_attempt() == 13
 
 
-def test_evaluation_writes_beside_the_run_and_never_over_it(tmp_path: Path) -> None:
+def test_evaluation_writes_beside_the_results_of_the_run(tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path)
     evaluation = run_dir.for_evaluation("test-1")
     assert evaluation.best_checkpoint == run_dir.best_checkpoint

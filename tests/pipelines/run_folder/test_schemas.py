@@ -1,4 +1,4 @@
-"""JSON files of a run folder: those of other versions are read, and what is written keeps its format."""
+"""JSON files of a run folder: files of other versions can be read, and written files keep their format."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ WRITTEN: list[tuple[File, str]] = [
 
 
 @pytest.mark.parametrize(("record", "text"), WRITTEN, ids=[type(record).__name__ for record, _ in WRITTEN])
-def test_written_text_is_that_of_earlier_versions_and_is_read_back(record: File, text: str, tmp_path: Path) -> None:
+def test_written_text_equals_that_of_earlier_versions_and_can_be_read(record: File, text: str, tmp_path: Path) -> None:
     record.write(tmp_path / "file.json")
     assert (tmp_path / "file.json").read_text() == text
     assert type(record).read(tmp_path / "file.json") == record
@@ -66,14 +66,14 @@ def test_unknown_fields_of_a_newer_version_are_ignored(record: File, text: str, 
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"code": "failed"}'])
-def test_a_missing_or_damaged_file_is_not_valid(text: str | None, tmp_path: Path) -> None:
+def test_missing_or_damaged_file_is_not_valid(text: str | None, tmp_path: Path) -> None:
     files = AttemptDir(tmp_path)
     if text is not None:
         files.exit_json.write_text(text)
     assert AttemptExit.read_if_valid(files.exit_json) is None
 
 
-def test_an_exit_without_the_fields_of_later_versions_is_read(tmp_path: Path) -> None:
+def test_exit_without_the_fields_of_later_versions_is_read(tmp_path: Path) -> None:
     files = AttemptDir(tmp_path)
     files.exit_json.write_text('{"code": 75}')
     assert AttemptExit.read(files.exit_json) == AttemptExit(75)
@@ -85,14 +85,14 @@ def test_inputs_written_before_init_from_existed_are_read(tmp_path: Path) -> Non
     assert RunInputs.read(run_dir.inputs_json) == RunInputs(data="/d", weights="default", init_from=None)
 
 
-def test_data_report_has_its_schema(tmp_path: Path) -> None:
+def test_data_report_is_written_in_its_schema(tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path)
     report = DataReport(root="/d", fingerprints={})
     report.write(run_dir.data_report)
     assert DataReportFile.read(run_dir.data_report).model_dump() == report.to_dict()
 
 
-def test_a_prediction_keeps_what_each_task_answers() -> None:
+def test_prediction_contains_the_answers_of_all_tasks() -> None:
     answer = {"image": {"width": 4, "height": 3}, "tasks": {"kind": {"labels": [{"label": "a", "score": 0.5}]}}}
     assert PredictedImage(file="a.png", **answer).model_dump() == {"file": "a.png", **answer}
 

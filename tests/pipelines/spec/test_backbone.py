@@ -1,4 +1,4 @@
-"""`model.backbone`: one network, by name or by design, and changes to its layers."""
+"""`model.backbone` describes one network, by name or by design, and changes to its layers."""
 
 from typing import Any
 
@@ -15,25 +15,25 @@ def backbone(small: Document, **fields: Any) -> BackboneSpec:
     return validate_document(apply_override(small, "model.backbone", fields)).model.backbone
 
 
-def test_name_has_default_weights_and_design_has_none(small: Document) -> None:
+def test_named_network_has_default_weights_and_a_design_has_random_ones(small: Document) -> None:
     assert backbone(small, name="resnet18").weights == "default"
     assert backbone(small, design={"preset": "resnet18"}).weights == "none"
     assert backbone(small, design={"preset": "resnet18"}, weights="a.pt").weights == "a.pt"
 
 
 def test_complete_document_describes_the_same_network(small: Document) -> None:
-    asked = {
+    fields = {
         "design": {"preset": "resnet18"},
         "surgery": {"freeze_batchnorm": True, "attention": [{"kind": "gc", "stages": ["c5", "c4"]}]},
     }
-    job = validate_document(apply_override(small, "model.backbone", asked))
+    job = validate_document(apply_override(small, "model.backbone", fields))
     assert validate_document(resolved(job)) == job
     assert job.model.backbone.label == "design:resnet18"
 
 
 def test_surgery_lists_its_requested_changes(small: Document) -> None:
-    asked = {"deformable": ["c5", "c4"], "stochastic_depth": 0.0, "reparameterize": False}
-    surgery = backbone(small, name="resnet18", surgery=asked).surgery
+    changes = {"deformable": ["c5", "c4"], "stochastic_depth": 0.0, "reparameterize": False}
+    surgery = backbone(small, name="resnet18", surgery=changes).surgery
     assert surgery.requested == ("deformable", "stochastic_depth")
     assert surgery.deformable == ("c4", "c5")
     assert backbone(small, name="resnet18").surgery.requested == ()

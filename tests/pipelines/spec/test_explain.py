@@ -1,4 +1,4 @@
-"""Invalid documents are reported field by field: the value, and what would be right."""
+"""Each invalid field of a document is reported with its value and valid alternatives."""
 
 import contextlib
 from typing import Any
@@ -14,7 +14,7 @@ from pipelines.spec.load import apply_override, validate_document
 Document = dict[str, Any]
 
 WRONG = [
-    ("model.optimiser.lr", 1e-3, "model.optimiser: unknown key; did you mean 'optimizer'; known are aggregate,"),
+    ("model.optimzer.lr", 1e-3, "model.optimzer: unknown key; did you mean 'optimizer'; known are aggregate,"),
     ("model.optimizer.lr", "fast", "model.optimizer.lr: got 'fast'; should be a valid number"),
     ("model.optimizer.lr", -1, "model.optimizer.lr: got -1; should be greater than 0"),
     ("model.optimizer.lr", float("nan"), "model.optimizer.lr: got nan; should be a finite number"),
@@ -120,7 +120,7 @@ junk = st.recursive(
 
 
 @pytest.mark.parametrize("field", ["model", "model.tasks", "model.tasks.shapes", "model.unfreeze", "data.sources", ""])
-def test_junk_is_rejected_without_other_errors(field: str, small: Document) -> None:
+def test_arbitrary_values_raise_no_other_error_than_config_error(field: str, small: Document) -> None:
     @given(junk)
     def check(value: Any) -> None:
         document = apply_override(small, field, value) if field else {"name": value, "data": value, 3: value}

@@ -71,11 +71,13 @@ def test_invalid_yaml_is_reported_with_its_position(text: str, expected: str) ->
 def test_later_files_update_earlier_ones_by_key_and_overrides_update_all(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("model: {ema: {decay: 0.9}, layer_decay: 0.5}\nlist: [1, 2]\n")
     (tmp_path / "b.yaml").write_text("model: {layer_decay: 0.7}\nlist: [3]\n")
-    asked = assemble([str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")], [("model.ema", "null"), ("new.name", "[x]")])
-    assert asked == {"model": {"ema": None, "layer_decay": 0.7}, "list": [3], "new": {"name": ["x"]}}
+    document = assemble(
+        [str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")], [("model.ema", "null"), ("new.name", "[x]")]
+    )
+    assert document == {"model": {"ema": None, "layer_decay": 0.7}, "list": [3], "new": {"name": ["x"]}}
 
 
-def test_merge_replaces_everything_but_mappings() -> None:
+def test_merge_replaces_all_values_except_mappings() -> None:
     assert merge({"a": {"b": 1}, "c": [1]}, {"a": None, "c": {"d": 2}}) == {"a": None, "c": {"d": 2}}
 
 

@@ -43,7 +43,7 @@ def test_values_in_the_document_take_precedence(small: Document) -> None:
     assert (model.layer_decay, model.unfreeze) == (0.9, {0: ("c3",), 3: "all"})
 
 
-def test_decay_by_layer_is_weaker(small: Document) -> None:
+def test_default_decay_by_layer_is_weaker_than_by_stage(small: Document) -> None:
     assert model_of(small, transfer="discriminative", layer_decay_by="layer").layer_decay == 0.85
 
 
@@ -90,7 +90,7 @@ def test_part_with_rate_zero_is_always_frozen(small: Document) -> None:
     assert frozen_parts(model_of(small, lr_scale=scale), 7) == {"neck", "c3", "heads.scene"}
 
 
-def test_network_without_trained_parts_is_rejected(small: Document) -> None:
+def test_network_without_trainable_parts_is_rejected(small: Document) -> None:
     scale = {"stages": {"neck": 0}, "tasks": {"scene": 0, "shapes": 0, "identity": 0}}
     with pytest.raises(ConfigError, match=r"model\.lr_scale: nothing trains from epoch 0 on"):
         model_of(small, lr_scale=scale, transfer="gradual")

@@ -1,4 +1,4 @@
-"""Trainings of several processes, as tests start them, and what each rank keeps of them."""
+"""Start trainings with several processes, and record each rank's state."""
 
 import itertools
 import os
@@ -33,14 +33,14 @@ _trainings = itertools.count()
 
 
 class Watch(Callback):
-    """Keeps what training does to a rank's network.
+    """Records how training changes a rank's network.
 
     Attributes:
         states: parameters and running statistics, before training and after each epoch.
         with_gradient: names of the parameters that have a gradient at the last optimizer step of each epoch.
         parts: the part of each of them (of statistics: that of the norm's weight).
-        first_images: of the first batch.
-        wrappers: how many there were, and how many are left at the end.
+        first_images: the images of the first batch.
+        wrappers: the number of DDP wrappers created, and the number that still exist at the end.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Watch(Callback):
 
 
 class TerminateSelf(Callback):
-    """Asks for a stop, on one rank alone, when a batch begins; -1 is the last of the epoch."""
+    """Requests a stop on a single rank when a batch starts; batch -1 is the last of the epoch."""
 
     def __init__(self, epoch: int, batch: int, rank: int = 0) -> None:
         self.epoch, self.batch, self.rank = epoch, batch, rank
@@ -107,9 +107,9 @@ def spawn(function: Callable[..., None], num_ranks: int, *args: Any) -> None:
 
 
 def train(rank: int, document: Document, root: Path, path: Path, *more: Callback) -> str:
-    """Train as `fit` does, up to the end of `trainer.fit`, and return what it came to: `done`, or the error.
+    """Train as `fit` does, up to the end of `trainer.fit`, and return `done`, or the error as text.
 
-    All ranks must call this, with the same arguments but for `more`.
+    All ranks must call this, with the same arguments except `more`.
     """
     meeting = path.with_name(f"{path.name}-meeting-{next(_trainings)}")
     meeting.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The tasks' gradients of what they share are joined as the papers say; heads get their own."""
+"""The tasks' gradients of shared parameters are combined as defined in the papers; each head gets its own gradient."""
 
 import itertools
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def new_model() -> MultiTaskModel:
 
 
 def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]], list[tuple[int, int]]]:
-    """Four images, the targets of all tasks but some, and the sizes of the images."""
+    """Return four images, the targets of all tasks except the unlabeled ones, and the sizes of the images."""
     random = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (4, 3, 64, 96), dtype=torch.uint8, generator=random)
     targets: dict[str, list[Target | None]] = {task: [] for task in TASKS}
@@ -59,7 +59,7 @@ def batch(*unlabeled: str) -> tuple[Tensor, dict[str, list[Target | None]], list
 
 
 def of_task(task: str, factor: float, *unlabeled: str, frozen: tuple[str, ...] = ()) -> Gradients:
-    """Return what plain autograd says of one task's loss alone."""
+    """Return the gradients of a single task's loss by plain autograd."""
     model = new_model()
     model.freeze(frozenset(frozen))
     (global_losses(model.loss(*batch(*unlabeled))).tasks[task] * factor).backward()
@@ -93,7 +93,7 @@ def gradients_of(model: MultiTaskModel) -> Gradients:
 
 
 def by_hand(rule: str, one: Tensor, other: Tensor) -> Tensor:
-    """Two gradients: PCGrad's algorithm 1 and the projections of UPGrad (equation 3) are the same in their sum."""
+    """Combine two gradients; PCGrad's algorithm 1 and UPGrad's projections (equation 3) have the same sum."""
     product = one @ other
     if rule == "mgda":  # Sener and Koltun 2018, algorithm 1
         share = ((other - one) @ other / (one - other).square().sum()).clamp(0, 1)
@@ -105,7 +105,7 @@ def by_hand(rule: str, one: Tensor, other: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("rule", RULES)
-def test_two_tasks_are_joined_as_by_hand_and_heads_get_their_own_gradient(rule: str, sign: float) -> None:
+def test_gradients_of_two_tasks_are_combined_as_by_hand_and_heads_get_their_own(rule: str, sign: float) -> None:
     factors = {"cells": 0.4, "kind": sign}
     one, other = (of_task(task, factor) for task, factor in factors.items())
     assert bool(shared(one) @ shared(other) < 0) == (sign < 0)
@@ -121,7 +121,7 @@ def test_two_tasks_are_joined_as_by_hand_and_heads_get_their_own_gradient(rule: 
 
 
 def brute_force(gramian: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """Minimize v' G v for v >= lower, by trying which of them are equal."""
+    """Minimize v' G v for v >= lower, by trying all sets of entries at their lower bounds."""
     size = len(lower)
     best, least = lower, np.inf
     for is_free in itertools.product([False, True], repeat=size):
@@ -136,7 +136,7 @@ def brute_force(gramian: np.ndarray, lower: np.ndarray) -> np.ndarray:
 
 
 def three_by_definition(rule: str, rows: Tensor) -> Tensor:
-    """Algorithm 1 of PCGrad on the vectors themselves; UPGrad by trying all sides; MGDA by a grid of weights."""
+    """Combine three gradients: PCGrad by its algorithm 1, UPGrad by `brute_force`, MGDA by a grid of weights."""
     if rule == "upgrad":
         weights = [brute_force((rows @ rows.T).numpy(), lower) for lower in np.eye(3)]
         return torch.from_numpy(np.sum(weights, axis=0)) @ rows
@@ -158,7 +158,7 @@ def three_by_definition(rule: str, rows: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("rule", "tolerance"), [("pcgrad", 1e-5), ("upgrad", 1e-5), ("mgda", 0.05)])
-def test_three_tasks_in_conflict_are_joined_as_defined(rule: str, tolerance: float) -> None:
+def test_gradients_of_three_conflicting_tasks_are_combined_as_defined(rule: str, tolerance: float) -> None:
     factors = {"cells": 0.4, "kind": -1.0, "signs": 1.0}
     rows = torch.stack([shared(of_task(task, factor)) for task, factor in factors.items()])
     assert sum(bool(rows[i] @ rows[j] < 0) for i, j in itertools.combinations(range(3), 2)) >= 2
@@ -169,7 +169,7 @@ def test_three_tasks_in_conflict_are_joined_as_defined(rule: str, tolerance: flo
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_one_task_with_labels_is_trained_as_without_aggregation(rule: str) -> None:
+def test_single_labeled_task_is_trained_as_without_aggregation(rule: str) -> None:
     unlabeled = ("cells", "signs")
     model = joined(rule, dict.fromkeys(TASKS, 1.0), *unlabeled)
     plain = new_model()
@@ -181,7 +181,7 @@ def test_one_task_with_labels_is_trained_as_without_aggregation(rule: str) -> No
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_task_without_labels_has_no_part_and_its_head_gets_zeros(rule: str) -> None:
+def test_unlabeled_task_does_not_contribute_and_its_head_gets_zero_gradients(rule: str) -> None:
     found = gradients_of(joined(rule, dict.fromkeys(TASKS, 1.0), "cells"))
     one, other = (of_task(task, 1.0, "cells") for task in ("kind", "signs"))
     expected = by_hand(rule, shared(one), shared(other))
@@ -192,7 +192,7 @@ def test_task_without_labels_has_no_part_and_its_head_gets_zeros(rule: str) -> N
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_where_nothing_shared_trains_heads_are_trained_as_without_aggregation(rule: str) -> None:
+def test_heads_are_trained_as_without_aggregation_if_all_shared_parts_are_frozen(rule: str) -> None:
     frozen = ("c3", "c4", "c5", "neck")
     found = gradients_of(joined(rule, dict.fromkeys(TASKS, 1.0), frozen=frozen))
     assert {name.split(".")[0] for name in found} == {"heads"}
@@ -202,8 +202,8 @@ def test_where_nothing_shared_trains_heads_are_trained_as_without_aggregation(ru
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_task_that_does_not_reach_what_is_shared_leaves_it_to_the_others(rule: str) -> None:
-    """`kind` reads c5, which is frozen; for MGDA a gradient of length zero would be the shortest."""
+def test_task_without_a_gradient_of_shared_parameters_does_not_change_theirs(rule: str) -> None:
+    """`kind` reads c5, which is frozen; MGDA would choose its zero gradient as the shortest combination."""
     frozen = ("c3", "c4", "c5", "heads.signs")
     found = gradients_of(joined(rule, {"cells": 1.0, "kind": 1.0}, frozen=frozen))
     of_cells, of_kind = (of_task(task, 1.0, frozen=frozen) for task in ("cells", "kind"))
@@ -212,8 +212,8 @@ def test_task_that_does_not_reach_what_is_shared_leaves_it_to_the_others(rule: s
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
 
 
-def test_gradients_of_a_window_are_the_mean_of_its_batches_in_the_layout_of_the_parameters() -> None:
-    """A fused optimizer on the CPU reads the gradient in the parameter's layout, whatever its own is."""
+def test_accumulated_gradients_are_means_over_batches_in_the_layout_of_the_parameters() -> None:
+    """A fused optimizer on the CPU reads gradients in the parameter's layout, even if they have another one."""
     factors = {"cells": 0.4, "kind": -1.0}
     model = joined("pcgrad", factors, batches=2)
     found, once = gradients_of(model), gradients_of(joined("pcgrad", factors))
@@ -226,7 +226,7 @@ def test_gradients_of_a_window_are_the_mean_of_its_batches_in_the_layout_of_the_
 
 @pytest.mark.parametrize("scale", [1.0, 1e-4])
 @pytest.mark.parametrize("num_tasks", [2, 3, 5])
-def test_projection_is_that_of_trying_all_sides(num_tasks: int, scale: float) -> None:
+def test_projection_equals_that_of_brute_force(num_tasks: int, scale: float) -> None:
     for seed in range(20):
         rows = np.random.default_rng(seed).normal(size=(num_tasks, 7))
         rows[0] *= scale
@@ -237,14 +237,14 @@ def test_projection_is_that_of_trying_all_sides(num_tasks: int, scale: float) ->
             assert (rows @ (rows.T @ weights) > -1e-9).all()
 
 
-def test_gradients_that_are_zero_opposite_or_equal_are_projected_too() -> None:
+def test_zero_opposite_and_equal_gradients_are_projected() -> None:
     rows = torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.0, 0.0], [0.0, 3.0], [0.0, 3.0]])
     weights = UPGradWeighting(pref_vector=torch.ones(5), projector=NNLSProjector())(rows @ rows.T)
     torch.testing.assert_close(weights @ rows, torch.tensor([0.0, 6.0]))
 
 
 class FirstStep(Callback):
-    """Keeps the gradients of the first optimizer step, before they are clipped, and the weights at the end."""
+    """Records the gradients of the first optimizer step, before clipping, and the final weights."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         if trainer.global_step == 0:
@@ -254,10 +254,10 @@ class FirstStep(Callback):
         self.weights = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
 
 
-def test_training_joins_what_is_shared_and_leaves_heads_alone(
+def test_training_changes_gradients_of_shared_parameters_but_not_of_heads(
     small_document: dict[str, Any], train: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Windows of two batches, bf16, clipping and averaged weights are on."""
+    """The training has steps of two batches, bf16, clipping and averaged weights."""
     small_document["trainer"] |= {"max_epochs": 1, "precision": "bf16-mixed"}
     steps = {}
     for rule in ("none", "pcgrad", "mgda"):
@@ -276,23 +276,23 @@ def test_training_joins_what_is_shared_and_leaves_heads_alone(
 
 
 @pytest.mark.parametrize(
-    ("trainer", "told"),
+    ("trainer", "message"),
     [
         ({"devices": 2}, "model.aggregate: got 'pcgrad' with 2 processes"),
         ({"precision": "16-mixed"}, "model.aggregate: got 'pcgrad' with precision 16-mixed"),
     ],
 )
-def test_what_aggregation_cannot_be_done_with_is_refused(
-    trainer: dict[str, Any], told: str, small_document: dict[str, Any]
+def test_aggregation_with_several_processes_or_16_bit_scaling_is_rejected(
+    trainer: dict[str, Any], message: str, small_document: dict[str, Any]
 ) -> None:
     small_document["trainer"] |= trainer
     require_aggregation_fits(validate_document(small_document))
     small_document["model"]["aggregate"] = "pcgrad"
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         require_aggregation_fits(validate_document(small_document))
 
 
-def test_refusal_ends_the_command_before_anything_is_written(
+def test_rejected_aggregation_ends_the_command_before_anything_is_written(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path: Path
 ) -> None:
     words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", tmp_path / "run")

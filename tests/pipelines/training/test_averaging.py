@@ -1,4 +1,4 @@
-"""Averaged weights by themselves; `test_resume.py` has them in a run."""
+"""Unit tests of averaged weights; `test_resume.py` tests them in a run."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from pipelines.training.averaging import EMA
 
 
 class Regression(lightning.LightningModule):
-    """A linear layer behind a BatchNorm, that notes its weights after each optimizer step."""
+    """A BatchNorm and a linear layer; records its weights after each optimizer step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Regression(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.3)
 
 
-def test_average_equals_a_loop_by_hand_over_the_optimizer_steps_and_is_what_is_validated() -> None:
+def test_average_equals_an_explicit_loop_over_optimizer_steps_and_is_used_in_validation() -> None:
     ema, module = EMA(0.6), Regression()
     trainer = lightning.Trainer(
         max_epochs=1, accelerator="cpu", accumulate_grad_batches=2, callbacks=[ema], logger=False,

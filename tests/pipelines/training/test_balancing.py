@@ -1,4 +1,4 @@
-"""Terms become losses of tasks, and these are weighed; on several ranks see test_two_rank_losses.py."""
+"""Losses of tasks from their terms, and their weights; test_two_rank_losses.py tests them on two ranks."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def term(total: float, count: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def losses_of(**values: float) -> GlobalLosses:
-    """Of one term a task; a task of value 0 has no label."""
+    """Return losses with one term per task; a task with value 0 has no labels."""
     return global_losses({task: {"x": term(value, float(value != 0))} for task, value in values.items()})
 
 
@@ -44,12 +44,12 @@ def test_each_term_is_divided_by_its_count_and_each_task_weighted() -> None:
     assert losses["kind"]["ce"][0].grad == pytest.approx(0.5 / 5)
 
 
-def test_term_without_anything_to_count_keeps_its_sum() -> None:
+def test_term_with_count_zero_keeps_its_sum() -> None:
     combined = global_losses({"cells": {"classes": term(3.0, 0.0)}})
     assert combined.tasks["cells"].item() == float(combined.terms["cells/classes"]) == 3.0
 
 
-def test_task_is_active_where_it_has_something_to_learn_from() -> None:
+def test_task_is_active_if_a_batch_has_labels_for_it() -> None:
     losses: dict[str, LossTerms] = {
         "empty_images": {"boxes": term(0.0, 0.0), "classes": term(3.0, 0.0)},
         "no_labels": {"boxes": term(0.0, 0.0), "classes": term(0.0, 0.0)},
@@ -72,7 +72,7 @@ def test_half_precision_terms_are_added_in_float32() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_term_that_is_not_finite_shows_in_its_own_name_alone(value: float) -> None:
+def test_non_finite_term_does_not_affect_other_terms(value: float) -> None:
     terms = global_losses({"a": {"x": term(1.0, 1.0)}, "b": {"x": term(value, 1.0)}}).terms
     assert [name for name, mean in terms.items() if not torch.isfinite(mean)] == ["b/x"]
 
@@ -90,12 +90,12 @@ def test_uncertainty_weighs_by_exp_of_minus_s_and_adds_half_of_s() -> None:
     assert balance.factors() == pytest.approx({"a": 0.25, "b": math.e})
 
 
-def test_uncertainty_begins_as_the_fixed_balance() -> None:
+def test_uncertainty_balance_initially_equals_the_fixed_balance() -> None:
     weights, losses = {"a": 2.0, "b": 0.5}, losses_of(a=3.0, b=5.0)
     assert UncertaintyBalance(weights)(losses) == FixedBalance(weights)(losses)
 
 
-def test_log_variance_of_a_constant_loss_ends_at_the_log_of_twice_the_weighted_loss() -> None:
+def test_log_variance_of_a_constant_loss_converges_to_log_of_twice_the_weighted_loss() -> None:
     balance = UncertaintyBalance({"a": 2.0, "b": 1.0})
     optimizer = torch.optim.SGD(balance.parameters(), lr=0.5)
     for _ in range(300):
@@ -105,7 +105,7 @@ def test_log_variance_of_a_constant_loss_ends_at_the_log_of_twice_the_weighted_l
     assert balance.log_variances.tolist() == pytest.approx([math.log(12.0), math.log(0.2)], abs=1e-4)
 
 
-def test_task_without_labels_adds_nothing_and_does_not_move_its_log_variance() -> None:
+def test_unlabeled_task_adds_nothing_and_its_log_variance_has_no_gradient() -> None:
     balance = UncertaintyBalance({"a": 1.0, "b": 1.0})
     balance.log_variances.data = torch.tensor([0.5, 0.5])
     weighted = balance(losses_of(a=3.0, b=0.0))
@@ -117,7 +117,7 @@ def test_task_without_labels_adds_nothing_and_does_not_move_its_log_variance() -
 
 
 @pytest.mark.parametrize(("far", "loss_that_leads_back", "sign"), [(50.0, 0.001, 1.0), (-50.0, 1.0, -1.0)])
-def test_log_variance_beyond_its_limit_is_brought_back_and_leaves_it_at_once(
+def test_log_variance_beyond_its_limit_is_clamped_and_can_move_back(
     far: float, loss_that_leads_back: float, sign: float
 ) -> None:
     balance = UncertaintyBalance({"a": 1.0})
@@ -132,7 +132,7 @@ def test_log_variance_beyond_its_limit_is_brought_back_and_leaves_it_at_once(
 
 
 class Watch(Callback):
-    """Keeps what was learned last (not averaged), and the optimizer's groups by name."""
+    """Records the last learned factors (not averaged), and the optimizer's groups by name."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, MultiTaskModule)
@@ -141,7 +141,7 @@ class Watch(Callback):
         self.groups = {group["name"]: group for group in trainer.optimizers[0].param_groups}
 
 
-def test_learned_balance_trains_without_decay_is_told_and_is_no_part_of_the_best_network(
+def test_learned_balance_trains_without_decay_is_reported_and_not_in_best_checkpoint(
     small_document: dict[str, Any], train: Callable[..., Any], tmp_path: Path
 ) -> None:
     small_document["model"] |= {"balance": "uncertainty", "schedule": {}}
@@ -156,8 +156,8 @@ def test_learned_balance_trains_without_decay_is_told_and_is_no_part_of_the_best
     assert learned.shape == (len(tasks),)
     assert learned.all()
 
-    told = [event.data for event in read_events(run_dir.events) if event.kind == "progress"]
-    last = {task: told[-1][f"balance/{task}"] for task in tasks}
+    progress = [event.data for event in read_events(run_dir.events) if event.kind == "progress"]
+    last = {task: progress[-1][f"balance/{task}"] for task in tasks}
     assert last == watch.factors
     assert any(abs(factor - 1) > 1e-3 for factor in last.values())
 
@@ -165,6 +165,6 @@ def test_learned_balance_trains_without_decay_is_told_and_is_no_part_of_the_best
     assert best.keys() == watch.network
 
 
-def test_fixed_balance_leaves_nothing_in_a_checkpoint() -> None:
+def test_fixed_balance_has_no_state_in_a_checkpoint() -> None:
     assert not FixedBalance({"a": 1.0}).state_dict()
     assert FixedBalance({"a": 1.0}).factors() == {}

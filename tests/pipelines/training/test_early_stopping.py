@@ -1,4 +1,4 @@
-"""Training ends where it becomes no better; `min_delta: 1` lets no metric in [0, 1] count as better than the first."""
+"""Training ends when its score stops improving; with `min_delta: 1` no metric in [0, 1] is better than the first."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Document = dict[str, Any]
 
 
 def counted(document: Document, scores: list[float | None], min_delta: float = 0.0) -> list[int]:
-    """Return how many validations are counted after each."""
+    """Return the number of validations without improvement after each score."""
     model = validate_document(document).model
     spec = EarlyStoppingSpec(min_delta=min_delta)
     stopping = EarlyStopping(spec, Scoring(model, DatasetIndex({}, {})), EventLog(None))
@@ -33,32 +33,32 @@ def counted(document: Document, scores: list[float | None], min_delta: float = 0
 @pytest.mark.parametrize(
     ("scores", "min_delta", "expected"),
     [
-        pytest.param([0.1, 0.2, 0.2, 0.1, 0.3, 0.3], 0.0, [0, 0, 1, 2, 0, 1], id="equal_is_no_better"),
+        pytest.param([0.1, 0.2, 0.2, 0.1, 0.3, 0.3], 0.0, [0, 0, 1, 2, 0, 1], id="equal_is_not_better"),
         pytest.param([0.1, 0.14, 0.18, 0.2, 0.26], 0.05, [0, 1, 0, 1, 0], id="gains_add_up"),
-        pytest.param([None, None, 0.1, None, 0.2], 0.0, [1, 2, 0, 1, 0], id="undefined_is_no_better"),
+        pytest.param([None, None, 0.1, None, 0.2], 0.0, [1, 2, 0, 1, 0], id="undefined_is_not_better"),
         pytest.param([float("nan"), 0.1, float("nan"), 0.2], 0.0, [1, 0, 1, 0], id="nan_is_never_better"),
         pytest.param([-1.0, float("nan"), -2.0], 0.0, [0, 1, 2], id="nan_is_not_remembered"),
     ],
 )
-def test_validations_are_counted_since_the_best(
+def test_validations_since_the_best_are_counted(
     scores: list[float | None], min_delta: float, expected: list[int], small: Document
 ) -> None:
     assert counted(small, scores, min_delta) == expected
 
 
-def test_lower_is_better_where_the_document_says_so(small_document: Document) -> None:
+def test_lower_is_better_with_mode_min(small_document: Document) -> None:
     small_document["model"]["select"]["mode"] = "min"
     assert counted(small_document, [0.3, 0.2, 0.25, 0.1]) == [0, 0, 1, 0]
 
 
-def test_validations_are_counted_from_the_epoch_on_in_which_all_trains(small_document: Document) -> None:
+def test_counting_starts_in_the_epoch_in_which_all_parts_train(small_document: Document) -> None:
     small_document["model"]["unfreeze"] = {0: "none", 1: ["c5"], 3: "all"}
     small_document["trainer"]["max_epochs"] = 6
     assert counted(small_document, [0.5, 0.4, 0.3, 0.2, 0.4, 0.6]) == [0, 0, 0, 1, 2, 0]
 
 
 @pytest.fixture
-def hopeless(small_document: Document) -> Document:
+def without_improvement(small_document: Document) -> Document:
     small_document["trainer"] |= {
         "max_epochs": 5, "check_val_every_n_epoch": 2, "early_stopping": {"patience": 1, "min_delta": 1.0},
     }  # fmt: skip
@@ -74,14 +74,14 @@ def epochs(events: list[Document], kind: str) -> list[int]:
     return sorted({event.epoch for event in events if event.kind == kind})
 
 
-def test_run_that_stops_early_is_told_scored_and_not_trained_further_when_it_is_called_again(
-    hopeless: Document,
+def test_early_stop_is_reported_and_scored_and_a_second_call_does_not_train(
+    without_improvement: Document,
     command: Callable[..., int],
     demo_root: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "job.yaml").write_text(write_yaml(hopeless))
+    (tmp_path / "job.yaml").write_text(write_yaml(without_improvement))
     run_dir = RunDir.of(tmp_path / "run")
     words = ("fit", "--config", tmp_path / "job.yaml", "--data.root", demo_root, "--run-dir", run_dir.path)
     assert command(*words) == 0
@@ -89,12 +89,12 @@ def test_run_that_stops_early_is_told_scored_and_not_trained_further_when_it_is_
     events = read_events(run_dir.events)
     assert epochs(events, "progress") == [0, 1, 2, 3]
     assert epochs(events, "metric") == [1, 3]
-    (told,) = [event for event in events if event.data.get("stage") == "stopped_early"]
-    assert told.data["message"] == "stopped early at epoch 4: no improvement in one validation"
+    (stage,) = [event for event in events if event.data.get("stage") == "stopped_early"]
+    assert stage.data["message"] == "stopped early at epoch 4: no improvement in one validation"
     assert [event.data["left_s"] for event in events if event.kind == "progress"][-1] == 0.0
     result = read_json(run_dir.result)
 
-    run_dir.result.unlink()  # as if it had been killed before
+    run_dir.result.unlink()  # as if the process had been killed before
     assert command(*words) == 0
     later = read_events(run_dir.events)[len(events) :]
     assert {event.kind for event in later} == {"stage"}

@@ -1,7 +1,7 @@
-"""What several ranks promise, for architectures that differ: parameters that are bit-equal through every boundary of
-`unfreeze`, the gradients of one process where labels are partial, and a resume to the same bits.
+"""Guarantees of several ranks, for different architectures: parameters stay bit-equal across every boundary of
+`unfreeze`, gradients for partial labels equal those of one process, and resuming is bit-identical.
 
-The ranks of a family are spawned once and go through everything; tests look at what they left.
+The ranks of a family are spawned once and run all scenarios; the tests check the files that they write.
 """
 
 import copy
@@ -30,8 +30,8 @@ UNFREEZE = {0: "none", 1: ["c5"], 2: ["c5", "c4"], 3: "all"}
 BOTTOM_UP = {0: "none", 1: ["c3"], 2: ["c3", "c4"], 3: "all"}
 
 BEFORE = [(0, 1), (0, -1)]
-AT_AND_BEHIND = [(1, -1), (2, 1)]
-"""Where a run is stopped: epoch, batch. -1 is the last; the run goes on at a boundary."""
+AT_AND_AFTER = [(1, -1), (2, 1)]
+"""Epoch and batch at which a run is stopped; batch -1 is the last, so the run resumes at a boundary."""
 
 SMALL = ["timm:test_resnet", "timm:test_convnext"]
 """With BatchNorm and without."""
@@ -57,13 +57,13 @@ STEPS: dict[str, tuple[frozenset[str], dict[str, set[int]]]] = {
     "one head alone trains, labeled on rank 0": (ALL_BUT_A_HEAD, {"kind": {0}}),
     "one head alone trains, and has no label": (ALL_BUT_A_HEAD, {"kind": set()}),
 }
-"""By name: what is frozen, and which of five images are labeled for a task; for the other tasks all are."""
+"""By name: the frozen parts, and which of five images are labeled for a task; other tasks label all images."""
 IMAGES_OF = {2: ((0, 1), (2, 3, 4)), 3: ((0, 1), (2, 3), (4,))}
-"""By number of ranks, of a joint batch of five."""
+"""By number of ranks: the images of each rank, from a joint batch of five."""
 
 
 class Step(nn.Module):
-    """From a batch to one number, in eval mode: images do not depend on each other."""
+    """Maps a batch to its total loss, in eval mode, so that images do not depend on each other."""
 
     def __init__(self, family: str) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def steps_of_rank(rank: int, num_ranks: int, folder: Path, family: str) -> Docum
 
 
 def document_of(small: Document, family: str, num_ranks: int, unfreeze: object) -> Document:
-    """Four epochs of a few batches a rank; validation is left to the end."""
+    """Return a job of four epochs with a few batches per rank, and validation only at the end."""
     document = copy.deepcopy(small)
     document["trainer"] |= {"devices": num_ranks, "max_epochs": 4, "check_val_every_n_epoch": 4}
     document["model"] |= {"backbone": {"name": family, "weights": "none"}, "unfreeze": unfreeze, "layer_decay": 0.7}
@@ -138,7 +138,7 @@ def document_of(small: Document, family: str, num_ranks: int, unfreeze: object) 
 def run_rank(
     rank: int, num_ranks: int, folder: Path, root: Path, documents: dict[str, Document], stops: list[tuple[int, int]]
 ) -> None:
-    """What each of the processes does, for one family after the other; `stops` are (epoch, batch)."""
+    """Run all scenarios of one rank for each family, and save the outcomes; `stops` are (epoch, batch)."""
     torch.set_num_threads(1)
     for number, (family, document) in enumerate(documents.items()):
         place = folder / str(number)
@@ -160,10 +160,10 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small_families(tmp_path_factory: pytest.TempPathFactory, small: Document, data_root: Path) -> Path:
-    """Where two ranks did all they do with one of the families after the other."""
+    """Folder in which two ranks ran all scenarios for each of the small families."""
     folder = tmp_path_factory.mktemp("families")
     documents = {name: document_of(small, name, 2, UNFREEZE) for name in SMALL}
-    spawn(run_rank, 2, folder, data_root, documents, AT_AND_BEHIND)
+    spawn(run_rank, 2, folder, data_root, documents, AT_AND_AFTER)
     return folder
 
 
@@ -171,7 +171,7 @@ def small_families(tmp_path_factory: pytest.TempPathFactory, small: Document, da
 def family(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, small: Document, data_root: Path
 ) -> Document:
-    """What the ranks of one family left in `folder`."""
+    """Return the outcomes that the ranks of one family saved in `folder`."""
     if request.param in SMALL:
         name, num_ranks, unfreeze = request.param, 2, UNFREEZE
         folder = request.getfixturevalue("small_families") / str(SMALL.index(name))
@@ -179,13 +179,13 @@ def family(
         name, num_ranks, unfreeze = request.param
         folder = tmp_path_factory.mktemp("family")
         document = document_of(small, name, num_ranks, unfreeze)
-        spawn(run_rank, num_ranks, folder, data_root, {name: document}, [*BEFORE, *AT_AND_BEHIND])
+        spawn(run_rank, num_ranks, folder, data_root, {name: document}, [*BEFORE, *AT_AND_AFTER])
         folder /= "0"
     ranks = [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(num_ranks)]
     return {"name": name, "folder": folder, "unfreeze": unfreeze, "ranks": ranks}
 
 
-def test_all_ranks_train_to_the_end_on_images_of_their_own(family: Document) -> None:
+def test_ranks_train_to_the_end_on_different_images(family: Document) -> None:
     assert [rank["whole"] for rank in family["ranks"]] == ["done"] * len(family["ranks"])
     first, *others = (rank["first_images"] for rank in family["ranks"])
     assert all(not torch.equal(first, other) for other in others)
@@ -200,7 +200,7 @@ def test_parameters_are_bit_equal_on_all_ranks_after_every_epoch(family: Documen
             assert diverged == []
 
 
-def test_parts_have_gradients_and_move_in_the_epochs_in_which_they_train_and_in_no_other(family: Document) -> None:
+def test_parts_have_gradients_and_change_only_in_the_epochs_in_which_they_train(family: Document) -> None:
     for rank in family["ranks"]:
         parts = rank["parts"]
         for epoch, trained in enumerate(family["unfreeze"].values()):
@@ -214,7 +214,7 @@ def test_parts_have_gradients_and_move_in_the_epochs_in_which_they_train_and_in_
             assert {parts[name] for name in statistics & moved} == {parts[name] for name in statistics} & expected
 
 
-def test_wrapper_of_ddp_is_made_anew_at_each_boundary_and_the_old_one_is_gone(family: Document) -> None:
+def test_ddp_wrapper_is_replaced_and_freed_at_each_boundary(family: Document) -> None:
     assert [rank["wrappers"] for rank in family["ranks"]] == [(4, 1)] * len(family["ranks"])
 
 
@@ -234,16 +234,16 @@ def test_joint_step_with_partial_labels_has_the_gradients_of_one_process(case: s
             assert float((found[name] - expected[name]).abs().max()) <= limit, name
 
 
-def test_run_stopped_around_boundaries_goes_on_to_the_same_bits(family: Document) -> None:
+def test_run_stopped_around_boundaries_and_resumed_is_bit_identical(family: Document) -> None:
     for rank in family["ranks"]:
-        assert all(told.startswith("Stopped: stopped at epoch") for told in rank["stopped"])
+        assert all(outcome.startswith("Stopped: stopped at epoch") for outcome in rank["stopped"])
         assert rank["resumed"] == "done"
     if len(family["ranks"]) > 2:
-        # In which order gloo adds three gradients hangs on DDP's buckets, which begin anew when a run goes on.
+        # The order in which gloo adds three gradients depends on DDP's buckets, which are rebuilt after a resume.
         return
     whole, resumed = (
         torch.load(RunDir.of(family["folder"] / run).last_checkpoint, weights_only=True) for run in ("whole", "stopped")
     )
     for content in (whole, resumed):
-        del content["callbacks"]["Progress"]  # it has the time
+        del content["callbacks"]["Progress"]  # depends on the time
     assert differences(whole, resumed) == []

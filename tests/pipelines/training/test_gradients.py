@@ -1,4 +1,4 @@
-"""Norms and cosines of the tasks' gradients; on two ranks see test_two_rank_losses.py."""
+"""Norms and cosines of the tasks' gradients; test_two_rank_losses.py tests them on two ranks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def losses_of(model: MultiTaskModel, *unlabeled: str) -> GlobalLosses:
 
 
 def gradient_of(model: MultiTaskModel, task: str, parts: tuple[str, ...], *unlabeled: str) -> Tensor:
-    """Return what a backward pass of one task's loss leaves in some parameters."""
+    """Return the gradient of one task's loss in some parameters, flattened."""
     model.zero_grad()
     losses_of(model, *unlabeled).tasks[task].backward()
     return torch.cat([dict(model.named_parameters())[name].grad.flatten().double() for name in parts])  # type: ignore[union-attr]
@@ -57,7 +57,7 @@ def names_of(model: MultiTaskModel, layer: list[torch.nn.Parameter]) -> tuple[st
     return tuple(name for name, parameter in model.named_parameters() if any(parameter is p for p in layer))
 
 
-def test_norms_and_cosines_are_those_of_each_task_alone(model: MultiTaskModel) -> None:
+def test_norms_and_cosines_equal_those_of_separate_backward_passes(model: MultiTaskModel) -> None:
     layer = last_shared_layer(model)
     names = names_of(model, layer)
     assert len(names) == 1
@@ -72,7 +72,7 @@ def test_norms_and_cosines_are_those_of_each_task_alone(model: MultiTaskModel) -
     assert min(found[f"gradients/norm/{task}"] or 0 for task in TASKS) > 1e-6
 
 
-def test_task_without_labels_has_neither_norm_nor_cosine(model: MultiTaskModel) -> None:
+def test_norm_and_cosines_of_a_task_without_labels_are_undefined(model: MultiTaskModel) -> None:
     found = gradient_statistics(losses_of(model, "signs"), last_shared_layer(model))
     assert {name for name, value in found.items() if value is None} == {
         "gradients/norm/signs",
@@ -81,7 +81,7 @@ def test_task_without_labels_has_neither_norm_nor_cosine(model: MultiTaskModel) 
     }
 
 
-def test_last_shared_layer_is_what_trains_nearest_to_the_heads(model: MultiTaskModel) -> None:
+def test_last_shared_layer_is_the_trainable_one_nearest_to_the_heads(model: MultiTaskModel) -> None:
     def parts() -> set[str]:
         return {model.part_of(name) for name in names_of(model, last_shared_layer(model))}
 
@@ -96,7 +96,7 @@ def test_last_shared_layer_is_what_trains_nearest_to_the_heads(model: MultiTaskM
     assert last_shared_layer(model) == []
 
 
-def test_task_that_does_not_reach_the_layer_has_length_zero_and_no_cosine(model: MultiTaskModel) -> None:
+def test_task_that_does_not_use_the_layer_has_norm_zero_and_undefined_cosines(model: MultiTaskModel) -> None:
     model.freeze(frozenset({"c3", "c4", "c5"}))
     found = gradient_statistics(losses_of(model), last_shared_layer(model))
     assert found["gradients/norm/kind"] == 0.0
@@ -104,7 +104,7 @@ def test_task_that_does_not_reach_the_layer_has_length_zero_and_no_cosine(model:
     assert found["gradients/cosine/signs.tint"] is not None
 
 
-def test_what_is_not_finite_is_undefined(model: MultiTaskModel) -> None:
+def test_statistics_of_a_non_finite_loss_are_undefined(model: MultiTaskModel) -> None:
     losses = losses_of(model)
     losses.tasks["kind"] = losses.tasks["kind"] * 1e38 * 1e38
     found = gradient_statistics(losses, last_shared_layer(model))
@@ -113,41 +113,41 @@ def test_what_is_not_finite_is_undefined(model: MultiTaskModel) -> None:
     assert found["gradients/norm/signs"] is not None
 
 
-class Bits(Callback):
-    """Keeps what the last step left, before weights are averaged."""
+class LastState(Callback):
+    """Records the weights after the last step, before they are averaged."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self.state = {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
 
 
 @pytest.mark.parametrize("aggregate", ["none", "mgda"])
-def test_statistics_do_not_change_training_by_a_bit(
+def test_training_is_bit_identical_with_and_without_statistics(
     aggregate: str, small_document: dict[str, Any], train: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """With BatchNorm and dropout, windows of two batches, the last one shorter, and bf16."""
+    """The training has BatchNorm, dropout, steps of two batches (the last one is shorter), and bf16."""
     small_document["trainer"] |= {"max_epochs": 1, "precision": "bf16-mixed"}
     small_document["model"]["aggregate"] = aggregate
-    left, told = [], []
+    states, reported = [], []
     for every in (0, 1):
         small_document["model"]["gradients_every_n_steps"] = every
-        left.append(Bits())
-        run_dir = train(small_document, tmp_path / str(every), left[-1])
+        states.append(LastState())
+        run_dir = train(small_document, tmp_path / str(every), states[-1])
         events = [e for e in read_events(run_dir.events) if e.kind == "metric"]
-        told.append({e.step: e.data for e in events if "gradients/norm/scene" in e.data})
-    without, with_ = left
+        reported.append({e.step: e.data for e in events if "gradients/norm/scene" in e.data})
+    without, with_ = states
     assert all(torch.equal(tensor, with_.state[name]) for name, tensor in without.state.items())
 
-    assert told[0] == {}
-    assert sorted(told[1]) == [1, 2, 3]
+    assert reported[0] == {}
+    assert sorted(reported[1]) == [1, 2, 3]
     tasks = sorted(small_document["model"]["tasks"])
     pairs = [f"{one}.{other}" for i, one in enumerate(tasks) for other in tasks[i + 1 :]]
     names = {*(f"gradients/norm/{task}" for task in tasks), *(f"gradients/cosine/{pair}" for pair in pairs)}
-    for statistics in told[1].values():
+    for statistics in reported[1].values():
         assert statistics.keys() == names
         assert all(-1 <= statistics[name] <= 1 for name in names if "cosine" in name)
 
 
-def test_statistics_come_at_every_nth_step_and_not_for_a_task_alone(
+def test_statistics_are_logged_at_every_nth_step_and_not_for_a_single_task(
     small_document: dict[str, Any], train: Callable[..., Any], tmp_path: Path
 ) -> None:
     small_document["trainer"] |= {"accumulate_grad_batches": 1, "max_epochs": 1}

@@ -1,4 +1,4 @@
-"""Ranks start, meet and end together, also when one of them fails: real processes, without torch."""
+"""Ranks start, meet and end together, even if one of them fails: real processes, without torch."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def before_meeting():
     if rank == 1 and scenario == "dies early":
         os._exit(3)
     if rank == 1 and scenario == "ends early":
-        raise DataError(FieldProblem("images", "is no image"))
+        raise DataError(FieldProblem("images", "is not an image"))
     if rank == 1 and scenario == "signal at start":
         mark("starting")
         time.sleep(1.5)
@@ -37,7 +37,7 @@ def after_meeting():
     if scenario == "stop":
         raise Stopped("stopped at step 7")
     if scenario == "data error" and rank == 1:
-        raise DataError(FieldProblem("images/a.png", "is no image"))
+        raise DataError(FieldProblem("images/a.png", "is not an image"))
     if scenario == "killed" and rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     if scenario in ("data error", "killed"):
@@ -45,7 +45,7 @@ def after_meeting():
         raise RuntimeError("connection closed by peer")
     if scenario == "hangs":
         time.sleep(0 if rank else 60)
-        raise DataError(FieldProblem("images/a.png", "is no image"))
+        raise DataError(FieldProblem("images/a.png", "is not an image"))
     if scenario in ("waits", "crash of rank 0"):
         time.sleep(60)
     if scenario == "signal at start":
@@ -114,14 +114,14 @@ def group_is_gone(process: subprocess.Popen[str]) -> bool:
     [
         ("done", 0, ""),
         ("stop", 75, "error: stopped at step 7\n"),
-        ("data error", 78, "error: images/a.png: is no image\n"),
-        ("ends early", 78, "error: images: is no image\n"),
+        ("data error", 78, "error: images/a.png: is not an image\n"),
+        ("ends early", 78, "error: images: is not an image\n"),
         ("dies early", 1, "error: process 1 of this run ended with code 3; see its output above\n"),
         ("killed", 1, "error: process 1 of this run was ended by SIGKILL (memory may have run out)\n"),
-        ("hangs", 78, "error: images/a.png: is no image\n"),
+        ("hangs", 78, "error: images/a.png: is not an image\n"),
     ],
 )
-def test_run_ends_with_one_error_and_its_exit_code_and_leaves_nothing_behind(
+def test_run_ends_with_one_error_and_its_exit_code_and_removes_its_files(
     scenario: str, code: int, expected: str, tmp_path: Path
 ) -> None:
     process = started(tmp_path, scenario)
@@ -131,7 +131,7 @@ def test_run_ends_with_one_error_and_its_exit_code_and_leaves_nothing_behind(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_an_error_of_rank_0_keeps_its_traceback_and_ends_the_other_rank(tmp_path: Path) -> None:
+def test_error_of_rank_0_keeps_its_traceback_and_ends_the_other_rank(tmp_path: Path) -> None:
     process = started(tmp_path, "crash of rank 0")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -152,7 +152,7 @@ def test_ranks_end_when_rank_0_is_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
-def test_a_signal_to_the_process_group_while_a_rank_starts_is_not_lost(tmp_path: Path) -> None:
+def test_signal_to_the_process_group_while_a_rank_starts_is_not_lost(tmp_path: Path) -> None:
     process = started(tmp_path, "signal at start")
     wait_for(tmp_path / "starting-1")
     os.killpg(process.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What fits the device's memory. There is no device here: a hook raises torch's error for too many images."""
+"""Advice when a batch does not fit into memory; without a device, a hook raises torch's error for too many images."""
 
 import weakref
 from pathlib import Path
@@ -31,7 +31,7 @@ def state_of(module: LightningModule) -> dict[str, torch.Tensor]:
 
 
 class SmallDevice(Callback):
-    """Lets the neck take so many images from a batch on, and no more."""
+    """Raises torch's error if the neck gets more than `num_images` images, from a given batch on."""
 
     def __init__(self, num_images: int, batch: int) -> None:
         self.num_images, self.batch = num_images, batch
@@ -78,7 +78,7 @@ def run(demo_root: Path, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("fitting", "batch", "tried", "told"),
+    ("fitting", "batch", "tried", "message"),
     [
         (2, 0, [4, 2], "; 2 would: set data.sources.shapes.batch_size: 2, and trainer.accumulate_grad_batches: 4 for "),
         (1, 3, [4, 2, 1], "; 1 would: set data.sources.shapes.batch_size: 1, and trainer.accumulate_grad_batches: 8 "),
@@ -86,14 +86,14 @@ def run(demo_root: Path, tmp_path: Path) -> Any:
     ],
     ids=["half", "a_quarter_with_gradients_held", "none"],
 )
-def test_batch_that_does_not_fit_is_told_with_the_size_that_would_and_the_run_is_as_it_was(
-    fitting: int, batch: int, tried: list[int], told: str, small: Document, run: Any
+def test_error_names_the_batch_size_that_fits_and_the_state_of_the_run_is_unchanged(
+    fitting: int, batch: int, tried: list[int], message: str, small: Document, run: Any
 ) -> None:
     device, after = SmallDevice(fitting, batch), StateAfter()
     with pytest.raises(OutOfMemory) as caught:
         run(small, device, after)
     assert str(caught.value).startswith("a batch of 4 images of 96x96 pixels does not fit the device's memory")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert (caught.value.exit_code, caught.value.failure_kind) == (1, "out_of_memory")
     assert device.tried == tried
     assert device.found_held == 0
@@ -102,7 +102,7 @@ def test_batch_that_does_not_fit_is_told_with_the_size_that_would_and_the_run_is
     assert all(torch.equal(after.state[name], tensor) for name, tensor in device.before.items())
 
 
-def test_error_outside_a_training_step_stays_what_it_is(small: Document, run: Any) -> None:
+def test_error_outside_a_training_step_is_unchanged(small: Document, run: Any) -> None:
     class FullInValidation(Callback):
         def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -111,7 +111,7 @@ def test_error_outside_a_training_step_stays_what_it_is(small: Document, run: An
         run(small, FullInValidation(), StateAfter())
 
 
-def test_advice_names_the_sources_of_the_batch_and_the_window_of_a_whole_one(tiny_job: JobSpec) -> None:
+def test_advice_names_the_batch_sizes_of_the_sources_and_the_accumulation(tiny_job: JobSpec) -> None:
     spec = tiny_job.data
     one = spec.sources["a"].model_copy(update={"batch_size": 16})
     spec = spec.model_copy(update={"sources": {"a": one, "b": one}})

@@ -19,14 +19,14 @@ from pipelines.training.module import MultiTaskModule
 
 
 class Gradients(Callback):
-    """Keeps the gradients of the last optimizer step."""
+    """Records the gradients of the last optimizer step."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         self.last = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
 
 
 class ReportedTerms(Callback):
-    """Keeps, for each batch of one image, the reported terms and the terms for which it has labels."""
+    """Records, for each batch of one image, the reported terms and the terms for which it has labels."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[set[str], set[str]]] = []
@@ -59,7 +59,7 @@ def test_losses_without_labels_in_the_batch_are_not_reported(
     assert all(shown == labeled for shown, labeled in reported.rows)
 
 
-def test_a_short_step_at_the_end_of_an_epoch_is_the_mean_of_its_own_batches(
+def test_shorter_step_at_the_end_of_an_epoch_is_the_mean_of_its_own_batches(
     small_document: dict[str, Any], train: Callable[..., Any], tmp_path: Path
 ) -> None:
     small_document["data"]["sources"]["shapes"]["batch_size"] = 20
@@ -111,18 +111,14 @@ def test_module_and_data_work_with_a_plain_trainer(
     assert not all(map(torch.equal, before, module.parameters()))
 
 
-def test_module_works_with_loaders_that_are_passed_to_a_plain_trainer(
-    small_document: dict[str, Any], demo_root: Path
-) -> None:
+def test_module_works_with_loaders_passed_to_a_plain_trainer(small_document: dict[str, Any], demo_root: Path) -> None:
     module, data = module_and_data(small_document, demo_root)
     trainer = Trainer(**PLAIN, max_epochs=1)
     trainer.fit(module, data.train_dataloader(), data.val_dataloader())
     assert trainer.global_step == module.num_steps == 5
 
 
-def test_endless_training_is_rejected_because_the_schedule_has_an_end(
-    small_document: dict[str, Any], demo_root: Path
-) -> None:
+def test_training_without_a_number_of_steps_is_rejected(small_document: dict[str, Any], demo_root: Path) -> None:
     module, data = module_and_data(small_document, demo_root)
     with pytest.raises(ConfigError, match=r"^trainer\.max_epochs: missing; the schedule needs the number of steps"):
         Trainer(**PLAIN, max_epochs=-1).fit(module, datamodule=data)

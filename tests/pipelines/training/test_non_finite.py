@@ -1,4 +1,4 @@
-"""A batch whose loss is not finite, kept; on two ranks see test_two_ranks.py."""
+"""A batch with a non-finite loss is kept in a file; test_two_ranks.py tests this on two ranks."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ TYPES: dict[str, type[BoxTarget] | type[ClassTarget]] = {"BoxTarget": BoxTarget,
 
 
 class BreakDetector(Callback):
-    """Makes the detector's centerness not finite before a batch, and keeps the weights that the batch meets."""
+    """Makes the detector's centerness NaN before a batch, and records the weights used for that batch."""
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
@@ -40,12 +40,12 @@ def target_of(plain: dict[str, Any] | None) -> Target | None:
     return None if plain is None else TYPES[plain["type"]](**{k: v for k, v in plain.items() if k != "type"})
 
 
-def test_kept_batch_gives_the_same_terms_again(
+def test_kept_batch_reproduces_its_terms(
     small: Document, train: Callable[..., RunDir], demo_root: Path, tmp_path: Path
 ) -> None:
     broken = BreakDetector(3)
-    told = "the loss shapes/centerness is nan at epoch 0, step 1, for the images "
-    with pytest.raises(NumericsError, match=told) as caught:
+    message = "the loss shapes/centerness is nan at epoch 0, step 1, for the images "
+    with pytest.raises(NumericsError, match=message) as caught:
         train(small, tmp_path, broken)
     (path,) = (tmp_path / "non_finite").iterdir()
     assert path.name == "epoch0_step1_rank0.pt"
@@ -68,7 +68,7 @@ def test_kept_batch_gives_the_same_terms_again(
         for term, (total, count) in terms.items()
     }
     assert len(again) == 5
-    # Dropout lies before scene's term: it comes out the same from the seed alone.
+    # Dropout affects the scene's term, which the seed alone reproduces.
     assert kept["terms"] == pytest.approx(again, rel=1e-6, nan_ok=True)
 
 
@@ -81,7 +81,7 @@ def a_batch(num_images: int) -> Batch:
 TERMS = {"kind/ce": torch.tensor(math.inf), "cells/box": torch.tensor(1.0)}
 
 
-def test_one_batch_is_kept_in_a_run_and_later_ones_are_told_alone(tmp_path: Path) -> None:
+def test_only_the_first_batch_of_a_run_is_kept_and_later_ones_are_only_reported(tmp_path: Path) -> None:
     first = non_finite_loss(a_batch(10), TERMS, Position(0, 3, 7, 0, 1), tmp_path / "kept")
     later = non_finite_loss(a_batch(2), TERMS, Position(1, 9, 2, 0, 1), tmp_path / "kept")
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["epoch0_step3_rank0.pt"]
@@ -91,7 +91,7 @@ def test_one_batch_is_kept_in_a_run_and_later_ones_are_told_alone(tmp_path: Path
     assert "cells/box" not in str(first)
 
 
-def test_place_that_takes_no_file_does_not_hide_the_error(tmp_path: Path) -> None:
+def test_unwritable_folder_does_not_hide_the_error(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     error = non_finite_loss(a_batch(1), TERMS, Position(0, 0, 0, 0, 1), tmp_path / "taken")
     assert "kind/ce is inf" in str(error)

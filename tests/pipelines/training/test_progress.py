@@ -10,7 +10,7 @@ from pipelines.run_folder.events import read_events
 
 
 @pytest.mark.parametrize(("warmup_steps", "warns"), [(5, True), (4, False)])
-def test_a_warm_up_longer_than_the_run_causes_a_warning(
+def test_warm_up_longer_than_the_run_causes_a_warning(
     warmup_steps: int,
     warns: bool,
     small_document: dict[str, Any],

@@ -1,4 +1,4 @@
-"""The best checkpoint follows the chosen number: up or down, and where it is undefined."""
+"""The best checkpoint is selected by the configured metric: maximum, minimum, or undefined."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +16,12 @@ Document = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def three_epochs(small: Document) -> Document:
-    """Without averaging, and with a rate that lets the number go up and down."""
+    """Three epochs without averaging, in which the metric goes up and down."""
     return apply_override(apply_override(small, "model.ema", None), "trainer.max_epochs", 3)
 
 
 @pytest.mark.parametrize(("mode", "pick"), [("max", max), ("min", min)])
-def test_best_checkpoint_is_the_first_of_the_best_number_with_raw_weights_where_nothing_is_averaged(
+def test_best_checkpoint_is_the_first_with_the_best_metric_and_has_raw_weights_without_ema(
     mode: str,
     pick: Callable[..., float],
     three_epochs: Document,
@@ -44,7 +44,7 @@ def test_best_checkpoint_is_the_first_of_the_best_number_with_raw_weights_where_
         assert all(torch.equal(tensor, last["state_dict"][name]) for name, tensor in raw.items())
 
 
-def test_run_whose_number_is_never_defined_keeps_its_last_weights(
+def test_run_with_an_undefined_metric_keeps_its_last_weights(
     small: Document, train: Callable[..., RunDir], tmp_path: Path
 ) -> None:
     select = {"metric": "val/scene/accuracy", "mode": "max"}

@@ -1,4 +1,4 @@
-"""Stop requests by themselves; `test_resume.py` and `test_stops.py` have them in a run."""
+"""Unit tests of stop requests; `test_resume.py` and `test_stops.py` test them in a run."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from pipelines.training.stopping import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_first_signal_is_remembered_and_told_where_the_run_can_stop(number: signal.Signals) -> None:
+def test_first_signal_is_remembered_and_raised_at_the_next_check(number: signal.Signals) -> None:
     stop = StopRequest()
     stop.install()
     stop.check("before training")
@@ -24,7 +24,7 @@ def test_first_signal_is_remembered_and_told_where_the_run_can_stop(number: sign
     assert caught.value.exit_code == 75
 
 
-def test_second_ctrl_c_ends_at_once_and_a_second_sigterm_does_not() -> None:
+def test_second_ctrl_c_ends_the_process_at_once_but_a_second_sigterm_does_not() -> None:
     stop = StopRequest()
     stop.install()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -38,7 +38,7 @@ def _interrupt_self() -> None:
     time.sleep(5)
 
 
-def test_stop_asked_of_one_rank_is_heard_by_all_that_share_its_meeting_place(
+def test_stop_request_of_one_rank_is_seen_by_all_ranks_with_the_same_rendezvous_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked, other = StopRequest(), StopRequest()

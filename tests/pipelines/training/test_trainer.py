@@ -1,4 +1,4 @@
-"""What the document asks of Lightning's trainer."""
+"""Lightning's trainer gets its settings from the document."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipelines.training.trainer import SyncedBatchNorm, create_trainer, require_
 SYNCED: dict[str, Any] = {"max_epochs": 1, "sync_batchnorm": True}
 
 
-def test_sync_batchnorm_is_for_gpus_and_what_was_trained_with_it_is_evaluated_anywhere() -> None:
+def test_sync_batchnorm_is_rejected_on_the_cpu_but_its_models_can_be_evaluated_there() -> None:
     spec = TrainerSpec(**SYNCED, accelerator="cpu")
     with pytest.raises(
         ConfigError, match=r"^trainer\.sync_batchnorm: got true on the CPU, .*; write false, or train on"
@@ -24,7 +24,7 @@ def test_sync_batchnorm_is_for_gpus_and_what_was_trained_with_it_is_evaluated_an
     require_synced_batch_norm(TrainerSpec(max_epochs=1, accelerator="cpu"))
 
 
-def test_lightning_takes_our_way_of_synchronizing() -> None:
+def test_lightning_uses_our_sync_batchnorm_plugin() -> None:
     plugin = SyncedBatchNorm()
     trainer = Trainer(accelerator="cpu", devices=1, sync_batchnorm=True, plugins=[plugin], logger=False)
     assert trainer._accelerator_connector._layer_sync is plugin
@@ -33,8 +33,8 @@ def test_lightning_takes_our_way_of_synchronizing() -> None:
     assert plugin.revert(network) is network
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_trainer_on_a_gpu_synchronizes() -> None:
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_trainer_on_a_gpu_synchronizes_batchnorm() -> None:
     spec = TrainerSpec(**SYNCED, accelerator="gpu", devices=1)
     require_synced_batch_norm(spec)
     assert isinstance(create_trainer(spec, [])._accelerator_connector._layer_sync, SyncedBatchNorm)

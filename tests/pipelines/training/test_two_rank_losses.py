@@ -1,6 +1,6 @@
-"""Losses, gradients and their statistics of two processes are those of one that has the joint batch.
+"""Losses, gradients and their statistics of two processes equal those of one process with the joint batch.
 
-Two processes are spawned once and go through all cases; tests look at what they left.
+Two processes are spawned once and run all cases; the tests check the files that they write.
 """
 
 from pathlib import Path
@@ -42,11 +42,11 @@ MODEL = ModelSpec.model_validate(
 TASKS = sorted(MODEL.tasks)
 NUM_CLASSES = 3
 IMAGES_OF = ((0, 1, 2, 3), (4, 5))
-"""Of a joint batch of six, by rank."""
+"""By rank: its images, from a joint batch of six."""
 
 
 class Step(nn.Module):
-    """What DDP wraps in training: from a batch to one number. BatchNorm and dropout are in eval mode."""
+    """Maps a batch to the total loss, as the module that DDP wraps; BatchNorm and dropout are in eval mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,14 +59,14 @@ class Step(nn.Module):
 
     def forward(self, images: Tensor, targets: Targets, is_measured: bool) -> tuple[Tensor, Document]:
         losses = global_losses(self.model.loss(images, targets, [(64, 96)] * len(images)))
-        told: Document = {"terms": losses.terms, "is_active": losses.is_active}
+        report: Document = {"terms": losses.terms, "is_active": losses.is_active}
         if is_measured:
-            told["statistics"] = gradient_statistics(losses, last_shared_layer(self.model))
-        return torch.stack(list(self.balance(losses).values())).sum(), told
+            report["statistics"] = gradient_statistics(losses, last_shared_layer(self.model))
+        return torch.stack(list(self.balance(losses).values())).sum(), report
 
 
 def joint_batch(seed: int) -> tuple[Tensor, Targets]:
-    """Six images, every one labeled for every task."""
+    """Return six images, each labeled for every task."""
     random = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (6, 3, 64, 96), dtype=torch.uint8, generator=random)
     targets: Targets = {task: [] for task in TASKS}
@@ -126,20 +126,20 @@ def of_rank(batch: tuple[Tensor, Targets], rank: int) -> tuple[Tensor, Targets]:
 
 
 def gradients(step: nn.Module, window: list[tuple[Tensor, Targets]]) -> Document:
-    """Return gradients of a window, as the trainer makes them, and what its last batch tells."""
+    """Return the gradients of a window, accumulated as by the trainer, and the report of its last batch."""
     step.zero_grad()
     for position, (images, targets) in enumerate(window):
         is_last = position + 1 == len(window)
         sync = isinstance(step, DistributedDataParallel) and not is_last
         with step.no_sync() if sync else torch.enable_grad():
-            total, told = step(images, targets, is_last)
+            total, report = step(images, targets, is_last)
             (total / len(window)).backward()
     named = ((name.removeprefix("module."), parameter.grad) for name, parameter in step.named_parameters())
-    return {**told, "gradients": {name: None if grad is None else grad.clone() for name, grad in named}}
+    return {**report, "gradients": {name: None if grad is None else grad.clone() for name, grad in named}}
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    """What each of the two processes does."""
+    """Run all cases on one rank, and save the results."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     step = DistributedDataParallel(Step())
@@ -150,7 +150,7 @@ def run_rank(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
-    """Terms and gradients of each case, by rank."""
+    """Return terms and gradients of each case, by rank."""
     folder = tmp_path_factory.mktemp("losses")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
@@ -160,7 +160,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_losses_and_gradients_are_those_of_one_process_with_the_joint_batch(case: str, left: list[Document]) -> None:
+def test_losses_and_gradients_equal_those_of_one_process_with_the_joint_batch(case: str, left: list[Document]) -> None:
     expected = gradients(Step(), CASES[case])
     for rank in left:
         found = rank[case]
@@ -172,14 +172,16 @@ def test_losses_and_gradients_are_those_of_one_process_with_the_joint_batch(case
             assert float((found["gradients"][name] - gradient).abs().max()) <= limit, name
 
 
-def test_every_task_has_a_gradient_of_its_own_where_all_is_labeled() -> None:
-    """Else the comparison would be one of zeros."""
+def test_every_head_has_a_nonzero_gradient_if_all_tasks_are_labeled() -> None:
+    """Otherwise the comparison above would compare zeros."""
     found = gradients(Step(), [ALL])["gradients"]
     for task in TASKS:
         assert any(float(g.abs().max()) > 1e-3 for name, g in found.items() if name.startswith(f"model.heads.{task}."))
 
 
-def test_tasks_without_a_label_anywhere_do_not_move_the_balance_and_have_no_statistics(left: list[Document]) -> None:
+def test_tasks_without_labels_on_any_rank_do_not_change_the_balance_and_have_no_statistics(
+    left: list[Document],
+) -> None:
     idle = {"cells", "object_arcface"}
     for rank in left:
         found = rank["two tasks have no label anywhere"]

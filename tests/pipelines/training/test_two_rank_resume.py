@@ -1,4 +1,4 @@
-"""Two ranks that unfreeze, are stopped anywhere and go on come to the bits of the uninterrupted run."""
+"""Two ranks that unfreeze stages, are stopped anywhere and resumed are bit-identical to the uninterrupted run."""
 
 import copy
 from pathlib import Path
@@ -14,15 +14,15 @@ from tests.pipelines.training.several_ranks import TerminateSelf, spawn, train
 Document = dict[str, Any]
 
 PLACES = [(epoch, batch) for epoch in range(4) for batch in (0, 2, -1)][:-1]
-"""Epoch and batch of a stop, which comes with the next optimizer step: five batches a rank, steps of two. -1 is the
-last batch, behind which the next epoch begins with another stage."""
+"""Epoch and batch of a stop request, which takes effect at the next optimizer step: each rank has five batches, and a
+step has two. -1 is the last batch, after which the next epoch trains another stage."""
 
 CASES = [(0, place) for place in PLACES] + [(2, place) for place in [(0, 2), (1, -1), (2, 0)]]
-"""Number of data workers, and the place."""
+"""Number of data workers, and one of `PLACES`."""
 
 
 def document_of(small: Document, num_workers: int) -> Document:
-    """With averaged weights, accumulation, clipping, and a warm-up that ends behind the first boundary."""
+    """Return a job with averaged weights, accumulation, clipping, and a warm-up that ends after the first boundary."""
     document = copy.deepcopy(small)
     document["trainer"] |= {"devices": 2, "max_epochs": 4, "check_val_every_n_epoch": 2, "gradient_clip_val": 0.5}
     document["model"] |= {
@@ -37,21 +37,21 @@ def document_of(small: Document, num_workers: int) -> Document:
 
 
 def run_rank(rank: int, num_ranks: int, folder: Path, root: Path, small: Document) -> None:
-    """What each of the two processes does."""
+    """Train the whole run and every interrupted run of one rank, and save the outcomes."""
     torch.set_num_threads(1)
-    told = {"whole": [train(rank, document_of(small, 0), root, folder / "whole")]}
+    outcomes = {"whole": [train(rank, document_of(small, 0), root, folder / "whole")]}
     for number, (num_workers, place) in enumerate(CASES):
         document, path = document_of(small, num_workers), folder / str(number)
-        told[str(number)] = [
+        outcomes[str(number)] = [
             train(rank, document, root, path, TerminateSelf(*place, rank=1)),
             train(rank, document, root, path),
         ]
-    torch.save(told, folder / f"rank{rank}.pt")
+    torch.save(outcomes, folder / f"rank{rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def folder(small: Document, demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where two ranks were stopped at each place, and went on."""
+    """Folder in which two ranks were stopped at each place, and resumed."""
     path = tmp_path_factory.mktemp("resumed")
     spawn(run_rank, 2, path, demo_root, small)
     return path
@@ -60,16 +60,16 @@ def folder(small: Document, demo_root: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "{}-workers-epoch-{}-batch-{}".format(case[0], *case[1]))
-def test_run_of_two_ranks_stopped_anywhere_goes_on_to_the_same_bits(
+def test_run_of_two_ranks_stopped_anywhere_and_resumed_is_bit_identical(
     case: tuple[int, tuple[int, int]], folder: Path
 ) -> None:
     name, (_, place) = str(CASES.index(case)), case
     for rank in range(2):
-        told = torch.load(folder / f"rank{rank}.pt", weights_only=True)
-        stopped, resumed = told[name]
+        outcomes = torch.load(folder / f"rank{rank}.pt", weights_only=True)
+        stopped, resumed = outcomes[name]
         assert stopped.startswith(f"Stopped: stopped at epoch {place[0]}, ")
-        assert (told["whole"], resumed) == (["done"], "done")
+        assert (outcomes["whole"], resumed) == (["done"], "done")
     whole, resumed = (torch.load(RunDir.of(folder / run).last_checkpoint, weights_only=True) for run in ("whole", name))
     for content in (whole, resumed):
-        del content["callbacks"]["Progress"]  # it has the time
+        del content["callbacks"]["Progress"]  # depends on the time
     assert differences(whole, resumed) == []

@@ -1,6 +1,6 @@
-"""Two processes do what one does: evaluation, stopping and going on.
+"""Two processes evaluate, stop and resume like one.
 
-Two processes are spawned once and go through everything (two_ranks.py); tests look at what they left.
+Two processes are spawned once and run all scenarios (two_ranks.py); the tests check the files that they write.
 """
 
 import copy
@@ -36,7 +36,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, small: Document, data_root: Path) -> Path:
-    """Where both processes did all they do."""
+    """Folder in which both processes ran all scenarios."""
     path = tmp_path_factory.mktemp("ranks")
     document = copy.deepcopy(small)
     document["trainer"]["devices"] = 2
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, small: Document, data_root:
 
 @pytest.fixture(scope="module")
 def left(folder: Path) -> list[Document]:
-    """What each rank left."""
+    """Return the recorded outcomes of each rank."""
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -70,7 +70,7 @@ def evaluations(folder: Path, command: str) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def scored_by_one(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """By command, where two processes and where one have written."""
+    """Return the result folders of two processes and of one process, by command."""
     pairs = {}
     for command, split in (("validate", "val"), ("test", "test")):
         (by_two,) = evaluations(folder, command)
@@ -85,7 +85,7 @@ def close(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
-def test_two_processes_and_one_give_the_same_numbers_of_a_checkpoint(
+def test_two_processes_and_one_compute_the_same_scores_of_a_checkpoint(
     command: str, folder: Path, scored_by_one: dict[str, tuple[Path, Path]]
 ) -> None:
     by_two, by_one = (json.loads((path / "result.json").read_text())["summary"] for path in scored_by_one[command])
@@ -113,24 +113,24 @@ def test_two_processes_and_one_predict_the_same(command: str, scored_by_one: dic
     np.testing.assert_allclose(two, one, atol=1e-4)
 
 
-def test_stop_asked_of_one_rank_ends_both_at_the_same_step(left: list[Document]) -> None:
+def test_stop_requested_on_one_rank_ends_both_at_the_same_step(left: list[Document]) -> None:
     assert {rank["stopped"] for rank in left} == {
         "Stopped: stopped at epoch 1, step 3, with a checkpoint written; run the same command again to resume"
     }
 
 
-def test_stop_asked_of_one_rank_between_two_stages_ends_both(left: list[Document]) -> None:
-    told = "Stopped: stopped before evaluating; run the same command again to resume"
-    assert [rank["stop of rank 0"] for rank in left] == [told, told]
+def test_stop_requested_on_one_rank_between_two_stages_ends_both(left: list[Document]) -> None:
+    message = "Stopped: stopped before evaluating; run the same command again to resume"
+    assert [rank["stop of rank 0"] for rank in left] == [message, message]
 
 
-def test_rank_that_has_not_met_rank_0_does_not_end_by_itself(left: list[Document]) -> None:
-    told = "Stopped: stopped before training; run the same command again to resume"
-    assert [rank["stop before ranks have met"] for rank in left] == [told, "done"]
+def test_rank_that_has_not_met_rank_0_does_not_stop_alone(left: list[Document]) -> None:
+    message = "Stopped: stopped before training; run the same command again to resume"
+    assert [rank["stop before ranks have met"] for rank in left] == [message, "done"]
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Return where two nested values differ, by a single bit."""
+    """Return the paths at which two nested values are not bit-identical."""
     if isinstance(one, Tensor):
         return [] if torch.equal(one, other) else [path]
     if isinstance(one, dict):
@@ -145,14 +145,14 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize(("place", "epoch", "step"), [("validation", 0, 2), ("gallery", 1, 4)])
-def test_stop_asked_of_one_rank_in_an_evaluation_pass_ends_both(
+def test_stop_requested_on_one_rank_in_an_evaluation_pass_ends_both(
     place: str, epoch: int, step: int, left: list[Document]
 ) -> None:
-    told = f"at epoch {epoch}, step {step}, with a checkpoint written; run the same command again to resume"
-    assert [rank[f"up to {place}"] for rank in left] == [f"Stopped: stopped {told}"] * 2
+    where = f"at epoch {epoch}, step {step}, with a checkpoint written; run the same command again to resume"
+    assert [rank[f"up to {place}"] for rank in left] == [f"Stopped: stopped {where}"] * 2
 
 
-def test_rank_evaluates_nothing_after_the_batch_in_which_it_was_asked_to_stop(left: list[Document]) -> None:
+def test_rank_evaluates_no_batch_after_a_stop_request(left: list[Document]) -> None:
     assert left[1]["gallery batches"] == 1
 
 
@@ -168,24 +168,24 @@ def test_resumed_run_equals_the_uninterrupted_one(
     assert [rank[outcome] for rank in left] == ["done", "done"]
     whole, resumed = (torch.load(getattr(RunDir.of(folder / r), name), weights_only=True) for r in ("whole", run))
     for content in (whole, resumed):
-        content.get("callbacks", {}).pop("Progress", None)  # it has the time
+        content.get("callbacks", {}).pop("Progress", None)  # depends on the time
     assert differences(whole, resumed) == []
 
 
-def test_run_that_was_stopped_in_validation_tells_each_score_once(left: list[Document], folder: Path) -> None:
-    told = [
+def test_run_stopped_in_validation_reports_each_score_once(left: list[Document], folder: Path) -> None:
+    reported = [
         [(event.epoch, event.data) for event in read_events(folder / run / "events.jsonl") if is_metric(event)]
         for run in ("whole", "halts")
     ]
-    assert [epoch for epoch, _ in told[0]] == [0, 1]
-    assert told[0] == told[1]
+    assert [epoch for epoch, _ in reported[0]] == [0, 1]
+    assert reported[0] == reported[1]
 
 
 def is_metric(event: Document) -> bool:
     return bool(event.kind == "metric")
 
 
-def test_batches_whose_loss_is_not_finite_are_kept_by_each_rank(left: list[Document], folder: Path) -> None:
+def test_each_rank_keeps_its_batch_with_a_non_finite_loss(left: list[Document], folder: Path) -> None:
     kept = sorted((folder / "broken" / "non_finite").iterdir())
     assert [path.name.rpartition("_")[2] for path in kept] == ["rank0.pt", "rank1.pt"]
     pattern = f"{kept[0].name.removesuffix('0.pt')}*.pt"
@@ -207,16 +207,16 @@ def test_all_ranks_evaluate_the_same_weights_and_buffers(left: list[Document]) -
     assert differences(one, other) == []
 
 
-def test_ranks_listen_on_the_loopback_alone(left: list[Document]) -> None:
+def test_ranks_listen_only_on_the_loopback_interface(left: list[Document]) -> None:
     assert [rank["listening"] for rank in left] == [["127.0.0.1"], ["127.0.0.1"]]
 
 
-def test_ranks_share_the_cores(left: list[Document]) -> None:
+def test_cpu_cores_are_divided_among_the_ranks(left: list[Document]) -> None:
     assert [rank["num_threads"] for rank in left] == [max(1, num_cores() // 2)] * 2
 
 
-@pytest.mark.parametrize(("fault", "told"), [("broken", "the loss "), ("broken scores", "task ")])
-def test_fault_of_numbers_ends_both_ranks_with_the_same_words(fault: str, told: str, left: list[Document]) -> None:
+@pytest.mark.parametrize(("fault", "message"), [("broken", "the loss "), ("broken scores", "task ")])
+def test_numerical_error_ends_both_ranks_with_the_same_message(fault: str, message: str, left: list[Document]) -> None:
     one, other = (rank[fault] for rank in left)
     assert one == other
-    assert one.startswith(f"{NumericsError.__name__}: {told}")
+    assert one.startswith(f"{NumericsError.__name__}: {message}")

@@ -1,4 +1,4 @@
-"""Frozen stages take no gradient and do not move, by a single bit, over an epoch of training and validation."""
+"""Frozen stages have no gradient and stay bit-identical over an epoch of training and validation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 
 class Watch(Callback):
-    """Notes the weights at the start and the end, and which parameters have a gradient at each step."""
+    """Records the weights at the start and the end, and which parameters have a gradient at any step."""
 
     def __init__(self) -> None:
         self.before: dict[str, Tensor] = {}
@@ -53,7 +53,7 @@ class Watch(Callback):
     [("none", {"c3", "c4", "c5"}), (["c5"], {"c3", "c4"}), ("all", set())],
     ids=["none", "c5", "all"],
 )
-def test_frozen_stages_have_no_gradient_and_keep_weights_and_statistics_to_the_bit(
+def test_frozen_stages_have_no_gradient_and_bit_identical_weights_and_statistics(
     unfreeze: object, frozen: set[str], small: Document, train: Callable[..., RunDir], tmp_path: Path
 ) -> None:
     document = apply_override(apply_override(small, "model.unfreeze", {0: unfreeze}), "model.ema", None)
@@ -67,7 +67,7 @@ def test_frozen_stages_have_no_gradient_and_keep_weights_and_statistics_to_the_b
     assert {name for name in statistics if name in moved} == {n for n in statistics if watch.stages[n] not in frozen}
 
 
-def test_change_is_told_with_what_it_is_about(
+def test_unfreezing_is_printed_and_recorded_as_an_event(
     small: Document, train: Callable[..., RunDir], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = apply_override(small, "model.unfreeze", {0: ["c3"], 1: ["c5", "c4"]})
@@ -79,18 +79,18 @@ def test_change_is_told_with_what_it_is_about(
         stage = watch.stages.get(name)
         if stage in sizes and name.rpartition(".")[2] in ("weight", "bias"):
             sizes[stage] += tensor.numel()
-    told = (
+    message = (
         f"epoch 2/2: c4 and c5 are trained from now on ({sizes['c4'] + sizes['c5']:,} parameters); "
         f"c3 is frozen from now on ({sizes['c3']:,} parameters)"
     )
-    assert told in capsys.readouterr().err.splitlines()
+    assert message in capsys.readouterr().err.splitlines()
     (event,) = [event for event in read_events(run_dir.events) if "trains" in event.data]
     assert (event.kind, event.epoch, event.step) == ("stage", 1, 3)
-    assert (event.data["stage"], event.data["message"]) == ("training", told)
+    assert (event.data["stage"], event.data["message"]) == ("training", message)
     assert event.data["trains"] == ["c4", "c5", "neck", "heads.identity", "heads.shapes"]
 
 
-def test_sync_batchnorm_on_the_cpu_is_refused_before_anything_is_written(
+def test_sync_batchnorm_on_the_cpu_is_rejected_before_anything_is_written(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--trainer.sync_batchnorm=true")

@@ -1,4 +1,4 @@
-"""What each of two processes does for test_two_ranks.py, and what it leaves."""
+"""The scenarios that each of the two processes of test_two_ranks.py runs, and the record that it saves."""
 
 import copy
 import os
@@ -30,7 +30,7 @@ NO_PLACES = Places((), ())
 
 
 class Recorder(Callback):
-    """Keeps what a rank has and does, and asks for a stop at a batch."""
+    """Records weights, sockets and threads of a rank, and optionally requests a stop at a batch."""
 
     def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
         self.stop_at = stop_at
@@ -53,8 +53,8 @@ class Recorder(Callback):
 
 
 class StopInEvaluation(Callback):
-    """Asks rank 0 for a stop when the validation of epoch 0 begins, once, after others have begun it; and rank 1 in
-    the first batch of the gallery of epoch 1. Counts what was evaluated of that."""
+    """Requests two stops: on rank 0 once, when the validation of epoch 0 starts, after the other rank has started it;
+    and on rank 1 in the first batch of the gallery of epoch 1. Counts the evaluated batches of that gallery."""
 
     def __init__(self) -> None:
         self.num_batches = 0
@@ -96,7 +96,7 @@ def outcome_of(call: Callable[[], None]) -> str:
 
 
 def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
-    """Do everything, and leave what tests look at in `folder`/rank<rank>.pt."""
+    """Run all scenarios, and save their outcomes in `folder`/rank<rank>.pt."""
     torch.set_num_threads(1)
     os.environ[LOCAL_RANK] = str(rank)
     os.environ.pop("OMP_NUM_THREADS", None)

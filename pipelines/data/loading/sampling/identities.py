@@ -44,7 +44,7 @@ class PKSource(Source):
         self._times_a_round = self._steps_a_round * p * world_size // len(images)
 
     def once(self, epoch: int) -> list[Ints]:
-        """Return the batches (W, B, 2) of an epoch: as many as all images would fill."""
+        """Return the batches (W, B, 2) of an epoch, with at least `num_images` draws."""
         return self.stream(epoch, self.num_steps)
 
     def stream(self, epoch: int, num_steps: int) -> list[Ints]:
