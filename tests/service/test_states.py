@@ -15,7 +15,7 @@ FAILURE = (FailureKind.KILLED, "the trainer was killed")
 
 
 def take(store: LeasedStore, job: Job, to: JobStatus) -> Job:
-    """Request a transition with the one method that makes it."""
+    """Request a transition with the only method that makes it."""
     if to is JobStatus.QUEUED:
         return store.requeue(job, not_before=0.0, spends_retry=False, message="again")
     return store.move(job, to, failure=FAILURE if to is JobStatus.FAILED else None)

@@ -77,7 +77,7 @@ def test_init_from_must_be_inside_a_weights_root(
 
 
 @pytest.mark.slow
-def test_init_from_an_unknown_registered_model_is_a_problem(
+def test_init_from_an_unknown_registered_model_is_rejected(
     settings: Settings, serve: Serve, document: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

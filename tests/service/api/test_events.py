@@ -83,7 +83,7 @@ def test_stream_continues_after_the_last_event_of_the_client(
         assert listen(api, job.id, headers=header, params=params) == everything[5:]
 
 
-def test_stream_without_further_events_is_204(api: httpx2.Client, running_job: MakeJob, end_job: EndJob) -> None:
+def test_stream_without_more_events_is_204(api: httpx2.Client, running_job: MakeJob, end_job: EndJob) -> None:
     job = running_job()
     end_job(job)
     last = page(api, job.id)["next_after"]
@@ -130,7 +130,7 @@ def test_cancellation_of_a_queued_job_ends_its_stream(api: httpx2.Client, queued
     assert [json.loads(message["data"])["data"]["to"] for message in messages] == ["queued", "cancelled"]
 
 
-def test_each_page_continues_where_the_last_one_ended(
+def test_each_page_continues_after_the_previous_one(
     api: httpx2.Client, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
     end_job(record(job := running_job(), range(20)))

@@ -82,7 +82,7 @@ def test_job_without_a_folder_can_be_deleted(api: httpx2.Client, submit: Submit,
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
 
 
-def test_job_is_not_deleted_before_mlflow_knows_its_end(
+def test_job_is_not_deleted_before_mlflow_has_its_final_status(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     job_id = submit()

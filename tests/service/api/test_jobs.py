@@ -50,7 +50,9 @@ def test_job_gets_the_requested_resources(api: httpx2.Client, submit: Submit) ->
     assert api.get(f"/v1/jobs/{job_id}").json()["resources"] == {"cpus": 1, "gpus": 0, "timeout_s": 60.0}
 
 
-def test_request_for_more_than_the_server_has_names_what_it_has(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_request_beyond_the_capacity_is_rejected_with_the_capacity(
+    api: httpx2.Client, document: dict[str, Any]
+) -> None:
     answer = api.post("/v1/jobs", json={"config": document, "resources": {"cpus": 3, "gpus": 1}})
     assert answer.status_code == 422
     assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == {
@@ -59,7 +61,7 @@ def test_request_for_more_than_the_server_has_names_what_it_has(api: httpx2.Clie
     }
 
 
-def test_same_key_and_body_create_one_job(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_requests_with_the_same_key_and_body_create_one_job(api: httpx2.Client, document: dict[str, Any]) -> None:
     headers = {"Idempotency-Key": "once"}
     first = api.post("/v1/jobs", json={"priority": 1, "config": document}, headers=headers)
     # The order of keys does not matter.
@@ -137,7 +139,7 @@ def test_invalid_query_is_rejected(api: httpx2.Client, query: str) -> None:
     assert query.partition("=")[0] in answer.text
 
 
-def test_unchanged_job_is_304(api: httpx2.Client, submit: Submit) -> None:
+def test_request_for_an_unchanged_job_returns_304(api: httpx2.Client, submit: Submit) -> None:
     url = f"/v1/jobs/{submit()}"
     tag = api.get(url).headers["etag"]
     again = api.get(url, headers={"If-None-Match": tag})
@@ -163,7 +165,7 @@ def test_unknown_job_is_404_on_every_route(api: httpx2.Client) -> None:
         assert (answer.status_code, answer.json()["title"]) == (404, "Job not found"), path
 
 
-def test_job_waits_for_a_missing_supervisor(api: httpx2.Client, submit: Submit) -> None:
+def test_queued_job_reports_a_missing_supervisor(api: httpx2.Client, submit: Submit) -> None:
     waits_for = api.get(f"/v1/jobs/{submit()}").json()["waits_for"]
     assert waits_for.startswith("no supervisor is running")
 
@@ -216,7 +218,7 @@ def test_failed_job_has_its_reason_and_the_tail_of_its_log(
     assert (attempt["number"], attempt["outcome"], attempt["exit_code"]) == (1, "failed", 65)
 
 
-def test_progress_is_the_last_report_of_the_trainer(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+def test_progress_is_the_latest_report_of_the_trainer(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     job_id = submit()
     job = leases.claim(job_id, [])
     assert job is not None

@@ -109,7 +109,9 @@ def test_invalid_json_body_is_rejected(shared_api: httpx2.Client, body: bytes) -
     assert is_problem(answer)
 
 
-def test_body_with_a_too_large_length_is_rejected_unread(shared_api: httpx2.Client, shared_settings: Settings) -> None:
+def test_body_with_too_large_a_length_is_rejected_before_it_is_read(
+    shared_api: httpx2.Client, shared_settings: Settings
+) -> None:
     answer = shared_api.post("/v1/jobs", content=b" " * (shared_settings.max_json_bytes + 1), headers=JSON)
     assert (answer.status_code, is_problem(answer)) == (413, True)
 

@@ -41,7 +41,7 @@ def read_all(path: Path, start: int = 0, until: int | None = None) -> list[Block
         (b"bad \xff\xfe bytes\n", "bad \ufffd\ufffd bytes\n"),
     ],
 )
-def test_text_is_what_a_terminal_finally_shows(raw: bytes, text: str) -> None:
+def test_text_equals_the_final_state_of_a_terminal(raw: bytes, text: str) -> None:
     assert clean(raw) == text
 
 

@@ -63,7 +63,7 @@ def write(settings: Settings) -> Callable[..., Path]:
 
 @pytest.fixture
 def next_attempt(leases: LeasedStore) -> Callable[[Job], Job]:
-    """End a job's attempt as lost, and start another one."""
+    """Record a job's attempt as lost, and start another one."""
 
     def start(job: Job) -> Job:
         leases.end_attempt(job, "lost")

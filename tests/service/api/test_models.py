@@ -88,7 +88,7 @@ def test_picture_is_drawn_on_request(rest: httpx2.Client, shapes: list[ModelVers
     assert answer.content.startswith(b"\x89PNG")
 
 
-def test_moved_champion_is_served_without_an_interruption(
+def test_moved_champion_is_served_without_interruption(
     rest: httpx2.Client, shapes: list[ModelVersion], service_registry: Registry
 ) -> None:
     name = shapes[0].name
@@ -253,7 +253,7 @@ def test_only_one_of_many_concurrent_moves_of_an_alias_succeeds(
     assert statuses == [200] + [412] * 7
 
 
-def test_without_mlflow_the_client_is_asked_to_retry_later(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_is_asked_to_retry_later_without_mlflow(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with serving(settings) as client:

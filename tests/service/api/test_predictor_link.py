@@ -1,4 +1,4 @@
-"""The predictor process from the view of the API process: started, killed, stopped."""
+"""The predictor process as the API process starts, replaces and stops it."""
 
 import asyncio
 import os
@@ -115,7 +115,7 @@ asyncio.run(ask())
 """
 
 
-def test_predictor_ends_with_its_parent(settings: Settings) -> None:
+def test_predictor_exits_with_its_parent(settings: Settings) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT],
         env=child_environment({**os.environ, **settings.environment()}),

@@ -1,4 +1,4 @@
-"""Pointers of problems into the body of a request."""
+"""Pointers from problems into the body of a request."""
 
 import pytest
 

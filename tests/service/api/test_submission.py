@@ -46,7 +46,7 @@ def test_every_error_points_to_its_field(shared_api: httpx2.Client, document: Do
     assert "did you mean 'coco'" in errors["/config/data/sources/shapes/labels/0/format"]
 
 
-def test_names_that_do_not_exist_on_the_server_are_errors(shared_api: httpx2.Client, document: Document) -> None:
+def test_names_that_do_not_exist_on_the_server_are_rejected(shared_api: httpx2.Client, document: Document) -> None:
     document["model"]["backbone"] = {"name": "resnet5O", "weights": "missing.safetensors"}
     document["model"]["select"] = {"metric": "val/boxes/APP"}
     document["data"]["root"] = "nowhere"

@@ -49,7 +49,7 @@ def submission(small: Document) -> JobSubmission:
 
 @pytest.fixture
 def fail(leased: LeasedStore) -> Fail:
-    """Take a queued job to its failure."""
+    """Make a queued job fail."""
 
     def fail(job_id: str, run: str | None = None) -> Job:
         job = leased.claim(job_id, [])
@@ -100,7 +100,7 @@ def test_key_makes_a_submission_repeatable(jobs: Jobs, submission: JobSubmission
     assert len(store.page()) == 1
 
 
-def test_jobs_are_listed_newest_first_with_the_fact_that_more_follow(jobs: Jobs, submission: JobSubmission) -> None:
+def test_jobs_are_listed_newest_first_and_it_is_reported_if_more_follow(jobs: Jobs, submission: JobSubmission) -> None:
     ids = [submit(jobs, submission) for _ in range(3)]
     page, has_more = jobs.list_jobs(LOCAL_USER, JobQuery(limit=2))
     assert ([job.id for job in page], has_more) == ([ids[2], ids[1]], True)
@@ -108,7 +108,7 @@ def test_jobs_are_listed_newest_first_with_the_fact_that_more_follow(jobs: Jobs,
     assert ([job.id for job in rest], has_more) == ([ids[0]], False)
 
 
-def test_only_a_queued_job_changes_its_priority(jobs: Jobs, submission: JobSubmission, fail: Fail) -> None:
+def test_only_the_priority_of_a_queued_job_can_change(jobs: Jobs, submission: JobSubmission, fail: Fail) -> None:
     job_id = submit(jobs, submission)
     assert jobs.change_priority(LOCAL_USER, job_id, 7).job.priority == 7
     fail(job_id)
@@ -133,7 +133,7 @@ def test_failed_job_cannot_be_cancelled(jobs: Jobs, submission: JobSubmission, f
         jobs.cancel(LOCAL_USER, job_id)
 
 
-def test_only_a_job_that_has_ended_is_retried(jobs: Jobs, submission: JobSubmission, fail: Fail) -> None:
+def test_only_a_job_that_has_ended_can_be_retried(jobs: Jobs, submission: JobSubmission, fail: Fail) -> None:
     job_id = submit(jobs, submission)
     with pytest.raises(NotOver, match="once it has ended"):
         jobs.retry(LOCAL_USER, job_id)
@@ -147,7 +147,7 @@ def test_only_a_job_that_has_ended_is_retried(jobs: Jobs, submission: JobSubmiss
     assert jobs.retry(LOCAL_USER, job_id, key) == (details, False)
 
 
-def test_job_too_big_for_this_server_is_not_retried(
+def test_job_that_exceeds_the_capacity_is_not_retried(
     store: JobStore, settings: Settings, jobs: Jobs, submission: JobSubmission, fail: Fail
 ) -> None:
     job_id = submit(jobs, submission)
@@ -183,7 +183,7 @@ def test_every_use_case_of_one_job_reports_an_unknown_id(jobs: Jobs) -> None:
         jobs.change_priority(LOCAL_USER, "nowhere", 1)
 
 
-def test_default_is_one_gpu_with_its_share_of_cores() -> None:
+def test_default_resources_are_one_gpu_with_its_share_of_cores() -> None:
     assert default_resources({"cpus": 16, "gpus": 3}) == {"cpus": 5, "gpus": 1}
     assert default_resources({"cpus": 2, "gpus": 3}) == {"cpus": 1, "gpus": 1}
     assert default_resources({"cpus": 16, "gpus": 0}) == default_resources({"cpus": 16}) == {"cpus": 16, "gpus": 0}

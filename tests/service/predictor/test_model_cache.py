@@ -27,7 +27,7 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
 
 @pytest.fixture
 def loads() -> list[Path]:
-    """The folders that were loaded, in order."""
+    """The folders that were loaded, in the order of loading."""
     return []
 
 
@@ -94,7 +94,7 @@ def test_model_in_use_is_not_evicted(make_cache: Callable[..., ModelCache], shap
     assert cache.acquire(first) is None
 
 
-def test_moved_alias_is_followed_without_a_gap(
+def test_requests_are_served_while_an_alias_moves(
     make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], service_registry: Registry
 ) -> None:
     name = shapes[0].name
@@ -141,8 +141,8 @@ def test_unregistered_model_is_not_found(make_cache: Callable[..., ModelCache], 
         make_cache().fetch(reference)
 
 
-class Unpluggable(Registry):
-    """A registry that can stop answering."""
+class InterruptibleRegistry(Registry):
+    """A registry that can stop responding."""
 
     is_unplugged = threading.Event()
     num_refused = 0
@@ -158,7 +158,7 @@ def test_known_models_are_served_while_the_registry_is_down(
     make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], service_registry: Registry
 ) -> None:
     service_registry.set_alias(shapes[0].name, "steady", 1)
-    registry = Unpluggable(service_registry.store)
+    registry = InterruptibleRegistry(service_registry.store)
     cache, reference = make_cache(registry=registry), ModelReference(shapes[0].name, "steady")
     take(cache, reference)
     registry.is_unplugged.set()

@@ -1,4 +1,4 @@
-"""Many processes open the database at once, and no commit is lost."""
+"""Many processes open the database at the same time, and no commit is lost."""
 
 import contextlib
 import fcntl
@@ -58,7 +58,7 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_processes_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+def test_processes_that_start_together_create_one_database(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new folder' / '100%.db'}"
     processes = [start(OPEN_ON_A_SIGNAL, url) for _ in range(4)]
     assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * 4
@@ -96,7 +96,7 @@ def has_open(pid: int, path: Path) -> bool:
     return False
 
 
-def test_threads_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+def test_threads_that_start_together_create_one_database(tmp_path: Path) -> None:
     url, together = f"sqlite:///{tmp_path / 'service.db'}", threading.Barrier(8)
 
     def count(_: int) -> int:
@@ -114,7 +114,7 @@ def test_database_at_head_is_opened_without_alembic(url: str) -> None:
     assert process.communicate(timeout=60)[0] == "set()\n"
 
 
-def test_database_of_a_newer_version_is_refused_and_not_changed(url: str) -> None:
+def test_database_of_a_newer_version_is_rejected_and_not_changed(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -127,13 +127,13 @@ def test_database_of_a_newer_version_is_refused_and_not_changed(url: str) -> Non
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
-def test_database_that_processes_cannot_share_is_refused(url: str) -> None:
+def test_database_that_processes_cannot_share_is_rejected(url: str) -> None:
     with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL.*does not name a file"):
         open_database(url)
 
 
 @pytest.mark.parametrize("url", ["here", "foo:///x", "postgresql+nobody://x"])
-def test_invalid_url_names_the_variable(url: str) -> None:
+def test_invalid_url_is_reported_with_the_variable(url: str) -> None:
     with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL: cannot be used"):
         open_database(url)
 
@@ -146,7 +146,7 @@ def test_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     assert path.read_bytes() == b"not a database" * 1000
 
 
-def test_root_may_have_any_name(tmp_path: Path) -> None:
+def test_folder_of_the_database_may_have_any_name(tmp_path: Path) -> None:
     root = tmp_path / "a%20b 50%d?x=1#ü;&"
     settings = Settings(root=root)
     open_database(settings.url_of_database).dispose()
@@ -193,9 +193,7 @@ def test_transaction_reads_one_state_while_others_write(
         assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar_one() == 0
 
 
-def test_error_in_a_transaction_undoes_all_of_it(
-    engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
-) -> None:
+def test_error_in_a_transaction_rolls_it_back(engine: Engine, store: JobStore, new_job: Callable[..., NewJob]) -> None:
     job, _ = store.submit(new_job())
     with pytest.raises(OperationalError, match="no such table"), writing(engine) as connection:  # noqa: PT012
         connection.exec_driver_sql("UPDATE jobs SET priority = 7")
@@ -203,7 +201,7 @@ def test_error_in_a_transaction_undoes_all_of_it(
     assert store.get(job.id) == job
 
 
-def test_twenty_threads_and_four_processes_write_at_once_without_errors(
+def test_twenty_threads_and_four_processes_write_concurrently_without_errors(
     url: str, store: JobStore, new_job: Callable[..., NewJob]
 ) -> None:
     processes = [start(SUBMIT, url, "50") for _ in range(4)]

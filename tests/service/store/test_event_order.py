@@ -34,7 +34,7 @@ def all_events(engine: Engine) -> list[tuple[int, str, int]]:
 
 
 def test_no_event_appears_below_one_that_was_already_read(url: str, engine: Engine, new_job: NewJobs) -> None:
-    """Four writers, each with its own connections, append while a reader takes snapshots."""
+    """Four writers append, each with its own connections, while a reader takes snapshots."""
     snapshots = [all_events(engine)]
     num_running, changed = 4, threading.Lock()
 

@@ -21,7 +21,7 @@ FAILURE = (FailureKind.INTERNAL, "the trainer exited with code 1")
 
 
 def ended(leased: LeasedStore, job: Job, status: JobStatus, run: str | None = None) -> Job:
-    """Move a queued job to one of the ends that a supervisor writes."""
+    """Move a queued job to one of the terminal states that a supervisor writes."""
     claimed = leased.claim(job.id, [])
     assert claimed
     if run is not None:
@@ -63,7 +63,7 @@ def test_unknown_job_is_not_found(store: JobStore) -> None:
     assert (store.attempts("nowhere"), store.events("nowhere", after=0), store.job_of_run("nowhere")) == ([], [], None)
 
 
-def test_id_that_is_taken_is_drawn_again(store: JobStore, new_job: NewJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_id_is_drawn_if_an_id_is_taken(store: JobStore, new_job: NewJobs, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(["aaaaaaaaaaaa", "aaaaaaaaaaaa", "bbbbbbbbbbbb"])
     monkeypatch.setattr(secrets, "token_hex", lambda _: next(drawn))
     assert [store.submit(new_job())[0].id for _ in range(2)] == ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]
@@ -81,12 +81,12 @@ def test_key_returns_the_job_that_it_created(store: JobStore, leased: LeasedStor
     assert sum(store.counts().values()) == 2
 
 
-def test_key_without_a_hash_is_refused(store: JobStore, new_job: NewJobs) -> None:
+def test_key_without_a_hash_is_rejected(store: JobStore, new_job: NewJobs) -> None:
     with pytest.raises(ValueError, match="belong together"):
         store.submit(new_job(), "key")
 
 
-def test_fifty_submissions_at_once_with_one_key_make_one_job(store: JobStore, new_job: NewJobs) -> None:
+def test_fifty_concurrent_submissions_with_one_key_create_one_job(store: JobStore, new_job: NewJobs) -> None:
     together = threading.Barrier(50)
 
     def submit(_: int) -> tuple[Job, bool]:
@@ -179,7 +179,9 @@ def test_job_that_has_not_ended_is_not_deleted(store: JobStore, leased: LeasedSt
         store.delete(job.id)
 
 
-def test_job_is_deleted_only_when_mlflow_knows_its_end(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_job_is_deleted_only_after_mlflow_has_its_final_status(
+    store: JobStore, leased: LeasedStore, new_job: NewJobs
+) -> None:
     job = ended(leased, store.submit(new_job())[0], JobStatus.SUCCEEDED, run="run")
     assert leased.unsettled() == [job]
     with pytest.raises(NotEnded, match="MLflow has not been updated"):

@@ -1,4 +1,4 @@
-"""A supervisor writes its jobs, and nothing once another one holds the lease."""
+"""A supervisor writes its jobs, but nothing once another supervisor holds the leases."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +37,7 @@ def everything(engine: Engine) -> list[Any]:
 
 
 def writes(store: LeasedStore, job: Job) -> dict[str, Callable[[], Any]]:
-    """Every fenced write."""
+    """Every write that requires the lease."""
     return {
         "move": lambda: store.move(job, JobStatus.RUNNING),
         "fail": lambda: store.move(job, JobStatus.FAILED, failure=FAILURE),
@@ -87,7 +87,7 @@ def test_replaced_supervisor_writes_nothing(engine: Engine, leased: LeasedStore,
 
 
 @pytest.mark.parametrize("write", ["move", "fail", "requeue", "end_attempt", "record_events", "set_mlflow_run"])
-def test_nothing_is_written_for_an_attempt_that_is_over(
+def test_nothing_is_written_for_an_attempt_that_has_ended(
     engine: Engine, leased: LeasedStore, held: Job, write: str
 ) -> None:
     queued = leased.requeue(held, not_before=0.0, spends_retry=True, message="the trainer exited with code 1")
@@ -113,7 +113,7 @@ def test_nothing_is_written_for_a_job_that_has_ended(
     assert everything(engine) == before
 
 
-def test_failed_job_has_a_reason(store: JobStore, leased: LeasedStore, held: Job) -> None:
+def test_failed_job_has_a_failure_reason(store: JobStore, leased: LeasedStore, held: Job) -> None:
     held = leased.record_events(held, [event("stage", stage="training")], 1)
     leased.end_attempt(held, "failed", 1, "out of memory")
     failed = leased.move(held, JobStatus.FAILED, failure=FAILURE)
@@ -156,7 +156,7 @@ def test_requeued_job_waits_and_keeps_its_first_start(
 
 
 @pytest.mark.parametrize("end", ["succeed", "fail", "requeue"])
-def test_cancel_request_that_came_first_decides_the_end(
+def test_earlier_cancel_request_determines_the_final_status(
     engine: Engine, store: JobStore, leased: LeasedStore, held: Job, end: str
 ) -> None:
     stale = leased.move(leased.move(held, JobStatus.RUNNING), JobStatus.FINALIZING)

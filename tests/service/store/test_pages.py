@@ -1,4 +1,4 @@
-"""Lists of jobs contain every job once, no matter what happens meanwhile, and are fast."""
+"""Lists of jobs contain every job once, no matter what changes in the meantime, and are fast."""
 
 import threading
 import time

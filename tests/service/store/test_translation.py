@@ -32,7 +32,7 @@ def test_locked_database_is_unavailable(url: str, new_job: NewJobs, monkeypatch:
     store.submit(new_job())
 
 
-def test_full_disk_is_reported_as_such(engine: Engine, store: JobStore, new_job: NewJobs) -> None:
+def test_full_disk_has_its_own_error(engine: Engine, store: JobStore, new_job: NewJobs) -> None:
     with pytest.raises(StoreFull, match="disk of the service's database is full"), writing(engine) as connection:  # noqa: PT012
         connection.exec_driver_sql("CREATE TABLE filler (content BLOB)")
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
@@ -56,7 +56,7 @@ def test_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
         open_database(f"sqlite:///{tmp_path / 'service.db'}")
 
 
-def test_mistake_in_a_statement_passes_unchanged(engine: Engine) -> None:
+def test_mistake_in_a_statement_is_raised_unchanged(engine: Engine) -> None:
     with pytest.raises(OperationalError, match="no such table"), reading(engine) as connection:
         connection.exec_driver_sql("SELECT * FROM nowhere")
 
