@@ -50,7 +50,7 @@ class Backbone(nn.Module):
     weights_report: WeightsReport | None
 
     def fold(self) -> None:
-        """Replace the branches of each block by one convolution, permanently.
+        """Replace the branches of each block with one convolution, permanently.
 
         In eval mode the maps stay the same except for rounding. `stages` and `layers` are updated. Folding a network
         again changes nothing.

@@ -113,7 +113,7 @@ class TappedBackbone(Backbone):
         self._assign_stages_and_layers()
 
     def fold(self) -> None:
-        """Replace the branches of each block by one convolution, permanently."""
+        """Replace the branches of each block with one convolution, permanently."""
         fold_branches(self.body.network)
         self._assign_stages_and_layers()
 

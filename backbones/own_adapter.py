@@ -1,4 +1,4 @@
-"""Feature extractors of networks that timm and torchvision lack; they have no published weights."""
+"""Feature extractors for networks that are not in timm or torchvision; they have no published weights."""
 
 from collections.abc import Callable, Mapping
 

@@ -76,7 +76,7 @@ class DenseHeadSpec(DetectionHeadSpec):
     candidates_per_level: Count = Field(
         1000, description="the best scores of each level that are kept before overlapping boxes are dropped"
     )
-    max_detections: Count = Field(100, description="largest number of detections per image")
+    max_detections: Count = Field(100, description="maximum number of detections per image")
 
     @field_validator("levels")
     @classmethod

@@ -7,7 +7,7 @@ from torch import nn
 
 
 def fold_branches(network: nn.Module) -> None:
-    """Replace the branches of each foldable block of `network` by one convolution.
+    """Replace the branches of each foldable block of `network` with one convolution.
 
     With BatchNorm's running statistics the branches are linear, so in eval mode the output stays the same except for
     rounding. Folding a network again changes nothing.

@@ -15,7 +15,7 @@ from service.child_process import die_with_parent
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True, help="number of the inherited listening socket")
-    parser.add_argument("--parent", type=int, required=True, help="pid of the parent; this process ends with it")
+    parser.add_argument("--parent", type=int, required=True, help="pid of the parent; this process exits with it")
     options = parser.parse_args()
     die_with_parent()
     if os.getppid() != options.parent:

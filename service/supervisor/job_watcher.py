@@ -35,7 +35,7 @@ from service.supervisor.mlflow_worker import MlflowWorker
 log = logging.getLogger(__name__)
 
 MLFLOW_PATIENCE_S = 10.0
-"""Longest time that a job waits for its MLflow run; without one the trainer buffers and creates its own."""
+"""Maximum time that a job waits for its MLflow run; without one, the trainer buffers its data and creates a run."""
 START_AGAIN_S = 5.0
 GIVE_UP_START_S = 60.0
 SHIM_SLACK_S = 2.0

@@ -23,7 +23,7 @@ class MlflowWorker:
     """Opens and closes the MLflow runs of jobs.
 
     Args:
-        runs: used only by the worker's thread, which starts with the first call and ends with the process.
+        runs: used only by the worker's thread, which starts at the first call and ends with the process.
     """
 
     def __init__(self, runs: JobRuns) -> None:

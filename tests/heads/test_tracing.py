@@ -13,7 +13,7 @@ LEVELS = ("p3", "p4")
 
 
 class Outputs(nn.Module):
-    """Everything of a dense head that `decode` selects from."""
+    """The outputs of a dense head from which `decode` selects detections."""
 
     def __init__(self, head):
         super().__init__()
@@ -25,7 +25,7 @@ class Outputs(nn.Module):
 
 
 class Pooled(nn.Module):
-    """Features of boxes of two images."""
+    """The pooled features of the boxes of two images."""
 
     def __init__(self, level_specs):
         super().__init__()
