@@ -9,7 +9,7 @@ from pipelines.base.errors import PyramidionError
 
 
 class ServiceError(PyramidionError):
-    """The service rejected the request, or failed; the message is the detail of its problem."""
+    """The service rejected the request, or failed; the message is the detail of its problem response."""
 
 
 class ServiceUnreachable(ServiceError):

@@ -1,4 +1,4 @@
-"""Executors by name. Other packages add theirs with an entry point of the group `pyramidion.executors`:
+"""Executors by name. Other packages add theirs with an entry point in the group `pyramidion.executors`:
 
     [project.entry-points."pyramidion.executors"]
     slurm = "my_package.slurm:SlurmExecutor"
@@ -43,7 +43,7 @@ def load_executor(name: str) -> type[Executor]:
 
 
 def check_executor(settings: Settings) -> None:
-    """Raise ConfigError if the executor of a service is unknown, or this machine lacks something that it needs."""
+    """Raise ConfigError if the executor of a service is unknown, or its requirements are not met."""
     try:
         load_executor(settings.executor).check_requirements(settings)
     except RequirementsNotMet as error:

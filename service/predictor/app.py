@@ -75,7 +75,7 @@ class PredictionService:
             self._cache.release(loaded)
 
     def close(self) -> None:
-        """End all threads."""
+        """Stop all threads."""
         self._cache.close()
         self._batcher.close()
         for threads in (self._loaders, self._decoders):

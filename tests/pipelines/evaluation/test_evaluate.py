@@ -157,7 +157,7 @@ def test_objects_that_were_not_embedded_are_reported(records, predictions, evalu
         return Embeddings(e.embeddings[1:], e.boxes_xyxy[1:], e.annotation_ids[1:])
 
     fewer = [ImagePredictions(p.image_id, {"lookup": without_first(p.tasks["lookup"])}) for p in predictions]
-    with pytest.raises(ValueError, match=r"each of \[101, 102, 103\] must be, once"):
+    with pytest.raises(ValueError, match=r"each of \[101, 102, 103\] must be embedded exactly once"):
         evaluate("lookup", records, fewer)
 
 
