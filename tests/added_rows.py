@@ -4,12 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from pydantic import TypeAdapter
 
 from heads.catalog import HEADS
 from pipelines.cli import main
+from pipelines.data.loading.transforms import TrainTransform
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.layout import RunDir
+from pipelines.spec.augment import Augment, operations_of
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import write_yaml
 from pipelines.spec.result import RunResult
@@ -46,6 +51,8 @@ def test_document_with_a_task_of_the_kind_trains_to_a_result(
     config.write_text(write_yaml(small_document))
     words = ["fit", "--config", str(config), "--data-root", str(demo_root.parent), "--run-dir", str(run_dir.path)]
     assert main(words) == 0
+    image = next((demo_root / "images").rglob("*.jpg"))
+    assert main(["predict", "--run-dir", str(run_dir.path), "--images", str(image), "--draw"]) == 0
     result = json.loads((run_dir.path / "result.json").read_text())
     assert RunResult.model_validate(result).select.metric == "val/how_many/exact"
     assert set(result["summary"]) == {"test/how_many/exact", "test/how_many/within_one"}
@@ -66,6 +73,16 @@ def test_index_is_built_from_files_of_the_format(tmp_path: Path) -> None:
     assert second.labels["things"] == []
     assert [(finding.kind, finding.image) for finding in report.errors] == [("broken_entry", "b.png")]
     assert schema_with("format", "text_boxes")["path"]["description"]
+
+
+def test_document_lists_the_operation() -> None:
+    (operation,) = operations_of(TypeAdapter(Augment).validate_python([{"op": "grayscale", "p": 1}]))
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.integers(0, 256, (3, 40, 60), dtype=np.uint8))
+    red, green, blue = TrainTransform(64, [operation])(image, {}, rng).image
+    assert torch.equal(red, green)
+    assert torch.equal(red, blue)
+    assert schema_with("op", "grayscale")["p"]["maximum"] == 1
 
 
 def test_executor_is_chosen_by_its_name(tmp_path: Path) -> None:
