@@ -1,4 +1,4 @@
-"""The contract of label formats, over every row of the catalog and over a format that is defined here."""
+"""Contract tests of label formats: of every row of the catalog, and of a format that is defined here."""
 
 import json
 from collections.abc import Collection
@@ -20,7 +20,7 @@ REQUIRED = {"path": "labels/{split}", "column": "kind"}
 
 
 class CenterLayer(LabelLayer):
-    """Lines `image class x_center y_center width height`, relative to the size of the image, as YOLO writes them."""
+    """Lines `image class x_center y_center width height` relative to the image size, as in YOLO's files."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes"})
 

@@ -1,4 +1,4 @@
-"""Real data: the blood cells of BCCD, as COCO and as Pascal VOC."""
+"""Real data is read: the blood cells of BCCD, as COCO and as Pascal VOC."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ def root() -> Path:
     try:
         return find_root("bccd", data_roots_from_environment(os.environ))
     except ConfigError as error:
-        pytest.skip(f"BCCD is not here: {error}")
+        pytest.skip(f"BCCD is missing: {error}")
 
 
 def check(root: Path, labels: list[Any], tasks: dict[str, Any]) -> tuple[DatasetIndex, DataReport]:
@@ -59,7 +59,7 @@ def test_voc_and_coco_forms_give_the_same_boxes(root: Path, coco: tuple[DatasetI
     assert not report.errors
 
 
-def test_only_the_two_boxes_without_an_area_are_found(coco: tuple[DatasetIndex, DataReport]) -> None:
+def test_only_the_two_boxes_without_an_area_are_reported(coco: tuple[DatasetIndex, DataReport]) -> None:
     _, report = coco
     assert [(f.kind, f.split, f.image, f.annotation_id) for f in report.findings] == [
         ("degenerate_box", "train", "BloodImage_00343.jpg", 2288),

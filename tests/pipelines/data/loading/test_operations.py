@@ -1,4 +1,4 @@
-"""The contract of the operations of `data.augment`, over every row and over an operation that is defined here."""
+"""Contract tests of the operations of `data.augment`: of every row, and of an operation that is defined here."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
@@ -141,7 +141,7 @@ def test_empty_list_only_resizes() -> None:
     assert plain.scale_xy == (64 / 120, 48 / 90)
 
 
-def test_flips_are_exact_and_two_of_them_undo_each_other() -> None:
+def test_flips_are_exact_and_two_equal_flips_cancel() -> None:
     plain, flip = augmented([]), HorizontalFlipSpec(p=1.0)
     assert torch.equal(augmented([flip]).image, plain.image.flip(2))
     assert torch.equal(augmented([VerticalFlipSpec(p=1.0)]).image, plain.image.flip(1))
@@ -152,7 +152,7 @@ def test_flips_are_exact_and_two_of_them_undo_each_other() -> None:
     )
 
 
-def test_changes_that_fit_together_resize_the_original_once() -> None:
+def test_compatible_changes_resize_the_original_once() -> None:
     sample = PlannedSample.start(*picture(), (48, 64)).hflipped().zoomed(2.0, 0.0, 0.0)
     assert sample.image.shape == (3, 90, 120)
     crop = PlannedSample.start(picture()[0][:, :45, :60], {}, (48, 64)).render()
@@ -167,7 +167,7 @@ def test_second_zoom_is_applied_to_the_result_of_the_first() -> None:
     assert (twice.image.amax(dim=0) > 0).sum() <= 18 * 14, "a quarter of each side, and a pixel of blur at each border"
 
 
-def test_second_color_change_sees_the_first() -> None:
+def test_second_color_change_is_applied_to_the_result_of_the_first() -> None:
     sample = PlannedSample.start(torch.full((3, 8, 8), 200, dtype=torch.uint8), {}, (8, 8))
     doubled, halved = ((torch.eye(3) * factor, torch.zeros(3)) for factor in (2.0, 0.5))
     assert (sample.recolored(doubled).recolored(halved).render().image == 128).all()
