@@ -47,10 +47,10 @@ def test_all_identities_are_drawn_in_rounds_that_continue_across_epochs(
     p = data.draw(st.integers(2, num_identities))
     source = source_of([3] * num_identities, p, 2, world_size)
     steps = [batch[..., 0] // 100 for epoch in range(8) for batch in source.stream(epoch, num_steps)]
-    steps_a_round = -(-num_identities // (p * world_size))
-    filled_up = steps_a_round * p * world_size - num_identities
-    for start in range(0, len(steps) - steps_a_round + 1, steps_a_round):
-        times = Counter(np.concatenate(steps[start : start + steps_a_round])[:, ::2].reshape(-1).tolist())
+    steps_per_round = -(-num_identities // (p * world_size))
+    filled_up = steps_per_round * p * world_size - num_identities
+    for start in range(0, len(steps) - steps_per_round + 1, steps_per_round):
+        times = Counter(np.concatenate(steps[start : start + steps_per_round])[:, ::2].reshape(-1).tolist())
         assert set(times) == set(range(num_identities))
         assert sum(count - 1 for count in times.values()) == filled_up
         assert max(times.values()) - min(times.values()) <= 1
