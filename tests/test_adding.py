@@ -1,11 +1,12 @@
 """The instructions of docs/adding.md work: the code blocks are written into a copy of the project, where the contract
-tests run over the added backbones."""
+tests run over everything that was added."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,61 +18,108 @@ from pipelines.spec.model import BackboneSpec
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n# (\S+?)(?:, in (\w+))?\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
-"""Path, name of the table to which the lines are added (empty for a new file), and the lines."""
+HEADER = r"# (?P<path>\S+?)(?:, (?P<place>in|after) (?P<name>\w+))?"
+BLOCKS = re.compile(rf"^```(?:python|toml)\n{HEADER}\n(?P<lines>.*?)^```", flags=re.MULTILINE | re.DOTALL)
+"""The lines of a new file, rows for the table `in` which they belong, or a class that comes `after` another one."""
 
-ADDED = ("resnet10t", "all_convolutional", "convnext_micro")
-CONTRACT = (
-    "tests/backbones/test_contract.py",
-    "tests/backbones/test_contract_for_real.py",
-    "tests/backbones/test_equivariance.py",
-    "tests/pipelines/test_training_step.py",
-)
+BACKBONES = ("resnet10t", "all_convolutional", "convnext_micro")
+CONTRACTS = {
+    "tests/backbones/test_contract.py": BACKBONES,
+    "tests/backbones/test_contract_for_real.py": BACKBONES,
+    "tests/backbones/test_equivariance.py": BACKBONES,
+    "tests/pipelines/test_training_step.py": BACKBONES,
+    "tests/heads/test_catalog.py": ("cosine", "density"),
+    "tests/heads/test_contract.py": ("cosine", "density"),
+    "tests/pipelines/tasks/test_contract.py": ("cosine", "density", "counting"),
+    "tests/pipelines/tasks/test_training_step.py": ("cosine", "density"),
+    "tests/pipelines/formats/test_catalog.py": ("TextBoxesLayer",),
+    "tests/service/executors/test_contract.py": ("background",),
+}
+"""Contract tests, and the rows of the page for which each of them must pass."""
 
 
-def _add(path: Path, table: str, lines: str) -> None:
-    """Write a new file, or insert lines at the start of a table and their imports at the top of its file."""
-    if not table:
+def _write(project: Path, block: re.Match[str]) -> None:
+    """Apply one code block of the page to the project."""
+    path, place, name, lines = project / block["path"], block["place"], block["name"], block["lines"]
+    assert path.exists() == bool(place), path
+    if not place:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(lines, encoding="utf-8")
         return
     is_import = re.compile(r"^from .*\n+", flags=re.MULTILINE)
-    imports, entries = "".join(is_import.findall(lines)).strip(), is_import.sub("", lines)
+    imports, lines = is_import.findall(lines), is_import.sub("", lines)
     text = path.read_text(encoding="utf-8")
-    text, num_tables = re.subn(rf"(?m)^({table}: .*= \{{\n)", lambda found: found.group(1) + entries, text)
-    assert num_tables == 1, f"{path.name} has no table {table}"
-    if imports:
-        text = re.sub(r"(?m)^from backbones", f"{imports}\nfrom backbones", text, count=1)
+    text = _with_rows(text, name, lines) if place == "in" else _with_class(text, name, lines)
+    for line in imports:
+        text = _with_import(text, line.strip())
     path.write_text(text, encoding="utf-8")
 
 
+def _with_rows(text: str, table: str, rows: str) -> str:
+    """Insert rows at the start of a table."""
+    start = re.compile(rf"^{table}(?:: .*)? = .*[\(\[\{{]\n(?: *\[\n)?", flags=re.MULTILINE)
+    text, num_tables = start.subn(lambda found: found.group() + rows, text)
+    assert num_tables == 1, table
+    return text
+
+
+def _with_class(text: str, before: str, lines: str) -> str:
+    """Insert a class after another one."""
+    found = re.search(rf"^class {before}\b.*\n(?:(?: .*)?\n)*", text, flags=re.MULTILINE)
+    assert found, before
+    return f"{text[: found.end()]}{lines}\n\n{text[found.end() :]}"
+
+
+def _with_import(text: str, line: str) -> str:
+    """Insert an import before the first one of the same package that follows it in order."""
+    package = line.partition(".")[0]
+    following = [found for found in re.finditer(rf"^{package}\..*", text, flags=re.MULTILINE) if found.group() > line]
+    position = following[0].start()
+    return f"{text[:position]}{line}\n{text[position:]}"
+
+
 @pytest.fixture(scope="module")
-def copy_of_the_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with everything that the page adds."""
     folder = tmp_path_factory.mktemp("project")
-    for package in ("backbones", "heads", "pipelines", "tests"):
+    for package in ("backbones", "heads", "pipelines", "service", "tests"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    for path, table, lines in BLOCKS:
-        assert (folder / path).exists() == bool(table), path
-        _add(folder / path, table, lines)
+    for block in BLOCKS.finditer(PAGE):
+        _write(folder, block)
+    _install(folder / "background")
     return folder
 
 
+def _install(package: Path) -> None:
+    """Write the metadata of a package into its folder, as an installation does."""
+    project = tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    folder = package / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = project["entry-points"].items()
+    lines = [line for group, rows in groups for line in (f"[{group}]", *(f"{k} = {v}" for k, v in rows.items()))]
+    (folder / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
 @pytest.mark.timeout(600)
-def test_backbones_added_as_documented_pass_the_contract_tests(copy_of_the_project: Path) -> None:
-    arguments = ["-p", "no:cacheprovider", "-vv", "-m", "", "-k", " or ".join(ADDED), *CONTRACT]
-    environment = {**os.environ, "PYTHONPATH": str(copy_of_the_project)}
+def test_everything_added_as_documented_passes_the_contract_tests(project: Path) -> None:
+    added = dict.fromkeys(name for names in CONTRACTS.values() for name in names)
+    names = " or ".join([*added, "added_rows"])
+    arguments = ["-p", "no:cacheprovider", "-vv", "-m", "", "-k", names, *CONTRACTS, "tests/added_rows.py"]
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", *arguments],
-        cwd=copy_of_the_project, env=environment, capture_output=True, text=True, timeout=580,
+        cwd=project, env={**os.environ, "PYTHONPATH": f"{project}{os.pathsep}{project / 'background'}"},
+        capture_output=True, text=True, timeout=580,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    for name in ADDED:
-        for path in CONTRACT:
+    for path, rows in CONTRACTS.items():
+        for name in rows:
             assert re.search(rf"{path}::\S+\[{name}[\]-].*PASSED", done.stdout), (name, path)
 
 
 def test_designs_in_the_page_are_backbones() -> None:
-    documents = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    documents = re.findall(r"^```yaml\n(backbone:\n.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     assert documents
     for document in documents:
         spec = BackboneSpec.model_validate(yaml.safe_load(document)["backbone"])

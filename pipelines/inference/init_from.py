@@ -30,7 +30,7 @@ _SHOWN = 5
 
 @dataclass
 class InitReport:
-    """Which parts of a network were initialized from another one.
+    """Report of the parts of a network that were initialized from another one.
 
     Attributes:
         name: of the other network.

@@ -9,8 +9,11 @@ from heads.base import BoxTarget, ClassTarget, IdentityTarget
 from heads.catalog import HEADS
 from heads.create import create_head
 from heads.spec import HEAD_SPECS, DenseHeadSpec
+from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.kinds import TASK_SPECS
+from pipelines.tasks.tensors.runtime import runtime_of
 from tests.heads.building import build_head
+from tests.pipelines.tasks.conftest import CATEGORIES, make_record
 
 CASES = {
     **{name: (name, {"num_convs": 1} if issubclass(spec, DenseHeadSpec) else {}) for name, spec in HEAD_SPECS.items()},
@@ -29,6 +32,7 @@ SIZE = (64, 96)
 SIZES = [SIZE, (60, 90)]
 DETECTORS = [case for case, (kind, _) in CASES.items() if HEADS[kind].kind == "detection"]
 CLASSIFIERS = [case for case, (kind, _) in CASES.items() if HEADS[kind].kind == "classification"]
+EMBEDDINGS = [case for case, (kind, _) in CASES.items() if HEADS[kind].kind == "embedding"]
 BOXES = [case for case, (_, options) in CASES.items() if case in DETECTORS or options.get("of") == "objects"]
 
 
@@ -51,7 +55,15 @@ def targets_of(case, crowd=False, empty=False):
         is_multilabel = HEAD_SPECS[kind].is_multilabel
         labels = torch.tensor([[1.0, 0, 1], [0, 0, 0]]) if is_multilabel else torch.tensor([0, 2])
         return [ClassTarget(label) for label in labels]
-    return [IdentityTarget(identity) for identity in torch.tensor([-1, -1] if empty else [0, 0])]
+    if case in EMBEDDINGS:
+        return [IdentityTarget(identity) for identity in torch.tensor([-1, -1] if empty else [0, 0])]
+    return encoded_targets(TASK_SPECS[kind](head=kind))
+
+
+def encoded_targets(task):
+    """Return targets for the head of any kind of task, from the labels of two images."""
+    setup = TaskSetup("task", task, CATEGORIES)
+    return [runtime_of(task).encode(setup, make_record(task, number)) for number in (1, 2)]
 
 
 def with_usable_batch(case, features, targets):
@@ -112,7 +124,7 @@ def test_loss_under_autocast_is_close_to_the_exact_loss(case, level_specs, make_
 
 
 @pytest.mark.parametrize("crowd", [False, True])
-@pytest.mark.parametrize("case", [case for case in CASES if case not in CLASSIFIERS])
+@pytest.mark.parametrize("case", [*DETECTORS, *EMBEDDINGS])
 def test_batch_without_usable_labels_has_a_finite_loss(case, crowd, level_specs, make_features):
     """Without boxes, with crowds only, or with unknown identities: a finite loss, a gradient for every parameter."""
     head = head_of(case, level_specs)

@@ -1,4 +1,4 @@
-"""What the rest of the project asks of every kind of task, for every head of every registered kind."""
+"""The contract of task kinds, tested for every head of every registered kind."""
 
 import io
 import json
