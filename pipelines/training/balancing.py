@@ -116,9 +116,9 @@ class UncertaintyBalance(Balance):
         with torch.no_grad():
             self.log_variances.clamp_(-LIMIT, LIMIT)
         factors = (-self.log_variances).exp()
-        regulars = self.log_variances * losses.is_active / 2
+        regularizers = self.log_variances * losses.is_active / 2
         return {
-            task: self.weights[task] * factors[i] * loss + regulars[i]
+            task: self.weights[task] * factors[i] * loss + regularizers[i]
             for i, (task, loss) in enumerate(losses.tasks.items())
         }
 

@@ -90,16 +90,16 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
 def _fits(name: str, task: TaskSpec, listing: Listing) -> bool:
     """Return whether all layers of the task give the labels it needs, and report each layer that does not."""
     needed = kind_of(task).needed_labels(task)
-    misfits = {
+    unsuitable = {
         id(read.layer): read for read in listing.layers if name in read.layer.tasks and not needed <= read.layer.GIVES
     }
-    for read in misfits.values():
+    for read in unsuitable.values():
         message = (
             f"the task {name!r} learns from {' and '.join(sorted(needed))}, which the format {read.layer.format!r} "
             f"does not have; use one of {', '.join(formats_that_give(needed))}"
         )
         listing.findings.append(read.finding("wrong_layer", message))
-    return not misfits
+    return not unsuitable
 
 
 def _clean(listed: ListedImage, findings: list[Finding]) -> _Image:

@@ -163,12 +163,14 @@ def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing, fol
 
 def _examine(listing: Listing, sources: dict[str, SourceSpec]) -> None:
     """Set the facts of each image; report images that are unreadable or have another size than declared."""
-    wanted = {id(image): (image.path, sources[image.source].exif) for image in listing.images if image.path is not None}
-    facts_by_image = examine_images(wanted.values())
+    to_examine = {
+        id(image): (image.path, sources[image.source].exif) for image in listing.images if image.path is not None
+    }
+    facts_by_image = examine_images(to_examine.values())
     for image in listing.images:
-        if id(image) not in wanted:
+        if id(image) not in to_examine:
             continue
-        facts = facts_by_image[wanted[id(image)]]
+        facts = facts_by_image[to_examine[id(image)]]
         if isinstance(facts, str):
             split = image.layers[0][0].split
             listing.findings.append(split.finding("unreadable_image", facts, file=image.shown_path))

@@ -89,8 +89,8 @@ def _draw_image(rng: np.random.Generator, number: int, image_size: int) -> tuple
     size_hw = {1: (shorter, image_size), 2: (image_size, shorter)}.get(number % 6, (image_size, image_size))
     ground = str(rng.choice(sorted(GROUNDS)))
     pixels_HW3 = draw_ground(rng, ground, size_hw)
-    wanted = int(rng.integers(5, 9)) if rng.random() < 0.3 else int(rng.integers(1, 5))
-    objects = draw_objects(rng, pixels_HW3, 0 if number % 12 == 7 else wanted)
+    num_objects = int(rng.integers(5, 9)) if rng.random() < 0.3 else int(rng.integers(1, 5))
+    objects = draw_objects(rng, pixels_HW3, 0 if number % 12 == 7 else num_objects)
     return Image.fromarray(np.clip(pixels_HW3, 0, 255).astype(np.uint8)), ground, objects
 
 
