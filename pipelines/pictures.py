@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from PIL import Image, ImageDraw, ImageFont
 
 GOLDEN_RATIO = 0.618034
-"""Step between the hues of successive classes: hues stay apart for any number of classes."""
+"""Step between the hues of successive classes, with which hues stay distinct for any number of classes."""
 
 MIN_SHOWN_SCORE = 0.3
 """Detections with lower scores are not drawn: they are many, and mostly wrong."""

@@ -224,5 +224,5 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
 
 
 def _outputs(model: ModelSpec) -> dict[str, tuple[str, str | None]]:
-    """Return by task: its kind, and the task whose boxes it takes."""
+    """Return the kind of each task, and the task whose boxes it uses."""
     return {name: (kind_of(task).name, model.boxes_from(name)) for name, task in model.tasks.items()}

@@ -83,7 +83,7 @@ class JobCLI(LightningCLI):
         self.job = JobSpec.model_validate({name: content[name] for name in JobSpec.model_fields})
 
     def before_instantiate_classes(self) -> None:
-        """Set up what the command needs; it is released when the command has ended, also by an error."""
+        """Set up what the command needs; it is released when the command ends, even by an error."""
         self._until_the_end.enter_context(self.workflow.set_up(self.job))
 
     def instantiate_classes(self) -> None:

@@ -83,7 +83,7 @@ class FitProcess(AttemptFile):
 
 @dataclass(frozen=True)
 class AttemptExit(AttemptFile):
-    """exit.json, written when no process of the attempt is left.
+    """exit.json, written after all processes of the attempt have ended.
 
     Attributes:
         code: exit code of the command; negative: the signal that ended it.

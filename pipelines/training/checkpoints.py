@@ -87,7 +87,7 @@ class Checkpoints(Callback):
             raise Stopped(self._message(trainer))
 
     def stop_in_validation(self, trainer: Trainer) -> None:
-        """Write a checkpoint whose resumed run validates first, and raise Stopped; all ranks must call this.
+        """Write a checkpoint from which a resumed run validates first, and raise Stopped; all ranks must call this.
 
         The module must hold the weights in training, not the averaged ones.
         """

@@ -63,7 +63,7 @@ def test_layer_names_one_of_its_fields_for_each_path(format_: type[LabelLayer]) 
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_format_gives_boxes_or_classes(format_: type[LabelLayer]) -> None:
+def test_format_provides_boxes_or_classes(format_: type[LabelLayer]) -> None:
     assert format_.GIVES & {"boxes", "classes"}
     assert set(get_args(LabelKind)) >= format_.GIVES
 

@@ -45,7 +45,7 @@ def coco(root: Path) -> tuple[DatasetIndex, DataReport]:
     return check(root, [COCO, CSV], {"lookup": LOOKUP, "subtype": {"head": "multilabel"}})
 
 
-def test_voc_and_coco_forms_give_the_same_boxes(root: Path, coco: tuple[DatasetIndex, DataReport]) -> None:
+def test_voc_and_coco_files_have_the_same_boxes(root: Path, coco: tuple[DatasetIndex, DataReport]) -> None:
     voc, report = check(root, [{"format": "voc", "tasks": ["cells"]}], {})
     for split, records in coco[0].records.items():
         assert [record.image_id for record in voc.records[split]] == [record.image_id for record in records]

@@ -1,4 +1,4 @@
-"""The loaders of a job's data: alone, in training, and after a resume."""
+"""The loaders of a job's data: on their own, in training, and after a resume."""
 
 import warnings
 from collections.abc import Callable

@@ -59,7 +59,7 @@ def test_drawing_samples_does_not_change_the_global_random_state(data_with: Data
 
 
 @pytest.mark.parametrize("augmented", [True, False])
-def test_cached_images_give_the_same_samples_without_their_files(data_with: DataWith, augmented: bool) -> None:
+def test_samples_of_cached_images_are_the_same_without_their_files(data_with: DataWith, augmented: bool) -> None:
     plain = data_with(augment=AUGMENT).dataset("train", augmented=augmented)
     cached = data_with(augment=AUGMENT).dataset("train", augmented=augmented)
     expected = [plain[SampleKey(1, index)] for index in range(len(plain))]

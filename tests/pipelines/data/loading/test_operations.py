@@ -96,7 +96,7 @@ def parsed(augment: Any) -> tuple[OperationSpec, ...]:
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)
-def test_mapping_and_equivalent_list_give_equal_samples(mapping: dict[str, Any]) -> None:
+def test_samples_of_a_mapping_and_an_equivalent_list_are_equal(mapping: dict[str, Any]) -> None:
     spec = AugmentSpec.model_validate(mapping)
     listed = [
         {"op": "scale_jitter", "range": spec.scale_jitter},
@@ -194,7 +194,7 @@ def test_operation_over_several_images_draws_them_from_the_source(data_with: Cal
     assert len(partners) > len(mixed) / 2
 
 
-def test_cached_images_give_operations_the_same_samples(data_with: Callable[..., JobData]) -> None:
+def test_operations_produce_the_same_samples_from_cached_images(data_with: Callable[..., JobData]) -> None:
     datasets = [data_with().dataset("train", augmented=True) for _ in range(2)]
     for dataset in datasets:
         dataset.transform = TrainTransform(64, [OverlaySpec(), ScaleJitterSpec(range=(0.5, 2.0)), HorizontalFlipSpec()])
