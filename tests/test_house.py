@@ -129,6 +129,17 @@ def test_files_hold_one_idea() -> None:
     assert {path: length for path, length in lengths.items() if length > MAX_LINES} == {}
 
 
+def test_no_two_classes_of_the_product_share_a_name() -> None:
+    names = [
+        node.name
+        for path in python_files()
+        if path.parts[0] in PACKAGES
+        for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_names_say_what_a_file_is_about() -> None:
     vague = {"utils", "helpers", "manager", "common", "cfg", "tmp", "misc"}
     assert [str(path) for path in python_files() if vague & set(path.with_suffix("").parts)] == []

@@ -14,7 +14,7 @@ from pipelines.spec.load import apply_override, validate_document
 Document = dict[str, Any]
 
 WRONG = [
-    ("model.optimiser.lr", 1e-3, "model.optimiser: unknown key; did you mean 'optimizer'; known are aggregate,"),
+    ("model.optimzer.lr", 1e-3, "model.optimzer: unknown key; did you mean 'optimizer'; known are aggregate,"),
     ("model.optimizer.lr", "fast", "model.optimizer.lr: got 'fast'; should be a valid number"),
     ("model.optimizer.lr", -1, "model.optimizer.lr: got -1; should be greater than 0"),
     ("model.optimizer.lr", float("nan"), "model.optimizer.lr: got nan; should be a finite number"),
