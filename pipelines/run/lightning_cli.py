@@ -39,7 +39,7 @@ class JobCLI(LightningCLI):
 
     Attributes:
         job: the document that `config` holds.
-        model, datamodule, trainer: the objects; `datamodule` is None where no data set is read.
+        model, datamodule, trainer: the objects; `datamodule` is None if no data set is read.
     """
 
     def __init__(self, workflow: Workflow, job: JobSpec, options: Mapping[str, Any] | None = None) -> None:

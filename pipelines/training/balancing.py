@@ -39,7 +39,7 @@ class GlobalLosses:
 
 
 def global_losses(losses: Mapping[str, LossTerms]) -> GlobalLosses:
-    """Return the terms of all tasks, each divided by its count over all ranks (by 1 where that is 0).
+    """Return the terms of all tasks, each divided by its count over all ranks (by 1 if that is 0).
 
     Every rank must have the same tasks and terms. All sums and counts are reduced at once.
 

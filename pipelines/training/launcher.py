@@ -63,7 +63,7 @@ def supervised_ranks() -> Iterator[None]:
 
 
 def start_ranks(num_processes: int) -> None:
-    """Run this process's command again as ranks 1 and up; do nothing where the ranks were started before."""
+    """Run this process's command again as ranks 1 and up; do nothing if the ranks were started before."""
     if RENDEZVOUS_VARIABLE in os.environ:
         return
     if LOCAL_RANK in os.environ:

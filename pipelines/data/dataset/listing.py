@@ -123,7 +123,7 @@ def _identity_fields(layer: LabelLayer, job: JobSpec) -> set[str]:
 
 
 def _check_test_layers(job: JobSpec, listing: Listing) -> None:
-    """Report layers without test data where another layer of the source has some."""
+    """Report layers without test data if another layer of the source has some."""
     for name, source in sorted(job.data.sources.items()):
         read = [
             layer.layer for layer in listing.layers if (layer.split.source_name, layer.split.split) == (name, "test")
@@ -189,7 +189,7 @@ def _examine(listing: Listing, sources: dict[str, SourceSpec]) -> None:
 def _number_images(listing: Listing) -> None:
     """Set the image ids.
 
-    The ids of the label files are kept where the job has one source, its ids are integers, and ids and images match
+    The ids of the label files are kept if the job has one source, its ids are integers, and ids and images match
     one to one; images without an id are then numbered from the largest id on. Otherwise all images are numbered from 1
     in their order.
     """

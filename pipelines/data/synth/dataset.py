@@ -6,7 +6,7 @@
 
 - Boxes: discs, squares, triangles and rings at three scales; some partly cover another one. Discs and squares form two
   classes each, by texture: plain, and patterned (stripes, dots or checks). Every twelfth image has no object.
-- `identity` of an annotation: its shape and its texture, sixteen combinations; it is missing where less than two thirds
+- `identity` of an annotation: its shape and its texture, sixteen combinations; it is missing if less than two thirds
   of the object are visible.
 - `scene` of an image: the kind of its ground, and `crowded` for five objects or more.
 - Some images are not labeled for some tasks: an eighth of train is missing in the COCO file, another eighth has an
