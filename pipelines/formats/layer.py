@@ -46,7 +46,7 @@ class LabelLayer(Section, ABC):
 
     @abstractmethod
     def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
-        """Return the labels of a split, or None where the layer has no file for it or lists nothing of it.
+        """Return the labels of a split, or None if the layer has no file for it or lists nothing of it.
 
         Everything that is wrong with the files becomes a finding of the content.
 

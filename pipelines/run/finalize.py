@@ -166,7 +166,7 @@ def register(attempt: Attempt) -> None:
     select = selection(attempt.job.model)
     fingerprint = attempt.report.fingerprints["val"]
 
-    def score_on_this_val(champion: ModelVersion) -> float | None:
+    def score_on_val_of_run(champion: ModelVersion) -> float | None:
         with tempfile.TemporaryDirectory() as folder:
             return score_exported(attempt, registry.download_exported(champion, Path(folder)), champion.uri)
 
@@ -182,7 +182,7 @@ def register(attempt: Attempt) -> None:
         )
         attempt.stop.check("before the model was compared with the champion")
         promotion = registry.promote_if_better(
-            version, select=select, val_fingerprint=fingerprint, score=score_on_this_val
+            version, select=select, val_fingerprint=fingerprint, score=score_on_val_of_run
         )
     except RegistryError as error:
         attempt.warn(f"the model is not registered: {error}; run the same command again to register it")
@@ -224,5 +224,5 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
 
 
 def _outputs(model: ModelSpec) -> dict[str, tuple[str, str | None]]:
-    """Return by task: its kind, and the task whose boxes it takes."""
+    """Return the kind of each task, and the task whose boxes it uses."""
     return {name: (kind_of(task).name, model.boxes_from(name)) for name, task in model.tasks.items()}

@@ -121,7 +121,7 @@ class PredictWorkflow:
         yield
 
     def build(self) -> Parts:
-        """Return the module with the saved weights; the trainer is for this machine, and not that of the document."""
+        """Return the module with the saved weights; the trainer is set up for this machine, not by the document."""
         job = self.saved.job
         module = MultiTaskModule(job.model, self.saved.network(), job.seed_everything)
         return Parts(module, None, create_trainer(TrainerSpec(devices=1), []))

@@ -162,8 +162,8 @@ class RunDir:
 
     def next_attempt(self) -> int:
         """Return the number of the next attempt; the first is 1."""
-        taken = [int(p.name) for p in (self.path / _ATTEMPTS).glob("*") if p.name.isdigit()]
-        return max(taken, default=0) + 1
+        numbers = [int(p.name) for p in (self.path / _ATTEMPTS).glob("*") if p.name.isdigit()]
+        return max(numbers, default=0) + 1
 
 
 @dataclass(frozen=True)

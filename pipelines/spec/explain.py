@@ -1,4 +1,4 @@
-"""Readable schema errors: the field, the value, and what would be right."""
+"""Readable schema errors: the field, its value, and valid alternatives."""
 
 import re
 from collections.abc import Mapping

@@ -149,7 +149,7 @@ class ModelSpec(Spec):
         return self
 
     def boxes_from(self, name: str) -> str | None:
-        """Return the task whose boxes task `name` takes; None where it takes none."""
+        """Return the task whose boxes task `name` takes; None if it takes none."""
         kind = kind_of(self.tasks[name])
         if not kind.takes_boxes(self.tasks[name]):
             return None

@@ -34,12 +34,12 @@ class Selected(Spec):
 
 
 class RunResult(SplitResult):
-    """The whole result; `summary` and `tasks` are about `split`, which is test where the data has one."""
+    """The whole result; `summary` and `tasks` are about `split`, which is test if the data has one."""
 
     schema_version: Literal[1] = 1
     split: Split
     select: Selected
-    val: SplitResult | None = Field(description="null where val was not scored")
+    val: SplitResult | None = Field(description="null if val was not scored")
     model: dict[str, JsonValue]
     timing: dict[str, float]
     versions: dict[str, str]

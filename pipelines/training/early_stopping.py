@@ -1,4 +1,4 @@
-"""Early stopping of a training whose score does not improve."""
+"""Early stopping of a training run that no longer improves."""
 
 from typing import Any
 

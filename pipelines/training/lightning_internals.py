@@ -65,7 +65,7 @@ class _NoSignals(_SignalConnector):
 def disable_signal_handlers(trainer: Trainer) -> None:
     """Leave signals to `stopping.StopRequest`.
 
-    Lightning's own handler broadcasts in the middle of whatever the rank is doing, and then ends the loop at any place.
+    Lightning's own handler broadcasts at any time, whatever the rank is doing, and then ends the loop at any place.
     """
     trainer._signal_connector = _NoSignals(trainer)
 

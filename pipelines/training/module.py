@@ -96,7 +96,7 @@ class MultiTaskModule(LightningModule):
         return mixed_seed(self.seed, self.global_rank, self.current_epoch, batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one micro-batch; raises NumericsError, on every rank, where a term is not finite.
+        """Return the loss of one micro-batch; raises NumericsError, on every rank, if a term is not finite.
 
         The gradient of an optimizer step is the mean over its micro-batches, also for a shorter step at an epoch's end.
         """

@@ -65,8 +65,8 @@ class Unfreezing(Callback):
 
 def count_parameters(model: MultiTaskModel, parts: Iterable[str]) -> int:
     """Return the number of parameters in `parts`."""
-    wanted = set(parts)
-    return sum(parameter.numel() for name, parameter in model.named_parameters() if model.part_of(name) in wanted)
+    counted = set(parts)
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if model.part_of(name) in counted)
 
 
 def _model(module: LightningModule) -> MultiTaskModel:

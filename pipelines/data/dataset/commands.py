@@ -9,7 +9,7 @@ from pipelines.spec.job import JobSpec
 
 
 def check_data(job: JobSpec, root: Path, report_path: Path) -> int:
-    """Print the data report and write it to `report_path` as JSON; return 0, or 78 where a run would not start.
+    """Print the data report and write it to `report_path` as JSON; return 0, or 78 if a run would not start.
 
     Raises:
         DataError: `root` is not a folder.

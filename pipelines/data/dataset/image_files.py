@@ -62,9 +62,9 @@ def examine_images(images: Iterable[tuple[Path, Exif]]) -> dict[tuple[Path, Exif
     CPU cores, about 2 ms of one core per image; COCO's 118,000 would take two minutes. PNGs take several times as long
     because they are decoded in full.
     """
-    wanted = list(dict.fromkeys(images))
+    unique = list(dict.fromkeys(images))
     with ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        return dict(zip(wanted, pool.map(_examine, wanted), strict=True))
+        return dict(zip(unique, pool.map(_examine, unique), strict=True))
 
 
 def _examine(image: tuple[Path, Exif]) -> ImageFacts | str:

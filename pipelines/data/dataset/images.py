@@ -59,8 +59,8 @@ def read_image(image: Path | BinaryIO, exif: Exif, max_pixels: int = MAX_PIXELS)
     try:
         with _open(image, name, min(max_pixels, MAX_PIXELS)) as opened:
             opened.load()
-            turned = ImageOps.exif_transpose(opened) if exif == "apply" else opened
-            return _to_rgb(turned, name)
+            upright = ImageOps.exif_transpose(opened) if exif == "apply" else opened
+            return _to_rgb(upright, name)
     except DataError:
         raise
     except Exception as error:  # Pillow's plugins raise a dozen types on broken bytes

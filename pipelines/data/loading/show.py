@@ -56,7 +56,7 @@ def _draw_sample(data: JobData, sample: Sample) -> Image.Image:
 
 
 def _with_different_boxes(drawings: Sequence[Drawing]) -> list[Drawing]:
-    """Return the drawings that have boxes, without those whose boxes an earlier one has already."""
+    """Return the drawings with boxes, except those with the same boxes as an earlier one."""
     drawn: list[Drawing] = []
     for drawing in drawings:
         if drawing.boxes_xyxy is not None and all(drawing.boxes_xyxy != other.boxes_xyxy for other in drawn):

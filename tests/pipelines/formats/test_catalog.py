@@ -1,4 +1,4 @@
-"""The contract of label formats, over every row of the catalog and over a format that is defined here."""
+"""Contract tests of label formats: of every row of the catalog, and of a format that is defined here."""
 
 import json
 from collections.abc import Collection
@@ -20,7 +20,7 @@ REQUIRED = {"path": "labels/{split}", "column": "kind"}
 
 
 class CenterLayer(LabelLayer):
-    """Lines `image class x_center y_center width height`, relative to the size of the image, as YOLO writes them."""
+    """Lines `image class x_center y_center width height` relative to the image size, as in YOLO's files."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes"})
 
@@ -63,7 +63,7 @@ def test_layer_names_one_of_its_fields_for_each_path(format_: type[LabelLayer]) 
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_format_gives_boxes_or_classes(format_: type[LabelLayer]) -> None:
+def test_format_provides_boxes_or_classes(format_: type[LabelLayer]) -> None:
     assert format_.GIVES & {"boxes", "classes"}
     assert set(get_args(LabelKind)) >= format_.GIVES
 

@@ -1,4 +1,4 @@
-"""Class labels read from CSV files."""
+"""Tables of classes are read."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 KIND = {"kind": {"head": "multiclass"}}
 
 
-def test_csv_cell_contains_classes_and_an_empty_cell_means_unlabeled(folder: Any) -> None:
+def test_csv_cell_contains_one_class_or_several_and_an_empty_cell_means_unlabeled(folder: Any) -> None:
     for name in ("a.png", "b.png", "c.png", "d.png"):
         folder.image(name)
     folder.text(

@@ -1,4 +1,4 @@
-"""Real data: the blood cells of BCCD, as COCO and as Pascal VOC."""
+"""Real data is read: the blood cells of BCCD, as COCO and as Pascal VOC."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ def root() -> Path:
     try:
         return find_root("bccd", data_roots_from_environment(os.environ))
     except ConfigError as error:
-        pytest.skip(f"BCCD is not here: {error}")
+        pytest.skip(f"BCCD is missing: {error}")
 
 
 def check(root: Path, labels: list[Any], tasks: dict[str, Any]) -> tuple[DatasetIndex, DataReport]:
@@ -45,7 +45,7 @@ def coco(root: Path) -> tuple[DatasetIndex, DataReport]:
     return check(root, [COCO, CSV], {"lookup": LOOKUP, "subtype": {"head": "multilabel"}})
 
 
-def test_voc_and_coco_forms_give_the_same_boxes(root: Path, coco: tuple[DatasetIndex, DataReport]) -> None:
+def test_voc_and_coco_files_have_the_same_boxes(root: Path, coco: tuple[DatasetIndex, DataReport]) -> None:
     voc, report = check(root, [{"format": "voc", "tasks": ["cells"]}], {})
     for split, records in coco[0].records.items():
         assert [record.image_id for record in voc.records[split]] == [record.image_id for record in records]
@@ -59,7 +59,7 @@ def test_voc_and_coco_forms_give_the_same_boxes(root: Path, coco: tuple[DatasetI
     assert not report.errors
 
 
-def test_only_the_two_boxes_without_an_area_are_found(coco: tuple[DatasetIndex, DataReport]) -> None:
+def test_only_the_two_boxes_without_an_area_are_reported(coco: tuple[DatasetIndex, DataReport]) -> None:
     _, report = coco
     assert [(f.kind, f.split, f.image, f.annotation_id) for f in report.findings] == [
         ("degenerate_box", "train", "BloodImage_00343.jpg", 2288),

@@ -1,4 +1,4 @@
-"""Findings about annotations: their causes, their messages, and the handling of the annotations."""
+"""Findings about annotations: causes, messages, and the handling of the annotations."""
 
 import json
 from typing import Any
