@@ -1,4 +1,4 @@
-"""The contract every backbone fulfills.
+"""The contract of backbones.
 
 Legend: B batch, C channels, H W size in pixels.
 """
@@ -37,7 +37,7 @@ class Backbone(nn.Module):
             A level does not depend on later stages either, except in single-scale networks: their stages are thirds of
             the depth, and every level depends on all of them.
         layers: the layer of every parameter: 0 is nearest to the image, numbers have no gaps, and the layers of c3 come
-            before those of c4, and these before those of c5.
+            before those of c4, which come before those of c5.
         mean, std: mean and standard deviation of RGB values in [0, 1] that the network's weights expect.
         weights_report: the tensors loaded from a local file; None if the weights came from elsewhere.
     """
@@ -50,10 +50,10 @@ class Backbone(nn.Module):
     weights_report: WeightsReport | None
 
     def fold(self) -> None:
-        """Replace the branches of each block by one convolution, permanently.
+        """Replace the branches of each block with one convolution, permanently.
 
-        In eval mode the maps stay the same except for rounding. `stages` and `layers` are updated. Folding a folded
-        network changes nothing.
+        In eval mode the maps stay the same except for rounding. `stages` and `layers` are updated. Folding a network
+        again changes nothing.
 
         Raises:
             ValueError: the network has no block that can be folded.

@@ -34,14 +34,14 @@ def create_backbone(
     """Return a network as a backbone, in train mode, on the CPU, with all parameters trainable.
 
     Args:
-        network: the name of a catalog row, a name of timm or torchvision, with or without `timm:` or `tv:`, or a
-            design.
+        network: the name of a catalog row, the name of a network in timm or torchvision, with or without `timm:` or
+            `tv:`, or a design.
         weights: "none" (random), "default" (the library's pretrained weights) or the path of a local file; the last
             sets `weights_report`.
         surgery: changes to the network; the weights are those of the unchanged network.
 
     Raises:
-        ValueError: the name is unknown, the network has no maps of strides 8, 16 and 32, it does not support the
+        ValueError: the name is unknown, the network has no maps with strides 8, 16 and 32, it does not support the
             surgery, or the weights are not available.
     """
     row = resolve(network)
@@ -113,7 +113,7 @@ class TappedBackbone(Backbone):
         self._assign_stages_and_layers()
 
     def fold(self) -> None:
-        """Replace the branches of each block by one convolution, permanently."""
+        """Replace the branches of each block with one convolution, permanently."""
         fold_branches(self.body.network)
         self._assign_stages_and_layers()
 

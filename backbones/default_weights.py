@@ -19,7 +19,7 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def default_weights_problem(row: BackboneRow) -> str | None:
-    """Return why the default weights of `row` are not available, and what to write instead; None if they are.
+    """Return a message that the default weights of `row` are not available, with a remedy; None if they are.
 
     Weights are available if they are in the library's cache, or if their server answers a short request.
     """
@@ -65,7 +65,7 @@ def _in_torch_hub(url: str) -> bool:
 
 
 def _unreachable(url: str) -> str | None:
-    """Return why a HEAD request for `url` fails; None if it succeeds within `_TIMEOUT_S`.
+    """Return the reason why a HEAD request for `url` fails; None if it succeeds within `_TIMEOUT_S`.
 
     The request runs in a thread, because socket timeouts do not end a DNS lookup that hangs.
     """

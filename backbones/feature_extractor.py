@@ -1,4 +1,4 @@
-"""Base class of feature extractors: what every adapter makes of a library's network."""
+"""Base class of feature extractors, to which each adapter converts the networks of one library."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 
 class FeatureExtractor(nn.Module):
-    """A network that returns maps of three strides; later layers are removed.
+    """A network that returns maps with three strides; later layers are removed.
 
     Attributes:
         network: the library's module, with the library's parameter names.
@@ -27,7 +27,7 @@ class FeatureExtractor(nn.Module):
         self.std = std
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the network's own maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        """Return the network's own maps with strides 8, 16, 32, finest first, each (B, C, H, W)."""
         raise NotImplementedError
 
     def layer_ranks(self) -> dict[str, int]:

@@ -18,13 +18,13 @@ class FPN(nn.Module):
     """Turns c3..c5 into p3..p7, all with the same number of channels.
 
     Each input has a 1x1 lateral convolution. Top-down sums use nearest upsampling to the exact size of the lateral, so
-    any image size works. A 3x3 convolution follows each sum. P6 is a 3x3 convolution of stride 2 on `p6_from`, P7 the
-    same on relu(P6). Weights are initialized with Kaiming uniform (a = 1) and biases with zero, as in the reference
+    any image size works. A 3x3 convolution follows each sum. P6 is a 3x3 convolution with stride 2 on `p6_from`, P7 one
+    on relu(P6). Weights are initialized with Kaiming uniform (a = 1) and biases with zero, as in the reference
     implementation.
 
     Attributes:
-        feature_specs: geometry of p3..p7. p3..p5 have that of c3..c5. The strides of p6 and p7 double and their
-            offsets stay: a padded convolution of stride 2 halves the number of cells (rounded up) over the same
+        feature_specs: geometry of p3..p7. p3..p5 have that of c3..c5. p6 and p7 have the same offset and double the
+            stride each: a padded convolution with stride 2 halves the number of cells (rounded up) over the same
             image, and counts as aligned with it, like the padded convolutions inside a backbone.
     """
 
@@ -35,10 +35,10 @@ class FPN(nn.Module):
             feature_specs: geometry of c3..c5.
             channels: channels of every output.
             p6_from: "p5" (as in torchvision's RetinaNet) or "c5" (as in the paper).
-            norm: "none", or "bn" for a BatchNorm after every lateral and smoothing convolution.
+            norm: "none", or "bn" for BatchNorm after every lateral and smoothing convolution.
 
         Raises:
-            ValueError: an argument has another value.
+            ValueError: an argument has an unsupported value.
         """
         super().__init__()
         _check_choice("p6_from", p6_from, EXTRA_SOURCES)
@@ -86,8 +86,8 @@ def _conv(in_channels: int, out_channels: int, kernel: int, norm: str) -> nn.Mod
 def _at_least_two_wide(feature: Tensor) -> Tensor:
     """Return `feature`, with a column of zeros appended if it has only one column.
 
-    A padded 3x3 convolution of stride 2 returns the same for both. For a map of one column, oneDNN's bf16 kernel (torch
-    2.15) leaves parts of the weights' gradient unwritten: they hold whatever was in memory, NaN at worst.
+    A padded 3x3 convolution with stride 2 returns the same for both. For a map of one column, oneDNN's bf16 kernel
+    (torch 2.15) does not write parts of the weights' gradient: they contain whatever was in memory, NaN at worst.
     """
     return F.pad(feature, (0, 1)) if feature.shape[-1] == 1 else feature
 

@@ -1,7 +1,8 @@
 """Strides of maps, derived from their sizes.
 
-An unpadded convolution or pooling loses cells at the border: Inception v3 turns 256 rows into 29, 14 and 6 where
-its strides of 8, 16 and 32 would give 32, 16 and 8. The number of lost cells does not depend on the image size.
+An unpadded convolution or pooling layer loses cells at the border: Inception v3 turns 256 rows into 29, 14 and 6,
+although its strides of 8, 16 and 32 would give 32, 16 and 8. The number of lost cells does not depend on the image
+size.
 """
 
 import math
@@ -16,10 +17,10 @@ MAX_LOST_CELLS = 4
 
 
 def stride_of(image_hw: Sequence[int], map_hw: Sequence[int]) -> int | None:
-    """Return the power of two that is the stride of a map of `map_hw` for an image of `image_hw`, or None.
+    """Return the stride, a power of two, of a map of size `map_hw` for an image of size `image_hw`, or None.
 
     A map may lack up to `MAX_LOST_CELLS` cells per axis. The result is None for a single row or column, which is the
-    output of a global pooling.
+    output of global pooling.
     """
     if min(map_hw) < 2:
         return None

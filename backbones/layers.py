@@ -1,8 +1,8 @@
 """Layer numbers of parameters, for learning rates that decay from layer to layer.
 
-timm defines the order of layers for nearly all of its networks. For the others it is measured: the blocks of a network
-are the children of its containers, numbered in the order in which they run. No naming rules of architectures are
-needed.
+timm defines the order of layers for nearly all of its networks. For other networks it is measured: the blocks of a
+network are the children of its containers, numbered in the order in which they run. This needs no naming rules for
+architectures.
 
 Layers follow the stages: all layers of c3 come before those of c4. If one of timm's layers spans two stages (DenseNet's
 transitions, Xception's strided blocks, HRNet's parallel branches), its parts in the two stages are separate layers.
@@ -23,7 +23,7 @@ def number_layers(ranks: Mapping[str, int], stages: Mapping[str, str]) -> dict[s
     """Return the layer of every parameter: 0 is nearest to the image, without gaps, in the order of the stages.
 
     Args:
-        ranks: a rank for each parameter; those of later layers are larger. A parameter without a rank (the norm of a
+        ranks: a rank for each parameter; later layers have larger ranks. A parameter without a rank (the norm of a
             level) belongs to the last layer of its stage.
         stages: the stage of every parameter.
     """
@@ -43,7 +43,7 @@ def block_ranks(network: nn.Module, caller: nn.Module | None = None) -> dict[str
     """Return the block number of every parameter of `network`, in the order in which blocks first run.
 
     A block that has only vectors as parameters (a norm after a convolution) belongs to the block that runs before it.
-    Parameters outside of all blocks (a position embedding) belong to the first block.
+    Parameters outside all blocks (a position embedding) belong to the first block.
 
     Args:
         network: the network whose parameters are numbered.

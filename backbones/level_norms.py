@@ -5,11 +5,11 @@ Swin, pre-activation ResNets), that concatenate raw convolutions (DenseNet), or 
 AlexNet). C5 of ResNetV2-50 has a standard deviation of 20 at random initialization. A newly initialized head or pyramid
 needs normalized maps, as in the detectors of Swin and ViT (Liu et al. 2021, arXiv 2103.14030).
 
-Unnormalized maps are detected in the autograd graph, without a list of names. A map is normalized if, going back from
-it through activations, poolings, reshapes and gates, a norm comes before any layer with weights. A residual sum needs
-one normalized summand (ResNet, EfficientNet); concatenated maps must all be normalized.
+Unnormalized maps are detected in the autograd graph, without a list of names. A map is normalized if a backward walk
+from it, through activations, pooling, reshapes and gates, reaches a norm before any layer with weights. A residual sum
+needs one normalized summand (ResNet, EfficientNet); concatenated maps must all be normalized.
 
-The norm is a LayerNorm over the channels of each cell, independent of the norm that the network uses: it has no running
+The norm is a LayerNorm over the channels of each cell, whatever norm the network itself uses: it has no running
 statistics, so it is correct from the first image on, in frozen stages and in batches of one.
 """
 
@@ -27,7 +27,7 @@ def level_norm(feature: Tensor) -> nn.Module:
 
 
 def is_normalized(feature: Tensor) -> bool:
-    """Return whether a norm comes before any layer with weights on the way back from `feature`."""
+    """Return True if a backward walk from `feature` reaches a norm before any layer with weights."""
     verdicts: dict[Any, bool] = {}
     pending: list[Any] = [feature.grad_fn]
     while pending:

@@ -1,4 +1,4 @@
-"""Feature extractors of networks that timm and torchvision lack; they have no published weights."""
+"""Feature extractors for networks that are not in timm or torchvision; they have no published weights."""
 
 from collections.abc import Callable, Mapping
 
@@ -20,17 +20,17 @@ PYRAMIDS: Mapping[str, Callable[..., nn.Module]] = {
     "googlenet": googlenet,
     "bn_inception": bn_inception,
 }
-"""Networks that return maps of strides 8, 16 and 32. A row's `id` is the key, its `kwargs` are the arguments."""
+"""Networks that return maps with strides 8, 16 and 32. A row's `id` is the key, its `kwargs` are the arguments."""
 
 SINGLE_SCALE: Mapping[str, Callable[..., ConvNeXtIsotropic]] = {"convnext_isotropic": ConvNeXtIsotropic}
-"""Networks that return three maps of one stride: after a third, two thirds and all of the blocks."""
+"""Networks that return three maps with the same stride: after one third, two thirds and all of the blocks."""
 
 
 class OwnExtractor(FeatureExtractor):
     """A network that returns the maps of all levels itself."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        """Return the maps with strides 8, 16, 32, finest first, each (B, C, H, W)."""
         maps: list[Tensor] = self.network(images)
         return maps
 

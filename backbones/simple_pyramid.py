@@ -1,21 +1,21 @@
-"""The simple feature pyramid: three levels from the single map of networks with one scale.
+"""The simple feature pyramid: three levels from the single map of a single-scale network.
 
 Li, Mao, Girshick, He: Exploring Plain Vision Transformer Backbones for Object Detection, 2022, arXiv 2203.16527,
-section 3, "Simple feature pyramid". From a map of stride 16, D channels:
+section 3, "Simple feature pyramid". From a map with stride 16 and D channels:
 
 | level | operation on the map | channels |
 |---|---|---|
-| c3 | a transposed convolution 2x2 of stride 2, or nearest upsampling and a convolution 3x3 | D / 2 |
+| c3 | 2x2 transposed convolution with stride 2, or nearest upsampling and a 3x3 convolution | D / 2 |
 | c4 | none | D |
-| c5 | a max pooling 2x2 | D |
+| c5 | 2x2 max pooling | D |
 
-A map of stride 8 (ConvMixer) is c3 itself, and is pooled once for c4 and twice for c5.
+A map with stride 8 (ConvMixer) is c3 itself, and is pooled once for c4 and twice for c5.
 
-Deviations from the paper: a level of stride 4 is missing. The map is taken after the network's final norm, if that
-covers all tokens, because the weights were trained for this output. The neck is the same as for all other backbones and
-adds coarse levels to fine ones, which the paper found unnecessary.
+Deviations from the paper: the level with stride 4 is missing. The map is taken after the network's final norm, if that
+norm applies to all tokens, because the weights were trained for this output. The neck is the same as for all other
+backbones and adds coarse levels to fine ones, which the paper found unnecessary.
 
-A transposed convolution of kernel 2 and stride 2 has a separate matrix for each of the four cells that it makes from
+A transposed convolution with kernel 2 and stride 2 has a separate matrix for each of the four cells that it makes from
 one. At random initialization these differ, a checkerboard pattern that training has to unlearn. Upsampling before a
 convolution avoids it (Odena, Dumoulin, Olah: Deconvolution and Checkerboard Artifacts, 2016, DOI
 10.23915/distill.00003).
@@ -32,13 +32,13 @@ from backbones.stages import discover_stages
 Upsampling = Literal["transposed", "interpolated"]
 
 SCALED_STRIDES = {7: 8, 14: 16}
-"""Strides that do not divide 32, and the strides that result from first shrinking the images by 7/8."""
+"""Strides that do not divide 32, and the strides that result if images are first shrunk to 7/8 of their size."""
 
 SINGLE_STRIDES = (8, 16, *SCALED_STRIDES)
 
 
 class SimplePyramid(nn.Module):
-    """Turns a map (B, D, H / stride, W / stride) into maps of strides 8, 16 and 32."""
+    """Turns a map (B, D, H / stride, W / stride) into maps with strides 8, 16 and 32."""
 
     def __init__(self, channels: int, stride: int, upsampling: Upsampling | None = None) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class SimplePyramid(nn.Module):
         self.finer = nn.Identity() if stride == 8 else _finer(channels, upsampling or "transposed")
 
     def forward(self, feature: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first; the coarser two have the channels of `feature`."""
+        """Return the maps with strides 8, 16, 32, finest first; the coarser two have the channels of `feature`."""
         c3 = self.finer(feature)
         c4 = F.max_pool2d(feature, 2) if self.stride == 8 else feature
         return [c3, c4, F.max_pool2d(c4, 2)]
@@ -69,8 +69,8 @@ class SingleScaleExtractor(FeatureExtractor):
     Every level depends on the whole network, so levels do not determine stages. Stages are thirds of the depth instead:
     c3 has the patch embedding and the first third of the blocks, c4 the second third, c5 the last third with the final
     norm, the pyramid and the norms of the levels. This serves the purpose of stages: gradual unfreezing and learning
-    rates that decay toward the image treat early blocks as early. As in other networks, frozen stages from c3 on need
-    no backward pass; unlike in others, the levels of frozen stages still depend on trainable ones.
+    rates that decay toward the image treat early blocks as early. As in other networks, no backward pass runs through
+    the stages that are frozen from c3 on; unlike in other networks, their levels still depend on trainable stages.
 
     Attributes:
         scaling: (network stride, resulting stride of 8 or 16); images are resized by the ratio of the two.
@@ -85,7 +85,7 @@ class SingleScaleExtractor(FeatureExtractor):
         self.pyramid = SimplePyramid(channels, cell_px, upsampling)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W); H and W are multiples of 32."""
+        """Return the maps with strides 8, 16, 32, finest first, each (B, C, H, W); H and W are multiples of 32."""
         levels: list[Tensor] = self.pyramid(self.maps_by_depth(self._scaled(images), last_only=True)[-1])
         return levels
 

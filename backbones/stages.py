@@ -1,8 +1,8 @@
 """Stages of parameters, found by autograd, without naming rules of architectures.
 
-A parameter belongs to the first level whose gradient reaches it. All that computes c3, including the stem, is stage c3;
-what c4 needs beyond that is stage c4; and so on. With the stages up to a level frozen, nothing below that level needs a
-gradient.
+A parameter belongs to the first level whose gradient reaches it. Everything that computes c3, including the stem, is
+stage c3; everything else that c4 needs is stage c4; and so on. If the stages up to a level are frozen, nothing below
+that level needs a gradient.
 
 In single-scale networks every level depends on the whole network; `simple_pyramid` defines their stages.
 """
@@ -63,8 +63,9 @@ def demote_unreached(network: nn.Module, stages: dict[str, str]) -> None:
 def stages_of_modules(network: nn.Module, stages: Mapping[str, str]) -> dict[str, str]:
     """Return the stage of every module of `network` by name, including those without parameters (a norm without scale).
 
-    It is the stage of the module's own parameters. For a module without any, it is the stage of the smallest enclosing
-    module that has some; if that spans several stages, the stage of the parameter that is defined just before.
+    It is the stage of the module's own parameters. For a module without parameters, it is the stage of the smallest
+    enclosing module that has some; if that spans several stages, the stage of the parameter that is defined just
+    before.
 
     Args:
         network: the network whose modules are listed.

@@ -2,7 +2,7 @@
 
 For the weight gradient of such a convolution, oneDNN writes out of bounds: in channels_last on a CPU with AVX-512, with
 2 to 15 input channels and maps above 64 cells per side (torch 2.15.0; glibc's malloc check, MALLOC_CHECK_=3, detects
-it). RepVGG's first layer is one. Remove when oneDNN is fixed.
+it). RepVGG's first layer is such a convolution. Remove when oneDNN is fixed.
 """
 
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ _FEW_CHANNELS = 16
 
 
 class SubsampledConv2d(nn.Conv2d):
-    """A strided 1x1 convolution that drops the skipped cells first: the same numbers from another kernel."""
+    """A strided 1x1 convolution that first drops the cells it would skip: the same results from another kernel."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, out_channels, H / stride, W / stride) of (B, in_channels, H, W)."""

@@ -1,4 +1,4 @@
-"""BatchNorm synchronized over all processes."""
+"""BatchNorm synchronized across all processes."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 def synchronize_batch_norms(network: nn.Module) -> nn.Module:
-    """Return `network` with every BatchNorm synchronized over all processes; the keys of the state dict stay the same.
+    """Return `network` with every BatchNorm synchronized across processes; the keys of the state dict stay the same.
 
-    timm's BatchNorms include the activation that follows them. torch's own `SyncBatchNorm.convert_sync_batchnorm`
-    treats them as plain ones, so that the network silently loses these activations.
+    timm's BatchNorms include the activation that follows them. torch's `SyncBatchNorm.convert_sync_batchnorm` treats
+    them as plain BatchNorms, so the network silently loses these activations.
     """
     if any(isinstance(module, nn.SyncBatchNorm) for module in network.modules()):
         return network

@@ -1,12 +1,12 @@
 """Feature extractors of timm's networks.
 
-They work like timm's `features_only=True, feature_cls="getter"`, but on a network that is built already: only then is
-`feature_info` known, from which maps are chosen by stride. Maps are always NCHW, parameters keep timm's names, and
-layers after the last map are removed.
+They work like timm's `features_only=True, feature_cls="getter"`, but on a network that has already been built, because
+only then is its `feature_info` known, by which maps are selected by stride. Maps are always NCHW, parameters keep
+timm's names, and layers after the last map are removed.
 
-Of a single-scale network, the map of the last block is used, and the simple feature pyramid makes three levels of it.
-The map includes the network's final norm, because its weights were trained for that output; without the norm it would
-be the raw sum of all blocks. Prefix tokens (class, distillation, registers) are dropped after the last block, and timm
+For a single-scale network, the simple feature pyramid makes three levels from the map of the last block. The map
+includes the network's final norm, because its weights were trained for that output; without the norm it would be the
+raw sum of all blocks. Prefix tokens (class, distillation, registers) are dropped after the last block, and timm
 resamples position embeddings to the image size.
 """
 
@@ -22,7 +22,7 @@ from backbones.geometry import PYRAMID_STRIDES, require_pyramid_strides
 from backbones.simple_pyramid import SINGLE_STRIDES, SingleScaleExtractor, Upsampling, ends_of_thirds
 
 _FREE_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
-"""Arguments by which timm's networks with a fixed image size accept any size, in the order in which they are tried."""
+"""Arguments that make timm's networks with a fixed image size accept any size, in the order in which they are tried."""
 
 
 class TimmExtractor(FeatureExtractor):
@@ -33,7 +33,7 @@ class TimmExtractor(FeatureExtractor):
         self.indices = indices
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        """Return the maps with strides 8, 16, 32, finest first, each (B, C, H, W)."""
         maps: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
             images, indices=self.indices, norm=False, output_fmt="NCHW", intermediates_only=True
         )
@@ -76,8 +76,8 @@ def build_timm_extractor(row: BackboneRow, pretrained: bool, upsampling: Upsampl
         upsampling: operation that makes c3 from the map of a single-scale network.
 
     Raises:
-        ValueError: the network has neither maps of strides 8, 16 and 32 nor a single map that a pyramid could be made
-            of, or timm does not give access to its maps.
+        ValueError: the network has neither maps with strides 8, 16 and 32 nor a single map from which a pyramid could
+            be made, or timm does not give access to its maps.
     """
     network = _create(row, pretrained)
     if not hasattr(network, "forward_intermediates"):

@@ -22,7 +22,7 @@ from backbones.weights import load_matching
 
 _GOOGLE_KWARGS: dict[str, Any] = {"aux_logits": False, "init_weights": False, "transform_input": False}
 _KWARGS: dict[str, dict[str, Any]] = {"googlenet": _GOOGLE_KWARGS, "inception_v3": _GOOGLE_KWARGS}
-"""Without auxiliary classifiers, whose parameters no map depends on, and without `transform_input`, which converts
+"""Arguments that omit auxiliary classifiers, on whose parameters no map depends, and `transform_input`, which converts
 images normalized for ImageNet to the normalization of Google's weights: here `mean` and `std` do that."""
 
 _GOOGLE: RGB = (0.5, 0.5, 0.5)
@@ -33,7 +33,7 @@ class TorchvisionExtractor(FeatureExtractor):
 
     Attributes:
         nhwc_levels: levels whose maps are (B, H, W, C) inside the network.
-        ranks: ranks of its parameters, found before the reduction: afterwards it has no containers.
+        ranks: ranks of its parameters, found before the reduction: afterward it has no containers.
     """
 
     def __init__(self, network: nn.Module, nhwc_levels: set[str], ranks: dict[str, int], mean: RGB, std: RGB) -> None:
@@ -42,7 +42,7 @@ class TorchvisionExtractor(FeatureExtractor):
         self.ranks = ranks
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        """Return the maps with strides 8, 16, 32, finest first, each (B, C, H, W)."""
         by_level = self.network(images)
         return [
             by_level[level].permute(0, 3, 1, 2) if level in self.nhwc_levels else by_level[level] for level in LEVELS
@@ -57,7 +57,7 @@ def build_torchvision_extractor(row: BackboneRow, pretrained: bool) -> Torchvisi
     """Build the network of `row`, with torchvision's weights or random ones, and remove the layers after stride 32.
 
     Raises:
-        ValueError: the network has no maps of strides 8, 16 and 32, or accepts a single image size only.
+        ValueError: the network has no maps with strides 8, 16 and 32, or accepts a single image size only.
     """
     network = models.get_model(row.id, weights=None, **_KWARGS.get(row.id, {}), **row.kwargs)
     taps, nhwc_levels = _taps_by_stride(network)
@@ -112,7 +112,7 @@ def _shapes_of_blocks(network: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
 def _blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the network's children, and the children of the container that holds all of its layers, if it has one.
 
-    Smaller modules do not qualify: the first convolution of a block may still have the stride of the stage before.
+    Smaller modules do not qualify: the first convolution of a block may still have the stride of the previous stage.
     """
     for name, child in network.named_children():
         yield name, child

@@ -62,7 +62,7 @@ def load_weights_file(
         rename: function that converts the file's state dict to the names of `network`.
 
     Raises:
-        ValueError: the file cannot be read as weights, holds values that are not finite, or nothing in it fits.
+        ValueError: the file cannot be read as weights, contains values that are not finite, or nothing in it fits.
     """
     state = _read(path)
     report = load_matching(network, rename(state))
@@ -93,7 +93,7 @@ def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WeightsRep
 
 
 def load_plain(path: Path) -> Any:
-    """Return the content of a `torch.save` file that holds only plain types and tensors; no code in it is run.
+    """Return the content of a `torch.save` file that contains only plain types and tensors; no code in it is run.
 
     Raises:
         ValueError: the file cannot be read; the message says why in a few words.
@@ -127,7 +127,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         ) from error
     tensors = _tensors_of(content)
     if not tensors:
-        raise ValueError(f"weights {str(path)!r}: the file holds no state dict; save one with torch.save")
+        raise ValueError(f"weights {str(path)!r}: the file does not contain a state dict; save one with torch.save")
     if odd := tuple(key for key, tensor in tensors.items() if not _is_plain(tensor)):
         raise ValueError(
             f"weights {str(path)!r}: {_some(odd)} are sparse, quantized, complex or on the meta device; save dense "

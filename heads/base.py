@@ -15,8 +15,8 @@ Features = Mapping[str, Tensor]
 """c3..c5 and p3..p7 by name, each (B, C, H, W)."""
 
 LossTerms = dict[str, tuple[Tensor, Tensor]]
-"""By term: (sum, count), both float32 scalars. The loss is sum / max(count, 1), after adding up both over all ranks:
-a batch without any positive keeps the sum of its negatives."""
+"""Sum and count of each term, both float32 scalars. The loss is sum / max(count, 1), after both are added up across
+ranks, so a batch without positives keeps the sum of its negatives."""
 
 
 class LevelSpec(Protocol):
@@ -34,13 +34,13 @@ class LevelSpec(Protocol):
 class Target:
     """Labels of one image for one task.
 
-    Targets about objects override all members: the objects then follow the geometry of the image, and are dropped where
+    Subclasses for objects override all members: their objects then follow the geometry of the image, and are dropped if
     a crop leaves too little of them.
     """
 
     @property
     def object_boxes_xyxy(self) -> Tensor | None:
-        """Boxes (N, 4) of the objects; None where the labels are about the whole image."""
+        """Boxes (N, 4) of the objects; None if the labels are about the whole image."""
         return None
 
     @property
@@ -49,7 +49,7 @@ class Target:
         raise NotImplementedError
 
     def with_object_boxes(self, boxes_xyxy: Tensor) -> "Target":
-        """Return the target with its objects in other places, boxes (N, 4)."""
+        """Return the target with its objects moved to other boxes (N, 4)."""
         return self
 
     def with_objects(self, keep: Tensor) -> "Target":
@@ -65,7 +65,7 @@ class BoxTarget(Target):
         boxes_xyxy: (N, 4).
         labels: (N,) int64 in 0..K-1.
         is_crowd: (N,) bool; a crowd region is neither positive nor negative.
-        identities: (N,) int64 for embeddings of objects, -1 where unknown.
+        identities: (N,) int64 for embeddings of objects, -1 if unknown.
     """
 
     boxes_xyxy: Tensor
@@ -84,7 +84,7 @@ class BoxTarget(Target):
         return self.is_crowd
 
     def with_object_boxes(self, boxes_xyxy: Tensor) -> "BoxTarget":
-        """Return the target with other boxes (N, 4); all other fields are the same tensors."""
+        """Return the target with other boxes (N, 4) and the same tensors in all other fields."""
         return replace(self, boxes_xyxy=boxes_xyxy)
 
     def with_objects(self, keep: Tensor) -> "BoxTarget":
@@ -101,7 +101,7 @@ class ClassTarget(Target):
 
 @dataclass
 class IdentityTarget(Target):
-    """Identity of one image, () int64, -1 where unknown."""
+    """Identity of one image, () int64, -1 if unknown."""
 
     identity: Tensor
 
@@ -112,7 +112,7 @@ class Prediction:
 
     @property
     def object_boxes_xyxy(self) -> Tensor | None:
-        """Boxes (N, 4) that other heads may take; None where the head does not find objects."""
+        """Boxes (N, 4) that other heads may use; None if the head does not detect objects."""
         return None
 
 
@@ -151,14 +151,14 @@ class Head(nn.Module):
     """
 
     needs_boxes: ClassVar[bool] = False
-    """True for a head that embeds boxes of another task: `decode` needs them."""
+    """True for a head that embeds the boxes of another task, which `decode` needs."""
 
     def forward(self, features: Features) -> Any:
         """Return raw outputs for B images; their type never depends on `self.training`."""
         raise NotImplementedError
 
     def loss(self, raw: Any, targets: Sequence[Any], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
-        """Return the loss terms of B labeled images, in float32. An empty target is normal.
+        """Return the loss terms of B labeled images, in float32. Targets may be empty.
 
         Args:
             raw: outputs of `forward` for these images.
@@ -170,8 +170,8 @@ class Head(nn.Module):
     def idle_loss(self) -> LossTerms:
         """Return the loss terms of a batch without labeled images: exactly zero, and connected to every parameter.
 
-        The keys are those of `loss`, so that all ranks add up the same terms. Losses that are coupled over the ranks
-        take part in their collective here.
+        The keys are those of `loss`, so that all ranks add up the same terms. Losses that are coupled across ranks take
+        part in their collective here.
         """
         zero = self.touch_parameters()
         return {term: (zero, torch.zeros((), device=zero.device)) for term in self.loss_terms}

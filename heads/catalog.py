@@ -1,6 +1,6 @@
-"""Names of heads and losses with what they are and where they come from. Torch-free.
+"""The catalog of heads and losses, with descriptions and papers. Torch-free.
 
-Everything here is derived: heads from `heads.spec`, losses from `heads.loss_rows`.
+Everything is derived: heads from `heads.spec`, losses from `heads.loss_rows`.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from heads.spec import HEAD_SPECS
 
 @dataclass(frozen=True)
 class HeadEntry:
-    """A head as the job document names it."""
+    """A head that the job document can select."""
 
     name: str
     kind: str

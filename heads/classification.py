@@ -1,4 +1,4 @@
-"""Heads that classify whole images: pooled features, dropout, a linear layer.
+"""Heads that classify whole images with pooled features, dropout and a linear layer.
 
 Legend: B images, K classes.
 """
@@ -15,13 +15,13 @@ from heads.spec import ClassificationHeadSpec
 
 
 class ClassificationHead(Head):
-    """Layers of both classification heads.
+    """Base of both classification heads, with their layers.
 
     Args:
         spec: the head's settings; for `label_smoothing` see the subclass.
         level_specs: geometry of at least `spec.level`.
         num_classes: K.
-        class_weights: (K,) positive, see the subclass; None: 1 for every class.
+        class_weights: (K,) positive, see the subclass; by default 1 for every class.
 
     Raises:
         ValueError: the level is unknown, or the weights do not fit the classes.
@@ -59,7 +59,7 @@ class ClassificationHead(Head):
 
 
 class MulticlassHead(ClassificationHead):
-    """Exactly one class per image: softmax and cross entropy.
+    """Exactly one class per image: softmax and cross-entropy.
 
     The count of `cross_entropy` is the number of images; with `class_weights` the sum is weighted, and the count is
     the sum of the weights of the images' own classes. Label smoothing gives every class label_smoothing / K of the
@@ -86,11 +86,11 @@ class MulticlassHead(ClassificationHead):
 
 
 class MultilabelHead(ClassificationHead):
-    """Any number of classes per image: a sigmoid and binary cross entropy for each.
+    """Any number of classes per image: a sigmoid and binary cross-entropy for each.
 
-    `bce` sums the mean over the classes and counts images. `class_weights` multiply the positive part of each class
-    (`pos_weight` of torch): missing a rare class costs more, a false alarm does not. Label smoothing moves the targets
-    toward 1/2: t (1 - label_smoothing) + label_smoothing / 2.
+    The sum of `bce` adds up the mean over classes of each image; its count is the number of images. `class_weights`
+    multiply the positive part of each class (torch's `pos_weight`): missing a rare class costs more, but a false alarm
+    does not. Label smoothing moves the targets toward 1/2: t (1 - label_smoothing) + label_smoothing / 2.
     """
 
     @property

@@ -21,7 +21,7 @@ def create_head(
     Args:
         spec: settings of a head of `heads.spec`; its class names the implementation.
         level_specs: geometry of c3 to c5 and p3 to p7.
-        num_classes: K without background; for an embedding the number of identities.
+        num_classes: K without background; for an embedding head, the number of identities.
         class_weights: (K,), for classification heads only.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The parts that dense detectors share: towers of convolutions over all pyramid levels, flat outputs, decoding.
+"""The parts that dense detectors share: convolution towers on all pyramid levels, flat outputs, and decoding.
 
 Legend: B images, N rows (anchors or locations) of all levels, M selected rows, A anchors per cell, K classes, G numbers
 of geometry per row.
@@ -97,7 +97,7 @@ class DenseHead(Head):
         raise NotImplementedError
 
     def decode_boxes(self, boxes_M4: Tensor, geometry_MG: Tensor) -> Tensor:
-        """Return boxes xyxy (M, 4), float32, of M rows in the head's own coding, given the geometry (M, G) of each."""
+        """Return the boxes xyxy (M, 4), float32, of M rows of box codes, given the geometry (M, G) of each row."""
         raise NotImplementedError
 
     def decode(
@@ -106,7 +106,7 @@ class DenseHead(Head):
         image_sizes_hw: Sequence[tuple[int, int]],
         boxes_xyxy: Sequence[Tensor] | None = None,
     ) -> list[BoxPrediction]:
-        """Return the detections of each image, best first, clipped to it; no image depends on another."""
+        """Return the detections of each image, best first, clipped to the image; images do not affect each other."""
         level_lengths = [height * width * self.anchors_per_cell for height, width in raw.sizes_hw]
         geometry, spec = self.geometry(raw), self.spec
         predictions = []
@@ -124,9 +124,9 @@ class DenseHead(Head):
 def conv_tower(channels: int, num_convs: int, norm: Norm) -> nn.Sequential:
     """Return `num_convs` blocks of 3x3 convolution, norm and ReLU, all with `channels` channels.
 
-    With a norm the weights start from N(0, 0.01), as in the papers: the norm cancels their scale, and the direction of
-    small weights changes fast. Without a norm, 0.01 would shrink a signal of few channels to nothing from layer to
-    layer, so the weights have He's initialization (He et al. 2015, arXiv 1502.01852).
+    With a norm, the weights are drawn from N(0, 0.01), as in the papers: the norm cancels their scale, and the
+    direction of small weights changes quickly. Without a norm, a standard deviation of 0.01 would shrink the signal of
+    few channels layer by layer, so the weights use He initialization (He et al. 2015, arXiv 1502.01852).
     """
     layers: list[nn.Module] = []
     for _ in range(num_convs):
@@ -143,7 +143,7 @@ def conv_tower(channels: int, num_convs: int, norm: Norm) -> nn.Sequential:
 
 
 def output_conv(channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:
-    """Return the 3x3 convolution that follows a tower, with weights from N(0, 0.01) and a constant bias."""
+    """Return the 3x3 convolution after a tower, with weights drawn from N(0, 0.01) and a constant bias."""
     conv = nn.Conv2d(channels, out_channels, 3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]

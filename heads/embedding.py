@@ -22,10 +22,10 @@ class EmbeddingHead(Head):
     """Base of both embedding heads: the loss over the joint batch of all ranks.
 
     The only term has the loss's name. It is (loss, 1), or (0, 0) where the loss is undefined for the batch: without
-    any known identity, without an equal and an unequal pair (see `heads.metric_losses`), or without a triplet that
+    any known identity, without a positive and a negative pair (see `heads.metric_losses`), or without a triplet that
     counts. Rows of identity -1 are skipped.
 
-    Every rank calls `loss` or `idle_loss` of this head exactly once per step: both gather over the ranks.
+    Every rank calls `loss` or `idle_loss` of this head exactly once per step, because both gather across ranks.
     """
 
     def __init__(self, spec: EmbeddingHeadSpec, num_identities: int) -> None:
@@ -38,14 +38,14 @@ class EmbeddingHead(Head):
         return (self.spec.loss,)
 
     def idle_loss(self) -> LossTerms:
-        """Return (0, 0), and take part in the gather without rows."""
+        """Return (0, 0), and take part in the gather with zero rows."""
         device = next(self.parameters()).device
         nothing = torch.zeros((0, self.spec.dim), device=device), torch.zeros((0,), dtype=torch.int64, device=device)
         gather_rows(*nothing, has_loss=False)
         return super().idle_loss()
 
     def joint_loss(self, embeddings: Tensor, identities: Tensor) -> LossTerms:
-        """Return the loss over all ranks' rows, given this rank's (N, D), float32, and known identities (N,)."""
+        """Return the loss over the rows of all ranks, given this rank's rows (N, D), float32, and identities (N,)."""
         joint, joint_identities = gather_rows(embeddings, identities, has_loss=True)
         value = self._joint_value(joint, joint_identities) if can_use(self.spec.loss, joint_identities) else None
         if value is None:
@@ -60,7 +60,7 @@ class EmbeddingHead(Head):
 
 
 class ImageEmbeddingHead(EmbeddingHead):
-    """Embedding of an image: mean and maximum of c5, two linear layers with a ReLU between, normalized to length 1."""
+    """Embedding of an image: mean and maximum of c5, two linear layers with a ReLU between them, unit length."""
 
     def __init__(self, spec: EmbeddingHeadSpec, *, level_specs: Mapping[str, LevelSpec], num_classes: int) -> None:
         super().__init__(spec, num_classes)
@@ -88,8 +88,8 @@ class ImageEmbeddingHead(EmbeddingHead):
 
 
 class ObjectEmbeddingHead(EmbeddingHead):
-    """Embedding of a box: RoIAlign 7x7 on p3 to p5, a 3x3 convolution with GroupNorm and ReLU, mean and maximum, a
-    linear layer, normalized to length 1.
+    """Embedding of a box: 7x7 RoIAlign on p3 to p5, a 3x3 convolution with GroupNorm and ReLU, mean and maximum, a
+    linear layer, unit length.
 
     Training uses the target boxes, except crowd boxes and boxes of unknown identity.
     """
@@ -135,7 +135,7 @@ class ObjectEmbeddingHead(EmbeddingHead):
             ValueError: `boxes_xyxy` is None.
         """
         if boxes_xyxy is None:
-            raise ValueError("boxes_xyxy: got None; an embedding of objects needs one tensor (N, 4) per image")
+            raise ValueError("boxes_xyxy: got None; a head that embeds objects needs one tensor (N, 4) per image")
         counts = [boxes.shape[0] for boxes in boxes_xyxy]
         return [EmbeddingPrediction(rows) for rows in torch.split(self.embed(raw, boxes_xyxy), counts)]
 

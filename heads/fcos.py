@@ -1,4 +1,4 @@
-"""FCOS: detection by locations instead of anchors.
+"""FCOS: detection with locations instead of anchors.
 
 Tian, Shen, Chen, He 2019, "FCOS: Fully Convolutional One-Stage Object Detection", arXiv 1904.01355.
 Legend: B images, N locations of all levels, K classes, L levels.
@@ -22,21 +22,21 @@ from heads.spec import FCOSHeadSpec
 
 
 class FCOSHead(DenseHead):
-    """FCOS with the improvements of the authors' release: center sampling, centerness on the box tower, GIoU loss,
-    distances in strides.
+    """FCOS with the improvements of the authors' release: center sampling, centerness on the box tower, the GIoU loss,
+    and distances in units of the stride.
 
     `classification` is the focal loss (alpha 0.25, gamma 2) of all locations except ignored ones. `boxes` is the GIoU
     loss of positive locations, weighted by their centerness target; its count is the sum of these weights.
-    `centerness` is the binary cross entropy of positive locations. The count of the other two is the number of
-    positive locations. The score of a detection is sqrt(class * centerness).
+    `centerness` is the binary cross-entropy of positive locations. The count of the other two is the number of
+    positive locations. The score of a detection is sqrt(class score * centerness).
 
-    A distance is relu(scale of the level * output) * stride, as in the release with `norm_reg_targets`; the paper has
-    exp(scale * output). Distances start from half the upper end of a level's range, so that no relu is dead at first:
+    A distance is relu(scale of the level * output) * stride, as in the release with `norm_reg_targets`; the paper uses
+    exp(scale * output). Initial distances are half the upper end of a level's range, so that no ReLU is dead at first:
     from random weights on BCCD (4 epochs at 256 x 192, scored on val) two seeds gave AP 0.436 and 0.453; the bias of 0
     that torchvision uses gave 0.409 and 0.428.
 
-    A level takes boxes whose farthest edge is at most `range_scale` strides away and that are too large for the finer
-    level; the last level has no limit. 8 gives the paper's 64, 128, 256, 512.
+    A level takes boxes whose farthest edge is at most `range_scale` strides away and that are too large for the next
+    finer level; the last level has no limit. A scale of 8 gives the paper's limits of 64, 128, 256 and 512 pixels.
     """
 
     spec: FCOSHeadSpec

@@ -1,6 +1,6 @@
-"""Gathering of rows of all ranks on every rank, for losses that are coupled over the batch.
+"""Gathering of the rows of all ranks on every rank, for losses that couple all rows of a batch.
 
-Legend: N rows of this rank (any number, also 0), M rows of all ranks, D width.
+Legend: N rows of this rank (any number, even 0), M rows of all ranks, D width.
 """
 
 from typing import Any
@@ -11,12 +11,12 @@ from torch.autograd.function import once_differentiable
 
 
 def gather_rows(embeddings: Tensor, identities: Tensor, *, has_loss: bool) -> tuple[Tensor, Tensor]:
-    """Return the embeddings (M, D) and identities (M,) of all ranks, in the order of the ranks, the same everywhere.
+    """Return the embeddings (M, D) and identities (M,) of all ranks in rank order, the same on every rank.
 
-    This is a collective: every rank calls it once per step and head, also without rows. The ranks with `has_loss` then
-    compute the same loss of the joint rows with the same weight. The gradient of this rank's rows is the sum over these
-    ranks. Their gradients are equal, so it is this rank's own gradient times their number. The backward pass needs no
-    collective; its order relative to those of DDP would differ between ranks with and without a loss.
+    This is a collective: every rank calls it once per step and head, even with zero rows. The ranks with `has_loss`
+    then compute the same loss of the joint rows with the same weight. The gradient of this rank's rows is the sum over
+    these ranks. Their gradients are equal, so it is this rank's own gradient times their number. The backward pass thus
+    needs no collective, whose order relative to those of DDP would differ between ranks with and without a loss.
 
     Without a process group, or with a single rank, the arguments are returned unchanged.
 

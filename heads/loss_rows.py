@@ -1,4 +1,4 @@
-"""Every loss by name, with what it is and where it comes from. Torch-free.
+"""The registry of losses, with their descriptions and papers. Torch-free.
 
 A row is the only place that names a loss: the document's schema, the catalog, the constructor and error messages use
 these tables.
@@ -24,10 +24,10 @@ class MetricLossRow(LossRow):
     """A loss that an embedding can be trained with.
 
     Attributes:
-        constructor: `module:function` from the number of identities, the embedding's length and the miner to a module
-            (see `heads.metric_losses.create_metric_loss`).
-        needs_pairs: True for a loss without weights, which is defined for batches with a pair of equal and a
-            pair of unequal identities only.
+        constructor: `module:function` that returns the loss for a number of identities, the embedding's length and the
+            miner (see `heads.metric_losses.create_metric_loss`).
+        needs_pairs: True for a loss without weights, which is defined only for batches with a positive and a negative
+            pair.
     """
 
     constructor: str
@@ -82,14 +82,14 @@ METRIC_LOSSES = _by_name(
         ),
         MetricLossRow(
             "ntxent",
-            "Each equal pair of the batch against the unequal pairs",
+            "Contrast of each positive pair of the batch with the negative pairs",
             "2002.05709",
             constructor="heads.metric_losses:ntxent",
             needs_pairs=True,
         ),
         MetricLossRow(
             "triplet",
-            "An unequal row is farther away than an equal one by a margin",
+            "A negative must be farther away than a positive by a margin",
             "1503.03832",
             constructor="heads.metric_losses:triplet",
             needs_pairs=True,

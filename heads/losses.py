@@ -1,4 +1,4 @@
-"""Losses of dense detectors, in float32 at any precision of the network.
+"""Losses of dense detectors, computed in float32 whatever the precision of the network.
 
 Smooth-L1 is from torch, GIoU from torchvision; the focal loss is implemented here to save time and memory.
 
@@ -19,9 +19,9 @@ IGNORED = -2
 
 
 class _SigmoidFocalLoss(torch.autograd.Function):
-    """Focal loss that computes its gradient in the forward pass and keeps nothing else.
+    """Focal loss that computes its gradient in the forward pass and saves only that for the backward pass.
 
-    Every element is computed as a negative first; then the few positive ones and the ignored rows are corrected.
+    Every element is first computed as a negative; then the few positives and the ignored rows are overwritten.
     """
 
     @staticmethod
@@ -57,7 +57,7 @@ class _SigmoidFocalLoss(torch.autograd.Function):
 
 
 def sigmoid_focal_loss(logits_NK: Tensor, labels_N: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Return the sum over all elements of the focal loss as a float32 scalar.
+    """Return the focal loss, summed over all elements, as a float32 scalar.
 
     Lin et al. 2017, arXiv 1708.02002, equation 5, one sigmoid per class:
     alpha (1 - p)^gamma (-log p) for a row's own class, (1 - alpha) p^gamma (-log(1 - p)) for the others.
@@ -73,7 +73,7 @@ def sigmoid_focal_loss(logits_NK: Tensor, labels_N: Tensor, *, alpha: float = 0.
 def smooth_l1_loss(deltas: Tensor, target_deltas: Tensor, *, beta: float = 1 / 9) -> Tensor:
     """Return the summed smooth-L1 loss as a float32 scalar: quadratic below `beta`, linear above.
 
-    Girshick 2015, arXiv 1504.08083, equation 3. The bend at 1/9 is that of Detectron's RetinaNet; torchvision's
-    RetinaNet has plain L1 instead.
+    Girshick 2015, arXiv 1504.08083, equation 3. The default `beta` of 1/9 is from Detectron's RetinaNet; torchvision's
+    RetinaNet uses plain L1 instead.
     """
     return functional.smooth_l1_loss(deltas.float(), target_deltas, beta=beta, reduction="sum")

@@ -14,7 +14,7 @@ from heads.base import BoxTarget
 from heads.losses import IGNORED, NEGATIVE
 
 PAIRS_AT_ONCE = 2**25
-"""Limit of the pairs of box and anchor that are matched together: 128 MiB for each intermediate result."""
+"""Maximum number of box-anchor pairs that are matched in one step: 128 MiB for each intermediate result."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class PaddedTargets:
 
 
 def pad_targets(targets: Sequence[BoxTarget]) -> PaddedTargets:
-    """Return the targets of B images as one, with boxes in their order."""
+    """Return the targets of B images as padded tensors, which keep the order of the boxes."""
     boxes = pad_sequence([target.boxes_xyxy.float() for target in targets], batch_first=True)
     labels = pad_sequence([target.labels for target in targets], batch_first=True)
     is_crowd = pad_sequence([target.is_crowd for target in targets], batch_first=True)
@@ -55,7 +55,7 @@ def pad_targets(targets: Sequence[BoxTarget]) -> PaddedTargets:
 
 
 def gather_labels(matched_BN: Tensor, targets: PaddedTargets) -> Tensor:
-    """Return the class (B, N) of each matched box; `NEGATIVE` and `IGNORED` stay unchanged."""
+    """Return the class (B, N) of each match; `NEGATIVE` and `IGNORED` stay unchanged."""
     labels = targets.labels.gather(1, matched_BN.clamp(min=0))
     return torch.where(matched_BN >= 0, labels, matched_BN)
 
@@ -73,8 +73,8 @@ def match_anchors(
     An anchor takes the box that it overlaps most if their IoU is at least `positive_iou`, is negative if all IoUs are
     below `negative_iou`, and is ignored in between (Lin et al. 2017, arXiv 1708.02002, section 4). In addition, each
     box that overlaps any anchor gets its best anchor, or all anchors that tie for the best; an anchor that is the best
-    of several boxes goes to the box that it overlaps most. In this step torchvision assigns the anchor to the anchor's
-    own best box instead, so that a box can stay without an anchor. An anchor without a box is ignored if at least
+    for several boxes goes to the one that it overlaps most. In this step torchvision assigns the anchor to the anchor's
+    own best box instead, which can leave a box without an anchor. An anchor without a box is ignored if at least
     `crowd_iof` of its area is inside one crowd region.
     """
     anchor_areas = (anchors_xyxy[:, 2:] - anchors_xyxy[:, :2]).prod(dim=1)
@@ -107,7 +107,7 @@ def match_locations(points_xy: Tensor, radii_px: Tensor, ranges_px: Tensor, targ
         points_xy: (N, 2).
         radii_px: (N,).
         ranges_px: (N, 2), lower and upper end.
-        targets: of B images.
+        targets: the boxes of B images.
     """
     xs, ys = points_xy.unbind(1)
     lower, upper = ranges_px.unbind(1)
@@ -138,8 +138,9 @@ def _by_images(match: Callable[[PaddedTargets], Tensor], targets: PaddedTargets,
 def pairwise_overlaps(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     """Return the areas of intersection and of union of boxes (..., M, 4) and anchors (N, 4): (..., M, N) each.
 
-    Works on single coordinates and in place, which takes a quarter of the time of torchvision's `box_iou`, which works
-    on pairs of coordinates: 5 ms instead of 20 for 4 x 13 boxes and 15,120 anchors (one thread, AMD EPYC Zen 5).
+    The computation handles one coordinate at a time, in place. This takes a quarter of the time of torchvision's
+    `box_iou`, which handles pairs of coordinates: 5 ms instead of 20 ms for 4 x 13 boxes and 15,120 anchors (one
+    thread, AMD EPYC Zen 5).
     """
     x1, y1, x2, y2 = boxes_xyxy[..., None].unbind(-2)
     ax1, ay1, ax2, ay2 = anchors_xyxy.unbind(1)

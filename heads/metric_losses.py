@@ -1,8 +1,10 @@
 """Losses of embeddings, each with the settings of its paper.
 
 The losses with weights (proxies, class centers) and SupCon are from pytorch-metric-learning. NT-Xent and the triplet
-loss are implemented here: the library keeps one number for every combination of an equal and an unequal pair, and every
-triplet three times, which does not fit in memory for a batch of a few hundred objects.
+loss are implemented here: the library stores one number for every combination of a positive and a negative pair, and
+every triplet three times, which does not fit in memory for a batch of a few hundred objects.
+
+Two rows form a positive pair if they have the same identity, otherwise a negative pair.
 
 Legend: N rows of the joint batch, D embedding, P pairs.
 """
@@ -20,9 +22,9 @@ from heads.spec import MetricLoss, Miner
 
 
 def create_metric_loss(name: MetricLoss, num_identities: int, dim: int, miner: Miner = "semihard") -> nn.Module:
-    """Return the loss, a module from embeddings (N, D) float32 of length 1 and identities (N,) int64 to one number.
+    """Return the loss, a module that maps unit embeddings (N, D) float32 and identities (N,) int64 to a scalar.
 
-    The number is a mean; each constructor below states over what.
+    The scalar is a mean; the constructors below state over which elements.
 
     Raises:
         ValueError: the name or the miner is unknown.
@@ -63,7 +65,7 @@ def cosface(num_identities: int, dim: int, miner: Miner) -> nn.Module:
 def supcon(num_identities: int, dim: int, miner: Miner) -> nn.Module:
     """Return SupCon (Khosla et al. 2020, arXiv 2004.11362, equation 2; temperature 0.1).
 
-    The mean is over rows whose loss is not zero, which are the rows that have an equal row.
+    The mean is over rows whose loss is not zero, which are the rows with a positive pair.
     """
     loss: nn.Module = losses.SupConLoss(temperature=0.1)
     return loss
@@ -82,7 +84,7 @@ def triplet(num_identities: int, dim: int, miner: Miner) -> nn.Module:
 def can_use(name: MetricLoss, identities: Tensor) -> bool:
     """Return whether the loss is defined for rows of these identities (N,).
 
-    Losses with weights need one row. The others need an equal and an unequal pair.
+    Losses with weights need one row. The others need a positive and a negative pair.
     """
     if not METRIC_LOSSES[name].needs_pairs:
         return len(identities) > 0
@@ -90,13 +92,13 @@ def can_use(name: MetricLoss, identities: Tensor) -> bool:
 
 
 class NTXentLoss(nn.Module):
-    """Normalized, temperature-scaled cross entropy of each equal pair against the unequal pairs of its first row.
+    """Normalized, temperature-scaled cross-entropy of each positive pair against the negative pairs of its first row.
 
     Chen et al. 2020, arXiv 2002.05709, equation 1, with their temperature for ImageNet, 0.1; the loss with many
     negatives is from Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016. In the paper
-    a row has one equal row, its other view. Here rows are equal by identity, and a row can have several equal rows:
-    each is contrasted with the unequal rows alone, whereas `supcon` also contrasts it with the other equal rows. With
-    one equal row for each row, both are the paper's loss. The mean is over all ordered equal pairs.
+    the only positive of a row is its other view. Here all rows of the same identity are positives. Each of them is
+    contrasted with the negatives only, whereas `supcon` also contrasts it with the other positives. If every row has
+    one positive, both are the paper's loss. The mean is over all ordered positive pairs.
 
     O(N^2) memory.
     """
@@ -106,29 +108,29 @@ class NTXentLoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, embeddings: Tensor, identities: Tensor) -> Tensor:
-        """Return the loss of rows with at least one equal and one unequal pair."""
+        """Return the loss of rows with at least one positive and one negative pair."""
         logits_NN = embeddings @ embeddings.T / self.temperature
         is_equal = identities[:, None] == identities
-        unequal_N = logits_NN.masked_fill(is_equal, -torch.inf).logsumexp(dim=1)
+        negatives_N = logits_NN.masked_fill(is_equal, -torch.inf).logsumexp(dim=1)
         is_pair = is_equal.clone().fill_diagonal_(False)
-        losses_P = functional.softplus(unequal_N[:, None] - logits_NN)[is_pair]
+        losses_P = functional.softplus(negatives_N[:, None] - logits_NN)[is_pair]
         return losses_P.mean()
 
 
 class TripletLoss(nn.Module):
-    """Loss of triplets of a row, an equal row and an unequal row, which should be farther away by a margin.
+    """Loss of triplets of a row, a positive and a negative, which should be farther from the row by a margin.
 
     Schroff, Kalenichenko, Philbin 2015, "FaceNet", arXiv 1503.03832, equations 2 and 3: the loss of a triplet is
     max(0, d(a, p) - d(a, n) + 0.2), where d is the squared Euclidean distance of vectors of length 1. `miner`
     selects the triplets of the joint batch that count:
 
     - all: every triplet.
-    - semihard: triplets whose unequal row is farther than the equal row, but by less than the margin (equation 4).
-    - hard: triplets whose unequal row is at most as far as the equal row.
+    - semihard: triplets whose negative is farther away than the positive, but by less than the margin (equation 4).
+    - hard: triplets whose negative is at most as far away as the positive.
 
     The mean is over the triplets that count and whose loss is not zero. Deviations: the paper sums, and its miner takes
-    one unequal row for each equal pair; here all unequal rows are taken, as in TripletMarginMiner and TripletMarginLoss
-    of pytorch-metric-learning.
+    one negative for each positive pair; here all negatives are taken, as in TripletMarginMiner and TripletMarginLoss of
+    pytorch-metric-learning.
 
     Triplets are counted, not listed: O(N^2) memory, O(N^2 log N) time.
     """
@@ -152,13 +154,13 @@ class TripletLoss(nn.Module):
         return (distances_NN * weights_NN).sum() / num_triplets + self.margin
 
     def _count(self, distances_NN: Tensor, identities: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the numbers of triplets in which each pair is the equal and the unequal one, two (N, N) int64."""
+        """Return the number of triplets in which each pair is the positive one, and the negative one: (N, N) int64."""
         is_equal = identities[:, None] == identities
         is_positive = is_equal.clone().fill_diagonal_(False)
         num_positives = is_positive.sum(dim=1, keepdim=True)
         negatives_NN = distances_NN.masked_fill(is_equal, torch.inf).sort(dim=1).values
         positives_NN = distances_NN.masked_fill(~is_positive, torch.inf).sort(dim=1).values
-        # Both sides compare the same two numbers, so that both count exactly the same triplets.
+        # Pulls and pushes compare the same two numbers, so both count exactly the same triplets.
         pulls = torch.searchsorted(negatives_NN, distances_NN + self.margin)
         pushes = num_positives - torch.searchsorted(positives_NN + self.margin, distances_NN, right=True)
         hard_pulls = torch.searchsorted(negatives_NN, distances_NN, right=True)

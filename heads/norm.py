@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class _ContiguousGroupNorm(nn.GroupNorm):
     """GroupNorm that computes in NCHW memory and returns the memory format of its input.
 
-    On the CPU the backward pass over channels_last bfloat16 takes 8 times as long when groups are small: 6.4 ms instead
-    of 0.8 for (4, 96, 32, 40) in 32 groups (one thread, torch 2.15, AMD EPYC Zen 5). On CUDA torch copies to NCHW
+    On the CPU, the backward pass of channels_last bfloat16 takes 8 times as long if groups are small: 6.4 ms instead of
+    0.8 ms for (4, 96, 32, 40) in 32 groups (one thread, torch 2.15, AMD EPYC Zen 5). On CUDA, torch copies to NCHW
     anyway.
     """
 
@@ -23,8 +23,8 @@ class _ContiguousGroupNorm(nn.GroupNorm):
 def group_norm(channels: int) -> nn.GroupNorm:
     """Return a GroupNorm of 32 groups, or of the largest divisor of 32 that divides `channels`.
 
-    A group has at least two channels: with one, a 1x1 map of one image has a single value to normalize, and torch
-    refuses it.
+    A group has at least two channels: with one channel, a 1x1 map of one image has a single value to normalize, which
+    torch rejects.
     """
     groups = math.gcd(32, channels)
     return _ContiguousGroupNorm(groups // 2 if 1 < groups == channels else groups, channels)

@@ -24,7 +24,7 @@ def pool_maps(maps: Tensor, how: Pool) -> Tensor:
 
 
 class PyramidRoIAlign(nn.Module):
-    """RoIAlign (He et al. 2017, arXiv 1703.06870) of each box on the level that fits its size.
+    """RoIAlign (He et al. 2017, arXiv 1703.06870) for each box on the level that fits its size.
 
     The level of a box is k0 + floor(log2(sqrt(area) / side0)) (Lin et al. 2017, arXiv 1612.03144, equation 1), where
     k0 is the first level and side0 spans `size` of its cells, so that a box covers between `size` and 2 * `size` cells
@@ -44,8 +44,8 @@ class PyramidRoIAlign(nn.Module):
     def forward(self, features: Features, boxes_xyxy: Sequence[Tensor]) -> Tensor:
         """Return (N, C, size, size), float32, in the order of the boxes, which are one tensor (N_i, 4) per image.
 
-        Sampling runs in float32 for features of any type. Every level stays in the autograd graph, also without boxes
-        on it, so that every parameter has a gradient.
+        Sampling runs in float32 for features of any type. Every level is in the autograd graph, even without boxes on
+        it, so that every parameter has a gradient.
         """
         boxes = torch.cat(list(boxes_xyxy)).float()
         images = torch.cat([boxes.new_full(own.shape[:1], number) for number, own in enumerate(boxes_xyxy)])
@@ -64,6 +64,6 @@ class PyramidRoIAlign(nn.Module):
         """Return the number of the level, 0 for the finest, of each box: (N,) int64."""
         finest_side = next(iter(self.specs.values())).stride * self.size
         sides = ((boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])).clamp(min=0).sqrt()
-        # The small addend keeps a box exactly on a boundary on the coarser level in spite of rounding.
+        # Adding a small number puts a box that is exactly on a boundary on the coarser level, despite rounding.
         levels = (sides / finest_side + 1e-6).log2().floor()
         return levels.clamp(0, len(self.specs) - 1).long()

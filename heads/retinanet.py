@@ -1,4 +1,4 @@
-"""RetinaNet: anchors, focal loss.
+"""RetinaNet: detection with anchors and the focal loss.
 
 Lin, Goyal, Girshick, He, Dollár 2017, "Focal Loss for Dense Object Detection", arXiv 1708.02002.
 Legend: B images, N anchors of all levels, A anchors per cell, K classes, L levels.
@@ -24,8 +24,8 @@ class RetinaNetHead(DenseHead):
 
     `classification` is the focal loss (alpha 0.25, gamma 2) of all anchors except ignored ones. `boxes` is the
     smooth-L1 loss of the deltas (beta 1/9) or the GIoU loss of the decoded boxes (Rezatofighi et al. 2019, arXiv
-    1902.09630) of the positive anchors. The count of both is the number of positive anchors, over the whole batch
-    rather than image by image. Without a norm the towers have He's initialization (see `heads.dense.conv_tower`).
+    1902.09630) of the positive anchors. The count of both is the number of positive anchors in the whole batch, not per
+    image. Without a norm, the towers use He initialization (see `heads.dense.conv_tower`).
     """
 
     spec: RetinaNetHeadSpec

@@ -36,7 +36,7 @@ class HeadSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     kind: ClassVar[str]
-    """Name of the kind of task that the head is for, such as `detection`."""
+    """Name of the head's kind of task, such as `detection`."""
     implementation: ClassVar[str]
     """`module:name` of the class or function that builds the head from its settings, see `heads.create`."""
     losses: ClassVar[tuple[str, ...]]
@@ -69,20 +69,20 @@ class DenseHeadSpec(DetectionHeadSpec):
         4, description="3x3 convolutions in each of the two towers, before the output convolution"
     )
     norm: Norm = Field("none", description="normalization after each convolution of the towers; gn: GroupNorm")
-    score_threshold: Probability = Field(0.05, description="detections have a score above this")
+    score_threshold: Probability = Field(0.05, description="minimum score of a detection (exclusive)")
     nms_iou: Probability = Field(
         0.5, description="a detection that overlaps a better one of its class by more than this IoU is dropped"
     )
     candidates_per_level: Count = Field(
         1000, description="the best scores of each level that are kept before overlapping boxes are dropped"
     )
-    max_detections: Count = Field(100, description="largest number of detections per image")
+    max_detections: Count = Field(100, description="maximum number of detections per image")
 
     @field_validator("levels")
     @classmethod
     def _levels_ascend_and_are_unique(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
         if not levels or list(levels) != sorted(set(levels)):
-            raise ValueError("name each level once, finest first, such as [p3, p4, p5]")
+            raise ValueError("list each level once, finest first, such as [p3, p4, p5]")
         return levels
 
 
@@ -97,13 +97,13 @@ class RetinaNetHeadSpec(DenseHeadSpec):
     box_loss: Literal["smooth_l1", "giou"] = Field(
         "smooth_l1", description="loss of the boxes: smooth_l1 of the deltas, or giou of the decoded boxes"
     )
-    anchor_scale: Positive = Field(4.0, description="side of the smallest anchor of a level, in strides")
-    scales_per_octave: Count = Field(3, description="anchor sizes between one level and the next")
+    anchor_scale: Positive = Field(4.0, description="side of a level's smallest anchors, in strides")
+    scales_per_octave: Count = Field(3, description="number of anchor sizes from one level to the next")
     aspect_ratios: tuple[Positive, ...] = Field(
-        (0.5, 1.0, 2.0), description="height over width of the anchors of each size"
+        (0.5, 1.0, 2.0), description="height / width of the anchors of each size"
     )
     positive_iou: PositiveShare = Field(
-        0.5, description="an anchor learns the box that it overlaps most from this IoU on"
+        0.5, description="an anchor is assigned the box that it overlaps most if their IoU is at least this"
     )
     negative_iou: Probability = Field(
         0.4,
@@ -135,9 +135,11 @@ class FCOSHeadSpec(DenseHeadSpec):
     norm: Norm = Field("gn", description="normalization after each convolution of the towers; gn: GroupNorm")
     box_loss: Literal["giou"] = Field("giou", description="loss of the boxes")
     center_sampling_radius: Positive = Field(
-        1.5, description="a location learns a box if it is less than this many strides from the box's center"
+        1.5, description="a location is assigned a box only if it is less than this many strides from the box's center"
     )
-    range_scale: Positive = Field(8.0, description="a level takes boxes up to this many strides; 8 is the paper's")
+    range_scale: Positive = Field(
+        8.0, description="a level takes boxes whose farthest edge is at most this many strides away; the paper uses 8"
+    )
 
 
 class ClassificationHeadSpec(HeadSpec):
@@ -150,9 +152,11 @@ class ClassificationHeadSpec(HeadSpec):
     level: Literal["c3", "c4", "c5", "p3", "p4", "p5"] = Field(
         "c5", description="level of the backbone or the pyramid whose features are pooled"
     )
-    pool: Pool = Field("avg", description="pooling over the map: mean, maximum, or both one after the other")
+    pool: Pool = Field("avg", description="pooling over the map: mean, maximum, or both concatenated")
     dropout: ShareBelowOne = Field(0.0, description="probability of dropout before the linear layer")
-    label_smoothing: ShareBelowOne = Field(0.0, description="share of the target that is spread over all classes")
+    label_smoothing: ShareBelowOne = Field(
+        0.0, description="share of the target that is spread evenly over all classes"
+    )
 
 
 class MulticlassHeadSpec(ClassificationHeadSpec):
@@ -184,12 +188,12 @@ class EmbeddingHeadSpec(HeadSpec):
     head: Literal["embedding"]
     of: Literal["image", "objects"] = Field("image", description="what is embedded: whole images, or boxes of objects")
     dim: Count = Field(128, description="length of the vectors")
-    loss: MetricLoss = Field("proxy_anchor", description="loss by name, see `GET /v1/catalog/losses`")
-    miner: Miner = Field("semihard", description="triplets that count, for loss: triplet")
+    loss: MetricLoss = Field("proxy_anchor", description="name of the loss, see `GET /v1/catalog/losses`")
+    miner: Miner = Field("semihard", description="selects the triplets that count; for loss: triplet")
 
 
 def _registered(spec: type[HeadSpec]) -> Iterator[tuple[str, type[HeadSpec]]]:
-    """Yield name and class of every head below a class, in the order of the file."""
+    """Yield the name and class of every head that derives from a class, in the order of the file."""
     if "head" in vars(spec).get("__annotations__", {}):
         yield get_args(spec.model_fields["head"].annotation)[0], spec
     for subclass in spec.__subclasses__():

@@ -13,9 +13,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from pipelines.arguments import Overrides, places_of
-from pipelines.command_line import COMMANDS, parser_of
-from pipelines.errors import (
+from pipelines.base.errors import (
     DISK_FULL_ERRNOS,
     ConfigError,
     ExitCode,
@@ -24,9 +22,11 @@ from pipelines.errors import (
     RegistryError,
     print_error,
 )
+from pipelines.base.ranks import local_rank
+from pipelines.base.records import Split
+from pipelines.command_line.arguments import Overrides, places_of
+from pipelines.command_line.parsers import COMMANDS, parser_of
 from pipelines.preflight import preflight
-from pipelines.ranks import local_rank
-from pipelines.records import Split
 from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.document_warnings import document_warnings

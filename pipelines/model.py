@@ -14,8 +14,8 @@ from backbones.fpn import FPN
 from backbones.stages import stages_of_modules
 from heads.base import Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
-from pipelines.errors import ConfigError, FieldProblem
-from pipelines.records import Category
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.records import Category
 from pipelines.spec.model import ModelSpec
 
 
@@ -81,10 +81,10 @@ class MultiTaskModel(nn.Module):
     ) -> dict[str, LossTerms]:
         """Return the same as `loss`, given all levels."""
         losses = {task: self._task_loss(task, features, targets[task], image_sizes_hw) for task in self.heads}
-        reach_all = sum(feature.flatten()[:1].sum().float() * 0.0 for feature in features.values())
+        zero_of_all_levels = sum(feature.flatten()[:1].sum().float() * 0.0 for feature in features.values())
         first = next(iter(losses.values()))
         term, (total, count) = next(iter(first.items()))
-        first[term] = (total + reach_all, count)
+        first[term] = (total + zero_of_all_levels, count)
         return losses
 
     def _task_loss(
@@ -127,8 +127,8 @@ class MultiTaskModel(nn.Module):
         """
         features = self.features(images)
         predictions: dict[str, list[Prediction]] = {}
-        wanted_tasks = [task for task in self.heads if tasks is None or task in tasks]
-        for task in sorted(wanted_tasks, key=lambda name: self._head(name).needs_boxes):
+        selected = [task for task in self.heads if tasks is None or task in tasks]
+        for task in sorted(selected, key=lambda name: self._head(name).needs_boxes):
             head = self._head(task)
             given = (boxes or {}).get(task)
             if head.needs_boxes and given is None:

@@ -9,10 +9,10 @@ from typing import Any
 from backbones.catalog.checks import require_surgery
 from backbones.catalog.licenses import lack_of_weights, license_problem
 from backbones.catalog.lookup import resolve
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.paths import below
 from pipelines.data.dataset.roots import find_root
-from pipelines.errors import ConfigError, FieldProblem
 from pipelines.evaluation.metric_names import selection
-from pipelines.paths import below
 from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import BackboneSpec
@@ -178,7 +178,7 @@ def _model_in(folder: Path, name: str) -> Path:
 
 
 def _find_below(
-    field: str, name: str, weights_roots: Sequence[Path], is_wanted: Callable[[Path], bool], remedy: str
+    field: str, name: str, weights_roots: Sequence[Path], is_valid: Callable[[Path], bool], remedy: str
 ) -> Path:
     """Return the only path of that name below the weights roots; raises ConfigError unless there is exactly one."""
     hits: list[Path] = []
@@ -191,7 +191,7 @@ def _find_below(
                     field, f"{error}; weights must be below a weights root (--weights-root, {WEIGHTS_ROOTS_VARIABLE})"
                 )
             ) from error
-        if is_wanted(path) and path not in hits:
+        if is_valid(path) and path not in hits:
             hits.append(path)
     roots = ", ".join(str(root.resolve()) for root in weights_roots)
     if not hits:

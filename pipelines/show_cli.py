@@ -5,11 +5,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.arguments import OVERRIDES_HELP, CommandParser, Overrides, add_config_option, add_data_options, places_of
+from pipelines.base.errors import ConfigError, FieldProblem, PyramidionError, print_error
+from pipelines.base.records import SPLITS
+from pipelines.command_line.arguments import (
+    OVERRIDES_HELP,
+    CommandParser,
+    Overrides,
+    add_config_option,
+    add_data_options,
+    places_of,
+)
 from pipelines.data.dataset.index import build_index
-from pipelines.errors import ConfigError, FieldProblem, PyramidionError, print_error
 from pipelines.preflight import find_data
-from pipelines.records import SPLITS
 from pipelines.spec.load import load_job
 
 

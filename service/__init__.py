@@ -1,1 +1,1 @@
-"""What users touch: the command line, and the job service."""
+"""The interfaces for users: the command line and the job service."""

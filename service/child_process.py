@@ -1,4 +1,4 @@
-"""Child processes of the service: they import our packages, and end with the process that started them."""
+"""Child processes of the service, which import this project's packages and exit with the process that started them."""
 
 import ctypes
 import os
@@ -16,15 +16,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def python_command(module: str, *arguments: str) -> tuple[str, ...]:
-    """Return the command line that runs one of our modules in a new process."""
+    """Return the command line that runs one of this project's modules in a new process."""
     return (sys.executable, "-m", module, *arguments)
 
 
 def child_environment(more: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return an environment in which Python finds the packages next to this one.
 
-    `heads` is a common name: the child imports ours, no matter which package of this name is in the working directory
-    or in another distribution. The environment also names the parent, for `die_with_parent`.
+    `heads` is a common name: the child imports this project's package, even if the working directory or another
+    distribution contains a package with this name. The environment also names the parent, for `die_with_parent`.
     """
     environment = {**more, "PYTHONSAFEPATH": "1", _PARENT: str(os.getpid())}
     root = Path(__file__).resolve().parent.parent
@@ -35,27 +35,27 @@ def child_environment(more: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def become(module: str, arguments: Sequence[str]) -> NoReturn:
-    """Replace this process by `python -m MODULE ARGUMENTS`, which gets its signals and gives its exit code."""
+    """Replace this process with `python -m MODULE ARGUMENTS`, which receives its signals and sets its exit code."""
     sys.stdout.flush()
     os.execve(sys.executable, python_command(module, *arguments), child_environment())
 
 
 def die_with_parent(number: int = signal.SIGKILL, *, parent: int | None = None) -> None:
-    """Let the kernel send a signal to this process when the *thread* that started it ends.
+    """Make the kernel send a signal to this process when the *thread* that started it ends.
 
     Call it in the child; the parent must start the child from its main thread.
 
     Args:
         number: the signal.
         parent: pid of the process that started this one; by default the one that its `child_environment` names. If it
-            has already ended, this process gets the signal at once.
+            has already exited, this process receives the signal at once.
     """
     named = os.environ.pop(_PARENT, None)
     if parent is None and named is not None:
         parent = int(named)
     if _libc.prctl(_PR_SET_PDEATHSIG, number) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    # The kernel reports only a death that happens after the call above.
+    # The kernel reports only deaths that happen after the call above.
     if parent is not None and os.getppid() != parent:
         os.kill(os.getpid(), number)
 

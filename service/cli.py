@@ -1,4 +1,4 @@
-"""The command `pyramidion`: starts the trainer or the service, and talks to a service.
+"""The command `pyramidion`, which starts the trainer or the service, or calls a service.
 
 The module of a command is imported when the command runs, and torch never is: commands that train or draw replace this
 process (docs/adr/0003).
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from pipelines.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, print_error
+from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, print_error
 from service.commands.registry import PYRAMIDION
 
 
@@ -30,21 +30,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in DISK_FULL_ERRNOS:
             raise
         _discard_stdout()
-        print(f"error: cannot write: {error.strerror}; free the disk, or write elsewhere", file=sys.stderr)
+        print(f"error: cannot write: {error.strerror}; free disk space or write elsewhere", file=sys.stderr)
         return ExitCode.FAILED
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
 
 
 def _discard_stdout() -> None:
-    """Prevent further errors from the same stream, such as in Python's own flush at exit."""
+    """Prevent more errors from the same stream, such as those of Python's flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(words: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
     # Not PYRAMIDION.main(): it turns Ctrl-C and a closed pipe into its own exit codes.
     try:
-        with PYRAMIDION.make_context("pyramidion", words) as context:
+        with PYRAMIDION.make_context("pyramidion", arguments) as context:
             return PYRAMIDION.invoke(context) or ExitCode.DONE
     except click.exceptions.Exit as end:
         return end.exit_code

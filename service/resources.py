@@ -10,7 +10,7 @@ ResourceCounts = Mapping[str, int]
 
 
 def total(parts: Iterable[ResourceCounts]) -> dict[str, int]:
-    """Return the sum of counts, name by name."""
+    """Return the sum of the counts for each name."""
     sums: dict[str, int] = {}
     for part in parts:
         for name, count in part.items():
@@ -19,5 +19,5 @@ def total(parts: Iterable[ResourceCounts]) -> dict[str, int]:
 
 
 def shortages(wanted: ResourceCounts, available: ResourceCounts) -> list[str]:
-    """Return the names of which more is wanted than available."""
+    """Return the names of the resources whose requested count exceeds the available count."""
     return [name for name, count in wanted.items() if count > available.get(name, 0)]

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ConfigError, ExitCode, FieldProblem, PyramidionError
+from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError
 from service.child_process import child_environment, python_command
 from service.executors.registry import check_executor
 from service.settings import Settings
@@ -30,19 +30,19 @@ from service.states import ACTIVE
 HOST = "127.0.0.1"
 BACKLOG = 1024
 QUICK_END_S = 10.0
-"""A process that ends sooner than this after its start is restarted after longer and longer pauses."""
+"""A process that exits sooner than this after its start is restarted after increasing pauses."""
 MAX_QUICK_ENDS = 5
 FIRST_DELAY_S = 0.25
 MAX_DELAY_S = 5.0
 STOP_S = 8.0
-"""Time in which the processes may end before they are killed."""
+"""Time that the processes have to exit before they are killed."""
 NOT_READY_S = 15.0
 PORT_FREE_S = 2.0
-"""Time in which the processes of a service that was just killed may release its port."""
+"""Time that the processes of a service that was just killed have to release its port."""
 
 
 class ServeError(PyramidionError):
-    """The service cannot be started, or one of its processes ends again and again."""
+    """The service cannot be started, or one of its processes exits repeatedly."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ def serve(settings: Settings) -> int:
 
     Raises:
         ConfigError: a folder is missing or cannot be created, or the executor cannot be used.
-        ServeError: another service uses the root or the port, or a process of the service ends again and again.
+        ServeError: another service uses the root or the port, or a process of the service exits repeatedly.
     """
     _check_folders(settings)
     check_executor(settings)
@@ -85,7 +85,7 @@ def serve(settings: Settings) -> int:
 
 
 class Child:
-    """A process of the service, which is restarted whenever it ends."""
+    """A process of the service, which is restarted whenever it exits."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], fds: Sequence[int] = ()):
         self.name = name
@@ -96,16 +96,16 @@ class Child:
         self._quick_ends = 0
 
     def keep_running(self) -> None:
-        """Start the process if it is due, and note its end.
+        """Start the process if it is due, and record its exit.
 
         Raises:
-            ServeError: it ends again and again, or its settings are wrong.
+            ServeError: it exits repeatedly, or its settings are invalid.
         """
         if self.process is not None and (code := self.process.poll()) is not None:
             self.process = None
-            self._note_end(code)
+            self._record_exit(code)
         if self.process is None and self.due_in_s() <= 0:
-            # In its own group, because Ctrl-C is meant for this process, which ends the others in order.
+            # In its own group, because Ctrl-C must reach only this process, which stops the others in order.
             self.process = subprocess.Popen(
                 self._command, env=self._environment, pass_fds=self._fds, stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno(), process_group=0,
@@ -116,9 +116,9 @@ class Child:
         """Return the seconds until `keep_running` must be called, unless a signal arrives first."""
         return 3600.0 if self.process is not None else max(0.0, self._due - time.monotonic())
 
-    def _note_end(self, code: int) -> None:
+    def _record_exit(self, code: int) -> None:
         lived_s = time.monotonic() - self._started
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        how = f"was terminated by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         end = f"the {self.name} process {how} after {lived_s:.1f} s"
         if code == ExitCode.INVALID:
             raise ServeError(f"{end}; see its message above", code)
@@ -135,7 +135,7 @@ class Child:
 
 
 def _stop(children: Sequence[Child], signals: Signals) -> None:
-    """End all children: terminate them, and kill them after `STOP_S` or at a second request to stop."""
+    """Stop all children: terminate them, and kill them after `STOP_S` or at a second request to stop."""
     alive = [child.process for child in children if child.process is not None]
     for process in alive:
         process.terminate()
@@ -149,7 +149,7 @@ def _stop(children: Sequence[Child], signals: Signals) -> None:
 
 def _check_folders(settings: Settings) -> None:
     problems = [
-        FieldProblem(place, f"the folder {str(path)!r} does not exist; create it, or choose another")
+        FieldProblem(place, f"the folder {str(path)!r} does not exist; create it or choose another one")
         for place, paths in (
             ("--data-root or PYRAMIDION_DATA_ROOTS", settings.data_roots),
             ("--weights-root or PYRAMIDION_WEIGHTS_ROOTS", settings.weights_roots),
@@ -160,7 +160,7 @@ def _check_folders(settings: Settings) -> None:
     problems += [
         FieldProblem(
             "--data-root, --weights-root",
-            f"got {str(path)!r}; {os.pathsep!r} separates folders here, so pass a link to it",
+            f"got {str(path)!r}; {os.pathsep!r} separates folders here, so pass a symbolic link to this folder",
         )
         for path in (*settings.data_roots, *settings.weights_roots)
         if os.pathsep in str(path)
@@ -169,7 +169,7 @@ def _check_folders(settings: Settings) -> None:
         settings.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problems.append(
-            FieldProblem("--root", f"cannot create {str(settings.root)!r} ({error.strerror}); choose another")
+            FieldProblem("--root", f"cannot create {str(settings.root)!r} ({error.strerror}); choose another folder")
         )
     if problems:
         raise ConfigError(problems)
@@ -177,13 +177,14 @@ def _check_folders(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[Any]:
-    """Hold `serve.lock` of the root; yields the file, whose content a second service reports."""
+    """Hold `serve.lock` of the root; yield the file, whose content a second service reports."""
     try:
         lock = (root / "serve.lock").open("a+b", buffering=0)
     except OSError as error:
         raise ConfigError(
             FieldProblem(
-                "--root", f"cannot write in {str(root)!r} ({error.strerror}); change its permissions, or choose another"
+                "--root",
+                f"cannot write in {str(root)!r} ({error.strerror}); change its permissions or choose another folder",
             )
         ) from error
     with lock:
@@ -214,7 +215,7 @@ def _listening(port: int) -> Iterator[socket.socket]:
                     time.sleep(0.05)
                     continue
                 raise ServeError(
-                    f"cannot listen on {HOST}:{port} ({error.strerror}); choose another --port, or 0 for any free one"
+                    f"cannot listen on {HOST}:{port} ({error.strerror}); choose another --port, or 0 for any free port"
                 ) from error
         listener.listen(BACKLOG)
         yield listener
@@ -249,7 +250,7 @@ def _count_active(port: int) -> str:
 
 
 def _get(port: int, path: str, timeout_s: float = 5.0) -> tuple[int, bytes]:
-    """Return status and body; status 0 without an answer."""
+    """Return status and body; the status is 0 if there is no response."""
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
         connection.request("GET", path)

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     root: Path = Field(Path("runs/service"), description="folder of the jobs, the database and the MLflow store")
-    port: int = Field(8000, ge=0, le=65535, description="port on the loopback; 0 for any free one")
+    port: int = Field(8000, ge=0, le=65535, description="port on the loopback interface; 0 for any free port")
     data_roots: Folders = Field((Path(),), description="folders that contain data sets")
     weights_roots: Folders = Field((Path(),), description="folders that contain weights")
     database_url: str | None = Field(
@@ -40,22 +40,22 @@ class Settings(BaseSettings):
     gpus: int | None = Field(
         None, ge=0, description="GPUs that jobs may use in total; the default is all GPUs of this machine"
     )
-    max_attempts: Count = Field(3, description="failed attempts after which a job has failed")
-    retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each further one")
-    cancel_grace_s: Seconds = Field(8.0, description="seconds in which a cancelled attempt may end before it is killed")
-    poll_s: Seconds = Field(0.2, description="seconds between two ticks of the supervisor")
+    max_attempts: Count = Field(3, description="number of failed attempts after which a job fails")
+    retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each later one")
+    cancel_grace_s: Seconds = Field(8.0, description="seconds that a cancelled attempt has to exit before it is killed")
+    poll_s: Seconds = Field(0.2, description="seconds between two rounds of the supervisor")
 
-    max_json_bytes: Count = Field(1 << 20, description="largest JSON body of a request")
-    max_image_bytes: Count = Field(20 << 20, description="largest file of an uploaded image")
-    max_image_pixels: Count = Field(50_000_000, description="most pixels of an uploaded image")
-    dry_run_timeout_s: Seconds = Field(120.0, description="seconds after which a dry run is ended")
-    predict_timeout_s: Seconds = Field(60.0, description="seconds after which a prediction is given up")
-    predict_batch_size: Count = Field(8, description="images that the predictor joins into one batch")
+    max_json_bytes: Count = Field(1 << 20, description="maximum size of a request's JSON body")
+    max_image_bytes: Count = Field(20 << 20, description="maximum size of an uploaded image file")
+    max_image_pixels: Count = Field(50_000_000, description="maximum number of pixels of an uploaded image")
+    dry_run_timeout_s: Seconds = Field(120.0, description="seconds after which a dry run is stopped")
+    predict_timeout_s: Seconds = Field(60.0, description="seconds after which a prediction is abandoned")
+    predict_batch_size: Count = Field(8, description="maximum number of images in a batch of the predictor")
     predict_queue_size: Count = Field(
-        64, description="predictions in progress at the same time; further ones are refused for the moment"
+        64, description="maximum number of predictions in progress; while it is reached, others are rejected"
     )
-    predict_models: Count = Field(4, description="models that the predictor keeps in memory")
-    alias_check_s: Seconds = Field(2.0, description="seconds between two looks of the predictor at a model's alias")
+    predict_models: Count = Field(4, description="maximum number of models that the predictor keeps in memory")
+    alias_check_s: Seconds = Field(2.0, description="seconds between two checks of a model's alias by the predictor")
 
     @field_validator("data_roots", "weights_roots", mode="before")
     @classmethod
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         return value.resolve() if isinstance(value, Path) else tuple(path.resolve() for path in value)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables from which another process reads the same settings."""
+        """Return the environment variables from which another process reads the same settings."""
         fields = self.model_dump(exclude_none=True)
         return {PREFIX + name.upper(): _as_text(value) for name, value in fields.items()}
 

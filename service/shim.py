@@ -1,9 +1,10 @@
 """`python -m service.shim FOLDER`: runs one attempt, from its first process to its last.
 
-Each attempt has one such small process in its own session, which outlives the process that started it. It reads its
-order from stdin as JSON: `command`, `environment`, `cwd`, `grace_s`. In the folder it first writes run.json, or ends at
-once if the file exists. The output of the command goes to log.txt. When the command and its whole tree have ended, it
-writes exit.json. It passes SIGTERM to the command, and kills the tree after the grace. SIGUSR1 kills the tree at once.
+Each attempt has one such small process in its own session, which outlives the process that started it. It reads a JSON
+object from stdin: `command`, `environment`, `cwd`, `grace_s`. It first writes run.json to the folder, or exits at once
+if the file exists. The output of the command is written to log.txt. Once the command and its whole process tree have
+exited, it writes exit.json. It passes SIGTERM on to the command, and kills the tree after the grace period. SIGUSR1
+kills the tree at once.
 """
 
 import json
@@ -30,10 +31,10 @@ NOT_STARTED = 127
 WATCHED = {END, KILL, signal.SIGCHLD}
 IGNORED = (signal.SIGINT, signal.SIGHUP)
 LOOK_S = 10.0
-"""Seconds between two readings of the kernel's count of out-of-memory kills, while nothing else happens."""
+"""Seconds between two readings of the kernel's count of out-of-memory kills while nothing else happens."""
 
 SAVE_PAUSES_S = (0.1, 0.4, 1.0, 2.0)
-"""Pauses in which a full disk may be freed before the shim ends without exit.json, so that the attempt is lost."""
+"""Pauses between attempts to write exit.json to a full disk; after the last one the shim exits without it."""
 
 
 def main() -> int:
@@ -45,7 +46,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     files = AttemptDir(Path(sys.argv[1]))
     order = json.load(sys.stdin)
-    # The order may contain credentials; it is freed when the last process closes it.
+    # The input may contain credentials; its memory is freed when the last process closes it.
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     adopt_orphans()
@@ -87,7 +88,7 @@ def _claim(path: Path, run: ShimProcess) -> bool:
 
 
 def _attempt(files: AttemptDir, run: ShimProcess, order: dict[str, Any]) -> tuple[int, bool]:
-    """Return the exit code of the command, and whether memory ran out, once its whole tree has ended."""
+    """Return the exit code of the command, and whether memory ran out, once its whole process tree has exited."""
     if requested := signal.sigpending() & {END, KILL}:
         return -(signal.SIGKILL if KILL in requested else signal.SIGTERM), False
     try:
@@ -122,9 +123,9 @@ def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 
 def _watch(command: subprocess.Popen[bytes], grace_s: float) -> tuple[int, bool]:
-    """Wait until the command and all its descendants have ended, and kill those that remain.
+    """Wait until the command and all its descendants have exited; kill the descendants that outlive the command.
 
-    Memory is said to have run out if the kernel's count of out-of-memory kills (see `oom_kills`) grew in the last
+    Memory counts as having run out if the kernel's count of out-of-memory kills (see `oom_kills`) grew in the last
     moments of a command that failed.
     """
     deadline, pause_s = math.inf, 0.005
@@ -150,7 +151,7 @@ def _watch(command: subprocess.Popen[bytes], grace_s: float) -> tuple[int, bool]
 
 
 def _reap(command: subprocess.Popen[bytes]) -> bool:
-    """Reap all children that have ended, including adopted orphans; return True if others remain."""
+    """Reap all children that have exited, including adopted orphans; return True if others remain."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Signals:
-    """Waits for requests to stop and for ends of children; for use in the main thread.
+    """Waits for requests to stop and for exits of children; for use in the main thread.
 
     Attributes:
         stops: number of requests to stop so far.

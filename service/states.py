@@ -1,4 +1,4 @@
-"""The states of a job, and who may move it from one to another. Torch-free.
+"""The states of a job, and the process that may make each transition. Torch-free.
 
     queued -> starting -> running -> finalizing -> succeeded | failed
     starting | running | finalizing -> failed | cancelling | queued (another attempt)

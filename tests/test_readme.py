@@ -15,7 +15,7 @@ import pytest
 
 from backbones.catalog.checks import require_surgery
 from backbones.catalog.lookup import resolve
-from pipelines.command_line import parser_of
+from pipelines.command_line.parsers import parser_of
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.spec.load import assemble, load_job, merge, read_yaml, recipe_names, validate_document
 from service.commands.registry import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS

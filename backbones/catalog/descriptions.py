@@ -61,18 +61,18 @@ def weights(row: BackboneRow) -> str:
 
 
 def surgery(spec: SurgerySpec) -> str:
-    """Return the operations as written in a document; an empty string without any."""
+    """Return the operations as they are written in a document, or an empty string if there are none."""
     return fields(spec.model_dump(mode="json", exclude_defaults=True))
 
 
 def fields(values: Mapping[str, Any]) -> str:
-    """Return fields as written in a document, on one line, with long fractions shortened."""
+    """Return fields as they are written in a document, on one line, with long fractions shortened."""
     text = ", ".join(f"{name}: {json.dumps(value)}" for name, value in values.items()).replace('"', "")
     return re.sub(r"\d\.\d{4,}", lambda fraction: f"{float(fraction[0]):.3g}", text)
 
 
 def roadmap() -> list[tuple[str, ...]]:
-    """Return a table of the roadmap from ResNet-50 to ConvNeXt-T: steps, changes, own and published cost."""
+    """Return a table of the roadmap from ResNet-50 to ConvNeXt-T: steps, changes, measured and published cost."""
     costs = recorded_designs().roadmap
     rows = [
         (

@@ -1,7 +1,7 @@
 """Measured facts about the catalog's networks and the design space.
 
-`python -m backbones.measured.facts` writes them to `facts.json` and `designs.json`. Torch-free, like all of the
-catalog, because the command line and the service read them.
+`python -m backbones.measured.facts` writes them to `facts.json` and `designs.json`. Torch-free, like the whole catalog,
+because the command line and the service read them.
 """
 
 from collections.abc import Mapping
@@ -76,5 +76,5 @@ def recorded_designs() -> DesignFacts:
 
 
 def facts_of(row: BackboneRow) -> Facts | None:
-    """Return the measured facts of a network; None if it is not in the catalog or was not measured yet."""
+    """Return the measured facts of a network; None if it is not in the catalog or has not been measured yet."""
     return recorded_facts().get(row.name)

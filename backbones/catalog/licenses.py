@@ -11,13 +11,13 @@ RANDOM_OR_FILE = "write `weights: none` to start from random weights, or the pat
 
 
 def lack_of_weights(row: BackboneRow) -> str | None:
-    """Return that `row` has no default weights and what to write instead; None if its library has some."""
+    """Return a message that `row` has no default weights, with a remedy; None if it has default weights."""
     known, _ = _weights(row)
     return None if any(known.values()) else f"backbone {row.name!r} has no default weights; {RANDOM_OR_FILE}"
 
 
 def license_of(row: BackboneRow) -> str | None:
-    """Return the license of the default weights of `row`; None without such weights or if it is unknown."""
+    """Return the license of the default weights of `row`; None if it is unknown or there are no such weights."""
     if row.weights_license is not None or lack_of_weights(row):
         return row.weights_license
     known, tag = _weights(row)
@@ -26,7 +26,7 @@ def license_of(row: BackboneRow) -> str | None:
 
 
 def license_problem(row: BackboneRow) -> str | None:
-    """Return why the license of the default weights of `row` has to be accepted, and what to write.
+    """Return a message that the license of the default weights of `row` must be accepted, with remedies.
 
     The result is None if the license is permissive, or if the network has no default weights.
     """
@@ -44,7 +44,7 @@ def license_problem(row: BackboneRow) -> str | None:
 
 
 def _permissive_alternative(row: BackboneRow) -> list[str]:
-    """Return what to write for permissively licensed weights of the same network; empty if there are none."""
+    """Return the settings for permissively licensed weights of the same network; empty if there are none."""
     if row.source != "timm":
         return []
     known, _ = _weights(row)

@@ -1,4 +1,4 @@
-"""Resolution of backbone names: catalog rows, and all other networks of timm and torchvision. Torch-free."""
+"""Resolution of backbone names: catalog rows, and all other networks in timm and torchvision. Torch-free."""
 
 import difflib
 import json
@@ -13,7 +13,7 @@ from backbones.spec.surgery import Operation
 NAMES_PATH = Path(__file__).with_name("names.json")
 
 TagsByLicense = dict[str, list[str]]
-"""The tags of a library's weights for one network, by license; the very first tag is that of the default weights."""
+"""The tags of a library's weights for one network, by license; the first tag of all is that of the default weights."""
 
 UNKNOWN = "unknown"
 """Stands for a license that the library does not state."""
@@ -21,19 +21,19 @@ UNKNOWN = "unknown"
 
 @cache
 def known_networks() -> dict[Source, dict[str, TagsByLicense]]:
-    """Return every network of timm and torchvision, for the versions that `names.json` was made with."""
+    """Return every network in timm and torchvision, for the versions that `names.json` was created with."""
     recorded = json.loads(NAMES_PATH.read_text(encoding="utf-8"))
     return {"timm": recorded["timm"]["networks"], "tv": recorded["tv"]["networks"]}
 
 
 @cache
 def known_names() -> dict[Source, frozenset[str]]:
-    """Return every name of timm and torchvision, for the versions that `names.json` was made with."""
+    """Return every network name in timm and torchvision, for the versions that `names.json` was created with."""
     return {source: frozenset(networks) for source, networks in known_networks().items()}
 
 
 def resolve(network: str | DesignSpec) -> BackboneRow:
-    """Return the row of a network: a catalog row, otherwise a network of timm, otherwise one of torchvision.
+    """Return the row of a network: a catalog row, otherwise one for a network in timm, otherwise in torchvision.
 
     The prefixes `timm:` and `tv:` select the library. A timm name may end with a dot and the tag of its weights.
 

@@ -23,13 +23,13 @@ class BackboneRow:
 
     Attributes:
         name: the name in documents.
-        source, id: the builder, and the network's name there; with timm, ".tag" at its end selects the default weights.
+        source, id: the builder, and the network's name there; a timm name may end with the tag of the default weights.
         family, year, paper: the family, and the paper's arXiv id (or DOI, if older); None outside the catalog.
-        weights_license: the license of the default weights; None without such weights or if it is unknown.
-        kwargs: arguments of the constructor. A network with any of them has no default weights.
+        weights_license: the license of the default weights; None if it is unknown or there are no such weights.
+        kwargs: arguments of the constructor. A network with such arguments has no default weights.
         surgery: changes to the network that `id` names; its default weights still fit.
         takes: the operations of `model.backbone.surgery` that the network supports.
-        is_equivariant: whether shifting an image by 32 pixels shifts the maps, except near the border. That holds for
+        is_equivariant: whether shifting an image by 32 pixels shifts the maps, except near the border. This is true of
             convolutional networks with symmetric padding and without global pooling.
     """
 
@@ -47,5 +47,5 @@ class BackboneRow:
 
     @property
     def has_default_weights(self) -> bool:
-        """Whether the library may have weights of exactly this network."""
+        """True if the library may have weights of exactly this network."""
         return self.source in ("timm", "tv") and not self.kwargs

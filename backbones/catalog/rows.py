@@ -1,4 +1,4 @@
-"""The catalog: networks that tests cover. To add one, add a line to a table; the contract tests run over all rows."""
+"""The catalog: networks that tests cover. To add one, add a line to a table; the contract tests run on all rows."""
 
 from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows_classic import PLAIN, RESIDUAL

@@ -1,4 +1,4 @@
-"""Networks for few multiply-accumulates, and networks found by architecture search or scaling rules."""
+"""Networks with few multiply-accumulates, and networks found by architecture search or scaling rules."""
 
 from backbones.catalog.family import BATCHNORM, BLOCKS, RESIDUAL_BLOCKS, Family
 from backbones.catalog.row import BackboneRow

@@ -1,4 +1,4 @@
-"""Vision transformers and the convolutional networks of their time."""
+"""Vision transformers and convolutional networks of the same years."""
 
 from backbones.catalog.family import BATCHNORM, BLOCKS, Family
 from backbones.catalog.row import BackboneRow

@@ -1,1 +1,1 @@
-"""Networks that timm and torchvision lack. Each module turns images into maps."""
+"""Networks that are not in timm or torchvision. Each module turns images into maps."""

@@ -1,4 +1,4 @@
-"""AlexNet and ZFNet: networks of five convolutions and three poolings.
+"""AlexNet and ZFNet: networks with five convolutional and three pooling layers.
 
 Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, 2012,
 DOI 10.1145/3065386. Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, 2013, arXiv 1311.2901.
@@ -14,12 +14,13 @@ DOI 10.1145/3065386. Zeiler, Fergus: Visualizing and Understanding Convolutional
 | conv5 | 3x3, 256, 2 groups | 3x3, 256 | 512 | 16 = c4 |
 | pool 3x3 stride 2 | | | | 32 = c5 |
 
-c5 is a pooling of c4 and has no weights. After conv1 and conv2, AlexNet normalizes responses, which divides each
-activation by those of neighboring channels (section 3.3), and then pools; ZFNet pools first.
+c5 is c4 after max pooling and has no weights of its own. After conv1 and after conv2, AlexNet first applies local
+response normalization (section 3.3: it divides each activation by a function of the activations in neighboring
+channels) and then max pooling; ZFNet pools first.
 
 Deviations: paddings are 5, 3, 2 and 1 for kernels 11, 7, 5 and 3, so that a map has exactly image size / stride cells;
-the constants of ZFNet's response normalization, which its paper does not state, are AlexNet's; `initialize` draws the
-weights; the fully connected layers and their dropout are omitted.
+ZFNet's response normalization uses AlexNet's constants because its paper does not state them; the weights are drawn by
+`initialize`; the fully connected layers and their dropout are omitted.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from backbones.classic.initialization import initialize
 
 
 class FiveConvolutions(nn.Module):
-    """Returns the maps after conv2, conv5 and the last pooling: strides 8, 16, 32."""
+    """Network that returns the maps after conv2, conv5 and the last pooling layer: strides 8, 16, 32."""
 
     def __init__(
         self,
@@ -44,10 +45,10 @@ class FiveConvolutions(nn.Module):
         """Build the layers.
 
         Args:
-            kernels, strides: those of conv1 and conv2; the other convolutions are 3x3 of stride 1.
+            kernels, strides: kernel sizes and strides of conv1 and conv2; the other convolutions are 3x3 with stride 1.
             widths: output channels of conv1 to conv5.
             num_groups: groups of conv2, conv4 and conv5.
-            pools_before_norm: whether pooling after conv1 and conv2 comes before response normalization.
+            pools_before_norm: whether the layers after conv1 and conv2 pool before they normalize.
         """
         super().__init__()
         conv1, conv2, conv3, conv4, conv5 = widths
@@ -62,14 +63,14 @@ class FiveConvolutions(nn.Module):
         initialize(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
-        c3 = F.relu(self.conv2(self._between(F.relu(self.conv1(images)))))
-        c4 = self._between(c3)
+        """Return the maps with strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        c3 = F.relu(self.conv2(self._norm_and_pool(F.relu(self.conv1(images)))))
+        c4 = self._norm_and_pool(c3)
         for convolution in (self.conv3, self.conv4, self.conv5):
             c4 = F.relu(convolution(c4))
         return [c3, c4, self.pool(c4)]
 
-    def _between(self, feature: Tensor) -> Tensor:
+    def _norm_and_pool(self, feature: Tensor) -> Tensor:
         layers = (self.pool, self.norm) if self.pools_before_norm else (self.norm, self.pool)
         for layer in layers:
             feature = layer(feature)
@@ -81,12 +82,12 @@ def _convolution(channels: int, width: int, kernel: int, stride: int = 1, num_gr
 
 
 def response_norm() -> nn.LocalResponseNorm:
-    """Return AlexNet's normalization over 5 channels (section 3.3); torch divides alpha by the number of channels."""
+    """Return AlexNet's normalization over 5 channels (section 3.3); torch divides `alpha` by 5, the paper does not."""
     return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
 
 
 def alexnet2012() -> FiveConvolutions:
-    """Return AlexNet as in its paper, with groups for two GPUs; torchvision's is its author's later variant."""
+    """Return AlexNet as published, with groups for two GPUs; torchvision has the author's later single-GPU variant."""
     return FiveConvolutions((11, 5), (4, 1), (96, 256, 384, 384, 256), num_groups=2)
 
 

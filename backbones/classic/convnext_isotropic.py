@@ -1,8 +1,8 @@
 """Isotropic ConvNeXt (Liu et al. 2022, arXiv 2201.03545, section 3.3, table 2): ConvNeXt blocks at a single scale.
 
 ConvNeXt-S (isotropic): an embedding of patches of 16x16 pixels, 18 blocks of 384 channels, a LayerNorm; no
-downsampling. Like its authors' network it has no layer scale, and its weights are initialized from truncated normal
-distributions of standard deviation 0.02.
+downsampling. Like the authors' network it has no layer scale, and its weights are drawn from truncated normal
+distributions with standard deviation 0.02.
 
 Deviation: the last norm is applied to each cell of the map; in the paper's classifier it follows the global pooling.
 """
@@ -15,7 +15,7 @@ from backbones.simple_pyramid import ends_of_thirds
 
 
 class ConvNeXtIsotropic(nn.Module):
-    """Returns maps of stride 16 after one third, two thirds and all of its blocks; the last map is normalized."""
+    """Network that returns maps with stride 16 after 1/3, 2/3 and all of its blocks; the last map is normalized."""
 
     stride = 16
 

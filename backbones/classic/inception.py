@@ -1,7 +1,8 @@
-"""GoogLeNet and BN-Inception: one network of parallel branches with two tables of widths.
+"""GoogLeNet and BN-Inception: one network with parallel branches, built from two tables of widths.
 
 Szegedy et al.: Going Deeper with Convolutions, 2014, arXiv 1409.4842, table 1. Ioffe, Szegedy: Batch Normalization,
-2015, arXiv 1502.03167, figure 5; where the authors' published network differs from the figure, its widths are used.
+2015, arXiv 1502.03167, figure 5; if the authors' published network differs from the figure, the network's widths are
+used.
 
 | layer | GoogLeNet | BN-Inception | output stride |
 |---|---|---|---|
@@ -15,11 +16,12 @@ Szegedy et al.: Going Deeper with Convolutions, 2014, arXiv 1409.4842, table 1. 
 | halving | pool | block 4e | 32 |
 | blocks | 5a, 5b | 5a, 5b | 32 = c5 |
 
-A block concatenates up to four branches along the channels: a 1x1 convolution; 1x1 then 3x3; 1x1 then 5x5 or two 3x3; a
-pooling 3x3 then 1x1. Every convolution has a bias and is followed by a ReLU, in BN-Inception by BatchNorm and a ReLU.
-GoogLeNet has AlexNet's response normalization after its first pooling and before its second.
+A block concatenates up to four branches along the channels: a 1x1 convolution; 1x1 then 3x3; 1x1 then 5x5 or two 3x3;
+3x3 pooling then 1x1. Every convolution has a bias and is followed by a ReLU, or by BatchNorm and a ReLU in
+BN-Inception. GoogLeNet has AlexNet's response normalization after its first pooling layer and before its second.
 
-Deviations: the auxiliary classifiers and all layers after the last block are omitted; `initialize` draws the weights.
+Deviations: the auxiliary classifiers and all layers after the last block are omitted; the weights are drawn by
+`initialize`.
 """
 
 from collections.abc import Mapping
@@ -42,9 +44,9 @@ class InceptionRow:
         one: the 1x1.
         three: the 1x1 and the 3x3.
         five: the 1x1 and the 5x5, or the 1x1 and both 3x3.
-        projection: the 1x1 after the pooling; None concatenates the pooled map itself.
+        projection: the 1x1 after pooling; None concatenates the pooled map itself.
         pool: the kind of pooling.
-        stride: 2 halves the map in the last convolution of the middle branches and in the pooling.
+        stride: 2 halves the map, in the last convolution of the middle branches and in the pooling layer.
     """
 
     one: int | None
@@ -61,7 +63,7 @@ class InceptionRow:
 
 
 InceptionTable = Mapping[str, InceptionRow | None]
-"""Blocks by name, in the order in which they run; None stands for a max pooling 3x3 of stride 2."""
+"""Blocks by name, in the order in which they run; None stands for 3x3 max pooling with stride 2."""
 
 GOOGLENET: InceptionTable = {
     "3a": InceptionRow(64, (96, 128), (16, 32), 32, "max"),
@@ -91,7 +93,7 @@ BN_INCEPTION: InceptionTable = {
 
 
 class Inception(nn.Module):
-    """Returns the maps before each halving and after the last block: strides 8, 16, 32."""
+    """Network that returns the maps before each halving and after the last block: strides 8, 16, 32."""
 
     def __init__(self, table: InceptionTable, has_batchnorm: bool) -> None:
         super().__init__()
@@ -109,7 +111,7 @@ class Inception(nn.Module):
         initialize(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        """Return the maps with strides 8, 16, 32, finest first, each (B, C, H, W)."""
         feature = self.norm(_halve(self.conv1(images)))
         feature = _halve(self.norm(self.conv3(self.conv2(feature))))
         maps = []
@@ -153,7 +155,7 @@ class InceptionBlock(nn.Module):
 
 
 def googlenet() -> Inception:
-    """Return GoogLeNet as in its paper; torchvision's has BatchNorm, and 3x3 convolutions instead of 5x5."""
+    """Return GoogLeNet as published; torchvision's variant has BatchNorm, and 3x3 instead of 5x5 convolutions."""
     return Inception(GOOGLENET, has_batchnorm=False)
 
 

@@ -1,10 +1,10 @@
-"""Random initialization of the networks of this folder."""
+"""Random initialization of the networks in this folder."""
 
 from torch import nn
 
 
 def initialize(network: nn.Module) -> None:
-    """Draw convolutions from Kaiming's normal distribution for ReLU (He et al. 2015, arXiv 1502.01852), biases 0.
+    """Initialize convolutions with Kaiming's normal distribution for ReLU (He et al. 2015, arXiv 1502.01852), biases 0.
 
     With BatchNorm, which fixes the scale of activations, fan-out keeps the scale of gradients. Without any norm, fan-in
     is needed to keep the scale of activations: for images of unit variance, fan-out gives c4 of AlexNet a standard

@@ -7,12 +7,12 @@
 | block3 | 3x3 | 384 | 16 = c4 |
 | block4 | 3x3 | configurable | 32 = c5 |
 
-Each block is a convolution followed by two 1x1 convolutions, each with a ReLU. Between blocks is a max pooling 3x3 of
+Each block is a convolution followed by two 1x1 convolutions, each with a ReLU. Between blocks is 3x3 max pooling with
 stride 2.
 
-The widths are the usual ones for ImageNet; the paper states those for smaller images only. Deviations: paddings give
+The widths are the usual ones for ImageNet; the paper states only those for smaller images. Deviations: paddings give
 maps of exactly image size / stride cells; the last block has a configurable number of channels instead of one per
-class; the global pooling after it and the dropouts between blocks are omitted.
+class; the global pooling after it and the dropout layers between blocks are omitted.
 """
 
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from backbones.classic.initialization import initialize
 
 
 class NiN(nn.Module):
-    """Returns the maps after the second, third and fourth block: strides 8, 16, 32."""
+    """Network that returns the maps after the second, third and fourth block: strides 8, 16, 32."""
 
     def __init__(self, width: int = 512) -> None:
         """Build the blocks; `width` is the number of channels of the last one."""
@@ -34,7 +34,7 @@ class NiN(nn.Module):
         initialize(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        """Return the maps with strides 8, 16, 32, finest first, each (B, C, H, W)."""
         feature = self.block1(images)
         maps = []
         for block in (self.block2, self.block3, self.block4):

@@ -22,7 +22,7 @@ class DesignBlock(nn.Module):
     | name | module |
     |---|---|
     | entry.norm1 | norm before the branch, and before a projection; with the order `pre` only |
-    | branch.conv{n}, branch.norm{n} | convolution and its norm, which comes after it, with the order `pre` before it |
+    | branch.conv{n}, branch.norm{n} | convolution, and the norm after it (before it with the order `pre`) |
     | branch.attention, exit.attention | attention block in the branch, or after the whole block |
     | branch.layer_scale.gamma | factors before the sum |
     | shortcut.conv, shortcut.norm | projection, where the shape changes |

@@ -1,4 +1,4 @@
-"""A design with its classifier, which papers include in parameters and multiply-accumulates."""
+"""A design with its classifier, which papers include when they count parameters and multiply-accumulates."""
 
 from torch import Tensor, nn
 

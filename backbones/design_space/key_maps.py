@@ -1,4 +1,4 @@
-"""Renaming of published state dicts of timm and torchvision for networks of the design space.
+"""Conversion of state dicts published by timm and torchvision to the parameter names of the design space.
 
 A scheme describes the names that a library gives to one family. A file is assumed to follow the scheme that matches
 most of its keys.
@@ -20,10 +20,10 @@ class Scheme:
     """The names that a library gives to the modules of one family.
 
     Published names may contain `{stage}` and `{block}`, counted from 0; `{stage1}`, `{block1}` and `{number1}`, counted
-    from 1, the last over all blocks of the network; `{twice}` and `{twice1}`, twice the stage, and that plus 1.
+    from 1, where `{number1}` counts all blocks of the network; `{twice}`, twice the stage; and `{twice1}`, that plus 1.
 
     Attributes:
-        around: names of modules outside of the stages.
+        around: names of modules outside the stages.
         entry: names of modules between the stages.
         block: the prefix of the names of a block's modules.
         parts: names of the modules of a block.

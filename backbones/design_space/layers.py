@@ -17,13 +17,13 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, 
 def convolution(spec: DesignFields, plan: Convolution, *, feeds_norm: bool, is_deformable: bool = False) -> nn.Conv2d:
     """Return a convolution with random weights.
 
-    It has a bias, initialized with 0, unless a bn or gn follows that would cancel it. With ln it always has one, as in
-    ConvNeXt. A convolution with the kernel 2 or 4 takes patches and is not padded.
+    It has a bias, initialized with 0, unless it is followed by a bn or gn, which would cancel the bias. With ln it
+    always has one, as in ConvNeXt. A convolution with kernel 2 or 4 splits the map into patches and is not padded.
 
     Args:
         spec: the design. Its `initialization` is either Kaiming's normal distribution by fan-out with the gain of ReLU
             (He et al. 2015, arXiv 1502.01852, eq. 14), with each group as a separate convolution, or a normal
-            distribution of standard deviation 0.02, truncated at two standard deviations. Deviation: the code of
+            distribution with standard deviation 0.02, truncated at two standard deviations. Deviation: the code of
             ConvNeXt's authors truncates at +-2, which has no effect.
         plan: channels, kernel, stride and groups.
         feeds_norm: whether a norm follows, possibly that of the next block.
@@ -66,5 +66,5 @@ def activation(spec: DesignFields) -> nn.Module:
 
 
 def chain(layers: Mapping[str, nn.Module]) -> nn.Sequential:
-    """Return the named layers as a sequence; without layers it is the identity."""
+    """Return the named layers as a sequence, which is the identity without layers."""
     return nn.Sequential(OrderedDict(layers))

@@ -34,7 +34,7 @@ class DesignNetwork(nn.Module):
         self.stages = nn.ModuleList(
             _stage(spec, plan, is_deformable=number in spec.deformable) for number, plan in enumerate(plans, start=1)
         )
-        # Concatenated maps are not normalized. The next transition has the norm, for the last stage the exit.
+        # Concatenated maps are not normalized: the norm is in the next transition, or in the exit for the last stage.
         is_dense = spec.combination == "concatenate"
         self.exit = chain({"norm": norm(spec, plans[-1].out_channels), "act": activation(spec)} if is_dense else {})
 
@@ -54,7 +54,7 @@ def _stage(spec: DesignSpec, plan: StagePlan, *, is_deformable: bool) -> nn.Sequ
     | downsampling | entry |
     |---|---|
     | in_block, average_down | none |
-    | separate | norm and 2x2 convolution of stride 2; 1x1 where only the channels change (ConvNeXt) |
+    | separate | norm and 2x2 convolution with stride 2; 1x1 if only the channels change (ConvNeXt) |
     | pool | mean of 2x2 cells |
     | pool with `concatenate` | norm, activation, 1x1 convolution to half the channels, mean of 2x2 cells (DenseNet) |
     """
@@ -73,7 +73,7 @@ def _stage(spec: DesignSpec, plan: StagePlan, *, is_deformable: bool) -> nn.Sequ
 
 
 class DesignExtractor(FeatureExtractor):
-    """A design that returns the maps of the last stages of strides 8, 16 and 32."""
+    """A design that returns the maps of the last stages with strides 8, 16 and 32."""
 
     network: DesignNetwork
 
@@ -82,12 +82,12 @@ class DesignExtractor(FeatureExtractor):
         self.spec = spec
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32, finest first, each (B, C, H, W)."""
+        """Return the maps with strides 8, 16, 32, finest first, each (B, C, H, W)."""
         last = dict(zip(self.network.strides, self.network(images), strict=True))
         return [last[stride] for stride in PYRAMID_STRIDES]
 
     def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a state dict of timm, of torchvision or of a design with the names of `network`."""
+        """Return a state dict from timm, torchvision or a design, with the parameter names of `network`."""
         return rename_published(self.spec, state, self.network.state_dict())
 
 

@@ -8,15 +8,15 @@ from backbones.spec.design_plan import stem_convolutions
 
 
 def build_stem(spec: DesignFields) -> nn.Sequential:
-    """Return the stem: convolutions `conv{n}` with norms `norm{n}` and activations, n from 1, and possibly a pooling.
+    """Return the stem: convolutions `conv{n}` with norms `norm{n}` and activations, n from 1, and possibly pooling.
 
     | stem | layers | stride |
     |---|---|---|
-    | 7x7 | 7x7 of stride 2, max pooling 3x3 of stride 2 (ResNet) | 4 |
-    | deep | three 3x3, the first of stride 2, the first two half as wide, the same pooling (ResNet-C) | 4 |
-    | patchify | 4x4 of stride 4 and a norm, without activation (ConvNeXt) | 4 |
-    | 11x11 | 11x11 of stride 4 (AlexNet, with padding and without pooling) | 4 |
-    | 3x3 | 3x3 of stride 2 (MobileNetV2) | 2 |
+    | 7x7 | 7x7 with stride 2, 3x3 max pooling with stride 2 (ResNet) | 4 |
+    | deep | three 3x3, the first with stride 2, the first two half as wide, the same pooling (ResNet-C) | 4 |
+    | patchify | 4x4 with stride 4 and a norm, without activation (ConvNeXt) | 4 |
+    | 11x11 | 11x11 with stride 4 (AlexNet, with padding and without pooling) | 4 |
+    | 3x3 | 3x3 with stride 2 (MobileNetV2) | 2 |
 
     With the order `pre` and the combination `add`, the last convolution has neither norm nor activation, because the
     first block starts with them.

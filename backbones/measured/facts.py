@@ -1,7 +1,7 @@
-"""Measures every network of the catalog and the design space, and records the results for torch-free modules.
+"""Measures every network in the catalog and the design space, and records the results for torch-free modules.
 
 Run `python -m backbones.measured.facts` after adding or changing a row, a preset or a step of the roadmap. Networks are
-built on the meta device, without memory or arithmetic, in a fraction of a second each.
+built on the meta device, without memory or arithmetic, each in a fraction of a second.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from backbones.spec.design_presets import PRESETS
 from backbones.spec.roadmap import roadmap_designs
 
 CLASSES = 1000
-"""Classes of the classifier that the figures of the roadmap include, like those of its paper."""
+"""Number of classes of the classifier that the roadmap's costs include, as in its paper."""
 
 
 def measure(backbone: TappedBackbone) -> Facts:

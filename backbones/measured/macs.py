@@ -1,6 +1,6 @@
 """Multiply-accumulates of a network, counted on the meta device.
 
-The count includes convolutions (also deformable ones) and matrix products (also those of attention). One
+The count includes convolutions (even deformable ones) and matrix products (even those of attention). One
 multiply-accumulate is two floating-point operations of torch's counter. Norms, activations and sums are not counted, as
 in most papers.
 """
@@ -21,7 +21,7 @@ _DEFORMABLE = torch.ops.torchvision.deform_conv2d
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-accumulates for one image; `deformable` is the share of deformable convolutions."""
+    """Multiply-accumulates for one image; `deformable` is the part in deformable convolutions."""
 
     total: int
     deformable: int

@@ -1,4 +1,4 @@
-"""Writes `names.json`: the networks of timm and torchvision with the licenses of their weights, for torch-free modules.
+"""Writes `names.json`: the networks in timm and torchvision with the licenses of their weights, for torch-free modules.
 
 Run `python -m backbones.measured.names` after updating either library.
 """
@@ -17,7 +17,7 @@ _LICENSES_OF_TORCHVISION = {
     None: "bsd-3-clause",
     "https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by-nc-4.0",
 }
-"""The license by the entry in the weights' metadata; weights without an entry have torchvision's license."""
+"""Maps the entry in the weights' metadata to a license; weights without an entry have torchvision's license."""
 
 
 def installed_networks() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from backbones.spec.design_presets import PRESETS
 
 
 class DesignSpec(DesignFields):
-    """The fields of one network: defaults filled in from the preset, then checked together."""
+    """The fields of one network, with defaults from the preset, checked together."""
 
     @model_validator(mode="before")
     @classmethod

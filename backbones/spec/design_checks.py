@@ -1,4 +1,4 @@
-"""Reject field combinations that do not form a valid network. Torch-free, because the API rejects them too."""
+"""Rejection of field combinations that do not form a valid network. Torch-free, because the API rejects them too."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ from backbones.spec.design_fields import DesignFields
 from backbones.spec.design_plan import STEM_STRIDES, StagePlan, by_stage, plan_stages, stem_convolutions
 
 Problems = Iterator[str]
-"""Messages, each with the name of a field, its problem and a valid choice."""
+"""Messages, each with a field's name, its problem and a valid choice."""
 
 _PYRAMID_STRIDES = (8, 16, 32)
 _MIN_NON_LOCAL_STRIDE = 8

@@ -33,21 +33,21 @@ class DesignAttention(Section):
     | mixing | in every block, after its last spatial convolution (EfficientNet) |
     | every_block | after every block of the stage |
     | last_block | after the last block of the stage |
-    | before_last_block | after the last but one block of the stage (NLNet) |
+    | before_last_block | before the last block of the stage (NLNet) |
     """
 
     kind: Attention
     position: AttentionPosition = "residual"
-    stages: StageNumbers | None = Field(None, min_length=1, description="stage numbers, from 1; default all stages")
+    stages: StageNumbers | None = Field(None, min_length=1, description="stage numbers, from 1; by default all stages")
     ratio: InnerRatio | tuple[InnerRatio, ...] | None = Field(
         None,
-        description="inner channels of the attention block / channels of the map, one value or one per stage; default "
-        "1/16, for nl 1/2",
+        description="inner channels of the attention block / channels of the map, one value or one per stage; by "
+        "default 1/16, or 1/2 for nl",
     )
 
     @property
     def inner_ratio(self) -> float | tuple[float, ...]:
-        """Inner channels of the attention block over channels of the map."""
+        """Ratio of the block's inner channels to the map's channels."""
         return DEFAULT_RATIOS[self.kind] if self.ratio is None else self.ratio
 
 
@@ -60,7 +60,7 @@ def _from_kind(given: Any) -> Any:
 class DesignFields(Section):
     """A stem followed by stages of identical blocks. `preset` fills in every field; other given fields override it.
 
-    A block is a chain of convolutions, each with a norm and an activation, and a shortcut in parallel. "KxK" is a
+    A block is a chain of convolutions, each with a norm and an activation, in parallel with a shortcut. "KxK" is a
     spatial convolution with the size `kernel`:
 
     | ratio | groups | convolutions |
@@ -91,16 +91,16 @@ class DesignFields(Section):
     )
     strides: tuple[Literal[1, 2], ...] = Field(
         (1, 2, 2, 2),
-        description="stride of each stage; 2 halves the map. The stages must produce maps of strides 8, 16 and 32",
+        description="stride of each stage; 2 halves the map. The stages must produce maps with strides 8, 16 and 32",
     )
 
     stem: Stem = Field(
         "7x7",
-        description="first layers. 7x7 and deep (three 3x3): stride 4 with a pooling; patchify and 11x11: stride 4; "
+        description="first layers. 7x7 and deep (three 3x3): stride 4 with pooling; patchify and 11x11: stride 4; "
         "3x3: stride 2",
     )
     stem_width: Width | None = Field(
-        None, description="output channels of the stem; default the first of widths, for concatenate 2 * growth"
+        None, description="output channels of the stem; by default the first of widths, or 2 * growth for concatenate"
     )
 
     order: Order = Field("post", description="order of convolution, norm and activation in a block")
@@ -123,16 +123,17 @@ class DesignFields(Section):
     norm_groups: Count = Field(32, description="number of groups of gn")
     norms: Count | None = Field(
         None,
-        description="maximum number of norms in a block; default one per convolution. The norm of the spatial "
-        "convolution is the last to be removed",
+        description="maximum number of norms in a block; by default one per convolution. The norm of the spatial "
+        "convolution is removed last",
     )
     activation: Activation = Field(
         "relu", description="activation in the blocks, and in the stem unless that is patchify"
     )
     activations: Count | None = Field(
         None,
-        description="maximum number of activations in a block; default one per convolution, for the order convnext "
-        "one. Those of early convolutions are removed first; the one after the sum of the order post always stays",
+        description="maximum number of activations in a block; by default one per convolution, or one in total for "
+        "the order convnext. Those of early convolutions are removed first; with the order post, the one after the sum "
+        "is always kept",
     )
 
     downsampling: Downsampling = Field(
@@ -153,7 +154,7 @@ class DesignFields(Section):
     )
     growth: Width | None = Field(None, description="channels that each block adds; for concatenate only")
     layer_scale: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="initial value of a learned factor per channel before the sum; default no such factor"
+        None, description="initial value of a learned factor per channel before the sum; by default there is no factor"
     )
     stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="probability of skipping the last block in training; it grows linearly from 0 at the first"

@@ -37,7 +37,7 @@ class AttentionPlan:
         kind: se, gc or nl.
         place: after the last spatial convolution ("mixing"), after the chain ("branch"), or after the block ("exit").
         channels: channels of its map.
-        ratio: inner channels over channels of its map.
+        ratio: ratio of its inner channels to the channels of its map.
     """
 
     kind: Attention
@@ -53,8 +53,8 @@ class BlockPlan:
     Attributes:
         convolutions: the chain of convolutions; a place is an index into it.
         mixing: the place of the last spatial convolution.
-        normed, activated: the places that have a norm or an activation: after the convolution at this place, with the
-            order `pre` before it.
+        normed, activated: the places that have a norm or an activation, which comes after the convolution (before it
+            with the order `pre`).
         in_channels, out_channels, stride: those of the whole block.
         attention: the attention block, or None.
         drop_rate: the probability of skipping the block in training.
@@ -72,7 +72,7 @@ class BlockPlan:
 
     @property
     def changes_shape(self) -> bool:
-        """Whether the output shape differs from the input shape, so that the shortcut cannot be the input itself."""
+        """True if the output shape differs from the input shape, so that the shortcut cannot be the input itself."""
         return self.stride != 1 or self.in_channels != self.out_channels
 
 
@@ -82,9 +82,9 @@ class StagePlan:
 
     Attributes:
         stride: stride of its maps, in pixels.
-        in_channels: output channels of the stage before.
-        entry: the convolution between the stages: with `separate`, and the transition of `concatenate`; or None.
-        is_pooled: whether the entry has a mean pooling of 2x2 cells.
+        in_channels: output channels of the previous stage.
+        entry: the convolution between the stages (with `separate`, and for the transition of `concatenate`), or None.
+        is_pooled: whether the entry has 2x2 mean pooling.
         blocks: the blocks in their order.
         out_channels: channels of its maps.
     """
@@ -100,8 +100,8 @@ class StagePlan:
 def scale_width(width: int, factor: float, divisor: int = 8) -> int:
     """Return `width * factor` as a multiple of `divisor`.
 
-    The result is the nearest multiple, or the next larger one if the nearest is more than a tenth too small. The factor
-    1 changes nothing.
+    The result is the nearest multiple, or the next larger one if the nearest is more than 10 % too small. A factor of 1
+    changes nothing.
     """
     if factor == 1:
         return width
@@ -246,14 +246,14 @@ def _chain(
 
 
 def _normed(spec: DesignFields, length: int, mixing: int) -> frozenset[int]:
-    """Return the places with a norm. A single norm is at the spatial convolution, with the order `pre` at the entry."""
+    """Return the places with a norm. A single norm is at the spatial convolution, or at the entry with `order: pre`."""
     first = 0 if spec.order == "pre" else mixing
     kept = [first, *(place for place in reversed(range(length)) if place != first)]
     return frozenset(kept[: spec.norms or length])
 
 
 def _activated(spec: DesignFields, length: int) -> frozenset[int]:
-    """Return the places with an activation; with the order `post` the activation of the last place follows the sum."""
+    """Return the places with an activation; with `order: post`, the last place's activation follows the sum."""
     if spec.order == "convnext":
         places, default = range(length - 1), 1
     else:

@@ -1,4 +1,4 @@
-"""Presets: networks of the literature as fields of the design space. Torch-free.
+"""Presets: published networks as fields of the design space. Torch-free.
 
 The parameters include the paper's classifier for 1000 classes, except for nlnet50:
 

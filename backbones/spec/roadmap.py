@@ -2,10 +2,10 @@
 
 Torch-free.
 
-The paper's steps have the costs of its figure. Two steps follow that the paper's training recipe includes from the
-start and that cost nothing: layer scale and the initialization. The result is the preset convnext_tiny.
+The paper's steps have the costs in its figure. They are followed by two steps without cost, layer scale and the
+initialization, which the paper's training recipe includes from the start. The result is the preset convnext_tiny.
 
-Deviations from the paper: "fewer activations" is the block order of ConvNeXt, which has one activation per block. The
+Deviations from the paper: "fewer activations" selects ConvNeXt's block order, which has one activation per block. The
 layers between stages keep their norm in all steps. The stem loses its activation in the step "patchify".
 """
 

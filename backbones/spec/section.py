@@ -37,7 +37,7 @@ S = TypeVar("S", str, int)
 
 
 def in_order(stages: tuple[S, ...]) -> tuple[S, ...]:
-    """Return the stages sorted, finest first; raise ValueError if a stage is named twice."""
+    """Return the stages sorted, finest first; raise ValueError if a stage is listed twice."""
     if len(set(stages)) < len(stages):
-        raise ValueError(f"got {list(stages)}; name each stage once")
+        raise ValueError(f"got {list(stages)}; list each stage once")
     return tuple(sorted(stages))

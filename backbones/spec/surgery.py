@@ -1,4 +1,4 @@
-"""The section `model.backbone.surgery`: changes to a network of the catalog. Torch-free."""
+"""The section `model.backbone.surgery`: changes to a network from the catalog. Torch-free."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -14,17 +14,17 @@ Operation = Literal["attention", "deformable", "freeze_batchnorm", "stochastic_d
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 DEFAULT_RATIOS: dict[Attention, float] = {"se": 1 / 16, "gc": 1 / 16, "nl": 1 / 2}
-"""Inner channels of the attention block over channels of the map, as in the papers."""
+"""Ratio of the block's inner channels to the map's channels, as in the papers."""
 
 _NON_LOCAL_PLACE = {"stages": ("c4",), "position": "before_last_block"}
-"""The paper's place for a single block: res4, after its last block but one."""
+"""Where the paper inserts its single block: in res4, before the last residual block."""
 
 AttentionStage = Literal["c2", "c3", "c4", "c5"]
-"""A block belongs to the level ck if its map has the stride 2**k."""
+"""A block belongs to stage ck if its map has stride 2**k."""
 
 
 class AttentionSpec(Section):
-    """Attention blocks, which use the whole map at every cell.
+    """Attention blocks, through which every cell can use the whole map.
 
     | kind | block | paper |
     |---|---|---|
@@ -37,16 +37,17 @@ class AttentionSpec(Section):
     stages: Annotated[tuple[AttentionStage, ...], AfterValidator(in_order)] = Field(
         ("c3", "c4", "c5"),
         min_length=1,
-        description="stages that get the blocks, by the stride of their maps: 4 (c2) to 32 (c5); default c3, c4 and "
-        "c5, for nl c4",
+        description="stages that get the blocks, from c2 (stride 4) to c5 (stride 32); by default c3, c4 and c5, or "
+        "only c4 for nl",
     )
     position: Position = Field(
         "residual",
-        description="residual: in every block, before the shortcut is added; otherwise a separate block after every "
-        "block, after the last but one, or after the last; default residual, for nl before_last_block",
+        description="residual: inside every residual block, before the shortcut is added; otherwise as separate "
+        "blocks: after every block, before the last block, or after the last block; by default residual, or "
+        "before_last_block for nl",
     )
     ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="inner channels of the attention block / channels of the map; default 1/16, for nl 1/2"
+        None, description="inner channels of the attention block / channels of the map; by default 1/16, or 1/2 for nl"
     )
 
     @model_validator(mode="before")
@@ -61,13 +62,13 @@ class AttentionSpec(Section):
         if self.kind == "nl" and (fine := [stage for stage in self.stages if stage in ("c2", "c3")]):
             raise ValueError(
                 f"stages: got {fine} for nl, where every cell attends to every other: at c3 an image of 800x1333 "
-                "pixels has 279 million pairs; choose c4 and c5, or the kind gc"
+                "pixels has 279 million pairs of cells; choose c4 and c5, or the kind gc"
             )
         return self
 
     @property
     def inner_ratio(self) -> float:
-        """Inner channels of the attention block over channels of the map."""
+        """Ratio of the block's inner channels to the map's channels."""
         return DEFAULT_RATIOS[self.kind] if self.ratio is None else self.ratio
 
 
@@ -91,7 +92,7 @@ class SurgerySpec(Section):
 
     @model_validator(mode="after")
     def _check_attention_places(self) -> "SurgerySpec":
-        _refuse_shared_places(self.attention)
+        _reject_shared_places(self.attention)
         return self
 
     @property
@@ -101,14 +102,14 @@ class SurgerySpec(Section):
         return tuple(name for name, value in values.items() if value is not None and value is not False and value != ())
 
     def on_top_of(self, first: "SurgerySpec") -> "SurgerySpec":
-        """Return the changes of both combined; a number or choice of this one wins over that of `first`.
+        """Return both sections combined; a number or choice that both set is taken from this one.
 
         Raises:
             ValueError: both change the same place.
         """
         if twice := sorted(set(self.deformable) & set(first.deformable)):
             raise ValueError(f"deformable: {twice} of the network are already deformable; remove these stages")
-        _refuse_shared_places(first.attention + self.attention)
+        _reject_shared_places(first.attention + self.attention)
         return SurgerySpec(
             attention=first.attention + self.attention,
             deformable=first.deformable + self.deformable,
@@ -119,7 +120,7 @@ class SurgerySpec(Section):
         )
 
 
-def _refuse_shared_places(blocks: tuple[AttentionSpec, ...]) -> None:
+def _reject_shared_places(blocks: tuple[AttentionSpec, ...]) -> None:
     places = [(stage, block.position) for block in blocks for stage in block.stages]
     for (stage, position), (other_stage, other) in combinations(places, 2):
         follows_every_block = "every_block" in (position, other) and "residual" not in (position, other)

@@ -12,15 +12,15 @@ def attention_block(kind: Attention, channels: int, ratio: float) -> nn.Module:
     """Return an attention block that turns a map (B, C, H, W) into one of the same shape.
 
     As in their papers, gc and nl are the identity until they are trained: the last layer of gc's transform, including
-    its bias, and the norm after nl start at zero. Initializing all layers of a network would undo that, so insert them
-    afterwards. se is not the identity: with random weights its gates are near 1/2.
+    its bias, and the norm after nl start at zero. Code that initializes all layers of a network would undo that, so
+    insert the blocks afterward. se is not the identity: with random weights its gates are near 1/2.
 
     Deviation: nl's products are divided by the square root of the channels before the softmax, as in timm.
 
     Args:
         kind: se, gc or nl.
         channels: C.
-        ratio: inner channels over C; at least one channel is used.
+        ratio: ratio of the inner channels to C; at least one channel is used.
     """
     inner = max(1, round(channels * ratio))
     if kind == "se":

@@ -21,10 +21,10 @@ class DeformableConv2d(nn.Conv2d):
     same output until `offset` is trained: offsets start at 0 and masks at 1.
 
     Deviations: the mask is 2 * sigmoid, because the paper's sigmoid starts at 1/2; `offset` has the learning rate of
-    its stage, and a tenth of it in the paper.
+    its stage, in the paper a tenth of it.
 
-    It computes in float32 also under autocast and for 16-bit maps, and returns their dtype. torchvision has no bfloat16
-    kernel on the CPU, and beyond the 128th cell bfloat16 resolves positions to whole cells only.
+    It computes in float32, even under autocast and for 16-bit maps, and returns the maps' dtype. torchvision has no
+    bfloat16 kernel for the CPU, and from the 128th cell on bfloat16 can represent only whole cell positions.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Surgery on a built network of timm. Existing parameter names stay, so the network's weights still fit.
+"""Surgery on a built timm network. Existing parameter names do not change, so the network's weights still fit.
 
 A block belongs to the level ck if its map has the stride 2**k, which is measured. For ResNet, c2 is `layer1` and c5 is
 `layer4`; for EfficientNet, two of its groups of blocks are c4.
@@ -27,7 +27,7 @@ class _Anatomy:
     """The places for surgery in a kind of block; None if it has no such place.
 
     Attributes:
-        convolution: name of its 3x3 convolution; of two, the second.
+        convolution: name of its 3x3 convolution, or of the second one if it has two.
         slot: name of the last module of the residual branch, before the shortcut is added. It has no parameters.
     """
 
@@ -91,9 +91,9 @@ def apply_surgery(body: FeatureExtractor, surgery: SurgerySpec) -> None:
 
 
 def freeze_batch_norms(module: nn.Module) -> int:
-    """Freeze every BatchNorm inside `module`, whose statistics and scales become buffers; return their number.
+    """Freeze every BatchNorm inside `module` by turning its statistics and scales into buffers; return their number.
 
-    The norm of a non-local block is not frozen: it starts at zero, so that the block could never learn.
+    The norm of a non-local block is not frozen: it starts at zero, so the block could never learn.
     """
     num_frozen = 0
     for name, child in list(module.named_children()):

@@ -7,10 +7,10 @@ from torch import nn
 
 
 def fold_branches(network: nn.Module) -> None:
-    """Replace the branches of each foldable block of `network` by one convolution.
+    """Replace the branches of each foldable block of `network` with one convolution.
 
     With BatchNorm's running statistics the branches are linear, so in eval mode the output stays the same except for
-    rounding. Folding a folded network changes nothing.
+    rounding. Folding a network again changes nothing.
 
     Raises:
         ValueError: the network has no block that can be folded.
@@ -20,7 +20,7 @@ def fold_branches(network: nn.Module) -> None:
         raise ValueError("the network has no block that can be folded; remove surgery.reparameterize")
     with torch.device(next(network.parameters()).device):
         for block in blocks:
-            # timm folds plain norms only, neither frozen nor synchronized ones.
+            # timm folds only plain norms, neither frozen nor synchronized ones.
             freeze_batch_norm_2d(block)  # type: ignore[no-untyped-call]
             unfreeze_batch_norm_2d(block)  # type: ignore[no-untyped-call]
         reparameterize_model(network, inplace=True)

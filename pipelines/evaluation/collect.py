@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch.distributed
 
 from heads.base import Prediction
+from pipelines.base.ranks import is_distributed, rank, world_size
+from pipelines.base.records import DatasetIndex, ImageRecord, Split
 from pipelines.data.loading.sample import ImageInfo
 from pipelines.evaluation.predictions import ImagePredictions
-from pipelines.ranks import is_distributed, rank, world_size
-from pipelines.records import DatasetIndex, ImageRecord, Split
 from pipelines.spec.model import ModelSpec
 from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.tensors.runtime import runtime_of

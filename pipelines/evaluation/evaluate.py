@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.base.records import Category, ImageRecord
 from pipelines.evaluation.predictions import ImagePredictions, pair_labeled
-from pipelines.records import Category, ImageRecord
 from pipelines.tasks.base import TaskSetup, TaskSpec
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.tensors.runtime import runtime_of

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.suggestions import did_you_mean
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.model import ModelSpec
-from pipelines.suggestions import did_you_mean
 from pipelines.tasks.base import TaskSpec
 from pipelines.tasks.kinds import KINDS, kind_of
 

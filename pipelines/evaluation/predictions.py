@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipelines.errors import NumericsError
-from pipelines.records import ImageRecord
+from pipelines.base.errors import NumericsError
+from pipelines.base.records import ImageRecord
 from pipelines.tasks.tensors.outputs import TaskOutput
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.base.records import Split
 from pipelines.evaluation.metric_names import summarize
-from pipelines.records import Split
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.result import RunResult

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.base.records import Category, ImageRecord
 from pipelines.evaluation.predictions import ImagePredictions, require_type
-from pipelines.records import Category, ImageRecord
 from pipelines.run_folder.files import write_atomic
 from pipelines.tasks.base import TaskSetup, TaskSpec
 from pipelines.tasks.kinds import kind_of

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-from pipelines.findings import Finding
+from pipelines.base.findings import Finding
+from pipelines.base.paths import RelativePath, normalized
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.paths import RelativePath, normalized
 
 _MakeFinding = Callable[..., Finding]
 
@@ -86,7 +86,7 @@ def _read_categories(entries: list[Any], content: LayerContent, finding: _MakeFi
 
 
 def _read_images(entries: list[Any], content: LayerContent, finding: _MakeFinding) -> dict[FileId, str]:
-    """Return file names by image id, without invalid entries; where two files share an id, the first one has it."""
+    """Return file names by image id, without invalid entries; if two files share an id, the first one has it."""
     file_names: dict[FileId, str] = {}
     for position, entry in enumerate(entries):
         image_id, given_name = _get(entry, "id"), _get(entry, "file_name")

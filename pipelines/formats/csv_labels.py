@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from pipelines.base.paths import RelativePath, normalized
+from pipelines.base.records import SPLITS
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.paths import RelativePath, normalized
-from pipelines.records import SPLITS
 
 
 class CsvLayer(LabelLayer):
@@ -56,7 +56,8 @@ class CsvLayer(LabelLayer):
         columns = [self.file_column, self.column, *([self.split_column] if self.split_column else [])]
         header = list(reader.fieldnames or [])
         if missing := [column for column in columns if column not in header]:
-            message = f"has no column {' and no '.join(map(repr, missing))}; its header is {header}"
+            noun = "column" if len(missing) == 1 else "columns"
+            message = f"has no {noun} {' and '.join(map(repr, missing))}; its header is {header}"
             content.findings.append(split.finding("broken_label_file", message, file=content.file))
             return content
         other_splits: Counter[str] = Counter()

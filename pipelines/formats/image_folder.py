@@ -5,10 +5,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.paths import IMAGE_SUFFIXES, RelativePath, below
 
 
 class ImageFolderLayer(LabelLayer):

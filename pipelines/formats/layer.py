@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from backbones.spec.section import Section
+from pipelines.base.names import TaskName
 from pipelines.formats.layer_content import LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.names import TaskName
 
 LabelKind = Literal["boxes", "classes", "identities"]
 """Boxes with their classes, classes of whole images, and identities of boxes."""
@@ -46,7 +46,7 @@ class LabelLayer(Section, ABC):
 
     @abstractmethod
     def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
-        """Return the labels of a split, or None where the layer has no file for it or lists nothing of it.
+        """Return the labels of a split, or None if the layer has no file for it or lists nothing of it.
 
         Everything that is wrong with the files becomes a finding of the content.
 

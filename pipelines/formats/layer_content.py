@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pipelines.findings import Finding
+from pipelines.base.findings import Finding
 
 FileId = int | str | float
 
@@ -45,7 +45,7 @@ class FileBox:
 
 @dataclass
 class FileImage:
-    """One image that a layer lists; `boxes` and `classes` are None where the layer lists it without labeling it.
+    """One image that a layer lists; `boxes` and `classes` are None if the layer lists it without labeling it.
 
     `label_file` is set where each image has its own label file.
     """

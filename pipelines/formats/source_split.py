@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.findings import Finding
-from pipelines.paths import below
-from pipelines.records import Split
+from pipelines.base.findings import Finding
+from pipelines.base.paths import below
+from pipelines.base.records import Split
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.findings import Finding
+from pipelines.base.findings import Finding
+from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, normalized
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.paths import IMAGE_SUFFIXES, RelativePath, below, normalized
 
 _MakeFinding = Callable[..., Finding]
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

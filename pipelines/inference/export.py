@@ -16,9 +16,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model, fold_as_configured
-from pipelines.records import Category
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.spec.job import JobSpec

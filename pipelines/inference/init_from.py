@@ -15,10 +15,10 @@ from torch import Tensor
 from backbones.fpn import FPN
 from backbones.weights import COUNTER
 from heads.create import create_head
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.records import Category
 from pipelines.inference.saved import SavedModel
 from pipelines.model import MultiTaskModel
-from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import TOP_DOWN, frozen_parts
 

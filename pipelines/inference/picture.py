@@ -5,8 +5,8 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.pictures import draw_boxes
-from pipelines.records import Category
+from pipelines.base.pictures import draw_boxes
+from pipelines.base.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.tasks.kinds import kind_of
 

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from heads.base import Prediction
+from pipelines.base.records import Category
 from pipelines.data.dataset.images import MAX_PIXELS, Exif, read_image
 from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.sample import ImageInfo, Sample, padded_size
 from pipelines.data.loading.transforms import EvalTransform
 from pipelines.inference.export import load_exported
 from pipelines.model import MultiTaskModel
-from pipelines.records import Category
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import TaskSetup

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from backbones.spec.surgery import SurgerySpec
 from backbones.weights import load_plain
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.records import Category
 from pipelines.inference.export import Categories, read_description
-from pipelines.records import Category
 from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.spec.load import read_yaml
 

@@ -20,7 +20,7 @@ class GroupKey:
     """Common properties of the parameters of one group. Keys are ordered from the stem to the heads.
 
     Attributes:
-        depth: position of the stage or the layer; the neck and the heads follow.
+        depth: position of the stage or layer in the backbone; the neck and the heads come after it.
         unit: a stage, `layer <n>`, `neck` or `heads.<task>`.
         no_decay: True for parameters without weight decay: biases, norms and other vectors, and parameters of a
             backbone that are not weights of layers (position embeddings and biases, tokens, temperatures), as in the
@@ -55,7 +55,7 @@ def group_keys(model: MultiTaskModel, spec: ModelSpec) -> dict[str, GroupKey]:
 
 
 def rate_of(model: MultiTaskModel, spec: ModelSpec, name: str) -> float:
-    """Return a parameter's learning rate: lr * layer_decay ** distance * factor of `lr_scale`.
+    """Return a parameter's learning rate: lr * layer_decay ** distance * its factor in `lr_scale`.
 
     The distance is 0 for the neck and the heads, 1 for c5 or the last layer, and grows toward the stem.
     """
@@ -85,12 +85,12 @@ def _natural(name: str) -> list[str | int]:
 def parameter_groups(
     model: MultiTaskModel, spec: ModelSpec, extra: Mapping[str, nn.Module] | None = None
 ) -> list[dict[str, Any]]:
-    """Return groups by (part or layer, decay or not). Each parameter, frozen or not, is in exactly one group.
+    """Return one group per part (or layer) and choice of weight decay; each parameter, even a frozen one, is in one.
 
     Args:
         model: the network; any of its parts can be frozen.
-        spec: of a validated document.
-        extra: further modules by name, whose parameters have the base rate and no weight decay.
+        spec: the section `model` of a validated document.
+        extra: other modules by name; their parameters get the base learning rate and no weight decay.
     """
     parameters = dict(model.named_parameters())
     groups: dict[GroupKey, dict[str, Any]] = {}

@@ -3,11 +3,11 @@
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from pipelines.base.ranks import is_rank_zero, print_rank_zero
+from pipelines.base.records import DatasetIndex, Split
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.loading.datamodule import JobData
 from pipelines.preflight import Inputs
-from pipelines.ranks import is_rank_zero, print_rank_zero
-from pipelines.records import DatasetIndex, Split
 from pipelines.run.network import create_network, initialized_network
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.events import EventLog, StageData, WarningData

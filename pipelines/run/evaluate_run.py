@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import DataError, FieldProblem
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.ranks import is_rank_zero, print_rank_zero
+from pipelines.base.records import Split
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
 from pipelines.preflight import Places
-from pipelines.ranks import is_rank_zero, print_rank_zero
-from pipelines.records import Split
 from pipelines.run.attempt import Attempt
 from pipelines.run.finalize import ScoredSplit, score_split, write_split
 from pipelines.run.lightning_cli import JobCLI

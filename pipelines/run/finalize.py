@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+from pipelines.base.errors import ConfigError, RegistryError
+from pipelines.base.pictures import draw_boxes
+from pipelines.base.ranks import print_rank_zero
+from pipelines.base.records import Split
 from pipelines.data.dataset.images import read_image
 from pipelines.data.loading.datamodule import JobData
-from pipelines.errors import ConfigError, RegistryError
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.plots import write_plots
 from pipelines.evaluation.predictions import ImagePredictions
@@ -21,9 +24,6 @@ from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.inference.export import load_exported
 from pipelines.model import fold_as_configured
-from pipelines.pictures import draw_boxes
-from pipelines.ranks import print_rank_zero
-from pipelines.records import Split
 from pipelines.run.attempt import Attempt
 from pipelines.run.versions import git_commit, package_versions
 from pipelines.run_folder.layout import RunDir
@@ -166,7 +166,7 @@ def register(attempt: Attempt) -> None:
     select = selection(attempt.job.model)
     fingerprint = attempt.report.fingerprints["val"]
 
-    def score_on_this_val(champion: ModelVersion) -> float | None:
+    def score_on_val_of_run(champion: ModelVersion) -> float | None:
         with tempfile.TemporaryDirectory() as folder:
             return score_exported(attempt, registry.download_exported(champion, Path(folder)), champion.uri)
 
@@ -182,7 +182,7 @@ def register(attempt: Attempt) -> None:
         )
         attempt.stop.check("before the model was compared with the champion")
         promotion = registry.promote_if_better(
-            version, select=select, val_fingerprint=fingerprint, score=score_on_this_val
+            version, select=select, val_fingerprint=fingerprint, score=score_on_val_of_run
         )
     except RegistryError as error:
         attempt.warn(f"the model is not registered: {error}; run the same command again to register it")
@@ -224,5 +224,5 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
 
 
 def _outputs(model: ModelSpec) -> dict[str, tuple[str, str | None]]:
-    """Return by task: its kind, and the task whose boxes it takes."""
+    """Return the kind of each task, and the task whose boxes it uses."""
     return {name: (kind_of(task).name, model.boxes_from(name)) for name, task in model.tasks.items()}

@@ -6,14 +6,14 @@ from typing import Any
 
 from backbones.catalog.lookup import resolve
 from backbones.default_weights import default_weights_problem
+from pipelines.base.errors import ConfigError, FieldProblem, Stopped
+from pipelines.base.ranks import is_rank_zero, print_rank_zero
+from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.dataset.index import build_index
-from pipelines.errors import ConfigError, FieldProblem, Stopped
 from pipelines.inference.export import export_model
 from pipelines.preflight import Inputs
-from pipelines.ranks import is_rank_zero, print_rank_zero
-from pipelines.records import DatasetIndex
 from pipelines.run.attempt import Attempt
 from pipelines.run.finalize import (
     load_best,

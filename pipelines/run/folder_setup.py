@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.clock import folder_timestamp
+from pipelines.base.clock import folder_timestamp
+from pipelines.base.errors import ConfigError, DataError, FieldProblem
+from pipelines.base.ranks import local_rank
+from pipelines.base.records import SPLITS
 from pipelines.data.dataset.checks.report import DataReport
-from pipelines.errors import ConfigError, DataError, FieldProblem
 from pipelines.preflight import Inputs
-from pipelines.ranks import local_rank
-from pipelines.records import SPLITS
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import DataReportFile, RunInputs
@@ -71,8 +71,8 @@ def _require_same_run(run_dir: RunDir, job: JobSpec) -> None:
 
 def is_finished(run_dir: RunDir, job: JobSpec) -> bool:
     """Return whether the result exists, was sent to MLflow, and was registered if the document asks for it."""
-    wants_registration = job.tracking is not None and job.tracking.register_as is not None
-    is_registered = run_dir.registration.exists() or not wants_registration
+    needs_registration = job.tracking is not None and job.tracking.register_as is not None
+    is_registered = run_dir.registration.exists() or not needs_registration
     return run_dir.result.exists() and is_registered and not run_dir.tracking_journal.exists()
 
 
@@ -85,11 +85,11 @@ def _differing_fields(run_dir: RunDir, job: JobSpec) -> list[str]:
     return sorted(_differences(resolved(load_job([str(run_dir.config_yaml)])), resolved(job)))
 
 
-def _differences(earlier: Any, now: Any, path: str = "") -> Iterator[str]:
-    if isinstance(earlier, dict) and isinstance(now, dict):
-        for key in sorted({*earlier, *now}, key=str):
-            yield from _differences(earlier.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-    elif earlier != now:
+def _differences(earlier: Any, current: Any, path: str = "") -> Iterator[str]:
+    if isinstance(earlier, dict) and isinstance(current, dict):
+        for key in sorted({*earlier, *current}, key=str):
+            yield from _differences(earlier.get(key), current.get(key), f"{path}.{key}" if path else str(key))
+    elif earlier != current:
         yield path
 
 

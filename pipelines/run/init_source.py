@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.errors import ConfigError, FieldProblem, RegistryError
+from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
+from pipelines.base.ranks import is_rank_zero
+from pipelines.base.records import DatasetIndex
 from pipelines.inference.init_from import FIELD, initialize_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel
 from pipelines.preflight import REGISTRY, Inputs, require_default_weights
-from pipelines.ranks import is_rank_zero
-from pipelines.records import DatasetIndex
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import find_store

@@ -9,8 +9,8 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from pipelines.arguments import add_document_fields
-from pipelines.command_line import COMMANDS, LIGHTNING_COMMANDS, add_options
+from pipelines.command_line.arguments import add_document_fields
+from pipelines.command_line.parsers import COMMANDS, LIGHTNING_COMMANDS, add_options
 from pipelines.run.workflow import Parts, Workflow
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import resolved
@@ -39,7 +39,7 @@ class JobCLI(LightningCLI):
 
     Attributes:
         job: the document that `config` holds.
-        model, datamodule, trainer: the objects; `datamodule` is None where no data set is read.
+        model, datamodule, trainer: the objects; `datamodule` is None if no data set is read.
     """
 
     def __init__(self, workflow: Workflow, job: JobSpec, options: Mapping[str, Any] | None = None) -> None:
@@ -83,7 +83,7 @@ class JobCLI(LightningCLI):
         self.job = JobSpec.model_validate({name: content[name] for name in JobSpec.model_fields})
 
     def before_instantiate_classes(self) -> None:
-        """Set up what the command needs; it is released when the command has ended, also by an error."""
+        """Set up what the command needs; it is released when the command ends, even by an error."""
         self._until_the_end.enter_context(self.workflow.set_up(self.job))
 
     def instantiate_classes(self) -> None:

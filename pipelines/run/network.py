@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipelines.base.ranks import print_rank_zero
+from pipelines.base.records import DatasetIndex
 from pipelines.inference.init_from import FIELD, initialize_from
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import REGISTRY, Inputs, require_default_weights
-from pipelines.ranks import print_rank_zero
-from pipelines.records import DatasetIndex
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec

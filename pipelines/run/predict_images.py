@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.paths import IMAGE_SUFFIXES
+from pipelines.base.ranks import print_rank_zero
+from pipelines.base.records import Split
 from pipelines.data.dataset.images import read_image
-from pipelines.errors import DataError, FieldProblem
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor, expected_exif
-from pipelines.paths import IMAGE_SUFFIXES
 from pipelines.preflight import Places
-from pipelines.ranks import print_rank_zero
-from pipelines.records import Split
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.saved_run import SavedRun, Weights, load_data, load_document, load_run, new_output
 from pipelines.run.workflow import Parts
@@ -121,7 +121,7 @@ class PredictWorkflow:
         yield
 
     def build(self) -> Parts:
-        """Return the module with the saved weights; the trainer is for this machine, and not that of the document."""
+        """Return the module with the saved weights; the trainer is set up for this machine, not by the document."""
         job = self.saved.job
         module = MultiTaskModule(job.model, self.saved.network(), job.seed_everything)
         return Parts(module, None, create_trainer(TrainerSpec(devices=1), []))

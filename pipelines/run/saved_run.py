@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from pipelines.clock import folder_timestamp
+from pipelines.base.clock import folder_timestamp
+from pipelines.base.errors import ConfigError, DataError, FieldProblem
+from pipelines.base.ranks import is_rank_zero
+from pipelines.base.records import Category, DatasetIndex, Split
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.index import build_index
-from pipelines.errors import ConfigError, DataError, FieldProblem
 from pipelines.inference.saved import has_average, network_state, read_checkpoint
 from pipelines.model import MultiTaskModel, build_model, fold_as_configured
 from pipelines.preflight import Inputs, Places, preflight
-from pipelines.ranks import is_rank_zero
-from pipelines.records import Category, DatasetIndex, Split
 from pipelines.run.folder_setup import read_inputs
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec

@@ -41,7 +41,7 @@ class AttemptFile:
 
     @classmethod
     def read_if_valid(cls, path: Path) -> Self | None:
-        """Read a file; return None where it is missing, unreadable or damaged."""
+        """Read a file; return None if it is missing, unreadable or damaged."""
         try:
             return cls.read(path)
         except (OSError, ValueError):
@@ -68,7 +68,7 @@ class ShimProcess(AttemptFile):
 
 @dataclass(frozen=True)
 class FitProcess(AttemptFile):
-    """run.json, written by `pyramidion fit` where no service runs the attempt.
+    """run.json, written by `pyramidion fit` if no service runs the attempt.
 
     Attributes:
         started: seconds since 1970.
@@ -83,7 +83,7 @@ class FitProcess(AttemptFile):
 
 @dataclass(frozen=True)
 class AttemptExit(AttemptFile):
-    """exit.json, written when no process of the attempt is left.
+    """exit.json, written after all processes of the attempt have ended.
 
     Attributes:
         code: exit code of the command; negative: the signal that ended it.

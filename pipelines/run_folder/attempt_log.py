@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from pipelines.errors import DISK_FULL_ERRNOS, PyramidionError, Stopped
-from pipelines.ranks import is_rank_zero
+from pipelines.base.errors import DISK_FULL_ERRNOS, PyramidionError, Stopped
+from pipelines.base.ranks import is_rank_zero
 from pipelines.run_folder.attempt_files import AttemptExit, AttemptFailure, FitProcess
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir, RunDir
 

@@ -44,7 +44,7 @@ class ProgressData(EventPayload):
 
 
 class MetricData(RootModel[dict[str, int | float | None]]):
-    """Scores or statistics by name; None where undefined."""
+    """Scores or statistics by name; None if undefined."""
 
     kind: ClassVar[TrainerEventKind] = "metric"
 
@@ -118,7 +118,7 @@ class TrainerEvent(BaseModel):
 
 
 def parse_event(content: Any) -> TrainerEvent | None:
-    """Return the event of a parsed line; None where it is not an event, or its kind is not known to this version."""
+    """Return the event of a parsed line; None if it is not an event, or its kind is not known to this version."""
     try:
         return TrainerEvent.model_validate(content)
     except ValueError:
@@ -148,7 +148,7 @@ class EventLog:
                     self._file.write(b"\n")
 
     def write(self, data: TrainerData, *, epoch: int = 0, step: int = 0) -> None:
-        """Append an event with the current time; raises ValueError where a number is not finite."""
+        """Append an event with the current time; raises ValueError if a number is not finite."""
         if self._file is None:
             return
         event = {

@@ -7,7 +7,7 @@ from pathlib import Path
 RUNS_ROOT_VARIABLE = "PYRAMIDION_RUNS_ROOT"
 
 ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
-"""The environment variable that holds the attempt's folder where the service runs the attempt."""
+"""The environment variable with the attempt's folder; set if the service runs the attempt."""
 
 _ATTEMPTS, _CHECKPOINTS, _EVALUATIONS = "attempts", "checkpoints", "eval"
 _JOB_YAML = "job.yaml"
@@ -36,7 +36,7 @@ class RunDir:
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "RunDir | None":
-        """Return the run that a checkpoint belongs to, judging by its folder; None for a checkpoint elsewhere."""
+        """Return the run that a checkpoint's path belongs to, or None if it is not in a run's checkpoint folder."""
         folder = checkpoint.parent
         return cls.of(folder.parent) if folder.name == _CHECKPOINTS else None
 
@@ -80,7 +80,7 @@ class RunDir:
 
     @property
     def tracking_journal(self) -> Path:
-        """One `JournalEntry` per line, each waiting to be sent to MLflow; removed when all were sent."""
+        """One `JournalEntry` per line, each waiting to be sent to MLflow; removed once all have been sent."""
         return self.path / "tracking_buffer.jsonl"
 
     @property
@@ -102,8 +102,10 @@ class RunDir:
 
     @property
     def is_new(self) -> bool:
-        """True if the folder contains at most what may exist before a run writes its documents: the lock, files of the
-        attempt's shim, the submitted document, and hidden files of a killed process."""
+        """True if the run has not written its documents yet.
+
+        The lock, files of the attempt's shim, the submitted document and hidden files of a killed process may exist.
+        """
         allowed = (_ATTEMPTS, _JOB_YAML)
         return all(entry.name.startswith(".") or entry.name in allowed for entry in self.path.iterdir())
 
@@ -143,7 +145,7 @@ class RunDir:
 
     @property
     def pictures(self) -> Path:
-        """Images with their predictions drawn in."""
+        """Images with their predictions drawn on them."""
         return self.output / "pictures"
 
     @property
@@ -160,8 +162,8 @@ class RunDir:
 
     def next_attempt(self) -> int:
         """Return the number of the next attempt; the first is 1."""
-        taken = [int(p.name) for p in (self.path / _ATTEMPTS).glob("*") if p.name.isdigit()]
-        return max(taken, default=0) + 1
+        numbers = [int(p.name) for p in (self.path / _ATTEMPTS).glob("*") if p.name.isdigit()]
+        return max(numbers, default=0) + 1
 
 
 @dataclass(frozen=True)
@@ -203,5 +205,5 @@ class ExportedModelDir:
 
     @property
     def description(self) -> Path:
-        """See `pipelines.inference.export`; written last, so that a folder with it is complete."""
+        """See `pipelines.inference.export`; written last, so a folder that contains it is complete."""
         return self.path / "model.json"

@@ -41,7 +41,7 @@ class FileSchema(BaseModel):
 
     @classmethod
     def read_if_valid(cls, path: Path) -> Self | None:
-        """Read a file; return None where it is missing, unreadable or damaged."""
+        """Read a file; return None if it is missing, unreadable or damaged."""
         try:
             return cls.read(path)
         except (OSError, ValueError):

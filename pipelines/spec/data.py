@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipelines.base.names import Name, TaskName
+from pipelines.base.paths import RelativePath
+from pipelines.base.records import Split
 from pipelines.formats.catalog import Layer
-from pipelines.names import Name, TaskName
-from pipelines.paths import RelativePath
-from pipelines.records import Split
 from pipelines.spec.augment import Augment, AugmentSpec
 from pipelines.spec.base import Count, Spec
 

@@ -1,4 +1,4 @@
-"""Readable schema errors: the field, the value, and what would be right."""
+"""Readable schema errors: the field, its value, and valid alternatives."""
 
 import re
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipelines.errors import FieldProblem
+from pipelines.base.errors import FieldProblem
+from pipelines.base.suggestions import did_you_mean
 from pipelines.spec.job import JobSpec
-from pipelines.suggestions import did_you_mean
 
 TAGS = ("head", "format", "kind", "op")
 """Fields that choose the member of a union."""

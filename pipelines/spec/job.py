@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from pipelines.names import Name
+from pipelines.base.names import Name
 from pipelines.spec.base import Spec
 from pipelines.spec.data import DataSpec, PKSpec, RepeatFactorSpec, ShuffleSpec
 from pipelines.spec.model import ModelSpec

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from backbones.spec.section import Stage
-from pipelines.names import TaskName
+from pipelines.base.names import TaskName
 from pipelines.spec.base import Positive, Probability, Spec
 
 Transfer = Literal["full", "freeze", "discriminative", "gradual", "lp-ft"]

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from backbones.spec.design import DesignSpec
 from backbones.spec.section import Stage
 from backbones.spec.surgery import SurgerySpec
-from pipelines.names import TaskName
+from pipelines.base.names import TaskName
 from pipelines.spec.base import Count, Spec
 from pipelines.spec.learning import (
     EMASpec,
@@ -149,7 +149,7 @@ class ModelSpec(Spec):
         return self
 
     def boxes_from(self, name: str) -> str | None:
-        """Return the task whose boxes task `name` takes; None where it takes none."""
+        """Return the task whose boxes task `name` takes; None if it takes none."""
         kind = kind_of(self.tasks[name])
         if not kind.takes_boxes(self.tasks[name]):
             return None

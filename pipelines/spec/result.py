@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, Union
 
 from pydantic import Field, JsonValue
 
-from pipelines.records import Split
+from pipelines.base.records import Split
 from pipelines.spec.base import Spec
 from pipelines.tasks.base import TaskResult
 from pipelines.tasks.kinds import KINDS
@@ -34,12 +34,12 @@ class Selected(Spec):
 
 
 class RunResult(SplitResult):
-    """The whole result; `summary` and `tasks` are about `split`, which is test where the data has one."""
+    """The whole result; `summary` and `tasks` are about `split`, which is test if the data has one."""
 
     schema_version: Literal[1] = 1
     split: Split
     select: Selected
-    val: SplitResult | None = Field(description="null where val was not scored")
+    val: SplitResult | None = Field(description="null if val was not scored")
     model: dict[str, JsonValue]
     timing: dict[str, float]
     versions: dict[str, str]

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from backbones.spec.section import Section
 from heads.spec import HEAD_SPECS, HeadSpec
+from pipelines.base.records import Category
 from pipelines.formats.layer import LabelKind
-from pipelines.records import Category
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Total = Annotated[int, Field(ge=0)]

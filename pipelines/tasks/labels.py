@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from pipelines.records import BoxLabel, ImageRecord
+from pipelines.base.records import BoxLabel, ImageRecord
 
 
 def box_labels(task: str, record: ImageRecord) -> list[BoxLabel]:

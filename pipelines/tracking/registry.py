@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
-from pipelines.errors import RegistryError
+from pipelines.base.errors import RegistryError
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_names import cut, mlflow_key
 from pipelines.tracking.mlflow_store import Store, connect, one_line
@@ -115,7 +115,7 @@ class Registry:
             version: returned by `register`.
             select: the deciding metric and its direction.
             val_fingerprint: of the val data of the version's metrics.
-            score: returns the metric of another version on that data, or None where undefined; called only if the
+            score: returns the metric of another version on that data, or None if undefined; called only if the
                 champion's stored metric is of other data, or is missing.
         """
         value, champion = version.metric(select.metric), self.by_alias(version.name, CHAMPION)

@@ -21,7 +21,7 @@ from torchjd.autojac import jac_to_grad, mtl_backward
 from torchjd.linalg import DualConeProjector, PSDMatrix
 
 from heads.base import LossTerms, Target
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.model import MultiTaskModel
 from pipelines.spec.job import JobSpec
 from pipelines.training.trainer import num_processes, precision_of
@@ -43,8 +43,8 @@ class NNLSProjector(DualConeProjector):
         scale = np.where(norms > 0, norms, 1.0)
         values, vectors = np.linalg.eigh(gramian / np.outer(scale, scale))
         factor = np.sqrt(values.clip(min=0))[:, None] * vectors.T
-        wanted = U.detach().cpu().double().numpy().reshape(-1, len(gramian)) * scale
-        found = [(row + nnls(factor, -factor @ row)[0]) / scale for row in wanted]
+        lower_bounds = U.detach().cpu().double().numpy().reshape(-1, len(gramian)) * scale
+        found = [(row + nnls(factor, -factor @ row)[0]) / scale for row in lower_bounds]
         return torch.from_numpy(np.stack(found)).to(G).reshape(U.shape)
 
 

@@ -11,7 +11,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from heads.base import LossTerms
-from pipelines.ranks import is_distributed, world_size
+from pipelines.base.ranks import is_distributed, world_size
 from pipelines.spec.model import ModelSpec
 
 LIMIT = 6.0
@@ -39,7 +39,7 @@ class GlobalLosses:
 
 
 def global_losses(losses: Mapping[str, LossTerms]) -> GlobalLosses:
-    """Return the terms of all tasks, each divided by its count over all ranks (by 1 where that is 0).
+    """Return the terms of all tasks, each divided by its count over all ranks (by 1 if that is 0).
 
     Every rank must have the same tasks and terms. All sums and counts are reduced at once.
 
@@ -116,9 +116,9 @@ class UncertaintyBalance(Balance):
         with torch.no_grad():
             self.log_variances.clamp_(-LIMIT, LIMIT)
         factors = (-self.log_variances).exp()
-        regulars = self.log_variances * losses.is_active / 2
+        regularizers = self.log_variances * losses.is_active / 2
         return {
-            task: self.weights[task] * factors[i] * loss + regulars[i]
+            task: self.weights[task] * factors[i] * loss + regularizers[i]
             for i, (task, loss) in enumerate(losses.tasks.items())
         }
 

@@ -10,7 +10,7 @@ import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from pipelines.errors import Stopped
+from pipelines.base.errors import Stopped
 from pipelines.run_folder.layout import RunDir
 from pipelines.training.lightning_internals import restart_validation
 from pipelines.training.stopping import StopRequest
@@ -70,10 +70,10 @@ class Checkpoints(Callback):
         is_last = batch_idx + 1 == trainer.num_training_batches
         if not is_boundary or is_last:
             return
-        wants_stop, is_due = self._agree(trainer)
-        if wants_stop or is_due:
+        is_stop_requested, is_due = self._agree(trainer)
+        if is_stop_requested or is_due:
             self._write(trainer)
-        if wants_stop:
+        if is_stop_requested:
             raise Stopped(self._message(trainer))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,13 +81,13 @@ class Checkpoints(Callback):
             self._write(trainer, is_before_validation=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        wants_stop, _ = self._agree(trainer)
+        is_stop_requested, _ = self._agree(trainer)
         self._write(trainer)
-        if wants_stop and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+        if is_stop_requested and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             raise Stopped(self._message(trainer))
 
     def stop_in_validation(self, trainer: Trainer) -> None:
-        """Write a checkpoint whose resumed run validates first, and raise Stopped; all ranks must call this.
+        """Write a checkpoint from which a resumed run validates first, and raise Stopped; all ranks must call this.
 
         The module must hold the weights in training, not the averaged ones.
         """

@@ -1,12 +1,12 @@
-"""Early stopping of a training whose score does not improve."""
+"""Early stopping of a training run that no longer improves."""
 
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from pipelines.base.ranks import print_rank_zero
 from pipelines.evaluation.metric_names import selection
-from pipelines.ranks import print_rank_zero
 from pipelines.run_folder.events import EventLog, StageData
 from pipelines.spec.training import EarlyStoppingSpec
 from pipelines.training.scoring import Scoring

@@ -10,8 +10,8 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from pipelines.base.ranks import is_distributed, world_size
 from pipelines.model import MultiTaskModel
-from pipelines.ranks import is_distributed, world_size
 from pipelines.training.balancing import GlobalLosses
 
 

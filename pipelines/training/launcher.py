@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipelines.errors import PyramidionError, RankError
-from pipelines.ranks import LOCAL_RANK, local_rank
+from pipelines.base.errors import PyramidionError, RankError
+from pipelines.base.ranks import LOCAL_RANK, local_rank
 
 RENDEZVOUS_VARIABLE = "PYRAMIDION_RENDEZVOUS"
 """The environment variable that holds the folder where ranks meet; rank 0 sets it for the ranks that it starts."""
@@ -63,7 +63,7 @@ def supervised_ranks() -> Iterator[None]:
 
 
 def start_ranks(num_processes: int) -> None:
-    """Run this process's command again as ranks 1 and up; do nothing where the ranks were started before."""
+    """Run this process's command again as ranks 1 and up; do nothing if the ranks were started before."""
     if RENDEZVOUS_VARIABLE in os.environ:
         return
     if LOCAL_RANK in os.environ:
@@ -150,8 +150,8 @@ def _fault(*, any_end: bool = False) -> RankError | None:
         if report.exists():
             return RankError(**json.loads(report.read_text()))
         if code < 0:
-            why = " (memory may have run out)" if code == -signal.SIGKILL else ""
-            return RankError(f"process {rank} of this run was ended by {signal.Signals(-code).name}{why}")
+            hint = " (memory may have run out)" if code == -signal.SIGKILL else ""
+            return RankError(f"process {rank} of this run was ended by {signal.Signals(-code).name}{hint}")
         return RankError(f"process {rank} of this run ended with code {code}; see its output above")
     return None
 

@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from pipelines.ranks import is_distributed
+from pipelines.base.ranks import is_distributed
 
 SubprocessLauncher = _SubprocessScriptLauncher
 """The launcher of strategies whose ranks are started as processes of the same command."""
@@ -65,7 +65,7 @@ class _NoSignals(_SignalConnector):
 def disable_signal_handlers(trainer: Trainer) -> None:
     """Leave signals to `stopping.StopRequest`.
 
-    Lightning's own handler broadcasts in the middle of whatever the rank is doing, and then ends the loop at any place.
+    Lightning's own handler broadcasts at any time, whatever the rank is doing, and then ends the loop at any place.
     """
     trainer._signal_connector = _NoSignals(trainer)
 

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from pipelines.base.errors import OutOfMemory
 from pipelines.data.loading.sample import Batch
-from pipelines.errors import OutOfMemory
 from pipelines.model import MultiTaskModel
 from pipelines.spec.data import DataSpec, PKSpec, SourceSpec
 

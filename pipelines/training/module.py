@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from heads.base import Prediction
+from pipelines.base.errors import ConfigError, FieldProblem, NumericsError
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Batch
-from pipelines.errors import ConfigError, FieldProblem, NumericsError
 from pipelines.model import MultiTaskModel
 from pipelines.optim.param_groups import create_optimizer
 from pipelines.optim.schedules import create_schedule
@@ -96,7 +96,7 @@ class MultiTaskModule(LightningModule):
         return mixed_seed(self.seed, self.global_rank, self.current_epoch, batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one micro-batch; raises NumericsError, on every rank, where a term is not finite.
+        """Return the loss of one micro-batch; raises NumericsError, on every rank, if a term is not finite.
 
         The gradient of an optimizer step is the mean over its micro-batches, also for a shorter step at an epoch's end.
         """

@@ -13,9 +13,9 @@ import torch.distributed
 from torch import Tensor
 
 from heads.base import Target
+from pipelines.base.errors import NumericsError
+from pipelines.base.ranks import is_distributed, world_size
 from pipelines.data.loading.sample import Batch
-from pipelines.errors import NumericsError
-from pipelines.ranks import is_distributed, world_size
 from pipelines.run_folder.files import write_atomic
 
 NUM_NAMES = 8

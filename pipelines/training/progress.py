@@ -7,9 +7,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pipelines.clock import format_duration
+from pipelines.base.clock import format_duration
+from pipelines.base.ranks import print_rank_zero
 from pipelines.data.loading.sample import Batch
-from pipelines.ranks import print_rank_zero
 from pipelines.run_folder.events import EventLog, MetricData, ProgressData, WarningData
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.module import MultiTaskModule

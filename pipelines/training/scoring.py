@@ -9,14 +9,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from pipelines.base.errors import PyramidionError
+from pipelines.base.ranks import print_rank_zero
+from pipelines.base.records import DatasetIndex, Split
 from pipelines.data.loading.sample import Batch
-from pipelines.errors import PyramidionError
 from pipelines.evaluation.collect import Collector
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
 from pipelines.evaluation.metric_names import selection, summarize
 from pipelines.evaluation.predictions import ImagePredictions
-from pipelines.ranks import print_rank_zero
-from pipelines.records import DatasetIndex, Split
 from pipelines.run_folder.events import EventLog, MetricData
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir

@@ -3,8 +3,8 @@
 import signal
 from types import FrameType
 
-from pipelines.errors import Stopped
-from pipelines.ranks import is_distributed, local_rank
+from pipelines.base.errors import Stopped
+from pipelines.base.ranks import is_distributed, local_rank
 from pipelines.training.launcher import announce_stop, stop_is_announced
 from pipelines.training.strategy import any_rank
 

@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from pipelines.ranks import is_distributed, world_size
+from pipelines.base.ranks import is_distributed, world_size
 from pipelines.training.launcher import kill_ranks, start_ranks, stop_watching, wait_for_ranks
 from pipelines.training.lightning_internals import CustomizableDDPStrategy, SubprocessLauncher
 

@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import Strategy
 from torch.nn import Module
 
 from backbones.sync_batchnorm import synchronize_batch_norms
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.lightning_internals import disable_signal_handlers
 from pipelines.training.strategy import LocalDDPStrategy
@@ -40,14 +40,14 @@ def num_processes(spec: TrainerSpec) -> int:
             raise ConfigError(FieldProblem("trainer.devices", f"got {list(spec.devices)} on the CPU; write a number"))
         return 1 if spec.devices == "auto" else spec.devices
     available = torch.cuda.device_count()
-    wanted = available if spec.devices == "auto" else spec.devices
-    if isinstance(wanted, tuple):
-        if missing := [index for index in wanted if not 0 <= index < available]:
+    devices = available if spec.devices == "auto" else spec.devices
+    if isinstance(devices, tuple):
+        if missing := [index for index in devices if not 0 <= index < available]:
             raise ConfigError(FieldProblem("trainer.devices", f"got {missing}; the GPUs are 0 to {available - 1}"))
-        return len(wanted)
-    if wanted > available:
-        raise ConfigError(FieldProblem("trainer.devices", f"got {wanted}; this machine has {available}"))
-    return wanted
+        return len(devices)
+    if devices > available:
+        raise ConfigError(FieldProblem("trainer.devices", f"got {devices}; this machine has {available}"))
+    return devices
 
 
 def require_synced_batch_norm(spec: TrainerSpec) -> None:

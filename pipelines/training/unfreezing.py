@@ -1,12 +1,12 @@
-"""Freezing and unfreezing of parts of the network at the start of epochs."""
+"""Freezing and unfreezing of parts of the network at the start of an epoch."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pipelines.base.ranks import print_rank_zero
 from pipelines.model import MultiTaskModel
-from pipelines.ranks import print_rank_zero
 from pipelines.run_folder.events import EventLog, StageData
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import frozen_parts
@@ -15,10 +15,10 @@ from pipelines.training.strategy import LocalDDPStrategy
 
 
 class Unfreezing(Callback):
-    """Freezes the parts that `model.unfreeze` lists for each epoch, also in a resumed run, and reports changes.
+    """Freezes and unfreezes parts as `model.unfreeze` requests, also in a resumed run, and reports each change.
 
-    DDP is created after `setup` and `on_load_checkpoint` and wrapped again at each change. The optimizer has all
-    parameters in their groups from the start; it skips those without a gradient.
+    Lightning wraps the model in DDP after `setup` and `on_load_checkpoint`; this callback wraps it again after each
+    change. The optimizer has all parameters in their groups from the start; it skips those without a gradient.
     """
 
     def __init__(self, spec: ModelSpec, events: EventLog) -> None:
@@ -37,7 +37,7 @@ class Unfreezing(Callback):
         before, frozen = model.frozen_parts, frozen_parts(self.spec, trainer.current_epoch)
         if frozen == before:
             return
-        # Gradients of the last step still exist, but the new DDP buckets must start without.
+        # Gradients of the last step still exist, but the new DDP buckets must start without gradients.
         pl_module.zero_grad(set_to_none=True)
         model.freeze(frozen)
         if isinstance(trainer.strategy, LocalDDPStrategy):
@@ -46,8 +46,11 @@ class Unfreezing(Callback):
 
     def _report(self, trainer: Trainer, model: MultiTaskModel, before: frozenset[str], frozen: frozenset[str]) -> None:
         changes = [
-            f"{_named(parts, *verbs)} now ({count_parameters(model, parts):,} parameters)"
-            for parts, verbs in ((before - frozen, ("trains", "train")), (frozen - before, ("is frozen", "are frozen")))
+            f"{_named(parts, *verbs)} from now on ({count_parameters(model, parts):,} parameters)"
+            for parts, verbs in (
+                (before - frozen, ("is trained", "are trained")),
+                (frozen - before, ("is frozen", "are frozen")),
+            )
             if parts
         ]
         message = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {'; '.join(changes)}"
@@ -62,8 +65,8 @@ class Unfreezing(Callback):
 
 def count_parameters(model: MultiTaskModel, parts: Iterable[str]) -> int:
     """Return the number of parameters in `parts`."""
-    wanted = set(parts)
-    return sum(parameter.numel() for name, parameter in model.named_parameters() if model.part_of(name) in wanted)
+    counted = set(parts)
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if model.part_of(name) in counted)
 
 
 def _model(module: LightningModule) -> MultiTaskModel:

@@ -1,4 +1,4 @@
-"""The REST interface as one application."""
+"""The FastAPI application that serves the REST API."""
 
 import asyncio
 from collections.abc import AsyncIterator

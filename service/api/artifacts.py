@@ -13,7 +13,7 @@ from service.rest.schemas import Artifact
 
 MEDIA_TYPES = {".csv": "text/csv", ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".txt": "text/plain"}
 UNSAFE_TYPES = frozenset({"text/html", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/xml"})
-"""Types in which a browser would run scripts."""
+"""Media types in which a browser would run scripts."""
 
 
 def list_artifacts(run_dir: Path) -> list[Artifact]:
@@ -56,7 +56,7 @@ def repr_digest(digest: bytes) -> str:
 
 
 def media_type(path: Path) -> str:
-    """Return the media type of a file by its name; never one in which a browser would run scripts."""
+    """Return the media type of a file by its name, but never a type in which a browser would run scripts."""
     known = MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return "application/octet-stream" if known in UNSAFE_TYPES else known
 

@@ -1,4 +1,4 @@
-"""Opaque cursors: the end of a page of jobs, as a text that clients send back to get the next page."""
+"""Opaque cursors, which mark the end of a page of jobs; clients send them back to get the next page."""
 
 import base64
 import binascii

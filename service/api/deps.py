@@ -1,6 +1,6 @@
-"""The dependencies of routes. All of them are stored on `app.state`.
+"""The dependencies of routes. All of them are stored in `app.state`.
 
-A router that needs something as long as the server runs declares its own `lifespan`: it starts after the
+A router that needs an object for the lifetime of the server declares its own `lifespan`, which starts after the
 application's, so `app.state.store` and `app.state.settings` exist.
 """
 

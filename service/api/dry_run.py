@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import Request
 
-from pipelines.errors import ConfigError, FieldProblem, RegistryError
+from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, AttemptDir, RunDir
 from pipelines.spec.load import write_yaml
 from service.child_process import child_environment, die_with_parent, python_command
@@ -30,7 +30,7 @@ WAIT_S = 5.0
 
 
 class DryRuns:
-    """Runs `pipelines.cli check` for clients, a limited number at once."""
+    """Runs `pipelines.cli check` for clients, with a limited number in progress."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -39,12 +39,12 @@ class DryRuns:
     async def run(self, request: Request, config: dict[str, Any]) -> dict[str, Any]:
         """Return the child's report: config, data_report, stages, trainable.
 
-        The child's whole process tree is killed at the end, also if the client disconnects.
+        The child's whole process tree is killed at the end, even if the client disconnects.
 
         Raises:
             InvalidJob: the job is invalid.
-            Problem: 503 too many dry runs are in progress, or MLflow does not answer and the job is initialized from a
-                registered model; 504 the time limit is exceeded.
+            Problem: 503 if too many dry runs are in progress, or if the job is initialized from a registered model and
+                MLflow does not answer; 504 if the time limit is exceeded.
         """
         try:
             code, output, log = await unless_gone(request, self._run(config))
@@ -59,8 +59,8 @@ class DryRuns:
             (problem,) = json.loads(output)
             raise Problem(503, "The model registry does not answer", problem["message"], headers={"Retry-After": "5"})
         if code != 0:
-            logger.error("a dry run ended with %d:\n%s", code, log[-4000:])
-            raise Problem(500, "The check failed", "the process of the check ended unexpectedly; see the server log")
+            logger.error("a dry run exited with code %d:\n%s", code, log[-4000:])
+            raise Problem(500, "The check failed", "the process of the check exited unexpectedly; see the server log")
         return dict(json.loads(output))
 
     async def _run(self, config: dict[str, Any]) -> tuple[int, bytes, str]:
@@ -76,7 +76,7 @@ class DryRuns:
             self._turns.release()
 
     async def _check(self, config: dict[str, Any], folder: Path) -> tuple[int, bytes, str]:
-        """Return exit code, standard output and log of the child."""
+        """Return the exit code, the standard output and the log of the child."""
         document, log = RunDir.of(folder).job_yaml, AttemptDir(folder).log
         document.write_text(write_yaml(config), "utf-8")
         with log.open("wb") as stderr:

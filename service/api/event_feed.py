@@ -25,7 +25,7 @@ TICK_S = 0.2
 _PAUSE_AFTER_ERROR_S = 5.0
 _NUM_THREADS = 4
 _NUM_KEPT = 8
-"""Number of slices that a channel caches, since listeners that connect one after the other read the same ones."""
+"""Number of slices that a channel caches, since listeners that connect one after another read the same slices."""
 
 _logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class EventSlice:
     Attributes:
         after: the sequence number.
         events: the events, in order.
-        is_full: whether the database may already have further events.
+        is_full: whether the database may already have more events.
         is_over: whether these are the job's last events.
     """
 
@@ -87,7 +87,7 @@ class EventFeed:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
 
     def stop(self) -> None:
-        """End all listeners; clients continue after the next start of the process."""
+        """Disconnect all listeners; clients resume after the next start of the process."""
         self.is_stopping = True
         for channel in list(self._channels.values()):
             channel.announce(channel.newest)
@@ -118,7 +118,7 @@ class Channel:
     """The events of one job, for all its listeners.
 
     Attributes:
-        newest: sequence number of the newest event since the channel exists; 0 before the first.
+        newest: sequence number of the newest event since the channel was created; 0 before the first event.
     """
 
     def __init__(self, feed: EventFeed, job_id: str) -> None:
@@ -147,7 +147,7 @@ class Channel:
         """Return the job as it is now.
 
         Raises:
-            NotFound: the job does not exist (any more).
+            NotFound: the job does not exist (anymore).
         """
         return await self.feed.in_thread(self.feed.store.get, self.job_id)
 
@@ -155,7 +155,7 @@ class Channel:
         """Return the job as `job` does, with one read for all concurrent callers.
 
         Raises:
-            NotFound: the job does not exist (any more).
+            NotFound: the job does not exist (anymore).
         """
         # A caller that was woken by an announcement must not share a read that started before it.
         return await self._share(("job", self.newest), self.job)
@@ -164,7 +164,7 @@ class Channel:
         """Return at most `limit` events after a sequence number, as they are in the database now.
 
         Raises:
-            NotFound: the job does not exist (any more).
+            NotFound: the job does not exist (anymore).
         """
         return await self.feed.in_thread(_load, self.feed.store, self.job_id, after, limit)
 
@@ -172,7 +172,7 @@ class Channel:
         """Return events as `read` does, with one read for all listeners; events not announced yet may be missing.
 
         Raises:
-            NotFound: the job does not exist (any more).
+            NotFound: the job does not exist (anymore).
         """
         key = (after, limit)
         kept = self._kept.get(key)

@@ -8,7 +8,7 @@ from service.store.errors import NotFound
 
 RETRY_MS = 3000
 PING_S = 15.0
-"""Maximum silence of a stream, so that proxies do not close it as dead."""
+"""Maximum silence of a stream; proxies may close a stream that is silent for longer."""
 SLICE = 200
 """Number of events that a stream reads at once, and so buffers for a slow client."""
 
@@ -39,7 +39,7 @@ async def poll_events(channel: Channel, after: int, limit: int, wait_s: float) -
     """Return events after a sequence number; if there are none, wait up to `wait_s` for the first one.
 
     Raises:
-        NotFound: the job does not exist (any more).
+        NotFound: the job does not exist (anymore).
     """
     until = monotonic() + wait_s
     found = await channel.read(after, limit)

@@ -23,7 +23,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host of a `Host` header or a URL, with or without a port, is the loopback of this machine."""
+    """Return True if the host in a `Host` header or URL, with or without a port, is this machine's loopback."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
         return name == "localhost" or ipaddress.ip_address(name) in _LOOPBACK

@@ -15,9 +15,9 @@ class Block:
 
 
 def read_block(path: Path, start: int, *, until: int | None = None) -> Block:
-    """Return the next complete lines from byte `start` on; the block ends at `start` if there are none (yet).
+    """Return the next complete lines from byte `start` on; if there are none (yet), the block ends at `start`.
 
-    With `until`, only bytes before it are read, and an unfinished last line counts as complete. A line longer than
+    With `until`, only the bytes before it are read, and an unfinished last line counts as complete. A line longer than
     `BLOCK_BYTES` is returned in parts; if it was redrawn with carriage returns, only its last state is returned.
     """
     try:

@@ -40,7 +40,7 @@ def as_ndjson(attempt: int, block: Block) -> bytes:
 
 @dataclass(frozen=True)
 class LogRange:
-    """A range of a job's logs: from byte `start` of attempt `first` to attempt `last`, or to the job's end (None)."""
+    """A range of a job's logs: from byte `start` of attempt `first` to attempt `last`, or to the job's end if None."""
 
     first: int
     start: int

@@ -9,12 +9,12 @@ from service.rest.problems import MEDIA_TYPE, phrase
 
 PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
 EVERYWHERE = (400, 500)
-"""Statuses of any request: an unknown host, or a bug of the server."""
+"""Statuses that any request may get: for an unknown host, and for a bug in the server."""
 WITH_BODY = (403, 413, 415, 422)
 
 
 def describe(app: FastAPI) -> None:
-    """Make `app.openapi()` list problems with their media type, also those that routes do not declare."""
+    """Make `app.openapi()` list problems with their media type, including those that routes do not declare."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -33,12 +33,12 @@ def describe(app: FastAPI) -> None:
 
 def _complete(operation: dict[str, Any]) -> None:
     responses = operation["responses"]
-    further = [*EVERYWHERE]
+    statuses = [*EVERYWHERE]
     if "requestBody" in operation:
-        further += WITH_BODY
+        statuses += WITH_BODY
     elif "422" in responses or operation.get("parameters"):
-        further.append(422)
-    for status in further:
+        statuses.append(422)
+    for status in statuses:
         responses.setdefault(str(status), {})
     for status, response in responses.items():
         contents = [content.get("schema") for content in response.get("content", {}).values()]

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class PredictorLink:
     """Sends images to the predictor and returns its responses.
 
-    Use it in the event loop of the main thread only: the predictor ends with the thread that starts it.
+    Use it only in the event loop of the main thread: the predictor dies with the thread that starts it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,7 +40,7 @@ class PredictorLink:
         """Occupy a place in the queue while a request is processed.
 
         Raises:
-            Problem: 503, the queue is full.
+            Problem: 503 if the queue is full.
         """
         if self._num_admitted >= self._settings.predict_queue_size:
             raise _unavailable(
@@ -61,7 +61,7 @@ class PredictorLink:
             image: content of the image file.
 
         Raises:
-            Problem: 503, the predictor has died or did not respond in time.
+            Problem: 503 if the predictor has died or did not respond in time.
         """
         process = self._running()
         url = f"http://predictor/predict?{urlencode(query)}"
@@ -83,20 +83,20 @@ class PredictorLink:
             process.kill()
             logger.warning("the connection to the predictor (pid %d) broke: %r", process.pid, error)
             raise _unavailable(
-                "The predictor has ended", "it is restarted by the next request; send the request again"
+                "The predictor has exited", "it is restarted by the next request; send the request again"
             ) from None
 
     async def close(self) -> None:
-        """End the predictor."""
+        """Stop the predictor."""
         process, self._process = self._process, None
         if process is not None:
             await process.stop()
 
     def _running(self) -> "_Process":
-        # Without an await, so that concurrent requests start a single process.
+        # There is no await, so that concurrent requests start a single process.
         if self._process is None or not self._process.is_alive():
             if self._process is not None:
-                logger.warning("the predictor (pid %d) has ended; starting another", self._process.pid)
+                logger.warning("the predictor (pid %d) has exited; starting another one", self._process.pid)
                 self._process.forget()
             self._process = _Process(self._settings)
         return self._process
@@ -120,7 +120,7 @@ class _Process:
                 env=child_environment({**os.environ, **settings.environment()}),
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.DEVNULL,
-                # Ctrl-C must reach the parent only, which ends this process in the right order.
+                # Ctrl-C must reach only the parent, which stops this process in the right order.
                 start_new_session=True,
             )
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.predict_queue_size)
@@ -134,16 +134,16 @@ class _Process:
         return not self._is_killed and self._popen.poll() is None
 
     def kill(self) -> None:
-        """Kill a process that has broken a connection, and send it no further requests while it dies."""
+        """Kill a process that has broken a connection, and send it no more requests while it dies."""
         self._popen.kill()
         self._is_killed = True
 
     def forget(self) -> None:
-        """Remove the files of a process that has ended."""
+        """Remove the files of a process that has exited."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def stop(self) -> None:
-        """End the process; kill it after the grace period."""
+        """Stop the process; kill it after the grace period."""
         await self.transport.aclose()
         self._popen.terminate()
         try:

@@ -15,7 +15,7 @@ from service.child_process import die_with_parent
 from service.settings import Settings
 
 GRACE_S = 2
-"""Time that open requests get to finish after SIGTERM."""
+"""Time that open requests have to finish after SIGTERM."""
 
 
 class _Server(uvicorn.Server):

@@ -65,7 +65,7 @@ def _summary(job: Job) -> dict[str, Any]:
 
 
 def _progress(reported: dict[str, Any] | None) -> Progress | None:
-    """Return the progress that the trainer reported; only epoch and step if another version wrote other fields."""
+    """Return the progress that the trainer reported; only epoch and step if another version wrote different fields."""
     if reported is None:
         return None
     try:
@@ -100,7 +100,7 @@ def event_view(event: Event) -> EventView:
 
 
 def model_version_view(version: ModelVersion, job_id: str | None) -> ModelVersionView:
-    """Return a version of a model that the given job trained (None: not trained by this service)."""
+    """Return a version of a model, trained by the given job (None if this service did not train it)."""
     return ModelVersionView(
         version=version.version,
         created_at=moment(version.created_at),
@@ -114,7 +114,7 @@ def model_version_view(version: ModelVersion, job_id: str | None) -> ModelVersio
 
 
 def failure_of(job: Job, run_dir: Path) -> Failure | None:
-    """Return why a job failed, with the last lines of its last attempt's log; None for any other job."""
+    """Return the failure of a job, with the last lines of its last attempt's log; None if it has not failed."""
     if job.failure_kind is None:
         return None
     log = AttemptDir(RunDir.of(run_dir).attempt(job.attempt)).log

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx2
 from pydantic import ValidationError
 
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from service.client.errors import Conflict, ServiceError, ServiceUnreachable
 from service.rest.schemas import (
     Answer,
@@ -44,7 +44,7 @@ SILENCE_S = 45.0
 """A stream that sends at least a ping every 15 s is reopened after this much silence."""
 RETRY_S = 1.0
 FOLLOW_RETRY_S = 60.0
-"""For following a job, while the whole service may be restarting."""
+"""For following a job while the whole service may be restarting."""
 RETRY_BROKEN_S = 20.0
 """For a connection that broke after it was established, since the service is probably restarting."""
 PAGE = 100
@@ -54,7 +54,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Client:
-    """Client of the service at an address, by default `PYRAMIDION_URL`, else port 8000 of the loopback."""
+    """Client of the service at an address, by default `PYRAMIDION_URL`, otherwise port 8000 of this machine."""
 
     def __init__(self, url: str | None = None) -> None:
         self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
@@ -126,7 +126,7 @@ class Client:
         return answer
 
     def draw(self, model: str, alias: str, image: Path) -> bytes:
-        """Return the image as PNG with the prediction of a model drawn on it."""
+        """Return the image with the prediction of a model drawn on it, as PNG."""
         return self._predict(model, alias, image, draw="true").content
 
     def _predict(self, model: str, alias: str, image: Path, **params: str) -> httpx2.Response:
@@ -134,7 +134,7 @@ class Client:
             content = image.read_bytes()
         except OSError as error:
             raise ConfigError(
-                FieldProblem(str(image), f"cannot be read ({error.strerror}); name an image file")
+                FieldProblem(str(image), f"cannot be read ({error.strerror}); pass an image file")
             ) from error
         path = f"/v1/models/{quote(model, safe='')}/predict"
         # The local file name is private and not sent.
@@ -145,14 +145,14 @@ class Client:
             raise ConfigError([FieldProblem(str(image), problem.message) for problem in error.problems]) from error
 
     def log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
-        """Yield the lines of an attempt's log, by default of the last one."""
+        """Yield the lines of an attempt's log, by default of the last attempt."""
         try:
             yield from self._log_lines(job_id, {"attempt": attempt, "tail": tail})
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
 
     def follow_log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
-        """Yield new lines until the job has ended, also across restarts of the service."""
+        """Yield new lines until the job has ended, even across restarts of the service."""
         self.job(job_id)  # fail at once if the service is not reachable
         line: LogLine | None = None
         wanted: dict[str, Any] = {"attempt": attempt, "tail": tail}
@@ -175,7 +175,7 @@ class Client:
                 yield LogLine.model_validate_json(line)
 
     def events(self, job_id: str, after: int = 0) -> Iterator[EventView]:
-        """Yield each event once until the job has ended, also across restarts of the service."""
+        """Yield each event once until the job has ended, even across restarts of the service."""
         for _ in self._openings():
             try:
                 headers = {"Last-Event-ID": str(after)}

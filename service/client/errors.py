@@ -5,11 +5,11 @@ ServiceError              1  the service rejected the request, or failed
 └── Conflict              1  the state of the job does not allow it (409)
 """
 
-from pipelines.errors import PyramidionError
+from pipelines.base.errors import PyramidionError
 
 
 class ServiceError(PyramidionError):
-    """The service rejected the request, or failed; the message is the detail of its problem."""
+    """The service rejected the request, or failed; the message is the detail of its problem response."""
 
 
 class ServiceUnreachable(ServiceError):

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from pipelines.clock import format_duration
+from pipelines.base.clock import format_duration
 from service.client.client import Client
 from service.rest.schemas import EventView, JobView
 
@@ -55,7 +55,7 @@ class ProgressDisplay:
         self._bar.stop()
 
     def start(self, job: JobView) -> None:
-        """Show the status, and what the job waits for."""
+        """Show the status, and the reason why the job waits."""
         self._bar.update(self._task, description=str(job.status))
         if job.waits_for:
             self._print(f"{job.status}: {job.waits_for}")

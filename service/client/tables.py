@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.clock import format_duration
+from pipelines.base.clock import format_duration
 from pipelines.spec.load import write_yaml
 from service.rest.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources
 
@@ -57,13 +57,13 @@ def job_page(job: JobView) -> Group:
 
 
 def failure_text(failure: Failure) -> str:
-    """Return why a job failed, and the last lines of its log."""
+    """Return the reason why a job failed, and the last lines of its log."""
     tail = _indented("\n".join(failure.log_tail))
     return f"{failure.kind}: {failure.message}" + (f"\nlast lines of the log:\n{tail}" if tail else "")
 
 
 def dry_run_page(dry_run: DryRun) -> Group:
-    """Return a page on what a job would train: its document with all defaults, and what trains when."""
+    """Return a page about a dry run: the document with all defaults, and the parts that train in each epoch."""
     names = [part.stage for part in dry_run.stages]
     table = _table("trains from epoch", "stages", "parameters")
     for row in dry_run.trainable:

@@ -9,7 +9,7 @@ from backbones.catalog.facts import facts_of
 from backbones.catalog.lookup import known_names, resolve
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 
 
 @click.command()
@@ -54,7 +54,7 @@ def catalog() -> str:
     )
     names = known_names()
     footer = (
-        f"Other names of timm ({len(names['timm'])}) and torchvision ({len(names['tv'])}) work if the network has\n"
+        f"Other names in timm ({len(names['timm'])}) and torchvision ({len(names['tv'])}) work if the network has\n"
         "strides 8, 16 and 32; `pyramidion backbones --all` lists them. The prefix timm: or tv: selects the library.\n"
         "`pyramidion backbones NAME` describes one network; `presets` and `roadmap` describe the design space."
     )
@@ -93,14 +93,15 @@ def presets() -> str:
 def roadmap() -> str:
     """Return a table of the roadmap from ResNet-50 to ConvNeXt-T."""
     footer = (
-        "Giga multiply-accumulates for an image of 224x224 pixels, with a classifier of 1000 classes. Each step keeps\n"
-        "the changes before it; the last is the preset convnext_tiny. The paper is Liu et al. 2022, arXiv 2201.03545."
+        "Giga multiply-accumulates for an image of 224x224 pixels, with a classifier for 1000 classes. Each step\n"
+        "keeps the changes before it; the last is the preset convnext_tiny. The paper is Liu et al. 2022, "
+        "arXiv 2201.03545."
     )
     return f"{_columns(descriptions.roadmap())}\n\n{footer}"
 
 
 def all_names() -> str:
-    """Return every name that documents may use, one per line: those of the catalog, then those of the libraries."""
+    """Return every name that documents may use, one per line: first the catalog's, then the libraries'."""
     libraries = known_names()
     return "\n".join(
         [*CATALOG, *(f"{source}:{name}" for source in ("timm", "tv") for name in sorted(libraries[source]))]

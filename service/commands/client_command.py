@@ -11,7 +11,7 @@ _OVERRIDES = "pyramidion.overrides"
 
 
 class ClientCommand(click.Command):
-    """A command whose help says where it looks for the service."""
+    """A command whose help states how it finds the service."""
 
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
@@ -27,25 +27,25 @@ class DocumentCommand(ClientCommand):
         own, ctx.meta[_OVERRIDES] = self._split(ctx, args)
         return super().parse_args(ctx, own)
 
-    def _split(self, ctx: click.Context, words: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return the command's own words, and those that set fields of the document."""
+    def _split(self, ctx: click.Context, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the command's own arguments, and those that set fields of the document."""
         options = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         own: list[str] = []
         fields: list[str] = []
-        rest = list(words)
+        rest = list(arguments)
         while rest:
-            word = rest.pop(0)
-            name, equals, _ = word.partition("=")
-            if not word.startswith("--") or name in options:
-                own.append(word)
+            argument = rest.pop(0)
+            name, equals, _ = argument.partition("=")
+            if not argument.startswith("--") or name in options:
+                own.append(argument)
                 continue
-            fields.append(word)
+            fields.append(argument)
             if not equals and rest and not rest[0].startswith("--"):
                 fields.append(rest.pop(0))
         return own, fields
 
 
 def overrides_of(context: click.Context) -> list[str]:
-    """Return the words of the command line that set fields of the document."""
+    """Return the arguments of the command line that set fields of the document."""
     overrides: list[str] = context.meta[_OVERRIDES]
     return overrides

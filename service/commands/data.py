@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.arguments import OVERRIDES_HELP, CommandParser, add_config_option, add_data_options, places_of
+from pipelines.command_line.arguments import (
+    OVERRIDES_HELP,
+    CommandParser,
+    add_config_option,
+    add_data_options,
+    places_of,
+)
 from pipelines.data.dataset.commands import check_data, synthesize_data
 from pipelines.preflight import find_data
 from pipelines.spec.load import load_job

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
-from pipelines.errors import PyramidionError, print_error
+from pipelines.base.errors import PyramidionError, print_error
 from pipelines.evaluation.tables import print_results
 from service.client.client import Client
 from service.client.tables import job_page, jobs_table
@@ -22,16 +22,16 @@ _job_id = click.argument("job_id", metavar="ID")
 
 
 @click.command(cls=ClientCommand)
-@click.option("--status", "statuses", multiple=True, type=_STATUS, help="Only jobs with this status; repeatable.")
-@click.option("--name", help="Only jobs with this name.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of jobs.")
+@click.option("--status", "statuses", multiple=True, type=_STATUS, help="List only jobs with this status; repeatable.")
+@click.option("--name", help="List only jobs with this name.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="List at most this many jobs.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 @click.argument("more_statuses", nargs=-1, type=_STATUS, metavar="")
 def jobs(statuses: Sequence[str], name: str | None, limit: int, *, as_json: bool, more_statuses: Sequence[str]) -> int:
     """List jobs, newest first."""
     # `--status A B` is the old spelling of `--status A --status B`.
     if more_statuses and not statuses:
-        raise click.UsageError(f"unexpected argument {more_statuses[0]!r}; write --status {more_statuses[0]}")
+        raise click.UsageError(f"unexpected argument {more_statuses[0]!r}; use --status {more_statuses[0]}")
     with Client() as client:
         found = client.jobs([JobStatus(status) for status in (*statuses, *more_statuses)], name, limit)
     if as_json:
@@ -45,7 +45,7 @@ def jobs(statuses: Sequence[str], name: str | None, limit: int, *, as_json: bool
 @_job_id
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 def show(job_id: str, *, as_json: bool) -> int:
-    """Show one job: its progress, what it waits for, its attempts, and why it failed."""
+    """Show one job: its progress, the reason why it waits, its attempts, and the reason why it failed."""
     with Client() as client:
         job = client.job(job_id)
     if as_json:
@@ -105,6 +105,6 @@ def results(job_id: str, *, as_json: bool) -> int:
 
 
 def _console() -> Console:
-    """Return the console of the standard output; lines for a file or a pipe are not cut to the terminal's width."""
+    """Return the console for standard output, which does not cut lines for a file or a pipe to the terminal's width."""
     console = Console()
     return console if console.is_terminal else Console(width=160)

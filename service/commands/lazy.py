@@ -1,4 +1,4 @@
-"""A group of commands whose modules are imported only when a command runs, so that help and typing errors stay fast."""
+"""A group of commands whose modules are imported only when a command runs, so that help and usage errors are fast."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines.suggestions import did_you_mean
+from pipelines.base.suggestions import did_you_mean
 
 HELP_WIDTH = 100
 
@@ -17,8 +17,8 @@ class LazyCommand:
     """A command that is imported when it runs.
 
     Attributes:
-        target: `module:attribute` of a `click.Command`, or of a function that parses the words itself: it takes them
-            from the command's name on, and returns the exit code.
+        target: `module:attribute` of a `click.Command`, or of a function that parses the arguments itself: it takes
+            them, starting with the command's name, and returns the exit code.
         help: its line in the list of commands.
     """
 
@@ -33,7 +33,7 @@ class LazyCommand:
 
 
 class PassThrough(click.Command):
-    """Hand all words after the command's name to a function that parses them, `--help` included."""
+    """Passes all arguments after the command's name, `--help` included, to a function that parses them."""
 
     def __init__(self, name: str, run: Callable[[Sequence[str]], int]) -> None:
         super().__init__(name, add_help_option=False)
@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
 
     Args:
         name: the group's name.
-        sections: commands and groups by name, by heading.
+        sections: for each heading, the commands and groups by name.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        word = args[0]
-        if word not in self._entries and not word.startswith("-"):
-            hint = did_you_mean(word, self._entries) or f"choose one of {', '.join(self._entries)}"
-            ctx.fail(f"unknown command {word!r}; {hint}")
+        name = args[0]
+        if name not in self._entries and not name.startswith("-"):
+            hint = did_you_mean(name, self._entries) or f"choose one of {', '.join(self._entries)}"
+            ctx.fail(f"unknown command {name!r}; {hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

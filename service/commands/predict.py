@@ -1,4 +1,4 @@
-"""`pyramidion predict`: with a run folder this process becomes the trainer; with a model it asks a service."""
+"""`pyramidion predict`: with a run folder this process becomes the trainer; with a model it calls a service."""
 
 import json
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from pipelines.errors import DataError, FieldProblem
-from pipelines.paths import IMAGE_SUFFIXES
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.paths import IMAGE_SUFFIXES
 from service.child_process import become
 from service.client.client import Client
 from service.commands.client_command import ClientCommand
@@ -18,13 +18,13 @@ RUN_DIR = ("--run-dir", "--run_dir")
 
 
 class PredictCommand(ClientCommand):
-    """Hand the whole command line to the trainer's `predict` if it names a run folder."""
+    """Passes the whole command line to the trainer's `predict` if it contains a run folder."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         names = {word.partition("=")[0] for word in args}
         if names & set(RUN_DIR):
             if "--model" in names:
-                ctx.fail("got both --run-dir and --model; name either a run folder or a registered model")
+                ctx.fail("got both --run-dir and --model; pass either a run folder or a registered model")
             become("pipelines.cli", [*ctx.command_path.split()[1:], *args])
         return super().parse_args(ctx, args)
 
@@ -42,9 +42,9 @@ def predict(images: Sequence[Path], *, model: str | None, pictures_dir: Path | N
     IMAGE is an image file, or a folder with image files. Prints a JSON list of {"file", "image", "tasks"}.
     """
     if model is None:
-        raise click.UsageError("name --run-dir DIR (a run folder), or --model NAME[@ALIAS] (of a service)")
+        raise click.UsageError("pass --run-dir DIR (a run folder) or --model NAME[@ALIAS] (a model of a service)")
     if not images:
-        raise click.UsageError("IMAGE is missing; name image files, or folders with image files")
+        raise click.UsageError("IMAGE is missing; pass image files or folders with image files")
     name, _, alias = model.partition("@")
     alias = alias or DEFAULT_ALIAS
     files = [file for image in images for file in _files(image)]

@@ -1,4 +1,4 @@
-"""`pyramidion serve`: its options are the fields of `Settings`, read by pydantic-settings."""
+"""`pyramidion serve`, whose options are the fields of `Settings`, parsed by pydantic-settings."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import CliSettingsSource
 
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from service.server import serve
 from service.settings import PREFIX, Settings
 
@@ -20,11 +20,11 @@ METAVARS = {"root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "databas
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the service until it is stopped; raises ConfigError if its settings are wrong."""
+    """Run the service until it is stopped; raises ConfigError if its settings are invalid."""
     parser = argparse.ArgumentParser(
         prog="pyramidion serve",
-        description="Run the job service: its REST interface on the loopback, and the supervisor that starts jobs and "
-        "watches them. SIGTERM or Ctrl-C ends the service; running jobs continue, and the next service on the same "
+        description="Run the job service: its REST API on the loopback interface, and the supervisor that starts and "
+        "watches jobs. SIGTERM or Ctrl-C stops the service; running jobs continue, and the next service on the same "
         "root adopts them.",
         allow_abbrev=False,
     )
@@ -32,10 +32,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def read_settings(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Settings:
-    """Return the settings of a command line; the environment and the defaults fill the gaps.
+    """Return the settings from the command line, then the environment, then the defaults.
 
     Raises:
-        ConfigError: with a problem for each wrong value, which names the option or the variable.
+        ConfigError: with a problem for each invalid value, which names the option or the variable.
     """
     source = CliSettingsSource[Any](
         Settings,
@@ -44,7 +44,7 @@ def read_settings(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         cli_kebab_case=True,
         cli_shortcuts={name.replace("_", "-"): singular for name, singular in SHORTCUTS.items()},
     )
-    # pydantic-settings joins lists with commas, which folders may contain; it leaves tuples alone.
+    # pydantic-settings joins lists with commas, which folders may contain; it does not change tuples.
     given = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in vars(parser.parse_args(arguments)).items()
@@ -62,7 +62,7 @@ def _problem(details: Mapping[str, Any], given: Mapping[str, Any]) -> FieldProbl
 
 
 def _add_option(parser: argparse.ArgumentParser, *flags: str, **options: Any) -> argparse.Action:
-    """Add the option of a setting as argparse's method does, with our help."""
+    """Add the option of a setting like argparse's method, with this project's help text."""
     if options.get("action") == "help":
         return parser.add_argument(*flags, **options)
     name = options["dest"]

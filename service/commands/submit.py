@@ -7,8 +7,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pipelines.arguments import OVERRIDES_HELP, dotted_overrides
-from pipelines.errors import ExitCode
+from pipelines.base.errors import ExitCode
+from pipelines.command_line.arguments import OVERRIDES_HELP, dotted_overrides
 from pipelines.evaluation.tables import print_results
 from pipelines.spec.load import assemble
 from service.client.client import Client
@@ -34,13 +34,13 @@ EPILOG = (
 
 @click.command(cls=DocumentCommand, epilog=EPILOG)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--priority", type=int, default=0, show_default=True, help="Jobs of higher priority start earlier.")
+@click.option("--priority", type=int, default=0, show_default=True, help="Jobs with a higher priority start earlier.")
 @click.option("--cpus", type=int, help="CPU cores, and threads of the trainer.  [default: set by the server]")
 @click.option("--gpus", type=int, help="Number of GPUs.  [default: set by the server]")
-@click.option("--timeout", type=float, metavar="S", help="Maximum seconds from the job's start to its end.")
+@click.option("--timeout", type=float, metavar="S", help="Maximum seconds from the start to the end of the job.")
 @click.option("--dry-run", is_flag=True, help="Check the job and report what it would train; submit nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the whole answer of --dry-run as JSON.")
-@click.option("--wait", is_flag=True, help="Show the progress until the job has ended, then its results.")
+@click.option("--json", "as_json", is_flag=True, help="Print the complete report of --dry-run as JSON.")
+@click.option("--wait", is_flag=True, help="Show the progress until the job has ended, then print its results.")
 @click.pass_context
 def submit(
     context: click.Context,
@@ -88,7 +88,7 @@ def _wait(client: Client, job_id: str) -> int:
         raise
     except ServiceUnreachable:
         print(
-            f"job {job_id} is not affected: it runs on, or resumes when the service is started again", file=sys.stderr
+            f"job {job_id} is not affected: it continues, or resumes when the service is started again", file=sys.stderr
         )
         raise
     if job.status is JobStatus.SUCCEEDED:
@@ -98,7 +98,7 @@ def _wait(client: Client, job_id: str) -> int:
 
 
 def report_end(job: JobView) -> int:
-    """Print why a job that has ended did not succeed, and return the corresponding exit code."""
+    """Print the reason if a job has not succeeded, and return the corresponding exit code."""
     if job.status is JobStatus.SUCCEEDED:
         return 0
     if job.failure is None:

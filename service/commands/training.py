@@ -6,6 +6,6 @@ from typing import NoReturn
 from service.child_process import become
 
 
-def run(words: Sequence[str]) -> NoReturn:
-    """Replace this process by the trainer's command of the same name."""
-    become("pipelines.cli", words)
+def run(arguments: Sequence[str]) -> NoReturn:
+    """Replace this process with the trainer's command of the same name."""
+    become("pipelines.cli", arguments)

@@ -13,7 +13,7 @@ from service.settings import Settings
 
 
 class RequirementsNotMet(Exception):
-    """This machine lacks something that an executor needs; the message says what, and what to do."""
+    """This machine does not meet a requirement of an executor; the message names it, with a remedy."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class AttemptSpec:
         environment: the complete environment of the command. An executor adds what is specific to it, such as the
             variable that makes devices visible.
         cwd: the working directory of the command.
-        grace_s: time for the command to end after SIGTERM, before its whole process tree is killed.
+        grace_s: the grace period: time for the command to exit after SIGTERM before its whole process tree is killed.
         resources: the resources that it may use.
         devices: the devices that `assign` has given to it.
     """
@@ -44,8 +44,8 @@ class AttemptSpec:
 class Observation:
     """The state of an attempt as an executor sees it.
 
-    `absent`: nothing runs it, or not yet. `alive`: it is running. `exited`: the command has ended with `exit_code`
-    (negative: the signal that ended it), and none of its processes is running. `lost`: it died without an exit code;
+    `absent`: it is not running (yet). `alive`: it is running. `exited`: the command has exited with `exit_code`
+    (negative if a signal terminated it), and all of its processes have exited. `lost`: it died without an exit code;
     some of its processes may be running until `sweep`.
     """
 
@@ -55,15 +55,15 @@ class Observation:
 
 
 class Executor(Protocol):
-    """Starts, observes and ends attempts. No method raises for an attempt that it does not know.
+    """Starts, observes and stops attempts. No method raises for an attempt that it does not know.
 
-    Several processes create an executor of the same settings (the API for its capacity, each supervisor), so
+    Several processes create an executor from the same settings (the API to read its capacity, and each supervisor), so
     everything that must outlive a process is stored in the folders of the attempts or in the system that runs them.
     """
 
     @classmethod
     def check_requirements(cls, settings: Settings) -> None:
-        """Raise RequirementsNotMet if this machine lacks something; called before the service starts, so be quick."""
+        """Raise RequirementsNotMet if a requirement is not met. This must be fast: the service starts only after it."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -88,10 +88,10 @@ class Executor(Protocol):
         """Return the state of an attempt."""
 
     def stop(self, folder: Path, *, kill: bool = False) -> None:
-        """Ask an attempt to end (SIGTERM, then SIGKILL to its tree after its grace), or kill its tree at once."""
+        """Ask an attempt to exit (SIGTERM; SIGKILL to its tree after the grace period), or kill its tree at once."""
 
     def sweep(self, folder: Path) -> bool:
-        """Kill all processes of an attempt; return True once none of them is running."""
+        """Kill all processes of an attempt; return True once all of them have exited."""
 
     def sweep_orphans(self, known: Collection[Path], below: Path) -> None:
-        """Kill the attempts whose folder is inside `below` and not in `known`."""
+        """Kill the attempts whose folders are inside `below` but not in `known`."""

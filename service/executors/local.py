@@ -32,10 +32,10 @@ from service.resources import CPUS, GPUS, ResourceCounts
 from service.settings import Settings
 
 SWEEP_S = 1.0
-"""Longest time that one sweep waits for the processes that it has killed."""
+"""Maximum time that one sweep waits for the processes that it has killed."""
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
-"""Variables that a shim's interpreter may need; credentials of the service are not among them."""
+"""Variables that a shim's interpreter may need, without credentials of the service."""
 
 
 class LocalExecutor:
@@ -123,7 +123,7 @@ class LocalExecutor:
         return Observation("absent" if run is None else "lost")
 
     def stop(self, folder: Path, *, kill: bool = False) -> None:
-        """Ask an attempt to end or kill its tree at once, even if its shim has not written run.json yet."""
+        """Ask an attempt to exit or kill its tree at once, even if its shim has not written run.json yet."""
         folder, number = folder.resolve(), KILL if kill else END
         run = _read_shim(folder)
         if run is not None:
@@ -134,7 +134,7 @@ class LocalExecutor:
             send_signal(shim, number)
 
     def sweep(self, folder: Path) -> bool:
-        """Kill all processes of an attempt, including a living shim; return True once none of them is running.
+        """Kill all processes of an attempt, including a living shim; return True once all of them have exited.
 
         It waits for at most `SWEEP_S`. If the kernel needs longer, the next sweep continues.
         """

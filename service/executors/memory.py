@@ -1,10 +1,10 @@
-"""Counts of processes that the kernel has killed because memory ran out."""
+"""The kernel's counts of processes that it killed because memory ran out."""
 
 from pathlib import Path
 
 
 def oom_kills(root: Path = Path("/")) -> int:
-    """Return the number of kills in this process's cgroup (v2, then v1), or in the whole system without such a count.
+    """Return the number of kills in this process's cgroup (v2, then v1); in the whole system if it has no count.
 
     Args:
         root: folder of `proc` and `sys`.

@@ -1,4 +1,4 @@
-"""Processes by identity, and the killing of whole trees of them. Linux.
+"""Processes by identity, and killing of whole process trees. Linux only.
 
 A pid alone may belong to another process by now: a process is identified by its pid and its start time within one boot.
 """
@@ -31,12 +31,12 @@ class Process:
 
 
 def boot_id() -> str:
-    """Return the kernel's random name of the present boot."""
+    """Return the kernel's random id of the current boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def find_process(pid: int) -> Process | None:
-    """Return the living process with this pid; one that has ended but is not reaped yet is not living."""
+    """Return the living process with this pid; a zombie, which has ended but has not been reaped, is not living."""
     with suppress(psutil.Error, ProcessLookupError):
         handle = psutil.Process(pid)
         with handle.oneshot():
@@ -53,11 +53,11 @@ def find_process(pid: int) -> Process | None:
 def start_ticks(process: Process) -> int | None:
     """Return the start of a process in clock ticks since boot; None if it has ended.
 
-    A number that other processes and later versions can compare. psutil's public start times follow the system clock.
+    Other processes and later versions can compare this number. psutil's public start times follow the system clock.
     """
     with suppress(FileNotFoundError, ProcessLookupError):
         stat = Path(f"/proc/{process.pid}/stat").read_text(errors="replace")
-        # The second field, the name, may contain anything, including blanks and parentheses.
+        # The second field, the name, may contain any character, including spaces and parentheses.
         ticks = int(stat.rpartition(")")[2].split()[19])
         return ticks if process.handle.is_running() else None
     return None
@@ -76,7 +76,7 @@ def lineage(pid: int, table: Table) -> Iterator[int]:
 
 
 def tree(roots: Iterable[Process], table: Table) -> set[Process]:
-    """Return processes with all their descendants, except the caller, its ancestors, and their other descendants."""
+    """Return processes with all their descendants, except the caller, its ancestors and their other descendants."""
     spared = set(lineage(os.getpid(), table))
     children: dict[int, list[Process]] = {}
     for process in table.values():
@@ -119,9 +119,9 @@ def send_signal(process: Process, number: int) -> bool:
 def kill(find: Callable[[Table], Collection[Process]]) -> bool:
     """Send SIGKILL to the processes that are found and to all their descendants; return True if any was alive.
 
-    All of them are stopped first. If a process forks just before it stops, the next table contains its child; and a
-    stopped parent keeps its children, so they are found below it. The caller, its ancestors and processes of other
-    users are never touched.
+    All of them are stopped first. If a process forks just before it stops, the next process table contains its child;
+    and a stopped parent keeps its children, so they are found below it. The caller, its ancestors and processes of
+    other users are never signaled.
     """
     stopped: set[Process] = set()
     while True:

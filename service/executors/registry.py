@@ -1,4 +1,4 @@
-"""Executors by name. Other packages add theirs with an entry point of the group `pyramidion.executors`:
+"""Executors by name. Other packages add theirs with an entry point in the group `pyramidion.executors`:
 
     [project.entry-points."pyramidion.executors"]
     slurm = "my_package.slurm:SlurmExecutor"
@@ -8,7 +8,7 @@ The value names a class with the methods of `service.executors.base.Executor`.
 
 from importlib.metadata import EntryPoint, entry_points
 
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from service.executors.base import Executor, RequirementsNotMet
 from service.settings import Settings
 
@@ -43,7 +43,7 @@ def load_executor(name: str) -> type[Executor]:
 
 
 def check_executor(settings: Settings) -> None:
-    """Raise ConfigError if the executor of a service is unknown, or this machine lacks something that it needs."""
+    """Raise ConfigError if the executor of a service is unknown, or its requirements are not met."""
     try:
         load_executor(settings.executor).check_requirements(settings)
     except RequirementsNotMet as error:

@@ -1,9 +1,9 @@
-"""Problems of a document, located in the submission that holds the document as `config`."""
+"""Problems of a document, located in the submission that contains the document as `config`."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from pipelines.errors import FieldProblem
+from pipelines.base.errors import FieldProblem
 from pipelines.spec.job import JobSpec
 from service.jobs.errors import JobProblem
 
@@ -16,7 +16,7 @@ def document_problems(problems: Iterable[FieldProblem], config: dict[str, Any]) 
 def _located(problem: FieldProblem, config: dict[str, Any]) -> JobProblem:
     keys = [*JobSpec.model_fields, *config]
     if problem.field and not any(f"{problem.field}.".startswith(f"{key}.") for key in keys):
-        # A file of the data has no place in the document.
+        # A data file does not correspond to a field of the document.
         return JobProblem(("config", "data"), str(problem))
     path = _path(problem.field, config) if problem.field else []
     return JobProblem(("config", *path), problem.message)

@@ -1,7 +1,7 @@
-"""Reasons why a use case refuses a request, besides the refusals of `service.store.errors`.
+"""Errors of use cases, in addition to those of `service.store.errors`.
 
 JobError
-├── InvalidJob   the document or the resources are wrong; `problems` lists everything
+├── InvalidJob   the document or the resources are invalid; `problems` lists all problems
 └── NotOver      only a job that has ended can be retried
 """
 
@@ -16,8 +16,8 @@ class JobProblem:
     """One mistake in a submission.
 
     Attributes:
-        path: keys from the submission to the wrong value, such as `("config", "model", "neck")`.
-        message: the value, the mistake, and what to do.
+        path: keys from the submission to the invalid value, such as `("config", "model", "neck")`.
+        message: the value, the mistake, and a remedy.
     """
 
     path: tuple[str, ...]
@@ -25,11 +25,11 @@ class JobProblem:
 
 
 class JobError(Exception):
-    """Base of the refusals of use cases."""
+    """Base of the errors of use cases."""
 
 
 class InvalidJob(JobError):
-    """The submitted job is wrong."""
+    """The submitted job is invalid."""
 
     def __init__(self, problems: Iterable[JobProblem]) -> None:
         self.problems = tuple(problems)

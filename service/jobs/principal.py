@@ -8,7 +8,7 @@ class Principal:
     """An authenticated caller.
 
     Attributes:
-        name: of the user or of the key.
+        name: name of the user or of the key.
         tenant: the owner of the jobs that the caller sees.
     """
 
@@ -17,4 +17,4 @@ class Principal:
 
 
 LOCAL_USER = Principal("local", "local")
-"""Everyone who reaches the loopback: without keys the service has one user, who may do everything."""
+"""Everyone who can reach the loopback interface: without keys, the service has one user with all permissions."""

@@ -1,11 +1,11 @@
-"""Checks that turn a submission into a job that can run, or into a list of everything that is wrong with it."""
+"""Checks that turn a submission into a job that can run, or into a list of its problems."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.formats.source_split import SourceSplit
 from pipelines.preflight import Places, preflight
 from pipelines.spec.job import JobSpec
@@ -24,7 +24,7 @@ class JobSubmission:
     Attributes:
         config: the job document.
         resources: counts by name; the server's default applies to those that are missing.
-        timeout_s: limit from the start of the first attempt.
+        timeout_s: time limit, from the start of the first attempt.
     """
 
     config: Mapping[str, Any]
@@ -34,7 +34,7 @@ class JobSubmission:
 
 
 def check_submission(submission: JobSubmission, settings: Settings, capacity: ResourceCounts) -> NewJob:
-    """Return the job to queue; raises InvalidJob with everything that is wrong."""
+    """Return the job to queue; raises InvalidJob with all problems."""
     config = dict(submission.config)
     problems = resource_problems(submission.resources, capacity)
     try:
@@ -57,13 +57,13 @@ def check_submission(submission: JobSubmission, settings: Settings, capacity: Re
 
 
 def default_resources(capacity: ResourceCounts) -> dict[str, int]:
-    """Return the resources of a job that asks for none: one GPU if the server has any, with its share of the cores."""
+    """Return the default resources of a job: one GPU if the server has any, with its share of the cores."""
     gpus = capacity.get(GPUS, 0)
     return {CPUS: max(1, capacity[CPUS] // max(1, gpus)), GPUS: min(1, gpus)}
 
 
 def resource_problems(wanted: ResourceCounts, capacity: ResourceCounts) -> list[JobProblem]:
-    """Return a problem for each resource of which more is wanted than the server has."""
+    """Return a problem for each resource that exceeds the server's capacity."""
     return [
         JobProblem(
             ("resources", name),
@@ -78,7 +78,7 @@ def resource_problems(wanted: ResourceCounts, capacity: ResourceCounts) -> list[
 def _device_problems(spec: JobSpec, capacity: ResourceCounts) -> list[JobProblem]:
     """Return a problem if the trainer would start more processes than the server has cores.
 
-    On the CPU nothing else limits their number.
+    Nothing else limits the number of CPU processes.
     """
     wanted, cpus = spec.trainer.devices, capacity[CPUS]
     if not isinstance(wanted, int) or wanted <= cpus:
@@ -88,18 +88,18 @@ def _device_problems(spec: JobSpec, capacity: ResourceCounts) -> list[JobProblem
 
 
 def check_inputs(spec: JobSpec, settings: Settings) -> None:
-    """Raise ConfigError if a name in the document stands for nothing on this server or leaves the allowed roots."""
+    """Raise ConfigError if a name in the document does not exist on this server or leads out of the allowed roots."""
     try:
         inputs = preflight(spec, Places(settings.data_roots, settings.weights_roots))
         if problems := list(_paths_outside(spec, inputs.data)):
             raise ConfigError(problems)
     except (OSError, RuntimeError) as error:
-        # A name that is too long for the file system, or a link to itself.
-        raise ConfigError(FieldProblem("", f"names a path that cannot be read: {error}")) from error
+        # The cause is a name that is too long for the file system, or a link to itself.
+        raise ConfigError(FieldProblem("", f"contains a path that cannot be read: {error}")) from error
 
 
 def _paths_outside(spec: JobSpec, data: Path) -> Iterable[FieldProblem]:
-    """Yield a problem for each path of a source that leaves the data folder through `..` or a link."""
+    """Yield a problem for each path of a source that leads out of the data folder through `..` or a link."""
     for name, source in spec.data.sources.items():
         paths = {f"data.sources.{name}.images": source.images}
         for number, layer in enumerate(source.labels):

@@ -1,4 +1,4 @@
-"""Detects a running supervisor: it holds a lock on a file of the root as long as it lives."""
+"""Detection of a running supervisor, which holds a lock on a file in the root as long as it runs."""
 
 import fcntl
 import struct
@@ -10,9 +10,9 @@ _FLOCK = "hhqqi"
 
 
 def supervisor_pid(root: Path) -> int | None:
-    """Return the pid of the supervisor of this root; None if none is running.
+    """Return the pid of the running supervisor of this root, or None.
 
-    The lock is only queried, never taken: a supervisor that starts at this moment must not find it held.
+    The lock is only queried, never taken: a supervisor that starts at this moment must not find it locked.
     """
     try:
         with (root / LOCK).open("rb") as file:

@@ -1,7 +1,7 @@
 """The use cases of jobs. Each acts on behalf of a principal, and knows nothing of HTTP.
 
 Changes of status follow `service.states.TRANSITIONS`, which the store checks for every writer in the transaction that
-makes the change. Refusals are the errors of `service.jobs.errors` and `service.store.errors`.
+makes the change. A use case raises the errors of `service.jobs.errors` and `service.store.errors`.
 """
 
 import logging
@@ -47,7 +47,7 @@ class JobQuery:
 
 @dataclass(frozen=True)
 class JobDetails:
-    """Everything that is known about a job.
+    """A job with the details that views show.
 
     Attributes:
         waits_for: the reason why a queued job has not started yet.
@@ -75,7 +75,7 @@ class Jobs:
         """Return the job that a submission would queue, without storing anything.
 
         Raises:
-            InvalidJob: with everything that is wrong.
+            InvalidJob: with all problems.
         """
         return check_submission(submission, self._settings, self._capacity)
 
@@ -85,7 +85,7 @@ class Jobs:
         """Check a submission and queue it; return the job, and False if its key had already created it.
 
         Raises:
-            InvalidJob: with everything that is wrong.
+            InvalidJob: with all problems.
             KeyReused: the key belongs to another request.
         """
         return self._queue(principal, self.check(principal, submission), key)
@@ -96,7 +96,7 @@ class Jobs:
         return found[: query.limit], len(found) > query.limit
 
     def view(self, principal: Principal, job_id: str) -> JobDetails:
-        """Return everything that is known about a job; raises NotFound."""
+        """Return a job with all details; raises NotFound."""
         return self._details(self._store.get(job_id))
 
     def change_priority(self, principal: Principal, job_id: str, priority: int) -> JobDetails:
@@ -104,7 +104,7 @@ class Jobs:
         return self._details(self._store.set_priority(job_id, priority))
 
     def cancel(self, principal: Principal, job_id: str) -> tuple[JobDetails, bool]:
-        """Request the end of a job; return it, and False if it had already been cancelled.
+        """Cancel a job; return it, and False if it had already been cancelled.
 
         A queued job is cancelled at once. The attempt of an active one is stopped by the supervisor first.
 
@@ -121,7 +121,7 @@ class Jobs:
     def retry(self, principal: Principal, job_id: str, key: RequestKey | None = None) -> tuple[JobDetails, bool]:
         """Queue a new job with the document, priority and resources of one that has ended; return as `submit` does.
 
-        The document is not checked again: the trainer does so, and a data set may have been repaired meanwhile.
+        The document is not checked again: the trainer does that, and a data set may have been repaired meanwhile.
 
         Raises:
             NotFound: no job has this id.
@@ -139,11 +139,11 @@ class Jobs:
         return self._queue(principal, new, key)
 
     def delete(self, principal: Principal, job_id: str) -> None:
-        """Delete a job that has ended, with its run folder; models that it registered stay.
+        """Delete a job that has ended, with its run folder; models that it registered are kept.
 
         Raises:
             NotFound: no job has this id.
-            NotEnded: it has not ended, or MLflow does not know its end yet.
+            NotEnded: it has not ended, or its final status has not reached MLflow yet.
         """
         job = self._store.get(job_id)
         if not job.is_settled:

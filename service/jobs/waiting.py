@@ -36,7 +36,7 @@ def waits_for(job: Job, store: JobStore, settings: Settings, capacity: ResourceC
 
 
 def _largest_holders(held: dict[str, int]) -> str:
-    """Return the part of the sentence that names the jobs that hold the most."""
+    """Return the part of the sentence about the jobs that hold the largest amounts."""
     largest = sorted(((number, job_id) for job_id, number in held.items() if number), reverse=True)
     shown = [f"; job {job_id} holds {number}" for number, job_id in largest[:SHOWN_HOLDERS]]
     more = [f"; {len(largest) - SHOWN_HOLDERS} more hold the rest"] if len(largest) > SHOWN_HOLDERS else []

@@ -1,4 +1,4 @@
-"""The script that alembic runs, on the connection and in the transaction of `service.store.database`."""
+"""The script that alembic runs on the connection and in the transaction of `service.store.database`."""
 
 from alembic import context
 

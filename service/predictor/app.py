@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pipelines.base.errors import ConfigError, DataError, RegistryError
 from pipelines.data.dataset.images import TooManyPixels, UnknownFormat
-from pipelines.errors import ConfigError, DataError, RegistryError
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Answer, Predictor
 from pipelines.tracking.mlflow_store import find_store
@@ -75,7 +75,7 @@ class PredictionService:
             self._cache.release(loaded)
 
     def close(self) -> None:
-        """End all threads."""
+        """Stop all threads."""
         self._cache.close()
         self._batcher.close()
         for threads in (self._loaders, self._decoders):

@@ -1,7 +1,7 @@
 """Group waiting images into batches and run the models on them in one thread.
 
 The thread takes the waiting images as soon as it is free; it never waits for a batch to fill. Other threads decode and
-resize images in the meantime, so that the next batch is ready when a batch is done.
+resize images in the meantime, so that the next batch is ready when the current one is done.
 """
 
 import logging
@@ -30,7 +30,7 @@ class _Waiting:
 
 
 class Batcher:
-    """Run models in one thread, oldest image first, over all models.
+    """Runs models in one thread; the oldest image, of whichever model, comes first.
 
     Args:
         prepare_thread: called once in the thread before the first batch.
@@ -45,7 +45,7 @@ class Batcher:
         self._thread.start()
 
     def submit(self, predictor: Predictor, sample: Sample) -> Future[Answer]:
-        """Return the future answer; if it is cancelled before its turn, the image is skipped."""
+        """Return a future of the prediction; if it is cancelled before its turn, the image is skipped."""
         waiting = _Waiting(predictor, sample)
         with self._changed:
             self._queue.append(waiting)

@@ -15,14 +15,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import ConfigError, PyramidionError
+from pipelines.base.errors import ConfigError, PyramidionError
 from pipelines.inference.predictor import Predictor
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from service.predictor.model_files import ModelFiles
 
 FORGET_AFTER_S = 600.0
-"""A reference that was not used for this long is no longer followed; its next use resolves it again."""
+"""A reference that has not been used for this long is no longer checked; its next use resolves it again."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +62,14 @@ _Key = tuple[str, int, str | None]
 
 
 class ModelCache:
-    """Keep models in memory; all methods are thread-safe.
+    """Keeps models in memory; all methods are thread-safe.
 
     Args:
         registry: resolves versions and aliases.
         files: the models on disk.
         capacity: number of models to keep; it is exceeded only while more models are in use at once.
         check_s: seconds between two checks of where aliases point.
-        load: makes a predictor from the folder of an exported model.
+        load: creates a predictor from the folder of an exported model.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class ModelCache:
             self._resolved[reference] = _Resolved(version, time.monotonic())
 
     def close(self) -> None:
-        """Stop following aliases."""
+        """Stop checking aliases."""
         self._closed.set()
         self._follower.join()
 

@@ -14,7 +14,7 @@ _PARTIAL = ".partial-"
 
 
 class ModelFiles:
-    """Folders `<folder>/<model>/<version>-<run>`; the run keeps a re-created model from getting the old model's files.
+    """Folders `<folder>/<model>/<version>-<run>`, where the run distinguishes a re-created model from the old one.
 
     Args:
         folder: created if missing; incomplete copies of earlier processes are removed.

@@ -15,11 +15,11 @@ from service.child_process import die_with_parent
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True, help="number of the inherited listening socket")
-    parser.add_argument("--parent", type=int, required=True, help="pid of the parent; this process ends with it")
+    parser.add_argument("--parent", type=int, required=True, help="pid of the parent; this process exits with it")
     options = parser.parse_args()
     die_with_parent()
     if os.getppid() != options.parent:
-        # The parent ended before die_with_parent() took effect.
+        # The parent exited before die_with_parent() took effect.
         sys.exit(0)
     # OpenMP threads that spin while waiting take the cores from decoding threads and from training: next to one busy
     # process on two cores, resnet14_thin at 160 px gave 15 images/s instead of 45.

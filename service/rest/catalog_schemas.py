@@ -17,13 +17,13 @@ class BackboneFacts(Answer):
     parameters: int = Field(description="number of parameters")
     channels: tuple[int, int, int] = Field(description="channels of c3, c4 and c5 (strides 8, 16 and 32)")
     macs: int = Field(description="multiply-accumulate operations for one image of 224x224 pixels")
-    trains_on_cpu: bool = Field(description="true up to 8e9 macs and without deformable convolutions")
+    trains_on_cpu: bool = Field(description="true for at most 8e9 macs and no deformable convolutions")
     mean: RGB = Field(description="mean of RGB values in [0, 1] that the default weights expect")
     std: RGB = Field(description="standard deviation that the default weights expect")
 
 
 class CatalogBackbone(Answer):
-    """A network of the catalog; most other networks of timm and torchvision can be named too."""
+    """A network in the catalog; most other networks in timm and torchvision can be used by name too."""
 
     __qualname__ = "Backbone"  # its name in the OpenAPI document
     model_config = ConfigDict(title="Backbone")
@@ -47,7 +47,7 @@ class CatalogBackbone(Answer):
         description="operations of `model.backbone.surgery` that it supports; `reparameterise` is an old name"
     )
     is_equivariant: bool = Field(
-        description="true if an image shifted by 32 pixels gives shifted feature maps, except near the border"
+        description="true if shifting an image by 32 pixels shifts the feature maps, except near the border"
     )
     facts: BackboneFacts | None = Field(description="null if the network has not been measured yet")
 
@@ -59,7 +59,7 @@ class BackboneList(Answer):
     presets: dict[str, BackboneFacts] = Field(
         description="presets of the design space, for `model.backbone.design.preset`"
     )
-    others: dict[str, int] = Field(description="number of further networks of each library")
+    others: dict[str, int] = Field(description="number of other networks in each library")
 
 
 class CatalogHead(Answer):

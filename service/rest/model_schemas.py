@@ -32,7 +32,7 @@ class ModelVersionView(Answer):
     run_id: str | None = Field(description="MLflow run that registered it")
     job_id: str | None = Field(description="job that trained it; null if it was not trained by this service")
     select: str | None = Field(description="metric that decides which version becomes champion")
-    val_fingerprint: str | None = Field(description="identifies the val data; metrics can be compared if it is equal")
+    val_fingerprint: str | None = Field(description="identifies the val data; metrics are comparable if it is equal")
     val_metrics: dict[str, float]
 
 

@@ -1,4 +1,4 @@
-"""Error responses: every error, also those of the framework, becomes an RFC 9457 problem."""
+"""Error responses: every error, including those of the framework, becomes an RFC 9457 problem."""
 
 import http
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-REFUSALS: dict[type[StoreError | JobError], tuple[int, str]] = {
+STATUSES: dict[type[StoreError | JobError], tuple[int, str]] = {
     NotFound: (404, "Job not found"),
     KeyReused: (422, "Idempotency key already used"),
     AlreadyEnded: (409, "Job has already ended"),
@@ -26,7 +26,7 @@ REFUSALS: dict[type[StoreError | JobError], tuple[int, str]] = {
     NotEnded: (409, "Job has not ended"),
     NotOver: (409, "Job has not ended"),
 }
-"""Status and title for errors of the store and of the use cases of jobs."""
+"""Status and title for errors of the store and of the job use cases."""
 
 
 class Problem(HTTPException):
@@ -67,7 +67,7 @@ def problem_response(
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of a route's problems, for its argument `responses`."""
+    """Return the value of a route's argument `responses`, which documents its problems."""
     return {status: {"model": ProblemDetails, "description": phrase(status)} for status in statuses}
 
 
@@ -85,8 +85,8 @@ def add_handlers(app: FastAPI) -> None:
     """Make the application respond to every error with a problem."""
     app.add_exception_handler(StarletteHTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
-    for kind in REFUSALS:
-        app.add_exception_handler(kind, _refusal_problem)
+    for kind in STATUSES:
+        app.add_exception_handler(kind, _state_problem)
     app.add_exception_handler(InvalidJob, _invalid_job_problem)
     app.add_exception_handler(StoreUnavailable, _database_problem)
     app.add_exception_handler(Exception, _internal_problem)
@@ -129,9 +129,9 @@ def _message(details: Mapping[str, Any]) -> str:
     return f"got {shown if len(shown) <= 80 else shown[:77] + '...'}; {text[0].lower()}{text[1:]}"
 
 
-async def _refusal_problem(request: Request, error: Exception) -> Response:
+async def _state_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, StoreError | JobError)
-    status, title = REFUSALS[type(error)]
+    status, title = STATUSES[type(error)]
     return problem_response(status, title, str(error))
 
 
@@ -142,7 +142,7 @@ async def _invalid_job_problem(request: Request, error: Exception) -> Response:
 
 
 async def _database_problem(request: Request, error: Exception) -> Response:
-    """Nothing was written, so the client may send the request again."""
+    """Respond with 503: nothing was written, so the client may send the request again."""
     logger.error("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
     detail = f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})

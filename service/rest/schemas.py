@@ -38,7 +38,7 @@ class JobRequest(Request):
     """A job to submit."""
 
     config: dict[str, JsonValue] = Field(description="the job document; GET /v1/catalog/schema returns its schema")
-    priority: Annotated[int, Field(ge=-100, le=100)] = Field(0, description="jobs of higher priority start earlier")
+    priority: Annotated[int, Field(ge=-100, le=100)] = Field(0, description="jobs with a higher priority start earlier")
     resources: ResourcesRequest = ResourcesRequest()
 
 
@@ -85,7 +85,7 @@ class AttemptView(Answer):
     started_at: datetime
     ended_at: datetime | None
     outcome: Outcome | None
-    exit_code: int | None = Field(description="a negative number is the signal that ended the trainer")
+    exit_code: int | None = Field(description="if negative, the signal that terminated the trainer")
     message: str | None
     gpu_ids: list[str]
 
@@ -142,7 +142,7 @@ class EventPage(Answer):
 
     events: list[EventView]
     next_after: int = Field(description="value of `after` for the next request")
-    is_over: bool = Field(description="true if the job has ended and no further events will follow")
+    is_over: bool = Field(description="true if the job has ended and no more events will follow")
 
 
 class LogLine(Answer):
@@ -219,7 +219,7 @@ class Alive(Answer):
 
 
 class Check(Answer):
-    """State of one thing that the service needs."""
+    """State of one requirement of the service."""
 
     name: str
     is_ok: bool

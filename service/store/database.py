@@ -23,16 +23,16 @@ def open_database(url: str) -> Engine:
     """Return an engine for the database with the newest schema; a missing database is created, an old one migrated.
 
     Raises:
-        SchemaUnknown: a newer version created it.
-        StoreUnavailable: it cannot be opened, read or written at the moment.
-        ValueError: the URL is invalid, names no file that processes could share, or names a damaged file.
+        SchemaUnknown: the schema was created by a newer version.
+        StoreUnavailable: the database cannot be opened, read or written at the moment.
+        ValueError: the URL is invalid, does not name a file that processes can share, or names a damaged file.
     """
     try:
         parsed = make_url(url)
         engine = _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else create_engine(parsed)
     except (ArgumentError, ImportError) as error:
         raise ValueError(
-            f"PYRAMIDION_DATABASE_URL: cannot be used ({error}); write it like sqlite:////folder/service.db"
+            f"PYRAMIDION_DATABASE_URL: cannot be used ({error}); use a URL such as sqlite:////folder/service.db"
         ) from error
     with translated_errors():
         try:
@@ -43,25 +43,25 @@ def open_database(url: str) -> Engine:
                 engine.dispose()  # its connection still has the old schema
         except DatabaseError as error:
             if getattr(error.orig, "sqlite_errorname", None) in DAMAGED:
-                raise ValueError(f"{parsed.database}: {error.orig}; move it away, or restore a copy") from error
+                raise ValueError(f"{parsed.database}: {error.orig}; move the file away or restore a backup") from error
             raise
     return engine
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Provide a transaction that only reads, and sees one state of the database; raises StoreUnavailable."""
+    """Provide a read-only transaction, which sees one state of the database; raises StoreUnavailable."""
     with translated_errors(), engine.connect() as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """Provide a transaction that writes completely or not at all; raises StoreUnavailable.
+    """Provide a transaction that is written completely or not at all; raises StoreUnavailable.
 
-    On SQLite it takes the write lock at its start, so that no other writer comes between its statements. A transaction
-    that reads first and writes later would fail ("database is locked") whenever another one has written in between,
-    even with a long timeout.
+    On SQLite it takes the write lock when it starts, so that no other transaction writes between its statements. A
+    transaction that reads first and writes later would fail ("database is locked") whenever another one has written in
+    between, even with a long timeout.
     """
     with (
         translated_errors(),
@@ -83,8 +83,8 @@ def _known_schemas() -> set[str]:
 def _sqlite_engine(url: URL, **options: Any) -> Engine:
     if not url.database or url.database == ":memory:" or "mode" in url.query:
         raise ValueError(
-            f"PYRAMIDION_DATABASE_URL: got {url.render_as_string()}, which names no file that several processes "
-            "can share; write it like sqlite:////folder/service.db"
+            f"PYRAMIDION_DATABASE_URL: got {url.render_as_string()}, which does not name a file that several processes "
+            "can share; use a URL such as sqlite:////folder/service.db"
         )
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     options = options or {"pool_size": 16, "max_overflow": 48}  # the API has 40 threads, and one for each stream
@@ -121,7 +121,7 @@ def _is_ready(engine: Engine) -> bool:
 
 @contextmanager
 def _migration_lock(url: URL) -> Iterator[None]:
-    """Let one process at a time migrate a file; the lock is released when its holder dies."""
+    """Let one process at a time migrate an SQLite file; the lock is released when its holder dies."""
     if url.get_backend_name() != "sqlite":
         yield
         return

@@ -4,8 +4,8 @@ StoreError
 ├── NotFound            no job has this id
 ├── KeyReused           an idempotency key was sent again with another body
 ├── AlreadyEnded        a job that succeeded or failed cannot be cancelled
-├── NotQueued           only a queued job changes its priority
-├── NotEnded            only a job that has ended, and whose end MLflow knows, is deleted
+├── NotQueued           the priority of a job can change only while it is queued
+├── NotEnded            only a job that has ended, and whose final status MLflow has, can be deleted
 ├── LeaseLost           another supervisor owns the job, or the job is no longer active
 ├── CancelRequested     a cancel request was recorded first: the job ends as cancelled
 ├── IllegalTransition   `service.states.TRANSITIONS` does not allow it for this writer
@@ -49,7 +49,7 @@ class KeyReused(StoreError):
 
 
 class _JobError(StoreError):
-    """A refusal because of the job's state; `job` is the job as it was at that moment."""
+    """The job's state does not allow the call; `job` is the job at that moment."""
 
     def __init__(self, job: Job, message: str) -> None:
         super().__init__(message)
@@ -57,10 +57,12 @@ class _JobError(StoreError):
 
 
 class AlreadyEnded(_JobError):
-    """The job succeeded or failed and cannot be cancelled any more."""
+    """The job succeeded or failed and can no longer be cancelled."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job, f"job {job.id} has already ended: {job.status}; only a job that has not can be cancelled")
+        super().__init__(
+            job, f"job {job.id} has already ended: {job.status}; only a job that has not ended can be cancelled"
+        )
 
 
 class NotQueued(_JobError):
@@ -71,7 +73,7 @@ class NotQueued(_JobError):
 
 
 class NotEnded(_JobError):
-    """The job has not ended, or MLflow does not know its end yet."""
+    """The job has not ended, or its final status has not reached MLflow yet."""
 
     def __init__(self, job: Job) -> None:
         if job.status.is_terminal:
@@ -82,7 +84,7 @@ class NotEnded(_JobError):
 
 
 class LeaseLost(_JobError):
-    """Nothing was written: the job is not, or no longer, this supervisor's in this attempt."""
+    """Nothing was written: this supervisor does not (or no longer) hold the lease of this attempt."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(

@@ -24,11 +24,11 @@ from service.states import JobStatus
 from service.store.records import Job
 from service.store.tables import events
 
-_POSTGRESQL_LOCK = 0x7079_7261  # "pyra"; any number that nothing else in the database uses
+_POSTGRESQL_LOCK = 0x7079_7261  # "pyra"; any number works that nothing else in the database uses
 
 
 def order_lock(dialect: str) -> Executable | None:
-    """Return the statement that locks the log until the transaction ends; None where the transaction suffices."""
+    """Return the statement that locks the log until the transaction ends; None if the transaction itself does that."""
     return select(func.pg_advisory_xact_lock(_POSTGRESQL_LOCK)) if dialect == "postgresql" else None
 
 
@@ -42,7 +42,7 @@ def append_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> Non
 
 
 def append_status_event(connection: Connection, job: Job, before: JobStatus | None, message: str | None = None) -> None:
-    """Append the event that reports the change of `job` from `before` to its present status."""
+    """Append the event that reports the change of `job` from `before` to its current status."""
     data = StatusData(before=before, to=job.status, attempt=job.attempt)
     row = {
         "job_id": job.id,

@@ -1,4 +1,4 @@
-"""Jobs as a supervisor writes them: everything that happens to the jobs whose lease it holds."""
+"""Jobs as a supervisor writes them: all changes of the jobs whose leases it holds."""
 
 import time
 from collections.abc import Sequence
@@ -165,7 +165,7 @@ class LeasedStore:
 
     def unsettled(self) -> list[Job]:
         """Return the ended jobs whose MLflow run does not have its final status yet, oldest first."""
-        # Without a condition on the status, for which SQLite scans all ended jobs instead of the index made for this.
+        # There is no condition on the status, with which SQLite would scan all ended jobs instead of this index.
         run = jobs.c.mlflow_run_id.is_not(None) & jobs.c.mlflow_status.is_(None)
         query = select(*JOB_COLUMNS).where(run, jobs.c.finished_at.is_not(None))
         return self._jobs(query.order_by(jobs.c.number))

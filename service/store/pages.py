@@ -11,7 +11,7 @@ from service.store.rows import JOB_COLUMNS, job_of
 from service.store.tables import jobs
 
 _NUMBER = jobs.c.number + 0
-"""For max and min: with the bare column, SQLite scans the table with its long rows instead of the index."""
+"""The column for max and min: with the bare column, SQLite scans the table with its long rows instead of the index."""
 
 
 def newest_jobs(

@@ -49,9 +49,9 @@ def update_job(connection: Connection, job: Job, **values: Any) -> Job:
 def change_status(
     connection: Connection, job: Job, to: JobStatus, writer: Writer, message: str | None = None, **values: Any
 ) -> Job:
-    """Move a locked job to another status, together with further values, and record the event of the change.
+    """Move a locked job to another status, write other values with it, and record the event of the change.
 
-    Every change of status by any writer passes here.
+    All writers change the status through this function.
 
     Raises:
         IllegalTransition: the transition table does not allow it for this writer.

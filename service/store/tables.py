@@ -14,7 +14,7 @@ jobs = Table(
     Column("id", String(32), nullable=False, unique=True),
     Column("name", String(64), nullable=False),
     Column("status", String(16), nullable=False),
-    Column("stage", String(32), comment="what the running attempt does"),
+    Column("stage", String(32), comment="current activity of the running attempt"),
     Column("priority", Integer, nullable=False),
     Column("cpus", Integer, nullable=False),
     Column("gpus", Integer, nullable=False),
@@ -26,7 +26,7 @@ jobs = Table(
     Column("cancel_requested_at", Float),
     Column("not_before", Float, nullable=False, comment="the earliest start of the next attempt"),
     Column("attempt", Integer, nullable=False, comment="the current or last attempt; 0 before the first"),
-    Column("failures", Integer, nullable=False, comment="attempts that spent a retry"),
+    Column("failures", Integer, nullable=False, comment="attempts that count against the limit"),
     Column("lease_owner", String(32), comment="the only supervisor that may write while the job is active"),
     Column("progress", JSON, comment="the newest progress event, with epoch and step"),
     Column("events_offset", BigInteger, nullable=False, comment="bytes of events.jsonl that are in `events`"),
@@ -61,7 +61,7 @@ attempts = Table(
     Column("started_at", Float, nullable=False),
     Column("ended_at", Float),
     Column("outcome", String(16), comment="succeeded, stopped, failed, lost or cancelled"),
-    Column("exit_code", Integer, comment="negative: the signal that ended the trainer"),
+    Column("exit_code", Integer, comment="if negative, the signal that terminated the trainer"),
     Column("message", Text),
 )
 

@@ -1,4 +1,4 @@
-"""Database errors in the store's own words: the only place that knows what a driver's errors mean."""
+"""Translation of database errors to errors of the store, the only module that interprets a driver's errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +19,9 @@ _POSTGRESQL_DISK_FULL = "53100"
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise StoreUnavailable or StoreFull for errors that may be gone in a moment, or after a repair of the machine.
+    """Raise StoreUnavailable or StoreFull for errors that may disappear in a moment, or after the machine is repaired.
 
-    Every other database error is a mistake in the code and passes unchanged.
+    Every other database error is a mistake in the code and is raised unchanged.
     """
     try:
         yield

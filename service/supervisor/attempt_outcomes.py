@@ -12,7 +12,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import ExitCode
+from pipelines.base.errors import ExitCode
 from pipelines.run_folder.attempt_files import AttemptFailure
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
@@ -38,7 +38,7 @@ class AttemptOutcome:
     """The outcome of an attempt, and its effect on the job.
 
     Attributes:
-        outcome: the outcome as it is recorded with the attempt.
+        outcome: the outcome that is recorded with the attempt.
         to: the next status of the job: succeeded, failed, cancelled or queued.
         message: a sentence for users; None if the outcome needs no explanation.
         failure: the reason why the job has failed; None if it has not.
@@ -115,12 +115,12 @@ def _cause(seen: Observation, folder: Path) -> FailureReason:
     if code is None:
         return FailureKind.INTERNAL, "the attempt's run.json is missing: its folder was removed while it ran"
     if code == ExitCode.DONE:
-        return FailureKind.INTERNAL, "the trainer ended with 0 but wrote no valid result.json"
+        return FailureKind.INTERNAL, "the trainer exited with code 0 but wrote no valid result.json"
     last_line = f"; last line of its log: {lines[-1]}" if lines else ""
     if code < 0:
         kind = FailureKind.KILLED if -code in EXTERNAL_SIGNALS else FailureKind.INTERNAL
-        return kind, _cut(f"the trainer was ended by {_signal_name(-code)}{last_line}")
-    return KIND_OF_CODE.get(code, FailureKind.INTERNAL), _cut(f"the trainer ended with {code}{last_line}")
+        return kind, _cut(f"the trainer was terminated by {_signal_name(-code)}{last_line}")
+    return KIND_OF_CODE.get(code, FailureKind.INTERNAL), _cut(f"the trainer exited with code {code}{last_line}")
 
 
 def _has_result(run_dir: RunDir) -> bool:

@@ -19,12 +19,12 @@ class EventLines:
 def read_event_lines(path: Path, offset: int) -> EventLines:
     """Return the complete lines after `offset`, up to about `CHUNK_BYTES`; a missing file has no lines.
 
-    A line that is not JSON is skipped, since a killed trainer leaves half a line. A line without its end is read once
-    it is complete. Raises OSError if the file cannot be read.
+    A line that is not JSON is skipped, since a killed trainer leaves half a line. An unfinished line is read once it is
+    complete. Raises OSError if the file cannot be read.
     """
     try:
         with path.open("rb") as file:
-            # A file shorter than the offset belongs to a later attempt: the run folder was removed meanwhile.
+            # A file shorter than the offset belongs to a later attempt: the run folder was removed in the meantime.
             offset = file.seek(offset if file.seek(0, 2) >= offset else 0)
             # A single line may be longer than a chunk.
             content = file.read(CHUNK_BYTES) + file.readline()

@@ -1,4 +1,4 @@
-"""The steps that take one active job from its claim to the end of its attempt.
+"""The steps of one active job from its claim to the end of its attempt.
 
 This process may be killed after any step. The next supervisor then continues from the database, the run folder and
 the executor.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import DISK_FULL_ERRNOS
+from pipelines.base.errors import DISK_FULL_ERRNOS
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.job_runs import run_of_trainer
@@ -35,16 +35,17 @@ from service.supervisor.mlflow_worker import MlflowWorker
 log = logging.getLogger(__name__)
 
 MLFLOW_PATIENCE_S = 10.0
-"""Longest time that a job waits for its MLflow run; without one the trainer buffers and creates its own."""
+"""Maximum time that a job waits for its MLflow run; without one, the trainer buffers its data and creates a run."""
 START_AGAIN_S = 5.0
 GIVE_UP_START_S = 60.0
 SHIM_SLACK_S = 2.0
-"""Time for a shim to kill its tree after the grace. The shim is signalled again after it, and killed after twice it."""
+"""Time that a shim has to kill its tree after the grace period. Then it is signaled again; after twice the time, it is
+killed."""
 
 
 @dataclass
 class WatchedAttempt:
-    """The memory of this process about an attempt; times are monotonic."""
+    """State of this process about an attempt; times are monotonic."""
 
     number: int
     run_wanted_at: float | None = None
@@ -75,7 +76,7 @@ class JobWatcher:
 
         Raises:
             LeaseLost: the job is another supervisor's.
-            CancelRequested: a cancel request came in between; watch the job again.
+            CancelRequested: a cancel request arrived meanwhile; watch the job again.
         """
         if job.cancel_requested_at is not None and job.status is not JobStatus.CANCELLING:
             job = self._move(job, JobStatus.CANCELLING)
@@ -88,7 +89,7 @@ class JobWatcher:
             self._finish(job, seen)
 
     def give_up(self, job: Job, sentence: str) -> None:
-        """End an attempt that this supervisor cannot start."""
+        """Record the end of an attempt that this supervisor cannot start."""
         self._fail_start(job, (FailureKind.INTERNAL, sentence))
 
     def _run_dir(self, job: Job) -> RunDir:
@@ -130,7 +131,7 @@ class JobWatcher:
             self._fail_start(with_run, (kind, f"the attempt could not be started: {error}"))
 
     def _with_run(self, job: Job, config: Mapping[str, Any], attempt: WatchedAttempt) -> Job | None:
-        """Return the job, with its MLflow run if it has one in time; None as long as it waits for the run."""
+        """Return the job, with its MLflow run unless that took too long; None while it waits for the run."""
         tracking = _tracking(config)
         if tracking is None or job.mlflow_run_id is not None:
             return job
@@ -161,10 +162,10 @@ class JobWatcher:
         if job.status is JobStatus.CANCELLING:
             self._stop(job, attempt, "it was cancelled")
         elif is_over_time(job, time.time()):
-            self._stop(job, attempt, "its time is up")
+            self._stop(job, attempt, "its time limit is exceeded")
 
     def _stop(self, job: Job, attempt: WatchedAttempt, reason: str) -> None:
-        """End the attempt: ask it first, then let its shim kill it, then kill it together with its shim."""
+        """Stop the attempt: ask it to exit, then let its shim kill it, then kill it together with its shim."""
         folder, now = self._folder(job), time.monotonic()
         if attempt.stop_at is None:
             log.info("job %s: stopping its attempt, because %s", job.id, reason)

@@ -1,6 +1,6 @@
-"""One tick of the supervisor: watch the active jobs, start those that fit, send final statuses to MLflow.
+"""One round of the supervisor: watch the active jobs, start those that fit, send final statuses to MLflow.
 
-Everything that must outlive this process is in the database and the run folders; the state here only saves work.
+Everything that must outlive this process is in the database and the run folders; the state in memory only saves work.
 """
 
 import logging
@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 SETTLE_EVERY_S = 1.0
 ORPHANS_EVERY_S = 30.0
 MAX_PAUSE_S = 10.0
-"""Longest pause before a job, or the database, is tried again after errors."""
+"""Maximum pause before a job or the database is tried again after errors."""
 MAX_ERRORS_AT_START = 5
 QUEUE_FRONT = 1000
-"""Number of waiting jobs that are considered: reading all of 100,000 would take seconds, five times a second."""
+"""Number of waiting jobs that are considered in a round: reading all of 100,000 would take seconds."""
 STATUS_OF_RUN: dict[JobStatus, RunStatus] = {
     JobStatus.SUCCEEDED: "FINISHED",
     JobStatus.FAILED: "FAILED",
@@ -58,7 +58,7 @@ class Supervisor:
         self._orphans_at = 0.0
 
     def adopt(self) -> None:
-        """Take over the active jobs of an earlier supervisor, end orphaned attempts, and watch every attempt once."""
+        """Take over the active jobs of an earlier supervisor, stop orphaned attempts, and watch every attempt once."""
         for job in self._leased.adopt_all():
             log.info("job %s: adopted; attempt %d is %s", job.id, job.attempt, job.status)
         self._watch_all()
@@ -67,7 +67,7 @@ class Supervisor:
         """Do everything that can be done now, without waiting.
 
         Raises:
-            LeaseLost: another supervisor has taken over; this one must end at once.
+            LeaseLost: another supervisor has taken over; this one must exit at once.
         """
         self._watch_all()
         self._start_jobs_that_fit()
@@ -96,7 +96,7 @@ class Supervisor:
             raise
         except CancelRequested as request:
             log.info("%s", request)
-        except Exception as error:  # whatever it is, the other jobs continue
+        except Exception as error:  # whatever the error is, the other jobs continue
             attempt.errors += 1
             pause_s = min(MAX_PAUSE_S, self._settings.poll_s * 2**attempt.errors)
             attempt.paused_until = time.monotonic() + pause_s
@@ -105,7 +105,7 @@ class Supervisor:
                 self._give_up(job, error)
 
     def _give_up(self, job: Job, error: Exception) -> None:
-        """End an attempt that cannot be started; this may fail too, for example if the database is unavailable."""
+        """Record the end of an attempt that cannot be started; this may fail, for example without a database."""
         try:
             self._watcher.give_up(job, f"the supervisor could not start the attempt: {one_line(error)}")
         except LeaseLost:

@@ -23,7 +23,7 @@ class MlflowWorker:
     """Opens and closes the MLflow runs of jobs.
 
     Args:
-        runs: used only by the worker's thread, which starts with the first call and ends with the process.
+        runs: used only by the worker's thread, which starts at the first call and ends with the process.
     """
 
     def __init__(self, runs: JobRuns) -> None:
@@ -69,7 +69,7 @@ class MlflowWorker:
                 self._add(f"close {job_id}", partial(self._close, job_id, run_id, status))
 
     def take_closed(self) -> dict[str, RunStatus]:
-        """Return the final statuses that were set since the last call, by job."""
+        """Return the final statuses that were set since the last call, keyed by job."""
         with self._changed:
             closed, self._closed = self._closed, {}
             return closed

@@ -1,7 +1,7 @@
 """`python -m service.supervisor.process`: the only process that runs jobs from the queue.
 
-It reads `Settings` from the environment and holds `supervisor.lock` of the root. SIGTERM and SIGINT end it after the
-current tick; its attempts continue, and the next supervisor adopts them.
+It reads `Settings` from the environment and holds `supervisor.lock` of the root. On SIGTERM and SIGINT it exits after
+the current round; its attempts continue, and the next supervisor adopts them.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
@@ -31,7 +31,7 @@ from service.supervisor.loop import MAX_PAUSE_S, Supervisor, one_line
 from service.supervisor.mlflow_worker import MlflowWorker
 
 LOCK_WAIT_S = 10.0
-"""Longest time that an earlier supervisor may take to end."""
+"""Maximum time that an earlier supervisor may take to exit."""
 
 log = logging.getLogger("service.supervisor")
 
@@ -41,9 +41,9 @@ class LockHeld(Exception):
 
 
 def main() -> int:
-    """Run until a signal requests the end, and return 0.
+    """Run until a signal requests a stop, and return 0.
 
-    Return 78 if the settings are wrong, and 1 if another supervisor is running or takes over.
+    Return 78 if the settings are invalid, and 1 if another supervisor is running or takes over.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="supervisor: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -90,7 +90,7 @@ def _run(signals: Signals) -> None:
 
 @contextmanager
 def _locked(path: Path, signals: Signals) -> Iterator[None]:
-    """Hold the lock; the kernel releases it when this process ends for any reason.
+    """Hold the lock; the kernel releases it when this process exits for any reason.
 
     Raises:
         LockHeld: another process still holds it after `LOCK_WAIT_S`.
@@ -102,7 +102,7 @@ def _locked(path: Path, signals: Signals) -> Iterator[None]:
             if time.monotonic() > deadline or signals.stops:
                 file.seek(0)
                 raise LockHeld(
-                    f"another supervisor (pid {file.read().strip() or 'unknown'}) holds {path}; end it, or choose "
+                    f"another supervisor (pid {file.read().strip() or 'unknown'}) holds {path}; stop it or choose "
                     "another PYRAMIDION_ROOT"
                 )
             signals.wait(0.1)

@@ -1,13 +1,13 @@
 """The choice of the jobs that start next: a pure function of rows of the database.
 
-Jobs are considered by priority, then by age. A job that does not fit reserves what it lacks, so that smaller jobs after
-it cannot starve it:
+Jobs are considered by priority, then by age. A job that does not fit reserves the resources that it lacks, so that
+smaller jobs after it cannot starve it:
 
-- short of GPUs or another resource besides cores: everything that is free of it is reserved. Cores are not, so jobs
+- If it lacks GPUs or another resource besides cores, the free part of that resource is reserved. Cores are not, so jobs
   that need only cores continue to start.
-- short of cores alone: everything that is free is reserved, and no further job starts.
+- If it lacks only cores, all free resources are reserved, and no other job starts.
 
-A job that asks for more than the total capacity waits without delaying others: a later service may have more.
+A job that requests more than the total capacity waits without delaying others: a later service may have more.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from service.store.records import Job
 
 
 def next_starts(queued: Iterable[Job], active: Iterable[Job], capacity: ResourceCounts, now: float) -> list[Job]:
-    """Return the jobs that start now, in this order; together with the active ones they fit the capacity.
+    """Return the jobs that start now, in this order; together with the active jobs they fit the capacity.
 
     Args:
         queued: waiting jobs in any order; jobs with a `not_before` later than `now` are skipped.

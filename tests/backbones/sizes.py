@@ -29,7 +29,7 @@ def rows_by_speed(up_to_giga_macs: float, *marks: pytest.MarkDecorator) -> list[
     """Return every row as a parameter: `lightest_of_families` run by default, the others are slow tests.
 
     Args:
-        up_to_giga_macs: the largest multiply-accumulates of default rows.
+        up_to_giga_macs: maximum multiply-accumulates of default rows.
         marks: additional marks of the slow rows.
     """
     light = lightest_of_families(up_to_giga_macs)

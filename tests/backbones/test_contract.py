@@ -1,6 +1,6 @@
 """The backbone contract over every row of the catalog, on the meta device: shapes and gradients, no arithmetic.
 
-What needs numbers is in test_contract_for_real.py.
+Tests that need numbers are in test_contract_for_real.py.
 """
 
 import copy
@@ -27,7 +27,7 @@ OTHERS = (
 
 @pytest.fixture(scope="module", params=[*CATALOG, *OTHERS])
 def backbone(request: pytest.FixtureRequest) -> TappedBackbone:
-    """A backbone per row; pytest groups the tests of a row, so it is built once."""
+    """One backbone per row; pytest groups the tests of a row, so each backbone is built once."""
     with torch.device("meta"):
         return create_backbone(request.param)
 
@@ -99,8 +99,8 @@ def _check_stages_by_depth(backbone: TappedBackbone, frozen: tuple[str, ...]) ->
 def test_one_image_of_odd_size_trains_each_parameter_and_stages_are_disjoint_and_complete(
     backbone: TappedBackbone,
 ) -> None:
-    """With frozen stages from c3 on, no backward runs below the lowest trainable one. In a single-scale network a stage
-    is a share of the depth, which every level depends on."""
+    """If the stages from c3 on are frozen, no backward pass runs below the lowest trainable stage. In a single-scale
+    network a stage is a part of the depth, on all of which every level depends."""
     assert list(backbone.stages) == [name for name, _ in backbone.named_parameters()]
     features = _maps(backbone.train(), (250, 333))
     if isinstance(backbone.body, SingleScaleExtractor):

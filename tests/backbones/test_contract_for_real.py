@@ -47,7 +47,7 @@ def test_state_dict_transfers_the_whole_network(backbone: TappedBackbone) -> Non
 
 @pytest.mark.parametrize("stages", [("c3",), ("c3", "c4"), LEVELS])
 def test_only_trainable_stages_get_gradients(backbone: TappedBackbone, stages: tuple[str, ...]) -> None:
-    """Only in single-scale networks do levels of frozen stages need a gradient: they depend on the whole depth."""
+    """Levels of frozen stages need a gradient in single-scale networks only, where they depend on the whole depth."""
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(backbone.stages[name] not in stages)
     features = backbone.train()(_images(2))
@@ -98,7 +98,7 @@ def test_stochastic_depth_is_on_in_training_and_off_in_evaluation(name: str) -> 
 
 
 def test_googlenet_images_are_normalized_once() -> None:
-    """torchvision's conversion of ImageNet's normalization to Google's is switched off."""
+    """torchvision's conversion from ImageNet's normalization to Google's is disabled."""
     backbone = create_backbone("googlenet_bn")
     assert backbone.mean == backbone.std == (0.5, 0.5, 0.5)
     assert not any("aux" in name for name in backbone.state_dict())

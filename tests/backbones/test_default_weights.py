@@ -45,7 +45,7 @@ def test_network_without_pretrained_weights_is_reported(name: str) -> None:
 
 
 def test_cached_torchvision_weights_load_offline(tmp_path: Path) -> None:
-    """The file has auxiliary classifiers, like the published one."""
+    """The file includes auxiliary classifiers, like the published file."""
     full = models.googlenet(aux_logits=True, init_weights=False)
     url = models.GoogLeNet_Weights.DEFAULT.url
     path = tmp_path / "torch" / "hub" / "checkpoints" / Path(url).name

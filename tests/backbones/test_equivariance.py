@@ -1,4 +1,4 @@
-"""Shifted images give shifted maps: by default for the lightest row of each family, in `make test-slow` for all.
+"""Shifted images produce shifted maps: by default for the lightest row of each family, in `make test-slow` for all.
 
 The image is 1024 pixels long (2048 for heavy rows) and shifts by 32 pixels, so c3, c4 and c5 shift by 4, 2 and 1 cells.
 Only the middle eighth is compared, where the influence of the image ends has faded, although the receptive fields of
@@ -79,6 +79,6 @@ def test_shift_by_32_pixels_shifts_the_maps_by_4_2_and_1_cells(name: str) -> Non
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "regnet_y_200mf", "vit_tiny"])
 def test_networks_marked_as_not_equivariant_do_not_shift(name: str) -> None:
-    """Squeeze and excitation pools globally; a transformer has position embeddings."""
+    """Squeeze-and-excitation pools globally, and a transformer has position embeddings."""
     assert not CATALOG[name].is_equivariant
     assert max(_deviations(name).values()) > 10 * LIMIT

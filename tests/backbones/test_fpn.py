@@ -1,4 +1,4 @@
-"""The feature pyramid: comparison with torchvision's, and geometry."""
+"""The feature pyramid: comparison with torchvision's implementation, and geometry."""
 
 from collections import OrderedDict
 
@@ -48,7 +48,7 @@ def test_outputs_equal_torchvision_with_the_same_weights(
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 3), st.integers(0, 3))
-def test_any_size_works(height: int, width: int, more_rows: int, more_columns: int) -> None:
+def test_maps_of_any_size_are_accepted(height: int, width: int, more_rows: int, more_columns: int) -> None:
     c5, c4 = (height, width), (2 * height + more_rows, 2 * width + more_columns)
     c3 = (2 * c4[0] + more_rows, 2 * c4[1] + more_columns)
     outputs = FPN(SPECS, channels=4, p6_from="p5", norm="none")(_features(c3, c4, c5))
@@ -56,7 +56,7 @@ def test_any_size_works(height: int, width: int, more_rows: int, more_columns: i
     assert outputs["p6"].shape[-2:] == ((height + 1) // 2, (width + 1) // 2)
 
 
-def test_geometry_continues_that_of_the_backbone() -> None:
+def test_geometry_extends_that_of_the_backbone() -> None:
     specs = {level: FeatureSpec(spec.channels, spec.stride, offset_px=1.5) for level, spec in SPECS.items()}
     fpn = FPN(specs, channels=8, p6_from="p5", norm="none")
     assert fpn.feature_specs == {

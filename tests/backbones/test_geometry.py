@@ -46,7 +46,7 @@ def _seen_columns(backbone: Backbone, level: str, column: int, width: int) -> tu
     ],
 )
 def test_receptive_field_is_centered_as_its_spec_states(name: str, level: str, width: int, bias: float | None) -> None:
-    """Padded convolutions of stride 2 are off by up to half a cell to the left (bias, computed by hand)."""
+    """Padded convolutions with stride 2 are off by up to half a cell to the left (bias, computed by hand)."""
     torch.manual_seed(0)
     backbone = create_backbone(name).eval()
     spec = backbone.feature_specs[level]
@@ -60,10 +60,10 @@ def test_receptive_field_is_centered_as_its_spec_states(name: str, level: str, w
 
 
 @given(st.sampled_from([4, 8, 16, 32]), st.integers(0, 4), st.integers(0, 4))
-def test_stride_is_found_although_border_cells_are_lost(stride: int, rows: int, columns: int) -> None:
+def test_stride_is_found_even_if_border_cells_are_lost(stride: int, rows: int, columns: int) -> None:
     assert stride_of((512, 640), (512 // stride - rows, 640 // stride - columns)) == stride
 
 
 @pytest.mark.parametrize("map_hw", [(80, 192), (64, 64), (1, 1), (0, 0), (37, 37), (66, 80)])
-def test_map_without_a_stride_gives_none(map_hw: tuple[int, int]) -> None:
+def test_stride_is_none_for_the_output_of_global_pooling(map_hw: tuple[int, int]) -> None:
     assert stride_of((512, 640), map_hw) is None

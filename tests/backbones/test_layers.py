@@ -64,7 +64,7 @@ def layers_of_timm(name: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", FOLLOW_TIMM)
-def test_layers_equal_those_of_timms_layer_decay(name: str) -> None:
+def test_layers_equal_those_of_layer_decay_in_timm(name: str) -> None:
     theirs = layers_of_timm(FOLLOW_TIMM[name])
     ours = layers_of_network(build(name))
     assert ours == {key: theirs[key] for key in ours}
@@ -120,7 +120,7 @@ class _ResidualBlock(nn.Module):
 
 
 class _Chain(nn.Sequential):
-    """A container that is a subclass, like torchvision's stages."""
+    """A subclass of a container, like torchvision's stages."""
 
 
 class _ReorderedNetwork(nn.Module):

@@ -1,4 +1,4 @@
-"""Norms of levels."""
+"""Norms are added to levels that the network does not normalize."""
 
 import pytest
 import torch

@@ -45,8 +45,8 @@ def test_row_passes_its_arguments_to_the_network() -> None:
 
 
 @pytest.mark.parametrize("name", ["alexnet2012", "zfnet"])
-def test_stage_of_a_last_level_without_weights_has_only_its_norm(name: str) -> None:
-    """It can be frozen and has a layer, like any other stage."""
+def test_last_stage_without_weights_has_only_a_norm(name: str) -> None:
+    """The stage has a layer and can be frozen, like any other stage."""
     backbone = build(name)
     last = {key for key, stage in backbone.stages.items() if stage == "c5"}
     assert last == {"norms.c5.weight", "norms.c5.bias"}
@@ -58,7 +58,7 @@ def test_stage_of_a_last_level_without_weights_has_only_its_norm(name: str) -> N
 
 
 @pytest.mark.parametrize("name", [name for name, row in CATALOG.items() if "upsampling" in row.takes])
-def test_rows_with_upsampling_follow_the_setting(name: str) -> None:
+def test_rows_with_upsampling_use_the_requested_operation(name: str) -> None:
     with torch.device("meta"):
         backbone = create_backbone(name, surgery=SurgerySpec(upsampling="interpolated"))
     channels = backbone.feature_specs["c4"].channels

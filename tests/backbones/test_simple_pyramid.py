@@ -60,7 +60,7 @@ def test_transposed_convolution_has_one_matrix_per_output_cell() -> None:
     torch.testing.assert_close(c5, feature.view(2, 8, 2, 2, 3, 2).amax(dim=(3, 5)), rtol=0, atol=0)
 
 
-def test_constant_map_stays_constant_if_interpolated_but_not_if_transposed() -> None:
+def test_constant_map_stays_constant_with_interpolation_but_not_with_transposed_convolution() -> None:
     """The border is excluded because of the padding."""
     flat = torch.randn(1, 8, 1, 1).expand(1, 8, 5, 5)
     interpolated, transposed = (
@@ -110,7 +110,7 @@ def test_only_levels_without_the_norm_of_the_network_get_a_norm(stride: int, nor
 
 
 @pytest.mark.parametrize("stride", [7, 14])
-def test_network_of_stride_7_or_14_gets_the_image_at_seven_eighths(stride: int) -> None:
+def test_images_are_shrunk_to_seven_eighths_for_networks_with_stride_7_or_14(stride: int) -> None:
     backbone = plain(stride).eval()
     smaller = F.interpolate(images(1), (84, 112), mode="bilinear", antialias=True)
     level = "c3" if stride == 7 else "c4"

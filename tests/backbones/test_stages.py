@@ -1,4 +1,4 @@
-"""Stage discovery on a network small enough to know the answer."""
+"""Stage discovery on a small network with known stages."""
 
 import torch
 from torch import Tensor, nn

@@ -10,7 +10,7 @@ from backbones.sync_batchnorm import synchronize_batch_norms
 
 @pytest.mark.parametrize("name", ["timm:test_efficientnet", "timm:test_resnet", "tv:resnet18"])
 def test_synchronized_network_keeps_outputs_state_and_modes(name: str) -> None:
-    """timm's EfficientNet includes activations in its norms."""
+    """One of the networks is timm's EfficientNet, whose norms include activations."""
     torch.manual_seed(0)
     network = create_backbone(name).eval()
     images = torch.randn(1, 3, 64, 64)

@@ -61,7 +61,7 @@ def as_map(tokens: Tensor, network: nn.Module) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "side"), [("test_vit", 160), ("deit_tiny_distilled_patch16_224", 224), ("deit3_small_patch16_224", 224)]
 )
-def test_c4_equals_timms_map_at_the_native_size(name: str, side: int) -> None:
+def test_c4_equals_the_map_of_timm_at_the_native_size(name: str, side: int) -> None:
     backbone = build(name).eval()
     network = reference(backbone, name)
     expected = as_map(network.forward_features(images(2, side, side)), network)
@@ -122,7 +122,7 @@ def test_each_frozen_third_saves_a_third_of_the_activations() -> None:
     assert kept[2] == pytest.approx(1 / 3 * kept[0], rel=0.2)
 
 
-def test_layers_equal_those_of_timms_layer_decay() -> None:
+def test_layers_equal_those_of_layer_decay_in_timm() -> None:
     with torch.device("meta"):
         layers = create_backbone("timm:deit_tiny_patch16_224").layers
     course = ["patch_embed.proj.weight", *(f"blocks.{k}.mlp.fc1.weight" for k in range(12)), "norm.weight"]

@@ -103,11 +103,11 @@ def test_weights_that_are_not_finite_are_rejected_by_name(full_state: dict[str, 
         create_backbone(NAME, str(_save(state, tmp_path / "w.pth", "plain")))
 
 
-def test_recursive_mapping_holds_no_state_dict(tmp_path: Path) -> None:
+def test_recursive_mapping_is_rejected(tmp_path: Path) -> None:
     content: dict[str, Any] = {}
     content["state_dict"] = content
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="holds no state dict"):
+    with pytest.raises(ValueError, match="does not contain a state dict"):
         create_backbone(NAME, str(tmp_path / "w.pth"))
 
 
@@ -136,7 +136,7 @@ def test_damaged_file_is_rejected(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}])
 def test_file_without_tensors_is_rejected(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="holds no state dict"):
+    with pytest.raises(ValueError, match="does not contain a state dict"):
         create_backbone(NAME, str(tmp_path / "w.pth"))
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from heads.base import BoxTarget, ClassTarget, Target
+from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.optim.param_groups import create_optimizer
-from pipelines.records import Category
 from pipelines.spec.load import load_job
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import global_losses

@@ -93,8 +93,8 @@ def inference_times(overrides: Mapping[str, Any], rounds: int) -> dict[str, floa
     """Return milliseconds per image of the joint model, its parts and the single models, as medians over rounds."""
     import torch
 
+    from pipelines.base.records import Category
     from pipelines.model import MultiTaskModel, build_model
-    from pipelines.records import Category
 
     def build(tasks: tuple[str, ...]) -> MultiTaskModel:
         document = document_of(tasks)

@@ -31,10 +31,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipelines.base.records import Category
 from pipelines.inference.export import export_model
 from pipelines.inference.predictor import Predictor
 from pipelines.model import build_model
-from pipelines.records import Category
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.load import load_job
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store

@@ -1,4 +1,4 @@
-"""Heads from plain options, as tests write them."""
+"""Construction of heads from plain options."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +18,6 @@ def build_head(
     class_weights: Tensor | None = None,
     **options: Any,
 ) -> Head:
-    """Return the head called `name` with these settings; all others have their defaults."""
+    """Return the head called `name` with these settings; all other settings have their defaults."""
     spec = head_spec(name, **options)
     return create_head(spec, level_specs=level_specs, num_classes=num_classes, class_weights=class_weights)

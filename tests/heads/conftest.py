@@ -34,7 +34,7 @@ def level_specs() -> dict[str, Level]:
 
 @pytest.fixture
 def make_features() -> Callable[..., dict[str, Tensor]]:
-    """Function that returns random features of `batch` images of 64 x 96 pixels, which require gradients."""
+    """Return a function that creates random features, which require gradients, of `batch` images of 64 x 96 pixels."""
 
     def make(batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -54,7 +54,7 @@ def make_features() -> Callable[..., dict[str, Tensor]]:
 
 @pytest.fixture
 def box_target() -> Callable[..., BoxTarget]:
-    """Function that returns a target of boxes xyxy; defaults: labels 0, no crowds, identities 0, 1, ..."""
+    """Return a function that creates a target of boxes xyxy; by default labels 0, no crowds, identities 0, 1, ..."""
 
     def make(
         boxes: list[tuple[float, float, float, float]],

@@ -17,7 +17,7 @@ def random_boxes(count, seed):
     )
 
 
-def test_deltas_of_a_box_by_hand():
+def test_deltas_match_a_hand_computed_example():
     anchor = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
     target = torch.tensor([[5.0, 10.0, 25.0, 30.0]])
     deltas = encode_deltas(target, anchor)

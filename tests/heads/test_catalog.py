@@ -1,3 +1,5 @@
+"""The catalog of heads and losses, and the settings that it derives from."""
+
 import re
 import subprocess
 import sys
@@ -18,20 +20,20 @@ def test_every_head_of_the_catalog_can_be_created(level_specs, name):
     assert isinstance(build_head(name, level_specs=level_specs, num_classes=2), Head)
 
 
-def test_settings_of_a_head_have_its_name():
+def test_every_head_has_settings_under_its_name():
     assert list(HEADS) == list(HEAD_SPECS)
     assert set(HEADS) >= {"retinanet", "fcos", "multiclass", "multilabel", "embedding"}
     assert all(spec(head=name).head == name for name, spec in HEAD_SPECS.items())
 
 
-def test_losses_to_choose_from_are_those_of_the_catalog():
+def test_settings_accept_the_losses_of_the_catalog():
     fields = {name: spec.model_json_schema()["properties"] for name, spec in HEAD_SPECS.items()}
     assert tuple(fields["embedding"]["loss"]["enum"]) == HEADS["embedding"].losses == tuple(METRIC_LOSSES)
     assert set(fields["retinanet"]["box_loss"]["enum"]) < set(HEADS["retinanet"].losses)
     assert fields["fcos"]["box_loss"]["const"] in HEADS["fcos"].losses
 
 
-def test_catalog_lists_the_losses_of_its_heads():
+def test_every_loss_of_a_head_is_in_the_catalog():
     named = {loss for head in HEADS.values() for loss in head.losses}
     assert named == set(LOSSES)
     for head in HEADS.values():
@@ -44,12 +46,12 @@ def test_papers_are_arxiv_ids():
     assert all(re.fullmatch(r"\d{4}\.\d{5}", paper) for paper in papers)
 
 
-def test_catalog_and_settings_are_free_of_torch():
+def test_catalog_and_settings_do_not_import_torch():
     code = "import sys, heads.catalog, heads.spec; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_error_about_an_unknown_head_names_the_nearest():
+def test_error_for_an_unknown_head_suggests_the_closest_name():
     with pytest.raises(ValueError, match=r"'retinanett' is not in the catalog; did you mean 'retinanet'\?"):
         head_spec("retinanett")
 
@@ -83,8 +85,8 @@ def test_unknown_level_and_unequal_channels_are_rejected(level_specs):
 
 
 @pytest.mark.parametrize("levels", [(), ("p4", "p3"), ("p3", "p3")])
-def test_levels_are_named_once_and_finest_first(levels):
-    with pytest.raises(ValueError, match="name each level once, finest first"):
+def test_levels_not_listed_once_and_finest_first_are_rejected(levels):
+    with pytest.raises(ValueError, match="list each level once, finest first"):
         head_spec("fcos", levels=levels)
 
 

@@ -21,7 +21,7 @@ def multilabel_targets(*rows):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_cross_entropy_of_two_parts_agrees_with_torch(level_specs, weights, smoothing):
+def test_sum_of_the_cross_entropies_of_two_parts_agrees_with_torch(level_specs, weights, smoothing):
     head = build_head(
         "multiclass", level_specs=level_specs, num_classes=3, class_weights=weights, label_smoothing=smoothing
     )
@@ -46,7 +46,7 @@ def test_count_of_cross_entropy_without_weights_is_the_number_of_images(level_sp
     assert float(count) == 2
 
 
-def test_bce_by_hand(level_specs):
+def test_bce_matches_a_hand_computed_example(level_specs):
     head = build_head(
         "multilabel",
         level_specs=level_specs,

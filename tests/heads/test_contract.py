@@ -67,7 +67,7 @@ def encoded_targets(task):
 
 
 def with_usable_batch(case, features, targets):
-    """Add an image of another identity for the losses that need an equal and an unequal pair."""
+    """Add an image of another identity for the losses that need a positive and a negative pair."""
     if case not in [f"embedding image {loss}" for loss in ("supcon", "ntxent", "triplet")]:
         return features, targets
     more = {level: torch.cat((maps, maps[:1] + 1)) for level, maps in features.items()}
@@ -182,7 +182,7 @@ def test_detections_are_sorted_limited_and_inside_the_image(case, level_specs, m
 
 
 @pytest.mark.parametrize("case", DETECTORS)
-def test_a_few_steps_find_the_boxes_of_two_images(case, level_specs, make_features):
+def test_short_training_finds_the_boxes_of_two_images(case, level_specs, make_features):
     head = head_of(case, level_specs)
     features, targets = make_features(2), targets_of(case)
     optimizer = torch.optim.Adam([*head.parameters(), *features.values()], lr=0.02)
@@ -201,7 +201,7 @@ def test_a_few_steps_find_the_boxes_of_two_images(case, level_specs, make_featur
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in DETECTORS])
-def test_a_few_steps_reduce_the_loss(case, level_specs, make_features):
+def test_short_training_reduces_the_loss(case, level_specs, make_features):
     head = head_of(case, level_specs)
     features, targets = with_usable_batch(case, make_features(2), targets_of(case))
     features = {level: maps.detach().requires_grad_() for level, maps in features.items()}

@@ -59,7 +59,7 @@ def test_loss_without_identities_is_zero_and_touches_every_parameter(level_specs
 
 @pytest.mark.parametrize("loss", ["supcon", "ntxent", "triplet"])
 @pytest.mark.parametrize("identities", [(0, 1, 2), (1, 1, 1), (0,)])
-def test_pair_losses_are_zero_without_an_equal_and_an_unequal_pair(level_specs, identities, loss):
+def test_pair_losses_are_zero_without_a_positive_and_a_negative_pair(level_specs, identities, loss):
     head = build_head("embedding", level_specs=level_specs, num_classes=4, dim=8, loss=loss)
     rows = unit_rows(len(identities)).requires_grad_()
     total, count = head.loss(rows, image_targets(*identities), [SIZE] * len(rows))[loss]
@@ -70,7 +70,7 @@ def test_pair_losses_are_zero_without_an_equal_and_an_unequal_pair(level_specs, 
 def test_loss_without_counted_triplets_is_zero_and_touches_every_parameter(level_specs, miner):
     head = build_head("embedding", level_specs=level_specs, num_classes=2, dim=8, loss="triplet", miner=miner)
     c5 = torch.zeros(4, level_specs["c5"].channels, 2, 3)
-    c5[:2, 0], c5[2:, 1] = 100.0, 100.0  # two images twice: equal rows at distance 0, unequal rows far away
+    c5[:2, 0], c5[2:, 1] = 100.0, 100.0  # two images twice: positives at distance 0, negatives far away
     embeddings = head({"c5": c5})
     assert (embeddings[0] - embeddings[2]).square().sum() > 0.2
     total, count = head.loss(embeddings, image_targets(0, 0, 1, 1), [SIZE] * 4)["triplet"]
@@ -82,7 +82,7 @@ def test_loss_without_counted_triplets_is_zero_and_touches_every_parameter(level
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("of", ["image", "objects"])
 def test_gradients_of_equal_embeddings_are_finite_under_autocast(level_specs, box_target, loss, of):
-    """Maps of zeros: all embeddings are equal, and no distance has a direction."""
+    """All maps are zero, so all embeddings are equal and the gradient of a distance would be undefined."""
     torch.manual_seed(0)
     options = {"of": of, "dim": 8, "loss": loss, "miner": "all"}
     head = build_head("embedding", level_specs=level_specs, num_classes=2, **options)

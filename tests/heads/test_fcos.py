@@ -43,7 +43,7 @@ def targets(box_target):
 
 @pytest.fixture
 def oracle():
-    """torchvision's FCOS, whose levels take boxes of 4 to 8 anchor sides: 1/4 of the side gives our ranges."""
+    """torchvision's FCOS: its levels take boxes of 4 to 8 anchor sides, so a quarter of the side gives our ranges."""
     backbone = nn.Identity()
     backbone.out_channels = 32
     return FCOS(
@@ -106,7 +106,7 @@ def test_box_loss_is_giou_weighted_by_centerness(head, raw, box_target):
     torch.testing.assert_close(total, weight * generalized_box_iou_loss(predicted, target.boxes_xyxy).sum())
 
 
-def test_centerness_by_hand():
+def test_centerness_matches_a_hand_computed_example():
     distances = torch.tensor([[5.0, 5, 5, 5], [1, 4, 4, 16]])
     torch.testing.assert_close(centerness_targets(distances), torch.tensor([1.0, 0.25]))
 
@@ -128,13 +128,13 @@ def test_detections_agree_with_torchvision(head, raw, oracle):
         assert prediction.labels.tolist() == detections["labels"].tolist()
 
 
-def test_a_single_level_takes_boxes_of_every_size(level_specs, make_features, box_target):
+def test_single_level_takes_boxes_of_every_size(level_specs, make_features, box_target):
     head = build_head("fcos", level_specs=level_specs, num_classes=1, num_convs=0, levels=["p4"])
     terms = head.loss(head(make_features(1)), [box_target([(0, 0, 96, 64)])], [(64, 96)])
     assert terms["classification"][1] > 0
 
 
-def test_distances_start_at_half_the_range_without_a_dead_relu(level_specs, make_features):
+def test_initial_distances_are_half_the_range_and_no_relu_is_dead(level_specs, make_features):
     head = build_head("fcos", level_specs=level_specs, num_classes=1, range_scale=6.0)
     distances = head(make_features()).box_codes
     assert (distances > 0).all()

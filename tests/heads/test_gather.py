@@ -18,7 +18,7 @@ SIZE = (64, 96)
 IDENTITIES = (0, 1, 0, 2, 1, 2, 3, 0)
 CASES = {
     "uneven": (IDENTITIES, (5, 3)),
-    "no equal pair on the first": (IDENTITIES, (2, 6)),
+    "no positive pair on the first": (IDENTITIES, (2, 6)),
     "no images with an identity": (IDENTITIES, (8, 0)),
     "idle": (IDENTITIES, (8, None)),
     "idle first": (IDENTITIES, (None, 8)),

@@ -7,7 +7,7 @@ from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 from heads.losses import IGNORED, NEGATIVE, sigmoid_focal_loss, smooth_l1_loss
 
 
-def test_focal_loss_by_hand():
+def test_focal_loss_matches_a_hand_computed_example():
     # One positive and one negative element with p = 0.5: 0.25 * 0.25 * ln 2 + 0.75 * 0.25 * ln 2.
     loss = sigmoid_focal_loss(torch.zeros(1, 2), torch.tensor([1]))
     assert float(loss) == pytest.approx(0.25 * math.log(2))
@@ -56,13 +56,13 @@ def test_bfloat16_logits_are_summed_in_float32():
     assert logits.grad.dtype == torch.bfloat16
 
 
-def test_no_rows_give_zero():
+def test_loss_of_zero_rows_is_zero():
     logits = torch.zeros(0, 3, requires_grad=True)
     loss = sigmoid_focal_loss(logits, torch.zeros(0, dtype=torch.int64))
     loss.backward()
     assert loss.item() == 0
 
 
-def test_smooth_l1_is_quadratic_below_the_bend_and_linear_above():
+def test_smooth_l1_is_quadratic_below_beta_and_linear_above():
     loss = smooth_l1_loss(torch.tensor([0.1, 1.0]), torch.zeros(2))
     assert float(loss) == pytest.approx(0.5 * 0.01 * 9 + (1.0 - 0.5 / 9))

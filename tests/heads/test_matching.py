@@ -32,7 +32,7 @@ def test_anchor_with_iou_of_exactly_half_is_positive(box_target):
     assert match_anchors(anchors, pad_targets([box_target([(0, 0, 10, 10)])]), **THRESHOLDS).tolist() == [[0, 0]]
 
 
-def test_each_box_gets_its_best_anchor_though_others_overlap_it_more(box_target):
+def test_each_box_gets_its_best_anchor_even_if_the_anchor_overlaps_another_box_more(box_target):
     small, large = (4.0, 4.0, 6.0, 6.0), (0.0, 0.0, 10.0, 10.0)
     anchors = squares((0, 0), (0.5, 0), (30, 30))
     matched = match_anchors(anchors, pad_targets([box_target([small, large])]), **THRESHOLDS)
@@ -78,7 +78,7 @@ def test_matches_agree_with_torchvision_where_no_anchor_is_the_best_of_two(box_t
     assert matched[0].tolist() == expected.tolist()
 
 
-def test_matches_are_the_same_together_alone_and_in_parts(box_target, monkeypatch):
+def test_matches_do_not_depend_on_how_images_are_grouped(box_target, monkeypatch):
     torch.manual_seed(0)
     anchors = torch.rand(100, 2) * 50
     anchors = torch.cat((anchors, anchors + torch.rand(100, 2) * 40 + 1), dim=1)
@@ -99,7 +99,7 @@ def test_labels_follow_the_matches(box_target):
     assert gather_labels(matched, padded).tolist() == [[7, NEGATIVE, 5], [IGNORED, NEGATIVE, NEGATIVE]]
 
 
-def test_location_takes_the_smallest_box_that_it_lies_inside(box_target):
+def test_location_takes_the_smallest_box_that_contains_it(box_target):
     target = box_target([(0, 0, 40, 40), (10, 10, 20, 20)])
     assert locations([(15, 15), (30, 30), (50, 50)], [target]).tolist() == [[1, 0, NEGATIVE]]
 

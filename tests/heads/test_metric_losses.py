@@ -1,4 +1,4 @@
-"""Metric losses agree with their papers' formulas, with small cases by hand, and separate identities in training."""
+"""Metric losses match their papers' formulas and hand-computed values, and separate identities in training."""
 
 import math
 
@@ -17,7 +17,7 @@ IDENTITIES = torch.tensor([0, 1, 0, 2, 1, 2, 3, 0, 0])
 
 
 def rows_near_centers(identities, dim=6, spread=0.6, seed=0):
-    """Rows of length 1 with triplets of every kind."""
+    """Return rows of length 1 that contain easy, semihard and hard triplets."""
     random = torch.Generator().manual_seed(seed)
     centers = functional.normalize(torch.randn(int(identities.max()) + 1, dim, generator=random), dim=1)
     noise = spread * torch.randn(len(identities), dim, generator=random)
@@ -25,7 +25,7 @@ def rows_near_centers(identities, dim=6, spread=0.6, seed=0):
 
 
 def plane(*degrees):
-    """Rows of length 1 at the given angles."""
+    """Return rows of length 1 at the given angles in the plane."""
     angles = torch.tensor(degrees) * math.pi / 180
     return torch.stack([angles.cos(), angles.sin()], dim=1)
 
@@ -112,7 +112,7 @@ FORMULAS = {
 
 
 def tangent(gradient, rows):
-    """Part of a gradient that keeps the rows' length, since losses may or may not normalize."""
+    """Return the gradient's component orthogonal to each row; the component along it depends on who normalizes."""
     return gradient - (gradient * rows).sum(dim=1, keepdim=True) * rows
 
 
@@ -157,16 +157,16 @@ def test_ntxent_agrees_with_the_library():
     torch.testing.assert_close(NTXentLoss()(rows, IDENTITIES), library.NTXentLoss(0.1)(rows, IDENTITIES))
 
 
-def test_ntxent_with_one_equal_row_each_is_the_loss_of_two_views():
-    """Equation 1 of arXiv 2002.05709: cross entropy over all other rows, where the other view is right."""
+def test_ntxent_of_two_rows_per_identity_equals_the_simclr_loss():
+    """Equation 1 of arXiv 2002.05709: cross-entropy over all other rows; the other view is the correct class."""
     rows = rows_near_centers(torch.tensor([0, 1, 2, 0, 1, 2]))
     similarities = (rows @ rows.T / 0.1).fill_diagonal_(-torch.inf)
     two_views = functional.cross_entropy(similarities, torch.tensor([3, 4, 5, 0, 1, 2]))
     torch.testing.assert_close(NTXentLoss()(rows, torch.tensor([0, 1, 2, 0, 1, 2])), two_views)
 
 
-def test_losses_of_rows_at_right_angles_by_hand():
-    """Two rows at 0 degrees have one identity, the row at 90 degrees has another."""
+def test_losses_of_orthogonal_rows_match_hand_computed_values():
+    """The two rows at 0 degrees share an identity; the row at 90 degrees has another."""
     rows, identities = plane(0.0, 0.0, 90.0), torch.tensor([0, 0, 1])
     exact = {"rtol": 1e-5, "atol": 1e-6}
     pair = math.log(1 + math.exp(-10))  # similarity 1 against 0, temperature 0.1
@@ -187,15 +187,15 @@ def test_losses_of_rows_at_right_angles_by_hand():
         (90.0, None, "all"),  # farther than the margin
     ],
 )
-def test_triplet_by_hand(degrees, value, miner):
-    """Rows at 0 and 30 degrees have one identity; the third row, at -degrees, is near the first."""
+def test_triplet_loss_matches_hand_computed_values(degrees, value, miner):
+    """The rows at 0 and 30 degrees share an identity; the row at -degrees has another."""
     loss = TripletLoss(miner)(plane(0.0, 30.0, -degrees), torch.tensor([0, 0, 1]))
     assert (None if loss is None else loss.item()) == (None if value is None else pytest.approx(value, abs=1e-5))
 
 
 @pytest.mark.parametrize("rows", [torch.eye(3), torch.eye(3)[[0, 0, 0]]])
-def test_equal_distances_count_as_hard_in_both_directions(rows):
-    """Without rounding: both ways of counting a triplet must agree, or the distances would not cancel."""
+def test_triplet_with_equal_distances_is_hard_and_not_semihard(rows):
+    """Both computations of a triplet must round the same way, or equal distances would not cancel."""
     identities = torch.tensor([0, 0, 1])
     assert TripletLoss("hard")(rows, identities).item() == pytest.approx(0.2)
     assert TripletLoss("all")(rows, identities).item() == pytest.approx(0.2)
@@ -204,7 +204,7 @@ def test_equal_distances_count_as_hard_in_both_directions(rows):
 
 @pytest.mark.parametrize("miner", MINERS)
 def test_large_batch_with_one_frequent_identity_fits_in_memory(miner):
-    """Like images of cells: 2.6e8 triplets, which would take 6 GB as a list."""
+    """The batch is like one of blood cells; a list of its 2.6e8 triplets would take 6 GB."""
     identities = torch.zeros(800, dtype=torch.int64)
     identities[400:] = torch.arange(400) % 3 + 1
     rows = rows_near_centers(identities).requires_grad_()
@@ -218,7 +218,7 @@ def test_large_batch_with_one_frequent_identity_fits_in_memory(miner):
     ("identities", "pairs"),
     [((), False), ((0,), False), ((1, 1, 1), False), ((0, 1, 2), False), ((0, 1, 0), True)],
 )
-def test_losses_without_weights_need_an_equal_and_an_unequal_pair(name, identities, pairs):
+def test_losses_without_weights_need_a_positive_and_a_negative_pair(name, identities, pairs):
     expected = pairs if name in ("supcon", "ntxent", "triplet") else len(identities) > 0
     assert can_use(name, torch.tensor(identities, dtype=torch.int64)) is expected
 
@@ -229,7 +229,7 @@ def test_only_losses_without_weights_need_pairs():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_short_optimization_separates_identities(name):
+def test_short_training_separates_identities(name):
     torch.manual_seed(0)
     identities = torch.arange(24) % 4
     inputs = torch.randn(24, 32)

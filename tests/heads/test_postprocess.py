@@ -16,7 +16,7 @@ def test_score_equal_to_the_threshold_is_dropped():
     assert kept.tolist() == [0.75]
 
 
-def test_each_level_keeps_its_own_best():
+def test_each_level_keeps_its_best_candidates():
     scores = torch.tensor([[0.9], [0.8], [0.7], [0.3], [0.2]])
     _, rows, _ = select_candidates(scores, [3, 2], score_threshold=0.0, per_level=2)
     assert rows.tolist() == [0, 1, 3, 4]

@@ -1,4 +1,4 @@
-"""Traced and exported graphs work for other sizes than that of the example."""
+"""Traced and exported graphs work for other sizes than the example's."""
 
 import warnings
 
@@ -13,7 +13,7 @@ LEVELS = ("p3", "p4")
 
 
 class Outputs(nn.Module):
-    """Everything of a dense head that `decode` selects from."""
+    """The outputs of a dense head from which `decode` selects detections."""
 
     def __init__(self, head):
         super().__init__()
@@ -25,7 +25,7 @@ class Outputs(nn.Module):
 
 
 class Pooled(nn.Module):
-    """Features of boxes of two images."""
+    """The pooled features of the boxes of two images."""
 
     def __init__(self, level_specs):
         super().__init__()
@@ -58,7 +58,7 @@ def exported(module, example):
 
 @pytest.mark.parametrize("graph_of", [traced, exported])
 @pytest.mark.parametrize("name", ["retinanet", "fcos"])
-def test_graph_of_a_dense_head_gives_the_same_at_another_size(name, graph_of, level_specs):
+def test_graph_of_a_dense_head_matches_eager_mode_at_another_size(name, graph_of, level_specs):
     torch.manual_seed(0)
     head = build_head(name, level_specs=level_specs, num_classes=3, num_convs=1, levels=LEVELS)
     outputs = Outputs(head).eval()
@@ -69,7 +69,7 @@ def test_graph_of_a_dense_head_gives_the_same_at_another_size(name, graph_of, le
             assert torch.equal(found, expected)
 
 
-def test_graph_of_pooling_gives_the_same_for_other_sizes_and_numbers_of_boxes(level_specs):
+def test_graph_of_pooling_matches_eager_mode_for_other_sizes_and_numbers_of_boxes(level_specs):
     pooled = Pooled(level_specs).eval()
     large, small = torch.tensor([[0.0, 0, 90, 60]]), torch.tensor([[8.0, 8, 40, 50], [4, 20, 30, 31]])
     graph = traced(pooled, (features_of(64, 96, level_specs), (large, small)))

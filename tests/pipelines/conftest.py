@@ -13,11 +13,11 @@ import torch
 from lightning.pytorch import Callback, seed_everything
 from PIL import Image
 
+from pipelines.base.records import Category
 from pipelines.cli import main
 from pipelines.data.dataset.index import build_index
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import Inputs
-from pipelines.records import Category
 from pipelines.run.attempt import Attempt
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.layout import RunDir

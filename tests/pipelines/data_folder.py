@@ -6,15 +6,15 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
+from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.dataset.index import build_index
-from pipelines.records import DatasetIndex
 from pipelines.spec.job import JobSpec
 
 
 class DataFolder:
-    """A data root on disk, and the job over it: images below `images/`, COCO files `{split}.json`."""
+    """A data root on disk and a job that uses it: images are below `images/`, COCO files are `{split}.json`."""
 
     tasks: ClassVar[dict[str, Any]] = {"things": {"head": "fcos"}}
     labels: ClassVar[list[dict[str, Any]]] = [{"format": "coco", "path": "{split}.json", "tasks": ["things"]}]
@@ -24,7 +24,7 @@ class DataFolder:
         self.num_images = 0
 
     def image(self, file_name: str, size_hw: tuple[int, int] = (40, 60)) -> None:
-        """Write an image that no other image is equal to."""
+        """Write an image with unique content."""
         self.num_images += 1
         path = self.root / "images" / file_name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ class DataFolder:
         (self.root / path).write_text(text)
 
     def coco(self, split: str, boxes: dict[str, list[dict[str, Any]]], **parts: Any) -> dict[str, Any]:
-        """Write images and a COCO file; boxes need no id and no image_id, and are cats at (1, 2, 3, 4) by default."""
+        """Write images and a COCO file; boxes need no ids, and are cats at (1, 2, 3, 4) by default."""
         first = {"train": 100, "val": 200, "test": 300}[split]
         images, annotations = [], []
         for image_id, (file_name, image_boxes) in enumerate(boxes.items(), start=first):

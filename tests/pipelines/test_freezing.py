@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from heads.base import ClassTarget, Target
+from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from tests.bench.frozen_stages import saved_bytes
 

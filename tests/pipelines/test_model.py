@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, LossTerms, Target
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
+from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.records import Category
 from pipelines.spec.job import JobSpec
 from pipelines.training.balancing import global_losses
 

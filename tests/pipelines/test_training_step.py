@@ -13,8 +13,8 @@ from torch import Tensor
 
 from backbones.base import LEVELS
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import global_losses
 from tests.backbones.sizes import rows_by_speed
@@ -48,7 +48,7 @@ def _batch() -> tuple[Tensor, dict[str, list[Target | None]], list[tuple[int, in
 
 
 @pytest.mark.parametrize("name", rows_by_speed(2, pytest.mark.timeout(600)))
-def test_step_gives_every_parameter_a_gradient_and_changes_every_part(name: str) -> None:
+def test_every_parameter_gets_a_gradient_and_every_part_changes(name: str) -> None:
     model = _model(name).train()
     before = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from pipelines.records import Category
+from pipelines.base.records import Category
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.job import JobSpec
 from pipelines.spec.learning import SelectSpec
@@ -66,7 +66,7 @@ def jpeg(height: int, width: int, seed: int = 0) -> bytes:
 
 
 class Served:
-    """A service with the test as its supervisor: the test writes what a supervisor would write about jobs."""
+    """A service with the test as its supervisor, which writes to jobs what a supervisor would write."""
 
     def __init__(self, folder: Path, data_root: Path) -> None:
         self.settings = Settings(root=folder / "root", data_roots=(data_root,), cpus=4, gpus=0)
@@ -97,17 +97,17 @@ class Served:
     def client(self) -> Client:
         return Client(self.url)
 
-    def run(self, *words: str, cwd: Path | None = None, **variables: str) -> Finished:
+    def run(self, *arguments: str, cwd: Path | None = None, **variables: str) -> Finished:
         """Run a `pyramidion` command that talks to this service, and return its output."""
         return subprocess.run(
-            pyramidion(words), cwd=cwd or self.settings.root, env=self.environment(variables), text=True,
+            pyramidion(arguments), cwd=cwd or self.settings.root, env=self.environment(variables), text=True,
             capture_output=True, timeout=120,
         )  # fmt: skip
 
-    def open(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+    def open(self, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
         """Start a `pyramidion` command that talks to this service."""
         return subprocess.Popen(
-            pyramidion(words), cwd=cwd or self.settings.root, env=self.environment({}), text=True,
+            pyramidion(arguments), cwd=cwd or self.settings.root, env=self.environment({}), text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -158,10 +158,10 @@ class OwnService:
 
     def start(self) -> str:
         """Start the service, and return the line with its address once it is ready."""
-        words = ("serve", "--root", str(self.root), "--port", "0", "--data-root", str(self._data_root))
+        arguments = ("serve", "--root", str(self.root), "--port", "0", "--data-root", str(self._data_root))
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
-                pyramidion(words), env=self.environment(), stdout=subprocess.PIPE, stderr=log, text=True
+                pyramidion(arguments), env=self.environment(), stdout=subprocess.PIPE, stderr=log, text=True
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().rstrip("\n")
@@ -173,11 +173,16 @@ class OwnService:
         """Return the output of the service."""
         return self._log.read_text()
 
-    def run(self, *words: str, cwd: Path | None = None, **variables: str) -> Finished:
+    def run(self, *arguments: str, cwd: Path | None = None, **variables: str) -> Finished:
         """Run a `pyramidion` command that talks to this service, and return its output."""
         environment = self.environment() | ({"PYRAMIDION_URL": self.url} if self.url else {}) | variables
         return subprocess.run(
-            pyramidion(words), env=environment, cwd=cwd or self.root.parent, text=True, capture_output=True, timeout=240
+            pyramidion(arguments),
+            env=environment,
+            cwd=cwd or self.root.parent,
+            text=True,
+            capture_output=True,
+            timeout=240,
         )
 
     def environment(self) -> dict[str, str]:
@@ -205,9 +210,9 @@ class OwnService:
             self.process.wait(30)
 
 
-def pyramidion(words: Sequence[str]) -> list[str]:
+def pyramidion(arguments: Sequence[str]) -> list[str]:
     """Return the command line of `pyramidion`; like an installed script, without the working directory on the path."""
-    return [sys.executable, "-P", "-m", "service.cli", *words]
+    return [sys.executable, "-P", "-m", "service.cli", *arguments]
 
 
 @pytest.fixture(scope="module")

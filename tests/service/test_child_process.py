@@ -1,4 +1,4 @@
-"""Children of the service end with the process that started them, no matter when it ends."""
+"""Children of the service exit with the process that started them, no matter when it exits."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def assert_ends(pid: int) -> None:
         time.sleep(0.005)
 
 
-def test_a_child_ends_when_its_parent_is_killed() -> None:
+def test_child_exits_if_its_parent_is_killed() -> None:
     child = "from service.child_process import die_with_parent as d; d(); print('ready', flush=True); input()"
     process, pid = started(child, stays=True)
     assert process.stdout is not None
@@ -49,7 +49,7 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_child_whose_parent_has_already_ended_ends_too(tmp_path: Path, number: int) -> None:
+def test_child_exits_if_its_parent_has_already_exited(tmp_path: Path, number: int) -> None:
     os.mkfifo(tmp_path / "go")
     child = (
         f"open({str(tmp_path / 'go')!r}).read(); import time; from service.child_process import die_with_parent;"
@@ -62,7 +62,7 @@ def test_a_child_whose_parent_has_already_ended_ends_too(tmp_path: Path, number:
     assert_ends(pid)
 
 
-def test_the_name_of_the_parent_is_not_inherited_further() -> None:
+def test_pid_of_the_parent_is_not_inherited_by_grandchildren() -> None:
     child = "import os; from service.child_process import die_with_parent as d; d(); print(*sorted(os.environ))"
     done = subprocess.run(
         [sys.executable, "-c", child], env=child_environment(), capture_output=True, text=True, timeout=60, check=True

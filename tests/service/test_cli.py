@@ -20,7 +20,7 @@ from service.version import version
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "torchvision", "lightning", "timm", "pydantic", "yaml", "rich", "numpy", "PIL", "mlflow")
 EXCLUDED = {"predictor", "migrations"}
-"""The predictor needs torch, and only Alembic imports migrations."""
+"""The predictor is excluded because it needs torch, the migrations because only Alembic imports them."""
 Finished = subprocess.CompletedProcess[str]
 
 
@@ -29,7 +29,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def pyramidion(*arguments: str, cwd: Path = ROOT) -> Finished:
-    """Run the command as an installed script does: without the working directory on the path."""
+    """Run the command like an installed script, without the working directory on the path."""
     command = [sys.executable, "-P", "-m", "service.cli", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120)
 
@@ -75,7 +75,7 @@ def test_every_command_of_the_service_has_help_with_hyphenated_options(command: 
     assert [word for word in done.stdout.split() if word.startswith("--") and "_" in word] == []
 
 
-def test_the_service_without_the_predictor_never_imports_torch() -> None:
+def test_service_without_the_predictor_never_imports_torch() -> None:
     files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "service").rglob("*.py")]
     modules = [".".join(path.parts) for path in files if path.name != "__init__" and not EXCLUDED & set(path.parts)]
     loaded = loaded_after("import " + ", ".join(modules))
@@ -88,7 +88,7 @@ def test_version_is_that_of_the_distribution() -> None:
     assert (done.returncode, done.stdout) == (0, f"pyramidion {version()}\n")
 
 
-def test_without_a_command_the_help_is_a_usage_error() -> None:
+def test_missing_command_is_a_usage_error_with_the_help() -> None:
     done = pyramidion()
     assert done.returncode == 2
     assert done.stdout == ""
@@ -104,7 +104,7 @@ def test_without_a_command_the_help_is_a_usage_error() -> None:
         (["data", "chek"], "pyramidion data: unknown command 'chek'; did you mean 'check'"),
     ],
 )
-def test_an_unknown_command_gets_the_nearest_name(arguments: list[str], hint: str) -> None:
+def test_unknown_command_is_reported_with_the_closest_name(arguments: list[str], hint: str) -> None:
     done = pyramidion(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert hint in done.stderr
@@ -137,7 +137,7 @@ def test_backbones_describes_one_backbone() -> None:
     } <= set(done.stdout.splitlines())
 
 
-def test_a_backbone_outside_the_catalog_is_described_without_measurements() -> None:
+def test_backbone_outside_the_catalog_is_described_without_measurements() -> None:
     done = pyramidion("backbones", "timm:resnet26.bt_in1k")
     assert (done.returncode, done.stderr) == (0, "")
     facts = dict(line.split(": ", 1) for line in done.stdout.splitlines())
@@ -145,13 +145,13 @@ def test_a_backbone_outside_the_catalog_is_described_without_measurements() -> N
     assert not {"parameters", "family", "paper"} & set(facts)
 
 
-def test_weights_with_license_terms_name_the_field_that_accepts_them() -> None:
+def test_weights_with_license_terms_are_shown_with_the_field_that_accepts_them() -> None:
     done = pyramidion("backbones", "timm:convnextv2_base")
     assert "cc-by-nc-4.0, which forbids commercial use; write `accept_license: true`" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["roadmap", "road"])
-def test_the_roadmap_costs_what_its_paper_says(name: str) -> None:
+def test_roadmap_shows_the_costs_of_the_paper(name: str) -> None:
     done = pyramidion("backbones", name)
     assert (done.returncode, done.stderr) == (0, "")
     table, _, _ = done.stdout.partition("\n\n")
@@ -168,7 +168,7 @@ def test_presets_of_the_design_space_are_listed() -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()[1 : 1 + len(PRESETS)]] == list(PRESETS)
 
 
-def test_all_backbones_are_names_that_a_document_can_write() -> None:
+def test_all_listed_backbones_are_valid_names_in_documents() -> None:
     from backbones.catalog.lookup import resolve
 
     names = pyramidion("backbones", "--all").stdout.split()
@@ -176,7 +176,7 @@ def test_all_backbones_are_names_that_a_document_can_write() -> None:
     assert [name for name in names[:: len(names) // 50] if resolve(name).name != name] == []
 
 
-def test_an_unknown_backbone_is_one_line_with_the_nearest_name_and_78() -> None:
+def test_unknown_backbone_is_reported_in_one_line_with_exit_code_78() -> None:
     done = pyramidion("backbones", "resnet5O")
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.startswith("error: backbone 'resnet5O'")
@@ -184,7 +184,7 @@ def test_an_unknown_backbone_is_one_line_with_the_nearest_name_and_78() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_closed_pipe_ends_without_a_traceback() -> None:
+def test_closed_pipe_causes_no_traceback() -> None:
     command = [sys.executable, "-P", "-m", "service.cli", "backbones", "--all"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -196,12 +196,12 @@ def test_a_closed_pipe_ends_without_a_traceback() -> None:
         assert process.stderr.read() == b""
 
 
-def test_a_full_disk_is_one_error_line_and_a_closed_output_is_ignored() -> None:
+def test_full_disk_is_one_error_line_and_a_closed_output_is_ignored() -> None:
     command = [sys.executable, "-P", "-m", "service.cli", "backbones"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, cwd=ROOT, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
-    assert done.stderr == "error: cannot write: No space left on device; free the disk, or write elsewhere\n"
+    assert done.stderr == "error: cannot write: No space left on device; free disk space or write elsewhere\n"
     closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], cwd=ROOT, env=environment(), capture_output=True)
     assert (closed.returncode, closed.stderr) == (0, b"")
 
@@ -238,14 +238,14 @@ def hostile_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_trainer_never_imports_packages_of_the_working_directory(hostile_folder: Path) -> None:
+def test_trainer_never_imports_packages_of_the_working_directory(hostile_folder: Path) -> None:
     done = pyramidion("fit", "--config", "recipe:bccd", "--print_config", cwd=hostile_folder)
     assert "a foreign package was imported" not in done.stderr
     assert done.returncode == 0, done.stderr
     assert "head: " in done.stdout
 
 
-def test_the_command_returns_the_exit_code_of_the_trainer(tmp_path: Path) -> None:
+def test_command_returns_the_exit_code_of_the_trainer(tmp_path: Path) -> None:
     done = pyramidion("fit", "--config", "missing.yaml", cwd=tmp_path)
     assert done.returncode == 78
     assert "missing.yaml" in done.stderr

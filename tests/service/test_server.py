@@ -19,12 +19,12 @@ from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 3.0
-"""On an idle machine; other tests may run at the same time."""
+"""Time limit on an idle machine; other tests may run at the same time."""
 
 
 @pytest.fixture
 def service(own_service: Any) -> Any:
-    """A service that is running."""
+    """A running service."""
     own_service.start()
     return own_service
 
@@ -36,7 +36,7 @@ def get(url: str, path: str) -> int:
     return connection.getresponse().status
 
 
-def test_it_is_ready_soon_and_prints_its_address(own_service: Any) -> None:
+def test_serve_is_ready_soon_and_prints_its_address(own_service: Any) -> None:
     started = time.monotonic()
     line = own_service.start()
     took_s = time.monotonic() - started
@@ -46,7 +46,7 @@ def test_it_is_ready_soon_and_prints_its_address(own_service: Any) -> None:
     assert took_s < READY_S * busy
 
 
-def test_sigterm_ends_it_and_its_processes_soon(service: Any) -> None:
+def test_sigterm_stops_the_service_and_its_processes_soon(service: Any) -> None:
     children = psutil.Process(service.process.pid).children(recursive=True)
     assert len(children) == 2
     started = time.monotonic()
@@ -57,7 +57,7 @@ def test_sigterm_ends_it_and_its_processes_soon(service: Any) -> None:
     assert service.log().splitlines()[-1] == "pyramidion serve: stopped; no job was running"
 
 
-def test_when_it_is_killed_its_processes_end_and_it_can_start_again(service: Any) -> None:
+def test_processes_exit_if_serve_is_killed_and_it_can_start_again(service: Any) -> None:
     children = psutil.Process(service.process.pid).children(recursive=True)
     service.process.kill()
     service.process.wait()
@@ -66,31 +66,31 @@ def test_when_it_is_killed_its_processes_end_and_it_can_start_again(service: Any
     assert get(service.url, "/readyz") == 200
 
 
-def test_a_killed_api_loses_no_attempt_to_connect(service: Any) -> None:
+def test_connections_succeed_while_a_killed_api_is_restarted(service: Any) -> None:
     for _ in range(2):
         service.pid_of("service.api.process", kill=True)
         assert get(service.url, "/livez") == 200
-    assert service.log().count("the API process was ended by SIGKILL") == 2
+    assert service.log().count("the API process was terminated by SIGKILL") == 2
 
 
-def test_a_killed_supervisor_is_started_again(service: Any) -> None:
+def test_killed_supervisor_is_started_again(service: Any) -> None:
     before = service.pid_of("service.supervisor.process", kill=True)
     deadline = time.monotonic() + 30
     while get(service.url, "/readyz") != 200 or service.pid_of("service.supervisor.process") == before:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    [line] = [line for line in service.log().splitlines() if "the supervisor process was ended by SIGKILL" in line]
+    [line] = [line for line in service.log().splitlines() if "the supervisor process was terminated by SIGKILL" in line]
     assert "restarting it" in line
 
 
-def test_a_second_one_on_the_same_root_is_refused(service: Any) -> None:
+def test_second_service_on_the_same_root_is_rejected(service: Any) -> None:
     second = service.run("serve", "--root", str(service.root), "--port", "0")
     assert (second.returncode, second.stdout) == (1, "")
     [line] = second.stderr.splitlines()
     assert f"is already served by process {service.process.pid} at {service.url}" in line
 
 
-def test_a_port_in_use_is_reported(own_service: Any) -> None:
+def test_port_in_use_is_reported(own_service: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = own_service.run("serve", "--root", str(own_service.root), "--port", str(port))
@@ -98,17 +98,17 @@ def test_a_port_in_use_is_reported(own_service: Any) -> None:
     assert done.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port} (Address already in use)")
 
 
-def test_a_process_that_fails_repeatedly_ends_the_service(own_service: Any) -> None:
+def test_service_exits_if_a_process_fails_repeatedly(own_service: Any) -> None:
     own_service.root.mkdir()
     (own_service.root / "service.db").write_bytes(b"not a database" * 1000)
     done = own_service.run("serve", "--root", str(own_service.root), "--port", "0")
     assert done.returncode not in (0, -signal.SIGTERM)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: the ")
-    assert "process ended with" in last
+    assert "process exited with code" in last
 
 
-def test_wrong_settings_are_reported_line_by_line(own_service: Any) -> None:
+def test_invalid_settings_are_reported_one_per_line(own_service: Any) -> None:
     done = own_service.run("serve", "--port", "99999", "--data-root", "x", PYRAMIDION_CPUS="none")
     assert (done.returncode, done.stdout) == (78, "")
     assert [line.partition(";")[0] for line in done.stderr.splitlines()] == [
@@ -120,7 +120,7 @@ def test_wrong_settings_are_reported_line_by_line(own_service: Any) -> None:
     assert done.stderr.count("error: --data-root or PYRAMIDION_DATA_ROOTS: the folder") == 2
 
 
-def test_settings_that_would_fail_later_are_refused_at_the_start(own_service: Any, tmp_path: Path) -> None:
+def test_settings_that_would_fail_later_are_rejected_at_startup(own_service: Any, tmp_path: Path) -> None:
     odd = tmp_path / "a:b"
     odd.mkdir()
     done = own_service.run("serve", "--root", str(own_service.root), "--data-root", str(odd))
@@ -129,18 +129,18 @@ def test_settings_that_would_fail_later_are_refused_at_the_start(own_service: An
     assert (done.returncode, done.stderr.count("PYRAMIDION_POLL_S: got 'inf'")) == (78, 1)
 
 
-def test_a_full_disk_is_reported_by_the_process_that_needs_it(own_service: Any) -> None:
+def test_full_disk_is_reported_by_the_process_that_needs_it(own_service: Any) -> None:
     own_service.root.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "service.cli", "serve", "--root", str(own_service.root), "--port", "0"],
         env=child_environment({**os.environ, "PYRAMIDION_DATABASE_URL": "here"}), capture_output=True, text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)), timeout=60,
     )  # fmt: skip
-    assert done.returncode == 78  # the URL of the database, which its processes refuse
+    assert done.returncode == 78  # the URL of the database, which its processes reject
     assert "PYRAMIDION_DATABASE_URL: cannot be used" in done.stderr
 
 
-def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYRAMIDION_ROOT", "")
     monkeypatch.setenv("PYRAMIDION_PORT", "")
     assert Settings().root == Path("runs/service").resolve()
@@ -153,20 +153,20 @@ def test_help_lists_every_setting_and_its_variable(own_service: Any) -> None:
     assert "--data-root DIR" in text
 
 
-def test_it_stays_light() -> None:
+def test_serve_imports_no_heavy_library() -> None:
     code = "import sys, service.commands.serve\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {"fastapi", "sqlalchemy", "uvicorn", "mlflow", "torch", "httpx2"} & set(done.stdout.split()) == set()
 
 
 def test_folders_are_repeated_or_listed_in_the_singular_or_plural(own_service: Any, tmp_path: Path) -> None:
-    words = ["--data-root", "a,b", "c", "--data-roots", "d", "--data-root", "e", "--weights-root", "w"]
-    done = own_service.run("serve", "--root", str(own_service.root), *words)
+    arguments = ["--data-root", "a,b", "c", "--data-roots", "d", "--data-root", "e", "--weights-root", "w"]
+    done = own_service.run("serve", "--root", str(own_service.root), *arguments)
     missing = [line.split("'")[1] for line in done.stderr.splitlines()]
     assert missing == [str(tmp_path / name) for name in ("a,b", "c", "d", "e", "w")]
 
 
-def test_options_win_over_variables_and_a_wrong_one_is_named(own_service: Any) -> None:
+def test_options_take_precedence_over_variables_and_invalid_values_are_reported(own_service: Any) -> None:
     done = own_service.run("serve", "--cpus", "0", PYRAMIDION_CPUS="x", PYRAMIDION_GPUS="-1")
     assert [line.partition(";")[0] for line in done.stderr.splitlines()] == [
         "error: --cpus: got '0'",

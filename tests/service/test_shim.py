@@ -1,4 +1,4 @@
-"""The shim of one attempt: it ends everything that it has started, and records the exit."""
+"""The shim of one attempt, which stops everything that it has started, and records the exit."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def shim(tmp_path: Path) -> Iterator[Shim]:
     shim.process.wait(timeout=20)
 
 
-def test_exit_json_has_code_time_and_memory(shim: Shim) -> None:
+def test_exit_json_has_exit_code_time_and_memory(shim: Shim) -> None:
     before = time.time()
     ending = shim.shell("exit 3").ending()
     assert (ending["code"], ending["ran_out_of_memory"]) == (3, False)
@@ -103,7 +103,7 @@ def test_sigterm_is_passed_to_the_command(shim: Shim) -> None:
     assert shim.log == "ready\nasked\n"
 
 
-def test_sigterm_is_passed_to_the_command_alone(shim: Shim) -> None:
+def test_sigterm_is_passed_to_the_command_only(shim: Shim) -> None:
     script = "sh -c 'trap \"echo child too\" TERM; echo ready; while :; do sleep 0.02; done' & trap 'exit 5' TERM; wait"
     shim.shell(script).until_it_says("ready")
     shim.process.terminate()
@@ -111,7 +111,7 @@ def test_sigterm_is_passed_to_the_command_alone(shim: Shim) -> None:
     assert shim.log == "ready\n"
 
 
-def test_a_repeated_sigterm_is_passed_once(shim: Shim) -> None:
+def test_repeated_sigterm_is_passed_once(shim: Shim) -> None:
     script = "trap 'echo asked' TERM; echo ready; until [ -e $0 ]; do sleep 0.02; done"
     go = shim.folder / "go"
     shim.start("sh", "-c", script, str(go)).until_it_says("ready")
@@ -130,7 +130,7 @@ def is_pending(pid: int, number: int) -> bool:
     return bool((pending["SigPnd:"] | pending["ShdPnd:"]) >> (number - 1) & 1)
 
 
-def test_a_command_that_exceeds_its_grace_is_killed_with_its_tree(shim: Shim) -> None:
+def test_command_that_exceeds_its_grace_period_is_killed_with_its_tree(shim: Shim) -> None:
     shim.shell(STUBBORN, grace_s=0.3).until_it_says("grandchild")
     requested = time.monotonic()
     shim.process.terminate()
@@ -146,7 +146,7 @@ def test_sigusr1_kills_the_tree_at_once(shim: Shim) -> None:
 
 
 def test_processes_that_outlive_the_command_are_killed(shim: Shim) -> None:
-    """This includes processes without the session and the environment of the attempt."""
+    """This includes processes that have neither the session nor the environment of the attempt."""
     mark = f"600.{os.getpid()}"
     script = f"{LOUD_GRANDCHILD}; sleep {mark} & env -i setsid -f sleep {mark}; sleep 0.2; exit 6"
     assert shim.shell(script).ending()["code"] == 6
@@ -154,7 +154,7 @@ def test_processes_that_outlive_the_command_are_killed(shim: Shim) -> None:
     assert [path for path in commands if path.exists() and mark.encode() in path.read_bytes()] == []
 
 
-def test_a_tree_that_keeps_forking_is_killed(shim: Shim) -> None:
+def test_tree_that_keeps_forking_is_killed(shim: Shim) -> None:
     program = textwrap.dedent("""
         import os, time
         while True:
@@ -168,7 +168,7 @@ def test_a_tree_that_keeps_forking_is_killed(shim: Shim) -> None:
 
 
 @pytest.mark.parametrize(("early", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGUSR1, -signal.SIGKILL)])
-def test_a_signal_before_the_command_starts_is_not_lost(shim: Shim, early: int, code: int) -> None:
+def test_signal_before_the_command_starts_is_not_lost(shim: Shim, early: int, code: int) -> None:
     assert shim.shell("echo ran; sleep 600", early=early).ending()["code"] == code
     assert shim.log == ""
 
@@ -191,7 +191,7 @@ def test_signals_of_a_terminal_are_ignored(shim: Shim) -> None:
     assert shim.ending()["code"] == 75
 
 
-def test_the_command_starts_with_default_signals(shim: Shim) -> None:
+def test_command_starts_with_default_signals(shim: Shim) -> None:
     program = "print(open('/proc/self/status').read())"
     shim.start(sys.executable, "-S", "-c", program).ending()
     status = dict(line.split(":", 1) for line in shim.log.splitlines() if ":" in line)
@@ -201,19 +201,19 @@ def test_the_command_starts_with_default_signals(shim: Shim) -> None:
     assert [number for number in asked if ignored >> (number - 1) & 1] == []
 
 
-def test_a_signal_to_the_commands_group_does_not_reach_the_shim(shim: Shim) -> None:
+def test_signal_to_the_commands_group_does_not_reach_the_shim(shim: Shim) -> None:
     shim.shell("trap '' TERM; kill -TERM 0; kill -USR1 0").ending()
     assert json.loads((shim.folder / "exit.json").read_text())["code"] == -signal.SIGUSR1
 
 
 @pytest.mark.parametrize("order", [{"command": ["/no/such/program"]}, {"cwd": "/no/such/folder"}])
-def test_a_command_that_cannot_be_started_is_reported(shim: Shim, order: dict[str, Any]) -> None:
+def test_command_that_cannot_be_started_is_reported(shim: Shim, order: dict[str, Any]) -> None:
     assert shim.start("true", **order).ending()["code"] == 127
     assert "could not be started" in shim.log
     assert "No such file or directory" in shim.log
 
 
-def test_a_second_shim_of_a_folder_does_nothing(shim: Shim) -> None:
+def test_second_shim_in_a_folder_does_nothing(shim: Shim) -> None:
     (shim.folder / "run.json").write_text("{}")
     shim.shell("echo ran")
     assert shim.process.wait(timeout=20) == 0
@@ -221,8 +221,8 @@ def test_a_second_shim_of_a_folder_does_nothing(shim: Shim) -> None:
     assert sorted(path.name for path in shim.folder.iterdir()) == ["log.txt", "run.json"]
 
 
-def test_on_a_full_disk_it_ends_without_exit_json_and_leaves_no_process(shim: Shim) -> None:
-    """A limit of zero on the size of its files stands for a full disk."""
+def test_shim_on_a_full_disk_exits_without_exit_json_and_without_processes(shim: Shim) -> None:
+    """The full disk is simulated with a file size limit of zero."""
     program = textwrap.dedent(f"""
         import os, resource
         resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
@@ -238,10 +238,10 @@ def test_on_a_full_disk_it_ends_without_exit_json_and_leaves_no_process(shim: Sh
     assert [path.name for path in shim.folder.iterdir() if "exit" in path.name] == []
 
 
-def test_exit_json_is_written_once_the_disk_has_room_again(shim: Shim) -> None:
+def test_exit_json_is_written_once_disk_space_is_free_again(shim: Shim) -> None:
     program = "import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"
     shim.start(sys.executable, "-S", "-c", f"{program}; os._exit(9)")
-    # A failed try changes the modification time of the folder.
+    # A failed attempt to write changes the modification time of the folder.
     wait_for(lambda: resource.prlimit(shim.process.pid, resource.RLIMIT_FSIZE)[0] == 0)
     before = shim.folder.stat().st_mtime_ns
     wait_for(lambda: shim.folder.stat().st_mtime_ns != before)
@@ -249,7 +249,7 @@ def test_exit_json_is_written_once_the_disk_has_room_again(shim: Shim) -> None:
     assert shim.ending()["code"] == 9
 
 
-def test_it_is_small_and_starts_quickly(shim: Shim) -> None:
+def test_shim_is_small_and_starts_quickly(shim: Shim) -> None:
     shim.shell("echo ready; exec sleep 600").until_it_says("ready")
     process = psutil.Process(shim.process.pid)
     assert process.memory_info().rss < 25_000_000
@@ -257,7 +257,7 @@ def test_it_is_small_and_starts_quickly(shim: Shim) -> None:
     assert process.cpu_times().user + process.cpu_times().system < 0.2
 
 
-def test_the_command_dies_with_a_killed_shim(shim: Shim) -> None:
+def test_command_dies_with_a_killed_shim(shim: Shim) -> None:
     shim.shell("echo $$ end; exec sleep 600").until_it_says("end")
     command = find_process(int(shim.log.split()[0]))
     assert command is not None

@@ -1,4 +1,4 @@
-"""The states of a job, and transitions as the table allows them."""
+"""The states of a job, and the transitions that the table allows."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ FAILURE = (FailureKind.KILLED, "the trainer was killed")
 
 
 def take(store: LeasedStore, job: Job, to: JobStatus) -> Job:
-    """Request a transition with the one method that makes it."""
+    """Request a transition with the only method that makes it."""
     if to is JobStatus.QUEUED:
         return store.requeue(job, not_before=0.0, spends_retry=False, message="again")
     return store.move(job, to, failure=FAILURE if to is JobStatus.FAILED else None)
@@ -31,16 +31,16 @@ def test_every_state_is_connected() -> None:
     assert {JobStatus.QUEUED} | ACTIVE | TERMINAL == set(JobStatus)
 
 
-def test_the_api_moves_a_job_only_from_the_queue_to_cancelled() -> None:
+def test_api_moves_a_job_only_from_the_queue_to_cancelled() -> None:
     by_api = {pair for pair, writer in TRANSITIONS.items() if writer is Writer.API}
     assert by_api == {(JobStatus.QUEUED, JobStatus.CANCELLED)}
 
 
-def test_a_job_that_is_being_cancelled_only_becomes_cancelled() -> None:
+def test_job_that_is_being_cancelled_only_becomes_cancelled() -> None:
     assert {after for before, after in TRANSITIONS if before is JobStatus.CANCELLING} == {JobStatus.CANCELLED}
 
 
-def test_failures_that_may_pass_are_retried() -> None:
+def test_failures_that_may_be_temporary_are_retried() -> None:
     assert set(FailureKind) - FINAL_FAILURES == {FailureKind.DISK_FULL, FailureKind.KILLED, FailureKind.INTERNAL}
 
 
@@ -57,7 +57,7 @@ PATHS: dict[JobStatus, tuple[JobStatus, ...]] = {
 
 @pytest.mark.parametrize("to", list(JobStatus))
 @pytest.mark.parametrize("before", list(JobStatus))
-def test_a_supervisor_can_do_what_the_table_allows_and_nothing_else(
+def test_supervisor_can_do_what_the_table_allows_and_nothing_else(
     tmp_path: Path, before: JobStatus, to: JobStatus
 ) -> None:
     engine = open_database(f"sqlite:///{tmp_path / 'service.db'}")

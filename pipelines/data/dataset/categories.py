@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipelines.base.records import Category
 from pipelines.formats.layer_content import FileId
-from pipelines.records import Category
 
 MAX_ID = 2**53
 """Larger integers are not exact in every reader of JSON."""
@@ -33,9 +33,9 @@ def numbered(names: Collection[str]) -> list[Category]:
 def merge_categories(layers: Sequence[Declared]) -> list[Category]:
     """Return the categories of a task, merged by name over its layers.
 
-    The ids of the files are kept, and the categories sorted by them, where one source gives all ids, as integers that
-    are unique and equal in every split. Merged categories get the id of the one that had the new name before, or else
-    the smallest id. Otherwise the categories are numbered 1..K by name.
+    If one source gives all ids, as integers that are unique and equal in every split, the ids are kept and the
+    categories are sorted by them; merged categories get the id of the one that had the new name before, or else the
+    smallest id. Otherwise the categories are numbered 1..K by name.
     """
     names = set().union(*(layer.names for layer in layers)) if layers else set()
     if len({layer.source for layer in layers}) != 1:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pipelines.findings import Finding
+from pipelines.base.findings import Finding
+from pipelines.base.records import Split
 from pipelines.formats.layer_content import FileBox, FileImage
-from pipelines.records import Split
 
 ROUNDING_PX = 0.01
 """Boxes that leave their image by at most this much are kept: COCO files are rounded to two decimals."""
@@ -125,7 +125,7 @@ def clean_boxes(
 
 
 def clean_classes(image: FileImage, classes: Mapping[str, str | None], counts: LayerCounts) -> list[str] | None:
-    """Return the renamed classes of an image, each once; None where the image is not labeled."""
+    """Return the renamed classes of an image, each once; None if the image is not labeled."""
     if image.classes is None:
         return None
     names: list[str] = []
@@ -147,7 +147,7 @@ def shown_box(box: FileBox) -> str:
 
 
 def _clip(box: FileBox, size_hw: tuple[int, int]) -> FileBox | None:
-    """Return the box clipped to the image: the same object where nothing changes, None where nothing remains."""
+    """Return the box clipped to the image: the same object if nothing changes, None if nothing remains."""
     (x, y, width, height), (image_height, image_width) = box.bbox_xywh, size_hw
     x1, y1 = max(x, 0.0), max(y, 0.0)
     x2, y2 = min(x + width, float(image_width)), min(y + height, float(image_height))

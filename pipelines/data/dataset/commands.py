@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+from pipelines.base.errors import DataError
 from pipelines.data.dataset.index import build_index
 from pipelines.data.synth.dataset import write_synthetic
-from pipelines.errors import DataError
 from pipelines.spec.job import JobSpec
 
 
 def check_data(job: JobSpec, root: Path, report_path: Path) -> int:
-    """Print the data report and write it to `report_path` as JSON; return 0, or 78 where a run would not start.
+    """Print the data report and write it to `report_path` as JSON; return 0, or 78 if a run would not start.
 
     Raises:
         DataError: `root` is not a folder.

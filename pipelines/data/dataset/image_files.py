@@ -1,13 +1,13 @@
-"""The image files of a source, and the facts about each of them. Torch-free."""
+"""The image files of a source, and facts about each file. Torch-free."""
 
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pipelines.base.errors import DataError
+from pipelines.base.paths import IMAGE_SUFFIXES, below
 from pipelines.data.dataset.images import Exif, ImageFacts, examine_image
-from pipelines.errors import DataError
-from pipelines.paths import IMAGE_SUFFIXES, below
 
 MAX_THREADS = 16
 
@@ -15,7 +15,7 @@ MAX_THREADS = 16
 class ImageFolder:
     """The files below a source's images folder.
 
-    The tree is walked once; the paths of files that are reached without links need no further check.
+    The tree is walked once; files that are reached without symbolic links need no further check of their paths.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,7 +26,7 @@ class ImageFolder:
         """Return the path of a file below the folder.
 
         Raises:
-            ValueError: the name is absolute, contains `..`, or is a link that leads out of the folder.
+            ValueError: the name is absolute, contains `..`, or leads out of the folder through a symbolic link.
             FileNotFoundError: the file is missing.
         """
         if file_name in self._plain:
@@ -37,7 +37,7 @@ class ImageFolder:
         return path
 
     def images(self) -> Iterator[str]:
-        """Yield the names of all image files in order, except hidden files and files that are reached by links."""
+        """Yield the names of all image files in sorted order, except hidden and symbolically linked files."""
         for name in sorted(self._plain):
             path = Path(name)
             if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
@@ -58,13 +58,13 @@ def _files_without_links(folder: Path, prefix: str) -> Iterator[str]:
 def examine_images(images: Iterable[tuple[Path, Exif]]) -> dict[tuple[Path, Exif], ImageFacts | str]:
     """Decode every file once on several threads; return its facts, or the reason why it cannot be read.
 
-    Each file is read completely, which also gives its content hash. The 364 JPEGs of BCCD (640 x 480) took 0.4 s on two
-    CPU cores, about 2 ms of one core per image; the 118,000 of COCO would take two minutes. PNGs take several times as
-    long, because they are decoded in full.
+    Each file is read completely, also to compute its content hash. The 364 JPEGs of BCCD (640 x 480) took 0.4 s on two
+    CPU cores, about 2 ms of one core per image; COCO's 118,000 would take two minutes. PNGs take several times as long
+    because they are decoded in full.
     """
-    wanted = list(dict.fromkeys(images))
+    unique = list(dict.fromkeys(images))
     with ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        return dict(zip(wanted, pool.map(_examine, wanted), strict=True))
+        return dict(zip(unique, pool.map(_examine, unique), strict=True))
 
 
 def _examine(image: tuple[Path, Exif]) -> ImageFacts | str:

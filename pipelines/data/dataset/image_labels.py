@@ -1,10 +1,10 @@
 """Classes and identities of an image, which decide how often samplers draw it. Torch-free."""
 
-from pipelines.records import BoxLabel, ImageRecord
+from pipelines.base.records import BoxLabel, ImageRecord
 
 
 def classes_of(record: ImageRecord, task: str) -> set[str] | None:
-    """Return the classes of an image for a task, except those of crowd boxes; None where it is not labeled for it."""
+    """Return the classes of an image for a task, except those of crowd boxes; None if it is not labeled for it."""
     labels = record.labels.get(task)
     if labels is None:
         return None

@@ -9,7 +9,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipelines.errors import DataError, FieldProblem
+from pipelines.base.errors import DataError, FieldProblem
 
 Exif = Literal["ignore", "apply"]
 
@@ -59,8 +59,8 @@ def read_image(image: Path | BinaryIO, exif: Exif, max_pixels: int = MAX_PIXELS)
     try:
         with _open(image, name, min(max_pixels, MAX_PIXELS)) as opened:
             opened.load()
-            turned = ImageOps.exif_transpose(opened) if exif == "apply" else opened
-            return _to_rgb(turned, name)
+            upright = ImageOps.exif_transpose(opened) if exif == "apply" else opened
+            return _to_rgb(upright, name)
     except DataError:
         raise
     except Exception as error:  # Pillow's plugins raise a dozen types on broken bytes

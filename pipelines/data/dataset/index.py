@@ -5,6 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.findings import Finding
+from pipelines.base.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord, Split
 from pipelines.data.dataset.categories import Declared, is_plain_id, merge_categories, numbered
 from pipelines.data.dataset.checks.duplicates import check_repeated_contents, fingerprint
 from pipelines.data.dataset.checks.report import DataReport, ImageCounts, TaskCounts
@@ -12,11 +15,8 @@ from pipelines.data.dataset.checks.samplers import check_samplers
 from pipelines.data.dataset.checks.tasks import check_tasks
 from pipelines.data.dataset.clean import clean_boxes, clean_classes
 from pipelines.data.dataset.listing import ListedImage, Listing, ReadLayer, list_images
-from pipelines.errors import DataError, FieldProblem
-from pipelines.findings import Finding
 from pipelines.formats.catalog import formats_that_give
 from pipelines.formats.layer_content import FileBox
-from pipelines.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord, Split
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import TaskSpec
 from pipelines.tasks.kinds import kind_of
@@ -47,10 +47,10 @@ class _Image:
 def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     """Return all labeled, readable images of all splits, and the report about everything that was read.
 
-    Problems of the data are reported, not raised: where `report.errors` is not empty, the index must not be used.
+    Problems of the data are reported, not raised: if `report.errors` is not empty, the index must not be used.
     A split without files is missing in `records`. Records have a stable order: by source name, then file name.
 
-    The image ids of the label files are kept where the job has one source and its ids are integers, unique over all
+    The image ids of the label files are kept if the job has one source and its ids are integers, unique over all
     splits (images without an id are then numbered from the largest id on); otherwise all images are numbered from 1
     over train, val and test. The same holds for the annotation ids of each task if they are positive; otherwise they
     number every annotation that was read.
@@ -90,16 +90,16 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
 def _fits(name: str, task: TaskSpec, listing: Listing) -> bool:
     """Return whether all layers of the task give the labels it needs, and report each layer that does not."""
     needed = kind_of(task).needed_labels(task)
-    misfits = {
+    unsuitable = {
         id(read.layer): read for read in listing.layers if name in read.layer.tasks and not needed <= read.layer.GIVES
     }
-    for read in misfits.values():
+    for read in unsuitable.values():
         message = (
             f"the task {name!r} learns from {' and '.join(sorted(needed))}, which the format {read.layer.format!r} "
             f"does not have; use one of {', '.join(formats_that_give(needed))}"
         )
         listing.findings.append(read.finding("wrong_layer", message))
-    return not misfits
+    return not unsuitable
 
 
 def _clean(listed: ListedImage, findings: list[Finding]) -> _Image:
@@ -220,7 +220,7 @@ def _box_labels(layers: list[_Cleaned], ids: list[int], identity_field: str | No
 def _class_labels(
     name: str, task: TaskSpec, image: _Image, layers: list[_Cleaned], findings: list[Finding]
 ) -> list[str] | None:
-    """Return the classes of an image; None where no layer labels it, or all are dropped and the task needs one."""
+    """Return the classes of an image; None if no layer labels it, or all are dropped and the task needs one."""
     named = [layer.classes for layer in layers if layer.classes is not None]
     classes = list(dict.fromkeys(class_name for classes in named for class_name in classes))
     if kind_of(task).takes_many_classes(task):

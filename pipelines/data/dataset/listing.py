@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.base.findings import Finding
+from pipelines.base.paths import below
+from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.categories import is_plain_id
 from pipelines.data.dataset.clean import LayerCounts
 from pipelines.data.dataset.image_files import ImageFolder, examine_images
 from pipelines.data.dataset.images import ImageFacts
-from pipelines.findings import Finding
 from pipelines.formats.layer import LabelLayer
 from pipelines.formats.layer_content import FileId, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.paths import below
-from pipelines.records import SPLITS, Split
 from pipelines.spec.data import SourceSpec
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.kinds import kind_of
@@ -123,7 +123,7 @@ def _identity_fields(layer: LabelLayer, job: JobSpec) -> set[str]:
 
 
 def _check_test_layers(job: JobSpec, listing: Listing) -> None:
-    """Report layers without test data where another layer of the source has some."""
+    """Report layers without test data if another layer of the source has some."""
     for name, source in sorted(job.data.sources.items()):
         read = [
             layer.layer for layer in listing.layers if (layer.split.source_name, layer.split.split) == (name, "test")
@@ -163,12 +163,14 @@ def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing, fol
 
 def _examine(listing: Listing, sources: dict[str, SourceSpec]) -> None:
     """Set the facts of each image; report images that are unreadable or have another size than declared."""
-    wanted = {id(image): (image.path, sources[image.source].exif) for image in listing.images if image.path is not None}
-    facts_by_image = examine_images(wanted.values())
+    to_examine = {
+        id(image): (image.path, sources[image.source].exif) for image in listing.images if image.path is not None
+    }
+    facts_by_image = examine_images(to_examine.values())
     for image in listing.images:
-        if id(image) not in wanted:
+        if id(image) not in to_examine:
             continue
-        facts = facts_by_image[wanted[id(image)]]
+        facts = facts_by_image[to_examine[id(image)]]
         if isinstance(facts, str):
             split = image.layers[0][0].split
             listing.findings.append(split.finding("unreadable_image", facts, file=image.shown_path))
@@ -187,7 +189,7 @@ def _examine(listing: Listing, sources: dict[str, SourceSpec]) -> None:
 def _number_images(listing: Listing) -> None:
     """Set the image ids.
 
-    The ids of the label files are kept where the job has one source, its ids are integers, and ids and images match
+    The ids of the label files are kept if the job has one source, its ids are integers, and ids and images match
     one to one; images without an id are then numbered from the largest id on. Otherwise all images are numbered from 1
     in their order.
     """

@@ -4,8 +4,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipelines.errors import ConfigError, FieldProblem
-from pipelines.paths import below
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.paths import below
 
 DATA_ROOTS_VARIABLE = "PYRAMIDION_DATA_ROOTS"
 

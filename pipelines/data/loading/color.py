@@ -19,7 +19,7 @@ Color = tuple[Tensor, Tensor]
 
 
 def draw_color(probability: float, rng: np.random.Generator) -> Color | None:
-    """Return a random color change, or None where nothing is drawn.
+    """Return a random color change, or None if nothing is drawn.
 
     Brightness, contrast, saturation and the gains of the channels are drawn independently, each with `probability`.
     """

@@ -9,6 +9,8 @@ import lightning
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from pipelines.base.ranks import rank, world_size
+from pipelines.base.records import DatasetIndex, ImageRecord, Split
 from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.image_dataset import ImageDataset
 from pipelines.data.loading.planned_sample import fitted_size
@@ -18,8 +20,6 @@ from pipelines.data.loading.sampling.evaluation import EvalBatchSampler
 from pipelines.data.loading.sampling.training import TrainBatchSampler
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
-from pipelines.ranks import rank, world_size
-from pipelines.records import DatasetIndex, ImageRecord, Split
 from pipelines.spec.augment import operations_of
 from pipelines.spec.data import DataSpec
 from pipelines.spec.tasks import Task, gallery_tasks

@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.records import ImageRecord
 from pipelines.data.dataset.images import Exif, read_image
 from pipelines.data.loading.planned_sample import PlannedSample, fitted_size
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey, Stream, random_numbers
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
-from pipelines.errors import DataError, FieldProblem
-from pipelines.records import ImageRecord
 
 
 class ImageDataset(Dataset[Sample]):
     """Samples of the records of one split.
 
     Args:
-        records: one split; the index of a `SampleKey` is a position in it.
-        exif: by source, whether its labels refer to images rotated by their EXIF orientation.
-        encoder: makes the targets.
-        transform: the change of pixels and boxes.
-        seed: of the augmentation.
+        records: the records of the split; the index of a `SampleKey` is a position in this sequence.
+        exif: for each source, whether its labels refer to images rotated by their EXIF orientation.
+        encoder: creates the targets.
+        transform: changes the pixels and the boxes.
+        seed: seed of the augmentation.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class ImageDataset(Dataset[Sample]):
         return Sample(transformed.image, info, transformed.targets)
 
     def load(self, index: int) -> PlannedSample:
-        """Return a sample as it is before augmentation, for operations over several images.
+        """Return a sample before augmentation, for operations that combine several images.
 
         Raises:
-            DataError: as `__getitem__`.
+            DataError: see `__getitem__`.
         """
         image = self._pixels(index)
         height, width = image.shape[-2:]
@@ -80,11 +80,11 @@ class ImageDataset(Dataset[Sample]):
         return PlannedSample.start(image, self.encoder.encode(self.records[index]), canvas_hw)
 
     def fill_cache(self) -> None:
-        """Decode all images once and keep them as uint8 in their original size: 3 bytes per pixel and process.
+        """Decode all images once and keep them as uint8 at their original size: 3 bytes per pixel in each process.
 
-        The original size keeps the detail for zooms and makes a cached run equal to an uncached one; the resize costs
-        0.3 ms at 640x480. Call this before workers are forked: they share the memory pages, which are never written to
-        again.
+        The original size preserves detail for zooming in, and makes a cached run equal to an uncached one; resizing
+        costs 0.3 ms at 640x480. Call this before the workers are forked, so that they share the memory pages, which are
+        never written to again.
         """
         if self._decoded is None:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -101,7 +101,7 @@ class ImageDataset(Dataset[Sample]):
                 FieldProblem(
                     record.file_name,
                     f"is {image.width} x {image.height} pixels, but the index says {record.width} x {record.height}; "
-                    "the file has changed since it was indexed: start the command again",
+                    "the file has changed since it was indexed: run the command again",
                 )
             )
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)

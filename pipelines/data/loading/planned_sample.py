@@ -43,7 +43,7 @@ class Span:
 class PlannedSample:
     """An image (3, H, W) uint8 with its targets, and the changes that are planned for both.
 
-    Planned changes are executed together by `render`, in this order whatever the order of their planning: crop and
+    Planned changes are executed together by `render`, in this order, regardless of the order of planning: crop and
     resize, color, padding, flips. So the image is resized once, from its original pixels; color changes touch few
     pixels and never the padding. The changes commute except for the place of a crop, which is drawn at random anyway. A
     change that does not fit into the plan, such as a second zoom, renders the sample first and starts a new plan, in

@@ -74,7 +74,7 @@ class Sample:
 class Batch:
     """Images (B, 3, H, W) uint8, padded at the right and the bottom to multiples of 32.
 
-    `targets[task][b]` is None where image b is not labeled for the task; every task of the model is a key.
+    `targets[task][b]` is None if image b is not labeled for the task; every task of the model is a key.
     """
 
     images: Tensor

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
+from pipelines.base.pictures import draw_boxes
+from pipelines.base.records import Split
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Sample, SampleKey
-from pipelines.pictures import draw_boxes
-from pipelines.records import Split
 from pipelines.tasks.base import Drawing, TaskSetup
 from pipelines.tasks.tensors.runtime import runtime_of
 
@@ -56,7 +56,7 @@ def _draw_sample(data: JobData, sample: Sample) -> Image.Image:
 
 
 def _with_different_boxes(drawings: Sequence[Drawing]) -> list[Drawing]:
-    """Return the drawings that have boxes, without those whose boxes an earlier one has already."""
+    """Return the drawings with boxes, except those with the same boxes as an earlier one."""
     drawn: list[Drawing] = []
     for drawing in drawings:
         if drawing.boxes_xyxy is not None and all(drawing.boxes_xyxy != other.boxes_xyxy for other in drawn):

@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from heads.base import Target
 
 MIN_KEPT_AREA = 0.3
-"""An object that keeps less of its area in a crop is dropped: the rest often does not show what it is."""
+"""An object that keeps less of its area in a crop is dropped: the remaining part is often unrecognizable."""
 
 MIN_SIDE_PX = 1.0
 """A box with a side below one input pixel has no content, and its logarithms and IoUs are noise."""
@@ -19,8 +19,8 @@ MIN_SIDE_PX = 1.0
 def sanitize(before: dict[str, Target], after: dict[str, Target], area_scale: float) -> dict[str, Target]:
     """Return `after` without boxes that kept less than 30 % of their area or are smaller than a pixel.
 
-    Labels, crowd flags and identities stay with their boxes. A crowd region stays however little of it remains: nothing
-    is known about its content, so the rest of it must not become background.
+    Labels, crowd flags and identities stay with their boxes. A crowd region is kept even if little of it remains: its
+    content is unknown, so it must not become background.
 
     Args:
         before: targets before the geometry.

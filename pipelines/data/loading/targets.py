@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from heads.base import Target
-from pipelines.records import Category, ImageRecord
+from pipelines.base.records import Category, ImageRecord
 from pipelines.tasks.base import TaskSetup, TaskSpec
 from pipelines.tasks.tensors.runtime import runtime_of
 
@@ -23,7 +23,7 @@ class TargetEncoder:
         """Return the targets of the tasks that the record is labeled for, see `TaskRuntime.encode`.
 
         Raises:
-            DataError: a class that the task does not have; another number of classes than one where one is needed.
+            DataError: the task does not have a class, or needs exactly one class and the image has none or several.
         """
         return {
             name: runtime_of(setup.spec).encode(setup, record)

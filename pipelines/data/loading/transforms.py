@@ -64,7 +64,7 @@ class EvalTransform:
 class TrainTransform:
     """Applies operations one after the other.
 
-    The operations plan their changes, which are executed in one pass over the pixels where they fit together, see
+    The operations plan their changes, which are executed in one pass over the pixels if they fit together, see
     `PlannedSample`. The order of the list decides which operation draws random numbers first, and the order of
     changes that cannot be executed in one pass. The result has the size that evaluation gives the image.
 

@@ -6,7 +6,7 @@
 
 - Boxes: discs, squares, triangles and rings at three scales; some partly cover another one. Discs and squares form two
   classes each, by texture: plain, and patterned (stripes, dots or checks). Every twelfth image has no object.
-- `identity` of an annotation: its shape and its texture, sixteen combinations; it is missing where less than two thirds
+- `identity` of an annotation: its shape and its texture, sixteen combinations; it is missing if less than two thirds
   of the object are visible.
 - `scene` of an image: the kind of its ground, and `crowded` for five objects or more.
 - Some images are not labeled for some tasks: an eighth of train is missing in the COCO file, another eighth has an
@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.records import SPLITS, Split
 from pipelines.data.synth.drawing import GROUNDS, DrawnObject, draw_ground, draw_objects
-from pipelines.errors import ConfigError, FieldProblem
-from pipelines.records import SPLITS, Split
 
 CATEGORIES = ("disc", "patterned_disc", "square", "patterned_square", "triangle", "ring")
 CROWDED_FROM = 5
@@ -89,8 +89,8 @@ def _draw_image(rng: np.random.Generator, number: int, image_size: int) -> tuple
     size_hw = {1: (shorter, image_size), 2: (image_size, shorter)}.get(number % 6, (image_size, image_size))
     ground = str(rng.choice(sorted(GROUNDS)))
     pixels_HW3 = draw_ground(rng, ground, size_hw)
-    wanted = int(rng.integers(5, 9)) if rng.random() < 0.3 else int(rng.integers(1, 5))
-    objects = draw_objects(rng, pixels_HW3, 0 if number % 12 == 7 else wanted)
+    num_objects = int(rng.integers(5, 9)) if rng.random() < 0.3 else int(rng.integers(1, 5))
+    objects = draw_objects(rng, pixels_HW3, 0 if number % 12 == 7 else num_objects)
     return Image.fromarray(np.clip(pixels_HW3, 0, 255).astype(np.uint8)), ground, objects
 
 

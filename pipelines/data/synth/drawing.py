@@ -56,8 +56,8 @@ def draw_ground(rng: np.random.Generator, ground: str, size_hw: tuple[int, int])
             pen.line((x, y, x + dx, y + dy), fill=shade, width=int(rng.integers(1, 4)))
         else:
             start = float(rng.uniform(0, 360))
-            reach = abs(dx) + 6
-            pen.arc((x, y, x + reach, y + reach), start, start + float(rng.uniform(60, 150)), fill=shade, width=2)
+            diameter = abs(dx) + 6
+            pen.arc((x, y, x + diameter, y + diameter), start, start + float(rng.uniform(60, 150)), fill=shade, width=2)
     return np.asarray(picture, dtype=np.float32).copy()
 
 
@@ -101,8 +101,8 @@ def _place(
         return int(top), int(left)
     x, y, width, height = neighbor_xywh
     angle = rng.uniform(0, 2 * np.pi)
-    reach = 0.38 * (side + max(width, height))
-    center_y, center_x = y + height / 2 + reach * np.sin(angle), x + width / 2 + reach * np.cos(angle)
+    distance = 0.38 * (side + max(width, height))
+    center_y, center_x = y + height / 2 + distance * np.sin(angle), x + width / 2 + distance * np.cos(angle)
     return int(center_y - patch_side / 2), int(center_x - patch_side / 2)
 
 

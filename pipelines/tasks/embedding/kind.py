@@ -1,4 +1,4 @@
-"""Embedding: what its tasks need and report. Torch-free."""
+"""The task kind `embedding`: its required labels, its metrics and the formats of its results. Torch-free."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ class EmbeddingKind(TaskKind[EmbeddingSpec]):
     counted_labels = "identities"
 
     def needed_labels(self, spec: EmbeddingSpec) -> frozenset[LabelKind]:
-        """Return classes for images, whose class is the identity, or boxes with identities."""
+        """Return classes for whole images, where the class is the identity, and boxes with identities for objects."""
         return frozenset({"boxes", "identities"} if self.takes_boxes(spec) else {"classes"})
 
     def identity_field(self, spec: EmbeddingSpec) -> str | None:
@@ -46,5 +46,5 @@ class EmbeddingKind(TaskKind[EmbeddingSpec]):
         return f"{result['num_queries']} queries, {result['num_left_out']} left out, gallery {result['gallery']}"
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
-        """Return nothing: vectors are not shown."""
+        """Return an empty drawing, because vectors are not shown."""
         return Drawing()

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from heads.spec import EmbeddingHeadSpec
-from pipelines.names import TaskName
+from pipelines.base.names import TaskName
 from pipelines.tasks.base import TaskSpec, add_head_settings
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from pipelines.records import ImageRecord
+from pipelines.base.records import ImageRecord
 from pipelines.tasks.base import AnswerJson, Drawing, SpecT, TaskKind, TaskSetup, TaskSpec
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.tensors.boxes import ResizedImage

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 
 from heads.base import BoxTarget
-from pipelines.errors import DataError, FieldProblem
-from pipelines.records import BoxLabel, ImageRecord
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.records import BoxLabel, ImageRecord
 from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.tensors.boxes import clip_boxes
 

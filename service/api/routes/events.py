@@ -59,7 +59,7 @@ _STREAM = {
     response_model=EventPage,
     responses={
         200: {"content": {SSE: {"schema": _STREAM}}, "description": "Events after `after`, a page or a stream"},
-        204: {"description": "In response to a stream request: the job has ended and no further events will follow"},
+        204: {"description": "In response to a stream request: the job has ended and no more events will follow"},
         **problems(404, 406),
     },
 )
@@ -67,9 +67,9 @@ async def read_events(
     channel: ChannelDep,
     after: Annotated[int, Query(ge=0, le=2**63 - 1, description="sequence number of the last event received")] = 0,
     wait: Annotated[
-        float, Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for the first event; not for streams")
+        float, Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for the first event; ignored by streams")
     ] = 0.0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="maximum number of events; not for streams")] = 500,
+    limit: Annotated[int, Query(ge=1, le=1000, description="maximum number of events; ignored by streams")] = 500,
     last_event_id: Annotated[
         str | None, Header(pattern="^[0-9]{1,18}$", description="takes precedence over `after`")
     ] = None,
@@ -106,14 +106,16 @@ async def read_logs(
     settings: SettingsDep,
     attempt: Annotated[
         Annotated[int, Query(ge=1, le=2**31 - 1)] | Literal["all"] | None,
-        Query(description="number of the attempt, or `all`; default: the last one"),
+        Query(description="number of the attempt, or `all`; by default the last attempt"),
     ] = None,
-    tail: Annotated[int | None, Query(ge=0, le=MAX_TAIL, description="only this number of last lines")] = None,
+    tail: Annotated[
+        int | None, Query(ge=0, le=MAX_TAIL, description="return only this number of lines at the end")
+    ] = None,
     after: Annotated[
-        int, Query(ge=0, le=2**63 - 1, description="only the log after this byte offset of the attempt")
+        int, Query(ge=0, le=2**63 - 1, description="return only the log after this byte offset of the attempt")
     ] = 0,
     follow: Annotated[
-        bool, Query(description="keep sending new lines, also of later attempts, until the job ends")
+        bool, Query(description="keep sending new lines, including those of later attempts, until the job ends")
     ] = False,
     accept: Accept = None,
 ) -> StreamingResponse:
@@ -148,7 +150,9 @@ def _attempts(job: Job, asked: int | Literal["all"] | None) -> tuple[int, int]:
         return min(1, job.attempt), job.attempt
     if asked > job.attempt:
         available = f"1 to {job.attempt}" if job.attempt else "none yet"
-        raise Problem(404, "Attempt not found", f"job {job.id} has no attempt {asked}; its attempts: {available}")
+        raise Problem(
+            404, "Attempt not found", f"job {job.id} does not have attempt {asked}; its attempts: {available}"
+        )
     return asked, asked
 
 

@@ -20,7 +20,7 @@ from service.version import version
 router = APIRouter(tags=["operations"])
 
 MIN_FREE_BYTES = 256 << 20
-"""With less free space, writing a checkpoint may fail."""
+"""Minimum free disk space; with less, writing a checkpoint may fail."""
 
 
 @router.get("/livez")
@@ -70,7 +70,7 @@ def _check(name: str, find_detail: Callable[[], str]) -> Check:
     """Return a check with the detail that `find_detail` returns, or a failed one with the error that it raises."""
     try:
         return Check(name=name, is_ok=True, detail=find_detail())
-    except Exception as error:  # any error of a database or a disk is a failed check
+    except Exception as error:  # any error of the database or the disk is a failed check
         return Check(name=name, is_ok=False, detail=str(error).splitlines()[0] if str(error) else repr(error))
 
 

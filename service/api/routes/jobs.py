@@ -1,4 +1,4 @@
-"""Jobs over HTTP: these routes translate requests and answers, `service.jobs.use_cases` does the work."""
+"""Jobs over HTTP: these routes translate requests and responses, `service.jobs.use_cases` does the work."""
 
 import hashlib
 import json
@@ -28,12 +28,15 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern="^[!-~]([ -~]*[!-~])?$",
-        description="Chosen by the client: the same key and body create one job, no matter how often they are sent",
+        description="A key chosen by the client: however often the same key and body are sent, they create one job",
     ),
 ]
-LOCATION = {"Location": {"schema": {"type": "string"}, "description": "the address of the job"}}
+LOCATION = {"Location": {"schema": {"type": "string"}, "description": "the URL of the job"}}
 REPLAYED = {
-    "Idempotent-Replayed": {"schema": {"type": "string"}, "description": "true if the key had already created this job"}
+    "Idempotent-Replayed": {
+        "schema": {"type": "string"},
+        "description": "true if an earlier request with this key created the job",
+    }
 }
 
 
@@ -75,7 +78,7 @@ def list_jobs(
     response: Response,
     jobs: JobsDep,
     principal: PrincipalDep,
-    status: Annotated[list[JobStatus], Query(description="any of these; without it, all")] = [],  # noqa: B006
+    status: Annotated[list[JobStatus], Query(description="jobs with any of these statuses; by default all jobs")] = [],  # noqa: B006
     name: Annotated[str | None, Query(max_length=64)] = None,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
@@ -95,7 +98,7 @@ def list_jobs(
 
 @router.get("/{job_id}", response_model=JobView, responses={304: {"description": "Unchanged"}, **problems(404)})
 def get_job(job_id: JobId, request: Request, jobs: JobsDep, principal: PrincipalDep) -> Response:
-    """Return everything that is known about a job."""
+    """Return all details of a job."""
     return tagged(request, _view(jobs.view(principal, job_id)).model_dump_json().encode())
 
 
@@ -111,7 +114,7 @@ def change_priority(job_id: JobId, body: PriorityRequest, jobs: JobsDep, princip
     responses={200: {"model": JobView, "description": "It was already cancelled"}, **problems(404, 409)},
 )
 def cancel_job(job_id: JobId, response: Response, jobs: JobsDep, principal: PrincipalDep) -> JobView:
-    """Request the end of a job: it becomes `cancelled` once none of its processes is running."""
+    """Cancel a job: it becomes `cancelled` once all of its processes have exited."""
     details, is_new = jobs.cancel(principal, job_id)
     if not is_new:
         response.status_code = 200
@@ -133,7 +136,7 @@ def retry_job(
 
 @router.delete("/{job_id}", status_code=204, responses=problems(404, 409))
 def delete_job(job_id: JobId, jobs: JobsDep, principal: PrincipalDep) -> None:
-    """Delete a job that has ended, with its folder; models that it registered stay."""
+    """Delete a job that has ended, with its folder; models that it registered are kept."""
     jobs.delete(principal, job_id)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 
-from pipelines.errors import RegistryError
+from pipelines.base.errors import RegistryError
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.deps import StoreDep
@@ -154,7 +154,7 @@ def delete_alias(name: str, alias: str, registry: RegistryDep, request: Request,
 async def predict(
     name: str,
     request: Request,
-    alias: Annotated[str | None, Query(description=f"alias of a version; default: {CHAMPION}")] = None,
+    alias: Annotated[str | None, Query(description=f"alias of a version; by default {CHAMPION}")] = None,
     version: Annotated[
         int | None, Query(ge=1, le=2**31 - 1, description="number of a version, instead of an alias")
     ] = None,
@@ -162,7 +162,7 @@ async def predict(
 ) -> Response:
     """Return the predictions for an image. The header `Model-Version` is the version that was used."""
     if alias is not None and version is not None:
-        raise Problem(422, "Alias and version", "got an alias and a version; name only one of them")
+        raise Problem(422, "Alias and version", "got an alias and a version; pass only one of them")
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
     query = {"name": name}
     query |= {"alias": alias or CHAMPION} if version is None else {"version": str(version)}
@@ -192,7 +192,9 @@ def _alias_not_found(name: str, alias: str) -> Problem:
 
 def _check_alias(alias: str) -> None:
     if not _ALIAS.fullmatch(alias) or _RESERVED_ALIAS.fullmatch(alias):
-        detail = f"got the alias {alias[:120]!r}; write letters, digits, '-' and '_', but neither 'latest' nor 'v1'"
+        detail = (
+            f"got the alias {alias[:120]!r}; use letters, digits, '-' and '_', but not 'latest' or a name like 'v1'"
+        )
         raise Problem(422, "Invalid alias", detail, [ProblemField(pointer="", detail=detail)])
 
 

@@ -93,7 +93,7 @@ def test_first_recorded_tag_is_the_default_of_the_library() -> None:
         assert next((tags[0] for tags in weights.values()), None) == default, name
 
 
-def test_torchvision_weights_with_another_license_are_recorded_with_it() -> None:
+def test_torchvision_weights_with_their_own_license_are_recorded_as_not_permissive() -> None:
     for name, weights in known_networks()["tv"].items():
         has_terms = "license" in get_model_weights(name).DEFAULT.meta
         assert has_terms == (not PERMISSIVE & set(weights)), name

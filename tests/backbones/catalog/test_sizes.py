@@ -1,4 +1,4 @@
-"""With a classifier for 1000 classes, a row has the parameters that its paper published."""
+"""With a classifier for 1000 classes, a catalog row has the published number of parameters."""
 
 import pytest
 import timm
@@ -66,7 +66,7 @@ TWINS = {
     "swin_small": "swin_s",
     "swin_base": "swin_b",
 }
-"""Rows with the name of the torchvision network whose number of parameters is published."""
+"""Maps a row to a torchvision network of the same size, for which torchvision publishes the number of parameters."""
 
 CHANGED = {"nlnet50": 25_609_792, "gcnet50": 26_056_032, "dcn_resnet50": 24_379_295}
 """Parameters measured on networks assembled from modules of timm and torchvision, without a classifier."""
@@ -92,13 +92,13 @@ def test_row_has_the_published_number_of_parameters(name: str, published: int) -
 
 
 @pytest.mark.parametrize(("name", "twin"), TWINS.items())
-def test_row_has_the_parameters_that_torchvision_publishes(name: str, twin: str) -> None:
+def test_row_has_the_number_of_parameters_that_torchvision_publishes(name: str, twin: str) -> None:
     published = models.get_model_weights(twin).DEFAULT.meta["num_params"]
     assert _parameters(_with_classifier(CATALOG[name])) == published
 
 
 @pytest.mark.parametrize(("name", "measured"), CHANGED.items())
-def test_resnet_with_surgery_has_the_parameters_of_the_named_network(name: str, measured: int) -> None:
+def test_resnet_with_surgery_has_as_many_parameters_as_the_network_it_becomes(name: str, measured: int) -> None:
     with torch.device("meta"):
         backbone = create_backbone(name)
     assert _parameters(backbone) == measured

@@ -47,7 +47,7 @@ def test_zfnet_pools_and_then_normalizes() -> None:
     torch.testing.assert_close(network(IMAGES), [c3, c4, pooled(c4)])
 
 
-def test_alexnet_groups_separate_the_halves_of_a_layer() -> None:
+def test_groups_of_alexnet_separate_the_halves_of_a_layer() -> None:
     fourth = alexnet2012().conv4
     third = torch.zeros(1, 384, 5, 5)
     changed = third.clone()

@@ -18,7 +18,7 @@ def test_maps_follow_thirds_of_the_depth_and_the_last_is_normalized() -> None:
     assert last.shape == (2, 8, 4, 6)
 
 
-def test_blocks_lack_layer_scale_and_start_from_small_normals() -> None:
+def test_blocks_have_no_layer_scale_and_small_normal_weights() -> None:
     torch.manual_seed(0)
     network = ConvNeXtIsotropic(depth=3, width=64)
     assert not any("gamma" in name for name in network.state_dict())

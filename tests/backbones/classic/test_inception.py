@@ -92,7 +92,7 @@ def test_levels_end_before_each_halving(build: Callable[[], Inception], ends: tu
 
 
 def test_googlenet_has_the_widths_of_torchvision() -> None:
-    """torchvision's convolutions have BatchNorm and other kernels, but the same number of channels."""
+    """torchvision's convolutions have BatchNorm and other kernel sizes, but the same numbers of channels."""
     with torch.device("meta"):
         theirs = models.googlenet(aux_logits=False, init_weights=False)
     for name, row in GOOGLENET.items():

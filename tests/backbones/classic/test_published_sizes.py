@@ -50,7 +50,7 @@ def test_number_of_parameters_equals_the_published_one(
         ("bn_inception", (320, 608, 1024)),
     ],
 )
-def test_maps_have_exactly_image_size_over_stride_cells(name: str, channels: tuple[int, ...]) -> None:
+def test_map_size_is_image_size_divided_by_stride(name: str, channels: tuple[int, ...]) -> None:
     with torch.device("meta"):
         network = PYRAMIDS[name]().eval()
     for height, width in ((256, 320), (32, 32), (992, 32)):

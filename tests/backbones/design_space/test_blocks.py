@@ -1,4 +1,4 @@
-"""Layers of a block."""
+"""The layers of a design block and their order."""
 
 import math
 from typing import Any
@@ -104,7 +104,7 @@ def test_kaiming_fan_out_is_per_group(groups: int | str, fan_out: int) -> None:
     assert block.branch.conv2.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.05)
 
 
-def test_truncated_normal_has_standard_deviation_0_02_and_no_tails() -> None:
+def test_truncated_normal_has_standard_deviation_0_02_and_is_cut_off() -> None:
     torch.manual_seed(0)
     weight = last_block(widths=(16, 16, 16, 64), initialization="truncated_normal").branch.conv3.weight
     assert weight.std().item() == pytest.approx(0.02 * 0.88, rel=0.05)

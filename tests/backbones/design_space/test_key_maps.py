@@ -1,4 +1,4 @@
-"""Published state dicts in the design space: every tensor is renamed, and the maps equal those of the library.
+"""Published state dicts load into designs: every tensor is renamed, and the maps equal those of the library.
 
 The libraries' networks are the oracle. All of their tensors are random, including running statistics.
 """
@@ -27,7 +27,7 @@ class Published:
 
     Attributes:
         name: name with the prefix of the library.
-        taps: its modules that output the maps of strides 8, 16 and 32.
+        taps: its modules that output the maps with strides 8, 16 and 32.
         dropped: prefixes of the keys after the last map: the final norm or convolution, and the classifier.
     """
 
@@ -136,8 +136,8 @@ def _assert_same_maps(backbone: TappedBackbone, network: nn.Module, published: P
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=BY_NAME)
-def test_published_weights_give_the_maps_of_the_library(published: Published, tmp_path: Path) -> None:
-    """One of the two ConvNeXt-T is the end of the roadmap from ResNet-50, the other the preset."""
+def test_published_weights_produce_the_maps_of_the_library(published: Published, tmp_path: Path) -> None:
+    """One of the two ConvNeXt-T is the last step of the roadmap from ResNet-50, the other is the preset."""
     network = _build(published.name)
     torch.save(network.state_dict(), tmp_path / "published.pth")
     design = DesignSpec.model_validate({"preset": published.preset})

@@ -66,7 +66,7 @@ ELEMENTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=str)
-def test_element_gives_a_trainable_backbone(element: dict[str, Any]) -> None:
+def test_each_element_produces_a_trainable_backbone(element: dict[str, Any]) -> None:
     torch.manual_seed(0)
     spec = DesignSpec.model_validate(TINY | element)
     backbone = create_backbone(spec)
@@ -140,7 +140,9 @@ KINDS = st.one_of(st.fixed_dictionaries(kind) for kind in (PLAIN, INVERTED, CONC
 
 @settings(max_examples=20, deadline=None)
 @given(design=DESIGNS, kind=KINDS)
-def test_random_design_is_rejected_with_a_field_or_is_a_backbone(design: dict[str, Any], kind: dict[str, Any]) -> None:
+def test_random_design_is_either_rejected_by_field_or_a_valid_backbone(
+    design: dict[str, Any], kind: dict[str, Any]
+) -> None:
     try:
         spec = DesignSpec.model_validate(design | kind)
     except ValidationError as error:

@@ -14,23 +14,23 @@ STALE = "run: make backbones"
 PROBED = ("resnet18", "swin_tiny", "alexnet", "resnet14_thin")
 
 
-def test_every_row_has_facts_in_the_catalogs_order() -> None:
+def test_every_row_has_facts_in_catalog_order() -> None:
     assert list(recorded_facts()) == list(CATALOG), STALE
 
 
 @pytest.mark.parametrize("name", PROBED)
-def test_recorded_facts_are_measured_again(name: str) -> None:
+def test_recorded_facts_equal_a_new_measurement(name: str) -> None:
     assert recorded_facts()[name] == measure_network(name), STALE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CATALOG)
-def test_all_recorded_facts_are_measured_again(name: str) -> None:
+def test_all_recorded_facts_equal_a_new_measurement(name: str) -> None:
     assert recorded_facts()[name] == measure_network(name), STALE
 
 
 @pytest.mark.parametrize("preset", ["resnet18", "mobilenet_v2"])
-def test_recorded_presets_are_measured_again(preset: str) -> None:
+def test_recorded_presets_equal_a_new_measurement(preset: str) -> None:
     assert recorded_designs().presets[preset] == measure_network(DesignSpec.model_validate({"preset": preset})), STALE
 
 
@@ -39,7 +39,7 @@ def test_every_preset_has_facts() -> None:
 
 
 @pytest.mark.slow
-def test_all_recorded_designs_are_measured_again() -> None:
+def test_all_recorded_designs_equal_a_new_measurement() -> None:
     assert recorded_designs() == measure_designs(), STALE
 
 

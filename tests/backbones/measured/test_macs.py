@@ -10,7 +10,7 @@ from backbones.measured.macs import Macs, count_macs
 
 
 class Deformable(nn.Module):
-    """A 1x1 convolution for the offsets, and a deformable 3x3 in two groups."""
+    """A 1x1 convolution for the offsets, and a deformable 3x3 convolution in two groups."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def test_deformable_convolution_costs_as_much_as_a_plain_one() -> None:
     assert macs == Macs(total=cells * (3 * 18 + 6 * 9), deformable=cells * 6 * 9)
 
 
-def test_both_products_of_attention_count() -> None:
+def test_both_matrix_products_of_attention_are_counted() -> None:
     assert count_macs(Attention(), (4, 4)) == Macs(total=2 * 16 * 16 * 3, deformable=0)
 
 

@@ -21,5 +21,5 @@ def test_every_example_of_the_page_is_a_valid_backbone(example: str) -> None:
     assert (backbone.name is None) != (backbone.design is None)
 
 
-def test_the_page_has_examples() -> None:
+def test_page_has_examples() -> None:
     assert len(EXAMPLES) >= 4

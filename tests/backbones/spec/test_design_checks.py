@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.spec.load import read_document, validate_document
 
 R50, DENSE, CONVNEXT, MOBILE = (
@@ -57,7 +57,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     (R50 | {"groups": "deep"}, "groups: got 'deep'; .*choose 'depthwise'"),
     (R50 | {"norm": "gn", "norm_groups": 48}, "norm_groups: got 48; it does not divide the 64 channels of the stem"),
     (CONVNEXT | {"norm": "gn", "norm_groups": 64}, "norm_groups: got 64; it does not divide the 96 channels"),
-    (R50 | {"deformable": [4, 3, 4]}, "deformable: got .4, 3, 4.; name each stage once"),
+    (R50 | {"deformable": [4, 3, 4]}, "deformable: got .4, 3, 4.; list each stage once"),
     (R50 | {"deformable": [5]}, "deformable: got stage 5; the network has the stages 1 to 4"),
     (CONVNEXT | {"deformable": [3]}, "deformable: got depthwise convolutions, .* choose a number of groups"),
     (R50 | {"attention": {"kind": "se", "stages": [5]}}, "attention.stages: got stage 5; .* the stages 1 to 4"),

@@ -1,4 +1,4 @@
-"""Presets: networks of the literature in the design space."""
+"""Presets: published networks in the design space."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ CHANNELS = {
 }
 
 DIFFERENT = ("resnet18", "preresnet50", "nlnet50", "densenet121", "mobilenet_v2", "convnext_atto")
-"""Presets that each add an element; the others are slow tests."""
+"""Presets that each cover a new element; the others are slow tests."""
 
 
 def preset(name: str, **changes: object) -> DesignSpec:

@@ -50,7 +50,7 @@ def test_one_coefficient_gives_the_published_networks_up_to_b4(coefficient: floa
         assert trunk(DesignNetwork(spec)) == trunk(efficientnet(number))
 
 
-def test_coefficient_0_changes_nothing() -> None:
+def test_coefficient_of_zero_changes_nothing() -> None:
     odd = DesignSpec(depths=(1, 2, 3), widths=(13, 21, 35), strides=(2, 2, 2))
     assert odd.image_size_px == 224
     assert [stage.out_channels for stage in odd.stages] == [13, 21, 35]

@@ -33,7 +33,7 @@ def test_attention_defaults_follow_the_paper_of_its_kind() -> None:
             {"attention": [{"kind": "gc", "position": "every_block"}, {"kind": "nl"}]},
             "every_block and before_last_block are the same place in c4",
         ),
-        ({"deformable": ["c4", "c4"]}, "name each stage once"),
+        ({"deformable": ["c4", "c4"]}, "list each stage once"),
         ({"deformable": ["c2"]}, "'c3', 'c4' or 'c5'"),
         ({"stochastic_depth": 1.0}, "less than 1"),
         ({"dropout": 0.1}, "Extra inputs are not permitted"),
@@ -51,7 +51,7 @@ def test_attention_before_the_shortcut_and_after_the_block_are_separate_places()
     assert len(both.attention) == 3
 
 
-def test_rate_of_zero_is_requested_and_a_false_switch_is_not() -> None:
+def test_rate_of_zero_counts_as_requested_and_a_false_switch_does_not() -> None:
     assert surgery(stochastic_depth=0, freeze_batchnorm=False).requested == ("stochastic_depth",)
     assert NO_SURGERY.requested == ()
     everything = surgery(

@@ -27,7 +27,7 @@ def conv_and_map(shape: dict[str, Any]) -> tuple[nn.Conv2d, torch.Tensor]:
 def test_untrained_layer_equals_the_replaced_convolution(
     shape: dict[str, Any], memory_format: torch.memory_format
 ) -> None:
-    """Outputs and gradients are compared, with shared parameters."""
+    """Outputs and gradients of both layers, which share their parameters, are compared."""
     conv, feature = conv_and_map(shape)
     conv, feature = conv.to(memory_format=memory_format), feature.to(memory_format=memory_format)
     deformable = DeformableConv2d.replacing(conv)

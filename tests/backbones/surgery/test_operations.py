@@ -129,7 +129,7 @@ def test_missing_place_is_reported_with_alternatives(name: str, changes: dict[st
         backbone_of(name, **changes)
 
 
-def test_second_convolution_or_that_of_a_bottleneck_becomes_deformable() -> None:
+def test_last_3x3_convolution_of_a_block_becomes_deformable() -> None:
     deformable = backbone_of("resnet14_thin", deformable=["c4"]).body.network
     found = {name for name, module in deformable.named_modules() if isinstance(module, DeformableConv2d)}
     assert found == {"layer3.0.conv2", "layer3.1.conv2"}
@@ -141,7 +141,7 @@ def test_second_convolution_or_that_of_a_bottleneck_becomes_deformable() -> None
 def test_frozen_norms_keep_statistics_and_scales_in_training() -> None:
     plain = backbone_of("resnet14_thin")
     backbone = backbone_of("resnet14_thin", freeze_batchnorm=True, attention=[{"kind": "nl"}]).train()
-    assert {type(norm) for norm in backbone.norms.values()} == {nn.Identity}, "a frozen norm is a norm all the same"
+    assert {type(norm) for norm in backbone.norms.values()} == {nn.Identity}, "a frozen norm is still a norm"
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     _train_a_step(backbone)
     frozen = {key for key, value in plain.named_parameters() if value.ndim == 1} | {

@@ -13,7 +13,7 @@ from backbones.sync_batchnorm import synchronize_batch_norms
 
 
 def with_statistics(name: str, **surgery: object) -> TappedBackbone:
-    """Return a backbone with norms as after training: all statistics and scales differ."""
+    """Return a backbone whose norms look trained: all statistics and scales differ."""
     torch.manual_seed(0)
     backbone = create_backbone(name, surgery=SurgerySpec.model_validate({"reparameterize": True, **surgery}))
     with torch.no_grad():
@@ -40,7 +40,7 @@ def assert_same_maps(maps: Mapping[str, Tensor], expected: Mapping[str, Tensor])
         ("mobileone_s0", {"attention": [{"kind": "se", "stages": ["c5"], "position": "last_block"}]}),
     ],
 )
-def test_folded_network_gives_the_maps_of_its_branches(name: str, surgery: dict[str, object]) -> None:
+def test_folded_network_produces_the_maps_of_its_branches(name: str, surgery: dict[str, object]) -> None:
     backbone = with_statistics(name, **surgery)
     images = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_stages_and_layers_are_updated_after_folding() -> None:
     assert max(backbone.layers.values()) == layers
 
 
-def test_folding_a_folded_network_changes_nothing() -> None:
+def test_folding_a_network_twice_changes_nothing() -> None:
     backbone = with_statistics("repvgg_a0")
     backbone.fold()
     before = {key: value.clone() for key, value in backbone.state_dict().items()}

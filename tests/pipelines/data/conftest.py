@@ -1,4 +1,4 @@
-"""A small data set as files, and the job's data over it."""
+"""Fixtures with a small data set of files, and a job that uses it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.base.records import BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.data.loading.datamodule import JobData
-from pipelines.records import BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.spec.data import DataSpec
 from pipelines.spec.tasks import Task
 from pipelines.tasks.classification.spec import MulticlassSpec, MultilabelSpec
@@ -32,7 +32,7 @@ CATEGORIES = {
 
 
 def make_data(folder: Path, num_train: int = 11, num_val: int = 5, **spec: Any) -> JobData:
-    """Images of two sizes in sources "big" and "small"; every third is not labeled for all tasks."""
+    """Return images of two sizes in the sources "big" and "small"; every third image is not labeled for all tasks."""
     rng = np.random.default_rng(5)
     records: dict[Any, list[ImageRecord]] = {"train": [], "val": [], "test": []}
     for number in range(num_train + num_val):

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.base.records import BoxLabel, Category, ImageRecord
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
 from pipelines.evaluation.predictions import ImagePredictions
-from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.spec.model import ModelSpec
 from pipelines.tasks.classification.tensors.class_scores import ClassScores
 from pipelines.tasks.detection.tensors.detections import Detections

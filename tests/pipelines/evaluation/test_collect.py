@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from heads.base import ClassPrediction, EmbeddingPrediction
+from pipelines.base.records import BoxLabel, DatasetIndex, ImageRecord
 from pipelines.data.loading.sample import ImageInfo
 from pipelines.evaluation.collect import Collector
-from pipelines.records import BoxLabel, DatasetIndex, ImageRecord
 from pipelines.spec.model import ModelSpec
 from pipelines.tasks.embedding.tensors.embeddings import Embeddings
 

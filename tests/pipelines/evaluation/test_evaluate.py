@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from pipelines.errors import ConfigError, NumericsError
+from pipelines.base.errors import ConfigError, NumericsError
+from pipelines.base.records import BoxLabel, Category, ImageRecord
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
 from pipelines.evaluation.metric_names import selection, summarize, summary_keys
 from pipelines.evaluation.predictions import ImagePredictions
-from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.result import RunResult
 from pipelines.tasks.classification.tensors.class_scores import ClassScores
@@ -157,7 +157,7 @@ def test_objects_that_were_not_embedded_are_reported(records, predictions, evalu
         return Embeddings(e.embeddings[1:], e.boxes_xyxy[1:], e.annotation_ids[1:])
 
     fewer = [ImagePredictions(p.image_id, {"lookup": without_first(p.tasks["lookup"])}) for p in predictions]
-    with pytest.raises(ValueError, match=r"each of \[101, 102, 103\] must be, once"):
+    with pytest.raises(ValueError, match=r"each of \[101, 102, 103\] must be embedded exactly once"):
         evaluate("lookup", records, fewer)
 
 

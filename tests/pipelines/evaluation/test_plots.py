@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
+from pipelines.base.records import Category
 from pipelines.evaluation.curves import read_curves
 from pipelines.evaluation.plots import _course, write_plots
-from pipelines.records import Category
 from pipelines.run_folder.events import TrainerEvent
 from pipelines.tasks.classification.tensors.scores import score_multiclass
 from pipelines.tasks.detection.tensors.coco_scores import score_coco

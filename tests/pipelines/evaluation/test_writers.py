@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.base.records import BoxLabel, ImageRecord
 from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
-from pipelines.records import BoxLabel, ImageRecord
 from pipelines.tasks.embedding.tensors.embeddings import Embeddings
 from pipelines.tasks.kinds import KINDS
 

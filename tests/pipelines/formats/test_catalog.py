@@ -1,4 +1,4 @@
-"""The contract of label formats, over every row of the catalog and over a format that is defined here."""
+"""Contract tests of label formats: of every row of the catalog, and of a format that is defined here."""
 
 import json
 from collections.abc import Collection
@@ -8,19 +8,19 @@ from typing import Any, ClassVar, Literal, get_args
 import pytest
 from pydantic import TypeAdapter
 
+from pipelines.base.paths import RelativePath
+from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.index import build_index
 from pipelines.formats.catalog import FORMATS, Layer, formats_that_give, name_of
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.paths import RelativePath
-from pipelines.records import DatasetIndex
 
 REQUIRED = {"path": "labels/{split}", "column": "kind"}
 
 
 class CenterLayer(LabelLayer):
-    """Lines `image class x_center y_center width height`, relative to the size of the image, as YOLO writes them."""
+    """Lines `image class x_center y_center width height` relative to the image size, as in YOLO's files."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes"})
 
@@ -63,7 +63,7 @@ def test_layer_names_one_of_its_fields_for_each_path(format_: type[LabelLayer]) 
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_format_gives_boxes_or_classes(format_: type[LabelLayer]) -> None:
+def test_format_provides_boxes_or_classes(format_: type[LabelLayer]) -> None:
     assert format_.GIVES & {"boxes", "classes"}
     assert set(get_args(LabelKind)) >= format_.GIVES
 

@@ -1,4 +1,4 @@
-"""Reading COCO instances."""
+"""COCO instances are read."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ def boxes_of(index: Any, split: str = "train", number: int = 0, task: str = "thi
 
 
 @pytest.mark.parametrize("ids", [("b", "a"), (2.5, "2.5"), (-7, 0), (2**70, 12)])
-def test_coco_ids_may_be_any_values_that_distinguish_images(folder: Any, ids: tuple[Any, Any]) -> None:
+def test_coco_ids_may_be_any_distinct_values(folder: Any, ids: tuple[Any, Any]) -> None:
     images = [{"id": ids[0], "file_name": "a.png"}, {"id": ids[1], "file_name": "c.png"}]
     annotations = [
         {"id": ids[0], "image_id": ids[1], "category_id": "five", "bbox": [1, 1, 2, 2]},

@@ -1,4 +1,4 @@
-"""Reading tables of classes."""
+"""Tables of classes are read."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 KIND = {"kind": {"head": "multiclass"}}
 
 
-def test_csv_cell_holds_one_class_or_several_and_empty_is_unlabeled(folder: Any) -> None:
+def test_csv_cell_contains_one_class_or_several_and_an_empty_cell_means_unlabeled(folder: Any) -> None:
     for name in ("a.png", "b.png", "c.png", "d.png"):
         folder.image(name)
     folder.text(
@@ -30,7 +30,7 @@ def test_csv_cell_holds_one_class_or_several_and_empty_is_unlabeled(folder: Any)
     assert not report.findings
 
 
-def test_csv_separator_of_a_blank_stands_for_any_run_of_blanks(folder: Any) -> None:
+def test_space_as_csv_separator_matches_any_number_of_spaces(folder: Any) -> None:
     for name in "ab":
         folder.image(f"{name}.png")
     for split, row in (("train", "a.png,  x  y "), ("val", "b.png,y x")):
@@ -45,7 +45,7 @@ def test_csv_separator_of_a_blank_stands_for_any_run_of_blanks(folder: Any) -> N
     ("text", "kind", "fragment"),
     [
         ("file,kind\na.png,day\n", "broken_label_file", "has no column 'file_name'; its header is ['file', 'kind']"),
-        ("", "broken_label_file", "has no column 'file_name' and no 'kind'; its header is []"),
+        ("", "broken_label_file", "has no columns 'file_name' and 'kind'; its header is []"),
         ('file_name,kind\na.png,"day\n', "broken_label_file", "is not a valid CSV file"),
         ("file_name,kind\na.png,day\nc.png\n", "broken_entry", "line 3 does not have one cell for each column"),
         ("file_name,kind\na.png,day\nc.png,x,y\n", "broken_entry", "line 3"),

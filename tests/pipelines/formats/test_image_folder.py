@@ -1,11 +1,11 @@
-"""Reading image folders."""
+"""Image folders are read."""
 
 from typing import Any
 
 KIND = {"kind": {"head": "multiclass"}}
 
 
-def test_image_folder_gives_the_first_folder_as_class(folder: Any) -> None:
+def test_first_folder_of_an_image_is_its_class(folder: Any) -> None:
     for name in ("train/day/a.png", "train/night/deep/b.JPG", "train/loose.png", "valid/day/c.png"):
         folder.image(name)
     (folder.root / "images/train/dusk").mkdir()
@@ -21,7 +21,7 @@ def test_image_folder_gives_the_first_folder_as_class(folder: Any) -> None:
     assert "test" not in index.records
 
 
-def test_image_folder_can_be_the_images_of_each_split(folder: Any) -> None:
+def test_images_folder_of_each_split_can_contain_the_class_folders(folder: Any) -> None:
     for name in ("../train/day/a.png", "../val/day/a.png"):
         folder.image(name)
     labels = [{"format": "image_folder", "path": ".", "tasks": ["kind"]}]

@@ -1,4 +1,4 @@
-"""Reading Pascal VOC."""
+"""Pascal VOC files are read."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_voc_pixels_are_1_based_and_inclusive(folder: Any) -> None:
 
 
 @pytest.mark.parametrize("corners", [(5, 5, 5, 5), (5, 5, 5, 9), (5, 9, 9, 5)])
-def test_voc_box_whose_max_is_not_above_its_min_is_degenerate(folder: Any, corners: tuple[int, ...]) -> None:
+def test_voc_box_with_max_at_most_min_is_degenerate(folder: Any, corners: tuple[int, ...]) -> None:
     write_voc(folder, "train", {"a": voc_object((1, 1, 9, 9)) + voc_object(corners)})
     write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
     index, report = folder.check(labels=VOC)
@@ -63,7 +63,7 @@ def test_voc_child_of_an_object_can_be_its_identity(folder: Any) -> None:
     assert [box.identity for box in index.records["train"][0].labels["things"]] == [None, None]
 
 
-def test_voc_image_is_found_with_any_ending_and_sets_by_class_list_all_images(folder: Any) -> None:
+def test_voc_image_is_found_with_any_extension_and_sets_by_class_list_all_images(folder: Any) -> None:
     write_voc(folder, "train", {"a": voc_object((1, 1, 9, 9))}, suffix=".PNG")
     write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9)), "c": ""})
     folder.text("ImageSets/Main/val.txt", "b  1\nc -1\n\n")

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
+from pipelines.base.records import Category
 from pipelines.inference.export import export_model, load_exported
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.records import Category
 from pipelines.spec.job import JobSpec
 
 Categories = dict[str, list[Category]]

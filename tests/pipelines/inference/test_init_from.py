@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from heads.catalog import HEADS
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
+from pipelines.base.records import Category
 from pipelines.inference.init_from import InitReport, class_axes, initialize_from
 from pipelines.inference.saved import SavedModel
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.records import Category
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import apply_override, validate_document
 from pipelines.spec.model import ModelSpec

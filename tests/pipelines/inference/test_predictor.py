@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from heads.base import BoxPrediction, ClassPrediction
+from pipelines.base.errors import DataError
+from pipelines.base.records import Category
 from pipelines.data.loading.transforms import EvalTransform
-from pipelines.errors import DataError
 from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.model import MultiTaskModel
-from pipelines.records import Category
 from pipelines.spec.job import JobSpec
 from service.rest.model_schemas import PredictionView
 

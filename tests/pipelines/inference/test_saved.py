@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.inference.export import load_exported
 from pipelines.inference.saved import read_saved
 from pipelines.run_folder.layout import RunDir

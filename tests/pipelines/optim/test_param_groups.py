@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.optim.param_groups import create_optimizer, parameter_groups
-from pipelines.records import Category
 from pipelines.spec.load import apply_override, validate_document
 from pipelines.spec.model import ModelSpec
 
@@ -87,7 +87,7 @@ def test_groups_do_not_depend_on_frozen_parts(network: MultiTaskModel, spec: Mod
     network.freeze(frozenset())
 
 
-def test_rate_falls_from_the_heads_to_the_stem_by_stage(small: Document) -> None:
+def test_rate_decreases_from_the_heads_to_the_stem_by_stage(small: Document) -> None:
     optimizer = {"lr": 0.1, "weight_decay": 0.3}
     spec, model = model_of(small, layer_decay=0.5, optimizer=optimizer)
     groups = [(group["name"], round(group["lr"], 10), group["weight_decay"]) for group in parameter_groups(model, spec)]
@@ -99,7 +99,7 @@ def test_rate_falls_from_the_heads_to_the_stem_by_stage(small: Document) -> None
     ]
 
 
-def test_rate_falls_from_layer_to_layer(small: Document) -> None:
+def test_rate_decreases_from_layer_to_layer(small: Document) -> None:
     spec, model = model_of(small, layer_decay=0.5, layer_decay_by="layer", optimizer={"lr": 0.1})
     rates = rates_by_name(model, spec)
     # The network of the document has a stem and six blocks, which are seven layers.
@@ -126,7 +126,7 @@ def test_factors_of_stages_and_tasks_multiply_the_rate(by: str, small: Document)
         assert rate == pytest.approx(plain[name] * factors[model.part_of(name)])
 
 
-def test_order_of_tasks_does_not_change_the_optimizers_state(small: Document) -> None:
+def test_order_of_tasks_does_not_change_the_optimizer_state(small: Document) -> None:
     tasks = small["model"]["tasks"]
     spec, forwards = model_of(small)
     _, backwards = model_of(small, tasks=dict(reversed(tasks.items())))

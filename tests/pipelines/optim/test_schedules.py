@@ -1,4 +1,4 @@
-"""The rate of each step agrees with numbers computed by hand."""
+"""The rate of each step equals a hand-computed number."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_rates_of_a_run_shorter_than_its_warm_up_are_finite(total_steps: int) ->
     assert all(0 < rate_factor(step, total_steps=total_steps, spec=COSINE) <= 1 for step in range(total_steps))
 
 
-def test_each_group_keeps_its_share_of_the_rate() -> None:
+def test_schedule_scales_the_rates_of_all_groups_by_the_same_factor() -> None:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.25)]
     optimizer = torch.optim.SGD(groups)
     schedule = create_schedule(optimizer, COSINE, total_steps=13)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from pipelines.base.errors import ConfigError, DataError
 from pipelines.data.dataset.index import build_index
-from pipelines.errors import ConfigError, DataError
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
 from pipelines.run.finalize import score_exported

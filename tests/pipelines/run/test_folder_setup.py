@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.preflight import Inputs
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, locked, read_inputs, write_documents
 from pipelines.run_folder.files import write_atomic

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.errors import ConfigError, RegistryError
+from pipelines.base.errors import ConfigError, RegistryError
 from pipelines.inference.saved import network_state, read_checkpoint, read_saved
 from pipelines.preflight import Inputs
 from pipelines.run.init_source import downloaded_model, pin_version

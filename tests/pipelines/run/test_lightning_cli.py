@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import Trainer
 
-from pipelines.command_line import LIGHTNING_COMMANDS, parser_of
+from pipelines.command_line.parsers import LIGHTNING_COMMANDS, parser_of
 from pipelines.model import MultiTaskModel
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.workflow import Parts

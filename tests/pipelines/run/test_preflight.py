@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.preflight import Inputs, Places, find_init_from, find_weights, preflight
 from pipelines.spec.load import apply_override, validate_document
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import Stopped
+from pipelines.base.errors import Stopped
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from tests.pipelines.run.interruption import TerminateSelf, differences, state_of

@@ -1,4 +1,4 @@
-"""A stop during the final scoring: nothing is written, and the same command then gives the same result."""
+"""A run stopped during the final scoring writes no result; the same command then completes it with the same result."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from pipelines.run_folder.layout import RunDir
 
 @contextmanager
 def sigterm_in_the_final_scoring(run_dir: RunDir) -> Iterator[list[int]]:
-    """Send SIGTERM to this process when the first batch of the final scoring is evaluated; yield the batch count."""
+    """Send SIGTERM to this process at each batch of the final scoring; yield the number of batches so far."""
     count = [0]
 
     def request_stop(module: nn.Module, arguments: Any) -> None:
@@ -43,9 +43,9 @@ def test_stop_in_the_final_scoring_takes_effect_after_the_batch_and_the_run_can_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = RunDir.of(tmp_path / "run")
-    words = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path)
+    arguments = ("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path)
     with sigterm_in_the_final_scoring(run_dir) as evaluated:
-        assert command(*words) == 75
+        assert command(*arguments) == 75
     assert evaluated == [1]
     output = capsys.readouterr().err
     assert "error: stopped during evaluation; run the same command again to resume" in output
@@ -55,9 +55,9 @@ def test_stop_in_the_final_scoring_takes_effect_after_the_batch_and_the_run_can_
     assert not run_dir.predictions.exists()
     checkpoint = run_dir.last_checkpoint.read_bytes()
 
-    assert command(*words) == 0
+    assert command(*arguments) == 0
     assert run_dir.last_checkpoint.read_bytes() == checkpoint
-    one, other = (json.loads(path.result.read_text()) for path in (run_dir, finished))
-    assert {**one, "timing": None} == {**other, "timing": None}
+    result, expected = (json.loads(path.result.read_text()) for path in (run_dir, finished))
+    assert {**result, "timing": None} == {**expected, "timing": None}
     for path in sorted(finished.predictions.glob("*.[cj]s*")):
         assert (run_dir.predictions / path.name).read_bytes() == path.read_bytes()

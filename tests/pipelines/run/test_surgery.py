@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from backbones.create import create_backbone
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.inference.export import Categories, export_model, load_exported
 from pipelines.inference.predictor import Answer, Predictor
 from pipelines.inference.saved import read_saved

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.errors import (
+from pipelines.base.errors import (
     ConfigError,
     DataError,
     FieldProblem,

@@ -19,7 +19,7 @@ def test_file_is_written_whole_and_readable_for_everyone(tmp_path: Path) -> None
     assert [entry.name for entry in path.parent.iterdir()] == ["result.json"]
 
 
-def test_old_file_stays_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_file_is_kept_if_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.json"
     write_atomic(path, "old")
 

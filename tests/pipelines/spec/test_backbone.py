@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.spec.load import apply_override, resolved, validate_document
 from pipelines.spec.model import BackboneSpec
 
@@ -49,7 +49,7 @@ def test_surgery_lists_its_requested_changes(small: Document) -> None:
         ),
         ({"design": {"preset": "resnet18"}, "weights": "default"}, "model.backbone.weights: got 'default', but a desi"),
         ({"name": "vgg11", "surgery": {"attention": [{"kind": "gcx"}]}}, "attention.0.kind: got 'gcx'; did you mean"),
-        ({"name": "vgg11", "surgery": {"deformable": ["c4", "c4"]}}, "surgery.deformable: got ['c4', 'c4']; name each"),
+        ({"name": "vgg11", "surgery": {"deformable": ["c4", "c4"]}}, "surgery.deformable: got ['c4', 'c4']; list each"),
         ({"name": "vgg11", "surgery": {"stochastic_depth": 1}}, "stochastic_depth: got 1; should be less than 1"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import apply_override, validate_document
 
@@ -23,7 +23,7 @@ WRONG = [
     ("model.tasks.shapes", None, "model.tasks.shapes: got None; should be a mapping"),
     ("model.tasks.scene.dropuot", 0.1, "model.tasks.scene.dropuot: unknown key; did you mean 'dropout'"),
     ("model.tasks.scene.class_weights", {"a": -1}, "model.tasks.scene.class_weights.a: got -1; should be greater"),
-    ("model.tasks.shapes.levels", ["p5", "p3"], "model.tasks.shapes.levels: name each level once, finest first"),
+    ("model.tasks.shapes.levels", ["p5", "p3"], "model.tasks.shapes.levels: list each level once, finest first"),
     ("model.tasks.identity.boxes_from", "scene", "model.tasks.identity.boxes_from: got 'scene'; choose one of"),
     ("model.ema", True, "model.ema: got True; should be a mapping"),
     ("model.tasks", {"a.b": {"head": "fcos"}}, "model.tasks.a.b: got 'a.b'; use letters, digits, '_' and '-', at most"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.spec.load import apply_override, resolved, validate_document
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import frozen_parts

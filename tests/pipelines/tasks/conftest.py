@@ -9,8 +9,8 @@ import torch
 
 from heads.base import Head, Prediction
 from heads.create import create_head
+from pipelines.base.records import BoxLabel, Category, ImageRecord
 from pipelines.evaluation.predictions import ImagePredictions
-from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.tasks.base import TaskKind, TaskSetup, TaskSpec
 from pipelines.tasks.kinds import TASK_SPECS, kind_of
 from pipelines.tasks.tensors.outputs import TaskOutput

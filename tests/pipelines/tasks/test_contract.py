@@ -14,12 +14,12 @@ import torch
 from rich.console import Console
 
 from heads.base import Target
+from pipelines.base.records import ImageRecord
 from pipelines.evaluation.evaluate import Gallery, evaluate_task
 from pipelines.evaluation.metric_names import summarize, summary_keys
 from pipelines.evaluation.plots import write_plots
 from pipelines.evaluation.tables import print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
-from pipelines.records import ImageRecord
 from pipelines.spec.result import SplitResult
 from pipelines.tasks.base import TaskAnswer, TaskResult
 from pipelines.tasks.kinds import KINDS, TASK_SPECS, kind_of

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.records import BoxLabel, ImageRecord
+from pipelines.base.records import BoxLabel, ImageRecord
 from pipelines.tasks.labels import box_labels, class_counts, class_names
 
 

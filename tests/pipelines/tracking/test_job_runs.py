@@ -27,7 +27,7 @@ def test_opening_a_jobs_run_again_returns_the_same_run(runs: JobRuns, store: Sto
     assert run.info.artifact_uri.startswith(store.artifact_location)
 
 
-def test_a_run_can_be_closed_twice_and_keeps_its_status(runs: JobRuns, store: Store) -> None:
+def test_run_can_be_closed_twice_and_keeps_its_status(runs: JobRuns, store: Store) -> None:
     run_id = runs.open("c" * 32, "job runs", "bccd")
     for _ in range(2):
         runs.close(run_id, "KILLED")
@@ -43,13 +43,13 @@ def test_closing_a_deleted_run_is_not_an_error(is_known: bool, runs: JobRuns, st
     runs.discard(run_id)
 
 
-def test_a_discarded_run_is_not_reused(runs: JobRuns) -> None:
+def test_discarded_run_is_not_reused(runs: JobRuns) -> None:
     run_id = runs.open("e" * 32, "job runs", "bccd")
     runs.discard(run_id)
     assert runs.open("e" * 32, "job runs", "bccd") != run_id
 
 
-def test_a_trainers_run_is_found_only_in_its_own_store(tmp_path: Path, store: Store) -> None:
+def test_run_of_a_trainer_is_found_only_in_its_own_store(tmp_path: Path, store: Store) -> None:
     assert run_of_trainer(tmp_path, store) is None
     state = {"tracking_uri": store.label, "key": "k", "run_id": None}
     RunDir.of(tmp_path).tracking_state.write_text(json.dumps(state))

@@ -1,4 +1,4 @@
-"""What MLflow keeps of a registered model, loads and serves."""
+"""MLflow stores, loads and serves a registered model."""
 
 import base64
 import contextlib
@@ -21,10 +21,10 @@ from mlflow.pyfunc import scoring_server
 from PIL import Image
 from starlette.testclient import TestClient
 
+from pipelines.base.records import Category
 from pipelines.inference.export import export_model
 from pipelines.inference.predictor import Predictor
 from pipelines.model import MultiTaskModel
-from pipelines.records import Category
 from pipelines.spec.job import JobSpec
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment
@@ -51,13 +51,13 @@ def exported(
 
 @pytest.fixture
 def in_store(no_mlflow_settings: None, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a user does before `mlflow.pyfunc.load_model`; what loading adds to the path is taken off again."""
+    """Set the store as a user does before `mlflow.pyfunc.load_model`, and restore `sys.path`, which loading extends."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 def register(registry: Registry, exported: Path, name: str) -> ModelVersion:
-    """Register the exported model as that of a new run."""
+    """Register the exported model as the model of a new run."""
     client = connect(registry.store)
     run_id = client.create_run(find_experiment(client, registry.store, "tests")).info.run_id
     select = SelectSpec(metric="val/cells/AP")
@@ -74,7 +74,7 @@ def png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def test_the_export_of_a_version_comes_back_whole(
+def test_downloaded_version_predicts_like_the_exported_model(
     registry: Registry, exported: Path, tmp_path: Path, tiny_images: list[Image.Image]
 ) -> None:
     version = register(registry, exported, "download")
@@ -85,7 +85,7 @@ def test_the_export_of_a_version_comes_back_whole(
 
 
 @pytest.mark.usefixtures("in_store")
-def test_the_loaded_pyfunc_answers_as_the_predictor(
+def test_loaded_pyfunc_gives_the_answers_of_the_predictor(
     registry: Registry, exported: Path, tiny_images: list[Image.Image]
 ) -> None:
     version = register(registry, exported, "pyfunc")
@@ -105,10 +105,10 @@ def test_the_loaded_pyfunc_answers_as_the_predictor(
         assert "image in row 0" in broken.text
 
 
-def test_a_registered_model_needs_nothing_but_its_folder(
+def test_registered_model_needs_only_its_folder(
     registry: Registry, exported: Path, tmp_path: Path, tiny_images: list[Image.Image]
 ) -> None:
-    """It is loaded in a process that cannot import this checkout, with code that was logged beside it."""
+    """It is loaded in a process that cannot import this checkout, with the code that was logged with it."""
     version = register(registry, exported, "alone")
     registry.set_alias("alone", "champion", version.version)
     table(tiny_images[:2]).to_json(tmp_path / "images.json")
@@ -125,13 +125,13 @@ def test_a_registered_model_needs_nothing_but_its_folder(
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=200)
     answers, homes, has_lightning = json.loads((tmp_path / "out.json").read_text())
     expected = Predictor.from_exported(exported).predict([png(image) for image in tiny_images[:2]])
-    for answer, by_hand in zip(answers, expected, strict=True):
-        assert_close(json.loads(answer), by_hand)
+    for answer, prediction in zip(answers, expected, strict=True):
+        assert_close(json.loads(answer), prediction)
     assert all("mlartifacts" in home for home in homes)
     assert not has_lightning
 
 
-def test_a_registered_model_carries_code_and_weights_and_no_pickles(registry: Registry, exported: Path) -> None:
+def test_registered_model_contains_code_and_weights_but_no_pickles(registry: Registry, exported: Path) -> None:
     register(registry, exported, "content")
     uri = connect(registry.store).get_model_version_download_uri("content", "1")
     folder = Path(urllib.request.url2pathname(uri.removeprefix("file://")))
@@ -190,7 +190,7 @@ def wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def assert_close(answer: Any, expected: Any) -> None:
-    """Texts and counts are equal, numbers within what another number of threads changes."""
+    """Assert that texts and counts are equal, and numbers equal up to the effect of another number of threads."""
     if isinstance(expected, dict):
         assert list(answer) == list(expected)
         for key in expected:

@@ -1,4 +1,4 @@
-"""The registry against a real MLflow store in SQLite."""
+"""Tests of the registry with a real MLflow store in SQLite."""
 
 import socket
 import time
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import RegistryError
-from pipelines.records import Category
+from pipelines.base.errors import RegistryError
+from pipelines.base.records import Category
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment
 from pipelines.tracking.model_versions import ModelVersion
@@ -21,14 +21,14 @@ SELECT = SelectSpec(metric="val/cells/AP", mode="max")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is registered where nobody loads it: the registry does not look into it."""
+    """Return a folder to register in place of an exported model, since the registry does not read its files."""
     folder = tmp_path_factory.mktemp("folder")
     (folder / "model.json").write_text("{}")
     return folder
 
 
 def register(registry: Registry, exported: Path, name: str, ap: float | None, data: str = "data 1") -> ModelVersion:
-    """Register the exported model as that of a new run."""
+    """Register the exported model as the model of a new run."""
     client = connect(registry.store)
     run_id = client.create_run(find_experiment(client, registry.store, "tests")).info.run_id
     return registry.register(
@@ -36,11 +36,11 @@ def register(registry: Registry, exported: Path, name: str, ap: float | None, da
     )
 
 
-def never(version: ModelVersion) -> float:
+def unexpected_score(version: ModelVersion) -> float:
     pytest.fail(f"{version} was scored")
 
 
-def test_registering_a_run_twice_makes_one_version(registry: Registry, folder: Path) -> None:
+def test_registering_a_run_twice_creates_one_version(registry: Registry, folder: Path) -> None:
     client = connect(registry.store)
     run_id = client.create_run(find_experiment(client, registry.store, "tests")).info.run_id
     metrics = {"val/cells/AP": 1 / 3, "val/cells/APl": None}
@@ -66,7 +66,7 @@ def test_registering_a_run_twice_makes_one_version(registry: Registry, folder: P
     assert list(Path().iterdir()) == []
 
 
-def test_the_newest_version_is_the_candidate_and_stays_it(registry: Registry, folder: Path) -> None:
+def test_newest_version_becomes_and_stays_the_candidate(registry: Registry, folder: Path) -> None:
     first = register(registry, folder, "newest", 0.5)
     second = register(registry, folder, "newest", 0.4)
     again = registry.register(
@@ -79,14 +79,14 @@ def test_the_newest_version_is_the_candidate_and_stays_it(registry: Registry, fo
     assert candidate.version == second.version == 2
 
 
-def test_the_first_version_becomes_champion(registry: Registry, folder: Path) -> None:
+def test_first_version_becomes_champion(registry: Registry, folder: Path) -> None:
     version = register(registry, folder, "first", 0.5)
-    outcome = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=never)
+    outcome = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=unexpected_score)
     assert (outcome.is_promoted, outcome.reason) == (True, "first")
     champion = registry.by_alias("first", "champion")
     assert champion is not None
     assert champion.aliases == ("candidate", "champion")
-    again = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=never)
+    again = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=unexpected_score)
     assert (again.is_promoted, again.reason) == (False, "same")
 
 
@@ -94,7 +94,7 @@ def test_the_first_version_becomes_champion(registry: Registry, folder: Path) ->
     ("mode", "value", "is_promoted"),
     [("max", 0.6, True), ("max", 0.5, False), ("max", 0.4, False), ("min", 0.4, True), ("min", 0.6, False)],
 )
-def test_on_the_same_data_stored_numbers_decide(
+def test_stored_metrics_of_the_same_data_decide(
     mode: str, value: float, is_promoted: bool, registry: Registry, folder: Path
 ) -> None:
     name = f"stored-{mode}-{value}".replace(".", "_")
@@ -102,7 +102,7 @@ def test_on_the_same_data_stored_numbers_decide(
     champion = register(registry, folder, name, 0.5)
     registry.set_alias(name, "champion", champion.version)
     challenger = register(registry, folder, name, value)
-    outcome = registry.promote_if_better(challenger, select=select, val_fingerprint="data 1", score=never)
+    outcome = registry.promote_if_better(challenger, select=select, val_fingerprint="data 1", score=unexpected_score)
     assert (outcome.is_promoted, outcome.reason, outcome.champion_value) == (is_promoted, "stored", 0.5)
     now = registry.by_alias(name, "champion")
     assert now is not None
@@ -110,21 +110,21 @@ def test_on_the_same_data_stored_numbers_decide(
 
 
 @pytest.mark.parametrize(("scored", "is_promoted"), [(0.3, True), (0.7, False), (None, False), (float("nan"), False)])
-def test_on_other_data_the_champion_is_scored_anew(
+def test_champion_of_other_data_is_scored_again(
     scored: float | None, is_promoted: bool, registry: Registry, folder: Path
 ) -> None:
     name = f"scored-{scored}".replace(".", "_")
     champion = register(registry, folder, name, 0.9, data="data of last year")
     registry.set_alias(name, "champion", champion.version)
     challenger = register(registry, folder, name, 0.5)
-    asked: list[int] = []
+    scored_versions: list[int] = []
 
     def score(version: ModelVersion) -> float | None:
-        asked.append(version.version)
+        scored_versions.append(version.version)
         return scored
 
     outcome = registry.promote_if_better(challenger, select=SELECT, val_fingerprint="data 1", score=score)
-    assert asked == [1]
+    assert scored_versions == [1]
     assert outcome.is_promoted == is_promoted
     assert outcome.reason == ("scored" if scored in (0.3, 0.7) else "undefined")
     now = registry.by_alias(name, "champion")
@@ -132,28 +132,28 @@ def test_on_other_data_the_champion_is_scored_anew(
     assert now.version == (2 if is_promoted else 1)
 
 
-def test_a_version_without_the_number_is_no_champion(registry: Registry, folder: Path) -> None:
+def test_version_with_an_undefined_metric_does_not_become_champion(registry: Registry, folder: Path) -> None:
     version = register(registry, folder, "undefined", None)
-    outcome = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=never)
+    outcome = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=unexpected_score)
     assert (outcome.is_promoted, outcome.reason) == (False, "undefined")
     assert registry.by_alias("undefined", "champion") is None
 
 
-def test_names_that_are_not_there_have_no_versions(registry: Registry) -> None:
-    assert registry.versions("nobody") == []
-    assert registry.by_alias("nobody", "champion") is None
-    assert registry.version("nobody", 1) is None
-    assert registry.aliases("nobody") is None
-    assert "nobody" not in {model.name for model in registry.models()}
+def test_missing_model_has_no_versions_and_no_aliases(registry: Registry) -> None:
+    assert registry.versions("absent") == []
+    assert registry.by_alias("absent", "champion") is None
+    assert registry.version("absent", 1) is None
+    assert registry.aliases("absent") is None
+    assert "absent" not in {model.name for model in registry.models()}
 
 
 @pytest.mark.parametrize("name", ["it's", 'say "hi"', "a:b", "..", "' OR ''='"])
-def test_names_of_any_characters_are_only_names(name: str, registry: Registry) -> None:
+def test_special_characters_in_names_are_escaped(name: str, registry: Registry) -> None:
     assert registry.versions(name) == []
     assert registry.by_alias(name, "champion") is None
 
 
-def test_an_alias_is_moved_and_removed(registry: Registry, folder: Path) -> None:
+def test_alias_can_be_moved_and_removed(registry: Registry, folder: Path) -> None:
     for ap in (0.5, 0.6):
         register(registry, folder, "moved", ap)
     registry.set_alias("moved", "champion", 1)
@@ -165,16 +165,16 @@ def test_an_alias_is_moved_and_removed(registry: Registry, folder: Path) -> None
     assert registry.aliases("moved") == {"candidate": 2}
 
 
-def test_a_version_says_what_it_was_compared_by(registry: Registry, folder: Path) -> None:
+def test_version_stores_the_metrics_for_comparisons(registry: Registry, folder: Path) -> None:
     before = time.time()
-    register(registry, folder, "told", 0.5)
-    version = registry.version("told", 1)
+    register(registry, folder, "stored", 0.5)
+    version = registry.version("stored", 1)
     assert version is not None
     assert (version.select, version.val_metrics) == ("max val/cells/AP", {"val/cells/AP": 0.5})
     assert before - 1 <= version.created_at <= time.time() + 1
 
 
-def test_a_store_that_does_not_answer_is_a_registry_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_that_does_not_answer_is_a_registry_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))

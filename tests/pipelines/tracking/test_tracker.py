@@ -56,7 +56,7 @@ def runs_root(mlflow_runs_root: Path) -> Path:
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that accepts connections and never answers."""
+    """Yield a port that accepts connections but never answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(8)
@@ -75,7 +75,7 @@ def track(run_dir: Path, runs_root: Path, warn: Callable[[str], None] = pytest.f
     return Tracker(spec_, run_name=run_dir.name, run_dir=run_dir, runs_root=runs_root, warn=warn)
 
 
-def test_everything_logged_arrives_in_one_finished_run(tmp_path: Path, runs_root: Path) -> None:
+def test_all_logged_entries_arrive_in_one_finished_run(tmp_path: Path, runs_root: Path) -> None:
     plots = tmp_path / "run" / "plots"
     plots.mkdir(parents=True)
     (plots / "curve.txt").write_text("rises")
@@ -103,7 +103,7 @@ def test_everything_logged_arrives_in_one_finished_run(tmp_path: Path, runs_root
     assert not RunDir.of(tmp_path / "run").tracking_journal.exists()
 
 
-def test_a_resumed_run_folder_continues_the_same_mlflow_run(tmp_path: Path, runs_root: Path) -> None:
+def test_resumed_run_folder_continues_the_same_mlflow_run(tmp_path: Path, runs_root: Path) -> None:
     first = track(tmp_path / "run", runs_root)
     first.log_metrics({"loss": 2.0}, step=1)
     assert first.close("KILLED")
@@ -121,7 +121,7 @@ def test_a_resumed_run_folder_continues_the_same_mlflow_run(tmp_path: Path, runs
     assert [point.value for point in client.get_metric_history(run.info.run_id, "loss")] == [2.0, 1.0]
 
 
-def test_a_run_whose_id_was_not_recorded_is_found_again(tmp_path: Path, runs_root: Path) -> None:
+def test_run_with_an_unrecorded_id_is_found_again(tmp_path: Path, runs_root: Path) -> None:
     first = track(tmp_path / "run", runs_root)
     assert first.close("KILLED")
     state = RunDir.of(tmp_path / "run").tracking_state
@@ -131,7 +131,7 @@ def test_a_run_whose_id_was_not_recorded_is_found_again(tmp_path: Path, runs_roo
     assert second.run_id == first.run_id
 
 
-def test_a_given_run_is_adopted_and_its_status_is_not_changed(
+def test_given_run_is_adopted_and_its_status_is_not_changed(
     tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(find_store(runs_root))
@@ -146,7 +146,7 @@ def test_a_given_run_is_adopted_and_its_status_is_not_changed(
     assert run.info.status == "RUNNING"
 
 
-def test_an_empty_run_id_in_the_environment_is_ignored(
+def test_empty_run_id_in_the_environment_is_ignored(
     tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "")
@@ -170,7 +170,7 @@ def test_rejected_entries_cause_one_warning_and_the_others_arrive(tmp_path: Path
     assert "lr" in warned[0]
 
 
-def test_an_outage_causes_one_warning_and_all_entries_arrive_at_the_next_start(
+def test_outage_causes_one_warning_and_all_entries_arrive_at_the_next_start(
     tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warned: list[str] = []
@@ -199,7 +199,7 @@ def test_an_outage_causes_one_warning_and_all_entries_arrive_at_the_next_start(
 def test_kept_entries_are_sent_when_mlflow_answers_again(
     tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At first a file is where the store's folder should be."""
+    """At first a file has the path of the store's folder, so that MLflow fails."""
     warned: list[str] = []
     obstacle = tmp_path / "store"
     obstacle.write_text("in the way")
@@ -216,7 +216,7 @@ def test_kept_entries_are_sent_when_mlflow_answers_again(
     assert run.data.metrics == {"loss": 1.0}
 
 
-def test_a_server_that_never_answers_does_not_slow_logging_down(
+def test_server_that_never_answers_does_not_slow_down_logging(
     tmp_path: Path, runs_root: Path, monkeypatch: pytest.MonkeyPatch, silent_port: int
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_port}")
@@ -235,7 +235,7 @@ def tag(number: int) -> BatchEntry:
     return BatchEntry(kind="batch", tags={"n": str(number)})
 
 
-def test_a_line_torn_by_a_kill_does_not_affect_other_entries(tmp_path: Path) -> None:
+def test_line_torn_by_a_kill_does_not_affect_other_entries(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"kind": "batch", "tags": {"n": "1"}}\n{"kind": "batch", "tags": {"n": "2')
     journal = Journal(path)
@@ -265,7 +265,7 @@ def test_entries_appended_during_sending_keep_their_order(tmp_path: Path) -> Non
     assert received == [tag(n) for n in range(2000)]
 
 
-def test_the_document_is_flattened_to_parameters() -> None:
+def test_document_is_flattened_to_parameters() -> None:
     params = flatten(JobSpec.model_validate(DOCUMENT))
     assert params["model.backbone.name"] == "timm:resnet10t"
     assert params["data.image_size"] == "[64, 96]"
@@ -274,7 +274,7 @@ def test_the_document_is_flattened_to_parameters() -> None:
     assert params["model.optimizer.lr"] == "0.002"
 
 
-def test_names_and_values_respect_mlflows_limits() -> None:
+def test_names_and_values_respect_the_limits_of_mlflow() -> None:
     long = DOCUMENT | {"data": DOCUMENT["data"] | {"root": "e" * 7000}}
     text = flatten(JobSpec.model_validate(long))["data.root"]
     assert len(text) == 6000
@@ -283,7 +283,7 @@ def test_names_and_values_respect_mlflows_limits() -> None:
     assert mlflow_key("val/cells/AP/red cell (old)") == "val/cells/AP/red cell _old_"
 
 
-def test_the_default_store_is_in_the_runs_folder_for_any_working_directory(
+def test_default_store_is_in_the_runs_folder_for_any_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

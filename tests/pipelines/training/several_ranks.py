@@ -14,10 +14,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor, multiprocessing
 from torch.optim import Optimizer
 
+from pipelines.base.errors import PyramidionError
+from pipelines.base.ranks import LOCAL_RANK
 from pipelines.data.dataset.index import build_index
-from pipelines.errors import PyramidionError
 from pipelines.preflight import Inputs
-from pipelines.ranks import LOCAL_RANK
 from pipelines.run.attempt import Attempt
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.layout import RunDir

@@ -13,9 +13,9 @@ from torch import Tensor
 from torchjd.aggregation import UPGradWeighting
 
 from heads.base import BoxTarget, ClassTarget, Target
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
+from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.records import Category
 from pipelines.spec.load import validate_document
 from pipelines.spec.model import ModelSpec
 from pipelines.training.aggregation import Aggregation, NNLSProjector, require_aggregation_fits

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.records import DatasetIndex
+from pipelines.base.records import DatasetIndex
 from pipelines.run_folder.events import EventLog, read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document, write_yaml

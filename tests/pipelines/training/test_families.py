@@ -14,9 +14,9 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from pipelines.base.records import Category
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.model import build_model
-from pipelines.records import Category
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import global_losses
@@ -51,11 +51,11 @@ LARGE = [
 
 ALL_BUT_A_HEAD = frozenset({"c3", "c4", "c5", "neck", "heads.cells", "heads.looks"})
 STEPS: dict[str, tuple[frozenset[str], dict[str, set[int]]]] = {
-    "a task is labeled on rank 0 alone": (frozenset(), {"kind": {0, 1}}),
+    "a task is labeled on rank 0 only": (frozenset(), {"kind": {0, 1}}),
     "a stage and a whole head are frozen": (frozenset({"c3", "heads.cells"}), {"kind": {2, 3, 4}}),
     "neck and a stage are frozen": (frozenset({"c3", "neck"}), {"cells": {0, 1}}),
-    "one head alone trains, labeled on rank 0": (ALL_BUT_A_HEAD, {"kind": {0}}),
-    "one head alone trains, and has no label": (ALL_BUT_A_HEAD, {"kind": set()}),
+    "only one head trains, labeled on rank 0": (ALL_BUT_A_HEAD, {"kind": {0}}),
+    "only one head trains, without labels": (ALL_BUT_A_HEAD, {"kind": set()}),
 }
 """By name: the frozen parts, and which of five images are labeled for a task; other tasks label all images."""
 IMAGES_OF = {2: ((0, 1), (2, 3, 4)), 3: ((0, 1), (2, 3), (4,))}
@@ -117,8 +117,8 @@ def steps_of_rank(rank: int, num_ranks: int, folder: Path, family: str) -> Docum
         step = Step(family)
         step.model.freeze(frozen)
         images, targets = joint_batch(labeled)
-        mine = list(IMAGES_OF[num_ranks][rank])
-        batch = images[mine], {task: [of[b] for b in mine] for task, of in targets.items()}
+        own = list(IMAGES_OF[num_ranks][rank])
+        batch = images[own], {task: [of[b] for b in own] for task, of in targets.items()}
         found[case] = gradients(DistributedDataParallel(step), batch)
     distributed.destroy_process_group()
     return found
@@ -144,11 +144,11 @@ def run_rank(
         place = folder / str(number)
         place.mkdir(exist_ok=True)
         watch = Watch()
-        left = {"steps": steps_of_rank(rank, num_ranks, place, family)}
-        left["whole"] = train(rank, document, root, place / "whole", watch)
-        left["stopped"] = [train(rank, document, root, place / "stopped", TerminateSelf(*stop)) for stop in stops]
-        left["resumed"] = train(rank, document, root, place / "stopped")
-        torch.save(left | watch.kept(), place / f"rank{rank}.pt")
+        outcomes = {"steps": steps_of_rank(rank, num_ranks, place, family)}
+        outcomes["whole"] = train(rank, document, root, place / "whole", watch)
+        outcomes["stopped"] = [train(rank, document, root, place / "stopped", TerminateSelf(*stop)) for stop in stops]
+        outcomes["resumed"] = train(rank, document, root, place / "stopped")
+        torch.save(outcomes | watch.kept(), place / f"rank{rank}.pt")
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from heads.base import ClassTarget, Target
+from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.records import Category
 from pipelines.run_folder.events import read_events
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import GlobalLosses, global_losses

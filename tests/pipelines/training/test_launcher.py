@@ -12,9 +12,9 @@ import pytest
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from pipelines.ranks import local_rank
+from pipelines.base.ranks import local_rank
 from pipelines.training import launcher
-from pipelines.errors import DataError, FieldProblem, PyramidionError, Stopped, print_error
+from pipelines.base.errors import DataError, FieldProblem, PyramidionError, Stopped, print_error
 
 launcher.END_TIMEOUT_S = 2.0
 folder, scenario, rank = Path(sys.argv[1]), sys.argv[2], local_rank()

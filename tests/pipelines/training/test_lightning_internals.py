@@ -1,4 +1,4 @@
-"""Private names of Lightning are used in one module."""
+"""Only one module uses private names of Lightning."""
 
 import ast
 import importlib
@@ -12,7 +12,7 @@ SEAM = "pipelines.training.lightning_internals"
 
 
 def lightning_modules() -> list[ModuleType]:
-    """All modules of the project that import Lightning, except the one for its private names."""
+    """Return the project's modules that import Lightning, except the one that may use its private names."""
     paths = [path for package in ("pipelines", "service") for path in sorted((ROOT / package).rglob("*.py"))]
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
     users = [name for name, path in names.items() if name != SEAM and list(lightning_imports(path.read_text("utf-8")))]
@@ -35,7 +35,7 @@ def private(name: str) -> bool:
 
 
 def private_names_of_bases(cls: type) -> set[str]:
-    """Private methods and attributes that a class inherits from Lightning."""
+    """Return the private methods and attributes that a class inherits from Lightning."""
     names: set[str] = set()
     for base in cls.__mro__:
         if base.__module__.partition(".")[0] == "lightning" or base.__module__ == SEAM:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pipelines.base.errors import OutOfMemory
 from pipelines.data.dataset.index import build_index
 from pipelines.data.loading.sample import Batch, ImageInfo
-from pipelines.errors import OutOfMemory
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
 from pipelines.run_folder.layout import RunDir

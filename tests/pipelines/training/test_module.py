@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from heads.base import BoxTarget
+from pipelines.base.errors import ConfigError
 from pipelines.data.dataset.index import build_index
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Batch
-from pipelines.errors import ConfigError
 from pipelines.model import build_model
 from pipelines.spec.load import validate_document
 from pipelines.training.module import MultiTaskModule

@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from heads.base import BoxTarget, ClassTarget, Target
+from pipelines.base.errors import NumericsError
 from pipelines.data.dataset.index import build_index
 from pipelines.data.loading.sample import Batch, ImageInfo
-from pipelines.errors import NumericsError
 from pipelines.model import build_model
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document
@@ -62,14 +62,14 @@ def test_kept_batch_reproduces_its_terms(
     torch.manual_seed(kept["seed"])
     targets = {task: [target_of(plain) for plain in of_task] for task, of_task in kept["targets"].items()}
     sizes_hw = [info["size_hw"] for info in kept["infos"]]
-    again = {
+    reproduced = {
         f"{task}/{term}": total.item() / max(count.item(), 1.0)
         for task, terms in model.loss(kept["images"], targets, sizes_hw).items()
         for term, (total, count) in terms.items()
     }
-    assert len(again) == 5
+    assert len(reproduced) == 5
     # Dropout affects the scene's term, which the seed alone reproduces.
-    assert kept["terms"] == pytest.approx(again, rel=1e-6, nan_ok=True)
+    assert kept["terms"] == pytest.approx(reproduced, rel=1e-6, nan_ok=True)
 
 
 def a_batch(num_images: int) -> Batch:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import Stopped
+from pipelines.base.errors import Stopped
 from pipelines.training.launcher import RENDEZVOUS_VARIABLE
 from pipelines.training.stopping import StopRequest
 
@@ -41,14 +41,14 @@ def _interrupt_self() -> None:
 def test_stop_request_of_one_rank_is_seen_by_all_ranks_with_the_same_rendezvous_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked, other = StopRequest(), StopRequest()
-    asked.is_set = True
-    assert asked.is_requested()
+    requested, other = StopRequest(), StopRequest()
+    requested.is_set = True
+    assert requested.is_requested()
     assert not other.is_requested()
     monkeypatch.setenv(RENDEZVOUS_VARIABLE, str(tmp_path))
     assert not other.is_requested()
-    assert asked.is_requested()
+    assert requested.is_requested()
     assert other.is_requested()
     monkeypatch.setenv(RENDEZVOUS_VARIABLE, str(tmp_path / "gone"))
-    assert asked.is_requested()
+    assert requested.is_requested()
     assert not other.is_requested()

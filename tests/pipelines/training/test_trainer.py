@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.trainer import SyncedBatchNorm, create_trainer, require_synced_batch_norm
 

@@ -12,8 +12,8 @@ from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from pipelines.base.records import Category
 from pipelines.model import build_model
-from pipelines.records import Category
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import UncertaintyBalance, global_losses
 from pipelines.training.gradients import gradient_statistics, last_shared_layer
@@ -143,13 +143,13 @@ def run_rank(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     step = DistributedDataParallel(Step())
-    left = {name: gradients(step, [of_rank(batch, rank) for batch in window]) for name, window in CASES.items()}
+    results = {name: gradients(step, [of_rank(batch, rank) for batch in window]) for name, window in CASES.items()}
     distributed.destroy_process_group()
-    torch.save(left, folder / f"rank{rank}.pt")
+    torch.save(results, folder / f"rank{rank}.pt")
 
 
 @pytest.fixture(scope="module")
-def left(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
     """Return terms and gradients of each case, by rank."""
     folder = tmp_path_factory.mktemp("losses")
     with pytest.MonkeyPatch.context() as patch:
@@ -160,9 +160,9 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_losses_and_gradients_equal_those_of_one_process_with_the_joint_batch(case: str, left: list[Document]) -> None:
+def test_losses_and_gradients_equal_those_of_one_process_with_the_joint_batch(case: str, ranks: list[Document]) -> None:
     expected = gradients(Step(), CASES[case])
-    for rank in left:
+    for rank in ranks:
         found = rank[case]
         torch.testing.assert_close(found["terms"], expected["terms"], rtol=1e-5, atol=1e-5)
         assert found["statistics"] == {n: x and pytest.approx(x, abs=1e-4) for n, x in expected["statistics"].items()}
@@ -180,10 +180,10 @@ def test_every_head_has_a_nonzero_gradient_if_all_tasks_are_labeled() -> None:
 
 
 def test_tasks_without_labels_on_any_rank_do_not_change_the_balance_and_have_no_statistics(
-    left: list[Document],
+    ranks: list[Document],
 ) -> None:
     idle = {"cells", "object_arcface"}
-    for rank in left:
+    for rank in ranks:
         found = rank["two tasks have no label anywhere"]
         active = dict(zip(TASKS, found["is_active"].tolist(), strict=True))
         assert active == {task: task not in idle for task in TASKS}

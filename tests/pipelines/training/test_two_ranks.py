@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, multiprocessing
 
+from pipelines.base.errors import NumericsError
 from pipelines.data.synth.dataset import write_synthetic
-from pipelines.errors import NumericsError
 from pipelines.run.evaluate_run import score_run
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.events import read_events
@@ -50,13 +50,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, small: Document, data_root:
 
 
 @pytest.fixture(scope="module")
-def left(folder: Path) -> list[Document]:
+def ranks(folder: Path) -> list[Document]:
     """Return the recorded outcomes of each rank."""
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def test_run_of_two_processes_ends_with_one_result(left: list[Document], folder: Path) -> None:
-    assert [rank["whole"] for rank in left] == ["done", "done"]
+def test_run_of_two_processes_ends_with_one_result(ranks: list[Document], folder: Path) -> None:
+    assert [rank["whole"] for rank in ranks] == ["done", "done"]
     result = json.loads((folder / "whole" / "result.json").read_text())
     assert result["split"] == "test"
     found = {path.name for path in (folder / "whole" / "predictions").iterdir()}
@@ -113,20 +113,20 @@ def test_two_processes_and_one_predict_the_same(command: str, scored_by_one: dic
     np.testing.assert_allclose(two, one, atol=1e-4)
 
 
-def test_stop_requested_on_one_rank_ends_both_at_the_same_step(left: list[Document]) -> None:
-    assert {rank["stopped"] for rank in left} == {
+def test_stop_requested_on_one_rank_ends_both_at_the_same_step(ranks: list[Document]) -> None:
+    assert {rank["stopped"] for rank in ranks} == {
         "Stopped: stopped at epoch 1, step 3, with a checkpoint written; run the same command again to resume"
     }
 
 
-def test_stop_requested_on_one_rank_between_two_stages_ends_both(left: list[Document]) -> None:
+def test_stop_requested_on_one_rank_between_two_stages_ends_both(ranks: list[Document]) -> None:
     message = "Stopped: stopped before evaluating; run the same command again to resume"
-    assert [rank["stop of rank 0"] for rank in left] == [message, message]
+    assert [rank["stop of rank 0"] for rank in ranks] == [message, message]
 
 
-def test_rank_that_has_not_met_rank_0_does_not_stop_alone(left: list[Document]) -> None:
+def test_rank_that_has_not_met_rank_0_does_not_stop_alone(ranks: list[Document]) -> None:
     message = "Stopped: stopped before training; run the same command again to resume"
-    assert [rank["stop before ranks have met"] for rank in left] == [message, "done"]
+    assert [rank["stop before ranks have met"] for rank in ranks] == [message, "done"]
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
@@ -146,14 +146,14 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 
 @pytest.mark.parametrize(("place", "epoch", "step"), [("validation", 0, 2), ("gallery", 1, 4)])
 def test_stop_requested_on_one_rank_in_an_evaluation_pass_ends_both(
-    place: str, epoch: int, step: int, left: list[Document]
+    place: str, epoch: int, step: int, ranks: list[Document]
 ) -> None:
     where = f"at epoch {epoch}, step {step}, with a checkpoint written; run the same command again to resume"
-    assert [rank[f"up to {place}"] for rank in left] == [f"Stopped: stopped {where}"] * 2
+    assert [rank[f"up to {place}"] for rank in ranks] == [f"Stopped: stopped {where}"] * 2
 
 
-def test_rank_evaluates_no_batch_after_a_stop_request(left: list[Document]) -> None:
-    assert left[1]["gallery batches"] == 1
+def test_rank_evaluates_no_batch_after_a_stop_request(ranks: list[Document]) -> None:
+    assert ranks[1]["gallery batches"] == 1
 
 
 @pytest.mark.parametrize("name", ["last_checkpoint", "best_checkpoint"])
@@ -163,16 +163,16 @@ def test_rank_evaluates_no_batch_after_a_stop_request(left: list[Document]) -> N
     ids=["inside_an_epoch", "in_evaluation"],
 )
 def test_resumed_run_equals_the_uninterrupted_one(
-    run: str, outcome: str, name: str, left: list[Document], folder: Path
+    run: str, outcome: str, name: str, ranks: list[Document], folder: Path
 ) -> None:
-    assert [rank[outcome] for rank in left] == ["done", "done"]
+    assert [rank[outcome] for rank in ranks] == ["done", "done"]
     whole, resumed = (torch.load(getattr(RunDir.of(folder / r), name), weights_only=True) for r in ("whole", run))
     for content in (whole, resumed):
         content.get("callbacks", {}).pop("Progress", None)  # depends on the time
     assert differences(whole, resumed) == []
 
 
-def test_run_stopped_in_validation_reports_each_score_once(left: list[Document], folder: Path) -> None:
+def test_run_stopped_in_validation_reports_each_score_once(ranks: list[Document], folder: Path) -> None:
     reported = [
         [(event.epoch, event.data) for event in read_events(folder / run / "events.jsonl") if is_metric(event)]
         for run in ("whole", "halts")
@@ -185,38 +185,38 @@ def is_metric(event: Document) -> bool:
     return bool(event.kind == "metric")
 
 
-def test_each_rank_keeps_its_batch_with_a_non_finite_loss(left: list[Document], folder: Path) -> None:
+def test_each_rank_keeps_its_batch_with_a_non_finite_loss(ranks: list[Document], folder: Path) -> None:
     kept = sorted((folder / "broken" / "non_finite").iterdir())
     assert [path.name.rpartition("_")[2] for path in kept] == ["rank0.pt", "rank1.pt"]
     pattern = f"{kept[0].name.removesuffix('0.pt')}*.pt"
-    assert f"(kept in {kept[0].parent / pattern}); lower" in left[0]["broken"]
+    assert f"(kept in {kept[0].parent / pattern}); lower" in ranks[0]["broken"]
     for path in kept:
         for info in torch.load(path, weights_only=True)["infos"]:
-            assert info["file_name"] in left[0]["broken"]
+            assert info["file_name"] in ranks[0]["broken"]
 
 
-def test_parameters_are_bit_equal_on_both_ranks(left: list[Document]) -> None:
-    one, other = (rank["trained"] for rank in left)
+def test_parameters_are_bit_equal_on_both_ranks(ranks: list[Document]) -> None:
+    one, other = (rank["trained"] for rank in ranks)
     assert len(one) > 0
     assert differences(one, other) == []
 
 
-def test_all_ranks_evaluate_the_same_weights_and_buffers(left: list[Document]) -> None:
-    one, other = (rank["evaluated"][0] for rank in left)
+def test_all_ranks_evaluate_the_same_weights_and_buffers(ranks: list[Document]) -> None:
+    one, other = (rank["evaluated"][0] for rank in ranks)
     assert any(name.endswith("running_mean") for name in one)
     assert differences(one, other) == []
 
 
-def test_ranks_listen_only_on_the_loopback_interface(left: list[Document]) -> None:
-    assert [rank["listening"] for rank in left] == [["127.0.0.1"], ["127.0.0.1"]]
+def test_ranks_listen_only_on_the_loopback_interface(ranks: list[Document]) -> None:
+    assert [rank["listening"] for rank in ranks] == [["127.0.0.1"], ["127.0.0.1"]]
 
 
-def test_cpu_cores_are_divided_among_the_ranks(left: list[Document]) -> None:
-    assert [rank["num_threads"] for rank in left] == [max(1, num_cores() // 2)] * 2
+def test_cpu_cores_are_divided_among_the_ranks(ranks: list[Document]) -> None:
+    assert [rank["num_threads"] for rank in ranks] == [max(1, num_cores() // 2)] * 2
 
 
 @pytest.mark.parametrize(("fault", "message"), [("broken", "the loss "), ("broken scores", "task ")])
-def test_numerical_error_ends_both_ranks_with_the_same_message(fault: str, message: str, left: list[Document]) -> None:
-    one, other = (rank[fault] for rank in left)
+def test_numerical_error_ends_both_ranks_with_the_same_message(fault: str, message: str, ranks: list[Document]) -> None:
+    one, other = (rank[fault] for rank in ranks)
     assert one == other
     assert one.startswith(f"{NumericsError.__name__}: {message}")

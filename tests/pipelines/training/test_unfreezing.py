@@ -80,8 +80,8 @@ def test_unfreezing_is_printed_and_recorded_as_an_event(
         if stage in sizes and name.rpartition(".")[2] in ("weight", "bias"):
             sizes[stage] += tensor.numel()
     message = (
-        f"epoch 2/2: c4 and c5 train now ({sizes['c4'] + sizes['c5']:,} parameters); "
-        f"c3 is frozen now ({sizes['c3']:,} parameters)"
+        f"epoch 2/2: c4 and c5 are trained from now on ({sizes['c4'] + sizes['c5']:,} parameters); "
+        f"c3 is frozen from now on ({sizes['c3']:,} parameters)"
     )
     assert message in capsys.readouterr().err.splitlines()
     (event,) = [event for event in read_events(run_dir.events) if "trains" in event.data]

@@ -13,9 +13,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
 
-from pipelines.errors import PyramidionError
+from pipelines.base.errors import PyramidionError
+from pipelines.base.ranks import LOCAL_RANK
 from pipelines.preflight import Inputs, Places
-from pipelines.ranks import LOCAL_RANK
 from pipelines.run.evaluate_run import score_run
 from pipelines.run.fit import fit
 from pipelines.run_folder.layout import RunDir
@@ -100,14 +100,14 @@ def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
     torch.set_num_threads(1)
     os.environ[LOCAL_RANK] = str(rank)
     os.environ.pop("OMP_NUM_THREADS", None)
-    left: Document = {}
+    outcomes: Document = {}
     distributed.init_process_group("gloo", init_method=f"file://{folder}/stop", rank=rank, world_size=2)
     stop = StopRequest()
     stop.is_set = rank == 0
-    left["stop of rank 0"] = outcome_of(lambda: stop.check("before evaluating"))
+    outcomes["stop of rank 0"] = outcome_of(lambda: stop.check("before evaluating"))
     distributed.destroy_process_group()
     stop.is_set = True
-    left["stop before ranks have met"] = outcome_of(lambda: stop.check("before training"))
+    outcomes["stop before ranks have met"] = outcome_of(lambda: stop.check("before training"))
 
     job = validate_document(document)
 
@@ -115,15 +115,15 @@ def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
         fit(job, resolved(job), Inputs(root, "none"), RunDir.of(folder / "whole"))
 
     meeting_at(folder / "meeting-whole")
-    left["whole"] = outcome_of(whole)
+    outcomes["whole"] = outcome_of(whole)
     for name in ("validate", "test"):
         meeting_at(folder / f"meeting-{name}")
         score_run(name, folder / "whole", "val" if name == "validate" else "test", NO_PLACES)
     stopping = Recorder(stop_at=(1, 1) if rank == 0 else None)
-    left["stopped"] = train(rank, document, root, folder / "stopped", stopping)
+    outcomes["stopped"] = train(rank, document, root, folder / "stopped", stopping)
     recorder = Recorder()
-    left["resumed"] = train(rank, document, root, folder / "stopped", recorder)
-    left |= {
+    outcomes["resumed"] = train(rank, document, root, folder / "stopped", recorder)
+    outcomes |= {
         "evaluated": recorder.evaluated,
         "trained": recorder.trained,
         "listening": sorted(recorder.listening),
@@ -131,12 +131,12 @@ def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
     }
     in_evaluation = StopInEvaluation()
     for name, callback in (("validation", in_evaluation), ("gallery", in_evaluation), ("end", Recorder())):
-        left[f"up to {name}"] = train(rank, document, root, folder / "halts", callback)
-    left["gallery batches"] = in_evaluation.num_batches
+        outcomes[f"up to {name}"] = train(rank, document, root, folder / "halts", callback)
+    outcomes["gallery batches"] = in_evaluation.num_batches
     broken = copy.deepcopy(document)
     broken["model"]["optimizer"] = {"name": "sgd", "lr": 1e30}
     broken["model"]["schedule"] = {}
-    left["broken"] = train(rank, broken, root, folder / "broken", Recorder())
+    outcomes["broken"] = train(rank, broken, root, folder / "broken", Recorder())
     broken["data"]["sources"]["shapes"]["batch_size"] = 20
-    left["broken scores"] = train(rank, broken, root, folder / "broken-scores", Recorder())
-    torch.save(left, folder / f"rank{rank}.pt")
+    outcomes["broken scores"] = train(rank, broken, root, folder / "broken-scores", Recorder())
+    torch.save(outcomes, folder / f"rank{rank}.pt")

@@ -40,7 +40,7 @@ def run_to_failure(leases: LeasedStore, job_id: str) -> None:
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[httpx2.Client]:
-    """Run the application in a thread of this process, and yield a client of it."""
+    """Run the application in a thread of this process, and yield a client for it."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         create_app(settings), ws="none", log_level="error", access_log=False, timeout_graceful_shutdown=1
@@ -60,7 +60,7 @@ def serving(settings: Settings) -> Iterator[httpx2.Client]:
 
 @contextmanager
 def api_process(settings: Settings, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx2.Client]]:
-    """Start the real process, and yield it with a client; requests wait until it accepts connections."""
+    """Start the real process and yield it with a client; requests wait until it accepts connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         descriptor = listener.fileno()
         with log.open("ab") as output:
@@ -143,13 +143,13 @@ def document() -> Document:
 
 @pytest.fixture(scope="session")
 def serve() -> Callable[[Settings], AbstractContextManager[httpx2.Client]]:
-    """`serving`, for tests with their own settings."""
+    """Return `serving`, for tests with their own settings."""
     return serving
 
 
 @pytest.fixture(scope="session")
 def run_api() -> Callable[[Settings, Path], AbstractContextManager[tuple[subprocess.Popen[bytes], httpx2.Client]]]:
-    """`api_process`, for tests of the process."""
+    """Return `api_process`, for tests of the process."""
     return api_process
 
 
@@ -191,7 +191,7 @@ def leases(settings: Settings) -> Iterator[LeasedStore]:
 
 @pytest.fixture
 def submit(api: httpx2.Client, document: Document) -> Callable[..., str]:
-    """Submit `document` with further keys of the body, and return the job's id."""
+    """Submit `document` with other keys of the body, and return the job's id."""
 
     def submit(**more: Any) -> str:
         answer = api.post("/v1/jobs", json={"config": document, **more})
@@ -202,7 +202,7 @@ def submit(api: httpx2.Client, document: Document) -> Callable[..., str]:
 
 
 class LiveApi:
-    """The real API process, on a listening socket that outlives it."""
+    """The real API process on a listening socket that outlives it."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self._settings, self._log = settings, log
@@ -228,7 +228,7 @@ class LiveApi:
         self.process.wait()
 
     def stop(self) -> float:
-        """Terminate the process and return the seconds until it ended."""
+        """Terminate the process and return the seconds until it exited."""
         asked = time.monotonic()
         self.process.terminate()
         # uvicorn re-raises the signal after its shutdown.

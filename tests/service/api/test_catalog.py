@@ -46,7 +46,7 @@ def test_every_catalog_row_is_listed(shared_api: httpx2.Client) -> None:
     assert {loss for row in heads for loss in row["losses"]} <= {row["name"] for row in losses}
 
 
-def test_the_schema_is_the_one_that_validates_documents(shared_api: httpx2.Client) -> None:
+def test_schema_is_that_of_the_validated_document(shared_api: httpx2.Client) -> None:
     schema = shared_api.get("/v1/catalog/schema").json()
     assert schema == JobSpec.model_json_schema()
     assert schema["$defs"]["OptimizerSpec"]["properties"]["lr"]["default"] == 1e-3

@@ -1,4 +1,4 @@
-"""The real process responds to random requests as the OpenAPI document describes."""
+"""The real process responds to random requests as documented in the OpenAPI document."""
 
 import contextlib
 import fcntl

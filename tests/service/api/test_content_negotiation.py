@@ -23,5 +23,5 @@ OFFERED = ("application/json", "text/event-stream")
         (",;,", None),
     ],
 )
-def test_the_media_type_with_the_highest_quality_is_chosen(accept: str | None, chosen: str | None) -> None:
+def test_media_type_with_the_highest_quality_is_chosen(accept: str | None, chosen: str | None) -> None:
     assert preferred(accept, OFFERED) == chosen

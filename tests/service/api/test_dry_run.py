@@ -11,9 +11,9 @@ import httpx2
 import psutil
 import pytest
 
+from pipelines.base.records import Category
 from pipelines.inference.export import export_model
 from pipelines.model import build_model
-from pipelines.records import Category
 from pipelines.spec.load import validate_document
 from service.settings import Settings
 
@@ -38,7 +38,7 @@ def wait_for_checks(number: int) -> None:
         time.sleep(0.01)
 
 
-def test_a_dry_run_reports_what_the_job_would_train(shared_api: httpx2.Client, document: Document) -> None:
+def test_dry_run_reports_what_the_job_would_train(shared_api: httpx2.Client, document: Document) -> None:
     before = shared_api.get("/v1/jobs").json()["jobs"]
     # YAML and JSON escape this text differently; it must reach the child unchanged.
     document["data"]["sources"]["shapes"]["labels"][0]["classes"] = {"\U0001f600\x7f\u2028": None}
@@ -77,7 +77,7 @@ def test_init_from_must_be_inside_a_weights_root(
 
 
 @pytest.mark.slow
-def test_init_from_an_unknown_registered_model_is_a_problem(
+def test_init_from_an_unknown_registered_model_is_rejected(
     settings: Settings, serve: Serve, document: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -95,7 +95,7 @@ def test_init_from_an_unknown_registered_model_is_a_problem(
         assert "model.init_from: models:/nobody@champion cannot be had" in answer.json()["detail"]
 
 
-def test_a_dry_run_reports_invalid_data(shared_api: httpx2.Client, document: Document) -> None:
+def test_dry_run_reports_invalid_data(shared_api: httpx2.Client, document: Document) -> None:
     document["data"]["sources"]["shapes"]["splits"] = {"train": "train", "val": "nothing"}
     answer = shared_api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=120)
     assert answer.status_code == 422
@@ -104,7 +104,7 @@ def test_a_dry_run_reports_invalid_data(shared_api: httpx2.Client, document: Doc
     assert any("nothing.json" in error["detail"] for error in errors)
 
 
-def test_a_dry_run_of_an_invalid_document_starts_no_process(shared_api: httpx2.Client, document: Document) -> None:
+def test_dry_run_of_an_invalid_document_starts_no_process(shared_api: httpx2.Client, document: Document) -> None:
     del document["model"]["backbone"]
     started = time.monotonic()
     answer = shared_api.post("/v1/jobs?dry_run=true", json={"config": document})
@@ -112,7 +112,7 @@ def test_a_dry_run_of_an_invalid_document_starts_no_process(shared_api: httpx2.C
     assert time.monotonic() - started < 1
 
 
-def test_a_dry_run_beyond_its_time_limit_is_killed(serve: Serve, settings: Settings, document: Document) -> None:
+def test_dry_run_beyond_its_time_limit_is_killed(serve: Serve, settings: Settings, document: Document) -> None:
     with serve(settings.model_copy(update={"dry_run_timeout_s": 0.3})) as api:
         answer = api.post("/v1/jobs?dry_run=true", json={"config": document})
         assert answer.status_code == 504
@@ -120,13 +120,13 @@ def test_a_dry_run_beyond_its_time_limit_is_killed(serve: Serve, settings: Setti
         assert checks() == []
 
 
-def test_a_dry_run_is_killed_when_its_client_disconnects(shared_api: httpx2.Client, document: Document) -> None:
+def test_dry_run_is_killed_when_its_client_disconnects(shared_api: httpx2.Client, document: Document) -> None:
     with pytest.raises(httpx2.TimeoutException):
         shared_api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=0.5)
     wait_for_checks(0)
 
 
-def test_the_number_of_concurrent_dry_runs_is_limited(
+def test_number_of_concurrent_dry_runs_is_limited(
     api: httpx2.Client, document: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.api.dry_run.WAIT_S", 0.05)

@@ -1,4 +1,4 @@
-"""The event feed with a real store: which queries it sends, and when."""
+"""The event feed with a real store, and the queries that it sends."""
 
 import asyncio
 import gc
@@ -76,7 +76,7 @@ def test_listeners_at_the_same_position_share_one_read(
     assert num_batches <= noted.of("events.job_id =") <= 3 * num_batches
 
 
-def test_without_listeners_the_database_is_not_queried(queries: tuple[JobStore, Queries], running_job: MakeJob) -> None:
+def test_database_is_not_queried_without_listeners(queries: tuple[JobStore, Queries], running_job: MakeJob) -> None:
     store, noted = queries
     job = running_job()
 
@@ -96,7 +96,7 @@ def test_without_listeners_the_database_is_not_queried(queries: tuple[JobStore, 
     asyncio.run(scenario())
 
 
-def test_a_silent_stream_pings_and_reads_missed_events(
+def test_silent_stream_sends_pings_and_reads_missed_events(
     store: JobStore, running_job: MakeJob, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "PING_S", 0.1)
@@ -120,7 +120,7 @@ def test_a_silent_stream_pings_and_reads_missed_events(
     asyncio.run(scenario())
 
 
-def test_a_stream_and_a_poll_end_when_the_process_stops(store: JobStore, running_job: MakeJob) -> None:
+def test_stream_and_a_poll_end_when_the_process_stops(store: JobStore, running_job: MakeJob) -> None:
     job = running_job()
 
     async def scenario() -> None:
@@ -139,7 +139,7 @@ def test_a_stream_and_a_poll_end_when_the_process_stops(store: JobStore, running
     asyncio.run(scenario())
 
 
-def test_the_stream_of_a_deleted_job_ends(
+def test_stream_of_a_deleted_job_ends(
     store: JobStore, running_job: MakeJob, end_job: Callable[[Job], Job], record: Record
 ) -> None:
     job = record(running_job(), range(SLICE))
@@ -160,8 +160,10 @@ def test_the_stream_of_a_deleted_job_ends(
     asyncio.run(scenario())
 
 
-def test_no_event_appears_before_one_that_was_read(settings: Settings, store: JobStore, running_job: MakeJob) -> None:
-    """Two writers like the API and the supervisor, each with its own connection, and a concurrent reader."""
+def test_no_event_appears_before_an_event_that_was_already_read(
+    settings: Settings, store: JobStore, running_job: MakeJob
+) -> None:
+    """There are two writers, like the API and the supervisor, each with its own connection, and a concurrent reader."""
     job = running_job()
     new_job = NewJob(name="other", config={}, priority=0, cpus=1, gpus=0)
     stop = threading.Event()

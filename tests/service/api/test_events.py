@@ -48,7 +48,7 @@ def page(api: httpx2.Client, job_id: str, **params: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def test_a_stream_has_the_same_events_as_pages_and_ends_with_the_job(
+def test_stream_has_the_same_events_as_pages_and_ends_with_the_job(
     api: httpx2.Client, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
     job = record(running_job(), range(500), text="two\nlines")
@@ -63,14 +63,14 @@ def test_a_stream_has_the_same_events_as_pages_and_ends_with_the_job(
     assert found["events"][3]["time"].endswith("Z")
 
 
-def test_a_stream_starts_with_the_reconnection_time(api: httpx2.Client, running_job: MakeJob, end_job: EndJob) -> None:
+def test_stream_starts_with_the_reconnection_time(api: httpx2.Client, running_job: MakeJob, end_job: EndJob) -> None:
     job = running_job()
     end_job(job)
     text = api.get(f"/v1/jobs/{job.id}/events", headers=SSE).text
     assert text.startswith("retry: 3000\n\nid: ")
 
 
-def test_a_stream_continues_after_the_last_event_of_the_client(
+def test_stream_continues_after_the_last_event_of_the_client(
     api: httpx2.Client, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
     job = record(running_job(), range(10))
@@ -83,7 +83,7 @@ def test_a_stream_continues_after_the_last_event_of_the_client(
         assert listen(api, job.id, headers=header, params=params) == everything[5:]
 
 
-def test_a_stream_without_further_events_is_204(api: httpx2.Client, running_job: MakeJob, end_job: EndJob) -> None:
+def test_stream_without_more_events_is_204(api: httpx2.Client, running_job: MakeJob, end_job: EndJob) -> None:
     job = running_job()
     end_job(job)
     last = page(api, job.id)["next_after"]
@@ -93,7 +93,7 @@ def test_a_stream_without_further_events_is_204(api: httpx2.Client, running_job:
     assert page(api, job.id, after=last) == {"events": [], "next_after": last, "is_over": True}
 
 
-def test_a_stream_delivers_events_within_seconds(
+def test_stream_delivers_events_within_seconds(
     api: httpx2.Client, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
     job = running_job()
@@ -121,9 +121,7 @@ def test_a_stream_delivers_events_within_seconds(
     assert not thread.is_alive()
 
 
-def test_the_cancellation_of_a_queued_job_ends_its_stream(
-    api: httpx2.Client, queued_job: MakeJob, store: JobStore
-) -> None:
+def test_cancellation_of_a_queued_job_ends_its_stream(api: httpx2.Client, queued_job: MakeJob, store: JobStore) -> None:
     job = queued_job()
     timer = threading.Timer(0.5, store.request_cancel, [job.id])
     timer.start()
@@ -132,7 +130,7 @@ def test_the_cancellation_of_a_queued_job_ends_its_stream(
     assert [json.loads(message["data"])["data"]["to"] for message in messages] == ["queued", "cancelled"]
 
 
-def test_each_page_continues_where_the_last_one_ended(
+def test_each_page_continues_after_the_previous_one(
     api: httpx2.Client, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
     end_job(record(job := running_job(), range(20)))
@@ -146,7 +144,7 @@ def test_each_page_continues_where_the_last_one_ended(
     assert events == whole["events"]
 
 
-def test_a_waiting_page_is_returned_as_soon_as_an_event_arrives(
+def test_waiting_page_is_returned_as_soon_as_an_event_arrives(
     api: httpx2.Client, running_job: MakeJob, record: Record
 ) -> None:
     job = running_job()
@@ -168,7 +166,7 @@ def test_a_waiting_page_is_returned_as_soon_as_an_event_arrives(
     assert answered - recorded_at[0] < 2
 
 
-def test_a_waiting_page_is_empty_after_a_timeout(api: httpx2.Client, running_job: MakeJob) -> None:
+def test_waiting_page_is_empty_after_a_timeout(api: httpx2.Client, running_job: MakeJob) -> None:
     job = running_job()
     after = page(api, job.id)["next_after"]
     asked = time.monotonic()
@@ -176,7 +174,7 @@ def test_a_waiting_page_is_empty_after_a_timeout(api: httpx2.Client, running_job
     assert 0.4 <= time.monotonic() - asked < 3
 
 
-def test_a_page_contains_the_effects_of_the_clients_last_request(
+def test_page_contains_the_effects_of_the_clients_last_request(
     api: httpx2.Client, queued_job: MakeJob, store: JobStore
 ) -> None:
     for _ in range(5):
@@ -210,7 +208,7 @@ def test_events_of_earlier_attempts_are_kept(api: httpx2.Client, running_job: Ma
         ({"Accept": "image/png"}, {}, 406),
     ],
 )
-def test_an_invalid_request_is_a_problem(
+def test_invalid_request_is_a_problem(
     api: httpx2.Client, queued_job: MakeJob, headers: dict[str, str], params: dict[str, Any], status: int
 ) -> None:
     answer = api.get(f"/v1/jobs/{queued_job().id}/events", headers=headers, params=params)
@@ -221,12 +219,12 @@ def test_an_invalid_request_is_a_problem(
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 @pytest.mark.parametrize("path", ["events", "logs"])
-def test_an_unknown_job_has_neither_events_nor_logs(api: httpx2.Client, path: str, accept: str) -> None:
+def test_unknown_job_has_neither_events_nor_logs(api: httpx2.Client, path: str, accept: str) -> None:
     accept = accept if path == "events" else "text/plain"
     answer = api.get(f"/v1/jobs/unknown/{path}", headers={"Accept": accept})
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_page_after_a_future_sequence_number_is_empty(api: httpx2.Client, running_job: MakeJob) -> None:
+def test_page_after_a_future_sequence_number_is_empty(api: httpx2.Client, running_job: MakeJob) -> None:
     assert page(api, running_job().id, after=2**63 - 1) == {"events": [], "next_after": 2**63 - 1, "is_over": False}

@@ -31,7 +31,7 @@ def generated(api: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         del sys.modules[name]
 
 
-def test_a_generated_client_submits_lists_reads_cancels_and_deletes(
+def test_generated_client_submits_lists_reads_cancels_and_deletes_jobs(
     api: httpx2.Client, generated: Import, document: dict[str, Any]
 ) -> None:
     models = generated("models")
@@ -65,7 +65,7 @@ def test_a_generated_client_submits_lists_reads_cancels_and_deletes(
     assert call("jobs.list_jobs").jobs == []
 
 
-def test_a_generated_client_reads_a_dry_run(api: httpx2.Client, generated: Import, document: dict[str, Any]) -> None:
+def test_generated_client_reads_a_dry_run(api: httpx2.Client, generated: Import, document: dict[str, Any]) -> None:
     models = generated("models")
     client = generated("client").Client(str(api.base_url), raise_on_unexpected_status=True, timeout=100)
     body = models.JobRequest(config=models.JobRequestConfig.from_dict(document))

@@ -34,11 +34,11 @@ def samples(api: httpx2.Client) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_a_running_process_is_alive(shared_api: httpx2.Client) -> None:
+def test_running_process_is_alive(shared_api: httpx2.Client) -> None:
     assert shared_api.get("/livez").json() == {"status": "alive"}
 
 
-def test_the_service_is_ready_only_with_a_running_supervisor(api: httpx2.Client, settings: Settings) -> None:
+def test_service_is_ready_only_with_a_running_supervisor(api: httpx2.Client, settings: Settings) -> None:
     healthy = {"database": True, "root": True, "disk": True, "supervisor": True}
     assert checks(api) == (503, {**healthy, "supervisor": False})
     holder = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
@@ -51,13 +51,13 @@ def test_the_service_is_ready_only_with_a_running_supervisor(api: httpx2.Client,
     assert checks(api)[0] == 503
 
 
-def test_a_missing_root_is_not_ready(api: httpx2.Client, settings: Settings, tmp_path: Path) -> None:
+def test_missing_root_is_not_ready(api: httpx2.Client, settings: Settings, tmp_path: Path) -> None:
     settings.root.rename(tmp_path / "elsewhere")
     status, results = checks(api)
     assert (status, results["root"], results["disk"]) == (503, False, False)
 
 
-def test_submitting_with_a_full_disk_is_503(
+def test_submission_with_a_full_disk_is_503(
     run_api: Any, settings: Settings, document: dict[str, Any], tmp_path: Path
 ) -> None:
     with run_api(settings, tmp_path / "api.log") as (process, api):
@@ -71,7 +71,7 @@ def test_submitting_with_a_full_disk_is_503(
         assert api.post("/v1/jobs", json={"config": document}).status_code == 202
 
 
-def test_capabilities_are_those_of_the_settings(shared_api: httpx2.Client, shared_settings: Settings) -> None:
+def test_capabilities_match_the_settings(shared_api: httpx2.Client, shared_settings: Settings) -> None:
     found = shared_api.get("/v1/capabilities").json()
     assert (found["cpus"], found["gpus"], found["default_cpus"], found["default_gpus"]) == (2, 0, 2, 0)
     assert found["max_json_bytes"] == shared_settings.max_json_bytes

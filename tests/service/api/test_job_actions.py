@@ -38,7 +38,7 @@ def test_cancelling_a_running_job_records_the_request(api: httpx2.Client, submit
     assert (answer.json()["status"], answer.json()["cancel_requested"]) == ("starting", True)
 
 
-def test_a_failed_job_cannot_be_cancelled(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+def test_failed_job_cannot_be_cancelled(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     job_id = submit()
     run_to_failure(leases, job_id)
     assert api.post(f"/v1/jobs/{job_id}/cancel").status_code == 409
@@ -61,7 +61,7 @@ def test_retrying_an_ended_job_creates_a_new_one(api: httpx2.Client, submit: Sub
     assert replayed.json()["id"] == job["id"]
 
 
-def test_an_ended_job_is_deleted_with_its_folder(
+def test_ended_job_is_deleted_with_its_folder(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     job_id = submit()
@@ -76,13 +76,13 @@ def test_an_ended_job_is_deleted_with_its_folder(
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 404
 
 
-def test_a_job_without_a_folder_can_be_deleted(api: httpx2.Client, submit: Submit, store: JobStore) -> None:
+def test_job_without_a_folder_can_be_deleted(api: httpx2.Client, submit: Submit, store: JobStore) -> None:
     job_id = submit()
     store.request_cancel(job_id)
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
 
 
-def test_a_job_is_not_deleted_before_mlflow_knows_its_end(
+def test_job_is_not_deleted_before_mlflow_has_its_final_status(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     job_id = submit()

@@ -35,7 +35,7 @@ def supervisor_lock(settings: Settings) -> Iterator[None]:
         process.kill()
 
 
-def test_a_submitted_job_is_queued_and_found_at_its_location(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_submitted_job_is_queued_and_found_at_its_location(api: httpx2.Client, document: dict[str, Any]) -> None:
     answer = api.post("/v1/jobs", json={"config": document, "priority": 3})
     assert answer.status_code == 202
     job = answer.json()
@@ -45,12 +45,14 @@ def test_a_submitted_job_is_queued_and_found_at_its_location(api: httpx2.Client,
     assert api.get(answer.headers["location"]).json() == job
 
 
-def test_a_job_gets_the_requested_resources(api: httpx2.Client, submit: Submit) -> None:
+def test_job_gets_the_requested_resources(api: httpx2.Client, submit: Submit) -> None:
     job_id = submit(resources={"cpus": 1, "timeout_s": 60})
     assert api.get(f"/v1/jobs/{job_id}").json()["resources"] == {"cpus": 1, "gpus": 0, "timeout_s": 60.0}
 
 
-def test_a_request_for_more_than_the_server_has_names_what_it_has(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_request_beyond_the_capacity_is_rejected_with_the_capacity(
+    api: httpx2.Client, document: dict[str, Any]
+) -> None:
     answer = api.post("/v1/jobs", json={"config": document, "resources": {"cpus": 3, "gpus": 1}})
     assert answer.status_code == 422
     assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == {
@@ -59,7 +61,7 @@ def test_a_request_for_more_than_the_server_has_names_what_it_has(api: httpx2.Cl
     }
 
 
-def test_the_same_key_and_body_create_one_job(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_requests_with_the_same_key_and_body_create_one_job(api: httpx2.Client, document: dict[str, Any]) -> None:
     headers = {"Idempotency-Key": "once"}
     first = api.post("/v1/jobs", json={"priority": 1, "config": document}, headers=headers)
     # The order of keys does not matter.
@@ -72,7 +74,7 @@ def test_the_same_key_and_body_create_one_job(api: httpx2.Client, document: dict
     assert second.headers["location"] == first.headers["location"]
 
 
-def test_the_same_key_with_another_body_is_rejected(api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_same_key_with_another_body_is_rejected(api: httpx2.Client, document: dict[str, Any]) -> None:
     headers = {"Idempotency-Key": "once"}
     assert api.post("/v1/jobs", json={"config": document}, headers=headers).status_code == 202
     answer = api.post("/v1/jobs", json={"config": document, "priority": 1}, headers=headers)
@@ -93,7 +95,7 @@ def test_fifty_concurrent_submissions_with_one_key_create_one_job(api: httpx2.Cl
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])
-def test_a_key_has_1_to_255_printable_characters(api: httpx2.Client, document: dict[str, Any], key: str) -> None:
+def test_key_has_1_to_255_printable_characters(api: httpx2.Client, document: dict[str, Any], key: str) -> None:
     answer = api.post("/v1/jobs", json={"config": document}, headers={"Idempotency-Key": key})
     assert answer.status_code == 422
     assert "idempotency-key" in answer.text.lower()
@@ -113,9 +115,7 @@ def test_pages_have_no_gaps(api: httpx2.Client, submit: Submit) -> None:
     assert seen == ids[::-1]
 
 
-def test_a_page_is_filtered_by_status_name_and_time(
-    api: httpx2.Client, submit: Submit, document: dict[str, Any]
-) -> None:
+def test_page_is_filtered_by_status_name_and_time(api: httpx2.Client, submit: Submit, document: dict[str, Any]) -> None:
     cancelled, queued = submit(), submit()
     api.post(f"/v1/jobs/{cancelled}/cancel")
 
@@ -133,13 +133,13 @@ def test_a_page_is_filtered_by_status_name_and_time(
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "status=done", "cursor=x", "created_after=noon"])
-def test_an_invalid_query_is_rejected(api: httpx2.Client, query: str) -> None:
+def test_invalid_query_is_rejected(api: httpx2.Client, query: str) -> None:
     answer = api.get(f"/v1/jobs?{query}")
     assert answer.status_code == 422
     assert query.partition("=")[0] in answer.text
 
 
-def test_an_unchanged_job_is_304(api: httpx2.Client, submit: Submit) -> None:
+def test_request_for_an_unchanged_job_returns_304(api: httpx2.Client, submit: Submit) -> None:
     url = f"/v1/jobs/{submit()}"
     tag = api.get(url).headers["etag"]
     again = api.get(url, headers={"If-None-Match": tag})
@@ -148,7 +148,7 @@ def test_an_unchanged_job_is_304(api: httpx2.Client, submit: Submit) -> None:
     assert api.get(url, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_an_unknown_job_is_404_on_every_route(api: httpx2.Client) -> None:
+def test_unknown_job_is_404_on_every_route(api: httpx2.Client) -> None:
     for method, path in (
         ("GET", ""),
         ("PATCH", ""),
@@ -165,12 +165,12 @@ def test_an_unknown_job_is_404_on_every_route(api: httpx2.Client) -> None:
         assert (answer.status_code, answer.json()["title"]) == (404, "Job not found"), path
 
 
-def test_a_job_waits_for_a_missing_supervisor(api: httpx2.Client, submit: Submit) -> None:
+def test_queued_job_reports_a_missing_supervisor(api: httpx2.Client, submit: Submit) -> None:
     waits_for = api.get(f"/v1/jobs/{submit()}").json()["waits_for"]
     assert waits_for.startswith("no supervisor is running")
 
 
-def test_a_queued_job_explains_why_it_waits(
+def test_queued_job_explains_why_it_waits(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     def waits_for(job_id: str) -> str | None:
@@ -196,7 +196,7 @@ def test_checking_for_a_supervisor_does_not_take_its_lock(api: httpx2.Client, se
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_failed_job_has_its_reason_and_the_tail_of_its_log(
+def test_failed_job_has_its_reason_and_the_tail_of_its_log(
     api: httpx2.Client, submit: Submit, leases: LeasedStore, settings: Settings
 ) -> None:
     job_id = submit()
@@ -218,7 +218,7 @@ def test_a_failed_job_has_its_reason_and_the_tail_of_its_log(
     assert (attempt["number"], attempt["outcome"], attempt["exit_code"]) == (1, "failed", 65)
 
 
-def test_progress_is_the_last_report_of_the_trainer(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
+def test_progress_is_the_latest_report_of_the_trainer(api: httpx2.Client, submit: Submit, leases: LeasedStore) -> None:
     job_id = submit()
     job = leases.claim(job_id, [])
     assert job is not None

@@ -36,7 +36,7 @@ def test_errors_of_the_framework_are_problems(shared_api: httpx2.Client) -> None
     assert shared_api.put("/v1/jobs").headers["allow"]
 
 
-def test_an_internal_error_reveals_no_details(api: httpx2.Client, settings: Settings) -> None:
+def test_internal_error_reveals_no_details(api: httpx2.Client, settings: Settings) -> None:
     with sqlite3.connect(settings.root / "service.db") as database:
         database.execute("ALTER TABLE jobs RENAME TO gone")
     answer = api.get("/v1/jobs")
@@ -45,7 +45,7 @@ def test_an_internal_error_reveals_no_details(api: httpx2.Client, settings: Sett
 
 
 @pytest.mark.parametrize("host", ["example.org", "127.0.0.1.example.org", "localhost.example.org:80", "", "[::2]", "["])
-def test_a_host_other_than_the_loopback_is_rejected(shared_api: httpx2.Client, host: str) -> None:
+def test_host_other_than_the_loopback_is_rejected(shared_api: httpx2.Client, host: str) -> None:
     answer = shared_api.get("/livez", headers={"Host": host})
     assert (answer.status_code, is_problem(answer)) == (400, True)
 
@@ -55,7 +55,7 @@ def test_every_name_of_the_loopback_is_accepted(shared_api: httpx2.Client, host:
     assert shared_api.get("/livez", headers={"Host": host}).status_code == 200
 
 
-def test_a_foreign_web_page_cannot_change_anything(shared_api: httpx2.Client) -> None:
+def test_foreign_web_page_cannot_change_anything(shared_api: httpx2.Client) -> None:
     for origin in ("https://example.org", "null"):
         answer = shared_api.post("/v1/jobs/x/cancel", headers={"Origin": origin})
         assert (answer.status_code, is_problem(answer)) == (403, True)
@@ -65,7 +65,7 @@ def test_a_foreign_web_page_cannot_change_anything(shared_api: httpx2.Client) ->
 @pytest.mark.parametrize(
     "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/xml", "x"]
 )
-def test_a_body_with_another_content_type_is_rejected(
+def test_body_with_another_content_type_is_rejected(
     shared_api: httpx2.Client, document: dict[str, Any], content_type: str | None
 ) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
@@ -73,7 +73,7 @@ def test_a_body_with_another_content_type_is_rejected(
     assert (answer.status_code, is_problem(answer)) == (415, True)
 
 
-def test_the_content_type_may_include_the_encoding(shared_api: httpx2.Client, document: dict[str, Any]) -> None:
+def test_content_type_may_include_the_encoding(shared_api: httpx2.Client, document: dict[str, Any]) -> None:
     headers = {"Content-Type": "application/json; charset=utf-8"}
     assert shared_api.post("/v1/jobs", content=json.dumps({"config": document}), headers=headers).status_code == 202
 
@@ -103,20 +103,20 @@ def test_the_content_type_may_include_the_encoding(shared_api: httpx2.Client, do
     ],
     ids=range(19),
 )
-def test_an_invalid_json_body_is_rejected(shared_api: httpx2.Client, body: bytes) -> None:
+def test_invalid_json_body_is_rejected(shared_api: httpx2.Client, body: bytes) -> None:
     answer = shared_api.post("/v1/jobs", content=body, headers=JSON)
     assert answer.status_code in (400, 422)
     assert is_problem(answer)
 
 
-def test_a_body_with_a_too_large_length_is_rejected_unread(
+def test_body_with_too_large_a_length_is_rejected_before_it_is_read(
     shared_api: httpx2.Client, shared_settings: Settings
 ) -> None:
     answer = shared_api.post("/v1/jobs", content=b" " * (shared_settings.max_json_bytes + 1), headers=JSON)
     assert (answer.status_code, is_problem(answer)) == (413, True)
 
 
-def test_a_body_that_becomes_too_large_is_rejected_while_streaming(
+def test_body_that_becomes_too_large_is_rejected_while_streaming(
     shared_api: httpx2.Client, shared_settings: Settings
 ) -> None:
     port = shared_api.base_url.port
@@ -133,7 +133,7 @@ def test_a_body_that_becomes_too_large_is_rejected_while_streaming(
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
 
 
-def test_an_invalid_length_is_a_bad_request(shared_api: httpx2.Client) -> None:
+def test_invalid_length_is_a_bad_request(shared_api: httpx2.Client) -> None:
     port = shared_api.base_url.port
     assert port is not None
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:

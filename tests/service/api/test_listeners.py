@@ -45,7 +45,7 @@ def wait_until_ready(live_api: Any) -> None:
 def check_listeners(
     live_api: Any, store: JobStore, job: Job, end_job: EndJob, record: Record, num_listeners: int
 ) -> None:
-    """Check listeners of which a third connects before the events, the others during them, and one after the end."""
+    """Check listeners: a third of them connect before the events, the others during them, and one after the end."""
     wait_until_ready(live_api)
     is_written = threading.Event()
 
@@ -92,7 +92,7 @@ def test_100_listeners_receive_every_event_once_and_in_order(
     check_listeners(live_api, store, running_job(), end_job, record, 100)
 
 
-def test_a_listener_loses_no_event_when_the_server_is_killed(
+def test_listener_loses_no_event_when_the_server_is_killed(
     live_api: Any, store: JobStore, running_job: MakeJob, end_job: EndJob, record: Record
 ) -> None:
     job = running_job()
@@ -100,7 +100,7 @@ def test_a_listener_loses_no_event_when_the_server_is_killed(
     is_over = threading.Event()
 
     def listen_until_over() -> None:
-        """Reconnect as an EventSource does, until there are no further events."""
+        """Reconnect like an EventSource until there are no more events."""
         last = "0"
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": last}

@@ -41,7 +41,7 @@ def read_all(path: Path, start: int = 0, until: int | None = None) -> list[Block
         (b"bad \xff\xfe bytes\n", "bad \ufffd\ufffd bytes\n"),
     ],
 )
-def test_text_is_what_a_terminal_finally_shows(raw: bytes, text: str) -> None:
+def test_text_equals_the_final_state_of_a_terminal(raw: bytes, text: str) -> None:
     assert clean(raw) == text
 
 
@@ -55,19 +55,19 @@ def test_cleaning_keeps_line_ends_and_removes_control_characters(parts: list[byt
     assert not set(text) & {"\r", "\x1b", "\x07"}
 
 
-def test_an_unfinished_line_waits_until_the_log_has_ended(log: Path) -> None:
+def test_unfinished_line_waits_until_the_log_has_ended(log: Path) -> None:
     log.write_bytes(b"one\ntwo")
     assert read_all(log) == [Block(b"one\n", 4)]
     assert read_all(log, until=7) == [Block(b"one\n", 4), Block(b"two", 7)]
 
 
-def test_a_missing_or_shorter_log_has_no_lines(log: Path) -> None:
+def test_missing_or_shorter_log_has_no_lines(log: Path) -> None:
     assert read_block(log, 0).raw == b""
     log.write_bytes(b"one\n")
     assert read_block(log, 2**63 - 1) == Block(b"", 2**63 - 1)
 
 
-def test_a_line_longer_than_a_block_is_split_between_characters(log: Path) -> None:
+def test_line_longer_than_a_block_is_split_between_characters(log: Path) -> None:
     raw = b"x" + "€".encode() * BLOCK_BYTES + b"\nend\n"
     log.write_bytes(raw)
     blocks = read_all(log)
@@ -77,7 +77,7 @@ def test_a_line_longer_than_a_block_is_split_between_characters(log: Path) -> No
     assert all(json.loads(line)["offset"] <= len(raw) for block in blocks for line in as_ndjson(1, block).splitlines())
 
 
-def test_a_long_progress_bar_is_reduced_to_its_last_state(log: Path) -> None:
+def test_long_progress_bar_is_reduced_to_its_last_state(log: Path) -> None:
     log.write_bytes(b"start\n" + b"".join(b"\r%6d of 100000" % step for step in range(100_000)) + b"\nend\n")
     assert log.stat().st_size > 4 * BLOCK_BYTES
     assert b"".join(as_text(1, block) for block in read_all(log)) == b"start\n 99999 of 100000\nend\n"
@@ -95,7 +95,7 @@ def test_reading_continues_at_the_offset_of_a_line(log: Path) -> None:
 
 @pytest.mark.parametrize("block_bytes", [1, 3, 1 << 18])
 @given(lines=st.lists(st.sampled_from([b"", b"a", b"bcd"])), is_open=st.booleans(), wanted=st.integers(0, 6))
-def test_the_tail_does_not_depend_on_the_block_size(
+def test_tail_does_not_depend_on_the_block_size(
     tmp_path_factory: pytest.TempPathFactory, block_bytes: int, lines: list[bytes], is_open: bool, wanted: int
 ) -> None:
     log = tmp_path_factory.mktemp("tail") / "log.txt"
@@ -109,5 +109,5 @@ def test_the_tail_does_not_depend_on_the_block_size(
     assert raw[start:] == b"".join(all_lines[len(all_lines) - found :])
 
 
-def test_the_tail_of_a_missing_log_is_empty(log: Path) -> None:
+def test_tail_of_a_missing_log_is_empty(log: Path) -> None:
     assert tail_start(log, 5) == (0, 0)

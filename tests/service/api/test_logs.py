@@ -63,7 +63,7 @@ def write(settings: Settings) -> Callable[..., Path]:
 
 @pytest.fixture
 def next_attempt(leases: LeasedStore) -> Callable[[Job], Job]:
-    """End a job's attempt as lost, and start another one."""
+    """Record a job's attempt as lost, and start another one."""
 
     def start(job: Job) -> Job:
         leases.end_attempt(job, "lost")
@@ -79,14 +79,12 @@ Write = Callable[..., Path]
 NextAttempt = Callable[[Job], Job]
 
 
-def test_a_log_is_text_without_terminal_control_sequences(
-    api: httpx2.Client, running_job: MakeJob, write: Write
-) -> None:
+def test_log_is_text_without_terminal_control_sequences(api: httpx2.Client, running_job: MakeJob, write: Write) -> None:
     write(job := running_job(), "\x1b[32mgrün\x1b[0m\n10%\r100%\n".encode() + b"\xff torn")
     assert text(api, job) == "grün\n100%\n\ufffd torn"
 
 
-def test_an_ndjson_line_has_the_offset_to_continue_from(api: httpx2.Client, running_job: MakeJob, write: Write) -> None:
+def test_ndjson_line_has_the_offset_to_continue_from(api: httpx2.Client, running_job: MakeJob, write: Write) -> None:
     write(job := running_job(), b"one\n\x1b[1mtwo\x1b[0m\nthree\n")
     all_lines = lines(api, job)
     assert [(line["attempt"], line["text"]) for line in all_lines] == [(1, "one"), (1, "two"), (1, "three")]
@@ -95,7 +93,7 @@ def test_an_ndjson_line_has_the_offset_to_continue_from(api: httpx2.Client, runn
     assert text(api, job, after=all_lines[2]["offset"]) == ""
 
 
-def test_the_tail_spans_all_requested_attempts(
+def test_tail_spans_all_requested_attempts(
     api: httpx2.Client, running_job: MakeJob, write: Write, next_attempt: NextAttempt
 ) -> None:
     write(job := running_job(), b"a1\na2\nhalf a line")
@@ -165,9 +163,7 @@ def test_following_a_queued_job_waits_for_its_first_attempt(
     assert heard == ["hello\n"]
 
 
-def test_an_invalid_or_missing_attempt_is_a_problem(
-    api: httpx2.Client, running_job: MakeJob, queued_job: MakeJob
-) -> None:
+def test_invalid_or_missing_attempt_is_a_problem(api: httpx2.Client, running_job: MakeJob, queued_job: MakeJob) -> None:
     job = running_job()
     for asked, params, status in (
         (job, {"attempt": 2}, 404),
@@ -184,7 +180,7 @@ def test_an_invalid_or_missing_attempt_is_a_problem(
     assert api.get(f"/v1/jobs/{job.id}/logs", headers={"Accept": "application/json"}).status_code == 406
 
 
-def test_an_offset_in_several_attempts_is_rejected(
+def test_offset_in_several_attempts_is_rejected(
     api: httpx2.Client, running_job: MakeJob, next_attempt: NextAttempt
 ) -> None:
     job = next_attempt(running_job())
@@ -225,12 +221,12 @@ def check_memory(live_api: Any, job: Job, path: Path, num_bytes: int) -> None:
         connection.close()
 
 
-def test_a_long_log_and_clients_that_do_not_read_it_need_little_memory(
+def test_long_log_and_clients_that_do_not_read_it_need_little_memory(
     live_api: Any, running_job: MakeJob, write: Write
 ) -> None:
     check_memory(live_api, job := running_job(), write(job, b""), 96 << 20)
 
 
 @pytest.mark.slow
-def test_a_log_of_a_gigabyte_needs_little_memory(live_api: Any, running_job: MakeJob, write: Write) -> None:
+def test_log_of_a_gigabyte_needs_little_memory(live_api: Any, running_job: MakeJob, write: Write) -> None:
     check_memory(live_api, job := running_job(), write(job, b""), 1 << 30)

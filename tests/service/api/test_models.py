@@ -82,13 +82,13 @@ def test_concurrent_requests_for_two_models_and_invalid_images_all_get_their_res
             assert scores == pytest.approx({row["label"]: row["score"] for row in expected}, abs=1e-4)
 
 
-def test_a_picture_is_drawn_on_request(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+def test_picture_is_drawn_on_request(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
     answer = predict(rest, shapes[0].name, jpeg(48, 64), version=1, draw="true")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     assert answer.content.startswith(b"\x89PNG")
 
 
-def test_a_moved_champion_is_served_without_an_interruption(
+def test_moved_champion_is_served_without_interruption(
     rest: httpx2.Client, shapes: list[ModelVersion], service_registry: Registry
 ) -> None:
     name = shapes[0].name
@@ -125,7 +125,7 @@ def test_a_moved_champion_is_served_without_an_interruption(
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=" + "b" * 300}}, 422, ""),
     ],
 )
-def test_a_body_without_a_valid_image_is_a_problem(
+def test_body_without_a_valid_image_is_a_problem(
     body: dict[str, Any], status: int, pointer: str | None, rest: httpx2.Client, shapes: list[ModelVersion]
 ) -> None:
     answer = rest.post(f"/v1/models/{shapes[0].name}/predict?version=1", **body)
@@ -133,7 +133,7 @@ def test_a_body_without_a_valid_image_is_a_problem(
     assert [error["pointer"] for error in answer.json()["errors"]] == ([] if pointer is None else [pointer])
 
 
-def test_a_body_without_a_length_is_cut_at_the_limit(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+def test_body_without_a_length_is_cut_at_the_limit(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
     sent = 0
 
     def endless() -> Iterator[bytes]:
@@ -167,7 +167,7 @@ def test_a_body_without_a_length_is_cut_at_the_limit(rest: httpx2.Client, shapes
         ("it's/predict", 404),
     ],
 )
-def test_an_unknown_model_or_version_is_a_problem(
+def test_unknown_model_or_version_is_a_problem(
     path: str, status: int, rest: httpx2.Client, shapes: list[ModelVersion]
 ) -> None:
     answer = rest.post(f"/v1/models/{path.format(name=shapes[0].name)}", files={"image": jpeg(8, 8)})
@@ -229,7 +229,7 @@ def test_changing_an_alias_requires_its_current_version(rest: httpx2.Client, sha
         ("{name}/aliases/a b", {"version": 1}, 422),
     ],
 )
-def test_an_invalid_alias_or_version_is_rejected(
+def test_invalid_alias_or_version_is_rejected(
     path: str, body: dict[str, Any], status: int, rest: httpx2.Client, shapes: list[ModelVersion]
 ) -> None:
     answer = rest.put(f"/v1/models/{path.format(name=shapes[0].name)}", json=body)
@@ -253,7 +253,7 @@ def test_only_one_of_many_concurrent_moves_of_an_alias_succeeds(
     assert statuses == [200] + [412] * 7
 
 
-def test_without_mlflow_the_client_is_asked_to_retry_later(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_is_asked_to_retry_later_without_mlflow(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with serving(settings) as client:

@@ -22,7 +22,7 @@ def operations(openapi: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{method} {path}", operation
 
 
-def test_the_document_is_created_without_a_database(tmp_path: Path) -> None:
+def test_document_is_created_without_a_database(tmp_path: Path) -> None:
     create_app(Settings(root=tmp_path / "nothing", gpus=0)).openapi()
     assert list(tmp_path.iterdir()) == []
 

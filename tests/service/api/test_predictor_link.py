@@ -1,4 +1,4 @@
-"""The predictor process from the view of the API process: started, killed, stopped."""
+"""The predictor process as the API process starts, replaces and stops it."""
 
 import asyncio
 import os
@@ -79,7 +79,7 @@ def test_requests_share_one_process_and_a_killed_one_is_replaced(
     assert predictors(os.getpid()) == []
 
 
-def test_a_prediction_beyond_its_time_limit_is_503(settings: Settings) -> None:
+def test_prediction_beyond_its_time_limit_is_503(settings: Settings) -> None:
     async def ask(link: PredictorLink) -> None:
         with pytest.raises(Problem) as raised:
             await link.predict({"name": "any", "version": "1"}, b"")
@@ -89,7 +89,7 @@ def test_a_prediction_beyond_its_time_limit_is_503(settings: Settings) -> None:
     run_with_link(settings.model_copy(update={"predict_timeout_s": 0.05}), ask)
 
 
-def test_a_full_queue_is_503(settings: Settings) -> None:
+def test_full_queue_is_503(settings: Settings) -> None:
     link = PredictorLink(settings)
     with link.admitted(), link.admitted():
         with pytest.raises(Problem) as raised, link.admitted():
@@ -115,7 +115,7 @@ asyncio.run(ask())
 """
 
 
-def test_the_predictor_ends_with_its_parent(settings: Settings) -> None:
+def test_predictor_exits_with_its_parent(settings: Settings) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT],
         env=child_environment({**os.environ, **settings.environment()}),

@@ -1,4 +1,4 @@
-"""Pointers of problems into the body of a request."""
+"""Pointers from problems into the body of a request."""
 
 import pytest
 
@@ -14,5 +14,5 @@ from service.rest.problems import pointer
         (("labels", 1), "/labels/1"),
     ],
 )
-def test_a_path_becomes_a_pointer(path: tuple[str | int, ...], wanted: str) -> None:
+def test_path_becomes_a_pointer(path: tuple[str | int, ...], wanted: str) -> None:
     assert pointer(path) == wanted

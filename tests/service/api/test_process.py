@@ -30,7 +30,7 @@ def libraries(pid: int) -> set[str]:
     return {path.partition("site-packages/")[2].split("/")[0] for path in paths}
 
 
-def test_every_route_works_without_torch_and_sigterm_ends_the_process_cleanly(
+def test_every_route_works_without_torch_and_sigterm_stops_the_process_cleanly(
     run_api: RunApi, settings: Settings, document: Document, tmp_path: Path
 ) -> None:
     log = tmp_path / "log.txt"
@@ -58,8 +58,8 @@ def test_every_route_works_without_torch_and_sigterm_ends_the_process_cleanly(
     assert log.read_text() == ""
 
 
-def test_the_process_imports_no_heavy_module() -> None:
-    """Unlike `/proc/<pid>/maps`, which shows shared libraries only, this finds pure Python modules too."""
+def test_process_imports_no_heavy_module() -> None:
+    """Unlike `/proc/<pid>/maps`, which shows only shared libraries, this also finds pure Python modules."""
     code = (
         "import json, sys, service.api.process; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     )
@@ -69,7 +69,7 @@ def test_the_process_imports_no_heavy_module() -> None:
     assert set(json.loads(found.stdout)) & (HEAVY | {"mlflow", "alembic", "numpy", "pandas"}) == set()
 
 
-def test_the_process_starts_quickly(run_api: RunApi, settings: Settings, tmp_path: Path) -> None:
+def test_process_starts_quickly(run_api: RunApi, settings: Settings, tmp_path: Path) -> None:
     with run_api(settings, tmp_path / "first"):
         pass
     started = time.monotonic()
@@ -80,7 +80,7 @@ def test_the_process_starts_quickly(run_api: RunApi, settings: Settings, tmp_pat
         assert cpu.user + cpu.system < 2, f"{cpu}, {time.monotonic() - started:.2f} s in total"
 
 
-def test_the_process_ends_with_its_parent(settings: Settings, tmp_path: Path) -> None:
+def test_process_exits_with_its_parent(settings: Settings, tmp_path: Path) -> None:
     parent = (
         "import socket, subprocess, sys\n"
         "from service.child_process import child_environment, python_command\n"

@@ -41,7 +41,7 @@ def folder(job: str, shared_settings: Settings) -> Path:
     return path
 
 
-def test_results_are_the_unchanged_file(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+def test_results_are_the_content_of_result_json(shared_api: httpx2.Client, job: str, folder: Path) -> None:
     content = json.dumps(RESULT, indent=1)
     (folder / "result.json").write_text(content, "utf-8")
     answer = shared_api.get(f"/v1/jobs/{job}/results")
@@ -51,7 +51,7 @@ def test_results_are_the_unchanged_file(shared_api: httpx2.Client, job: str, fol
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_missing_results_are_404_with_the_status(shared_api: httpx2.Client, job: str) -> None:
+def test_missing_results_are_404_with_the_status_of_the_job(shared_api: httpx2.Client, job: str) -> None:
     answer = shared_api.get(f"/v1/jobs/{job}/results")
     assert (answer.status_code, answer.json()["detail"]) == (404, f"job {job} is queued and has no results (yet)")
 
@@ -76,7 +76,7 @@ def test_predictions_have_their_content_type(
 
 
 @pytest.mark.parametrize("task", ["%2e%2e%2fresult", "%2fetc%2fpasswd", "a%00b", ".hidden", "x" * 64])
-def test_a_task_is_a_name_and_not_a_path(shared_api: httpx2.Client, job: str, folder: Path, task: str) -> None:
+def test_task_name_cannot_be_a_path(shared_api: httpx2.Client, job: str, folder: Path, task: str) -> None:
     (folder / "result.csv").write_text("not a prediction", "utf-8")
     assert shared_api.get(f"/v1/jobs/{job}/predictions/{task}").status_code == 404
 
@@ -94,7 +94,7 @@ def test_files_are_listed_with_sizes_and_checksums(shared_api: httpx2.Client, jo
     assert (best["size_bytes"], best["sha256"]) == (1 << 14, digest)
 
 
-def test_a_checksum_changes_with_the_file(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+def test_checksum_changes_with_the_file(shared_api: httpx2.Client, job: str, folder: Path) -> None:
     path = folder / "events.jsonl"
 
     def checksum() -> str:
@@ -107,7 +107,7 @@ def test_a_checksum_changes_with_the_file(shared_api: httpx2.Client, job: str, f
         assert checksum() == hashlib.sha256(content).hexdigest()
 
 
-def test_a_file_is_a_download_with_its_checksum(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+def test_file_is_a_download_with_its_checksum(shared_api: httpx2.Client, job: str, folder: Path) -> None:
     content = (folder / "checkpoints" / "best.ckpt").read_bytes()
     answer = shared_api.get(f"/v1/jobs/{job}/artifacts/checkpoints/best.ckpt")
     assert (answer.status_code, answer.content) == (200, content)
@@ -119,7 +119,7 @@ def test_a_file_is_a_download_with_its_checksum(shared_api: httpx2.Client, job: 
     assert shared_api.get(answer.url, headers={"If-None-Match": tag}).status_code == 304
 
 
-def test_a_range_of_a_file_is_returned(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+def test_range_of_a_file_is_returned(shared_api: httpx2.Client, job: str, folder: Path) -> None:
     url = f"/v1/jobs/{job}/artifacts/checkpoints/best.ckpt"
     content = (folder / "checkpoints" / "best.ckpt").read_bytes()
     tag = shared_api.get(url).headers["etag"]
@@ -173,7 +173,7 @@ def test_hidden_and_outside_files_are_not_found(shared_api: httpx2.Client, job: 
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_file_with_scripts_is_sent_as_bytes(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+def test_file_with_scripts_is_sent_as_bytes(shared_api: httpx2.Client, job: str, folder: Path) -> None:
     for name in ("page.html", "picture.svg", "sheet.xml"):
         (folder / name).write_text("<script>", "utf-8")
         answer = shared_api.get(f"/v1/jobs/{job}/artifacts/{name}")

@@ -46,7 +46,7 @@ def test_every_error_points_to_its_field(shared_api: httpx2.Client, document: Do
     assert "did you mean 'coco'" in errors["/config/data/sources/shapes/labels/0/format"]
 
 
-def test_names_that_do_not_exist_on_the_server_are_errors(shared_api: httpx2.Client, document: Document) -> None:
+def test_names_that_do_not_exist_on_the_server_are_rejected(shared_api: httpx2.Client, document: Document) -> None:
     document["model"]["backbone"] = {"name": "resnet5O", "weights": "missing.safetensors"}
     document["model"]["select"] = {"metric": "val/boxes/APP"}
     document["data"]["root"] = "nowhere"
@@ -92,7 +92,7 @@ def test_more_processes_than_cores_are_rejected(shared_api: httpx2.Client, docum
         ("/config/data/sources/shapes/labels/0/path", lambda document, path: layer(document).update(path=path)),
     ],
 )
-def test_a_path_that_leaves_the_data_root_is_rejected(
+def test_path_that_leaves_the_data_root_is_rejected(
     shared_api: httpx2.Client, document: Document, path: str, pointer: str, put: Callable[[Document, str], None]
 ) -> None:
     put(document, path)
@@ -100,7 +100,7 @@ def test_a_path_that_leaves_the_data_root_is_rejected(
 
 
 @pytest.mark.parametrize("root", ["/etc", "..", "shapes/../..", "", "a\0b", "x" * 5000, "y/" * 3000])
-def test_a_data_root_outside_the_roots_is_rejected(shared_api: httpx2.Client, document: Document, root: str) -> None:
+def test_data_root_outside_the_roots_is_rejected(shared_api: httpx2.Client, document: Document, root: str) -> None:
     document["data"]["root"] = root
     assert [pointer for pointer in errors_of(shared_api, document) if not "/config/data/root".startswith(pointer)] == []
 
@@ -114,7 +114,7 @@ def test_weights_outside_the_weights_roots_are_rejected(
     assert [pointer for pointer in pointers if not "/config/model/backbone/weights".startswith(pointer)] == []
 
 
-def test_a_split_name_that_leaves_the_data_root_is_rejected(shared_api: httpx2.Client, document: Document) -> None:
+def test_split_name_that_leaves_the_data_root_is_rejected(shared_api: httpx2.Client, document: Document) -> None:
     source(document)["splits"] = {"train": "../train", "val": "val"}
     errors = errors_of(shared_api, document)
     assert set(errors) == {"/config/data/sources/shapes/labels/0/path"}
@@ -122,7 +122,7 @@ def test_a_split_name_that_leaves_the_data_root_is_rejected(shared_api: httpx2.C
 
 
 @pytest.mark.parametrize("what", ["images", "labels", "root", "weights", "voc", "image_folder"])
-def test_a_link_that_leaves_the_data_root_is_rejected(
+def test_link_that_leaves_the_data_root_is_rejected(
     shared_api: httpx2.Client, document: Document, shared_settings: Settings, data_root: Path, tmp_path: Path, what: str
 ) -> None:
     name = f"link-{what}"
@@ -157,7 +157,7 @@ def test_a_link_that_leaves_the_data_root_is_rejected(
     assert str(tmp_path) not in errors[pointer]
 
 
-def test_a_link_to_itself_is_rejected(shared_api: httpx2.Client, document: Document, data_root: Path) -> None:
+def test_link_to_itself_is_rejected(shared_api: httpx2.Client, document: Document, data_root: Path) -> None:
     loop = data_root / "loop"
     loop.unlink(missing_ok=True)
     loop.symlink_to(loop)

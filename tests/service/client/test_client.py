@@ -1,4 +1,4 @@
-"""The client, when the other side is not a working service."""
+"""The client, if the other side is not a working service."""
 
 import http.server
 import threading
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from service.client.client import Client, _dotted
 from service.client.errors import ServiceError, ServiceUnreachable
 from service.rest.schemas import ProblemField
@@ -15,7 +15,7 @@ from service.rest.schemas import ProblemField
 
 @pytest.fixture
 def foreign_server() -> Iterator[str]:
-    """Address of a foreign server that responds to everything with a web page."""
+    """Address of another kind of server, which responds to every request with a web page."""
 
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -36,19 +36,19 @@ def foreign_server() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("job_id", ["any", "missing"])
-def test_a_foreign_server_is_recognized(foreign_server: str, job_id: str) -> None:
+def test_foreign_server_is_recognized(foreign_server: str, job_id: str) -> None:
     with Client(foreign_server) as client, pytest.raises(ServiceError, match="is it a Pyramidion service") as caught:
         client.job(job_id)
     assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize("url", ["here", "ftp://x", "http://"])
-def test_an_invalid_address_names_the_variable(url: str) -> None:
+def test_invalid_address_is_reported_with_the_variable(url: str) -> None:
     with pytest.raises(ConfigError, match=r"PYRAMIDION_URL: got .*write it as http://127.0.0.1:8000"):
         Client(url)
 
 
-def test_an_unreachable_service_is_one_line() -> None:
+def test_unreachable_service_is_reported_in_one_line() -> None:
     with Client("http://127.0.0.1:9/") as client, pytest.raises(ServiceUnreachable) as caught:
         client.jobs()
     assert str(caught.value).startswith("no service answers at http://127.0.0.1:9 (")
@@ -73,13 +73,13 @@ def test_pointers_become_fields_of_the_document(pointer: str, field: str) -> Non
     assert _dotted(ProblemField(pointer=pointer, detail="wrong")) == field
 
 
-def test_logs_of_an_unreachable_service_are_one_line() -> None:
+def test_logs_of_an_unreachable_service_are_one_error_line() -> None:
     with Client("http://127.0.0.1:9/") as client:
         for read in (client.log, client.follow_log):
             with pytest.raises(ServiceUnreachable, match="no service answers at"):
                 next(read("any"))
 
 
-def test_a_damaged_result_is_an_error(foreign_server: str) -> None:
+def test_damaged_result_is_reported(foreign_server: str) -> None:
     with Client(foreign_server) as client, pytest.raises(ServiceError, match=r"is result.json of job any damaged\?"):
         client.results("any")

@@ -27,7 +27,7 @@ def displayed(*events: EventView) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
 
 
-def test_a_bar_shows_epoch_speed_time_left_and_losses() -> None:
+def test_bar_shows_epoch_speed_time_left_and_losses() -> None:
     progress = {
         "batch": 3, "batches": 10, "max_epochs": 4, "images_per_s": 20.25, "left_s": 3661.0,
         "losses": {"train/shapes/boxes": 0.25},

@@ -7,13 +7,13 @@ from service.rest.schemas import DryRun, Failure, Resources, StageParameters, Tr
 from service.states import FailureKind
 
 
-def test_a_failure_is_a_sentence_with_the_tail_of_the_log() -> None:
+def test_failure_is_a_sentence_with_the_tail_of_the_log() -> None:
     failure = Failure(kind=FailureKind.NUMERICS, message="a loss is not finite", log_tail=["one", "two"])
     assert failure_text(failure) == "numerics: a loss is not finite\nlast lines of the log:\n  one\n  two"
     assert failure_text(failure.model_copy(update={"log_tail": []})) == "numerics: a loss is not finite"
 
 
-def test_a_dry_run_shows_the_document_the_data_and_what_trains_when() -> None:
+def test_dry_run_shows_the_document_the_data_and_the_trained_parts_by_epoch() -> None:
     dry_run = DryRun(
         config={"name": "[bold]"},
         resources=Resources(cpus=2, gpus=0, timeout_s=60),

@@ -66,7 +66,7 @@ def test_check_prints_a_report_and_writes_it(folder: Path) -> None:
     assert report["splits"]["train"]["listed"] == 12
 
 
-def test_check_finds_the_data_below_a_data_root_and_anywhere_by_its_dotted_name(folder: Path, tmp_path: Path) -> None:
+def test_check_finds_the_data_by_data_root_or_by_absolute_override(folder: Path, tmp_path: Path) -> None:
     document = str(folder / "shapes.yaml")
     report = str(tmp_path / "report.json")
     lost = pyramidion("data", "check", "--config", document, "--report", report, cwd=tmp_path)
@@ -77,8 +77,8 @@ def test_check_finds_the_data_below_a_data_root_and_anywhere_by_its_dotted_name(
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_check_ends_with_78_where_the_data_is_wrong(folder: Path, tmp_path: Path) -> None:
-    """An image that is listed and not there is an error; the override makes it so for this run alone."""
+def test_check_exits_with_78_if_the_data_is_invalid(folder: Path, tmp_path: Path) -> None:
+    """The listed images are missing, which is an error, because the override changes their folder for this run."""
     report = str(tmp_path / "report.json")
     wrong = ("--data.sources.drawn.images", "annotations")
     done = pyramidion("data", "check", "--config", "shapes.yaml", "--report", report, *wrong, cwd=folder)
@@ -105,7 +105,7 @@ def test_show_writes_pictures_and_prints_their_paths(folder: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
-def test_checking_data_imports_no_torch(folder: Path) -> None:
+def test_checking_data_does_not_import_torch(folder: Path) -> None:
     code = (
         "import sys\nfrom service.cli import main\n"
         "code = main(['data', 'check', '--config', 'shapes.yaml', '--report', 'report.json'])\n"

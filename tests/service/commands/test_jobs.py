@@ -42,22 +42,22 @@ def test_jobs_are_listed_newest_first_and_filtered(served: Served, submit: Any) 
         assert [(job["id"], job["status"]) for job in two] == [(ids[1], "cancelled")]
 
 
-def test_the_list_is_longer_than_a_page(served: Served, small: dict[str, Any]) -> None:
+def test_list_can_be_longer_than_a_page(served: Served, small: dict[str, Any]) -> None:
     ids = [served.store.submit(NewJob("many", small, priority=0, cpus=1, gpus=0))[0].id for _ in range(103)]
     with served.client() as client:
         assert [job.id for job in client.jobs(name="many", limit=102)] == ids[:0:-1]
 
 
-def test_an_empty_list_of_jobs(served: Served) -> None:
+def test_empty_list_of_jobs_is_printed(served: Served) -> None:
     assert served.run("jobs", "--name", "unknown").stdout == "no jobs\n"
     assert json.loads(served.run("jobs", "--name", "unknown", "--json").stdout) == []
 
 
-@pytest.mark.parametrize("words", [["--limit", "0"], ["--limit", "x"], ["--status", "done"]])
-def test_invalid_options_are_usage_errors(served: Served, words: list[str]) -> None:
-    done = served.run("jobs", *words)
+@pytest.mark.parametrize("arguments", [["--limit", "0"], ["--limit", "x"], ["--status", "done"]])
+def test_invalid_options_are_usage_errors(served: Served, arguments: list[str]) -> None:
+    done = served.run("jobs", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"Invalid value for '{words[0]}': " in done.stderr
+    assert f"Invalid value for '{arguments[0]}': " in done.stderr
 
 
 def test_show_explains_why_a_job_waits(served: Served, submit: Any) -> None:
@@ -82,7 +82,7 @@ def test_show_lists_attempts_and_the_failure(served: Served, submit: Any) -> Non
 
 
 @pytest.mark.parametrize("command", ["show", "logs", "cancel", "results"])
-def test_an_unknown_job_is_one_line(served: Served, command: str) -> None:
+def test_unknown_job_is_reported_in_one_line(served: Served, command: str) -> None:
     done = served.run(command, "nope")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: no job has the id 'nope'; GET /v1/jobs lists all jobs\n"
@@ -108,7 +108,7 @@ def test_following_a_log_survives_a_killed_api_and_ends_with_the_job(served: Ser
     assert (process.returncode, rest, errors) == (0, "three\n", "")
 
 
-def test_cancel_ends_queued_jobs(served: Served, submit: Any) -> None:
+def test_cancel_cancels_queued_jobs(served: Served, submit: Any) -> None:
     ids = [submit("queued"), submit("queued")]
     done = served.run("cancel", *ids)
     assert (done.returncode, done.stdout) == (0, "")
@@ -130,13 +130,13 @@ def test_cancel_waits_until_a_running_job_is_cancelled(served: Served, running: 
     assert (process.returncode, errors) == (0, f"{running.id}: cancelled\n")
 
 
-def test_cancel_returns_at_once_with_no_wait(served: Served, running: Any) -> None:
+def test_cancel_with_no_wait_returns_at_once(served: Served, running: Any) -> None:
     done = served.run("cancel", "--no-wait", running.id)
     assert (done.returncode, done.stderr) == (0, "")
     assert served.store.get(running.id).cancel_requested_at is not None
 
 
-def test_an_ended_job_is_an_error_and_the_other_jobs_are_cancelled(served: Served, submit: Any) -> None:
+def test_cancelling_an_ended_job_is_an_error_but_the_other_jobs_are_cancelled(served: Served, submit: Any) -> None:
     ended = served.claim(submit("ended"))
     served.succeed(ended)
     queued = submit("queued")

@@ -13,16 +13,18 @@ Served = Any
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
-        (["x.jpg"], "name --run-dir DIR (a run folder), or --model NAME[@ALIAS] (of a service)"),
+        (["x.jpg"], "pass --run-dir DIR (a run folder) or --model NAME[@ALIAS] (a model of a service)"),
         (["--model", "m", "--run-dir", "r"], "got both --run-dir and --model"),
         (["--run_dir=r", "--model=m", "x.jpg"], "got both --run-dir and --model"),
-        (["--model", "m"], "IMAGE is missing; name image files, or folders with image files"),
+        (["--model", "m"], "IMAGE is missing; pass image files or folders with image files"),
     ],
 )
-def test_an_invalid_combination_is_one_line_and_exit_code_2(served: Served, words: list[str], message: str) -> None:
-    done = served.run("predict", *words)
+def test_invalid_combination_is_reported_in_one_line_with_exit_code_2(
+    served: Served, arguments: list[str], message: str
+) -> None:
+    done = served.run("predict", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"pyramidion predict: {message}")
     assert len(done.stderr.splitlines()) == 1
@@ -45,11 +47,11 @@ def test_with_a_run_folder_the_process_becomes_the_trainer(option: str, monkeypa
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("missing.jpg", "error: missing.jpg: cannot be read (No such file or directory); name an image file"),
+        ("missing.jpg", "error: missing.jpg: cannot be read (No such file or directory); pass an image file"),
         (".", "error: .: contains no images ("),
     ],
 )
-def test_missing_images_are_one_line(served: Served, tmp_path: Path, image: str, message: str) -> None:
+def test_missing_images_are_reported_in_one_line(served: Served, tmp_path: Path, image: str, message: str) -> None:
     done = served.run("predict", "--model", "any", image, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.startswith(message)
@@ -57,7 +59,7 @@ def test_missing_images_are_one_line(served: Served, tmp_path: Path, image: str,
 
 
 @pytest.mark.slow
-def test_a_service_predicts_the_same_as_the_run_folder(
+def test_service_predicts_the_same_as_the_run_folder(
     own_service: Any, small_document: dict[str, Any], demo_root: Path, tmp_path: Path
 ) -> None:
     service = own_service
@@ -68,8 +70,8 @@ def test_a_service_predicts_the_same_as_the_run_folder(
     submitted = service.run("submit", "job.json", "--wait", cwd=tmp_path)
     assert submitted.returncode == 0, submitted.stderr
     images = sorted((demo_root / "images/test").glob("*.jpg"))[:2]
-    words = ["predict", "--model", "small@champion", *map(str, images), "--draw", "pictures"]
-    remote = service.run(*words, cwd=tmp_path)
+    arguments = ["predict", "--model", "small@champion", *map(str, images), "--draw", "pictures"]
+    remote = service.run(*arguments, cwd=tmp_path)
     assert remote.returncode == 0, remote.stderr
     run_dir = service.root / "jobs" / submitted.stdout.strip()
     local = service.run("predict", "--run-dir", str(run_dir), "--images", *map(str, images), cwd=tmp_path)

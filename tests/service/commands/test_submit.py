@@ -23,7 +23,7 @@ def job_id_of(process: subprocess.Popen[str]) -> str:
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
-    """Return the lines of the standard error up to the first that contains the text."""
+    """Return the lines of standard error up to the first one that contains the text."""
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
@@ -33,7 +33,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
     raise AssertionError("\n".join(lines))
 
 
-def test_only_the_id_is_on_the_standard_output(served: Served, job_yaml: Path) -> None:
+def test_standard_output_contains_only_the_id(served: Served, job_yaml: Path) -> None:
     done = served.run(
         "submit", str(job_yaml), "--priority", "7", "--model.optimizer.lr", "5e-4", "--cpus", "2", "--timeout=90"
     )
@@ -44,13 +44,13 @@ def test_only_the_id_is_on_the_standard_output(served: Served, job_yaml: Path) -
     assert served.store.config(job_id)["model"]["optimizer"]["lr"] == 5e-4
 
 
-def test_a_shipped_recipe_is_submitted_by_name(served: Served) -> None:
+def test_shipped_recipe_is_submitted_by_name(served: Served) -> None:
     done = served.run("submit", "recipe:demo", "--data.root", "demo")
     assert (done.returncode, done.stderr) == (0, "")
     assert served.store.get(done.stdout.strip()).name == "demo"
 
 
-def test_invalid_fields_are_one_line_each_as_with_fit(served: Served, job_yaml: Path) -> None:
+def test_invalid_fields_are_reported_one_per_line_as_with_fit(served: Served, job_yaml: Path) -> None:
     wrong = ("--model.tasks.shapes.head", "fcoss", "--data.image_sizes", "96")
     done = served.run("submit", str(job_yaml), *wrong)
     assert (done.returncode, done.stdout) == (78, "")
@@ -61,7 +61,7 @@ def test_invalid_fields_are_one_line_each_as_with_fit(served: Served, job_yaml: 
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--model.backbone.name", "resnet5O"], "error: model.backbone.name: backbone 'resnet5O'"),
         (["--data.root", "nowhere"], "error: data.root: no folder 'nowhere' below"),
@@ -70,17 +70,17 @@ def test_invalid_fields_are_one_line_each_as_with_fit(served: Served, job_yaml: 
         (["--optimizer"], "error: --optimizer: has no value"),
     ],
 )
-def test_an_invalid_value_is_one_line_and_exit_code_78(
-    served: Served, job_yaml: Path, words: list[str], message: str
+def test_invalid_value_is_reported_in_one_line_with_exit_code_78(
+    served: Served, job_yaml: Path, arguments: list[str], message: str
 ) -> None:
-    done = served.run("submit", str(job_yaml), *words)
+    done = served.run("submit", str(job_yaml), *arguments)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_unreachable_service_is_one_line(served: Served, job_yaml: Path) -> None:
-    """Nothing listens on the discard port of the loopback."""
+def test_unreachable_service_is_reported_in_one_line(served: Served, job_yaml: Path) -> None:
+    """No process listens on the discard port of the loopback interface."""
     done = served.run("submit", str(job_yaml), PYRAMIDION_URL="http://127.0.0.1:9")
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
@@ -113,7 +113,7 @@ def test_waiting_prints_one_line_per_epoch_and_then_the_tables(served: Served, j
 @pytest.mark.parametrize(
     ("kind", "code"), [("config_invalid", 78), ("data_invalid", 78), ("numerics", 65), ("killed", 1)]
 )
-def test_the_exit_code_of_waiting_is_that_of_the_failure(served: Served, job_yaml: Path, kind: str, code: int) -> None:
+def test_exit_code_after_waiting_is_that_of_the_failure(served: Served, job_yaml: Path, kind: str, code: int) -> None:
     with served.open("submit", str(job_yaml), "--wait") as process:
         job = served.claim(job_id_of(process))
         served.log(job, "first words\nlast words\n")
@@ -124,7 +124,7 @@ def test_the_exit_code_of_waiting_is_that_of_the_failure(served: Served, job_yam
     assert errors.endswith("last words\n")
 
 
-def test_waiting_for_a_cancelled_job_ends_with_130(served: Served, job_yaml: Path) -> None:
+def test_waiting_for_a_cancelled_job_exits_with_130(served: Served, job_yaml: Path) -> None:
     with served.open("submit", str(job_yaml), "--wait") as process:
         served.store.request_cancel(job_id_of(process))
         _, errors = process.communicate(timeout=60)

@@ -56,7 +56,7 @@ def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trial]:
 
 
 @pytest.mark.parametrize("name", registered_executors())
-def test_it_has_every_method_of_the_contract(name: str) -> None:
+def test_executor_has_every_method_of_the_contract(name: str) -> None:
     loaded = load_executor(name)
     for method in METHODS:
         wanted = inspect.signature(getattr(Executor, method)).parameters
@@ -64,23 +64,23 @@ def test_it_has_every_method_of_the_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", registered_executors())
-def test_its_requirements_are_met_here(name: str, tmp_path: Path) -> None:
+def test_requirements_are_met_on_this_machine(name: str, tmp_path: Path) -> None:
     load_executor(name).check_requirements(Settings(root=tmp_path, executor=name))
 
 
-def test_its_capacity_counts_cores(trial: Trial) -> None:
+def test_capacity_includes_cores(trial: Trial) -> None:
     capacity = trial.executor.capacity()
     assert capacity["cpus"] >= 1
     assert all(isinstance(count, int) and count >= 0 for count in capacity.values())
 
 
-def test_an_attempt_ends_with_its_exit_code_and_its_log(trial: Trial) -> None:
+def test_ended_attempt_has_an_exit_code_and_a_log(trial: Trial) -> None:
     folder = trial.start("echo out; echo err >&2; exit 7")
     assert trial.until(folder, "exited").exit_code == 7
     assert (folder / "log.txt").read_text() == "out\nerr\n"
 
 
-def test_an_attempt_is_started_once(trial: Trial) -> None:
+def test_attempt_is_started_once(trial: Trial) -> None:
     folder = trial.start("echo ran")
     trial.start("echo ran")
     trial.until(folder, "exited")
@@ -95,14 +95,14 @@ def test_another_executor_of_the_same_settings_sees_the_attempt(trial: Trial) ->
 
 
 @pytest.mark.parametrize("kill", [False, True])
-def test_a_stopped_attempt_ends(trial: Trial, kill: bool) -> None:
+def test_stopped_attempt_exits(trial: Trial, kill: bool) -> None:
     folder = trial.start("exec sleep 600")
     trial.until(folder, "alive")
     trial.executor.stop(folder, kill=kill)
     assert trial.until(folder, "exited").exit_code != 0
 
 
-def test_a_sweep_leaves_nothing_running(trial: Trial) -> None:
+def test_sweep_leaves_nothing_running(trial: Trial) -> None:
     folder = trial.start("exec sleep 600")
     trial.until(folder, "alive")
     deadline = time.monotonic() + 30

@@ -1,4 +1,4 @@
-"""The GPUs of this host: those that the driver lists, filtered as CUDA filters them."""
+"""The GPUs of this host, as the driver lists them, filtered like CUDA filters them."""
 
 from pathlib import Path
 
@@ -21,17 +21,17 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def test_without_a_driver_no_gpu_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu_is_found_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu_uuids() == ()
 
 
-def test_a_failing_driver_gives_no_gpu(driver: Path) -> None:
+def test_no_gpu_is_found_if_the_driver_fails(driver: Path) -> None:
     driver.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
     assert gpu_uuids() == ()
 
 
-def test_other_lines_of_the_drivers_answer_are_ignored(driver: Path) -> None:
+def test_other_output_of_the_driver_is_ignored(driver: Path) -> None:
     driver.write_text("#!/bin/sh\necho 'No devices were found'\n")
     assert gpu_uuids() == ()
 
@@ -51,7 +51,7 @@ def test_other_lines_of_the_drivers_answer_are_ignored(driver: Path) -> None:
         ("MIG-1,MIG-2", ("MIG-1", "MIG-2")),
     ],
 )
-def test_the_drivers_gpus_are_filtered_as_cuda_does(
+def test_gpus_are_filtered_like_cuda_does(
     driver: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, wanted: tuple[str, ...]
 ) -> None:
     if visible is not None:
@@ -60,7 +60,7 @@ def test_the_drivers_gpus_are_filtered_as_cuda_does(
 
 
 @pytest.mark.parametrize(("limit", "wanted"), [(None, (A, B)), (1, (A,)), (0, ()), (5, (A, B))])
-def test_the_executor_assigns_the_drivers_gpus_up_to_the_limit(
+def test_executor_assigns_gpus_of_the_driver_up_to_the_limit(
     driver: Path, limit: int | None, wanted: tuple[str, ...]
 ) -> None:
     executor = LocalExecutor(cpus=4, gpus=limit)
@@ -76,5 +76,5 @@ def test_attempts_never_share_a_gpu(driver: Path) -> None:
     assert executor.assign({"gpus": 2}, {"GPU-of-an-earlier-service"}) == (A, B)
 
 
-def test_the_capacity_is_given_by_the_arguments() -> None:
+def test_capacity_is_set_by_the_arguments() -> None:
     assert LocalExecutor(cpus=3, gpus=0).capacity() == {"cpus": 3, "gpus": 0}

@@ -1,4 +1,4 @@
-"""The local executor observes and ends attempts, even across its own death and theirs."""
+"""The local executor observes and stops attempts, even if it or their shims are killed."""
 
 import json
 import os
@@ -34,7 +34,7 @@ STARTER = textwrap.dedent("""
 
 
 def starter(folder: Path, *command: str) -> subprocess.Popen[str]:
-    """Return a process that starts an attempt on a line of input, and stays."""
+    """Return a process that starts an attempt when it receives a line of input, and keeps running."""
     line = [sys.executable, "-c", STARTER, str(folder), *command]
     process = subprocess.Popen(line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -59,7 +59,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def innocent() -> Iterator[subprocess.Popen[bytes]]:
-    """An unrelated process that leads its session."""
+    """Return an unrelated process that leads its own session."""
     process = subprocess.Popen(["sleep", "600"], start_new_session=True)
     yield process
     process.kill()
@@ -67,37 +67,37 @@ def innocent() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("code", [0, 3, 75])
-def test_an_attempt_ends_with_the_code_of_its_command(attempt: Any, code: int) -> None:
+def test_attempt_has_the_exit_code_of_its_command(attempt: Any, code: int) -> None:
     seen = attempt.shell(f"exit {code}").until("exited")
     assert (seen.exit_code, seen.ran_out_of_memory) == (code, False)
 
 
-def test_an_attempt_that_is_killed_ends_with_the_negative_signal(attempt: Any) -> None:
+def test_exit_code_of_a_killed_attempt_is_the_negative_signal(attempt: Any) -> None:
     assert attempt.shell("kill -KILL $$").until("exited").exit_code == -signal.SIGKILL
 
 
-def test_an_attempt_that_was_not_started_is_absent(attempt: Any) -> None:
+def test_attempt_that_was_not_started_is_absent(attempt: Any) -> None:
     assert attempt.poll().kind == "absent"
 
 
-def test_the_log_contains_both_streams(attempt: Any) -> None:
+def test_log_contains_both_streams(attempt: Any) -> None:
     attempt.shell("echo out; echo err >&2").until("exited")
     assert attempt.log == "out\nerr\n"
 
 
-def test_the_command_gets_its_environment_and_its_folder_alone(attempt: Any) -> None:
+def test_command_gets_only_its_environment_and_its_folder(attempt: Any) -> None:
     attempt.start("env", TOKEN="secret").until("exited")
     seen = dict(line.split("=", 1) for line in attempt.log.splitlines())
     own = {"PYRAMIDION_ATTEMPT_DIR": str(attempt.folder), "CUDA_VISIBLE_DEVICES": ""}
     assert seen == {"PATH": os.environ["PATH"], "TOKEN": "secret", **own}
 
 
-def test_its_environment_is_not_written_to_a_file(attempt: Any) -> None:
+def test_environment_of_a_command_is_not_written_to_a_file(attempt: Any) -> None:
     attempt.start("sh", "-c", SLEEP, TOKEN="secret").until_it_says("ready")
     assert [path for path in attempt.folder.rglob("*") if b"secret" in path.read_bytes()] == []
 
 
-def test_a_shim_does_not_inherit_its_starters_environment(attempt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shim_does_not_inherit_the_environment_of_its_starter(attempt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYRAMIDION_DATABASE_URL", "secret")
     attempt.start("sh", "-c", SLEEP).until_it_says("ready")
     environments = [Path(f"/proc/{process.pid}/environ").read_bytes() for process in attempt.processes]
@@ -105,12 +105,12 @@ def test_a_shim_does_not_inherit_its_starters_environment(attempt: Any, monkeypa
     assert [environment for environment in environments if b"secret" in environment] == []
 
 
-def test_the_command_runs_in_its_folder_without_stdin(attempt: Any) -> None:
+def test_command_runs_in_its_folder_without_stdin(attempt: Any) -> None:
     attempt.shell("pwd; cat").until("exited")
     assert attempt.log == f"{attempt.folder.parent}\n"
 
 
-def test_run_json_names_shim_and_trainer(attempt: Any, wait_for: Any) -> None:
+def test_run_json_has_the_pids_of_shim_and_trainer(attempt: Any, wait_for: Any) -> None:
     attempt.shell("echo $$; exec sleep 600").until_it_says("\n")
     wait_for(lambda: run_of(attempt)["trainer_pid"])
     run = run_of(attempt)
@@ -121,19 +121,19 @@ def test_run_json_names_shim_and_trainer(attempt: Any, wait_for: Any) -> None:
     assert (run["boot_id"], run["start_time"]) == (boot_id(), start_ticks(shim))
 
 
-def test_an_ended_shim_does_not_remain_a_zombie(attempt: Any) -> None:
+def test_ended_shim_does_not_remain_a_zombie(attempt: Any) -> None:
     attempt.shell("exit 0").until("exited")
     assert not Path(f"/proc/{run_of(attempt)['pid']}").exists()
 
 
-def test_an_attempt_is_started_once(attempt: Any) -> None:
+def test_attempt_is_started_once(attempt: Any) -> None:
     attempt.shell("echo ran").shell("echo ran").shell("echo ran").until("exited")
     attempt.shell("echo ran")
     assert attempt.poll().kind == "exited"
     assert attempt.log == "ran\n"
 
 
-def test_two_starts_at_once_run_the_command_once(attempt: Any, wait_for: Any) -> None:
+def test_two_concurrent_starts_run_the_command_once(attempt: Any, wait_for: Any) -> None:
     starters = [starter(attempt.folder, "sh", "-c", "echo ran; sleep 0.3") for _ in range(2)]
     for process in starters:
         trigger(process)
@@ -144,7 +144,7 @@ def test_two_starts_at_once_run_the_command_once(attempt: Any, wait_for: Any) ->
     assert attempt.log == "ran\n"
 
 
-def test_an_attempt_outlives_its_starter_and_is_adopted(attempt: Any, tmp_path: Path) -> None:
+def test_attempt_outlives_its_starter_and_is_adopted(attempt: Any, tmp_path: Path) -> None:
     process = starter(attempt.folder, "sh", "-c", f"echo ready; cat {tmp_path}/go; exit 7")
     os.mkfifo(tmp_path / "go")
     trigger(process)
@@ -161,7 +161,7 @@ def test_an_attempt_outlives_its_starter_and_is_adopted(attempt: Any, tmp_path: 
     assert run_of(attempt)["pid"] == before
 
 
-def test_a_command_dies_with_its_shim_and_the_attempt_is_lost(attempt: Any, wait_for: Any) -> None:
+def test_command_dies_with_its_shim_and_the_attempt_is_lost(attempt: Any, wait_for: Any) -> None:
     attempt.shell("echo $$ end; exec sleep 600").until_it_says("end")
     os.kill(run_of(attempt)["pid"], signal.SIGKILL)
     assert attempt.until("lost").exit_code is None
@@ -178,7 +178,7 @@ def test_a_command_dies_with_its_shim_and_the_attempt_is_lost(attempt: Any, wait
     ],
     ids=["child", "double-forked", "without its environment", "a child of such a one, elsewhere"],
 )
-def test_a_sweep_ends_the_processes_of_a_killed_shim(attempt: Any, wait_for: Any, child: str) -> None:
+def test_sweep_kills_the_processes_of_a_killed_shim(attempt: Any, wait_for: Any, child: str) -> None:
     attempt.shell(f"{child} & sleep 0.2; echo ready; wait; sleep 600").until_it_says("ready")
     left = descendants(run_of(attempt)["pid"], processes())
     os.kill(run_of(attempt)["pid"], signal.SIGKILL)
@@ -189,21 +189,21 @@ def test_a_sweep_ends_the_processes_of_a_killed_shim(attempt: Any, wait_for: Any
     assert attempt.poll().kind == "lost"
 
 
-def test_a_sweep_ends_a_living_shim_too(attempt: Any) -> None:
+def test_sweep_also_kills_a_living_shim(attempt: Any) -> None:
     attempt.shell(f"sleep 600 & {SLEEP}").until_it_says("ready")
     assert attempt.executor.sweep(attempt.folder)
     assert attempt.processes == set()
     assert attempt.poll().kind == "lost"
 
 
-def test_a_sweep_without_processes_succeeds_at_once(attempt: Any) -> None:
+def test_sweep_without_processes_succeeds_at_once(attempt: Any) -> None:
     assert attempt.executor.sweep(attempt.folder)
     attempt.shell("exit 0").until("exited")
     assert attempt.executor.sweep(attempt.folder)
     assert attempt.poll() == attempt.until("exited")
 
 
-def test_a_sweep_never_ends_its_caller(attempt: Any) -> None:
+def test_sweep_never_kills_its_caller(attempt: Any) -> None:
     program = textwrap.dedent(f"""
         import subprocess, sys
         from pathlib import Path
@@ -218,9 +218,7 @@ def test_a_sweep_never_ends_its_caller(attempt: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [{"start_time": 1}, {"boot_id": "another"}], ids=["start time", "boot"])
-def test_a_reused_pid_is_never_signalled(
-    attempt: Any, innocent: subprocess.Popen[bytes], change: dict[str, Any]
-) -> None:
+def test_reused_pid_is_never_signaled(attempt: Any, innocent: subprocess.Popen[bytes], change: dict[str, Any]) -> None:
     process = find_process(innocent.pid)
     assert process is not None
     run = {"pid": process.pid, "start_time": start_ticks(process), "boot_id": boot_id(), **change}
@@ -233,8 +231,8 @@ def test_a_reused_pid_is_never_signalled(
     assert innocent.poll() is None
 
 
-def test_a_reused_session_is_never_signalled(attempt: Any, wait_for: Any) -> None:
-    """The leader of a daemon's session has often ended, so only its number remains."""
+def test_reused_session_is_never_signaled(attempt: Any, wait_for: Any) -> None:
+    """The leader of a daemon's session has often exited, so only the session's number remains."""
     leader = subprocess.Popen(
         ["sh", "-c", "sleep 600 >&2 & echo $!"], start_new_session=True, stdout=subprocess.PIPE, text=True
     )
@@ -251,7 +249,7 @@ def test_a_reused_session_is_never_signalled(attempt: Any, wait_for: Any) -> Non
         os.kill(daemon.pid, signal.SIGKILL)
 
 
-def test_a_damaged_run_json_is_a_lost_attempt(attempt: Any) -> None:
+def test_damaged_run_json_is_a_lost_attempt(attempt: Any) -> None:
     attempt.folder.mkdir(parents=True)
     for content in ("", "[]", "{}", '{"pid": "x"}'):
         (attempt.folder / "run.json").write_text(content)
@@ -280,7 +278,7 @@ def test_stopping_an_ended_or_unknown_attempt_does_nothing(attempt: Any) -> None
     assert attempt.poll().exit_code == 4
 
 
-def test_an_attempt_can_be_stopped_right_after_its_start(attempt: Any) -> None:
+def test_attempt_can_be_stopped_right_after_its_start(attempt: Any) -> None:
     attempt.shell(SLEEP)
     assert attempt.poll().kind == "absent"
     attempt.executor.stop(attempt.folder)
@@ -288,7 +286,7 @@ def test_an_attempt_can_be_stopped_right_after_its_start(attempt: Any) -> None:
 
 
 @pytest.mark.parametrize(("devices", "visible"), [(("GPU-1", "GPU-2"), "GPU-1,GPU-2"), ((), "")])
-def test_a_command_sees_its_devices_alone(
+def test_command_sees_only_its_devices(
     attempt: Any, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], visible: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")

@@ -41,10 +41,10 @@ def write(root: Path, files: dict[str, str]) -> None:
     ],
     ids=["nothing", "system", "not counted", "v2", "v1", "a container's own root"],
 )
-def test_the_nearest_counter_is_read(tmp_path: Path, files: dict[str, str], wanted: int) -> None:
+def test_closest_counter_is_read(tmp_path: Path, files: dict[str, str], wanted: int) -> None:
     write(tmp_path, files)
     assert oom_kills(tmp_path) == wanted
 
 
-def test_the_counter_of_this_machine_is_read() -> None:
+def test_counter_of_this_machine_is_read() -> None:
     assert oom_kills() >= 0

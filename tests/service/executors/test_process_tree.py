@@ -41,7 +41,7 @@ def found(process: subprocess.Popen[bytes]) -> Process:
     return it
 
 
-def test_a_process_is_found_with_parent_and_session(sleeper: subprocess.Popen[bytes]) -> None:
+def test_process_is_found_with_parent_and_session(sleeper: subprocess.Popen[bytes]) -> None:
     it = found(sleeper)
     assert (it.pid, it.parent, it.session) == (sleeper.pid, os.getpid(), os.getsid(0))
     ticks, own_ticks = start_ticks(it), start_ticks(found_self())
@@ -57,7 +57,7 @@ def found_self() -> Process:
     return it
 
 
-def test_a_name_with_blanks_and_parentheses_is_read_correctly(tmp_path: Path) -> None:
+def test_process_name_with_spaces_and_parentheses_is_parsed(tmp_path: Path) -> None:
     program = tmp_path / "a) S 1 (b"
     program.symlink_to("/bin/sleep")
     process = subprocess.Popen([program, "600"])
@@ -69,7 +69,7 @@ def test_a_name_with_blanks_and_parentheses_is_read_correctly(tmp_path: Path) ->
         process.wait()
 
 
-def test_an_ended_process_is_not_living_even_before_it_is_reaped(sleeper: subprocess.Popen[bytes]) -> None:
+def test_process_that_has_not_been_reaped_is_not_living(sleeper: subprocess.Popen[bytes]) -> None:
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
     assert find_process(sleeper.pid) is None
@@ -78,7 +78,7 @@ def test_an_ended_process_is_not_living_even_before_it_is_reaped(sleeper: subpro
     assert find_process(sleeper.pid) is None
 
 
-def test_a_process_whose_first_thread_has_ended_is_living(tmp_path: Path) -> None:
+def test_process_is_living_after_its_first_thread_has_ended(tmp_path: Path) -> None:
     program = (
         "import ctypes, os, threading, time;"
         "threading.Thread(target=lambda: (print('ready', flush=True), time.sleep(600))).start();"
@@ -94,7 +94,7 @@ def test_a_process_whose_first_thread_has_ended_is_living(tmp_path: Path) -> Non
         process.wait()
 
 
-def test_another_start_time_is_another_process(sleeper: subprocess.Popen[bytes]) -> None:
+def test_same_pid_with_another_start_time_is_another_process(sleeper: subprocess.Popen[bytes]) -> None:
     it = found(sleeper)
     stale = psutil.Process(sleeper.pid)
     stale._ident = (sleeper.pid, stale._ident[1] - 0.01)  # as if the pid had been reused since
@@ -106,17 +106,17 @@ def test_another_start_time_is_another_process(sleeper: subprocess.Popen[bytes])
     assert not send_signal(it, signal.SIGKILL)
 
 
-def test_one_boot_has_one_id() -> None:
+def test_boot_id_is_constant() -> None:
     assert boot_id() == boot_id() != ""
 
 
-def test_the_lineage_ends_at_the_first_process() -> None:
+def test_lineage_ends_at_the_first_process() -> None:
     pids = list(lineage(os.getpid(), processes()))
     assert pids[:2] == [os.getpid(), os.getppid()]
     assert len(pids) == len(set(pids))
 
 
-def test_a_tree_never_contains_the_caller_or_its_ancestors(sleeper: subprocess.Popen[bytes]) -> None:
+def test_tree_never_contains_the_caller_or_its_ancestors(sleeper: subprocess.Popen[bytes]) -> None:
     table = processes()
     everything = tree(table.values(), table)
     assert found(sleeper) in everything
@@ -135,7 +135,7 @@ def test_descendants_include_those_of_children() -> None:
         process.wait()
 
 
-def test_a_kill_includes_descendants_and_reports_if_there_were_any() -> None:
+def test_kill_includes_descendants_and_returns_whether_any_process_was_alive() -> None:
     script = "setsid sh -c 'trap \"\" TERM; echo $$; sleep 600; :' & wait"
     process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -152,7 +152,7 @@ def test_a_kill_includes_descendants_and_reports_if_there_were_any() -> None:
     assert not kill(it)  # type: ignore[arg-type]
 
 
-def test_variables_are_read_from_the_environment_at_the_start(sleeper: subprocess.Popen[bytes]) -> None:
+def test_variables_are_read_from_the_initial_environment(sleeper: subprocess.Popen[bytes]) -> None:
     it = found(sleeper)
     assert variable_of(it, "MARK") == "a=b"
     assert variable_of(it, "MAR") is None
@@ -161,7 +161,7 @@ def test_variables_are_read_from_the_environment_at_the_start(sleeper: subproces
     assert variable_of(it, "MARK") is None
 
 
-def test_a_process_is_identified_by_the_file_that_it_writes_to(tmp_path: Path) -> None:
+def test_process_is_identified_by_the_file_that_it_writes_to(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(["sleep", "600"], stderr=log)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
 from service.child_process import child_environment
 from service.executors.local import LocalExecutor
 from service.executors.registry import BUILT_IN, GROUP, check_executor, create_executor, registered_executors
@@ -33,7 +33,7 @@ PLUG_IN = textwrap.dedent("""
 
 @pytest.fixture
 def plug_in(tmp_path: Path) -> Path:
-    """A folder with an installed package that registers executors, as pip would leave it."""
+    """A folder with a package that registers executors, as installed by pip."""
     folder = tmp_path / "site"
     metadata = folder / "plug_in-1.0.dist-info"
     metadata.mkdir(parents=True)
@@ -59,29 +59,29 @@ def test_local_is_the_default(tmp_path: Path) -> None:
     assert isinstance(create_executor(Settings(root=tmp_path, cpus=1, gpus=0)), LocalExecutor)
 
 
-def test_the_metadata_of_this_package_lists_the_built_in_executors() -> None:
+def test_metadata_of_this_package_lists_the_built_in_executors() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"][GROUP] == BUILT_IN
 
 
-def test_an_executor_of_another_package_is_chosen_by_name(installed: None, tmp_path: Path) -> None:
+def test_executor_of_another_package_is_chosen_by_name(installed: None, tmp_path: Path) -> None:
     executor = create_executor(settings_of(tmp_path, "counting"))
     assert type(executor).__name__ == "CountingExecutor"
     assert executor.capacity() == {"cpus": 2, "gpus": 0, "nodes": 3}
 
 
-def test_a_built_in_name_cannot_be_replaced(installed: None, tmp_path: Path) -> None:
+def test_built_in_name_cannot_be_replaced(installed: None, tmp_path: Path) -> None:
     assert list(registered_executors()) == ["broken", "counting", "local", "picky"]
     check_executor(settings_of(tmp_path, "local"))
     assert type(create_executor(settings_of(tmp_path, "local"))) is LocalExecutor
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones(installed: None, tmp_path: Path) -> None:
+def test_unknown_name_is_rejected_with_the_known_names(installed: None, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"PYRAMIDION_EXECUTOR: unknown executor 'slurm'; .* counting, local, picky"):
         create_executor(settings_of(tmp_path, "slurm"))
 
 
-def test_an_executor_that_cannot_be_imported_is_named(installed: None, tmp_path: Path) -> None:
+def test_executor_that_cannot_be_imported_is_reported(installed: None, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'broken' \(plug_in\.nowhere:Executor\) cannot be loaded"):
         check_executor(settings_of(tmp_path, "broken"))
 
@@ -92,7 +92,7 @@ def serve(plug_in: Path, root: Path, *options: str, **variables: str) -> subproc
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
-def test_serve_ends_before_anything_starts_where_requirements_are_not_met(plug_in: Path, tmp_path: Path) -> None:
+def test_serve_exits_before_anything_starts_if_requirements_are_not_met(plug_in: Path, tmp_path: Path) -> None:
     done = serve(plug_in, tmp_path / "root", "--executor", "picky")
     assert done.returncode == 78
     assert done.stderr == (
@@ -102,7 +102,7 @@ def test_serve_ends_before_anything_starts_where_requirements_are_not_met(plug_i
     assert not (tmp_path / "root" / "service.db").exists()
 
 
-def test_serve_refuses_an_unknown_executor(plug_in: Path, tmp_path: Path) -> None:
+def test_serve_rejects_an_unknown_executor(plug_in: Path, tmp_path: Path) -> None:
     done = serve(plug_in, tmp_path / "root", PYRAMIDION_EXECUTOR="slurm")
     assert done.returncode == 78
     assert "unknown executor 'slurm'; choose one of broken, counting, local, picky" in done.stderr

@@ -1,8 +1,8 @@
-"""Problems of a document are located in the submission that holds it."""
+"""Problems of a document are located in the submission that contains it."""
 
 import pytest
 
-from pipelines.errors import FieldProblem
+from pipelines.base.errors import FieldProblem
 from service.jobs.document_paths import document_problems
 
 
@@ -19,7 +19,7 @@ from service.jobs.document_paths import document_problems
         ("annotations/train.json", "config data"),
     ],
 )
-def test_a_dotted_name_becomes_a_path(field: str, path: str) -> None:
+def test_dotted_name_becomes_a_path(field: str, path: str) -> None:
     config = {
         "model": {"tasks": {"a.b": {"weight": 1}, "a": {"c": 1}, "a/c~": {"weight": 1}}},
         "data": {"sources": {"s": {"labels": [{}, {"tasks": []}]}}},
@@ -29,6 +29,6 @@ def test_a_dotted_name_becomes_a_path(field: str, path: str) -> None:
     assert problem.path == tuple(path.split())
 
 
-def test_a_mistake_in_a_file_names_the_file() -> None:
+def test_mistake_in_a_file_is_reported_with_the_file() -> None:
     [problem] = document_problems([FieldProblem("annotations/train.json", "is not JSON")], {"data": {}})
     assert problem.message == "annotations/train.json: is not JSON"

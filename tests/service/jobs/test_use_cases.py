@@ -49,7 +49,7 @@ def submission(small: Document) -> JobSubmission:
 
 @pytest.fixture
 def fail(leased: LeasedStore) -> Fail:
-    """Take a queued job to its failure."""
+    """Make a queued job fail."""
 
     def fail(job_id: str, run: str | None = None) -> Job:
         job = leased.claim(job_id, [])
@@ -65,7 +65,7 @@ def submit(jobs: Jobs, submission: JobSubmission) -> str:
     return jobs.submit(LOCAL_USER, submission)[0].job.id
 
 
-def test_a_submitted_job_gets_the_default_resources(jobs: Jobs, submission: JobSubmission) -> None:
+def test_submitted_job_gets_the_default_resources(jobs: Jobs, submission: JobSubmission) -> None:
     details, is_new = jobs.submit(LOCAL_USER, submission)
     assert is_new
     assert (details.job.status, details.job.resources) == (JobStatus.QUEUED, {"cpus": 2, "gpus": 1})
@@ -74,7 +74,7 @@ def test_a_submitted_job_gets_the_default_resources(jobs: Jobs, submission: JobS
     assert details.waits_for is not None
 
 
-def test_a_check_stores_nothing(jobs: Jobs, store: JobStore, submission: JobSubmission) -> None:
+def test_check_stores_nothing(jobs: Jobs, store: JobStore, submission: JobSubmission) -> None:
     new = jobs.check(LOCAL_USER, submission)
     assert (new.name, new.cpus, new.gpus) == (submission.config["name"], 2, 1)
     assert store.page() == []
@@ -91,7 +91,7 @@ def test_every_mistake_is_listed_with_its_path(jobs: Jobs, small: Document, stor
     assert store.page() == []
 
 
-def test_a_key_makes_a_submission_repeatable(jobs: Jobs, submission: JobSubmission, store: JobStore) -> None:
+def test_key_makes_a_submission_repeatable(jobs: Jobs, submission: JobSubmission, store: JobStore) -> None:
     first, is_new = jobs.submit(LOCAL_USER, submission, RequestKey("key", "hash"))
     again, is_new_again = jobs.submit(LOCAL_USER, submission, RequestKey("key", "hash"))
     assert (is_new, is_new_again, again.job) == (True, False, first.job)
@@ -100,7 +100,7 @@ def test_a_key_makes_a_submission_repeatable(jobs: Jobs, submission: JobSubmissi
     assert len(store.page()) == 1
 
 
-def test_jobs_are_listed_newest_first_with_the_fact_that_more_follow(jobs: Jobs, submission: JobSubmission) -> None:
+def test_jobs_are_listed_newest_first_and_it_is_reported_if_more_follow(jobs: Jobs, submission: JobSubmission) -> None:
     ids = [submit(jobs, submission) for _ in range(3)]
     page, has_more = jobs.list_jobs(LOCAL_USER, JobQuery(limit=2))
     assert ([job.id for job in page], has_more) == ([ids[2], ids[1]], True)
@@ -108,7 +108,7 @@ def test_jobs_are_listed_newest_first_with_the_fact_that_more_follow(jobs: Jobs,
     assert ([job.id for job in rest], has_more) == ([ids[0]], False)
 
 
-def test_only_a_queued_job_changes_its_priority(jobs: Jobs, submission: JobSubmission, fail: Fail) -> None:
+def test_only_the_priority_of_a_queued_job_can_change(jobs: Jobs, submission: JobSubmission, fail: Fail) -> None:
     job_id = submit(jobs, submission)
     assert jobs.change_priority(LOCAL_USER, job_id, 7).job.priority == 7
     fail(job_id)
@@ -116,7 +116,7 @@ def test_only_a_queued_job_changes_its_priority(jobs: Jobs, submission: JobSubmi
         jobs.change_priority(LOCAL_USER, job_id, 8)
 
 
-def test_a_cancel_request_may_be_repeated(jobs: Jobs, submission: JobSubmission, leased: LeasedStore) -> None:
+def test_cancel_request_may_be_repeated(jobs: Jobs, submission: JobSubmission, leased: LeasedStore) -> None:
     queued, active = submit(jobs, submission), submit(jobs, submission)
     leased.claim(active, [])
     assert [jobs.cancel(LOCAL_USER, queued)[1] for _ in range(2)] == [True, False]
@@ -126,14 +126,14 @@ def test_a_cancel_request_may_be_repeated(jobs: Jobs, submission: JobSubmission,
     assert jobs.cancel(LOCAL_USER, active)[0].job == details.job
 
 
-def test_a_failed_job_cannot_be_cancelled(jobs: Jobs, submission: JobSubmission, fail: Fail) -> None:
+def test_failed_job_cannot_be_cancelled(jobs: Jobs, submission: JobSubmission, fail: Fail) -> None:
     job_id = submit(jobs, submission)
     fail(job_id)
     with pytest.raises(AlreadyEnded):
         jobs.cancel(LOCAL_USER, job_id)
 
 
-def test_only_a_job_that_has_ended_is_retried(jobs: Jobs, submission: JobSubmission, fail: Fail) -> None:
+def test_only_a_job_that_has_ended_can_be_retried(jobs: Jobs, submission: JobSubmission, fail: Fail) -> None:
     job_id = submit(jobs, submission)
     with pytest.raises(NotOver, match="once it has ended"):
         jobs.retry(LOCAL_USER, job_id)
@@ -147,7 +147,7 @@ def test_only_a_job_that_has_ended_is_retried(jobs: Jobs, submission: JobSubmiss
     assert jobs.retry(LOCAL_USER, job_id, key) == (details, False)
 
 
-def test_a_job_too_big_for_this_server_is_not_retried(
+def test_job_that_exceeds_the_capacity_is_not_retried(
     store: JobStore, settings: Settings, jobs: Jobs, submission: JobSubmission, fail: Fail
 ) -> None:
     job_id = submit(jobs, submission)
@@ -156,7 +156,7 @@ def test_a_job_too_big_for_this_server_is_not_retried(
         Jobs(store, settings, {"cpus": 4}).retry(LOCAL_USER, job_id)
 
 
-def test_a_deleted_job_is_gone_with_its_folder(
+def test_deleted_job_is_gone_with_its_folder(
     jobs: Jobs, submission: JobSubmission, fail: Fail, leased: LeasedStore, settings: Settings
 ) -> None:
     job_id = submit(jobs, submission)
@@ -183,7 +183,7 @@ def test_every_use_case_of_one_job_reports_an_unknown_id(jobs: Jobs) -> None:
         jobs.change_priority(LOCAL_USER, "nowhere", 1)
 
 
-def test_the_default_is_one_gpu_with_its_share_of_cores() -> None:
+def test_default_resources_are_one_gpu_with_its_share_of_cores() -> None:
     assert default_resources({"cpus": 16, "gpus": 3}) == {"cpus": 5, "gpus": 1}
     assert default_resources({"cpus": 2, "gpus": 3}) == {"cpus": 1, "gpus": 1}
     assert default_resources({"cpus": 16, "gpus": 0}) == default_resources({"cpus": 16}) == {"cpus": 16, "gpus": 0}

@@ -36,7 +36,7 @@ def png_header(width: int, height: int) -> bytes:
     return start + struct.pack(">I", 1000) + b"IDAT"
 
 
-def test_the_response_equals_the_prediction(app: TestClient, shapes: list[ModelVersion], exported: list[Path]) -> None:
+def test_response_equals_the_prediction(app: TestClient, shapes: list[ModelVersion], exported: list[Path]) -> None:
     image = jpeg(48, 64)
     for number, folder in enumerate(exported, 1):
         answer = ask(app, image, name=shapes[0].name, version=number)
@@ -44,7 +44,7 @@ def test_the_response_equals_the_prediction(app: TestClient, shapes: list[ModelV
         assert answer.json() == Predictor.from_exported(folder).predict([image])[0]
 
 
-def test_the_picture_equals_that_of_the_command_line(
+def test_picture_equals_that_of_the_command_line(
     app: TestClient, shapes: list[ModelVersion], exported: list[Path]
 ) -> None:
     image = jpeg(150, 200)
@@ -58,7 +58,7 @@ def test_the_picture_equals_that_of_the_command_line(
 
 
 @pytest.mark.parametrize(
-    ("image", "status", "words"),
+    ("image", "status", "text"),
     [
         (b"", 415, "known format"),
         (b"this is a text", 415, "known format"),
@@ -70,33 +70,31 @@ def test_the_picture_equals_that_of_the_command_line(
     ],
     ids=["empty", "text", "truncated", "start", "large", "bomb", "header"],
 )
-def test_an_unreadable_image_is_a_problem(
-    image: bytes, status: int, words: str, app: TestClient, shapes: list[ModelVersion]
+def test_unreadable_image_is_a_problem(
+    image: bytes, status: int, text: str, app: TestClient, shapes: list[ModelVersion]
 ) -> None:
     answer = ask(app, image, name=shapes[0].name, version=1)
     problem = answer.json()
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert problem["status"] == status
     assert problem["errors"][0]["pointer"] == "/image"
-    assert words in problem["errors"][0]["detail"]
+    assert text in problem["errors"][0]["detail"]
 
 
-def test_an_unknown_model_is_not_found(app: TestClient) -> None:
+def test_unknown_model_is_not_found(app: TestClient) -> None:
     answer = ask(app, jpeg(8, 8), name="unknown", alias="champion")
     assert (answer.status_code, answer.json()["status"]) == (404, 404)
     assert "unknown@champion" in answer.json()["detail"]
 
 
-def test_a_version_without_a_pyramidion_model_is_a_server_error(app: TestClient, register: Any, tmp_path: Path) -> None:
+def test_version_without_a_pyramidion_model_is_a_server_error(app: TestClient, register: Any, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{}")
     register(tmp_path, "empty")
     answer = ask(app, jpeg(8, 8), name="empty", version=1)
     assert (answer.status_code, answer.json()["title"]) == (500, "The model cannot be loaded")
 
 
-def test_without_mlflow_the_client_is_asked_to_retry_later(
-    mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_client_is_asked_to_retry_later_without_mlflow(mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with TestClient(create_app(Settings(root=mlflow_runs_root), 1)) as client:

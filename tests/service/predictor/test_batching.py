@@ -53,7 +53,7 @@ def held(predictors: list[Watched], batcher: Batcher) -> Iterator[Watched]:
     predictor.may_continue.set()
 
 
-def test_an_image_does_not_wait_for_a_full_batch(predictors: list[Watched], batcher: Batcher) -> None:
+def test_image_does_not_wait_for_a_full_batch(predictors: list[Watched], batcher: Batcher) -> None:
     image = jpeg(48, 64)
     answers = [batcher.submit(predictors[0], predictors[0].prepare(image)).result(30) for _ in range(3)]
     assert predictors[0].batches == [1, 1, 1]
@@ -71,7 +71,7 @@ def test_images_that_arrive_during_a_batch_form_the_next_ones(held: Watched, bat
         assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
-def test_a_batch_has_one_padded_size_and_the_oldest_image_goes_first(held: Watched, batcher: Batcher) -> None:
+def test_batch_has_one_padded_size_and_the_oldest_image_goes_first(held: Watched, batcher: Batcher) -> None:
     flat, high = held.prepare(jpeg(48, 96)), held.prepare(jpeg(96, 48))
     done: list[str] = []
     waiting = []
@@ -93,7 +93,7 @@ def test_models_take_turns(held: Watched, predictors: list[Watched], batcher: Ba
     assert answers[0] == answers[2] != answers[1] == answers[3]
 
 
-def test_an_image_that_fails_does_not_fail_its_batch(held: Watched, batcher: Batcher) -> None:
+def test_image_that_fails_does_not_fail_its_batch(held: Watched, batcher: Batcher) -> None:
     good = held.prepare(jpeg(48, 64))
     bad = Sample(good.image[:, :5], replace(good.info))
     waiting = [batcher.submit(held, sample) for sample in (good, bad, good)]
@@ -104,7 +104,7 @@ def test_an_image_that_fails_does_not_fail_its_batch(held: Watched, batcher: Bat
     assert batcher.submit(held, good).result(30) == waiting[0].result()
 
 
-def test_a_cancelled_image_is_skipped(held: Watched, batcher: Batcher) -> None:
+def test_cancelled_image_is_skipped(held: Watched, batcher: Batcher) -> None:
     waiting = [batcher.submit(held, held.prepare(jpeg(48, 64))) for _ in range(3)]
     assert waiting[1].cancel()
     held.may_continue.set()

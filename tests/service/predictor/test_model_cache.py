@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import RegistryError
+from pipelines.base.errors import RegistryError
 from pipelines.inference.predictor import Predictor
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
@@ -17,9 +17,9 @@ from service.predictor.model_files import ModelFiles
 Register = Callable[[Path, str], ModelVersion]
 
 
-def wait_until(is_so: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
     deadline = time.monotonic() + timeout_s
-    while not (answer := is_so()):
+    while not (answer := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return answer
@@ -27,7 +27,7 @@ def wait_until(is_so: Callable[[], Any], timeout_s: float = 20.0) -> Any:
 
 @pytest.fixture
 def loads() -> list[Path]:
-    """The folders that were loaded, in order."""
+    """The folders that were loaded, in the order of loading."""
     return []
 
 
@@ -67,7 +67,7 @@ def test_concurrent_requests_load_a_model_once(
     assert loaded[0].version.version == 1
 
 
-def test_the_least_recently_used_model_is_evicted_with_its_files(
+def test_least_recently_used_model_is_evicted_with_its_files(
     make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], register: Register, exported: list[Path],
     loads: list[Path],
 ) -> None:  # fmt: skip
@@ -81,7 +81,7 @@ def test_the_least_recently_used_model_is_evicted_with_its_files(
     assert [path.exists() for path in loads] == [True, False, True]
 
 
-def test_a_model_in_use_is_not_evicted(make_cache: Callable[..., ModelCache], shapes: list[ModelVersion]) -> None:
+def test_model_in_use_is_not_evicted(make_cache: Callable[..., ModelCache], shapes: list[ModelVersion]) -> None:
     cache = make_cache(capacity=1)
     first, second = ModelReference(shapes[0].name, 1), ModelReference(shapes[0].name, 2)
     in_use = take(cache, first)
@@ -94,7 +94,7 @@ def test_a_model_in_use_is_not_evicted(make_cache: Callable[..., ModelCache], sh
     assert cache.acquire(first) is None
 
 
-def test_a_moved_alias_is_followed_without_a_gap(
+def test_requests_are_served_while_an_alias_moves(
     make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], service_registry: Registry
 ) -> None:
     name = shapes[0].name
@@ -114,7 +114,7 @@ def test_a_moved_alias_is_followed_without_a_gap(
     assert before.version.version == 1
 
 
-def test_a_removed_alias_is_no_longer_served(
+def test_removed_alias_is_no_longer_served(
     make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], service_registry: Registry
 ) -> None:
     name = shapes[0].name
@@ -136,13 +136,13 @@ def test_a_removed_alias_is_no_longer_served(
         ModelReference("it's", "x"),
     ],
 )
-def test_an_unregistered_model_is_not_found(make_cache: Callable[..., ModelCache], reference: ModelReference) -> None:
+def test_unregistered_model_is_not_found(make_cache: Callable[..., ModelCache], reference: ModelReference) -> None:
     with pytest.raises(ModelNotFound):
         make_cache().fetch(reference)
 
 
-class Unpluggable(Registry):
-    """A registry that can stop answering."""
+class InterruptibleRegistry(Registry):
+    """A registry that can stop responding."""
 
     is_unplugged = threading.Event()
     num_refused = 0
@@ -158,7 +158,7 @@ def test_known_models_are_served_while_the_registry_is_down(
     make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], service_registry: Registry
 ) -> None:
     service_registry.set_alias(shapes[0].name, "steady", 1)
-    registry = Unpluggable(service_registry.store)
+    registry = InterruptibleRegistry(service_registry.store)
     cache, reference = make_cache(registry=registry), ModelReference(shapes[0].name, "steady")
     take(cache, reference)
     registry.is_unplugged.set()
@@ -168,7 +168,7 @@ def test_known_models_are_served_while_the_registry_is_down(
         cache.fetch(ModelReference(shapes[0].name, "other"))
 
 
-def test_a_recreated_model_gets_its_own_files(
+def test_recreated_model_gets_its_own_files(
     service_registry: Registry, register: Register, exported: list[Path], tmp_path: Path
 ) -> None:
     files = ModelFiles(tmp_path, 4)
@@ -202,7 +202,7 @@ def test_files_of_earlier_processes_are_reused_and_the_oldest_are_removed(
     assert (later.fetch(service_registry, shapes[0]) / "model.json").stat().st_ino == written
 
 
-def test_a_damaged_copy_is_fetched_again(
+def test_damaged_copy_is_fetched_again(
     make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], loads: list[Path]
 ) -> None:
     reference = ModelReference(shapes[0].name, 1)

@@ -1,4 +1,4 @@
-"""Any calls of the store, in any order and by any caller, have the results that the transition table allows."""
+"""Calls of the store, in any order and by any caller, have the results that the transition table allows."""
 
 import tempfile
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ def open_empty(folder: Path) -> Engine:
 
 
 def take(store: LeasedStore, job: Job, to: JobStatus) -> Job:
-    """Request a transition with the one method that makes it."""
+    """Request a transition with the only method that makes it."""
     if to is JobStatus.QUEUED:
         return store.requeue(job, not_before=0.0, spends_retry=False, message="again")
     return store.move(job, to, failure=FAILURE if to is JobStatus.FAILED else None)

@@ -1,4 +1,4 @@
-"""Many processes open the database at once, and no commit is lost."""
+"""Many processes open the database at the same time, and no commit is lost."""
 
 import contextlib
 import fcntl
@@ -58,7 +58,7 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_processes_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+def test_processes_that_start_together_create_one_database(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new folder' / '100%.db'}"
     processes = [start(OPEN_ON_A_SIGNAL, url) for _ in range(4)]
     assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * 4
@@ -70,7 +70,7 @@ def test_processes_that_start_at_once_make_one_database(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0] * 4
 
 
-def test_a_process_waits_while_another_one_migrates(tmp_path: Path) -> None:
+def test_process_waits_while_another_one_migrates(tmp_path: Path) -> None:
     path = tmp_path / "service.db"
     lock_path = tmp_path / "service.db.lock"
     with lock_path.open("a") as lock:
@@ -96,7 +96,7 @@ def has_open(pid: int, path: Path) -> bool:
     return False
 
 
-def test_threads_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+def test_threads_that_start_together_create_one_database(tmp_path: Path) -> None:
     url, together = f"sqlite:///{tmp_path / 'service.db'}", threading.Barrier(8)
 
     def count(_: int) -> int:
@@ -107,14 +107,14 @@ def test_threads_that_start_at_once_make_one_database(tmp_path: Path) -> None:
         assert list(pool.map(count, range(8))) == [0] * 8
 
 
-def test_a_database_at_head_is_opened_without_alembic(url: str) -> None:
+def test_database_at_head_is_opened_without_alembic(url: str) -> None:
     script = "import sys; from service.store.database import open_database; open_database(sys.argv[1])"
     script += "; print({'alembic', 'torch', 'mlflow'} & set(sys.modules))"
     process = start(script, url)
     assert process.communicate(timeout=60)[0] == "set()\n"
 
 
-def test_a_database_of_a_newer_version_is_refused_and_not_changed(url: str) -> None:
+def test_database_of_a_newer_version_is_rejected_and_not_changed(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -127,26 +127,26 @@ def test_a_database_of_a_newer_version_is_refused_and_not_changed(url: str) -> N
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
-def test_a_database_that_processes_cannot_share_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL.*names no file"):
+def test_database_that_processes_cannot_share_is_rejected(url: str) -> None:
+    with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL.*does not name a file"):
         open_database(url)
 
 
 @pytest.mark.parametrize("url", ["here", "foo:///x", "postgresql+nobody://x"])
-def test_an_invalid_url_names_the_variable(url: str) -> None:
+def test_invalid_url_is_reported_with_the_variable(url: str) -> None:
     with pytest.raises(ValueError, match=r"PYRAMIDION_DATABASE_URL: cannot be used"):
         open_database(url)
 
 
-def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
+def test_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "service.db"
     path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(ValueError, match=r"service\.db: file is not a database; move it away"):
+    with pytest.raises(ValueError, match=r"service\.db: file is not a database; move the file away"):
         open_database(f"sqlite:///{path}")
     assert path.read_bytes() == b"not a database" * 1000
 
 
-def test_a_root_may_have_any_name(tmp_path: Path) -> None:
+def test_folder_of_the_database_may_have_any_name(tmp_path: Path) -> None:
     root = tmp_path / "a%20b 50%d?x=1#ü;&"
     settings = Settings(root=root)
     open_database(settings.url_of_database).dispose()
@@ -154,7 +154,7 @@ def test_a_root_may_have_any_name(tmp_path: Path) -> None:
     assert make_url(find_store(root).tracking_uri).database == str(root / "mlflow.db")
 
 
-def test_a_copy_in_another_journal_mode_is_opened_in_wal_mode(url: str, tmp_path: Path) -> None:
+def test_copy_in_another_journal_mode_is_opened_in_wal_mode(url: str, tmp_path: Path) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
@@ -184,7 +184,7 @@ def test_reading_does_not_wait_for_a_writer_and_sees_only_commits(
     assert [job.priority for job in store.page()] == [7]
 
 
-def test_a_transaction_reads_one_state_while_others_write(
+def test_transaction_reads_one_state_while_others_write(
     engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
 ) -> None:
     with engine.connect() as connection:
@@ -193,9 +193,7 @@ def test_a_transaction_reads_one_state_while_others_write(
         assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar_one() == 0
 
 
-def test_an_error_in_a_transaction_undoes_all_of_it(
-    engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
-) -> None:
+def test_error_in_a_transaction_rolls_it_back(engine: Engine, store: JobStore, new_job: Callable[..., NewJob]) -> None:
     job, _ = store.submit(new_job())
     with pytest.raises(OperationalError, match="no such table"), writing(engine) as connection:  # noqa: PT012
         connection.exec_driver_sql("UPDATE jobs SET priority = 7")
@@ -203,7 +201,7 @@ def test_an_error_in_a_transaction_undoes_all_of_it(
     assert store.get(job.id) == job
 
 
-def test_twenty_threads_and_four_processes_write_at_once_without_errors(
+def test_twenty_threads_and_four_processes_write_concurrently_without_errors(
     url: str, store: JobStore, new_job: Callable[..., NewJob]
 ) -> None:
     processes = [start(SUBMIT, url, "50") for _ in range(4)]
@@ -241,7 +239,7 @@ def test_commits_of_a_killed_writer_are_complete(url: str) -> None:
         engine.dispose()
 
 
-def test_a_copy_of_a_closed_database_file_is_complete(
+def test_copy_of_a_closed_database_file_is_complete(
     url: str, engine: Engine, store: JobStore, new_job: Callable[..., NewJob], tmp_path: Path
 ) -> None:
     job, _ = store.submit(new_job())

@@ -34,7 +34,7 @@ def all_events(engine: Engine) -> list[tuple[int, str, int]]:
 
 
 def test_no_event_appears_below_one_that_was_already_read(url: str, engine: Engine, new_job: NewJobs) -> None:
-    """Four writers, each with its own connections, append while a reader takes snapshots."""
+    """Four writers append, each with its own connections, while a reader takes snapshots."""
     snapshots = [all_events(engine)]
     num_running, changed = 4, threading.Lock()
 
@@ -77,7 +77,7 @@ def test_events_of_one_call_are_contiguous_and_in_their_order(
     assert store.last_seq() == seqs[1][-1]
 
 
-def test_a_sequence_number_is_never_used_twice(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_sequence_number_is_never_used_twice(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     job, _ = store.submit(new_job())
     store.request_cancel(job.id)
     highest = store.last_seq()
@@ -87,7 +87,7 @@ def test_a_sequence_number_is_never_used_twice(store: JobStore, leased: LeasedSt
     assert event.seq > highest
 
 
-def test_a_transaction_that_fails_leaves_no_event(engine: Engine, store: JobStore, new_job: NewJobs) -> None:
+def test_transaction_that_fails_leaves_no_event(engine: Engine, store: JobStore, new_job: NewJobs) -> None:
     job, _ = store.submit(new_job())
     row = {"job_id": job.id, "attempt": 0, **line(1)}
     with pytest.raises(RuntimeError), writing(engine) as connection:  # noqa: PT012

@@ -17,11 +17,11 @@ from service.store.records import Job, NewJob
 from service.store.tables import metadata
 
 NewJobs = Callable[..., NewJob]
-FAILURE = (FailureKind.INTERNAL, "the trainer ended with 1")
+FAILURE = (FailureKind.INTERNAL, "the trainer exited with code 1")
 
 
 def ended(leased: LeasedStore, job: Job, status: JobStatus, run: str | None = None) -> Job:
-    """Move a queued job to one of the ends that a supervisor writes."""
+    """Move a queued job to one of the terminal states that a supervisor writes."""
     claimed = leased.claim(job.id, [])
     assert claimed
     if run is not None:
@@ -37,7 +37,7 @@ def ended(leased: LeasedStore, job: Job, status: JobStatus, run: str | None = No
     return claimed
 
 
-def test_a_submitted_job_is_queued_and_has_one_event(store: JobStore, new_job: NewJobs) -> None:
+def test_submitted_job_is_queued_and_has_one_event(store: JobStore, new_job: NewJobs) -> None:
     before = round(time.time(), 6)
     asked = new_job(name="bccd", config={"name": "bccd", "x": [1, None]}, priority=3, cpus=2, gpus=1, timeout_s=60.0)
     job, is_new = store.submit(asked)
@@ -54,7 +54,7 @@ def test_a_submitted_job_is_queued_and_has_one_event(store: JobStore, new_job: N
     assert store.attempts(job.id) == []
 
 
-def test_an_unknown_job_is_not_found(store: JobStore) -> None:
+def test_unknown_job_is_not_found(store: JobStore) -> None:
     for ask in (store.get, store.config, store.request_cancel, store.delete):
         with pytest.raises(NotFound, match="no job has the id 'nowhere'"):
             ask("nowhere")
@@ -63,14 +63,14 @@ def test_an_unknown_job_is_not_found(store: JobStore) -> None:
     assert (store.attempts("nowhere"), store.events("nowhere", after=0), store.job_of_run("nowhere")) == ([], [], None)
 
 
-def test_an_id_that_is_taken_is_drawn_again(store: JobStore, new_job: NewJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_id_is_drawn_if_an_id_is_taken(store: JobStore, new_job: NewJobs, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(["aaaaaaaaaaaa", "aaaaaaaaaaaa", "bbbbbbbbbbbb"])
     monkeypatch.setattr(secrets, "token_hex", lambda _: next(drawn))
     assert [store.submit(new_job())[0].id for _ in range(2)] == ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]
     assert [len(store.events(job.id, after=0)) for job in store.page()] == [1, 1]
 
 
-def test_a_key_returns_the_job_that_it_created(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_key_returns_the_job_that_it_created(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     first, _ = store.submit(new_job(), "key", "hash")
     assert store.submit(new_job(name="other"), "key", "hash") == (first, False)
     done = ended(leased, first, JobStatus.SUCCEEDED)
@@ -81,12 +81,12 @@ def test_a_key_returns_the_job_that_it_created(store: JobStore, leased: LeasedSt
     assert sum(store.counts().values()) == 2
 
 
-def test_a_key_without_a_hash_is_refused(store: JobStore, new_job: NewJobs) -> None:
+def test_key_without_a_hash_is_rejected(store: JobStore, new_job: NewJobs) -> None:
     with pytest.raises(ValueError, match="belong together"):
         store.submit(new_job(), "key")
 
 
-def test_fifty_submissions_at_once_with_one_key_make_one_job(store: JobStore, new_job: NewJobs) -> None:
+def test_fifty_concurrent_submissions_with_one_key_create_one_job(store: JobStore, new_job: NewJobs) -> None:
     together = threading.Barrier(50)
 
     def submit(_: int) -> tuple[Job, bool]:
@@ -100,7 +100,7 @@ def test_fifty_submissions_at_once_with_one_key_make_one_job(store: JobStore, ne
     assert len(store.page()) == 1
 
 
-def test_a_queued_job_is_cancelled_at_once(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_queued_job_is_cancelled_at_once(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     job, _ = store.submit(new_job())
     cancelled = store.request_cancel(job.id)
     assert cancelled.status is JobStatus.CANCELLED
@@ -110,7 +110,7 @@ def test_a_queued_job_is_cancelled_at_once(store: JobStore, leased: LeasedStore,
     assert leased.claim(job.id, []) is None
 
 
-def test_a_cancel_request_for_an_active_job_is_recorded_once(
+def test_cancel_request_for_an_active_job_is_recorded_once(
     store: JobStore, leased: LeasedStore, new_job: NewJobs
 ) -> None:
     job, _ = store.submit(new_job())
@@ -123,7 +123,7 @@ def test_a_cancel_request_for_an_active_job_is_recorded_once(
 
 
 @pytest.mark.parametrize("status", [JobStatus.SUCCEEDED, JobStatus.FAILED])
-def test_a_job_that_has_succeeded_or_failed_is_not_cancelled(
+def test_job_that_has_succeeded_or_failed_is_not_cancelled(
     store: JobStore, leased: LeasedStore, new_job: NewJobs, status: JobStatus
 ) -> None:
     job = ended(leased, store.submit(new_job())[0], status)
@@ -170,7 +170,7 @@ def test_rows_of_a_job_are_deleted_with_it(
     assert again.number > job.number, "numbers are not used twice"
 
 
-def test_a_job_that_has_not_ended_is_not_deleted(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_job_that_has_not_ended_is_not_deleted(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     job, _ = store.submit(new_job())
     with pytest.raises(NotEnded, match="is queued; cancel it"):
         store.delete(job.id)
@@ -179,7 +179,7 @@ def test_a_job_that_has_not_ended_is_not_deleted(store: JobStore, leased: Leased
         store.delete(job.id)
 
 
-def test_a_job_is_deleted_only_when_mlflow_knows_its_end(
+def test_job_is_deleted_only_after_mlflow_has_its_final_status(
     store: JobStore, leased: LeasedStore, new_job: NewJobs
 ) -> None:
     job = ended(leased, store.submit(new_job())[0], JobStatus.SUCCEEDED, run="run")
@@ -219,14 +219,12 @@ def test_slots_are_held_while_an_attempt_may_be_alive(store: JobStore, leased: L
     assert (store.slots_in_use(), store.holders(), leased.gpu_ids_in_use()) == ((0, 0), [], set())
 
 
-def test_a_job_is_found_by_its_run(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+def test_job_is_found_by_its_run(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     job = ended(leased, store.submit(new_job())[0], JobStatus.FAILED, run="run")
     assert (store.job_of_run("run"), store.job_of_run("another")) == (job.id, None)
 
 
-def test_a_reader_of_events_continues_after_the_last_one(
-    store: JobStore, leased: LeasedStore, new_job: NewJobs
-) -> None:
+def test_reader_of_events_continues_after_the_last_one(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
     first, second = (store.submit(new_job())[0] for _ in range(2))
     seen = store.newest_seq(after=0)
     assert seen == {job.id: store.events(job.id, after=0)[-1].seq for job in (first, second)}

@@ -1,4 +1,4 @@
-"""A supervisor writes its jobs, and nothing once another one holds the lease."""
+"""A supervisor writes its jobs, but nothing once another supervisor holds the leases."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +37,7 @@ def everything(engine: Engine) -> list[Any]:
 
 
 def writes(store: LeasedStore, job: Job) -> dict[str, Callable[[], Any]]:
-    """Every fenced write."""
+    """Every write that requires the lease."""
     return {
         "move": lambda: store.move(job, JobStatus.RUNNING),
         "fail": lambda: store.move(job, JobStatus.FAILED, failure=FAILURE),
@@ -48,7 +48,7 @@ def writes(store: LeasedStore, job: Job) -> dict[str, Callable[[], Any]]:
     }
 
 
-def test_a_claim_starts_the_next_attempt(store: JobStore, leased: LeasedStore, held: Job) -> None:
+def test_claim_starts_the_next_attempt(store: JobStore, leased: LeasedStore, held: Job) -> None:
     assert (held.status, held.attempt, held.lease_owner) == (JobStatus.STARTING, 1, "first")
     [attempt] = store.attempts(held.id)
     assert (attempt.number, attempt.lease_owner, attempt.gpu_ids) == (1, "first", ("GPU-a",))
@@ -60,7 +60,7 @@ def test_a_claim_starts_the_next_attempt(store: JobStore, leased: LeasedStore, h
     assert leased.active() == [held]
 
 
-def test_a_claim_whose_attempt_cannot_be_written_leaves_the_job_queued(
+def test_claim_whose_attempt_cannot_be_written_leaves_the_job_queued(
     engine: Engine, store: JobStore, leased: LeasedStore, new_job: NewJobs
 ) -> None:
     job, _ = store.submit(new_job())
@@ -73,7 +73,7 @@ def test_a_claim_whose_attempt_cannot_be_written_leaves_the_job_queued(
 
 
 @pytest.mark.parametrize("write", ["move", "fail", "requeue", "end_attempt", "record_events", "set_mlflow_run"])
-def test_a_replaced_supervisor_writes_nothing(engine: Engine, leased: LeasedStore, held: Job, write: str) -> None:
+def test_replaced_supervisor_writes_nothing(engine: Engine, leased: LeasedStore, held: Job, write: str) -> None:
     new = LeasedStore(engine, "second")
     [adopted] = new.adopt_all()
     assert adopted.lease_owner == "second"
@@ -87,10 +87,10 @@ def test_a_replaced_supervisor_writes_nothing(engine: Engine, leased: LeasedStor
 
 
 @pytest.mark.parametrize("write", ["move", "fail", "requeue", "end_attempt", "record_events", "set_mlflow_run"])
-def test_nothing_is_written_for_an_attempt_that_is_over(
+def test_nothing_is_written_for_an_attempt_that_has_ended(
     engine: Engine, leased: LeasedStore, held: Job, write: str
 ) -> None:
-    queued = leased.requeue(held, not_before=0.0, spends_retry=True, message="the trainer ended with 1")
+    queued = leased.requeue(held, not_before=0.0, spends_retry=True, message="the trainer exited with code 1")
     for job in (held, queued):
         with pytest.raises(LeaseLost):
             writes(leased, job)[write]()
@@ -113,7 +113,7 @@ def test_nothing_is_written_for_a_job_that_has_ended(
     assert everything(engine) == before
 
 
-def test_a_failed_job_has_a_reason(store: JobStore, leased: LeasedStore, held: Job) -> None:
+def test_failed_job_has_a_failure_reason(store: JobStore, leased: LeasedStore, held: Job) -> None:
     held = leased.record_events(held, [event("stage", stage="training")], 1)
     leased.end_attempt(held, "failed", 1, "out of memory")
     failed = leased.move(held, JobStatus.FAILED, failure=FAILURE)
@@ -128,7 +128,7 @@ def test_a_failed_job_has_a_reason(store: JobStore, leased: LeasedStore, held: J
     assert attempt.ended_at is not None
 
 
-def test_a_job_cannot_fail_without_a_reason(store: JobStore, leased: LeasedStore, held: Job) -> None:
+def test_job_cannot_fail_without_a_reason(store: JobStore, leased: LeasedStore, held: Job) -> None:
     for to, failure in ((JobStatus.FAILED, None), (JobStatus.RUNNING, FAILURE)):
         with pytest.raises(ValueError, match="pass a failure"):
             leased.move(held, to, failure=failure)
@@ -136,7 +136,7 @@ def test_a_job_cannot_fail_without_a_reason(store: JobStore, leased: LeasedStore
 
 
 @pytest.mark.parametrize("spends_retry", [True, False])
-def test_a_requeued_job_waits_and_keeps_its_first_start(
+def test_requeued_job_waits_and_keeps_its_first_start(
     store: JobStore, leased: LeasedStore, held: Job, spends_retry: bool
 ) -> None:
     leased.end_attempt(held, "lost")
@@ -156,7 +156,7 @@ def test_a_requeued_job_waits_and_keeps_its_first_start(
 
 
 @pytest.mark.parametrize("end", ["succeed", "fail", "requeue"])
-def test_a_cancel_request_that_came_first_decides_the_end(
+def test_earlier_cancel_request_determines_the_final_status(
     engine: Engine, store: JobStore, leased: LeasedStore, held: Job, end: str
 ) -> None:
     stale = leased.move(leased.move(held, JobStatus.RUNNING), JobStatus.FINALIZING)
@@ -229,7 +229,7 @@ def test_events_and_offset_are_written_together_or_not_at_all(
     assert everything(engine) == before
 
 
-def test_a_run_is_recorded_and_settled_once_the_job_has_ended(store: JobStore, leased: LeasedStore, held: Job) -> None:
+def test_run_is_recorded_and_settled_once_the_job_has_ended(store: JobStore, leased: LeasedStore, held: Job) -> None:
     job = leased.set_mlflow_run(held, "run")
     leased.settle(job.id, "FINISHED")
     assert store.get(job.id) == job, "it has not ended"
@@ -240,7 +240,7 @@ def test_a_run_is_recorded_and_settled_once_the_job_has_ended(store: JobStore, l
     assert (leased.unsettled(), store.get(job.id).mlflow_status) == ([], "FAILED")
 
 
-def test_a_new_supervisor_adopts_the_active_jobs(
+def test_new_supervisor_adopts_the_active_jobs(
     engine: Engine, store: JobStore, leased: LeasedStore, new_job: NewJobs
 ) -> None:
     ids = [store.submit(new_job())[0].id for _ in range(4)]

@@ -32,7 +32,7 @@ def test_alembic_finds_no_difference_between_a_migrated_database_and_the_tables(
         assert compare_metadata(context, metadata) == []
 
 
-def test_a_migrated_database_equals_one_created_from_the_tables(engine: Engine, tmp_path: Path) -> None:
+def test_migrated_database_equals_one_created_from_the_tables(engine: Engine, tmp_path: Path) -> None:
     made = create_engine(f"sqlite:///{tmp_path / 'made.db'}")
     metadata.create_all(made)
     assert schema(engine) == schema(made)
@@ -47,7 +47,7 @@ def test_versions_form_one_chain_in_the_order_of_their_names() -> None:
     assert names[0] == newest_schema()
 
 
-def test_an_installed_wheel_finds_its_migrations(tmp_path: Path) -> None:
+def test_installed_wheel_finds_its_migrations(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=120)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:

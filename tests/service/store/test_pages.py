@@ -1,4 +1,4 @@
-"""Lists of jobs contain every job once, no matter what happens meanwhile, and are fast."""
+"""Lists of jobs contain every job once, no matter what changes in the meantime, and are fast."""
 
 import threading
 import time
@@ -43,7 +43,7 @@ def pages(store: JobStore, limit: int, **filters: object) -> Iterator[list[Job]]
         before = page[-1].number
 
 
-def test_a_thousand_jobs_are_paged_without_gaps_or_duplicates_while_others_are_added(
+def test_thousand_jobs_are_paged_without_gaps_or_duplicates_while_others_are_added(
     engine: Engine, store: JobStore, new_job: Callable[..., NewJob]
 ) -> None:
     fill(engine, 1000)
@@ -169,7 +169,7 @@ def test_no_page_scans_or_sorts_the_table(
 
 
 @pytest.mark.slow
-def test_the_first_and_a_deep_page_of_100_000_jobs_take_a_few_milliseconds(
+def test_first_and_a_deep_page_of_100_000_jobs_take_a_few_milliseconds(
     engine: Engine, store: JobStore, leased: LeasedStore
 ) -> None:
     fill(engine, 100_000, pad=3000)

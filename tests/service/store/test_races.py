@@ -1,4 +1,4 @@
-"""When two callers change one job at the same time, one wins and the other gets an error."""
+"""If two callers change one job at the same time, one succeeds and the other gets an error."""
 
 import threading
 from collections.abc import Callable
@@ -18,7 +18,7 @@ NewJobs = Callable[..., NewJob]
 
 
 def race(*acts: Callable[[], Any]) -> list[Any]:
-    """Run functions at the same time; an error of the store is the result of its function."""
+    """Run functions concurrently and return their results; an error of the store counts as a result."""
     together = threading.Barrier(len(acts))
 
     def run(act: Callable[[], Any]) -> Any:

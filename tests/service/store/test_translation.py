@@ -17,7 +17,7 @@ from service.store.records import NewJob
 NewJobs = Callable[..., NewJob]
 
 
-def test_a_locked_database_is_unavailable(url: str, new_job: NewJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locked_database_is_unavailable(url: str, new_job: NewJobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_S", 0.1)
     store = JobStore(open_database(url))
     holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
@@ -32,7 +32,7 @@ def test_a_locked_database_is_unavailable(url: str, new_job: NewJobs, monkeypatc
     store.submit(new_job())
 
 
-def test_a_full_disk_is_reported_as_such(engine: Engine, store: JobStore, new_job: NewJobs) -> None:
+def test_full_disk_has_its_own_error(engine: Engine, store: JobStore, new_job: NewJobs) -> None:
     with pytest.raises(StoreFull, match="disk of the service's database is full"), writing(engine) as connection:  # noqa: PT012
         connection.exec_driver_sql("CREATE TABLE filler (content BLOB)")
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
@@ -43,25 +43,25 @@ def test_a_full_disk_is_reported_as_such(engine: Engine, store: JobStore, new_jo
     assert issubclass(StoreFull, StoreUnavailable)
 
 
-def test_a_read_only_database_is_unavailable(engine: Engine) -> None:
+def test_read_only_database_is_unavailable(engine: Engine) -> None:
     with pytest.raises(StoreUnavailable, match="is read-only"), writing(engine) as connection:  # noqa: PT012
         connection.exec_driver_sql("PRAGMA query_only = ON")
         connection.exec_driver_sql("UPDATE jobs SET priority = 1")
     engine.dispose()
 
 
-def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+def test_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "service.db").mkdir()
     with pytest.raises(StoreUnavailable, match="cannot be opened"):
         open_database(f"sqlite:///{tmp_path / 'service.db'}")
 
 
-def test_a_mistake_in_a_statement_passes_unchanged(engine: Engine) -> None:
+def test_mistake_in_a_statement_is_raised_unchanged(engine: Engine) -> None:
     with pytest.raises(OperationalError, match="no such table"), reading(engine) as connection:
         connection.exec_driver_sql("SELECT * FROM nowhere")
 
 
-def test_the_cause_is_kept_and_no_driver_error_is_a_store_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cause_is_kept_and_no_driver_error_is_a_store_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_S", 0.0)
     engine = open_database(url)
     with writing(engine), pytest.raises(StoreError) as unavailable, writing(engine):

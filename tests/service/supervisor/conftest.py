@@ -46,10 +46,10 @@ class Bench:
         self.new_supervisor()
 
     @staticmethod
-    def wait_until(is_so: Callable[[], Any], meanwhile: Callable[[], None] = lambda: None) -> Any:
-        """Return the first true answer."""
+    def wait_until(condition: Callable[[], Any], meanwhile: Callable[[], None] = lambda: None) -> Any:
+        """Return the first true result of `condition`."""
         deadline = time.monotonic() + DEADLINE_S
-        while not (answer := is_so()):
+        while not (answer := condition()):
             assert time.monotonic() < deadline
             meanwhile()
             time.sleep(0.01)
@@ -103,7 +103,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Makes a bench with other settings; processes of its jobs are killed afterwards."""
+    """Return a function that creates a bench with other settings; processes of its jobs are killed afterward."""
     made: list[Bench] = []
 
     def make(tracking: Store | None = None, **settings: Any) -> Bench:

@@ -46,13 +46,13 @@ def write_log(run_dir: RunDir, text: str) -> None:
     (run_dir.attempt(1) / "log.txt").write_text(text)
 
 
-def test_0_and_a_result_is_success(run_dir: RunDir) -> None:
+def test_exit_code_0_with_a_result_is_success(run_dir: RunDir) -> None:
     run_dir.result.write_text("{}")
     assert end(run_dir, 0) == AttemptOutcome("succeeded", JobStatus.SUCCEEDED)
 
 
 @pytest.mark.parametrize("result", [None, "", '{"a": ', "[]"])
-def test_0_without_a_readable_result_is_internal(result: str | None, run_dir: RunDir) -> None:
+def test_exit_code_0_without_a_readable_result_is_an_internal_error(result: str | None, run_dir: RunDir) -> None:
     if result is not None:
         run_dir.result.write_text(result)
     assert kind_of(end(run_dir, 0, failures=2)) is FailureKind.INTERNAL
@@ -61,24 +61,24 @@ def test_0_without_a_readable_result_is_internal(result: str | None, run_dir: Ru
 @pytest.mark.parametrize(
     ("kind", "code"), [("exited", 0), ("exited", 1), ("exited", -9), ("lost", None), ("absent", None)]
 )
-def test_any_end_counts_as_cancelled_after_a_cancel_request(kind: str, code: int | None, run_dir: RunDir) -> None:
+def test_any_outcome_counts_as_cancelled_after_a_cancel_request(kind: str, code: int | None, run_dir: RunDir) -> None:
     run_dir.result.write_text("{}")
     assert end(run_dir, code, kind=kind, cancel_requested_at=1.0) == AttemptOutcome("cancelled", JobStatus.CANCELLED)
 
 
-def test_75_is_queued_again_without_spending_a_retry(run_dir: RunDir) -> None:
+def test_exit_code_75_queues_the_job_again_without_spending_a_retry(run_dir: RunDir) -> None:
     outcome = end(run_dir, 75, failures=2)
     assert (outcome.outcome, outcome.to, outcome.spends_retry) == ("stopped", JobStatus.QUEUED, False)
 
 
 @pytest.mark.parametrize(("failures", "pause_s"), [(0, 5.0), (1, 10.0)])
-def test_the_pause_before_another_attempt_doubles(failures: int, pause_s: float, run_dir: RunDir) -> None:
+def test_pause_before_another_attempt_doubles(failures: int, pause_s: float, run_dir: RunDir) -> None:
     outcome = end(run_dir, 1, failures=failures)
     assert (outcome.to, outcome.spends_retry, outcome.not_before) == (JobStatus.QUEUED, True, NOW + pause_s)
     assert f"attempt {failures + 2} of 3" in str(outcome.message)
 
 
-def test_a_job_fails_with_its_last_attempt(run_dir: RunDir) -> None:
+def test_job_fails_with_its_last_attempt(run_dir: RunDir) -> None:
     outcome = end(run_dir, 1, failures=2)
     assert (outcome.outcome, outcome.to) == ("failed", JobStatus.FAILED)
     assert "the last of 3 attempts" in outcome.failure[1] if outcome.failure else False
@@ -95,24 +95,24 @@ def test_exit_codes_with_a_meaning_are_final_and_the_log_gives_details(
 
 
 @pytest.mark.parametrize("kind", ["config_invalid", "data_invalid", "out_of_memory", "numerics"])
-def test_the_reason_in_failure_json_is_used(kind: str, run_dir: RunDir) -> None:
+def test_reason_in_failure_json_is_used(kind: str, run_dir: RunDir) -> None:
     note(run_dir, kind, "first\nsecond")
     assert end(run_dir, 1).failure == (FailureKind(kind), "first; second")
 
 
 @pytest.mark.parametrize("noted", ["", "[]", '{"kind": "bad luck", "message": ""}', '{"kind": "numerics"}'])
-def test_an_unreadable_failure_json_is_ignored(noted: str, run_dir: RunDir) -> None:
+def test_unreadable_failure_json_is_ignored(noted: str, run_dir: RunDir) -> None:
     (run_dir.attempt(1) / "failure.json").write_text(noted)
     assert kind_of(end(run_dir, 78)) is FailureKind.CONFIG_INVALID
 
 
-def test_a_kill_of_the_kernel_is_reported_as_out_of_memory(run_dir: RunDir) -> None:
+def test_kill_by_the_kernel_is_reported_as_out_of_memory(run_dir: RunDir) -> None:
     note(run_dir, "internal", "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed.")
     outcome = end(run_dir, 1, oom=True)
     assert (outcome.to, kind_of(outcome)) == (JobStatus.FAILED, FailureKind.OUT_OF_MEMORY)
 
 
-def test_a_full_disk_is_recognized_in_the_log(run_dir: RunDir) -> None:
+def test_full_disk_is_recognized_in_the_log(run_dir: RunDir) -> None:
     write_log(run_dir, "OSError: [Errno 28] No space left on device: 'last.ckpt'\nbye\n")
     outcome = end(run_dir, 1, failures=2)
     assert kind_of(outcome) is FailureKind.DISK_FULL
@@ -124,34 +124,34 @@ def test_a_full_disk_is_recognized_in_the_log(run_dir: RunDir) -> None:
     ("code", "kind", "word"),
     [(-9, FailureKind.KILLED, "SIGKILL"), (-15, FailureKind.KILLED, "SIGTERM"), (-11, FailureKind.INTERNAL, "SIGSEGV")],
 )
-def test_signals_are_named(code: int, kind: FailureKind, word: str, run_dir: RunDir) -> None:
+def test_signals_are_reported_by_name(code: int, kind: FailureKind, word: str, run_dir: RunDir) -> None:
     outcome = end(run_dir, code, failures=2)
     assert kind_of(outcome) is kind
     assert word in str(outcome.message)
 
 
-def test_the_removal_of_a_running_attempts_folder_is_reported(run_dir: RunDir) -> None:
+def test_removal_of_the_folder_of_a_running_attempt_is_reported(run_dir: RunDir) -> None:
     assert "its folder was removed" in str(end(run_dir, None, kind="absent").message)
 
 
-def test_a_lost_attempt_is_retried(run_dir: RunDir) -> None:
+def test_lost_attempt_is_retried(run_dir: RunDir) -> None:
     outcome = end(run_dir, None, kind="lost")
     assert (outcome.outcome, outcome.to, outcome.spends_retry) == ("lost", JobStatus.QUEUED, True)
     assert kind_of(end(run_dir, None, kind="lost", failures=2)) is FailureKind.KILLED
 
 
 @pytest.mark.parametrize("code", [75, -9, -15, 1])
-def test_an_end_after_the_time_is_up_is_a_timeout(code: int, run_dir: RunDir) -> None:
+def test_exit_after_the_time_limit_is_a_timeout(code: int, run_dir: RunDir) -> None:
     assert kind_of(end(run_dir, code, timeout_s=100.0)) is FailureKind.TIMEOUT
     assert kind_of(end(run_dir, code, timeout_s=100.1)) is not FailureKind.TIMEOUT
 
 
-def test_a_success_or_a_final_reason_takes_precedence_over_the_timeout(run_dir: RunDir) -> None:
+def test_success_or_a_final_reason_takes_precedence_over_the_timeout(run_dir: RunDir) -> None:
     assert kind_of(end(run_dir, 65, timeout_s=1.0)) is FailureKind.NUMERICS
     run_dir.result.write_text("{}")
     assert end(run_dir, 0, timeout_s=1.0).to is JobStatus.SUCCEEDED
 
 
-def test_long_messages_are_cut(run_dir: RunDir) -> None:
+def test_long_messages_are_truncated(run_dir: RunDir) -> None:
     note(run_dir, "numerics", "x" * 5000)
     assert len(str(end(run_dir, 65).message)) == 1000

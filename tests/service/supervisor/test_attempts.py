@@ -25,7 +25,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(root=tmp_path / "root", data_roots=(tmp_path / "a", tmp_path / "b"), database_url=url)
 
 
-def test_the_command_is_the_trainer_in_the_jobs_run_folder(settings: Settings) -> None:
+def test_command_is_the_trainer_in_the_jobs_run_folder(settings: Settings) -> None:
     spec = attempt_spec(settings, JOB, (), None)
     run_dir = settings.root / "jobs" / JOB.id
     assert spec.folder == spec.cwd == run_dir / "attempts" / "2"
@@ -34,7 +34,7 @@ def test_the_command_is_the_trainer_in_the_jobs_run_folder(settings: Settings) -
     assert spec.grace_s == settings.cancel_grace_s
 
 
-def test_the_environment_names_folders_threads_and_the_run(settings: Settings, tmp_path: Path) -> None:
+def test_environment_contains_folders_threads_and_the_run(settings: Settings, tmp_path: Path) -> None:
     environment = attempt_spec(settings, JOB, ("GPU-1", "GPU-2"), "run7").environment
     assert environment["PYRAMIDION_RUNS_ROOT"] == str(tmp_path / "root")
     assert environment["PYRAMIDION_DATA_ROOTS"] == f"{tmp_path / 'a'}:{tmp_path / 'b'}"
@@ -68,7 +68,7 @@ def test_variables_of_the_service_and_of_launchers_do_not_reach_the_trainer(
     assert environment["MLFLOW_TRACKING_URI"] == "https://tracking"
 
 
-def test_the_document_is_written_as_it_was_submitted(tmp_path: Path) -> None:
+def test_document_is_written_as_it_was_submitted(tmp_path: Path) -> None:
     asked = {"name": "j", "unfreeze": {"0": "none"}, "lr": 1e-3, "text": "1e-3", "tracking": None}
     run_dir = RunDir.of(tmp_path / "run")
     write_document(run_dir, asked)

@@ -10,7 +10,7 @@ from service.supervisor import event_import
 from service.supervisor.event_import import read_event_lines
 
 
-def test_a_missing_file_has_no_lines(tmp_path: Path) -> None:
+def test_missing_file_has_no_lines(tmp_path: Path) -> None:
     assert read_event_lines(tmp_path / "events.jsonl", 0) == event_import.EventLines([], 0)
 
 
@@ -40,7 +40,7 @@ def test_half_a_line_of_a_killed_trainer_is_skipped(tmp_path: Path) -> None:
     assert line["kind"] == "stage"
 
 
-def test_a_long_file_is_read_in_chunks_and_a_long_line_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_file_is_read_in_chunks_and_a_long_line_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_import, "CHUNK_BYTES", 16)
     path = tmp_path / "events.jsonl"
     values = [{"text": "x" * length} for length in (1, 100, 2, 3)]
@@ -52,7 +52,7 @@ def test_a_long_file_is_read_in_chunks_and_a_long_line_at_once(tmp_path: Path, m
     assert parts > 1
 
 
-def test_a_file_shorter_than_the_offset_is_read_from_its_start(tmp_path: Path) -> None:
+def test_file_shorter_than_the_offset_is_read_from_its_start(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"n": 1}\n{"n": 2}\n')
     offset = read_event_lines(path, 0).offset

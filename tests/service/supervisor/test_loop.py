@@ -27,12 +27,12 @@ def is_gone(pid: int) -> bool:
 
 
 def exit_of(it: Any, job: Any) -> None:
-    """Wait for the end of the first attempt without a tick of a supervisor."""
+    """Wait for the end of the first attempt without a round of a supervisor."""
     path = it.run_dir(job).attempt(1) / "exit.json"
     it.wait_until(path.exists)
 
 
-def test_a_job_passes_every_state_with_its_events_in_between(bench: MakeBench) -> None:
+def test_job_passes_every_state_with_its_events_in_between(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(f"echo '{STAGE}' >> ../../events.jsonl; echo '{PROGRESS}' >> ../../events.jsonl; {it.SUCCEED}")
     ended = it.ended(job)
@@ -58,21 +58,21 @@ def test_progress_is_visible_while_the_job_runs(bench: MakeBench) -> None:
     assert (running.stage, running.progress["step"]) == ("training", 7)
 
 
-def test_a_job_that_ends_with_0_but_without_a_result_has_failed(bench: MakeBench) -> None:
+def test_job_that_exits_with_0_but_without_a_result_has_failed(bench: MakeBench) -> None:
     it = bench(max_attempts=1)
     ended = it.ended(it.submit("true"))
     assert (ended.status, ended.failure_kind) == (JobStatus.FAILED, "internal")
     assert "result.json" in ended.failure_message
 
 
-def test_a_failed_attempt_is_followed_by_others_until_one_succeeds(bench: MakeBench) -> None:
+def test_failed_attempt_is_followed_by_others_until_one_succeeds(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(f'case "$PWD" in */3) {it.SUCCEED};; *) exit 1;; esac')
     assert it.ended(job).status is JobStatus.SUCCEEDED
     assert [attempt.outcome for attempt in it.jobs.attempts(job.id)] == ["failed", "failed", "succeeded"]
 
 
-def test_a_job_fails_when_all_its_attempts_have(bench: MakeBench) -> None:
+def test_job_fails_when_all_its_attempts_have(bench: MakeBench) -> None:
     it = bench(max_attempts=2)
     job = it.submit("echo no luck; exit 3")
     ended = it.ended(job)
@@ -80,7 +80,7 @@ def test_a_job_fails_when_all_its_attempts_have(bench: MakeBench) -> None:
     assert "no luck" in ended.failure_message
 
 
-def test_the_next_attempt_waits_for_its_time(bench: MakeBench) -> None:
+def test_next_attempt_waits_for_its_time(bench: MakeBench) -> None:
     it = bench(retry_delay_s=1000)
     job = it.submit("exit 1")
     it.wait_until(lambda: it.jobs.get(job.id).failures, it.supervisor.tick)
@@ -90,7 +90,7 @@ def test_the_next_attempt_waits_for_its_time(bench: MakeBench) -> None:
     assert it.jobs.get(job.id).status is JobStatus.QUEUED
 
 
-def test_a_stop_with_a_checkpoint_spends_no_attempt(bench: MakeBench) -> None:
+def test_stop_with_a_checkpoint_spends_no_attempt(bench: MakeBench) -> None:
     it = bench(max_attempts=1)
     job = it.submit(f'case "$PWD" in */4) {it.SUCCEED};; *) exit 75;; esac')
     ended = it.ended(job)
@@ -98,7 +98,7 @@ def test_a_stop_with_a_checkpoint_spends_no_attempt(bench: MakeBench) -> None:
     assert [attempt.outcome for attempt in it.jobs.attempts(job.id)][:3] == ["stopped"] * 3
 
 
-def test_a_mistake_in_the_document_is_reported_and_not_retried(bench: MakeBench) -> None:
+def test_mistake_in_the_document_is_reported_and_not_retried(bench: MakeBench) -> None:
     it = bench()
     noted = json.dumps({"kind": "data_invalid", "message": "a.json: is not JSON"})
     ended = it.ended(it.submit(f"echo '{noted}' > failure.json; exit 78"))
@@ -107,7 +107,7 @@ def test_a_mistake_in_the_document_is_reported_and_not_retried(bench: MakeBench)
 
 
 @pytest.mark.parametrize("then", ["exit 0", "exit 75", "exit 1"])
-def test_a_cancelled_job_is_cancelled_no_matter_how_its_attempt_ends(then: str, bench: MakeBench) -> None:
+def test_cancelled_job_is_cancelled_no_matter_how_its_attempt_ends(then: str, bench: MakeBench) -> None:
     it = bench(cancel_grace_s=20)
     job = it.submit(f"{it.SUCCEED}; {it.at_term(then)}")
     pid = int(it.file(job, "ready").read_text())
@@ -118,7 +118,7 @@ def test_a_cancelled_job_is_cancelled_no_matter_how_its_attempt_ends(then: str, 
     assert it.jobs.attempts(job.id)[0].outcome == "cancelled"
 
 
-def test_a_trainer_that_ignores_sigterm_is_killed_after_its_grace(bench: MakeBench) -> None:
+def test_trainer_that_ignores_sigterm_is_killed_after_its_grace_period(bench: MakeBench) -> None:
     it = bench(cancel_grace_s=0.2)
     job = it.submit(it.at_term(""))
     pid = int(it.file(job, "ready").read_text())
@@ -127,7 +127,7 @@ def test_a_trainer_that_ignores_sigterm_is_killed_after_its_grace(bench: MakeBen
     assert is_gone(pid)
 
 
-def test_a_frozen_shim_is_killed_together_with_its_attempt(bench: MakeBench) -> None:
+def test_frozen_shim_is_killed_together_with_its_attempt(bench: MakeBench) -> None:
     it = bench(cancel_grace_s=0.1)
     job = it.submit(it.at_term("exit 0"))
     pid = int(it.file(job, "ready").read_text())
@@ -139,7 +139,7 @@ def test_a_frozen_shim_is_killed_together_with_its_attempt(bench: MakeBench) -> 
     assert is_gone(shim)
 
 
-def test_a_cancel_request_counts_until_the_end_is_recorded(bench: MakeBench) -> None:
+def test_cancel_request_takes_effect_until_the_end_is_recorded(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(f"{it.SUCCEED}; {it.at_term('exit 0')}")
     pid = int(it.file(job, "ready").read_text())
@@ -149,7 +149,7 @@ def test_a_cancel_request_counts_until_the_end_is_recorded(bench: MakeBench) -> 
     assert it.ended(job).status is JobStatus.CANCELLED
 
 
-def test_a_job_cancelled_while_it_starts_leaves_no_process(bench: MakeBench) -> None:
+def test_job_cancelled_while_it_starts_leaves_no_process(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(it.at_term("exit 0"))
     while it.jobs.get(job.id).status is JobStatus.QUEUED:
@@ -160,7 +160,7 @@ def test_a_job_cancelled_while_it_starts_leaves_no_process(bench: MakeBench) -> 
     assert not ready.exists() or is_gone(int(ready.read_text()))
 
 
-def test_a_trainer_dies_with_its_shim_and_another_attempt_follows(bench: MakeBench) -> None:
+def test_trainer_dies_with_its_shim_and_another_attempt_follows(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(f'case "$PWD" in */2) {it.SUCCEED};; *) {it.at_term("exit 0")};; esac')
     pid = int(it.file(job, "ready").read_text())
@@ -171,7 +171,7 @@ def test_a_trainer_dies_with_its_shim_and_another_attempt_follows(bench: MakeBen
     assert it.jobs.get(job.id).failures == 1
 
 
-def test_a_killed_trainer_is_reported_as_killed(bench: MakeBench) -> None:
+def test_killed_trainer_is_reported_as_killed(bench: MakeBench) -> None:
     it = bench(max_attempts=1)
     job = it.submit(it.at_term("exit 0"))
     os.kill(int(it.file(job, "ready").read_text()), signal.SIGKILL)
@@ -180,7 +180,7 @@ def test_a_killed_trainer_is_reported_as_killed(bench: MakeBench) -> None:
     assert "SIGKILL" in ended.failure_message
 
 
-def test_a_job_over_its_time_fails_even_if_it_stops_properly(bench: MakeBench) -> None:
+def test_job_over_its_time_limit_fails_even_if_it_stops_properly(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(it.at_term("exit 75"), timeout_s=0.5)
     ended = it.ended(job)
@@ -200,7 +200,7 @@ def test_jobs_on_one_core_run_one_after_the_other_by_priority(bench: MakeBench) 
     assert lines == [f"{what} {job_id}" for job_id in (first, second, third) for what in ("begin", "end")]
 
 
-def test_the_next_supervisor_adopts_a_running_attempt(bench: MakeBench) -> None:
+def test_next_supervisor_adopts_a_running_attempt(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(f"{it.SUCCEED}; {it.at_term('exit 0')}")
     pid = int(it.file(job, "ready").read_text())
@@ -216,7 +216,7 @@ def test_the_next_supervisor_adopts_a_running_attempt(bench: MakeBench) -> None:
     assert len(it.jobs.attempts(job.id)) == 1
 
 
-def test_a_claimed_job_that_was_not_started_is_started_by_the_next_supervisor(bench: MakeBench) -> None:
+def test_claimed_job_that_was_not_started_is_started_by_the_next_supervisor(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(it.SUCCEED)
     it.leased.claim(job.id, ())
@@ -225,7 +225,7 @@ def test_a_claimed_job_that_was_not_started_is_started_by_the_next_supervisor(be
     assert len(it.jobs.attempts(job.id)) == 1
 
 
-def test_an_attempt_that_ended_without_a_supervisor_is_finished_by_the_next_one(bench: MakeBench) -> None:
+def test_attempt_that_ended_without_a_supervisor_is_finished_by_the_next_one(bench: MakeBench) -> None:
     it = bench()
     job = it.submit(it.SUCCEED)
     while it.jobs.get(job.id).status is JobStatus.QUEUED:
@@ -236,7 +236,7 @@ def test_an_attempt_that_ended_without_a_supervisor_is_finished_by_the_next_one(
     assert len(it.jobs.attempts(job.id)) == 1
 
 
-def test_an_orphaned_attempt_is_ended(bench: MakeBench) -> None:
+def test_orphaned_attempt_is_stopped(bench: MakeBench) -> None:
     it = bench()
     folder = it.settings.run_dir("0" * 12) / "attempts" / "1"
     script = it.at_term("exit 0")
@@ -246,7 +246,7 @@ def test_an_orphaned_attempt_is_ended(bench: MakeBench) -> None:
     assert is_gone(int((folder / "ready").read_text()))
 
 
-def test_an_error_of_one_job_is_logged_and_does_not_affect_others(
+def test_error_of_one_job_is_logged_and_does_not_affect_others(
     bench: MakeBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     it = bench(max_attempts=1)
@@ -262,7 +262,7 @@ def test_an_error_of_one_job_is_logged_and_does_not_affect_others(
     assert all(bad.id in line and "\n" not in line for line in logged)
 
 
-def test_a_run_folder_that_cannot_be_created_fails_only_its_attempt(bench: MakeBench) -> None:
+def test_run_folder_that_cannot_be_created_fails_only_its_attempt(bench: MakeBench) -> None:
     it = bench(max_attempts=1)
     job = it.submit(it.SUCCEED)
     it.settings.jobs_dir.mkdir(exist_ok=True)
@@ -272,7 +272,7 @@ def test_a_run_folder_that_cannot_be_created_fails_only_its_attempt(bench: MakeB
     assert "could not be started" in ended.failure_message
 
 
-def test_an_attempt_without_a_process_is_started_again_and_finally_given_up(
+def test_attempt_without_a_process_is_started_again_and_finally_given_up(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_watcher, "START_AGAIN_S", 0.1)
@@ -287,7 +287,7 @@ def test_an_attempt_without_a_process_is_started_again_and_finally_given_up(
     assert (it.run_dir(job).attempt(1) / "log.txt").read_text().count("Fatal Python error") > 1
 
 
-def test_a_full_disk_is_the_reason_of_the_failure(bench: MakeBench) -> None:
+def test_full_disk_is_reported_as_the_reason_for_the_failure(bench: MakeBench) -> None:
     it = bench(max_attempts=1)
     ended = it.ended(it.submit("cat /dev/zero > /dev/full"))
     assert ended.failure_kind == "disk_full"

@@ -22,7 +22,7 @@ def settled(it: Any, job: Any) -> str:
     return str(it.wait_until(lambda: it.jobs.get(job.id).mlflow_status, it.supervisor.tick))
 
 
-def test_the_run_is_created_at_the_claim_and_shared_by_every_attempt(bench: MakeBench, tracking: Store) -> None:
+def test_run_is_created_at_the_claim_and_shared_by_every_attempt(bench: MakeBench, tracking: Store) -> None:
     it = bench(tracking)
     job = it.submit(
         f'echo $MLFLOW_RUN_ID >> ../../ids; case "$PWD" in */2) {it.SUCCEED};; *) exit 1;; esac', tracking=TRACKED
@@ -36,9 +36,7 @@ def test_the_run_is_created_at_the_claim_and_shared_by_every_attempt(bench: Make
     assert it.leased.unsettled() == []
 
 
-def test_the_next_supervisor_sends_the_final_status_that_the_last_one_did_not(
-    bench: MakeBench, tracking: Store
-) -> None:
+def test_next_supervisor_sends_the_final_status_that_the_last_one_did_not(bench: MakeBench, tracking: Store) -> None:
     it = bench(tracking, max_attempts=1)
     job = it.submit("exit 1", tracking=TRACKED)
     ended = it.ended(job)
@@ -48,7 +46,7 @@ def test_the_next_supervisor_sends_the_final_status_that_the_last_one_did_not(
     assert connect(tracking).get_run(ended.mlflow_run_id).info.status == "FAILED"
 
 
-def test_a_job_that_is_not_tracked_has_no_run(bench: MakeBench, tracking: Store) -> None:
+def test_job_that_is_not_tracked_has_no_run(bench: MakeBench, tracking: Store) -> None:
     it = bench(tracking)
     job = it.submit(f'test -z "$MLFLOW_RUN_ID" && {it.SUCCEED}')
     assert it.ended(job).status is JobStatus.SUCCEEDED
@@ -57,14 +55,14 @@ def test_a_job_that_is_not_tracked_has_no_run(bench: MakeBench, tracking: Store)
 
 @pytest.fixture
 def silent() -> Any:
-    """A tracking server that accepts connections and never answers."""
+    """A tracking server that accepts connections and never responds."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(8)
         yield Store(f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
-def test_a_job_starts_although_mlflow_does_not_answer(
+def test_job_starts_even_if_mlflow_does_not_respond(
     bench: MakeBench, silent: Store, tracking: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_watcher, "MLFLOW_PATIENCE_S", 0.3)
@@ -75,7 +73,7 @@ def test_a_job_starts_although_mlflow_does_not_answer(
     assert it.ended(job).status is JobStatus.SUCCEEDED
 
 
-def test_a_job_that_waits_for_its_run_can_be_cancelled(bench: MakeBench, silent: Store, tracking: Store) -> None:
+def test_job_that_waits_for_its_run_can_be_cancelled(bench: MakeBench, silent: Store, tracking: Store) -> None:
     it = bench(silent)
     job = it.submit(it.SUCCEED, tracking=TRACKED)
     it.until(job, JobStatus.STARTING)
@@ -85,7 +83,7 @@ def test_a_job_that_waits_for_its_run_can_be_cancelled(bench: MakeBench, silent:
     assert not it.run_dir(job).path.exists()
 
 
-def test_a_run_created_by_a_trainer_is_adopted(
+def test_run_created_by_a_trainer_is_adopted(
     bench: MakeBench, tracking: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_watcher, "MLFLOW_PATIENCE_S", -1.0)

@@ -26,9 +26,9 @@ class SlowRuns(JobRuns):
         return super().open(job_id, experiment, run_name)
 
 
-def wait_until(is_so: Callable[[], Any]) -> Any:
+def wait_until(condition: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + 30
-    while not (answer := is_so()):
+    while not (answer := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return answer
@@ -43,7 +43,7 @@ def runs_of(store: Store, job_id: str) -> list[str]:
     return [run.info.run_id for run in found]
 
 
-def test_a_run_is_opened_and_closed(tracking: Store) -> None:
+def test_run_is_opened_and_closed(tracking: Store) -> None:
     worker = MlflowWorker(JobRuns(tracking))
     worker.open("a", "experiment", "bccd")
     run_id = wait_until(lambda: worker.opened("a"))
@@ -55,7 +55,7 @@ def test_a_run_is_opened_and_closed(tracking: Store) -> None:
     assert connect(tracking).get_run(run_id).info.status == "FINISHED"
 
 
-def test_a_request_returns_at_once_and_a_late_run_is_discarded(tracking: Store) -> None:
+def test_request_returns_at_once_and_a_late_run_is_discarded(tracking: Store) -> None:
     runs = SlowRuns(tracking)
     worker = MlflowWorker(runs)
     worker.open("late", "experiment", "bccd")
@@ -68,7 +68,7 @@ def test_a_request_returns_at_once_and_a_late_run_is_discarded(tracking: Store) 
     assert worker.opened("late") is None
 
 
-def test_an_opened_run_that_is_withdrawn_is_discarded(tracking: Store) -> None:
+def test_opened_run_that_is_withdrawn_is_discarded(tracking: Store) -> None:
     worker = MlflowWorker(JobRuns(tracking))
     worker.open("unused", "experiment", "bccd")
     wait_until(lambda: worker.opened("unused"))
@@ -77,7 +77,7 @@ def test_an_opened_run_that_is_withdrawn_is_discarded(tracking: Store) -> None:
     wait_until(lambda: not runs_of(tracking, "unused"))
 
 
-def test_an_outage_is_logged_once_and_every_call_succeeds_in_the_end(
+def test_outage_is_logged_once_and_every_call_succeeds_in_the_end(
     tracking: Store, mlflow_runs_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = tmp_path / "away"

@@ -1,4 +1,4 @@
-"""The supervisor as a process: its lock, its signals, its imports, and the real trainer."""
+"""The supervisor as a process: its lock, its signals, its imports, and jobs with the real trainer."""
 
 import fcntl
 import json
@@ -24,9 +24,9 @@ from service.store.records import NewJob
 ROOT = Path(__file__).parents[3]
 
 
-def wait_until(is_so: Callable[[], Any], process: subprocess.Popen[str], timeout_s: float = 120) -> Any:
+def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], timeout_s: float = 120) -> Any:
     deadline = time.monotonic() + timeout_s
-    while not (answer := is_so()):
+    while not (answer := condition()):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -42,7 +42,7 @@ def settings(tmp_path: Path, demo_root: Path) -> Settings:
 
 @pytest.fixture
 def start(settings: Settings) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a supervisor with its log in `log` of the root; those still running at the end are killed."""
+    """Return a function that starts a supervisor, which logs to `<root>/log`; running ones are killed at the end."""
     started: list[subprocess.Popen[str]] = []
 
     def start_one(**more: str) -> subprocess.Popen[str]:
@@ -65,7 +65,7 @@ def log_of(settings: Settings) -> str:
     return (settings.root / "log").read_text()
 
 
-def test_torch_and_mlflow_are_not_imported_at_the_start() -> None:
+def test_starting_the_supervisor_does_not_import_torch_or_mlflow() -> None:
     heavy = {"torch", "lightning", "timm", "mlflow", "alembic", "fastapi"}
     code = f"import sys, service.supervisor.process; print({heavy} & set(sys.modules))"
     done = subprocess.run(
@@ -74,7 +74,7 @@ def test_torch_and_mlflow_are_not_imported_at_the_start() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_a_second_supervisor_waits_for_the_first_and_names_it(
+def test_second_supervisor_waits_for_the_first_and_logs_its_pid(
     settings: Settings, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     lock = settings.root / "supervisor.lock"
@@ -90,14 +90,16 @@ def test_a_second_supervisor_waits_for_the_first_and_names_it(
     assert "PYRAMIDION_ROOT" in log_of(settings)
 
 
-def test_wrong_settings_end_with_78_and_a_line(settings: Settings, start: Callable[..., subprocess.Popen[str]]) -> None:
+def test_invalid_settings_exit_with_78_and_one_log_line(
+    settings: Settings, start: Callable[..., subprocess.Popen[str]]
+) -> None:
     assert start(PYRAMIDION_CPUS="none").wait(30) == 78
     (line,) = log_of(settings).splitlines()
     assert line.startswith("supervisor: ")
     assert "cpus" in line
 
 
-def test_a_signal_ends_the_supervisor_but_not_its_job(
+def test_signal_ends_the_supervisor_but_not_its_job(
     settings: Settings, start: Callable[..., subprocess.Popen[str]], small_document: dict[str, Any]
 ) -> None:
     jobs = JobStore(open_database(settings.url_of_database))
@@ -134,7 +136,7 @@ def test_a_signal_ends_the_supervisor_but_not_its_job(
     assert third.wait(30) == 0
 
 
-def test_the_trainer_reports_wrong_data(
+def test_job_with_invalid_data_fails_with_the_message_of_the_trainer(
     settings: Settings, start: Callable[..., subprocess.Popen[str]], small_document: dict[str, Any]
 ) -> None:
     jobs = JobStore(open_database(settings.url_of_database))

@@ -1,4 +1,4 @@
-"""The choice of jobs that start next: small cases by hand, and properties of every queue."""
+"""The choice of the jobs that start next: small examples, and properties of every queue."""
 
 from dataclasses import replace
 
@@ -30,17 +30,17 @@ def started(queued: list[Job], cpus: int, gpus: int = 0, active: tuple[Job, ...]
     return [start.number for start in next_starts(queued, active, capacity(cpus, gpus), NOW)]
 
 
-def test_higher_priority_comes_first_then_age() -> None:
+def test_jobs_are_ordered_by_priority_then_age() -> None:
     queued = [job(1), job(2, priority=5), job(3), job(4, priority=5)]
     assert started(queued, cpus=3) == [2, 4, 1]
 
 
-def test_cores_of_active_jobs_are_taken() -> None:
+def test_cores_of_active_jobs_are_not_available() -> None:
     assert started([job(2), job(3)], cpus=4, active=(job(1, cpus=3),)) == [2]
     assert started([job(2)], cpus=2, active=(job(1, cpus=3),)) == []
 
 
-def test_a_big_job_is_not_starved_by_small_ones_after_it() -> None:
+def test_big_job_is_not_starved_by_small_ones_after_it() -> None:
     assert started([job(2, cpus=4), job(3), job(4)], cpus=4, active=(job(1),)) == []
 
 
@@ -48,20 +48,20 @@ def test_jobs_without_gpus_do_not_wait_for_a_job_that_waits_for_gpus() -> None:
     assert started([job(2, gpus=2), job(3), job(4, gpus=1)], cpus=4, gpus=2, active=(job(1, gpus=1),)) == [3]
 
 
-def test_a_job_that_can_never_fit_delays_no_other() -> None:
+def test_job_that_can_never_fit_delays_no_other() -> None:
     assert started([job(1, cpus=9), job(2, gpus=1), job(3)], cpus=4) == [3]
 
 
-def test_a_job_whose_time_has_not_come_reserves_nothing() -> None:
+def test_job_before_its_earliest_start_reserves_nothing() -> None:
     assert started([job(1, cpus=4, not_before=NOW + 1), job(2)], cpus=4) == [2]
     assert started([job(1, cpus=4, not_before=NOW), job(2)], cpus=4) == [1]
 
 
-def test_jobs_start_although_earlier_ones_hold_more_than_the_capacity() -> None:
+def test_jobs_start_even_if_earlier_jobs_hold_more_than_the_capacity() -> None:
     assert started([job(2), job(3, gpus=1)], cpus=8, gpus=1, active=(job(1, gpus=2),)) == [2]
 
 
-def test_a_resource_of_any_name_is_counted() -> None:
+def test_resource_of_any_name_is_counted() -> None:
     have = {"cpus": 4, "gpus": 0, "nodes": 1}
     assert [start.number for start in next_starts([job(1)], [], have, NOW)] == [1]
     assert next_starts([job(1, gpus=1)], [], {"cpus": 4, "nodes": 1}, NOW) == []
@@ -92,14 +92,14 @@ def test_starts_fit_and_no_job_overtakes_one_of_higher_rank_that_lacks_the_same(
         if waiting.cpus > cpus or waiting.gpus > gpus:
             continue
         later = [start for start in starts if (-start.priority, start.number) > (-waiting.priority, waiting.number)]
-        # Only jobs that take nothing of what it lacks may overtake it.
+        # Only jobs that use none of the resources that it lacks may overtake it.
         assert all(one.gpus == 0 for one in later)
         assert not later or waiting.gpus > 0
 
 
 @given(queues, st.integers(6, 8), st.integers(3, 4))
-def test_every_job_starts_in_the_end_no_matter_what_arrives_later(queued: list[Job], cpus: int, gpus: int) -> None:
-    """Each round one running job ends and one more small job arrives."""
+def test_every_job_starts_eventually_no_matter_what_arrives_later(queued: list[Job], cpus: int, gpus: int) -> None:
+    """In each round, one running job ends and one more small job arrives."""
     have, waiting, newest = capacity(cpus, gpus), {one.number: one for one in queued}, 1000
     active: dict[int, Job] = {}
     # Small jobs that may overtake one that waits for GPUs take rounds too: of 40,000 queues none took more than 48.

@@ -34,11 +34,11 @@ class Service:
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("MLFLOW", "PYRAMIDION"))}
         environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYRAMIDION_CPUS": str(self.cpus)}
         environment |= {"PYRAMIDION_RETRY_DELAY_S": "0.1", "PYRAMIDION_GPUS": "0"}
-        words = ["serve", "--root", str(self.root), "--port", "0", "--data-root", str(self.data_root)]
+        arguments = ["serve", "--root", str(self.root), "--port", "0", "--data-root", str(self.data_root)]
         with self.log.open("ab") as log:
             position = log.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "service.cli", *words],
+                [sys.executable, "-P", "-m", "service.cli", *arguments],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, cwd=self.root.parent,
             )  # fmt: skip
 
@@ -53,7 +53,7 @@ class Service:
         self.client.base_url = httpx2.URL(wait_until(address, "ready"))
 
     def stop(self) -> int:
-        """Stop it as an operator does, and return its exit code."""
+        """Stop the service as an operator does, and return its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
@@ -76,7 +76,7 @@ class Service:
         return None
 
     def ask(self, method: str, path: str, **more: Any) -> httpx2.Response:
-        """Send a request, again if the API was killed meanwhile."""
+        """Send a request; send it again if the API was killed meanwhile."""
         for _ in range(200):
             try:
                 return self.client.request(method, path, **more)
@@ -98,11 +98,11 @@ class Service:
         return dict(answer.json())
 
     def wait_for(
-        self, job_id: str, is_so: Callable[[dict[str, Any]], bool], timeout_s: float = 150.0
+        self, job_id: str, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 150.0
     ) -> dict[str, Any]:
         """Return the job as soon as it meets a condition."""
         deadline = time.monotonic() + timeout_s
-        while not is_so(job := self.job(job_id)):
+        while not condition(job := self.job(job_id)):
             assert time.monotonic() < deadline, self.describe(job_id)
             time.sleep(0.02)
         return job

@@ -20,7 +20,7 @@ def document(small: Document) -> Document:
 
 
 def cancel(service: Any, job: str) -> str:
-    """Cancel a job, check that its end matches the answer, and return its state."""
+    """Cancel a job, check that its end matches the response, and return its state."""
     requested = time.monotonic()
     answer = service.ask("POST", f"/v1/jobs/{job}/cancel")
     assert answer.status_code in (200, 202, 409), answer.text
@@ -52,20 +52,20 @@ def cancel_at_random(service: Any, document: Document, times: int) -> list[str]:
 
 
 @pytest.mark.timeout(400)
-def test_cancelled_three_times(service: Any, document: Document) -> None:
+def test_three_cancelled_jobs(service: Any, document: Document) -> None:
     assert "cancelled" in cancel_at_random(service, document, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_cancelled_fifty_times(service: Any, document: Document) -> None:
+def test_fifty_cancelled_jobs(service: Any, document: Document) -> None:
     assert cancel_at_random(service, document, 50).count("cancelled") >= 25
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("stage", STAGES)
-def test_cancelled_in_each_stage(service: Any, document: Document, stage: str) -> None:
+def test_job_can_be_cancelled_in_each_stage(service: Any, document: Document, stage: str) -> None:
     job = service.submit(document)
     service.wait_for(job, lambda job: job["stage"] == stage)
     cancel(service, job)
@@ -73,14 +73,14 @@ def test_cancelled_in_each_stage(service: Any, document: Document, stage: str) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_both_processes_of_a_job_are_ended_by_a_cancel(service: Any, small: Document) -> None:
+def test_cancelling_stops_both_processes_of_a_job(service: Any, small: Document) -> None:
     job = service.submit({**small, "trainer": {**small["trainer"], "max_epochs": 50, "devices": 2}})
     service.wait_for(job, lambda found: found["progress"] is not None)
     assert len(service.processes(job)) == 3  # the shim and two ranks
     assert cancel(service, job) == "cancelled"
 
 
-def test_a_waiting_job_never_starts_after_its_cancellation(service: Any, small: Document) -> None:
+def test_waiting_job_never_starts_after_its_cancellation(service: Any, small: Document) -> None:
     holder = service.submit(small, resources={"cpus": 2})
     waiting = service.submit(small, resources={"cpus": 2})
     answer = service.ask("POST", f"/v1/jobs/{waiting}/cancel")
@@ -91,7 +91,7 @@ def test_a_waiting_job_never_starts_after_its_cancellation(service: Any, small: 
     assert service.statuses(waiting) == ["queued", "cancelled"]
 
 
-def test_a_job_that_has_ended_cannot_be_cancelled(service: Any, small: Document) -> None:
+def test_job_that_has_ended_cannot_be_cancelled(service: Any, small: Document) -> None:
     job = service.submit({**small, "data": {**small["data"], "image_size": 64}, "trainer": {"max_epochs": 1}})
     assert service.wait(job)["status"] == "succeeded", service.describe(job)
     assert service.ask("POST", f"/v1/jobs/{job}/cancel").status_code == 409

@@ -1,7 +1,7 @@
 """Networks of ten families are trained over REST, from random weights to an evaluation.
 
-Their loss falls, the weights of all their stages change, and they find objects that they did not find untrained. Three
-of them run by default. The others run in `make test-slow`, where heavy ones get more epochs.
+The loss decreases, the weights of all stages change, and the network finds objects that it did not find untrained.
+Three families run by default. The others run in `make test-slow`, where heavy networks get more epochs.
 """
 
 import copy
@@ -144,7 +144,7 @@ def _untrained_ap50(finished: Finished, root: Path) -> float:
     return scoring.scores.summary["test/shapes/AP50"] or 0.0
 
 
-def test_the_loss_falls_every_stage_moves_and_objects_are_found(finished: Finished, images_root: Path) -> None:
+def test_loss_decreases_every_stage_changes_and_objects_are_found(finished: Finished, images_root: Path) -> None:
     losses = _mean_losses(finished.folder, finished.document)
     assert len(losses) == finished.document["trainer"]["max_epochs"]
     moved = _compared(finished.model, finished.initial)

@@ -93,7 +93,7 @@ def kill_at_random(service: Any, document: Document, victim: str, undisturbed: A
 
 
 @pytest.mark.timeout(400)
-def test_a_killed_api_or_supervisor_changes_nothing(service: Any, document: Document, undisturbed: Any) -> None:
+def test_killed_api_or_supervisor_changes_nothing(service: Any, document: Document, undisturbed: Any) -> None:
     result, took_s = undisturbed
     job = service.submit(document)
     for victim in ("api", "supervisor", "api", "supervisor"):
@@ -104,19 +104,19 @@ def test_a_killed_api_or_supervisor_changes_nothing(service: Any, document: Docu
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("victim", ["shim", "trainer"])
-def test_a_killed_attempt_is_replaced(service: Any, document: Document, undisturbed: Any, victim: str) -> None:
+def test_killed_attempt_is_replaced(service: Any, document: Document, undisturbed: Any, victim: str) -> None:
     assert kill_at_random(service, document, victim, undisturbed, 2) >= 1
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_killed_twenty_times(service: Any, document: Document, undisturbed: Any, victim: str) -> None:
+def test_twenty_runs_survive_a_kill(service: Any, document: Document, undisturbed: Any, victim: str) -> None:
     assert kill_at_random(service, document, victim, undisturbed, 20) >= 12
 
 
 @pytest.mark.timeout(400)
-def test_a_job_survives_the_end_of_the_whole_service(service: Any, document: Document, undisturbed: Any) -> None:
+def test_job_survives_the_end_of_the_whole_service(service: Any, document: Document, undisturbed: Any) -> None:
     """After a kill or a proper stop, the next service adopts the running process without a second attempt."""
     job = service.submit(document)
     service.wait_for(job, lambda job: job["stage"] == "training")
@@ -133,7 +133,7 @@ def test_a_job_survives_the_end_of_the_whole_service(service: Any, document: Doc
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_trainer_killed_while_it_registers_leaves_one_version(service: Any, document: Document) -> None:
+def test_trainer_killed_while_it_registers_leaves_one_version(service: Any, document: Document) -> None:
     name = "killed"
     job = service.submit({**document, "tracking": {"experiment": name, "register_as": name}})
     service.wait_for(job, lambda found: found["stage"] == "registering")

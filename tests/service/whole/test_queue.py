@@ -30,7 +30,7 @@ def test_jobs_on_one_slot_never_overlap_and_run_by_priority_then_age(service: An
 
 
 @pytest.mark.timeout(200)
-def test_a_loss_that_is_not_finite_is_a_failure_of_its_own_kind(service: Any, small: Document) -> None:
+def test_loss_that_is_not_finite_has_its_own_failure_kind(service: Any, small: Document) -> None:
     job = service.submit(apply_override(small, "model.optimizer.lr", 1e30))
     ended = service.wait(job)
     assert (ended["status"], ended["attempt"]) == ("failed", 1), service.describe(job)
@@ -40,7 +40,7 @@ def test_a_loss_that_is_not_finite_is_a_failure_of_its_own_kind(service: Any, sm
 
 
 @pytest.mark.timeout(200)
-def test_wrong_data_is_found_before_training(service: Any, small: Document) -> None:
+def test_invalid_data_is_found_before_training(service: Any, small: Document) -> None:
     document = apply_override(small, "data.sources.shapes.labels.1.path", "annotations/nothing.csv")
     ended = service.wait(service.submit(document))
     assert (ended["status"], ended["failure"]["kind"], ended["attempt"]) == ("failed", "data_invalid", 1)
@@ -48,6 +48,6 @@ def test_wrong_data_is_found_before_training(service: Any, small: Document) -> N
 
 
 @pytest.mark.timeout(200)
-def test_a_job_that_takes_too_long_has_failed(service: Any, small: Document) -> None:
+def test_job_that_takes_too_long_has_failed(service: Any, small: Document) -> None:
     ended = service.wait(service.submit(small, resources={"cpus": 1, "timeout_s": 1.0}))
     assert (ended["status"], ended["failure"]["kind"]) == ("failed", "timeout")

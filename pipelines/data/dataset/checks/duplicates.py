@@ -5,9 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.base.records import BoxLabel, ImageRecord
 from pipelines.data.dataset.images import Exif
 from pipelines.data.dataset.listing import ListedImage, Listing
-from pipelines.records import BoxLabel, ImageRecord
 
 
 def check_repeated_contents(listing: Listing) -> None:
@@ -20,11 +20,11 @@ def check_repeated_contents(listing: Listing) -> None:
         if not others:
             continue
         where = ", ".join(f"{other.shown_path} ({other.source}, {other.split})" for other in others)
-        crosses = any(other.split != first.split for other in others)
+        is_across_splits = any(other.split != first.split for other in others)
         message = f"is the same image as {where}"
-        if crosses:
+        if is_across_splits:
             message += "; keep it in one split only"
-        kind = "same_image_in_splits" if crosses else "same_image_in_split"
+        kind = "same_image_in_splits" if is_across_splits else "same_image_in_split"
         finding = first.layers[0][0].split.finding(kind, message, file=first.shown_path)
         listing.findings.append(finding)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.findings import KINDS, Finding
+from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.clean import LayerCounts
-from pipelines.errors import DataError, FieldProblem
-from pipelines.findings import KINDS, Finding
-from pipelines.records import SPLITS, Split
 from pipelines.run_folder.files import write_atomic
 
 SCHEMA_VERSION = 1

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from pipelines.base.findings import Finding
+from pipelines.base.records import ImageRecord
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.image_labels import identities_of
-from pipelines.findings import Finding
-from pipelines.records import ImageRecord
 from pipelines.spec.data import PKSpec
 from pipelines.spec.job import JobSpec
 
@@ -26,9 +26,9 @@ def check_samplers(job: JobSpec, train: Sequence[ImageRecord], report: DataRepor
                 f"{p} different ones per batch: {fewer if num_identities > 1 else f'set {sampler} to kind: shuffle'}"
             )
             report.findings.append(Finding("too_few_identities", message, name, "train"))
-        elif left_out := sum(not identities for identities in shown):
+        elif num_not_drawn := sum(not identities for identities in shown):
             message = (
-                f"{left_out} of {len(shown)} train images of {name!r} have no identity of the task {task!r}; "
+                f"{num_not_drawn} of {len(shown)} train images of {name!r} have no identity of the task {task!r}; "
                 "its sampler never draws them, not even for other tasks: list them in a separate source"
             )
             report.findings.append(Finding("image_not_drawn", message, name, "train"))

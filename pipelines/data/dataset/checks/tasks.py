@@ -1,15 +1,15 @@
 """Checks of the tasks against the labels of all splits. Torch-free."""
 
+from pipelines.base.findings import Finding
 from pipelines.data.dataset.checks.report import DataReport, TaskCounts
 from pipelines.data.dataset.listing import Listing
-from pipelines.findings import Finding
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.kinds import kind_of
 
 
 def check_tasks(job: JobSpec, listing: Listing, report: DataReport) -> None:
     """Report tasks without labels, categories that are unused or missing in train, and renames of unknown classes."""
-    misfits = {task for read in listing.layers for task in read.layer.tasks if not report.tasks[task].labeled}
+    unlabeled = {task for read in listing.layers for task in read.layer.tasks if not report.tasks[task].labeled}
     for name, task in sorted(job.model.tasks.items()):
         counts = report.tasks[name]
         if not any(counter["train"] for counter in counts.by_class.values()):
@@ -21,7 +21,7 @@ def check_tasks(job: JobSpec, listing: Listing, report: DataReport) -> None:
             if split != "train" and not any(counter[split] for counter in counts.by_class.values()):
                 message = f"the task {name!r} has no label in {split}: its metrics there are null"
                 listing.findings.append(Finding("no_labels_to_score", message, split=split))
-        if name not in misfits:
+        if name not in unlabeled:
             _check_categories(name, counts, report, listing)
     _check_renames(listing)
 

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.base.findings import KINDS
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.clean import LayerCounts
-from pipelines.findings import KINDS
 
 WIDTH = 120
 _SKIPPED = ("degenerate", "outside", "dropped", "repeated")

@@ -3,14 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.records import ImageRecord
 from pipelines.data.dataset.image_labels import classes_of, identities_of
 from pipelines.data.loading.sampling.identities import PKSource
 from pipelines.data.loading.sampling.images import ImageSource, Repeated, Shuffled, repeat_factors
 from pipelines.data.loading.sampling.mixing import Concatenated, InProportion, Interleaved, Mix
 from pipelines.data.loading.sampling.sources import Source
 from pipelines.data.loading.sampling.training import TrainBatchSampler
-from pipelines.errors import DataError, FieldProblem
-from pipelines.records import ImageRecord
 from pipelines.spec.data import DataSpec, PKSpec, RepeatFactorSpec, SourceSpec
 
 

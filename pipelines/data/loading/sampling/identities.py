@@ -40,8 +40,8 @@ class PKSource(Source):
         self.num_images = len(set(chain.from_iterable(images.values())))
         self.num_steps = ceil_div(self.num_images, self.batch_size * world_size)
         self._position = (seed, source)
-        self._steps_a_round = ceil_div(len(images), p * world_size)
-        self._times_a_round = self._steps_a_round * p * world_size // len(images)
+        self._steps_per_round = ceil_div(len(images), p * world_size)
+        self._draws_per_round = self._steps_per_round * p * world_size // len(images)
 
     def once(self, epoch: int) -> list[Ints]:
         """Return the batches (W, B, 2) of an epoch, with at least `num_images` draws."""
@@ -53,7 +53,7 @@ class PKSource(Source):
         drawn = []
         for number, identity, times_before in self._identities(epoch * num_steps, num_steps):
             # A draw that fills up the round takes the first images of the next round, so that no turn is skipped.
-            turn = number * self._times_a_round + times_before
+            turn = number * self._draws_per_round + times_before
             shuffle, row = divmod(turn, ceil_div(len(self.images[identity]), self.k))
             drawn.append(rows(identity, shuffle)[row])
         return list(counted(np.concatenate(drawn)).reshape(num_steps, self.world_size, self.batch_size, 2))
@@ -67,11 +67,11 @@ class PKSource(Source):
     def _identities(self, first: int, num_steps: int) -> list[tuple[int, int, int]]:
         """Return the draws (round, identity, earlier draws in the round) of steps from `first` on, W * P per step."""
         seed, source = self._position
-        begin, end = first // self._steps_a_round, ceil_div(first + num_steps, self._steps_a_round)
+        begin, end = first // self._steps_per_round, ceil_div(first + num_steps, self._steps_per_round)
         draws: list[tuple[int, int, int]] = []
         for number in range(begin, end):
             order = random_numbers(Stream.IDENTITIES, seed, source, number).permutation(len(self.images))
             of_round = counted(padded(order, self.world_size * self.p)).tolist()
             draws += [(number, identity, times_before) for identity, times_before in of_round]
-        skipped = (first - begin * self._steps_a_round) * self.world_size * self.p
+        skipped = (first - begin * self._steps_per_round) * self.world_size * self.p
         return draws[skipped : skipped + num_steps * self.world_size * self.p]

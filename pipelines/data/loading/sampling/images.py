@@ -82,7 +82,7 @@ def repeat_factors(classes: Sequence[Collection[str] | None], threshold: float) 
     f_c is the share of labeled images with the class (Gupta et al. 2019, arXiv 1908.03195, section 5.2).
 
     Args:
-        classes: the different classes of each image; None where it is not labeled.
+        classes: the different classes of each image; None if it is not labeled.
         threshold: classes with a smaller share are rare.
     """
     labeled = [of_image for of_image in classes if of_image is not None]

@@ -26,7 +26,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
 
     @property
     def sampler(self) -> "TrainBatchSampler":
-        """This sampler: Lightning 2.6 calls `set_epoch` of `loader.batch_sampler.sampler` alone."""
+        """This sampler itself: Lightning 2.6 calls `set_epoch` only of `loader.batch_sampler.sampler`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:

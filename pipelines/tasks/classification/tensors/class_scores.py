@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.records import Category
+from pipelines.base.records import Category
 from pipelines.tasks.base import AnswerJson
 from pipelines.tasks.tensors.outputs import FloatArray, TaskOutput, require_shape, to_numpy
 

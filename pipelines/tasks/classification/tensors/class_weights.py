@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pipelines.errors import ConfigError, FieldProblem
-from pipelines.records import Category, ImageRecord
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.records import Category, ImageRecord
 from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.classification.spec import ClassificationSpec
 from pipelines.tasks.labels import class_counts

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from heads.base import ClassPrediction, ClassTarget
-from pipelines.records import ImageRecord
+from pipelines.base.records import ImageRecord
 from pipelines.tasks.base import AnswerJson, Drawing, TaskSetup
 from pipelines.tasks.classification.spec import ClassificationSpec
 from pipelines.tasks.classification.tensors.charts import confusion_chart

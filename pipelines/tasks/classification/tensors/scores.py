@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_average_precision
 
-from pipelines.records import Category
+from pipelines.base.records import Category
 from pipelines.tasks.tensors.outputs import FloatArray
 
 MAX_CONFUSION_CLASSES = 100

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from pipelines.records import ImageRecord
+from pipelines.base.records import ImageRecord
 from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.classification.tensors.class_scores import ClassScores
 from pipelines.tasks.labels import class_names

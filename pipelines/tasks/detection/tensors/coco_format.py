@@ -1,11 +1,11 @@
-"""Records and detections as COCO's own structures: the files in the run folder hold exactly what is scored."""
+"""Conversion of records and detections to COCO's structures, which are both scored and written to the run folder."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipelines.records import Category, ImageRecord
+from pipelines.base.records import Category, ImageRecord
 from pipelines.tasks.detection.tensors.detections import Detections
 from pipelines.tasks.labels import box_labels
 from pipelines.tasks.tensors.boxes import xyxy_to_xywh
@@ -17,9 +17,9 @@ CocoRow = dict[str, Any]
 def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequence[ImageRecord]) -> CocoFile:
     """Return a COCO instances file of the images that are labeled for the task, crowd and empty images included.
 
-    Boxes are the records' cleaned ones, in original pixels. `area` is the labels' own, else width * height. A box
-    with an identity keeps it. A difficult object (VOC) is written as crowd and marked `difficult`, because COCO's
-    scorers ignore a box only if it is a crowd.
+    Boxes are the cleaned boxes of the records, in original pixels. `area` is that of the label if it has one, otherwise
+    width * height. Identities are kept. A difficult object (VOC) is written as a crowd and marked `difficult`, because
+    COCO's scorers ignore a box only if it is a crowd.
 
     Raises:
         ValueError: two boxes share an annotation id, or the category of a box is not one of the task's.
@@ -50,7 +50,7 @@ def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequen
             annotation |= {} if label.identity is None else {"identity": label.identity}
             annotations.append(annotation)
     if len({annotation["id"] for annotation in annotations}) != len(annotations):
-        raise ValueError(f"task {task!r}: annotation ids are not unique over the sources; renumber them")
+        raise ValueError(f"task {task!r}: annotation ids are not unique across the sources; renumber them")
     return {
         "info": {"description": f"ground truth of task {task}, cleaned"},
         "images": images,
@@ -60,7 +60,7 @@ def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequen
 
 
 def coco_results(categories: Sequence[Category], detections: Iterable[tuple[int, Detections]]) -> list[CocoRow]:
-    """Return a COCO results list of (image id, detections), in their order; numbers are not rounded."""
+    """Return pairs of image id and detections as a COCO results list in the same order; numbers are not rounded."""
     ids = [category.id for category in categories]
     rows: list[CocoRow] = []
     for image_id, found in detections:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from heads.base import BoxPrediction, BoxTarget
-from pipelines.records import ImageRecord
+from pipelines.base.records import ImageRecord
 from pipelines.tasks.base import AnswerJson, Drawing, TaskSetup
 from pipelines.tasks.detection.spec import DetectionSpec
 from pipelines.tasks.detection.tensors.charts import MAX_CURVES, precision_recall

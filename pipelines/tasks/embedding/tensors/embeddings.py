@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.records import BoxLabel
+from pipelines.base.records import BoxLabel
 from pipelines.tasks.base import AnswerJson
 from pipelines.tasks.tensors.boxes import xyxy_to_xywh
 from pipelines.tasks.tensors.outputs import FloatArray, IntArray, ScoredBoxes, TaskOutput, require_shape, to_numpy

@@ -1,9 +1,9 @@
-"""Identities of embeddings, as the labels name them."""
+"""Identities of embeddings, taken from the labels."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.records import ImageRecord
+from pipelines.base.records import ImageRecord
 from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.embedding.spec import EmbeddingSpec
 from pipelines.tasks.embedding.tensors.embeddings import Embeddings
@@ -13,11 +13,11 @@ from pipelines.tasks.tensors.runtime import Pairs
 
 
 def identities_of(task: TaskSetup[EmbeddingSpec], record: ImageRecord, output: Embeddings) -> NDArray[np.str_]:
-    """Return (N,) identities of a labeled image's embeddings: '' where unknown, and for boxes that scoring ignores.
+    """Return the identities (N,) of a labeled image's embeddings: '' if unknown or if scoring ignores the box.
 
     Raises:
-        ValueError: the embedded objects are not those of the labels: one is missing, is there twice, or belongs to
-            another image.
+        ValueError: the embedded objects do not match the labels: one is missing, occurs twice, or belongs to another
+            image.
     """
     if task.spec.of == "image":
         if len(output.embeddings) != 1:
@@ -36,7 +36,7 @@ def identities_of(task: TaskSetup[EmbeddingSpec], record: ImageRecord, output: E
     if len(set(embedded)) != len(embedded) or not expected <= set(embedded) <= boxes.keys():
         raise ValueError(
             f"task {task.name!r}: annotations {embedded[:10]} of {record.file_name} were embedded; each of "
-            f"{sorted(expected)[:10]} must be, once"
+            f"{sorted(expected)[:10]} must be embedded exactly once"
         )
     named = output.identities
     if named is None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from heads.base import BoxTarget, EmbeddingPrediction, IdentityTarget
-from pipelines.records import ImageRecord
+from pipelines.base.records import ImageRecord
 from pipelines.tasks.base import AnswerJson, Drawing, TaskSetup
 from pipelines.tasks.embedding.spec import EmbeddingSpec
 from pipelines.tasks.embedding.tensors.arrays import embedding_arrays

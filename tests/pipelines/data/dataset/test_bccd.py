@@ -1,4 +1,4 @@
-"""Real data: the blood cells of BCCD, as COCO and as Pascal VOC."""
+"""Real data is read: the blood cells of BCCD, as COCO and as Pascal VOC."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from pipelines.base.errors import ConfigError
+from pipelines.base.records import Category, DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.index import build_index
 from pipelines.data.dataset.roots import data_roots_from_environment, find_root
-from pipelines.errors import ConfigError
-from pipelines.records import Category, DatasetIndex
 from pipelines.spec.job import JobSpec
 
 COCO = {"format": "coco", "path": "annotations/instances_{split}.json", "tasks": ["cells", "lookup"]}
@@ -30,7 +30,7 @@ def root() -> Path:
     try:
         return find_root("bccd", data_roots_from_environment(os.environ))
     except ConfigError as error:
-        pytest.skip(f"BCCD is not here: {error}")
+        pytest.skip(f"BCCD is missing: {error}")
 
 
 def check(root: Path, labels: list[Any], tasks: dict[str, Any]) -> tuple[DatasetIndex, DataReport]:
@@ -45,7 +45,7 @@ def coco(root: Path) -> tuple[DatasetIndex, DataReport]:
     return check(root, [COCO, CSV], {"lookup": LOOKUP, "subtype": {"head": "multilabel"}})
 
 
-def test_voc_and_coco_forms_give_the_same_boxes(root: Path, coco: tuple[DatasetIndex, DataReport]) -> None:
+def test_voc_and_coco_files_have_the_same_boxes(root: Path, coco: tuple[DatasetIndex, DataReport]) -> None:
     voc, report = check(root, [{"format": "voc", "tasks": ["cells"]}], {})
     for split, records in coco[0].records.items():
         assert [record.image_id for record in voc.records[split]] == [record.image_id for record in records]
@@ -59,7 +59,7 @@ def test_voc_and_coco_forms_give_the_same_boxes(root: Path, coco: tuple[DatasetI
     assert not report.errors
 
 
-def test_only_the_two_boxes_without_an_area_are_found(coco: tuple[DatasetIndex, DataReport]) -> None:
+def test_only_the_two_boxes_without_an_area_are_reported(coco: tuple[DatasetIndex, DataReport]) -> None:
     _, report = coco
     assert [(f.kind, f.split, f.image, f.annotation_id) for f in report.findings] == [
         ("degenerate_box", "train", "BloodImage_00343.jpg", 2288),

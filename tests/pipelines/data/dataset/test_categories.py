@@ -1,8 +1,8 @@
-"""Merging, renaming, dropping and numbering of classes."""
+"""Classes are merged, renamed, dropped and numbered."""
 
 from typing import Any
 
-from pipelines.records import Category
+from pipelines.base.records import Category
 
 TWO = [{"id": 3, "name": "cat"}, {"id": 8, "name": "dog"}]
 LOOKUP = {"head": "embedding", "of": "objects"}
@@ -12,7 +12,7 @@ def names(index: Any, split: str = "train", task: str = "things") -> list[list[s
     return [[box.category for box in record.labels[task]] for record in index.records[split]]
 
 
-def test_category_id_of_two_names_in_two_splits_is_numbered_by_name(folder: Any) -> None:
+def test_categories_with_one_id_for_two_names_are_numbered_by_name(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}]}, categories=[{"id": 5, "name": "cat"}])
     folder.coco("val", {"b.png": [{}]}, categories=[{"id": 5, "name": "ant"}])
     index, _ = folder.check()
@@ -60,7 +60,7 @@ def test_classes_can_be_renamed_merged_and_dropped_and_drops_are_counted(folder:
     assert report.tasks["things"].empty["train"] == 1
 
 
-def test_merged_class_takes_the_smallest_id_of_those_it_replaces(folder: Any) -> None:
+def test_merged_class_gets_the_smallest_id_of_the_classes_that_it_replaces(folder: Any) -> None:
     folder.coco("train", {"a.png": [{"category_id": 8}, {"category_id": 3}]}, categories=TWO)
     folder.coco("val", {"b.png": [{"category_id": 8}]}, categories=TWO)
     index, report = folder.check(labels=[folder.labels[0] | {"classes": {"cat": "pet", "dog": "pet"}}])
@@ -68,7 +68,7 @@ def test_merged_class_takes_the_smallest_id_of_those_it_replaces(folder: Any) ->
     assert report.count("duplicate_box") == 1
 
 
-def test_dropped_class_of_an_image_makes_it_unlabeled_for_one_class_and_empty_for_several(folder: Any) -> None:
+def test_image_with_a_dropped_class_is_unlabeled_for_multiclass_and_empty_for_multilabel(folder: Any) -> None:
     for name in "abc":
         folder.image(f"{name}.png")
     folder.text("l.csv", "file_name,split,kind\na.png,train,day\nb.png,train,junk\nc.png,val,day\n")
@@ -80,7 +80,7 @@ def test_dropped_class_of_an_image_makes_it_unlabeled_for_one_class_and_empty_fo
     assert report.layers[0].dropped == 1
 
 
-def test_categories_of_an_embedding_are_the_identities_of_train(folder: Any) -> None:
+def test_categories_of_an_embedding_are_the_identities_in_train(folder: Any) -> None:
     folder.coco("train", {"a.png": [{"identity": "tom"}, {"identity": "ann"}, {}, {"identity": "mob", "iscrowd": 1}]})
     folder.coco("val", {"b.png": [{"identity": "new"}, {"identity": "tom"}]})
     tasks = folder.tasks | {"lookup": LOOKUP}
@@ -95,7 +95,7 @@ def test_categories_of_an_embedding_are_the_identities_of_train(folder: Any) -> 
     }
 
 
-def test_embedding_of_images_takes_the_class_as_identity(folder: Any) -> None:
+def test_embedding_of_images_uses_the_class_as_identity(folder: Any) -> None:
     for name in "abc":
         folder.image(f"{name}.png")
     folder.text("l.csv", "file_name,split,who\na.png,train,tom\nb.png,train,ann\nc.png,val,new\n")

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.base.errors import DataError
+from pipelines.base.findings import KINDS
 from pipelines.data.dataset.checks.text import render_report
-from pipelines.errors import DataError
-from pipelines.findings import KINDS
 
 GOOD = {"b.png": [{}]}
 CSV = {"format": "csv", "path": "labels.csv", "split_column": "split", "column": "kind"}
@@ -62,7 +62,7 @@ def test_missing_test_split_is_not_a_finding(folder: Any) -> None:
     assert not report.findings
 
 
-def test_layer_without_the_test_split_that_another_has_is_a_warning(folder: Any) -> None:
+def test_layer_without_a_test_split_is_a_warning_if_another_layer_has_one(folder: Any) -> None:
     for split, name in (("train", "a.png"), ("val", "b.png"), ("test", "c.png")):
         folder.coco(split, {name: [{}]})
     folder.text("labels.csv", "file_name,split,kind\na.png,train,day\nb.png,val,day\n")
@@ -110,7 +110,7 @@ def test_task_without_labels_is_an_error_in_train_and_a_warning_in_val(folder: A
 
 
 def sampled(folder: Any, identities: dict[str, list[str | None]], p: int) -> Any:
-    """Return the report about train images with these identities, p identities per batch."""
+    """Return the report of train images with these identities, sampled with p identities per batch."""
     boxes: dict[str, list[dict[str, Any]]] = {
         image: [{"bbox": [j, 2, 3, 4]} | ({"who": who} if who else {}) for j, who in enumerate(of_image)]
         for image, of_image in identities.items()
@@ -192,6 +192,6 @@ def test_root_that_is_not_a_folder_is_raised(folder: Any) -> None:
         build_index(job, folder.root)
 
 
-def test_every_kind_of_finding_is_tested_here() -> None:
+def test_every_kind_of_finding_has_a_test() -> None:
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_f*.py"))
     assert [kind for kind in KINDS if f'"{kind}"' not in tests] == []

@@ -1,12 +1,12 @@
-"""Findings about annotations: their causes, their messages, and the handling of the annotations."""
+"""Findings about annotations: causes, messages, and the handling of the annotations."""
 
 import json
 from typing import Any
 
 import pytest
 
+from pipelines.base.findings import KINDS
 from pipelines.data.dataset.checks.text import render_report
-from pipelines.findings import KINDS
 
 GOOD = {"b.png": [{}]}
 

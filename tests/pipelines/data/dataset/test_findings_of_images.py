@@ -1,4 +1,4 @@
-"""Findings about images: their causes, their messages, and the handling of the images."""
+"""Findings about images: causes, messages, and the handling of the images."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pipelines.base.errors import DataError
+from pipelines.base.findings import KINDS
 from pipelines.data.dataset.checks.text import render_report
-from pipelines.errors import DataError
-from pipelines.findings import KINDS
 
 GOOD = {"b.png": [{}]}
 CSV = {"format": "csv", "path": "labels.csv", "split_column": "split", "column": "kind"}
@@ -53,7 +53,7 @@ def test_unreadable_image_is_an_error(folder: Any) -> None:
     cut = folder.root / "images" / "cut.png"
     Image.effect_noise((60, 40), 50).save(cut)
     cut.write_bytes(cut.read_bytes()[:-200])
-    folder.text("images/text.png", "no image")
+    folder.text("images/text.png", "not an image")
     _, report = folder.check()
     assert [(finding.kind, finding.file) for finding in report.errors] == [
         ("unreadable_image", "images/cut.png"),
@@ -83,7 +83,7 @@ def test_exif_decides_the_size_of_an_image(folder: Any) -> None:
     assert kinds(folder.check(exif="ignore")[1]) == {"mis_sized_image"}
 
 
-def test_same_image_in_two_splits_is_an_error_by_content(folder: Any) -> None:
+def test_same_content_of_images_in_two_splits_is_an_error(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}], "c.png": [{}]})
     folder.coco("val", {"other_name.png": [{}]})
     (folder.root / "images/other_name.png").write_bytes((folder.root / "images/a.png").read_bytes())
@@ -93,7 +93,7 @@ def test_same_image_in_two_splits_is_an_error_by_content(folder: Any) -> None:
     assert "images/other_name.png (s, val)" in finding.message
 
 
-def test_same_image_in_two_splits_is_an_error_across_sources(folder: Any) -> None:
+def test_same_image_in_two_splits_of_two_sources_is_an_error(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", GOOD)
     folder.text("labels.csv", "file_name,split,kind\nb.png,train,day\na.png,val,day\n")
@@ -115,8 +115,8 @@ def test_same_image_in_two_sources_of_a_split_is_a_warning(folder: Any) -> None:
 
 
 def test_unlabeled_images_are_reported_and_skipped(folder: Any) -> None:
-    folder.image("nobody.png")
-    folder.image("deep/nobody.jpg")
+    folder.image("unlisted.png")
+    folder.image("deep/unlisted.jpg")
     folder.image("blank.png")
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", GOOD)
@@ -124,8 +124,8 @@ def test_unlabeled_images_are_reported_and_skipped(folder: Any) -> None:
     labels = [*folder.labels, CSV | {"tasks": ["kind"]}]
     index, report = folder.check(labels=labels, tasks=folder.tasks | {"kind": {"head": "multiclass"}})
     assert {finding.file for finding in report.findings if finding.kind == "unlisted_image"} == {
-        "images/nobody.png",
-        "images/deep/nobody.jpg",
+        "images/unlisted.png",
+        "images/deep/unlisted.jpg",
     }
     assert [finding.image for finding in report.findings if finding.kind == "unlabelled_image"] == ["blank.png"]
     assert report.images["train"].unlabeled == 1
@@ -168,7 +168,7 @@ def test_link_out_of_the_images_is_an_error_and_one_inside_is_followed(folder: A
     assert index.records["train"][1].path == folder.root.resolve() / "images/kept/i.png"
 
 
-def test_image_id_of_two_files_is_an_error_and_a_file_with_two_ids_a_warning(folder: Any) -> None:
+def test_image_id_of_two_files_is_an_error_and_a_file_with_two_ids_is_a_warning(folder: Any) -> None:
     document = folder.coco("train", {"a.png": [{}], "c.png": [{}], "d.png": []})
     document["images"][1]["id"] = 100
     document["images"] += [{"id": 555, "file_name": "./a.png"}, {"id": 555, "file_name": "a.png"}]

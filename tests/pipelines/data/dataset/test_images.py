@@ -1,4 +1,4 @@
-"""Every kind of image is read as 8-bit RGB or raises an error that names it."""
+"""Images of all supported kinds are read as 8-bit RGB, and others raise an error that names the file."""
 
 import io
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.base.errors import DataError
 from pipelines.data.dataset.images import MAX_PIXELS, examine_image, read_image
-from pipelines.errors import DataError
 
 
 def pixels(path: Path, exif: Any = "ignore") -> np.ndarray:
@@ -24,7 +24,7 @@ def save(path: Path, values: Any, dtype: Any, mode: str | None = None, **options
     return path
 
 
-def test_rgb_is_read_as_it_is_in_every_lossless_format(tmp_path: Path) -> None:
+def test_rgb_is_read_unchanged_from_every_lossless_format(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     for suffix, options in (("png", {}), ("bmp", {}), ("tiff", {}), ("ppm", {}), ("webp", {"lossless": True})):
         assert np.array_equal(pixels(save(tmp_path / f"a.{suffix}", values, np.uint8, **options)), values)
@@ -88,7 +88,7 @@ def test_float_without_a_clear_range_is_rejected_by_reading_and_by_the_check(tmp
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotates_an_image_only_where_it_is_applied(tmp_path: Path, orientation: int) -> None:
+def test_exif_rotates_an_image_only_if_it_is_applied(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(tmp_path / "a.png", np.arange(18).reshape(2, 3, 3), np.uint8, exif=exif)

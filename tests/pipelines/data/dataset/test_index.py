@@ -1,9 +1,9 @@
-"""Joining of layers, and the ids of images and annotations."""
+"""Layers are joined, and images and annotations get their ids."""
 
 import json
 from typing import Any
 
-from pipelines.records import Category
+from pipelines.base.records import Category
 
 
 def test_layers_are_joined_by_relative_path(folder: Any) -> None:
@@ -19,7 +19,7 @@ def test_layers_are_joined_by_relative_path(folder: Any) -> None:
     assert sorted(index.records["val"][0].labels) == ["things"]
 
 
-def test_one_source_keeps_its_ids_and_images_without_one_are_numbered_on(folder: Any) -> None:
+def test_single_source_keeps_its_ids_and_images_without_an_id_get_the_next_numbers(folder: Any) -> None:
     folder.coco("train", {"z.png": [{}], "a.png": [{}]})
     folder.coco("val", {"b.png": [{}]})
     folder.image("0.png")
@@ -53,7 +53,7 @@ def test_two_sources_are_numbered_over_all_splits(folder: Any) -> None:
     assert report.count("duplicate_box") == 1
 
 
-def test_two_sources_are_numbered_even_where_their_ids_differ(folder: Any) -> None:
+def test_two_sources_are_numbered_even_if_their_ids_differ(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", {"b.png": [{}]})
     layer = folder.labels[0]
@@ -79,7 +79,7 @@ def test_image_ids_that_repeat_over_splits_are_numbered(folder: Any) -> None:
     assert not report.findings
 
 
-def test_two_layers_of_a_task_add_up_and_their_differing_image_ids_are_numbered(folder: Any) -> None:
+def test_two_layers_of_a_task_are_combined_and_differing_image_ids_are_renumbered(folder: Any) -> None:
     document = folder.coco("train", {"a.png": [{"bbox": [1, 1, 0, 0]}, {"bbox": [5, 5, 4, 4]}]})
     folder.coco("val", {"b.png": [{}]})
     document["images"][0]["id"] = 7
@@ -110,7 +110,7 @@ def test_annotation_ids_with_a_zero_are_numbered(folder: Any) -> None:
 
 
 def test_file_in_nested_images_folders_is_reported_once(folder: Any) -> None:
-    folder.image("deep/nobody.png")
+    folder.image("deep/unlisted.png")
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", {"deep/b.png": [{}]})
     document = json.loads((folder.root / "val.json").read_text())
@@ -122,11 +122,11 @@ def test_file_in_nested_images_folders_is_reported_once(folder: Any) -> None:
     }
     _, report = folder.check(sources=sources)
     assert [(finding.kind, finding.file) for finding in report.findings] == [
-        ("unlisted_image", "images/deep/nobody.png")
+        ("unlisted_image", "images/deep/unlisted.png")
     ]
 
 
-def test_images_and_splits_have_their_own_names_on_disk(folder: Any) -> None:
+def test_images_folders_and_splits_can_have_other_names_on_disk(folder: Any) -> None:
     for split, name in (("train", "Tr"), ("val", "Va")):
         folder.coco(split, {f"../{name}/pictures/a.png": [{}]})
         document = json.loads((folder.root / f"{split}.json").read_text())

@@ -1,4 +1,4 @@
-"""The report: counts that add up for any files, fingerprints, the written and the printed form."""
+"""The data report: counts that add up for any files, fingerprints, and its written and printed forms."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_fingerprint_changes_with_labels_and_pixels_only(folder: Any, change: st
     assert (after["val"] == before["val"]) == (change in ("nothing", "ids"))
 
 
-def test_report_is_written_completely_and_printed_with_few_examples(folder: Any, tmp_path: Path) -> None:
+def test_report_is_written_completely_but_printed_with_a_few_examples(folder: Any, tmp_path: Path) -> None:
     folder.coco("train", {"a.png": [{"bbox": [1, 1, 0, 0]}] * 8 + [{}], "[b]old.png": [{"category_id": 9}] * 7})
     folder.coco("val", {"b.png": [{}]})
     _, report = folder.check()

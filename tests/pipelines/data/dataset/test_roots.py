@@ -1,12 +1,12 @@
-"""Finding data sets below the data roots."""
+"""Data sets are found below the data roots."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from pipelines.base.errors import ConfigError
 from pipelines.data.dataset.roots import data_roots_from_environment, find_root
-from pipelines.errors import ConfigError
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_data_set_below_two_roots_is_rejected(roots: list[Path]) -> None:
         find_root("cells", roots)
 
 
-def test_root_that_is_named_twice_counts_once(roots: list[Path]) -> None:
+def test_root_that_is_given_twice_counts_once(roots: list[Path]) -> None:
     assert find_root("cells", [roots[0], roots[0]]) == (roots[0] / "cells").resolve()
 
 
@@ -42,7 +42,7 @@ def test_name_that_leaves_the_roots_is_rejected(roots: list[Path], name: str) ->
         find_root(name, roots)
 
 
-def test_link_out_is_rejected_and_a_link_inside_is_followed(roots: list[Path]) -> None:
+def test_link_that_leaves_the_root_is_rejected_and_a_link_inside_is_followed(roots: list[Path]) -> None:
     (roots[0] / "out").symlink_to(roots[0].parent / "outside")
     (roots[0] / "in").symlink_to("cells")
     with pytest.raises(ConfigError, match="is a link that leads out"):

@@ -1,4 +1,4 @@
-"""The API process checks data without torch."""
+"""The data check, which the API process uses, does not import torch."""
 
 import subprocess
 import sys
@@ -11,6 +11,6 @@ print(sorted(heavy & set(sys.modules)))
 """
 
 
-def test_data_check_imports_nothing_heavy() -> None:
+def test_data_check_imports_no_heavy_packages() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")

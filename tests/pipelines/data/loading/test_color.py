@@ -1,3 +1,5 @@
+"""Color changes of images."""
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from pipelines.data.loading.color import apply_color, color_matrix, draw_color
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
 @pytest.mark.parametrize("factor", [0.75, 1.2])
-def test_color_matrix_is_torchvisions_operation(name: str, factor: float) -> None:
+def test_color_matrix_equals_the_operation_of_torchvision(name: str, factor: float) -> None:
     image = torch.randint(60, 190, (3, 20, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     factors = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0} | {name: factor}
     ours = apply_color(image, *color_matrix(**factors, gains=torch.ones(3)))

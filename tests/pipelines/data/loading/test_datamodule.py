@@ -1,3 +1,5 @@
+"""The loaders of a job's data: on their own, in training, and after a resume."""
+
 import warnings
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipelines.base.errors import DataError
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Batch
-from pipelines.errors import DataError
 
 AUGMENT = {"hflip": 0.5, "vflip": 0.5, "scale_jitter": [0.5, 2.0], "photometric": 0.5}
 DataWith = Callable[..., JobData]
@@ -28,7 +30,7 @@ def fingerprints(batches: Any) -> list[tuple[list[int], int]]:
     ]
 
 
-def test_workers_and_cache_change_nothing(data_with: DataWith) -> None:
+def test_workers_and_cache_do_not_change_the_batches(data_with: DataWith) -> None:
     seen = []
     for options in ({}, {"num_workers": 2}, {"num_workers": 2, "cache": "ram"}, {"cache": "ram"}):
         loader = data_with(augment=AUGMENT, **options).train_dataloader()
@@ -76,7 +78,7 @@ def test_images_without_labels_are_evaluated_but_not_used_for_training(data_with
     assert len([info for batch in data.loader("train") for info in batch.infos]) == 11
 
 
-def test_evaluation_batches_have_one_padded_size_and_repeat_exactly(data_with: DataWith) -> None:
+def test_evaluation_batches_have_one_padded_size_and_are_reproducible(data_with: DataWith) -> None:
     loader = data_with(augment=AUGMENT).loader("train")
     assert fingerprints(loader) == fingerprints(loader)
     for batch in loader:
@@ -185,7 +187,7 @@ MIXED = {
         },
     },
 }
-"""Images 5 and 10 of "big" show no object, so they are not drawn."""
+"""Images 5 and 10 of "big" have no objects, so they are not drawn."""
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -201,7 +203,7 @@ def test_resumed_run_with_identities_rare_classes_and_temperature_gets_the_same_
     assert len(big) == 4
     assert {image for ids in big for image in ids} == {1, 2, 3, 6, 7, 9, 11}
     for ids in big:
-        # Whose boxes of "new" are no crowds; the two others of the batch are drawn for "ben".
+        # In images 2 and 6 the box of "new" is not a crowd; the two other images of the batch are drawn for "ben".
         assert sum(image in (2, 6) for image in ids) >= 2
     assert {image for ids in batches if len(ids) == 2 for image in ids} == {4, 8}
 
@@ -213,7 +215,7 @@ def test_resumed_run_with_identities_rare_classes_and_temperature_gets_the_same_
     assert resumed.seen == whole.seen[5:]
 
 
-def test_plain_trainer_takes_the_data_module_without_further_settings(data_with: DataWith, tmp_path: Path) -> None:
+def test_plain_trainer_uses_the_data_module_without_further_settings(data_with: DataWith, tmp_path: Path) -> None:
     data, module = data_with(augment=[{"op": "hflip"}], cache="ram"), Recorder(tmp_path / "x.ckpt")
     plain = trainer(max_epochs=1, use_distributed_sampler=True)
     plain.fit(module, datamodule=data)

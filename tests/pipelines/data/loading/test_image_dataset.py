@@ -1,3 +1,5 @@
+"""Samples of images as functions of their keys, and their collation into batches."""
+
 from collections.abc import Callable
 
 import pytest
@@ -5,10 +7,10 @@ import torch
 from PIL import Image
 
 from heads.base import BoxTarget
+from pipelines.base.errors import DataError
 from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey
-from pipelines.errors import DataError
 
 AUGMENT = {"hflip": 0.5, "vflip": 0.5, "scale_jitter": [0.5, 2.0], "photometric": 0.5}
 DataWith = Callable[..., JobData]
@@ -57,7 +59,7 @@ def test_drawing_samples_does_not_change_the_global_random_state(data_with: Data
 
 
 @pytest.mark.parametrize("augmented", [True, False])
-def test_cached_images_give_the_same_samples_without_their_files(data_with: DataWith, augmented: bool) -> None:
+def test_samples_of_cached_images_are_the_same_without_their_files(data_with: DataWith, augmented: bool) -> None:
     plain = data_with(augment=AUGMENT).dataset("train", augmented=augmented)
     cached = data_with(augment=AUGMENT).dataset("train", augmented=augmented)
     expected = [plain[SampleKey(1, index)] for index in range(len(plain))]
@@ -84,9 +86,9 @@ def test_image_that_changed_after_indexing_is_reported(data_with: DataWith) -> N
         dataset[SampleKey(0, 0)]
 
 
-def test_unreadable_image_is_reported_from_a_worker_too(data_with: DataWith) -> None:
+def test_unreadable_image_is_also_reported_by_a_worker(data_with: DataWith) -> None:
     data = data_with(num_workers=1)
-    data.records("train")[0].path.write_bytes(b"no image")
+    data.records("train")[0].path.write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"000\.png: "):
         list(data.train_dataloader())
 
@@ -106,7 +108,7 @@ def test_batch_is_padded_to_multiples_of_32_with_none_for_unlabeled_tasks() -> N
     assert len(batch) == 2
 
 
-def test_batch_moves_with_all_its_targets(data_with: DataWith) -> None:
+def test_batch_is_moved_to_a_device_with_all_its_targets(data_with: DataWith) -> None:
     batch = next(iter(data_with().train_dataloader()))
     moved = batch.to("meta")
     assert moved.images.device.type == "meta"

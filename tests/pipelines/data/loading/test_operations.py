@@ -1,4 +1,4 @@
-"""The contract of the operations of `data.augment`, over every row and over an operation that is defined here."""
+"""Contract tests of the operations of `data.augment`: of every row, and of an operation that is defined here."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
@@ -96,7 +96,7 @@ def parsed(augment: Any) -> tuple[OperationSpec, ...]:
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)
-def test_mapping_and_equivalent_list_give_equal_samples(mapping: dict[str, Any]) -> None:
+def test_samples_of_a_mapping_and_an_equivalent_list_are_equal(mapping: dict[str, Any]) -> None:
     spec = AugmentSpec.model_validate(mapping)
     listed = [
         {"op": "scale_jitter", "range": spec.scale_jitter},
@@ -142,7 +142,7 @@ def test_empty_list_only_resizes() -> None:
     assert plain.scale_xy == (64 / 120, 48 / 90)
 
 
-def test_flips_are_exact_and_two_of_them_undo_each_other() -> None:
+def test_flips_are_exact_and_two_equal_flips_cancel() -> None:
     plain, flip = augmented([]), HorizontalFlipSpec(p=1.0)
     assert torch.equal(augmented([flip]).image, plain.image.flip(2))
     assert torch.equal(augmented([VerticalFlipSpec(p=1.0)]).image, plain.image.flip(1))
@@ -153,7 +153,7 @@ def test_flips_are_exact_and_two_of_them_undo_each_other() -> None:
     )
 
 
-def test_changes_that_fit_together_resize_the_original_once() -> None:
+def test_compatible_changes_resize_the_original_once() -> None:
     sample = PlannedSample.start(*picture(), (48, 64)).hflipped().zoomed(2.0, 0.0, 0.0)
     assert sample.image.shape == (3, 90, 120)
     crop = PlannedSample.start(picture()[0][:, :45, :60], {}, (48, 64)).render()
@@ -168,7 +168,7 @@ def test_second_zoom_is_applied_to_the_result_of_the_first() -> None:
     assert (twice.image.amax(dim=0) > 0).sum() <= 18 * 14, "a quarter of each side, and a pixel of blur at each border"
 
 
-def test_second_color_change_sees_the_first() -> None:
+def test_second_color_change_is_applied_to_the_result_of_the_first() -> None:
     sample = PlannedSample.start(torch.full((3, 8, 8), 200, dtype=torch.uint8), {}, (8, 8))
     doubled, halved = ((torch.eye(3) * factor, torch.zeros(3)) for factor in (2.0, 0.5))
     assert (sample.recolored(doubled).recolored(halved).render().image == 128).all()
@@ -195,7 +195,7 @@ def test_operation_over_several_images_draws_them_from_the_source(data_with: Cal
     assert len(partners) > len(mixed) / 2
 
 
-def test_cached_images_give_operations_the_same_samples(data_with: Callable[..., JobData]) -> None:
+def test_operations_produce_the_same_samples_from_cached_images(data_with: Callable[..., JobData]) -> None:
     datasets = [data_with().dataset("train", augmented=True) for _ in range(2)]
     for dataset in datasets:
         dataset.transform = TrainTransform(64, [OverlaySpec(), ScaleJitterSpec(range=(0.5, 2.0)), HorizontalFlipSpec()])

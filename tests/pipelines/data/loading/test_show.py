@@ -1,3 +1,5 @@
+"""Pictures of samples."""
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,12 +1,14 @@
+"""Labels are encoded as targets."""
+
 from pathlib import Path
 
 import pytest
 import torch
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget
+from pipelines.base.errors import DataError
+from pipelines.base.records import BoxLabel, Category, ImageRecord
 from pipelines.data.loading.targets import TargetEncoder
-from pipelines.errors import DataError
-from pipelines.records import BoxLabel, Category, ImageRecord
 from pipelines.tasks.classification.spec import MulticlassSpec, MultilabelSpec
 from pipelines.tasks.detection.spec import FCOSSpec
 from pipelines.tasks.embedding.spec import EmbeddingSpec
@@ -79,6 +81,6 @@ def test_unknown_class_is_reported_with_file_task_and_choices() -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["a", "b"]])
-def test_task_with_one_class_per_image_rejects_none_and_several(names: list[str]) -> None:
+def test_task_with_one_class_per_image_rejects_zero_or_several_classes(names: list[str]) -> None:
     with pytest.raises(DataError, match="exactly one"):
         ENCODER.encode(record(one=names))

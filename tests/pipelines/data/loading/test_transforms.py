@@ -1,3 +1,5 @@
+"""The transforms of training and evaluation keep boxes and pixels consistent."""
+
 import math
 
 import numpy as np
@@ -32,7 +34,7 @@ def box_target(boxes_xyxy: list[list[float]], is_crowd: list[bool] | None = None
 
 
 def drawn(height: int, width: int, box: tuple[int, int, int, int]) -> Tensor:
-    """A red rectangle on blue, in HWC memory as decoded images are."""
+    """Return a red rectangle on blue, in HWC memory like decoded images."""
     image = torch.zeros(height, width, 3, dtype=torch.uint8)
     image[..., 2] = 255
     image[box[1] : box[3], box[0] : box[2], 0] = 255
@@ -41,7 +43,7 @@ def drawn(height: int, width: int, box: tuple[int, int, int, int]) -> Tensor:
 
 
 def found(image: Tensor) -> Tensor:
-    """The rectangle's box from its pixels' color: partly red border pixels count by their part."""
+    """Return the rectangle's box, measured by color; partly red border pixels count by their red fraction."""
     red = image[0].float() / 255
     rows, columns = red.amax(dim=1), red.amax(dim=0)
     inner_y, inner_x = (rows > 0.99).nonzero().flatten(), (columns > 0.99).nonzero().flatten()
@@ -104,7 +106,7 @@ def test_augmented_boxes_match_the_pixels(
         torch.testing.assert_close(target.boxes_xyxy[0], found(out.image), atol=0.8, rtol=0)
 
 
-def test_zoom_keeps_the_aspect_to_a_pixel_and_covers_its_range() -> None:
+def test_zoom_keeps_the_aspect_up_to_a_pixel_and_covers_its_range() -> None:
     transform = TrainTransform(120, AugmentSpec(scale_jitter=(0.5, 2.0)).operations())
     image = drawn(80, 120, (0, 0, 120, 80))
     scales = torch.tensor([transform(image, {}, np.random.default_rng(seed)).scale_xy for seed in range(200)])
@@ -154,7 +156,7 @@ def test_labels_crowd_flags_and_identities_stay_with_their_boxes() -> None:
 
 
 @given(height=st.integers(1, 3000), width=st.integers(1, 3000), image_size=IMAGE_SIZES)
-def test_fitted_size_touches_a_limit_and_keeps_the_aspect(height: int, width: int, image_size: ImageSize) -> None:
+def test_fitted_size_equals_a_limit_and_keeps_the_aspect(height: int, width: int, image_size: ImageSize) -> None:
     fitted = fitted_size((height, width), image_size)
     limits = (image_size, image_size) if isinstance(image_size, int) else image_size
     assert any(side == limit for side, limit in zip(fitted, limits, strict=True))
@@ -174,7 +176,9 @@ def test_fitted_size_touches_a_limit_and_keeps_the_aspect(height: int, width: in
         ((3, 999), 32, (1, 32)),
     ],
 )
-def test_fitted_sizes_by_hand(original: tuple[int, int], image_size: ImageSize, expected: tuple[int, int]) -> None:
+def test_fitted_size_equals_hand_computed_sizes(
+    original: tuple[int, int], image_size: ImageSize, expected: tuple[int, int]
+) -> None:
     assert fitted_size(original, image_size) == expected
 
 
@@ -185,7 +189,7 @@ def test_padded_size_is_the_next_multiple_of_32(side: int) -> None:
 
 @given(picture=pictures(), image_size=IMAGE_SIZES)
 @settings(max_examples=60, deadline=None)
-def test_boxes_come_back_to_original_pixels(
+def test_boxes_are_mapped_back_to_original_pixels(
     picture: tuple[int, int, tuple[int, int, int, int]], image_size: ImageSize
 ) -> None:
     height, width, box = picture
@@ -202,7 +206,7 @@ def test_boxes_come_back_to_original_pixels(
     assert boxes_to_original(torch.zeros(0, 4), info).shape == (0, 4)
 
 
-def test_eval_keeps_every_box_in_its_order_however_small() -> None:
+def test_eval_keeps_every_box_in_its_order_even_if_it_is_tiny() -> None:
     boxes = [[50.0, 50.0, 50.2, 50.2], [0.0, 0.0, 64.0, 64.0], [3.0, 3.0, 9.0, 9.0]]
     target = EvalTransform(32)(drawn(64, 64, (0, 0, 20, 20)), {"t": box_target(boxes)}).targets["t"]
     assert isinstance(target, BoxTarget)

@@ -1,4 +1,4 @@
-"""The demo data: as promised, the same from the same seed, and clean by our own check."""
+"""The demo data has the documented content, depends only on its seed, and passes the data check."""
 
 import hashlib
 from collections import Counter
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipelines.base.errors import ConfigError, DataError
 from pipelines.data.dataset.commands import check_data, synthesize_data
 from pipelines.data.dataset.index import build_index
 from pipelines.data.synth.dataset import CATEGORIES, write_synthetic
-from pipelines.errors import ConfigError, DataError
 from pipelines.spec.job import JobSpec
 
 JOB = JobSpec.model_validate(
@@ -93,7 +93,7 @@ def test_crowded_scenes_are_those_with_five_objects_or_more(demo: Path) -> None:
             assert ("crowded" in record.labels["scene"]) == (len(record.labels["things"]) >= 5)
 
 
-def test_demo_data_is_the_same_from_the_same_seed(tmp_path: Path) -> None:
+def test_demo_data_depends_only_on_the_seed(tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         write_synthetic(tmp_path / name, seed=seed, num_train=6, num_val=2, num_test=2)
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
@@ -101,7 +101,7 @@ def test_demo_data_is_the_same_from_the_same_seed(tmp_path: Path) -> None:
     assert not set(digest(tmp_path / "a").values()) & set(digest(tmp_path / "c").values())
 
 
-def test_demo_images_have_the_asked_size(tmp_path: Path) -> None:
+def test_demo_images_have_the_requested_size(tmp_path: Path) -> None:
     write_synthetic(tmp_path, num_train=3, num_val=1, num_test=0, image_size=192)
     sizes = [Image.open(path).size for path in sorted((tmp_path / "images/train").iterdir())]
     assert sizes == [(192, 160), (160, 192), (192, 192)]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from pipelines.errors import ConfigError
-from pipelines.records import Category, ImageRecord
+from pipelines.base.errors import ConfigError
+from pipelines.base.records import Category, ImageRecord
 from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.classification.spec import MulticlassSpec
 from pipelines.tasks.classification.tensors.class_weights import balanced_class_weights, class_weights

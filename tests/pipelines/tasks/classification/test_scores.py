@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from pipelines.records import Category
+from pipelines.base.records import Category
 from pipelines.tasks.classification.tensors.scores import MAX_CONFUSION_CLASSES, score_multiclass, score_multilabel
 
 metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the oracle; it comes with mlflow")

@@ -1,4 +1,4 @@
-"""Samplers from the document and the records; test_datamodule.py tests loaders over them."""
+"""Samplers are created from the document and the records; test_datamodule.py tests loaders that use them."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.base.errors import DataError
+from pipelines.base.records import BoxLabel, ImageRecord
 from pipelines.data.loading.sampling.create import create_train_sampler
-from pipelines.errors import DataError
-from pipelines.records import BoxLabel, ImageRecord
 from pipelines.spec.data import DataSpec
 from pipelines.spec.tasks import Task
 from pipelines.tasks.classification.spec import MultilabelSpec
@@ -52,13 +52,13 @@ def drawn(records: list[ImageRecord], epochs: int = 1, world_size: int = 1, **sp
     ]
 
 
-def test_classes_of_boxes_and_of_images_repeat_their_images_and_crowds_do_not() -> None:
+def test_images_are_repeated_by_classes_of_boxes_or_images_but_not_by_crowds() -> None:
     common, rare = {"cells": [box("red"), box("red")]}, {"cells": [box("red"), box("white")]}
     crowd = {"cells": [box("red"), box("white", is_crowd=True)]}
     records = records_of(common, rare, crowd, *[common] * 13, {"cells": []}, {"signs": ["dot"]})
     sampler = {"kind": "repeat_factor", "task": "cells", "threshold": 1.0}
     (batch,) = drawn(records, sources={"a": {"sampler": sampler, "batch_size": 100}})
-    # Of the 17 images labeled for cells one is white: sqrt(17) = 4.12 times; 16 are red: sqrt(17 / 16) = 1.03 times.
+    # One of the 17 images labeled for cells is white: sqrt(17) = 4.12 times; 16 are red: sqrt(17 / 16) = 1.03 times.
     times = Counter(batch)
     assert times[1] in (4, 5)
     assert times[2] <= 2
@@ -70,7 +70,7 @@ def test_classes_of_boxes_and_of_images_repeat_their_images_and_crowds_do_not() 
     assert Counter(batch) == {**dict.fromkeys(range(17), 1), 15: 4}
 
 
-def test_identities_of_objects_and_of_images_are_drawn_and_unknown_ones_are_not() -> None:
+def test_only_known_identities_of_objects_and_images_are_drawn() -> None:
     labels = [{"lookup": [box("x", "ann"), box("x", "ben")]}, {"lookup": [box("x", "ann")]}, {"lookup": [box("x")]}]
     labels += [{"lookup": [box("x", "eve", is_crowd=True), box("x", "ben")]}, {"lookup": []}, {"cells": []}]
     sampler = {"kind": "pk", "task": "lookup", "p": 2, "k": 2}
@@ -100,7 +100,7 @@ def test_too_few_identities_are_an_error_that_names_the_source() -> None:
 
 @pytest.mark.parametrize(("mix", "of_small"), [("interleave", 5), ("proportional", 5), ("temperature", 8)])
 def test_document_selects_the_mix_of_sources(mix: str, of_small: int) -> None:
-    """40 and 10 images in batches of 2: 25 steps; the small source gets 1/5 of them, or 1/3 at temperature 2."""
+    """40 and 10 images in batches of 2 are 25 steps; the small source gets 1/5 of them, or 1/3 at temperature 2."""
     records = records_of(*[{"cells": []}] * 40) + records_of(*[{"cells": []}] * 10, source="b")
     sources = {"a": {"batch_size": 2}, "b": {"batch_size": 2}}
     batches = drawn(records, sources=sources, mix=mix)

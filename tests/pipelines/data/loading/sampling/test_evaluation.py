@@ -1,3 +1,5 @@
+"""The batch sampler of evaluation."""
+
 from itertools import chain
 
 from hypothesis import given
@@ -18,7 +20,7 @@ def test_evaluation_draws_every_image_once_in_batches_of_one_group(
     samplers = [EvalBatchSampler(groups, batch_sizes, rank=rank, world_size=world_size) for rank in range(world_size)]
     by_rank = [list(sampler) for sampler in samplers]
     assert [len(sampler) for sampler in samplers] == [len(batches) for batches in by_rank]
-    # Lightning leaves out the pass on a rank without batches, while the others wait for it.
+    # Lightning skips the pass on a rank without batches, while the others wait for it.
     assert all(by_rank) or not groups
     seen = [key.index for batches in by_rank for batch in batches for key in batch]
     assert sorted(seen) == list(range(len(groups)))

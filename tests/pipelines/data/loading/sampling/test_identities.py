@@ -1,3 +1,5 @@
+"""Sources that draw identities."""
+
 from collections import Counter
 
 import numpy as np
@@ -11,7 +13,7 @@ SIZES = st.lists(st.integers(1, 9), min_size=2, max_size=14)
 
 
 def source_of(sizes: list[int], p: int, k: int, world_size: int = 1, seed: int = 0) -> PKSource:
-    """Identity j has the images 100 * j, 100 * j + 1, ..."""
+    """Return a source in which identity j has the images 100 * j, 100 * j + 1, ..."""
     images = {f"{j:02d}": range(100 * j, 100 * j + size) for j, size in enumerate(sizes)}
     return PKSource(images, p, k, seed=seed, source=0, world_size=world_size)
 
@@ -45,16 +47,16 @@ def test_all_identities_are_drawn_in_rounds_that_continue_across_epochs(
     p = data.draw(st.integers(2, num_identities))
     source = source_of([3] * num_identities, p, 2, world_size)
     steps = [batch[..., 0] // 100 for epoch in range(8) for batch in source.stream(epoch, num_steps)]
-    steps_a_round = -(-num_identities // (p * world_size))
-    filled_up = steps_a_round * p * world_size - num_identities
-    for begin in range(0, len(steps) - steps_a_round + 1, steps_a_round):
-        times = Counter(np.concatenate(steps[begin : begin + steps_a_round])[:, ::2].reshape(-1).tolist())
+    steps_per_round = -(-num_identities // (p * world_size))
+    filled_up = steps_per_round * p * world_size - num_identities
+    for start in range(0, len(steps) - steps_per_round + 1, steps_per_round):
+        times = Counter(np.concatenate(steps[start : start + steps_per_round])[:, ::2].reshape(-1).tolist())
         assert set(times) == set(range(num_identities))
         assert sum(count - 1 for count in times.values()) == filled_up
         assert max(times.values()) - min(times.values()) <= 1
 
 
-def test_each_round_has_the_identities_in_a_new_order() -> None:
+def test_each_round_draws_the_identities_in_a_new_order() -> None:
     source = source_of([1] * 12, 3, 1)
     rounds = [np.concatenate([batch[0, :, 0] for batch in source.stream(epoch, 4)]).tolist() for epoch in range(5)]
     assert all(sorted(of_round) == list(range(0, 1200, 100)) for of_round in rounds)
@@ -72,10 +74,10 @@ def test_images_of_an_identity_take_turns_that_continue_across_epochs() -> None:
 
 
 @pytest.mark.parametrize(("num_identities", "p", "world_size"), [(5, 2, 2), (7, 3, 1), (3, 2, 4), (4, 2, 2)])
-def test_all_images_are_drawn_although_rounds_of_identities_are_filled_up(
+def test_all_images_are_drawn_even_if_rounds_of_identities_are_filled_up(
     num_identities: int, p: int, world_size: int
 ) -> None:
-    """After 3 rounds of identities all 6 images of each have been drawn, 2 at a time."""
+    """In 3 rounds of identities, with 2 images per draw, all 6 images of each identity are drawn."""
     source = source_of([6] * num_identities, p, 2, world_size)
     steps_of_three_rounds = 3 * -(-num_identities // (p * world_size))
     for epoch in range(4):

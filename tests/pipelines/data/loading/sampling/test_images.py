@@ -1,3 +1,5 @@
+"""Sources that draw images, and repeat factors."""
+
 from collections import Counter
 from math import sqrt
 
@@ -11,7 +13,7 @@ from pipelines.data.loading.sampling.images import ImageSource, Order, Repeated,
 FACTORS = st.lists(st.floats(1, 6), min_size=1, max_size=30)
 
 
-def test_repeat_factors_are_those_of_the_paper() -> None:
+def test_repeat_factors_equal_those_of_the_paper() -> None:
     """Gupta et al. 2019, section 5.2, over the four labeled images: f_a = 4/4, f_b = 2/4, f_c = 1/4."""
     classes = [{"a"}, {"a", "b"}, {"a", "b", "c"}, None, {"a"}]
     expected = [1, sqrt(0.8 / 0.5), sqrt(0.8 / 0.25), 1, 1]
@@ -51,7 +53,7 @@ def test_fraction_of_the_sum_is_filled_up_by_one_image() -> None:
     order = Repeated(range(3), np.array([1.0, 1.0, 1.2]), seed=1, source=0)
     rounds = np.stack([np.bincount(order.round(number), minlength=3) for number in range(3000)])
     assert rounds.sum(axis=1).tolist() == [4] * 3000
-    # Rounded up in 0.2 of the rounds; in the others one of the three is there once more.
+    # The third image is rounded up in 0.2 of the rounds; in the others one of the three is drawn once more.
     assert rounds.mean(axis=0) == pytest.approx([1 + 0.8 / 3, 1 + 0.8 / 3, 1.2 + 0.8 / 3], abs=0.04)
 
 

@@ -1,3 +1,5 @@
+"""Mixes of the batches of several sources."""
+
 from collections import Counter
 from itertools import chain
 
@@ -13,7 +15,7 @@ COUNTS = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 6)), min_size=1, 
 
 
 def sources_of(counts: list[tuple[int, int]], world_size: int = 1) -> dict[str, ImageSource]:
-    """Source k has counts[k][0] images at k * 100, k * 100 + 1, ..., and batches of counts[k][1]."""
+    """Return sources; source k has counts[k][0] images at k * 100, k * 100 + 1, ..., and batches of counts[k][1]."""
     return {
         f"s{k}": ImageSource(Shuffled(range(k * 100, k * 100 + count), seed=1, source=k), size, world_size)
         for k, (count, size) in enumerate(counts)
@@ -41,7 +43,7 @@ def test_shares_are_exact_at_least_one_and_within_one_of_the_quota(weights: list
     )
 
 
-def test_largest_remainders_get_the_rest() -> None:
+def test_rest_is_given_to_the_largest_remainders() -> None:
     assert share_out(10, [5.5, 3.3, 1.2]) == [6, 3, 1]
     assert share_out(10, [5.2, 3.3, 1.5]) == [5, 3, 2]
     assert share_out(4, [97, 1, 1, 1]) == [1, 1, 1, 1]
@@ -51,7 +53,7 @@ def test_largest_remainders_get_the_rest() -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_images_are_drawn_in_proportion_to_a_power_of_their_number(world_size: int) -> None:
-    """8 to 1 images, so 2 to 1 at temperature 3; batches of 4 and 2, so as many steps of each at that temperature."""
+    """Images are 8 to 1, so draws are 2 to 1 at temperature 3; with batches of 4 and 2 both sources get equal steps."""
     sources = sources_of([(64, 4), (8, 2)], world_size)
     num_steps = len(Interleaved(sources, 0))
     assert num_steps == (64 // 4 + 8 // 2) // world_size
@@ -65,7 +67,7 @@ def test_images_are_drawn_in_proportion_to_a_power_of_their_number(world_size: i
 
 
 @given(counts=COUNTS, world_size=st.integers(1, 4), temperature=st.floats(1, 10), epoch=st.integers(0, 5))
-def test_proportional_batches_are_full_and_equal_interleaved_ones_in_number(
+def test_proportional_batches_are_full_and_have_the_number_of_interleaved_ones(
     counts: list[tuple[int, int]], world_size: int, temperature: float, epoch: int
 ) -> None:
     sources = sources_of(counts, world_size)
@@ -88,8 +90,8 @@ def test_every_image_is_drawn_before_one_is_repeated_in_any_epoch(
     drawn = [batch[0, :, 0] for epoch in range(6) for batch in mix.epoch(epoch)]
     for source, (count, _) in enumerate(counts):
         stream = [image for batch in drawn for image in batch.tolist() if image // 100 == source]
-        for begin in range(0, len(stream), count):
-            of_round = stream[begin : begin + count]
+        for start in range(0, len(stream), count):
+            of_round = stream[start : start + count]
             assert len(set(of_round)) == len(of_round)
         full = len(stream) // count * count
         assert set(Counter(stream[:full]).values()) <= {full // count}
@@ -101,7 +103,7 @@ def test_every_image_is_drawn_before_one_is_repeated_in_any_epoch(
     world_size=st.integers(1, 4),
     epoch=st.integers(0, 5),
 )
-def test_concatenated_sources_are_one_pool(counts: list[int], size: int, world_size: int, epoch: int) -> None:
+def test_concatenated_sources_are_shuffled_together(counts: list[int], size: int, world_size: int, epoch: int) -> None:
     mix = Concatenated(sources_of([(count, size) for count in counts], world_size), 0)
     batches = mix.epoch(epoch)
     assert len(batches) == len(mix)

@@ -1,4 +1,4 @@
-"""Batches of interleaved, shuffled sources, and properties of every mix and sampler."""
+"""Batches of interleaved shuffled sources, and properties of every mix and sampler."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def train_samplers(sources: list[tuple[int, int]], seed: int = 0, world_size: in
 
 
 def test_interleaved_and_shuffled_batches_match_recorded_ones() -> None:
-    """Recorded before other samplers existed; runs of that version resume with the same images."""
+    """They were recorded before other samplers existed, so that runs of that version resume with the same images."""
 
     def batches(sources: list[tuple[int, int]], seed: int, rank: int, world_size: int, epoch: int) -> list[list[int]]:
         drawn = train_samplers(sources, seed, world_size)[rank].batches(epoch)
@@ -63,7 +63,7 @@ def test_interleaved_and_shuffled_batches_match_recorded_ones() -> None:
 
 
 @given(sources=SOURCES, seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 1000))
-def test_epoch_has_each_image_once_in_batches_of_one_source(
+def test_epoch_draws_each_image_once_in_batches_of_one_source(
     sources: list[tuple[int, int]], seed: int, epoch: int
 ) -> None:
     (sampler,) = train_samplers(sources, seed)
@@ -143,7 +143,7 @@ def test_batches_of_a_source_are_spread_evenly(counts: tuple[int, int], epoch: i
 
 
 def mixed(name: str, world_size: int) -> Mix:
-    """Sources of 20, 9 and 31 images, one with rare images; not concatenated, also one of identities."""
+    """Return a mix of 20 images, 9 images with repeats, and (except for concat) 31 images drawn by identity."""
     a = ImageSource(Shuffled(range(20), seed=5, source=0), 3, world_size)
     b = ImageSource(Repeated(range(100, 109), FACTORS, seed=5, source=1), 3, world_size)
     if name == "concat":
@@ -156,7 +156,7 @@ def mixed(name: str, world_size: int) -> Mix:
 
 @pytest.mark.parametrize("name", MIXES)
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
-def test_every_mix_gives_all_ranks_the_same_steps_and_new_ones_each_epoch(name: str, world_size: int) -> None:
+def test_steps_of_every_mix_agree_on_all_ranks_and_change_each_epoch(name: str, world_size: int) -> None:
     samplers = [TrainBatchSampler(mixed(name, world_size), rank=rank) for rank in range(world_size)]
     epochs = []
     for epoch in range(4):
@@ -172,7 +172,7 @@ def test_every_mix_gives_all_ranks_the_same_steps_and_new_ones_each_epoch(name: 
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_every_mix_is_a_function_of_the_epoch_and_resumes_in_its_middle(name: str) -> None:
+def test_every_mix_depends_only_on_the_epoch_and_can_resume_inside_it(name: str) -> None:
     sampler = TrainBatchSampler(mixed(name, 2), rank=1)
     in_order = [sampler.batches(epoch) for epoch in range(5)]
     for epoch in (4, 1, 3):
@@ -185,7 +185,7 @@ def test_every_mix_is_a_function_of_the_epoch_and_resumes_in_its_middle(name: st
 
 @pytest.mark.parametrize("name", MIXES)
 def test_repeated_images_of_an_epoch_are_numbered(name: str) -> None:
-    """The number makes augmentations differ; copies that only pad the shares of ranks have equal numbers."""
+    """The number makes augmentations differ; copies that only pad the shares of the ranks have equal numbers."""
     for epoch in range(3):
         keys = [key for batch in TrainBatchSampler(mixed(name, 1)).batches(epoch) for key in batch]
         assert len(set(keys)) == len(keys)

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.data.dataset.roots import data_roots_from_environment
-from pipelines.errors import ConfigError, FieldProblem
 from pipelines.preflight import WEIGHTS_ROOTS_VARIABLE, Places
 from pipelines.spec.fields import field_groups
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from PIL import Image, ImageDraw, ImageFont
 
 GOLDEN_RATIO = 0.618034
-"""Step between the hues of successive classes: hues stay apart for any number of classes."""
+"""Step between the hues of successive classes, with which hues stay distinct for any number of classes."""
 
 MIN_SHOWN_SCORE = 0.3
 """Detections with lower scores are not drawn: they are many, and mostly wrong."""
@@ -79,7 +79,7 @@ def _write(
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     size_wh: tuple[int, int],
 ) -> None:
-    """Write text above a corner on a colored background, moved inside the picture where it does not fit."""
+    """Write text above a corner on a colored background, moved inside the picture if it does not fit."""
     left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
     width, height = right - left + 4, bottom - top + 4
     x = min(max(corner_xy[0], 0), max(size_wh[0] - width, 0))

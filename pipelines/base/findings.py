@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipelines.records import Split
+from pipelines.base.records import Split
 
 Severity = Literal["error", "warning"]
 
@@ -24,7 +24,7 @@ KINDS: dict[str, Kind] = {
     "unknown_image": Kind("error", "annotations of unlisted images"),
     "unknown_category": Kind("error", "annotations of undeclared categories"),
     "ambiguous_image": Kind("error", "image ids used for two files"),
-    "ambiguous_class": Kind("error", "images with several classes where the task takes one"),
+    "ambiguous_class": Kind("error", "images with several classes for a task that takes one"),
     "unsafe_path": Kind("error", "paths that lead out of their root"),
     "missing_image": Kind("error", "missing images"),
     "unreadable_image": Kind("error", "unreadable images"),
@@ -45,7 +45,7 @@ KINDS: dict[str, Kind] = {
     "not_in_train": Kind("warning", "categories of val or test that are missing in train"),
     "unused_rename": Kind("warning", "renamed classes without labels"),
     "unknown_split": Kind("warning", "rows with splits that the source does not name"),
-    "missing_test_layer": Kind("warning", "layers without test data where another layer has some"),
+    "missing_test_layer": Kind("warning", "layers without test data although another layer has some"),
     "image_not_drawn": Kind("warning", "sources with images that their sampler never draws"),
     "no_labels_to_score": Kind("warning", "tasks without labels in val or test"),
 }

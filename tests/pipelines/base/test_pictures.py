@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.pictures import MIN_SHOWN_SCORE, class_color, draw_boxes
+from pipelines.base.pictures import MIN_SHOWN_SCORE, class_color, draw_boxes
 
 
 def test_frames_have_the_color_of_their_class_and_follow_the_boxes() -> None:

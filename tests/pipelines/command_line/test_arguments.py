@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.arguments import add_data_options, dotted_overrides, places_of
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
+from pipelines.command_line.arguments import add_data_options, dotted_overrides, places_of
 
 
 def test_override_is_written_with_a_space_or_an_equals_sign() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.command_line import COMMANDS, parser_of
-from pipelines.errors import ConfigError
+from pipelines.base.errors import ConfigError
+from pipelines.command_line.parsers import COMMANDS, parser_of
 
 RUN = ("--run-dir", "runs/x")
 CONFIG = ("--config", "a.yaml")

@@ -1,6 +1,6 @@
 """Formatting of times."""
 
-from pipelines.clock import format_duration
+from pipelines.base.clock import format_duration
 
 
 def test_duration_has_hours_minutes_and_seconds_and_days_if_needed() -> None:

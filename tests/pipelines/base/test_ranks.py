@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from torch import distributed
 
-from pipelines.ranks import is_distributed, is_rank_zero, local_rank, print_rank_zero, rank, world_size
+from pipelines.base.ranks import is_distributed, is_rank_zero, local_rank, print_rank_zero, rank, world_size
 
 WITHOUT_TORCH = """
 import sys
-from pipelines.ranks import is_distributed, rank, world_size
+from pipelines.base.ranks import is_distributed, rank, world_size
 assert (is_distributed(), rank(), world_size()) == (False, 0, 1)
 assert "torch" not in sys.modules
 """

@@ -2,17 +2,17 @@
 
 import argparse
 
-from pipelines.arguments import OVERRIDES_HELP, CommandParser, add_config_option, add_data_options
+from pipelines.command_line.arguments import OVERRIDES_HELP, CommandParser, add_config_option, add_data_options
 
 COMMANDS = {
     "fit": "Train, keep the checkpoint that is best on val, score it on test, register it.",
-    "check": "Check a job: report its data, its network, and what trains when.",
+    "check": "Check a job: report its data, its network, and which stages train in which epochs.",
     "plan": "Print each parameter group: its learning rate, its weight decay, and when it trains.",
     "validate": "Score a checkpoint of a run on val.",
     "test": "Score a checkpoint of a run on test.",
     "predict": "Predict images with a checkpoint of a run.",
 }
-"""Commands with what they do."""
+"""The commands, with their descriptions."""
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 """The commands that LightningCLI runs, as its subcommands."""

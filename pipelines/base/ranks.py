@@ -1,4 +1,4 @@
-"""Facts about the processes (ranks) of one run. Torch-free: a process group can exist only where torch was imported."""
+"""Facts about the processes (ranks) of one run. Torch-free: a process group can exist only if torch was imported."""
 
 import os
 import sys

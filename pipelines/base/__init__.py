@@ -1,0 +1,1 @@
+"""Foundations that every package of pipelines may use; free of torch."""
