@@ -197,7 +197,7 @@ class OwnService:
         def find() -> psutil.Process | None:
             assert self.process is not None
             children = psutil.Process(self.process.pid).children()
-            return next((child for child in children if module in child.cmdline()), None)
+            return next((child for child in children if module in command_line(child)), None)
 
         child: psutil.Process = wait_until(find, module)
         if kill:
