@@ -210,6 +210,14 @@ class OwnService:
             self.process.wait(30)
 
 
+def command_line(process: psutil.Process) -> list[str]:
+    """Return the words that started a process; none if it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def pyramidion(arguments: Sequence[str]) -> list[str]:
     """Return the command line of `pyramidion`; like an installed script, without the working directory on the path."""
     return [sys.executable, "-P", "-m", "service.cli", *arguments]
