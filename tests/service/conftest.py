@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +197,11 @@ class OwnService:
 
         def find() -> psutil.Process | None:
             assert self.process is not None
-            children = psutil.Process(self.process.pid).children()
-            return next((child for child in children if module in command_line(child)), None)
+            for child in psutil.Process(self.process.pid).children():
+                with suppress(psutil.Error):  # a child that has just ended
+                    if module in child.cmdline():
+                        return child
+            return None
 
         child: psutil.Process = wait_until(find, module)
         if kill:
@@ -208,14 +212,6 @@ class OwnService:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(30)
-
-
-def command_line(process: psutil.Process) -> list[str]:
-    """Return the words that started a process; none if it has ended."""
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def pyramidion(arguments: Sequence[str]) -> list[str]:
