@@ -151,8 +151,8 @@ def _fault(*, any_end: bool = False) -> RankError | None:
             return RankError(**json.loads(report.read_text()))
         if code < 0:
             hint = " (memory may have run out)" if code == -signal.SIGKILL else ""
-            return RankError(f"process {rank} of this run was ended by {signal.Signals(-code).name}{hint}")
-        return RankError(f"process {rank} of this run ended with code {code}; see its output above")
+            return RankError(f"process {rank} of this run was terminated by {signal.Signals(-code).name}{hint}")
+        return RankError(f"process {rank} of this run exited with code {code}; see its output above")
     return None
 
 
