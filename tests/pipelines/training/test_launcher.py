@@ -116,8 +116,8 @@ def group_is_gone(process: subprocess.Popen[str]) -> bool:
         ("stop", 75, "error: stopped at step 7\n"),
         ("data error", 78, "error: images/a.png: is not an image\n"),
         ("ends early", 78, "error: images: is not an image\n"),
-        ("dies early", 1, "error: process 1 of this run ended with code 3; see its output above\n"),
-        ("killed", 1, "error: process 1 of this run was ended by SIGKILL (memory may have run out)\n"),
+        ("dies early", 1, "error: process 1 of this run exited with code 3; see its output above\n"),
+        ("killed", 1, "error: process 1 of this run was terminated by SIGKILL (memory may have run out)\n"),
         ("hangs", 78, "error: images/a.png: is not an image\n"),
     ],
 )
