@@ -15,6 +15,15 @@ from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
+LONG = ("tests/service/whole/", "tests/pipelines/training/test_families", "tests/pipelines/run/", "tests/test_adding")
+"""Files of tests that train, or start a whole service, for minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files of long tests first, so that no process works through them at the end while the other is idle."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 SMALL_DOCUMENT = {
     "name": "small",
     "seed_everything": 3,
