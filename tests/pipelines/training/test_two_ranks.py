@@ -12,7 +12,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from torch import Tensor, multiprocessing
+from torch import multiprocessing
 
 from pipelines.base.errors import NumericsError
 from pipelines.data.synth.dataset import write_synthetic
@@ -21,6 +21,7 @@ from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.training.strategy import num_cores
+from tests.pipelines.run.interruption import differences
 from tests.pipelines.training.two_ranks import NO_PLACES, run_rank
 
 Document = dict[str, Any]
@@ -127,21 +128,6 @@ def test_stop_requested_on_one_rank_between_two_stages_ends_both(ranks: list[Doc
 def test_rank_that_has_not_met_rank_0_does_not_stop_alone(ranks: list[Document]) -> None:
     message = "Stopped: stopped before training; run the same command again to resume"
     assert [rank["stop before ranks have met"] for rank in ranks] == [message, "done"]
-
-
-def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Return the paths at which two nested values are not bit-identical."""
-    if isinstance(one, Tensor):
-        return [] if torch.equal(one, other) else [path]
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        return [line for key in one for line in differences(one[key], other[key], f"{path}/{key}")]
-    if isinstance(one, list | tuple):
-        assert len(one) == len(other), path
-        return [
-            line for i, pair in enumerate(zip(one, other, strict=True)) for line in differences(*pair, f"{path}/{i}")
-        ]
-    return [] if one == other else [f"{path}: {one} {other}"]
 
 
 @pytest.mark.parametrize(("place", "epoch", "step"), [("validation", 0, 2), ("gallery", 1, 4)])
