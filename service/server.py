@@ -56,8 +56,8 @@ def serve(settings: Settings) -> int:
         ConfigError: a folder is missing or cannot be created, or the executor cannot be used.
         ServeError: another service uses the root or the port, or a process of the service exits repeatedly.
     """
-    _check_folders(settings)
     check_executor(settings)
+    _check_folders(settings)
     with _locked(settings.root) as lock, _listening(settings.port) as listener:
         port = listener.getsockname()[1]
         # On a full disk the holder is not written, but the service works: users can delete jobs.

@@ -106,3 +106,4 @@ def test_serve_rejects_an_unknown_executor(plug_in: Path, tmp_path: Path) -> Non
     done = serve(plug_in, tmp_path / "root", PYRAMIDION_EXECUTOR="slurm")
     assert done.returncode == 78
     assert "unknown executor 'slurm'; choose one of broken, counting, local, picky" in done.stderr
+    assert not (tmp_path / "root").exists()
