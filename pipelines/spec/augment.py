@@ -1,71 +1,19 @@
 """`data.augment`: random changes of training images, as a list of operations or as a mapping of the usual four.
 
-An operation is a subclass of `OperationSpec` and a row in `OPERATIONS`. Its implementation needs torch; the class names
-it, and the loader of the training data imports it.
+An operation is a subclass of `OperationSpec` in `pipelines.spec.operations` and a row in `OPERATIONS`. Its
+implementation needs torch; the class names it, and the loader of the training data imports it.
 """
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
 from pipelines.spec.base import Probability, Spec
-
-
-def _require_zoom_range(zoom: tuple[float, float]) -> tuple[float, float]:
-    if not 0.1 <= zoom[0] <= zoom[1] <= 10:
-        raise ValueError(f"got {list(zoom)}; write [low, high] with 0.1 <= low <= high <= 10")
-    return zoom
-
-
-ZoomRange = Annotated[tuple[float, float], AfterValidator(_require_zoom_range)]
-
-
-class OperationSpec(Spec):
-    """One operation of `data.augment`."""
-
-    IMPLEMENTATION: ClassVar[str]
-    """`module:function` of the function that applies the operation, see `pipelines.data.loading.operations`."""
-
-    op: str
-
-
-class HorizontalFlipSpec(OperationSpec):
-    """Swap left and right."""
-
-    IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations:flip_horizontally"
-
-    op: Literal["hflip"] = "hflip"
-    p: Probability = 0.5
-
-
-class VerticalFlipSpec(OperationSpec):
-    """Swap top and bottom."""
-
-    IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations:flip_vertically"
-
-    op: Literal["vflip"] = "vflip"
-    p: Probability = 0.5
-
-
-class ScaleJitterSpec(OperationSpec):
-    """Zoom by a random factor, then crop or pad to the size that evaluation gives the image."""
-
-    IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations:jitter_scale"
-
-    op: Literal["scale_jitter"] = "scale_jitter"
-    range: ZoomRange | None = Field(None, description="range of the zoom, such as [0.5, 2.0]; null: no zoom")
-
-
-class PhotometricSpec(OperationSpec):
-    """Change brightness, contrast, saturation and color cast, each with probability `p`."""
-
-    IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations:change_color"
-
-    op: Literal["photometric"] = "photometric"
-    p: Probability = 0.5
-
+from pipelines.spec.operations.base import OperationSpec
+from pipelines.spec.operations.color import PhotometricSpec
+from pipelines.spec.operations.geometry import HorizontalFlipSpec, ScaleJitterSpec, VerticalFlipSpec, ZoomRange
 
 OPERATIONS: tuple[type[OperationSpec], ...] = (
     HorizontalFlipSpec,

@@ -3,6 +3,7 @@
 Legend: N boxes, H W size in pixels. Pixel 0 covers [0, 1]; boxes are xyxy and scale without any "+1".
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -104,6 +105,16 @@ class PlannedSample:
     def recolored(self, color: Color) -> "PlannedSample":
         """Plan a color change."""
         return replace(self if self.color is None else self.render(), color=color)
+
+    def repainted(self, change: Callable[[Tensor], Tensor]) -> "PlannedSample":
+        """Return the rendered sample with other pixels; no box moves.
+
+        Args:
+            change: returns a new image for the rendered one, both (3, H, W) uint8. It must not modify its argument,
+                which may be a cached image.
+        """
+        rendered = self.render()
+        return replace(rendered, image=change(rendered.image))
 
     def render(self) -> "PlannedSample":
         """Return the sample with all planned changes executed; nothing is planned for the result.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heads.base import BoxTarget, ClassTarget, Target
 from pipelines.data.loading.datamodule import JobData
-from pipelines.data.loading.operations import implementation_of
+from pipelines.data.loading.operations.base import implementation_of
 from pipelines.data.loading.planned_sample import PlannedSample, SampleSource
 from pipelines.data.loading.sample import SampleKey
 from pipelines.data.loading.transforms import TrainTransform, Transformed
@@ -19,13 +19,11 @@ from pipelines.spec.augment import (
     OPERATIONS,
     Augment,
     AugmentSpec,
-    HorizontalFlipSpec,
-    OperationSpec,
-    PhotometricSpec,
-    ScaleJitterSpec,
-    VerticalFlipSpec,
     operations_of,
 )
+from pipelines.spec.operations.base import OperationSpec
+from pipelines.spec.operations.color import PhotometricSpec
+from pipelines.spec.operations.geometry import HorizontalFlipSpec, ScaleJitterSpec, VerticalFlipSpec
 
 MAPPINGS = [
     {},
