@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.base.records import BoxLabel, ImageRecord
-from pipelines.data.dataset.images import Exif
 from pipelines.data.dataset.listing import ListedImage, Listing
+from pipelines.data.images import Exif
 
 
 def check_repeated_contents(listing: Listing) -> None:
