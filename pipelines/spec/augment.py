@@ -13,6 +13,7 @@ from pydantic import Discriminator, Field, Tag
 from pipelines.spec.base import Probability, Spec
 from pipelines.spec.operations.base import OperationSpec
 from pipelines.spec.operations.color import PhotometricSpec
+from pipelines.spec.operations.combining import CopyPasteSpec, CutmixSpec, MixupSpec, MosaicSpec
 from pipelines.spec.operations.geometry import HorizontalFlipSpec, ScaleJitterSpec, VerticalFlipSpec, ZoomRange
 
 OPERATIONS: tuple[type[OperationSpec], ...] = (
@@ -20,6 +21,10 @@ OPERATIONS: tuple[type[OperationSpec], ...] = (
     VerticalFlipSpec,
     ScaleJitterSpec,
     PhotometricSpec,
+    MosaicSpec,
+    MixupSpec,
+    CutmixSpec,
+    CopyPasteSpec,
 )
 """All operations that a document can list."""
 

@@ -11,7 +11,6 @@ from pipelines.formats.catalog import Layer
 from pipelines.spec.augment import Augment, AugmentSpec, operations_of
 from pipelines.spec.base import Count, Spec
 
-
 GroupByAspect = Annotated[
     bool, Field(description="batches contain images of similar aspect ratio, so that less padding is computed")
 ]
@@ -81,7 +80,9 @@ class DataSpec(Spec):
 
     root: str = Field(description="folder of the data set, below a data root")
     sources: dict[Name, SourceSpec] = Field(min_length=1)
-    image_size: ImageSize = Field(512, description="longer side (aspect kept), or [height, width] that images are fitted inside")
+    image_size: ImageSize = Field(
+        512, description="longer side (aspect kept), or [height, width] that images are fitted inside"
+    )
     augment: Augment = Field(AugmentSpec(), description="a mapping, or a list such as [{op: hflip, p: 0.5}]")
     close_mosaic_epochs: Annotated[int, Field(ge=0)] | None = Field(
         None,

@@ -10,7 +10,7 @@ from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.categories import is_plain_id
 from pipelines.data.dataset.clean import LayerCounts
 from pipelines.data.dataset.image_files import ImageFolder, examine_images
-from pipelines.data.dataset.images import ImageFacts
+from pipelines.data.images import ImageFacts
 from pipelines.formats.layer import LabelLayer
 from pipelines.formats.layer_content import FileId, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
