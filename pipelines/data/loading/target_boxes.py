@@ -77,7 +77,7 @@ def uncover(targets: dict[str, Target], patches_xyxy: Tensor) -> dict[str, Targe
 
 def _cells(intervals: Tensor) -> Tensor:
     """Return the cells (C, 2) into which the ends of intervals (P, 2) divide an axis."""
-    ends = intervals.float().flatten().unique()
+    ends = intervals.float().flatten().sort().values
     ends = torch.cat([ends.new_tensor([-1e9]), ends, ends.new_tensor([1e9])])
     return torch.stack([ends[:-1], ends[1:]], dim=1)
 

@@ -117,7 +117,7 @@ def paste_objects(
         image[:, top : top + height, left : left + width] = patch.image
         layers.append(move_boxes(patch.targets, left, top))
         places.append([left, top, left + width, top + height])
-    visible = [uncover(layer, torch.tensor(places[number:])) for number, layer in enumerate(layers)]
+    visible = [uncover(layer, torch.tensor(places[number:]).reshape(-1, 4)) for number, layer in enumerate(layers)]
     targets = visible[0]
     for layer in visible[1:]:
         targets = {t: target.with_objects_of(layer[t]) if t in layer else target for t, target in targets.items()}
@@ -185,7 +185,8 @@ def _objects(targets: Targets) -> Tensor:
     for target in targets.values():
         if target.object_boxes_xyxy is not None:
             boxes.append(target.object_boxes_xyxy[~target.object_is_crowd])
-    return torch.cat(boxes).unique(dim=0)
+    different: Tensor = torch.unique(torch.cat(boxes), dim=0)
+    return different
 
 
 def _patch(sample: PlannedSample, box_xyxy: Tensor, zoom: float, limits_hw: tuple[int, int]) -> PlannedSample:
