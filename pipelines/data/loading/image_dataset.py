@@ -62,7 +62,7 @@ class ImageDataset(Dataset[Sample]):
             self._pixels(key.index),
             self.encoder.encode(record),
             rng,
-            self._partners(key) if key.is_combined else None,
+            self.partners(key) if key.is_combined else None,
             image_size=key.image_size,
         )
         height, width = transformed.image.shape[-2:]
@@ -91,7 +91,7 @@ class ImageDataset(Dataset[Sample]):
         canvas_hw = fitted_size((height, width), image_size or self.transform.image_size)
         return PlannedSample.start(image, self.encoder.encode(self.records[index]), canvas_hw)
 
-    def _partners(self, key: SampleKey) -> "Partners":
+    def partners(self, key: SampleKey) -> "Partners":
         """Return the images of the same source that are labeled for at least the tasks of the image."""
         record = self.records[key.index]
         tasks = frozenset(self.encoder.setups.keys() & record.labels.keys())
