@@ -56,7 +56,8 @@ KINDS: dict[str, Kind] = {
 class Finding:
     """One problem of the data.
 
-    `file` is a label file or an image, relative to the data root; `annotation_id` is the id in that file.
+    `file` is a label file or an image, relative to the data root; `annotation_id` is the id in that file. `is_skipped`
+    says that the image is left out of the data because of the problem.
     """
 
     kind: str
@@ -66,11 +67,12 @@ class Finding:
     file: str = ""
     image: str | None = None
     annotation_id: int | str | None = None
+    is_skipped: bool = False
 
     @property
     def severity(self) -> Severity:
-        """The severity of its kind."""
-        return KINDS[self.kind].severity
+        """The severity of its kind; a warning if the image is skipped."""
+        return "warning" if self.is_skipped else KINDS[self.kind].severity
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields that are set, for JSON."""

@@ -14,10 +14,18 @@ from pipelines.data.dataset.checks.report import DataReport, ImageCounts, TaskCo
 from pipelines.data.dataset.checks.samplers import check_samplers
 from pipelines.data.dataset.checks.tasks import check_tasks
 from pipelines.data.dataset.clean import clean_boxes, clean_classes
+from pipelines.data.dataset.examination import (
+    check_declared_sizes,
+    check_unlisted_files,
+    examine_listed,
+    number_images,
+)
 from pipelines.data.dataset.listing import ListedImage, Listing, ReadLayer, list_images
+from pipelines.data.dataset.skipping import leave_out
 from pipelines.formats.catalog import formats_that_give
 from pipelines.formats.layer_content import FileBox
 from pipelines.spec.job import JobSpec
+from pipelines.spec.result import SkippedImage
 from pipelines.tasks.base import TaskSpec
 from pipelines.tasks.kinds import kind_of
 
@@ -61,6 +69,11 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     if not root.is_dir():
         raise DataError(FieldProblem("data.root", f"{root} is not a folder"))
     listing = list_images(job, root)
+    examine_listed(listing, job.data.sources)
+    leave_out(listing)
+    check_declared_sizes(listing)
+    number_images(listing)
+    check_unlisted_files(listing, root)
     report = DataReport(root=str(root), findings=listing.findings, layers=[read.counts for read in listing.layers])
     images = [_clean(listed, listing.findings) for listed in listing.images]
     records = _records(images)
@@ -261,6 +274,16 @@ def _count_images(listing: Listing, records: dict[int, ImageRecord], report: Dat
             message = "is listed, but no layer labels it; it is skipped"
             read, labeled = listed.layers[0]
             listing.findings.append(read.finding("unlabelled_image", message, labeled))
-    for split in SPLITS[:2]:
-        if split not in report.images or not report.images[split].in_index:
-            listing.findings.append(Finding("empty_split", "the split has no readable image with labels", split=split))
+    for image, kind in listing.skipped:
+        report.images[image.split].listed += 1
+        report.images[image.split].skipped += 1
+        report.skipped.append(
+            SkippedImage.model_validate({"file": image.shown_path, "split": image.split, "kind": kind})
+        )
+    for split in SPLITS:
+        counts = report.images.get(split, ImageCounts())
+        if not counts.in_index and (split != "test" or counts.skipped):
+            message = "the split has no readable image with labels"
+            if counts.skipped:
+                message += f"; {counts.skipped} of its {counts.listed} images are skipped (data.on_error: skip)"
+            listing.findings.append(Finding("empty_split", message, split=split))

@@ -4,15 +4,18 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.findings import KINDS, Finding
 from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.clean import LayerCounts
 from pipelines.run_folder.files import write_atomic
+from pipelines.spec.result import DataResult, SkippedImage
 
 SCHEMA_VERSION = 1
+
+_SKIPPABLE = frozenset(get_args(SkippedImage.model_fields["kind"].annotation))
 
 
 @dataclass
@@ -23,6 +26,7 @@ class ImageCounts:
     in_index: int = 0
     unlabeled: int = 0
     unusable: int = 0
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, int]:
         """Return all counts, for JSON."""
@@ -32,6 +36,7 @@ class ImageCounts:
             "unlabeled": self.unlabeled,
             "unlabelled": self.unlabeled,
             "unusable": self.unusable,
+            "skipped": self.skipped,
         }
 
 
@@ -90,7 +95,9 @@ class DataReport:
     layers: list[LayerCounts] = field(default_factory=list)
     fingerprints: dict[Split, str] = field(default_factory=dict)
     """SHA-256 by split over the contents and sizes of its images and their cleaned labels; it does not depend on names,
-    ids, label formats and the order of entries."""
+    ids, label formats and the order of entries. Images that are skipped are not part of it."""
+    skipped: list[SkippedImage] = field(default_factory=list)
+    """The images that `data.on_error: skip` left out."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -118,17 +125,32 @@ class DataReport:
             grouped.setdefault(finding.kind, []).append(finding)
         return {kind: grouped[kind] for kind in KINDS if kind in grouped}
 
+    @property
+    def left_out(self) -> DataResult:
+        """The number of skipped images, and their list, as in result.json."""
+        return DataResult(num_skipped=len(self.skipped), skipped=self.skipped)
+
+    @property
+    def remedy(self) -> FieldProblem | None:
+        """The setting that lets a run start in spite of unusable images; None if no error is about one."""
+        kinds = Counter(finding.kind for finding in self.errors if _is_about_image(finding))
+        if not kinds:
+            return None
+        found = ", ".join(f"{count} {KINDS[kind].title}" for kind, count in kinds.items())
+        return FieldProblem("data.on_error", f"write skip to leave out such images instead of stopping ({found})")
+
     def problems(self, examples: int = 5) -> list[FieldProblem]:
-        """Return the errors, at most `examples` of each kind and one line for the others of the kind."""
+        """Return the errors, at most `examples` of each kind and one line for the others of the kind; then `remedy`."""
         problems: list[FieldProblem] = []
-        for kind, findings in self.by_kind().items():
-            if KINDS[kind].severity == "error":
+        for kind, of_kind in self.by_kind().items():
+            findings = [finding for finding in of_kind if finding.severity == "error"]
+            if findings:
                 problems += [FieldProblem("", str(finding)) for finding in findings[:examples]]
                 if len(findings) > examples:
                     problems.append(
                         FieldProblem("", f"{len(findings) - examples} more {KINDS[kind].title}: see the report")
                     )
-        return problems
+        return [*problems, *([self.remedy] if self.remedy else [])]
 
     def raise_errors(self) -> None:
         """Raise the errors, if any.
@@ -151,6 +173,7 @@ class DataReport:
             "tasks": {name: self.tasks[name].to_dict(self.splits) for name in sorted(self.tasks)},
             "layers": [layer.to_dict() for layer in self.layers],
             "fingerprints": {split: self.fingerprints[split] for split in self.splits},
+            **self.left_out.model_dump(),
             "errors": [finding.to_dict() for finding in self.errors],
             "warnings": [finding.to_dict() for finding in self.warnings],
         }
@@ -163,3 +186,8 @@ class DataReport:
         """Write the report to `path` as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, self.to_json())
+
+
+def _is_about_image(finding: Finding) -> bool:
+    """Return whether `data.on_error: skip` applies; a missing folder is a mistake in the document."""
+    return finding.kind in _SKIPPABLE and (finding.kind != "missing_image" or finding.image is not None)
