@@ -58,7 +58,9 @@ KINDS: dict[str, Kind] = {
 class Finding:
     """One problem of the data.
 
-    `file` is a label file or an image, relative to the data root; `annotation_id` is the id in that file.
+    `file` is a label file or an image, relative to the data root; `annotation_id` is the id in that file. Findings with
+    the same `cause` are reported as one line with a count (see `pipelines.base.causes`); set it where messages of one
+    cause differ by names.
     """
 
     kind: str
@@ -68,6 +70,7 @@ class Finding:
     file: str = ""
     image: str | None = None
     annotation_id: int | str | None = None
+    cause: str = ""
 
     @property
     def severity(self) -> Severity:

@@ -57,7 +57,14 @@ class SourceSplit:
         return below(self.root, self.fill(pattern))
 
     def finding(
-        self, kind: str, message: str, *, file: str = "", image: str | None = None, annotation_id: Any = None
+        self,
+        kind: str,
+        message: str,
+        *,
+        file: str = "",
+        image: str | None = None,
+        annotation_id: Any = None,
+        cause: str = "",
     ) -> Finding:
         """Return a finding of this source and split."""
-        return Finding(kind, message, self.source_name, self.split, file, image, annotation_id)
+        return Finding(kind, message, self.source_name, self.split, file, image, annotation_id, cause)
