@@ -91,7 +91,7 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     index = DatasetIndex(
         {split: [record for record in labeled if record.split == split] for split in splits}, categories
     )
-    _count_images(listing, records, report, splits)
+    _count_images(job, listing, records, report, splits)
     check_repeated_contents(listing)
     check_tasks(job, listing, report)
     check_samplers(job, index.records.get("train", []), report)
@@ -259,7 +259,9 @@ def _is_crowd(label: BoxLabel | str) -> bool:
     return isinstance(label, BoxLabel) and label.is_crowd
 
 
-def _count_images(listing: Listing, records: dict[int, ImageRecord], report: DataReport, splits: list[Split]) -> None:
+def _count_images(
+    job: JobSpec, listing: Listing, records: dict[int, ImageRecord], report: DataReport, splits: list[Split]
+) -> None:
     """Count images by split; report images that no layer labels, and splits without labeled images."""
     report.images = {split: ImageCounts() for split in splits}
     for listed in listing.images:
@@ -281,9 +283,20 @@ def _count_images(listing: Listing, records: dict[int, ImageRecord], report: Dat
             SkippedImage.model_validate({"file": image.shown_path, "split": image.split, "kind": kind})
         )
     for split in SPLITS:
-        counts = report.images.get(split, ImageCounts())
-        if not counts.in_index and (split != "test" or counts.skipped):
-            message = "the split has no readable image with labels"
-            if counts.skipped:
-                message += f"; {counts.skipped} of its {counts.listed} images are skipped (data.on_error: skip)"
+        of_split = report.images.get(split, ImageCounts())
+        if not of_split.in_index and (split != "test" or of_split.skipped):
+            message = _empty_split_message(split, job, report.images.get(split))
             listing.findings.append(Finding("empty_split", message, split=split))
+
+
+def _empty_split_message(split: Split, job: JobSpec, counts: ImageCounts | None) -> str:
+    if counts is not None and counts.skipped:
+        skipped = f"{counts.skipped} of its {counts.listed} images are skipped (data.on_error: skip)"
+        return f"the split has no readable image with labels; {skipped}"
+    if split == "train" or counts is not None:
+        return "the split has no readable image with labels"
+    source = next(iter(job.data.sources))
+    return (
+        f"the data has no {split} split: run `pyramidion data split --config job.yaml`, or set "
+        f"data.sources.{source}.splits.{split} to its name on disk"
+    )

@@ -46,10 +46,10 @@ def _drop_categories(listing: Listing) -> None:
     remaining: dict[int, set[str]] = {}
     for image in listing.images:
         for read, labeled in image.layers:
-            remaining.setdefault(id(read), set()).update(_names(labeled))
+            remaining.setdefault(id(read.content.category_ids), set()).update(_names(labeled))
     for image, _ in listing.skipped:
         for read, labeled in image.layers:
-            for name in _names(labeled) - remaining.get(id(read), set()):
+            for name in _names(labeled) - remaining.get(id(read.content.category_ids), set()):
                 if not read.content.category_ids.get(name, True):
                     del read.content.category_ids[name]
 

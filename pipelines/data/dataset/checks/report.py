@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pipelines.base.causes import causes_of
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.findings import KINDS, Finding
 from pipelines.base.records import SPLITS, Split
@@ -139,17 +140,18 @@ class DataReport:
         found = ", ".join(f"{count} {KINDS[kind].title}" for kind, count in kinds.items())
         return FieldProblem("data.on_error", f"write skip to leave out such images instead of stopping ({found})")
 
-    def problems(self, examples: int = 5) -> list[FieldProblem]:
-        """Return the errors, at most `examples` of each kind and one line for the others of the kind; then `remedy`."""
+    def problems(self, max_causes: int = 5) -> list[FieldProblem]:
+        """Return one problem for each cause of errors, at most `max_causes` of each kind, and one for the others.
+
+        The last one is the remedy, if there is one.
+        """
         problems: list[FieldProblem] = []
         for kind, of_kind in self.by_kind().items():
-            findings = [finding for finding in of_kind if finding.severity == "error"]
-            if findings:
-                problems += [FieldProblem("", str(finding)) for finding in findings[:examples]]
-                if len(findings) > examples:
-                    problems.append(
-                        FieldProblem("", f"{len(findings) - examples} more {KINDS[kind].title}: see the report")
-                    )
+            if findings := [finding for finding in of_kind if finding.severity == "error"]:
+                causes = causes_of(findings)
+                problems += [FieldProblem("", cause.describe()) for cause in causes[:max_causes]]
+                if num_others := sum(len(cause.findings) for cause in causes[max_causes:]):
+                    problems.append(FieldProblem("", f"{num_others} more {KINDS[kind].title}: see the report"))
         return [*problems, *([self.remedy] if self.remedy else [])]
 
     def raise_errors(self) -> None:
