@@ -21,6 +21,7 @@ KINDS: dict[str, Kind] = {
     "broken_label_file": Kind("error", "unreadable label files"),
     "broken_entry": Kind("error", "invalid entries of label files"),
     "wrong_layer": Kind("error", "layers with a format that lacks the labels of the task"),
+    "box_units": Kind("error", "layers with boxes in other units or in another order"),
     "unknown_image": Kind("error", "annotations of unlisted images"),
     "unknown_category": Kind("error", "annotations of undeclared categories"),
     "ambiguous_image": Kind("error", "image ids used for two files"),
