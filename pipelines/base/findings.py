@@ -45,6 +45,8 @@ KINDS: dict[str, Kind] = {
     "unused_category": Kind("warning", "declared categories without annotations"),
     "not_in_train": Kind("warning", "categories of val or test that are missing in train"),
     "unused_rename": Kind("warning", "renamed classes without labels"),
+    "unassigned_image": Kind("warning", "listed images that the split file does not assign (skipped)"),
+    "unused_split": Kind("warning", "rows of a split file without an image"),
     "unknown_split": Kind("warning", "rows with splits that the source does not name"),
     "missing_test_layer": Kind("warning", "layers without test data although another layer has some"),
     "image_not_drawn": Kind("warning", "sources with images that their sampler never draws"),
