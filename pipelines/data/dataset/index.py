@@ -6,6 +6,7 @@ from pathlib import Path
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.data.dataset.categories import Declared, merge_categories, numbered
+from pipelines.data.dataset.checks.box_units import check_box_units
 from pipelines.data.dataset.checks.duplicates import check_repeated_contents, fingerprint
 from pipelines.data.dataset.checks.images import count_images
 from pipelines.data.dataset.checks.report import DataReport, TaskCounts
@@ -49,6 +50,7 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     number_images(listing)
     check_unlisted_files(listing, root)
     report = DataReport(root=str(root), findings=listing.findings, layers=[read.counts for read in listing.layers])
+    check_box_units(listing)
     images = [clean_image(listed, listing.findings) for listed in listing.images]
     records = records_of(images)
     for name, task in sorted(job.model.tasks.items()):
