@@ -1,6 +1,7 @@
 """`data`: images and labels, and how they are sampled and augmented."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -56,9 +57,21 @@ class SourceSpec(Spec):
         {"train": "train", "val": "val", "test": "test"},
         description="names of the splits on disk; `test` is optional, and so are its files",
     )
+    split_file: RelativePath | None = Field(
+        None,
+        description="CSV file with the columns file_name (path below the root) and split, which assigns every image to "
+        "train, val or test; `splits` then names the splits on disk to read, by default only train",
+    )
     exif: Literal["ignore", "apply"] = Field(
         "ignore", description="apply: the labels refer to images that are rotated by their EXIF orientation"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_split_file_divides_one_split(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("split_file") is not None:
+            return {"splits": {"train": "train"}, **given}
+        return given
 
 
 Side = Annotated[int, Field(ge=32, le=8192)]
@@ -93,6 +106,11 @@ class DataSpec(Spec):
         None,
         description="[low, high]: each training step draws the longer side of its images from the multiples of 32 in "
         "this range; evaluation uses image_size",
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        "stop",
+        description="skip: leave out unreadable and missing images, and images that are in several splits (the copy in "
+        "test is kept, then val, then train)",
     )
     num_workers: Annotated[int, Field(ge=0, le=256)] = 2
     cache: Literal["none", "ram"] = Field("none", description="ram: keep decoded images in memory")
