@@ -16,6 +16,10 @@ MIN_SIDE_PX = 1.0
 """A box with a side below one input pixel has no content, and its logarithms and IoUs are noise."""
 
 
+MIN_SEEN_PX = 0.5
+"""A strip of an object beside a patch that is thinner has no pixel of its own."""
+
+
 def sanitize(before: dict[str, Target], after: dict[str, Target], area_scale: float) -> dict[str, Target]:
     """Return `after` without boxes that kept less than 30 % of their area or are smaller than a pixel.
 
@@ -43,8 +47,8 @@ def sanitize(before: dict[str, Target], after: dict[str, Target], area_scale: fl
 def uncover(targets: dict[str, Target], patches_xyxy: Tensor) -> dict[str, Target]:
     """Return the targets of an image after patches (P, 4) have covered parts of it.
 
-    A box becomes the smallest one around its visible part. Objects of which less than 30 % are visible are dropped; of
-    crowd regions, those without a visible part.
+    A box becomes the smallest one around its visible part, without strips of less than half a pixel. Objects of which
+    less than 30 % are visible are dropped; of crowd regions, those without a visible part.
     """
     cells_x, cells_y = (_cells(patches_xyxy[:, sides]) for sides in ([0, 2], [1, 3]))
     is_visible = ~(
@@ -59,7 +63,8 @@ def uncover(targets: dict[str, Target], patches_xyxy: Tensor) -> dict[str, Targe
         begins_y, ends_y = _overlap(boxes_xyxy[:, [1, 3]], cells_y)
         areas = (ends_y - begins_y)[:, :, None] * (ends_x - begins_x)[:, None] * is_visible
         whole_areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(dim=1)
-        in_row, in_column = (areas > 0).any(dim=2), (areas > 0).any(dim=1)
+        has_parts = (ends_y - begins_y >= MIN_SEEN_PX)[:, :, None] & (ends_x - begins_x >= MIN_SEEN_PX)[:, None]
+        in_row, in_column = (has_parts & is_visible).any(dim=2), (has_parts & is_visible).any(dim=1)
         visible = torch.stack(
             [
                 begins_x.where(in_column, torch.inf).amin(dim=1),
@@ -70,6 +75,8 @@ def uncover(targets: dict[str, Target], patches_xyxy: Tensor) -> dict[str, Targe
             dim=1,
         )
         is_kept = areas.sum(dim=(1, 2)) >= MIN_KEPT_AREA * whole_areas
+        is_whole = ~(has_parts & ~is_visible).any(dim=(1, 2))
+        visible = boxes_xyxy.where(is_whole[:, None], visible)
         has_size = (visible[:, 2:] - visible[:, :2] >= MIN_SIDE_PX).all(dim=1)
         uncovered[task] = target.with_object_boxes(visible).with_objects(has_size & (is_kept | target.object_is_crowd))
     return uncovered
