@@ -64,7 +64,7 @@ class DataSpec(Spec):
         Annotated[int, Field(ge=32, le=8192)]
         | tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]]
     ) = Field(512, description="longer side (aspect kept), or [height, width] that images are fitted inside")
-    augment: Augment = Field(AugmentSpec(), description="a mapping, or a list such as [{op: hflip, p: 0.5}]")
+    augment: Augment = Field(AugmentSpec(), description="a preset, a list such as [{op: hflip, p: 0.5}], or a mapping")
     num_workers: Annotated[int, Field(ge=0, le=256)] = 2
     cache: Literal["none", "ram"] = Field("none", description="ram: keep decoded images in memory")
     mix: Literal["interleave", "concat", "proportional", "temperature"] = Field(
