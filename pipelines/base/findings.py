@@ -44,6 +44,8 @@ KINDS: dict[str, Kind] = {
     "unused_category": Kind("warning", "declared categories without annotations"),
     "not_in_train": Kind("warning", "categories of val or test that are missing in train"),
     "unused_rename": Kind("warning", "renamed classes without labels"),
+    "unassigned_image": Kind("warning", "listed images that the split file does not assign (skipped)"),
+    "unused_split": Kind("warning", "rows of a split file without an image"),
     "unknown_split": Kind("warning", "rows with splits that the source does not name"),
     "missing_test_layer": Kind("warning", "layers without test data although another layer has some"),
     "image_not_drawn": Kind("warning", "sources with images that their sampler never draws"),
@@ -56,7 +58,9 @@ KINDS: dict[str, Kind] = {
 class Finding:
     """One problem of the data.
 
-    `file` is a label file or an image, relative to the data root; `annotation_id` is the id in that file.
+    `file` is a label file or an image, relative to the data root; `annotation_id` is the id in that file. Findings with
+    the same `cause` are reported as one line with a count (see `pipelines.base.causes`); set it where messages of one
+    cause differ by names.
     """
 
     kind: str
@@ -66,6 +70,7 @@ class Finding:
     file: str = ""
     image: str | None = None
     annotation_id: int | str | None = None
+    cause: str = ""
 
     @property
     def severity(self) -> Severity:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.findings import Finding
-from pipelines.base.paths import below
+from pipelines.base.paths import below, normalized
 from pipelines.base.records import Split
 
 
@@ -19,6 +19,8 @@ class SourceSplit:
         source_name: the source's name in the document.
         images: the source's images folder, relative to the root; it may contain `{split}`.
         split_names: the names on disk of all splits of the source.
+        split: the split that the images belong to.
+        stored_as: the split under which they are on disk, where a split file assigns them to another one.
     """
 
     root: Path
@@ -26,16 +28,21 @@ class SourceSplit:
     images: str
     split_names: Mapping[Split, str]
     split: Split
+    stored_as: Split | None = None
 
     @property
     def name_on_disk(self) -> str:
         """The split's name in paths and tables."""
-        return self.split_names[self.split]
+        return self.split_names[self.stored_as or self.split]
 
     @property
     def images_dir(self) -> Path:
         """The folder that file names of images are relative to."""
         return self.root / self.fill(self.images)
+
+    def shown_path(self, file_name: str) -> str:
+        """Return the path of an image relative to the data root, as messages and split files spell it."""
+        return normalized(f"{self.fill(self.images)}/{file_name}")
 
     def fill(self, pattern: str) -> str:
         """Return `pattern` with the split's name on disk in place of `{split}`."""
@@ -50,7 +57,14 @@ class SourceSplit:
         return below(self.root, self.fill(pattern))
 
     def finding(
-        self, kind: str, message: str, *, file: str = "", image: str | None = None, annotation_id: Any = None
+        self,
+        kind: str,
+        message: str,
+        *,
+        file: str = "",
+        image: str | None = None,
+        annotation_id: Any = None,
+        cause: str = "",
     ) -> Finding:
         """Return a finding of this source and split."""
-        return Finding(kind, message, self.source_name, self.split, file, image, annotation_id)
+        return Finding(kind, message, self.source_name, self.split, file, image, annotation_id, cause)

@@ -31,11 +31,13 @@ class VocLayer(LabelLayer):
 
     format: Literal["voc"]
     path: RelativePath = Field("Annotations", description="folder of the XML files")
-    image_sets: RelativePath = "ImageSets/Main/{split}.txt"
+    image_sets: RelativePath | None = Field(
+        "ImageSets/Main/{split}.txt", description="list of the names of a split; null: every XML file of the folder"
+    )
 
     def paths(self, images: str) -> dict[str, str]:
-        """Return the image set and the folder of the XML files."""
-        return {"image_sets": self.image_sets, "path": self.path}
+        """Return the image set, if there is one, and the folder of the XML files."""
+        return ({"image_sets": self.image_sets} if self.image_sets else {}) | {"path": self.path}
 
     def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
         """Return the labels of the XML files of the split's image set.
@@ -45,13 +47,13 @@ class VocLayer(LabelLayer):
         in `<filename>`, or else the extension of any image. Every class name of an object is a category, because VOC
         files do not declare their categories.
         """
-        set_path = split.path(self.image_sets)
-        content = LayerContent(file=split.fill(self.image_sets))
-        if not set_path.is_file():
+        content = LayerContent(file=split.fill(self.listing(split.images)))
+        path = split.path(content.file)
+        if not (path.is_file() if self.image_sets else path.is_dir()):
             return None
         folder = split.fill(self.path)
         try:
-            lines = set_path.read_text(encoding="utf-8-sig").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines() if self.image_sets else _files_in(path)
         except (OSError, UnicodeDecodeError) as error:
             content.findings.append(
                 split.finding("broken_label_file", f"is not a readable text file ({error})", file=content.file)
@@ -69,6 +71,12 @@ class VocLayer(LabelLayer):
             if tree is not None:
                 _read_image(tree, name, file, split.images_dir, content, identity_fields, finding)
         return content
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Return the names of all XML files below a folder, without `.xml`, except hidden ones."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*.xml"))
+    return sorted(path.with_suffix("").as_posix() for path in paths if not any(part[0] == "." for part in path.parts))
 
 
 def _name_of(line: str) -> str:

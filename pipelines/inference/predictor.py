@@ -11,7 +11,7 @@ from PIL import Image
 
 from heads.base import Prediction
 from pipelines.base.records import Category
-from pipelines.data.dataset.images import MAX_PIXELS, Exif, read_image
+from pipelines.data.images import MAX_PIXELS, Exif, read_image
 from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.sample import ImageInfo, Sample, padded_size
 from pipelines.data.loading.transforms import EvalTransform
@@ -99,7 +99,7 @@ class Predictor:
             max_pixels: limit for the image as given.
 
         Raises:
-            DataError: see `pipelines.data.dataset.images.read_image`.
+            DataError: see `pipelines.data.images.read_image`.
         """
         decoded = self.decode(image, name=name, max_pixels=max_pixels)
         pixels = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)

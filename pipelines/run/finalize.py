@@ -14,7 +14,7 @@ from pipelines.base.errors import ConfigError, RegistryError
 from pipelines.base.pictures import draw_boxes
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
-from pipelines.data.dataset.images import read_image
+from pipelines.data.images import read_image
 from pipelines.data.loading.datamodule import JobData
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.plots import write_plots

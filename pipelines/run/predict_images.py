@@ -10,7 +10,7 @@ from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.paths import IMAGE_SUFFIXES
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
-from pipelines.data.dataset.images import read_image
+from pipelines.data.images import read_image
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor, expected_exif
 from pipelines.preflight import Places

@@ -1,6 +1,7 @@
 """`data`: images and labels, and how they are sampled and augmented."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -50,9 +51,21 @@ class SourceSpec(Spec):
         {"train": "train", "val": "val", "test": "test"},
         description="names of the splits on disk; `test` is optional, and so are its files",
     )
+    split_file: RelativePath | None = Field(
+        None,
+        description="CSV file with the columns file_name (path below the root) and split, which assigns every image to "
+        "train, val or test; `splits` then names the splits on disk to read, by default only train",
+    )
     exif: Literal["ignore", "apply"] = Field(
         "ignore", description="apply: the labels refer to images that are rotated by their EXIF orientation"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_split_file_divides_one_split(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("split_file") is not None:
+            return {"splits": {"train": "train"}, **given}
+        return given
 
 
 class DataSpec(Spec):

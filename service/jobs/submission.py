@@ -102,6 +102,8 @@ def _paths_outside(spec: JobSpec, data: Path) -> Iterable[FieldProblem]:
     """Yield a problem for each path of a source that leads out of the data folder through `..` or a link."""
     for name, source in spec.data.sources.items():
         paths = {f"data.sources.{name}.images": source.images}
+        if source.split_file is not None:
+            paths[f"data.sources.{name}.split_file"] = source.split_file
         for number, layer in enumerate(source.labels):
             for field_name, path in layer.paths(source.images).items():
                 paths[f"data.sources.{name}.labels.{number}.{field_name}"] = path

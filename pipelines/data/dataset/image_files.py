@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.base.errors import DataError
 from pipelines.base.paths import IMAGE_SUFFIXES, below
-from pipelines.data.dataset.images import Exif, ImageFacts, examine_image
+from pipelines.data.images import Exif, ImageFacts, examine_image
 
 MAX_THREADS = 16
 

@@ -78,7 +78,7 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     index = DatasetIndex(
         {split: [record for record in labeled if record.split == split] for split in splits}, categories
     )
-    _count_images(listing, records, report, splits)
+    _count_images(job, listing, records, report, splits)
     check_repeated_contents(listing)
     check_tasks(job, listing, report)
     check_samplers(job, index.records.get("train", []), report)
@@ -246,7 +246,9 @@ def _is_crowd(label: BoxLabel | str) -> bool:
     return isinstance(label, BoxLabel) and label.is_crowd
 
 
-def _count_images(listing: Listing, records: dict[int, ImageRecord], report: DataReport, splits: list[Split]) -> None:
+def _count_images(
+    job: JobSpec, listing: Listing, records: dict[int, ImageRecord], report: DataReport, splits: list[Split]
+) -> None:
     """Count images by split; report images that no layer labels, and splits without labeled images."""
     report.images = {split: ImageCounts() for split in splits}
     for listed in listing.images:
@@ -263,4 +265,15 @@ def _count_images(listing: Listing, records: dict[int, ImageRecord], report: Dat
             listing.findings.append(read.finding("unlabelled_image", message, labeled))
     for split in SPLITS[:2]:
         if split not in report.images or not report.images[split].in_index:
-            listing.findings.append(Finding("empty_split", "the split has no readable image with labels", split=split))
+            message = _empty_split_message(split, job, is_listed=split in report.images)
+            listing.findings.append(Finding("empty_split", message, split=split))
+
+
+def _empty_split_message(split: Split, job: JobSpec, *, is_listed: bool) -> str:
+    if split == "train" or is_listed:
+        return "the split has no readable image with labels"
+    source = next(iter(job.data.sources))
+    return (
+        f"the data has no {split} split: run `pyramidion data split --config job.yaml`, or set "
+        f"data.sources.{source}.splits.{split} to its name on disk"
+    )

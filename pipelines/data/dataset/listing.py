@@ -1,16 +1,16 @@
 """Read the layers of all sources and join them by image. Torch-free."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import below
 from pipelines.base.records import SPLITS, Split
+from pipelines.data.dataset.assigned_splits import AssignedSplits
 from pipelines.data.dataset.categories import is_plain_id
 from pipelines.data.dataset.clean import LayerCounts
 from pipelines.data.dataset.image_files import ImageFolder, examine_images
-from pipelines.data.dataset.images import ImageFacts
+from pipelines.data.images import ImageFacts
 from pipelines.formats.layer import LabelLayer
 from pipelines.formats.layer_content import FileId, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
@@ -68,11 +68,13 @@ def list_images(job: JobSpec, root: Path) -> Listing:
     """Read all layers, join them by relative path, examine every image file, and number the images."""
     listing = Listing()
     folders: dict[Path, ImageFolder] = {}
+    assigned = AssignedSplits(root)
     for name, source in sorted(job.data.sources.items()):
         for split in SPLITS:
             if split in source.splits:
                 source_split = SourceSplit(root, name, source.images, source.splits, split)
-                _list_split(source_split, source.labels, job, listing, folders)
+                _list_split(source_split, source, job, listing, folders, assigned)
+    listing.findings += assigned.findings()
     _check_test_layers(job, listing)
     listing.images.sort(key=lambda image: (SPLITS.index(image.split), image.source, image.file_name))
     _examine(listing, job.data.sources)
@@ -83,14 +85,15 @@ def list_images(job: JobSpec, root: Path) -> Listing:
 
 def _list_split(
     split: SourceSplit,
-    layers: Sequence[LabelLayer],
+    source: SourceSpec,
     job: JobSpec,
     listing: Listing,
     folders: dict[Path, ImageFolder],
+    assigned: AssignedSplits,
 ) -> None:
-    """Add the layers and images of one split of one source."""
-    joined: dict[str, ListedImage] = {}
-    for layer in layers:
+    """Add the layers and images of one split on disk of one source."""
+    joined: dict[Split, tuple[SourceSplit, dict[str, ListedImage]]] = {}
+    for position, layer in enumerate(source.labels):
         file = split.fill(layer.listing(split.images))
         try:
             content = layer.read(split, _identity_fields(layer, job))
@@ -102,19 +105,28 @@ def _list_split(
                 message = f"is missing, or has nothing of the split {split.name_on_disk!r}"
                 listing.findings.append(split.finding("missing_label_file", message, file=file))
             continue
-        counts = LayerCounts(split.source_name, split.split, content.file, layer.tasks, content.num_read)
-        for kind, number in content.num_refused.items():
-            setattr(counts, kind, number)
-        listing.findings += content.findings
-        read = ReadLayer(split, layer, content, counts)
-        listing.layers.append(read)
-        for image in content.images.values():
-            shown_path = f"{split.fill(split.images)}/{image.file_name}"
-            listed = ListedImage(split.source_name, split.split, image.file_name, shown_path)
-            joined.setdefault(image.file_name, listed).layers.append((read, image))
-    listing.images += joined.values()
-    if joined:
-        _locate(list(joined.values()), split, listing, folders)
+        for part_split, part in assigned.divide(content, split, position, source.split_file):
+            _, images = joined.setdefault(part_split.split, (part_split, {}))
+            _add_layer(part_split, layer, part, listing, images)
+    for part_split, images in joined.values():
+        listing.images += images.values()
+        if images:
+            _locate(list(images.values()), part_split, listing, folders)
+
+
+def _add_layer(
+    split: SourceSplit, layer: LabelLayer, content: LayerContent, listing: Listing, images: dict[str, ListedImage]
+) -> None:
+    """Add what a layer has for one split, and join it to the split's images by their file names."""
+    counts = LayerCounts(split.source_name, split.split, content.file, layer.tasks, content.num_read)
+    for kind, number in content.num_refused.items():
+        setattr(counts, kind, number)
+    listing.findings += content.findings
+    read = ReadLayer(split, layer, content, counts)
+    listing.layers.append(read)
+    for image in content.images.values():
+        listed = ListedImage(split.source_name, split.split, image.file_name, split.shown_path(image.file_name))
+        images.setdefault(image.file_name, listed).layers.append((read, image))
 
 
 def _identity_fields(layer: LabelLayer, job: JobSpec) -> set[str]:
@@ -131,7 +143,7 @@ def _check_test_layers(job: JobSpec, listing: Listing) -> None:
         for layer in source.labels if read else ():
             if not any(layer is other for other in read):
                 message = f"has nothing of the test split; {', '.join(layer.tasks)} cannot be scored there"
-                file = layer.listing(source.images).replace("{split}", source.splits["test"])
+                file = layer.listing(source.images).replace("{split}", source.splits.get("test", "test"))
                 listing.findings.append(Finding("missing_test_layer", message, name, "test", file))
 
 

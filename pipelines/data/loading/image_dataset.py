@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.records import ImageRecord
-from pipelines.data.dataset.images import Exif, read_image
+from pipelines.data.images import Exif, read_image
 from pipelines.data.loading.planned_sample import PlannedSample, fitted_size
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey, Stream, random_numbers
 from pipelines.data.loading.targets import TargetEncoder

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.base.records import BoxLabel, ImageRecord
-from pipelines.data.dataset.images import Exif
 from pipelines.data.dataset.listing import ListedImage, Listing
+from pipelines.data.images import Exif
 
 
 def check_repeated_contents(listing: Listing) -> None:
@@ -25,7 +25,7 @@ def check_repeated_contents(listing: Listing) -> None:
         if is_across_splits:
             message += "; keep it in one split only"
         kind = "same_image_in_splits" if is_across_splits else "same_image_in_split"
-        finding = first.layers[0][0].split.finding(kind, message, file=first.shown_path)
+        finding = first.layers[0][0].split.finding(kind, message, file=first.shown_path, cause=kind)
         listing.findings.append(finding)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.base.causes import causes_of
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.findings import KINDS, Finding
 from pipelines.base.records import SPLITS, Split
@@ -118,16 +119,15 @@ class DataReport:
             grouped.setdefault(finding.kind, []).append(finding)
         return {kind: grouped[kind] for kind in KINDS if kind in grouped}
 
-    def problems(self, examples: int = 5) -> list[FieldProblem]:
-        """Return the errors, at most `examples` of each kind and one line for the others of the kind."""
+    def problems(self, max_causes: int = 5) -> list[FieldProblem]:
+        """Return one problem for each cause of errors, at most `max_causes` of each kind, and one for the others."""
         problems: list[FieldProblem] = []
         for kind, findings in self.by_kind().items():
             if KINDS[kind].severity == "error":
-                problems += [FieldProblem("", str(finding)) for finding in findings[:examples]]
-                if len(findings) > examples:
-                    problems.append(
-                        FieldProblem("", f"{len(findings) - examples} more {KINDS[kind].title}: see the report")
-                    )
+                causes = causes_of(findings)
+                problems += [FieldProblem("", cause.describe()) for cause in causes[:max_causes]]
+                if num_others := sum(len(cause.findings) for cause in causes[max_causes:]):
+                    problems.append(FieldProblem("", f"{num_others} more {KINDS[kind].title}: see the report"))
         return problems
 
     def raise_errors(self) -> None:

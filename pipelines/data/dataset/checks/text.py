@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.base.causes import causes_of
 from pipelines.base.findings import KINDS
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.clean import LayerCounts
@@ -16,8 +17,8 @@ _PARTS_OF_KEPT = ("clipped", "duplicate", "crowd", "difficult")
 _REFUSED = ("unknown_category", "unknown_image", "broken_entry", "unusable_image")
 
 
-def render_report(report: DataReport, examples: int = 5) -> str:
-    """Return all tables, then the findings: errors first, at most `examples` of each kind."""
+def render_report(report: DataReport, max_causes: int = 5) -> str:
+    """Return all tables, then the findings, errors first: a line for each of at most `max_causes` causes of a kind."""
     console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
     console.print(f"Data in {escape(report.root)}", soft_wrap=True)
     console.print(_images_table(report))
@@ -27,11 +28,13 @@ def render_report(report: DataReport, examples: int = 5) -> str:
     for kind, findings in report.by_kind().items():
         title = f"{KINDS[kind].severity}: {KINDS[kind].title}: {len(findings)}"
         console.print(title, markup=False, soft_wrap=True)
-        for finding in findings[:examples]:
-            place = " ".join(part for part in (finding.source, finding.split) if part)
-            console.print(f"  {place}: {finding}" if place else f"  {finding}", markup=False, soft_wrap=True)
-        if len(findings) > examples:
-            console.print(f"  and {len(findings) - examples} more in the written report")
+        causes = causes_of(findings)
+        for cause in causes[:max_causes]:
+            place = " ".join(part for part in (cause.findings[0].source, cause.findings[0].split) if part)
+            line = f"{place}: {cause.describe()}" if place else cause.describe()
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+        if num_others := sum(len(cause.findings) for cause in causes[max_causes:]):
+            console.print(f"  and {num_others} more in the written report")
     console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings")
     assert isinstance(console.file, io.StringIO)
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())

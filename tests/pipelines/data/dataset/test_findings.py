@@ -193,5 +193,5 @@ def test_root_that_is_not_a_folder_is_raised(folder: Any) -> None:
 
 
 def test_every_kind_of_finding_has_a_test() -> None:
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_f*.py"))
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert [kind for kind in KINDS if f'"{kind}"' not in tests] == []

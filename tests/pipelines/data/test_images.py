@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipelines.base.errors import DataError
-from pipelines.data.dataset.images import MAX_PIXELS, examine_image, read_image
+from pipelines.data.images import MAX_PIXELS, examine_image, read_image
 
 
 def pixels(path: Path, exif: Any = "ignore") -> np.ndarray:

@@ -1,0 +1,83 @@
+"""The split file of a source: a table that assigns its images to splits, whatever the label format. Torch-free.
+
+Its columns are `file_name`, the path of an image below the data root, and `split`.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.base.findings import Finding
+from pipelines.base.paths import below, normalized
+from pipelines.base.records import SPLITS, Split
+
+FILE_COLUMN, SPLIT_COLUMN = COLUMNS = ("file_name", "split")
+
+
+@dataclass
+class SplitFile:
+    """The content of a split file.
+
+    Attributes:
+        name: the file, relative to the data root.
+        splits: by the path of an image, relative to the data root.
+        findings: everything that is wrong with the file; with an error among them, `splits` may be incomplete.
+    """
+
+    name: str
+    splits: dict[str, Split] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def read_split_file(root: Path, name: str) -> SplitFile:
+    """Return the content of the split file `name` below the data root, with findings for all problems."""
+    content = SplitFile(name)
+    try:
+        path = below(root, name)
+    except (ValueError, OSError) as error:
+        content.findings.append(Finding("unsafe_path", str(error), file=name))
+        return content
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        rows = [(reader.line_num, row) for row in reader]
+    except FileNotFoundError:
+        message = "the split file is missing; write it with `pyramidion data split --config job.yaml`"
+        content.findings.append(Finding("missing_label_file", message, file=name))
+        return content
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        content.findings.append(Finding("broken_label_file", f"is not a valid CSV file ({error})", file=name))
+        return content
+    header = list(reader.fieldnames or [])
+    if missing := [column for column in COLUMNS if header.count(column) != 1]:
+        message = f"needs the columns {' and '.join(COLUMNS)} once each; its header is {header} (see {missing[0]!r})"
+        content.findings.append(Finding("broken_label_file", message, file=name))
+        return content
+    for line, row in rows:
+        if problem := _add(row, content):
+            content.findings.append(Finding("broken_entry", problem, file=name, annotation_id=f"line {line}"))
+    return content
+
+
+def _add(row: dict[str, str], content: SplitFile) -> str | None:
+    """Add one row, or return what is wrong with it."""
+    image, split = (row[FILE_COLUMN] or "").strip(), (row[SPLIT_COLUMN] or "").strip()
+    if not image:
+        return "the file name is empty"
+    if split not in SPLITS:
+        return f"{image!r} has the split {split!r}; write train, val or test"
+    image = normalized(image)
+    if content.splits.setdefault(image, split) != split:
+        return f"{image!r} is in {content.splits[image]} and in {split}; keep one of the rows"
+    return None
+
+
+def split_file_text(splits: Mapping[str, Split]) -> str:
+    """Return the text of a split file, with its rows in the order of their file names."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(sorted(splits.items()))
+    return text.getvalue()
