@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from pipelines.data.loading.color import Color, apply_color
+from pipelines.data.loading.pictures import as_picture, as_tensor
 
 Matrix = NDArray[np.float64]
 BoxRule = Literal["corners", "ellipse"]
@@ -88,15 +89,14 @@ def warp(
     offset = to_canvas[:, :2] @ np.array([left, top]) + to_canvas[:, 2]
     backward = np.linalg.inv(linear)
     coefficients = np.column_stack([backward, -backward @ offset]).ravel().tolist()
-    pixels = Image.fromarray(np.ascontiguousarray(part.permute(1, 2, 0).numpy()))
-    moved = pixels.transform(
+    moved = as_picture(part).transform(
         (canvas_hw[1], canvas_hw[0]),
         Image.Transform.AFFINE,
         coefficients,
         resample=Image.Resampling.BILINEAR,
         fillcolor=fill,
     )
-    return torch.from_numpy(np.array(moved)).permute(2, 0, 1)
+    return as_tensor(moved)
 
 
 def _needed(to_canvas: Matrix, canvas_hw: tuple[int, int], image_hw: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -128,7 +128,7 @@ def enclosing_boxes(
         # The support function of an ellipse: its extent along an axis is the norm of that row of matrix * radii.
         reach = np.sqrt((to_canvas[None, :, :2] ** 2 @ half_sides[:, :, None] ** 2)[:, :, 0])
         whole = np.concatenate([centers - reach, centers + reach], axis=1)
-        visible = np.clip(whole, 0, [canvas_hw[1], canvas_hw[0]] * 2)
+        visible = whole
     else:
         signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
         corners = (half_sides[:, None, :] * signs) @ to_canvas[:, :2].T + centers[:, None, :]
@@ -137,6 +137,7 @@ def enclosing_boxes(
         is_cut = (whole[:, :2] < 0).any(axis=1) | (whole[:, 2:] > [canvas_hw[1], canvas_hw[0]]).any(axis=1)
         for index in np.flatnonzero(is_cut):
             visible[index] = _box_of_visible_part(corners[index], canvas_hw)
+    visible = np.clip(visible, 0, [canvas_hw[1], canvas_hw[0]] * 2)
     return torch.from_numpy(visible).to(boxes_xyxy), torch.from_numpy(whole).to(boxes_xyxy)
 
 

@@ -33,7 +33,7 @@ def jitter_scale(
 
 
 def move(spec: AffineSpec, sample: PlannedSample, rng: np.random.Generator, source: SampleSource) -> PlannedSample:
-    """Rotate, shear, scale and shift with probability `p`; 1.5 ms at 320x240 on one core."""
+    """Rotate, shear, scale and shift with probability `p`; 2 ms at 320x240 on one core."""
     is_drawn = rng.random() < spec.p
     angle_deg, shear_deg, shift_x, shift_y, zoom = rng.uniform(-1, 1, size=5)
     if not is_drawn:

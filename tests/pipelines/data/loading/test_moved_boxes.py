@@ -28,15 +28,13 @@ Shape = Literal["rectangle", "ellipse"]
 
 def drawn(height: int, width: int, box: Box, shape: Shape = "rectangle") -> Tensor:
     """Return a red shape that fills its box, on blue, in HWC memory like decoded images."""
-    image = torch.zeros(height, width, 3, dtype=torch.uint8)
-    y, x = np.mgrid[:height, :width] + 0.5
+    y, x = np.mgrid[: 4 * height, : 4 * width] / 4 + 0.125
     inside = (box[0] <= x) & (x <= box[2]) & (box[1] <= y) & (y <= box[3])
     if shape == "ellipse":
         center_x, center_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         inside = (2 * (x - center_x) / (box[2] - box[0])) ** 2 + (2 * (y - center_y) / (box[3] - box[1])) ** 2 <= 1
-    image[..., 0] = 255 * torch.from_numpy(inside)
-    image[..., 2] = 255 - image[..., 0]
-    return image.permute(2, 0, 1)
+    red = torch.from_numpy(255 * inside.reshape(height, 4, width, 4).mean(axis=(1, 3))).to(torch.uint8)
+    return torch.stack([red, torch.zeros_like(red), 255 - red], dim=2).permute(2, 0, 1)
 
 
 def target_of(*boxes: Box, is_crowd: bool = False) -> dict[str, Target]:
@@ -57,16 +55,16 @@ def boxes_of(targets: dict[str, Target]) -> Tensor:
     return target.boxes_xyxy
 
 
-def extent(profile: Tensor, level: float) -> tuple[float, float]:
-    """Return where the share of red in a row of pixels first and last crosses a level; pixel 0 covers [0, 1]."""
-    above = (profile >= level).nonzero().flatten()
-    first, last = int(above[0]), int(above[-1])
-    start, end = float(first), float(last + 1)
-    if first > 0:
-        start = first + 0.5 - float((profile[first] - level) / (profile[first] - profile[first - 1]))
-    if last + 1 < len(profile):
-        end = last + 0.5 + float((profile[last] - level) / (profile[last] - profile[last + 1]))
-    return start, end
+def start_of_red(profile: Tensor, level: float) -> tuple[float, float]:
+    """Return the lowest and highest position where the share of red in a row of pixels first crosses a level.
+
+    Pixel 0 covers [0, 1] and shows its center, so a shape that begins in its first half begins before the crossing.
+    """
+    first = int((profile >= level).nonzero()[0])
+    if first == 0:
+        return 0.0, 0.5
+    position = first + 0.5 - float((profile[first] - level) / (profile[first] - profile[first - 1]))
+    return position, position
 
 
 def assert_box_matches_pixels(image: Tensor, box_xyxy: Tensor) -> None:
@@ -75,10 +73,10 @@ def assert_box_matches_pixels(image: Tensor, box_xyxy: Tensor) -> None:
     height, width = red.shape
     for axis, size in ((0, width), (1, height)):
         profile = red.amax(dim=axis)
-        (start_tip, end_tip), (start_edge, end_edge) = extent(profile, TIP), extent(profile, EDGE)
         start, end = float(box_xyxy[axis]), float(box_xyxy[axis + 2])
-        assert start_tip - TOLERANCE_PX <= start <= start_edge + TOLERANCE_PX or start == 0 == round(start_tip)
-        assert end_edge - TOLERANCE_PX <= end <= end_tip + TOLERANCE_PX or end == size == round(end_tip)
+        for seen, side in ((profile, start), (profile.flip(0), size - end)):
+            lowest, highest = start_of_red(seen, TIP)[0], start_of_red(seen, EDGE)[1]
+            assert lowest - TOLERANCE_PX <= side <= highest + TOLERANCE_PX
 
 
 @st.composite
@@ -97,19 +95,21 @@ AFFINES = st.builds(
     AffineSpec,
     p=st.just(1.0),
     degrees=st.sampled_from([0.0, 10.0, 45.0, 180.0]),
-    shear=st.sampled_from([0.0, 10.0, 30.0]),
+    shear=st.sampled_from([0.0, 15.0]),
     translate=st.sampled_from([0.0, 0.3]),
     scale=st.sampled_from([(1.0, 1.0), (0.6, 1.4)]),
     fill=st.sampled_from([(0, 0, 0), (0, 255, 0)]),
 )
 
 
-@given(
-    picture=pictures(),
-    image_size=IMAGE_SIZES,
-    operations=st.lists(st.one_of(ZOOMS, FLIPS, AFFINES), max_size=4),
-    seed=st.integers(0, 2**32),
-)
+@st.composite
+def compositions(draw: st.DrawFn) -> list[OperationSpec]:
+    """Return operations of one plan: a turned box cannot be turned again without growth."""
+    few = [draw(st.lists(kind, max_size=most)) for kind, most in ((ZOOMS, 1), (FLIPS, 2), (AFFINES, 2))]
+    return draw(st.permutations([operation for kind in few for operation in kind]))
+
+
+@given(picture=pictures(), image_size=IMAGE_SIZES, operations=compositions(), seed=st.integers(0, 2**32))
 @settings(max_examples=200, deadline=None)
 def test_boxes_of_rectangles_match_the_pixels(
     picture: tuple[int, int, Box], image_size: ImageSize, operations: list[OperationSpec], seed: int
