@@ -1,12 +1,14 @@
 """COCO instances: one JSON file for each split. Torch-free."""
 
 import json
+import math
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath, normalized
+from pipelines.formats.booleans import read_boolean
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
@@ -149,8 +151,8 @@ def _read_annotation(
             annotation_id=annotation_id if _is_id(annotation_id) else None,
             category=names[category_id],
             bbox_xywh=(x, y, width, height),
-            is_crowd=bool(annotation.get("iscrowd", 0)),
-            area=None if area is None else float(area),
+            is_crowd=bool(read_boolean(annotation.get("iscrowd"))),
+            area=None if area is None else float(area) if _is_number(area) else math.nan,
             identities={key: str(annotation[key]) for key in identity_fields if annotation.get(key) not in (None, "")},
         )
     )
@@ -161,10 +163,10 @@ def _broken_values(annotation: dict[str, Any], identity_fields: Collection[str])
     bbox = annotation["bbox"]
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(side) for side in bbox):
         return f"bbox is {_shown(bbox)}; write four finite numbers [x, y, width, height]"
-    if annotation.get("iscrowd", 0) not in (0, 1):
+    if read_boolean(annotation.get("iscrowd")) is None:
         return f"iscrowd is {_shown(annotation['iscrowd'])}; write 0 or 1"
     area = annotation.get("area")
-    if area is not None and not (_is_number(area) and area >= 0):
+    if area is not None and (isinstance(area, bool) or not isinstance(area, int | float)):
         return f"area is {_shown(area)}; write square pixels, or omit it"
     for key in identity_fields:
         identity = annotation.get(key)

@@ -40,3 +40,14 @@ def test_coco_crowd_area_and_identity_are_read(folder: Any) -> None:
     assert [box.identity for box in others] == [None, None]
     assert report.tasks["things"].crowd["train"] == report.layers[0].crowd == 1
     assert index.categories["lookup"] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "is_crowd"), [("true", True), (True, True), (1.0, True), ("0", False), (None, False)]
+)
+def test_coco_crowd_is_read_as_a_number_or_a_word(folder: Any, value: Any, is_crowd: bool) -> None:
+    folder.coco("train", {"a.png": [{"iscrowd": value}, {"bbox": [5, 5, 9, 9]}]})
+    folder.coco("val", {"b.png": [{}]})
+    index, report = folder.check()
+    assert not report.findings
+    assert index.records["train"][0].labels["things"][0].is_crowd == is_crowd
