@@ -25,6 +25,14 @@ def rotated_box(box_xywh: XYWH, degrees: float, center_xy: tuple[float, float]) 
     )
 
 
+def ellipse_box(center_xy: tuple[float, float], radii_xy: tuple[float, float], degrees: float) -> XYWH:
+    """Return the box that encloses an ellipse after a clockwise rotation (y points down) around its center."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    half_width = math.hypot(radii_xy[0] * cos, radii_xy[1] * sin)
+    half_height = math.hypot(radii_xy[0] * sin, radii_xy[1] * cos)
+    return center_xy[0] - half_width, center_xy[1] - half_height, 2 * half_width, 2 * half_height
+
+
 def segmentation_box(segmentation: Any) -> XYWH | str:
     """Return the box that encloses a COCO `segmentation`: polygons, or a mask as run lengths; or what is wrong with it.
 

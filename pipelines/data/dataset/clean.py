@@ -33,6 +33,7 @@ class LayerCounts:
     unknown_category: int = 0
     unknown_image: int = 0
     broken_entry: int = 0
+    unsupported_shape: int = 0
     unusable_image: int = 0
     crowd: int = 0
     difficult: int = 0
@@ -50,6 +51,7 @@ class LayerCounts:
             + self.unknown_category
             + self.unknown_image
             + self.broken_entry
+            + self.unsupported_shape
             + self.unusable_image
         )
 
