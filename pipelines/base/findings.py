@@ -21,6 +21,7 @@ KINDS: dict[str, Kind] = {
     "broken_label_file": Kind("error", "unreadable label files"),
     "broken_entry": Kind("error", "invalid entries of label files"),
     "wrong_layer": Kind("error", "layers with a format that lacks the labels of the task"),
+    "box_units": Kind("error", "layers with boxes in other units or in another order"),
     "unknown_image": Kind("error", "annotations of unlisted images"),
     "unknown_category": Kind("error", "annotations of undeclared categories"),
     "ambiguous_image": Kind("error", "image ids used for two files"),
@@ -64,7 +65,7 @@ class Finding:
 
     `file` is a label file or an image, relative to the data root; `annotation_id` is the id in that file. Findings with
     the same `cause` are reported as one line with a count (see `pipelines.base.causes`); set it where messages of one
-    cause differ by names.
+    cause differ by names. `is_skipped` says that the image is left out of the data because of the problem.
     """
 
     kind: str
@@ -75,11 +76,12 @@ class Finding:
     image: str | None = None
     annotation_id: int | str | None = None
     cause: str = ""
+    is_skipped: bool = False
 
     @property
     def severity(self) -> Severity:
-        """The severity of its kind."""
-        return KINDS[self.kind].severity
+        """The severity of its kind; a warning if the image is skipped."""
+        return "warning" if self.is_skipped else KINDS[self.kind].severity
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields that are set, for JSON."""

@@ -35,6 +35,7 @@ class LayerCounts:
     broken_entry: int = 0
     unsupported_shape: int = 0
     unusable_image: int = 0
+    skipped_image: int = 0
     crowd: int = 0
     difficult: int = 0
     clipped: int = 0
@@ -53,6 +54,7 @@ class LayerCounts:
             + self.broken_entry
             + self.unsupported_shape
             + self.unusable_image
+            + self.skipped_image
         )
 
     @property
