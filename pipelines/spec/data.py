@@ -96,7 +96,7 @@ class DataSpec(Spec):
     image_size: ImageSize = Field(
         512, description="longer side (aspect kept), or [height, width] that images are fitted inside"
     )
-    augment: Augment = Field(AugmentSpec(), description="a mapping, or a list such as [{op: hflip, p: 0.5}]")
+    augment: Augment = Field(AugmentSpec(), description="a preset, a list such as [{op: hflip, p: 0.5}], or a mapping")
     close_mosaic_epochs: Annotated[int, Field(ge=0)] | None = Field(
         None,
         description="number of last epochs without operations that combine several images; null: a tenth of "

@@ -13,3 +13,12 @@ class PhotometricSpec(OperationSpec):
 
     op: Literal["photometric"] = "photometric"
     p: Probability = 0.5
+
+
+class GrayscaleSpec(OperationSpec):
+    """Remove the color with probability `p`."""
+
+    IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations.color:remove_color"
+
+    op: Literal["grayscale"] = "grayscale"
+    p: Probability = 0.1

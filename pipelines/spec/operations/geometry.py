@@ -14,6 +14,7 @@ def _require_zoom_range(zoom: tuple[float, float]) -> tuple[float, float]:
     return zoom
 
 
+ColorValue = Annotated[int, Field(ge=0, le=255)]
 ZoomRange = Annotated[tuple[float, float], AfterValidator(_require_zoom_range)]
 
 
@@ -42,3 +43,28 @@ class ScaleJitterSpec(OperationSpec):
 
     op: Literal["scale_jitter"] = "scale_jitter"
     range: ZoomRange | None = Field(None, description="range of the zoom, such as [0.5, 2.0]; null: no zoom")
+
+
+class AffineSpec(OperationSpec):
+    """Rotate, shear, scale and shift the image about its center with probability `p`.
+
+    Each value is drawn uniformly from a range around no change (the scale log-uniformly).
+    """
+
+    IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations.geometry:move"
+
+    op: Literal["affine"] = "affine"
+    p: Probability = 0.5
+    degrees: Annotated[float, Field(ge=0, le=180)] = Field(10.0, description="largest rotation to either side")
+    shear: Annotated[float, Field(ge=0, le=60)] = Field(0.0, description="largest shear to either side, in degrees")
+    translate: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        0.0, description="largest shift to each side, as a share of the image's width and height"
+    )
+    scale: ZoomRange = Field((1.0, 1.0), description="range of the scale, such as [0.8, 1.25]")
+    fill: tuple[ColorValue, ColorValue, ColorValue] = Field(
+        (0, 0, 0), description="red, green and blue of the uncovered area, 0 to 255"
+    )
+    boxes: Literal["corners", "ellipse"] = Field(
+        "corners",
+        description="what a moved box encloses: the corners of the moved box, or the ellipse inside it (round objects)",
+    )
