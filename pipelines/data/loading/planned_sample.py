@@ -109,7 +109,7 @@ class PlannedSample:
             place_y: place of the part in [0, 1) from the first possible row to the last one.
             place_x: the same for the columns.
         """
-        if self.is_zoomed:
+        if self.is_zoomed or self.affine is not None:
             return self.render().filling(size_hw, zoom, place_y, place_x)
         enough = max(zoom, *(new / present for new, present in zip(size_hw, self.canvas_hw, strict=True)))
         y, x = (

@@ -48,6 +48,7 @@ class CutmixSpec(CombiningSpec):
 class CopyPasteSpec(CombiningSpec):
     """Paste the boxes of random objects of another image at random places (Ghiasi et al. 2021, arXiv 2012.07177)."""
 
+    PASTES_OBJECTS: ClassVar[bool] = True
     IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations.combining:paste_objects"
 
     op: Literal["copy_paste"] = "copy_paste"
