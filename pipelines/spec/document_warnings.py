@@ -73,7 +73,8 @@ def _small_images(job: JobSpec) -> Iterator[str]:
     if design is not None and design.compound and _longer_side(job) < design.image_size_px:
         yield (
             f"data.image_size: got {job.data.image_size}, which is small for model.backbone.design.compound: "
-            f"{design.compound:g}; it scales depths, widths and resolution together and is made for images of {design.image_size_px} pixels"
+            f"{design.compound:g}; it scales depths, widths and resolution together and is made for images of "
+            f"{design.image_size_px} pixels"
         )
 
 
