@@ -84,6 +84,7 @@ def test_all_logged_entries_arrive_in_one_finished_run(tmp_path: Path, runs_root
     for step in range(1200):
         tracker.log_metrics({"train/kind/loss": 1 / (step + 1), "val/kind/accuracy": None}, step=step)
     tracker.log_tags({"data.fingerprint": "abc"})
+    tracker.log_dataset("val", name="shapes", fingerprint="f" * 64, source=tmp_path, counts={"num_images": 3})
     tracker.log_artifact(plots)
     tracker.log_artifact(plots / "curve.txt", "evaluation")
     assert tracker.close("FINISHED")
@@ -95,6 +96,9 @@ def test_all_logged_entries_arrive_in_one_finished_run(tmp_path: Path, runs_root
     assert run.data.params["model.optimizer.lr"] == "0.002"
     assert run.data.tags["data.fingerprint"] == "abc"
     assert "val/kind/accuracy" not in run.data.metrics
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest, used.tags[0].value) == ("shapes", "f" * 36, "val")
+    assert json.loads(used.dataset.profile) == {"num_images": 3}
     history = client.get_metric_history(run.info.run_id, "train/kind/loss")
     assert sorted((point.step, point.value) for point in history) == [(step, 1 / (step + 1)) for step in range(1200)]
     for folder in ("plots", "evaluation"):
