@@ -39,6 +39,8 @@ KINDS: dict[str, Kind] = {
     "mis_sized_image": Kind("warning", "images with a size other than declared"),
     "unlabelled_image": Kind("warning", "listed images without labels (skipped)"),
     "unlisted_image": Kind("warning", "image files that no label file lists"),
+    "unsupported_shape": Kind("warning", "annotations without a box (skipped)"),
+    "several_annotations": Kind("warning", "images that several people have labeled"),
     "no_label_file": Kind("warning", "images without label files (no objects)"),
     "moved_data_set": Kind("warning", "label files that name a folder of another place"),
     "other_file": Kind("warning", "files in class folders that are not images"),

@@ -33,6 +33,7 @@ class LayerCounts:
     unknown_category: int = 0
     unknown_image: int = 0
     broken_entry: int = 0
+    unsupported_shape: int = 0
     unusable_image: int = 0
     skipped_image: int = 0
     crowd: int = 0
@@ -51,6 +52,7 @@ class LayerCounts:
             + self.unknown_category
             + self.unknown_image
             + self.broken_entry
+            + self.unsupported_shape
             + self.unusable_image
             + self.skipped_image
         )
