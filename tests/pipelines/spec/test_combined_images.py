@@ -86,8 +86,8 @@ def test_documents_whose_images_are_not_combined_as_expected_give_warnings(
     assert all(text.startswith(start) for text, start in zip(warnings, expected, strict=True))
 
 
-def test_tasks_that_combined_images_are_not_labeled_for_give_warnings(small: Document) -> None:
-    document = apply_override(small, "model.tasks", {"who": {"head": "embedding", "of": "image"}})
+def test_tasks_that_combined_images_are_not_labeled_for_give_warnings(small_document: Document) -> None:
+    document = apply_override(small_document, "model.tasks", {"who": {"head": "embedding", "of": "image"}})
     document["model"].pop("select", None)
     (source,) = document["data"]["sources"].values()
     source["labels"] = [{"format": "image_folder", "tasks": ["who"]}]
