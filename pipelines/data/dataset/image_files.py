@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.base.errors import DataError
 from pipelines.base.links import link_policy, walk
-from pipelines.base.paths import IMAGE_SUFFIXES, below
+from pipelines.base.paths import IMAGE_SUFFIXES, below, is_ignored
 from pipelines.data.images import Exif, ImageFacts, examine_image
 
 MAX_THREADS = 16
@@ -42,7 +42,7 @@ class ImageFolder:
         """Yield the names of all image files in sorted order, except hidden files, and links that are not followed."""
         for name in sorted(self._plain):
             path = Path(name)
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            if path.suffix.lower() in IMAGE_SUFFIXES and not is_ignored(path):
                 yield name
 
 
