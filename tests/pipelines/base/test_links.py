@@ -33,7 +33,7 @@ def test_link_that_leads_out_is_refused_by_default(root: Path) -> None:
 
 def test_refusal_of_a_command_names_the_option(root: Path) -> None:
     set_link_policy(follow=False, environ={})
-    with pytest.raises(ValueError, match="; add --follow-links to the command to follow it$"):
+    with pytest.raises(ValueError, match=r"; add --follow-links to the command to follow it$"):
         below(root, "images")
 
 
@@ -52,5 +52,5 @@ def test_option_does_not_allow_paths_that_leave_the_root_without_a_link(root: Pa
 
 def test_processes_of_the_service_never_follow_links(root: Path) -> None:
     set_link_policy(follow=True, environ={LINKS_VARIABLE: "refuse"})
-    with pytest.raises(ValueError, match="leads out of .*/root$"):
+    with pytest.raises(ValueError, match=r"leads out of .*/root$"):
         below(root, "images")
