@@ -15,8 +15,11 @@ from pipelines.tasks.kinds import kind_of
 
 def document_warnings(job: JobSpec) -> Iterator[str]:
     """Yield a warning for each part of the network that starts from random weights and never trains, or keeps others
-    from training, for sizes of images that do not fit each other, and for operations of `data.augment` without effect.
-    """
+    from training, for tasks that do not count, for sizes of images that do not fit each other, and for operations of
+    `data.augment` without effect."""
+    for name, task in sorted(job.model.tasks.items()):
+        if task.weight == 0:
+            yield f"model.tasks.{name}.weight: got 0; this task learns nothing, and its head keeps its initial values"
     yield from _parts_that_never_learn(job.model)
     yield from _small_images(job)
     yield from _combined_images(job)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from pipelines.base.pictures import draw_boxes, draw_sheet
+from pipelines.base.pictures import draw_boxes, draw_sheet, picture_name
 from pipelines.base.records import Split
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.image_dataset import ImageDataset
@@ -37,7 +37,7 @@ def show_samples(data: JobData, split: Split, count: int, out_dir: Path, epoch: 
     paths = []
     for index in _chosen(len(dataset), count):
         sample = dataset[SampleKey(epoch, index)]
-        path = out_dir / f"{split}_{sample.info.image_id:06d}_{Path(sample.info.file_name).stem}.png"
+        path = out_dir / picture_name(f"{split}_{sample.info.image_id:06d}", sample.info.file_name)
         _draw_sample(data, sample, MIN_SHOWN_SIDE_PX).save(path)
         paths.append(path)
     return paths
