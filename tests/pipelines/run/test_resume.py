@@ -132,7 +132,7 @@ def test_resumed_run_with_combined_images_and_several_sizes_is_bit_identical(
     (source,) = small_document["data"]["sources"].values()
     source["sampler"] = {"kind": "shuffle", "group_by_aspect": True}
     uninterrupted = state_of(train(small_document, tmp_path / "uninterrupted"))
-    with pytest.raises(Stopped, match="at epoch 0, step 2"):
+    with pytest.raises(Stopped, match="in epoch 1 of 2, after step 2"):
         train(small_document, tmp_path / "stopped", TerminateSelf("train_batch", 0, 2))
     resumed = state_of(train(small_document, tmp_path / "stopped"))
     assert differences(uninterrupted, resumed) == []
