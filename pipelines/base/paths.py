@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from pipelines.base.links import require_inside
+
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Extensions, in lower case, of the files that count as images."""
 
@@ -30,7 +32,7 @@ def is_ignored(path: PurePath) -> bool:
 
 
 def below(root: Path, relative: str) -> Path:
-    """Return the path `relative` inside `root`, with links resolved.
+    """Return the path `relative` inside `root`, with links resolved (see `pipelines.base.links`).
 
     The system accepts the path: it exists, or it is only missing.
 
@@ -55,13 +57,17 @@ def below(root: Path, relative: str) -> Path:
         if getattr(error, "errno", None) != errno.ENOTDIR:
             reason = getattr(error, "strerror", None) or "its links form a loop"
             raise ValueError(f"the system refuses {_shortened(relative)} ({reason}); correct or rename it") from None
-    if not path.is_relative_to(root.resolve()):
-        raise ValueError(f"{relative!r} is a link that leads out of {root}")
+    require_inside(path, root, relative)
     return path
 
 
 def _shortened(text: str) -> str:
     return repr(text if len(text) <= 120 else f"{text[:60]}...{text[-40:]}")
+
+
+def shown_path(path: Path | str) -> str:
+    """Return the path for messages and files; what is not valid Unicode is escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def normalized(file_name: str) -> str:
