@@ -6,6 +6,7 @@ outside of the data root. Files that were moved, such as exports, often name a f
 `YoloYaml.locate`.
 """
 
+import os
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
