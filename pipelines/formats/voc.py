@@ -19,6 +19,7 @@ from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, normalized
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
+from pipelines.formats.voc_writer import VocWriter
 
 _MakeFinding = Callable[..., Finding]
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -28,6 +29,7 @@ class VocLayer(LabelLayer):
     """Pascal VOC: one XML file for each image (1-based, inclusive pixels), image sets as lists of names."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    WRITER = VocWriter
     NUMBERS_ARE_CORNERS: ClassVar[bool] = True
 
     format: Literal["voc"]
