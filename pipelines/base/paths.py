@@ -1,9 +1,11 @@
 """Paths in documents and label files: relative to a root, and never outside of it. Torch-free."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated
 
 from pydantic import AfterValidator
+
+from pipelines.base.links import require_inside
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Extensions, in lower case, of the files that count as images."""
@@ -19,9 +21,17 @@ def _require_relative(path: str) -> str:
 RelativePath = Annotated[str, AfterValidator(_require_relative)]
 """A path below its root. `{split}` in it stands for the split's name on disk (see `SourceSpec.splits`)."""
 
+IGNORED_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
+"""Folders that archive tools and file servers add to data, and that contain no images."""
+
+
+def is_ignored(path: PurePath) -> bool:
+    """Return whether a path below a data root is hidden, or inside of a folder that a tool has added."""
+    return any(part in IGNORED_FOLDERS or (part.startswith(".") and part != ".") for part in path.parts)
+
 
 def below(root: Path, relative: str) -> Path:
-    """Return the path `relative` inside `root`, with links resolved.
+    """Return the path `relative` inside `root`, with links resolved (see `pipelines.base.links`).
 
     Raises:
         ValueError: the path is absolute, contains `..`, or leaves the root through a link.
@@ -31,8 +41,7 @@ def below(root: Path, relative: str) -> Path:
     if ".." in PurePosixPath(relative).parts:
         raise ValueError(f"got {relative!r}; write it without '..'")
     path = (root / relative).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise ValueError(f"{relative!r} is a link that leads out of {root}")
+    require_inside(path, root, relative)
     return path
 
 

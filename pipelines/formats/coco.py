@@ -1,12 +1,14 @@
 """COCO instances: one JSON file for each split. Torch-free."""
 
 import json
+import math
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath, normalized
+from pipelines.formats.booleans import read_boolean
 from pipelines.formats.coco_writer import CocoWriter
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
@@ -154,8 +156,8 @@ def _read_annotation(
             annotation_id=annotation_id if _is_id(annotation_id) else None,
             category=names[category_id],
             bbox_xywh=(x, y, width, height),
-            is_crowd=bool(annotation.get("iscrowd", 0)),
-            area=None if area is None else float(area),
+            is_crowd=bool(read_boolean(annotation.get("iscrowd"))),
+            area=None if area is None else float(area) if _is_number(area) else math.nan,
             identities={key: str(annotation[key]) for key in identity_fields if annotation.get(key) not in (None, "")},
         )
     )
@@ -175,10 +177,10 @@ def _given_or_derived_box(annotation: dict[str, Any]) -> Sequence[float] | str:
 
 
 def _broken_values(annotation: dict[str, Any], identity_fields: Collection[str]) -> str | None:
-    if annotation.get("iscrowd", 0) not in (0, 1):
+    if read_boolean(annotation.get("iscrowd")) is None:
         return f"iscrowd is {_shown(annotation['iscrowd'])}; write 0 or 1"
     area = annotation.get("area")
-    if area is not None and not (_is_number(area) and area >= 0):
+    if area is not None and (isinstance(area, bool) or not isinstance(area, int | float)):
         return f"area is {_shown(area)}; write square pixels, or omit it"
     for key in identity_fields:
         identity = annotation.get(key)

@@ -1,11 +1,11 @@
 """Image folders: `<split>/<class>/<image>`. Torch-free."""
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below
+from pipelines.base.links import walk
+from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, is_ignored
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
@@ -26,22 +26,23 @@ class ImageFolderLayer(LabelLayer):
     def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
         """Return the images below the split's folder; the first folder of an image's path is its class.
 
-        Images outside of the class folders are listed without a label. Hidden files are ignored.
+        Images outside of the class folders are listed without a label. Hidden files, and
+        folders that archive tools add (`__MACOSX`), are ignored.
         """
         relative = split.fill(self.path)
         folder = below(below(split.root, split.fill(split.images)), relative)
         content = LayerContent(file=split.fill(self.listing(split.images)))
         if not folder.is_dir():
             return None
-        for parent, folders, files in os.walk(folder):
+        for parent, folders, files in walk(folder):
             folders.sort()
             inside = Path(parent).relative_to(folder)
             if not inside.parts:
-                content.category_ids = {name: set() for name in folders if not name.startswith(".")}
-            folders[:] = [name for name in folders if not name.startswith(".")]
+                content.category_ids = {name: set() for name in folders if not is_ignored(Path(name))}
+            folders[:] = [name for name in folders if not is_ignored(Path(name))]
             for name in sorted(files):
                 file_name = (Path(relative) / inside / name).as_posix()
-                if name.startswith("."):
+                if is_ignored(Path(name)):
                     continue
                 if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
                     message = f"is not an image; names of images end in {', '.join(sorted(IMAGE_SUFFIXES))}"

@@ -1,4 +1,4 @@
-"""The end of a run: score the best checkpoint once, write the result, export, track and register the model."""
+"""The end of a run: score the best checkpoint once, write the result, export and register the model."""
 
 import json
 import tempfile
@@ -25,7 +25,7 @@ from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.inference.export import load_exported
 from pipelines.model import fold_as_configured
 from pipelines.run.attempt import Attempt
-from pipelines.run.versions import git_commit, package_versions
+from pipelines.run.versions import package_versions
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import Registration
 from pipelines.spec.model import ModelSpec
@@ -135,20 +135,6 @@ def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, 
     print_results(scores.split, scores.tasks)
     write_plots(attempt.run_dir.plots, attempt.run_dir.events, scores.tasks)
     write_result(attempt.run_dir.result, result)
-
-
-def track(attempt: Attempt) -> None:
-    """Send the result and the files of the run folder to MLflow, also if an earlier attempt may have sent some."""
-    if attempt.tracker is None:
-        return
-    result = json.loads(attempt.run_dir.result.read_text())
-    commit = git_commit()
-    attempt.tracker.log_metrics(result["summary"], step=result["model"]["best_step"])
-    attempt.tracker.log_tags({**result["versions"], **({"git_commit": commit} if commit else {})})
-    for path in (attempt.run_dir.result, attempt.run_dir.config_yaml, attempt.run_dir.data_report):
-        attempt.tracker.log_artifact(path)
-    for folder in (attempt.run_dir.predictions, attempt.run_dir.ground_truth, attempt.run_dir.plots):
-        attempt.tracker.log_artifact(folder, folder.name)
 
 
 def register(attempt: Attempt) -> None:

@@ -44,6 +44,17 @@ def test_coco_crowd_area_and_identity_are_read(folder: Any) -> None:
     assert index.categories["lookup"] == []
 
 
+@pytest.mark.parametrize(
+    ("value", "is_crowd"), [("true", True), (True, True), (1.0, True), ("0", False), (None, False)]
+)
+def test_coco_crowd_is_read_as_a_number_or_a_word(folder: Any, value: Any, is_crowd: bool) -> None:
+    folder.coco("train", {"a.png": [{"iscrowd": value}, {"bbox": [5, 5, 9, 9]}]})
+    folder.coco("val", {"b.png": [{}]})
+    index, report = folder.check()
+    assert not report.findings
+    assert index.records["train"][0].labels["things"][0].is_crowd == is_crowd
+
+
 def test_box_is_derived_from_the_segmentation_where_bbox_is_missing(folder: Any) -> None:
     polygon = {"bbox": None, "segmentation": [[1, 2, 5, 2, 5, 9]], "area": 14}
     mask = {"bbox": [], "segmentation": {"size": [40, 60], "counts": [40 * 3 + 5, 10, 40 * 57 - 15]}}
