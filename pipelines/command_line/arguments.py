@@ -50,7 +50,7 @@ class CommandParser(argparse.ArgumentParser):
             fields.append(word)
             if "=" not in word and rest and not rest[0].startswith("--"):
                 fields.append(rest.pop(0))
-        options, unknown = self.parse_known_args(own)
+        options, unknown = self.parse_known_intermixed_args(own)
         return options, dotted_overrides([*unknown, *fields])
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -127,6 +127,7 @@ def places_of(options: argparse.Namespace) -> Places:
         weights_roots=[Path(root) for root in weights] or [Path()],
         data_root=Path(data_root) if data_root else None,
         are_given=bool(options.data_root or data_root),
+        named_data_roots=[Path(root) for root in options.data_root],
     )
 
 
