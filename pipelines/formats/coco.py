@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath, normalized
 from pipelines.formats.booleans import read_boolean
+from pipelines.formats.coco_writer import CocoWriter
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
 from pipelines.formats.outlines import segmentation_box
@@ -21,6 +22,7 @@ class CocoLayer(LabelLayer):
     """COCO instances: boxes, `iscrowd`, and any further field of an annotation as identity."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    WRITER = CocoWriter
 
     format: Literal["coco"]
     path: RelativePath

@@ -147,6 +147,16 @@ def images_below(folder: Path) -> Iterator[str]:
                 yield (inside / name).as_posix()
 
 
+def label_file_of(image: str) -> str:
+    """Return the label file of an image: the last folder `images` of its path is replaced by `labels`."""
+    folders, name = image.split("/")[:-1], image.rsplit("/", 1)[-1]
+    for position in reversed(range(len(folders))):
+        if folders[position] == "images":
+            folders[position] = "labels"
+            break
+    return "/".join([*folders, posixpath.splitext(name)[0] + ".txt"])
+
+
 def joined(base: str, entry: str) -> str | None:
     """Return the path of `entry` below `base`, both relative to the data root, or None if it leads out of the root."""
     path = posixpath.normpath(posixpath.join(base, entry))
