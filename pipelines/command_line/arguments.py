@@ -50,7 +50,7 @@ class CommandParser(argparse.ArgumentParser):
             fields.append(word)
             if "=" not in word and rest and not rest[0].startswith("--"):
                 fields.append(rest.pop(0))
-        options, unknown = self.parse_known_args(own)
+        options, unknown = self.parse_known_intermixed_args(own)
         return options, dotted_overrides([*unknown, *fields])
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

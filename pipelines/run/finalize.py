@@ -14,8 +14,8 @@ from pipelines.base.errors import ConfigError, RegistryError
 from pipelines.base.pictures import draw_boxes
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
-from pipelines.data.images import read_image
 from pipelines.data.loading.datamodule import JobData
+from pipelines.data.source_images import read_source_image
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.plots import write_plots
 from pipelines.evaluation.predictions import ImagePredictions
@@ -37,7 +37,7 @@ from pipelines.tracking.registry import Registry
 from pipelines.training.checkpoints import EvaluationStop
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.scoring import Scores
-from pipelines.training.trainer import create_trainer
+from pipelines.training.trainer import create_trainer, precision_of
 
 NUM_SAMPLE_PICTURES = 8
 
@@ -97,7 +97,7 @@ def write_sample_pictures(attempt: Attempt, scored: ScoredSplit) -> None:
     samples = scored.predictions[:: max(1, len(scored.predictions) // NUM_SAMPLE_PICTURES)]
     for prediction in samples[:NUM_SAMPLE_PICTURES]:
         record = records[prediction.image_id]
-        image = read_image(record.path, attempt.job.data.sources[record.source].exif)
+        image = read_source_image(record.path, record.source, attempt.job.data.sources[record.source])
         for name, task in attempt.job.model.tasks.items():
             if not kind_of(task).gives_boxes:
                 continue
@@ -128,6 +128,7 @@ def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, 
             "parameters": sum(p.numel() for p in module.model.parameters()),
             "best_epoch": best["epoch"],
             "best_step": best["step"],
+            "precision": precision_of(attempt.job.trainer),
         },
         timing={"train_s": round(attempt.progress.train_s, 3), "test_s": round(scored.seconds, 3)},
         versions=package_versions(),

@@ -15,6 +15,7 @@ from pipelines.data.dataset.categories import Declared, merge_categories, number
 from pipelines.data.dataset.checks.box_units import check_box_units
 from pipelines.data.dataset.checks.duplicates import check_repeated_contents, fingerprint
 from pipelines.data.dataset.checks.images import count_images
+from pipelines.data.dataset.checks.pixels import check_pixels
 from pipelines.data.dataset.checks.report import DataReport, TaskCounts
 from pipelines.data.dataset.checks.samplers import check_samplers
 from pipelines.data.dataset.checks.tasks import check_tasks
@@ -95,10 +96,10 @@ def _read_data(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     by_split = {split: [record for record in labeled if record.split == split] for split in splits}
     count_images(job, listing, records, report, splits)
     check_repeated_contents(listing)
+    check_pixels(listing, job.data.sources)
     check_tasks(job, listing, report)
     check_samplers(job, by_split.get("train", []), report)
-    exif = {name: source.exif for name, source in job.data.sources.items()}
-    report.fingerprints = {split: fingerprint(listing, by_split[split], exif) for split in splits}
+    report.fingerprints = {split: fingerprint(listing, by_split[split], job.data.sources) for split in splits}
     packed = {split: PackedRecords.pack(split, of_split) for split, of_split in by_split.items()}
     return DatasetIndex(dict(packed), categories), report
 
