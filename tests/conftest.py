@@ -17,7 +17,6 @@ settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
 
-
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what data checks store out of the cache folder of the user who runs the tests."""
