@@ -14,6 +14,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from pipelines.base.cores import let_idle_threads_sleep
 from pipelines.base.errors import (
     DISK_FULL_ERRNOS,
     ConfigError,
@@ -32,7 +33,6 @@ from pipelines.command_line.parsers import COMMANDS, parser_of
 from pipelines.preflight import preflight
 from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
-from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
 from pipelines.training.launcher import report_to_rank_zero
 from pipelines.training.stopping import StopRequest
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] not in COMMANDS:
         print(f"usage: python -m pipelines.cli {'|'.join(COMMANDS)} ...", file=sys.stderr)
         return ExitCode.USAGE
+    let_idle_threads_sleep()
     try:
         stop = _signals_handled(words[0])
         _run(words[0], words[1:], stop)
@@ -150,7 +151,7 @@ def _preview(command: str, options: argparse.Namespace, overrides: Overrides) ->
         if options.json:
             print(json.dumps([{"field": "model.init_from", "message": str(error)}]))
         raise
-    for warning in document_warnings(job):
+    for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if command == "check":
         print(json.dumps(report.to_dict()) if options.json else render(report))
