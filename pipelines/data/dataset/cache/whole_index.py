@@ -47,7 +47,7 @@ class IndexCache:
     @classmethod
     def of(cls, job: JobSpec, root: Path) -> "IndexCache":
         """Return the place of a job's index."""
-        document = job.model_dump(mode="json", include={"data": True, "model": {"tasks"}})
+        document = job.model_dump(mode="json", include={"data": True, "model": {"tasks"}}, warnings=False)
         document["data"] = {name: value for name, value in document["data"].items() if name not in _IRRELEVANT}
         key = json.dumps([str(root.resolve()), str(root), link_policy() == "follow", document], sort_keys=True)
         version = code_version(*(f"pipelines/{package}" for package in _CODE), "backbones/spec")
