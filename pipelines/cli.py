@@ -25,6 +25,7 @@ from pipelines.base.errors import (
     Stopped,
     print_error,
 )
+from pipelines.base.printable import accept_any_text
 from pipelines.base.ranks import local_rank
 from pipelines.base.records import Split
 from pipelines.base.signals import release_stop_signals
@@ -37,12 +38,13 @@ from pipelines.spec.load import Document, assemble, resolved, validate_document,
 from pipelines.training.launcher import report_to_rank_zero
 from pipelines.training.stopping import StopRequest
 
-PLACE_ERRNOS = DISK_FULL_ERRNOS | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
+PLACE_ERRNOS = DISK_FULL_ERRNOS | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG}
 """`errno` of an OSError that users can fix: a full disk, or a folder that cannot be created."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors that users can fix are printed without a traceback."""
+    accept_any_text()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in COMMANDS:
         print(f"usage: python -m pipelines.cli {'|'.join(COMMANDS)} ...", file=sys.stderr)

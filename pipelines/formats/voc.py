@@ -20,6 +20,7 @@ from pipelines.formats.booleans import read_boolean
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
+from pipelines.formats.voc_writer import VocWriter
 from pipelines.formats.xml_files import correct_case, parse_xml, unknown_elements
 
 _MakeFinding = Callable[..., Finding]
@@ -44,6 +45,7 @@ class VocLayer(LabelLayer):
     """Pascal VOC: one XML file for each image (1-based, inclusive pixels), image sets as lists of names."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    WRITER = VocWriter
     NUMBERS_ARE_CORNERS: ClassVar[bool] = True
 
     format: Literal["voc"]

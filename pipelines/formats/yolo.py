@@ -12,6 +12,7 @@ from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
 from pipelines.formats.yolo_labels import YoloLabels
+from pipelines.formats.yolo_writer import YoloWriter
 from pipelines.formats.yolo_yaml import (
     UNSUPPORTED_IMAGES,
     BrokenYaml,
@@ -19,6 +20,7 @@ from pipelines.formats.yolo_yaml import (
     images_below,
     is_absolute,
     joined,
+    label_file_of,
     read_yolo_yaml,
 )
 
@@ -27,6 +29,7 @@ class YoloLayer(LabelLayer):
     """YOLO: boxes or polygons in `labels/`, parallel to `images/`; the YAML file names the images of each split."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes"})
+    WRITER = YoloWriter
 
     format: Literal["yolo"]
     path: RelativePath = Field("data.yaml", description="the YAML file of the data set")
@@ -82,16 +85,6 @@ def _add(image: str, split: SourceSplit, labels: YoloLabels, content: LayerConte
     label_file = label_file_of(image)
     boxes = labels.read(image, label_file, file_name)
     content.images[file_name] = FileImage(file_name, boxes=boxes, label_file=label_file)
-
-
-def label_file_of(image: str) -> str:
-    """Return the label file of an image: the last folder `images` of its path is replaced by `labels`."""
-    folders, name = image.split("/")[:-1], image.rsplit("/", 1)[-1]
-    for position in reversed(range(len(folders))):
-        if folders[position] == "images":
-            folders[position] = "labels"
-            break
-    return "/".join([*folders, posixpath.splitext(name)[0] + ".txt"])
 
 
 def _file_name(image: str, split: SourceSplit) -> str | None:
