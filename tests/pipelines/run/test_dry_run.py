@@ -68,7 +68,7 @@ def test_check_prints_which_parts_would_train_and_the_augmentation(
 ) -> None:
     assert command("check", "--config", job_yaml, "--data-root", demo_root.parent) == 0
     printed = capsys.readouterr().out
-    assert "from epoch 0: " in printed
+    assert "from epoch 1: " in printed
     assert "  scale_jitter   range: [0.8, 1.25]\n" in printed
 
 
