@@ -11,10 +11,12 @@ from pipelines.formats.csv_labels import CsvLayer
 from pipelines.formats.image_folder import ImageFolderLayer
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.voc import VocLayer
+from pipelines.formats.yolo import YoloLayer
 
 FORMATS: tuple[type[LabelLayer], ...] = (
     CocoLayer,
     VocLayer,
+    YoloLayer,
     CsvLayer,
     ImageFolderLayer,
 )

@@ -25,6 +25,9 @@ class LabelLayer(Section, ABC):
     GIVES: ClassVar[frozenset[LabelKind]]
     """The kinds of labels that files of the format can have."""
 
+    NUMBERS_ARE_CORNERS: ClassVar[bool] = False
+    """The files of the format have left, top, right and bottom of a box, instead of left, top, width and height."""
+
     tasks: tuple[TaskName, ...] = Field(min_length=1)
     classes: dict[str, str | None] = Field(
         {}, description="new names of classes: several with one new name are merged, and null drops a class"

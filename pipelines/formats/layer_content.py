@@ -82,3 +82,8 @@ class LayerContent:
         for finding in findings:
             self.findings.append(finding)
             self.num_refused[finding.kind] = self.num_refused.get(finding.kind, 0) + 1
+
+    def refuse_many(self, finding: Finding, number: int) -> None:
+        """Add one finding for `number` skipped annotations."""
+        self.findings.append(finding)
+        self.num_refused[finding.kind] = self.num_refused.get(finding.kind, 0) + number

@@ -28,6 +28,7 @@ class VocLayer(LabelLayer):
     """Pascal VOC: one XML file for each image (1-based, inclusive pixels), image sets as lists of names."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    NUMBERS_ARE_CORNERS: ClassVar[bool] = True
 
     format: Literal["voc"]
     path: RelativePath = Field("Annotations", description="folder of the XML files")

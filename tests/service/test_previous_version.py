@@ -125,6 +125,9 @@ def test_service_continues_on_the_folder_and_database_of_the_previous_version(fo
     before = torch.load(checkpoint, weights_only=True)["callbacks"]
     service.start()
     try:
+        # The first request of all, because the job may run as soon as the service does.
+        cancelled = service.run("cancel", QUEUED)
+        assert cancelled.returncode == 0, cancelled.stderr
         listed = json.loads(service.run("jobs", "--json").stdout)
         assert {job["id"] for job in listed} == {FINISHED, INTERRUPTED, CANCELLED, QUEUED}
         results = json.loads(service.run("results", FINISHED, "--json").stdout)
@@ -141,7 +144,6 @@ def test_service_continues_on_the_folder_and_database_of_the_previous_version(fo
             assert status is not JobStatus.FAILED, service.log()
             return status is JobStatus.SUCCEEDED
 
-        assert service.run("cancel", QUEUED).returncode == 0
         wait_until(succeeded, "the interrupted job", timeout_s=120)
         resumed = json.loads(service.run("show", INTERRUPTED, "--json").stdout)
         assert [attempt["number"] for attempt in resumed["attempts"]] == [1, 2]

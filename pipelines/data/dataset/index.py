@@ -9,6 +9,7 @@ from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.findings import Finding
 from pipelines.base.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord, Split
 from pipelines.data.dataset.categories import Declared, is_plain_id, merge_categories, numbered
+from pipelines.data.dataset.checks.box_units import check_box_units
 from pipelines.data.dataset.checks.duplicates import check_repeated_contents, fingerprint
 from pipelines.data.dataset.checks.report import DataReport, ImageCounts, TaskCounts
 from pipelines.data.dataset.checks.samplers import check_samplers
@@ -62,6 +63,7 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
         raise DataError(FieldProblem("data.root", f"{root} is not a folder"))
     listing = list_images(job, root)
     report = DataReport(root=str(root), findings=listing.findings, layers=[read.counts for read in listing.layers])
+    check_box_units(listing)
     images = [_clean(listed, listing.findings) for listed in listing.images]
     records = _records(images)
     for name, task in sorted(job.model.tasks.items()):

@@ -96,6 +96,7 @@ def test_document_chooses_each_format_by_its_name() -> None:
 
 def test_formats_are_found_by_the_labels_that_a_task_needs() -> None:
     assert formats_that_give(frozenset({"boxes", "identities"})) == ["coco", "voc"]
+    assert formats_that_give(frozenset({"boxes"})) == ["coco", "voc", "yolo"]
     assert formats_that_give(frozenset({"classes"})) == ["csv", "image_folder"]
 
 

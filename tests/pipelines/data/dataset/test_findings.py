@@ -81,7 +81,7 @@ def test_format_without_the_labels_of_the_task_is_an_error(folder: Any) -> None:
     messages = [finding.message for finding in report.findings if finding.kind == "wrong_layer"]
     assert messages == [
         "the task 'kind' learns from classes, which the format 'coco' does not have; use one of csv, image_folder",
-        "the task 'things' learns from boxes, which the format 'csv' does not have; use one of coco, voc",
+        "the task 'things' learns from boxes, which the format 'csv' does not have; use one of coco, voc, yolo",
     ]
     assert index.records["train"] == []
     assert report.count("unused_category") == 0
@@ -193,5 +193,6 @@ def test_root_that_is_not_a_folder_is_raised(folder: Any) -> None:
 
 
 def test_every_kind_of_finding_has_a_test() -> None:
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    folders = (Path(__file__).parent, Path(__file__).parents[2] / "formats")
+    tests = "".join(path.read_text() for folder in folders for path in folder.glob("test_*.py"))
     assert [kind for kind in KINDS if f'"{kind}"' not in tests] == []

@@ -1,0 +1,149 @@
+"""Recognize boxes whose four numbers have another unit or another order than their format says. Torch-free.
+
+A reading is an order of the four numbers and a scale: pixels, or parts of the image's side (relative 0..1, percent
+0..100, thousandths 0..1000). Numbers alone prove nothing about one box, so that a layer is judged as a whole, and only
+by patterns that boxes in pixels do not have:
+
+- **Tiny**: at least 95 % of the boxes, and at least 2, have all four numbers between 0 and 1 although their image has
+  at least 8 pixels on each side. Boxes in pixels would all lie in the first pixel of their image.
+- **Misfits**: many boxes have a negative side, or leave their image by more than a fifth of their own side (and 2
+  pixels), while nearly all lie inside of it in another reading. A quarter of the boxes must be misfits, and 95 % must
+  fit as corners (of at least 4 boxes). Centers and swapped axes resemble boxes of pixels more closely: half of the
+  boxes, or 5 % and at least 10, must be misfits, and 99 % must fit. Boxes that leave their image by a few pixels, as
+  sloppy labels do, are not misfits.
+- **Scale**: at least 20 boxes end at 100 or 1000 in both directions (within 1 %), although nearly all images are at
+  least 1.5 times as large.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Order = Literal["xywh", "xyxy", "cxcywh", "yxhw", "yxyx"]
+
+NUMBERS: dict[Order, str] = {
+    "xywh": "[x, y, width, height]",
+    "xyxy": "[x1, y1, x2, y2]",
+    "cxcywh": "[center x, center y, width, height]",
+    "yxhw": "[y, x, height, width]",
+    "yxyx": "[y1, x1, y2, x2]",
+}
+"""The orders of the four numbers as messages show them."""
+
+UNITS = {0: "pixels", 1: "parts of the image's size from 0 to 1", 100: "percent", 1000: "thousandths"}
+"""The units by scale; 0 stands for pixels."""
+
+_CORNERS: tuple[Order, ...] = ("xyxy", "yxyx", "xywh")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An order and a unit in which the boxes of a layer make sense, and the number of those that support it.
+
+    Attributes:
+        order: order of the four numbers.
+        scale: 0 for pixels, otherwise the number that stands for the whole side of the image.
+        num_odd: boxes that make no sense as the format says.
+        num_fitting: boxes that lie in their image in this reading.
+        example: index of one of the odd boxes.
+    """
+
+    order: Order
+    scale: int
+    num_odd: int
+    num_fitting: int
+    example: int
+
+
+def other_readings(numbers_N4: np.ndarray, sizes_N2: np.ndarray, declared: Order) -> list[Reading]:
+    """Return the other readings that fit the boxes of a layer best; none if they can be what the format says.
+
+    Args:
+        numbers_N4: the four numbers of each box as they are in the file.
+        sizes_N2: width and height of each box's image.
+        declared: the order in which the format has them, in pixels.
+    """
+    if len(numbers_N4) < 2:
+        return []
+    for pattern in (_tiny, _misfits, _scaled):
+        readings = list(pattern(numbers_N4, sizes_N2, declared))
+        # Pixels are simpler than any other unit.
+        readings = [reading for reading in readings if reading.scale == readings[0].scale]
+        if readings:
+            most = max(reading.num_fitting for reading in readings)
+            best = [reading for reading in readings if reading.num_fitting == most]
+            # Some models put y first in percent or thousandths; otherwise swapped axes are unusual.
+            upright = [reading for reading in best if reading.scale >= 100 or not reading.order.startswith("y")]
+            return upright or best
+    return []
+
+
+def corners(numbers_N4: np.ndarray, order: Order) -> np.ndarray:
+    """Return x1, y1, x2, y2 of boxes whose numbers have an order."""
+    a, b, c, d = numbers_N4.T
+    columns = {
+        "xywh": (a, b, a + c, b + d),
+        "xyxy": (a, b, c, d),
+        "cxcywh": (a - c / 2, b - d / 2, a + c / 2, b + d / 2),
+        "yxhw": (b, a, b + d, a + c),
+        "yxyx": (b, a, d, c),
+    }[order]
+    return np.stack(columns, axis=1)
+
+
+def _tiny(numbers_N4: np.ndarray, sizes_N2: np.ndarray, declared: Order) -> Iterator[Reading]:
+    is_small = ((numbers_N4 >= -0.05) & (numbers_N4 <= 1.05)).all(axis=1)
+    is_tiny = np.asarray(is_small & (sizes_N2 >= 8).all(axis=1))
+    if is_tiny.sum() < max(2, 0.95 * len(numbers_N4)):
+        return
+    for order in (declared, *(order for order in NUMBERS if order != declared)):
+        fitting = _lies_inside(corners(numbers_N4, order), np.ones_like(sizes_N2), 0.01)[is_tiny]
+        yield _reading(order, 1, is_tiny, fitting)
+
+
+def _misfits(numbers_N4: np.ndarray, sizes_N2: np.ndarray, declared: Order) -> Iterator[Reading]:
+    boxes_xyxy = corners(numbers_N4, declared)
+    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    leaves = np.maximum(-boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - sizes_N2) > np.maximum(2, sides / 5)
+    is_odd = np.asarray((leaves | (sides <= -1)).any(axis=1))
+    num_boxes, num_odd = len(is_odd), int(is_odd.sum())
+    if num_boxes < 4 or num_odd < 0.05 * num_boxes:
+        return
+    for scale in (0, 100, 1000):
+        whole_N2 = sizes_N2 if scale == 0 else np.full_like(sizes_N2, scale)
+        for order in NUMBERS:
+            if scale == 0 and order == declared:
+                continue
+            boxes = corners(numbers_N4, order)
+            fitting = _lies_inside(boxes, whole_N2, 1 if scale == 0 else 0.01 * scale)
+            is_plain = order in _CORNERS or scale > 0
+            enough = num_odd >= 0.25 * num_boxes if is_plain else num_odd >= 0.5 * num_boxes or num_odd >= 10
+            fills = scale == 0 or boxes[:, 2:].max() >= 0.8 * scale
+            if enough and fills and fitting.sum() >= (0.95 if is_plain else 0.99) * num_boxes:
+                yield _reading(order, scale, is_odd, fitting)
+
+
+def _scaled(numbers_N4: np.ndarray, sizes_N2: np.ndarray, declared: Order) -> Iterator[Reading]:
+    for scale in (100, 1000):
+        is_large = np.asarray((sizes_N2 >= 1.5 * scale).all(axis=1))
+        if len(numbers_N4) < 20 or is_large.sum() < 0.95 * len(numbers_N4):
+            continue
+        for order in (declared, *(order for order in NUMBERS if order != declared)):
+            boxes = corners(numbers_N4, order)
+            fitting = _lies_inside(boxes, np.full_like(sizes_N2, scale), 0.01 * scale)
+            ends = boxes[:, 2:].max(0)
+            starts = boxes[:, :2].min(0)
+            if fitting.all() and (ends >= 0.99 * scale).all() and (starts <= 0.2 * scale).all():
+                yield _reading(order, scale, is_large, fitting)
+
+
+def _lies_inside(boxes_xyxy: np.ndarray, sizes_N2: np.ndarray, tolerance: float) -> np.ndarray:
+    starts, ends = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
+    is_inside = (starts >= -tolerance) & (ends <= sizes_N2 + tolerance) & (ends > starts)
+    return np.asarray(is_inside.all(axis=1))
+
+
+def _reading(order: Order, scale: int, is_odd: np.ndarray, fitting: np.ndarray) -> Reading:
+    return Reading(order, scale, int(is_odd.sum()), int(fitting.sum()), int(is_odd.argmax()))

@@ -1,0 +1,107 @@
+"""Refuse layers whose boxes have other units, or another order of numbers, than their format. Torch-free."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipelines.data.dataset.checks.box_readings import NUMBERS, UNITS, Order, Reading, other_readings
+from pipelines.data.dataset.listing import Listing, ReadLayer
+
+
+@dataclass
+class _Boxes:
+    """The boxes in pixels of one layer and split: their numbers as in the file, and their images."""
+
+    read: ReadLayer
+    numbers: list[tuple[float, ...]] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+
+
+def check_box_units(listing: Listing) -> None:
+    """Report each layer whose boxes make sense in another reading only (see `other_readings`).
+
+    All splits of a layer are judged together, because a split may have few boxes; if they can be what the format says,
+    each split is judged on its own. Boxes of formats that are relative by definition are not judged.
+    """
+    by_layer: dict[int, list[_Boxes]] = {}
+    for boxes in _boxes_by_layer(listing):
+        by_layer.setdefault(id(boxes.read.layer), []).append(boxes)
+    for of_layer in by_layer.values():
+        if not _report(of_layer, listing) and len(of_layer) > 1:
+            for boxes in of_layer:
+                _report([boxes], listing)
+
+
+def _boxes_by_layer(listing: Listing) -> list[_Boxes]:
+    by_read: dict[int, _Boxes] = {}
+    for image in listing.images:
+        for read, labeled in image.layers:
+            size_hw = (image.facts.height, image.facts.width) if image.facts is not None else labeled.size_hw
+            if size_hw is None:
+                continue
+            boxes = by_read.setdefault(id(read), _Boxes(read))
+            for box in labeled.boxes or ():
+                if box.unit == "pixels":
+                    boxes.numbers.append(_numbers(box.bbox_xywh, are_corners=read.layer.NUMBERS_ARE_CORNERS))
+                    boxes.sizes.append((size_hw[1], size_hw[0]))
+                    boxes.images.append(image.file_name)
+    return list(by_read.values())
+
+
+def _numbers(bbox_xywh: tuple[float, float, float, float], *, are_corners: bool) -> tuple[float, ...]:
+    """Return the numbers of the file; corners are 1-based and inclusive, as in VOC."""
+    x, y, width, height = bbox_xywh
+    if not are_corners:
+        return bbox_xywh
+    return (x + 1, y + 1, x + width + (width <= 0), y + height + (height <= 0))
+
+
+def _report(of_layer: Sequence[_Boxes], listing: Listing) -> bool:
+    numbers = [box for boxes in of_layer for box in boxes.numbers]
+    sizes = [size for boxes in of_layer for size in boxes.sizes]
+    first = of_layer[0].read
+    declared: Order = "xyxy" if first.layer.NUMBERS_ARE_CORNERS else "xywh"
+    if not numbers:
+        return False
+    readings = other_readings(np.asarray(numbers, float), np.asarray(sizes, float), declared)
+    if not readings:
+        return False
+    reading = readings[0]
+    image = [name for boxes in of_layer for name in boxes.images][reading.example]
+    shown = "[" + ", ".join(f"{number:g}" for number in numbers[reading.example]) + "]"
+    width, height = sizes[reading.example]
+    splits = " and ".join(boxes.read.split.split for boxes in of_layer)
+    message = (
+        f"the boxes of {splits} are not {NUMBERS[declared]} in pixels: {_reason(reading, len(numbers), declared)} "
+        f"(for example {shown} in {image}, {width} x {height}). {_remedy(readings, declared)}"
+    )
+    listing.findings.append(first.finding("box_units", message))
+    return True
+
+
+def _reason(reading: Reading, num_boxes: int, declared: Order) -> str:
+    odd = f"{reading.num_odd} of {num_boxes}"
+    if reading.scale == 1:
+        return f"all numbers of {odd} are between 0 and 1"
+    if reading.num_odd == num_boxes and reading.scale:
+        return f"all numbers are between 0 and {reading.scale}"
+    return f"{odd} have negative sides or leave their image by far"
+
+
+def _remedy(readings: Sequence[Reading], declared: Order) -> str:
+    reading = readings[0]
+    orders = " or ".join(NUMBERS[reading.order] for reading in readings)
+    advice = {
+        "xywh": "width = x2 - x1 and height = y2 - y1, where the numbers are corners",
+        "xyxy": "xmax = xmin + width and ymax = ymin + height, where the numbers are sizes",
+    }[declared]
+    scaled = ""
+    if reading.scale:
+        divided = "" if reading.scale == 1 else f" and divide by {reading.scale}"
+        scaled = f": multiply x and widths by the image's width, y and heights by its height{divided}"
+    return (
+        f"They look like {orders} in {UNITS[reading.scale]}, which fits {reading.num_fitting} boxes; write "
+        f"{NUMBERS[declared]} in pixels{scaled}{'' if reading.order == declared else f' ({advice})'}"
+    )
