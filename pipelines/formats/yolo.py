@@ -8,10 +8,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from pipelines.base.paths import RelativePath, below
+from pipelines.formats.folder_contents import FolderContents, Reading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.formats.yolo_labels import YoloLabels
+from pipelines.formats.yolo_labels import YoloLabels, label_file_of
+from pipelines.formats.yolo_recognition import recognize_yolo
 from pipelines.formats.yolo_yaml import (
     UNSUPPORTED_IMAGES,
     BrokenYaml,
@@ -27,9 +29,14 @@ class YoloLayer(LabelLayer):
     """YOLO: boxes or polygons in `labels/`, parallel to `images/`; the YAML file names the images of each split."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes"})
+    RECOGNIZED_BY: ClassVar[str] = "a YAML file with names and train, or a .txt file of rows for each image"
 
     format: Literal["yolo"]
     path: RelativePath = Field("data.yaml", description="the YAML file of the data set")
+
+    @classmethod
+    def recognize(cls, folder: FolderContents) -> list[Reading]:
+        return recognize_yolo(folder)
 
     def paths(self, images: str) -> dict[str, str]:
         """Return the YAML file; it names the folders of the images."""
@@ -82,16 +89,6 @@ def _add(image: str, split: SourceSplit, labels: YoloLabels, content: LayerConte
     label_file = label_file_of(image)
     boxes = labels.read(image, label_file, file_name)
     content.images[file_name] = FileImage(file_name, boxes=boxes, label_file=label_file)
-
-
-def label_file_of(image: str) -> str:
-    """Return the label file of an image: the last folder `images` of its path is replaced by `labels`."""
-    folders, name = image.split("/")[:-1], image.rsplit("/", 1)[-1]
-    for position in reversed(range(len(folders))):
-        if folders[position] == "images":
-            folders[position] = "labels"
-            break
-    return "/".join([*folders, posixpath.splitext(name)[0] + ".txt"])
 
 
 def _file_name(image: str, split: SourceSplit) -> str | None:

@@ -1,13 +1,12 @@
 """Change fields of a document's text, and keep its comments and order. Torch-free."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from pipelines.base.errors import ConfigError
-from pipelines.spec.load import apply_override, read_yaml, write_yaml
+from pipelines.spec.load import Dumper, apply_override, read_yaml
 
 
 def with_fields(text: str, parent: Sequence[str], fields: Mapping[str, Any]) -> str | None:
@@ -33,10 +32,10 @@ def with_fields(text: str, parent: Sequence[str], fields: Mapping[str, Any]) -> 
         expected = apply_override(expected, ".".join([*parent, name]), value)
     for key_node, value_node in reversed(node.value):
         if key_node.value in fields:
-            shown = _inline(fields[key_node.value])
+            shown = inline_yaml(fields[key_node.value])
             text = text[: value_node.start_mark.index] + shown + text[value_node.end_mark.index :]
     present = {key_node.value for key_node, _ in node.value}
-    added = [f"{name}: {_inline(value)}" for name, value in fields.items() if name not in present]
+    added = [f"{name}: {inline_yaml(value)}" for name, value in fields.items() if name not in present]
     first = node.value[0][0].start_mark
     separator = ", " if node.flow_style else "\n" + " " * first.column
     text = text[: first.index] + "".join(f"{line}{separator}" for line in added) + text[first.index :]
@@ -51,9 +50,7 @@ def _child(node: Any, key: str) -> Any:
     return next((value for name, value in pairs if name.value == key), None)
 
 
-def _inline(value: Any) -> str:
-    """Return a value as YAML in one line."""
-    text = write_yaml({"value": value}) if not isinstance(value, dict) else ""
-    if not text:
-        return "{" + ", ".join(f"{name}: {_inline(item)}" for name, item in value.items()) + "}"
-    return re.sub(r"^value: ", "", text).rstrip("\n")
+def inline_yaml(value: Any) -> str:
+    """Return a value as YAML in one line, which is also valid inside `{}` and `[]`."""
+    text = yaml.dump({"value": value}, Dumper=Dumper, default_flow_style=True, width=10**9, sort_keys=False)
+    return text.strip().removeprefix("{value: ").removesuffix("}")

@@ -35,6 +35,7 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
         "predict": LazyCommand("service.commands.predict:predict", "Predict images with a run or a registered model."),
     },
     "Data and networks": {
+        "init": LazyCommand("service.commands.init:run", "Write a document for a folder with images and labels."),
         "data": DATA,
         "backbones": LazyCommand(
             "service.commands.backbones:backbones", "List the backbones of the catalog, or describe one."

@@ -11,7 +11,7 @@ from pipelines.data.splitting.division import Division, SplitSettings, divide
 from pipelines.data.splitting.report import render_division
 from pipelines.formats.split_file import split_file_text
 from pipelines.run_folder.files import write_atomic
-from pipelines.spec.edit import with_fields
+from pipelines.spec.edit import inline_yaml, with_fields
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import RECIPE_PREFIX, read_document
 
@@ -78,7 +78,7 @@ def _report_fields(job: JobSpec, division: Division, split_file: str, configs: S
         where = configs[-1] if configs else "the document"
         print(f"Add to the source {name!r} in {where}{', which cannot be changed in place' if edit else ''}:")
         for field, value in fields.items():
-            print(f"    {field}: {_shown(value)}")
+            print(f"    {field}: {inline_yaml(value)}")
 
 
 def _needed_fields(job: JobSpec, name: str, stored: Sequence[Split], split_file: str) -> dict[str, Any]:
@@ -104,12 +104,6 @@ def _edit(configs: Sequence[str], source: str, fields: Mapping[str, Any]) -> str
                 write_atomic(path, text)
                 return config
     return None
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}"
-    return str(value)
 
 
 def _is_text(name: str) -> bool:
