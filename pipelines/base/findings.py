@@ -63,7 +63,7 @@ class Finding:
 
     `file` is a label file or an image, relative to the data root; `annotation_id` is the id in that file. Findings with
     the same `cause` are reported as one line with a count (see `pipelines.base.causes`); set it where messages of one
-    cause differ by names.
+    cause differ by names. `is_skipped` says that the image is left out of the data because of the problem.
     """
 
     kind: str
@@ -74,11 +74,12 @@ class Finding:
     image: str | None = None
     annotation_id: int | str | None = None
     cause: str = ""
+    is_skipped: bool = False
 
     @property
     def severity(self) -> Severity:
-        """The severity of its kind."""
-        return KINDS[self.kind].severity
+        """The severity of its kind; a warning if the image is skipped."""
+        return "warning" if self.is_skipped else KINDS[self.kind].severity
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields that are set, for JSON."""

@@ -9,7 +9,7 @@ from pipelines.base.records import Split
 from pipelines.evaluation.metric_names import summarize
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.learning import SelectSpec
-from pipelines.spec.result import RunResult
+from pipelines.spec.result import DataResult, RunResult
 
 TaskResults = Mapping[str, Mapping[str, Any]]
 
@@ -20,6 +20,7 @@ def build_result(
     tasks: TaskResults,
     val_tasks: TaskResults | None,
     select: SelectSpec,
+    data: DataResult,
     model: Mapping[str, Any],
     timing: Mapping[str, float],
     versions: Mapping[str, str],
@@ -31,6 +32,7 @@ def build_result(
         tasks: by task, as `evaluate_task` returns it.
         val_tasks: the same for val and the best checkpoint; None where val was not scored.
         select: the metric that chose the best checkpoint; its value is looked up in val's summary.
+        data: the images that were left out.
         model: facts about the model, such as parameters and the best epoch.
         timing: seconds by phase.
         versions: of the packages that matter.
@@ -46,6 +48,7 @@ def build_result(
         "summary": summarize(split, tasks),
         "tasks": tasks,
         "val": val,
+        "data": data.model_dump(),
         "model": model,
         "timing": timing,
         "versions": versions,

@@ -105,10 +105,10 @@ class ScoreWorkflow:
         close_ranks()
         if is_rank_zero():
             write_split(attempt, scored)
-            _write_result(saved, attempt.run_dir.result, scored)
+            _write_result(saved, attempt, scored)
 
 
-def _write_result(saved: SavedRun, path: Path, scored: ScoredSplit) -> None:
+def _write_result(saved: SavedRun, attempt: Attempt, scored: ScoredSplit) -> None:
     scores = scored.scores
     val_tasks = scores.tasks if saved.val_tasks is None and scores.split == "val" else saved.val_tasks
     prefix = "best_" if saved.weights == "best" else ""
@@ -117,10 +117,12 @@ def _write_result(saved: SavedRun, path: Path, scored: ScoredSplit) -> None:
         tasks=scores.tasks,
         val_tasks=val_tasks,
         select=selection(saved.job.model),
+        data=attempt.report.left_out,
         model={"weights": saved.weights, f"{prefix}epoch": saved.epoch, f"{prefix}step": saved.step},
         timing={"eval_s": round(scored.seconds, 3)},
         versions=package_versions(),
     )
+    path = attempt.run_dir.result
     write_result(path, result)
     print_results(scores.split, scores.tasks)
     print_rank_zero(f"result in {path}")

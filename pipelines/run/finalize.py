@@ -122,6 +122,7 @@ def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, 
         tasks=scores.tasks,
         val_tasks=best["val"]["tasks"],
         select=selection(attempt.job.model),
+        data=attempt.report.left_out,
         model={
             "backbone": attempt.job.model.backbone.label,
             "parameters": sum(p.numel() for p in module.model.parameters()),

@@ -116,16 +116,21 @@ def require_same_data(run_dir: RunDir, report: DataReport) -> None:
     """
     if not (run_dir.last_checkpoint.exists() and run_dir.data_report.exists()):
         return
-    earlier = DataReportFile.read(run_dir.data_report).fingerprints
-    splits = [split for split in SPLITS if earlier.get(split) != report.fingerprints.get(split)]
+    earlier = DataReportFile.read(run_dir.data_report)
+    splits = [split for split in SPLITS if earlier.fingerprints.get(split) != report.fingerprints.get(split)]
     if splits:
-        raise DataError(
-            FieldProblem(
-                "data.root",
-                f"{report.root} has changed in {', '.join(splits)} since {run_dir.path} was trained on it; restore the "
-                "earlier data, or name a new --run-dir",
-            )
-        )
+        message = f"{report.root} has changed in {', '.join(splits)} since {run_dir.path} was trained on it"
+        message += _change_of_skipped(earlier, report)
+        raise DataError(FieldProblem("data.root", f"{message}; restore the earlier data, or name a new --run-dir"))
+
+
+def _change_of_skipped(earlier: DataReportFile, report: DataReport) -> str:
+    """Return a text about images that only one of two attempts skipped; empty if both skipped the same images."""
+    before, now = {str(image["file"]) for image in earlier.skipped}, {image.file for image in report.skipped}
+    changes = [f"{file} is skipped now" for file in sorted(now - before)]
+    changes += [f"{file} was skipped then" for file in sorted(before - now)]
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return f" ({', '.join(changes[:3])}{more})" if changes else ""
 
 
 def read_inputs(run_dir: RunDir) -> Inputs | None:

@@ -78,6 +78,7 @@ class DataReportFile(FileSchema):
         tasks: labels by task.
         layers: what was read from each label layer.
         fingerprints: by split, SHA-256 of its images and labels.
+        skipped: the images that were left out.
     """
 
     schema_version: int
@@ -89,6 +90,8 @@ class DataReportFile(FileSchema):
     tasks: dict[str, dict[str, JsonValue]]
     layers: list[dict[str, JsonValue]]
     fingerprints: dict[str, str]
+    num_skipped: int = 0
+    skipped: list[dict[str, JsonValue]] = []
     errors: list[dict[str, JsonValue]]
     warnings: list[dict[str, JsonValue]]
 

@@ -78,6 +78,11 @@ class DataSpec(Spec):
         | tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]]
     ) = Field(512, description="longer side (aspect kept), or [height, width] that images are fitted inside")
     augment: Augment = Field(AugmentSpec(), description="a mapping, or a list such as [{op: hflip, p: 0.5}]")
+    on_error: Literal["stop", "skip"] = Field(
+        "stop",
+        description="skip: leave out unreadable and missing images, and images that are in several splits (the copy in "
+        "test is kept, then val, then train)",
+    )
     num_workers: Annotated[int, Field(ge=0, le=256)] = 2
     cache: Literal["none", "ram"] = Field("none", description="ram: keep decoded images in memory")
     mix: Literal["interleave", "concat", "proportional", "temperature"] = Field(

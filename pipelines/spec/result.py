@@ -33,6 +33,21 @@ class Selected(Spec):
     value: float | None
 
 
+class SkippedImage(Spec):
+    """An image that `data.on_error: skip` left out, and why; `file` is relative to the data root."""
+
+    file: str
+    split: Split
+    kind: Literal["missing_image", "unreadable_image", "same_image_in_splits"]
+
+
+class DataResult(Spec):
+    """The images of all splits that are listed in the label files but were left out."""
+
+    num_skipped: int
+    skipped: list[SkippedImage]
+
+
 class RunResult(SplitResult):
     """The whole result; `summary` and `tasks` are about `split`, which is test if the data has one."""
 
@@ -40,6 +55,7 @@ class RunResult(SplitResult):
     split: Split
     select: Selected
     val: SplitResult | None = Field(description="null if val was not scored")
+    data: DataResult | None = Field(None, description="null in results of earlier versions")
     model: dict[str, JsonValue]
     timing: dict[str, float]
     versions: dict[str, str]

@@ -83,7 +83,8 @@ def dry_run_page(dry_run: DryRun) -> Group:
 
 def _data_line(report: dict[str, Any]) -> str:
     splits = [f"{counts['in_index']} of {counts['listed']} {split}" for split, counts in report["splits"].items()]
-    return f"data: {', '.join(splits)} images are used; {report['num_warnings']} warnings"
+    skipped = f"; {report['num_skipped']} images are skipped" if report.get("num_skipped") else ""
+    return f"data: {', '.join(splits)} images are used{skipped}; {report['num_warnings']} warnings"
 
 
 def _attempts_table(attempts: Iterable[AttemptView]) -> Table:

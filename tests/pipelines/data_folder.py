@@ -49,10 +49,13 @@ class DataFolder:
         self.text(f"{split}.json", json.dumps(document))
         return document
 
-    def job(self, *, tasks: Any = None, labels: Any = None, sources: Any = None, **source: Any) -> JobSpec:
+    def job(
+        self, *, tasks: Any = None, labels: Any = None, sources: Any = None, on_error: str = "stop", **source: Any
+    ) -> JobSpec:
         sources = sources or {"s": {"images": "images", "labels": labels or self.labels} | source}
         model = {"backbone": {"name": "resnet18"}, "tasks": tasks or self.tasks}
-        return JobSpec.model_validate({"name": "t", "model": model, "data": {"root": "x", "sources": sources}})
+        data = {"root": "x", "sources": sources, "on_error": on_error}
+        return JobSpec.model_validate({"name": "t", "model": model, "data": data})
 
     def check(self, **job: Any) -> tuple[DatasetIndex, DataReport]:
         index, report = build_index(self.job(**job), self.root)

@@ -34,6 +34,7 @@ class LayerCounts:
     unknown_image: int = 0
     broken_entry: int = 0
     unusable_image: int = 0
+    skipped_image: int = 0
     crowd: int = 0
     difficult: int = 0
     clipped: int = 0
@@ -51,6 +52,7 @@ class LayerCounts:
             + self.unknown_image
             + self.broken_entry
             + self.unusable_image
+            + self.skipped_image
         )
 
     @property

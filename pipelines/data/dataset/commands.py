@@ -21,6 +21,8 @@ def check_data(job: JobSpec, root: Path, report_path: Path) -> int:
     report.write(report_path)
     print(render_report(report), end="")
     print(f"Complete report: {report_path}")
+    if report.remedy:
+        print(report.remedy)
     return DataError.exit_code if report.errors else 0
 
 

@@ -1,15 +1,14 @@
 """Read the layers of all sources and join them by image. Torch-free."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import below
 from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.assigned_splits import AssignedSplits
-from pipelines.data.dataset.categories import is_plain_id
 from pipelines.data.dataset.clean import LayerCounts
-from pipelines.data.dataset.image_files import ImageFolder, examine_images
+from pipelines.data.dataset.image_files import ImageFolder
 from pipelines.data.images import ImageFacts
 from pipelines.formats.layer import LabelLayer
 from pipelines.formats.layer_content import FileId, FileImage, LayerContent
@@ -57,29 +56,42 @@ class ListedImage:
 
 @dataclass
 class Listing:
-    """The content of all label files, in a stable order: by split, source name, file name."""
+    """The content of all label files, in a stable order: by split, source name, file name.
+
+    Attributes:
+        images: the listed images, without those that are skipped.
+        skipped: the images that are left out, each with the kind of its defect (only if `skips_images`).
+        folders: the images folders, by path.
+        skips_images: the document's `data.on_error` is `skip`.
+    """
 
     layers: list[ReadLayer] = field(default_factory=list)
     images: list[ListedImage] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    skipped: list[tuple[ListedImage, str]] = field(default_factory=list)
+    folders: dict[Path, ImageFolder] = field(default_factory=dict)
+    skips_images: bool = False
+
+    def add_defect(self, image: ListedImage, finding: Finding) -> None:
+        """Add a finding about an image that cannot be used; the image is skipped if the document says so."""
+        if self.skips_images:
+            self.skipped.append((image, finding.kind))
+            finding = replace(finding, message=f"{finding.message}; it is skipped", is_skipped=True)
+        self.findings.append(finding)
 
 
 def list_images(job: JobSpec, root: Path) -> Listing:
-    """Read all layers, join them by relative path, examine every image file, and number the images."""
-    listing = Listing()
-    folders: dict[Path, ImageFolder] = {}
+    """Read all layers, join them by relative path, and locate every image file."""
+    listing = Listing(skips_images=job.data.on_error == "skip")
     assigned = AssignedSplits(root)
     for name, source in sorted(job.data.sources.items()):
         for split in SPLITS:
             if split in source.splits:
                 source_split = SourceSplit(root, name, source.images, source.splits, split)
-                _list_split(source_split, source, job, listing, folders, assigned)
+                _list_split(source_split, source, job, listing, assigned)
     listing.findings += assigned.findings()
     _check_test_layers(job, listing)
     listing.images.sort(key=lambda image: (SPLITS.index(image.split), image.source, image.file_name))
-    _examine(listing, job.data.sources)
-    _number_images(listing)
-    _check_unlisted_files(listing, folders, root)
     return listing
 
 
@@ -88,7 +100,6 @@ def _list_split(
     source: SourceSpec,
     job: JobSpec,
     listing: Listing,
-    folders: dict[Path, ImageFolder],
     assigned: AssignedSplits,
 ) -> None:
     """Add the layers and images of one split on disk of one source."""
@@ -116,7 +127,7 @@ def _list_split(
     for part_split, images in joined.values():
         listing.images += images.values()
         if images:
-            _locate(list(images.values()), part_split, listing, folders)
+            _locate(list(images.values()), part_split, listing)
 
 
 def _add_layer(
@@ -152,7 +163,7 @@ def _check_test_layers(job: JobSpec, listing: Listing) -> None:
                 listing.findings.append(Finding("missing_test_layer", message, name, "test", file))
 
 
-def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing, folders: dict[Path, ImageFolder]) -> None:
+def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing) -> None:
     """Set the path of each image; report images that are missing or outside of the images folder."""
     shown = split.fill(split.images)
     try:
@@ -164,9 +175,9 @@ def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing, fol
         message = f"the images folder is missing; {len(images)} images are listed in it"
         listing.findings.append(split.finding("missing_image", message, file=shown))
         return
-    if images_dir not in folders:
-        folders[images_dir] = ImageFolder(images_dir)
-    folder = folders[images_dir]
+    if images_dir not in listing.folders:
+        listing.folders[images_dir] = ImageFolder(images_dir)
+    folder = listing.folders[images_dir]
     for image in images:
         file = image.layers[0][0].content.file
         try:
@@ -175,70 +186,4 @@ def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing, fol
             listing.findings.append(split.finding("unsafe_path", str(error), file=file, image=image.file_name))
         except FileNotFoundError:
             message = f"is missing in the folder {shown!r}"
-            listing.findings.append(split.finding("missing_image", message, file=file, image=image.file_name))
-
-
-def _examine(listing: Listing, sources: dict[str, SourceSpec]) -> None:
-    """Set the facts of each image; report images that are unreadable or have another size than declared."""
-    to_examine = {
-        id(image): (image.path, sources[image.source].exif) for image in listing.images if image.path is not None
-    }
-    facts_by_image = examine_images(to_examine.values())
-    for image in listing.images:
-        if id(image) not in to_examine:
-            continue
-        facts = facts_by_image[to_examine[id(image)]]
-        if isinstance(facts, str):
-            split = image.layers[0][0].split
-            listing.findings.append(split.finding("unreadable_image", facts, file=image.shown_path))
-            continue
-        image.facts = facts
-        for read, labeled in image.layers:
-            size_hw = labeled.size_hw
-            if size_hw is not None and size_hw != (facts.height, facts.width):
-                hint = ""
-                if size_hw == (facts.width, facts.height):
-                    hint = f"; width and height are swapped: see data.sources.{image.source}.exif"
-                message = f"is {facts.width} x {facts.height}, declared as {size_hw[1]} x {size_hw[0]}{hint}"
-                listing.findings.append(read.finding("mis_sized_image", message, labeled))
-
-
-def _number_images(listing: Listing) -> None:
-    """Set the image ids.
-
-    The ids of the label files are kept if the job has one source, its ids are integers, and ids and images match
-    one to one; images without an id are then numbered from the largest id on. Otherwise all images are numbered from 1
-    in their order.
-    """
-    ids = [_file_ids(image) for image in listing.images]
-    given = [next(iter(file_ids)) for file_ids in ids if file_ids]
-    is_kept = (
-        len({image.source for image in listing.images}) == 1
-        and all(len(file_ids) <= 1 for file_ids in ids)
-        and all(is_plain_id(file_id) for file_id in given)
-        and len(set(given)) == len(given)
-    )
-    last = max((int(file_id) for file_id in given), default=0) if is_kept else 0
-    for image, file_ids in zip(listing.images, ids, strict=True):
-        if is_kept and file_ids:
-            image.image_id = int(next(iter(file_ids)))
-        else:
-            last += 1
-            image.image_id = last
-
-
-def _file_ids(image: ListedImage) -> set[FileId]:
-    return {labeled.file_id for _, labeled in image.layers if labeled.file_id is not None}
-
-
-def _check_unlisted_files(listing: Listing, folders: dict[Path, ImageFolder], root: Path) -> None:
-    """Report image files in the images folders that no label file of any source and split names."""
-    listed = {image.path for image in listing.images}
-    reported: set[Path] = set()
-    for folder_path, folder in sorted(folders.items()):
-        for name in folder.images():
-            path = folder_path / name
-            if path not in listed and path not in reported:
-                reported.add(path)
-                shown = path.relative_to(root.resolve()).as_posix()
-                listing.findings.append(Finding("unlisted_image", "no label file names it", file=shown))
+            listing.add_defect(image, split.finding("missing_image", message, file=file, image=image.file_name))

@@ -11,14 +11,15 @@ from rich.console import Console
 from pipelines.evaluation.metric_names import selection, summary_keys
 from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
-from pipelines.spec.result import RunResult
+from pipelines.spec.result import DataResult, RunResult
 from pipelines.tasks.kinds import KINDS
 
 
 @pytest.fixture
 def result_of(model):
     def build(tasks, **changes):
-        arguments = {"split": "test", "tasks": tasks, "val_tasks": tasks, "select": selection(model)}
+        data = DataResult(num_skipped=0, skipped=[])
+        arguments = {"data": data, "split": "test", "tasks": tasks, "val_tasks": tasks, "select": selection(model)}
         facts = {"model": {"num_parameters": 5}, "timing": {"train_s": 1.5}, "versions": {"torch": "2.11"}}
         return build_result(**(arguments | facts | changes))
 
@@ -41,6 +42,12 @@ def test_result_fits_its_schema_and_is_read_back_from_its_file(tasks, tmp_path, 
     assert set(result["summary"]) == {
         key for name, task in model.tasks.items() for key in summary_keys("test", name, task)
     }
+
+
+def test_result_of_an_earlier_version_has_no_data_about_skipped_images(tasks, result_of):
+    old = result_of(tasks)
+    assert old.pop("data") == {"num_skipped": 0, "skipped": []}
+    assert RunResult.model_validate(old).data is None
 
 
 def test_result_without_val_has_no_selected_value(tasks, result_of):

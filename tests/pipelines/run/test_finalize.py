@@ -17,6 +17,7 @@ from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, require
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml
+from pipelines.spec.result import SkippedImage
 from pipelines.tracking.mlflow_store import Store, connect
 from pipelines.training.stopping import StopRequest
 
@@ -106,6 +107,23 @@ def test_run_resumes_only_with_its_original_data(
         require_same_data(run_dir, report)
     run_dir.last_checkpoint.unlink()
     require_same_data(run_dir, report)
+
+
+def test_error_about_changed_data_names_images_that_only_one_attempt_skipped(
+    small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
+) -> None:
+    run_dir = RunDir.of(shutil.copytree(finished.path, tmp_path / "copy"))
+    report = attempt_at(small).report
+    report.skipped = [SkippedImage(file=f"images/{name}.png", split="val", kind="missing_image") for name in "abcd"]
+    report.write(run_dir.data_report)
+    report.fingerprints["val"] = "other"
+    report.skipped[:] = [SkippedImage(file="images/x.png", split="val", kind="unreadable_image")]
+    with pytest.raises(DataError, match=r"\(images/x\.png is skipped now, images/a\.png was skipped then, .* 2 more\)"):
+        require_same_data(run_dir, report)
+
+
+def test_result_says_that_no_image_was_skipped(finished: RunDir) -> None:
+    assert json.loads(finished.result.read_text())["data"] == {"num_skipped": 0, "skipped": []}
 
 
 def test_run_resumes_without_its_initial_weights(

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pipelines.base.causes import causes_of
 from pipelines.base.errors import DataError, FieldProblem
@@ -12,8 +12,11 @@ from pipelines.base.findings import KINDS, Finding
 from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.clean import LayerCounts
 from pipelines.run_folder.files import write_atomic
+from pipelines.spec.result import DataResult, SkippedImage
 
 SCHEMA_VERSION = 1
+
+_SKIPPABLE = frozenset(get_args(SkippedImage.model_fields["kind"].annotation))
 
 
 @dataclass
@@ -24,6 +27,7 @@ class ImageCounts:
     in_index: int = 0
     unlabeled: int = 0
     unusable: int = 0
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, int]:
         """Return all counts, for JSON."""
@@ -33,6 +37,7 @@ class ImageCounts:
             "unlabeled": self.unlabeled,
             "unlabelled": self.unlabeled,
             "unusable": self.unusable,
+            "skipped": self.skipped,
         }
 
 
@@ -91,7 +96,9 @@ class DataReport:
     layers: list[LayerCounts] = field(default_factory=list)
     fingerprints: dict[Split, str] = field(default_factory=dict)
     """SHA-256 by split over the contents and sizes of its images and their cleaned labels; it does not depend on names,
-    ids, label formats and the order of entries."""
+    ids, label formats and the order of entries. Images that are skipped are not part of it."""
+    skipped: list[SkippedImage] = field(default_factory=list)
+    """The images that `data.on_error: skip` left out."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -119,16 +126,33 @@ class DataReport:
             grouped.setdefault(finding.kind, []).append(finding)
         return {kind: grouped[kind] for kind in KINDS if kind in grouped}
 
+    @property
+    def left_out(self) -> DataResult:
+        """The number of skipped images, and their list, as in result.json."""
+        return DataResult(num_skipped=len(self.skipped), skipped=self.skipped)
+
+    @property
+    def remedy(self) -> FieldProblem | None:
+        """The setting that lets a run start in spite of unusable images; None if no error is about one."""
+        kinds = Counter(finding.kind for finding in self.errors if _is_about_image(finding))
+        if not kinds:
+            return None
+        found = ", ".join(f"{count} {KINDS[kind].title}" for kind, count in kinds.items())
+        return FieldProblem("data.on_error", f"write skip to leave out such images instead of stopping ({found})")
+
     def problems(self, max_causes: int = 5) -> list[FieldProblem]:
-        """Return one problem for each cause of errors, at most `max_causes` of each kind, and one for the others."""
+        """Return one problem for each cause of errors, at most `max_causes` of each kind, and one for the others.
+
+        The last one is the remedy, if there is one.
+        """
         problems: list[FieldProblem] = []
-        for kind, findings in self.by_kind().items():
-            if KINDS[kind].severity == "error":
+        for kind, of_kind in self.by_kind().items():
+            if findings := [finding for finding in of_kind if finding.severity == "error"]:
                 causes = causes_of(findings)
                 problems += [FieldProblem("", cause.describe()) for cause in causes[:max_causes]]
                 if num_others := sum(len(cause.findings) for cause in causes[max_causes:]):
                     problems.append(FieldProblem("", f"{num_others} more {KINDS[kind].title}: see the report"))
-        return problems
+        return [*problems, *([self.remedy] if self.remedy else [])]
 
     def raise_errors(self) -> None:
         """Raise the errors, if any.
@@ -151,6 +175,7 @@ class DataReport:
             "tasks": {name: self.tasks[name].to_dict(self.splits) for name in sorted(self.tasks)},
             "layers": [layer.to_dict() for layer in self.layers],
             "fingerprints": {split: self.fingerprints[split] for split in self.splits},
+            **self.left_out.model_dump(),
             "errors": [finding.to_dict() for finding in self.errors],
             "warnings": [finding.to_dict() for finding in self.warnings],
         }
@@ -163,3 +188,8 @@ class DataReport:
         """Write the report to `path` as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, self.to_json())
+
+
+def _is_about_image(finding: Finding) -> bool:
+    """Return whether `data.on_error: skip` applies; a missing folder is a mistake in the document."""
+    return finding.kind in _SKIPPABLE and (finding.kind != "missing_image" or finding.image is not None)

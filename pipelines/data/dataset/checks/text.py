@@ -12,7 +12,7 @@ from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.clean import LayerCounts
 
 WIDTH = 120
-_SKIPPED = ("degenerate", "outside", "dropped", "repeated")
+_SKIPPED = ("degenerate", "outside", "dropped", "repeated", "skipped_image")
 _PARTS_OF_KEPT = ("clipped", "duplicate", "crowd", "difficult")
 _REFUSED = ("unknown_category", "unknown_image", "broken_entry", "unusable_image")
 
@@ -26,7 +26,7 @@ def render_report(report: DataReport, max_causes: int = 5) -> str:
         console.print(_task_table(report, name))
     console.print(_layers_table(report.layers))
     for kind, findings in report.by_kind().items():
-        title = f"{KINDS[kind].severity}: {KINDS[kind].title}: {len(findings)}"
+        title = f"{findings[0].severity}: {KINDS[kind].title}: {len(findings)}"
         console.print(title, markup=False, soft_wrap=True)
         causes = causes_of(findings)
         for cause in causes[:max_causes]:
@@ -35,6 +35,8 @@ def render_report(report: DataReport, max_causes: int = 5) -> str:
             console.print(f"  {line}", markup=False, soft_wrap=True)
         if num_others := sum(len(cause.findings) for cause in causes[max_causes:]):
             console.print(f"  and {num_others} more in the written report")
+    if report.skipped:
+        console.print(f"{len(report.skipped)} images are skipped (data.on_error: skip); the written report lists them")
     console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings")
     assert isinstance(console.file, io.StringIO)
     return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
@@ -42,7 +44,8 @@ def render_report(report: DataReport, max_causes: int = 5) -> str:
 
 def _images_table(report: DataReport) -> Table:
     table = _table("images", "", *report.splits)
-    for label in ("listed", "in_index", "unlabeled", "unusable"):
+    labels = ["listed", "in_index", "unlabeled", "unusable", *(["skipped"] if report.skipped else [])]
+    for label in labels:
         counts = [str(getattr(report.images[split], label)) for split in report.splits]
         table.add_row({"in_index": "used"}.get(label, label), *counts)
     return table

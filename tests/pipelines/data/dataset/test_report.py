@@ -54,6 +54,7 @@ def test_report_is_written_completely_but_printed_with_a_few_examples(folder: An
         "unlabeled": 0,
         "unlabelled": 0,
         "unusable": 0,
+        "skipped": 0,
     }
     assert all(layer["adds_up"] for layer in written["layers"])
     text = render_report(report)
@@ -116,4 +117,4 @@ def test_annotations_are_kept_or_skipped_for_a_reported_reason(
             counted = sum(counter[layer.split] for counter in counts.by_class.values())
             assert counted + counts.crowd[layer.split] + counts.without_identity[layer.split] == layer.kept
     for counts in report.images.values():
-        assert counts.listed == counts.in_index + counts.unlabeled + counts.unusable
+        assert counts.listed == counts.in_index + counts.unlabeled + counts.unusable + counts.skipped
