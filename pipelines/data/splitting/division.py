@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.base.errors import ConfigError, DataError, FieldProblem
 from pipelines.base.records import SPLITS, Split
+from pipelines.data.dataset.examination import examine_listed
 from pipelines.data.dataset.listing import ListedImage, list_images
 from pipelines.data.images import read_image
 from pipelines.data.splitting.groups import DisjointGroups, GroupKey
@@ -131,6 +132,7 @@ def _images_on_disk(
         if name in sources
     }
     listing = list_images(job.model_copy(update={"data": job.data.model_copy(update={"sources": on_disk})}), root)
+    examine_listed(listing, on_disk)
     if not listing.images:
         problems = [FieldProblem("", str(finding)) for finding in listing.findings[:5]]
         raise DataError(
