@@ -3,7 +3,7 @@
 Legend: B images, M boxes per image after padding, N anchors or locations of all levels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,8 @@ from heads.base import BoxTarget
 from heads.losses import IGNORED, NEGATIVE
 
 PAIRS_AT_ONCE = 2**25
-"""Maximum number of box-anchor pairs that are matched in one step: 128 MiB for each intermediate result."""
+"""Maximum number of box-anchor pairs that are matched in one step: 128 MiB for each intermediate result, whatever the
+number of images and of boxes per image."""
 
 
 @dataclass
@@ -38,6 +39,46 @@ class PaddedTargets:
         return PaddedTargets(
             self.boxes_xyxy[images], self.labels[images], self.is_object[images], self.is_crowd[images]
         )
+
+    def parts(self, num_columns: int) -> Iterator[tuple[int, "PaddedTargets"]]:
+        """Yield the targets in parts of as many boxes per image as can be matched in one step, each with the index of
+        its first box.
+
+        Args:
+            num_columns: number of anchors or locations.
+        """
+        images, most = self.labels.shape
+        step = max(1, PAIRS_AT_ONCE // (images * num_columns))
+        for start in range(0, most, step):
+            part = slice(start, start + step)
+            yield (
+                start,
+                PaddedTargets(
+                    self.boxes_xyxy[:, part], self.labels[:, part], self.is_object[:, part], self.is_crowd[:, part]
+                ),
+            )
+
+
+class _Best:
+    """The highest value of each column, and the first box that reaches it, over the parts of the boxes so far.
+
+    Attributes:
+        values: (B, N).
+        boxes: (B, N) int64.
+    """
+
+    values: Tensor
+    boxes: Tensor
+
+    def add(self, first: int, values_BMN: Tensor) -> None:
+        """Add the values of M more boxes, of which the first has the index `first`."""
+        values, boxes = values_BMN.max(dim=1)
+        if first == 0:
+            self.values, self.boxes = values, boxes
+            return
+        is_higher = values > self.values
+        self.values = torch.where(is_higher, values, self.values)
+        self.boxes = torch.where(is_higher, boxes + first, self.boxes)
 
 
 def pad_targets(targets: Sequence[BoxTarget]) -> PaddedTargets:
@@ -80,16 +121,22 @@ def match_anchors(
     anchor_areas = (anchors_xyxy[:, 2:] - anchors_xyxy[:, :2]).prod(dim=1)
 
     def match(some: PaddedTargets) -> Tensor:
-        inter_BMN, union_BMN = pairwise_overlaps(some.boxes_xyxy, anchors_xyxy)
-        iou_BMN = (inter_BMN / union_BMN).masked_fill_(~some.is_object[..., None], 0.0)
-        best_iou, best_box = iou_BMN.max(dim=1)
-        matched = best_box.masked_fill(best_iou < positive_iou, IGNORED).masked_fill_(best_iou < negative_iou, NEGATIVE)
-        if bool(some.is_crowd.any()):
-            in_crowd_BMN = inter_BMN.div_(anchor_areas).masked_fill_(~some.is_crowd[..., None], 0.0)
-            matched[(in_crowd_BMN.amax(dim=1) >= crowd_iof) & (matched < 0)] = IGNORED
-        iou_of_best = iou_BMN.amax(dim=2, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
-        own_iou, own_box = iou_BMN.masked_fill_(iou_BMN < iou_of_best, 0.0).max(dim=1)
-        return torch.where(own_iou > 0, own_box, matched)
+        best, own = _Best(), _Best()
+        is_in_crowd = torch.zeros((), dtype=torch.bool, device=anchors_xyxy.device)
+        for first, part in some.parts(len(anchors_xyxy)):
+            inter_BMN, union_BMN = pairwise_overlaps(part.boxes_xyxy, anchors_xyxy)
+            iou_BMN = torch.div(inter_BMN, union_BMN, out=union_BMN).masked_fill_(~part.is_object[..., None], 0.0)
+            best.add(first, iou_BMN)
+            if bool(part.is_crowd.any()):
+                in_crowd_BMN = inter_BMN.div_(anchor_areas).masked_fill_(~part.is_crowd[..., None], 0.0)
+                is_in_crowd = is_in_crowd | (in_crowd_BMN.amax(dim=1) >= crowd_iof)
+            iou_of_best = iou_BMN.amax(dim=2, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
+            own.add(first, iou_BMN.masked_fill_(iou_BMN < iou_of_best, 0.0))
+            del inter_BMN, union_BMN, iou_BMN  # or they would exist beside those of the next part
+        matched = best.boxes.masked_fill(best.values < positive_iou, IGNORED)
+        matched.masked_fill_(best.values < negative_iou, NEGATIVE)
+        matched.masked_fill_(is_in_crowd & (matched < 0), IGNORED)
+        return torch.where(own.values > 0, own.boxes, matched)
 
     return _by_images(match, targets, len(anchors_xyxy))
 
@@ -113,18 +160,23 @@ def match_locations(points_xy: Tensor, radii_px: Tensor, ranges_px: Tensor, targ
     lower, upper = ranges_px.unbind(1)
 
     def match(some: PaddedTargets) -> Tensor:
-        x1, y1, x2, y2 = some.boxes_xyxy[..., None].unbind(2)
-        left, top, right, bottom = xs - x1, ys - y1, x2 - xs, y2 - ys
-        is_inside = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom)) > 0
-        farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
-        # The distance of the centers along an axis is half the difference of the distances to both edges.
-        off_center = torch.maximum((left - right).abs_(), (top - bottom).abs_()).div_(2)
-        may_take = is_inside & (off_center < radii_px) & (farthest > lower) & (farthest <= upper)
-        area = ((x2 - x1) * (y2 - y1)).masked_fill(~some.is_object[..., None], torch.inf)
-        smallest, box = torch.where(may_take, area, torch.inf).min(dim=1)
-        is_in_crowd = (is_inside & some.is_crowd[..., None]).any(dim=1)
+        # The smallest box is the one with the highest negative area.
+        best = _Best()
+        is_in_crowd = torch.zeros((), dtype=torch.bool, device=points_xy.device)
+        for first, part in some.parts(len(points_xy)):
+            x1, y1, x2, y2 = part.boxes_xyxy[..., None].unbind(2)
+            left, top, right, bottom = xs - x1, ys - y1, x2 - xs, y2 - ys
+            is_inside = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom)) > 0
+            farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
+            # The distance of the centers along an axis is half the difference of the distances to both edges.
+            off_center = torch.maximum(left.sub_(right).abs_(), top.sub_(bottom).abs_()).div_(2)
+            may_take = is_inside & (off_center < radii_px) & (farthest > lower) & (farthest <= upper)
+            negative_area = ((x1 - x2) * (y2 - y1)).masked_fill(~part.is_object[..., None], -torch.inf)
+            best.add(first, torch.where(may_take, negative_area, -torch.inf))
+            is_in_crowd = is_in_crowd | (is_inside & part.is_crowd[..., None]).any(dim=1)
+            del left, top, right, bottom, is_inside, farthest, off_center, may_take  # as above
         unmatched = torch.where(is_in_crowd, IGNORED, NEGATIVE)
-        return torch.where(smallest < torch.inf, box, unmatched)
+        return torch.where(best.values > -torch.inf, best.boxes, unmatched)
 
     return _by_images(match, targets, len(points_xy))
 

@@ -7,6 +7,7 @@ import argparse
 import errno
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -20,10 +21,12 @@ from pipelines.base.errors import (
     FieldProblem,
     PyramidionError,
     RegistryError,
+    Stopped,
     print_error,
 )
 from pipelines.base.ranks import local_rank
 from pipelines.base.records import Split
+from pipelines.base.signals import release_stop_signals
 from pipelines.command_line.arguments import Overrides, places_of
 from pipelines.command_line.parsers import COMMANDS, parser_of
 from pipelines.preflight import preflight
@@ -32,6 +35,7 @@ from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
 from pipelines.training.launcher import report_to_rank_zero
+from pipelines.training.stopping import StopRequest
 
 PLACE_ERRNOS = DISK_FULL_ERRNOS | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
 """`errno` of an OSError that users can fix: a full disk, or a folder that cannot be created."""
@@ -44,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"usage: python -m pipelines.cli {'|'.join(COMMANDS)} ...", file=sys.stderr)
         return ExitCode.USAGE
     try:
-        _run(words[0], words[1:])
+        stop = _signals_handled(words[0])
+        _run(words[0], words[1:], stop)
     except PyramidionError as error:
         if local_rank() > 0:
             report_to_rank_zero(error)
@@ -60,18 +65,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ExitCode.DONE
 
 
-def _run(command: str, words: Sequence[str]) -> None:
+def _signals_handled(command: str) -> StopRequest:
+    """Release the signals that the parent of this process held back, and handle them if the command can be resumed."""
+    if command in ("check", "plan"):
+        release_stop_signals()
+        return StopRequest()
+    # The other ranks stop where rank 0 does.
+    activity = "before training" if command == "fit" else "before the end"
+    stop = StopRequest(activity if local_rank() == 0 else None)
+    stop.install()
+    return stop
+
+
+def _run(command: str, words: Sequence[str], stop: StopRequest) -> None:
     options, overrides = parser_of(command).parse_command_line(words)
     if command == "fit":
         with failure_recorded():
-            _fit(options, overrides)
+            _fit(options, overrides, words, stop)
     elif command in ("check", "plan"):
         _preview(command, options, overrides)
     else:
-        _use_run(command, options, overrides)
+        _use_run(command, options, overrides, stop)
 
 
-def _fit(options: argparse.Namespace, overrides: Overrides) -> None:
+def _fit(options: argparse.Namespace, overrides: Overrides, words: Sequence[str], stop: StopRequest) -> None:
     document = _assemble(options, overrides)
     job = validate_document(document)
     if options.print_config:
@@ -88,7 +105,20 @@ def _fit(options: argparse.Namespace, overrides: Overrides) -> None:
     chosen = choose_run_dir(job, run_dir, runs_root())
     from pipelines.run.fit import fit
 
-    fit(job, document, inputs, chosen, _recorded(options))
+    try:
+        fit(job, document, inputs, chosen, _recorded(options), stop)
+    except Stopped as error:
+        raise Stopped(f"{error}; {_how_to_resume(chosen, words, run_dir)}") from error
+
+
+def _how_to_resume(run_dir: RunDir, words: Sequence[str], requested: Path | None) -> str:
+    """Return what a stopped run has saved, and the command that resumes it, for runs that no service resumes."""
+    has_checkpoint = run_dir.last_checkpoint.exists()
+    saved = f"saved in {run_dir.last_checkpoint}" if has_checkpoint else "there is nothing to save yet"
+    if ATTEMPT_DIR_VARIABLE in os.environ:
+        return saved
+    command = shlex.join(["pyramidion", "fit", *words, *([] if requested else ["--run-dir", str(run_dir.path)])])
+    return f"{saved}\n{'resume' if has_checkpoint else 'start again'} with: {command}"
 
 
 def _assemble(options: argparse.Namespace, overrides: Overrides) -> Document:
@@ -130,17 +160,24 @@ def _preview(command: str, options: argparse.Namespace, overrides: Overrides) ->
         print(render_plan(report.plan, job.model.schedule))
 
 
-def _use_run(command: str, options: argparse.Namespace, overrides: Overrides) -> None:
+def _use_run(command: str, options: argparse.Namespace, overrides: Overrides, stop: StopRequest) -> None:
     for name, _ in overrides:
         if command == "predict" or not name.startswith("trainer."):
             allowed = "" if command == "predict" else "; only --trainer.* can be set"
             raise ConfigError(FieldProblem(f"--{name}", f"{command} uses the document of its run folder{allowed}"))
+    try:
+        _run_saved(command, options, overrides, stop)
+    except Stopped as error:
+        raise Stopped(f"{error}; run the same command again") from error
+
+
+def _run_saved(command: str, options: argparse.Namespace, overrides: Overrides, stop: StopRequest) -> None:
     run_dir, places, recorded = Path(options.run_dir), places_of(options), _recorded(options)
     if command != "predict":
         from pipelines.run.evaluate_run import score_run
 
         split: Split = "val" if command == "validate" else "test"
-        score_run(command, run_dir, split, places, overrides, options.weights, recorded)
+        score_run(command, run_dir, split, places, overrides, options.weights, recorded, stop)
         return
     from pipelines.run.predict_images import predict_images, predict_split
 

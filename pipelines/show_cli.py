@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.base.errors import ConfigError, FieldProblem, PyramidionError, print_error
+from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError, print_error
 from pipelines.base.records import SPLITS
+from pipelines.base.signals import release_stop_signals
 from pipelines.command_line.arguments import (
     OVERRIDES_HELP,
     CommandParser,
@@ -33,10 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: runs/<name>-data_show)")
     add_data_options(parser)
     try:
+        release_stop_signals()
         options, overrides = parser.parse_command_line(sys.argv[1:] if argv is None else argv)
         return _show(options, overrides)
     except PyramidionError as error:
         return print_error(error)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
 
 
 def _show(options: argparse.Namespace, overrides: Overrides) -> int:

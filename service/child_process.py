@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from pipelines.base.signals import held_stop_signals
+
 _PARENT = "PYRAMIDION_STARTED_BY"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -35,9 +37,14 @@ def child_environment(more: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def become(module: str, arguments: Sequence[str]) -> NoReturn:
-    """Replace this process with `python -m MODULE ARGUMENTS`, which receives its signals and sets its exit code."""
+    """Replace this process with `python -m MODULE ARGUMENTS`, which receives its signals and sets its exit code.
+
+    Stop signals are held back until the module releases them (`pipelines.base.signals`): none of them ends Python with
+    a traceback while it starts.
+    """
     sys.stdout.flush()
-    os.execve(sys.executable, python_command(module, *arguments), child_environment())
+    with held_stop_signals():
+        os.execve(sys.executable, python_command(module, *arguments), child_environment())
 
 
 def die_with_parent(number: int = signal.SIGKILL, *, parent: int | None = None) -> None:

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         64, description="maximum number of predictions in progress; while it is reached, others are rejected"
     )
     predict_models: Count = Field(4, description="maximum number of models that the predictor keeps in memory")
+    predict_idle_s: Seconds = Field(
+        600.0, description="seconds without a prediction after which the predictor process exits and frees its memory"
+    )
     alias_check_s: Seconds = Field(2.0, description="seconds between two checks of a model's alias by the predictor")
 
     @field_validator("data_roots", "weights_roots", mode="before")

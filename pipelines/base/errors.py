@@ -7,7 +7,8 @@ PyramidionError
 ├── OutOfMemory      1  a batch does not fit the device's memory
 ├── RankError        *  another process of the run has ended; the code is that of the other process
 ├── RegistryError    1  MLflow's registry does not respond, or refuses a request
-└── Stopped         75  stopped on request, after writing a checkpoint
+├── WorkerError      1  the operating system has ended a data worker
+└── Stopped         75  stopped on request; the same command resumes
 
 `failure_kind` is the service's name for the cause.
 """
@@ -100,14 +101,23 @@ class RegistryError(PyramidionError):
     """MLflow's registry does not respond, or refuses a request; the trained model is unaffected."""
 
 
+class WorkerError(PyramidionError):
+    """The operating system has ended a data worker, for lack of memory perhaps."""
+
+
 class Stopped(PyramidionError):
-    """The run was stopped on request; a checkpoint is written."""
+    """The command was stopped on request, which is no error; a run has a checkpoint, if training has started."""
 
     exit_code = ExitCode.STOPPED
 
 
 def print_error(error: PyramidionError) -> int:
     """Print one line to stderr for each problem, and return the exit code."""
-    for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+    print(error_text(error), file=sys.stderr)
     return error.exit_code
+
+
+def error_text(error: PyramidionError) -> str:
+    """Return the lines that users read; a requested stop is not called an error."""
+    prefix = "" if error.exit_code == ExitCode.STOPPED else "error: "
+    return "\n".join(f"{prefix}{line}" for line in str(error).splitlines())

@@ -1,6 +1,6 @@
 """Paths in documents and label files: relative to a root, and never outside of it. Torch-free."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -18,6 +18,14 @@ def _require_relative(path: str) -> str:
 
 RelativePath = Annotated[str, AfterValidator(_require_relative)]
 """A path below its root. `{split}` in it stands for the split's name on disk (see `SourceSpec.splits`)."""
+
+IGNORED_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
+"""Folders that archive tools and file servers add to data, and that contain no images."""
+
+
+def is_ignored(path: PurePath) -> bool:
+    """Return whether a path below a data root is hidden, or inside of a folder that a tool has added."""
+    return any(part in IGNORED_FOLDERS or (part.startswith(".") and part != ".") for part in path.parts)
 
 
 def below(root: Path, relative: str) -> Path:

@@ -25,6 +25,13 @@ def rank() -> int:
     return int(sys.modules[_DISTRIBUTED].get_rank()) if is_distributed() else 0
 
 
+def any_rank(flag: bool) -> bool:
+    """Return, on all ranks of the process group, whether `flag` is true on any of them; all ranks must call this."""
+    flags: list[bool | None] = [None] * world_size()
+    sys.modules[_DISTRIBUTED].all_gather_object(flags, flag)
+    return any(flags)
+
+
 def local_rank() -> int:
     """Return the number of this process on its host, from the environment: known before a process group exists."""
     return int(os.environ.get(LOCAL_RANK, "0"))

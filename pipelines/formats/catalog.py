@@ -8,7 +8,10 @@ from pydantic import Field
 
 from pipelines.formats.coco import CocoLayer
 from pipelines.formats.csv_labels import CsvLayer
+from pipelines.formats.cvat import CvatLayer
+from pipelines.formats.datumaro import DatumaroLayer
 from pipelines.formats.image_folder import ImageFolderLayer
+from pipelines.formats.label_studio import LabelStudioLayer
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.voc import VocLayer
 from pipelines.formats.yolo import YoloLayer
@@ -17,6 +20,9 @@ FORMATS: tuple[type[LabelLayer], ...] = (
     CocoLayer,
     VocLayer,
     YoloLayer,
+    CvatLayer,
+    LabelStudioLayer,
+    DatumaroLayer,
     CsvLayer,
     ImageFolderLayer,
 )

@@ -1,16 +1,19 @@
 """COCO instances: one JSON file for each split. Torch-free."""
 
 import json
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath, normalized
+from pipelines.formats.booleans import read_boolean
 from pipelines.formats.coco_recognition import recognize_coco
 from pipelines.formats.folder_contents import FolderContents, Reading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
+from pipelines.formats.outlines import segmentation_box
 from pipelines.formats.source_split import SourceSplit
 
 _MakeFinding = Callable[..., Finding]
@@ -36,7 +39,8 @@ class CocoLayer(LabelLayer):
     def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
         """Return the labels of the split's file.
 
-        Ids may be any integers, floats or strings. `iscrowd` and `area` are optional; `segmentation` is not read.
+        Ids may be any integers, floats or strings. `iscrowd` and `area` are optional. `segmentation` is read only where
+        `bbox` is missing: its enclosing box is used.
         """
         path = split.path(self.path)
         content = LayerContent(file=split.fill(self.path))
@@ -135,19 +139,20 @@ def _read_annotation(
     """Add the annotation to its image, or return the finding that says why it is skipped."""
     annotation_id = _get(annotation, "id")
     shown_id = annotation_id if isinstance(annotation_id, int | str) else f"#{position}"
-    if missing := [key for key in ("image_id", "category_id", "bbox") if _get(annotation, key) is None]:
+    if missing := [key for key in ("image_id", "category_id") if _get(annotation, key) is None]:
         return finding("broken_entry", f"has no {' and no '.join(map(repr, missing))}", annotation_id=shown_id)
     image_id, category_id = annotation["image_id"], annotation["category_id"]
     file_name = file_names.get(image_id) if _is_id(image_id) else None
     if file_name is None:
         message = f"image_id {image_id!r} is not the id of a readable entry of 'images'"
         return finding("unknown_image", message, annotation_id=shown_id)
-    if broken := _broken_values(annotation, identity_fields):
+    bbox = _given_or_derived_box(annotation)
+    if broken := bbox if isinstance(bbox, str) else _broken_values(annotation, identity_fields):
         return finding("broken_entry", broken, image=file_name, annotation_id=shown_id)
     if not _is_id(category_id) or category_id not in names:
         message = f"category_id {category_id!r} is not declared; 'categories' has {_listed(names)}"
         return finding("unknown_category", message, image=file_name, annotation_id=shown_id)
-    x, y, width, height = (float(side) for side in annotation["bbox"])
+    x, y, width, height = (float(side) for side in bbox)
     area = annotation.get("area")
     boxes = content.images[file_name].boxes
     assert boxes is not None
@@ -156,22 +161,31 @@ def _read_annotation(
             annotation_id=annotation_id if _is_id(annotation_id) else None,
             category=names[category_id],
             bbox_xywh=(x, y, width, height),
-            is_crowd=bool(annotation.get("iscrowd", 0)),
-            area=None if area is None else float(area),
+            is_crowd=bool(read_boolean(annotation.get("iscrowd"))),
+            area=None if area is None else float(area) if _is_number(area) else math.nan,
             identities={key: str(annotation[key]) for key in identity_fields if annotation.get(key) not in (None, "")},
         )
     )
     return None
 
 
+def _given_or_derived_box(annotation: dict[str, Any]) -> Sequence[float] | str:
+    """Return `bbox`, or the box of `segmentation` if it is missing, or what is wrong with them."""
+    bbox, segmentation = annotation.get("bbox"), annotation.get("segmentation")
+    if bbox not in (None, []):
+        is_box = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(side) for side in bbox)
+        return bbox if is_box else f"bbox is {_shown(bbox)}; write four finite numbers [x, y, width, height]"
+    if segmentation is None:
+        return "has no 'bbox', and no 'segmentation' to derive it from"
+    box = segmentation_box(segmentation)
+    return f"has no 'bbox', and its 'segmentation' {box}" if isinstance(box, str) else box
+
+
 def _broken_values(annotation: dict[str, Any], identity_fields: Collection[str]) -> str | None:
-    bbox = annotation["bbox"]
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(side) for side in bbox):
-        return f"bbox is {_shown(bbox)}; write four finite numbers [x, y, width, height]"
-    if annotation.get("iscrowd", 0) not in (0, 1):
+    if read_boolean(annotation.get("iscrowd")) is None:
         return f"iscrowd is {_shown(annotation['iscrowd'])}; write 0 or 1"
     area = annotation.get("area")
-    if area is not None and not (_is_number(area) and area >= 0):
+    if area is not None and (isinstance(area, bool) or not isinstance(area, int | float)):
         return f"area is {_shown(area)}; write square pixels, or omit it"
     for key in identity_fields:
         identity = annotation.get(key)

@@ -1,5 +1,6 @@
 """The files of a folder that may be a data set, for the recognition of its format. Torch-free."""
 
+import contextlib
 import json
 import os
 import posixpath
@@ -8,14 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipelines.base.paths import IMAGE_SUFFIXES
+from pipelines.base.paths import IMAGE_SUFFIXES, is_ignored
 from pipelines.base.records import SPLITS, Split
-
-IGNORED = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
-"""Folders that archives and file servers add; hidden files and folders are ignored too."""
+from pipelines.formats.image_names import AmbiguousImage, ImageNames
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training", "trainval"),
@@ -60,8 +59,8 @@ class FolderContents:
         for parent, folders, files in os.walk(root):
             inside = Path(parent).relative_to(root)
             self.links += [(inside / name).as_posix() for name in folders if (Path(parent) / name).is_symlink()]
-            folders[:] = sorted(name for name in folders if not _is_ignored(name))
-            self.files += [(inside / name).as_posix() for name in files if not _is_ignored(name)]
+            folders[:] = sorted(name for name in folders if not is_ignored(PurePosixPath(name)))
+            self.files += [(inside / name).as_posix() for name in files if not is_ignored(PurePosixPath(name))]
         self.files.sort()
 
     @cached_property
@@ -107,6 +106,23 @@ class FolderContents:
                     votes[path[: -len(wanted) - 1]] += 1
         return min(votes, key=lambda folder: (-votes[folder], folder)) if votes else None
 
+    def folder_of_named(self, names: Iterable[str], subset: str) -> str | None:
+        """Return the innermost folder with all images that a tool names in its own way (see `ImageNames`)."""
+        found: list[str] = []
+        for name in names:
+            with contextlib.suppress(AmbiguousImage):
+                path = self._image_names.with_suffix(name, subset) or self._image_names.find(name, subset)
+                if path in self._image_names.names:
+                    found.append(posixpath.dirname(path))
+        return (posixpath.commonpath(found) or ".") if found else None
+
+    @cached_property
+    def _image_names(self) -> ImageNames:
+        names = ImageNames()
+        for image in self.images:
+            names.add(image)
+        return names
+
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
@@ -121,10 +137,6 @@ class FolderContents:
         for path in self.images:
             names.setdefault(posixpath.splitext(posixpath.basename(path))[0], []).append(path)
         return names
-
-
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name in IGNORED
 
 
 def sample(items: Sequence[Any], size: int = MAX_SAMPLE) -> Sequence[Any]:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below
+from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, is_ignored
 from pipelines.formats.folder_contents import FolderContents, Reading
 from pipelines.formats.image_folder_recognition import recognize_image_folder
 from pipelines.formats.layer import LabelKind, LabelLayer
@@ -33,7 +33,8 @@ class ImageFolderLayer(LabelLayer):
     def read(self, split: SourceSplit, identity_fields: Collection[str]) -> LayerContent | None:
         """Return the images below the split's folder; the first folder of an image's path is its class.
 
-        Images outside of the class folders are listed without a label. Hidden files are ignored.
+        Images outside of the class folders are listed without a label. Hidden files, and
+        folders that archive tools add (`__MACOSX`), are ignored.
         """
         relative = split.fill(self.path)
         folder = below(below(split.root, split.fill(split.images)), relative)
@@ -44,11 +45,11 @@ class ImageFolderLayer(LabelLayer):
             folders.sort()
             inside = Path(parent).relative_to(folder)
             if not inside.parts:
-                content.category_ids = {name: set() for name in folders if not name.startswith(".")}
-            folders[:] = [name for name in folders if not name.startswith(".")]
+                content.category_ids = {name: set() for name in folders if not is_ignored(Path(name))}
+            folders[:] = [name for name in folders if not is_ignored(Path(name))]
             for name in sorted(files):
                 file_name = (Path(relative) / inside / name).as_posix()
-                if name.startswith("."):
+                if is_ignored(Path(name)):
                     continue
                 if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
                     message = f"is not an image; names of images end in {', '.join(sorted(IMAGE_SUFFIXES))}"

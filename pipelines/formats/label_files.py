@@ -1,7 +1,7 @@
 """Recognition of formats with one label file for all images, or one for each split. Torch-free."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from pipelines.base.records import Split
 from pipelines.formats.folder_contents import FolderContents, Reading, common_images, split_families
@@ -17,10 +17,12 @@ class LabelFile:
     Attributes:
         file_names: the images that it lists.
         num_labels: the number of boxes or classes.
+        splits: the splits that the file divides its images into, by their names in the file.
     """
 
     file_names: list[str]
     num_labels: int
+    splits: Mapping[Split, str] = field(default_factory=dict)
 
 
 def read_label_files(
@@ -29,6 +31,8 @@ def read_label_files(
     files: Iterable[str],
     examine: Callable[[str], LabelFile | None],
     title: str,
+    *,
+    own_names: bool = False,
 ) -> list[Reading]:
     """Return the readings of files of one format, those with most labels first.
 
@@ -38,6 +42,7 @@ def read_label_files(
         files: the candidates.
         examine: returns the content of a file, or None if it has another format.
         title: name of the format in messages.
+        own_names: the format names images in its own way (see `ImageNames`), and not by paths.
     """
     found = {file: content for file in list(files)[:MAX_FILES] if (content := examine(file)) is not None}
     readings: list[tuple[int, Reading]] = []
@@ -45,7 +50,9 @@ def read_label_files(
         contents = {split: found[family.path(split)] for split in family.names}
         folders: dict[Split, str] = {}
         for split, content in contents.items():
-            place = folder.images_folder(content.file_names)
+            names = content.file_names
+            subset = family.names[split]
+            place = folder.folder_of_named(names, subset) if own_names else folder.images_folder(names)
             if place is not None:
                 folders[split] = place
         images = common_images(folders, family.names) if "train" in folders else None
@@ -57,11 +64,15 @@ def read_label_files(
                 problem = f"the images of its splits are in {places}, which differ in more than the name of the split"
             folder.notes.append(f"{family.path('train')} is {title}, but {problem}")
             continue
-        splits = {split: family.names[split] for split in folders}
+        splits: Mapping[Split, str] = {split: family.names[split] for split in folders}
         num_images = sum(len(contents[split].file_names) for split in splits)
         num_labels = sum(contents[split].num_labels for split in splits)
-        names = " and ".join(family.path(split) for split in splits) if len(splits) < 3 else family.pattern
-        reason = f"{names}: {title} with {num_images} images and {num_labels} boxes; the images are in {images}"
+        reason = (
+            f"{family.pattern}: {title} with {num_images} images and {num_labels} boxes; the images are in {images}"
+        )
+        if len(contents) == 1 and "train" in contents["train"].splits:
+            splits = contents["train"].splits
+            reason += f"; its subsets are {', '.join(splits.values())}"
         reading = Reading(format_, {"path": family.pattern}, images, splits, True, num_images, reason)
         readings.append((num_labels, reading))
     return [reading for _, reading in sorted(readings, key=lambda pair: -pair[0])]

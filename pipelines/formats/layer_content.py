@@ -1,6 +1,6 @@
 """The labels that one layer has for one split, before the layers are joined. Torch-free."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -87,3 +87,9 @@ class LayerContent:
         """Add one finding for `number` skipped annotations."""
         self.findings.append(finding)
         self.num_refused[finding.kind] = self.num_refused.get(finding.kind, 0) + number
+
+    def refuse_shapes(self, shapes: Mapping[str, int], make_finding: Callable[..., Finding]) -> None:
+        """Add one finding for each kind of shape that has no box, and count its annotations as skipped."""
+        for shape, number in sorted(shapes.items()):
+            message = f"has annotations of the kind {shape!r}, which is not a box; {number} of them are skipped"
+            self.refuse_many(make_finding("unsupported_shape", message), number)

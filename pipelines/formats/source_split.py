@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import below, normalized
-from pipelines.base.records import Split
+from pipelines.base.records import SPLITS, Split
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,15 @@ class SourceSplit:
             ValueError: it leaves the root, by `..` or through a link.
         """
         return below(self.root, self.fill(pattern))
+
+    def reads_undivided(self, pattern: str) -> bool:
+        """Return whether this split gets the images of a file that does not divide them into splits.
+
+        Every split gets those of its own file if `pattern` contains `{split}`; otherwise the source's first split gets
+        all images, so that no image is in two splits.
+        """
+        first = next(split for split in SPLITS if split in self.split_names)
+        return "{split}" in pattern or self.split == first
 
     def finding(
         self,

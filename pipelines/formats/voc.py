@@ -6,24 +6,40 @@ that the check counts it as degenerate. `difficult` objects are used for trainin
 """
 
 import math
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
+from xml.etree.ElementTree import Element
 
 from pydantic import Field
 
 from pipelines.base.findings import Finding
-from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, normalized
+from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, is_ignored, normalized
+from pipelines.formats.booleans import read_boolean
 from pipelines.formats.folder_contents import FolderContents, Reading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
 from pipelines.formats.voc_recognition import recognize_voc
+from pipelines.formats.xml_files import correct_case, parse_xml, unknown_elements
 
 _MakeFinding = Callable[..., Finding]
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_CHILDREN = {
+    "annotation": {
+        "filename", "folder", "object", "owner", "path", "segmented", "size", "source", "verified", "timestamp",
+    },
+    "bndbox": set(_CORNERS),
+    "size": {"width", "height", "depth"},
+}  # fmt: skip
+"""The elements of VOC; an object may have any further attributes."""
+_READ = {"annotation", "object", "name", "bndbox", "difficult", "filename", "size", "width", "height", *_CORNERS}
+_OTHER_ROOTS = {
+    "annotations": "this is CVAT XML: use format: cvat",
+    "html": "this is a web page, such as an error page that was saved in place of the file",
+    "dataset": "this may be dlib's XML, which is not supported",
+}
 
 
 class VocLayer(LabelLayer):
@@ -84,7 +100,7 @@ class VocLayer(LabelLayer):
 def _files_in(folder: Path) -> list[str]:
     """Return the names of all XML files below a folder, without `.xml`, except hidden ones."""
     paths = (path.relative_to(folder) for path in folder.rglob("*.xml"))
-    return sorted(path.with_suffix("").as_posix() for path in paths if not any(part[0] == "." for part in path.parts))
+    return sorted(path.with_suffix("").as_posix() for path in paths if not is_ignored(path))
 
 
 def _name_of(line: str) -> str:
@@ -92,22 +108,33 @@ def _name_of(line: str) -> str:
     return parts[0] if len(parts) == 2 and parts[1] in ("1", "0", "-1") else line.strip()
 
 
-def _parse(path: Path, content: LayerContent, finding: _MakeFinding) -> ElementTree.Element | None:
+def _parse(path: Path, content: LayerContent, finding: _MakeFinding) -> Element | None:
+    """Return the root of a VOC file with the names of VOC; None if it is missing or anything else."""
     if not path.is_file():
         content.findings.append(finding("missing_label_file", f"is missing, but {content.file} lists it"))
         return None
     try:
-        data = path.read_bytes()
-        if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-            raise ElementTree.ParseError("it declares a document type or entities, which are not supported")
-        return ElementTree.fromstring(data)
-    except (OSError, ElementTree.ParseError, ValueError) as error:
+        tree = parse_xml(path.read_bytes())
+    except (OSError, ValueError) as error:
         content.findings.append(finding("broken_label_file", f"is not valid XML ({error})"))
         return None
+    renamed = correct_case(tree, _READ)
+    if tree.tag != "annotation":
+        hint = _OTHER_ROOTS.get(tree.tag, "write the file again, or remove it from the split")
+        message = f"is not a VOC annotation: its root is <{tree.tag}>, and that of VOC is <annotation>; {hint}"
+        content.findings.append(finding("broken_label_file", message))
+        return None
+    for name, count in renamed.items():
+        message = f"has <{name}> ({count}), which is read as <{name.lower()}>; VOC has lower-case names"
+        content.findings.append(finding("unknown_element", message, cause=f"case of {name}"))
+    for name, count in unknown_elements(tree, _CHILDREN).items():
+        message = f"has the unknown element <{name}> ({count}), which is not read"
+        content.findings.append(finding("unknown_element", message, cause=f"unknown {name}"))
+    return tree
 
 
 def _read_image(
-    tree: ElementTree.Element,
+    tree: Element,
     name: str,
     label_file: str,
     images_dir: Path,
@@ -136,7 +163,7 @@ def _read_image(
     content.refuse(refused)
 
 
-def _suffix_of(tree: ElementTree.Element, name: str, images_dir: Path) -> str:
+def _suffix_of(tree: Element, name: str, images_dir: Path) -> str:
     """Return the extension in `<filename>` if that file exists, or else that of any image with this name."""
     named = Path(tree.findtext("filename") or "").suffix
     candidates = [suffix for suffix in (named, ".jpg", *sorted(IMAGE_SUFFIXES)) if suffix]
@@ -150,7 +177,7 @@ def _suffix_of(tree: ElementTree.Element, name: str, images_dir: Path) -> str:
     return candidates[0]
 
 
-def _read_object(element: ElementTree.Element, identity_fields: Collection[str]) -> FileBox | str:
+def _read_object(element: Element, identity_fields: Collection[str]) -> FileBox | str:
     """Return the object, or a message about what is wrong with it."""
     category = (element.findtext("name") or "").strip()
     if not category:
@@ -161,12 +188,15 @@ def _read_object(element: ElementTree.Element, identity_fields: Collection[str])
         shown = ", ".join(f"{corner}={text!r}" for corner, text in zip(_CORNERS, texts, strict=True))
         return f"the <bndbox> has {shown}; write four finite numbers"
     x_min, y_min, x_max, y_max = numbers
+    is_difficult = read_boolean(element.findtext("difficult"))
+    if is_difficult is None:
+        return f"<difficult> is {element.findtext('difficult')!r}; write 0 or 1"
     identities = {key: text for key in identity_fields if (text := (element.findtext(key) or "").strip())}
     return FileBox(
         annotation_id=None,
         category=category,
         bbox_xywh=(x_min - 1, y_min - 1, _length(x_min, x_max), _length(y_min, y_max)),
-        is_difficult=(element.findtext("difficult") or "").strip() == "1",
+        is_difficult=is_difficult,
         identities=identities,
     )
 

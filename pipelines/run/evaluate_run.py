@@ -20,11 +20,13 @@ from pipelines.run.versions import package_versions
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
+from pipelines.training.checkpoints import EvaluationStop
 from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
 from pipelines.training.trainer import create_trainer
+from pipelines.training.worker_deaths import explained_worker_deaths
 
 
 def score_run(
@@ -35,6 +37,7 @@ def score_run(
     overrides: Overrides = (),
     weights: Weights = "best",
     options: Mapping[str, Any] | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
     """Score a run's weights on a split, into `eval/<command>-<time>/` of its folder.
 
@@ -46,24 +49,30 @@ def score_run(
         overrides: fields of the document's `trainer` section.
         weights: the weights to score.
         options: values of the command's options, for LightningCLI's configuration.
+        stop: requests to stop, if the caller handles signals already.
 
     Raises:
+        Stopped: on request; nothing is written.
         ConfigError: the run does not have these weights.
         DataError: its data has errors, other classes than in training, or lacks the split.
     """
     run_dir, job = load_document(path, overrides)
-    JobCLI(ScoreWorkflow(command, run_dir, split, places, weights), job, {"run_dir": str(path), **(options or {})})
+    workflow = ScoreWorkflow(command, run_dir, split, places, weights, stop or StopRequest())
+    JobCLI(workflow, job, {"run_dir": str(path), **(options or {})})
 
 
 class ScoreWorkflow:
     """The workflow of `validate` and `test`, see `score_run` for the arguments."""
 
-    def __init__(self, command: str, run_dir: RunDir, split: Split, places: Places, weights: Weights) -> None:
+    def __init__(
+        self, command: str, run_dir: RunDir, split: Split, places: Places, weights: Weights, stop: StopRequest
+    ) -> None:
         self.command = command
         self.run_dir = run_dir
         self.split = split
         self.places = places
         self.weights = weights
+        self.stop = stop
         self._opened: tuple[SavedRun, Attempt] | None = None
 
     @property
@@ -84,16 +93,17 @@ class ScoreWorkflow:
                     "the data has other classes than the run was trained on; name the run's own data by --data.root",
                 )
             )
+        self.stop.wait_for_checks()
         output = new_output(self.run_dir, self.command)
         untracked = job.model_copy(update={"tracking": None})
-        self._opened = saved, Attempt(untracked, inputs, index, report, output, StopRequest())
-        with supervised_ranks():
+        self._opened = saved, Attempt(untracked, inputs, index, report, output, self.stop)
+        with supervised_ranks(), explained_worker_deaths(job.data):
             yield
 
     def build(self) -> Parts:
         """Return the module with the saved weights, the data, and a trainer that scores."""
         saved, attempt = self.opened
-        trainer = create_trainer(saved.job.trainer, [attempt.scoring])
+        trainer = create_trainer(saved.job.trainer, [EvaluationStop(attempt.stop), attempt.scoring])
         module = MultiTaskModule(saved.job.model, saved.network(), saved.job.seed_everything)
         return Parts(module, attempt.data(saved.job.data), trainer)
 

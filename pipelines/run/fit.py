@@ -42,6 +42,7 @@ from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
 from pipelines.training.trainer import num_processes, precision_of, require_synced_batch_norm
+from pipelines.training.worker_deaths import explained_worker_deaths
 
 
 def fit(
@@ -50,6 +51,7 @@ def fit(
     inputs: Inputs,
     run_dir: RunDir,
     options: Mapping[str, Any] | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
     """Train, score the best checkpoint once, write the result, register the model.
 
@@ -61,6 +63,7 @@ def fit(
         inputs: what the names in the document refer to.
         run_dir: a new folder, or that of an earlier attempt at the same job.
         options: values of the command's options, for LightningCLI's configuration.
+        stop: requests to stop, if the caller handles signals already.
 
     Raises:
         ConfigError, DataError: before anything is started.
@@ -69,7 +72,7 @@ def fit(
         OutOfMemory: a batch does not fit the device's memory.
         Stopped: on request; a checkpoint is written.
     """
-    JobCLI(FitWorkflow(document, inputs, run_dir), job, options)
+    JobCLI(FitWorkflow(document, inputs, run_dir, stop), job, options)
 
 
 class FitWorkflow:
@@ -77,10 +80,13 @@ class FitWorkflow:
 
     command = "fit"
 
-    def __init__(self, document: dict[str, Any], inputs: Inputs, run_dir: RunDir) -> None:
+    def __init__(
+        self, document: dict[str, Any], inputs: Inputs, run_dir: RunDir, stop: StopRequest | None = None
+    ) -> None:
         self.document = document
         self.inputs = inputs
         self.run_dir = run_dir
+        self.stop = stop or StopRequest()
         self._attempt: Attempt | None = None
 
     @property
@@ -92,8 +98,7 @@ class FitWorkflow:
     @contextmanager
     def set_up(self, job: JobSpec) -> Iterator[None]:
         """Lock the folder, write the documents, check the data, and open the attempt."""
-        stop = StopRequest()
-        stop.install()
+        self.stop.install()
         _check_machine(job, is_new=not self.run_dir.last_checkpoint.exists())
         with locked(self.run_dir) if is_rank_zero() else nullcontext(), attempt_log(self.run_dir):
             if is_rank_zero():
@@ -102,9 +107,14 @@ class FitWorkflow:
                 with closing(EventLog(self.run_dir.events)) as events:
                     events.write(StageData(stage="validating_data"))
             index, report = self._check_data(job)
-            stop.check("before training")
-            self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, stop)
-            with _tracked(self._attempt), downloaded_model(self.inputs, self.run_dir), supervised_ranks():
+            self.stop.wait_for_checks()
+            self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, self.stop)
+            with (
+                _tracked(self._attempt),
+                downloaded_model(self.inputs, self.run_dir),
+                supervised_ranks(),
+                explained_worker_deaths(job.data),
+            ):
                 yield
 
     def _check_data(self, job: JobSpec) -> tuple[DatasetIndex, DataReport]:

@@ -95,10 +95,7 @@ class Checkpoints(Callback):
         raise Stopped(self._message(trainer))
 
     def _message(self, trainer: Trainer) -> str:
-        return (
-            f"stopped at epoch {trainer.current_epoch}, step {trainer.global_step}, with a checkpoint written; "
-            "run the same command again to resume"
-        )
+        return f"stopped in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, after step {trainer.global_step}"
 
     def _agree(self, trainer: Trainer) -> tuple[bool, bool]:
         """Return (stop requested, checkpoint due), the same on every rank."""

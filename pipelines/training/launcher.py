@@ -16,15 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipelines.base.errors import PyramidionError, RankError
+from pipelines.base.errors import PyramidionError, RankError, error_text
 from pipelines.base.ranks import LOCAL_RANK, local_rank
+from pipelines.base.signals import held_stop_signals, release_stop_signals
 
 RENDEZVOUS_VARIABLE = "PYRAMIDION_RENDEZVOUS"
 """The environment variable that holds the folder where ranks meet; rank 0 sets it for the ranks that it starts."""
 
 STOP = "stop"
 """The file in that folder by which ranks announce a stop between collectives."""
-SIGNALS = {signal.SIGTERM, signal.SIGINT}
 START_TIMEOUT_S = 600.0
 FAULT_TIMEOUT_S = 5.0
 """Time that rank 0 waits, after an error in rank 0, for the end of another rank that may have caused it."""
@@ -42,7 +42,7 @@ def supervised_ranks() -> Iterator[None]:
     Raises:
         RankError: on rank 0, in place of an error that was caused by the end of another rank.
     """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    release_stop_signals()
     if local_rank() > 0:
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
         yield
@@ -72,12 +72,9 @@ def start_ranks(num_processes: int) -> None:
     _is_closed.clear()
     command = [sys.executable, *sys.orig_argv[1:]]
     # A signal to the process group, sent while a rank still imports, stays pending until the rank has its handlers.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
+    with held_stop_signals():
         for rank in range(1, num_processes):
             _children.append(subprocess.Popen(command, env={**os.environ, LOCAL_RANK: str(rank)}))
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     threading.Thread(target=_watch, daemon=True).start()
 
 
@@ -185,7 +182,7 @@ def _watch() -> None:
             continue
         if _is_closed.wait(END_TIMEOUT_S):
             return
-        print(f"error: {fault}", file=sys.stderr, flush=True)
+        print(error_text(fault), file=sys.stderr, flush=True)
         kill_ranks()
         shutil.rmtree(os.environ[RENDEZVOUS_VARIABLE], ignore_errors=True)
         os._exit(fault.exit_code)

@@ -1,29 +1,53 @@
-"""Stops on request: a signal is remembered, and takes effect on all ranks at the same place."""
+"""Stops on request: a signal is remembered, and takes effect on all ranks at the same place. Torch-free."""
 
+import os
 import signal
+import sys
 from types import FrameType
 
 from pipelines.base.errors import Stopped
-from pipelines.base.ranks import is_distributed, local_rank
+from pipelines.base.ranks import any_rank, is_distributed, local_rank
+from pipelines.base.signals import release_stop_signals
 from pipelines.training.launcher import announce_stop, stop_is_announced
-from pipelines.training.strategy import any_rank
+
+NOTICE = "\nstopping as soon as this can be resumed; press Ctrl-C again to end at once\n"
 
 
 class StopRequest:
-    """Remembers that SIGTERM or SIGINT arrived. A second SIGINT ends the process at once."""
+    """Remembers that SIGTERM or SIGINT arrived. A second SIGINT ends the process at once.
 
-    def __init__(self) -> None:
+    Attributes:
+        is_set: whether a signal has arrived.
+        activity: what this process does, if it can be ended anywhere: a signal then raises Stopped where the process
+            is. None if the process must reach a place that calls `check` or `is_agreed`.
+    """
+
+    def __init__(self, activity: str | None = None) -> None:
         self.is_set = False
+        self.activity = activity
 
     def install(self) -> None:
-        """Install the handlers of both signals."""
+        """Install the handlers of both signals, and release signals that the parent of this process held back."""
         signal.signal(signal.SIGTERM, self._remember)
         signal.signal(signal.SIGINT, self._remember)
+        # The other ranks are released when rank 0 supervises them, and then stop together.
+        if local_rank() == 0:
+            release_stop_signals()
+
+    def wait_for_checks(self) -> None:
+        """From now on, a signal takes effect in `check` and `is_agreed` only; raises Stopped if one has arrived."""
+        self.check(self.activity or "before training")
+        self.activity = None
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.is_set and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.is_set = True
+        if self.activity is not None:
+            raise Stopped(f"stopped {self.activity}")
+        if number == signal.SIGINT and local_rank() == 0:
+            # Not print: the signal may have interrupted one.
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, NOTICE.encode())
 
     def is_requested(self) -> bool:
         """Return whether this rank or another one, that has called this, received a signal; not a collective.
@@ -44,4 +68,4 @@ class StopRequest:
     def check(self, where: str) -> None:
         """Raise Stopped if a stop was requested of any rank; all ranks must call this."""
         if self.is_agreed():
-            raise Stopped(f"stopped {where}; run the same command again to resume")
+            raise Stopped(f"stopped {where}")

@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from pipelines.base.ranks import is_distributed, world_size
+from pipelines.base.ranks import is_distributed
 from pipelines.training.launcher import kill_ranks, start_ranks, stop_watching, wait_for_ranks
 from pipelines.training.lightning_internals import CustomizableDDPStrategy, SubprocessLauncher
 
@@ -76,13 +76,6 @@ def bind_to_loopback() -> None:
 def num_cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def any_rank(flag: bool) -> bool:
-    """Return, on all ranks, whether `flag` is true on any of them; all ranks must call this."""
-    flags: list[bool | None] = [None] * world_size()
-    torch.distributed.all_gather_object(flags, flag)
-    return any(flags)
 
 
 def share_buffers(module: nn.Module) -> None:

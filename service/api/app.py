@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from service.api.dry_run import DryRuns
 from service.api.limits import LoopbackOnly
 from service.api.metrics import JobCollector, Measure, Metrics
 from service.api.openapi import describe
-from service.api.routes import catalog, events, health, jobs, models, results
+from service.api.query_parameters import reject_unknown_parameters
+from service.api.routes import catalog, docs, events, health, jobs, models, results
 from service.executors.registry import create_executor
 from service.jobs.use_cases import Jobs
 from service.resources import CPUS, GPUS
@@ -52,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="Fine-tunes one backbone for several visual tasks: submit, watch, read results, predict.",
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
-        # Their pages load scripts from other hosts.
+        # Their pages load scripts from other hosts; `routes.docs` has a page of our own.
         docs_url=None,
         redoc_url=None,
     )
@@ -60,8 +61,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     app.state.dry_runs = DryRuns(settings)
     add_handlers(app)
-    for routes in (jobs, events, results, models, catalog, health):
-        app.include_router(routes.router)
+    for routes in (jobs, events, results, models, catalog):
+        app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])
+    # Probes and scrapers may add parameters of their own.
+    app.include_router(health.router)
+    app.include_router(docs.router)
     app.add_middleware(LoopbackOnly)
     app.add_middleware(Measure, metrics=metrics)
     describe(app)

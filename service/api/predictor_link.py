@@ -1,4 +1,7 @@
-"""The connection to the predictor process, which is started on first use and restarted after a crash. Torch-free."""
+"""The connection to the predictor process. Torch-free.
+
+The process is started on first use, restarted after a crash, and stopped when it has been idle for a while.
+"""
 
 import asyncio
 import logging
@@ -34,6 +37,9 @@ class PredictorLink:
         self._settings = settings
         self._process: _Process | None = None
         self._num_admitted = 0
+        self._num_running = 0
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -63,7 +69,17 @@ class PredictorLink:
         Raises:
             Problem: 503 if the predictor has died or did not respond in time.
         """
-        process = self._running()
+        with self._in_use() as process:
+            return await self._ask(process, query, image)
+
+    async def close(self) -> None:
+        """Stop the predictor."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._stop()
+        await asyncio.gather(*self._stopping)
+
+    async def _ask(self, process: "_Process", query: Mapping[str, str], image: bytes) -> httpx2.Response:
         url = f"http://predictor/predict?{urlencode(query)}"
         request = httpx2.Request("POST", url, content=image)
         try:
@@ -86,11 +102,32 @@ class PredictorLink:
                 "The predictor has exited", "it is restarted by the next request; send the request again"
             ) from None
 
-    async def close(self) -> None:
-        """Stop the predictor."""
+    @contextmanager
+    def _in_use(self) -> Iterator["_Process"]:
+        """Yield the process; stop it when it has not been used for `predict_idle_s`, which frees its memory."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        self._num_running += 1
+        try:
+            yield self._running()
+        finally:
+            self._num_running -= 1
+            if self._num_running == 0:
+                loop = asyncio.get_running_loop()
+                self._idle_timer = loop.call_later(self._settings.predict_idle_s, self._stop_idle)
+
+    def _stop_idle(self) -> None:
+        if self._process is not None:
+            logger.info("the predictor (pid %d) is idle; stopping it until the next request", self._process.pid)
+        self._stop()
+
+    def _stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            await process.stop()
+            task = asyncio.create_task(process.stop())
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
 
     def _running(self) -> "_Process":
         # There is no await, so that concurrent requests start a single process.

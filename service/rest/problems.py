@@ -98,7 +98,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
         return problem_response(error.status_code, error.title, error.detail, error.errors, error.headers)
     detail = str(error.detail)
     if error.status_code == http.HTTPStatus.NOT_FOUND:
-        detail = f"{request.url.path} does not exist; /openapi.json lists all paths"
+        detail = f"{request.url.path} does not exist; /docs lists all paths"
     if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "none")
         detail = f"{request.url.path} does not support {request.method}; it supports {allowed}"
@@ -124,6 +124,8 @@ def _message(details: Mapping[str, Any]) -> str:
         return "missing; add it"
     if details["type"] == "extra_forbidden":
         return "unknown key; remove it"
+    if details["type"] == "unknown_parameter":
+        return str(details["msg"])
     shown = repr(details["input"])
     text = str(details["msg"])
     return f"got {shown if len(shown) <= 80 else shown[:77] + '...'}; {text[0].lower()}{text[1:]}"

@@ -1,4 +1,6 @@
+import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
@@ -91,6 +93,56 @@ def test_matches_do_not_depend_on_how_images_are_grouped(box_target, monkeypatch
     monkeypatch.setattr("heads.matching.PAIRS_AT_ONCE", 1)
     in_parts = match_anchors(anchors, pad_targets(targets), **THRESHOLDS)
     assert together.tolist() == torch.stack(alone).tolist() == in_parts.tolist()
+
+
+@pytest.mark.parametrize("pairs", [1, 250, 1000, 3700])
+def test_matches_do_not_depend_on_how_boxes_are_grouped(pairs, box_target, monkeypatch):
+    torch.manual_seed(0)
+    grid = torch.cartesian_prod(torch.arange(10.0), torch.arange(10.0)) * 5
+    anchors = torch.cat((grid, grid + 12), dim=1)
+    targets = []
+    for count in (40, 0, 17):
+        # Whole numbers, so that boxes tie for an anchor, and anchors for a box.
+        low = torch.randint(0, 50, (count, 2)).float()
+        boxes = torch.cat((low, low + torch.randint(8, 20, (count, 2))), dim=1).tolist()
+        targets.append(box_target(boxes, crowd=[i % 7 == 2 for i in range(count)]))
+    radii, ranges = torch.full((100,), 6.0), EVERYWHERE.expand(100, 2)
+
+    def matched():
+        padded = pad_targets(targets)
+        return match_anchors(anchors, padded, **THRESHOLDS), match_locations(grid + 6, radii, ranges, padded)
+
+    together = matched()
+    assert all(len(match.unique()) > 20 and (match == IGNORED).any() for match in together)
+    monkeypatch.setattr("heads.matching.PAIRS_AT_ONCE", pairs)
+    for one, other in zip(together, matched(), strict=True):
+        assert one.tolist() == other.tolist()
+
+
+class Allocations(TorchDispatchMode):
+    """Records the size of the largest tensor that any operation returns."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("num_boxes", [10, 1000])
+def test_memory_does_not_grow_with_the_number_of_boxes(num_boxes, box_target, monkeypatch):
+    monkeypatch.setattr("heads.matching.PAIRS_AT_ONCE", 4000)
+    low = torch.rand(num_boxes, 2) * 50
+    padded = pad_targets([box_target(torch.cat((low, low + 20), dim=1).tolist())] * 3)
+    anchors = torch.cat((torch.rand(1000, 2) * 50, torch.rand(1000, 2) * 50 + 60), dim=1)
+    with Allocations() as allocations:
+        match_anchors(anchors, padded, **THRESHOLDS)
+        match_locations(anchors[:, :2], torch.ones(1000), EVERYWHERE.expand(1000, 2), padded)
+    # The targets themselves have four numbers per box.
+    assert allocations.largest <= max(4000, 3 * num_boxes * 4)
 
 
 def test_labels_follow_the_matches(box_target):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -124,7 +125,11 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_resumes_to_the_same_resu
     assert command(*words) == 75
     thread.join()
     captured = capsys.readouterr().err
-    assert "error: stopped at epoch 0" in captured
+    assert "error:" not in captured
+    assert "stopped in epoch 1 of 2, after step " in captured
+    assert f"; saved in {run_dir.last_checkpoint}\n" in captured
+    resumed = shlex.join(["pyramidion", *map(str, words)])
+    assert f"resume with: {resumed}\n" in captured
     assert "Traceback" not in captured
     assert read_json(run_dir.attempt(1) / "exit.json")["code"] == 75
     assert run_dir.last_checkpoint.exists()

@@ -33,6 +33,7 @@ class LayerCounts:
     unknown_category: int = 0
     unknown_image: int = 0
     broken_entry: int = 0
+    unsupported_shape: int = 0
     unusable_image: int = 0
     skipped_image: int = 0
     crowd: int = 0
@@ -51,6 +52,7 @@ class LayerCounts:
             + self.unknown_category
             + self.unknown_image
             + self.broken_entry
+            + self.unsupported_shape
             + self.unusable_image
             + self.skipped_image
         )
@@ -115,6 +117,9 @@ def clean_boxes(
                 "out_of_image_box",
                 f"is partly outside of the image of {size}, {shown_box(box)}; it is clipped",
             )
+        if box.area is not None and not _is_plausible(box.area, box):
+            report("wrong_area", f"has the area {box.area:g} for {shown_box(box)}; width x height is used")
+            clipped = replace(clipped, area=None)
         if (category, box.bbox_xywh) in seen:
             counts.duplicate += 1
             report("duplicate_box", f"is repeated as {category!r}, {shown_box(box)}; both boxes are kept")
@@ -146,6 +151,16 @@ def clean_classes(image: FileImage, classes: Mapping[str, str | None], counts: L
 def shown_box(box: FileBox) -> str:
     """Return the box as messages show it."""
     return "(" + ", ".join(f"{side:g}" for side in box.bbox_xywh) + ")"
+
+
+def _is_plausible(area: float, box: FileBox) -> bool:
+    """Return whether an area is above zero and not larger than the box.
+
+    Areas of masks are smaller than the box; one more pixel on each side and 10 % are accepted, because some tools count
+    both end pixels, and round.
+    """
+    width, height = box.bbox_xywh[2:]
+    return 0 < area <= 1.1 * (width + 1) * (height + 1)
 
 
 def _clip(box: FileBox, size_hw: tuple[int, int]) -> FileBox | None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipelines.base.errors import DataError
-from pipelines.base.paths import IMAGE_SUFFIXES, below
+from pipelines.base.paths import IMAGE_SUFFIXES, below, is_ignored
 from pipelines.data.images import Exif, ImageFacts, examine_image
 
 MAX_THREADS = 16
@@ -40,7 +40,7 @@ class ImageFolder:
         """Yield the names of all image files in sorted order, except hidden and symbolically linked files."""
         for name in sorted(self._plain):
             path = Path(name)
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            if path.suffix.lower() in IMAGE_SUFFIXES and not is_ignored(path):
                 yield name
 
 

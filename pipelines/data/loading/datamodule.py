@@ -1,8 +1,6 @@
 """The data of a job as a LightningDataModule."""
 
-import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import lightning
@@ -20,12 +18,13 @@ from pipelines.data.loading.sampling.evaluation import EvalBatchSampler
 from pipelines.data.loading.sampling.training import TrainBatchSampler
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
+from pipelines.data.loading.workers import SampleLoader
 from pipelines.spec.augment import operations_of
 from pipelines.spec.data import DataSpec
 from pipelines.spec.tasks import Task, gallery_tasks
 
 
-class TrainLoader(DataLoader[Sample]):
+class TrainLoader(SampleLoader):
     """A loader that counts the batches it has yielded in its epoch, and can resume after them.
 
     Lightning saves `state_dict` of such a loader in each checkpoint and restores it before the first batch. Batches
@@ -59,12 +58,6 @@ class TrainLoader(DataLoader[Sample]):
         self.batch_sampler.set_epoch(state["epoch"])
         self.batch_sampler.start_at(state["batches_done"])
         self._position = (state["epoch"], state["batches_done"])
-
-
-def _end_without_parent(parent: int, worker: int) -> None:
-    """End a worker whose parent was killed before torch started to watch it; the worker would wait forever."""
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 class JobData(lightning.LightningDataModule):
@@ -164,7 +157,7 @@ class JobData(lightning.LightningDataModule):
             world_size=world_size,
         )
         dataset = self.dataset(split, augmented=False)
-        return DataLoader(dataset, batch_sampler=sampler, **self._options(dataset))
+        return SampleLoader(dataset, batch_sampler=sampler, **self._options(dataset))
 
     def _options(self, dataset: ImageDataset) -> dict[str, Any]:
         if self.spec.cache == "ram":
@@ -177,7 +170,6 @@ class JobData(lightning.LightningDataModule):
             # Without its own generator, a loader draws its workers' seed from the global one, and the next random
             # numbers of the model would depend on the number of iterated loaders.
             "generator": torch.Generator().manual_seed(self.seed),
-            "worker_init_fn": partial(_end_without_parent, os.getpid()),
         }
 
     def _rank_and_world_size(self) -> tuple[int, int]:

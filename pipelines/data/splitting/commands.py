@@ -86,9 +86,10 @@ def _needed_fields(job: JobSpec, name: str, stored: Sequence[Split], split_file:
     source = job.data.sources[name]
     splits = {split: source.splits[split] for split in stored}
     fields: dict[str, Any] = {} if source.split_file == split_file else {"split_file": split_file}
-    if source.split_file is None and (splits != {"train": "train"} or "splits" in source.model_fields_set):
+    # A source with a split file and without `splits` has train only.
+    if splits != (source.splits if source.split_file or "splits" in source.model_fields_set else {"train": "train"}):
         fields["splits"] = splits
-    return {} if source.splits == splits and not fields else fields
+    return fields
 
 
 def _edit(configs: Sequence[str], source: str, fields: Mapping[str, Any]) -> str | None:

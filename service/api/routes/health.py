@@ -5,10 +5,11 @@ import shutil
 from collections.abc import Callable
 from http import HTTPStatus
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api.deps import CapacityDep, MetricsDep, SettingsDep, StoreDep
+from service.api.query_parameters import reject_unknown_parameters
 from service.jobs.submission import default_resources
 from service.jobs.supervision import supervisor_pid
 from service.resources import CPUS, GPUS
@@ -49,7 +50,7 @@ def get_metrics(metrics: MetricsDep) -> Response:
     return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/v1/capabilities")
+@router.get("/v1/capabilities", dependencies=[Depends(reject_unknown_parameters)])
 def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
     """Return the version, resources and limits of this server."""
     default = default_resources(capacity)

@@ -95,8 +95,8 @@ def test_document_chooses_each_format_by_its_name() -> None:
 
 
 def test_formats_are_found_by_the_labels_that_a_task_needs() -> None:
-    assert formats_that_give(frozenset({"boxes", "identities"})) == ["coco", "voc"]
-    assert formats_that_give(frozenset({"boxes"})) == ["coco", "voc", "yolo"]
+    assert formats_that_give(frozenset({"boxes", "identities"})) == ["coco", "voc", "cvat", "label_studio", "datumaro"]
+    assert formats_that_give(frozenset({"boxes"})) == ["coco", "voc", "yolo", "cvat", "label_studio", "datumaro"]
     assert formats_that_give(frozenset({"classes"})) == ["csv", "image_folder"]
 
 
@@ -144,5 +144,5 @@ def test_task_that_needs_identities_is_rejected_for_a_format_without_them(folder
     )
     assert [finding.message for finding in report.errors if finding.kind == "wrong_layer"] == [
         "the task 'lookup' learns from boxes and identities, which the format 'center' does not have; "
-        "use one of coco, voc"
+        "use one of coco, voc, cvat, label_studio, datumaro"
     ]

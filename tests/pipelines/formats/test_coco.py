@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from pipelines.base.causes import causes_of
+
 
 def boxes_of(index: Any, split: str = "train", number: int = 0, task: str = "things") -> list[Any]:
     return [box.bbox_xywh for box in index.records[split][number].labels[task]]
@@ -40,3 +42,36 @@ def test_coco_crowd_area_and_identity_are_read(folder: Any) -> None:
     assert [box.identity for box in others] == [None, None]
     assert report.tasks["things"].crowd["train"] == report.layers[0].crowd == 1
     assert index.categories["lookup"] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "is_crowd"), [("true", True), (True, True), (1.0, True), ("0", False), (None, False)]
+)
+def test_coco_crowd_is_read_as_a_number_or_a_word(folder: Any, value: Any, is_crowd: bool) -> None:
+    folder.coco("train", {"a.png": [{"iscrowd": value}, {"bbox": [5, 5, 9, 9]}]})
+    folder.coco("val", {"b.png": [{}]})
+    index, report = folder.check()
+    assert not report.findings
+    assert index.records["train"][0].labels["things"][0].is_crowd == is_crowd
+
+
+def test_box_is_derived_from_the_segmentation_where_bbox_is_missing(folder: Any) -> None:
+    polygon = {"bbox": None, "segmentation": [[1, 2, 5, 2, 5, 9]], "area": 14}
+    mask = {"bbox": [], "segmentation": {"size": [40, 60], "counts": [40 * 3 + 5, 10, 40 * 57 - 15]}}
+    given_box = {"bbox": [1, 1, 2, 2], "segmentation": [[1, 2, 5, 2, 5, 9]]}
+    folder.coco("train", {"a.png": [polygon, mask, given_box]})
+    folder.coco("val", {"b.png": [{}]})
+    index, report = folder.check()
+    assert boxes_of(index) == [(1, 2, 4, 7), (3, 5, 1, 10), (1, 1, 2, 2)]
+    assert not report.findings
+
+
+def test_annotations_with_neither_box_nor_segmentation_are_one_line_of_the_report(folder: Any) -> None:
+    folder.coco("train", {"a.png": [{"bbox": None, "segmentation": []}] * 3 + [{"bbox": None}] * 2})
+    folder.coco("val", {"b.png": [{}]})
+    _, report = folder.check()
+    assert report.layers[0].broken_entry == 5
+    lines = [cause.describe() for cause in causes_of([f for f in report.findings if f.kind == "broken_entry"])]
+    assert len(lines) == 2
+    assert "has no 'bbox', and its 'segmentation' is empty (3 times" in lines[0]
+    assert "has no 'bbox', and no 'segmentation' to derive it from (2 times" in lines[1]

@@ -28,3 +28,14 @@ def test_images_folder_of_each_split_can_contain_the_class_folders(folder: Any) 
     index, report = folder.check(labels=labels, tasks=KIND, images="{split}")
     assert [record.file_name for split in index.records.values() for record in split] == ["day/a.png"] * 2
     assert not report.findings
+
+
+def test_folders_and_files_that_archive_tools_add_are_ignored(folder: Any) -> None:
+    for name in ("train/day/a.png", "val/day/b.png"):
+        folder.image(name)
+    for name in ("train/__MACOSX/day/._a.png", "train/day/._a.png", "train/@eaDir/a.png", "__MACOSX/train/day/a.png"):
+        folder.text(f"images/{name}", "resource fork")
+    index, report = folder.check(labels=[{"format": "image_folder", "tasks": ["kind"]}], tasks=KIND)
+    assert [category.name for category in index.categories["kind"]] == ["day"]
+    assert [record.file_name for record in index.records["train"]] == ["train/day/a.png"]
+    assert not report.findings

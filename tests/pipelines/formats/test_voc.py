@@ -79,9 +79,14 @@ def test_voc_image_is_found_with_any_extension_and_sets_by_class_list_all_images
         (None, "missing_label_file"),
         ("<annotation>", "broken_label_file"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "broken_label_file"),
-        (f"<a>{voc_object((1, 1, 9, 'x'))}</a>", "broken_entry"),
-        (f"<a>{voc_object((1, 1, 9, 'nan'))}</a>", "broken_entry"),
-        (f"<a>{voc_object((1, 1, 9, 9), name=' ')}</a>", "broken_entry"),
+        (f"<annotation>{voc_object((1, 1, 9, 'x'))}</annotation>", "broken_entry"),
+        (f"<annotation>{voc_object((1, 1, 9, 'nan'))}</annotation>", "broken_entry"),
+        (f"<annotation>{voc_object((1, 1, 9, 9), name=' ')}</annotation>", "broken_entry"),
+        (f"<annotation>{voc_object((1, 1, 9, 9), more='<difficult>2</difficult>')}</annotation>", "broken_entry"),
+        ("<html><body>404 Not Found</body></html>", "broken_label_file"),
+        ("<!DOCTYPE html><html><br></html>", "broken_label_file"),
+        ("<annotations><image name='z.png'/></annotations>", "broken_label_file"),
+        ("", "broken_label_file"),
     ],
 )
 def test_broken_voc_file_is_an_error_that_names_it(folder: Any, text: str | None, kind: str) -> None:
@@ -103,3 +108,97 @@ def test_voc_name_that_leaves_the_root_is_an_error(folder: Any) -> None:
         ("unsafe_path", "ImageSets/Main/train.txt"),
         ("repeated_image", "ImageSets/Main/train.txt"),
     ]
+
+
+def only_warning(folder: Any, text: str) -> Any:
+    """Return the index of a set whose image "a" has this XML file, and its only finding."""
+    write_voc(folder, "train", {"a": ""})
+    write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
+    folder.text("Annotations/a.xml", text)
+    index, report = folder.check(labels=VOC)
+    (finding,) = report.findings
+    assert finding.severity == "warning"
+    return index, finding
+
+
+def test_root_of_another_format_is_named_with_the_format(folder: Any) -> None:
+    write_voc(folder, "train", {"a": voc_object((1, 1, 9, 9)), "z": ""})
+    write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
+    folder.text("Annotations/z.xml", "<annotations><image name='z.png'/></annotations>")
+    (finding,) = folder.check(labels=VOC)[1].errors
+    assert finding.message == (
+        "is not a VOC annotation: its root is <annotations>, and that of VOC is <annotation>; "
+        "this is CVAT XML: use format: cvat"
+    )
+
+
+@pytest.mark.parametrize("prefix", ["", "v:"])
+def test_namespaces_are_ignored(folder: Any, prefix: str) -> None:
+    write_voc(folder, "train", {"a": ""})
+    write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
+    declared = f"xmlns{':v' if prefix else ''}='http://example.org/voc'"
+    text = f"<annotation>{voc_object((1, 1, 60, 40), more='<difficult>1</difficult>')}</annotation>"
+    text = text.replace("</", "\0").replace("<", f"<{prefix}").replace("\0", f"</{prefix}")
+    folder.text("Annotations/a.xml", text.replace("annotation>", f"annotation {declared}>", 1))
+    index, report = folder.check(labels=VOC)
+    assert boxes_of(index) == [(0, 0, 60, 40)]
+    assert index.records["train"][0].labels["things"][0].is_difficult
+    assert not report.findings
+
+
+def test_names_in_upper_case_are_read_with_a_warning(folder: Any) -> None:
+    text = f"<annotation>{voc_object((1, 1, 60, 40)) + voc_object((1, 1, 9, 9))}</annotation>"
+    index, finding = only_warning(folder, text.replace("object>", "Object>"))
+    assert boxes_of(index) == [(0, 0, 60, 40), (0, 0, 9, 9)]
+    assert (finding.kind, finding.file) == ("unknown_element", "Annotations/a.xml")
+    assert finding.message == "has <Object> (2), which is read as <object>; VOC has lower-case names"
+
+
+def test_unknown_elements_are_a_warning_but_attributes_of_objects_are_not(folder: Any) -> None:
+    attributes = "<pose>Left</pose><truncated>1</truncated><occluded>0</occluded><color>red</color>"
+    objects = voc_object((1, 1, 60, 40), more=attributes)
+    index, finding = only_warning(folder, f"<annotation>{objects}<shape><x>3</x></shape><shape/></annotation>")
+    assert boxes_of(index) == [(0, 0, 60, 40)]
+    assert finding.message == "has the unknown element <annotation/shape> (2), which is not read"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_difficult"),
+    [("1", True), ("true", True), ("True", True), ("1.0", True), ("yes", True), ("0", False), ("0.0", False),
+     ("False", False), ("no", False), ("", False)],
+)  # fmt: skip
+def test_difficult_is_read_as_a_number_or_a_word(folder: Any, text: str, is_difficult: bool) -> None:
+    write_voc(folder, "train", {"a": voc_object((1, 1, 9, 9), more=f"<difficult>{text}</difficult>")})
+    write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
+    index, report = folder.check(labels=VOC)
+    assert not report.findings
+    assert index.records["train"][0].labels["things"][0].is_difficult == is_difficult
+
+
+ENTITIES = """<?xml version="1.0"?><!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa">{}]>
+<annotation><filename>&{};</filename></annotation>"""
+BOMB = ENTITIES.format(
+    "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)), "i"
+)
+EXTERNAL = ENTITIES.format('<!ENTITY secret SYSTEM "file:///etc/passwd">', "secret")
+
+
+@pytest.mark.parametrize("text", [BOMB, EXTERNAL])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-8-sig"])
+def test_entities_are_never_expanded(folder: Any, text: str, encoding: str) -> None:
+    write_voc(folder, "train", {"a": voc_object((1, 1, 9, 9)), "z": ""})
+    write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
+    (folder.root / "Annotations/z.xml").write_bytes(text.encode(encoding))
+    (finding,) = folder.check(labels=VOC)[1].errors
+    assert finding.kind == "broken_label_file"
+    assert "declares entities" in finding.message
+
+
+def test_files_of_archive_tools_are_not_annotations(folder: Any) -> None:
+    write_voc(folder, "train", {"a": voc_object((1, 1, 9, 9))})
+    write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
+    for name in ("Annotations/__MACOSX/._a.xml", "Annotations/._a.xml", "images/__MACOSX/a.png", "images/._a.png"):
+        folder.text(name, "resource fork")
+    labels = [VOC[0] | {"image_sets": None}]
+    _, report = folder.check(labels=labels, splits={"train": "train", "val": "val"})
+    assert not [finding for finding in report.findings if "MACOSX" in str(finding) or "._a" in str(finding)]

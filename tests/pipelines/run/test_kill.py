@@ -53,7 +53,7 @@ def test_run_finishes_after_a_stop_and_a_kill_at_any_moment(small: Document, dem
         stopped.send_signal(signal.SIGTERM)
         output = stopped.communicate(timeout=120)[1]
     assert stopped.returncode == 75, output
-    assert "with a checkpoint written" in output
+    assert f"saved in {run_dir.last_checkpoint}" in output
     assert "Traceback" not in output
     assert reported_steps(run_dir) <= steps + 2
     assert json.loads((run_dir.attempt(1) / "exit.json").read_text())["code"] == 75

@@ -65,7 +65,7 @@ def test_stopped_and_resumed_run_is_bit_identical(
     uninterrupted: Document,
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(Stopped, match=f"at epoch {epoch}, step {stopped_at_step}, with a checkpoint written"):
+    with pytest.raises(Stopped, match=f"in epoch {epoch + 1} of .*, after step {stopped_at_step}"):
         train(small, tmp_path, TerminateSelf(hook, epoch, batch))
     validated = [event.epoch for event in read_events(tmp_path / "events.jsonl") if event.kind == "metric"]
     assert validated == list(range(epoch))
@@ -115,7 +115,7 @@ def test_resumed_run_with_learned_balance_or_random_gradient_order_is_bit_identi
     small_document["trainer"]["max_epochs"] = 1
     small_document["model"] |= {**tasks, "gradients_every_n_steps": 1}
     uninterrupted = state_of(train(small_document, tmp_path / "uninterrupted"))
-    with pytest.raises(Stopped, match="at epoch 0, step 2"):
+    with pytest.raises(Stopped, match="in epoch 1 of 2, after step 2"):
         train(small_document, tmp_path / "stopped", TerminateSelf("train_batch", 0, 2))
     resumed = state_of(train(small_document, tmp_path / "stopped"))
     assert differences(uninterrupted, resumed) == []
@@ -136,7 +136,7 @@ def test_resumed_run_stops_early_at_the_same_validation(small_document: Document
     whole = state_of(train(small_document, tmp_path / "whole"))
     assert whole["last"]["epoch"] == 2
     assert whole["last"]["callbacks"]["EarlyStopping"]["is_over"]
-    with pytest.raises(Stopped, match="at epoch 1, step 6"):
+    with pytest.raises(Stopped, match="after step 6"):
         train(small_document, tmp_path / "stopped", TerminateSelf("validation_batch", 1))
     assert differences(whole, state_of(train(small_document, tmp_path / "stopped"))) == []
     assert differences(whole, state_of(train(small_document, tmp_path / "stopped"))) == []

@@ -48,7 +48,8 @@ def test_stop_in_the_final_scoring_takes_effect_after_the_batch_and_the_run_can_
         assert command(*arguments) == 75
     assert evaluated == [1]
     output = capsys.readouterr().err
-    assert "error: stopped during evaluation; run the same command again to resume" in output
+    assert f"stopped during evaluation; saved in {run_dir.last_checkpoint}\nresume with: pyramidion fit " in output
+    assert "error:" not in output
     assert "Traceback" not in output
     assert [event.data["stage"] for event in read_events(run_dir.events) if event.kind == "stage"][-1] == "evaluating"
     assert not run_dir.result.exists()

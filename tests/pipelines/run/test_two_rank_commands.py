@@ -104,7 +104,7 @@ def test_stopped_fit_ends_with_75_and_the_next_start_resumes(
     (os.kill if target == "rank 0" else os.killpg)(process.pid, signal.SIGTERM)
     code, output = ended(process, tmp_path)
     assert code == 75, output
-    assert output.count("error: stopped at epoch ") == 1
+    assert output.count("\nstopped in epoch ") == 1
     code, output = ended(start("fit", document, "run", "--data.root", str(data_root)), tmp_path)
     assert code == 0, output
     assert output.count("resuming from ") == 1
@@ -123,7 +123,7 @@ def test_fit_stopped_in_validation_ends_with_75_unscored_and_the_next_start_vali
     (os.kill if target == "rank 0" else os.killpg)(process.pid, signal.SIGTERM)
     code, output = ended(process, tmp_path)
     assert code == 75, output
-    assert output.count("error: stopped at epoch 0, step 2, with a checkpoint written") == 1
+    assert output.count("\nstopped in epoch 1 of 2, after step 2; saved in ") == 1
     assert '"metric"' not in (tmp_path / "run" / "events.jsonl").read_text()
     code, output = ended(start("fit", document, "run", "--data.root", str(root)), tmp_path)
     assert code == 0, output

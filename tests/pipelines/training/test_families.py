@@ -236,7 +236,7 @@ def test_joint_step_with_partial_labels_has_the_gradients_of_one_process(case: s
 
 def test_run_stopped_around_boundaries_and_resumed_is_bit_identical(family: Document) -> None:
     for rank in family["ranks"]:
-        assert all(outcome.startswith("Stopped: stopped at epoch") for outcome in rank["stopped"])
+        assert all(outcome.startswith("Stopped: stopped in epoch") for outcome in rank["stopped"])
         assert rank["resumed"] == "done"
     if len(family["ranks"]) > 2:
         # The order in which gloo adds three gradients depends on DDP's buckets, which are rebuilt after a resume.

@@ -113,7 +113,7 @@ def group_is_gone(process: subprocess.Popen[str]) -> bool:
     ("scenario", "code", "expected"),
     [
         ("done", 0, ""),
-        ("stop", 75, "error: stopped at step 7\n"),
+        ("stop", 75, "stopped at step 7\n"),
         ("data error", 78, "error: images/a.png: is not an image\n"),
         ("ends early", 78, "error: images: is not an image\n"),
         ("dies early", 1, "error: process 1 of this run exited with code 3; see its output above\n"),
@@ -157,5 +157,5 @@ def test_signal_to_the_process_group_while_a_rank_starts_is_not_lost(tmp_path: P
     wait_for(tmp_path / "starting-1")
     os.killpg(process.pid, signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (75, "error: stopped\n")
+    assert (process.returncode, stderr) == (75, "stopped\n")
     assert (tmp_path / "met-1").exists()

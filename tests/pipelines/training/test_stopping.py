@@ -19,7 +19,7 @@ def test_first_signal_is_remembered_and_raised_at_the_next_check(number: signal.
     stop.check("before training")
     os.kill(os.getpid(), number)
     assert stop.is_set
-    with pytest.raises(Stopped, match="stopped before training; run the same command again") as caught:
+    with pytest.raises(Stopped, match="stopped before training") as caught:
         stop.check("before training")
     assert caught.value.exit_code == 75
 

@@ -67,7 +67,7 @@ def test_run_of_two_ranks_stopped_anywhere_and_resumed_is_bit_identical(
     for rank in range(2):
         outcomes = torch.load(folder / f"rank{rank}.pt", weights_only=True)
         stopped, resumed = outcomes[name]
-        assert stopped.startswith(f"Stopped: stopped at epoch {place[0]}, ")
+        assert stopped.startswith(f"Stopped: stopped in epoch {place[0] + 1} of 4, ")
         assert (outcomes["whole"], resumed) == (["done"], "done")
     whole, resumed = (torch.load(RunDir.of(folder / run).last_checkpoint, weights_only=True) for run in ("whole", name))
     for content in (whole, resumed):

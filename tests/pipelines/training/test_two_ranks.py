@@ -115,18 +115,16 @@ def test_two_processes_and_one_predict_the_same(command: str, scored_by_one: dic
 
 
 def test_stop_requested_on_one_rank_ends_both_at_the_same_step(ranks: list[Document]) -> None:
-    assert {rank["stopped"] for rank in ranks} == {
-        "Stopped: stopped at epoch 1, step 3, with a checkpoint written; run the same command again to resume"
-    }
+    assert {rank["stopped"] for rank in ranks} == {"Stopped: stopped in epoch 2 of 2, after step 3"}
 
 
 def test_stop_requested_on_one_rank_between_two_stages_ends_both(ranks: list[Document]) -> None:
-    message = "Stopped: stopped before evaluating; run the same command again to resume"
+    message = "Stopped: stopped before evaluating"
     assert [rank["stop of rank 0"] for rank in ranks] == [message, message]
 
 
 def test_rank_that_has_not_met_rank_0_does_not_stop_alone(ranks: list[Document]) -> None:
-    message = "Stopped: stopped before training; run the same command again to resume"
+    message = "Stopped: stopped before training"
     assert [rank["stop before ranks have met"] for rank in ranks] == [message, "done"]
 
 
@@ -134,8 +132,8 @@ def test_rank_that_has_not_met_rank_0_does_not_stop_alone(ranks: list[Document])
 def test_stop_requested_on_one_rank_in_an_evaluation_pass_ends_both(
     place: str, epoch: int, step: int, ranks: list[Document]
 ) -> None:
-    where = f"at epoch {epoch}, step {step}, with a checkpoint written; run the same command again to resume"
-    assert [rank[f"up to {place}"] for rank in ranks] == [f"Stopped: stopped {where}"] * 2
+    message = f"Stopped: stopped in epoch {epoch + 1} of 2, after step {step}"
+    assert [rank[f"up to {place}"] for rank in ranks] == [message] * 2
 
 
 def test_rank_evaluates_no_batch_after_a_stop_request(ranks: list[Document]) -> None:

@@ -50,6 +50,35 @@ def test_host_other_than_the_loopback_is_rejected(shared_api: httpx2.Client, hos
     assert (answer.status_code, is_problem(answer)) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/v1/jobs?statuss=running", "did you mean 'status'"),
+        ("/v1/jobs/0123/results?foo=bar", "this path has no query parameters"),
+        ("/v1/models?limit=3", "unknown"),
+        ("/v1/catalog/backbones?foo=bar&limit=1", "unknown"),
+        ("/v1/capabilities?foo=bar", "unknown"),
+    ],
+)
+def test_unknown_query_parameter_is_rejected(shared_api: httpx2.Client, path: str, hint: str) -> None:
+    answer = shared_api.get(path)
+    assert (answer.status_code, is_problem(answer)) == (422, True)
+    assert hint in answer.json()["errors"][0]["detail"]
+
+
+def test_probes_may_have_parameters_of_their_own(shared_api: httpx2.Client) -> None:
+    assert shared_api.get("/livez?verbose").status_code == 200
+
+
+def test_docs_page_lists_every_request_and_loads_nothing(shared_api: httpx2.Client) -> None:
+    page = shared_api.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert all(path in page.text for path in shared_api.get("/openapi.json").json()["paths"])
+    assert "<script" not in page.text
+    assert "//" not in page.text
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "LOCALHOST", "[::1]:80", "[::1]"])
 def test_every_name_of_the_loopback_is_accepted(shared_api: httpx2.Client, host: str) -> None:
     assert shared_api.get("/livez", headers={"Host": host}).status_code == 200

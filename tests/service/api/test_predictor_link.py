@@ -52,7 +52,7 @@ def settings(mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> Setting
     return Settings(root=mlflow_runs_root, predict_queue_size=2, predict_timeout_s=120)
 
 
-def test_requests_share_one_process_and_a_killed_one_is_replaced(
+def test_requests_share_one_process_that_is_replaced_when_killed_and_exits_when_idle(
     settings: Settings, shapes: list[ModelVersion]
 ) -> None:
     query, image = {"name": shapes[0].name, "version": "1"}, jpeg(48, 64)
@@ -74,8 +74,9 @@ def test_requests_share_one_process_and_a_killed_one_is_replaced(
         assert (await link.predict(query, image)).status_code == 200
         (second,) = predictors(os.getpid())
         assert second.pid != first.pid
+        await asyncio.to_thread(wait_until, lambda: predictors(os.getpid()) == [], "the idle process exits")
 
-    run_with_link(settings, ask_kill_and_ask_again)
+    run_with_link(settings.model_copy(update={"predict_idle_s": 3.0}), ask_kill_and_ask_again)
     assert predictors(os.getpid()) == []
 
 

@@ -14,7 +14,7 @@ from pipelines.data.dataset.clean import LayerCounts
 WIDTH = 120
 _SKIPPED = ("degenerate", "outside", "dropped", "repeated", "skipped_image")
 _PARTS_OF_KEPT = ("clipped", "duplicate", "crowd", "difficult")
-_REFUSED = ("unknown_category", "unknown_image", "broken_entry", "unusable_image")
+_REFUSED = ("unknown_category", "unknown_image", "broken_entry", "unsupported_shape", "unusable_image")
 
 
 def render_report(report: DataReport, max_causes: int = 5) -> str:

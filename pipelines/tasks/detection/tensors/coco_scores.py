@@ -62,7 +62,7 @@ def _rows(rows: Sequence[CocoRow], images: dict[int, int], categories: dict[int,
                 "image_id": images[row["image_id"]],
                 "category_id": categories[row["category_id"]],
                 "bbox": row["bbox"],
-                "area": row["bbox"][2] * row["bbox"][3] if "score" in row else row["area"],
+                "area": _area(row),
                 "iscrowd": row.get("iscrowd", 0),
                 "score": row.get("score", 1.0),
             }
@@ -70,6 +70,12 @@ def _rows(rows: Sequence[CocoRow], images: dict[int, int], categories: dict[int,
         ]
     except KeyError as error:
         raise ValueError(f"a box names the image or category {error}, which the ground truth does not have") from error
+
+
+def _area(row: CocoRow) -> float:
+    """Return the area of the label; width x height for a detection, and in place of an area that is not positive."""
+    area = 0.0 if "score" in row else float(row.get("area") or 0.0)
+    return area if area > 0 else float(row["bbox"][2] * row["bbox"][3])
 
 
 def _evaluate(boxes: list[CocoRow], found: list[CocoRow], num_images: int, num_categories: int) -> Any:

@@ -81,7 +81,8 @@ def test_format_without_the_labels_of_the_task_is_an_error(folder: Any) -> None:
     messages = [finding.message for finding in report.findings if finding.kind == "wrong_layer"]
     assert messages == [
         "the task 'kind' learns from classes, which the format 'coco' does not have; use one of csv, image_folder",
-        "the task 'things' learns from boxes, which the format 'csv' does not have; use one of coco, voc, yolo",
+        "the task 'things' learns from boxes, which the format 'csv' does not have; use one of coco, "
+        "voc, yolo, cvat, label_studio, datumaro",
     ]
     assert index.records["train"] == []
     assert report.count("unused_category") == 0

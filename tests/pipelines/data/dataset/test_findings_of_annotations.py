@@ -59,6 +59,26 @@ def test_box_that_leaves_its_image_by_rounding_is_neither_reported_nor_changed(f
     assert index.records["train"][0].labels["things"][0].bbox_xywh == (50.005, 2, 10, 4)
 
 
+@pytest.mark.parametrize("area", [0, -1, float("nan"), float("inf"), 10**400, 81, 1e9])
+def test_area_that_does_not_fit_its_box_is_a_warning_and_replaced(folder: Any, area: float) -> None:
+    folder.coco("train", {"a.png": [{"bbox": [1, 2, 8, 5], "area": area, "id": 3}, {"area": 5}]})
+    folder.coco("val", GOOD)
+    index, report = folder.check()
+    finding = only(report, "wrong_area")
+    assert (finding.file, finding.annotation_id) == ("train.json", 3)
+    assert finding.message.endswith("for (1, 2, 8, 5); width x height is used")
+    assert [box.area for box in index.records["train"][0].labels["things"]] == [None, 5]
+
+
+@pytest.mark.parametrize("area", [0.17, 39, 40, 54, 59])
+def test_area_of_a_mask_or_of_both_end_pixels_is_kept(folder: Any, area: float) -> None:
+    folder.coco("train", {"a.png": [{"bbox": [1, 2, 8, 5], "area": area}]})
+    folder.coco("val", GOOD)
+    index, report = folder.check()
+    assert not report.findings
+    assert index.records["train"][0].labels["things"][0].area == area
+
+
 def test_duplicate_box_is_reported_and_kept(folder: Any) -> None:
     categories = [{"id": 5, "name": "cat"}, {"id": 6, "name": "dog"}]
     folder.coco("train", {"a.png": [{}, {"id": 9}, {"category_id": 6}]}, categories=categories)
@@ -118,8 +138,11 @@ def test_broken_coco_file_is_an_error(folder: Any, text: str) -> None:
         ({"bbox": [1, 2, 3, float("nan")]}, "four finite numbers"),
         ({"bbox": [1, 2, 3, 10**400]}, "four finite numbers"),
         ({"bbox": [1, 2, 3, "4"]}, "four finite numbers"),
-        ({"iscrowd": "yes"}, 'iscrowd is "yes"'),
-        ({"area": -1}, "area is -1"),
+        ({"iscrowd": "maybe"}, 'iscrowd is "maybe"; write 0 or 1'),
+        ({"iscrowd": 2}, "iscrowd is 2"),
+        ({"iscrowd": []}, "iscrowd is []"),
+        ({"area": "9"}, 'area is "9"'),
+        ({"area": True}, "area is true"),
         ({"identity": ["x"]}, 'identity is ["x"]'),
     ],
 )

@@ -117,6 +117,60 @@ def _write_yolo_files(root: Path, folder: Callable[[str, str], str]) -> None:
             text(root / folder(split, "labels") / f"{number:03d}.txt", yolo_rows(number))
 
 
+def write_cvat(root: Path) -> None:
+    images = []
+    for split, numbers in SPLITS.items():
+        for number in numbers:
+            write_image(root / f"images/{split}/{number:03d}.png", number)
+            boxes = "".join(
+                f'<box label="{name}" occluded="0" xtl="{x}" ytl="{y}" xbr="{x + w}" ybr="{y + h}" z_order="0"></box>'
+                for name, (x, y, w, h) in boxes_of(number)
+            )
+            subset = split.replace("train", "Train").replace("val", "Validation").replace("test", "Test")
+            attributes = f'id="{number}" name="{number:03d}.png" subset="{subset}" width="{SIZE_HW[1]}"'
+            images.append(f'<image {attributes} height="{SIZE_HW[0]}">{boxes}</image>')
+    labels = "".join(f"<label><name>{name}</name></label>" for name in CLASSES)
+    meta = f"<version>1.1</version><meta><task><labels>{labels}</labels></task></meta>"
+    text(root / "annotations.xml", f'<?xml version="1.0"?><annotations>{meta}{"".join(images)}</annotations>')
+
+
+def write_label_studio(root: Path) -> None:
+    tasks = []
+    for number in (number for numbers in SPLITS.values() for number in numbers):
+        write_image(root / f"images/{number:03d}.png", number)
+        height, width = SIZE_HW
+        regions = [
+            {
+                "type": "rectanglelabels", "from_name": "label", "to_name": "image",
+                "original_width": width, "original_height": height, "image_rotation": 0,
+                "value": {
+                    "x": 100 * x / width, "y": 100 * y / height, "width": 100 * w / width, "height": 100 * h / height,
+                    "rotation": 0, "rectanglelabels": [name],
+                },
+            }
+            for name, (x, y, w, h) in boxes_of(number)
+        ]  # fmt: skip
+        data = {"image": f"/data/upload/1/0123abcd-{number:03d}.png"}
+        tasks.append({"id": number, "data": data, "annotations": [{"id": number, "result": regions}]})
+    text(root / "project-1.json", json.dumps(tasks))
+
+
+def write_datumaro(root: Path) -> None:
+    labels = [{"name": name, "parent": "", "attributes": []} for name in CLASSES]
+    for split, numbers in SPLITS.items():
+        items = []
+        for number in numbers:
+            write_image(root / f"images/{split}/{number:03d}.png", number)
+            boxes = [
+                {"id": 0, "type": "bbox", "label_id": CLASSES.index(name), "bbox": list(box), "attributes": {}}
+                for name, box in boxes_of(number)
+            ]
+            image = {"path": f"{number:03d}.png", "size": list(SIZE_HW)}
+            items.append({"id": f"{number:03d}", "annotations": boxes, "image": image})
+        document = {"info": {}, "categories": {"label": {"labels": labels}}, "items": items}
+        text(root / f"annotations/{split}.json", json.dumps(document))
+
+
 def write_csv(root: Path) -> None:
     rows = []
     for split, numbers in SPLITS.items():
@@ -147,13 +201,16 @@ FORMATS: dict[str, tuple[Callable[[Path], None], str]] = {
     "yolo": (write_yolo, "yolo"),
     "yolo_without_yaml": (write_yolo_without_yaml, "yolo"),
     "roboflow_yolo": (write_roboflow_yolo, "yolo"),
+    "cvat": (write_cvat, "cvat"),
+    "label_studio": (write_label_studio, "label_studio"),
+    "datumaro": (write_datumaro, "datumaro"),
     "csv": (write_csv, "csv"),
     "image_folder": (write_image_folder, "image_folder"),
     "class_folders": (write_class_folders, "image_folder"),
 }
 """Functions that write the data set, and the name of the format, by a name for tests."""
 
-WITHOUT_VAL = frozenset({"coco_without_splits", "voc_without_sets", "class_folders"})
+WITHOUT_VAL = frozenset({"label_studio", "coco_without_splits", "voc_without_sets", "class_folders"})
 
 
 def write_clutter(root: Path) -> None:

@@ -208,3 +208,13 @@ def test_500_images_with_100_detections_each_are_scored_in_seconds():
     scores = score_coco(ground_truth, results)
     assert time.process_time() - start < 10  # 1.0 s on a 2-core Xeon
     assert scores["coco"]["AR100"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("area", [{"area": 0}, {"area": -1}, {"area": float("nan")}, {"area": None}, {}])
+def test_box_without_a_valid_area_counts_by_width_times_height(area):
+    box = {"image_id": 5, "category_id": 2, "bbox": [20, 20, 200, 200]}
+    ground_truth = {
+        "images": [{"id": 5}], "annotations": [{"id": 1} | box | area], "categories": [{"id": 2, "name": "cell"}],
+    }  # fmt: skip
+    numbers = score_coco(ground_truth, [box | {"score": 0.9}])["coco"]
+    assert (numbers["APs"], numbers["APl"]) == (None, pytest.approx(1.0))

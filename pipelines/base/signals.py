@@ -1,0 +1,26 @@
+"""The signals that ask a process to stop: their handling while processes are started."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+@contextmanager
+def held_stop_signals() -> Iterator[None]:
+    """Hold the stop signals of this thread back; those that arrive inside take effect afterwards.
+
+    A process that is started inside inherits this: signals to the whole process group, as `timeout`, systemd, Slurm and
+    Ctrl-C send them, have no effect in it until it releases them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def release_stop_signals() -> None:
+    """Let stop signals take effect in this thread, if the parent of this process held them back when it started it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

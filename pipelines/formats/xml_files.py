@@ -1,0 +1,58 @@
+"""Read XML label files, and report what is not understood in them. Torch-free."""
+
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+
+def parse_xml(data: bytes) -> ElementTree.Element:
+    """Return the root of an XML document, without namespaces.
+
+    Entities are refused before anything is parsed, because a few lines of them can stand for gigabytes, or for other
+    files. Without zero bytes, UTF-16 and UTF-32 contain the same text.
+
+    Raises:
+        ValueError: it is not XML, or it declares entities.
+    """
+    plain = data.replace(b"\0", b"")
+    if b"<!ENTITY" in plain:
+        raise ValueError("it declares entities, which are not supported")
+    try:
+        root = ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        if plain.lstrip(b"\xef\xbb\xbf\xff\xfe \r\n\t")[:14].lower().startswith((b"<!doctype html", b"<html")):
+            raise ValueError("it is an HTML page, such as an error page that was saved in place of the file") from None
+        raise ValueError(str(error)) from None
+    except LookupError as error:  # an encoding that Python does not know
+        raise ValueError(str(error)) from None
+    for element in root.iter():
+        if isinstance(element.tag, str) and "}" in element.tag:
+            element.tag = element.tag.rpartition("}")[2]
+    return root
+
+
+def correct_case(root: ElementTree.Element, known: Collection[str]) -> Counter[str]:
+    """Rename elements that differ from a known name in upper and lower case only; return how often, by old name."""
+    renamed: Counter[str] = Counter()
+    lower = {name.lower(): name for name in known}
+    for element in root.iter():
+        name = lower.get(element.tag.lower(), element.tag)
+        if name != element.tag:
+            renamed[element.tag] += 1
+            element.tag = name
+    return renamed
+
+
+def unknown_elements(root: ElementTree.Element, known: Mapping[str, Collection[str]]) -> Counter[str]:
+    """Return how often each unknown element occurs, by its path `parent/child`.
+
+    Args:
+        root: the root of the document.
+        known: names of the children of an element, by the element's name; other elements may have any children.
+    """
+    return Counter(
+        f"{element.tag}/{child.tag}"
+        for element in root.iter()
+        for child in element
+        if element.tag in known and child.tag not in known[element.tag]
+    )
