@@ -59,7 +59,7 @@ def _parser() -> CommandParser:
         epilog=OVERRIDES_HELP,
     )
     add_config_option(parser)
-    share = f"default: {DEFAULT_SHARE}, or the split on disk"
+    share = f"default: the split on disk, or {DEFAULT_SHARE}; with --keep as in the split file"
     parser.add_argument("--val", type=float, metavar="SHARE", help=f"share of all images for val ({share})")
     parser.add_argument("--test", type=float, metavar="SHARE", help=f"share for test; 0: no test split ({share})")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random choices (default: 0)")

@@ -118,7 +118,7 @@ def choose_settings(facts: Facts) -> Choices:
     image_size = min(max(STEP_PX * round(longer / STEP_PX), MIN_SIZE), MAX_SIZE)
     num_train = max(facts.num_images.get("train", 0), 1)
     batch_size = 16 if image_size <= 320 else 8
-    while batch_size > 2 and num_train < 8 * batch_size:
+    while batch_size > 2 and num_train < 4 * batch_size:
         batch_size //= 2
     steps_per_epoch = max(num_train // batch_size, 1)
     max_epochs = min(max(TARGET_STEPS // steps_per_epoch, MIN_EPOCHS), MAX_EPOCHS)

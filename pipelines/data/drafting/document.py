@@ -91,5 +91,10 @@ def _splits(reading: Reading, split_file: str | None) -> list[tuple[str, str]]:
             (text, "the splits on disk that are read"),
         ]
     return [
-        (text, "names of the splits on disk" if "val" in reading.splits else "no val yet: see `pyramidion data split`")
+        (
+            text,
+            "names of the splits on disk"
+            if "val" in reading.splits
+            else "the splits on disk; for val, run `pyramidion data split`",
+        )
     ]

@@ -25,7 +25,8 @@ class SplitSettings:
     """How images are divided.
 
     Attributes:
-        shares: the wanted shares of val and test; None: `DEFAULT_SHARE`, unless the split is on disk.
+        shares: the wanted shares of val and test; None: none for a split on disk, with `keep` the share in the split
+            file, and otherwise `DEFAULT_SHARE`.
         seed: of all random choices.
         group_by: images with the same key stay together.
         near: largest number of differing bits of near-duplicates; None: only equal files stay together.
@@ -173,7 +174,10 @@ def _shares(settings: SplitSettings, given: Sequence[Split | None]) -> dict[Spli
                 )
                 raise ConfigError(FieldProblem(f"--{split}", message))
             continue
-        shares[split] = DEFAULT_SHARE if wanted is None else wanted
+        if wanted is None:
+            num_kept = len(given) - given.count(None) if settings.keep else 0
+            wanted = given.count(split) / num_kept if num_kept else DEFAULT_SHARE
+        shares[split] = wanted
     if not shares:
         raise DataError(FieldProblem("", "the data has val and test on disk already; --all divides all images anew"))
     if sum(shares.values()) >= 1 or min(shares.values()) < 0:
