@@ -76,13 +76,12 @@ def test_index_is_built_from_files_of_the_format(tmp_path: Path) -> None:
 
 
 def test_document_lists_the_operation() -> None:
-    (operation,) = operations_of(TypeAdapter(Augment).validate_python([{"op": "grayscale", "p": 1}]))
+    (operation,) = operations_of(TypeAdapter(Augment).validate_python([{"op": "invert", "p": 1}]))
     rng = np.random.default_rng(0)
     image = torch.from_numpy(rng.integers(0, 256, (3, 40, 60), dtype=np.uint8))
-    red, green, blue = TrainTransform(64, [operation])(image, {}, rng).image
-    assert torch.equal(red, green)
-    assert torch.equal(red, blue)
-    assert schema_with("op", "grayscale")["p"]["maximum"] == 1
+    plain, inverted = (TrainTransform(64, operations)(image, {}, rng).image for operations in ([], [operation]))
+    assert torch.equal(inverted, 255 - plain)
+    assert schema_with("op", "invert")["p"]["maximum"] == 1
 
 
 def test_executor_is_chosen_by_its_name(tmp_path: Path) -> None:

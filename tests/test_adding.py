@@ -34,7 +34,7 @@ CONTRACTS = {
     "tests/pipelines/tasks/test_training_step.py": ("cosine", "density"),
     "tests/pipelines/formats/test_catalog.py": ("TextBoxesLayer",),
     "tests/service/executors/test_contract.py": ("background",),
-    "tests/pipelines/data/loading/test_operations.py": ("GrayscaleSpec",),
+    "tests/pipelines/data/loading/test_operations.py": ("InvertSpec",),
 }
 """Contract tests, and the rows of the page for which each of them must pass."""
 

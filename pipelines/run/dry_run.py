@@ -11,6 +11,7 @@ from pipelines.model import build_model
 from pipelines.preflight import Inputs
 from pipelines.run.init_source import describe_init
 from pipelines.run.plan import PlanRow, make_plan
+from pipelines.spec.augment import describe_operations
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import resolved
 from pipelines.spec.transfer import frozen_parts
@@ -98,4 +99,5 @@ def render(dry_run: DryRunReport) -> str:
         for epoch, stages in dry_run.trainable.items()
     ]
     lines += [dry_run.init] if dry_run.init else []
+    lines.append(describe_operations(dry_run.job.data.augment))
     return render_report(dry_run.report) + "\n".join(lines)

@@ -1,77 +1,41 @@
-"""`data.augment`: random changes of training images, as a list of operations or as a mapping of the usual four.
+"""`data.augment`: random changes of training images, as a preset, a list of operations, or a mapping of the usual four.
 
-An operation is a subclass of `OperationSpec` and a row in `OPERATIONS`. Its implementation needs torch; the class names
-it, and the loader of the training data imports it.
+An operation is a subclass of `OperationSpec` in `pipelines.spec.operations` and a row in `OPERATIONS`. Its
+implementation needs torch; the class names it, and the loader of the training data imports it.
 """
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from pipelines.spec.augment_presets import PRESETS, PresetName
 from pipelines.spec.base import Probability, Spec
-
-
-def _require_zoom_range(zoom: tuple[float, float]) -> tuple[float, float]:
-    if not 0.1 <= zoom[0] <= zoom[1] <= 10:
-        raise ValueError(f"got {list(zoom)}; write [low, high] with 0.1 <= low <= high <= 10")
-    return zoom
-
-
-ZoomRange = Annotated[tuple[float, float], AfterValidator(_require_zoom_range)]
-
-
-class OperationSpec(Spec):
-    """One operation of `data.augment`."""
-
-    IMPLEMENTATION: ClassVar[str]
-    """`module:function` of the function that applies the operation, see `pipelines.data.loading.operations`."""
-
-    op: str
-
-
-class HorizontalFlipSpec(OperationSpec):
-    """Swap left and right."""
-
-    IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations:flip_horizontally"
-
-    op: Literal["hflip"] = "hflip"
-    p: Probability = 0.5
-
-
-class VerticalFlipSpec(OperationSpec):
-    """Swap top and bottom."""
-
-    IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations:flip_vertically"
-
-    op: Literal["vflip"] = "vflip"
-    p: Probability = 0.5
-
-
-class ScaleJitterSpec(OperationSpec):
-    """Zoom by a random factor, then crop or pad to the size that evaluation gives the image."""
-
-    IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations:jitter_scale"
-
-    op: Literal["scale_jitter"] = "scale_jitter"
-    range: ZoomRange | None = Field(None, description="range of the zoom, such as [0.5, 2.0]; null: no zoom")
-
-
-class PhotometricSpec(OperationSpec):
-    """Change brightness, contrast, saturation and color cast, each with probability `p`."""
-
-    IMPLEMENTATION: ClassVar[str] = "pipelines.data.loading.operations:change_color"
-
-    op: Literal["photometric"] = "photometric"
-    p: Probability = 0.5
-
+from pipelines.spec.operations.base import OperationSpec
+from pipelines.spec.operations.color import GrayscaleSpec, PhotometricSpec
+from pipelines.spec.operations.erasing import RandomErasingSpec
+from pipelines.spec.operations.geometry import (
+    AffineSpec,
+    HorizontalFlipSpec,
+    ScaleJitterSpec,
+    VerticalFlipSpec,
+    ZoomRange,
+)
+from pipelines.spec.operations.quality import BlurSpec, JpegSpec
+from pipelines.spec.operations.rand_augment import RandAugmentSpec
 
 OPERATIONS: tuple[type[OperationSpec], ...] = (
     HorizontalFlipSpec,
     VerticalFlipSpec,
     ScaleJitterSpec,
+    AffineSpec,
     PhotometricSpec,
+    GrayscaleSpec,
+    BlurSpec,
+    JpegSpec,
+    RandomErasingSpec,
+    RandAugmentSpec,
 )
 """All operations that a document can list."""
 
@@ -104,14 +68,36 @@ class AugmentSpec(Spec):
 
 
 def _form(augment: Any) -> str:
+    if isinstance(augment, str):
+        return "preset"
     return "list" if isinstance(augment, list | tuple) else "mapping"
 
 
+Preset = Annotated[PresetName, AfterValidator(PRESETS.__getitem__)]
+"""The name of a preset, which validation replaces by its operations: the document that a run saves lists them."""
+
 Augment = Annotated[
-    Annotated[AugmentSpec, Tag("mapping")] | Annotated[tuple[Operation, ...], Tag("list")], Discriminator(_form)
+    Annotated[Preset, Tag("preset")]
+    | Annotated[AugmentSpec, Tag("mapping")]
+    | Annotated[tuple[Operation, ...], Tag("list")],
+    Discriminator(_form),
 ]
 
 
 def operations_of(augment: Augment) -> tuple[OperationSpec, ...]:
-    """Return the operations of either form of `data.augment`, in the order in which they draw random numbers."""
+    """Return the operations of any form of `data.augment`, in the order in which they draw random numbers."""
+    if isinstance(augment, str):
+        return PRESETS[augment]
     return augment.operations() if isinstance(augment, AugmentSpec) else augment
+
+
+def describe_operations(augment: Augment) -> str:
+    """Return one line for each operation, with its settings, for a terminal."""
+    operations = operations_of(augment)
+    if not operations:
+        return "augmentation: none"
+    lines = []
+    for operation in operations:
+        settings = operation.model_dump(mode="json", exclude={"op"})
+        lines.append(f"  {operation.op:<14} " + ", ".join(f"{name}: {value}" for name, value in settings.items()))
+    return "\n".join(["augmentation of training images, in this order:", *lines])

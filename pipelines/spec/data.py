@@ -77,7 +77,7 @@ class DataSpec(Spec):
         Annotated[int, Field(ge=32, le=8192)]
         | tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]]
     ) = Field(512, description="longer side (aspect kept), or [height, width] that images are fitted inside")
-    augment: Augment = Field(AugmentSpec(), description="a mapping, or a list such as [{op: hflip, p: 0.5}]")
+    augment: Augment = Field(AugmentSpec(), description="a preset, a list such as [{op: hflip, p: 0.5}], or a mapping")
     on_error: Literal["stop", "skip"] = Field(
         "stop",
         description="skip: leave out unreadable and missing images, and images that are in several splits (the copy in "

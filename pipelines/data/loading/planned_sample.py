@@ -3,13 +3,16 @@
 Legend: N boxes, H W size in pixels. Pixel 0 covers [0, 1]; boxes are xyxy and scale without any "+1".
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from heads.base import Target
+from pipelines.data.loading.affine import Affine, enclosing_boxes, warp
 from pipelines.data.loading.color import Color, apply_color
 from pipelines.data.loading.target_boxes import join_boxes, sanitize, split_boxes
 
@@ -44,16 +47,19 @@ class PlannedSample:
     """An image (3, H, W) uint8 with its targets, and the changes that are planned for both.
 
     Planned changes are executed together by `render`, in this order, regardless of the order of planning: crop and
-    resize, color, padding, flips. So the image is resized once, from its original pixels; color changes touch few
-    pixels and never the padding. The changes commute except for the place of a crop, which is drawn at random anyway. A
-    change that does not fit into the plan, such as a second zoom, renders the sample first and starts a new plan, in
-    which earlier padding counts as part of the image.
+    resize, color, padding, flips, affine map. So the image is resized once, from its original pixels; color changes
+    touch few pixels and never the padding. The changes commute except for the place of a crop, which is drawn at random
+    anyway; a flip that is planned after an affine map mirrors the map. With an affine map, nothing is cut before it is
+    applied: pixels that a crop alone would remove can appear in the corners. A change that does not fit into the plan,
+    such as a second zoom, renders the sample first and starts a new plan, in which earlier padding counts as part of
+    the image.
 
     Attributes:
         canvas_hw: size of the rendered image.
         x: the planned zoom of the columns.
         y: the planned zoom of the rows.
         is_zoomed: whether an operation has planned a zoom; without one the image is resized to the canvas.
+        affine: the planned affine map; its center is that of the zoomed image, or of the canvas if a crop is planned.
         scale_xy: factors by which earlier renderings have scaled x and y.
     """
 
@@ -65,6 +71,7 @@ class PlannedSample:
     is_zoomed: bool = False
     is_hflipped: bool = False
     is_vflipped: bool = False
+    affine: Affine | None = None
     color: Color | None = None
     scale_xy: tuple[float, float] = (1.0, 1.0)
 
@@ -95,27 +102,70 @@ class PlannedSample:
 
     def hflipped(self) -> "PlannedSample":
         """Plan to swap left and right."""
-        return replace(self, is_hflipped=not self.is_hflipped)
+        affine = None if self.affine is None else self.affine.mirrored((-1, 1))
+        return replace(self, is_hflipped=not self.is_hflipped, affine=affine)
 
     def vflipped(self) -> "PlannedSample":
         """Plan to swap top and bottom."""
-        return replace(self, is_vflipped=not self.is_vflipped)
+        affine = None if self.affine is None else self.affine.mirrored((1, -1))
+        return replace(self, is_vflipped=not self.is_vflipped, affine=affine)
+
+    def mapped(self, affine: Affine) -> "PlannedSample":
+        """Plan an affine map; it follows a map that is planned already."""
+        return replace(self, affine=affine if self.affine is None else self.affine.then(affine))
 
     def recolored(self, color: Color) -> "PlannedSample":
         """Plan a color change."""
         return replace(self if self.color is None else self.render(), color=color)
+
+    def repainted(self, change: Callable[[Tensor], Tensor]) -> "PlannedSample":
+        """Return the rendered sample with other pixels; no box moves.
+
+        Args:
+            change: returns a new image for the rendered one, both (3, H, W) uint8. It must not modify its argument,
+                which may be a cached image.
+        """
+        rendered = self.render()
+        return replace(rendered, image=change(rendered.image))
+
+    def with_targets(self, targets: dict[str, Target]) -> "PlannedSample":
+        """Return the sample with other targets, in pixels of the image before the planned changes."""
+        return replace(self, targets=targets)
 
     def render(self) -> "PlannedSample":
         """Return the sample with all planned changes executed; nothing is planned for the result.
 
         Boxes that lost too much are dropped, see `sanitize`.
         """
+        if self.affine is not None:
+            return self._mapped_by(self.affine)
         height, width = self.image.shape[-2:]
         scale_xy = (self.x.size / self.x.extent, self.y.size / self.y.extent)
         moved = self._changed(join_boxes(self.targets, (height, width)))
         targets = sanitize(self.targets, split_boxes(self.targets, moved), scale_xy[0] * scale_xy[1])
-        rendered = PlannedSample.start(self._changed(self.image, self.color), targets, self.canvas_hw)
+        return self._rendered(self._changed(self.image, self.color), targets, scale_xy)
+
+    def _rendered(self, image: Tensor, targets: dict[str, Target], scale_xy: tuple[float, float]) -> "PlannedSample":
+        rendered = PlannedSample.start(image, targets, self.canvas_hw)
         return replace(rendered, scale_xy=(self.scale_xy[0] * scale_xy[0], self.scale_xy[1] * scale_xy[1]))
+
+    def _mapped_by(self, affine: Affine) -> "PlannedSample":
+        """Return the rendered sample if an affine map is planned."""
+        (height, width), is_flipped = self.canvas_hw, (self.is_hflipped, self.is_vflipped)
+        scale, start, offset, size = np.array(
+            [[axis.size / axis.extent, axis.start, axis.offset, axis.size] for axis in (self.x, self.y)]
+        ).T
+        signs = np.where(is_flipped, -1.0, 1.0)
+        mirror = np.where(is_flipped, [width, height], 0.0)
+        center = signs * (offset + size / 2) + mirror
+        shift = signs * (offset - scale * start) + mirror - center
+        to_canvas = np.column_stack([affine.matrix * (signs * scale), affine.matrix @ shift + center + affine.shift_xy])
+        boxes = join_boxes(self.targets, self.canvas_hw).as_subclass(Tensor)
+        visible, whole = enclosing_boxes(boxes, to_canvas, self.canvas_hw, affine.box_rule)
+        targets = sanitize(split_boxes(self.targets, whole), split_boxes(self.targets, visible), 1.0)
+        image = warp(self.image, to_canvas, self.canvas_hw, affine.fill, self.color)
+        lengths = np.linalg.norm(to_canvas[:, :2], axis=0)
+        return self._rendered(image, targets, (float(lengths[0]), float(lengths[1])))
 
     def _changed(self, pixels_or_boxes: Tensor, color: Color | None = None) -> Tensor:
         x, y, (height, width) = self.x, self.y, self.canvas_hw

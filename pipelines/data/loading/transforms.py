@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from heads.base import Target
-from pipelines.data.loading.operations import implementation_of
+from pipelines.data.loading.operations.base import implementation_of
 from pipelines.data.loading.planned_sample import (
     EmptySource,
     ImageSize,
@@ -20,7 +20,7 @@ from pipelines.data.loading.planned_sample import (
     fitted_size,
 )
 from pipelines.data.loading.target_boxes import join_boxes, split_boxes
-from pipelines.spec.augment import OperationSpec
+from pipelines.spec.operations.base import OperationSpec
 
 
 @dataclass(frozen=True)

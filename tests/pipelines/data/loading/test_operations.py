@@ -1,6 +1,7 @@
 """Contract tests of the operations of `data.augment`: of every row, and of an operation that is defined here."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,21 +12,20 @@ from torch import Tensor
 
 from heads.base import BoxTarget, ClassTarget, Target
 from pipelines.data.loading.datamodule import JobData
-from pipelines.data.loading.operations import implementation_of
-from pipelines.data.loading.planned_sample import PlannedSample, SampleSource
+from pipelines.data.loading.operations.base import implementation_of
+from pipelines.data.loading.planned_sample import ImageSize, PlannedSample, SampleSource, fitted_size
 from pipelines.data.loading.sample import SampleKey
 from pipelines.data.loading.transforms import TrainTransform, Transformed
 from pipelines.spec.augment import (
     OPERATIONS,
     Augment,
     AugmentSpec,
-    HorizontalFlipSpec,
-    OperationSpec,
-    PhotometricSpec,
-    ScaleJitterSpec,
-    VerticalFlipSpec,
     operations_of,
 )
+from pipelines.spec.operations.base import OperationSpec
+from pipelines.spec.operations.color import PhotometricSpec
+from pipelines.spec.operations.erasing import RandomErasingSpec
+from pipelines.spec.operations.geometry import HorizontalFlipSpec, ScaleJitterSpec, VerticalFlipSpec
 
 MAPPINGS = [
     {},
@@ -117,9 +117,15 @@ def test_operation_is_chosen_by_its_name_and_has_an_implementation(operation: ty
     assert callable(implementation_of(spec))
 
 
+def often(operation: type[OperationSpec], p: float = 0.5, zoom: tuple[float, float] = (0.5, 2.0)) -> OperationSpec:
+    """Return settings with which an operation changes many images."""
+    strong = {"p": p, "range": zoom, "fill": "noise" if operation is RandomErasingSpec else (9, 9, 9)}
+    return operation.model_validate({name: value for name, value in strong.items() if name in operation.model_fields})
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_operation_is_a_function_of_sample_and_generator(operation: type[OperationSpec]) -> None:
-    spec = operation.model_validate({"range": [0.5, 2.0]} if operation is ScaleJitterSpec else {})
+    spec = often(operation)
     for seed in range(5):
         assert_equal(augmented([spec], seed), augmented([spec], seed))
     assert sum(torch.equal(augmented([spec], 0).image, augmented([spec], seed).image) for seed in range(9)) < 9
@@ -127,12 +133,60 @@ def test_operation_is_a_function_of_sample_and_generator(operation: type[Operati
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_labels_crowd_flags_and_identities_stay_with_their_boxes(operation: type[OperationSpec]) -> None:
-    often = {"p": 1.0} if "p" in operation.model_fields else {}
-    spec = operation.model_validate({"range": [1.5, 3.0]} if operation is ScaleJitterSpec else often)
+    spec = often(operation, p=1.0, zoom=(1.5, 3.0))
     for seed in range(10):
         after = boxes(augmented([spec], seed))
         assert torch.equal(after.identities, after.labels + 100)
         assert torch.equal(after.is_crowd, after.labels % 3 == 0)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operation_keeps_type_and_size_and_modifies_no_argument(operation: type[OperationSpec]) -> None:
+    image, targets = picture()
+    image_before, targets_before = image.clone(), deepcopy(targets)
+    for image_size in (64, 120, (90, 120)):
+        for seed in range(10):
+            out = TrainTransform(image_size, [often(operation, p=1.0)])(image, targets, np.random.default_rng(seed))
+            assert out.image.dtype == torch.uint8
+            assert out.image.shape[1:] == fitted_size((90, 120), image_size)
+            assert torch.equal(image, image_before)
+            for name, value in vars(targets["things"]).items():
+                assert torch.equal(value, getattr(targets_before["things"], name))
+            kept = boxes(out).boxes_xyxy
+            assert (kept[:, 2:] - kept[:, :2] >= 1).all()
+            assert (kept >= 0).all()
+            assert (kept <= torch.tensor(out.image.shape[:0:-1]).repeat(2)).all()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operation_works_with_any_labels(operation: type[OperationSpec]) -> None:
+    """Pixels do not depend on the labels, and no task gains or loses its labels."""
+    image, targets = picture()
+    nothing = BoxTarget(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool(), torch.zeros(0).long())
+    for labels in ({}, {"kind": targets["kind"]}, {"things": nothing}, {"things": nothing, "more": targets["things"]}):
+        for seed in range(3):
+            transform = TrainTransform(64, [often(operation, p=1.0)])
+            out = transform(image, labels, np.random.default_rng(seed))
+            assert torch.equal(out.image, transform(image, targets, np.random.default_rng(seed)).image)
+            assert out.targets.keys() == labels.keys()
+            assert "things" not in labels or len(boxes(out).labels) == 0
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_large_crowd_region_is_kept(operation: type[OperationSpec]) -> None:
+    image, _ = picture()
+    whole = BoxTarget(torch.tensor([[0.0, 0, 120, 90]]), torch.zeros(1).long(), torch.ones(1).bool(), torch.ones(1))
+    for seed in range(10):
+        transform = TrainTransform(64, [often(operation, p=1.0)])
+        assert boxes(transform(image, {"things": whole}, np.random.default_rng(seed))).is_crowd.tolist() == [True]
+
+
+@pytest.mark.parametrize("image_size", [64, (90, 120)])
+def test_all_operations_together_are_a_function_of_the_generator(image_size: ImageSize) -> None:
+    image, targets = picture()
+    transform = TrainTransform(image_size, [often(operation) for operation in OPERATIONS])
+    for seed in range(10):
+        assert_equal(*(transform(image, targets, np.random.default_rng(seed)) for _ in range(2)))
 
 
 def test_empty_list_only_resizes() -> None:

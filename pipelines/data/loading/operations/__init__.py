@@ -1,0 +1,1 @@
+"""The operations of `data.augment`, by kind."""

@@ -1,0 +1,1 @@
+"""The settings of the operations of `data.augment`, by kind."""
