@@ -14,7 +14,8 @@ MAX_FILES = 20
 LABEL_NAMES = ("label", "labels", "class", "classes", "category", "categories", "target", "tags", "tag", "class_name")
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "usage", "dataset")
 SEPARATORS = ("|", ";", ",", " ")
-_NUMBER = re.compile(r"-?\d*\.\d+(e-?\d+)?$", re.IGNORECASE)
+CORNERS = ({"xmin", "ymin"}, {"x_min", "y_min"}, {"x1", "y1"}, {"x", "y", "width", "height"}, {"bbox"})
+_NUMBER = re.compile(r"-?\d*\.?\d+(e-?\d+)?", re.IGNORECASE)
 
 _Rows = list[dict[str, str]]
 
@@ -57,15 +58,23 @@ def _recognize(
     file_column = next((column for column in columns if places[column] is not None), None)
     if file_column is None:
         return None
+    if any(corners <= {column.strip().lower() for column in columns} for corners in CORNERS):
+        folder.notes.append(f"{pattern} has boxes, which the format csv does not read; convert it to COCO")
+        return None
     rest = [column for column in columns if column != file_column]
     split_column = next((column for column in rest if _is_split(column, rows)), None) if len(tables) == 1 else None
     label = _label_column([column for column in rest if column != split_column], rows)
     folders = {
         split: place
         for split, table in tables.items()
-        if (place := folder.images_folder(row[file_column].strip() for row in table)) is not None
+        if (place := folder.images_folder((row[file_column].strip() for row in table), names[split])) is not None
     }
     images = common_images(folders, names)
+    if label is None and images is not None:
+        message = (
+            "has no column of classes; write all classes of an image into one column, not one column for each class"
+        )
+        folder.notes.append(f"{pattern} names images in the column {file_column!r}, but {message}")
     if label is None or images is None:
         return None
     fields = {"path": pattern, "file_column": file_column, "column": label}
@@ -104,7 +113,7 @@ def _label_column(columns: Sequence[str], rows: _Rows) -> str | None:
     fitting = [
         column
         for column in columns
-        if 1 < len(values[column]) <= max(2, len(rows) // 2) and not all(map(_NUMBER.match, values[column]))
+        if 1 < len(values[column]) <= max(2, len(rows) // 2) and not all(map(_NUMBER.fullmatch, values[column]))
     ]
     return min(fitting, key=lambda column: (len(values[column]), columns.index(column))) if fitting else None
 

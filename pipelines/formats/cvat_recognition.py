@@ -18,6 +18,9 @@ def recognize_cvat(folder: FolderContents) -> list[Reading]:
             tree = parse_xml(folder.root / file)
         except BrokenFile:
             return None
+        if tree.tag == "annotations" and tree.find("track") is not None:
+            folder.notes.append(f"{file} is 'CVAT for video 1.1'; export the task as 'CVAT for images 1.1'")
+            return None
         images = tree.findall("image") if tree.tag == "annotations" else []
         names = [name for image in images if (name := image.get("name"))]
         if not names:

@@ -62,6 +62,10 @@ class FolderContents:
             folders[:] = sorted(name for name in folders if not is_ignored(PurePosixPath(name)))
             self.files += [(inside / name).as_posix() for name in files if not is_ignored(PurePosixPath(name))]
         self.files.sort()
+        # Such names cannot be written into a document; `data check` reports them.
+        if foreign := [file for file in self.files if not _is_text(file)]:
+            self.notes.append(f"{len(foreign)} file names are not UTF-8, such as {foreign[0]!a}; rename these files")
+            self.files = [file for file in self.files if _is_text(file)]
 
     @cached_property
     def images(self) -> list[str]:
@@ -94,8 +98,11 @@ class FolderContents:
         except OSError:
             return ""
 
-    def images_folder(self, file_names: Iterable[str]) -> str | None:
-        """Return the folder that most of these names of images are relative to; None if no image is found."""
+    def images_folder(self, file_names: Iterable[str], split_name: str = "") -> str | None:
+        """Return the folder that most of these names of images are relative to; None if no image is found.
+
+        Of several folders with these names, the one in a folder with the name of the split is preferred.
+        """
         votes: Counter[str] = Counter()
         for name in sample(sorted(set(file_names))):
             wanted = posixpath.normpath(name)
@@ -104,7 +111,11 @@ class FolderContents:
                     votes["."] += 1
                 elif path.endswith(f"/{wanted}"):
                     votes[path[: -len(wanted) - 1]] += 1
-        return min(votes, key=lambda folder: (-votes[folder], folder)) if votes else None
+
+        def rank(folder: str) -> tuple[int, bool, str]:
+            return -votes[folder], split_name not in folder.split("/"), folder
+
+        return min(votes, key=rank) if votes else None
 
     def folder_of_named(self, names: Iterable[str], subset: str) -> str | None:
         """Return the innermost folder with all images that a tool names in its own way (see `ImageNames`)."""
@@ -137,6 +148,14 @@ class FolderContents:
         for path in self.images:
             names.setdefault(posixpath.splitext(posixpath.basename(path))[0], []).append(path)
         return names
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sample(items: Sequence[Any], size: int = MAX_SAMPLE) -> Sequence[Any]:

@@ -52,7 +52,7 @@ def read_label_files(
         for split, content in contents.items():
             names = content.file_names
             subset = family.names[split]
-            place = folder.folder_of_named(names, subset) if own_names else folder.images_folder(names)
+            place = folder.folder_of_named(names, subset) if own_names else folder.images_folder(names, subset)
             if place is not None:
                 folders[split] = place
         images = common_images(folders, family.names) if "train" in folders else None

@@ -16,6 +16,9 @@ def recognize_label_studio(folder: FolderContents) -> list[Reading]:
         tasks = folder.read_json(file)
         if not isinstance(tasks, list):
             return None
+        if any(isinstance(task, dict) and {"annotator", "annotation_id"} <= set(task) for task in tasks):
+            folder.notes.append(f"{file} is Label Studio's 'JSON-MIN'; export the project as 'JSON'")
+            return None
         valid = [task for task in tasks if isinstance(task, dict) and isinstance(task.get("data"), dict)]
         valid = [task for task in valid if "annotations" in task or "completions" in task]
         names = [name for task in valid if (name := _image_of(task["data"]))]

@@ -34,7 +34,7 @@ def recognize_voc(folder: FolderContents) -> list[Reading]:
         files = {split: labels[family.path(split)] for split in family.names}
         folders: dict[Split, str] = {}
         for split in family.names:
-            place = _images_of(folder, files[split])
+            place = _images_of(folder, files[split], family.names[split])
             if place is not None:
                 folders[split] = place
         if (images := common_images(folders, family.names) if "train" in folders else None) is None:
@@ -54,10 +54,11 @@ def recognize_voc(folder: FolderContents) -> list[Reading]:
     return readings
 
 
-def _images_of(folder: FolderContents, files: list[str]) -> str | None:
+def _images_of(folder: FolderContents, files: list[str], split_name: str) -> str | None:
     """Return the folder of the images that have the names of these XML files."""
     names = [posixpath.splitext(posixpath.basename(file))[0] for file in sample(files)]
-    return folder.images_folder(posixpath.basename(path) for name in names for path in folder.stems.get(name, ()))
+    images = [posixpath.basename(path) for name in names for path in folder.stems.get(name, ())]
+    return folder.images_folder(images, split_name)
 
 
 def _image_sets(folder: FolderContents, labels: str, num_files: int) -> tuple[str, dict[Split, str], int] | None:

@@ -1,5 +1,6 @@
 """Recognize YOLO data sets, with or without their YAML file. Torch-free."""
 
+import itertools
 import os
 import posixpath
 import re
@@ -98,17 +99,19 @@ def _without_yaml(folder: FolderContents) -> list[Reading]:
             lines.append(f"{split}: {entries[0]!r}" if len(entries) == 1 else f"{split}: {entries}")
     lines += ["names:", *(f"  {number}: {name!r}" for number, name in enumerate(names))]
     images = {split: {i for place in by_split[split] for i in places[place]} for split in SPLITS if split in by_split}
+    names_of_files = itertools.chain(["data.yaml"], (f"yolo_{number}.yaml" for number in itertools.count(1)))
+    file = next(name for name in names_of_files if name not in folder.files)
     reason = f"{len(labeled)} images with YOLO labels beside them, and no YAML file"
     return [
         Reading(
             "yolo",
-            {"path": "data.yaml"},
+            {"path": file},
             _common_folder(folder, images),
             {split: split for split in images},
             True,
             len(labeled),
             reason,
-            {"data.yaml": "\n".join(lines) + "\n"},
+            {file: "\n".join(lines) + "\n"},
         )
     ]
 

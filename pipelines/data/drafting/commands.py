@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.findings import Finding
 from pipelines.data.dataset.roots import data_roots_from_environment
 from pipelines.data.drafting.choices import choose_settings, measure
 from pipelines.data.drafting.document import write_document
@@ -17,6 +18,7 @@ from pipelines.run_folder.files import write_atomic
 from pipelines.spec.load import load_job
 
 SPLIT_FILE = "splits.csv"
+SKIPPABLE = frozenset({"unreadable_image", "missing_image", "same_image_in_splits"})
 _EXAMPLES = 5
 
 
@@ -42,7 +44,7 @@ def init_document(
     reading = choose(readings, number)
     _print_readings(readings, reading)
     for name, text in reading.new_files.items():
-        write_atomic(folder / name, text)
+        _write(folder / name, text)
         print(f"Wrote {folder / name}, which this format needs; change the names of the classes in it")
     split_file = SPLIT_FILE if (folder / SPLIT_FILE).is_file() else None
     facts = measure(folder, reading, split_file)
@@ -50,11 +52,10 @@ def init_document(
     document = write_document(
         reading, facts, choose_settings(facts), name=_job_name(folder), root=root, split_file=split_file
     )
-    write_atomic(to, document)
+    _write(to, document)
     counts = ", ".join(f"{count} {split}" for split, count in facts.num_images.items())
     print(f"Wrote {to}: {counts} images; {facts.num_labels} labels of {facts.num_classes} classes")
-    for finding in facts.errors[:_EXAMPLES]:
-        print(f"error in the data: {finding}")
+    _print_errors(facts.errors)
     arguments = f"--config {shlex.quote(str(to))}{option}"
     lacks_val = not facts.num_images.get("val")
     if lacks_val and divide:
@@ -67,6 +68,22 @@ def init_document(
     print(f"  pyramidion data check {arguments}")
     print(f"  pyramidion fit {arguments}")
     return 0
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        raise ConfigError(FieldProblem(str(path), f"cannot be written ({error.strerror})")) from error
+
+
+def _print_errors(errors: list[Finding]) -> None:
+    for finding in errors[:_EXAMPLES]:
+        print(f"error in the data: {finding}")
+    if len(errors) > _EXAMPLES:
+        print(f"and {len(errors) - _EXAMPLES} more errors, which `pyramidion data check` lists")
+    if errors and {finding.kind for finding in errors} <= SKIPPABLE:
+        print("To train without these images, add `on_error: skip` below `data:` in the document.")
 
 
 def _print_readings(readings: list[Reading], chosen: Reading) -> None:

@@ -45,7 +45,7 @@ def write_document(
         ("data:", ""),
         (f"  root: {inline_yaml(root)}", "below --data-root, PYRAMIDION_DATA_ROOTS, or the working directory"),
         (f"  image_size: {choices.image_size}", f"longer side in pixels; the median image has {width} x {height}"),
-        ("  augment: {hflip: 0.5, scale_jitter: [0.7, 1.4], photometric: 0.5}", "hflip: 0 if left and right differ"),
+        ("  augment: default", "none, light, default or strong; flips images: list operations if sides matter"),
         ("  sources:", ""),
         (f"    {SOURCE}:", ""),
         (f"      images: {inline_yaml(reading.images)}", "folder that the file names of images are relative to"),

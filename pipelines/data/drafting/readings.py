@@ -41,8 +41,12 @@ def _problems(folder: Path, contents: FolderContents) -> list[FieldProblem]:
     if contents.links:
         links = ", ".join(contents.links[:3])
         problems.append(FieldProblem(str(folder), f"links to folders are not followed: {links}; copy these folders"))
-    known = "; ".join(f"{name_of(layer)}: {layer.RECOGNIZED_BY}" for layer in FORMATS if layer.RECOGNIZED_BY)
-    return [*problems, FieldProblem("", f"the formats are recognized by these files: {known}")]
+    looked_for = [
+        FieldProblem("", f"looked for {name_of(layer)}: {layer.RECOGNIZED_BY}")
+        for layer in FORMATS
+        if layer.RECOGNIZED_BY
+    ]
+    return [*problems, *looked_for]
 
 
 def choose(readings: Sequence[Reading], number: int | None) -> Reading:

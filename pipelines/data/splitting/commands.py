@@ -58,7 +58,11 @@ def split_data(
     if unwritable:
         message = f"{len(unwritable)} image names are not valid Unicode, such as {unwritable[0]!a}; rename these files"
         raise ConfigError(FieldProblem(str(root), message))
-    write_atomic(path, split_file_text(division.by_path()))
+    try:
+        write_atomic(path, split_file_text(division.by_path()))
+    except OSError as error:
+        message = f"cannot be written ({error.strerror}); the split file must be below the data root"
+        raise ConfigError(FieldProblem(str(path), message)) from error
     print(render_division(division), end="")
     print(f"Wrote {path}")
     _report_fields(job, division, split_file, configs, edit=edit)
