@@ -179,11 +179,14 @@ def _run_saved(command: str, options: argparse.Namespace, overrides: Overrides, 
         split: Split = "val" if command == "validate" else "test"
         score_run(command, run_dir, split, places, overrides, options.weights, recorded, stop)
         return
+    images = [Path(image) for image in (*options.image, *options.images)]
+    if bool(images) == bool(options.split):
+        raise ConfigError(FieldProblem("", "pass either image files or folders with image files, or --split NAME"))
     from pipelines.run.predict_images import predict_images, predict_split
 
     settings: dict[str, Any] = {"draw": options.draw, "weights": options.weights, "options": recorded}
-    if options.images:
-        predict_images(run_dir, [Path(image) for image in options.images], **settings)
+    if images:
+        predict_images(run_dir, images, **settings)
     else:
         predict_split(run_dir, options.split, places, **settings)
 

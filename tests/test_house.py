@@ -42,7 +42,7 @@ HOMES = {
     "prometheus_client": ("service/api",),
     "pydantic_settings": ("service/settings", "service/commands/serve.py"),
     "httpx2": ("service/api/predictor_link.py", "service/client"),
-    "psutil": ("service/executors",),
+    "psutil": ("service/executors", "pipelines/tracking"),
     "pycocotools": (),
 }
 MAX_FILES_WITH_BRANCHES_ON_KINDS = 0

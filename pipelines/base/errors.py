@@ -62,11 +62,14 @@ class ConfigError(PyramidionError):
     failure_kind = "config_invalid"
 
     def __init__(self, problems: Sequence[FieldProblem] | FieldProblem | str) -> None:
-        # torch raises an error of a data worker again in the main process, from its type and one string.
         if isinstance(problems, str):
             problems = FieldProblem("", problems)
         self.problems = [problems] if isinstance(problems, FieldProblem) else list(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[FieldProblem]]]:
+        """Keep the problems when the error passes to another process."""
+        return type(self), (self.problems,)
 
 
 class DataError(ConfigError):
@@ -92,9 +95,12 @@ class RankError(PyramidionError):
     """Another rank has ended; `exit_code` and `failure_kind` are those of that rank, if it reported an error."""
 
     def __init__(self, message: str, exit_code: int = 1, failure_kind: str = "internal") -> None:
-        super().__init__(message)
+        super().__init__(message, exit_code, failure_kind)
         self.exit_code = exit_code
         self.failure_kind = failure_kind
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class RegistryError(PyramidionError):

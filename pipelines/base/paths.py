@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from pipelines.base.links import require_inside
+
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Extensions, in lower case, of the files that count as images."""
 
@@ -29,7 +31,7 @@ def is_ignored(path: PurePath) -> bool:
 
 
 def below(root: Path, relative: str) -> Path:
-    """Return the path `relative` inside `root`, with links resolved.
+    """Return the path `relative` inside `root`, with links resolved (see `pipelines.base.links`).
 
     Raises:
         ValueError: the path is absolute, contains `..`, or leaves the root through a link.
@@ -39,9 +41,13 @@ def below(root: Path, relative: str) -> Path:
     if ".." in PurePosixPath(relative).parts:
         raise ValueError(f"got {relative!r}; write it without '..'")
     path = (root / relative).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise ValueError(f"{relative!r} is a link that leads out of {root}")
+    require_inside(path, root, relative)
     return path
+
+
+def shown_path(path: Path | str) -> str:
+    """Return the path for messages and files; what is not valid Unicode is escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def normalized(file_name: str) -> str:

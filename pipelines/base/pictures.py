@@ -2,6 +2,7 @@
 
 import colorsys
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, Protocol
 
 from PIL import Image, ImageDraw, ImageFont
@@ -21,6 +22,15 @@ class Array(Protocol):
 
 
 Boxes = Array | Sequence[Sequence[float]]
+
+_MAX_STEM_BYTES = 200
+"""File systems allow 255 bytes for a name, of which the stem of a picture is a part."""
+
+
+def picture_name(prefix: str, file_name: str) -> str:
+    """Return the name of the PNG for an image file: a unique prefix, and the start of the image's own name as UTF-8."""
+    stem = PurePath(file_name).stem.encode("utf-8", "surrogateescape")
+    return f"{prefix}_{stem.decode('utf-8', 'replace').encode()[:_MAX_STEM_BYTES].decode('utf-8', 'ignore')}.png"
 
 
 def draw_boxes(

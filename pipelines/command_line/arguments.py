@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.links import FOLLOW_LINKS_OPTION, set_link_policy
 from pipelines.data.dataset.roots import data_roots_from_environment
 from pipelines.preflight import WEIGHTS_ROOTS_VARIABLE, Places
 from pipelines.spec.fields import field_groups
@@ -49,7 +50,7 @@ class CommandParser(argparse.ArgumentParser):
             fields.append(word)
             if "=" not in word and rest and not rest[0].startswith("--"):
                 fields.append(rest.pop(0))
-        options, unknown = self.parse_known_args(own)
+        options, unknown = self.parse_known_intermixed_args(own)
         return options, dotted_overrides([*unknown, *fields])
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -105,12 +106,20 @@ def add_data_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
         "--data-root", action="append", default=[], metavar="DIR", help="contains the document's data.root; repeatable"
     )
     places.add_argument("--data.root", metavar="DIR", help="the data itself, in any folder")
+    places.add_argument(
+        FOLLOW_LINKS_OPTION,
+        action="store_true",
+        help="follow links that lead out of the folder of the data or the weights",
+    )
     return places
 
 
 def places_of(options: argparse.Namespace) -> Places:
-    """Return where to look for files: the options' folders, else those of the environment, else the working
-    directory."""
+    """Return where to look for files: the options' folders, else those of the environment, else the working directory.
+
+    From then on, links that lead out of the data are followed if the options say so.
+    """
+    set_link_policy(follow=options.follow_links)
     data_root = getattr(options, "data.root")
     weights = getattr(options, "weights_root", None) or _weights_roots_from_environment()
     return Places(

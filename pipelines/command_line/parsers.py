@@ -67,7 +67,14 @@ def _add_options_of_a_saved_run(parser: argparse.ArgumentParser, command: str) -
         help="best: best on val (default); last: the last checkpoint as trained; averaged: the moving average in it",
     )
     if command == "predict":
-        images = parser.add_mutually_exclusive_group(required=True)
-        images.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders of images")
-        images.add_argument("--split", choices=("train", "val", "test"), help="a split of the run's data")
-        parser.add_argument("--draw", action="store_true", help="write pictures with boxes")
+        parser.add_argument("image", nargs="*", default=[], metavar="IMAGE", help="image file, or folder of images")
+        # The images of earlier versions, which were no positional arguments.
+        parser.add_argument("--images", nargs="+", default=[], metavar="IMAGE", help=argparse.SUPPRESS)
+        parser.add_argument("--split", choices=("train", "val", "test"), help="predict a split of the run's data")
+        parser.add_argument(
+            "--draw",
+            nargs="?",
+            const="",
+            metavar="DIR",
+            help="write pictures with boxes here (default: pictures/ in the folder of the predictions)",
+        )

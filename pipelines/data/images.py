@@ -1,66 +1,101 @@
 """Read image files of all supported formats as 8-bit RGB. Torch-free."""
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.paths import shown_path
+from pipelines.data.decoding.opening import MAX_PIXELS as MAX_PIXELS
+from pipelines.data.decoding.opening import open_image, unsupported
+from pipelines.data.decoding.orientation import Exif as Exif
+from pipelines.data.decoding.orientation import load_as_stored, upright, upright_size
+from pipelines.data.decoding.storage import color_values, gray_values, storage_of
+from pipelines.data.decoding.truncated_jpeg import (
+    JPEG_FORMATS,
+    MIN_DECODED_SHARE,
+    ended_jpegs,
+    is_truncated_jpeg,
+    num_missing_rows,
+)
+from pipelines.data.decoding.value_range import Storage, StoredValues, ValueRange, out_of_range, to_8_bits, value_span
 
-Exif = Literal["ignore", "apply"]
-
-MAX_PIXELS = 89_000_000
-"""Images with more pixels are rejected; just below the number at which Pillow warns of decompression bombs."""
-
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Supported formats, without those that start other programs, such as EPS."""
-
-_ORIENTATION_TAG = 0x0112
-_SIDEWAYS = frozenset({5, 6, 7, 8})
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
-_PLAIN_MODES = _ALPHA_MODES | {"1", "L", "P", "RGB", "CMYK", "YCbCr"}
+_READABLE_MODES = _ALPHA_MODES | {"1", "L", "P", "RGB", "CMYK", "YCbCr", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Size in pixels (after the EXIF orientation, if it is applied), and the SHA-256 of the file's bytes."""
+    """Facts about an image file.
+
+    Attributes:
+        height: in pixels, after the EXIF orientation if it is applied.
+        width: likewise.
+        sha256: of the file's bytes.
+        values: the values of a file with more than 8 bits per channel; None for plain 8 bits.
+        missing_rows: None for a complete file; of a truncated JPEG, the number of rows that have no data.
+    """
 
     height: int
     width: int
     sha256: str
+    values: StoredValues | None = None
+    missing_rows: int | None = None
 
 
-class UnknownFormat(DataError):
-    """The file is not an image of any of `FORMATS`."""
+@dataclass(frozen=True)
+class _Decoded:
+    """A decoded file: the image as it is stored, its orientation, and how its values are stored.
+
+    `stored_size` is the (width, height) of the file; that of a draft of a JPEG is smaller.
+    """
+
+    image: Image.Image
+    data: bytes
+    stored_size: tuple[int, int]
+    orientation: int = 1
+    storage: Storage | None = None
+    missing_rows: int | None = None
 
 
-class TooManyPixels(DataError):
-    """The image has more pixels than allowed."""
-
-
-def read_image(image: Path | BinaryIO, exif: Exif, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(
+    image: Path | BinaryIO,
+    exif: Exif,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    value_range: ValueRange | None = None,
+    source: str = "<name>",
+) -> Image.Image:
     """Return the image in mode RGB with 8 bits per channel; `exif` "apply" rotates it by its EXIF orientation.
 
     Gray becomes three equal channels, palettes are resolved, and transparent images are drawn over white, as viewers
-    show them. 16-bit values are divided by 256 and never stretched by content, so that equal values stay equal in all
-    images. Float values have the range 0..1 if their maximum is at most 1, else 0..255, else 0..65535. Only the first
-    frame is read. CMYK is converted without color profiles.
+    show them. Values of more than 8 bits are scaled from `value_range`, never by the content of the image, so that
+    equal values stay equal in all images. Only the first frame is read. CMYK is converted without color profiles. A
+    JPEG that ends too early is read if at least a quarter of its rows is there; the others are gray.
+
+    Args:
+        image: a file.
+        exif: whether the EXIF orientation is applied.
+        max_pixels: limit, at most `MAX_PIXELS`.
+        value_range: the values of black and white in files of more than 8 bits per channel; by default 0 to 1 of
+            floats and 0 to 65535 of integers (with fewer than 16 bits, their largest value).
+        source: name of the source in the document, for messages.
 
     Raises:
-        TooManyPixels: the header declares more than `max_pixels` (at most `MAX_PIXELS`); nothing is decoded.
+        TooManyPixels: the header declares more than `max_pixels`; nothing is decoded.
         UnknownFormat: the format is not in `FORMATS`.
-        DataError: the file is missing, truncated or unreadable, or the range of its values is unclear.
+        DataError: the file is missing, truncated, unreadable or not supported, or has values out of their range.
     """
-    name = str(image) if isinstance(image, Path) else str(getattr(image, "name", "image"))
+    name = shown_path(image) if isinstance(image, Path) else str(getattr(image, "name", "image"))
     try:
-        with _open(image, name, min(max_pixels, MAX_PIXELS)) as opened:
-            opened.load()
-            upright = ImageOps.exif_transpose(opened) if exif == "apply" else opened
-            return _to_rgb(upright, name)
+        data = image.read_bytes() if isinstance(image, Path) else image.read()
+        decoded = _decode(data, name, min(max_pixels, MAX_PIXELS))
+        rgb = _to_rgb(decoded, value_range, name, f"data.sources.{source}.value_range")
+        return upright(rgb, decoded.orientation, exif)
     except DataError:
         raise
     except Exception as error:  # Pillow's plugins raise a dozen types on broken bytes
@@ -70,88 +105,134 @@ def read_image(image: Path | BinaryIO, exif: Exif, max_pixels: int = MAX_PIXELS)
 def examine_image(path: Path, exif: Exif) -> ImageFacts:
     """Decode the file once, without keeping its pixels, and return its facts.
 
-    JPEG is decoded at an eighth of its size: every byte is still parsed, in about a third of the time.
+    JPEG is decoded at an eighth of its size: every byte is still parsed, in about a third of the time. Whether the
+    values fit their range is not examined, because the range is a setting of the source and not a fact about the file.
 
     Raises:
-        DataError: as `read_image`.
+        DataError: as `read_image`, except for values that are out of their range, if they are finite.
     """
+    name = shown_path(path)
     try:
         data = path.read_bytes()
-        with _open(io.BytesIO(data), str(path), MAX_PIXELS) as opened:
-            width, height = opened.size
-            if exif == "apply" and opened.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS:
-                width, height = height, width
-            opened.draft("RGB", (1, 1))
-            opened.load()
-            if opened.mode not in _PLAIN_MODES:
-                _to_rgb(opened, str(path))
-        return ImageFacts(height, width, hashlib.sha256(data).hexdigest())
+        decoded = _decode(data, name, MAX_PIXELS, is_draft=True)
+        width, height = upright_size(decoded.stored_size, decoded.orientation, exif)
+        values = _value_span(decoded, name)
+        return ImageFacts(height, width, hashlib.sha256(data).hexdigest(), values, decoded.missing_rows)
     except DataError:
         raise
     except Exception as error:  # as in read_image
-        raise _unreadable(str(path), error) from None
+        raise _unreadable(name, error) from None
 
 
-def _open(image: Path | BinaryIO, name: str, max_pixels: int) -> Image.Image:
-    try:
-        opened = Image.open(image, formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(name, "far too many", max_pixels) from None
-    except UnidentifiedImageError:
-        if _starts_as_image(image):
+def to_rgb(image: Image.Image, value_range: ValueRange | None = None) -> Image.Image:
+    """Return an image that is already decoded as `read_image` returns it.
+
+    Raises:
+        DataError: its mode is not supported, or its values are out of their range.
+    """
+    return _to_rgb(_Decoded(image, b"", image.size, storage=storage_of(image)), value_range, "image", "value_range")
+
+
+def _decode(data: bytes, name: str, max_pixels: int, *, is_draft: bool = False) -> _Decoded:
+    opened, data = open_image(data, name, max_pixels)
+    with opened:
+        storage = storage_of(opened)
+        if opened.mode not in _READABLE_MODES:
+            raise unsupported(name, f"color mode {opened.mode}")
+        header_size = opened.size
+        if is_draft:
+            opened.draft("RGB", (1, 1))
+        try:
+            stored, orientation = load_as_stored(opened)
+        except OSError as error:
+            if not is_truncated_jpeg(opened, error):
+                raise
+            return _decode_truncated(data, name, error)
+        size = header_size if opened.format in JPEG_FORMATS else stored.size
+        return _Decoded(stored, data, size, orientation, storage)
+
+
+def _decode_truncated(data: bytes, name: str, error: OSError) -> _Decoded:
+    """Return what a truncated JPEG has, always decoded in full, so that the check and the reading decide alike."""
+    for ended in ended_jpegs(data):
+        opened, _ = open_image(ended, name, MAX_PIXELS)
+        try:
+            stored, orientation = load_as_stored(opened)
+        except OSError:
+            continue
+        missing = num_missing_rows(stored)
+        if missing > (1 - MIN_DECODED_SHARE) * stored.height:
+            share = f"{stored.height - missing} of its {stored.height} rows"
             raise DataError(
-                FieldProblem(name, "cannot be decoded (its header is broken); write the file again")
-            ) from None
-        raise UnknownFormat(FieldProblem(name, f"is not an image of a known format ({', '.join(FORMATS)})")) from None
-    if opened.width * opened.height > max_pixels:
-        raise _too_large(name, f"{opened.width} x {opened.height}", max_pixels)
-    return opened
+                FieldProblem(name, f"is truncated, and only {share} can be decoded; get a complete copy of the file")
+            )
+        return _Decoded(stored, data, stored.size, orientation, missing_rows=missing)
+    raise error
 
 
-def _starts_as_image(image: Path | BinaryIO) -> bool:
-    """Return whether the first bytes are those of a format in `FORMATS`."""
-    if isinstance(image, Path):
-        with image.open("rb") as file:
-            return _starts_as_image(file)
-    image.seek(0)
-    start = image.read(16)
-    accepts = (Image.OPEN[name][1] for name in FORMATS)
-    return any(accept is not None and accept(start) is True for accept in accepts)
+def _value_span(decoded: _Decoded, name: str) -> StoredValues | None:
+    """Return the values of a file with more than 8 bits per channel; raise DataError if they are not finite."""
+    image, storage = decoded.image, decoded.storage
+    if storage is None:
+        return None
+    if not storage.is_color:
+        span = value_span(gray_values(image, storage), storage)
+        if not np.isfinite([span.low, span.high]).all():
+            raise DataError(FieldProblem(name, out_of_range(span, None, "")))
+        return span
+    values = color_values(decoded.data, image)
+    if values is None:
+        # Of channels that are not read in full, the high bytes bound the values.
+        high_bytes = np.asarray(image)[..., :3].astype(np.int64)
+        return StoredValues(storage, int(high_bytes.min()) * 256, int(high_bytes.max()) * 256 + 255)
+    return value_span(values[..., :3], storage)
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", with_alpha.size, "white")
-        return Image.alpha_composite(white, with_alpha).convert("RGB")
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_to_8_bits(np.asarray(image), name)).convert("RGB")
+def _to_rgb(decoded: _Decoded, value_range: ValueRange | None, name: str, field: str) -> Image.Image:
+    image, storage = decoded.image, decoded.storage
+    key = image.info.get("transparency")
+    if storage is not None and not storage.is_color:
+        values = gray_values(image, storage)
+        pixels = to_8_bits(values, storage, value_range, name, field)
+        if isinstance(key, int):
+            pixels = np.where(values == key, np.uint8(255), pixels)
+        return Image.fromarray(pixels).convert("RGB")
+    if storage is not None and (value_range is not None or key is not None):
+        return _color_to_rgb(decoded, storage, value_range, name, field)
+    if image.mode in _ALPHA_MODES or key is not None:
+        return _over_white(image)
     return image.copy() if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_8_bits(values_HW: np.ndarray, name: str) -> np.ndarray:
-    """Return gray values of more than 8 bits as uint8."""
-    low, high = values_HW.min(), values_HW.max()
-    if not (low >= 0 and high <= 65535):
-        raise DataError(
-            FieldProblem(
-                name, f"has values from {low} to {high}; write gray values as 8 or 16 bits, or as floats in 0..1"
-            )
-        )
-    if not np.issubdtype(values_HW.dtype, np.floating):
-        return (values_HW.astype(np.int64) >> 8).astype(np.uint8)
-    if high <= 1:
-        return np.round(values_HW * 255).astype(np.uint8)
-    if high <= 255:
-        return np.round(values_HW).astype(np.uint8)
-    return (values_HW / 256).astype(np.uint8)
+def _color_to_rgb(
+    decoded: _Decoded, storage: Storage, value_range: ValueRange | None, name: str, field: str
+) -> Image.Image:
+    """Return an image with several channels of 16 bits, read in full."""
+    values = color_values(decoded.data, decoded.image)
+    if values is None:
+        raise unsupported(name, f"16-bit {decoded.image.mode} with {field}")
+    colors = to_8_bits(values[..., :3], storage, value_range, name, field)
+    key = decoded.image.info.get("transparency")
+    if key is not None:
+        colors[(values[..., :3] == key).all(axis=2)] = 255
+    if values.shape[2] == 3:
+        return Image.fromarray(colors)
+    return _over_white(Image.fromarray(np.dstack([colors, (values[..., 3] >> 8).astype(np.uint8)])))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    with_alpha = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    white = Image.new("RGBA", with_alpha.size, "white")
+    return Image.alpha_composite(white, with_alpha).convert("RGB")
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(FieldProblem(name, "the file is missing"))
+    if isinstance(error, IsADirectoryError):
+        return DataError(FieldProblem(name, "is a folder, not an image"))
+    if isinstance(error, OSError) and error.errno is not None:
+        return DataError(FieldProblem(name, f"cannot be opened ({error.strerror})"))
+    if "support" in str(error).lower():
+        return unsupported(name, str(error))
     return DataError(FieldProblem(name, f"cannot be decoded ({error or type(error).__name__}); write the file again"))
-
-
-def _too_large(name: str, size: str, max_pixels: int) -> TooManyPixels:
-    return TooManyPixels(FieldProblem(name, f"has {size} pixels; at most {max_pixels:,} are read: cut it into tiles"))

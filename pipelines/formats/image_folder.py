@@ -1,10 +1,10 @@
 """Image folders: `<split>/<class>/<image>`. Torch-free."""
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from pipelines.base.links import walk
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, is_ignored
 from pipelines.formats.folder_contents import FolderContents, Reading
 from pipelines.formats.image_folder_recognition import recognize_image_folder
@@ -41,7 +41,7 @@ class ImageFolderLayer(LabelLayer):
         content = LayerContent(file=split.fill(self.listing(split.images)))
         if not folder.is_dir():
             return None
-        for parent, folders, files in os.walk(folder):
+        for parent, folders, files in walk(folder):
             folders.sort()
             inside = Path(parent).relative_to(folder)
             if not inside.parts:

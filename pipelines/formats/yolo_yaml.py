@@ -6,7 +6,6 @@ outside of the data root. Files that were moved, such as exports, often name a f
 `YoloYaml.locate`.
 """
 
-import os
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.base.links import walk
 from pipelines.base.paths import IMAGE_SUFFIXES, below
 
 _VAL_NAMES = ("val", "valid", "validation")
@@ -137,7 +137,7 @@ def read_yolo_yaml(root: Path, path: Path, file: str) -> YoloYaml:
 
 def images_below(folder: Path) -> Iterator[str]:
     """Yield the names of all files below a folder that are images, in sorted order, except hidden ones."""
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = Path(parent).relative_to(folder)
         for name in sorted(files):

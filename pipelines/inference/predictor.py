@@ -10,14 +10,16 @@ import torch
 from PIL import Image
 
 from heads.base import Prediction
+from pipelines.base.errors import DataError
+from pipelines.base.paths import shown_path
 from pipelines.base.records import Category
-from pipelines.data.images import MAX_PIXELS, Exif, read_image
+from pipelines.data.images import MAX_PIXELS
 from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.sample import ImageInfo, Sample, padded_size
 from pipelines.data.loading.transforms import EvalTransform
+from pipelines.data.source_images import NewImageReader
 from pipelines.inference.export import load_exported
 from pipelines.model import MultiTaskModel
-from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.tensors.runtime import runtime_of
@@ -62,7 +64,7 @@ class Predictor:
         self.precision, self.batch_size = precision, batch_size
         self._transform = EvalTransform(job.data.image_size)
         self._collate = Collate([])
-        self._exif = expected_exif(job.data)
+        self._reader = NewImageReader(job.data)
 
     @classmethod
     def from_exported(cls, folder: Path, **options: Any) -> "Predictor":
@@ -84,11 +86,25 @@ class Predictor:
             DataError: an image cannot be read.
         """
         answers: list[Answer] = []
+        for answer in self.predict_each(images):
+            if isinstance(answer, DataError):
+                raise answer
+            answers.append(answer)
+        return answers
+
+    def predict_each(self, images: Sequence[ImageLike]) -> Iterator[Answer | DataError]:
+        """Yield the answer for each image, in order, or the error of an image that cannot be read; see `predict`."""
         window = self.batch_size * WINDOW_BATCHES
         for start in range(0, len(images), window):
-            numbered = enumerate(images[start : start + window], start)
-            answers.extend(self.answer([self.prepare(image, name=f"image {number}") for number, image in numbered]))
-        return answers
+            prepared: list[Sample | DataError] = []
+            for number, image in enumerate(images[start : start + window], start):
+                try:
+                    prepared.append(self.prepare(image, name=f"image {number}"))
+                except DataError as error:
+                    prepared.append(error)
+            answers = iter(self.answer([sample for sample in prepared if isinstance(sample, Sample)]))
+            for sample in prepared:
+                yield sample if isinstance(sample, DataError) else next(answers)
 
     def prepare(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Sample:
         """Return an image decoded and resized, ready for `answer`. Several threads may call this at once.
@@ -107,7 +123,7 @@ class Predictor:
         height, width = transformed.image.shape[-2:]
         info = ImageInfo(
             image_id=0,
-            file_name=str(image) if isinstance(image, str | Path) else "",
+            file_name=shown_path(Path(image)) if isinstance(image, str | Path) else "",
             source="",
             original_hw=(decoded.height, decoded.width),
             size_hw=(height, width),
@@ -116,14 +132,15 @@ class Predictor:
         return Sample(transformed.image, info)
 
     def decode(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
-        """Return an image as the model sees it before it is resized: RGB, rotated as those of the data sources were."""
+        """Return an image as the model sees it before it is resized: RGB, rotated and scaled to 8 bits as those of the
+        data sources were."""
         if isinstance(image, Image.Image):
-            return image.convert("RGB")
+            return self._reader.convert(image)
         if isinstance(image, bytes):
             file = _NamedBytes(image)
             file.name = name
-            return read_image(file, self._exif, max_pixels)
-        return read_image(Path(image), self._exif, max_pixels)
+            return self._reader.read(file, max_pixels)
+        return self._reader.read(Path(image), max_pixels)
 
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
         """Return one answer for each prepared image, in order, computed in batches. Only one thread at a time may call
@@ -151,13 +168,6 @@ class Predictor:
             tasks[name] = runtime.answer(setup, runtime.with_boxes(output, outputs[source]) if source else output)
         height, width = info.original_hw
         return {"image": {"width": width, "height": height}, "tasks": tasks}
-
-
-def expected_exif(data: DataSpec) -> Exif:
-    """Return how the EXIF orientation of a new image is treated: like that of the data sources, or, where these differ,
-    applied, so that the image is upright."""
-    settings = {source.exif for source in data.sources.values()}
-    return settings.pop() if len(settings) == 1 else "apply"
 
 
 def _best_device() -> str:

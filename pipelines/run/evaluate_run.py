@@ -25,7 +25,7 @@ from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
-from pipelines.training.trainer import create_trainer
+from pipelines.training.trainer import create_trainer, precision_of
 from pipelines.training.worker_deaths import explained_worker_deaths
 
 
@@ -128,7 +128,12 @@ def _write_result(saved: SavedRun, attempt: Attempt, scored: ScoredSplit) -> Non
         val_tasks=val_tasks,
         select=selection(saved.job.model),
         data=attempt.report.left_out,
-        model={"weights": saved.weights, f"{prefix}epoch": saved.epoch, f"{prefix}step": saved.step},
+        model={
+            "weights": saved.weights,
+            f"{prefix}epoch": saved.epoch,
+            f"{prefix}step": saved.step,
+            "precision": precision_of(saved.job.trainer),
+        },
         timing={"eval_s": round(scored.seconds, 3)},
         versions=package_versions(),
     )

@@ -1,4 +1,4 @@
-"""The end of a run: score the best checkpoint once, write the result, export, track and register the model."""
+"""The end of a run: score the best checkpoint once, write the result, export and register the model."""
 
 import json
 import tempfile
@@ -14,8 +14,8 @@ from pipelines.base.errors import ConfigError, RegistryError
 from pipelines.base.pictures import draw_boxes
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
-from pipelines.data.images import read_image
 from pipelines.data.loading.datamodule import JobData
+from pipelines.data.source_images import read_source_image
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.plots import write_plots
 from pipelines.evaluation.predictions import ImagePredictions
@@ -25,7 +25,7 @@ from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.inference.export import load_exported
 from pipelines.model import fold_as_configured
 from pipelines.run.attempt import Attempt
-from pipelines.run.versions import git_commit, package_versions
+from pipelines.run.versions import package_versions
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import Registration
 from pipelines.spec.model import ModelSpec
@@ -37,7 +37,7 @@ from pipelines.tracking.registry import Registry
 from pipelines.training.checkpoints import EvaluationStop
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.scoring import Scores
-from pipelines.training.trainer import create_trainer
+from pipelines.training.trainer import create_trainer, precision_of
 
 NUM_SAMPLE_PICTURES = 8
 
@@ -97,7 +97,7 @@ def write_sample_pictures(attempt: Attempt, scored: ScoredSplit) -> None:
     samples = scored.predictions[:: max(1, len(scored.predictions) // NUM_SAMPLE_PICTURES)]
     for prediction in samples[:NUM_SAMPLE_PICTURES]:
         record = records[prediction.image_id]
-        image = read_image(record.path, attempt.job.data.sources[record.source].exif)
+        image = read_source_image(record.path, record.source, attempt.job.data.sources[record.source])
         for name, task in attempt.job.model.tasks.items():
             if not kind_of(task).gives_boxes:
                 continue
@@ -128,6 +128,7 @@ def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, 
             "parameters": sum(p.numel() for p in module.model.parameters()),
             "best_epoch": best["epoch"],
             "best_step": best["step"],
+            "precision": precision_of(attempt.job.trainer),
         },
         timing={"train_s": round(attempt.progress.train_s, 3), "test_s": round(scored.seconds, 3)},
         versions=package_versions(),
@@ -135,20 +136,6 @@ def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, 
     print_results(scores.split, scores.tasks)
     write_plots(attempt.run_dir.plots, attempt.run_dir.events, scores.tasks)
     write_result(attempt.run_dir.result, result)
-
-
-def track(attempt: Attempt) -> None:
-    """Send the result and the files of the run folder to MLflow, also if an earlier attempt may have sent some."""
-    if attempt.tracker is None:
-        return
-    result = json.loads(attempt.run_dir.result.read_text())
-    commit = git_commit()
-    attempt.tracker.log_metrics(result["summary"], step=result["model"]["best_step"])
-    attempt.tracker.log_tags({**result["versions"], **({"git_commit": commit} if commit else {})})
-    for path in (attempt.run_dir.result, attempt.run_dir.config_yaml, attempt.run_dir.data_report):
-        attempt.tracker.log_artifact(path)
-    for folder in (attempt.run_dir.predictions, attempt.run_dir.ground_truth, attempt.run_dir.plots):
-        attempt.tracker.log_artifact(folder, folder.name)
 
 
 def register(attempt: Attempt) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from backbones.catalog.lookup import resolve
 from backbones.default_weights import default_weights_problem
-from pipelines.base.errors import ConfigError, FieldProblem, Stopped
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.ranks import is_rank_zero, print_rank_zero
 from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
@@ -19,7 +19,6 @@ from pipelines.run.finalize import (
     load_best,
     register,
     score_split,
-    track,
     write_run_result,
     write_sample_pictures,
     write_split,
@@ -28,14 +27,13 @@ from pipelines.run.folder_setup import locked, require_same_data, write_document
 from pipelines.run.init_source import downloaded_model, pin_version
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.plan import make_plan, render_plan
+from pipelines.run.tracked_run import log_result, tracked
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.attempt_log import attempt_log
 from pipelines.run_folder.events import EventLog, StageData
 from pipelines.run_folder.layout import RunDir
-from pipelines.run_folder.tracking_files import RunStatus
 from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
-from pipelines.tracking.mlflow_names import flatten
 from pipelines.training.aggregation import require_aggregation_fits
 from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
@@ -110,7 +108,7 @@ class FitWorkflow:
             self.stop.wait_for_checks()
             self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, self.stop)
             with (
-                _tracked(self._attempt),
+                tracked(self._attempt),
                 downloaded_model(self.inputs, self.run_dir),
                 supervised_ranks(),
                 explained_worker_deaths(job.data),
@@ -135,7 +133,7 @@ class FitWorkflow:
         if not self.run_dir.result.exists():
             train_and_score(self.attempt, parts)
         if is_rank_zero():
-            track(self.attempt)
+            log_result(self.attempt)
             register(self.attempt)
             print_rank_zero(f"result in {self.run_dir.result}")
 
@@ -150,27 +148,6 @@ def _check_machine(job: JobSpec, *, is_new: bool) -> None:
         return
     if backbone.weights == "default" and (problem := default_weights_problem(resolve(backbone.network))):
         raise ConfigError(FieldProblem("model.backbone.weights", problem))
-
-
-@contextmanager
-def _tracked(attempt: Attempt) -> Iterator[None]:
-    """Log the job to MLflow, and set the final status of the MLflow run at the end."""
-    if attempt.tracker is None:
-        yield
-        return
-    attempt.tracker.log_params(flatten(attempt.job))
-    if attempt.inputs.init_from is not None:
-        attempt.tracker.log_tags({"init_from": attempt.inputs.init_from})
-    attempt.tracker.log_tags({f"fingerprint.{split}": text for split, text in attempt.report.fingerprints.items()})
-    status: RunStatus = "FAILED"
-    try:
-        yield
-        status = "FINISHED"
-    except (Stopped, KeyboardInterrupt):
-        status = "KILLED"
-        raise
-    finally:
-        attempt.tracker.close(status)
 
 
 def train_and_score(attempt: Attempt, parts: Parts) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import DataError, FieldProblem
-from pipelines.base.paths import IMAGE_SUFFIXES
+from pipelines.base.paths import shown_path
+from pipelines.base.pictures import picture_name
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
-from pipelines.data.images import read_image
+from pipelines.command_line.predicted_images import find_images, pictures_folder, print_rows, raise_problems
 from pipelines.inference.picture import draw_answer
-from pipelines.inference.predictor import Predictor, expected_exif
+from pipelines.inference.predictor import Answer, Predictor
 from pipelines.preflight import Places
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.saved_run import SavedRun, Weights, load_data, load_document, load_run, new_output
@@ -25,39 +26,38 @@ from pipelines.spec.training import TrainerSpec
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.trainer import create_trainer
 
+Found = tuple[list[Path], list[FieldProblem]]
+"""The image files to predict, and the names that are none."""
+
 
 def predict_images(
     path: Path,
     images: Sequence[Path],
     *,
-    draw: bool,
+    draw: str | None = None,
     weights: Weights = "best",
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Predict image files (and all images of folders) with a run's weights.
 
-    Writes `eval/predict-<time>/predictions.json` of the run folder, a list of {"file", "image", "tasks"} with `tasks`
-    as the predict endpoint returns them, and pictures below `pictures/` if `draw`; prints their paths.
+    Prints a JSON list of {"file", "image", "tasks"} with `tasks` as the predict endpoint returns them, and writes it to
+    `eval/predict-<time>/predictions.json` of the run folder; with `draw`, also writes pictures. Their paths are printed
+    to stderr. An image that cannot be read does not affect the others.
 
     Args:
         path: folder of the run.
         images: files and folders.
-        draw: also write a picture for each image.
+        draw: folder for a picture of each image; "" is `pictures/` beside predictions.json, None is without pictures.
         weights: the weights to use.
         options: values of the command's options, for LightningCLI's configuration.
 
     Raises:
         ConfigError: the run does not have these weights.
-        DataError: a file is missing or not an image.
+        DataError: at the end, with one problem for each image that has no prediction.
     """
     run_dir, job = load_document(path)
-
-    def find_files() -> list[Path]:
-        return [file for image in images for file in _files(image)]
-
-    JobCLI(
-        PredictWorkflow(run_dir, find_files, draw=draw, weights=weights), job, {"run_dir": str(path), **(options or {})}
-    )
+    workflow = PredictWorkflow(run_dir, lambda: find_images(images), draw=draw, weights=weights)
+    JobCLI(workflow, job, {"run_dir": str(path), **(options or {})})
 
 
 def predict_split(
@@ -65,33 +65,19 @@ def predict_split(
     split: Split,
     places: Places,
     *,
-    draw: bool,
+    draw: str | None = None,
     weights: Weights = "best",
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Predict all images of a split of the run's data, see `predict_images`."""
     run_dir, job = load_document(path)
 
-    def find_files() -> list[Path]:
+    def find_files() -> Found:
         _, index, _ = load_data(run_dir, job, split, places)
-        return [record.path for record in index.records[split]]
+        return [record.path for record in index.records[split]], []
 
-    JobCLI(
-        PredictWorkflow(run_dir, find_files, draw=draw, weights=weights), job, {"run_dir": str(path), **(options or {})}
-    )
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise DataError(
-                FieldProblem("--images", f"{path} contains no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-            )
-        return found
-    if not path.is_file():
-        raise DataError(FieldProblem("--images", f"file {str(path)!r} does not exist"))
-    return [path]
+    workflow = PredictWorkflow(run_dir, find_files, draw=draw, weights=weights)
+    JobCLI(workflow, job, {"run_dir": str(path), **(options or {})})
 
 
 class PredictWorkflow:
@@ -99,10 +85,11 @@ class PredictWorkflow:
 
     command = "predict"
 
-    def __init__(self, run_dir: RunDir, find_files: Callable[[], list[Path]], *, draw: bool, weights: Weights) -> None:
+    def __init__(self, run_dir: RunDir, find_files: Callable[[], Found], *, draw: str | None, weights: Weights) -> None:
         self.run_dir = run_dir
         self.find_files = find_files
         self.files: list[Path] = []
+        self.problems: list[FieldProblem] = []
         self.draw = draw
         self.weights = weights
         self._saved: SavedRun | None = None
@@ -116,8 +103,11 @@ class PredictWorkflow:
     @contextmanager
     def set_up(self, job: JobSpec) -> Iterator[None]:
         """Load the weights, and find the images."""
+        pictures_folder(self.draw, Path())
         self._saved = load_run(self.run_dir, job, self.weights)
-        self.files = self.find_files()
+        self.files, self.problems = self.find_files()
+        if not self.files:
+            raise_problems(self.problems)
         yield
 
     def build(self) -> Parts:
@@ -127,23 +117,32 @@ class PredictWorkflow:
         return Parts(module, None, create_trainer(TrainerSpec(devices=1), []))
 
     def run(self, parts: Parts) -> None:
-        """Predict the images, write the predictions, and print the paths of the files."""
+        """Predict the images, write and print the predictions, and raise the problems of images without one."""
         saved = self.saved
-        answers = Predictor(parts.module.model, saved.job, saved.categories).predict(self.files)
-        print_rank_zero(f"weights: {saved.weights}, of epoch {saved.epoch}, step {saved.step}")
-        output = new_output(saved.run_dir, self.command)
-        rows = [PredictedImage(file=str(file), **answer) for file, answer in zip(self.files, answers, strict=True)]
-        document = json.dumps([row.model_dump() for row in rows], indent=1, allow_nan=False)
-        write_atomic(output.predictions_json, document + "\n")
-        print(output.predictions_json)
-        if self.draw:
-            self._draw(answers, output.pictures)
+        predictor = Predictor(parts.module.model, saved.job, saved.categories)
+        answers: dict[Path, Answer] = {}
+        for file, answer in zip(self.files, predictor.predict_each(self.files), strict=True):
+            if isinstance(answer, DataError):
+                self.problems += answer.problems
+            else:
+                answers[file] = answer
+        if answers:
+            print_rank_zero(f"weights: {saved.weights}, of epoch {saved.epoch}, step {saved.step}")
+            self._write(predictor, answers)
+        raise_problems(self.problems)
 
-    def _draw(self, answers: Sequence[Mapping[str, Any]], folder: Path) -> None:
-        job = self.saved.job
-        folder.mkdir()
-        for number, (file, answer) in enumerate(zip(self.files, answers, strict=True)):
-            target = folder / f"{number:04d}_{file.stem}.png"
-            image = read_image(file, expected_exif(job.data))
-            draw_answer(image, answer, job.model, self.saved.categories).save(target)
-            print(target)
+    def _write(self, predictor: Predictor, answers: Mapping[Path, Answer]) -> None:
+        output = new_output(self.saved.run_dir, self.command)
+        rows = [PredictedImage(file=shown_path(file), **answer).model_dump() for file, answer in answers.items()]
+        write_atomic(output.predictions_json, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        print_rows(rows)
+        print_rank_zero(str(output.predictions_json))
+        folder = pictures_folder(self.draw, output.pictures)
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (file, answer) in enumerate(answers.items()):
+            target = folder / picture_name(f"{number:04d}", str(file))
+            picture = draw_answer(predictor.decode(file), answer, self.saved.job.model, self.saved.categories)
+            picture.save(target)
+            print_rank_zero(str(target))

@@ -47,6 +47,25 @@ class ArtifactEntry(FileSchema):
     folder: str = ""
 
 
+class DatasetEntry(FileSchema):
+    """A split of the data as input of the run.
+
+    Attributes:
+        name: name of the data set.
+        digest: of the content of the split.
+        source: the data root, as a path.
+        context: the split.
+        profile: counts, as JSON.
+    """
+
+    kind: Literal["dataset"]
+    name: str
+    digest: str
+    source: str
+    context: str
+    profile: str
+
+
 class StatusEntry(FileSchema):
     """A new status of the run, with the time in ms since 1970."""
 
@@ -55,7 +74,7 @@ class StatusEntry(FileSchema):
     time_ms: int
 
 
-JournalEntry = BatchEntry | ArtifactEntry | StatusEntry
+JournalEntry = BatchEntry | ArtifactEntry | DatasetEntry | StatusEntry
 
 _ENTRY: TypeAdapter[JournalEntry] = TypeAdapter(Annotated[JournalEntry, Field(discriminator="kind")])
 

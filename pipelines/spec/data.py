@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipelines.base.names import Name, TaskName
 from pipelines.base.paths import RelativePath
@@ -40,6 +40,9 @@ class RepeatFactorSpec(Spec):
 SamplerSpec = Annotated[ShuffleSpec | PKSpec | RepeatFactorSpec, Field(discriminator="kind")]
 
 
+_Value = int | Annotated[float, Field(allow_inf_nan=False)]
+
+
 class SourceSpec(Spec):
     """One set of images with its label layers."""
 
@@ -59,6 +62,18 @@ class SourceSpec(Spec):
     exif: Literal["ignore", "apply"] = Field(
         "ignore", description="apply: the labels refer to images that are rotated by their EXIF orientation"
     )
+    value_range: tuple[_Value, _Value] | None = Field(
+        None,
+        description="values of black and white in images of more than 8 bits, such as [0, 4095]; by default "
+        "[0, 65535] of integers and [0, 1] of floats",
+    )
+
+    @field_validator("value_range")
+    @classmethod
+    def _black_is_below_white(cls, value_range: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value_range is not None and value_range[0] >= value_range[1]:
+            raise ValueError(f"got {list(value_range)}; write [black, white], the smaller value first")
+        return value_range
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,9 @@ from pipelines.spec.job import JobSpec
 MAX_KEY_LENGTH, MAX_VALUE_LENGTH = 250, 6000
 """MLflow's limits for names and values of parameters."""
 
+COMMIT_TAG = "mlflow.source.git.commit"
+"""The tag that MLflow's page shows as the version of the code."""
+
 _NOT_IN_KEYS = re.compile(r"[^\w\-. /]")
 
 

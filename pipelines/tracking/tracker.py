@@ -4,12 +4,14 @@ Logging only appends to a file, and a thread sends its entries: a slow or unreac
 training.
 """
 
+import json
 import os
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +19,7 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.tracking_files import (
     ArtifactEntry,
     BatchEntry,
+    DatasetEntry,
     JournalEntry,
     RunStatus,
     StatusEntry,
@@ -25,13 +28,17 @@ from pipelines.run_folder.tracking_files import (
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.journal import MAX_METRICS, Journal, grouped
 from pipelines.tracking.mlflow_names import cut, mlflow_key
+from pipelines.tracking.mlflow_requests import send_entries
 from pipelines.tracking.mlflow_store import connect, find_run, find_store, one_line
+from pipelines.tracking.system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 KEY_TAG = "pyramidion.tracking_key"
 MAX_PARAMS = 100
+MAX_DATASET_NAME, MAX_DIGEST = 500, 36
+"""MLflow's limits for data sets."""
 SEND_EVERY_S = 1.0
 LONGEST_PAUSE_S = 60.0
 LAST_TRIES = 3
@@ -64,6 +71,7 @@ class Tracker:
         self._state = self._read_state()
         self._state.write(self._files.tracking_state)
         self._journal = Journal(self._files.tracking_journal)
+        self._system, self._samples = SystemMetrics(), 0
         self._warnings: deque[str] = deque()
         self._client: MlflowClient | None = None
         self._failures, self._has_rejected, self._last_arrival = 0, False, time.monotonic()
@@ -90,10 +98,28 @@ class Tracker:
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int) -> None:
         """Log metrics of one step with the current time; undefined ones (None) are skipped."""
+        self._log_points(metrics, step, self._append)
+
+    def log_dataset(self, split: str, *, name: str, fingerprint: str, source: Path, counts: Mapping[str, int]) -> None:
+        """Log a split as an input of the run; MLflow's digest is the start of the fingerprint."""
+        self._append(
+            DatasetEntry(
+                kind="dataset",
+                name=cut(name, MAX_DATASET_NAME),
+                digest=fingerprint[:MAX_DIGEST],
+                source=str(source),
+                context=split,
+                profile=json.dumps(counts),
+            )
+        )
+
+    def _log_points(
+        self, metrics: Mapping[str, float | None], step: int, append: Callable[[JournalEntry], None]
+    ) -> None:
         now_ms = int(time.time() * 1000)
         points = [(mlflow_key(key), float(x), now_ms, step) for key, x in metrics.items() if x is not None]
         for start in range(0, len(points), MAX_METRICS):
-            self._append(BatchEntry(kind="batch", metrics=points[start : start + MAX_METRICS]))
+            append(BatchEntry(kind="batch", metrics=points[start : start + MAX_METRICS]))
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """Upload a file, or the content of a folder, when the entry is sent.
@@ -173,6 +199,7 @@ class Tracker:
     def _work(self) -> None:
         while not self._abandoned.is_set():
             self._wake.clear()
+            self._sample_system()
             try:
                 self._send_all(self._connected())
             except Exception as error:  # No error of MLflow may reach training.
@@ -184,6 +211,12 @@ class Tracker:
             if self._closing.is_set() and (self._all_is_sent or self._failures >= LAST_TRIES):
                 return
             self._wake.wait(self._pause_s())
+
+    def _sample_system(self) -> None:
+        if metrics := self._system.sample_if_due():
+            self._samples += 1
+            with suppress(OSError):
+                self._log_points(metrics, self._samples, self._journal.append)
 
     def _pause_s(self) -> float:
         if not self._failures:
@@ -243,7 +276,7 @@ class Tracker:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._request(client, group)
+            send_entries(client, str(self.run_id), self._run_dir, group)
         except (MlflowException, FileNotFoundError) as error:
             if isinstance(error, MlflowException) and error.error_code not in REJECTIONS:
                 raise
@@ -255,27 +288,3 @@ class Tracker:
                 self._warnings.append(
                     f"MLflow at {self.store.label} rejects an entry, which is dropped (warned once): {one_line(error)}"
                 )
-
-    def _request(self, client: "MlflowClient", group: Sequence[JournalEntry]) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        run_id, first = str(self.run_id), group[0]
-        if isinstance(first, StatusEntry):
-            if first.status == "RUNNING":
-                client.update_run(run_id, status="RUNNING")
-            else:
-                client.set_terminated(run_id, first.status, first.time_ms)
-        elif isinstance(first, ArtifactEntry):
-            path = Path(os.path.normpath(self._run_dir / first.path))
-            if path.is_dir():
-                client.log_artifacts(run_id, str(path), first.folder or path.name)
-            else:
-                client.log_artifact(run_id, str(path), first.folder or None)
-        else:
-            batches = [entry for entry in group if isinstance(entry, BatchEntry)]
-            client.log_batch(
-                run_id,
-                metrics=[Metric(*point) for batch in batches for point in batch.metrics],
-                params=[Param(key, text) for batch in batches for key, text in batch.params.items()],
-                tags=[RunTag(key, text) for batch in batches for key, text in batch.tags.items()],
-            )

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Request
 
 from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
+from pipelines.base.links import LINKS_VARIABLE
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, AttemptDir, RunDir
 from pipelines.spec.load import write_yaml
 from service.child_process import child_environment, die_with_parent, python_command
@@ -102,5 +103,5 @@ class DryRuns:
         return code, output, log.read_text("utf-8", "replace")
 
     def _environment(self) -> dict[str, str]:
-        own = {**self._settings.environment(), RUNS_ROOT_VARIABLE: str(self._settings.root), "OMP_NUM_THREADS": "1"}
-        return child_environment({**os.environ, **own})
+        own = {RUNS_ROOT_VARIABLE: str(self._settings.root), LINKS_VARIABLE: "refuse", "OMP_NUM_THREADS": "1"}
+        return child_environment({**os.environ, **self._settings.environment(), **own})

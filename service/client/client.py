@@ -19,6 +19,7 @@ import httpx2
 from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.paths import shown_path
 from service.client.errors import Conflict, ServiceError, ServiceUnreachable
 from service.rest.schemas import (
     Answer,
@@ -134,15 +135,17 @@ class Client:
             content = image.read_bytes()
         except OSError as error:
             raise ConfigError(
-                FieldProblem(str(image), f"cannot be read ({error.strerror}); pass an image file")
+                FieldProblem(shown_path(image), f"cannot be read ({error.strerror}); pass an image file")
             ) from error
         path = f"/v1/models/{quote(model, safe='')}/predict"
         # The local file name is private and not sent.
-        files = {"image": (f"image{image.suffix}", content)}
+        files = {"image": ("image", content)}
         try:
             return self._call("POST", path, params={"alias": alias, **params}, files=files, timeout_s=LONG_READ_S)
         except ConfigError as error:
-            raise ConfigError([FieldProblem(str(image), problem.message) for problem in error.problems]) from error
+            raise ConfigError(
+                [FieldProblem(shown_path(image), problem.message) for problem in error.problems]
+            ) from error
 
     def log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
         """Yield the lines of an attempt's log, by default of the last attempt."""
@@ -276,7 +279,7 @@ def _raise_for(response: httpx2.Response) -> None:
         ) from None
     if problem.errors:
         raise ConfigError([FieldProblem(_dotted(error), error.detail) for error in problem.errors])
-    if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+    if problem.status in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
         raise ConfigError(FieldProblem("", problem.detail))
     kind = Conflict if problem.status == HTTPStatus.CONFLICT else ServiceError
     raise kind(problem.detail)

@@ -1,14 +1,17 @@
 """`pyramidion predict`: with a run folder this process becomes the trainer; with a model it calls a service."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pipelines.base.errors import DataError, FieldProblem
-from pipelines.base.paths import IMAGE_SUFFIXES
+from pipelines.base.clock import folder_timestamp
+from pipelines.base.errors import ConfigError
+from pipelines.base.paths import shown_path
+from pipelines.base.pictures import picture_name
+from pipelines.command_line.predicted_images import find_images, pictures_folder, print_rows, raise_problems
 from service.child_process import become
 from service.client.client import Client
 from service.commands.client_command import ClientCommand
@@ -31,40 +34,45 @@ class PredictCommand(ClientCommand):
 
 @click.command(cls=PredictCommand)
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option("--images", "old_images", multiple=True, type=click.Path(path_type=Path), hidden=True)
 @click.option("--model", metavar="NAME[@ALIAS]", help=f"Model of the service.  [default alias: {DEFAULT_ALIAS}]")
 @click.option(
-    "--draw", "pictures_dir", type=click.Path(path_type=Path), metavar="DIR", help="Write pictures with boxes here."
+    "--draw",
+    is_flag=False,
+    flag_value="",
+    metavar="[DIR]",
+    help="Write pictures with boxes here.  [default: runs/predict-TIME, or a folder in the run folder]",
 )
 @click.option("--run-dir", metavar="DIR", help="Run folder. `--run-dir DIR --help` lists the options of this form.")
-def predict(images: Sequence[Path], *, model: str | None, pictures_dir: Path | None, run_dir: None) -> int:
+def predict(
+    images: Sequence[Path], *, old_images: Sequence[Path], model: str | None, draw: str | None, run_dir: None
+) -> int:
     """Predict images with a registered model of a service, or with the best checkpoint of a run folder.
 
-    IMAGE is an image file, or a folder with image files. Prints a JSON list of {"file", "image", "tasks"}.
+    IMAGE is an image file, or a folder with image files. Prints a JSON list of {"file", "image", "tasks"}. For an image
+    that cannot be read it prints an error line, predicts the others, and ends with the exit code 78.
     """
     if model is None:
         raise click.UsageError("pass --run-dir DIR (a run folder) or --model NAME[@ALIAS] (a model of a service)")
-    if not images:
+    if not images and not old_images:
         raise click.UsageError("IMAGE is missing; pass image files or folders with image files")
     name, _, alias = model.partition("@")
     alias = alias or DEFAULT_ALIAS
-    files = [file for image in images for file in _files(image)]
+    folder = pictures_folder(draw, Path("runs") / f"predict-{folder_timestamp()}")
+    files, problems = find_images([*images, *old_images])
+    rows: dict[Path, dict[str, Any]] = {}
     with Client() as client:
-        rows = [{"file": str(file), **client.predict(name, alias, file)} for file in files]
-        print(json.dumps(rows, indent=1))
-        sys.stdout.flush()
-        if pictures_dir is not None:
-            pictures_dir.mkdir(parents=True, exist_ok=True)
-            for number, file in enumerate(files):
-                target = pictures_dir / f"{number:04d}_{file.stem}.png"
+        for file in files:
+            try:
+                rows[file] = {"file": shown_path(file), **client.predict(name, alias, file)}
+            except ConfigError as error:
+                problems += error.problems
+        print_rows(list(rows.values()))
+        if folder is not None and rows:
+            folder.mkdir(parents=True, exist_ok=True)
+            for number, file in enumerate(rows):
+                target = folder / picture_name(f"{number:04d}", str(file))
                 target.write_bytes(client.draw(name, alias, file))
                 print(target, file=sys.stderr)
+    raise_problems(problems)
     return 0
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise DataError(FieldProblem(str(path), f"contains no images ({', '.join(sorted(IMAGE_SUFFIXES))})"))
-    return found

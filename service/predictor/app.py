@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipelines.base.errors import ConfigError, DataError, RegistryError
-from pipelines.data.images import TooManyPixels, UnknownFormat
+from pipelines.data.decoding.opening import TooManyPixels, UnknownFormat
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Answer, Predictor
 from pipelines.tracking.mlflow_store import find_store

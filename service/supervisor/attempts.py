@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.base.links import LINKS_VARIABLE
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RUNS_ROOT_VARIABLE, RunDir
 from pipelines.spec.load import write_yaml
@@ -69,6 +70,7 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
         **{name: own[name] for name in ROOTS},
         ATTEMPT_DIR_VARIABLE: str(folder),
         RUNS_ROOT_VARIABLE: str(settings.root),
+        LINKS_VARIABLE: "refuse",
         "OMP_NUM_THREADS": str(job.cpus),
         "MKL_NUM_THREADS": str(job.cpus),
         # The log is read while it is written.

@@ -191,7 +191,7 @@ def test_stop_request_while_the_result_is_written_does_not_lose_the_result(
     [
         (["validate", "--run-dir", "nowhere"], "is not a run folder; name one that fit has written"),
         (["test", "--run-dir", "started"], "has no best checkpoint yet"),
-        (["predict", "--run-dir", "{finished}", "--images", "absent.jpg"], "file 'absent.jpg' does not exist"),
+        (["predict", "--run-dir", "{finished}", "--images", "absent.jpg"], "absent.jpg: the file is missing"),
         (["predict", "--run-dir", "{finished}", "--images", "started"], "contains no images"),
         (["predict", "--run-dir", "{finished}", "--images", "text.jpg"], "text.jpg"),
         (

@@ -76,10 +76,11 @@ def check_unlisted_files(listing: Listing, root: Path) -> None:
     """Report image files in the images folders that no label file of any source and split names."""
     listed = {image.path for image in listing.images} | {image.path for image, _ in listing.skipped}
     reported: set[Path] = set()
+    root = root.resolve()
     for folder_path, folder in sorted(listing.folders.items()):
         for name in folder.images():
             path = folder_path / name
             if path not in listed and path not in reported:
                 reported.add(path)
-                shown = path.relative_to(root.resolve()).as_posix()
+                shown = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
                 listing.findings.append(Finding("unlisted_image", "no label file names it", file=shown))

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipelines.base.errors import DataError
+from pipelines.base.links import link_policy, walk
 from pipelines.base.paths import IMAGE_SUFFIXES, below, is_ignored
 from pipelines.data.images import Exif, ImageFacts, examine_image
 
@@ -15,12 +16,13 @@ MAX_THREADS = 16
 class ImageFolder:
     """The files below a source's images folder.
 
-    The tree is walked once; files that are reached without symbolic links need no further check of their paths.
+    The tree is walked once; files that are reached without symbolic links need no further check of their paths, and
+    neither do linked ones if links are followed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
-        self._plain = set(_files_without_links(self.folder, ""))
+        self._plain = set(_files_below(self.folder))
 
     def locate(self, file_name: str) -> Path:
         """Return the path of a file below the folder.
@@ -37,11 +39,20 @@ class ImageFolder:
         return path
 
     def images(self) -> Iterator[str]:
-        """Yield the names of all image files in sorted order, except hidden and symbolically linked files."""
+        """Yield the names of all image files in sorted order, except hidden files, and links that are not followed."""
         for name in sorted(self._plain):
             path = Path(name)
             if path.suffix.lower() in IMAGE_SUFFIXES and not is_ignored(path):
                 yield name
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    if link_policy() != "follow":
+        yield from _files_without_links(folder, "")
+        return
+    for parent, _, files in walk(folder):
+        paths = (Path(parent, name) for name in files)
+        yield from (path.relative_to(folder).as_posix() for path in paths if path.is_file())
 
 
 def _files_without_links(folder: Path, prefix: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pipelines.data.dataset.categories import Declared, merge_categories, number
 from pipelines.data.dataset.checks.box_units import check_box_units
 from pipelines.data.dataset.checks.duplicates import check_repeated_contents, fingerprint
 from pipelines.data.dataset.checks.images import count_images
+from pipelines.data.dataset.checks.pixels import check_pixels
 from pipelines.data.dataset.checks.report import DataReport, TaskCounts
 from pipelines.data.dataset.checks.samplers import check_samplers
 from pipelines.data.dataset.checks.tasks import check_tasks
@@ -69,10 +70,10 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     )
     count_images(job, listing, records, report, splits)
     check_repeated_contents(listing)
+    check_pixels(listing, job.data.sources)
     check_tasks(job, listing, report)
     check_samplers(job, index.records.get("train", []), report)
-    exif = {name: source.exif for name, source in job.data.sources.items()}
-    report.fingerprints = {split: fingerprint(listing, index.records[split], exif) for split in splits}
+    report.fingerprints = {split: fingerprint(listing, index.records[split], job.data.sources) for split in splits}
     return index, report
 
 

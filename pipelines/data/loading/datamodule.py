@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from pipelines.base.ranks import rank, world_size
 from pipelines.base.records import DatasetIndex, ImageRecord, Split
+from pipelines.data.loading.batch_loader import BatchLoader
 from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.image_dataset import ImageDataset
 from pipelines.data.loading.planned_sample import fitted_size
@@ -18,13 +19,12 @@ from pipelines.data.loading.sampling.evaluation import EvalBatchSampler
 from pipelines.data.loading.sampling.training import TrainBatchSampler
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
-from pipelines.data.loading.workers import SampleLoader
 from pipelines.spec.augment import operations_of
 from pipelines.spec.data import DataSpec
 from pipelines.spec.tasks import Task, gallery_tasks
 
 
-class TrainLoader(SampleLoader):
+class TrainLoader(BatchLoader):
     """A loader that counts the batches it has yielded in its epoch, and can resume after them.
 
     Lightning saves `state_dict` of such a loader in each checkpoint and restores it before the first batch. Batches
@@ -95,7 +95,7 @@ class JobData(lightning.LightningDataModule):
         if (split, augmented) not in self._datasets:
             self._datasets[split, augmented] = ImageDataset(
                 records=self.records(split),
-                exif={name: source.exif for name, source in self.spec.sources.items()},
+                sources=self.spec.sources,
                 encoder=TargetEncoder(self.tasks, self.index.categories),
                 transform=(
                     TrainTransform(self.spec.image_size, operations_of(self.spec.augment))
@@ -157,7 +157,7 @@ class JobData(lightning.LightningDataModule):
             world_size=world_size,
         )
         dataset = self.dataset(split, augmented=False)
-        return SampleLoader(dataset, batch_sampler=sampler, **self._options(dataset))
+        return BatchLoader(dataset, batch_sampler=sampler, **self._options(dataset))
 
     def _options(self, dataset: ImageDataset) -> dict[str, Any]:
         if self.spec.cache == "ram":

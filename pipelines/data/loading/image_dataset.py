@@ -11,11 +11,12 @@ from torch.utils.data import Dataset
 
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.records import ImageRecord
-from pipelines.data.images import Exif, read_image
 from pipelines.data.loading.planned_sample import PlannedSample, fitted_size
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey, Stream, random_numbers
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
+from pipelines.data.source_images import read_source_image
+from pipelines.spec.data import SourceSpec
 
 
 class ImageDataset(Dataset[Sample]):
@@ -23,7 +24,7 @@ class ImageDataset(Dataset[Sample]):
 
     Args:
         records: the records of the split; the index of a `SampleKey` is a position in this sequence.
-        exif: for each source, whether its labels refer to images rotated by their EXIF orientation.
+        sources: the sources of the document by name, which say how their images are read.
         encoder: creates the targets.
         transform: changes the pixels and the boxes.
         seed: seed of the augmentation.
@@ -32,13 +33,13 @@ class ImageDataset(Dataset[Sample]):
     def __init__(
         self,
         records: Sequence[ImageRecord],
-        exif: Mapping[str, Exif],
+        sources: Mapping[str, SourceSpec],
         encoder: TargetEncoder,
         transform: TrainTransform | EvalTransform,
         seed: int = 0,
     ) -> None:
         self.records = records
-        self.exif = dict(exif)
+        self.sources = dict(sources)
         self.encoder = encoder
         self.transform = transform
         self.seed = seed
@@ -95,7 +96,7 @@ class ImageDataset(Dataset[Sample]):
 
     def _decode(self, record: ImageRecord) -> Tensor:
         """Return the image (3, H, W) uint8 in HWC memory, for which the resize kernel is twice as fast."""
-        image = read_image(record.path, self.exif[record.source])
+        image = read_source_image(record.path, record.source, self.sources[record.source])
         if image.size != (record.width, record.height):
             raise DataError(
                 FieldProblem(

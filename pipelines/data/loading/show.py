@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from pipelines.base.pictures import draw_boxes
+from pipelines.base.pictures import draw_boxes, picture_name
 from pipelines.base.records import Split
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Sample, SampleKey
@@ -30,7 +30,7 @@ def show_samples(data: JobData, split: Split, count: int, out_dir: Path) -> list
     paths = []
     for index in (number * len(dataset) // count for number in range(count)):
         sample = dataset[SampleKey(epoch=0, index=index)]
-        path = out_dir / f"{split}_{sample.info.image_id:06d}_{Path(sample.info.file_name).stem}.png"
+        path = out_dir / picture_name(f"{split}_{sample.info.image_id:06d}", sample.info.file_name)
         _draw_sample(data, sample).save(path)
         paths.append(path)
     return paths

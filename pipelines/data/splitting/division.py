@@ -10,7 +10,7 @@ from pipelines.base.errors import ConfigError, DataError, FieldProblem
 from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.examination import examine_listed
 from pipelines.data.dataset.listing import ListedImage, list_images
-from pipelines.data.images import read_image
+from pipelines.data.source_images import read_source_image
 from pipelines.data.splitting.groups import DisjointGroups, GroupKey
 from pipelines.data.splitting.near_duplicates import join_near_duplicates
 from pipelines.data.splitting.stratification import Unit, stratify
@@ -86,11 +86,12 @@ def divide(job: JobSpec, root: Path, sources: Collection[str], split_file: str, 
     images, stored = _images_on_disk(job, root, sources)
     groups = DisjointGroups(len(images))
     num_equal = groups.join_equal([image.facts.sha256 if image.facts else None for image in images])
-    exif = {name: source.exif for name, source in job.data.sources.items()}
     num_near = 0
     if settings.near is not None:
         readers = [
-            partial(read_image, image.path, exif[image.source]) if image.path and image.facts else None
+            partial(read_source_image, image.path, image.source, job.data.sources[image.source])
+            if image.path and image.facts
+            else None
             for image in images
         ]
         num_near = join_near_duplicates(groups, readers, settings.near)

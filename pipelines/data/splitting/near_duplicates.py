@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
+from pipelines.base.errors import DataError
 from pipelines.data.splitting.groups import DisjointGroups
 
 HASH_BITS = 64
@@ -63,7 +64,10 @@ def _thumbnail(read: Callable[[], Image.Image] | None) -> tuple[int, np.ndarray]
     """Return the hash and the standardized thumbnail; None for an unreadable or uniform image."""
     if read is None:
         return None
-    gray = read().convert("L")
+    try:
+        gray = read().convert("L")
+    except DataError:
+        return None  # the data check reports it
     pixels = np.asarray(gray.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR), dtype=np.float32).ravel()
     centered = pixels - pixels.mean()
     norm = float(np.linalg.norm(centered))

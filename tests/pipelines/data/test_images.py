@@ -1,6 +1,9 @@
 """Images of all supported kinds are read as 8-bit RGB, and others raise an error that names the file."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from PIL import Image
 
 from pipelines.base.errors import DataError
 from pipelines.data.images import MAX_PIXELS, examine_image, read_image
+from tests.pipelines.data.raw_images import tiff
 
 
 def pixels(path: Path, exif: Any = "ignore") -> np.ndarray:
@@ -65,28 +69,6 @@ def test_16_bit_gray_is_divided_by_256(tmp_path: Path, name: str) -> None:
     assert pixels(path)[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 
 
-def test_32_bit_gray_is_read_as_16_bit_or_rejected(tmp_path: Path) -> None:
-    assert pixels(save(tmp_path / "a.tiff", [[0, 512, 65535]], np.int32))[0, :, 2].tolist() == [0, 2, 255]
-    with pytest.raises(DataError, match="has values from 0 to 70000"):
-        read_image(save(tmp_path / "b.tiff", [[0, 70000]], np.int32), "ignore")
-
-
-@pytest.mark.parametrize(
-    ("values", "wanted"),
-    [([[0, 0.5, 1]], [0, 128, 255]), ([[0, 1.4, 255]], [0, 1, 255]), ([[0, 300, 65535]], [0, 1, 255])],
-)
-def test_float_is_scaled_by_its_range(tmp_path: Path, values: Any, wanted: list[int]) -> None:
-    assert pixels(save(tmp_path / "a.tiff", values, np.float32))[0, :, 0].tolist() == wanted
-
-
-@pytest.mark.parametrize("bad", [float("nan"), -1.0, 1e6])
-def test_float_without_a_clear_range_is_rejected_by_reading_and_by_the_check(tmp_path: Path, bad: float) -> None:
-    path = save(tmp_path / "a.tiff", [[0, bad]], np.float32)
-    for read in (read_image, examine_image):
-        with pytest.raises(DataError, match=r"a\.tiff: has values from"):
-            read(path, "ignore")
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotates_an_image_only_if_it_is_applied(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
@@ -110,7 +92,7 @@ def test_exif_rotates_an_image_only_if_it_is_applied(tmp_path: Path, orientation
     assert (examine_image(path, "ignore").height, examine_image(path, "ignore").width) == (2, 3)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp", "bmp"])
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp", "bmp"])
 def test_truncated_image_is_an_error_that_names_the_file(tmp_path: Path, suffix: str) -> None:
     path = save(tmp_path / f"a.{suffix}", np.random.default_rng(0).integers(0, 256, (64, 64, 3)), np.uint8)
     path.write_bytes(path.read_bytes()[:-600])
@@ -134,7 +116,6 @@ def test_postscript_is_never_opened(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png", "ignore")
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [9_500, 20_000])
 def test_decompression_bomb_is_rejected_before_it_is_decoded(tmp_path: Path, side: int) -> None:
     path = tmp_path / "a.png"
@@ -155,3 +136,38 @@ def test_check_and_reading_agree_on_the_size_of_a_jpeg(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", np.zeros((50, 75, 3)), np.uint8)
     facts = examine_image(path, "ignore")
     assert (facts.width, facts.height) == read_image(path, "ignore").size == (75, 50)
+
+
+def test_folder_or_a_path_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    for read in (read_image, examine_image):
+        with pytest.raises(DataError, match=r"a\.png: is a folder, not an image"):
+            read(tmp_path / "a.png", "ignore")
+        with pytest.raises(DataError, match=r"\.png: cannot be opened \(File name too long\)"):
+            read(tmp_path / f"{'x' * 300}.png", "ignore")
+
+
+def test_name_that_is_not_utf8_is_escaped_in_messages(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_text("hello")
+    with pytest.raises(DataError, match=r"caf\\udce9\.png: is not an image"):
+        read_image(path, "ignore")
+
+
+def test_warnings_and_logs_of_pillow_do_not_reach_users(tmp_path: Path) -> None:
+    large, many_channels = tmp_path / "large.png", tmp_path / "many.tif"
+    Image.new("1", (12_000, 8_000)).save(large)
+    many_channels.write_bytes(tiff(np.zeros((1, 1, 70)), "u1", photometric=2))
+    Image.new("RGB", (8, 8)).save(tmp_path / "exif.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    code = (
+        "import sys; from pathlib import Path; from pipelines.base.errors import DataError\n"
+        "from pipelines.data.images import examine_image, read_image\n"
+        "for path in map(Path, sys.argv[1:]):\n"
+        "    for read in (examine_image, read_image):\n"
+        "        try: read(path, 'apply')\n"
+        "        except DataError as error: print(str(error).partition(': ')[2][:24])\n"
+    )
+    words = [sys.executable, "-c", code, *map(str, (large, many_channels, tmp_path / "exif.jpg"))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    expected = ["has 12000 x 8000 pixels;"] * 2 + ["is not supported (70 cha"] * 2
+    assert (done.stdout.splitlines(), done.stderr) == (expected, "")

@@ -13,7 +13,8 @@ from heads.base import BoxPrediction, ClassPrediction
 from pipelines.base.errors import DataError
 from pipelines.base.records import Category
 from pipelines.data.loading.transforms import EvalTransform
-from pipelines.inference.predictor import Predictor, expected_exif
+from pipelines.data.source_images import expected_exif
+from pipelines.inference.predictor import Predictor
 from pipelines.model import MultiTaskModel
 from pipelines.spec.job import JobSpec
 from service.rest.model_schemas import PredictionView

@@ -1,12 +1,14 @@
 """The commands validate, test and predict use a run without changing it."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from pipelines.run.saved_run import load_document, load_run
 from pipelines.run_folder.layout import RunDir
@@ -43,6 +45,7 @@ def test_last_and_averaged_weights_are_read_from_the_last_checkpoint(
     command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = torch.load(finished.last_checkpoint, weights_only=True)
+    own = {"precision": read_json(finished.result)["model"]["precision"]}
     for weights, key in (("last", "current_model_state"), ("averaged", "state_dict")):
         state = load_run(*load_document(finished.path), weights).state
         assert state
@@ -51,7 +54,7 @@ def test_last_and_averaged_weights_are_read_from_the_last_checkpoint(
         assert command("validate", "--run-dir", finished.path, "--weights", weights) == 0
         (written,) = set((finished.path / "eval").glob("validate-*")) - before
         result = read_json(written / "result.json")
-        assert result["model"] == {"weights": weights, "epoch": 1, "step": 6}
+        assert result["model"] == own | {"weights": weights, "epoch": 1, "step": 6}
         assert result["val"]["summary"] == result["summary"]
         assert result["select"]["value"] == result["summary"]["val/scene/mAP"]
     assert (
@@ -65,7 +68,7 @@ def test_best_weights_are_named_in_the_result(command: Command, finished: RunDir
     assert command("test", "--run-dir", finished.path) == 0
     (written,) = set((finished.path / "eval").glob("test-*")) - before
     model, own = read_json(written / "result.json")["model"], read_json(finished.result)["model"]
-    assert model == {"weights": "best", "best_epoch": own["best_epoch"], "best_step": own["best_step"]}
+    assert model == {"weights": "best", **{name: own[name] for name in ("best_epoch", "best_step", "precision")}}
 
 
 def test_missing_weights_are_reported_with_a_remedy(
@@ -86,15 +89,17 @@ def test_missing_weights_are_reported_with_a_remedy(
     assert "has no last.ckpt, write best" in capsys.readouterr().err
 
 
-def test_predict_writes_the_answers_of_the_endpoint_and_prints_paths(
+def test_predict_prints_and_writes_the_answers_of_the_endpoint(
     command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("predict", "--run-dir", finished.path, "--images", demo_root / "images" / "test", "--draw") == 0
-    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert printed[0].name == "predictions.json"
-    assert len(printed) == 7
-    assert all(path.stat().st_size and path.suffix == ".png" for path in printed[1:])
-    rows = read_json(printed[0])
+    assert command("predict", "--run-dir", finished.path, demo_root / "images" / "test", "--draw") == 0
+    captured = capsys.readouterr()
+    paths = [Path(line) for line in captured.err.splitlines() if line.endswith((".json", ".png"))]
+    assert paths[0].name == "predictions.json"
+    assert len(paths) == 7
+    assert all(path.stat().st_size and path.suffix == ".png" for path in paths[1:])
+    rows = read_json(paths[0])
+    assert rows == json.loads(captured.out)
     assert [Path(row["file"]).parent.name for row in rows] == 6 * ["test"]
     for row in rows:
         assert row.keys() == {"file", "image", "tasks"}
@@ -110,5 +115,45 @@ def test_predict_of_a_split_covers_its_images(
     command: Command, finished: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("predict", "--run-dir", finished.path, "--split", "val") == 0
-    (written,) = capsys.readouterr().out.splitlines()
-    assert len(read_json(Path(written))) == 6
+    assert len(json.loads(capsys.readouterr().out)) == 6
+
+
+def test_odd_and_broken_files_of_a_folder_do_not_affect_the_others(
+    command: Command, finished: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, pictures = tmp_path / "photos", tmp_path / "pictures"
+    for folder in ("thumbs.png", ".thumbnails", "__MACOSX"):
+        (photos / folder).mkdir(parents=True)
+    undecodable = photos / os.fsdecode(b"caf\xe9.png")
+    good = [photos / "a.png", photos / f"{'x' * 249}.png", photos / "thumbs.png" / "c.png", undecodable]
+    for file in good:
+        Image.effect_noise((60, 40), 50).save(tmp_path / "noise.png")
+        file.write_bytes((tmp_path / "noise.png").read_bytes())
+    for skipped in ("._a.png", ".thumbnails/b.png", "__MACOSX/._a.png"):
+        (photos / skipped).write_bytes(b"\0\5\26\7")
+    (photos / "link.png").symlink_to("gone.png")
+    (photos / "cut.png").write_bytes(good[0].read_bytes()[:-500])
+    assert command("predict", "--run-dir", finished.path, photos, tmp_path / "absent.png", "--draw", pictures) == 78
+    captured = capsys.readouterr()
+    rows = json.loads(captured.out)
+    assert {row["file"] for row in rows} == {*map(str, good[:3]), f"{photos}/caf\\udce9.png"}
+    assert len(list(pictures.iterdir())) == 4
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert errors == [
+        f"error: {photos}/cut.png: cannot be decoded (image file is truncated); write the file again",
+        f"error: {photos}/link.png: the file is missing",
+        f"error: {tmp_path}/absent.png: the file is missing",
+    ]
+
+
+def test_images_can_stand_at_any_place_and_have_their_old_option(
+    command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = sorted((demo_root / "images" / "test").iterdir())[:2]
+    for words in ((first, "--run-dir", finished.path, second), ("--run-dir", finished.path, "--images", first, second)):
+        assert command("predict", *words) == 0
+        assert [row["file"] for row in json.loads(capsys.readouterr().out)] == [str(first), str(second)]
+    assert command("predict", "--run-dir", finished.path, "--draw", first) == 78
+    assert "pass either image files" in capsys.readouterr().err
+    assert command("predict", "--run-dir", finished.path, second, "--draw", first) == 78
+    assert f"--draw: got the file {str(first)!r}; write --draw=DIR" in capsys.readouterr().err

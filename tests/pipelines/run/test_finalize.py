@@ -91,8 +91,11 @@ def test_untracked_result_of_a_killed_attempt_is_tracked_by_the_next_attempt(
     assert command("fit", "--config", run_dir.config_yaml, "--data.root", demo_root, "--run-dir", run_dir.path) == 0
     client = connect(store)
     run = client.get_run(json.loads(run_dir.tracking_state.read_text())["run_id"])
-    summary = json.loads(run_dir.result.read_text())["summary"]
-    assert {name: run.data.metrics.get(name) for name in summary} == summary
+    result = json.loads(run_dir.result.read_text())
+    assert {name: run.data.metrics.get(name) for name in result["summary"]} == result["summary"]
+    for row in result["tasks"]["shapes"]["per_class"]:
+        assert run.data.metrics.get(f"{result['split']}/shapes/per_class/{row['label']}/AP50") == row["AP50"]
+    assert {used.tags[0].value for used in run.inputs.dataset_inputs} == {"train", "val", "test"}
     assert "result.json" in [file.path for file in client.list_artifacts(run.info.run_id)]
 
 

@@ -11,40 +11,10 @@ import pytest
 
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.tracking_files import BatchEntry, JournalEntry
-from pipelines.spec.job import JobSpec
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.journal import Journal
-from pipelines.tracking.mlflow_names import flatten, mlflow_key
 from pipelines.tracking.mlflow_store import Store, connect, find_store, without_credentials
 from pipelines.tracking.tracker import Tracker
-
-DOCUMENT = {
-    "name": "shapes",
-    "model": {
-        "backbone": {"name": "timm:resnet10t", "weights": "none"},
-        "tasks": {"kind": {"head": "multiclass"}},
-        "optimizer": {"lr": 0.002},
-    },
-    "data": {
-        "root": "shapes",
-        "image_size": [64, 96],
-        "sources": {
-            "a": {
-                "images": "images",
-                "labels": [
-                    {
-                        "format": "csv",
-                        "path": "labels.csv",
-                        "column": "kind",
-                        "tasks": ["kind"],
-                        "classes": {"red (old)": "red", "gone": None},
-                    }
-                ],
-            }
-        },
-    },
-}
-
 
 pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 
@@ -80,10 +50,11 @@ def test_all_logged_entries_arrive_in_one_finished_run(tmp_path: Path, runs_root
     plots.mkdir(parents=True)
     (plots / "curve.txt").write_text("rises")
     tracker = track(tmp_path / "run", runs_root)
-    tracker.log_params(flatten(JobSpec.model_validate(DOCUMENT)))
+    tracker.log_params({"model.optimizer.lr": "0.002"})
     for step in range(1200):
         tracker.log_metrics({"train/kind/loss": 1 / (step + 1), "val/kind/accuracy": None}, step=step)
     tracker.log_tags({"data.fingerprint": "abc"})
+    tracker.log_dataset("val", name="shapes", fingerprint="f" * 64, source=tmp_path, counts={"num_images": 3})
     tracker.log_artifact(plots)
     tracker.log_artifact(plots / "curve.txt", "evaluation")
     assert tracker.close("FINISHED")
@@ -95,6 +66,9 @@ def test_all_logged_entries_arrive_in_one_finished_run(tmp_path: Path, runs_root
     assert run.data.params["model.optimizer.lr"] == "0.002"
     assert run.data.tags["data.fingerprint"] == "abc"
     assert "val/kind/accuracy" not in run.data.metrics
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest, used.tags[0].value) == ("shapes", "f" * 36, "val")
+    assert json.loads(used.dataset.profile) == {"num_images": 3}
     history = client.get_metric_history(run.info.run_id, "train/kind/loss")
     assert sorted((point.step, point.value) for point in history) == [(step, 1 / (step + 1)) for step in range(1200)]
     for folder in ("plots", "evaluation"):
@@ -263,24 +237,6 @@ def test_entries_appended_during_sending_keep_their_order(tmp_path: Path) -> Non
             received.append(entry)
             journal.mark_sent(position)
     assert received == [tag(n) for n in range(2000)]
-
-
-def test_document_is_flattened_to_parameters() -> None:
-    params = flatten(JobSpec.model_validate(DOCUMENT))
-    assert params["model.backbone.name"] == "timm:resnet10t"
-    assert params["data.image_size"] == "[64, 96]"
-    assert params["data.sources.a.labels.0.classes.red _old_"] == "red"
-    assert params["data.sources.a.labels.0.classes.gone"] == "null"
-    assert params["model.optimizer.lr"] == "0.002"
-
-
-def test_names_and_values_respect_the_limits_of_mlflow() -> None:
-    long = DOCUMENT | {"data": DOCUMENT["data"] | {"root": "e" * 7000}}
-    text = flatten(JobSpec.model_validate(long))["data.root"]
-    assert len(text) == 6000
-    assert text.endswith("...")
-    assert len(mlflow_key("k" * 300)) == 250
-    assert mlflow_key("val/cells/AP/red cell (old)") == "val/cells/AP/red cell _old_"
 
 
 def test_default_store_is_in_the_runs_folder_for_any_working_directory(

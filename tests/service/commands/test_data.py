@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,16 @@ def test_checking_data_does_not_import_torch(folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYRAMIDION_DATA_ROOTS": str(folder)}
     command = [sys.executable, "-P", "-c", code]
     assert subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=120).returncode == 0
+
+
+def test_links_that_lead_out_are_refused_and_followed_on_request(folder: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "data/shapes"
+    shutil.copytree(folder / "shapes/annotations", linked / "annotations")
+    (linked / "images").symlink_to(folder / "shapes/images")
+    command = ("data", "check", "--config", str(folder / "shapes.yaml"), "--data-root", "data")
+    refused = pyramidion(*command, cwd=tmp_path)
+    assert refused.returncode == 78
+    assert "'images' is a link that leads out of" in refused.stdout
+    assert "add --follow-links to the command to follow it" in refused.stdout
+    followed = pyramidion(*command, "--follow-links", cwd=tmp_path)
+    assert followed.returncode == 0, followed.stdout

@@ -74,9 +74,9 @@ def test_service_predicts_the_same_as_the_run_folder(
     remote = service.run(*arguments, cwd=tmp_path)
     assert remote.returncode == 0, remote.stderr
     run_dir = service.root / "jobs" / submitted.stdout.strip()
-    local = service.run("predict", "--run-dir", str(run_dir), "--images", *map(str, images), cwd=tmp_path)
+    local = service.run("predict", "--run-dir", str(run_dir), *map(str, images), cwd=tmp_path)
     assert local.returncode == 0, local.stderr
-    rows, expected = json.loads(remote.stdout), json.loads(Path(local.stdout.strip()).read_text())
+    rows, expected = json.loads(remote.stdout), json.loads(local.stdout)
     assert [row["file"] for row in rows] == [row["file"] for row in expected]
     for row, wanted in zip(rows, expected, strict=True):
         found, boxes = row["tasks"]["shapes"]["detections"], wanted["tasks"]["shapes"]["detections"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.base.records import BoxLabel, ImageRecord
 from pipelines.data.dataset.listing import ListedImage, Listing
-from pipelines.data.images import Exif
+from pipelines.spec.data import SourceSpec
 
 
 def check_repeated_contents(listing: Listing) -> None:
@@ -29,7 +29,7 @@ def check_repeated_contents(listing: Listing) -> None:
         listing.findings.append(finding)
 
 
-def fingerprint(listing: Listing, records: Sequence[ImageRecord], exif: Mapping[str, Exif]) -> str:
+def fingerprint(listing: Listing, records: Sequence[ImageRecord], sources: Mapping[str, SourceSpec]) -> str:
     """Return the SHA-256 over the images of a split and their cleaned labels.
 
     Splits on which every model has the same score have equal fingerprints. They do not depend on
@@ -41,7 +41,9 @@ def fingerprint(listing: Listing, records: Sequence[ImageRecord], exif: Mapping[
             {
                 "image": sha256_by_path[record.path],
                 "size": [record.height, record.width],
-                "exif": exif[record.source],
+                "exif": sources[record.source].exif,
+                # Without the entry, earlier fingerprints remain valid.
+                **_range_entry(sources[record.source]),
                 "labels": {task: _plain(labels) for task, labels in record.labels.items()},
             },
             sort_keys=True,
@@ -49,6 +51,10 @@ def fingerprint(listing: Listing, records: Sequence[ImageRecord], exif: Mapping[
         for record in records
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _range_entry(source: SourceSpec) -> dict[str, Any]:
+    return {} if source.value_range is None else {"value_range": [float(end) for end in source.value_range]}
 
 
 def _plain(labels: Sequence[BoxLabel | str]) -> list[Any]:

@@ -48,8 +48,9 @@ class DetectionRuntime(TaskRuntime[DetectionSpec, Detections]):
 
     def predictions_file(self, task: TaskSetup[DetectionSpec], pairs: Pairs[Detections]) -> bytes:
         """Return a COCO results list. Scoring it against the ground truth file gives the numbers of result.json:
-        nothing is rounded."""
-        return _json(_results(task, pairs))
+        nothing is rounded. Each row also has the `file_name` of its image."""
+        file_names = {record.image_id: record.file_name for record, _ in pairs}
+        return _json([{**row, "file_name": file_names[row["image_id"]]} for row in _results(task, pairs)])
 
     def ground_truth_file(self, task: TaskSetup[DetectionSpec], records: Sequence[ImageRecord]) -> bytes:
         """Return a COCO instances file of the boxes that the task is scored against."""

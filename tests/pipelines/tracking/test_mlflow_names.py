@@ -1,0 +1,49 @@
+"""Documents as parameters of MLflow."""
+
+from pipelines.spec.job import JobSpec
+from pipelines.tracking.mlflow_names import flatten, mlflow_key
+
+DOCUMENT = {
+    "name": "shapes",
+    "model": {
+        "backbone": {"name": "timm:resnet10t", "weights": "none"},
+        "tasks": {"kind": {"head": "multiclass"}},
+        "optimizer": {"lr": 0.002},
+    },
+    "data": {
+        "root": "shapes",
+        "image_size": [64, 96],
+        "sources": {
+            "a": {
+                "images": "images",
+                "labels": [
+                    {
+                        "format": "csv",
+                        "path": "labels.csv",
+                        "column": "kind",
+                        "tasks": ["kind"],
+                        "classes": {"red (old)": "red", "gone": None},
+                    }
+                ],
+            }
+        },
+    },
+}
+
+
+def test_document_is_flattened_to_parameters() -> None:
+    params = flatten(JobSpec.model_validate(DOCUMENT))
+    assert params["model.backbone.name"] == "timm:resnet10t"
+    assert params["data.image_size"] == "[64, 96]"
+    assert params["data.sources.a.labels.0.classes.red _old_"] == "red"
+    assert params["data.sources.a.labels.0.classes.gone"] == "null"
+    assert params["model.optimizer.lr"] == "0.002"
+
+
+def test_names_and_values_respect_the_limits_of_mlflow() -> None:
+    long = DOCUMENT | {"data": DOCUMENT["data"] | {"root": "e" * 7000}}
+    text = flatten(JobSpec.model_validate(long))["data.root"]
+    assert len(text) == 6000
+    assert text.endswith("...")
+    assert len(mlflow_key("k" * 300)) == 250
+    assert mlflow_key("val/cells/AP/red cell (old)") == "val/cells/AP/red cell _old_"
