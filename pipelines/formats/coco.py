@@ -10,7 +10,7 @@ from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath, normalized
 from pipelines.formats.booleans import read_boolean
 from pipelines.formats.coco_recognition import recognize_coco
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
 from pipelines.formats.outlines import segmentation_box
@@ -29,7 +29,7 @@ class CocoLayer(LabelLayer):
     path: RelativePath
 
     @classmethod
-    def recognize(cls, folder: FolderContents) -> list[Reading]:
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
         return recognize_coco(folder)
 
     def paths(self, images: str) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """Recognize COCO files. Torch-free."""
 
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.label_files import LabelFile, read_label_files
 
 
-def recognize_coco(folder: FolderContents) -> list[Reading]:
+def recognize_coco(folder: FolderContents) -> list[FolderReading]:
     """Return the readings of all JSON files with images, annotations and categories, such as Roboflow's
     `train/_annotations.coco.json`."""
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from pipelines.base.paths import RelativePath, normalized
 from pipelines.base.records import SPLITS
 from pipelines.formats.csv_recognition import recognize_csv
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
@@ -35,7 +35,7 @@ class CsvLayer(LabelLayer):
     )
 
     @classmethod
-    def recognize(cls, folder: FolderContents) -> list[Reading]:
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
         return recognize_csv(folder)
 
     def paths(self, images: str) -> dict[str, str]:

@@ -7,7 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipelines.base.records import SPLITS, Split
-from pipelines.formats.folder_contents import FolderContents, Reading, common_images, sample, split_families, split_of
+from pipelines.formats.folder_contents import (
+    FolderContents,
+    FolderReading,
+    common_images,
+    sample,
+    split_families,
+    split_of,
+)
 from pipelines.formats.split_file import COLUMNS
 
 MAX_FILES = 20
@@ -20,14 +27,14 @@ _NUMBER = re.compile(r"-?\d*\.?\d+(e-?\d+)?", re.IGNORECASE)
 _Rows = list[dict[str, str]]
 
 
-def recognize_csv(folder: FolderContents) -> list[Reading]:
+def recognize_csv(folder: FolderContents) -> list[FolderReading]:
     """Return a reading for each table whose rows name images of the folder and their classes."""
     tables: dict[str, _Rows] = {}
     for file in folder.with_suffix(".csv")[:MAX_FILES]:
         rows = _read(folder, file)
         if rows and tuple(rows[0]) != COLUMNS:
             tables[file] = rows
-    readings: list[Reading] = []
+    readings: list[FolderReading] = []
     for family in split_families(tables):
         reading = _recognize(
             folder, family.pattern, {split: tables[family.path(split)] for split in family.names}, dict(family.names)
@@ -48,7 +55,7 @@ def _read(folder: FolderContents, file: str) -> _Rows:
 
 def _recognize(
     folder: FolderContents, pattern: str, tables: dict[Split, _Rows], names: dict[Split, str]
-) -> Reading | None:
+) -> FolderReading | None:
     rows = tables["train"]
     columns = list(rows[0])
     places = {
@@ -93,7 +100,7 @@ def _recognize(
         reason += f" (several, separated by {separator!r})"
     if split_column is not None:
         reason += f", splits in {split_column!r}"
-    return Reading("csv", fields, images, splits, False, num_images, f"{reason}; the images are in {images}")
+    return FolderReading("csv", fields, images, splits, False, num_images, f"{reason}; the images are in {images}")
 
 
 def _is_split(column: str, rows: _Rows) -> bool:

@@ -15,7 +15,7 @@ from pydantic import Field
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath
 from pipelines.formats.cvat_recognition import recognize_cvat
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
@@ -42,7 +42,7 @@ class CvatLayer(LabelLayer):
     path: RelativePath = Field("annotations.xml", description="the XML file; its subsets are the splits")
 
     @classmethod
-    def recognize(cls, folder: FolderContents) -> list[Reading]:
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
         return recognize_cvat(folder)
 
     def paths(self, images: str) -> dict[str, str]:

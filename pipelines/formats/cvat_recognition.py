@@ -1,14 +1,14 @@
 """Recognize exports of CVAT. Torch-free."""
 
 from pipelines.base.records import SPLITS, Split
-from pipelines.formats.folder_contents import FolderContents, Reading, split_of
+from pipelines.formats.folder_contents import FolderContents, FolderReading, split_of
 from pipelines.formats.label_files import LabelFile, read_label_files
 from pipelines.formats.parsed_file import BrokenFile, parse_xml
 
 SHAPES = ("box", "polygon", "mask", "ellipse")
 
 
-def recognize_cvat(folder: FolderContents) -> list[Reading]:
+def recognize_cvat(folder: FolderContents) -> list[FolderReading]:
     """Return the readings of all XML files with the root `annotations` and images."""
 
     def examine(file: str) -> LabelFile | None:

@@ -14,7 +14,7 @@ from pydantic import Field
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath
 from pipelines.formats.datumaro_recognition import recognize_datumaro
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
@@ -33,7 +33,7 @@ class DatumaroLayer(LabelLayer):
     path: RelativePath = Field("annotations/{split}.json", description="the JSON file of a subset")
 
     @classmethod
-    def recognize(cls, folder: FolderContents) -> list[Reading]:
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
         return recognize_datumaro(folder)
 
     def paths(self, images: str) -> dict[str, str]:

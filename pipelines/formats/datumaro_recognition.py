@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.label_files import LabelFile, read_label_files
 
 KINDS = ("bbox", "polygon", "mask", "ellipse")
 
 
-def recognize_datumaro(folder: FolderContents) -> list[Reading]:
+def recognize_datumaro(folder: FolderContents) -> list[FolderReading]:
     """Return the readings of all JSON files with items and categories."""
 
     def examine(file: str) -> LabelFile | None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import posixpath
 import re
 from collections import Counter
@@ -12,6 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipelines.base.links import link_policy, walk
 from pipelines.base.paths import IMAGE_SUFFIXES, is_ignored
 from pipelines.base.records import SPLITS, Split
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
@@ -42,7 +42,7 @@ class SplitPaths:
 
 
 class FolderContents:
-    """The files below a folder, without hidden ones; links to folders are not followed.
+    """The files below a folder, without hidden ones.
 
     Attributes:
         root: the folder.
@@ -56,9 +56,10 @@ class FolderContents:
         self.files: list[str] = []
         self.links: list[str] = []
         self.notes: list[str] = []
-        for parent, folders, files in os.walk(root):
+        for parent, folders, files in walk(root):
             inside = Path(parent).relative_to(root)
-            self.links += [(inside / name).as_posix() for name in folders if (Path(parent) / name).is_symlink()]
+            if link_policy() != "follow":
+                self.links += [(inside / name).as_posix() for name in folders if (Path(parent) / name).is_symlink()]
             folders[:] = sorted(name for name in folders if not is_ignored(PurePosixPath(name)))
             self.files += [(inside / name).as_posix() for name in files if not is_ignored(PurePosixPath(name))]
         self.files.sort()
@@ -219,7 +220,7 @@ def common_images(folders: Mapping[Split, str], names: Mapping[Split, str]) -> s
 
 
 @dataclass(frozen=True)
-class Reading:
+class FolderReading:
     """One way to read a folder.
 
     Attributes:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pipelines.base.links import walk
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, is_ignored
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_folder_recognition import recognize_image_folder
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
@@ -23,7 +23,7 @@ class ImageFolderLayer(LabelLayer):
     path: RelativePath = "{split}"
 
     @classmethod
-    def recognize(cls, folder: FolderContents) -> list[Reading]:
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
         return recognize_image_folder(folder)
 
     def paths(self, images: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ import posixpath
 from collections import Counter
 
 from pipelines.base.records import SPLITS, Split
-from pipelines.formats.folder_contents import FolderContents, Reading, split_of
+from pipelines.formats.folder_contents import FolderContents, FolderReading, split_of
 
 GENERIC = frozenset(
     {"images", "image", "imgs", "img", "jpegimages", "labels", "masks", "annotations", "data", "photos"}
@@ -12,7 +12,7 @@ GENERIC = frozenset(
 """Names of folders that do not name a class."""
 
 
-def recognize_image_folder(folder: FolderContents) -> list[Reading]:
+def recognize_image_folder(folder: FolderContents) -> list[FolderReading]:
     """Return the reading `<split>/<class>/<image>`, or `<class>/<image>` without splits."""
     places = Counter(tuple(file.split("/")[:-1]) for file in folder.images)
     if not places:
@@ -35,7 +35,7 @@ def recognize_image_folder(folder: FolderContents) -> list[Reading]:
         reason = (
             f"{images}: folders {', '.join(names.values())} with {classes.total()} images in {len(classes)} classes"
         )
-        return [Reading("image_folder", {"path": "{split}"}, images, names, False, classes.total(), reason)]
+        return [FolderReading("image_folder", {"path": "{split}"}, images, names, False, classes.total(), reason)]
     classes = Counter({place[len(prefix)]: 0 for place in places if len(place) > len(prefix)})
     for place, count in places.items():
         if len(place) > len(prefix):
@@ -44,7 +44,7 @@ def recognize_image_folder(folder: FolderContents) -> list[Reading]:
         return []
     images = "/".join(prefix) or "."
     reason = f"{images}: {classes.total()} images in {len(classes)} folders, which are the classes"
-    return [Reading("image_folder", {"path": "."}, images, {"train": "train"}, False, classes.total(), reason)]
+    return [FolderReading("image_folder", {"path": "."}, images, {"train": "train"}, False, classes.total(), reason)]
 
 
 def _are_classes(names: Counter[str]) -> bool:

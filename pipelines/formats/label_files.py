@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipelines.base.records import Split
-from pipelines.formats.folder_contents import FolderContents, Reading, common_images, split_families
+from pipelines.formats.folder_contents import FolderContents, FolderReading, common_images, split_families
 
 MAX_FILES = 40
 """Files that are examined; a folder with more has one for each image, which no format here has."""
@@ -33,7 +33,7 @@ def read_label_files(
     title: str,
     *,
     own_names: bool = False,
-) -> list[Reading]:
+) -> list[FolderReading]:
     """Return the readings of files of one format, those with most labels first.
 
     Args:
@@ -45,7 +45,7 @@ def read_label_files(
         own_names: the format names images in its own way (see `ImageNames`), and not by paths.
     """
     found = {file: content for file in list(files)[:MAX_FILES] if (content := examine(file)) is not None}
-    readings: list[tuple[int, Reading]] = []
+    readings: list[tuple[int, FolderReading]] = []
     for family in split_families(found):
         contents = {split: found[family.path(split)] for split in family.names}
         folders: dict[Split, str] = {}
@@ -73,6 +73,6 @@ def read_label_files(
         if len(contents) == 1 and "train" in contents["train"].splits:
             splits = contents["train"].splits
             reason += f"; its subsets are {', '.join(splits.values())}"
-        reading = Reading(format_, {"path": family.pattern}, images, splits, True, num_images, reason)
+        reading = FolderReading(format_, {"path": family.pattern}, images, splits, True, num_images, reason)
         readings.append((num_labels, reading))
     return [reading for _, reading in sorted(readings, key=lambda pair: -pair[0])]

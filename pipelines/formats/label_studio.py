@@ -14,7 +14,7 @@ from pydantic import Field
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames, path_of
 from pipelines.formats.label_studio_recognition import recognize_label_studio
 from pipelines.formats.label_studio_regions import boxes_of
@@ -37,7 +37,7 @@ class LabelStudioLayer(LabelLayer):
     )
 
     @classmethod
-    def recognize(cls, folder: FolderContents) -> list[Reading]:
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
         return recognize_label_studio(folder)
 
     def paths(self, images: str) -> dict[str, str]:

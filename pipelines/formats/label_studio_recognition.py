@@ -4,12 +4,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pipelines.base.paths import IMAGE_SUFFIXES
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import path_of
 from pipelines.formats.label_files import LabelFile, read_label_files
 
 
-def recognize_label_studio(folder: FolderContents) -> list[Reading]:
+def recognize_label_studio(folder: FolderContents) -> list[FolderReading]:
     """Return the readings of all JSON files that are lists of tasks with data and annotations."""
 
     def examine(file: str) -> LabelFile | None:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from backbones.spec.section import Section
 from pipelines.base.names import TaskName
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer_content import LayerContent
 from pipelines.formats.source_split import SourceSplit
 
@@ -65,7 +65,7 @@ class LabelLayer(Section, ABC):
         """
 
     @classmethod
-    def recognize(cls, folder: FolderContents) -> list[Reading]:
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
         """Return the ways in which a folder can be read in this format, the best one first.
 
         `pyramidion init` asks every format. The default is that a format recognizes nothing.

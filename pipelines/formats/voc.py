@@ -17,7 +17,7 @@ from pydantic import Field
 from pipelines.base.findings import Finding
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, is_ignored, normalized
 from pipelines.formats.booleans import read_boolean
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
@@ -56,7 +56,7 @@ class VocLayer(LabelLayer):
     )
 
     @classmethod
-    def recognize(cls, folder: FolderContents) -> list[Reading]:
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
         return recognize_voc(folder)
 
     def paths(self, images: str) -> dict[str, str]:

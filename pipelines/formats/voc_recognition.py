@@ -6,7 +6,7 @@ import re
 from pipelines.base.records import Split
 from pipelines.formats.folder_contents import (
     FolderContents,
-    Reading,
+    FolderReading,
     common_images,
     sample,
     split_families,
@@ -19,7 +19,7 @@ MAX_CHECKED = 5
 """Files of a folder whose content is looked at."""
 
 
-def recognize_voc(folder: FolderContents) -> list[Reading]:
+def recognize_voc(folder: FolderContents) -> list[FolderReading]:
     """Return a reading for each folder of XML files with the root `annotation`, with image sets if there are some."""
     by_folder: dict[str, list[str]] = {}
     for file in folder.with_suffix(".xml"):
@@ -29,7 +29,7 @@ def recognize_voc(folder: FolderContents) -> list[Reading]:
         for place, files in by_folder.items()
         if all(_ROOT.match(folder.read_start(file, 2000)) for file in sample(files, MAX_CHECKED))
     }
-    readings: list[Reading] = []
+    readings: list[FolderReading] = []
     for family in split_families(labels):
         files = {split: labels[family.path(split)] for split in family.names}
         folders: dict[Split, str] = {}
@@ -50,7 +50,7 @@ def recognize_voc(folder: FolderContents) -> list[Reading]:
         else:
             pattern = None
         fields = {"path": family.pattern, "image_sets": pattern}
-        readings.append(Reading("voc", fields, images, splits, True, num_images, title))
+        readings.append(FolderReading("voc", fields, images, splits, True, num_images, title))
     return readings
 
 

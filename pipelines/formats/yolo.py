@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from pipelines.base.paths import RelativePath, below
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
@@ -35,7 +35,7 @@ class YoloLayer(LabelLayer):
     path: RelativePath = Field("data.yaml", description="the YAML file of the data set")
 
     @classmethod
-    def recognize(cls, folder: FolderContents) -> list[Reading]:
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
         return recognize_yolo(folder)
 
     def paths(self, images: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from pipelines.base.records import SPLITS, Split
-from pipelines.formats.folder_contents import FolderContents, Reading, sample, split_of
+from pipelines.formats.folder_contents import FolderContents, FolderReading, sample, split_of
 from pipelines.formats.yolo_labels import label_file_of
 from pipelines.formats.yolo_yaml import BrokenYaml, YoloYaml, read_yolo_yaml
 
@@ -16,7 +16,7 @@ _ROW = re.compile(r"\s*(\d+)((?:\s+[-+.\deE]+){4,})\s*")
 _CLASS_FILES = ("classes.txt", "obj.names", "labels.txt")
 
 
-def recognize_yolo(folder: FolderContents) -> list[Reading]:
+def recognize_yolo(folder: FolderContents) -> list[FolderReading]:
     """Return a reading for each YAML file with class names and images; without one, for images with labels beside
     them, for which the YAML file must be written."""
     readings = [
@@ -27,7 +27,7 @@ def recognize_yolo(folder: FolderContents) -> list[Reading]:
     return sorted(readings, key=lambda reading: -reading.num_images) or _without_yaml(folder)
 
 
-def _with_yaml(folder: FolderContents, file: str) -> Reading | None:
+def _with_yaml(folder: FolderContents, file: str) -> FolderReading | None:
     try:
         document = read_yolo_yaml(folder.root, folder.root / file, file)
     except BrokenYaml:
@@ -45,7 +45,7 @@ def _with_yaml(folder: FolderContents, file: str) -> Reading | None:
     num_images = sum(map(len, images.values()))
     place = _common_folder(folder, images)
     reason = f"{file}: YOLO with {len(document.names)} classes and {num_images} images of {', '.join(images)}"
-    return Reading("yolo", {"path": file}, place, {split: split for split in images}, True, num_images, reason)
+    return FolderReading("yolo", {"path": file}, place, {split: split for split in images}, True, num_images, reason)
 
 
 def _images_of(folder: FolderContents, document: YoloYaml, split: str) -> set[str]:
@@ -75,7 +75,7 @@ def _common_folder(folder: FolderContents, images: dict[Split, set[str]]) -> str
     return os.path.commonpath([posixpath.dirname(image) for found in images.values() for image in found]) or "."
 
 
-def _without_yaml(folder: FolderContents) -> list[Reading]:
+def _without_yaml(folder: FolderContents) -> list[FolderReading]:
     labels = set(folder.with_suffix(".txt"))
     labeled = [image for image in folder.images if label_file_of(image) in labels]
     rows = [match for image in sample(labeled) if (match := _row(folder, label_file_of(image)))]
@@ -103,7 +103,7 @@ def _without_yaml(folder: FolderContents) -> list[Reading]:
     file = next(name for name in names_of_files if name not in folder.files)
     reason = f"{len(labeled)} images with YOLO labels beside them, and no YAML file"
     return [
-        Reading(
+        FolderReading(
             "yolo",
             {"path": file},
             _common_folder(folder, images),

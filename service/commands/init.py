@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.base.links import FOLLOW_LINKS_OPTION, set_link_policy
 from pipelines.data.drafting.commands import init_document
 
 
@@ -22,5 +23,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--split", action="store_true", help="run `pyramidion data split` if the data has no val split")
     parser.add_argument("--force", action="store_true", help="replace an existing document")
+    parser.add_argument(FOLLOW_LINKS_OPTION, action="store_true", help="follow links that lead out of the folder")
     options = parser.parse_args(arguments[1:])
+    set_link_policy(follow=options.follow_links)
     return init_document(options.folder, options.to, number=options.reading, divide=options.split, force=options.force)

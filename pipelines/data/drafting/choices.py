@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.base.findings import Finding
 from pipelines.base.records import BoxLabel, DatasetIndex, Split
 from pipelines.data.dataset.index import build_index
-from pipelines.formats.folder_contents import Reading
+from pipelines.formats.folder_contents import FolderReading
 from pipelines.spec.load import validate_document
 
 BOXES, CLASSES = "objects", "classes"
@@ -23,7 +23,7 @@ MIN_EPOCHS, MAX_EPOCHS, TARGET_STEPS = 12, 60, 10_000
 
 
 @dataclass(frozen=True)
-class Facts:
+class DataFacts:
     """Measured properties of a data set.
 
     Attributes:
@@ -47,7 +47,7 @@ class Facts:
     errors: list[Finding]
 
 
-def minimal_document(reading: Reading, split_file: str | None = None, **changes: Any) -> dict[str, Any]:
+def minimal_document(reading: FolderReading, split_file: str | None = None, **changes: Any) -> dict[str, Any]:
     """Return the shortest document that reads the data; `changes` are fields of the source."""
     task = BOXES if reading.has_boxes else CLASSES
     source: dict[str, Any] = {
@@ -64,7 +64,7 @@ def minimal_document(reading: Reading, split_file: str | None = None, **changes:
     return {"name": "draft", "model": model, "data": {"root": ".", "sources": {SOURCE: source}}}
 
 
-def measure(folder: Path, reading: Reading, split_file: str | None) -> Facts:
+def measure(folder: Path, reading: FolderReading, split_file: str | None) -> DataFacts:
     """Return the properties of the data, which is read completely."""
     index, report = build_index(validate_document(minimal_document(reading, split_file)), folder)
     records = [record for found in index.records.values() for record in found]
@@ -78,7 +78,7 @@ def measure(folder: Path, reading: Reading, split_file: str | None) -> Facts:
         round(statistics.median(record.width for record in records)) if records else 0,
     )
     swapped = [finding for finding in report.findings if "width and height are swapped" in finding.message]
-    return Facts(
+    return DataFacts(
         num_images={split: len(found) for split, found in index.records.items()},
         num_classes=len(index.categories[task]),
         num_labels=sum(map(len, labels)),
@@ -112,7 +112,7 @@ class Choices:
     num_steps: int
 
 
-def choose_settings(facts: Facts) -> Choices:
+def choose_settings(facts: DataFacts) -> Choices:
     """Return settings by simple rules; each is explained in the document that is drafted with them."""
     longer = max(facts.size_hw)
     image_size = min(max(STEP_PX * round(longer / STEP_PX), MIN_SIZE), MAX_SIZE)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.findings import Finding
+from pipelines.base.links import FOLLOW_LINKS_OPTION, link_policy
 from pipelines.data.dataset.roots import data_roots_from_environment
 from pipelines.data.drafting.choices import choose_settings, measure
 from pipelines.data.drafting.document import write_document
@@ -13,7 +14,7 @@ from pipelines.data.drafting.readings import choose, find_readings
 from pipelines.data.splitting.commands import split_data
 from pipelines.data.splitting.division import SplitSettings
 from pipelines.data.splitting.near_duplicates import DEFAULT_DISTANCE
-from pipelines.formats.folder_contents import Reading
+from pipelines.formats.folder_contents import FolderReading
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.load import load_job
 
@@ -56,7 +57,8 @@ def init_document(
     counts = ", ".join(f"{count} {split}" for split, count in facts.num_images.items())
     print(f"Wrote {to}: {counts} images; {facts.num_labels} labels of {facts.num_classes} classes")
     _print_errors(facts.errors)
-    arguments = f"--config {shlex.quote(str(to))}{option}"
+    follow = f" {FOLLOW_LINKS_OPTION}" if link_policy() == "follow" else ""
+    arguments = f"--config {shlex.quote(str(to))}{option}{follow}"
     lacks_val = not facts.num_images.get("val")
     if lacks_val and divide:
         settings = SplitSettings(near=DEFAULT_DISTANCE)
@@ -86,7 +88,7 @@ def _print_errors(errors: list[Finding]) -> None:
         print("To train without these images, add `on_error: skip` below `data:` in the document.")
 
 
-def _print_readings(readings: list[Reading], chosen: Reading) -> None:
+def _print_readings(readings: list[FolderReading], chosen: FolderReading) -> None:
     print(f"Format {chosen.format}: {chosen.reason}")
     if len(readings) == 1:
         return

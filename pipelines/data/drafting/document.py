@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from pipelines.data.drafting.choices import BOXES, CLASSES, SOURCE, Choices, Facts
-from pipelines.formats.folder_contents import Reading
+from pipelines.data.drafting.choices import BOXES, CLASSES, SOURCE, Choices, DataFacts
+from pipelines.formats.folder_contents import FolderReading
 from pipelines.spec.edit import inline_yaml
 
 COMMENT_COLUMN = 56
 
 
 def write_document(
-    reading: Reading, facts: Facts, choices: Choices, *, name: str, root: str, split_file: str | None
+    reading: FolderReading, facts: DataFacts, choices: Choices, *, name: str, root: str, split_file: str | None
 ) -> str:
     """Return the document as YAML with comments.
 
@@ -69,7 +69,7 @@ def _line(entry: tuple[str, str]) -> str:
     return f"{text:<{COMMENT_COLUMN - 2}}  # {comment}\n" if comment else f"{text}\n"
 
 
-def _head(reading: Reading, facts: Facts, choices: Choices) -> tuple[dict[str, Any], str]:
+def _head(reading: FolderReading, facts: DataFacts, choices: Choices) -> tuple[dict[str, Any], str]:
     if not reading.has_boxes:
         if facts.has_several_classes:
             return {"head": "multilabel"}, "an image has any number of classes"
@@ -83,7 +83,7 @@ def _head(reading: Reading, facts: Facts, choices: Choices) -> tuple[dict[str, A
     return {"head": "fcos"}, "finds boxes; retinanet is the other detection head"
 
 
-def _splits(reading: Reading, split_file: str | None) -> list[tuple[str, str]]:
+def _splits(reading: FolderReading, split_file: str | None) -> list[tuple[str, str]]:
     text = f"      splits: {inline_yaml(dict(reading.splits))}"
     if split_file is not None:
         return [

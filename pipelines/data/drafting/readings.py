@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.links import FOLLOW_LINKS_OPTION
 from pipelines.formats.catalog import FORMATS, name_of
-from pipelines.formats.folder_contents import FolderContents, Reading
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 
 FEW = 0.1
 """A reading with a smaller share of the images than this comes after all others."""
 
 
-def find_readings(folder: Path) -> list[Reading]:
+def find_readings(folder: Path) -> list[FolderReading]:
     """Return all readings of a folder, the best one first: boxes before classes, then by the number of images.
 
     Raises:
@@ -40,7 +41,9 @@ def _problems(folder: Path, contents: FolderContents) -> list[FieldProblem]:
     problems += [FieldProblem(str(folder), note) for note in contents.notes]
     if contents.links:
         links = ", ".join(contents.links[:3])
-        problems.append(FieldProblem(str(folder), f"links to folders are not followed: {links}; copy these folders"))
+        problems.append(
+            FieldProblem(str(folder), f"links to folders are not followed: {links}; add {FOLLOW_LINKS_OPTION}")
+        )
     looked_for = [
         FieldProblem("", f"looked for {name_of(layer)}: {layer.RECOGNIZED_BY}")
         for layer in FORMATS
@@ -49,7 +52,7 @@ def _problems(folder: Path, contents: FolderContents) -> list[FieldProblem]:
     return [*problems, *looked_for]
 
 
-def choose(readings: Sequence[Reading], number: int | None) -> Reading:
+def choose(readings: Sequence[FolderReading], number: int | None) -> FolderReading:
     """Return the reading with a number, which counts from 1; the first one by default.
 
     Raises:

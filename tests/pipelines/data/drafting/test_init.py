@@ -159,7 +159,7 @@ def test_missing_folder_is_an_error(root: Path) -> None:
 def test_linked_folders_are_not_followed_and_are_named(root: Path, tmp_path: Path) -> None:
     exports.write_image(tmp_path / "outside/a.png", 0)
     (root / "images").symlink_to(tmp_path / "outside")
-    with pytest.raises(DataError, match="links to folders are not followed: images"):
+    with pytest.raises(DataError, match="links to folders are not followed: images; add --follow-links"):
         find_readings(root)
 
 
