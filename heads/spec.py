@@ -100,7 +100,7 @@ class RetinaNetHeadSpec(DenseHeadSpec):
     anchor_scale: Positive = Field(4.0, description="side of a level's smallest anchors, in strides")
     scales_per_octave: Count = Field(3, description="number of anchor sizes from one level to the next")
     aspect_ratios: tuple[Positive, ...] = Field(
-        (0.5, 1.0, 2.0), description="height / width of the anchors of each size"
+        (0.5, 1.0, 2.0), min_length=1, description="height / width of the anchors of each size"
     )
     positive_iou: PositiveShare = Field(
         0.5, description="an anchor is assigned the box that it overlaps most if their IoU is at least this"

@@ -14,6 +14,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from pipelines.base.cores import let_idle_threads_sleep
 from pipelines.base.errors import (
     DISK_FULL_ERRNOS,
     ConfigError,
@@ -24,6 +25,7 @@ from pipelines.base.errors import (
     Stopped,
     print_error,
 )
+from pipelines.base.printable import accept_any_text
 from pipelines.base.ranks import local_rank
 from pipelines.base.records import Split
 from pipelines.base.signals import release_stop_signals
@@ -32,21 +34,22 @@ from pipelines.command_line.parsers import COMMANDS, parser_of
 from pipelines.preflight import preflight
 from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
-from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
 from pipelines.training.launcher import report_to_rank_zero
 from pipelines.training.stopping import StopRequest
 
-PLACE_ERRNOS = DISK_FULL_ERRNOS | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT}
+PLACE_ERRNOS = DISK_FULL_ERRNOS | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG}
 """`errno` of an OSError that users can fix: a full disk, or a folder that cannot be created."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors that users can fix are printed without a traceback."""
+    accept_any_text()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in COMMANDS:
         print(f"usage: python -m pipelines.cli {'|'.join(COMMANDS)} ...", file=sys.stderr)
         return ExitCode.USAGE
+    let_idle_threads_sleep()
     try:
         stop = _signals_handled(words[0])
         _run(words[0], words[1:], stop)
@@ -150,7 +153,7 @@ def _preview(command: str, options: argparse.Namespace, overrides: Overrides) ->
         if options.json:
             print(json.dumps([{"field": "model.init_from", "message": str(error)}]))
         raise
-    for warning in document_warnings(job):
+    for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if command == "check":
         print(json.dumps(report.to_dict()) if options.json else render(report))

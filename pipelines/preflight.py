@@ -19,6 +19,8 @@ from pipelines.spec.model import BackboneSpec
 
 WEIGHTS_ROOTS_VARIABLE = "PYRAMIDION_WEIGHTS_ROOTS"
 
+DATA_OPTIONS = "--data-root names the folder that contains the document's data.root, --data.root the data itself"
+
 REGISTRY = "models:/"
 _REGISTERED = re.compile(r"models:/[^/@:]+(?:/[1-9][0-9]*|@[^/@:]+)")
 
@@ -32,12 +34,14 @@ class Places:
         weights_roots: contain files of weights, run folders and checkpoints.
         data_root: the data itself, instead of a folder in `data_roots`.
         are_given: the user named `data_roots` or `data_root`.
+        named_data_roots: those of `data_roots` that the user named by the option `--data-root`.
     """
 
     data_roots: Sequence[Path]
     weights_roots: Sequence[Path]
     data_root: Path | None = None
     are_given: bool = False
+    named_data_roots: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -116,11 +120,26 @@ def require_default_weights(backbone: BackboneSpec) -> None:
 
 def find_data(job: JobSpec, places: Places) -> Path:
     """Return the folder of the job's data; raises ConfigError if it is not found, or found twice."""
-    if places.data_root is None:
+    named = [("--data-root", path) for path in places.named_data_roots]
+    named += [("--data.root", places.data_root)] if places.data_root else []
+    if problems := [
+        FieldProblem(option, f"got {str(path)!r}, which is not a folder; {DATA_OPTIONS}")
+        for option, path in named
+        if not path.is_dir()
+    ]:
+        raise ConfigError(problems)
+    if places.data_root is not None:
+        return places.data_root.resolve()
+    try:
         return find_root(job.data.root, places.data_roots)
-    if not places.data_root.is_dir():
-        raise ConfigError(FieldProblem("--data.root", f"got {str(places.data_root)!r}, which is not a folder"))
-    return places.data_root.resolve()
+    except ConfigError as error:
+        for path in places.named_data_roots:
+            if any((path / source.images.partition("{")[0]).is_dir() for source in job.data.sources.values()):
+                text = (
+                    f"got {str(path)!r}, which is the data itself, it seems; write --data.root {path} ({DATA_OPTIONS})"
+                )
+                raise ConfigError([*error.problems, FieldProblem("--data-root", text)]) from None
+        raise
 
 
 def find_weights(weights: str, weights_roots: Sequence[Path]) -> str:

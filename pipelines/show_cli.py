@@ -32,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", choices=SPLITS, default="train", help="split to show (default: train)")
     parser.add_argument("--count", type=int, default=8, metavar="N", help="number of pictures (default: 8)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: runs/<name>-data_show)")
+    parser.add_argument("--epoch", type=int, default=0, metavar="N", help="epoch of the augmentation (default: 0)")
+    parser.add_argument(
+        "--sheet", action="store_true", help="one picture instead: each train image under each operation by itself"
+    )
     add_data_options(parser)
     try:
         release_stop_signals()
@@ -46,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _show(options: argparse.Namespace, overrides: Overrides) -> int:
     if options.count < 1:
         raise ConfigError(FieldProblem("--count", f"got {options.count}; write 1 or more"))
+    if options.epoch < 0:
+        raise ConfigError(FieldProblem("--epoch", f"got {options.epoch}; write 0 or more"))
+    if options.sheet and options.split != "train":
+        raise ConfigError(FieldProblem("--sheet", f"shows augmentation, which {options.split} lacks; drop --split"))
     job = load_job(options.config, overrides)
     index, report = build_index(job, find_data(job, places_of(options)))
     report.raise_errors()
@@ -54,11 +62,14 @@ def _show(options: argparse.Namespace, overrides: Overrides) -> int:
 
     # Imported late, so that errors of the document and the data are reported without loading torch.
     from pipelines.data.loading.datamodule import JobData
-    from pipelines.data.loading.show import show_samples
+    from pipelines.data.loading.show import show_samples, show_sheet
 
     data = JobData(job.data, job.model.tasks, index, job.seed_everything)
     folder = options.out or Path("runs") / f"{job.name}-data_show"
-    for path in show_samples(data, options.split, options.count, folder):
+    if options.sheet:
+        print(show_sheet(data, options.count, folder, options.epoch))
+        return 0
+    for path in show_samples(data, options.split, options.count, folder, options.epoch):
         print(path)
     return 0
 

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import click
 
 from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, print_error
+from pipelines.base.printable import accept_any_text
 from service.commands.registry import PYRAMIDION
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; commands that become the trainer do not return."""
+    accept_any_text()
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         if sys.stdout is not None:  # None if it was closed when Python started

@@ -119,8 +119,15 @@ def test_every_command_runs(document: Path) -> None:
     environment |= {"PYRAMIDION_PORT": port, "PYRAMIDION_URL": f"http://127.0.0.1:{port}"}
     job_id = ""
     with contextlib.ExitStack() as services:
-        for line in COMMAND_LINES:
-            words = shlex.split(line.replace("~", str(home)).replace(" ID", f" {job_id}"))[1:]
+        for line in (line for line in TYPED if line.startswith(("pyramidion ", "curl "))):
+            filled = line.replace("~", str(home)).replace(" ID", f" {job_id}").replace("/ID", f"/{job_id}")
+            if line.startswith("curl "):
+                curl = [*shlex.split(filled.replace(":8000", f":{port}")), "--fail-with-body"]
+                answer = subprocess.run(curl, cwd=home, capture_output=True, text=True, timeout=60)
+                assert answer.returncode == 0, f"{line}\n{answer.stdout}"
+                continue
+            words, _, target = filled.partition(" > ")
+            words = shlex.split(words)[1:]
             command = [sys.executable, "-m", "service.cli", *words, *SMALL.get(words[0], [])]
             if words[0] == "serve":
                 serve = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True)
@@ -131,6 +138,9 @@ def test_every_command_runs(document: Path) -> None:
                 continue
             done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=250)
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-            job_id = done.stdout.strip() if words[0] == "submit" else job_id
+            if target:
+                (home / target).write_text(done.stdout)
+            elif words[0] == "submit":
+                job_id = done.stdout.strip()
     assert (home / "runs/screws/result.json").is_file()
     assert list((home / "pictures").glob("*.png"))

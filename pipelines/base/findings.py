@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipelines.base.printable import printable
 from pipelines.base.records import Split
 
 Severity = Literal["error", "warning"]
@@ -26,7 +27,8 @@ KINDS: dict[str, Kind] = {
     "unknown_category": Kind("error", "annotations of undeclared categories"),
     "ambiguous_image": Kind("error", "image ids used for two files"),
     "ambiguous_class": Kind("error", "images with several classes for a task that takes one"),
-    "unsafe_path": Kind("error", "paths that lead out of their root"),
+    "unsafe_path": Kind("error", "paths that lead out of their root, or that the system refuses"),
+    "undecodable_name": Kind("error", "names that cannot be written as text"),
     "missing_image": Kind("error", "missing images"),
     "unreadable_image": Kind("error", "unreadable images"),
     "values_out_of_range": Kind("error", "sources with pixel values outside of their range"),
@@ -51,6 +53,7 @@ KINDS: dict[str, Kind] = {
     "other_file": Kind("warning", "files in class folders that are not images"),
     "repeated_image": Kind("warning", "images listed twice in one label file"),
     "same_image_in_split": Kind("warning", "equal images in one split"),
+    "repeated_category": Kind("warning", "categories with equal names (merged)"),
     "unused_category": Kind("warning", "declared categories without annotations"),
     "not_in_train": Kind("warning", "categories of val or test that are missing in train"),
     "unused_rename": Kind("warning", "renamed classes without labels"),
@@ -82,6 +85,12 @@ class Finding:
     annotation_id: int | str | None = None
     cause: str = ""
     is_skipped: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("message", "source", "file", "image", "annotation_id"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, printable(value))
 
     @property
     def severity(self) -> Severity:

@@ -1,5 +1,6 @@
 """Paths in documents and label files: relative to a root, and never outside of it. Torch-free."""
 
+import errno
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated
 
@@ -33,16 +34,35 @@ def is_ignored(path: PurePath) -> bool:
 def below(root: Path, relative: str) -> Path:
     """Return the path `relative` inside `root`, with links resolved (see `pipelines.base.links`).
 
+    The system accepts the path: it exists, or it is only missing.
+
     Raises:
-        ValueError: the path is absolute, contains `..`, or leaves the root through a link.
+        ValueError: the path is absolute, contains `..`, leaves the root through a link, or the system refuses it (it is
+            too long, unreadable, or has characters that no file name can have).
     """
     if not relative or "\0" in relative or PurePosixPath(relative).is_absolute():
         raise ValueError(f"got {relative!r}; write a path relative to {root}")
     if ".." in PurePosixPath(relative).parts:
         raise ValueError(f"got {relative!r}; write it without '..'")
-    path = (root / relative).resolve()
+    try:
+        path = (root / relative).resolve()
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{relative!r} has characters that no file name can have; rename the file and correct the name"
+        ) from None
+    except (OSError, RuntimeError) as error:  # pathlib raises a RuntimeError where links form a loop
+        if getattr(error, "errno", None) != errno.ENOTDIR:
+            reason = getattr(error, "strerror", None) or "its links form a loop"
+            raise ValueError(f"the system refuses {_shortened(relative)} ({reason}); correct or rename it") from None
     require_inside(path, root, relative)
     return path
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 120 else f"{text[:60]}...{text[-40:]}")
 
 
 def shown_path(path: Path | str) -> str:

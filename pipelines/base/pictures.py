@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any, Protocol
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 GOLDEN_RATIO = 0.618034
 """Step between the hues of successive classes, with which hues stay distinct for any number of classes."""
@@ -31,6 +31,31 @@ def picture_name(prefix: str, file_name: str) -> str:
     """Return the name of the PNG for an image file: a unique prefix, and the start of the image's own name as UTF-8."""
     stem = PurePath(file_name).stem.encode("utf-8", "surrogateescape")
     return f"{prefix}_{stem.decode('utf-8', 'replace').encode()[:_MAX_STEM_BYTES].decode('utf-8', 'ignore')}.png"
+
+
+def draw_sheet(names: Sequence[str], rows: Sequence[Sequence[Image.Image]], cell_px: int) -> Image.Image:
+    """Return rows of pictures as one picture, with a name above each column.
+
+    Args:
+        names: one for each column.
+        rows: pictures of any size; larger ones are reduced.
+        cell_px: width and height of the space for a picture.
+    """
+    header_px, gap_px = cell_px // 12, cell_px // 40
+    fitted = [[ImageOps.contain(picture, (cell_px, cell_px)) for picture in row] for row in rows]
+    heights = [max(picture.height for picture in row) for row in fitted]
+    step_px = cell_px + gap_px
+    size = (step_px * len(names) - gap_px, header_px + sum(heights) + gap_px * (len(rows) - 1))
+    sheet = Image.new("RGB", size, "white")
+    canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=header_px * 0.6)
+    for column, name in enumerate(names):
+        canvas.text((column * step_px + gap_px, header_px * 0.1), name, fill="black", font=font)
+    top = header_px
+    for row, height in zip(fitted, heights, strict=True):
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (column * step_px, top))
+        top += height + gap_px
+    return sheet
 
 
 def draw_boxes(

@@ -127,6 +127,7 @@ def places_of(options: argparse.Namespace) -> Places:
         weights_roots=[Path(root) for root in weights] or [Path()],
         data_root=Path(data_root) if data_root else None,
         are_given=bool(options.data_root or data_root),
+        named_data_roots=[Path(root) for root in options.data_root],
     )
 
 

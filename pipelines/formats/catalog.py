@@ -14,6 +14,7 @@ from pipelines.formats.image_folder import ImageFolderLayer
 from pipelines.formats.label_studio import LabelStudioLayer
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.voc import VocLayer
+from pipelines.formats.writer import LabelWriter
 from pipelines.formats.yolo import YoloLayer
 
 FORMATS: tuple[type[LabelLayer], ...] = (
@@ -44,3 +45,7 @@ def name_of(layer: type[LabelLayer]) -> str:
     """Return the value of `format` that selects a layer."""
     (name,) = layer.model_fields["format"].annotation.__args__  # type: ignore[union-attr]
     return str(name)
+
+
+WRITERS: dict[str, type[LabelWriter]] = {name_of(layer): layer.WRITER for layer in FORMATS if layer.WRITER is not None}
+"""The writers of all formats that can be written, by the name of the format."""

@@ -10,6 +10,7 @@ from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath, normalized
 from pipelines.formats.booleans import read_boolean
 from pipelines.formats.coco_recognition import recognize_coco
+from pipelines.formats.coco_writer import CocoWriter
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
@@ -24,6 +25,7 @@ class CocoLayer(LabelLayer):
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
     RECOGNIZED_BY: ClassVar[str] = "JSON files with images, annotations and categories"
+    WRITER = CocoWriter
 
     format: Literal["coco"]
     path: RelativePath
@@ -82,6 +84,7 @@ def _read_categories(entries: list[Any], content: LayerContent, finding: _MakeFi
     names: dict[FileId, str] = {}
     for position, entry in enumerate(entries):
         category_id, name = _get(entry, "id"), _get(entry, "name")
+        name = name.strip() if isinstance(name, str) else name
         if not _is_id(category_id) or not isinstance(name, str) or not name:
             content.findings.append(
                 finding("broken_entry", f"category {position} is {_shown(entry)}; it needs an 'id' and a 'name'")
@@ -91,6 +94,10 @@ def _read_categories(entries: list[Any], content: LayerContent, finding: _MakeFi
                 finding("broken_entry", f"category id {category_id!r} is both {names[category_id]!r} and {name!r}")
             )
         else:
+            if category_id not in names and name in content.category_ids:
+                others = ", ".join(map(repr, content.category_ids[name]))
+                message = f"the categories {others} and {category_id!r} are both {name!r}; they are merged"
+                content.findings.append(finding("repeated_category", message))
             names[category_id] = name
             content.category_ids.setdefault(name, set()).add(category_id)
     return names

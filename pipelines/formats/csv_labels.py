@@ -1,7 +1,5 @@
 """CSV labels: one row for each image, with its classes in one cell. Torch-free."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Collection
 from typing import ClassVar, Literal
@@ -15,6 +13,7 @@ from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
+from pipelines.formats.tables import read_table
 
 
 class CsvLayer(LabelLayer):
@@ -28,7 +27,7 @@ class CsvLayer(LabelLayer):
     file_column: str = "file_name"
     column: str
     separator: str | None = Field(
-        None, description="text between the classes of one cell; default: the whole cell is one class"
+        None, min_length=1, description="text between the classes of one cell; default: the whole cell is one class"
     )
     split_column: str | None = Field(
         None, description="column with the split of the row; default: `path` contains {split}"
@@ -52,26 +51,17 @@ class CsvLayer(LabelLayer):
         content = LayerContent(file=split.fill(self.path))
         if not path.is_file():
             return None
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-            reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-            rows = list(reader)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            message = f"is not a valid CSV file ({error})"
-            content.findings.append(split.finding("broken_label_file", message, file=content.file))
-            return content
         columns = [self.file_column, self.column, *([self.split_column] if self.split_column else [])]
-        header = list(reader.fieldnames or [])
-        if missing := [column for column in columns if column not in header]:
-            noun = "column" if len(missing) == 1 else "columns"
-            message = f"has no {noun} {' and '.join(map(repr, missing))}; its header is {header}"
-            content.findings.append(split.finding("broken_label_file", message, file=content.file))
+        try:
+            rows = read_table(path.read_bytes(), columns)
+        except (OSError, ValueError) as error:
+            content.findings.append(split.finding("broken_label_file", str(error), file=content.file))
             return content
         other_splits: Counter[str] = Counter()
         num_rows = 0
-        for line, row in enumerate(rows, start=2):
+        for line, row in rows:
             if self.split_column is not None:
-                name = row[self.split_column] or ""
+                name = row.get(self.split_column, "")
                 if name != split.name_on_disk:
                     if name not in split.split_names.values():
                         other_splits[name] += 1
@@ -86,8 +76,8 @@ class CsvLayer(LabelLayer):
         return None if is_absent else content
 
     def _read_row(self, row: dict[str, str], line: int, split: SourceSplit, content: LayerContent) -> None:
-        file_name, cell = row[self.file_column], row[self.column]
-        if None in row.values() or None in row or not file_name.strip():
+        file_name, cell = row.get(self.file_column, ""), row.get(self.column, "")
+        if not row or not file_name.strip():
             message = f"line {line} does not have one cell for each column, or its file name is empty"
             finding = split.finding("broken_entry", message, file=content.file, annotation_id=f"line {line}")
             content.findings.append(finding)

@@ -20,8 +20,8 @@ from pipelines.formats.image_names import AmbiguousImage, ImageNames
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.outlines import XYWH, ellipse_box, enclosing_box, rotated_box
-from pipelines.formats.parsed_file import BrokenFile, parse_xml
 from pipelines.formats.source_split import SourceSplit
+from pipelines.formats.xml_files import parse_xml
 
 _SUBSET_NAMES = {"val": "validation", "validation": "val", "valid": "validation"}
 _KEYS = {
@@ -62,9 +62,9 @@ class CvatLayer(LabelLayer):
             return None
         finding = partial(split.finding, file=content.file)
         try:
-            tree = parse_xml(path)
-        except BrokenFile as error:
-            content.findings.append(finding("broken_label_file", str(error)))
+            tree = parse_xml(path.read_bytes())
+        except (OSError, ValueError) as error:
+            content.findings.append(finding("broken_label_file", f"is not valid XML ({error})"))
             return content
         if problem := _other_format(tree):
             content.findings.append(finding("broken_label_file", problem))

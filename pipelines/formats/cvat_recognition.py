@@ -3,7 +3,7 @@
 from pipelines.base.records import SPLITS, Split
 from pipelines.formats.folder_contents import FolderContents, FolderReading, split_of
 from pipelines.formats.label_files import LabelFile, read_label_files
-from pipelines.formats.parsed_file import BrokenFile, parse_xml
+from pipelines.formats.xml_files import parse_xml
 
 SHAPES = ("box", "polygon", "mask", "ellipse")
 
@@ -15,8 +15,8 @@ def recognize_cvat(folder: FolderContents) -> list[FolderReading]:
         if "<annotations" not in folder.read_start(file, 4096):
             return None
         try:
-            tree = parse_xml(folder.root / file)
-        except BrokenFile:
+            tree = parse_xml((folder.root / file).read_bytes())
+        except (OSError, ValueError):
             return None
         if tree.tag == "annotations" and tree.find("track") is not None:
             folder.notes.append(f"{file} is 'CVAT for video 1.1'; export the task as 'CVAT for images 1.1'")

@@ -3,6 +3,7 @@
 https://openvinotoolkit.github.io/datumaro/latest/docs/data-formats/formats/datumaro.html
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -19,7 +20,6 @@ from pipelines.formats.image_names import AmbiguousImage, ImageNames
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.outlines import XYWH, segmentation_box
-from pipelines.formats.parsed_file import BrokenFile, parse_json
 from pipelines.formats.source_split import SourceSplit
 
 
@@ -52,13 +52,13 @@ class DatumaroLayer(LabelLayer):
             return None
         finding = partial(split.finding, file=content.file)
         try:
-            document = parse_json(path)
+            document = json.loads(path.read_bytes())
             items, labels = document["items"], document["categories"]["label"]["labels"]
             names = [label["name"] for label in labels]
             if not isinstance(items, list) or not all(isinstance(name, str) and name.strip() for name in names):
                 raise TypeError
-        except BrokenFile as error:
-            content.findings.append(finding("broken_label_file", str(error)))
+        except (OSError, ValueError, RecursionError) as error:
+            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error})"))
             return content
         except (KeyError, TypeError, IndexError):
             message = "is not Datumaro's JSON; it has 'items', and the classes with their names in 'categories.label'"

@@ -3,6 +3,7 @@
 https://labelstud.io/guide/export.html#Label-Studio-JSON-format-of-annotated-tasks
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -20,7 +21,6 @@ from pipelines.formats.label_studio_recognition import recognize_label_studio
 from pipelines.formats.label_studio_regions import boxes_of
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
-from pipelines.formats.parsed_file import BrokenFile, parse_json
 from pipelines.formats.source_split import SourceSplit
 
 
@@ -57,9 +57,9 @@ class LabelStudioLayer(LabelLayer):
             return None
         finding = partial(split.finding, file=content.file)
         try:
-            tasks = parse_json(path)
-        except BrokenFile as error:
-            content.findings.append(finding("broken_label_file", str(error)))
+            tasks = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error})"))
             return content
         if problem := _other_format(tasks):
             content.findings.append(finding("broken_label_file", problem))

@@ -11,6 +11,7 @@ from pipelines.base.names import TaskName
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer_content import LayerContent
 from pipelines.formats.source_split import SourceSplit
+from pipelines.formats.writer import LabelWriter
 
 LabelKind = Literal["boxes", "classes", "identities"]
 """Boxes with their classes, classes of whole images, and identities of boxes."""
@@ -30,6 +31,9 @@ class LabelLayer(Section, ABC):
 
     NUMBERS_ARE_CORNERS: ClassVar[bool] = False
     """The files of the format have left, top, right and bottom of a box, instead of left, top, width and height."""
+
+    WRITER: ClassVar[type[LabelWriter] | None] = None
+    """Writes label files of the format, for formats that can be written."""
 
     tasks: tuple[TaskName, ...] = Field(min_length=1)
     classes: dict[str, str | None] = Field(

@@ -22,6 +22,7 @@ from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
 from pipelines.formats.voc_recognition import recognize_voc
+from pipelines.formats.voc_writer import VocWriter
 from pipelines.formats.xml_files import correct_case, parse_xml, unknown_elements
 
 _MakeFinding = Callable[..., Finding]
@@ -47,6 +48,7 @@ class VocLayer(LabelLayer):
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
     RECOGNIZED_BY: ClassVar[str] = "XML files with the root annotation"
+    WRITER = VocWriter
     NUMBERS_ARE_CORNERS: ClassVar[bool] = True
 
     format: Literal["voc"]

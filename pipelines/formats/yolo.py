@@ -12,8 +12,9 @@ from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
-from pipelines.formats.yolo_labels import YoloLabels, label_file_of
+from pipelines.formats.yolo_labels import YoloLabels
 from pipelines.formats.yolo_recognition import recognize_yolo
+from pipelines.formats.yolo_writer import YoloWriter
 from pipelines.formats.yolo_yaml import (
     UNSUPPORTED_IMAGES,
     BrokenYaml,
@@ -21,6 +22,7 @@ from pipelines.formats.yolo_yaml import (
     images_below,
     is_absolute,
     joined,
+    label_file_of,
     read_yolo_yaml,
 )
 
@@ -30,6 +32,7 @@ class YoloLayer(LabelLayer):
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes"})
     RECOGNIZED_BY: ClassVar[str] = "a YAML file with names and train, or a .txt file of rows for each image"
+    WRITER = YoloWriter
 
     format: Literal["yolo"]
     path: RelativePath = Field("data.yaml", description="the YAML file of the data set")

@@ -16,16 +16,6 @@ _MANY = 0.1
 """Images without a label file are reported from this share on."""
 
 
-def label_file_of(image: str) -> str:
-    """Return the label file of an image: the last folder `images` of its path is replaced by `labels`."""
-    folders, name = image.split("/")[:-1], image.rsplit("/", 1)[-1]
-    for position in reversed(range(len(folders))):
-        if folders[position] == "images":
-            folders[position] = "labels"
-            break
-    return "/".join([*folders, posixpath.splitext(name)[0] + ".txt"])
-
-
 @dataclass
 class YoloLabels:
     """Reads the label files of one split, and reports their problems once for each file."""

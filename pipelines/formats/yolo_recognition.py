@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pipelines.base.records import SPLITS, Split
 from pipelines.formats.folder_contents import FolderContents, FolderReading, sample, split_of
-from pipelines.formats.yolo_labels import label_file_of
-from pipelines.formats.yolo_yaml import BrokenYaml, YoloYaml, read_yolo_yaml
+from pipelines.formats.yolo_yaml import BrokenYaml, YoloYaml, label_file_of, read_yolo_yaml
 
 MAX_FILES = 20
 _ROW = re.compile(r"\s*(\d+)((?:\s+[-+.\deE]+){4,})\s*")

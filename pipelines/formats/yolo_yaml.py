@@ -6,6 +6,7 @@ outside of the data root. Files that were moved, such as exports, often name a f
 `YoloYaml.locate`.
 """
 
+import os
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -146,6 +147,16 @@ def images_below(folder: Path) -> Iterator[str]:
                 yield (inside / name).as_posix()
 
 
+def label_file_of(image: str) -> str:
+    """Return the label file of an image: the last folder `images` of its path is replaced by `labels`."""
+    folders, name = image.split("/")[:-1], image.rsplit("/", 1)[-1]
+    for position in reversed(range(len(folders))):
+        if folders[position] == "images":
+            folders[position] = "labels"
+            break
+    return "/".join([*folders, posixpath.splitext(name)[0] + ".txt"])
+
+
 def joined(base: str, entry: str) -> str | None:
     """Return the path of `entry` below `base`, both relative to the data root, or None if it leads out of the root."""
     path = posixpath.normpath(posixpath.join(base, entry))
@@ -168,10 +179,8 @@ def _exists(root: Path, place: str) -> bool:
     """Return whether a place exists below the root; a link that leads out exists, and is refused where it is read."""
     try:
         return below(root, place).exists()
-    except OSError:
-        return False
     except ValueError:
-        return (root / place).is_symlink()
+        return os.path.islink(root / place)  # noqa: PTH114 (False where the system refuses the path)
 
 
 def _is_split(key: Any, value: Any) -> bool:

@@ -12,6 +12,8 @@ from pipelines.preflight import Inputs
 from pipelines.run.init_source import describe_init
 from pipelines.run.plan import PlanRow, make_plan
 from pipelines.spec.augment import describe_operations
+from pipelines.spec.data_warnings import data_warnings
+from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import resolved
 from pipelines.spec.transfer import frozen_parts
@@ -26,6 +28,7 @@ class DryRunReport:
         report: of its data.
         parts: number of parameters by part of the network: c3, c4, c5, neck, heads.<task>.
         plan: its parameter groups.
+        warnings: about the document and its data.
         init: text about the tensors that the network takes from `model.init_from`; may be empty.
     """
 
@@ -34,6 +37,7 @@ class DryRunReport:
     parts: dict[str, int]
     plan: list[PlanRow]
     init: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -88,7 +92,8 @@ def dry_run(job: JobSpec, inputs: Inputs) -> DryRunReport:
     for name, parameter in model.named_parameters():
         parts[model.part_of(name)] += parameter.numel()
     plan = make_plan(model, job.model, {"balance": create_balance(job.model)})
-    return DryRunReport(job, report, dict(parts), plan, describe_init(job, inputs, model, index))
+    warnings = (*document_warnings(job), *data_warnings(job, index))
+    return DryRunReport(job, report, dict(parts), plan, describe_init(job, inputs, model, index), warnings)
 
 
 def render(dry_run: DryRunReport) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from backbones.catalog.lookup import resolve
 from backbones.default_weights import default_weights_problem
+from pipelines.base.cores import busy_warning
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.ranks import is_rank_zero, print_rank_zero
 from pipelines.base.records import DatasetIndex
@@ -32,6 +33,7 @@ from pipelines.run.workflow import Parts
 from pipelines.run_folder.attempt_log import attempt_log
 from pipelines.run_folder.events import EventLog, StageData
 from pipelines.run_folder.layout import RunDir
+from pipelines.spec.data_warnings import data_warnings
 from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
 from pipelines.training.aggregation import require_aggregation_fits
@@ -39,7 +41,7 @@ from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
-from pipelines.training.trainer import num_processes, precision_of, require_synced_batch_norm
+from pipelines.training.trainer import accelerator_of, num_processes, precision_of, require_synced_batch_norm
 from pipelines.training.worker_deaths import explained_worker_deaths
 
 
@@ -97,6 +99,7 @@ class FitWorkflow:
     def set_up(self, job: JobSpec) -> Iterator[None]:
         """Lock the folder, write the documents, check the data, and open the attempt."""
         self.stop.install()
+        busy = busy_warning()
         _check_machine(job, is_new=not self.run_dir.last_checkpoint.exists())
         with locked(self.run_dir) if is_rank_zero() else nullcontext(), attempt_log(self.run_dir):
             if is_rank_zero():
@@ -107,6 +110,8 @@ class FitWorkflow:
             index, report = self._check_data(job)
             self.stop.wait_for_checks()
             self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, self.stop)
+            if busy and accelerator_of(job.trainer) == "cpu":
+                self._attempt.warn(busy)
             with (
                 tracked(self._attempt),
                 downloaded_model(self.inputs, self.run_dir),
@@ -160,7 +165,8 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
     if checkpoint:
         print_rank_zero(f"resuming from {checkpoint}")
     else:
-        for warning in document_warnings(attempt.job):
+        processes = num_processes(attempt.job.trainer)
+        for warning in (*document_warnings(attempt.job), *data_warnings(attempt.job, attempt.index, processes)):
             attempt.warn(warning)
     if attempt.tracker is not None:
         # Data workers are forked below, which must not happen while a thread is importing.

@@ -52,6 +52,7 @@ class SourceSpec(Spec):
     sampler: SamplerSpec = ShuffleSpec()
     splits: dict[Split, str] = Field(
         {"train": "train", "val": "val", "test": "test"},
+        min_length=1,
         description="names of the splits on disk; `test` is optional, and so are its files",
     )
     split_file: RelativePath | None = Field(

@@ -13,7 +13,10 @@ from pipelines.spec.transfer import TOP_DOWN, frozen_parts
 
 def document_warnings(job: JobSpec) -> Iterator[str]:
     """Yield a warning for each part of the network that starts from random weights and never trains, or keeps others
-    from training, and for images that are small for a scaled design."""
+    from training, for images that are small for a scaled design, and for tasks that do not count."""
+    for name, task in sorted(job.model.tasks.items()):
+        if task.weight == 0:
+            yield f"model.tasks.{name}.weight: got 0; this task learns nothing, and its head keeps its initial values"
     yield from _parts_that_never_learn(job.model)
     yield from _small_images(job)
 

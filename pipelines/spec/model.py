@@ -137,6 +137,16 @@ class ModelSpec(Spec):
         return [name for name, task in self.tasks.items() if kind_of(task).gives_boxes]
 
     @model_validator(mode="after")
+    def _a_task_has_weight(self) -> "ModelSpec":
+        if all(task.weight == 0 for task in self.tasks.values()):
+            name = min(self.tasks)
+            others = ", and so do all other tasks" if len(self.tasks) > 1 else ", and there is no other task"
+            raise ValueError(
+                f"tasks.{name}.weight: got 0{others}: nothing would be learned; write a number above 0, such as 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit_each_other(self) -> "ModelSpec":
         if unknown := sorted(set(self.lr_scale.tasks) - set(self.tasks)):
             raise ValueError(f"lr_scale.tasks: got {unknown}; the tasks are {sorted(self.tasks)}")

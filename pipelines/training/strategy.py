@@ -10,11 +10,21 @@ import torch
 import torch.distributed
 from torch import nn
 
+from pipelines.base.cores import NUM_THREADS, num_cores
 from pipelines.base.ranks import is_distributed
 from pipelines.training.launcher import kill_ranks, start_ranks, stop_watching, wait_for_ranks
 from pipelines.training.lightning_internals import CustomizableDDPStrategy, SubprocessLauncher
 
 LOOPBACKS = ("lo", "lo0")
+
+
+def share_cores(num_processes: int) -> None:
+    """Let this process compute with its share of the cores that it may use, unless the environment says otherwise.
+
+    Torch itself knows the affinity, but no quota: in a container with 2 of 64 cores it would start 64 threads.
+    """
+    if NUM_THREADS not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), max(1, num_cores() // num_processes)))
 
 
 class LocalLauncher(SubprocessLauncher):
@@ -25,8 +35,7 @@ class LocalLauncher(SubprocessLauncher):
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         start_ranks(self.num_processes)
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, num_cores() // self.num_processes))
+        share_cores(self.num_processes)
         return function(*args, **kwargs)
 
     def kill(self, signum: Any) -> None:
@@ -71,11 +80,6 @@ def bind_to_loopback() -> None:
     if loopback is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback)
-
-
-def num_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share_buffers(module: nn.Module) -> None:

@@ -15,7 +15,7 @@ from backbones.sync_batchnorm import synchronize_batch_norms
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.lightning_internals import disable_signal_handlers
-from pipelines.training.strategy import LocalDDPStrategy
+from pipelines.training.strategy import LocalDDPStrategy, share_cores
 
 SET_HERE = {"accelerator", "devices", "strategy", "precision", "deterministic", "early_stopping", "sync_batchnorm"}
 """Fields of the document that are not passed to Lightning as they are."""
@@ -86,6 +86,7 @@ def _cpu_flags() -> set[str]:
 
 def _strategy(spec: TrainerSpec) -> Strategy | str:
     if num_processes(spec) == 1:
+        share_cores(1)
         return "auto"
     return LocalDDPStrategy()
 

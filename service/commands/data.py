@@ -1,4 +1,4 @@
-"""`pyramidion data check | show | synth`; `show` needs torch, so it replaces this process."""
+"""`pyramidion data check | convert | show | synth`; `show` needs torch, so it replaces this process."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +10,19 @@ from pipelines.command_line.arguments import (
     add_data_options,
     places_of,
 )
-from pipelines.data.dataset.commands import check_data, synthesize_data
+from pipelines.data.dataset.commands import check_data, convert_data, synthesize_data
+from pipelines.formats.catalog import WRITERS
 from pipelines.preflight import find_data
 from pipelines.spec.load import load_job
 from service.child_process import become
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Return the exit code of `data check` or `data synth`; `data show` does not return."""
+    """Return the exit code of a command; `data show` does not return."""
     command, *rest = arguments[1:]
     if command == "show":
         become("pipelines.show_cli", rest)
-    return _check(rest) if command == "check" else _synth(rest)
+    return {"check": _check, "convert": _convert, "synth": _synth}[command](rest)
 
 
 def _check(arguments: Sequence[str]) -> int:
@@ -40,6 +41,27 @@ def _check(arguments: Sequence[str]) -> int:
     job = load_job(options.config, overrides)
     report_path = options.report or Path("runs") / f"{job.name}-data_report.json"
     return check_data(job, find_data(job, places_of(options)), report_path)
+
+
+def _convert(arguments: Sequence[str]) -> int:
+    parser = CommandParser(
+        prog="pyramidion data convert",
+        description="Write the images and boxes of a job in another label format, with a job document for the result. "
+        "Boxes are clipped and classes renamed as for training. Labels that the format cannot express are counted.",
+        epilog=OVERRIDES_HELP,
+    )
+    add_config_option(parser)
+    parser.add_argument("--to", required=True, choices=tuple(WRITERS), help="format of the label files")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
+    parser.add_argument(
+        "--task", metavar="NAME", help="task whose boxes are written (default: the only one with boxes)"
+    )
+    parser.add_argument("--link", action="store_true", help="make hard links to the images instead of copies")
+    add_data_options(parser)
+    options, overrides = parser.parse_command_line(arguments)
+    job = load_job(options.config, overrides)
+    root = find_data(job, places_of(options))
+    return convert_data(job, root, options.out, options.to, options.task, link=options.link)
 
 
 def _synth(arguments: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ TRAINER_COMMANDS = {
 }
 DATA_COMMANDS = {
     "check": LazyCommand("service.commands.data:run", "Check a job's data and write a report."),
+    "convert": LazyCommand("service.commands.data:run", "Write a job's data in another label format."),
     "show": LazyCommand("service.commands.data:run", "Write augmented training pictures with their boxes."),
     "split": LazyCommand("service.commands.data_split:run", "Divide a job's images into train, val and test."),
     "synth": LazyCommand("service.commands.data:run", "Write the synthetic data set of the demo."),
@@ -28,7 +29,7 @@ CLIENT_COMMANDS = {
     "cancel": LazyCommand("service.commands.jobs:cancel", "Cancel jobs."),
     "results": LazyCommand("service.commands.jobs:results", "Print a job's evaluation results."),
 }
-DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, show, split or synthesize data.")
+DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, convert, show, split or synthesize data.")
 SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     "Training": {
         **TRAINER_COMMANDS,

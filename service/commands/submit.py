@@ -1,5 +1,6 @@
 """`pyramidion submit`: submit a document as a job of a service; `--wait` follows the job until it has ended."""
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -40,6 +41,7 @@ EPILOG = (
 @click.option("--timeout", type=float, metavar="S", help="Maximum seconds from the start to the end of the job.")
 @click.option("--dry-run", is_flag=True, help="Check the job and report what it would train; submit nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the complete report of --dry-run as JSON.")
+@click.option("--print-request", is_flag=True, help="Print the body of POST /v1/jobs as JSON; submit nothing.")
 @click.option("--wait", is_flag=True, help="Show the progress until the job has ended, then print its results.")
 @click.pass_context
 def submit(
@@ -52,6 +54,7 @@ def submit(
     timeout: float | None,
     dry_run: bool,
     as_json: bool,
+    print_request: bool,
     wait: bool,
 ) -> int:
     """Submit a job and print its id.
@@ -62,6 +65,9 @@ def submit(
     resources = {"cpus": cpus, "gpus": gpus, "timeout_s": timeout}
     given = {name: value for name, value in resources.items() if value is not None}
     request = {"config": config, "priority": priority, "resources": given}
+    if print_request:
+        print(json.dumps(request, indent=1))
+        return 0
     with Client() as client:
         if dry_run:
             return _dry_run(client, request, as_json=as_json)

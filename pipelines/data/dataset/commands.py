@@ -1,8 +1,9 @@
-"""Implementation of `pyramidion data check` and `pyramidion data synth`. Torch-free."""
+"""Implementation of `pyramidion data check | convert | synth`. Torch-free."""
 
 from pathlib import Path
 
 from pipelines.base.errors import DataError
+from pipelines.data.dataset.convert import DOCUMENT, convert
 from pipelines.data.dataset.index import build_index
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.spec.job import JobSpec
@@ -24,6 +25,20 @@ def check_data(job: JobSpec, root: Path, report_path: Path) -> int:
     if report.remedy:
         print(report.remedy)
     return DataError.exit_code if report.errors else 0
+
+
+def convert_data(job: JobSpec, root: Path, out: Path, to: str, task: str | None = None, *, link: bool = False) -> int:
+    """Write the data in another format (see `convert`), print what was written and what is lost, and return 0.
+
+    Raises:
+        ConfigError: as `convert`.
+    """
+    conversion = convert(job, root, out, to, task, link=link)
+    images = ", ".join(f"{number} {split}" for split, number in conversion.num_images.items()) or "no"
+    print(f"{images} images with {conversion.num_boxes} boxes, and a job document: {out / DOCUMENT}")
+    for what, number in sorted(conversion.lost.items()):
+        print(f"Not written in the format {to}: {number} {what}")
+    return 0
 
 
 def synthesize_data(

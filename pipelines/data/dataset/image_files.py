@@ -56,7 +56,11 @@ def _files_below(folder: Path) -> Iterator[str]:
 
 
 def _files_without_links(folder: Path, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
+    try:
+        entries = os.scandir(folder)
+    except OSError:  # an unreadable folder: `locate` reports the images that are listed in it
+        return
+    with entries:
         for entry in entries:
             if entry.is_symlink():
                 continue

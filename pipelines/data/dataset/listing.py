@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import below
+from pipelines.base.printable import is_encodable
 from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.assigned_splits import AssignedSplits
 from pipelines.data.dataset.clean import LayerCounts
@@ -139,10 +140,28 @@ def _add_layer(
         setattr(counts, kind, number)
     listing.findings += content.findings
     read = ReadLayer(split, layer, content, counts)
+    _check_names(read, listing)
     listing.layers.append(read)
     for image in content.images.values():
         listed = ListedImage(split.source_name, split.split, image.file_name, split.shown_path(image.file_name))
         images.setdefault(image.file_name, listed).layers.append((read, image))
+
+
+def _check_names(read: ReadLayer, listing: Listing) -> None:
+    """Report names of images, classes and identities that could not be written to results."""
+    for name in [name for name in read.content.images if not is_encodable(name)]:
+        message = "has a name that is not valid UTF-8 text; rename the file, and correct its name in label files"
+        listing.findings.append(read.finding("undecodable_name", message, read.content.images[name]))
+    new_names = {name for name in read.layer.classes.values() if name is not None}
+    for name in [name for name in read.content.category_ids.keys() | new_names if not is_encodable(name)]:
+        message = f"the class {name!r} is not valid UTF-8 text (half of a character, such as a cut emoji); rename it"
+        listing.findings.append(read.finding("undecodable_name", message))
+    for image in read.content.images.values():
+        for box in image.boxes or ():
+            for field_name, identity in box.identities.items():
+                if not is_encodable(identity):
+                    message = f"{field_name} is {identity!r}, which is not valid UTF-8 text; rename it"
+                    listing.findings.append(read.finding("undecodable_name", message, image, box.annotation_id))
 
 
 def _identity_fields(layer: LabelLayer, job: JobSpec) -> set[str]:
@@ -180,6 +199,8 @@ def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing) -> 
     folder = listing.folders[images_dir]
     for image in images:
         file = image.layers[0][0].content.file
+        if not is_encodable(image.file_name):
+            continue
         try:
             image.path = folder.locate(image.file_name)
         except ValueError as error:

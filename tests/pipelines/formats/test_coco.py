@@ -75,3 +75,15 @@ def test_annotations_with_neither_box_nor_segmentation_are_one_line_of_the_repor
     assert len(lines) == 2
     assert "has no 'bbox', and its 'segmentation' is empty (3 times" in lines[0]
     assert "has no 'bbox', and no 'segmentation' to derive it from (2 times" in lines[1]
+
+
+def test_coco_category_names_are_stripped_and_equal_ones_are_merged(folder: Any) -> None:
+    categories = [{"id": 5, "name": " cat"}, {"id": 6, "name": "cat "}]
+    folder.coco("train", {"a.png": [{}, {"category_id": 6, "bbox": [9, 9, 5, 5]}]}, categories=categories)
+    folder.coco("val", {"b.png": [{}]}, categories=categories)
+    index, report = folder.check()
+    assert [category.name for category in index.categories["things"]] == ["cat"]
+    assert len(index.records["train"][0].labels["things"]) == 2
+    assert {(finding.kind, finding.message) for finding in report.findings} == {
+        ("repeated_category", "the categories 5 and 6 are both 'cat'; they are merged")
+    }

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 KIND = {"kind": {"head": "multiclass"}}
 
@@ -50,6 +51,14 @@ def test_space_as_csv_separator_matches_any_number_of_spaces(folder: Any) -> Non
         ("file_name,kind\na.png,day\nc.png\n", "broken_entry", "line 3 does not have one cell for each column"),
         ("file_name,kind\na.png,day\nc.png,x,y\n", "broken_entry", "line 3"),
         ("file_name,kind\na.png,day\n ,x\n", "broken_entry", "line 3"),
+        ("file_name,kind\n\n\na.png,day\nc.png\n", "broken_entry", "line 5"),
+        ('file_name,kind\na.png,"d\na\ny"\nc.png\n', "broken_entry", "line 5"),
+        (
+            "file_name,kind,kind\na.png,day,x\n",
+            "broken_label_file",
+            "has 2 columns 'kind'; rename or remove all but one",
+        ),
+        ("file_name;type\na.png;day\n", "broken_label_file", "has no columns 'file_name' and 'kind'"),
     ],
 )
 def test_broken_csv_is_an_error(folder: Any, text: str, kind: str, fragment: str) -> None:
@@ -61,3 +70,40 @@ def test_broken_csv_is_an_error(folder: Any, text: str, kind: str, fragment: str
     _, report = folder.check(labels=labels, tasks=KIND)
     assert (report.errors[0].kind, report.errors[0].file) == (kind, "train.csv")
     assert fragment in report.errors[0].message
+
+
+def report_of(folder: Any, train: bytes) -> Any:
+    """Return the index and the report of a set whose train table has these bytes."""
+    folder.image("a.png")
+    folder.image("b.png")
+    folder.text("val.csv", "file_name,kind\nb.png,day\n")
+    (folder.root / "train.csv").write_bytes(train)
+    labels = [{"format": "csv", "path": "{split}.csv", "column": "kind", "tasks": ["kind"]}]
+    return folder.check(labels=labels, tasks=KIND)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("break_", ["\n", "\r\n"])
+def test_other_separators_of_cells_are_recognized(folder: Any, separator: str, break_: str) -> None:
+    rows = (separator.join(cells) for cells in (("n", "file_name", "kind"), ("1,5", "a.png", "day")))
+    index, report = report_of(folder, break_.join(rows).encode())
+    assert index.records["train"][0].labels == {"kind": ["day"]}
+    assert not report.findings
+
+
+@pytest.mark.parametrize(
+    ("encoding", "fragment"),
+    [
+        ("utf-16", "is not UTF-8 text (it has zero bytes, as UTF-16 has); save it as UTF-8"),
+        ("latin-1", "is not UTF-8 text (byte 0xe9 in line 2; it may be Latin-1 or Windows-1252); save it as UTF-8"),
+    ],
+)
+def test_other_encodings_are_errors_that_name_the_remedy(folder: Any, encoding: str, fragment: str) -> None:
+    _, report = report_of(folder, "file_name,kind\na.png,soirée\n".encode(encoding))
+    assert (report.errors[0].kind, report.errors[0].message) == ("broken_label_file", fragment)
+
+
+def test_empty_separator_is_rejected_with_its_field(folder: Any) -> None:
+    labels = [{"format": "csv", "path": "x.csv", "column": "kind", "separator": "", "tasks": ["kind"]}]
+    with pytest.raises(ValidationError, match="separator"):
+        folder.job(labels=labels, tasks=KIND)

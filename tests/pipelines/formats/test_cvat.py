@@ -84,7 +84,7 @@ def test_attribute_of_a_shape_is_its_identity(folder: Any) -> None:
     ("text", "fragment"),
     [
         ("<annotations>", "is not valid XML"),
-        ("<!DOCTYPE a><annotations/>", "it declares a document type"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>', "it declares entities"),
         ("<annotation/>", "the root of CVAT's files is <annotations>"),
         ("<annotations/>", "has no <image>"),
         ('<annotations><track label="cat"/></annotations>', "export the task as 'CVAT for images 1.1'"),

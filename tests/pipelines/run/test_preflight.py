@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipelines.base.errors import ConfigError
-from pipelines.preflight import Inputs, Places, find_init_from, find_weights, preflight
+from pipelines.preflight import Inputs, Places, find_data, find_init_from, find_weights, preflight
 from pipelines.spec.load import apply_override, validate_document
 
 Document = dict[str, Any]
@@ -155,3 +155,23 @@ def test_run_that_resumes_does_not_need_its_initial_weights(small: Document, tmp
         preflight(job, Places([tmp_path], [tmp_path]))
     assert [problem.field for problem in caught.value.problems] == ["model.backbone.weights", "model.init_from"]
     assert preflight(job, Places([tmp_path], [tmp_path]), is_new=False) == Inputs(tmp_path / "demo", "none")
+
+
+def test_each_of_the_two_data_options_is_reported_with_its_meaning(small: Document, tmp_path: Path) -> None:
+    job = validate_document(small)
+    wrong = [tmp_path / "a", tmp_path / "b"]
+    with pytest.raises(ConfigError) as caught:
+        find_data(job, Places([wrong[0]], [], data_root=wrong[1], are_given=True, named_data_roots=[wrong[0]]))
+    assert [problem.field for problem in caught.value.problems] == ["--data-root", "--data.root"]
+    meaning = "--data-root names the folder that contains the document's data.root, --data.root the data itself"
+    for path, problem in zip(wrong, caught.value.problems, strict=True):
+        assert problem.message == f"got {str(path)!r}, which is not a folder; {meaning}"
+
+
+def test_data_root_that_is_the_data_itself_is_recognized(small: Document, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ConfigError, match="no folder 'demo' below") as caught:
+        find_data(validate_document(small), Places([tmp_path], [], are_given=True, named_data_roots=[tmp_path]))
+    assert f"--data-root: got {str(tmp_path)!r}, which is the data itself, it seems; write --data.root" in str(
+        caught.value
+    )

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import multiprocessing
 
+from pipelines.base.cores import num_cores
 from pipelines.base.errors import NumericsError
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.run.evaluate_run import score_run
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
-from pipelines.training.strategy import num_cores
 from tests.pipelines.run.interruption import differences
 from tests.pipelines.training.two_ranks import NO_PLACES, run_rank
 

@@ -1,5 +1,6 @@
 """`pyramidion submit`, as a process that talks to a real API process."""
 
+import json
 import signal
 import subprocess
 from pathlib import Path
@@ -42,6 +43,17 @@ def test_standard_output_contains_only_the_id(served: Served, job_yaml: Path) ->
     job = served.store.get(job_id)
     assert (job.status, job.priority, job.cpus, job.timeout_s) == (JobStatus.QUEUED, 7, 2, 90.0)
     assert served.store.config(job_id)["model"]["optimizer"]["lr"] == 5e-4
+
+
+def test_printed_request_is_what_the_server_accepts(served: Served, job_yaml: Path) -> None:
+    with served.client() as client:
+        before = [job.id for job in client.jobs(limit=1000)]
+        printed = served.run("submit", str(job_yaml), "--priority=7", "--model.optimizer.lr=5e-4", "--print-request")
+        assert (printed.returncode, printed.stderr) == (0, "")
+        assert [job.id for job in client.jobs(limit=1000)] == before
+        job = client.submit(json.loads(printed.stdout))
+    assert job.priority == 7
+    assert served.store.config(job.id)["model"]["optimizer"]["lr"] == 5e-4
 
 
 def test_shipped_recipe_is_submitted_by_name(served: Served) -> None:

@@ -22,10 +22,8 @@ def check_pixels(listing: Listing, sources: Mapping[str, SourceSpec]) -> None:
     """Report truncated images, and sources whose values leave their range or use a small part of it."""
     for image in listing.images:
         if image.facts is not None and image.facts.missing_rows is not None:
-            missing, height = image.facts.missing_rows, image.facts.height
-            message = (
-                f"is truncated: {missing} of its {height} rows are missing and gray" if missing else "is truncated"
-            )
+            missing = image.facts.missing_rows
+            message = f"is truncated: its last {missing} rows are missing and gray" if missing else "is truncated"
             split = image.layers[0][0].split
             listing.findings.append(split.finding("truncated_image", message, file=image.shown_path))
     for name, source in sorted(sources.items()):

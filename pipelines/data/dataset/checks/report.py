@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from pipelines.base.causes import causes_of
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.findings import KINDS, Finding
+from pipelines.base.printable import printable
 from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.clean import LayerCounts
 from pipelines.run_folder.files import write_atomic
@@ -167,7 +168,7 @@ class DataReport:
         """Return the whole report with all findings, for JSON."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "root": self.root,
+            "root": printable(self.root),
             "num_errors": len(self.errors),
             "num_warnings": len(self.warnings),
             "findings": {kind: len(findings) for kind, findings in self.by_kind().items()},

@@ -9,9 +9,12 @@ import pytest
 from pipelines.base.errors import ConfigError
 from pipelines.base.records import Category, DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
+from pipelines.data.dataset.convert import convert
 from pipelines.data.dataset.index import build_index
 from pipelines.data.dataset.roots import data_roots_from_environment, find_root
+from pipelines.formats.catalog import WRITERS
 from pipelines.spec.job import JobSpec
+from pipelines.spec.load import load_job
 
 COCO = {"format": "coco", "path": "annotations/instances_{split}.json", "tasks": ["cells", "lookup"]}
 CSV = {
@@ -34,10 +37,13 @@ def root() -> Path:
 
 
 def check(root: Path, labels: list[Any], tasks: dict[str, Any]) -> tuple[DatasetIndex, DataReport]:
+    return build_index(job_of(labels, tasks), root)
+
+
+def job_of(labels: list[Any], tasks: dict[str, Any]) -> JobSpec:
     sources = {"bccd": {"images": "JPEGImages", "labels": labels}}
     model = {"backbone": {"name": "resnet18"}, "tasks": {"cells": {"head": "fcos"}} | tasks}
-    job = JobSpec.model_validate({"name": "b", "model": model, "data": {"root": "bccd", "sources": sources}})
-    return build_index(job, root)
+    return JobSpec.model_validate({"name": "b", "model": model, "data": {"root": "bccd", "sources": sources}})
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +86,16 @@ def test_counts_match_the_data_card(coco: tuple[DatasetIndex, DataReport]) -> No
         (945, 945, 0),
     ]
     assert all(layer.adds_up for layer in report.layers)
+
+
+@pytest.mark.parametrize("to", WRITERS)
+def test_real_boxes_survive_a_conversion(root: Path, coco: Any, tmp_path: Path, to: str) -> None:
+    convert(job_of([COCO], {"lookup": LOOKUP}), root, tmp_path / "out", to, link=False)
+    index, report = build_index(load_job([str(tmp_path / "out/job.yaml")]), tmp_path / "out")
+    assert not report.errors
+    for split, records in coco[0].records.items():
+        for one, other in zip(index.records[split], records, strict=True):
+            assert one.file_name == other.file_name
+            for found, given in zip(one.labels["cells"], other.labels["cells"], strict=True):
+                assert found.category == given.category
+                assert found.bbox_xywh == pytest.approx(given.bbox_xywh, abs=1e-4)

@@ -1,5 +1,6 @@
 """Findings about the pixels of image files: truncated files, and values of more than 8 bits."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,7 @@ def test_truncated_jpeg_is_a_warning_and_is_used(folder: Any) -> None:
     index, report = folder.check()
     assert report.errors == []
     (message,) = messages(report, "truncated_image")
-    assert message.startswith("images/a.jpg: is truncated: ")
-    assert message.endswith(" of its 40 rows are missing and gray")
+    assert re.fullmatch(r"images/a\.jpg: is truncated: its last \d+ rows are missing and gray", message)
     assert [record.file_name for record in index.records["train"]] == ["a.jpg"]
     assert "warning: truncated JPEG files (missing rows are gray): 1" in render_report(report)
 
