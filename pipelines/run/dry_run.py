@@ -100,7 +100,7 @@ def render(dry_run: DryRunReport) -> str:
     """Return the report as text."""
     lines = [f"{stage:>8}  {number:>13,} parameters" for stage, number in dry_run.parameters.items()]
     lines += [
-        f"from epoch {epoch}: {dry_run.count(epoch):,} parameters train ({', '.join(stages)})"
+        f"from epoch {epoch + 1}: {dry_run.count(epoch):,} parameters train ({', '.join(stages)})"
         for epoch, stages in dry_run.trainable.items()
     ]
     lines += [dry_run.init] if dry_run.init else []

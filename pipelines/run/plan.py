@@ -17,13 +17,15 @@ HEADINGS = ("group", "parameters", "tensors", "rate", "decay", "epochs")
 
 @dataclass(frozen=True)
 class Epochs:
-    """Consecutive epochs, counted from 0; `last` is None if they continue to the end."""
+    """Consecutive epochs, counted from 0 as in the document; `last` is None if they continue to the end."""
 
     first: int
     last: int | None
 
     def __str__(self) -> str:
-        return f"{self.first}" if self.first == self.last else f"{self.first}-{'' if self.last is None else self.last}"
+        """Return the epochs as users count them on all screens, from 1."""
+        first, last = self.first + 1, "" if self.last is None else self.last + 1
+        return f"{first}" if first == last else f"{first}-{last}"
 
 
 @dataclass(frozen=True)

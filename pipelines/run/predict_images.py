@@ -127,7 +127,7 @@ class PredictWorkflow:
             else:
                 answers[file] = answer
         if answers:
-            print_rank_zero(f"weights: {saved.weights}, of epoch {saved.epoch}, step {saved.step}")
+            print_rank_zero(f"weights: {saved.weights}, of epoch {saved.epoch + 1}, step {saved.step}")
             self._write(predictor, answers)
         raise_problems(self.problems)
 

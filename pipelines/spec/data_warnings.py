@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pipelines.base.records import DatasetIndex
 from pipelines.spec.job import JobSpec
 
-FEW_STEPS = 5
+FEW_STEPS = 3
 """Optimizer steps per epoch, below which losses and schedules are coarse."""
 FEW_IMAGES = 20
 """Labeled training images, below which a network learns them by heart."""

@@ -58,7 +58,8 @@ def non_finite_loss(
         rank = "*" if is_distributed() else position.rank
         where = f" (kept in {folder}/{_file_name(position, rank)})"
     return NumericsError(
-        f"the loss {broken} at epoch {position.epoch}, step {position.step}, for the images {_names(batch)}{where}; "
+        f"the loss {broken} in epoch {position.epoch + 1}, step {position.step}, for the images {_names(batch)}"
+        f"{where}; "
         "lower model.optimizer.lr, lengthen model.schedule.warmup_steps, or set trainer.precision to 32-true"
     )
 

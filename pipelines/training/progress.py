@@ -1,8 +1,9 @@
 """Reports of training progress: a line on the terminal, events, and tracked metrics."""
 
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,6 +14,8 @@ from pipelines.data.loading.sample import Batch
 from pipelines.run_folder.events import EventLog, MetricData, ProgressData, WarningData
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.module import MultiTaskModule
+
+DEFAULT_COLUMNS = 80
 
 SCREEN_EVERY_S = 0.5
 """Interval at which the line on a terminal is updated; other outputs get one line per epoch."""
@@ -33,6 +36,7 @@ class ProgressReporter(Callback):
         self._started = 0.0
         self._shown = 0.0
         self._batches = 0
+        self._losses: dict[str, list[float]] = {}
         self._validations = 0
         self._validation_s = 0.0
         self._validation_started = 0.0
@@ -84,13 +88,17 @@ class ProgressReporter(Callback):
         assert isinstance(pl_module, MultiTaskModule)
         self._images += len(batch) * trainer.world_size
         self._batches += 1
+        for name, value in pl_module.present_losses().items():
+            self._losses.setdefault(name, []).append(value)
         is_last = batch_idx + 1 == trainer.num_training_batches
         if is_last or (batch_idx + 1) % (self.every_n_steps * trainer.accumulate_grad_batches) == 0:
             self._report(trainer, pl_module, batch_idx)
         if pl_module.gradients:
             self._report_gradients(trainer, pl_module.gradients)
         if is_last or (sys.stderr.isatty() and time.monotonic() - self._shown > SCREEN_EVERY_S):
-            self._show(trainer, pl_module, batch_idx, is_last)
+            self._show(trainer, batch_idx, is_last)
+        if is_last:
+            self._losses.clear()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MultiTaskModule)
@@ -137,15 +145,40 @@ class ProgressReporter(Callback):
         if self.tracker is not None:
             self.tracker.log_metrics(gradients, step=trainer.global_step)
 
-    def _show(self, trainer: Trainer, module: MultiTaskModule, batch_idx: int, is_last: bool) -> None:
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in module.present_losses().items())
-        line = (
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
-            f"batch {batch_idx + 1}/{trainer.num_training_batches}  {self._images_per_s():.1f} images/s  "
-            f"left {format_duration(self.remaining_s(trainer, batch_idx))}  {losses}"
-        )
+    def _show(self, trainer: Trainer, batch_idx: int, is_last: bool) -> None:
+        """Print the line; its losses are the means of the epoch so far."""
+        parts = [
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+            f"batch {batch_idx + 1}/{trainer.num_training_batches}",
+            f"{self._images_per_s():.1f} images/s",
+            f"left {format_duration(self.remaining_s(trainer, batch_idx))}",
+            *(f"{name} {sum(values) / len(values):.3f}" for name, values in self._losses.items()),
+        ]
         if sys.stderr.isatty():
+            line = fitting(parts, terminal_columns())
             print(f"\r\x1b[2K{line}", end="\n" if is_last else "", file=sys.stderr, flush=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            print("  ".join(parts), file=sys.stderr, flush=True)
         self._shown = time.monotonic()
+
+
+def terminal_columns() -> int:
+    """Return the width of the terminal of stderr."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or DEFAULT_COLUMNS
+    except OSError:
+        return DEFAULT_COLUMNS
+
+
+def fitting(parts: Sequence[str], columns: int) -> str:
+    """Return as many parts as fit into one line of a terminal, which would wrap a longer line and then keep its start.
+
+    One column stays free: some terminals wrap a line that fills the last one.
+    """
+    shown = parts[0]
+    for position, part in enumerate(parts[1:], start=1):
+        more = "" if position == len(parts) - 1 else "  ..."
+        if len(f"{shown}  {part}{more}") >= columns:
+            return f"{shown}  ..."[: columns - 1]
+        shown = f"{shown}  {part}"
+    return shown[: columns - 1]

@@ -67,7 +67,7 @@ def test_check_prints_which_parts_would_train(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("check", "--config", job_yaml, "--data-root", demo_root.parent) == 0
-    assert "from epoch 0: " in capsys.readouterr().out
+    assert "from epoch 1: " in capsys.readouterr().out
 
 
 def test_check_prints_each_problem_as_json(

@@ -60,7 +60,7 @@ def test_last_and_averaged_weights_are_read_from_the_last_checkpoint(
     assert (
         command("predict", "--run-dir", finished.path, "--images", demo_root / "images/test", "--weights", "last") == 0
     )
-    assert "weights: last, of epoch 1, step 6" in capsys.readouterr().err
+    assert "weights: last, of epoch 2, step 6" in capsys.readouterr().err
 
 
 def test_best_weights_are_named_in_the_result(command: Command, finished: RunDir) -> None:

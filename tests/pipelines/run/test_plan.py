@@ -47,13 +47,13 @@ def test_plan_of_a_gradual_job_has_rates_and_epochs_of_each_part(small: Document
         for row in plan_of(spec, small, demo_root)
     ]
     # The rate is 2e-3 and decays by 0.6 per stage; one more stage trains after each tenth of 20 epochs.
-    parts = [("c3", 4.32e-4, "6-"), ("c4", 7.2e-4, "4-"), ("c5", 1.2e-3, "2-"), *((part, 2e-3, "0-") for part in BASE)]
+    parts = [("c3", 4.32e-4, "7-"), ("c4", 7.2e-4, "5-"), ("c5", 1.2e-3, "3-"), *((part, 2e-3, "1-") for part in BASE)]
     expected = [
         (f"{part}/{group}", rate, decay, epochs)
         for part, rate, epochs in parts
         for group, decay in (("decay", 0.05), ("no_decay", 0.0))
     ]
-    assert printed == [*expected, ("balance/no_decay", 2e-3, 0.0, "0-")]
+    assert printed == [*expected, ("balance/no_decay", 2e-3, 0.0, "1-")]
 
 
 @pytest.mark.parametrize("by", ["stage", "layer"])
@@ -87,7 +87,7 @@ def test_table_has_one_line_for_each_group() -> None:
     assert render_plan(rows, ScheduleSpec(warmup_steps=7)).splitlines() == [
         "group              parameters  tensors      rate  decay  epochs",
         "c3/decay            1,234,567       12  0.000432   0.05  never",
-        "layer 10/no_decay          64        5     0.002      0  0-3, 5, 8-",
+        "layer 10/no_decay          64        5     0.002      0  1-4, 6, 9-",
         "rates are those at the maximum of the schedule: a warm-up of 7 steps, then cosine",
     ]
     assert render_plan(rows, ScheduleSpec(decay="constant")).endswith("schedule: constant")
@@ -103,7 +103,7 @@ def test_plan_command_prints_the_table(job_yaml: Path, demo_root: Path, tmp_path
     assert heading.split() == ["group", "parameters", "tensors", "rate", "decay", "epochs"]
     assert {line.split("/")[0]: line.split()[-1] for line in lines} == {
         **dict.fromkeys(("c3", "c4", "c5"), "never"),
-        **dict.fromkeys(BASE, "0-"),
+        **dict.fromkeys(BASE, "1-"),
     }
     assert [line for line in done.stderr.splitlines() if line.startswith("warning: model.unfreeze: c3, c4, c5 of")]
     assert list(tmp_path.iterdir()) == []

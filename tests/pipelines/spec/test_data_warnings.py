@@ -17,7 +17,7 @@ from pipelines.spec.load import apply_override, validate_document
         (98, 60, 2, ["batch_size: got 60 for each of 2 processes, but the training split has only 98"]),
         (2, 4, 1, ["batch_size: got 4, but", "data.sources: the training split has only 2 labeled images;"]),
         (1, 1, 1, ["data.sources: the training split has only 1 labeled image;"]),
-        (40, 8, 1, ["data.sources.*.batch_size: an epoch has only 3 optimizer steps (40 images)"]),
+        (24, 8, 1, ["data.sources.*.batch_size: an epoch has only 2 optimizer steps (24 images)"]),
         (200, 4, 1, []),
         (0, 4, 1, []),
     ],

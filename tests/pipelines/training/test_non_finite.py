@@ -44,7 +44,7 @@ def test_kept_batch_reproduces_its_terms(
     small: Document, train: Callable[..., RunDir], demo_root: Path, tmp_path: Path
 ) -> None:
     broken = BreakDetector(3)
-    message = "the loss shapes/centerness is nan at epoch 0, step 1, for the images "
+    message = "the loss shapes/centerness is nan in epoch 1, step 1, for the images "
     with pytest.raises(NumericsError, match=message) as caught:
         train(small, tmp_path, broken)
     (path,) = (tmp_path / "non_finite").iterdir()
@@ -85,7 +85,7 @@ def test_only_the_first_batch_of_a_run_is_kept_and_later_ones_are_only_reported(
     first = non_finite_loss(a_batch(10), TERMS, Position(0, 3, 7, 0, 1), tmp_path / "kept")
     later = non_finite_loss(a_batch(2), TERMS, Position(1, 9, 2, 0, 1), tmp_path / "kept")
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["epoch0_step3_rank0.pt"]
-    assert "kind/ce is inf at epoch 0, step 3, for the images 0.jpg, 1.jpg" in str(first)
+    assert "kind/ce is inf in epoch 1, step 3, for the images 0.jpg, 1.jpg" in str(first)
     assert "7.jpg and 2 more (kept in " in str(first)
     assert "for the images 0.jpg, 1.jpg; lower" in str(later)
     assert "cells/box" not in str(first)
