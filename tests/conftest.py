@@ -9,11 +9,21 @@ import pytest
 from hypothesis import settings
 
 from pipelines.data.synth.dataset import write_synthetic
+from pipelines.run_folder.layout import CACHE_VARIABLE
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what data checks store out of the cache folder of the user who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
+
 
 LONG = ("tests/service/whole/", "tests/pipelines/training/test_families", "tests/pipelines/run/", "tests/test_adding")
 """Files of tests that train, or start a whole service, for minutes."""

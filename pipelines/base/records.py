@@ -1,5 +1,6 @@
 """The data set in memory without pixels: images, labels and categories. Torch-free."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -46,7 +47,7 @@ class ImageRecord:
     path: Path
     height: int = 0
     width: int = 0
-    labels: dict[str, list[BoxLabel] | list[str]] = field(default_factory=dict)
+    labels: Mapping[str, list[BoxLabel] | list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,5 +62,5 @@ class Category:
 class DatasetIndex:
     """All sources of a job: records by split, and categories by task (identities for an embedding)."""
 
-    records: dict[Split, list[ImageRecord]]
+    records: dict[Split, Sequence[ImageRecord]]
     categories: dict[str, list[Category]]

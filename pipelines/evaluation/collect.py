@@ -24,9 +24,8 @@ class Collector:
     def __init__(self, spec: ModelSpec, index: DatasetIndex) -> None:
         self.spec = spec
         self.setups = {name: TaskSetup(name, task, index.categories.get(name, ())) for name, task in spec.tasks.items()}
-        self.records: dict[tuple[Split, int], ImageRecord] = {
-            (split, record.image_id): record for split, records in index.records.items() for record in records
-        }
+        self.records = index.records
+        self._positions: dict[Split, dict[int, int]] = {}
         self.begin("val")
 
     def begin(self, split: Split) -> None:
@@ -46,13 +45,19 @@ class Collector:
         split: Split = "train" if gallery else self.split
         into = self.gallery if gallery else self.predictions
         for b, info in enumerate(infos):
-            record = self.records[split, info.image_id]
+            record = self._record(split, info.image_id)
             tasks = {}
             for name, predictions in outputs.items():
                 runtime = runtime_of(self.spec.tasks[name])
                 output = runtime.from_network(predictions[b], info)
                 tasks[name] = runtime.with_labels(self.setups[name], output, record)
             into.append(ImagePredictions(info.image_id, tasks))
+
+    def _record(self, split: Split, image_id: int) -> ImageRecord:
+        if split not in self._positions:
+            ids = (record.image_id for record in self.records[split])
+            self._positions[split] = {image_id: position for position, image_id in enumerate(ids)}
+        return self.records[split][self._positions[split][image_id]]
 
     def gather(self) -> tuple[list[ImagePredictions], list[ImagePredictions]] | None:
         """Return (predictions, gallery) of all ranks, by image id; None on ranks other than 0."""

@@ -6,6 +6,9 @@ from pathlib import Path
 
 RUNS_ROOT_VARIABLE = "PYRAMIDION_RUNS_ROOT"
 
+CACHE_VARIABLE = "PYRAMIDION_CACHE_DIR"
+"""The environment variable with the folder for what the data check stores between runs."""
+
 ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
 """The environment variable with the attempt's folder; set if the service runs the attempt."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.base.links import LINKS_VARIABLE
 from pipelines.run_folder.files import write_atomic
-from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RUNS_ROOT_VARIABLE, RunDir
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, CACHE_VARIABLE, RUNS_ROOT_VARIABLE, RunDir
 from pipelines.spec.load import write_yaml
 from service.child_process import child_environment, python_command
 from service.executors.base import AttemptSpec
@@ -76,4 +76,5 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
         # The log is read while it is written.
         "PYTHONUNBUFFERED": "1",
         **({"MLFLOW_RUN_ID": mlflow_run_id} if mlflow_run_id else {}),
+        **{name: os.environ[name] for name in (CACHE_VARIABLE,) if name in os.environ},
     }

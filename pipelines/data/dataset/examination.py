@@ -11,12 +11,12 @@ from pipelines.formats.layer_content import FileId
 from pipelines.spec.data import SourceSpec
 
 
-def examine_listed(listing: Listing, sources: Mapping[str, SourceSpec]) -> None:
+def examine_listed(listing: Listing, sources: Mapping[str, SourceSpec], root: Path) -> None:
     """Set the facts of each image, and report images that are unreadable."""
     to_examine = {
         id(image): (image.path, sources[image.source].exif) for image in listing.images if image.path is not None
     }
-    facts_by_image = examine_images(to_examine.values())
+    facts_by_image = examine_images(to_examine.values(), root)
     for image in listing.images:
         if id(image) not in to_examine:
             continue

@@ -1,10 +1,16 @@
 """Build the data set in memory from the label files, and the report about it, in one pass. Torch-free."""
 
+import gc
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.packed_records import PackedRecords
 from pipelines.base.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord
+from pipelines.data.dataset.cache.whole_index import IndexCache
 from pipelines.data.dataset.categories import Declared, merge_categories, numbered
 from pipelines.data.dataset.checks.box_units import check_box_units
 from pipelines.data.dataset.checks.duplicates import check_repeated_contents, fingerprint
@@ -44,8 +50,30 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     """
     if not root.is_dir():
         raise DataError(FieldProblem("data.root", f"{root} is not a folder"))
+    cache, started = IndexCache.of(job, root), time.time()
+    if (stored := cache.load()) is not None:
+        return stored
+    with _no_garbage_collection():
+        index, report = _read_data(job, root)
+    cache.save(index, report, started)
+    return index, report
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Do not search for reference cycles among millions of new objects, which takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _read_data(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     listing = list_images(job, root)
-    examine_listed(listing, job.data.sources)
+    examine_listed(listing, job.data.sources, root)
     leave_out(listing)
     check_declared_sizes(listing)
     number_images(listing)
@@ -65,16 +93,15 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
         for category in categories[name]:
             counts.by_class.setdefault(category.name, Counter())
     splits = [split for split in SPLITS if any(read.split.split == split for read in listing.layers)]
-    index = DatasetIndex(
-        {split: [record for record in labeled if record.split == split] for split in splits}, categories
-    )
+    by_split = {split: [record for record in labeled if record.split == split] for split in splits}
     count_images(job, listing, records, report, splits)
     check_repeated_contents(listing)
     check_pixels(listing, job.data.sources)
     check_tasks(job, listing, report)
-    check_samplers(job, index.records.get("train", []), report)
-    report.fingerprints = {split: fingerprint(listing, index.records[split], job.data.sources) for split in splits}
-    return index, report
+    check_samplers(job, by_split.get("train", []), report)
+    report.fingerprints = {split: fingerprint(listing, by_split[split], job.data.sources) for split in splits}
+    packed = {split: PackedRecords.pack(split, of_split) for split, of_split in by_split.items()}
+    return DatasetIndex(dict(packed), categories), report
 
 
 def _fits(name: str, task: TaskSpec, listing: Listing) -> bool:

@@ -93,7 +93,7 @@ def set_labels(
         if labels is None:
             counts.unlabeled[record.split] += 1
             continue
-        record.labels[name] = labels
+        record.labels = {**record.labels, name: labels}
         counts.labeled[record.split] += 1
         counts.empty[record.split] += not labels
         _count_labels(counts, record.split, labels, is_identity=identity_field is not None)

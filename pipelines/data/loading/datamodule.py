@@ -1,6 +1,6 @@
 """The data of a job as a LightningDataModule."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning
@@ -86,7 +86,7 @@ class JobData(lightning.LightningDataModule):
         self.test_split: Split = "test"
         self._datasets: dict[tuple[Split, bool], ImageDataset] = {}
 
-    def records(self, split: Split) -> list[ImageRecord]:
+    def records(self, split: Split) -> Sequence[ImageRecord]:
         """Return the records of a split, in the order of the keys' indices."""
         return self.index.records.get(split, [])
 
