@@ -134,7 +134,7 @@ def _images_on_disk(
         if name in sources
     }
     listing = list_images(job.model_copy(update={"data": job.data.model_copy(update={"sources": on_disk})}), root)
-    examine_listed(listing, on_disk)
+    examine_listed(listing, on_disk, root)
     if not listing.images:
         problems = [FieldProblem("", str(finding)) for finding in listing.findings[:5]]
         raise DataError(
