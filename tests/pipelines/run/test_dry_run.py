@@ -63,11 +63,13 @@ def test_check_prints_one_json_document(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_prints_which_parts_would_train(
+def test_check_prints_which_parts_would_train_and_the_augmentation(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("check", "--config", job_yaml, "--data-root", demo_root.parent) == 0
-    assert "from epoch 1: " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "from epoch 1: " in printed
+    assert "  scale_jitter   range: [0.8, 1.25]\n" in printed
 
 
 def test_check_prints_each_problem_as_json(
