@@ -18,7 +18,9 @@ from backbones.catalog.lookup import resolve
 from pipelines.command_line.parsers import parser_of
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.spec.load import assemble, load_job, merge, read_yaml, recipe_names, validate_document
+from service.cli import main
 from service.commands.registry import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS
+from tests.pipelines.data.drafting.exports import write_label_studio
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -90,6 +92,17 @@ def test_parts_of_documents_on_a_page_are_valid_over_a_recipe(page: str) -> None
             recipe["model"].pop("backbone")  # the part replaces the network
         job = validate_document(merge(recipe, part))
         require_surgery(resolve(job.model.backbone.network), job.model.backbone.surgery)
+
+
+def test_the_commands_of_the_first_steps_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYRAMIDION_DATA_ROOTS", raising=False)
+    write_label_studio(tmp_path / "photos")
+    page = (ROOT / "docs/first_steps.md").read_text("utf-8")
+    lines = [line.removeprefix("$ pyramidion ") for line in page.splitlines() if line.startswith("$ ")]
+    assert lines[-1].startswith("fit ")
+    assert [line for line in lines[:-1] if main(shlex.split(line)) != 0] == []
+    assert load_job(["job.yaml"]).data.sources["images"].split_file == "splits.csv"
 
 
 @pytest.mark.slow

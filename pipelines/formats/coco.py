@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Literal
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath, normalized
 from pipelines.formats.booleans import read_boolean
+from pipelines.formats.coco_recognition import recognize_coco
 from pipelines.formats.coco_writer import CocoWriter
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
 from pipelines.formats.outlines import segmentation_box
@@ -22,10 +24,15 @@ class CocoLayer(LabelLayer):
     """COCO instances: boxes, `iscrowd`, and any further field of an annotation as identity."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    RECOGNIZED_BY: ClassVar[str] = "JSON files with images, annotations and categories"
     WRITER = CocoWriter
 
     format: Literal["coco"]
     path: RelativePath
+
+    @classmethod
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
+        return recognize_coco(folder)
 
     def paths(self, images: str) -> dict[str, str]:
         """Return the JSON file."""

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from pipelines.base.paths import RelativePath, normalized
 from pipelines.base.records import SPLITS
+from pipelines.formats.csv_recognition import recognize_csv
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
@@ -18,6 +20,7 @@ class CsvLayer(LabelLayer):
     """A table with one row for each image: one class, several (with `separator`), or none (empty cell: not labeled)."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"classes"})
+    RECOGNIZED_BY: ClassVar[str] = "CSV files with a column of image names and a column of classes"
 
     format: Literal["csv"]
     path: RelativePath
@@ -29,6 +32,10 @@ class CsvLayer(LabelLayer):
     split_column: str | None = Field(
         None, description="column with the split of the row; default: `path` contains {split}"
     )
+
+    @classmethod
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
+        return recognize_csv(folder)
 
     def paths(self, images: str) -> dict[str, str]:
         """Return the table."""

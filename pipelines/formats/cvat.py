@@ -14,6 +14,8 @@ from pydantic import Field
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath
+from pipelines.formats.cvat_recognition import recognize_cvat
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
@@ -34,9 +36,14 @@ class CvatLayer(LabelLayer):
     """CVAT for images 1.1: boxes, polygons, masks and ellipses as boxes; attributes of a shape as identities."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    RECOGNIZED_BY: ClassVar[str] = "XML files with the root annotations"
 
     format: Literal["cvat"]
     path: RelativePath = Field("annotations.xml", description="the XML file; its subsets are the splits")
+
+    @classmethod
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
+        return recognize_cvat(folder)
 
     def paths(self, images: str) -> dict[str, str]:
         """Return the XML file."""

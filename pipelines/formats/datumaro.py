@@ -14,6 +14,8 @@ from pydantic import Field
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath
+from pipelines.formats.datumaro_recognition import recognize_datumaro
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
@@ -25,9 +27,14 @@ class DatumaroLayer(LabelLayer):
     """Datumaro: boxes, polygons and masks as boxes; attributes of an annotation as identities."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    RECOGNIZED_BY: ClassVar[str] = "JSON files with items and categories"
 
     format: Literal["datumaro"]
     path: RelativePath = Field("annotations/{split}.json", description="the JSON file of a subset")
+
+    @classmethod
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
+        return recognize_datumaro(folder)
 
     def paths(self, images: str) -> dict[str, str]:
         """Return the JSON file."""

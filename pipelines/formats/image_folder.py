@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 
 from pipelines.base.links import walk
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, is_ignored
+from pipelines.formats.folder_contents import FolderContents, FolderReading
+from pipelines.formats.image_folder_recognition import recognize_image_folder
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
@@ -15,9 +17,14 @@ class ImageFolderLayer(LabelLayer):
     """`<split>/<class>/<image>`: the folder is the class. `path` is relative to the source's images."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"classes"})
+    RECOGNIZED_BY: ClassVar[str] = "folders of images by class, with or without folders by split"
 
     format: Literal["image_folder"]
     path: RelativePath = "{split}"
+
+    @classmethod
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
+        return recognize_image_folder(folder)
 
     def paths(self, images: str) -> dict[str, str]:
         """Return the folder of the class folders, which is inside the images folder."""

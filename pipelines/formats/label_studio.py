@@ -15,7 +15,9 @@ from pydantic import Field
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames, path_of
+from pipelines.formats.label_studio_recognition import recognize_label_studio
 from pipelines.formats.label_studio_regions import boxes_of
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
@@ -26,12 +28,17 @@ class LabelStudioLayer(LabelLayer):
     """Label Studio's JSON export: rectangles, polygons and ellipses as boxes; choices and texts as identities."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    RECOGNIZED_BY: ClassVar[str] = "JSON files that are lists of tasks with data and annotations"
 
     format: Literal["label_studio"]
     path: RelativePath
     image_key: str | None = Field(
         None, description="key of the image in the data of a task; default: `image`, or the only value that is an image"
     )
+
+    @classmethod
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
+        return recognize_label_studio(folder)
 
     def paths(self, images: str) -> dict[str, str]:
         """Return the JSON file."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from backbones.spec.section import Section
 from pipelines.base.names import TaskName
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer_content import LayerContent
 from pipelines.formats.source_split import SourceSplit
 from pipelines.formats.writer import LabelWriter
@@ -19,12 +20,14 @@ LabelKind = Literal["boxes", "classes", "identities"]
 class LabelLayer(Section, ABC):
     """Labels for some tasks, joined to the source's images by relative path.
 
-    A format is a subclass with a literal `format`, the fields that a document sets, and the three members below. It is
-    registered by its line in `pipelines.formats.catalog`.
+    A format is a subclass with a literal `format`, the fields that a document sets, `GIVES`, `paths`, `read` and
+    optionally `recognize`. It is registered by its line in `pipelines.formats.catalog`.
     """
 
     GIVES: ClassVar[frozenset[LabelKind]]
     """The kinds of labels that files of the format can have."""
+    RECOGNIZED_BY: ClassVar[str] = ""
+    """The files by which `recognize` knows the format, for messages; empty if it recognizes nothing."""
 
     NUMBERS_ARE_CORNERS: ClassVar[bool] = False
     """The files of the format have left, top, right and bottom of a box, instead of left, top, width and height."""
@@ -64,6 +67,14 @@ class LabelLayer(Section, ABC):
         Raises:
             ValueError: a path of the layer leaves the data root.
         """
+
+    @classmethod
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
+        """Return the ways in which a folder can be read in this format, the best one first.
+
+        `pyramidion init` asks every format. The default is that a format recognizes nothing.
+        """
+        return []
 
     def listing(self, images: str) -> str:
         """Return the pattern, relative to the data root, of the file or folder that lists the images of a split."""

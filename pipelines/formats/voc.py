@@ -17,9 +17,11 @@ from pydantic import Field
 from pipelines.base.findings import Finding
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, is_ignored, normalized
 from pipelines.formats.booleans import read_boolean
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
+from pipelines.formats.voc_recognition import recognize_voc
 from pipelines.formats.voc_writer import VocWriter
 from pipelines.formats.xml_files import correct_case, parse_xml, unknown_elements
 
@@ -45,6 +47,7 @@ class VocLayer(LabelLayer):
     """Pascal VOC: one XML file for each image (1-based, inclusive pixels), image sets as lists of names."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    RECOGNIZED_BY: ClassVar[str] = "XML files with the root annotation"
     WRITER = VocWriter
     NUMBERS_ARE_CORNERS: ClassVar[bool] = True
 
@@ -53,6 +56,10 @@ class VocLayer(LabelLayer):
     image_sets: RelativePath | None = Field(
         "ImageSets/Main/{split}.txt", description="list of the names of a split; null: every XML file of the folder"
     )
+
+    @classmethod
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
+        return recognize_voc(folder)
 
     def paths(self, images: str) -> dict[str, str]:
         """Return the image set, if there is one, and the folder of the XML files."""

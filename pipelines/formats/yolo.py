@@ -8,10 +8,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from pipelines.base.paths import RelativePath, below
+from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
 from pipelines.formats.yolo_labels import YoloLabels
+from pipelines.formats.yolo_recognition import recognize_yolo
 from pipelines.formats.yolo_writer import YoloWriter
 from pipelines.formats.yolo_yaml import (
     UNSUPPORTED_IMAGES,
@@ -29,10 +31,15 @@ class YoloLayer(LabelLayer):
     """YOLO: boxes or polygons in `labels/`, parallel to `images/`; the YAML file names the images of each split."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes"})
+    RECOGNIZED_BY: ClassVar[str] = "a YAML file with names and train, or a .txt file of rows for each image"
     WRITER = YoloWriter
 
     format: Literal["yolo"]
     path: RelativePath = Field("data.yaml", description="the YAML file of the data set")
+
+    @classmethod
+    def recognize(cls, folder: FolderContents) -> list[FolderReading]:
+        return recognize_yolo(folder)
 
     def paths(self, images: str) -> dict[str, str]:
         """Return the YAML file; it names the folders of the images."""

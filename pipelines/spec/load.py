@@ -29,11 +29,11 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-class _Dumper(yaml.SafeDumper):
+class Dumper(yaml.SafeDumper):
     """Quotes the strings that `_Loader` would read as another type."""
 
 
-for _class in (_Loader, _Dumper):
+for _class in (_Loader, Dumper):
     _class.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -60,7 +60,7 @@ def read_yaml(text: str, name: str) -> Any:
 
 def write_yaml(document: Mapping[str, Any]) -> str:
     """Return the document as YAML; the order of its keys is kept."""
-    return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(dict(document), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def recipe_names() -> list[str]:

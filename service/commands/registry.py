@@ -18,6 +18,7 @@ DATA_COMMANDS = {
     "check": LazyCommand("service.commands.data:run", "Check a job's data and write a report."),
     "convert": LazyCommand("service.commands.data:run", "Write a job's data in another label format."),
     "show": LazyCommand("service.commands.data:run", "Write augmented training pictures with their boxes."),
+    "split": LazyCommand("service.commands.data_split:run", "Divide a job's images into train, val and test."),
     "synth": LazyCommand("service.commands.data:run", "Write the synthetic data set of the demo."),
 }
 CLIENT_COMMANDS = {
@@ -28,13 +29,14 @@ CLIENT_COMMANDS = {
     "cancel": LazyCommand("service.commands.jobs:cancel", "Cancel jobs."),
     "results": LazyCommand("service.commands.jobs:results", "Print a job's evaluation results."),
 }
-DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, convert, show or synthesize data.")
+DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, convert, show, split or synthesize data.")
 SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     "Training": {
         **TRAINER_COMMANDS,
         "predict": LazyCommand("service.commands.predict:predict", "Predict images with a run or a registered model."),
     },
     "Data and networks": {
+        "init": LazyCommand("service.commands.init:run", "Write a document for a folder with images and labels."),
         "data": DATA,
         "backbones": LazyCommand(
             "service.commands.backbones:backbones", "List the backbones of the catalog, or describe one."

@@ -25,6 +25,12 @@ class AssignedSplits:
     unassigned: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     read_from: dict[tuple[str, int, str], Split] = field(default_factory=dict)
 
+    def repeats(self, content: LayerContent, split: SourceSplit, position: int) -> Split | None:
+        """Return the split on disk for which a layer has listed all these images before, or None if some are new."""
+        keys = [(split.source_name, position, split.shown_path(name)) for name in content.images]
+        first = {self.read_from.setdefault(key, split.split) for key in keys}
+        return first.pop() if len(first) == 1 and split.split not in first else None
+
     def divide(
         self, content: LayerContent, split: SourceSplit, position: int, split_file: str | None
     ) -> Iterator[tuple[SourceSplit, LayerContent]]:
@@ -88,11 +94,9 @@ class AssignedSplits:
     def _without_repeated(self, content: LayerContent, split: SourceSplit, position: int) -> LayerContent:
         """Return the content without images that the layer has read from another split on disk."""
         keys = {name: (split.source_name, position, split.shown_path(name)) for name in content.images}
-        repeated = [name for name, key in keys.items() if self.read_from.setdefault(key, split.split) != split.split]
+        repeated = [name for name, key in keys.items() if self.read_from[key] != split.split]
         if not repeated:
             return content
-        if len(repeated) == len(content.images):
-            return LayerContent(content.file)  # the same label file again
         first = self.read_from[keys[repeated[0]]]
         message = f"is also listed for {split.split_names[first]!r}, whose labels are used"
         content.findings += [

@@ -120,6 +120,11 @@ def _list_split(
                 message = f"is missing, or has nothing of the split {split.name_on_disk!r}"
                 listing.findings.append(split.finding("missing_label_file", message, file=file))
             continue
+        if first := assigned.repeats(content, split, position):
+            if split.split != "test" and source.split_file is None:
+                message = f"lists the same images for {split.name_on_disk!r} as for {split.split_names[first]!r}"
+                listing.findings.append(split.finding("missing_label_file", message, file=file))
+            continue
         for part_split, part in assigned.divide(content, split, position, source.split_file):
             _, images = joined.setdefault(part_split.split, (part_split, {}))
             _add_layer(part_split, layer, part, listing, images)

@@ -122,7 +122,13 @@ class JobData(lightning.LightningDataModule):
     def _train_sampler(self) -> TrainBatchSampler:
         rank, world_size = self._rank_and_world_size()
         return create_train_sampler(
-            self.spec, self.tasks, self.records("train"), seed=self.seed, rank=rank, world_size=world_size
+            self.spec,
+            self.tasks,
+            self.records("train"),
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            max_epochs=self._max_epochs(),
         )
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
@@ -171,6 +177,11 @@ class JobData(lightning.LightningDataModule):
             # numbers of the model would depend on the number of iterated loaders.
             "generator": torch.Generator().manual_seed(self.seed),
         }
+
+    def _max_epochs(self) -> int | None:
+        """Return the number of epochs of the trainer; None if there is no trainer, or if it has no limit."""
+        max_epochs = None if self.trainer is None else self.trainer.max_epochs
+        return None if max_epochs is None or max_epochs < 0 else max_epochs
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         if self.trainer is not None:

@@ -1,0 +1,1 @@
+"""Drafting a document for a folder of images and labels; torch-free."""

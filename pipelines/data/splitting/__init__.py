@@ -1,0 +1,1 @@
+"""Dividing one set of images into train, val and test; torch-free."""
