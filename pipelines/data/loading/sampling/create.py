@@ -22,8 +22,11 @@ def create_train_sampler(
     seed: int,
     rank: int = 0,
     world_size: int = 1,
+    min_batch: int = 1,
 ) -> TrainBatchSampler:
     """Return the sampler of the records of the train split; records without labels for any task are not drawn.
+
+    A last batch of an epoch with fewer than `min_batch` images of a rank is joined with the batch before.
 
     Raises:
         DataError: no image is labeled, or there are fewer identities than a batch of a `pk` sampler needs.
@@ -38,7 +41,13 @@ def create_train_sampler(
     for number, name in enumerate(sorted(indices)):
         try:
             sources[name] = _source(
-                spec.sources[name], indices[name], records, seed=seed, source=number, world_size=world_size
+                spec.sources[name],
+                indices[name],
+                records,
+                seed=seed,
+                source=number,
+                world_size=world_size,
+                min_batch=min_batch,
             )
         except ValueError as error:
             raise DataError(FieldProblem(f"data.sources.{name}.sampler", str(error))) from error
@@ -46,7 +55,14 @@ def create_train_sampler(
 
 
 def _source(
-    spec: SourceSpec, indices: list[int], records: Sequence[ImageRecord], *, seed: int, source: int, world_size: int
+    spec: SourceSpec,
+    indices: list[int],
+    records: Sequence[ImageRecord],
+    *,
+    seed: int,
+    source: int,
+    world_size: int,
+    min_batch: int,
 ) -> Source:
     match spec.sampler:
         case PKSpec(task=task, p=p, k=k):
@@ -57,9 +73,9 @@ def _source(
             return PKSource(images, p, k, seed=seed, source=source, world_size=world_size)
         case RepeatFactorSpec(task=task, threshold=threshold):
             factors = repeat_factors([classes_of(records[index], task) for index in indices], threshold)
-            return ImageSource(Repeated(indices, factors, seed=seed, source=source), spec.batch_size, world_size)
+            return ImageSource(Repeated(indices, factors, seed=seed, source=source), spec.batch_size, world_size, min_batch=min_batch)
         case _:
-            return ImageSource(Shuffled(indices, seed=seed, source=source), spec.batch_size, world_size)
+            return ImageSource(Shuffled(indices, seed=seed, source=source), spec.batch_size, world_size, min_batch=min_batch)
 
 
 def _mix(spec: DataSpec, sources: Mapping[str, Source], seed: int) -> Mix:

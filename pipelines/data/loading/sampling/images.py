@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.loading.sample import Stream, random_numbers
-from pipelines.data.loading.sampling.sources import Ints, Source, ceil_div, counted, split_over_ranks
+from pipelines.data.loading.sampling.sources import Ints, Source, batch_starts, ceil_div, counted, split_over_ranks
 
 Floats = NDArray[np.float64]
 
@@ -92,22 +92,33 @@ def repeat_factors(classes: Sequence[Collection[str] | None], threshold: float) 
 
 
 class ImageSource(Source):
-    """Draws images in the order of its rounds, and distributes them over the ranks."""
+    """Draws images in the order of its rounds, and distributes them over the ranks.
 
-    def __init__(self, order: Order, batch_size: int, world_size: int = 1) -> None:
+    Args:
+        order: the rounds.
+        batch_size: B.
+        world_size: W.
+        min_batch: a smaller last batch of `once` is joined with the one before.
+    """
+
+    def __init__(self, order: Order, batch_size: int, world_size: int = 1, *, min_batch: int = 1) -> None:
         self.order = order
+        self.min_batch = min_batch
         self.batch_size = batch_size
         self.world_size = world_size
         self.num_images = len(order.indices)
-        self.num_steps = ceil_div(ceil_div(len(order), world_size), batch_size)
+        self.num_steps = len(batch_starts(ceil_div(len(order), world_size), batch_size, min_batch))
 
     def once(self, epoch: int) -> list[Ints]:
-        """Return one round in batches (W, B, 2); the last one may be smaller.
+        """Return one round in batches (W, B, 2); the last one may be smaller, or larger if
+        `min_batch` requires it.
 
         The round is padded by wrap-around to a multiple of the number of ranks: at most W - 1 images are drawn twice,
         on different ranks.
         """
-        return split_over_ranks(counted(self.order.round(epoch)), self.batch_size, self.world_size)
+        return split_over_ranks(
+            counted(self.order.round(epoch)), self.batch_size, self.world_size, self.min_batch
+        )
 
     def stream(self, epoch: int, num_steps: int) -> list[Ints]:
         """Return `num_steps` full batches (W, B, 2); a batch may contain the end of a round and the start of the
