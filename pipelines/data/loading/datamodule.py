@@ -122,7 +122,7 @@ class JobData(lightning.LightningDataModule):
         return len(self.train_sampler())
 
     def train_sampler(self, world_size: int | None = None) -> TrainBatchSampler:
-        """Return the sampler of this rank; of rank 0 if a number of ranks other than the present one is given."""
+        """Return the sampler of this rank; with another number of ranks than the present one, of rank 0."""
         rank, present = self._rank_and_world_size()
         return create_train_sampler(
             self.spec,
@@ -131,6 +131,7 @@ class JobData(lightning.LightningDataModule):
             seed=self.seed,
             rank=rank if world_size in (None, present) else 0,
             world_size=world_size or present,
+            max_epochs=self._max_epochs(),
             min_batch=self.min_batch,
         )
 
@@ -180,6 +181,11 @@ class JobData(lightning.LightningDataModule):
             # numbers of the model would depend on the number of iterated loaders.
             "generator": torch.Generator().manual_seed(self.seed),
         }
+
+    def _max_epochs(self) -> int | None:
+        """Return the number of epochs of the trainer; None if there is no trainer, or if it has no limit."""
+        max_epochs = None if self.trainer is None else self.trainer.max_epochs
+        return None if max_epochs is None or max_epochs < 0 else max_epochs
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         if self.trainer is not None:
