@@ -78,7 +78,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
 
     def min_batch(self) -> int:
         """Return the number of images of the smallest batch of an epoch, which is equal in all epochs."""
-        return min(joint.shape[1] for joint in self.mix.epoch(0))
+        return min(int(joint.shape[1]) for joint in self.mix.epoch(0))
 
     def batches(self, epoch: int) -> list[list[SampleKey]]:
         """Return all batches of an epoch for this rank."""
