@@ -128,9 +128,7 @@ def advice(spec: DataSpec, batch: Batch, fitting: int, verb: str, accumulated: i
     if fitting == 0:
         few = "not even one image does" if len(batch) > 1 else "it is one image"
         size = "data.image_size" if spec.multi_scale is None else "data.multi_scale"
-        return (
-            f"{problem}, {few}: lower {size}, set trainer.precision: bf16-mixed, or choose a smaller backbone"
-        )
+        return f"{problem}, {few}: lower {size}, set trainer.precision: bf16-mixed, or choose a smaller backbone"
     # A batch that mixes all sources contains each source's batch size.
     names = sorted(spec.sources if spec.mix == "concat" else {info.source for info in batch.infos})
     sizes = ", ".join(_setting(name, spec.sources[name], fitting) for name in names)
