@@ -16,7 +16,7 @@ from pipelines.data.dataset.index import build_index
 from pipelines.formats.catalog import FORMATS, WRITERS, name_of
 from pipelines.formats.writer import LabelWriter, WritableData, WrittenImage
 from pipelines.spec.job import JobSpec
-from pipelines.spec.load import write_yaml
+from pipelines.spec.load import Document, write_yaml
 from pipelines.tasks.kinds import kind_of
 
 _HARMLESS = frozenset({"empty_split", "no_labels", "too_few_identities"})
@@ -36,7 +36,16 @@ class Conversion:
     lost: Counter[str]
 
 
-def convert(job: JobSpec, root: Path, out: Path, to: str, task: str | None = None, *, link: bool = False) -> Conversion:
+def convert(
+    job: JobSpec,
+    root: Path,
+    out: Path,
+    to: str,
+    task: str | None = None,
+    *,
+    link: bool = False,
+    given: Document | None = None,
+) -> Conversion:
     """Write images, label files and a document to `out`; boxes are clipped and classes renamed as for training.
 
     Args:
@@ -46,6 +55,7 @@ def convert(job: JobSpec, root: Path, out: Path, to: str, task: str | None = Non
         to: the name of a format that can be written.
         task: a task with boxes; None: the only one.
         link: make hard links to the images instead of copies.
+        given: the document as the user wrote it, whose settings of the training are kept.
 
     Raises:
         ConfigError: `out` is not empty, `to` or `task` is unknown, or sources have different settings for their images.
@@ -64,7 +74,7 @@ def convert(job: JobSpec, root: Path, out: Path, to: str, task: str | None = Non
     data = _writable(job, tasks, index, out, writer)
     _copy_images(data, writer, link=link)
     layer = {**writer.write(data), "tasks": list(tasks)}
-    document = _document(job, out, tasks, {**source, "images": writer.IMAGES, "labels": [layer]})
+    document = _document(job, given or {}, out, tasks, {**source, "images": writer.IMAGES, "labels": [layer]})
     (out / DOCUMENT).write_text(write_yaml(document), encoding="utf-8")
     num_boxes = sum(len(image.boxes) for image in data.all_images())
     return Conversion(document, {split: len(images) for split, images in data.images.items()}, num_boxes, +data.lost)
@@ -186,10 +196,20 @@ def _copy_images(data: WritableData, writer: LabelWriter, *, link: bool) -> None
                 raise ConfigError(FieldProblem("--out", message)) from None
 
 
-def _document(job: JobSpec, out: Path, tasks: tuple[str, ...], source: dict[str, Any]) -> dict[str, Any]:
+def _document(
+    job: JobSpec, given: Document, out: Path, tasks: tuple[str, ...], source: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the given document with the new data.
+
+    Settings that may refer to an omitted task or source are not kept.
+    """
     name = next(iter(job.data.sources)) if len(job.data.sources) == 1 else "all"
+    data = {"root": out.resolve().name, "sources": {name: source}}
+    kept = {key: value for key, value in (given.get("data") or {}).items() if key not in (*data, "mix")}
     model = {
         "backbone": job.model.backbone.model_dump(mode="json", exclude_unset=True),
         "tasks": {name: job.model.tasks[name].model_dump(mode="json", exclude_unset=True) for name in tasks},
     }
-    return {"name": job.name, "model": model, "data": {"root": out.resolve().name, "sources": {name: source}}}
+    if set(tasks) == set(job.model.tasks):
+        model = (given.get("model") or {}) | model
+    return {"name": job.name, **given, "model": model, "data": {**kept, **data}}
