@@ -8,6 +8,7 @@ from pipelines.data.source_images import read_source_image
 from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.evaluation.sample_choice import choose_samples, image_f1
 from pipelines.run.attempt import Attempt
+from pipelines.spec.tasks import Task
 from pipelines.tasks.base import Drawing, TaskSetup
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.labels import box_labels
@@ -61,14 +62,14 @@ def _f1(task: str, record: ImageRecord, drawing: Drawing) -> float:
     )
 
 
-def _truth(setup: TaskSetup, record: ImageRecord) -> Drawing:
+def _truth(setup: TaskSetup[Task], record: ImageRecord) -> Drawing:
     runtime = runtime_of(setup.spec)
     return runtime.draw_target(setup, runtime.encode(setup, record))
 
 
 def _write(
     attempt: Attempt,
-    setup: TaskSetup,
+    setup: TaskSetup[Task],
     record: ImageRecord,
     drawings: Mapping[str, Drawing],
     *,
