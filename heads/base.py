@@ -6,10 +6,12 @@ Legend: B batch, N boxes, K classes, D embedding. Boxes are absolute pixels of t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 Features = Mapping[str, Tensor]
 """c3..c5 and p3..p7 by name, each (B, C, H, W)."""
@@ -56,6 +58,28 @@ class Target:
         """Return the target with the objects for which `keep` (N,) is true."""
         return self
 
+    def accepts_objects_of(self, other: Any) -> bool:
+        """Return whether the labels stay complete if objects of another image are pasted into this one.
+
+        Args:
+            other: the target of the other image for the same task; None: it is not labeled.
+        """
+        return False
+
+    def with_objects_of(self, other: Any) -> "Target":
+        """Return the target with the objects of another target of the same task, which are pasted into the image."""
+        return self
+
+    def combined(self, others: Sequence[Any], shares: Sequence[float], *, side_by_side: bool) -> "Target | None":
+        """Return the target of a picture that shows this image and others; None if it is unlabeled.
+
+        Args:
+            others: targets of the other images for the same task.
+            shares: of this image and the others in the picture; they add up to 1.
+            side_by_side: whether the images are beside each other; otherwise they are laid over each other.
+        """
+        return None
+
 
 @dataclass
 class BoxTarget(Target):
@@ -91,19 +115,93 @@ class BoxTarget(Target):
         """Return the target with the boxes for which `keep` (N,) is true; all their fields stay with them."""
         return BoxTarget(self.boxes_xyxy[keep], self.labels[keep], self.is_crowd[keep], self.identities[keep])
 
+    def accepts_objects_of(self, other: "BoxTarget | None") -> bool:
+        """Return whether the objects of the other image are labeled."""
+        return other is not None
+
+    def with_objects_of(self, other: "BoxTarget") -> "BoxTarget":
+        """Return the target with all boxes of both; its own are first."""
+        return BoxTarget(
+            torch.cat([self.boxes_xyxy, other.boxes_xyxy]),
+            torch.cat([self.labels, other.labels]),
+            torch.cat([self.is_crowd, other.is_crowd]),
+            torch.cat([self.identities, other.identities]),
+        )
+
+    def combined(self, others: Sequence["BoxTarget"], shares: Sequence[float], *, side_by_side: bool) -> "BoxTarget":
+        """Return the boxes of all images, whatever their shares are."""
+        return reduce(BoxTarget.with_objects_of, others, self)
+
 
 @dataclass
 class ClassTarget(Target):
-    """Classes of one image: labels () int64 (multiclass), or (K,) float32 of zeros and ones (multilabel)."""
+    """Classes of one image: labels () int64 (multiclass), or (K,) float32 in [0, 1] (multilabel)."""
 
     labels: Tensor
+
+    @property
+    def label_weights(self) -> dict[int, float]:
+        """The weight of each label of a multiclass target; they add up to 1."""
+        return {int(self.labels): 1.0}
+
+    def probabilities(self, num_classes: int) -> Tensor:
+        """Return the weight (K,) float32 of each class of a multiclass target."""
+        return functional.one_hot(self.labels, num_classes).float()
+
+    def accepts_objects_of(self, other: "ClassTarget | None") -> bool:
+        """Return whether the other image has no class that this one lacks."""
+        if other is None:
+            return False
+        if self.labels.is_floating_point():
+            return bool((other.labels <= self.labels).all())
+        return other.label_weights.keys() <= self.label_weights.keys()
+
+    def combined(
+        self, others: Sequence["ClassTarget"], shares: Sequence[float], *, side_by_side: bool
+    ) -> "ClassTarget":
+        """Return the labels weighted by the shares; multilabel images side by side have the classes of all."""
+        targets = [self, *others]
+        if self.labels.is_floating_point():
+            labels = torch.stack([target.labels for target in targets])
+            weights = labels.new_tensor(shares)
+            return ClassTarget(labels.amax(dim=0) if side_by_side else (weights @ labels).clamp(max=1))
+        mixed: dict[int, float] = {}
+        for target, share in zip(targets, shares, strict=True):
+            for label, weight in target.label_weights.items():
+                mixed[label] = mixed.get(label, 0.0) + share * weight
+        if len(mixed) == 1:
+            return ClassTarget(torch.tensor(next(iter(mixed))))
+        return MixedClassTarget(torch.tensor(list(mixed)), torch.tensor(list(mixed.values())))
+
+
+@dataclass
+class MixedClassTarget(ClassTarget):
+    """Classes of a picture made of several multiclass images: different labels (P,) int64 with weights (P,).
+
+    The weights are positive and add up to 1: each is the share of the images of a class.
+    """
+
+    weights: Tensor
+
+    @property
+    def label_weights(self) -> dict[int, float]:
+        """The weight of each label."""
+        return dict(zip(self.labels.tolist(), self.weights.tolist(), strict=True))
+
+    def probabilities(self, num_classes: int) -> Tensor:
+        """Return the weight (K,) float32 of each class."""
+        return self.weights.new_zeros(num_classes).index_add(0, self.labels, self.weights)
 
 
 @dataclass
 class IdentityTarget(Target):
-    """Identity of one image, () int64, -1 if unknown."""
+    """Identity of one image, () int64, -1 if unknown. A picture of several images has none."""
 
     identity: Tensor
+
+    def accepts_objects_of(self, other: "IdentityTarget | None") -> bool:
+        """Return true: pasted objects do not change the identity of the image."""
+        return True
 
 
 @dataclass

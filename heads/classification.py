@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads.base import ClassPrediction, ClassTarget, Features, Head, LevelSpec, LossTerms
+from heads.base import ClassPrediction, ClassTarget, Features, Head, LevelSpec, LossTerms, MixedClassTarget
 from heads.pooling import pool_maps
 from heads.spec import ClassificationHeadSpec
 
@@ -63,7 +63,8 @@ class MulticlassHead(ClassificationHead):
 
     The count of `cross_entropy` is the number of images; with `class_weights` the sum is weighted, and the count is
     the sum of the weights of the images' own classes. Label smoothing gives every class label_smoothing / K of the
-    target (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+    target (Szegedy et al. 2016, arXiv 1512.00567, section 7). The cross-entropy with a mixed target, and its part of
+    the count, are the mean over its labels, by their weights (Zhang et al. 2018, arXiv 1710.09412, section 2).
     """
 
     @property
@@ -71,12 +72,23 @@ class MulticlassHead(ClassificationHead):
         return ("cross_entropy",)
 
     def loss(self, raw: Tensor, targets: Sequence[ClassTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
+        if any(isinstance(target, MixedClassTarget) for target in targets):
+            return self._mixed_loss(raw, targets)
         labels = torch.stack([target.labels for target in targets])
         weights = self.class_weights
         total = functional.cross_entropy(
             raw.float(), labels, weight=weights, label_smoothing=self.spec.label_smoothing, reduction="sum"
         )
         count = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
+        return {"cross_entropy": (total, count.sum())}
+
+    def _mixed_loss(self, raw: Tensor, targets: Sequence[ClassTarget]) -> LossTerms:
+        truth_BK = torch.stack([target.probabilities(raw.shape[1]) for target in targets])
+        weights = self.class_weights
+        total = functional.cross_entropy(
+            raw.float(), truth_BK, weight=weights, label_smoothing=self.spec.label_smoothing, reduction="sum"
+        )
+        count = torch.ones_like(truth_BK[:, 0]) if weights is None else truth_BK @ weights
         return {"cross_entropy": (total, count.sum())}
 
     def decode(

@@ -14,6 +14,7 @@ from pipelines.spec.augment_presets import PRESETS, PresetName
 from pipelines.spec.base import Probability, Spec
 from pipelines.spec.operations.base import OperationSpec
 from pipelines.spec.operations.color import GrayscaleSpec, PhotometricSpec
+from pipelines.spec.operations.combining import CopyPasteSpec, CutmixSpec, MixupSpec, MosaicSpec
 from pipelines.spec.operations.erasing import RandomErasingSpec
 from pipelines.spec.operations.geometry import (
     AffineSpec,
@@ -36,6 +37,10 @@ OPERATIONS: tuple[type[OperationSpec], ...] = (
     JpegSpec,
     RandomErasingSpec,
     RandAugmentSpec,
+    MosaicSpec,
+    MixupSpec,
+    CutmixSpec,
+    CopyPasteSpec,
 )
 """All operations that a document can list."""
 

@@ -3,20 +3,25 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipelines.base.names import Name, TaskName
 from pipelines.base.paths import RelativePath
 from pipelines.base.records import Split
 from pipelines.formats.catalog import Layer
-from pipelines.spec.augment import Augment, AugmentSpec
+from pipelines.spec.augment import Augment, AugmentSpec, operations_of
 from pipelines.spec.base import Count, Spec
+
+GroupByAspect = Annotated[
+    bool, Field(description="batches contain images of similar aspect ratio, so that less padding is computed")
+]
 
 
 class ShuffleSpec(Spec):
     """Each image once per epoch, in a new random order."""
 
     kind: Literal["shuffle"] = "shuffle"
+    group_by_aspect: GroupByAspect = False
 
 
 class PKSpec(Spec):
@@ -35,6 +40,7 @@ class RepeatFactorSpec(Spec):
     kind: Literal["repeat_factor"]
     task: TaskName = Field(description="detection or classification task with the classes to count")
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.1
+    group_by_aspect: GroupByAspect = False
 
 
 SamplerSpec = Annotated[ShuffleSpec | PKSpec | RepeatFactorSpec, Field(discriminator="kind")]
@@ -84,16 +90,39 @@ class SourceSpec(Spec):
         return given
 
 
+Side = Annotated[int, Field(ge=32, le=8192)]
+ImageSize = Side | tuple[Side, Side]
+
+
+def _require_a_multiple_of_32(size_range: tuple[int, int]) -> tuple[int, int]:
+    low, high = size_range
+    if low > high or high // 32 * 32 < low:
+        raise ValueError(f"got {list(size_range)}; write [low, high] with a multiple of 32 from low to high")
+    return size_range
+
+
+SizeRange = Annotated[tuple[Side, Side], AfterValidator(_require_a_multiple_of_32)]
+
+
 class DataSpec(Spec):
     """Sources with images and labels, their common image size, and augmentation."""
 
     root: str = Field(description="folder of the data set, below a data root")
     sources: dict[Name, SourceSpec] = Field(min_length=1)
-    image_size: (
-        Annotated[int, Field(ge=32, le=8192)]
-        | tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]]
-    ) = Field(512, description="longer side (aspect kept), or [height, width] that images are fitted inside")
+    image_size: ImageSize = Field(
+        512, description="longer side (aspect kept), or [height, width] that images are fitted inside"
+    )
     augment: Augment = Field(AugmentSpec(), description="a preset, a list such as [{op: hflip, p: 0.5}], or a mapping")
+    close_mosaic_epochs: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="number of last epochs without operations that combine several images; null: a tenth of "
+        "trainer.max_epochs, rounded down",
+    )
+    multi_scale: SizeRange | None = Field(
+        None,
+        description="[low, high]: each training step draws the longer side of its images from the multiples of 32 in "
+        "this range; evaluation uses image_size",
+    )
     on_error: Literal["stop", "skip"] = Field(
         "stop",
         description="skip: leave out unreadable and missing images, and images that are in several splits (the copy in "
@@ -125,4 +154,42 @@ class DataSpec(Spec):
             )
         if len({source.batch_size for source in self.sources.values()}) > 1:
             raise ValueError("mix: got 'concat', whose batches mix all sources; give all the same batch_size")
+        if len({sampler.group_by_aspect for sampler in self._image_samplers()}) > 1:
+            raise ValueError(
+                "mix: got 'concat', whose batches mix all sources; give all samplers the same group_by_aspect"
+            )
         return self
+
+    def _image_samplers(self) -> list[ShuffleSpec | RepeatFactorSpec]:
+        samplers = [source.sampler for source in self.sources.values()]
+        return [sampler for sampler in samplers if not isinstance(sampler, PKSpec)]
+
+    @model_validator(mode="after")
+    def _identities_of_a_batch_are_those_of_its_sampler(self) -> "DataSpec":
+        combining = [operation.op for operation in operations_of(self.augment) if operation.COMBINES_IMAGES]
+        drawn = sorted(name for name, source in self.sources.items() if isinstance(source.sampler, PKSpec))
+        if combining and drawn:
+            raise ValueError(
+                f"augment: got {combining[0]!r}, which shows several images in one, but the pk samplers of {drawn} "
+                "choose the identities of each batch; remove the operation, or set the sampler to kind: shuffle"
+            )
+        return self
+
+    def train_image_sizes(self) -> list[ImageSize] | None:
+        """Return the image sizes that batches of training are drawn from; None: all have `image_size`.
+
+        They are the multiples of 32 in `multi_scale`. An `image_size` of (height, width) is scaled to that longer side.
+        """
+        if self.multi_scale is None:
+            return None
+        low, high = self.multi_scale
+        sizes = range(-(-low // 32) * 32, high + 1, 32)
+        if isinstance(self.image_size, int):
+            return list(sizes)
+        height, width = (side / max(self.image_size) for side in self.image_size)
+        return [(max(32, 32 * round(size * height / 32)), max(32, 32 * round(size * width / 32))) for size in sizes]
+
+    def num_combining_epochs(self, max_epochs: int) -> int:
+        """Return the number of epochs, out of `max_epochs`, with operations over several images."""
+        num_last = max_epochs // 10 if self.close_mosaic_epochs is None else self.close_mosaic_epochs
+        return max(0, max_epochs - num_last)

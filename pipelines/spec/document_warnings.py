@@ -6,19 +6,28 @@ They are printed when a job is checked and when a run starts.
 from collections.abc import Iterator
 
 from backbones.catalog.lookup import resolve
+from pipelines.spec.augment import operations_of
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import BackboneSpec, ModelSpec
 from pipelines.spec.transfer import TOP_DOWN, frozen_parts
+from pipelines.tasks.kinds import kind_of
 
 
 def document_warnings(job: JobSpec) -> Iterator[str]:
     """Yield a warning for each part of the network that starts from random weights and never trains, or keeps others
-    from training, for images that are small for a scaled design, and for tasks that do not count."""
+    from training, for tasks that do not count, for sizes of images that do not fit each other, and for operations of
+    `data.augment` without effect."""
     for name, task in sorted(job.model.tasks.items()):
         if task.weight == 0:
             yield f"model.tasks.{name}.weight: got 0; this task learns nothing, and its head keeps its initial values"
     yield from _parts_that_never_learn(job.model)
     yield from _small_images(job)
+    yield from _combined_images(job)
+    if (scales := job.data.multi_scale) is not None and not scales[0] <= _longer_side(job) <= scales[1]:
+        yield (
+            f"data.multi_scale: got {list(scales)}, but evaluation uses data.image_size: {job.data.image_size}, which "
+            "the network is not trained for; extend the range"
+        )
 
 
 def _parts_that_never_learn(model: ModelSpec) -> Iterator[str]:
@@ -63,10 +72,37 @@ def _stages_with_new_layers(backbone: BackboneSpec) -> frozenset[str]:
 
 
 def _small_images(job: JobSpec) -> Iterator[str]:
-    design, size = job.model.backbone.design, job.data.image_size
-    longer_side = size if isinstance(size, int) else max(size)
-    if design is not None and design.compound and longer_side < design.image_size_px:
+    design = job.model.backbone.design
+    if design is not None and design.compound and _longer_side(job) < design.image_size_px:
         yield (
-            f"data.image_size: got {size}, which is small for model.backbone.design.compound: {design.compound:g}; "
-            f"it scales depths, widths and resolution together and is made for images of {design.image_size_px} pixels"
+            f"data.image_size: got {job.data.image_size}, which is small for model.backbone.design.compound: "
+            f"{design.compound:g}; it scales depths, widths and resolution together and is made for images of "
+            f"{design.image_size_px} pixels"
         )
+
+
+def _longer_side(job: JobSpec) -> int:
+    size = job.data.image_size
+    return size if isinstance(size, int) else max(size)
+
+
+def _combined_images(job: JobSpec) -> Iterator[str]:
+    combining = [operation for operation in operations_of(job.data.augment) if operation.COMBINES_IMAGES]
+    if not combining:
+        return
+    if job.data.num_combining_epochs(job.trainer.max_epochs) == 0:
+        yield (
+            f"data.close_mosaic_epochs: got {job.data.close_mosaic_epochs}; with trainer.max_epochs: "
+            f"{job.trainer.max_epochs} no epoch has {', '.join(operation.op for operation in combining)}; lower it"
+        )
+    tasks = job.model.tasks
+    unlabeled = sorted(name for name, task in tasks.items() if not kind_of(task).labels_combined_images(task))
+    without_boxes = all("boxes" not in kind_of(task).needed_labels(task) for task in tasks.values())
+    for operation in combining:
+        if operation.PASTES_OBJECTS and without_boxes:
+            yield f"data.augment: {operation.op} has no effect, because no task has boxes; remove it"
+        if not operation.PASTES_OBJECTS and unlabeled:
+            yield (
+                f"data.augment: the images of {operation.op} are not labeled for {', '.join(unlabeled)}; lower its p, "
+                "or remove it"
+            )

@@ -162,6 +162,11 @@ class TaskKind(ABC, Generic[SpecT]):
         """Return whether an image may have any number of classes, and not exactly one."""
         return False
 
+    def labels_combined_images(self, spec: SpecT) -> bool:
+        """Return whether an image that several labeled images are combined into is labeled too, see
+        `Target.combined`."""
+        return True
+
     def takes_boxes(self, spec: SpecT) -> bool:
         """Return whether the task makes predictions about the boxes of another task."""
         return False

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from heads.base import ClassTarget
+from heads.base import ClassTarget, MixedClassTarget
 from tests.heads.building import build_head
 
 SIZES = [(64, 96)] * 5
@@ -37,6 +37,33 @@ def test_sum_of_the_cross_entropies_of_two_parts_agrees_with_torch(level_specs, 
     torch.testing.assert_close(
         loss, functional.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
     )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_loss_of_a_mixed_target_is_the_mean_of_the_losses_of_its_labels(level_specs, weights, smoothing):
+    head = build_head(
+        "multiclass", level_specs=level_specs, num_classes=3, class_weights=weights, label_smoothing=smoothing
+    )
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3)
+    mixed = MixedClassTarget(torch.tensor([2, 0]), torch.tensor([0.75, 0.25]))
+    total, count = head.loss(logits, [mixed, *multiclass_targets(1)], SIZES[:2])["cross_entropy"]
+    parts = [
+        head.loss(logits[row : row + 1], multiclass_targets(label), SIZES[:1])["cross_entropy"]
+        for row, label in ((0, 2), (0, 0), (1, 1))
+    ]
+    for found, (of_2, of_0, of_1) in zip((total, count), zip(*parts, strict=True), strict=True):
+        torch.testing.assert_close(found, 0.75 * of_2 + 0.25 * of_0 + of_1)
+
+
+def test_bce_of_a_mixed_target_is_the_mean_of_the_losses_of_its_parts(level_specs):
+    head = build_head("multilabel", level_specs=level_specs, num_classes=3, class_weights=WEIGHTS, label_smoothing=0.1)
+    logits = torch.randn(1, 3, generator=torch.Generator().manual_seed(0))
+    one, other = multilabel_targets([1, 1, 0], [0, 1, 0])
+    mixed = one.combined([other], [0.3, 0.7], side_by_side=False)
+    found, of_one, of_other = (head.loss(logits, [target], SIZES[:1])["bce"][0] for target in (mixed, one, other))
+    torch.testing.assert_close(found, 0.3 * of_one + 0.7 * of_other)
 
 
 def test_count_of_cross_entropy_without_weights_is_the_number_of_images(level_specs):

@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.records import ImageRecord
-from pipelines.data.loading.planned_sample import PlannedSample, fitted_size
+from pipelines.data.loading.planned_sample import ImageSize, PlannedSample, fitted_size
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey, Stream, random_numbers
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
@@ -44,6 +45,7 @@ class ImageDataset(Dataset[Sample]):
         self.transform = transform
         self.seed = seed
         self._decoded: list[Tensor] | None = None
+        self._partner_indices: dict[tuple[str, frozenset[str]], NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -57,7 +59,13 @@ class ImageDataset(Dataset[Sample]):
         record = self.records[key.index]
         repeat = [key.repeat] if key.repeat else []
         rng = random_numbers(Stream.AUGMENT, self.seed, key.epoch, key.index, *repeat)
-        transformed = self.transform(self._pixels(key.index), self.encoder.encode(record), rng, self)
+        transformed = self.transform(
+            self._pixels(key.index),
+            self.encoder.encode(record),
+            rng,
+            self.partners(key) if key.is_combined else None,
+            image_size=key.image_size,
+        )
         height, width = transformed.image.shape[-2:]
         info = ImageInfo(
             image_id=record.image_id,
@@ -69,16 +77,34 @@ class ImageDataset(Dataset[Sample]):
         )
         return Sample(transformed.image, info, transformed.targets)
 
-    def load(self, index: int) -> PlannedSample:
+    def load(self, index: int, image_size: ImageSize | None = None) -> PlannedSample:
         """Return a sample before augmentation, for operations that combine several images.
+
+        Args:
+            index: position of its record.
+            image_size: size of its batch; None: that of the transform.
 
         Raises:
             DataError: see `__getitem__`.
         """
         image = self._pixels(index)
         height, width = image.shape[-2:]
-        canvas_hw = fitted_size((height, width), self.transform.image_size)
+        canvas_hw = fitted_size((height, width), image_size or self.transform.image_size)
         return PlannedSample.start(image, self.encoder.encode(self.records[index]), canvas_hw)
+
+    def partners(self, key: SampleKey) -> "Partners":
+        """Return the images of the same source that are labeled for at least the tasks of the image."""
+        record = self.records[key.index]
+        tasks = frozenset(self.encoder.setups.keys() & record.labels.keys())
+        if (record.source, tasks) not in self._partner_indices:
+            self._partner_indices[record.source, tasks] = np.array(
+                [
+                    index
+                    for index, other in enumerate(self.records)
+                    if other.source == record.source and tasks <= other.labels.keys()
+                ]
+            )
+        return Partners(self, self._partner_indices[record.source, tasks], key.image_size)
 
     def fill_cache(self) -> None:
         """Decode all images once and keep them as uint8 at their original size: 3 bytes per pixel in each process.
@@ -106,3 +132,27 @@ class ImageDataset(Dataset[Sample]):
                 )
             )
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+class Partners:
+    """The images of a data set that may be combined with one image.
+
+    They have the settings of its source, and at least its labels, so that the combination loses none.
+
+    Args:
+        dataset: the data set.
+        indices: their positions in it.
+        image_size: size of the batch; None: that of the transform.
+    """
+
+    def __init__(self, dataset: ImageDataset, indices: NDArray[np.int64], image_size: ImageSize | None) -> None:
+        self.dataset = dataset
+        self.indices = indices
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def load(self, index: int) -> PlannedSample:
+        """Return a sample as it is before the first operation."""
+        return self.dataset.load(int(self.indices[index]), self.image_size)

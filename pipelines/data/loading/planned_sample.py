@@ -100,6 +100,26 @@ class PlannedSample:
             is_zoomed=True,
         )
 
+    def filling(self, size_hw: tuple[int, int], zoom: float, place_y: float, place_x: float) -> "PlannedSample":
+        """Plan to fill a canvas of another size with a part of the image, without padding.
+
+        Args:
+            size_hw: size of the new canvas.
+            zoom: factor on the size that the present canvas gives the image; it is raised to fill the new one.
+            place_y: place of the part in [0, 1) from the first possible row to the last one.
+            place_x: the same for the columns.
+        """
+        if self.is_zoomed or self.affine is not None:
+            return self.render().filling(size_hw, zoom, place_y, place_x)
+        enough = max(zoom, *(new / present for new, present in zip(size_hw, self.canvas_hw, strict=True)))
+        y, x = (
+            _part(length, present * enough, new, place)
+            for length, present, new, place in zip(
+                self.image.shape[-2:], self.canvas_hw, size_hw, (place_y, place_x), strict=True
+            )
+        )
+        return replace(self, canvas_hw=size_hw, y=y, x=x, is_zoomed=True)
+
     def hflipped(self) -> "PlannedSample":
         """Plan to swap left and right."""
         affine = None if self.affine is None else self.affine.mirrored((-1, 1))
@@ -209,6 +229,12 @@ def _placed(length: int, base: int, zoom: float, place: float) -> Span:
         return Span(start=0, extent=length, size=zoomed, offset=int(place * (base - zoomed + 1)))
     extent = _round(length * base / zoomed)
     return Span(start=int(place * (length - extent + 1)), extent=extent, size=base)
+
+
+def _part(length: int, zoomed: float, size: int, place: float) -> Span:
+    """Return the part of one axis of `length` pixels, which is zoomed to `zoomed`, that fills `size`."""
+    extent = min(length, _round(length * size / zoomed))
+    return Span(start=int(place * (length - extent + 1)), extent=extent, size=size)
 
 
 def _round(side: float) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from heads.base import Target
+from pipelines.data.loading.planned_sample import ImageSize
 
 SIZE_DIVISOR = 32
 """Batches are padded to multiples of it: the stride of c5."""
@@ -20,12 +21,19 @@ SIZE_DIVISOR = 32
 class SampleKey:
     """One draw of a sampler. It carries the epoch, so that workers augment from (seed, epoch, index).
 
-    `repeat` is the number of earlier draws of the same image in the epoch; each draw is augmented differently.
+    Attributes:
+        epoch: the epoch.
+        index: position of the image in the split.
+        repeat: number of earlier draws of the same image in the epoch; each draw is augmented differently.
+        image_size: size of the batch in training at several scales; None: `data.image_size`.
+        is_combined: whether operations over several images may change the sample.
     """
 
     epoch: int
     index: int
     repeat: int = 0
+    image_size: ImageSize | None = None
+    is_combined: bool = True
 
 
 class Stream(IntEnum):
@@ -39,6 +47,8 @@ class Stream(IntEnum):
     INTERLEAVE = 3
     IDENTITIES = 4
     IDENTITY_IMAGES = 5
+    IMAGE_SIZE = 6
+    ASPECT = 7
 
 
 def random_numbers(stream: Stream, *position: int) -> np.random.Generator:

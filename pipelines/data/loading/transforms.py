@@ -48,8 +48,9 @@ class EvalTransform:
         targets: dict[str, Target],
         rng: np.random.Generator | None = None,
         source: SampleSource | None = None,
+        image_size: ImageSize | None = None,
     ) -> Transformed:
-        """Return the resized image and targets. Nothing is random; `rng` and `source` are for the train transform."""
+        """Return the resized image and targets. Nothing is random; the other arguments are for the train transform."""
         height, width = image.shape[-2:]
         size = fitted_size((height, width), self.image_size)
         boxes = join_boxes(targets, (height, width))
@@ -66,7 +67,7 @@ class TrainTransform:
 
     The operations plan their changes, which are executed in one pass over the pixels if they fit together, see
     `PlannedSample`. The order of the list decides which operation draws random numbers first, and the order of
-    changes that cannot be executed in one pass. The result has the size that evaluation gives the image.
+    changes that cannot be executed in one pass. The result has the size of the image fitted inside the `image_size`.
 
     Args:
         image_size: `data.image_size` of the document.
@@ -83,11 +84,22 @@ class TrainTransform:
         targets: dict[str, Target],
         rng: np.random.Generator,
         source: SampleSource | None = None,
+        image_size: ImageSize | None = None,
     ) -> Transformed:
-        """Return the augmented image and targets: a function of the arguments and the generator's state."""
+        """Return the augmented image and targets: a function of the arguments and the generator's state.
+
+        Args:
+            image: (3, H, W) uint8.
+            targets: the targets by task.
+            rng: the generator of all random numbers.
+            source: further images; without them, operations that combine several images are skipped.
+            image_size: size of the batch; None: that of the transform.
+        """
         height, width = image.shape[-2:]
-        sample = PlannedSample.start(image, targets, fitted_size((height, width), self.image_size))
+        sample = PlannedSample.start(image, targets, fitted_size((height, width), image_size or self.image_size))
+        others: SampleSource = EmptySource() if source is None else source
         for apply, operation in self.operations:
-            sample = apply(operation, sample, rng, EmptySource() if source is None else source)
+            if len(others) or not operation.COMBINES_IMAGES:
+                sample = apply(operation, sample, rng, others)
         rendered = sample.render()
         return Transformed(rendered.image, rendered.targets, rendered.scale_xy)

@@ -30,6 +30,9 @@ class EmbeddingKind(TaskKind[EmbeddingSpec]):
     def identity_field(self, spec: EmbeddingSpec) -> str | None:
         return spec.identity if self.takes_boxes(spec) else None
 
+    def labels_combined_images(self, spec: EmbeddingSpec) -> bool:
+        return self.takes_boxes(spec)
+
     def takes_boxes(self, spec: EmbeddingSpec) -> bool:
         return spec.of == "objects"
 

@@ -121,6 +121,23 @@ def test_resumed_run_with_learned_balance_or_random_gradient_order_is_bit_identi
     assert differences(uninterrupted, resumed) == []
 
 
+def test_resumed_run_with_combined_images_and_several_sizes_is_bit_identical(
+    small_document: Document, train: Train, tmp_path: Path
+) -> None:
+    small_document["data"] |= {
+        "augment": [{"op": op, "p": 0.7} for op in ("mosaic", "mixup", "copy_paste", "hflip")],
+        "multi_scale": [64, 128],
+        "close_mosaic_epochs": 1,
+    }
+    (source,) = small_document["data"]["sources"].values()
+    source["sampler"] = {"kind": "shuffle", "group_by_aspect": True}
+    uninterrupted = state_of(train(small_document, tmp_path / "uninterrupted"))
+    with pytest.raises(Stopped, match="in epoch 1 of 2, after step 2"):
+        train(small_document, tmp_path / "stopped", TerminateSelf("train_batch", 0, 2))
+    resumed = state_of(train(small_document, tmp_path / "stopped"))
+    assert differences(uninterrupted, resumed) == []
+
+
 def test_finished_training_does_not_resume(
     small: Document, train: Train, uninterrupted: Document, tmp_path: Path
 ) -> None:

@@ -34,7 +34,7 @@ def test_preset_is_replaced_by_its_documented_operations(name: PresetName, small
 
 def test_examples_of_the_page_are_valid() -> None:
     examples = [block["augment"] for block in BLOCKS if "augment" in block]
-    assert len(examples) == 3
+    assert len(examples) == 4
     assert all(parsed(example) for example in examples)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from heads.base import BoxTarget, ClassTarget, IdentityTarget, Target
+from heads.base import BoxTarget, ClassTarget, IdentityTarget, MixedClassTarget, Target
 from pipelines.base.records import Category
 from pipelines.model import build_model
 from pipelines.spec.model import ModelSpec
@@ -79,7 +79,8 @@ def joint_batch(seed: int) -> tuple[Tensor, Targets]:
                 is_crowd = torch.tensor([False, False, image == 1])
                 targets[task].append(BoxTarget(boxes, labels, is_crowd, labels))
             elif task == "kind":
-                targets[task].append(ClassTarget(labels[0]))
+                mixed = MixedClassTarget(labels[:2], torch.tensor([0.7, 0.3]))
+                targets[task].append(mixed if image in (1, 5) else ClassTarget(labels[0]))
             elif task == "signs":
                 targets[task].append(ClassTarget(torch.bincount(labels, minlength=NUM_CLASSES).clamp(max=1).float()))
             else:

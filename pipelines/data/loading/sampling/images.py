@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.loading.sample import Stream, random_numbers
-from pipelines.data.loading.sampling.sources import Ints, Source, ceil_div, counted, split_over_ranks
+from pipelines.data.loading.sampling.aspect import AspectGroups
+from pipelines.data.loading.sampling.sources import (
+    Ints,
+    Source,
+    batch_starts,
+    ceil_div,
+    counted,
+    padded,
+    split_over_ranks,
+)
 
 Floats = NDArray[np.float64]
 
@@ -92,22 +101,42 @@ def repeat_factors(classes: Sequence[Collection[str] | None], threshold: float) 
 
 
 class ImageSource(Source):
-    """Draws images in the order of its rounds, and distributes them over the ranks."""
+    """Draws images in the order of its rounds, and distributes them over the ranks.
 
-    def __init__(self, order: Order, batch_size: int, world_size: int = 1) -> None:
+    Args:
+        order: the rounds.
+        batch_size: B.
+        world_size: W.
+        aspect_groups: arranges an epoch in batches of similar aspect ratios; None: it stays in the order of the rounds.
+        min_batch: a smaller last batch of `once` is joined with the one before.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        batch_size: int,
+        world_size: int = 1,
+        aspect_groups: AspectGroups | None = None,
+        *,
+        min_batch: int = 1,
+    ) -> None:
         self.order = order
+        self.min_batch = min_batch
+        self.aspect_groups = aspect_groups
         self.batch_size = batch_size
         self.world_size = world_size
         self.num_images = len(order.indices)
-        self.num_steps = ceil_div(ceil_div(len(order), world_size), batch_size)
+        self.num_steps = len(batch_starts(ceil_div(len(order), world_size), batch_size, min_batch))
 
     def once(self, epoch: int) -> list[Ints]:
-        """Return one round in batches (W, B, 2); the last one may be smaller.
+        """Return one round in batches (W, B, 2); the last one may be smaller, or larger if
+        `min_batch` requires it.
 
         The round is padded by wrap-around to a multiple of the number of ranks: at most W - 1 images are drawn twice,
         on different ranks.
         """
-        return split_over_ranks(counted(self.order.round(epoch)), self.batch_size, self.world_size)
+        images = self.order.round(epoch)
+        return split_epoch(images, epoch, self.batch_size, self.world_size, self.aspect_groups, self.min_batch)
 
     def stream(self, epoch: int, num_steps: int) -> list[Ints]:
         """Return `num_steps` full batches (W, B, 2); a batch may contain the end of a round and the start of the
@@ -115,6 +144,20 @@ class ImageSource(Source):
         count = num_steps * self.batch_size * self.world_size
         round_number, offset = divmod(epoch * count, len(self.order))
         rounds = [self.order.round(round_number + j) for j in range(ceil_div(offset + count, len(self.order)))]
-        return split_over_ranks(
-            counted(np.concatenate(rounds)[offset : offset + count]), self.batch_size, self.world_size
-        )
+        images = np.concatenate(rounds)[offset : offset + count]
+        return split_epoch(images, epoch, self.batch_size, self.world_size, self.aspect_groups)
+
+
+def split_epoch(
+    images: Ints,
+    epoch: int,
+    batch_size: int,
+    world_size: int,
+    aspect_groups: AspectGroups | None,
+    min_batch: int = 1,
+) -> list[Ints]:
+    """Return the images (N,) of an epoch in batches (W, B, 2), see `split_over_ranks`."""
+    draws = padded(counted(images), world_size)
+    if aspect_groups is not None:
+        draws = aspect_groups.arranged(draws, world_size * batch_size, epoch)
+    return split_over_ranks(draws, batch_size, world_size, min_batch)

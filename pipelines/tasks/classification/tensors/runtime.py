@@ -83,8 +83,13 @@ class ClassificationRuntime(TaskRuntime[ClassificationSpec, ClassScores]):
         return {"confusion": confusion_chart(name, result)} if is_shown else {}
 
     def draw_target(self, task: Setup, target: ClassTarget) -> Drawing:
-        positions = target.labels.nonzero().flatten() if target.labels.ndim else target.labels.reshape(1)
-        names = [task.categories[position].name for position in positions.tolist()]
+        """Return the classes of the image; those of a combined image with their weights below 1."""
+        weights = dict(enumerate(target.labels.tolist())) if task.spec.is_multilabel else target.label_weights
+        names = [
+            task.categories[position].name + (f" {weight:.2f}" if weight < 1 else "")
+            for position, weight in weights.items()
+            if weight > 0
+        ]
         return Drawing(caption=f"{task.name}: {', '.join(names) or 'none'}")
 
 

@@ -19,6 +19,13 @@ AUGMENT = {"hflip": 0.5, "vflip": 0.5, "scale_jitter": [0.5, 2.0], "photometric"
 DataWith = Callable[..., JobData]
 
 
+COMBINED = {
+    "augment": [{"op": op, "p": 0.7} for op in ("mosaic", "mixup", "cutmix", "copy_paste", "hflip")],
+    "multi_scale": [32, 96],
+    "close_mosaic_epochs": 1,
+}
+
+
 def fingerprints(batches: Any) -> list[tuple[list[int], int]]:
     """Return the image ids and a checksum of the pixels of each batch."""
     return [
@@ -30,10 +37,11 @@ def fingerprints(batches: Any) -> list[tuple[list[int], int]]:
     ]
 
 
-def test_workers_and_cache_do_not_change_the_batches(data_with: DataWith) -> None:
+@pytest.mark.parametrize("steps", [{"augment": AUGMENT}, COMBINED], ids=["single", "combined"])
+def test_workers_and_cache_do_not_change_the_batches(data_with: DataWith, steps: dict[str, Any]) -> None:
     seen = []
     for options in ({}, {"num_workers": 2}, {"num_workers": 2, "cache": "ram"}, {"cache": "ram"}):
-        loader = data_with(augment=AUGMENT, **options).train_dataloader()
+        loader = data_with(**steps, **options).train_dataloader()
         epochs = []
         for epoch in range(2):
             loader.batch_sampler.set_epoch(epoch)
@@ -43,9 +51,12 @@ def test_workers_and_cache_do_not_change_the_batches(data_with: DataWith) -> Non
     assert all(epochs == seen[0] for epochs in seen[1:])
 
 
+@pytest.mark.parametrize("steps", [{"augment": AUGMENT}, COMBINED], ids=["single", "combined"])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_loader_resumes_after_the_last_batch_of_another(data_with: DataWith, num_workers: int) -> None:
-    data = data_with(augment=AUGMENT, num_workers=num_workers)
+def test_loader_resumes_after_the_last_batch_of_another(
+    data_with: DataWith, num_workers: int, steps: dict[str, Any]
+) -> None:
+    data = data_with(**steps, num_workers=num_workers)
     loader = data.train_dataloader()
     loader.batch_sampler.set_epoch(3)
     whole = fingerprints(loader)
@@ -167,6 +178,36 @@ def test_resumed_run_gets_the_batches_of_the_uninterrupted_run(
             )
         done = stop[0] * per_epoch + (per_epoch if stop[1] == -1 else stop[1] + 1)
         assert resumed.seen == whole.seen[done:], stop
+
+
+def test_resumed_run_with_combined_images_gets_the_batches_of_the_uninterrupted_run(
+    data_with: DataWith, tmp_path: Path
+) -> None:
+    whole = Recorder(tmp_path / "x.ckpt")
+    trainer().fit(whole, datamodule=data_with(**COMBINED))
+    plain = Recorder(tmp_path / "y.ckpt")
+    trainer().fit(plain, datamodule=data_with(**COMBINED | {"augment": [{"op": "hflip", "p": 0.7}]}))
+    per_epoch = len(whole.seen) // 3
+    assert whole.seen[: 2 * per_epoch] != plain.seen[: 2 * per_epoch]
+    assert whole.seen[2 * per_epoch :] == plain.seen[2 * per_epoch :], "the last epoch has no combined images"
+    for stop in ((0, 2), (1, per_epoch - 1), (2, 1)):
+        checkpoint = tmp_path / f"{stop}.ckpt"
+        trainer().fit(Recorder(checkpoint, save_at=stop), datamodule=data_with(**COMBINED))
+        resumed = Recorder(checkpoint)
+        trainer().fit(
+            resumed, datamodule=data_with(**COMBINED, num_workers=1), ckpt_path=checkpoint, weights_only=False
+        )
+        assert resumed.seen == whole.seen[stop[0] * per_epoch + stop[1] + 1 :]
+
+
+def test_epochs_without_combined_images_are_the_last_ones_of_the_trainer(data_with: DataWith, tmp_path: Path) -> None:
+    """A checkpoint that is trained for more epochs has its combined images until the new last epoch."""
+    checkpoint = tmp_path / "short.ckpt"
+    trainer(max_epochs=2).fit(Recorder(checkpoint, save_at=(1, -1)), datamodule=data_with(**COMBINED))
+    whole, extended = Recorder(tmp_path / "x.ckpt"), Recorder(checkpoint)
+    trainer(max_epochs=4).fit(whole, datamodule=data_with(**COMBINED))
+    trainer(max_epochs=4).fit(extended, datamodule=data_with(**COMBINED), ckpt_path=checkpoint, weights_only=False)
+    assert extended.seen == whole.seen[len(whole.seen) // 2 :]
 
 
 LABELS = [{"format": "coco", "path": "x.json", "tasks": ["cells", "kind", "lookup", "marks"]}]

@@ -73,8 +73,19 @@ def picture() -> tuple[Tensor, dict[str, Target]]:
     return image, {"things": things, "kind": ClassTarget(torch.tensor(1))}
 
 
+class Pictures:
+    """Two further pictures, for operations over several images."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def load(self, index: int) -> PlannedSample:
+        image, targets = picture()
+        return PlannedSample.start(255 - image if index else image.flip(0), targets, (48, 64))
+
+
 def augmented(operations: Sequence[OperationSpec], seed: int = 0, image_size: int = 64) -> Transformed:
-    return TrainTransform(image_size, operations)(*picture(), np.random.default_rng(seed))
+    return TrainTransform(image_size, operations)(*picture(), np.random.default_rng(seed), Pictures())
 
 
 def boxes(transformed: Transformed) -> BoxTarget:
