@@ -14,6 +14,7 @@ from pydantic import Field
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath
+from pipelines.formats.booleans import read_boolean
 from pipelines.formats.datumaro_recognition import recognize_datumaro
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
@@ -32,6 +33,14 @@ class DatumaroLayer(LabelLayer):
 
     format: Literal["datumaro"]
     path: RelativePath = Field("annotations/{split}.json", description="the JSON file of a subset")
+    unit: Literal["pixels"] | None = Field(
+        None, description="set it to pixels if the data check takes the boxes of this layer for another unit or order"
+    )
+
+    @property
+    def has_declared_numbers(self) -> bool:
+        """Whether `unit` is set."""
+        return self.unit is not None
 
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:
@@ -130,21 +139,24 @@ def _read_annotations(
             skipped[kind] += 1
             continue
         class_id = annotation.get("label_id")
+        given = annotation.get("attributes")
+        attributes = given if isinstance(given, dict) else {}
         if isinstance(box, str):
             content.refuse([report("broken_entry", f"{kind} {box}")])
         elif isinstance(class_id, bool) or not isinstance(class_id, int) or not 0 <= class_id < len(names):
             message = f"label_id {class_id!r} is not declared; the file has the classes 0 to {len(names) - 1}"
             content.refuse([report("unknown_category", message)])
+        elif odd := [key for key in ("is_crowd", "difficult") if read_boolean(attributes.get(key)) is None]:
+            message = f"the attribute {odd[0]} is {attributes[odd[0]]!r}; write true or false"
+            content.refuse([report("broken_entry", message)])
         else:
-            attributes = annotation.get("attributes") or {}
-            attributes = attributes if isinstance(attributes, dict) else {}
             image.boxes.append(
                 FileBox(
                     annotation_id=None,
                     category=names[class_id],
                     bbox_xywh=box,
-                    is_crowd=_is_true(attributes.get("is_crowd")),
-                    is_difficult=_is_true(attributes.get("difficult")),
+                    is_crowd=bool(read_boolean(attributes.get("is_crowd"))),
+                    is_difficult=bool(read_boolean(attributes.get("difficult"))),
                     identities={
                         key: str(attributes[key]) for key in identity_fields if attributes.get(key) not in (None, "")
                     },
@@ -172,7 +184,3 @@ def _box_of(kind: str, annotation: dict[str, Any]) -> XYWH | str | None:
             return segmentation_box(annotation.get("rle"))
         case _:
             return None
-
-
-def _is_true(value: Any) -> bool:
-    return value is True or value == 1 or (isinstance(value, str) and value.lower() in ("true", "1"))

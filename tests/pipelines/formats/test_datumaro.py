@@ -133,3 +133,18 @@ def test_huge_integers_are_not_sides_and_equal_names_of_classes_are_reported(fol
     assert ["write four finite numbers" in error.message for error in report.errors] == [True]
     assert "repeated_category" in {finding.kind for finding in report.warnings}
     assert len(report.errors[0].message) < 1000
+
+
+@pytest.mark.parametrize(("value", "is_crowd"), [("yes", True), (1.0, True), ("no", False), (None, False)])
+def test_truth_values_of_attributes_are_read_as_in_other_formats(folder: Any, value: Any, is_crowd: bool) -> None:
+    write_datumaro(folder, "train", [item(folder, "a.png", [BOX, BOX | {"attributes": {"is_crowd": value}}])])
+    write_datumaro(folder, "val", [item(folder, "b.png", [BOX])])
+    index, _ = folder.check(labels=DATUMARO)
+    assert index.records["train"][0].labels["things"][1].is_crowd is is_crowd
+
+
+def test_attribute_that_is_neither_true_nor_false_is_an_error(folder: Any) -> None:
+    write_datumaro(folder, "train", [item(folder, "a.png", [BOX, BOX | {"attributes": {"difficult": "maybe"}}])])
+    write_datumaro(folder, "val", [item(folder, "b.png", [BOX])])
+    _, report = folder.check(labels=DATUMARO)
+    assert "the attribute difficult is 'maybe'; write true or false" in report.errors[0].message

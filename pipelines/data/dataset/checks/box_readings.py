@@ -6,9 +6,9 @@ by patterns that boxes in pixels do not have:
 
 - **Tiny**: at least 95 % of the boxes, and at least 2, have all four numbers between 0 and 1 although their image has
   at least 8 pixels on each side. Boxes in pixels would all lie in the first pixel of their image.
-- **Misfits**: many boxes have a negative side, or leave their image by more than a fifth of their own side (and 2
-  pixels), while nearly all lie inside of it in another reading. A quarter of the boxes must be misfits, and 95 % must
-  fit as corners (of at least 4 boxes). Centers and swapped axes resemble boxes of pixels more closely: half of the
+- **Misfits**: many boxes have a side of -5 pixels or less, or leave their image by more than a fifth of their own side
+  (and 2 pixels), while nearly all lie inside of it in another reading. A quarter of the boxes must be misfits, and 95 %
+  must fit as corners (of at least 4 boxes). Centers and swapped axes resemble boxes of pixels more closely: half of the
   boxes, or 5 % and at least 10, must be misfits, and 99 % must fit. Boxes that leave their image by a few pixels, as
   sloppy labels do, are not misfits.
 - **Scale**: at least 20 boxes end at 100 or 1000 in both directions (within 1 %), although nearly all images are at
@@ -107,7 +107,7 @@ def _misfits(numbers_N4: np.ndarray, sizes_N2: np.ndarray, declared: Order) -> I
     boxes_xyxy = corners(numbers_N4, declared)
     sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
     leaves = np.maximum(-boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - sizes_N2) > np.maximum(2, sides / 5)
-    is_odd = np.asarray((leaves | (sides <= -1)).any(axis=1))
+    is_odd = np.asarray((leaves | (sides <= -5)).any(axis=1))
     num_boxes, num_odd = len(is_odd), int(is_odd.sum())
     if num_boxes < 4 or num_odd < 0.05 * num_boxes:
         return
