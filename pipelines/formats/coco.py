@@ -16,6 +16,7 @@ from pipelines.formats.coco_writer import CocoWriter
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
+from pipelines.formats.numbers import is_number
 from pipelines.formats.outlines import segmentation_box
 from pipelines.formats.source_split import SourceSplit
 
@@ -146,7 +147,7 @@ def _read_images(entries: list[Any], content: LayerContent, finding: _MakeFindin
             message = f"is listed under the ids {content.images[file_name].file_id!r} and {image_id!r}; they are merged"
             content.findings.append(finding("repeated_image", message, image=file_name))
             continue
-        size_hw = (int(size[0]), int(size[1])) if all(_is_number(side) and side > 0 for side in size) else None
+        size_hw = (int(size[0]), int(size[1])) if all(is_number(side) and side > 0 for side in size) else None
         if size_hw is None and any(side not in (None, 0) for side in size):
             message = f"height and width are {size[0]!r} and {size[1]!r}; write both in pixels, or omit both"
             content.findings.append(finding("broken_entry", message, image=file_name))
@@ -190,7 +191,7 @@ def _read_annotation(
             category=names[category_id],
             bbox_xywh=(x, y, width, height),
             is_crowd=bool(read_boolean(annotation.get("iscrowd"))),
-            area=None if area is None else float(area) if _is_number(area) else math.nan,
+            area=None if area is None else float(area) if is_number(area) else math.nan,
             identities={key: str(annotation[key]) for key in identity_fields if annotation.get(key) not in (None, "")},
             unit=layer.unit or "pixels",
         )
@@ -202,7 +203,7 @@ def _given_or_derived_box(annotation: dict[str, Any], order: str) -> Sequence[fl
     """Return x, y, width, height of `bbox`, or of `segmentation` if it is missing, or what is wrong with them."""
     bbox, segmentation = annotation.get("bbox"), annotation.get("segmentation")
     if bbox not in (None, []):
-        is_box = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(side) for side in bbox)
+        is_box = isinstance(bbox, list) and len(bbox) == 4 and all(is_number(side) for side in bbox)
         return (
             _as_xywh(bbox, order) if is_box else f"bbox is {_shown(bbox)}; write four finite numbers {_ORDERS[order]}"
         )
@@ -240,10 +241,6 @@ def _get(entry: Any, key: str) -> Any:
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, int | str | float) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def _kind_of(value: Any) -> str:

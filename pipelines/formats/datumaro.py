@@ -4,7 +4,7 @@ https://openvinotoolkit.github.io/datumaro/latest/docs/data-formats/formats/datu
 """
 
 import json
-import math
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
@@ -20,6 +20,7 @@ from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
+from pipelines.formats.numbers import is_number
 from pipelines.formats.outlines import XYWH, segmentation_box
 from pipelines.formats.source_split import SourceSplit
 
@@ -74,8 +75,7 @@ class DatumaroLayer(LabelLayer):
             content.findings.append(finding("broken_label_file", message))
             return content
         names = [name.strip() for name in names]
-        for class_id, name in enumerate(names):
-            content.category_ids.setdefault(name, set()).add(class_id)
+        content.declare(enumerate(names), finding)
         images = ImageNames.below(split.images_dir)
         skipped: Counter[str] = Counter()
         for position, item in enumerate(items):
@@ -102,16 +102,17 @@ def _read_image(
     media: dict[str, Any] = next((item[key] for key in ("image", "media") if isinstance(item.get(key), dict)), {})
     given, size = media.get("path"), media.get("size")
     try:
-        stored = images.with_suffix(item_id, split.name_on_disk)
-        file_name = stored or images.find(given if isinstance(given, str) and given else item_id, split.name_on_disk)
+        given = given if isinstance(given, str) and given else item_id
+        stored = images.with_suffix(item_id, split.name_on_disk, posixpath.splitext(given)[1])
+        file_name = images.claim(stored or images.find(given, split.name_on_disk), item_id)
     except AmbiguousImage as error:
-        content.findings.append(finding("ambiguous_image", f"{error}; write its folder into the path"))
+        content.findings.append(finding("ambiguous_image", f"{error}; write the folders of images into the paths"))
         return None
     if file_name in content.images:
         message = "is listed twice; the objects are merged"
         content.findings.append(finding("repeated_image", message, image=file_name))
     sides = size if isinstance(size, list) and len(size) == 2 else []
-    is_size = len(sides) == 2 and all(_is_number(side) and side > 0 for side in sides)
+    is_size = len(sides) == 2 and all(is_number(side) and side > 0 for side in sides)
     size_hw = (int(sides[0]), int(sides[1])) if is_size else None
     return content.images.setdefault(file_name, FileImage(file_name, size_hw=size_hw, boxes=[]))
 
@@ -168,12 +169,12 @@ def _box_of(kind: str, annotation: dict[str, Any]) -> XYWH | str | None:
     match kind:
         case "bbox":
             values = annotation.get("bbox")
-            if not isinstance(values, list) or len(values) != 4 or not all(map(_is_number, values)):
+            if not isinstance(values, list) or len(values) != 4 or not all(map(is_number, values)):
                 return f"is {values!r}; write four finite numbers [x, y, width, height]"
             return float(values[0]), float(values[1]), float(values[2]), float(values[3])
         case "ellipse":
             points = annotation.get("points")
-            if not isinstance(points, list) or len(points) != 4 or not all(map(_is_number, points)):
+            if not isinstance(points, list) or len(points) != 4 or not all(map(is_number, points)):
                 return f"has the points {points!r}; write [left, top, right, bottom]"
             left, top, right, bottom = points
             return left, top, right - left, bottom - top
@@ -183,7 +184,3 @@ def _box_of(kind: str, annotation: dict[str, Any]) -> XYWH | str | None:
             return segmentation_box(annotation.get("rle"))
         case _:
             return None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

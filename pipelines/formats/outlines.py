@@ -4,7 +4,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipelines.formats.numbers import is_number
+
 XYWH = tuple[float, float, float, float]
+_MAX_BITS = 60
+"""Bits of the longest run length that is read."""
 
 
 def enclosing_box(xs: Sequence[float], ys: Sequence[float]) -> XYWH:
@@ -41,7 +45,7 @@ def segmentation_box(segmentation: Any) -> XYWH | str:
     if isinstance(segmentation, dict):
         return _box_of_runs(segmentation.get("counts"), segmentation.get("size"))
     polygons = segmentation if isinstance(segmentation, list) else None
-    if polygons and all(_is_number(value) for value in polygons):
+    if polygons and all(is_number(value) for value in polygons):
         polygons = [polygons]
     if polygons is None or not all(isinstance(polygon, list) for polygon in polygons):
         return "is not a list of polygons, or an object with 'counts' and 'size'"
@@ -49,7 +53,7 @@ def segmentation_box(segmentation: Any) -> XYWH | str:
     if not polygons:
         return "is empty"
     for polygon in polygons:
-        if len(polygon) < 6 or len(polygon) % 2 or not all(_is_number(value) for value in polygon):
+        if len(polygon) < 6 or len(polygon) % 2 or not all(is_number(value) for value in polygon):
             return f"has a polygon of {len(polygon)} values; write x and y of at least three points"
     return enclosing_box(
         [value for polygon in polygons for value in polygon[::2]],
@@ -97,6 +101,9 @@ def _decompressed(text: str) -> Iterator[int]:
         bits = ord(character) - 48
         value |= (bits & 0x1F) << shift
         shift += 5
+        if not 0 <= bits < 64 or shift > _MAX_BITS:
+            yield -1  # no run: the text is not compressed run lengths
+            return
         if bits & 0x20:
             continue
         if bits & 0x10:
@@ -105,7 +112,3 @@ def _decompressed(text: str) -> Iterator[int]:
         before.append(run)
         yield run
         value, shift = 0, 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
