@@ -100,8 +100,10 @@ def test_the_commands_of_the_first_steps_run(tmp_path: Path, monkeypatch: pytest
     write_label_studio(tmp_path / "photos")
     page = (ROOT / "docs/first_steps.md").read_text("utf-8")
     lines = [line.removeprefix("$ pyramidion ") for line in page.splitlines() if line.startswith("$ ")]
-    assert lines[-1].startswith("fit ")
-    assert [line for line in lines[:-1] if main(shlex.split(line)) != 0] == []
+    # These need torch, and replace this process; the tests of the commands run them.
+    others = [line for line in lines if line.startswith(("data show ", "fit ", "predict "))]
+    assert len(others) == 3
+    assert [line for line in lines if line not in others and main(shlex.split(line)) != 0] == []
     assert load_job(["job.yaml"]).data.sources["images"].split_file == "splits.csv"
 
 
