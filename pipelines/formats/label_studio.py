@@ -15,6 +15,7 @@ from pydantic import Field
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath
+from pipelines.formats.box_numbers import BoxNumbers
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames, path_of
 from pipelines.formats.label_studio_recognition import recognize_label_studio
@@ -28,6 +29,7 @@ class LabelStudioLayer(LabelLayer):
     """Label Studio's JSON export: rectangles, polygons and ellipses as boxes; choices and texts as identities."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    NUMBERS = BoxNumbers("xywh", scale=100)
     RECOGNIZED_BY: ClassVar[str] = "JSON files that are lists of tasks with data and annotations"
 
     format: Literal["label_studio"]
