@@ -12,8 +12,10 @@ from pipelines.formats.booleans import read_boolean
 from pipelines.formats.coco_recognition import recognize_coco
 from pipelines.formats.coco_writer import CocoWriter
 from pipelines.formats.folder_contents import FolderContents, FolderReading
+from pipelines.formats.json_files import parse_json
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
+from pipelines.formats.numbers import is_number
 from pipelines.formats.outlines import segmentation_box
 from pipelines.formats.source_split import SourceSplit
 
@@ -50,8 +52,8 @@ class CocoLayer(LabelLayer):
             return None
         finding = partial(split.finding, file=content.file)
         try:
-            document = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            document = parse_json(path.read_bytes())
+        except (OSError, ValueError) as error:
             content.findings.append(finding("broken_label_file", f"is not valid JSON ({error})"))
             return content
         if broken := _broken_parts(document):
@@ -126,7 +128,7 @@ def _read_images(entries: list[Any], content: LayerContent, finding: _MakeFindin
             message = f"is listed under the ids {content.images[file_name].file_id!r} and {image_id!r}; they are merged"
             content.findings.append(finding("repeated_image", message, image=file_name))
             continue
-        size_hw = (int(size[0]), int(size[1])) if all(_is_number(side) and side > 0 for side in size) else None
+        size_hw = (int(size[0]), int(size[1])) if all(is_number(side) and side > 0 for side in size) else None
         if size_hw is None and any(side not in (None, 0) for side in size):
             message = f"height and width are {size[0]!r} and {size[1]!r}; write both in pixels, or omit both"
             content.findings.append(finding("broken_entry", message, image=file_name))
@@ -151,8 +153,9 @@ def _read_annotation(
     image_id, category_id = annotation["image_id"], annotation["category_id"]
     file_name = file_names.get(image_id) if _is_id(image_id) else None
     if file_name is None:
-        message = f"image_id {image_id!r} is not the id of a readable entry of 'images'"
-        return finding("unknown_image", message, annotation_id=shown_id)
+        ids = f"; the ids there are like {next(iter(file_names))!r}" if file_names else ""
+        message = f"image_id {image_id!r} is not the id of a readable entry of 'images'{ids}"
+        return finding("unknown_image", message, annotation_id=shown_id, cause="unknown image id")
     bbox = _given_or_derived_box(annotation)
     if broken := bbox if isinstance(bbox, str) else _broken_values(annotation, identity_fields):
         return finding("broken_entry", broken, image=file_name, annotation_id=shown_id)
@@ -169,7 +172,7 @@ def _read_annotation(
             category=names[category_id],
             bbox_xywh=(x, y, width, height),
             is_crowd=bool(read_boolean(annotation.get("iscrowd"))),
-            area=None if area is None else float(area) if _is_number(area) else math.nan,
+            area=None if area is None else float(area) if is_number(area) else math.nan,
             identities={key: str(annotation[key]) for key in identity_fields if annotation.get(key) not in (None, "")},
         )
     )
@@ -180,7 +183,7 @@ def _given_or_derived_box(annotation: dict[str, Any]) -> Sequence[float] | str:
     """Return `bbox`, or the box of `segmentation` if it is missing, or what is wrong with them."""
     bbox, segmentation = annotation.get("bbox"), annotation.get("segmentation")
     if bbox not in (None, []):
-        is_box = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(side) for side in bbox)
+        is_box = isinstance(bbox, list) and len(bbox) == 4 and all(is_number(side) for side in bbox)
         return bbox if is_box else f"bbox is {_shown(bbox)}; write four finite numbers [x, y, width, height]"
     if segmentation is None:
         return "has no 'bbox', and no 'segmentation' to derive it from"
@@ -207,10 +210,6 @@ def _get(entry: Any, key: str) -> Any:
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, int | str | float) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def _kind_of(value: Any) -> str:

@@ -22,7 +22,7 @@ from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.outlines import XYWH, ellipse_box, enclosing_box, rotated_box
 from pipelines.formats.source_split import SourceSplit
-from pipelines.formats.xml_files import parse_xml
+from pipelines.formats.xml_files import correct_case, parse_xml, unknown_elements
 
 _SUBSET_NAMES = {"val": "validation", "validation": "val", "valid": "validation"}
 _KEYS = {
@@ -31,6 +31,7 @@ _KEYS = {
     "ellipse": ("cx", "cy", "rx", "ry"),
 }
 _SHAPES = frozenset({*_KEYS, "polygon", "polyline", "points", "cuboid", "skeleton", "tag"})
+_CHILDREN = {"annotations": {"version", "meta", "image", "track"}, "image": _SHAPES}
 
 
 class CvatLayer(LabelLayer):
@@ -68,6 +69,7 @@ class CvatLayer(LabelLayer):
         except (OSError, ValueError) as error:
             content.findings.append(finding("broken_label_file", f"is not valid XML ({error})"))
             return content
+        _report_elements(tree, content, finding)
         if problem := _other_format(tree):
             content.findings.append(finding("broken_label_file", problem))
             return content
@@ -83,6 +85,16 @@ class CvatLayer(LabelLayer):
             _read_image(element, names, content, identity_fields, skipped, finding)
         content.refuse_shapes(skipped, finding)
         return content
+
+
+def _report_elements(tree: ElementTree.Element, content: LayerContent, finding: Callable[..., Finding]) -> None:
+    """Rename elements that differ from those of CVAT in upper and lower case, and report them and unknown ones."""
+    for name, count in correct_case(tree, {*_CHILDREN["annotations"], "annotations", "attribute", *_SHAPES}).items():
+        message = f"has <{name}> ({count}), which is read as <{name.lower()}>; CVAT has lower-case names"
+        content.findings.append(finding("unknown_element", message))
+    for name, count in unknown_elements(tree, _CHILDREN).items():
+        message = f"has the unknown element <{name}> ({count}), which is not read"
+        content.findings.append(finding("unknown_element", message))
 
 
 def _other_format(tree: ElementTree.Element) -> str | None:

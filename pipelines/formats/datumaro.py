@@ -3,8 +3,6 @@
 https://openvinotoolkit.github.io/datumaro/latest/docs/data-formats/formats/datumaro.html
 """
 
-import json
-import math
 from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
@@ -14,11 +12,14 @@ from pydantic import Field
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath
+from pipelines.formats.booleans import read_boolean
 from pipelines.formats.datumaro_recognition import recognize_datumaro
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
+from pipelines.formats.json_files import parse_json
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
+from pipelines.formats.numbers import is_number
 from pipelines.formats.outlines import XYWH, segmentation_box
 from pipelines.formats.source_split import SourceSplit
 
@@ -52,12 +53,12 @@ class DatumaroLayer(LabelLayer):
             return None
         finding = partial(split.finding, file=content.file)
         try:
-            document = json.loads(path.read_bytes())
+            document = parse_json(path.read_bytes())
             items, labels = document["items"], document["categories"]["label"]["labels"]
             names = [label["name"] for label in labels]
             if not isinstance(items, list) or not all(isinstance(name, str) and name.strip() for name in names):
                 raise TypeError
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             content.findings.append(finding("broken_label_file", f"is not valid JSON ({error})"))
             return content
         except (KeyError, TypeError, IndexError):
@@ -102,7 +103,7 @@ def _read_image(
         message = "is listed twice; the objects are merged"
         content.findings.append(finding("repeated_image", message, image=file_name))
     sides = size if isinstance(size, list) and len(size) == 2 else []
-    is_size = len(sides) == 2 and all(_is_number(side) and side > 0 for side in sides)
+    is_size = len(sides) == 2 and all(is_number(side) and side > 0 for side in sides)
     size_hw = (int(sides[0]), int(sides[1])) if is_size else None
     return content.images.setdefault(file_name, FileImage(file_name, size_hw=size_hw, boxes=[]))
 
@@ -137,13 +138,18 @@ def _read_annotations(
         else:
             attributes = annotation.get("attributes") or {}
             attributes = attributes if isinstance(attributes, dict) else {}
+            flags = {key: read_boolean(attributes.get(key)) for key in ("is_crowd", "difficult")}
+            if unclear := [key for key, flag in flags.items() if flag is None]:
+                message = f"{unclear[0]} is {attributes[unclear[0]]!r}; write true or false"
+                content.refuse([report("broken_entry", message)])
+                continue
             image.boxes.append(
                 FileBox(
                     annotation_id=None,
                     category=names[class_id],
                     bbox_xywh=box,
-                    is_crowd=_is_true(attributes.get("is_crowd")),
-                    is_difficult=_is_true(attributes.get("difficult")),
+                    is_crowd=bool(flags["is_crowd"]),
+                    is_difficult=bool(flags["difficult"]),
                     identities={
                         key: str(attributes[key]) for key in identity_fields if attributes.get(key) not in (None, "")
                     },
@@ -156,12 +162,12 @@ def _box_of(kind: str, annotation: dict[str, Any]) -> XYWH | str | None:
     match kind:
         case "bbox":
             values = annotation.get("bbox")
-            if not isinstance(values, list) or len(values) != 4 or not all(map(_is_number, values)):
+            if not isinstance(values, list) or len(values) != 4 or not all(map(is_number, values)):
                 return f"is {values!r}; write four finite numbers [x, y, width, height]"
             return float(values[0]), float(values[1]), float(values[2]), float(values[3])
         case "ellipse":
             points = annotation.get("points")
-            if not isinstance(points, list) or len(points) != 4 or not all(map(_is_number, points)):
+            if not isinstance(points, list) or len(points) != 4 or not all(map(is_number, points)):
                 return f"has the points {points!r}; write [left, top, right, bottom]"
             left, top, right, bottom = points
             return left, top, right - left, bottom - top
@@ -171,11 +177,3 @@ def _box_of(kind: str, annotation: dict[str, Any]) -> XYWH | str | None:
             return segmentation_box(annotation.get("rle"))
         case _:
             return None
-
-
-def _is_true(value: Any) -> bool:
-    return value is True or value == 1 or (isinstance(value, str) and value.lower() in ("true", "1"))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -81,7 +81,10 @@ def path_of(given: str) -> str:
     """Return the path in a name, or in an address such as `s3://bucket/a.jpg` or `/data/local-files/?d=a.jpg`."""
     text = given.replace("\\", "/")
     if "://" in text or "/?d=" in text:
-        address = urlsplit(text)
+        try:
+            address = urlsplit(text)
+        except ValueError:  # brackets, for example
+            return given
         inner = parse_qs(address.query).get("d")
         text = inner[0] if inner else unquote(address.path)
     parts = [part for part in text.split("/") if part not in ("", ".", "..")]

@@ -4,12 +4,12 @@ Positions and sizes are in percent of the image. The rotation is in degrees, clo
 rectangle, or the center of an ellipse.
 """
 
-import math
 from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
 from pipelines.formats.layer_content import FileBox
+from pipelines.formats.numbers import is_number
 from pipelines.formats.outlines import XYWH, ellipse_box, enclosing_box, rotated_box
 
 _LABEL_KEYS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
@@ -34,18 +34,18 @@ def boxes_of(
     relations = [result for result in results if isinstance(result, dict) and result.get("type") == "relation"]
     problems += ["a result has no 'value'"] * (len(results) - len(regions) - len(relations))
     identities = _identities(regions, identity_fields)
-    labels_by_id = {region.get("id"): labels for region in regions if (labels := _labels(region["value"]))}
-    has_box = {region.get("id") for region in regions if _labels(region["value"]) and _has_shape(region["value"])}
+    labels_by_id = {_id(region): labels for region in regions if (labels := _labels(region["value"]))}
+    has_box = {_id(region) for region in regions if _labels(region["value"]) and _has_shape(region["value"])}
     for region in regions:
         value, kind = region["value"], str(region.get("type"))
         size_hw = size_hw or _size(region)
         if not _has_shape(value):
-            if region.get("id") not in has_box:
+            if _id(region) not in has_box:
                 skipped[kind] += 1
             continue
-        if not _labels(value) and region.get("id") in has_box:
+        if not _labels(value) and _id(region) in has_box:
             continue
-        labels = _labels(value) or labels_by_id.get(region.get("id"), [])
+        labels = _labels(value) or labels_by_id.get(_id(region), [])
         box = _box_of(value, _size(region))
         if region.get("image_rotation") not in (None, 0):
             box = f"is drawn on the image turned by {region['image_rotation']} degrees; turn the image file instead"
@@ -54,13 +54,19 @@ def boxes_of(
         elif isinstance(box, str):
             problems.append(f"region {region.get('id')!r} {box}")
         else:
-            own = identities.get(region.get("id"), {})
+            own = identities.get(_id(region), {})
             boxes += [FileBox(None, label, box, identities=own, unit="relative") for label in labels]
     return boxes, problems, size_hw
 
 
+def _id(region: dict[str, Any]) -> str | None:
+    """Return the id that results of one region share; None if it has none."""
+    return None if region.get("id") is None else str(region["id"])
+
+
 def _labels(value: dict[str, Any]) -> list[str]:
-    found: list[Any] = next((value[key] for key in _LABEL_KEYS if value.get(key)), [])
+    found: Any = next((value[key] for key in _LABEL_KEYS if value.get(key)), [])
+    found = found if isinstance(found, list) else [found]
     return [label.strip() for label in found if isinstance(label, str) and label.strip()]
 
 
@@ -72,24 +78,21 @@ def _identities(regions: list[dict[str, Any]], fields: Collection[str]) -> dict[
     """Return the identities of each region: the first choice or text of the controls with the names of the fields."""
     identities: dict[Any, dict[str, str]] = {}
     for region in regions:
-        if region.get("from_name") not in fields:
+        name = region.get("from_name")
+        if not isinstance(name, str) or name not in fields:
             continue
         value = region["value"]
         given = value.get("choices") or value.get("text") or value.get("number")
         first = given[0] if isinstance(given, list) and given else given
         if isinstance(first, str | int | float) and str(first).strip():
-            identities.setdefault(region.get("id"), {})[region["from_name"]] = str(first).strip()
+            identities.setdefault(_id(region), {})[name] = str(first).strip()
     return identities
 
 
 def _size(region: dict[str, Any]) -> tuple[int, int] | None:
     sides = (region.get("original_height"), region.get("original_width"))
-    if not all(isinstance(side, int) and side > 0 for side in sides):
-        return None
-    height, width = sides
-    assert isinstance(height, int)
-    assert isinstance(width, int)
-    return height, width
+    height, width = (int(side) if is_number(side) else 0 for side in sides)
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _box_of(value: dict[str, Any], size_hw: tuple[int, int] | None) -> XYWH | str:
@@ -126,5 +129,4 @@ def _relative(box_xywh: XYWH, height: float, width: float) -> XYWH:
 
 
 def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
+    return float(value) if is_number(value) else None

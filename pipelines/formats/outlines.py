@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipelines.formats.numbers import is_number
+
 XYWH = tuple[float, float, float, float]
 
 
@@ -41,7 +43,7 @@ def segmentation_box(segmentation: Any) -> XYWH | str:
     if isinstance(segmentation, dict):
         return _box_of_runs(segmentation.get("counts"), segmentation.get("size"))
     polygons = segmentation if isinstance(segmentation, list) else None
-    if polygons and all(_is_number(value) for value in polygons):
+    if polygons and all(is_number(value) for value in polygons):
         polygons = [polygons]
     if polygons is None or not all(isinstance(polygon, list) for polygon in polygons):
         return "is not a list of polygons, or an object with 'counts' and 'size'"
@@ -49,7 +51,7 @@ def segmentation_box(segmentation: Any) -> XYWH | str:
     if not polygons:
         return "is empty"
     for polygon in polygons:
-        if len(polygon) < 6 or len(polygon) % 2 or not all(_is_number(value) for value in polygon):
+        if len(polygon) < 6 or len(polygon) % 2 or not all(is_number(value) for value in polygon):
             return f"has a polygon of {len(polygon)} values; write x and y of at least three points"
     return enclosing_box(
         [value for polygon in polygons for value in polygon[::2]],
@@ -105,7 +107,3 @@ def _decompressed(text: str) -> Iterator[int]:
         before.append(run)
         yield run
         value, shift = 0, 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15

@@ -125,3 +125,12 @@ def test_image_of_two_folders_is_ambiguous(folder: Any) -> None:
     _, report = folder.check(labels=CVAT)
     assert [finding.kind for finding in report.errors][:2] == ["ambiguous_image", "broken_entry"]
     assert "'a.png' may be 'one/a.png' or 'two/a.png'" in report.errors[0].message
+
+
+def test_elements_in_other_case_are_read_and_unknown_ones_are_reported(folder: Any) -> None:
+    write_cvat(folder, {"train/a.png": BOX.replace("box", "Box") + '<rect label="cat"/>', "validation/b.png": BOX})
+    index, report = folder.check(labels=CVAT)
+    assert boxes_of(index) == boxes_of(index, "val")
+    messages = [finding.message for finding in report.findings if finding.split == "train"]
+    assert any("has <Box> (1), which is read as <box>" in message for message in messages)
+    assert any("has the unknown element <image/rect> (1), which is not read" in message for message in messages)

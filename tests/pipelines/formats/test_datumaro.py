@@ -103,3 +103,30 @@ def test_broken_annotation_is_an_error_that_names_its_image(
     assert (error.kind, error.annotation_id) == (kind, "#1")
     assert fragment in error.message
     assert "item 1 needs an 'id'" in "".join(finding.message for finding in report.errors)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_crowd"), [("yes", True), ("1.0", True), (" True", True), ("no", False), (0.0, False)]
+)
+def test_words_and_numbers_are_truth_values(folder: Any, value: Any, is_crowd: bool) -> None:
+    write_datumaro(folder, "train", [item(folder, "a.png", [BOX, BOX | {"attributes": {"is_crowd": value}}])])
+    write_datumaro(folder, "val", [item(folder, "b.png", [BOX])])
+    index, report = folder.check(labels=DATUMARO)
+    assert [box.is_crowd for box in index.records["train"][0].labels["things"]] == [False, is_crowd]
+    assert not report.errors
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        BOX | {"attributes": {"is_crowd": 2}},
+        BOX | {"attributes": {"difficult": "perhaps"}},
+        BOX | {"bbox": [10**400, 5, 20, 10]},
+        {"type": "ellipse", "points": [1, 2, 10**400, 9], "label_id": 1},
+    ],
+)
+def test_unclear_truth_values_and_huge_numbers_are_errors(folder: Any, annotation: dict[str, Any]) -> None:
+    write_datumaro(folder, "train", [item(folder, "a.png", [BOX, annotation])])
+    write_datumaro(folder, "val", [item(folder, "b.png", [BOX])])
+    (finding,) = folder.check(labels=DATUMARO)[1].errors
+    assert (finding.kind, finding.image) == ("broken_entry", "a.png")

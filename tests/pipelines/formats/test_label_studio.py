@@ -171,3 +171,21 @@ def test_export_without_splits_belongs_to_the_first_split(folder: Any) -> None:
     index, report = check(folder, *tasks, labels=labels)
     assert len(index.records["train"]) == 2
     assert [finding.split for finding in report.errors if finding.kind == "missing_label_file"] == ["val"]
+
+
+@pytest.mark.parametrize(
+    ("result", "num_boxes", "num_errors"),
+    [
+        (region(id=["r"]), 1, 0),
+        (region(id={}, from_name=["label"]), 1, 0),
+        (region(BOX | {"rectanglelabels": "cat"}), 1, 0),
+        (region(original_width=True), 1, 0),
+        (region(BOX | {"x": 10**400}), 0, 1),
+    ],
+)
+def test_values_of_unexpected_types_are_read_or_are_errors(
+    folder: Any, result: Any, num_boxes: int, num_errors: int
+) -> None:
+    index, report = check(folder, task("a.png", result), task("https://[a/c.png", region()))
+    assert [name for name, _ in boxes_of(index)] == ["cat"] * num_boxes
+    assert sorted(f.kind for f in report.errors) == ["broken_entry"] * num_errors + ["missing_image"]

@@ -67,7 +67,8 @@ def other_readings(numbers_N4: np.ndarray, sizes_N2: np.ndarray, declared: BoxNu
             most = max(reading.num_fitting for reading in readings)
             best = [reading for reading in readings if reading.num_fitting == most]
             # Some models put y first in percent or thousandths; otherwise swapped axes are unusual.
-            upright = [reading for reading in best if reading.scale >= 100 or not reading.order.startswith("y")]
+            takes_y_first = readings[0].scale >= 100 and readings[0].scale != declared.scale
+            upright = [reading for reading in best if takes_y_first or not reading.order.startswith("y")]
             return upright or best
     return []
 

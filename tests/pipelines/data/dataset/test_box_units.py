@@ -214,7 +214,7 @@ def test_voc_files_with_relative_corners_or_sizes_are_errors(folder: DataFolder)
 def test_yolo_rows_with_corners_are_an_error(folder: DataFolder) -> None:
     for split in ("train", "val"):
         folder.image(f"{split}/a.png")
-        folder.text(f"labels/{split}/a.txt", "0 0.6 0.6 0.9 0.95\n0 0.5 0.6 0.8 0.9\n")
+        folder.text(f"labels/{split}/a.txt", "0 0.6 0.6 0.9 0.95\n0 0.5 0.7 0.8 0.95\n")
     folder.text("data.yaml", "train: images/train\nval: images/val\nnames: [cat]\n")
     (finding,) = folder.check(labels=[{"format": "yolo", "path": "data.yaml", "tasks": ["things"]}])[1].errors
     assert "the boxes of train and val are not [center x, center y, width, height] in parts of" in finding.message
