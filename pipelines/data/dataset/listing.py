@@ -10,6 +10,7 @@ from pipelines.base.records import SPLITS, Split
 from pipelines.data.dataset.assigned_splits import AssignedSplits
 from pipelines.data.dataset.clean import LayerCounts
 from pipelines.data.dataset.image_files import ImageFolder
+from pipelines.data.dataset.missing_images import MisplacedImages
 from pipelines.data.images import ImageFacts
 from pipelines.formats.layer import LabelLayer
 from pipelines.formats.layer_content import FileId, FileImage, LayerContent
@@ -85,11 +86,12 @@ def list_images(job: JobSpec, root: Path) -> Listing:
     """Read all layers, join them by relative path, and locate every image file."""
     listing = Listing(skips_images=job.data.on_error == "skip")
     assigned = AssignedSplits(root)
+    misplaced = MisplacedImages(root)
     for name, source in sorted(job.data.sources.items()):
         for split in SPLITS:
             if split in source.splits:
                 source_split = SourceSplit(root, name, source.images, source.splits, split)
-                _list_split(source_split, source, job, listing, assigned)
+                _list_split(source_split, source, job, listing, assigned, misplaced)
     listing.findings += assigned.findings()
     _check_test_layers(job, listing)
     listing.images.sort(key=lambda image: (SPLITS.index(image.split), image.source, image.file_name))
@@ -102,6 +104,7 @@ def _list_split(
     job: JobSpec,
     listing: Listing,
     assigned: AssignedSplits,
+    misplaced: MisplacedImages,
 ) -> None:
     """Add the layers and images of one split on disk of one source."""
     joined: dict[Split, tuple[SourceSplit, dict[str, ListedImage]]] = {}
@@ -128,7 +131,7 @@ def _list_split(
     for part_split, images in joined.values():
         listing.images += images.values()
         if images:
-            _locate(list(images.values()), part_split, listing)
+            _locate(list(images.values()), part_split, listing, misplaced)
 
 
 def _add_layer(
@@ -182,7 +185,7 @@ def _check_test_layers(job: JobSpec, listing: Listing) -> None:
                 listing.findings.append(Finding("missing_test_layer", message, name, "test", file))
 
 
-def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing) -> None:
+def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing, misplaced: MisplacedImages) -> None:
     """Set the path of each image; report images that are missing or outside of the images folder."""
     shown = split.fill(split.images)
     try:
@@ -191,12 +194,14 @@ def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing) -> 
         listing.findings.append(split.finding("unsafe_path", str(error), file=shown))
         return
     if not images_dir.is_dir():
-        message = f"the images folder is missing; {len(images)} images are listed in it"
+        advice = misplaced.folder_advice([image.file_name for image in images], split)
+        message = f"the images folder is missing; {len(images)} images are listed in it; {advice}"
         listing.findings.append(split.finding("missing_image", message, file=shown))
         return
     if images_dir not in listing.folders:
         listing.folders[images_dir] = ImageFolder(images_dir)
     folder = listing.folders[images_dir]
+    missing: dict[str, ListedImage] = {}
     for image in images:
         file = image.layers[0][0].content.file
         if not is_encodable(image.file_name):
@@ -206,5 +211,10 @@ def _locate(images: list[ListedImage], split: SourceSplit, listing: Listing) -> 
         except ValueError as error:
             listing.findings.append(split.finding("unsafe_path", str(error), file=file, image=image.file_name))
         except FileNotFoundError:
-            message = f"is missing in the folder {shown!r}"
-            listing.add_defect(image, split.finding("missing_image", message, file=file, image=image.file_name))
+            missing[image.file_name] = image
+    names = [image.file_name for image in images]
+    for name, reason in misplaced.reasons(missing, names, folder.images(), split).items():
+        message = f"is missing in the folder {shown!r}; {reason.advice}"
+        file = missing[name].layers[0][0].content.file
+        finding = split.finding("missing_image", message, file=file, image=name, cause=reason.cause)
+        listing.add_defect(missing[name], finding)
