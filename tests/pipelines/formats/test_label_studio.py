@@ -188,4 +188,5 @@ def test_values_of_unexpected_types_are_read_or_are_errors(
 ) -> None:
     index, report = check(folder, task("a.png", result), task("https://[a/c.png", region()))
     assert [name for name, _ in boxes_of(index)] == ["cat"] * num_boxes
-    assert sorted(f.kind for f in report.errors) == ["broken_entry"] * num_errors + ["missing_image"]
+    assert report.count("broken_entry") == num_errors
+    assert report.count("missing_image") == 1
