@@ -40,11 +40,12 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyramidion"
 
 
-def code_version(*packages: str) -> str:
-    """Return a text that changes with the code of the packages (without their sub-packages) and with Pillow."""
+def code_version(*parts: str) -> str:
+    """Return a text that changes with the code of the packages and modules, and with Pillow."""
     digest = sha256(PIL.__version__.encode())
-    for package in packages:
-        for path in sorted((_PROJECT / package).glob("*.py")):
+    for part in parts:
+        place = _PROJECT / part
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -13,6 +13,7 @@ from pipelines.data.images import Exif, ImageFacts
 
 _FactsByImage = TypeAdapter(dict[str, tuple[int, int, ImageFacts]])
 _MEMBER = "facts"
+_CODE = ("pipelines/data/images.py", "pipelines/data/decoding")
 
 
 @dataclass
@@ -34,7 +35,7 @@ class FactsCache:
     @classmethod
     def of(cls, root: Path) -> "FactsCache":
         """Return the stored facts of a root; without any if nothing (or nothing intact) is stored."""
-        cache = cls(f"facts-{short_digest(str(root.resolve()))}.npz", code_version("pipelines/data"))
+        cache = cls(f"facts-{short_digest(str(root.resolve()))}.npz", code_version(*_CODE))
         if (stored := read_arrays(cache.name, cache.key)) and _MEMBER in stored:
             try:
                 cache.entries = _FactsByImage.validate_json(stored[_MEMBER].tobytes())

@@ -26,7 +26,7 @@ MAX_FILES = 2_000_000
 _IRRELEVANT = {"root", "augment", "num_workers", "cache", "image_size", "mix", "temperature"}
 """Fields of `data` that neither the index nor the report depends on."""
 
-_CODE = ("base", "data", "data/dataset", "data/dataset/cache", "data/dataset/checks", "formats", "spec", "tasks")
+_CODE = ("base", "data", "formats", "spec", "tasks")
 _REPORT, _HEADER, _FILES = "report", "header", "files"
 _ReportFile = TypeAdapter(DataReport)
 
