@@ -181,11 +181,11 @@ class MultiTaskModel(nn.Module):
     def train(self, mode: bool = True) -> "MultiTaskModel":
         super().train(mode)
         if mode and self.frozen_parts:
-            for part, module in self._modules_with_statistics():
+            for part, module in self.modules_with_statistics():
                 module.train(part not in self.frozen_parts)
         return self
 
-    def _modules_with_statistics(self) -> Iterator[tuple[str, nn.Module]]:
+    def modules_with_statistics(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the modules that have running statistics, each with its part."""
         stages = stages_of_modules(self.backbone, self.backbone.stages)
         for name, module in self.named_modules():

@@ -22,8 +22,9 @@ from pipelines.training.memory import MemoryAdvice
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.progress import ProgressReporter
 from pipelines.training.scoring import BestCheckpoint, Scoring
+from pipelines.training.single_images import avoid_single_images
 from pipelines.training.stopping import StopRequest
-from pipelines.training.trainer import create_trainer
+from pipelines.training.trainer import create_trainer, num_processes
 from pipelines.training.unfreezing import Unfreezing
 
 
@@ -84,7 +85,7 @@ class Attempt:
         need not exist anymore.
 
         Raises:
-            ConfigError: the weights that a new run starts from do not fit.
+            ConfigError: the weights that a new run starts from do not fit, or BatchNorm cannot train on the batches.
         """
         if self.run_dir.last_checkpoint.exists():
             network = create_network(self.job, self.index)
@@ -92,7 +93,9 @@ class Attempt:
             network = initialized_network(self.job, self.index, self.inputs, self.run_dir, self.warn)
         # The module comes first: callbacks of the trainer keep its weights.
         module = MultiTaskModule(self.job.model, network, self.job.seed_everything, self.run_dir.non_finite)
-        return Parts(module, self.data(self.job.data), self._trainer(module))
+        data = self.data(self.job.data)
+        avoid_single_images(network, self.job, data, num_processes(self.job.trainer))
+        return Parts(module, data, self._trainer(module))
 
     def data(self, spec: DataSpec) -> JobData:
         """Return the loaders of the job's data, prepared as `spec` describes."""

@@ -4,9 +4,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.base.errors import ConfigError
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.dataset.index import build_index
+from pipelines.data.loading.datamodule import JobData
 from pipelines.model import build_model
 from pipelines.preflight import Inputs
 from pipelines.run.init_source import describe_init
@@ -16,8 +18,11 @@ from pipelines.spec.data_warnings import data_warnings
 from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import resolved
+from pipelines.spec.training import TrainerSpec
 from pipelines.spec.transfer import frozen_parts
 from pipelines.training.balancing import create_balance
+from pipelines.training.single_images import avoid_single_images
+from pipelines.training.trainer import num_processes
 
 
 @dataclass(frozen=True)
@@ -88,12 +93,23 @@ def dry_run(job: JobSpec, inputs: Inputs) -> DryRunReport:
     index, report = build_index(job, inputs.data)
     report.raise_errors()
     model = build_model(job.model, index.categories)
+    data = JobData(job.data, job.model.tasks, index, job.seed_everything)
+    avoid_single_images(model, job, data, _num_processes(job.trainer))
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         parts[model.part_of(name)] += parameter.numel()
     plan = make_plan(model, job.model, {"balance": create_balance(job.model)})
     warnings = (*document_warnings(job), *data_warnings(job, index))
     return DryRunReport(job, report, dict(parts), plan, describe_init(job, inputs, model, index), warnings)
+
+
+def _num_processes(spec: TrainerSpec) -> int:
+    """Return the number of training processes, as the document says if it is meant for another machine."""
+    try:
+        return num_processes(spec)
+    except ConfigError:
+        devices = spec.devices
+        return len(devices) if isinstance(devices, tuple) else 1 if devices == "auto" else devices
 
 
 def render(dry_run: DryRunReport) -> str:

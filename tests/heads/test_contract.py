@@ -97,6 +97,12 @@ def test_cases_cover_the_catalog():
     assert {kind for kind, _ in CASES.values()} == set(HEADS)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_heads_have_no_batch_norm_since_a_single_image_may_be_labeled(case, level_specs):
+    norms = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.SyncBatchNorm)
+    assert not [name for name, module in head_of(case, level_specs).named_modules() if isinstance(module, norms)]
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_loss_is_finite_float32_and_reaches_every_parameter(case, autocast, level_specs, make_features):

@@ -75,6 +75,7 @@ class JobData(lightning.LightningDataModule):
 
     Attributes:
         test_split: the split that `trainer.test` evaluates.
+        min_batch: a last batch of training with fewer images is joined with the one before.
     """
 
     def __init__(self, spec: DataSpec, tasks: Mapping[str, Task], index: DatasetIndex, seed: int = 0) -> None:
@@ -84,6 +85,7 @@ class JobData(lightning.LightningDataModule):
         self.index = index
         self.seed = seed
         self.test_split: Split = "test"
+        self.min_batch = 1
         self._datasets: dict[tuple[Split, bool], ImageDataset] = {}
 
     def records(self, split: Split) -> Sequence[ImageRecord]:
@@ -113,22 +115,24 @@ class JobData(lightning.LightningDataModule):
             DataError: no image of the train split is labeled, or there are too few identities for a `pk` sampler.
         """
         dataset = self.dataset("train", augmented=True)
-        return TrainLoader(dataset, batch_sampler=self._train_sampler(), **self._options(dataset))
+        return TrainLoader(dataset, batch_sampler=self.train_sampler(), **self._options(dataset))
 
     def num_train_batches(self) -> int:
         """Return the number of batches of one epoch, which is equal on all ranks."""
-        return len(self._train_sampler())
+        return len(self.train_sampler())
 
-    def _train_sampler(self) -> TrainBatchSampler:
-        rank, world_size = self._rank_and_world_size()
+    def train_sampler(self, world_size: int | None = None) -> TrainBatchSampler:
+        """Return the sampler of this rank; with another number of ranks than the present one, of rank 0."""
+        rank, present = self._rank_and_world_size()
         return create_train_sampler(
             self.spec,
             self.tasks,
             self.records("train"),
             seed=self.seed,
-            rank=rank,
-            world_size=world_size,
+            rank=rank if world_size in (None, present) else 0,
+            world_size=world_size or present,
             max_epochs=self._max_epochs(),
+            min_batch=self.min_batch,
         )
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:

@@ -24,6 +24,7 @@ def create_train_sampler(
     rank: int = 0,
     world_size: int = 1,
     max_epochs: int | None = None,
+    min_batch: int = 1,
 ) -> TrainBatchSampler:
     """Return the sampler of the records of the train split; records without labels for any task are not drawn.
 
@@ -35,6 +36,7 @@ def create_train_sampler(
         rank: the rank whose share is drawn.
         world_size: number of ranks.
         max_epochs: number of epochs of the training, which decides which are the last ones; None: it is unknown.
+        min_batch: a last batch with fewer images of a rank is joined with the one before.
 
     Raises:
         DataError: no image is labeled, or there are fewer identities than a batch of a `pk` sampler needs.
@@ -49,7 +51,13 @@ def create_train_sampler(
     for number, name in enumerate(sorted(indices)):
         try:
             sources[name] = _source(
-                spec.sources[name], indices[name], records, seed=seed, source=number, world_size=world_size
+                spec.sources[name],
+                indices[name],
+                records,
+                seed=seed,
+                source=number,
+                world_size=world_size,
+                min_batch=min_batch,
             )
         except ValueError as error:
             raise DataError(FieldProblem(f"data.sources.{name}.sampler", str(error))) from error
@@ -63,7 +71,14 @@ def create_train_sampler(
 
 
 def _source(
-    spec: SourceSpec, indices: list[int], records: Sequence[ImageRecord], *, seed: int, source: int, world_size: int
+    spec: SourceSpec,
+    indices: list[int],
+    records: Sequence[ImageRecord],
+    *,
+    seed: int,
+    source: int,
+    world_size: int,
+    min_batch: int,
 ) -> Source:
     match spec.sampler:
         case PKSpec(task=task, p=p, k=k):
@@ -79,7 +94,7 @@ def _source(
             order = Shuffled(indices, seed=seed, source=source)
     is_grouped = spec.sampler.group_by_aspect
     aspect_groups = AspectGroups(records, seed=seed, source=source) if is_grouped else None
-    return ImageSource(order, spec.batch_size, world_size, aspect_groups)
+    return ImageSource(order, spec.batch_size, world_size, aspect_groups, min_batch=min_batch)
 
 
 def _mix(spec: DataSpec, sources: Mapping[str, Source], seed: int) -> Mix:

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from pipelines.data.loading.sample import Stream, random_numbers
 from pipelines.data.loading.sampling.aspect import AspectGroups
-from pipelines.data.loading.sampling.sources import Ints, Source, ceil_div, counted, padded, split_over_ranks
+from pipelines.data.loading.sampling.sources import (
+    Ints,
+    Source,
+    batch_starts,
+    ceil_div,
+    counted,
+    padded,
+    split_over_ranks,
+)
 
 Floats = NDArray[np.float64]
 
@@ -100,25 +108,35 @@ class ImageSource(Source):
         batch_size: B.
         world_size: W.
         aspect_groups: arranges an epoch in batches of similar aspect ratios; None: it stays in the order of the rounds.
+        min_batch: a smaller last batch of `once` is joined with the one before.
     """
 
     def __init__(
-        self, order: Order, batch_size: int, world_size: int = 1, aspect_groups: AspectGroups | None = None
+        self,
+        order: Order,
+        batch_size: int,
+        world_size: int = 1,
+        aspect_groups: AspectGroups | None = None,
+        *,
+        min_batch: int = 1,
     ) -> None:
         self.order = order
+        self.min_batch = min_batch
         self.aspect_groups = aspect_groups
         self.batch_size = batch_size
         self.world_size = world_size
         self.num_images = len(order.indices)
-        self.num_steps = ceil_div(ceil_div(len(order), world_size), batch_size)
+        self.num_steps = len(batch_starts(ceil_div(len(order), world_size), batch_size, min_batch))
 
     def once(self, epoch: int) -> list[Ints]:
-        """Return one round in batches (W, B, 2); the last one may be smaller.
+        """Return one round in batches (W, B, 2); the last one may be smaller, or larger if
+        `min_batch` requires it.
 
         The round is padded by wrap-around to a multiple of the number of ranks: at most W - 1 images are drawn twice,
         on different ranks.
         """
-        return split_epoch(self.order.round(epoch), epoch, self.batch_size, self.world_size, self.aspect_groups)
+        images = self.order.round(epoch)
+        return split_epoch(images, epoch, self.batch_size, self.world_size, self.aspect_groups, self.min_batch)
 
     def stream(self, epoch: int, num_steps: int) -> list[Ints]:
         """Return `num_steps` full batches (W, B, 2); a batch may contain the end of a round and the start of the
@@ -131,10 +149,15 @@ class ImageSource(Source):
 
 
 def split_epoch(
-    images: Ints, epoch: int, batch_size: int, world_size: int, aspect_groups: AspectGroups | None
+    images: Ints,
+    epoch: int,
+    batch_size: int,
+    world_size: int,
+    aspect_groups: AspectGroups | None,
+    min_batch: int = 1,
 ) -> list[Ints]:
     """Return the images (N,) of an epoch in batches (W, B, 2), see `split_over_ranks`."""
     draws = padded(counted(images), world_size)
     if aspect_groups is not None:
         draws = aspect_groups.arranged(draws, world_size * batch_size, epoch)
-    return split_over_ranks(draws, batch_size, world_size)
+    return split_over_ranks(draws, batch_size, world_size, min_batch)

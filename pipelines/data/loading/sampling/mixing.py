@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.data.loading.sample import Stream, random_numbers
 from pipelines.data.loading.sampling.images import ImageSource, split_epoch
-from pipelines.data.loading.sampling.sources import Ints, Source, ceil_div
+from pipelines.data.loading.sampling.sources import Ints, Source, batch_starts, ceil_div
 
 
 class Mix(ABC):
@@ -73,17 +73,19 @@ class Concatenated(Mix):
     def __init__(self, sources: Mapping[str, ImageSource], seed: int) -> None:
         self.orders = [source.order for _, source in sorted(sources.items())]
         self.seed = seed
-        ((self.batch_size, self.world_size),) = {(s.batch_size, s.world_size) for s in sources.values()}
+        settings = {(s.batch_size, s.world_size, s.min_batch) for s in sources.values()}
+        ((self.batch_size, self.world_size, self.min_batch),) = settings
         self.aspect_groups = next(iter(sources.values())).aspect_groups
 
     def __len__(self) -> int:
-        return ceil_div(ceil_div(sum(map(len, self.orders)), self.world_size), self.batch_size)
+        of_rank = ceil_div(sum(map(len, self.orders)), self.world_size)
+        return len(batch_starts(of_rank, self.batch_size, self.min_batch))
 
     def epoch(self, epoch: int) -> list[Ints]:
         """Return the batches (W, B, 2) of all steps of an epoch."""
         images = np.concatenate([order.round(epoch) for order in self.orders])
         shuffled = random_numbers(Stream.INTERLEAVE, self.seed, epoch).permutation(images)
-        return split_epoch(shuffled, epoch, self.batch_size, self.world_size, self.aspect_groups)
+        return split_epoch(shuffled, epoch, self.batch_size, self.world_size, self.aspect_groups, self.min_batch)
 
 
 def spread(batches: Sequence[Sequence[Ints]], seed: int, epoch: int) -> list[Ints]:

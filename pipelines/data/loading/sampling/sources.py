@@ -55,7 +55,20 @@ def counted(images: Ints) -> Ints:
     return np.stack([images, before], axis=1)
 
 
-def split_over_ranks(draws: Ints, batch_size: int, world_size: int) -> list[Ints]:
-    """Return draws (N, 2) in batches (W, B, 2), where rank r takes every W-th draw from the r-th on."""
+def split_over_ranks(draws: Ints, batch_size: int, world_size: int, min_batch: int = 1) -> list[Ints]:
+    """Return draws (N, 2) in batches (W, B, 2), where rank r takes every W-th draw from the r-th on.
+
+    See `batch_starts` for `min_batch`.
+    """
     by_rank = padded(draws, world_size).reshape(-1, world_size, 2).swapaxes(0, 1)
-    return [by_rank[:, begin : begin + batch_size] for begin in range(0, by_rank.shape[1], batch_size)]
+    return np.split(by_rank, batch_starts(by_rank.shape[1], batch_size, min_batch)[1:], axis=1)
+
+
+def batch_starts(num_images: int, batch_size: int, min_batch: int = 1) -> list[int]:
+    """Return the position of the first image of each batch of a rank.
+
+    If the last batch would have fewer than `min_batch` images, they belong to the batch before it, if there is one.
+    """
+    starts = list(range(0, num_images, batch_size))
+    is_too_small = len(starts) > 1 and num_images - starts[-1] < min_batch
+    return starts[:-1] if is_too_small else starts

@@ -76,6 +76,10 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         start, self.start = self.start, 0
         yield from self.batches(self.epoch)[start:]
 
+    def min_batch(self) -> int:
+        """Return the number of images of the smallest batch of an epoch, which is equal in all epochs."""
+        return min(int(joint.shape[1]) for joint in self.mix.epoch(0))
+
     def batches(self, epoch: int) -> list[list[SampleKey]]:
         """Return all batches of an epoch for this rank."""
         steps = self.mix.epoch(epoch)

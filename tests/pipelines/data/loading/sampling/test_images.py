@@ -87,3 +87,14 @@ def test_round_is_split_over_the_ranks(count: int, size: int, world_size: int, e
     padding = drawn - of_round
     assert not of_round - drawn
     assert sum(padding.values()) == -len(order) % world_size
+
+
+@given(count=st.integers(1, 30), size=st.integers(2, 5), world_size=st.integers(1, 4), epoch=st.integers(0, 9))
+def test_last_batch_below_the_minimum_joins_the_one_before(count: int, size: int, world_size: int, epoch: int) -> None:
+    order = Shuffled(range(count), seed=3, source=1)
+    source, joined = ImageSource(order, size, world_size), ImageSource(order, size, world_size, min_batch=2)
+    batches, expected = joined.once(epoch), source.once(epoch)
+    if len(expected) > 1 and expected[-1].shape[1] == 1:
+        expected = [*expected[:-2], np.concatenate(expected[-2:], axis=1)]
+    assert len(batches) == joined.num_steps
+    assert [batch.tolist() for batch in batches] == [batch.tolist() for batch in expected]
