@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from backbones.base import LEVELS, Backbone
 from backbones.create import create_backbone
 from backbones.fpn import FPN
-from backbones.single_values import accept_single_values
 from backbones.stages import stages_of_modules
 from heads.base import Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
@@ -49,7 +48,6 @@ class MultiTaskModel(nn.Module):
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1))
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
-        accept_single_values(self)
 
     def features(self, images: Tensor) -> Features:
         """Return c3..c5 and p3..p7 of images (B, 3, H, W) uint8, H and W multiples of 32."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath, normalized
 from pipelines.formats.booleans import read_boolean
@@ -20,6 +22,7 @@ from pipelines.formats.outlines import segmentation_box
 from pipelines.formats.source_split import SourceSplit
 
 _MakeFinding = Callable[..., Finding]
+_ORDERS = {"xywh": "[x, y, width, height]", "xyxy": "[x1, y1, x2, y2]", "cxcywh": "[center x, center y, width, height]"}
 
 
 class CocoLayer(LabelLayer):
@@ -31,6 +34,18 @@ class CocoLayer(LabelLayer):
 
     format: Literal["coco"]
     path: RelativePath
+
+    bbox: Literal["xywh", "xyxy", "cxcywh"] | None = Field(
+        None, description="the four numbers of `bbox`; default: xywh, refused if the boxes look like anything else"
+    )
+    unit: Literal["pixels", "relative"] | None = Field(
+        None, description="unit of the numbers of boxes; default: pixels, refused if they look like anything else"
+    )
+
+    @property
+    def has_declared_numbers(self) -> bool:
+        """Whether `bbox` or `unit` is set."""
+        return self.bbox is not None or self.unit is not None
 
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:
@@ -64,7 +79,7 @@ class CocoLayer(LabelLayer):
         refused: list[Finding] = []
         for position, annotation in enumerate(document["annotations"]):
             content.num_read += 1
-            problem = _read_annotation(annotation, position, names, file_names, content, identity_fields, finding)
+            problem = _read_annotation(annotation, position, names, file_names, content, identity_fields, finding, self)
             if problem is not None:
                 refused.append(problem)
         content.refuse(refused)
@@ -144,6 +159,7 @@ def _read_annotation(
     content: LayerContent,
     identity_fields: Collection[str],
     finding: _MakeFinding,
+    layer: CocoLayer,
 ) -> Finding | None:
     """Add the annotation to its image, or return the finding that says why it is skipped."""
     annotation_id = _get(annotation, "id")
@@ -156,7 +172,7 @@ def _read_annotation(
         ids = f"; the ids there are like {next(iter(file_names))!r}" if file_names else ""
         message = f"image_id {image_id!r} is not the id of a readable entry of 'images'{ids}"
         return finding("unknown_image", message, annotation_id=shown_id, cause="unknown image id")
-    bbox = _given_or_derived_box(annotation)
+    bbox = _given_or_derived_box(annotation, layer.bbox or "xywh")
     if broken := bbox if isinstance(bbox, str) else _broken_values(annotation, identity_fields):
         return finding("broken_entry", broken, image=file_name, annotation_id=shown_id)
     if not _is_id(category_id) or category_id not in names:
@@ -174,21 +190,33 @@ def _read_annotation(
             is_crowd=bool(read_boolean(annotation.get("iscrowd"))),
             area=None if area is None else float(area) if is_number(area) else math.nan,
             identities={key: str(annotation[key]) for key in identity_fields if annotation.get(key) not in (None, "")},
+            unit=layer.unit or "pixels",
         )
     )
     return None
 
 
-def _given_or_derived_box(annotation: dict[str, Any]) -> Sequence[float] | str:
-    """Return `bbox`, or the box of `segmentation` if it is missing, or what is wrong with them."""
+def _given_or_derived_box(annotation: dict[str, Any], order: str) -> Sequence[float] | str:
+    """Return x, y, width, height of `bbox`, or of `segmentation` if it is missing, or what is wrong with them."""
     bbox, segmentation = annotation.get("bbox"), annotation.get("segmentation")
     if bbox not in (None, []):
         is_box = isinstance(bbox, list) and len(bbox) == 4 and all(is_number(side) for side in bbox)
-        return bbox if is_box else f"bbox is {_shown(bbox)}; write four finite numbers [x, y, width, height]"
+        return (
+            _as_xywh(bbox, order) if is_box else f"bbox is {_shown(bbox)}; write four finite numbers {_ORDERS[order]}"
+        )
     if segmentation is None:
         return "has no 'bbox', and no 'segmentation' to derive it from"
     box = segmentation_box(segmentation)
     return f"has no 'bbox', and its 'segmentation' {box}" if isinstance(box, str) else box
+
+
+def _as_xywh(numbers: Sequence[float], order: str) -> Sequence[float]:
+    first, second, third, fourth = numbers
+    if order == "xyxy":
+        return first, second, third - first, fourth - second
+    if order == "cxcywh":
+        return first - third / 2, second - fourth / 2, third, fourth
+    return numbers
 
 
 def _broken_values(annotation: dict[str, Any], identity_fields: Collection[str]) -> str | None:

@@ -43,6 +43,14 @@ class CvatLayer(LabelLayer):
 
     format: Literal["cvat"]
     path: RelativePath = Field("annotations.xml", description="the XML file; its subsets are the splits")
+    unit: Literal["pixels"] | None = Field(
+        None, description="set it to pixels if the data check takes the boxes of this layer for another unit or order"
+    )
+
+    @property
+    def has_declared_numbers(self) -> bool:
+        """Whether `unit` is set."""
+        return self.unit is not None
 
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:

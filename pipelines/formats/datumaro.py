@@ -32,6 +32,14 @@ class DatumaroLayer(LabelLayer):
 
     format: Literal["datumaro"]
     path: RelativePath = Field("annotations/{split}.json", description="the JSON file of a subset")
+    unit: Literal["pixels"] | None = Field(
+        None, description="set it to pixels if the data check takes the boxes of this layer for another unit or order"
+    )
+
+    @property
+    def has_declared_numbers(self) -> bool:
+        """Whether `unit` is set."""
+        return self.unit is not None
 
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:
@@ -130,26 +138,24 @@ def _read_annotations(
             skipped[kind] += 1
             continue
         class_id = annotation.get("label_id")
+        given = annotation.get("attributes")
+        attributes = given if isinstance(given, dict) else {}
         if isinstance(box, str):
             content.refuse([report("broken_entry", f"{kind} {box}")])
         elif isinstance(class_id, bool) or not isinstance(class_id, int) or not 0 <= class_id < len(names):
             message = f"label_id {class_id!r} is not declared; the file has the classes 0 to {len(names) - 1}"
             content.refuse([report("unknown_category", message)])
+        elif odd := [key for key in ("is_crowd", "difficult") if read_boolean(attributes.get(key)) is None]:
+            message = f"the attribute {odd[0]} is {attributes[odd[0]]!r}; write true or false"
+            content.refuse([report("broken_entry", message)])
         else:
-            attributes = annotation.get("attributes") or {}
-            attributes = attributes if isinstance(attributes, dict) else {}
-            flags = {key: read_boolean(attributes.get(key)) for key in ("is_crowd", "difficult")}
-            if unclear := [key for key, flag in flags.items() if flag is None]:
-                message = f"{unclear[0]} is {attributes[unclear[0]]!r}; write true or false"
-                content.refuse([report("broken_entry", message)])
-                continue
             image.boxes.append(
                 FileBox(
                     annotation_id=None,
                     category=names[class_id],
                     bbox_xywh=box,
-                    is_crowd=bool(flags["is_crowd"]),
-                    is_difficult=bool(flags["difficult"]),
+                    is_crowd=bool(read_boolean(attributes.get("is_crowd"))),
+                    is_difficult=bool(read_boolean(attributes.get("difficult"))),
                     identities={
                         key: str(attributes[key]) for key in identity_fields if attributes.get(key) not in (None, "")
                     },

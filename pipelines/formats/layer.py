@@ -77,6 +77,11 @@ class LabelLayer(Section, ABC):
         """
         return []
 
+    @property
+    def has_declared_numbers(self) -> bool:
+        """Whether the document says what the numbers of boxes are, so that the data check does not judge them."""
+        return False
+
     def listing(self, images: str) -> str:
         """Return the pattern, relative to the data root, of the file or folder that lists the images of a split."""
         return next(iter(self.paths(images).values()))

@@ -57,6 +57,14 @@ class VocLayer(LabelLayer):
     image_sets: RelativePath | None = Field(
         "ImageSets/Main/{split}.txt", description="list of the names of a split; null: every XML file of the folder"
     )
+    unit: Literal["pixels"] | None = Field(
+        None, description="set it to pixels if the data check takes the boxes of this layer for another unit or order"
+    )
+
+    @property
+    def has_declared_numbers(self) -> bool:
+        """Whether `unit` is set."""
+        return self.unit is not None
 
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:

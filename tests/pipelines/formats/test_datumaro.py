@@ -105,15 +105,19 @@ def test_broken_annotation_is_an_error_that_names_its_image(
     assert "item 1 needs an 'id'" in "".join(finding.message for finding in report.errors)
 
 
-@pytest.mark.parametrize(
-    ("value", "is_crowd"), [("yes", True), ("1.0", True), (" True", True), ("no", False), (0.0, False)]
-)
-def test_words_and_numbers_are_truth_values(folder: Any, value: Any, is_crowd: bool) -> None:
+@pytest.mark.parametrize(("value", "is_crowd"), [("yes", True), (1.0, True), ("no", False), (None, False)])
+def test_truth_values_of_attributes_are_read_as_in_other_formats(folder: Any, value: Any, is_crowd: bool) -> None:
     write_datumaro(folder, "train", [item(folder, "a.png", [BOX, BOX | {"attributes": {"is_crowd": value}}])])
     write_datumaro(folder, "val", [item(folder, "b.png", [BOX])])
-    index, report = folder.check(labels=DATUMARO)
-    assert [box.is_crowd for box in index.records["train"][0].labels["things"]] == [False, is_crowd]
-    assert not report.errors
+    index, _ = folder.check(labels=DATUMARO)
+    assert index.records["train"][0].labels["things"][1].is_crowd is is_crowd
+
+
+def test_attribute_that_is_neither_true_nor_false_is_an_error(folder: Any) -> None:
+    write_datumaro(folder, "train", [item(folder, "a.png", [BOX, BOX | {"attributes": {"difficult": "maybe"}}])])
+    write_datumaro(folder, "val", [item(folder, "b.png", [BOX])])
+    _, report = folder.check(labels=DATUMARO)
+    assert "the attribute difficult is 'maybe'; write true or false" in report.errors[0].message
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,6 @@ def test_unicode_encodings_are_read(encoding: str) -> None:
     ],
 )
 def test_other_content_is_an_error(data: bytes, message: str) -> None:
-    with pytest.raises(ValueError, match="^[^\n]+$") as caught:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
         parse_json(data)
     assert message in str(caught.value)

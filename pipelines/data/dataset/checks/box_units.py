@@ -30,7 +30,7 @@ def check_box_units(listing: Listing) -> None:
     """Report each layer whose boxes make sense in another reading only (see `other_readings`).
 
     All splits of a layer are judged together, because a split may have few boxes; if they can be what the format says,
-    each split is judged on its own.
+    each split is judged on its own. Layers whose numbers the document declares are not judged.
     """
     by_layer: dict[int, list[_Boxes]] = {}
     for boxes in _boxes_by_layer(listing):
@@ -46,7 +46,7 @@ def _boxes_by_layer(listing: Listing) -> list[_Boxes]:
     for image in listing.images:
         for read, labeled in image.layers:
             size_hw = (image.facts.height, image.facts.width) if image.facts is not None else labeled.size_hw
-            if size_hw is None:
+            if size_hw is None or read.layer.has_declared_numbers:
                 continue
             boxes = by_read.setdefault(id(read), _Boxes(read))
             for box in labeled.boxes or ():
@@ -73,10 +73,23 @@ def _report(of_layer: Sequence[_Boxes], listing: Listing) -> bool:
     splits = " and ".join(boxes.read.split.split for boxes in of_layer)
     message = (
         f"the boxes of {splits} are not {declared}: {_reason(reading, len(numbers), declared)} "
-        f"(for example {shown} in {image}, {width} x {height}). {_remedy(readings, declared)}"
+        f"(for example {shown} in {image}, {width} x {height}). {_remedy(readings, declared)}."
+        f"{_setting(first, reading)}"
     )
     listing.findings.append(first.finding("box_units", message))
     return True
+
+
+def _setting(read: ReadLayer, reading: Reading) -> str:
+    """Return what to write into the layer in place of converting the files; empty if the format has no such field."""
+    if "unit" not in type(read.layer).model_fields:
+        return ""
+    place = f"the layer {read.layer.format!r} of data.sources.{read.split.source_name}.labels"
+    if read.layer.format != "coco" or reading.scale > 1 or reading.order.startswith("y"):
+        return f" If the numbers are right as they are, add unit: pixels to {place}"
+    unit = "relative" if reading.scale else "pixels"
+    declared = f" Or leave the file as it is and add bbox: {reading.order} and unit: {unit} to {place}"
+    return f"{declared}; if the numbers are right, add unit: pixels only"
 
 
 def _reason(reading: Reading, num_boxes: int, declared: BoxNumbers) -> str:

@@ -1,5 +1,6 @@
 """Boxes in other units or in another order are recognized as a layer, and ordinary layers never are."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -219,3 +220,61 @@ def test_yolo_rows_with_corners_are_an_error(folder: DataFolder) -> None:
     (finding,) = folder.check(labels=[{"format": "yolo", "path": "data.yaml", "tasks": ["things"]}])[1].errors
     assert "the boxes of train and val are not [center x, center y, width, height] in parts of" in finding.message
     assert "look like [x1, y1, x2, y2] in parts of the image's size" in finding.message
+
+
+@pytest.mark.parametrize("order", ["xywh", "xyxy", "cxcywh"])
+@pytest.mark.parametrize("unit", ["pixels", "relative"])
+def test_declared_numbers_of_coco_give_the_boxes_of_pixels(folder: DataFolder, order: Order, unit: str) -> None:
+    expected = [[6.0, 4.0, 30.0, 20.0], [12.0, 8.0, 24.0, 16.0]]
+    numbers = written(np.asarray(expected), np.full((2, 2), (60.0, 40.0)), order, int(unit == "relative")).tolist()
+    boxes = [{"bbox": bbox} for bbox in numbers]
+    folder.coco("train", {"a.png": boxes})
+    folder.coco("val", {"b.png": boxes})
+    index, report = folder.check(labels=[{**folder.labels[0], "bbox": order, "unit": unit}])
+    assert not report.findings
+    assert [label.bbox_xywh for label in index.records["train"][0].labels["things"]] == [
+        pytest.approx(box) for box in expected
+    ]
+
+
+def test_message_names_the_setting_that_reads_the_file_as_it_is(folder: DataFolder) -> None:
+    for split, name in (("train", "a.png"), ("val", "b.png")):
+        folder.coco(split, {name: [{"bbox": [0.2, 0.1, 0.9, 0.95]}, {"bbox": [0.5, 0.5, 0.75, 0.75]}]})
+    (finding,) = folder.check()[1].errors
+    setting = "add bbox: xyxy and unit: relative to the layer 'coco' of data.sources.s.labels"
+    assert setting in finding.message
+    assert not folder.check(labels=[{**folder.labels[0], "bbox": "xyxy", "unit": "relative"}])[1].errors
+
+
+@pytest.mark.parametrize("box_format", ["coco", "voc", "cvat", "datumaro"])
+def test_unit_pixels_confirms_the_numbers(folder: DataFolder, box_format: str) -> None:
+    box = [0.25, 0.25, 0.5, 0.5]
+    layer: dict[str, object] = {"format": box_format, "tasks": ["things"]}
+    for split, name in (("train", "a.png"), ("val", "b.png")):
+        folder.coco(split, {name: [{"bbox": box}, {"bbox": box}]})
+    if box_format == "coco":
+        layer["path"] = "{split}.json"
+    elif box_format == "voc":
+        corners = "<xmin>0.25</xmin><ymin>0.25</ymin><xmax>0.75</xmax><ymax>0.75</ymax>"
+        objects = 2 * f"<object><name>cat</name><bndbox>{corners}</bndbox></object>"
+        for split, name in (("train", "a"), ("val", "b")):
+            folder.text(f"Annotations/{name}.xml", f"<annotation>{objects}</annotation>")
+            folder.text(f"ImageSets/Main/{split}.txt", name)
+    elif box_format == "cvat":
+        layer["path"] = "{split}.xml"
+        shapes = 2 * '<box label="cat" xtl="0.25" ytl="0.25" xbr="0.75" ybr="0.75"/>'
+        for split, name in (("train", "a.png"), ("val", "b.png")):
+            folder.text(f"{split}.xml", f'<annotations><image name="{name}">{shapes}</image></annotations>')
+    else:
+        annotations = 2 * [{"type": "bbox", "bbox": box, "label_id": 0}]
+        for split, name in (("train", "a"), ("val", "b")):
+            document = {
+                "categories": {"label": {"labels": [{"name": "cat"}]}},
+                "items": [{"id": name, "annotations": annotations}],
+            }
+            folder.text(f"annotations/{split}.json", json.dumps(document))
+    _, report = folder.check(labels=[layer])
+    (finding,) = report.errors
+    assert (finding.kind, "add unit: pixels" in finding.message) == ("box_units", True)
+    _, report = folder.check(labels=[layer | {"unit": "pixels"}])
+    assert not report.errors
