@@ -1,12 +1,14 @@
 """Numbers of a run over its steps, read from its events."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from pipelines.run_folder.events import TrainerEvent
 
-Curves = dict[str, list[tuple[int, float]]]
+Points = list[tuple[int, float]]
+Curves = dict[str, Points]
 """By name: (step, value), with ascending steps."""
 
 CURVE_KINDS = ("progress", "metric")
@@ -29,6 +31,22 @@ def read_curves(events: Iterable[TrainerEvent]) -> Curves:
                 course.pop()
             course.append((*at, value))
     return {name: [(step, value) for _, step, value in course] for name, course in points.items()}
+
+
+def epoch_ends(events: Iterable[TrainerEvent]) -> dict[int, int]:
+    """Return the last reported step of each epoch, counted from 1. The later line in the file wins."""
+    ends: dict[int, int] = {}
+    for event in events:
+        if event.kind == "progress":
+            ends = {epoch: step for epoch, step in ends.items() if epoch <= event.epoch}
+            ends[event.epoch + 1] = event.step
+    return ends
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Return at each position the mean of the last 5 % of all values, at least 5, as far as there are that many."""
+    width = max(5, len(values) // 20)
+    return [fmean(values[max(0, end - width) : end]) for end in range(1, len(values) + 1)]
 
 
 def _numbers(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float]]:

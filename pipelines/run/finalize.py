@@ -11,11 +11,9 @@ import torch
 from lightning.pytorch import Trainer
 
 from pipelines.base.errors import ConfigError, RegistryError
-from pipelines.base.pictures import draw_boxes
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
 from pipelines.data.loading.datamodule import JobData
-from pipelines.data.source_images import read_source_image
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.plots import write_plots
 from pipelines.evaluation.predictions import ImagePredictions
@@ -29,17 +27,13 @@ from pipelines.run.versions import package_versions
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import Registration
 from pipelines.spec.model import ModelSpec
-from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.kinds import kind_of
-from pipelines.tasks.tensors.runtime import runtime_of
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from pipelines.training.checkpoints import EvaluationStop
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.scoring import Scores
 from pipelines.training.trainer import create_trainer, precision_of
-
-NUM_SAMPLE_PICTURES = 8
 
 
 @dataclass(frozen=True)
@@ -88,30 +82,6 @@ def write_split(attempt: Attempt, scored: ScoredSplit) -> None:
         categories = attempt.index.categories[name]
         write_predictions(attempt.run_dir.predictions, name, task, categories, records, scored.predictions)
         write_ground_truth(attempt.run_dir.ground_truth, name, task, categories, records)
-
-
-def write_sample_pictures(attempt: Attempt, scored: ScoredSplit) -> None:
-    """Draw the predicted boxes of a few images, evenly spaced over the split, into plots/; on rank 0."""
-    split = scored.scores.split
-    records = {record.image_id: record for record in attempt.index.records[split]}
-    samples = scored.predictions[:: max(1, len(scored.predictions) // NUM_SAMPLE_PICTURES)]
-    for prediction in samples[:NUM_SAMPLE_PICTURES]:
-        record = records[prediction.image_id]
-        image = read_source_image(record.path, record.source, attempt.job.data.sources[record.source])
-        for name, task in attempt.job.model.tasks.items():
-            if not kind_of(task).gives_boxes:
-                continue
-            setup = TaskSetup(name, task, attempt.index.categories[name])
-            drawing = kind_of(task).draw(name, runtime_of(task).answer(setup, prediction.tasks[name]))
-            picture = draw_boxes(
-                image,
-                drawing.boxes_xyxy or [],
-                drawing.labels,
-                drawing.scores,
-                classes=[category.name for category in setup.categories],
-            )
-            attempt.run_dir.plots.mkdir(parents=True, exist_ok=True)
-            picture.save(attempt.run_dir.plots / f"{split}_{record.image_id}_{name}.png")
 
 
 def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, Any], scored: ScoredSplit) -> None:

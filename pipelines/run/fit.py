@@ -21,13 +21,13 @@ from pipelines.run.finalize import (
     register,
     score_split,
     write_run_result,
-    write_sample_pictures,
     write_split,
 )
 from pipelines.run.folder_setup import locked, require_same_data, write_documents
 from pipelines.run.init_source import downloaded_model, pin_version
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.plan import make_plan, render_plan
+from pipelines.run.sample_pictures import write_sample_pictures
 from pipelines.run.tracked_run import log_result, tracked
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.attempt_log import attempt_log
@@ -183,7 +183,7 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
     close_ranks()
     if is_rank_zero():
         write_split(attempt, scored)
-        write_sample_pictures(attempt, scored)
+        write_sample_pictures(attempt, attempt.split, scored.predictions)
         export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model)
         write_run_result(attempt, module, best, scored)
 

@@ -105,6 +105,8 @@ class TrainerEvent(BaseModel):
 
     Attributes:
         time: seconds since 1970.
+        epoch: counted from 0.
+        step: optimizer steps so far.
         data: see the `*Data` class of the kind; also of newer versions, so it is not validated when read.
     """
 

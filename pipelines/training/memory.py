@@ -127,9 +127,8 @@ def advice(spec: DataSpec, batch: Batch, fitting: int, verb: str, accumulated: i
     problem = f"a batch of {len(batch)} images of {height}x{width} pixels does not fit the device's memory"
     if fitting == 0:
         few = "not even one image does" if len(batch) > 1 else "it is one image"
-        return (
-            f"{problem}, {few}: lower data.image_size, set trainer.precision: bf16-mixed, or choose a smaller backbone"
-        )
+        size = "data.image_size" if spec.multi_scale is None else "data.multi_scale"
+        return f"{problem}, {few}: lower {size}, set trainer.precision: bf16-mixed, or choose a smaller backbone"
     # A batch that mixes all sources contains each source's batch size.
     names = sorted(spec.sources if spec.mix == "concat" else {info.source for info in batch.infos})
     sizes = ", ".join(_setting(name, spec.sources[name], fitting) for name in names)

@@ -68,7 +68,7 @@ def dry_run_page(dry_run: DryRun) -> Group:
     table = _table("trains from epoch", "stages", "parameters")
     for row in dry_run.trainable:
         stages = "all" if set(names) <= set(row.stages) else ", ".join(row.stages)
-        table.add_row(str(row.epoch), escape(stages), f"{row.parameters:,}")
+        table.add_row(str(row.epoch + 1), escape(stages), f"{row.parameters:,}")
     parts = _table("part of the network", "parameters")
     for part in dry_run.stages:
         parts.add_row(escape(part.stage), f"{part.parameters:,}")

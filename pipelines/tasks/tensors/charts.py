@@ -26,6 +26,11 @@ def plain_text(name: str) -> str:
     return name.replace("$", r"\$")
 
 
+def legend_beside(axis: Axes) -> None:
+    """Add a legend at the right of the panel, where it covers no data."""
+    axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
 def bar_chart(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[float]]) -> Figure:
     """Return horizontal bars in [0, 1], one for each label and column."""
     figure, (axis,) = new_figure(1, height=1.2 + 0.3 * len(labels))
@@ -38,5 +43,5 @@ def bar_chart(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[
     axis.set_yticks([row + middle for row in range(len(labels))], labels, fontsize="small")
     axis.set(title=f"{title} by class", xlim=(0, 1.08))
     axis.invert_yaxis()
-    axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    legend_beside(axis)
     return figure

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.base.records import Category
-from pipelines.evaluation.curves import read_curves
+from pipelines.evaluation.curves import epoch_ends, read_curves, smoothed
 from pipelines.evaluation.plots import _course, write_plots
 from pipelines.run_folder.events import TrainerEvent
 from pipelines.tasks.classification.tensors.scores import score_multiclass
@@ -77,7 +77,7 @@ def test_without_events_and_results_no_chart_is_written(tmp_path):
 
 def test_gradients_are_drawn_as_norms_on_a_log_scale_and_cosines():
     norms, cosines, losses = "gradients/norm/cells", "gradients/cosine/cells.kind", "losses/train/cells/box"
-    charts = _course({norms: [(10, 3.0), (20, 0.01)], cosines: [(10, -0.5)], losses: [(10, 1.0)]})
+    charts = _course({norms: [(10, 3.0), (20, 0.01)], cosines: [(10, -0.5)], losses: [(10, 1.0)]}, {})
     of_norms, of_cosines = charts["gradients"].axes
     assert "norm" in of_norms.get_title()
     assert of_norms.get_yscale() == "log"
@@ -86,5 +86,34 @@ def test_gradients_are_drawn_as_norms_on_a_log_scale_and_cosines():
     assert "cosine" in of_cosines.get_title()
     assert of_cosines.get_yscale() == "linear"
     assert of_cosines.get_ylim() == (-1, 1)
-    assert len(_course({cosines: [(10, -0.5)]})["gradients"].axes) == 1
-    assert "gradients" not in _course({losses: [(10, 1.0)]})
+    assert len(_course({cosines: [(10, -0.5)]}, {})["gradients"].axes) == 1
+    assert "gradients" not in _course({losses: [(10, 1.0)]}, {})
+
+
+def test_epochs_are_marked_from_1_at_their_last_steps_also_after_a_resume():
+    lines = [event("progress", 0, 5), event("progress", 0, 8), event("progress", 1, 12), event("progress", 2, 20)]
+    assert epoch_ends(lines) == {1: 8, 2: 12, 3: 20}
+    assert epoch_ends([*lines, event("progress", 1, 16), event("metric", 4, 99)]) == {1: 8, 2: 16}
+    (axis,) = _course({"lr": [(8, 1.0), (20, 0.5)]}, {1: 8, 2: 16})["learning_rate"].axes
+    (above,) = axis.child_axes
+    assert above.get_xticks().tolist() == [8, 16]
+    assert [label.get_text() for label in above.get_xticklabels()] == ["1", "2"]
+
+
+def test_losses_are_smoothed_over_faint_values_and_end_without_a_spike():
+    values = [1.0] * 99 + [9.0]
+    points = [(step, value) for step, value in enumerate(values)]
+    (axis,) = _course({"losses/train/cells/box": points}, {})["losses"].axes
+    smooth, raw = axis.get_lines()
+    assert raw.get_ydata().tolist() == values
+    assert raw.get_alpha() < 0.5
+    assert smooth.get_ydata().tolist() == smoothed(values)
+    assert smoothed(values)[-1] == (4 * 1.0 + 9.0) / 5
+    assert smoothed([1.0, 3.0]) == [1.0, 2.0]
+
+
+def test_legend_is_beside_the_panel():
+    figure = _course({"lr": [(8, 1.0), (20, 0.5)]}, {})["learning_rate"]
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    assert axis.get_legend().get_window_extent().x0 >= axis.get_window_extent().x1

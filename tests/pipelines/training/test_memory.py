@@ -122,6 +122,8 @@ def test_advice_names_the_batch_sizes_of_the_sources_and_the_accumulation(tiny_j
         "data.sources.a.batch_size: 6, reduce the other sources by the same factor, and "
         "trainer.accumulate_grad_batches: 6 for the same effective batch"
     )
+    several_sizes = advice(spec.model_copy(update={"multi_scale": (64, 96)}), batch, 0, "would", 1)
+    assert "not even one image does: lower data.multi_scale, set" in several_sizes
     mixed = advice(spec.model_copy(update={"mix": "concat"}), batch, 6, "would", 1)
     assert "set data.sources.a.batch_size: 6, data.sources.b.batch_size: 6, and trainer.accumulate" in mixed
     drawn = spec.model_copy(update={"sources": {"a": one.model_copy(update={"sampler": PKSpec(**PK)})}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tasks.tensors.charts import new_figure, plain_text
+from pipelines.tasks.tensors.charts import legend_beside, new_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ MAX_CURVES = 10
 
 def precision_recall(title: str, classes: Sequence[Mapping[str, Any]]) -> Figure:
     """Return the curves at IoU 0.5 of classes, given their entries in result.json."""
-    figure, (axis,) = new_figure(1)
+    figure, (axis,) = new_figure(1, width=8.4)
     for row in classes:
         curve = row["precision_at_recall"]
         if curve is None:
@@ -24,5 +24,5 @@ def precision_recall(title: str, classes: Sequence[Mapping[str, Any]]) -> Figure
         axis.plot(recall, curve, label=f"{plain_text(row['label'])} ({row['num_boxes']})", linewidth=1.2)
     axis.set(title=f"{title} at IoU 0.5", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small", loc="lower left")
+    legend_beside(axis)
     return figure
