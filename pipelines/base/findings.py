@@ -1,5 +1,6 @@
 """Findings of the data check: their kinds, and whether a kind stops a run. Torch-free."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,6 +8,8 @@ from pipelines.base.printable import printable
 from pipelines.base.records import Split
 
 Severity = Literal["error", "warning"]
+_MAX_WORD, _MAX_TEXT = 400, 2000
+"""Longer words and messages are shortened: values of broken files have no limit."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Finding:
         for name in ("message", "source", "file", "image", "annotation_id"):
             value = getattr(self, name)
             if isinstance(value, str):
-                object.__setattr__(self, name, printable(value))
+                shown = printable(value)
+                object.__setattr__(self, name, shown if name in ("file", "image") else _shortened(shown))
 
     @property
     def severity(self) -> Severity:
@@ -117,3 +121,11 @@ class Finding:
             parts.append(f"annotation {self.annotation_id}")
         place = ", ".join(part for part in parts if part)
         return f"{place}: {self.message}" if place else self.message
+
+
+def _shortened(text: str) -> str:
+    """Return a text without the middle of its overlong words, and without its own middle if it is overlong."""
+    if len(text) <= _MAX_WORD:
+        return text
+    text = re.sub(rf"\S{{{_MAX_WORD},}}", lambda word: f"{word[0][:80]}...{word[0][-40:]}", text)
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT // 2]} ... {text[-_MAX_TEXT // 2 :]}"

@@ -3,7 +3,7 @@
 https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/
 """
 
-import math
+import posixpath
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -20,9 +20,10 @@ from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
+from pipelines.formats.numbers import number_in
 from pipelines.formats.outlines import XYWH, ellipse_box, enclosing_box, rotated_box
 from pipelines.formats.source_split import SourceSplit
-from pipelines.formats.xml_files import correct_case, parse_xml, unknown_elements
+from pipelines.formats.xml_files import parse_xml
 
 _SUBSET_NAMES = {"val": "validation", "validation": "val", "valid": "validation"}
 _KEYS = {
@@ -30,8 +31,6 @@ _KEYS = {
     "mask": ("left", "top", "width", "height"),
     "ellipse": ("cx", "cy", "rx", "ry"),
 }
-_SHAPES = frozenset({*_KEYS, "polygon", "polyline", "points", "cuboid", "skeleton", "tag"})
-_CHILDREN = {"annotations": {"version", "meta", "image", "track"}, "image": _SHAPES}
 
 
 class CvatLayer(LabelLayer):
@@ -77,32 +76,22 @@ class CvatLayer(LabelLayer):
         except (OSError, ValueError) as error:
             content.findings.append(finding("broken_label_file", f"is not valid XML ({error})"))
             return content
-        _report_elements(tree, content, finding)
         if problem := _other_format(tree):
             content.findings.append(finding("broken_label_file", problem))
             return content
         elements = _images_of_split(tree, split, self.path)
         if not elements:
             return None
-        for name in tree.iterfind("meta//labels/label/name"):
-            content.category_ids.setdefault((name.text or "").strip(), set())
-        content.category_ids.pop("", None)
+        for label in tree.iterfind("meta//labels/label"):
+            name = (label.findtext("name") or "").strip()
+            if name and label.find("parent") is None:  # a label with a parent names points of a skeleton
+                content.category_ids.setdefault(name, set())
         names = ImageNames.below(split.images_dir)
         skipped: Counter[str] = Counter()
         for element in elements:
             _read_image(element, names, content, identity_fields, skipped, finding)
         content.refuse_shapes(skipped, finding)
         return content
-
-
-def _report_elements(tree: ElementTree.Element, content: LayerContent, finding: Callable[..., Finding]) -> None:
-    """Rename elements that differ from those of CVAT in upper and lower case, and report them and unknown ones."""
-    for name, count in correct_case(tree, {*_CHILDREN["annotations"], "annotations", "attribute", *_SHAPES}).items():
-        message = f"has <{name}> ({count}), which is read as <{name.lower()}>; CVAT has lower-case names"
-        content.findings.append(finding("unknown_element", message))
-    for name, count in unknown_elements(tree, _CHILDREN).items():
-        message = f"has the unknown element <{name}> ({count}), which is not read"
-        content.findings.append(finding("unknown_element", message))
 
 
 def _other_format(tree: ElementTree.Element) -> str | None:
@@ -115,7 +104,7 @@ def _other_format(tree: ElementTree.Element) -> str | None:
 
 
 def _images_of_split(tree: ElementTree.Element, split: SourceSplit, pattern: str) -> list[ElementTree.Element]:
-    default = (tree.findtext("meta/task/subset") or "").strip()
+    default = (tree.findtext("meta/task/subset") or tree.findtext("meta/job/subset") or "").strip()
     images = [(element, element.get("subset", default).lower()) for element in tree.iterfind("image")]
     if all(subset in ("", "default") for _, subset in images):
         return [element for element, _ in images] if split.reads_undivided(pattern) else []
@@ -131,16 +120,17 @@ def _read_image(
     skipped: Counter[str],
     finding: Callable[..., Finding],
 ) -> None:
-    given = element.get("name") or ""
-    try:
-        file_name = names.find(given, element.get("subset", ""))
-    except AmbiguousImage as error:
-        content.findings.append(finding("ambiguous_image", f"{error}; write its folder into the name"))
-        return
+    given = (element.get("name") or "").strip()
     if not given:
         content.findings.append(finding("broken_entry", "an <image> has no name"))
         return
-    height, width = _number(element.get("height")), _number(element.get("width"))
+    try:
+        subset = element.get("subset", "")
+        file_name = names.claim(names.find(given, subset), posixpath.join(subset, given))
+    except AmbiguousImage as error:
+        content.findings.append(finding("ambiguous_image", f"{error}; write the folders of images into their names"))
+        return
+    height, width = number_in(element.get("height")), number_in(element.get("width"))
     size_hw = (int(height), int(width)) if height and width and height > 0 and width > 0 else None
     if file_name in content.images:
         message = "is listed twice; the objects are merged"
@@ -148,8 +138,6 @@ def _read_image(
     image = content.images.setdefault(file_name, FileImage(file_name, size_hw=size_hw, boxes=[]))
     assert image.boxes is not None
     for position, shape in enumerate(element):
-        if shape.tag not in _SHAPES:
-            continue
         content.num_read += 1
         box = _box_of(shape)
         category = (shape.get("label") or "").strip()
@@ -171,8 +159,8 @@ def _box_of(shape: ElementTree.Element) -> XYWH | str | None:
         return _polygon(shape.get("points") or "")
     if shape.tag not in _KEYS:
         return None
-    rotation = _number(shape.get("rotation", "0"))
-    numbers = [number for key in _KEYS[shape.tag] if (number := _number(shape.get(key))) is not None]
+    rotation = number_in(shape.get("rotation", "0"))
+    numbers = [number for key in _KEYS[shape.tag] if (number := number_in(shape.get(key))) is not None]
     if len(numbers) != 4 or rotation is None:
         shown = ", ".join(f"{key}={shape.get(key)!r}" for key in (*_KEYS[shape.tag], "rotation"))
         return f"the <{shape.tag}> has {shown}; write finite numbers"
@@ -186,17 +174,9 @@ def _box_of(shape: ElementTree.Element) -> XYWH | str | None:
 
 
 def _polygon(points: str) -> XYWH | str:
-    pairs = [[_number(value) for value in point.split(",")] for point in points.split(";") if point.strip()]
+    pairs = [[number_in(value) for value in point.split(",")] for point in points.split(";") if point.strip()]
     xs = [pair[0] for pair in pairs if len(pair) == 2 and pair[0] is not None]
     ys = [pair[1] for pair in pairs if len(pair) == 2 and pair[1] is not None]
     if len(pairs) < 3 or not len(xs) == len(ys) == len(pairs):
         return f"the <polygon> has the points {points[:60]!r}; write 'x,y' of at least three points, separated by ';'"
     return enclosing_box(xs, ys)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

@@ -3,6 +3,7 @@
 https://openvinotoolkit.github.io/datumaro/latest/docs/data-formats/formats/datumaro.html
 """
 
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
@@ -74,8 +75,7 @@ class DatumaroLayer(LabelLayer):
             content.findings.append(finding("broken_label_file", message))
             return content
         names = [name.strip() for name in names]
-        for class_id, name in enumerate(names):
-            content.category_ids.setdefault(name, set()).add(class_id)
+        content.declare(enumerate(names), finding)
         images = ImageNames.below(split.images_dir)
         skipped: Counter[str] = Counter()
         for position, item in enumerate(items):
@@ -102,10 +102,11 @@ def _read_image(
     media: dict[str, Any] = next((item[key] for key in ("image", "media") if isinstance(item.get(key), dict)), {})
     given, size = media.get("path"), media.get("size")
     try:
-        stored = images.with_suffix(item_id, split.name_on_disk)
-        file_name = stored or images.find(given if isinstance(given, str) and given else item_id, split.name_on_disk)
+        given = given if isinstance(given, str) and given else item_id
+        stored = images.with_suffix(item_id, split.name_on_disk, posixpath.splitext(given)[1])
+        file_name = images.claim(stored or images.find(given, split.name_on_disk), item_id)
     except AmbiguousImage as error:
-        content.findings.append(finding("ambiguous_image", f"{error}; write its folder into the path"))
+        content.findings.append(finding("ambiguous_image", f"{error}; write the folders of images into the paths"))
         return None
     if file_name in content.images:
         message = "is listed twice; the objects are merged"

@@ -4,6 +4,7 @@ Tools name an image by its path in their own storage: with a folder of the serve
 Studio with a random prefix. The images folder of the source has the file itself.
 """
 
+import contextlib
 import os
 import re
 from collections import defaultdict
@@ -27,6 +28,7 @@ class ImageNames:
 
     names: set[str] = field(default_factory=set)
     _by_last_part: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    _claimed: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def below(cls, folder: Path) -> "ImageNames":
@@ -70,10 +72,24 @@ class ImageNames:
                 return candidates[0]
         return path
 
-    def with_suffix(self, stem: str, subset: str = "") -> str | None:
-        """Return the image whose path without extension is `stem`, in the folder or in that of the subset."""
+    def claim(self, name: str, given: str) -> str:
+        """Return the image `name` that was found for `given`.
+
+        Raises:
+            AmbiguousImage: it was found for another name before, so one of the two is another image.
+        """
+        first = self._claimed.setdefault(name, given)
+        if first != given:
+            raise AmbiguousImage(f"{first!r} and {given!r} are both matched to the image {name!r}")
+        return name
+
+    def with_suffix(self, stem: str, subset: str = "", suffix: str = "") -> str | None:
+        """Return the image whose path without extension is `stem`, in the folder or in that of the subset.
+
+        The extension `suffix` is preferred.
+        """
         stems = [stem, *([f"{subset}/{stem}"] if subset else [])]
-        suffixes = [*sorted(IMAGE_SUFFIXES), *(suffix.upper() for suffix in sorted(IMAGE_SUFFIXES))]
+        suffixes = [suffix, *sorted(IMAGE_SUFFIXES), *(suffix.upper() for suffix in sorted(IMAGE_SUFFIXES))]
         return next((stem + end for stem in stems for end in suffixes if stem + end in self.names), None)
 
 
@@ -81,12 +97,10 @@ def path_of(given: str) -> str:
     """Return the path in a name, or in an address such as `s3://bucket/a.jpg` or `/data/local-files/?d=a.jpg`."""
     text = given.replace("\\", "/")
     if "://" in text or "/?d=" in text:
-        try:
+        with contextlib.suppress(ValueError):  # an address that is not valid is a name
             address = urlsplit(text)
-        except ValueError:  # brackets, for example
-            return given
-        inner = parse_qs(address.query).get("d")
-        text = inner[0] if inner else unquote(address.path)
+            inner = parse_qs(address.query).get("d")
+            text = inner[0] if inner else unquote(address.path)
     parts = [part for part in text.split("/") if part not in ("", ".", "..")]
     return "/".join(parts) or given
 

@@ -114,9 +114,10 @@ class _Reading:
             self.content.findings.append(report("broken_entry", message))
             return
         try:
-            file_name = self.names.find(given)
+            file_name = self.names.claim(self.names.find(given), given)
         except AmbiguousImage as error:
-            self.content.findings.append(report("ambiguous_image", f"{error}; rename one of the images"))
+            message = f"{error}; rename one of the images, or remove one of the tasks"
+            self.content.findings.append(report("ambiguous_image", message))
             return
         annotations = task.get("annotations", task.get("completions"))
         if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):

@@ -33,6 +33,16 @@ def boxes_of(
     regions = [result for result in results if isinstance(result, dict) and isinstance(result.get("value"), dict)]
     relations = [result for result in results if isinstance(result, dict) and result.get("type") == "relation"]
     problems += ["a result has no 'value'"] * (len(results) - len(regions) - len(relations))
+    if (
+        len(
+            targets := sorted({str(one["to_name"]) for one in regions if "to_name" in one and _has_shape(one["value"])})
+        )
+        > 1
+    ):
+        problems.append(
+            f"regions belong to several images, {', '.join(targets)}; export one project for each image of a task"
+        )
+        return boxes, problems, size_hw
     identities = _identities(regions, identity_fields)
     labels_by_id = {_id(region): labels for region in regions if (labels := _labels(region["value"]))}
     has_box = {_id(region) for region in regions if _labels(region["value"]) and _has_shape(region["value"])}
@@ -59,9 +69,9 @@ def boxes_of(
     return boxes, problems, size_hw
 
 
-def _id(region: dict[str, Any]) -> str | None:
-    """Return the id that results of one region share; None if it has none."""
-    return None if region.get("id") is None else str(region["id"])
+def _id(region: dict[str, Any]) -> str:
+    """Return the id that the results of one region share; a result without an id is a region of its own."""
+    return str(region["id"]) if region.get("id") is not None else f"result {id(region)}"
 
 
 def _labels(value: dict[str, Any]) -> list[str]:
@@ -74,24 +84,23 @@ def _has_shape(value: dict[str, Any]) -> bool:
     return "points" in value or "radiusX" in value or ("width" in value and "height" in value and "x" in value)
 
 
-def _identities(regions: list[dict[str, Any]], fields: Collection[str]) -> dict[Any, dict[str, str]]:
+def _identities(regions: list[dict[str, Any]], fields: Collection[str]) -> dict[str, dict[str, str]]:
     """Return the identities of each region: the first choice or text of the controls with the names of the fields."""
-    identities: dict[Any, dict[str, str]] = {}
+    identities: dict[str, dict[str, str]] = {}
     for region in regions:
-        name = region.get("from_name")
-        if not isinstance(name, str) or name not in fields:
+        if str(region.get("from_name")) not in fields:
             continue
         value = region["value"]
         given = value.get("choices") or value.get("text") or value.get("number")
         first = given[0] if isinstance(given, list) and given else given
         if isinstance(first, str | int | float) and str(first).strip():
-            identities.setdefault(_id(region), {})[name] = str(first).strip()
+            identities.setdefault(_id(region), {})[region["from_name"]] = str(first).strip()
     return identities
 
 
 def _size(region: dict[str, Any]) -> tuple[int, int] | None:
     sides = (region.get("original_height"), region.get("original_width"))
-    height, width = (int(side) if is_number(side) else 0 for side in sides)
+    height, width = (0 if side is None or not is_number(side) else int(side) for side in sides)
     return (height, width) if height > 0 and width > 0 else None
 
 

@@ -77,6 +77,15 @@ class LayerContent:
     num_read: int = 0
     num_refused: dict[str, int] = field(default_factory=dict)
 
+    def declare(self, categories: Iterable[tuple[int, str]], make_finding: Callable[..., Finding]) -> None:
+        """Add categories with their ids, and report those with equal names."""
+        for category_id, name in categories:
+            if name in self.category_ids:
+                others = ", ".join(map(str, sorted(self.category_ids[name], key=str)))
+                message = f"the classes {others} and {category_id} are both {name!r}; they are merged"
+                self.findings.append(make_finding("repeated_category", message))
+            self.category_ids.setdefault(name, set()).add(category_id)
+
     def refuse(self, findings: Iterable[Finding]) -> None:
         """Add findings and count one skipped annotation for each."""
         for finding in findings:

@@ -7,6 +7,8 @@ from typing import Any
 from pipelines.formats.numbers import is_number
 
 XYWH = tuple[float, float, float, float]
+_MAX_BITS = 60
+"""Bits of the longest run length that is read."""
 
 
 def enclosing_box(xs: Sequence[float], ys: Sequence[float]) -> XYWH:
@@ -99,6 +101,9 @@ def _decompressed(text: str) -> Iterator[int]:
         bits = ord(character) - 48
         value |= (bits & 0x1F) << shift
         shift += 5
+        if not 0 <= bits < 64 or shift > _MAX_BITS:
+            yield -1  # no run: the text is not compressed run lengths
+            return
         if bits & 0x20:
             continue
         if bits & 0x10:

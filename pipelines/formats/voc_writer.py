@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 from pipelines.base.records import BoxLabel
-from pipelines.formats.writer import LabelWriter, WritableData, WrittenImage, without_blanks
+from pipelines.formats.writer import NOT_IN_XML, LabelWriter, WritableData, WrittenImage, without_blanks
 
 _ELEMENT_NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _OWN_ELEMENTS = frozenset({"name", "difficult", "bndbox", "pose", "truncated"})
@@ -19,6 +19,10 @@ class VocWriter(LabelWriter):
     def valid_name(self, file_name: str) -> str:
         """Return the name without blanks, which separate columns in image sets."""
         return without_blanks(super().valid_name(file_name))
+
+    def keeps(self, text: str) -> bool:
+        """Return whether XML can contain the text."""
+        return super().keeps(text) and NOT_IN_XML.search(text) is None
 
     def write(self, data: WritableData) -> dict[str, Any]:
         """Write `Annotations` and `ImageSets/Main`.

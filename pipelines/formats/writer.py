@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 from pipelines.base.paths import IMAGE_SUFFIXES
 from pipelines.base.records import BoxLabel, Category, ImageRecord, Split
 
+NOT_IN_XML = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
+"""Characters that XML 1.0 cannot contain, and carriage returns, which its parsers change (sections 2.2 and 2.11)."""
+
 
 @dataclass(frozen=True)
 class WrittenImage:
@@ -71,7 +74,11 @@ class LabelWriter(ABC):
         is_image = PurePosixPath(file_name).suffix.lower() in IMAGE_SUFFIXES
         return "/".join(parts) + ("" if is_image else ".jpg")
 
+    def keeps(self, text: str) -> bool:
+        """Return whether a class or an identity is read again as it is written."""
+        return text == text.strip() != ""
+
 
 def without_blanks(file_name: str) -> str:
-    """Return a name with underscores for blanks."""
-    return re.sub(r"\s", "_", file_name)
+    """Return a name with underscores for blanks and for characters that XML files cannot contain."""
+    return re.sub(rf"\s|{NOT_IN_XML.pattern}", "_", file_name)

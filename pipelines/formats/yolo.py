@@ -2,6 +2,7 @@
 
 import posixpath
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -64,8 +65,7 @@ class YoloLayer(LabelLayer):
         entries = document.entries(split.name_on_disk)
         if not entries:
             return None
-        for class_id, name in document.names.items():
-            content.category_ids.setdefault(name, set()).add(class_id)
+        content.declare(document.names.items(), partial(split.finding, file=content.file))
         labels = YoloLabels(split, document, content)
         for entry in entries:
             images = list(_images_of(entry, document, split, content))

@@ -28,7 +28,7 @@ def read_row(line: str, number: int, names: Mapping[int, str], *, has_keypoints:
     """Return the object of a row, which is not blank, with its line number as id, or what is wrong with it."""
     words = line.split()
     try:
-        values = [float(word) for word in words]
+        values = [float(word) for word in words] if "_" not in line else [math.nan]
     except ValueError:
         values = [math.nan]
     if not all(map(math.isfinite, values)):

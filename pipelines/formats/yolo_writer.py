@@ -14,6 +14,10 @@ class YoloWriter(LabelWriter):
 
     IMAGES = "images/{split}"
 
+    def keeps(self, text: str) -> bool:
+        """Return whether the YAML file is read as it is written; PyYAML 6 changes the character U+0085."""
+        return super().keeps(text) and yaml.load(_to_yaml(text), Loader=yaml.BaseLoader) == text
+
     def write(self, data: WritableData) -> dict[str, Any]:
         """Write `data.yaml` and `labels`; crowd regions, areas, identities and `difficult` are lost."""
         numbers = {category.name: number for number, category in enumerate(data.categories)}
@@ -26,9 +30,12 @@ class YoloWriter(LabelWriter):
                 data.write_text(label_file_of(f"images/{split}/{image.file_name}"), "".join(rows))
         splits = {split: f"images/{split}" for split in data.images}
         names = {number: name for name, number in numbers.items()}
-        text = yaml.safe_dump(splits | {"names": names}, sort_keys=False, allow_unicode=True)
-        data.write_text("data.yaml", text)
+        data.write_text("data.yaml", _to_yaml(splits | {"names": names}))
         return {"format": "yolo", "path": "data.yaml"}
+
+
+def _to_yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
 def _count_lost(data: WritableData, box: BoxLabel) -> None:

@@ -8,6 +8,8 @@ outside of the data root. Files that were moved, such as exports, often name a f
 
 import os
 import posixpath
+import re
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +22,12 @@ from pipelines.base.paths import IMAGE_SUFFIXES, below
 
 _VAL_NAMES = ("val", "valid", "validation")
 _OTHER_KEYS = frozenset({"path", "names", "nc", "download"})
+_INTEGER = re.compile(r"[0-9]{1,18}")
+_SHOWN = reprlib.Repr()
+"""Shortens values in messages: aliases let a short file contain endless ones."""
+_SHOWN.maxlevel = 2
+_MAX_UNNAMED = 10_000
+"""A file without names has at most this many classes."""
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 UNSUPPORTED_IMAGES = frozenset({".avif", ".dng", ".heic", ".heif", ".jp2", ".mpo", ".pfm"})
 """Extensions, in lower case, of images that YOLO reads and this project does not."""
@@ -125,7 +133,7 @@ def read_yolo_yaml(root: Path, path: Path, file: str) -> YoloYaml:
     place = document.get("path", "")
     splits = {key: _entries(value) for key, value in document.items() if _is_split(key, value)}
     if not isinstance(place, str):
-        raise BrokenYaml(f"has the 'path' {place!r}; write one folder")
+        raise BrokenYaml(f"has the 'path' {_SHOWN.repr(place)}; write one folder")
     return YoloYaml(
         root=root,
         file=file,
@@ -197,26 +205,28 @@ def _read_names(document: dict[str, Any]) -> dict[int, str]:
     given, count = document.get("names"), document.get("nc")
     num_classes = _integer(count)
     if num_classes is None and count is not None and not (isinstance(count, str) and count in _NULLS):
-        raise BrokenYaml(f"has the 'nc' {count!r}; write the number of classes, or omit it")
+        raise BrokenYaml(f"has the 'nc' {_SHOWN.repr(count)}; write the number of classes, or omit it")
     if not given or (isinstance(given, str) and given in _NULLS):
-        if not num_classes:
+        if not num_classes or num_classes > _MAX_UNNAMED:
             raise BrokenYaml("has no 'names'; write the class names as a list, or by id")
         return {number: f"class_{number}" for number in range(num_classes)}
     rows = (
         list(given.items()) if isinstance(given, dict) else list(enumerate(given)) if isinstance(given, list) else None
     )
     if rows is None:
-        raise BrokenYaml(f"has the 'names' {given!r}; write the class names as a list, or by id")
+        raise BrokenYaml(f"has the 'names' {_SHOWN.repr(given)}; write the class names as a list, or by id")
     names: dict[int, str] = {}
     for key, name in rows:
         number = key if isinstance(key, int) else _integer(key)
         if number is None or not isinstance(name, str) or not name.strip():
-            raise BrokenYaml(f"has the class {key!r} with the name {name!r} in 'names'; write an integer and a name")
-        names[number] = name.strip()
+            shown = f"the class {key!r} with the name {_SHOWN.repr(name)}"
+            raise BrokenYaml(f"has {shown} in 'names'; write an integer and a name")
+        if names.setdefault(number, name.strip()) != name.strip():
+            raise BrokenYaml(f"has two names of the class {number}, {names[number]!r} and {name!r}; remove one of them")
     if num_classes is not None and num_classes not in (len(names), max(names) + 1):
         raise BrokenYaml(f"has 'nc' {num_classes}, but 'names' has {len(names)} names; correct one of them")
     return names
 
 
 def _integer(value: Any) -> int | None:
-    return int(value) if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() else None
+    return int(value) if isinstance(value, str) and _INTEGER.fullmatch(value.strip()) else None

@@ -13,6 +13,7 @@ from pipelines.base.errors import ConfigError, DataError, FieldProblem
 from pipelines.base.records import BoxLabel, DatasetIndex, Split
 from pipelines.data.dataset.categories import numbered
 from pipelines.data.dataset.index import build_index
+from pipelines.data.dataset.new_folder import new_folder, require_new
 from pipelines.formats.catalog import FORMATS, WRITERS, name_of
 from pipelines.formats.writer import LabelWriter, WritableData, WrittenImage
 from pipelines.spec.job import JobSpec
@@ -42,30 +43,32 @@ def convert(job: JobSpec, root: Path, out: Path, to: str, task: str | None = Non
     Args:
         job: the document of the data.
         root: the data.
-        out: a new or empty folder.
+        out: a new or empty folder; it is complete when it has its document.
         to: the name of a format that can be written.
         task: a task with boxes; None: the only one.
         link: make hard links to the images instead of copies.
 
     Raises:
-        ConfigError: `out` is not empty, `to` or `task` is unknown, or sources have different settings for their images.
+        ConfigError: `out` is not empty or cannot be written, `to` or `task` is unknown, `to` cannot contain a name, or
+            sources have different settings for their images.
         DataError: the data has errors.
     """
     if to not in WRITERS:
         raise ConfigError(FieldProblem("--to", f"got {to!r}; choose one of {', '.join(WRITERS)}"))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(FieldProblem("--out", f"{out} is not an empty folder; choose a new folder"))
+    require_new(out, "--out")
     tasks = _tasks_to_write(job, _task_with_boxes(job, task), to)
     source = _source_settings(job)
     index, report = build_index(job, root)
     if errors := [finding for finding in report.errors if finding.kind not in _HARMLESS]:
         raise DataError([FieldProblem("", cause.describe()) for cause in causes_of(errors)])
     writer = WRITERS[to]()
-    data = _writable(job, tasks, index, out, writer)
-    _copy_images(data, writer, link=link)
-    layer = {**writer.write(data), "tasks": list(tasks)}
-    document = _document(job, out, tasks, {**source, "images": writer.IMAGES, "labels": [layer]})
-    (out / DOCUMENT).write_text(write_yaml(document), encoding="utf-8")
+    with new_folder(out, "--out", last=DOCUMENT) as unfinished:
+        data = _writable(job, tasks, index, unfinished, writer)
+        _check_texts(data, writer, to)
+        _copy_images(data, writer, link=link)
+        layer = {**writer.write(data), "tasks": list(tasks)}
+        document = _document(job, out, tasks, {**source, "images": writer.IMAGES, "labels": [layer]})
+        (unfinished / DOCUMENT).write_text(write_yaml(document), encoding="utf-8")
     num_boxes = sum(len(image.boxes) for image in data.all_images())
     return Conversion(document, {split: len(images) for split, images in data.images.items()}, num_boxes, +data.lost)
 
@@ -172,6 +175,15 @@ def _free_name(name: str, folder: str, taken: set[tuple[str, str]]) -> str:
     return f"{free}{dot}{suffix}"
 
 
+def _check_texts(data: WritableData, writer: LabelWriter, to: str) -> None:
+    """Refuse names of classes and identities that the files of the format would change."""
+    texts = {category.name for category in data.categories}
+    texts |= {box.identity for image in data.all_images() for box in image.boxes if box.identity is not None}
+    if changed := sorted(text for text in texts if not writer.keeps(text)):
+        message = f"files of the format {to!r} cannot contain the name {changed[0]!r} ({len(changed)} such names)"
+        raise ConfigError(FieldProblem("--to", f"{message}; rename classes with `classes` of their layer"))
+
+
 def _copy_images(data: WritableData, writer: LabelWriter, *, link: bool) -> None:
     copy = os.link if link else shutil.copyfile
     for split, images in data.images.items():
@@ -181,8 +193,9 @@ def _copy_images(data: WritableData, writer: LabelWriter, *, link: bool) -> None
             try:
                 copy(image.record.path, path)
             except OSError as error:
-                remedy = "; copy the images: omit --link" if link else ""
-                message = f"{image.record.path} cannot be written to {path} ({error.strerror}){remedy}"
+                if not link:
+                    raise
+                message = f"{image.record.path} cannot be linked ({error.strerror}); copy the images: omit --link"
                 raise ConfigError(FieldProblem("--out", message)) from None
 
 

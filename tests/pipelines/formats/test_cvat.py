@@ -127,10 +127,38 @@ def test_image_of_two_folders_is_ambiguous(folder: Any) -> None:
     assert "'a.png' may be 'one/a.png' or 'two/a.png'" in report.errors[0].message
 
 
-def test_elements_in_other_case_are_read_and_unknown_ones_are_reported(folder: Any) -> None:
-    write_cvat(folder, {"train/a.png": BOX.replace("box", "Box") + '<rect label="cat"/>', "validation/b.png": BOX})
+def test_points_of_skeletons_are_not_classes_and_unknown_shapes_are_counted(folder: Any) -> None:
+    meta = META.replace("</labels>", "<label><name>1</name><type>points</type><parent>body</parent></label></labels>")
+    write_cvat(folder, {"train/a.png": BOX + '<Box label="cat"/>', "val/b.png": BOX}, meta=meta)
     index, report = folder.check(labels=CVAT)
-    assert boxes_of(index) == boxes_of(index, "val")
-    messages = [finding.message for finding in report.findings if finding.split == "train"]
-    assert any("has <Box> (1), which is read as <box>" in message for message in messages)
-    assert any("has the unknown element <image/rect> (1), which is not read" in message for message in messages)
+    assert [category.name for category in index.categories["things"]] == ["cat", "dog"]
+    assert "kind 'Box', which is not a box; 1 of them" in next(
+        finding.message for finding in report.warnings if finding.kind == "unsupported_shape"
+    )
+
+
+def test_subset_of_an_exported_job_is_its_split(folder: Any) -> None:
+    for split in ("train", "val"):
+        folder.image(f"{split}.png")
+        meta = META.replace("task>", "job>").replace("<job>", f"<job><subset>{split}</subset>")
+        image = f'<image name="{split}.png">{BOX}</image>'
+        folder.text(f"{split}.xml", f"<annotations>{meta}{image}</annotations>")
+    index, report = folder.check(labels=[CVAT[0] | {"path": "{split}.xml"}])
+    assert {split: len(records) for split, records in index.records.items()} == {"train": 1, "val": 1}
+    assert not report.errors
+
+
+def test_huge_numbers_are_not_boxes(folder: Any) -> None:
+    ellipse = '<ellipse label="cat" cx="1e308" cy="2" rx="1e308" ry="1e308" rotation="45"/>'
+    write_cvat(folder, {"train/a.png": BOX + ellipse, "val/b.png": BOX})
+    _, report = folder.check(labels=CVAT)
+    assert ["write finite numbers" in error.message for error in report.errors] == [True]
+
+
+def test_two_names_are_never_one_image(folder: Any) -> None:
+    folder.image("one/a.png")
+    images = f'<image name="one/a.png">{BOX}</image><image name="two/a.png">{BOX}</image>'
+    folder.text("annotations.xml", f"<annotations>{META}{images}</annotations>")
+    _, report = folder.check(labels=CVAT)
+    assert report.errors[0].kind == "ambiguous_image"
+    assert "'one/a.png' and 'two/a.png' are both matched to the image 'one/a.png'" in report.errors[0].message

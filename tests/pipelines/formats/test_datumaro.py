@@ -105,6 +105,36 @@ def test_broken_annotation_is_an_error_that_names_its_image(
     assert "item 1 needs an 'id'" in "".join(finding.message for finding in report.errors)
 
 
+def test_image_of_an_item_has_the_extension_of_its_path(folder: Any) -> None:
+    folder.image("a.bmp")
+    write_datumaro(folder, "train", [item(folder, "a.png", [BOX])])
+    write_datumaro(folder, "val", [item(folder, "b.png", [BOX])])
+    index, _ = folder.check(labels=DATUMARO)
+    assert [record.file_name for record in index.records["train"]] == ["a.png"]
+
+
+def test_item_without_its_image_does_not_label_the_one_of_another_item(folder: Any) -> None:
+    folder.image("one/1.png")
+    items = [
+        {"id": f"{place}/1", "annotations": [BOX], "image": {"path": f"{place}/1.png"}} for place in ("one", "two")
+    ]
+    write_datumaro(folder, "train", items)
+    _, report = folder.check(labels=DATUMARO)
+    assert report.errors[0].kind == "ambiguous_image"
+    assert "'one/1' and 'two/1' are both matched to the image 'one/1.png'" in report.errors[0].message
+
+
+def test_huge_integers_are_not_sides_and_equal_names_of_classes_are_reported(folder: Any) -> None:
+    names = {"label": {"labels": [{"name": "cat"}, {"name": "cat"}]}}
+    items = [item(folder, "a.png", [BOX, BOX | {"bbox": [10**400, 0, 1, 1]}])]
+    write_datumaro(folder, "train", items, categories=names)
+    write_datumaro(folder, "val", [item(folder, "b.png", [BOX])])
+    _, report = folder.check(labels=DATUMARO)
+    assert ["write four finite numbers" in error.message for error in report.errors] == [True]
+    assert "repeated_category" in {finding.kind for finding in report.warnings}
+    assert len(report.errors[0].message) < 1000
+
+
 @pytest.mark.parametrize(("value", "is_crowd"), [("yes", True), (1.0, True), ("no", False), (None, False)])
 def test_truth_values_of_attributes_are_read_as_in_other_formats(folder: Any, value: Any, is_crowd: bool) -> None:
     write_datumaro(folder, "train", [item(folder, "a.png", [BOX, BOX | {"attributes": {"is_crowd": value}}])])

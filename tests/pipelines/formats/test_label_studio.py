@@ -174,19 +174,44 @@ def test_export_without_splits_belongs_to_the_first_split(folder: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "num_boxes", "num_errors"),
+    "part",
     [
-        (region(id=["r"]), 1, 0),
-        (region(id={}, from_name=["label"]), 1, 0),
-        (region(BOX | {"rectanglelabels": "cat"}), 1, 0),
-        (region(original_width=True), 1, 0),
-        (region(BOX | {"x": 10**400}), 0, 1),
+        {"id": {}}, {"id": [1]}, {"from_name": {}}, {"from_name": []}, {"original_width": 10**400},
+        {"value": BOX | {"rectanglelabels": 1.5}}, {"value": BOX | {"x": 10**400}}, {"value": BOX | {"rotation": {}}},
+        {"value": {"points": [[1, 10**400], [2, 2], [3, 3]], "polygonlabels": ["cat"]}}, {"type": None},
     ],
-)
-def test_values_of_unexpected_types_are_read_or_are_errors(
-    folder: Any, result: Any, num_boxes: int, num_errors: int
-) -> None:
-    index, report = check(folder, task("a.png", result), task("https://[a/c.png", region()))
-    assert [name for name, _ in boxes_of(index)] == ["cat"] * num_boxes
-    assert report.count("broken_entry") == num_errors
-    assert report.count("missing_image") == 1
+)  # fmt: skip
+def test_values_of_wrong_types_are_never_a_traceback(folder: Any, part: dict[str, Any]) -> None:
+    tasks = folder.tasks | {"lookup": {"head": "embedding", "of": "objects", "identity": "who"}}
+    _, report = check(
+        folder, task("a.png", region(**part)), labels=[LAYER[0] | {"tasks": ["things", "lookup"]}], tasks=tasks
+    )
+    assert all(finding.image == "a.png" for finding in report.errors if finding.kind == "broken_entry")
+
+
+def test_one_label_may_be_a_text_and_regions_without_an_id_have_nothing_in_common(folder: Any) -> None:
+    without_label = {key: BOX[key] for key in ("x", "y", "width", "height")}
+    one, other = region(BOX | {"rectanglelabels": "cat"}, id=None), region(without_label, "rectangle", id=None)
+    index, report = check(folder, task("a.png", one, other))
+    assert [name for name, _ in boxes_of(index)] == ["cat"]
+    assert ["has no label" in error.message for error in report.errors] == [True]
+
+
+def test_sizes_may_be_whole_floats(folder: Any) -> None:
+    rotated = BOX | {"x": 50.0, "y": 25.0, "width": 25.0, "height": 25.0, "rotation": 90}
+    index, _ = check(folder, task("a.png", region(rotated, original_width=60.0, original_height=40.0)))
+    assert boxes_of(index)[0][1] == pytest.approx((20, 10, 10, 15))
+
+
+def test_regions_of_several_images_of_a_task_are_not_mixed(folder: Any) -> None:
+    left, right = region(to_name="left"), region(to_name="right", id="s")
+    _, report = check(folder, task("a.png", left, right))
+    (error,) = [finding for finding in report.errors if finding.kind == "broken_entry"]
+    assert "regions belong to several images, left, right; export one project for each image" in error.message
+
+
+def test_two_uploads_are_never_one_image_and_invalid_addresses_are_names(folder: Any) -> None:
+    tasks = [task(f"/data/upload/1/{prefix}-a.png", region()) for prefix in ("0123abcd", "89abcdef")]
+    _, report = check(folder, *tasks, task("http://[broken/b.png", region()))
+    assert [error.kind for error in report.errors if error.kind == "ambiguous_image"] == ["ambiguous_image"]
+    assert not [error for error in report.errors if error.kind == "unsafe_path"]

@@ -69,3 +69,8 @@ def test_rotated_box_is_enclosed() -> None:
     assert rotated_box((10, 10, 20, 10), 0, (20, 15)) == (10, 10, 20, 10)
     assert rotated_box((10, 10, 20, 10), 90, (20, 15)) == pytest.approx((15, 5, 10, 20))
     assert rotated_box((10, 10, 20, 10), 90, (10, 10)) == pytest.approx((0, 10, 10, 20))
+
+
+@pytest.mark.parametrize("counts", ["~" * 10_000, "o" * 10_000, "é", "!"])
+def test_text_that_is_not_compressed_runs_is_refused_at_once(counts: str) -> None:
+    assert "run lengths that do not cover" in segmentation_box({"size": [4, 4], "counts": counts})

@@ -264,3 +264,34 @@ def test_own_names_of_splits_are_keys_of_the_yaml_file(folder: Any) -> None:
     write_yolo(folder, {"train/a": ROW, "val/b": ROW}, f"fold1: images/train\nfold2: images/val\n{NAMES}")
     index, _ = check(folder, splits={"train": "fold1", "val": "fold2"})
     assert set(index.records) == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("nc: 99999999999\n", "has no 'names'"),
+        (f"nc: {'9' * 5000}\nnames: [cat]\n", "write the number of classes"),
+        ("names: {0: cat, 00: dog}\n", "two names of the class 0, 'cat' and 'dog'"),
+        ("names: {x: [[[[[[[[a]]]]]]]]}\n", "write an integer and a name"),
+        (
+            "a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nnames: [*c]",
+            "has the class 0",
+        ),
+    ],
+)
+def test_yaml_that_would_fill_the_memory_is_an_error(folder: Any, text: str, fragment: str) -> None:
+    folder.text("data.yaml", f"train: images/train\nval: images/val\n{text}")
+    _, report = folder.check(images=".", labels=[{"format": "yolo", "tasks": ["things"]}])
+    assert report.errors[0].kind == "broken_label_file"
+    assert fragment in report.errors[0].message
+    assert len(report.errors[0].message) < 1000
+
+
+def test_classes_with_equal_names_are_reported(folder: Any) -> None:
+    folder.image("train/a.png")
+    folder.text("labels/train/a.txt", "0 .5 .5 .2 .2\n1 .3 .3 .2 .2\n0 1_0 .3 .2 .2\n")
+    folder.text("data.yaml", "train: images/train\nval: images/val\nnames: [cat, cat]\n")
+    _, report = folder.check(images=".", labels=[{"format": "yolo", "tasks": ["things"]}])
+    messages = {finding.message for finding in report.findings if finding.kind == "repeated_category"}
+    assert messages == {"the classes 0 and 1 are both 'cat'; they are merged"}
+    assert [error.annotation_id for error in report.errors if error.kind == "broken_entry"] == ["line 3"]

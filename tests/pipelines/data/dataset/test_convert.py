@@ -208,3 +208,25 @@ def test_command_prints_what_is_written_and_lost_and_links_images(
     assert "1 train, 1 val images with 3 boxes, and a job document:" in printed
     assert "Not written in the format yolo: 1 crowd regions" in printed
     assert (out / "images/train/a.png").samefile(folder.root / "images/a.png")
+
+
+@pytest.mark.parametrize(("to", "name"), [("coco", " cat"), ("voc", "c\x01t"), ("voc", "c\rt"), ("yolo", "c\x85t")])
+def test_name_that_the_files_would_change_is_refused(folder: Any, tmp_path: Path, to: str, name: str) -> None:
+    folder.coco("train", {"a.png": [{}]})
+    folder.coco("val", {"b.png": [{}]})
+    job = folder.job(labels=[folder.labels[0] | {"classes": {"cat": name}}])
+    with pytest.raises(ConfigError, match=r"cannot contain the name .*; rename classes with `classes`"):
+        convert(job, folder.root, tmp_path / "out", to)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", WRITERS)
+def test_unusual_names_of_images_and_classes_are_kept_or_changed_so_that_they_are_read(
+    folder: Any, tmp_path: Path, to: str
+) -> None:
+    images = ["a/1.png", "b/1.png", "b/1.bmp", "-x.png", "images/q.png", "c\x01d.png", "n\nl.png", "{split}.png"]
+    folder.coco("train", {name: [{}] for name in images})
+    folder.coco("val", {"b.png": [{}]})
+    _, index = converted(folder, to, tmp_path / "out", labels=[folder.labels[0] | {"classes": {"cat": "-a/b\n: é😀"}}])
+    assert len(index.records["train"]) == len(images)
+    assert {category.name for category in index.categories["things"]} == {"-a/b\n: é😀"}
