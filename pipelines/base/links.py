@@ -10,6 +10,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
+from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.printable import printable
+
 LINKS_VARIABLE = "PYRAMIDION_LINKS"
 """The service sets it to `refuse` in processes that it starts, so that no option of theirs follows links."""
 
@@ -44,16 +47,33 @@ def require_inside(path: Path, root: Path, name: str) -> None:
     raise ValueError(f"{name!r} is a link that leads out of {root}{offer}")
 
 
-def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield the same as `os.walk`; linked folders are entered if links are followed, each real folder once."""
+def walk(folder: Path, *, lists_all: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield the same as `os.walk`; linked folders are entered if links are followed, each real folder once.
+
+    Args:
+        folder: where to start.
+        lists_all: whether a folder that cannot be listed is an error; otherwise it is left out.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    on_error = _raise_unlisted if lists_all else None
     if _policy.get() != "follow":
-        yield from os.walk(folder)
+        yield from os.walk(folder, onerror=on_error)
         return
     entered: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
         real = os.path.realpath(parent)
         if real in entered:
             folders.clear()
             continue
         entered.add(real)
         yield parent, folders, files
+
+
+def _raise_unlisted(error: OSError) -> None:
+    name = printable(str(error.filename))
+    shown = name if len(name) <= 200 else f"{name[:100]}...{name[-80:]}"
+    raise DataError(
+        FieldProblem(shown, f"the folder cannot be listed ({error.strerror}); change its permissions, or move it away")
+    )

@@ -65,11 +65,6 @@ def _shortened(text: str) -> str:
     return repr(text if len(text) <= 120 else f"{text[:60]}...{text[-40:]}")
 
 
-def shown_path(path: Path | str) -> str:
-    """Return the path for messages and files; what is not valid Unicode is escaped."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
-
-
 def normalized(file_name: str) -> str:
     """Return `file_name` without `./` and doubled slashes, so that all layers spell it the same way."""
     return str(PurePosixPath(file_name))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import ConfigError, DataError, FieldProblem
-from pipelines.base.paths import IMAGE_SUFFIXES, shown_path
+from pipelines.base.paths import IMAGE_SUFFIXES
+from pipelines.base.printable import printable
 
 SKIPPED_FOLDER = "__MACOSX"
 """macOS adds this folder to archives; its files are no images in spite of their names."""
@@ -29,13 +30,13 @@ def find_images(paths: Sequence[Path]) -> tuple[list[Path], list[FieldProblem]]:
             files += found
         else:
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            problems.append(FieldProblem(shown_path(path), f"contains no images ({suffixes})"))
+            problems.append(FieldProblem(printable(str(path)), f"contains no images ({suffixes})"))
     return files, problems
 
 
 def _images_below(folder: Path, problems: list[FieldProblem]) -> list[Path]:
     def report(error: OSError) -> None:
-        problems.append(FieldProblem(shown_path(Path(error.filename)), f"cannot be listed ({error.strerror})"))
+        problems.append(FieldProblem(printable(str(error.filename)), f"cannot be listed ({error.strerror})"))
 
     found: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=report):

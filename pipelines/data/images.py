@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.base.errors import DataError, FieldProblem
-from pipelines.base.paths import shown_path
+from pipelines.base.printable import printable
 from pipelines.data.decoding.opening import MAX_PIXELS as MAX_PIXELS
 from pipelines.data.decoding.opening import open_image, unsupported
 from pipelines.data.decoding.orientation import Exif as Exif
@@ -90,7 +90,7 @@ def read_image(
         UnknownFormat: the format is not in `FORMATS`.
         DataError: the file is missing, truncated, unreadable or not supported, or has values out of their range.
     """
-    name = shown_path(image) if isinstance(image, Path) else str(getattr(image, "name", "image"))
+    name = printable(str(image)) if isinstance(image, Path) else str(getattr(image, "name", "image"))
     try:
         data = image.read_bytes() if isinstance(image, Path) else image.read()
         decoded = _decode(data, name, min(max_pixels, MAX_PIXELS))
@@ -111,7 +111,7 @@ def examine_image(path: Path, exif: Exif) -> ImageFacts:
     Raises:
         DataError: as `read_image`, except for values that are out of their range, if they are finite.
     """
-    name = shown_path(path)
+    name = printable(str(path))
     try:
         data = path.read_bytes()
         decoded = _decode(data, name, MAX_PIXELS, is_draft=True)

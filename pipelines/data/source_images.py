@@ -7,7 +7,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from pipelines.base.errors import DataError, FieldProblem
-from pipelines.base.paths import shown_path
+from pipelines.base.printable import printable
 from pipelines.data.decoding.opening import FORMATS, MAX_PIXELS
 from pipelines.data.decoding.orientation import Exif
 from pipelines.data.decoding.storage import storage_of
@@ -67,7 +67,7 @@ class NewImageReader:
         if not isinstance(image, Path):
             image.seek(0)
         if storage is not None:
-            raise self._unclear_range(shown_path(image) if isinstance(image, Path) else "image")
+            raise self._unclear_range(printable(str(image)) if isinstance(image, Path) else "image")
 
     def _unclear_range(self, name: str) -> DataError:
         ranges = ", ".join(f"{source}: {shown_range(span)}" for source, span in sorted(self._ranges.items()))

@@ -69,7 +69,7 @@ class CocoLayer(LabelLayer):
         try:
             document = parse_json(path.read_bytes())
         except (OSError, ValueError) as error:
-            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error})"))
+            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error}); export the file again"))
             return content
         if broken := _broken_parts(document):
             content.findings += [finding("broken_label_file", message) for message in broken]
@@ -108,7 +108,10 @@ def _read_categories(entries: list[Any], content: LayerContent, finding: _MakeFi
             )
         elif names.get(category_id, name) != name:
             content.findings.append(
-                finding("broken_entry", f"category id {category_id!r} is both {names[category_id]!r} and {name!r}")
+                finding(
+                    "broken_entry",
+                    f"category id {category_id!r} is both {names[category_id]!r} and {name!r}; give each its own id",
+                )
             )
         else:
             if category_id not in names and name in content.category_ids:
@@ -133,9 +136,11 @@ def _read_images(entries: list[Any], content: LayerContent, finding: _MakeFindin
         file_name = normalized(given_name)
         if image_id in file_names:
             if file_names[image_id] == file_name:
-                content.findings.append(finding("repeated_image", "is listed twice", image=file_name))
+                content.findings.append(finding("repeated_image", "is listed twice; remove one entry", image=file_name))
                 continue
-            message = f"image id {image_id!r} stands for {file_names[image_id]!r} and for {file_name!r}"
+            message = (
+                f"image id {image_id!r} stands for {file_names[image_id]!r} and for {file_name!r}; give each its own id"
+            )
             content.findings.append(finding("ambiguous_image", message, image=file_name))
             continue
         file_names[image_id] = file_name

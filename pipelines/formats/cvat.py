@@ -74,7 +74,7 @@ class CvatLayer(LabelLayer):
         try:
             tree = parse_xml(path.read_bytes())
         except (OSError, ValueError) as error:
-            content.findings.append(finding("broken_label_file", f"is not valid XML ({error})"))
+            content.findings.append(finding("broken_label_file", f"is not valid XML ({error}); export the file again"))
             return content
         if problem := _other_format(tree):
             content.findings.append(finding("broken_label_file", problem))

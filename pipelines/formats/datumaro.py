@@ -68,7 +68,7 @@ class DatumaroLayer(LabelLayer):
             if not isinstance(items, list) or not all(isinstance(name, str) and name.strip() for name in names):
                 raise TypeError
         except (OSError, ValueError) as error:
-            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error})"))
+            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error}); export the file again"))
             return content
         except (KeyError, TypeError, IndexError):
             message = "is not Datumaro's JSON; it has 'items', and the classes with their names in 'categories.label'"

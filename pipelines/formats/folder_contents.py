@@ -56,7 +56,7 @@ class FolderContents:
         self.files: list[str] = []
         self.links: list[str] = []
         self.notes: list[str] = []
-        for parent, folders, files in walk(root):
+        for parent, folders, files in walk(root, lists_all=False):
             inside = Path(parent).relative_to(root)
             if link_policy() != "follow":
                 self.links += [(inside / name).as_posix() for name in folders if (Path(parent) / name).is_symlink()]

@@ -5,13 +5,13 @@ Studio with a random prefix. The images folder of the source has the file itself
 """
 
 import contextlib
-import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pipelines.base.links import walk
 from pipelines.base.paths import IMAGE_SUFFIXES
 
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")
@@ -34,7 +34,7 @@ class ImageNames:
     def below(cls, folder: Path) -> "ImageNames":
         """Return the images below a folder; a missing folder has none."""
         found = cls()
-        for parent, folders, files in os.walk(folder):
+        for parent, folders, files in walk(folder) if folder.is_dir() else ():
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             inside = Path(parent).relative_to(folder)
             for name in sorted(files):

@@ -61,7 +61,7 @@ class LabelStudioLayer(LabelLayer):
         try:
             tasks = parse_json(path.read_bytes())
         except (OSError, ValueError) as error:
-            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error})"))
+            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error}); export the file again"))
             return content
         if problem := _other_format(tasks):
             content.findings.append(finding("broken_label_file", problem))

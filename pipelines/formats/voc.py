@@ -127,7 +127,7 @@ def _parse(path: Path, content: LayerContent, finding: _MakeFinding) -> Element 
     try:
         tree = parse_xml(path.read_bytes())
     except (OSError, ValueError) as error:
-        content.findings.append(finding("broken_label_file", f"is not valid XML ({error})"))
+        content.findings.append(finding("broken_label_file", f"is not valid XML ({error}); export the file again"))
         return None
     renamed = correct_case(tree, _READ)
     if tree.tag != "annotation":
@@ -155,7 +155,9 @@ def _read_image(
 ) -> None:
     file_name = normalized(name + _suffix_of(tree, name, images_dir))
     if file_name in content.images:
-        content.findings.append(finding("repeated_image", "is listed twice", file=content.file, image=file_name))
+        content.findings.append(
+            finding("repeated_image", "is listed twice; remove one entry", file=content.file, image=file_name)
+        )
         return
     height, width = _number(tree.findtext("size/height")), _number(tree.findtext("size/width"))
     size_hw = (int(height), int(width)) if height and width and height > 0 and width > 0 else None

@@ -89,7 +89,9 @@ def _add(image: str, split: SourceSplit, labels: YoloLabels, content: LayerConte
     if file_name is None:
         return
     if file_name in content.images:
-        content.findings.append(split.finding("repeated_image", "is listed twice", file=content.file, image=file_name))
+        content.findings.append(
+            split.finding("repeated_image", "is listed twice; remove one entry", file=content.file, image=file_name)
+        )
         return
     label_file = label_file_of(image)
     boxes = labels.read(image, label_file, file_name)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from heads.base import Prediction
 from pipelines.base.errors import DataError
-from pipelines.base.paths import shown_path
+from pipelines.base.printable import printable
 from pipelines.base.records import Category
 from pipelines.data.images import MAX_PIXELS
 from pipelines.data.loading.collate import Collate
@@ -123,7 +123,7 @@ class Predictor:
         height, width = transformed.image.shape[-2:]
         info = ImageInfo(
             image_id=0,
-            file_name=shown_path(Path(image)) if isinstance(image, str | Path) else "",
+            file_name=printable(str(image)) if isinstance(image, str | Path) else "",
             source="",
             original_hw=(decoded.height, decoded.width),
             size_hw=(height, width),

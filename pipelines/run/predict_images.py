@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import DataError, FieldProblem
-from pipelines.base.paths import shown_path
 from pipelines.base.pictures import picture_name
+from pipelines.base.printable import printable
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
 from pipelines.command_line.predicted_images import find_images, pictures_folder, print_rows, raise_problems
@@ -133,7 +133,7 @@ class PredictWorkflow:
 
     def _write(self, predictor: Predictor, answers: Mapping[Path, Answer]) -> None:
         output = new_output(self.saved.run_dir, self.command)
-        rows = [PredictedImage(file=shown_path(file), **answer).model_dump() for file, answer in answers.items()]
+        rows = [PredictedImage(file=printable(str(file)), **answer).model_dump() for file, answer in answers.items()]
         write_atomic(output.predictions_json, json.dumps(rows, indent=1, allow_nan=False) + "\n")
         print_rows(rows)
         print_rank_zero(str(output.predictions_json))

@@ -19,7 +19,7 @@ import httpx2
 from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.base.paths import shown_path
+from pipelines.base.printable import printable
 from service.client.errors import Conflict, ServiceError, ServiceUnreachable
 from service.rest.schemas import (
     Answer,
@@ -135,7 +135,7 @@ class Client:
             content = image.read_bytes()
         except OSError as error:
             raise ConfigError(
-                FieldProblem(shown_path(image), f"cannot be read ({error.strerror}); pass an image file")
+                FieldProblem(printable(str(image)), f"cannot be read ({error.strerror}); pass an image file")
             ) from error
         path = f"/v1/models/{quote(model, safe='')}/predict"
         # The local file name is private and not sent.
@@ -144,7 +144,7 @@ class Client:
             return self._call("POST", path, params={"alias": alias, **params}, files=files, timeout_s=LONG_READ_S)
         except ConfigError as error:
             raise ConfigError(
-                [FieldProblem(shown_path(image), problem.message) for problem in error.problems]
+                [FieldProblem(printable(str(image)), problem.message) for problem in error.problems]
             ) from error
 
     def log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:

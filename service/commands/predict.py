@@ -9,8 +9,8 @@ import click
 
 from pipelines.base.clock import folder_timestamp
 from pipelines.base.errors import ConfigError
-from pipelines.base.paths import shown_path
 from pipelines.base.pictures import picture_name
+from pipelines.base.printable import printable
 from pipelines.command_line.predicted_images import find_images, pictures_folder, print_rows, raise_problems
 from service.child_process import become
 from service.client.client import Client
@@ -64,7 +64,7 @@ def predict(
     with Client() as client:
         for file in files:
             try:
-                rows[file] = {"file": shown_path(file), **client.predict(name, alias, file)}
+                rows[file] = {"file": printable(str(file)), **client.predict(name, alias, file)}
             except ConfigError as error:
                 problems += error.problems
         print_rows(list(rows.values()))

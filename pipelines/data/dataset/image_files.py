@@ -55,7 +55,7 @@ def _files_below(folder: Path) -> Iterator[str]:
     if link_policy() != "follow":
         yield from _files_without_links(folder, "")
         return
-    for parent, _, files in walk(folder):
+    for parent, _, files in walk(folder, lists_all=False):
         paths = (Path(parent, name) for name in files)
         yield from (path.relative_to(folder).as_posix() for path in paths if path.is_file())
 

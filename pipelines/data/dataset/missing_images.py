@@ -141,7 +141,7 @@ class _SimilarNames:
 
 
 def _images_below(root: Path) -> Iterator[str]:
-    for parent, folders, files in walk(root):
+    for parent, folders, files in walk(root, lists_all=False):
         folders[:] = sorted(name for name in folders if not is_ignored(Path(name)))
         inside = Path(parent).relative_to(root)
         for name in sorted(files):

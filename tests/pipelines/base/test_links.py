@@ -1,10 +1,12 @@
 """Links that lead out of a root, and the option that follows them."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipelines.base.errors import DataError
 from pipelines.base.links import LINKS_VARIABLE, set_link_policy, walk
 from pipelines.base.paths import below
 
@@ -54,3 +56,20 @@ def test_processes_of_the_service_never_follow_links(root: Path) -> None:
     set_link_policy(follow=True, environ={LINKS_VARIABLE: "refuse"})
     with pytest.raises(ValueError, match=r"leads out of .*/root$"):
         below(root, "images")
+
+
+def test_folder_that_cannot_be_listed_is_an_error_unless_it_does_not_matter(tmp_path: Path) -> None:
+    depth = 0
+    here = os.open(tmp_path, os.O_RDONLY)
+    try:
+        # Each folder is made relative to its parent, because the whole path is longer than the system accepts.
+        while depth * 201 < 4200:
+            os.mkdir("f" * 200, dir_fd=here)
+            inner = os.open("f" * 200, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here, depth = inner, depth + 1
+        with pytest.raises(DataError, match="cannot be listed"):
+            list(walk(tmp_path))
+        assert list(walk(tmp_path, lists_all=False))
+    finally:
+        os.close(here)

@@ -150,7 +150,7 @@ def test_folder_or_a_path_that_cannot_be_opened_is_reported(tmp_path: Path) -> N
 def test_name_that_is_not_utf8_is_escaped_in_messages(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.png")
     path.write_text("hello")
-    with pytest.raises(DataError, match=r"caf\\udce9\.png: is not an image"):
+    with pytest.raises(DataError, match=r"caf\\xe9\.png: is not an image"):
         read_image(path, "ignore")
 
 

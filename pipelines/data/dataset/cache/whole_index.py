@@ -112,7 +112,7 @@ def _files(root: Path) -> tuple[bytes, float] | None:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, int, int]]:
-    for parent, folders, files in walk(root):
+    for parent, folders, files in walk(root, lists_all=False):
         folders.sort()
         for name in sorted(files):
             path = f"{parent}/{name}"

@@ -43,7 +43,7 @@ def _empty_split_message(split: Split, job: JobSpec, counts: ImageCounts | None)
         skipped = f"{counts.skipped} of its {counts.listed} images are skipped (data.on_error: skip)"
         return f"the split has no readable image with labels; {skipped}"
     if split == "train" or counts is not None:
-        return "the split has no readable image with labels"
+        return "the split has no readable image with labels; add some, or correct the paths of the source"
     source = next(iter(job.data.sources))
     return (
         f"the data has no {split} split: run `pyramidion data split --config job.yaml`, or set "

@@ -13,7 +13,7 @@ def check_tasks(job: JobSpec, listing: Listing, report: DataReport) -> None:
     for name, task in sorted(job.model.tasks.items()):
         counts = report.tasks[name]
         if not any(counter["train"] for counter in counts.by_class.values()):
-            message = f"the task {name!r} has no label in train"
+            message = f"the task {name!r} has no label in train; label some images, or remove the task"
             if (identity := kind_of(task).identity_field(task)) is not None:
                 message += f"; no annotation there has the field {identity!r} (model.tasks.{name}.identity)"
             listing.findings.append(Finding("no_labels", message, split="train"))
