@@ -60,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return print_error(error)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout, such as `head`, has ended; the interpreter's own flush at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
     except OSError as error:
         if error.errno not in PLACE_ERRNOS:
             raise

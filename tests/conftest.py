@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from pipelines.base.suggested_commands import set_data_arguments
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.run_folder.layout import CACHE_VARIABLE
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
@@ -23,6 +24,12 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_arguments_of_earlier_commands() -> None:
+    """Forget the arguments of commands that another test ran in this process; messages would name them."""
+    set_data_arguments([])
 
 
 LONG = ("tests/service/whole/", "tests/pipelines/training/test_families", "tests/pipelines/run/", "tests/test_adding")

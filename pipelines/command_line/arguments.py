@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.links import FOLLOW_LINKS_OPTION, set_link_policy
+from pipelines.base.suggested_commands import set_data_arguments
 from pipelines.data.dataset.roots import data_roots_from_environment
 from pipelines.preflight import WEIGHTS_ROOTS_VARIABLE, Places
 from pipelines.spec.fields import field_groups
@@ -117,10 +118,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
 def places_of(options: argparse.Namespace) -> Places:
     """Return where to look for files: the options' folders, else those of the environment, else the working directory.
 
-    From then on, links that lead out of the data are followed if the options say so.
+    From then on, links that lead out of the data are followed if the options say so, and messages suggest commands with
+    these options.
     """
     set_link_policy(follow=options.follow_links)
     data_root = getattr(options, "data.root")
+    set_data_arguments(_data_arguments(options))
     weights = getattr(options, "weights_root", None) or _weights_roots_from_environment()
     return Places(
         data_roots=[Path(root) for root in options.data_root] or data_roots_from_environment(),
@@ -129,6 +132,18 @@ def places_of(options: argparse.Namespace) -> Places:
         are_given=bool(options.data_root or data_root),
         named_data_roots=[Path(root) for root in options.data_root],
     )
+
+
+def _data_arguments(options: argparse.Namespace) -> list[str]:
+    """Return the words that name the document and its data; none for a command that uses a run folder's document."""
+    configs = getattr(options, "config", [])
+    if not configs:
+        return []
+    data_root = getattr(options, "data.root")
+    words = [word for config in configs for word in ("--config", str(config))]
+    words += [word for root in options.data_root for word in ("--data-root", str(root))]
+    words += ["--data.root", str(data_root)] if data_root else []
+    return [*words, *([FOLLOW_LINKS_OPTION] if options.follow_links else [])]
 
 
 def _weights_roots_from_environment() -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipelines.base.records import Split
 from pipelines.formats.folder_contents import FolderContents, FolderReading, common_images, split_families
@@ -18,11 +19,13 @@ class LabelFile:
         file_names: the images that it lists.
         num_labels: the number of boxes or classes.
         splits: the splits that the file divides its images into, by their names in the file.
+        group_classes: classes without labels that name a group of others, such as the project of a Roboflow export.
     """
 
     file_names: list[str]
     num_labels: int
     splits: Mapping[Split, str] = field(default_factory=dict)
+    group_classes: frozenset[str] = frozenset()
 
 
 def read_label_files(
@@ -73,6 +76,10 @@ def read_label_files(
         if len(contents) == 1 and "train" in contents["train"].splits:
             splits = contents["train"].splits
             reason += f"; its subsets are {', '.join(splits.values())}"
-        reading = FolderReading(format_, {"path": family.pattern}, images, splits, True, num_images, reason)
+        fields: dict[str, Any] = {"path": family.pattern}
+        if groups := sorted(frozenset.intersection(*(content.group_classes for content in contents.values()))):
+            fields["classes"] = dict.fromkeys(groups)
+            reason += f"; omitted because it only names a group of classes: {', '.join(groups)}"
+        reading = FolderReading(format_, fields, images, splits, True, num_images, reason)
         readings.append((num_labels, reading))
     return [reading for _, reading in sorted(readings, key=lambda pair: -pair[0])]

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipelines.base.findings import Finding
 from pipelines.base.paths import below, normalized
 from pipelines.base.records import SPLITS, Split
+from pipelines.base.suggested_commands import suggested
 
 FILE_COLUMN, SPLIT_COLUMN = COLUMNS = ("file_name", "split")
 
@@ -44,7 +45,7 @@ def read_split_file(root: Path, name: str) -> SplitFile:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
-        message = "the split file is missing; write it with `pyramidion data split --config job.yaml`"
+        message = f"the split file is missing; write it with `{suggested('data split')}`"
         content.findings.append(Finding("missing_label_file", message, file=name))
         return content
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -1,5 +1,7 @@
 """`fit`: one attempt at a run, from the document to the result."""
 
+import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
@@ -32,7 +34,7 @@ from pipelines.run.tracked_run import log_result, tracked
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.attempt_log import attempt_log
 from pipelines.run_folder.events import EventLog, StageData
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 from pipelines.spec.data_warnings import data_warnings
 from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
@@ -141,6 +143,9 @@ class FitWorkflow:
             log_result(self.attempt)
             register(self.attempt)
             print_rank_zero(f"result in {self.run_dir.result}")
+            if ATTEMPT_DIR_VARIABLE not in os.environ:
+                run_dir = shlex.quote(str(self.run_dir.path))
+                print_rank_zero(f"Next:\n  pyramidion predict --run-dir {run_dir} IMAGE_OR_FOLDER --draw")
 
 
 def _check_machine(job: JobSpec, *, is_new: bool) -> None:

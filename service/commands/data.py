@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.base.suggested_commands import next_steps, set_data_arguments
 from pipelines.command_line.arguments import (
     OVERRIDES_HELP,
     CommandParser,
@@ -11,9 +12,10 @@ from pipelines.command_line.arguments import (
     places_of,
 )
 from pipelines.data.dataset.commands import check_data, convert_data, synthesize_data
+from pipelines.data.dataset.convert import DOCUMENT
 from pipelines.formats.catalog import WRITERS
 from pipelines.preflight import find_data
-from pipelines.spec.load import load_job
+from pipelines.spec.load import assemble, load_job
 from service.child_process import become
 
 
@@ -40,7 +42,10 @@ def _check(arguments: Sequence[str]) -> int:
     options, overrides = parser.parse_command_line(arguments)
     job = load_job(options.config, overrides)
     report_path = options.report or Path("runs") / f"{job.name}-data_report.json"
-    return check_data(job, find_data(job, places_of(options)), report_path)
+    code = check_data(job, find_data(job, places_of(options)), report_path)
+    if code == 0:
+        print(next_steps("data show", "fit"))
+    return code
 
 
 def _convert(arguments: Sequence[str]) -> int:
@@ -60,8 +65,13 @@ def _convert(arguments: Sequence[str]) -> int:
     add_data_options(parser)
     options, overrides = parser.parse_command_line(arguments)
     job = load_job(options.config, overrides)
+    given = assemble(options.config, overrides)
     root = find_data(job, places_of(options))
-    return convert_data(job, root, options.out, options.to, options.task, link=options.link)
+    code = convert_data(job, root, options.out, options.to, options.task, link=options.link, given=given)
+    out = options.out.resolve()
+    set_data_arguments(["--config", str(options.out / DOCUMENT), "--data-root", str(out.parent)])
+    print(next_steps("data check", "fit"))
+    return code
 
 
 def _synth(arguments: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from pipelines.base.suggested_commands import next_steps
 from pipelines.command_line.arguments import (
     OVERRIDES_HELP,
     CommandParser,
@@ -38,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
         keep=options.keep,
         ignore_disk=options.all,
     )
-    return split_data(
+    code = split_data(
         job,
         root,
         settings,
@@ -48,6 +49,8 @@ def run(arguments: Sequence[str]) -> int:
         configs=options.config,
         edit=options.write,
     )
+    print(next_steps("data check", "fit"))
+    return code
 
 
 def _parser() -> CommandParser:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.base.findings import Finding
 from pipelines.base.records import SPLITS, Split
+from pipelines.base.suggested_commands import suggested
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
 from pipelines.formats.split_file import SplitFile, read_split_file
@@ -76,7 +77,7 @@ class AssignedSplits:
             if not any(finding.severity == "error" for finding in self.files[name].findings):
                 message = (
                     f"{_count(images, 'listed image is', 'listed images are')} not in the split file, such as "
-                    f"{images[0]!r}; to add them, run `pyramidion data split --config job.yaml --keep`"
+                    f"{images[0]!r}; to add them, run `{suggested('data split', '--keep')}`"
                 )
                 yield Finding("unassigned_image", message, source, file=name)
 

@@ -7,6 +7,7 @@ from pipelines.data.dataset.convert import DOCUMENT, convert
 from pipelines.data.dataset.index import build_index
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.spec.job import JobSpec
+from pipelines.spec.load import Document
 
 
 def check_data(job: JobSpec, root: Path, report_path: Path) -> int:
@@ -27,13 +28,22 @@ def check_data(job: JobSpec, root: Path, report_path: Path) -> int:
     return DataError.exit_code if report.errors else 0
 
 
-def convert_data(job: JobSpec, root: Path, out: Path, to: str, task: str | None = None, *, link: bool = False) -> int:
+def convert_data(
+    job: JobSpec,
+    root: Path,
+    out: Path,
+    to: str,
+    task: str | None = None,
+    *,
+    link: bool = False,
+    given: Document | None = None,
+) -> int:
     """Write the data in another format (see `convert`), print what was written and what is lost, and return 0.
 
     Raises:
         ConfigError: as `convert`.
     """
-    conversion = convert(job, root, out, to, task, link=link)
+    conversion = convert(job, root, out, to, task, link=link, given=given)
     images = ", ".join(f"{number} {split}" for split, number in conversion.num_images.items()) or "no"
     print(f"{images} images with {conversion.num_boxes} boxes, and a job document: {out / DOCUMENT}")
     for what, number in sorted(conversion.lost.items()):

@@ -17,7 +17,7 @@ from pipelines.data.dataset.new_folder import new_folder, require_new
 from pipelines.formats.catalog import FORMATS, WRITERS, name_of
 from pipelines.formats.writer import LabelWriter, WritableData, WrittenImage
 from pipelines.spec.job import JobSpec
-from pipelines.spec.load import write_yaml
+from pipelines.spec.load import Document, write_yaml
 from pipelines.tasks.kinds import kind_of
 
 _HARMLESS = frozenset({"empty_split", "no_labels", "too_few_identities"})
@@ -37,7 +37,16 @@ class Conversion:
     lost: Counter[str]
 
 
-def convert(job: JobSpec, root: Path, out: Path, to: str, task: str | None = None, *, link: bool = False) -> Conversion:
+def convert(
+    job: JobSpec,
+    root: Path,
+    out: Path,
+    to: str,
+    task: str | None = None,
+    *,
+    link: bool = False,
+    given: Document | None = None,
+) -> Conversion:
     """Write images, label files and a document to `out`; boxes are clipped and classes renamed as for training.
 
     Args:
@@ -47,6 +56,7 @@ def convert(job: JobSpec, root: Path, out: Path, to: str, task: str | None = Non
         to: the name of a format that can be written.
         task: a task with boxes; None: the only one.
         link: make hard links to the images instead of copies.
+        given: the document as the user wrote it, whose settings of the training are kept.
 
     Raises:
         ConfigError: `out` is not empty or cannot be written, `to` or `task` is unknown, `to` cannot contain a name, or
@@ -67,7 +77,7 @@ def convert(job: JobSpec, root: Path, out: Path, to: str, task: str | None = Non
         _check_texts(data, writer, to)
         _copy_images(data, writer, link=link)
         layer = {**writer.write(data), "tasks": list(tasks)}
-        document = _document(job, out, tasks, {**source, "images": writer.IMAGES, "labels": [layer]})
+        document = _document(job, given or {}, out, tasks, {**source, "images": writer.IMAGES, "labels": [layer]})
         (unfinished / DOCUMENT).write_text(write_yaml(document), encoding="utf-8")
     num_boxes = sum(len(image.boxes) for image in data.all_images())
     return Conversion(document, {split: len(images) for split, images in data.images.items()}, num_boxes, +data.lost)
@@ -199,10 +209,20 @@ def _copy_images(data: WritableData, writer: LabelWriter, *, link: bool) -> None
                 raise ConfigError(FieldProblem("--out", message)) from None
 
 
-def _document(job: JobSpec, out: Path, tasks: tuple[str, ...], source: dict[str, Any]) -> dict[str, Any]:
+def _document(
+    job: JobSpec, given: Document, out: Path, tasks: tuple[str, ...], source: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the given document with the new data.
+
+    Settings that may refer to an omitted task or source are not kept.
+    """
     name = next(iter(job.data.sources)) if len(job.data.sources) == 1 else "all"
+    data = {"root": out.resolve().name, "sources": {name: source}}
+    kept = {key: value for key, value in (given.get("data") or {}).items() if key not in (*data, "mix")}
     model = {
         "backbone": job.model.backbone.model_dump(mode="json", exclude_unset=True),
         "tasks": {name: job.model.tasks[name].model_dump(mode="json", exclude_unset=True) for name in tasks},
     }
-    return {"name": job.name, "model": model, "data": {"root": out.resolve().name, "sources": {name: source}}}
+    if set(tasks) == set(job.model.tasks):
+        model = (given.get("model") or {}) | model
+    return {"name": job.name, **given, "model": model, "data": {**kept, **data}}

@@ -1,12 +1,12 @@
 """Implementation of `pyramidion init`. Torch-free."""
 
 import re
-import shlex
 from pathlib import Path
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.findings import Finding
 from pipelines.base.links import FOLLOW_LINKS_OPTION, link_policy
+from pipelines.base.suggested_commands import next_steps, set_data_arguments, suggested
 from pipelines.data.dataset.roots import data_roots_from_environment
 from pipelines.data.drafting.choices import choose_settings, measure
 from pipelines.data.drafting.document import write_document
@@ -49,7 +49,7 @@ def init_document(
         print(f"Wrote {folder / name}, which this format needs; change the names of the classes in it")
     split_file = SPLIT_FILE if (folder / SPLIT_FILE).is_file() else None
     facts = measure(folder, reading, split_file)
-    root, option = _place(folder)
+    root, place = _place(folder)
     document = write_document(
         reading, facts, choose_settings(facts), name=_job_name(folder), root=root, split_file=split_file
     )
@@ -57,18 +57,15 @@ def init_document(
     counts = ", ".join(f"{count} {split}" for split, count in facts.num_images.items())
     print(f"Wrote {to}: {counts} images; {facts.num_labels} labels of {facts.num_classes} classes")
     _print_errors(facts.errors)
-    follow = f" {FOLLOW_LINKS_OPTION}" if link_policy() == "follow" else ""
-    arguments = f"--config {shlex.quote(str(to))}{option}{follow}"
+    set_data_arguments(["--config", str(to), *place, *([FOLLOW_LINKS_OPTION] if link_policy() == "follow" else [])])
     lacks_val = not facts.num_images.get("val")
     if lacks_val and divide:
         settings = SplitSettings(near=DEFAULT_DISTANCE)
         split_data(load_job([str(to)]), folder, settings, configs=[str(to)], edit=True)
     elif lacks_val:
         print("The data has no val split, which training needs. Divide the images first:")
-        print(f"  pyramidion data split {arguments} --write")
-    print("Next:")
-    print(f"  pyramidion data check {arguments}")
-    print(f"  pyramidion fit {arguments}")
+        print(f"  {suggested('data split', '--write')}")
+    print(next_steps("data check", "data show", "fit"))
     return 0
 
 
@@ -103,13 +100,13 @@ def _print_readings(readings: list[FolderReading], chosen: FolderReading) -> Non
             print(f"  {position}: format {reading.format}: {reading.reason}")
 
 
-def _place(folder: Path) -> tuple[str, str]:
-    """Return `data.root` of a folder, and the option that commands need to find it."""
+def _place(folder: Path) -> tuple[str, list[str]]:
+    """Return `data.root` of a folder, and the words that commands need to find it."""
     resolved = folder.resolve()
     for data_root in data_roots_from_environment():
         if resolved.is_relative_to(data_root.resolve()):
-            return resolved.relative_to(data_root.resolve()).as_posix(), ""
-    return resolved.name, f" --data-root {shlex.quote(str(resolved.parent))}"
+            return resolved.relative_to(data_root.resolve()).as_posix(), []
+    return resolved.name, ["--data-root", str(resolved.parent)]
 
 
 def _job_name(folder: Path) -> str:

@@ -95,6 +95,6 @@ def _splits(reading: FolderReading, split_file: str | None) -> list[tuple[str, s
             text,
             "names of the splits on disk"
             if "val" in reading.splits
-            else "the splits on disk; for val, run `pyramidion data split`",
+            else "names of the splits on disk; `pyramidion data split` makes others",
         )
     ]

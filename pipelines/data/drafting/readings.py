@@ -10,6 +10,7 @@ from pipelines.base.links import FOLLOW_LINKS_OPTION
 from pipelines.formats.catalog import FORMATS, name_of
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 
+ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
 FEW = 0.1
 """A reading with a smaller share of the images than this comes after all others."""
 
@@ -21,7 +22,7 @@ def find_readings(folder: Path) -> list[FolderReading]:
         DataError: no format is recognized; the message lists the files that were found.
     """
     if not folder.is_dir():
-        raise DataError(FieldProblem(str(folder), "is not a folder; name the folder that contains images and labels"))
+        raise DataError(FieldProblem(str(folder), _not_a_folder(folder)))
     contents = FolderContents(folder)
     readings = [reading for layer in FORMATS for reading in layer.recognize(contents)]
     if not readings:
@@ -30,13 +31,24 @@ def find_readings(folder: Path) -> list[FolderReading]:
     return sorted(readings, key=lambda found: (found.num_images < FEW * most, not found.has_boxes, -found.num_images))
 
 
+def _not_a_folder(path: Path) -> str:
+    if not path.exists():
+        return "does not exist; name the folder that contains images and labels"
+    if path.suffix.lower() in ARCHIVE_SUFFIXES:
+        return "is an archive; unpack it, and name the folder that contains images and labels"
+    return "is not a folder; name the folder that contains images and labels"
+
+
 def _problems(folder: Path, contents: FolderContents) -> list[FieldProblem]:
     found = Counter(posixpath.splitext(file)[1].lower() or "no extension" for file in contents.files)
     shown = ", ".join(f"{count} {suffix}" for suffix, count in found.most_common(8)) or "no files"
     if not contents.images:
         message = f"has no images (it has {shown}); name the folder that contains images and labels"
     else:
-        message = f"has {len(contents.images)} images, but no labels of a known format (it has {shown})"
+        message = (
+            f"has {len(contents.images)} images, but no labels of a known format (it has {shown}); add the labels that "
+            "an annotation tool exports, or a folder for each class"
+        )
     problems = [FieldProblem(str(folder), message)]
     problems += [FieldProblem(str(folder), note) for note in contents.notes]
     if contents.links:

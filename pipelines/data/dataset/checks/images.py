@@ -2,6 +2,7 @@
 
 from pipelines.base.findings import Finding
 from pipelines.base.records import SPLITS, ImageRecord, Split
+from pipelines.base.suggested_commands import suggested
 from pipelines.data.dataset.checks.report import DataReport, ImageCounts
 from pipelines.data.dataset.listing import Listing
 from pipelines.spec.job import JobSpec
@@ -46,6 +47,6 @@ def _empty_split_message(split: Split, job: JobSpec, counts: ImageCounts | None)
         return "the split has no readable image with labels; add some, or correct the paths of the source"
     source = next(iter(job.data.sources))
     return (
-        f"the data has no {split} split: run `pyramidion data split --config job.yaml`, or set "
+        f"the data has no {split} split: divide the images with `{suggested('data split', '--write')}`, or set "
         f"data.sources.{source}.splits.{split} to its name on disk"
     )

@@ -132,8 +132,8 @@ def test_missing_val_split_is_one_sentence_with_the_remedy(folder: Any) -> None:
     folder.coco("train", {"a.png": [{}]})
     _, report = folder.check(splits={"train": "train"})
     assert [str(finding) for finding in report.errors] == [
-        "the data has no val split: run `pyramidion data split --config job.yaml`, or set data.sources.s.splits.val to "
-        "its name on disk"
+        "the data has no val split: divide the images with `pyramidion data split --write`, or set "
+        "data.sources.s.splits.val to its name on disk"
     ]
 
 

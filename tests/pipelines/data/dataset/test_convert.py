@@ -14,7 +14,7 @@ from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.convert import Conversion, convert
 from pipelines.data.dataset.index import build_index
 from pipelines.formats.catalog import WRITERS
-from pipelines.spec.load import load_job
+from pipelines.spec.load import load_job, validate_document
 from service.cli import main
 from tests.pipelines.data_folder import DataFolder
 
@@ -176,6 +176,21 @@ def test_settings_of_the_images_and_several_sources_are_kept(folder: Any, tmp_pa
         convert(folder.job(sources={"s": source, "t": more}), folder.root, tmp_path / "three", "coco")
 
 
+def test_document_keeps_the_settings_of_the_training(folder: Any, tmp_path: Path) -> None:
+    folder.coco("train", {"a.png": [{}]})
+    folder.coco("val", {"b.png": [{}]})
+    document = folder.job().model_dump(mode="json", exclude_unset=True)
+    given = {"trainer": {"max_epochs": 7}, "model": document["model"] | {"neck": {"norm": "bn"}}}
+    data = document["data"] | {"image_size": 96, "augment": "light"}
+    document |= given | {"data": data}
+    job = validate_document(document)
+    conversion = convert(job, folder.root, tmp_path / "out", "voc", given=document)
+    written = load_job([str(tmp_path / "out/job.yaml")])
+    assert (written.trainer, written.model) == (job.trainer, job.model)
+    assert (written.data.image_size, written.data.augment) == (96, job.data.augment)
+    assert conversion.document["data"]["root"] == "out"
+
+
 def test_conversion_is_refused_where_it_cannot_be_right(folder: Any, tmp_path: Path) -> None:
     folder.coco("train", {"a.png": [{"category_id": 9}]})
     folder.coco("val", {"b.png": [{}]})
@@ -207,6 +222,7 @@ def test_command_prints_what_is_written_and_lost_and_links_images(
     printed = capsys.readouterr().out
     assert "1 train, 1 val images with 3 boxes, and a job document:" in printed
     assert "Not written in the format yolo: 1 crowd regions" in printed
+    assert f"  pyramidion fit --config {out / 'job.yaml'} --data-root {out.parent}\n" in printed
     assert (out / "images/train/a.png").samefile(folder.root / "images/a.png")
 
 

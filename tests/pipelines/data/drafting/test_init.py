@@ -1,5 +1,6 @@
 """`pyramidion init` writes a document for data of every format, with which the data has no errors."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +152,38 @@ def test_folder_that_cannot_be_read_is_an_error_with_what_was_found(write: Any, 
     assert "coco: JSON files with images, annotations and categories" in str(caught.value)
 
 
-def test_missing_folder_is_an_error(root: Path) -> None:
-    with pytest.raises(DataError, match="is not a folder"):
+def test_anything_but_a_folder_is_an_error_that_says_what_to_name(root: Path) -> None:
+    for name, words in {"a.zip": "is an archive; unpack it", "a.json": "is not a folder; name"}.items():
+        text(root / name, "")
+        with pytest.raises(DataError, match=words):
+            find_readings(root / name)
+    with pytest.raises(DataError, match="does not exist; name the folder"):
         find_readings(root / "none")
+
+
+def test_class_that_names_the_project_of_a_roboflow_export_is_omitted(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.write_roboflow_coco(root)
+    for file in root.rglob("*.json"):
+        document = json.loads(file.read_text())
+        for category in document["categories"]:
+            category["supercategory"] = "pets"
+        document["categories"].append({"id": 99, "name": "pets", "supercategory": "none"})
+        file.write_text(json.dumps(document))
+    init_document(root, Path("job.yaml"))
+    assert [category.name for category in index_of(root).categories["objects"]] == list(CLASSES)
+    assert "omitted because it only names a group of classes: pets" in capsys.readouterr().out
+
+
+def test_supercategory_with_boxes_is_a_class(root: Path) -> None:
+    exports.write_roboflow_coco(root)
+    for file in root.rglob("*.json"):
+        document = json.loads(file.read_text())
+        document["categories"][0]["supercategory"] = document["categories"][1]["name"]
+        file.write_text(json.dumps(document))
+    (reading,) = find_readings(root)
+    assert "classes" not in reading.fields
 
 
 def test_linked_folders_are_not_followed_and_are_named(root: Path, tmp_path: Path) -> None:
