@@ -13,6 +13,8 @@ from pipelines.base.paths import below
 
 @pytest.fixture(autouse=True)
 def policy() -> Iterator[None]:
+    # Commands that other tests run in this process set the policy, too.
+    set_link_policy(follow=False, environ={LINKS_VARIABLE: "refuse"})
     yield
     set_link_policy(follow=False, environ={LINKS_VARIABLE: "refuse"})
 
