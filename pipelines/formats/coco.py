@@ -14,6 +14,7 @@ from pipelines.formats.booleans import read_boolean
 from pipelines.formats.coco_recognition import recognize_coco
 from pipelines.formats.coco_writer import CocoWriter
 from pipelines.formats.folder_contents import FolderContents, FolderReading
+from pipelines.formats.json_files import parse_json
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileId, FileImage, LayerContent
 from pipelines.formats.numbers import is_number
@@ -66,8 +67,8 @@ class CocoLayer(LabelLayer):
             return None
         finding = partial(split.finding, file=content.file)
         try:
-            document = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            document = parse_json(path.read_bytes())
+        except (OSError, ValueError) as error:
             content.findings.append(finding("broken_label_file", f"is not valid JSON ({error}); export the file again"))
             return content
         if broken := _broken_parts(document):
@@ -173,8 +174,9 @@ def _read_annotation(
     image_id, category_id = annotation["image_id"], annotation["category_id"]
     file_name = file_names.get(image_id) if _is_id(image_id) else None
     if file_name is None:
-        message = f"image_id {image_id!r} is not the id of a readable entry of 'images'"
-        return finding("unknown_image", message, annotation_id=shown_id)
+        ids = f"; the ids there are like {next(iter(file_names))!r}" if file_names else ""
+        message = f"image_id {image_id!r} is not the id of a readable entry of 'images'{ids}"
+        return finding("unknown_image", message, annotation_id=shown_id, cause="unknown image id")
     bbox = _given_or_derived_box(annotation, layer.bbox or "xywh")
     if broken := bbox if isinstance(bbox, str) else _broken_values(annotation, identity_fields):
         return finding("broken_entry", broken, image=file_name, annotation_id=shown_id)

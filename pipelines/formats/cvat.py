@@ -14,6 +14,7 @@ from pydantic import Field
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath
+from pipelines.formats.box_numbers import BoxNumbers
 from pipelines.formats.cvat_recognition import recognize_cvat
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
@@ -36,6 +37,7 @@ class CvatLayer(LabelLayer):
     """CVAT for images 1.1: boxes, polygons, masks and ellipses as boxes; attributes of a shape as identities."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    NUMBERS = BoxNumbers("xyxy")
     RECOGNIZED_BY: ClassVar[str] = "XML files with the root annotations"
 
     format: Literal["cvat"]

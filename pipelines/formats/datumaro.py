@@ -3,7 +3,6 @@
 https://openvinotoolkit.github.io/datumaro/latest/docs/data-formats/formats/datumaro.html
 """
 
-import json
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -18,6 +17,7 @@ from pipelines.formats.booleans import read_boolean
 from pipelines.formats.datumaro_recognition import recognize_datumaro
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
+from pipelines.formats.json_files import parse_json
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.numbers import is_number
@@ -62,12 +62,12 @@ class DatumaroLayer(LabelLayer):
             return None
         finding = partial(split.finding, file=content.file)
         try:
-            document = json.loads(path.read_bytes())
+            document = parse_json(path.read_bytes())
             items, labels = document["items"], document["categories"]["label"]["labels"]
             names = [label["name"] for label in labels]
             if not isinstance(items, list) or not all(isinstance(name, str) and name.strip() for name in names):
                 raise TypeError
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             content.findings.append(finding("broken_label_file", f"is not valid JSON ({error}); export the file again"))
             return content
         except (KeyError, TypeError, IndexError):

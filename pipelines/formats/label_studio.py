@@ -3,7 +3,6 @@
 https://labelstud.io/guide/export.html#Label-Studio-JSON-format-of-annotated-tasks
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -15,8 +14,10 @@ from pydantic import Field
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath
+from pipelines.formats.box_numbers import BoxNumbers
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames, path_of
+from pipelines.formats.json_files import parse_json
 from pipelines.formats.label_studio_recognition import recognize_label_studio
 from pipelines.formats.label_studio_regions import boxes_of
 from pipelines.formats.layer import LabelKind, LabelLayer
@@ -28,6 +29,7 @@ class LabelStudioLayer(LabelLayer):
     """Label Studio's JSON export: rectangles, polygons and ellipses as boxes; choices and texts as identities."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
+    NUMBERS = BoxNumbers("xywh", scale=100)
     RECOGNIZED_BY: ClassVar[str] = "JSON files that are lists of tasks with data and annotations"
 
     format: Literal["label_studio"]
@@ -57,8 +59,8 @@ class LabelStudioLayer(LabelLayer):
             return None
         finding = partial(split.finding, file=content.file)
         try:
-            tasks = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            tasks = parse_json(path.read_bytes())
+        except (OSError, ValueError) as error:
             content.findings.append(finding("broken_label_file", f"is not valid JSON ({error}); export the file again"))
             return content
         if problem := _other_format(tasks):

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from backbones.spec.section import Section
 from pipelines.base.names import TaskName
+from pipelines.formats.box_numbers import BoxNumbers
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer_content import LayerContent
 from pipelines.formats.source_split import SourceSplit
@@ -29,8 +30,8 @@ class LabelLayer(Section, ABC):
     RECOGNIZED_BY: ClassVar[str] = ""
     """The files by which `recognize` knows the format, for messages; empty if it recognizes nothing."""
 
-    NUMBERS_ARE_CORNERS: ClassVar[bool] = False
-    """The files of the format have left, top, right and bottom of a box, instead of left, top, width and height."""
+    NUMBERS: ClassVar[BoxNumbers] = BoxNumbers()
+    """What the four numbers of a box mean in the files of the format."""
 
     WRITER: ClassVar[type[LabelWriter] | None] = None
     """Writes label files of the format, for formats that can be written."""

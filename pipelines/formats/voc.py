@@ -17,6 +17,7 @@ from pydantic import Field
 from pipelines.base.findings import Finding
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, is_ignored, normalized
 from pipelines.formats.booleans import read_boolean
+from pipelines.formats.box_numbers import BoxNumbers
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
@@ -49,7 +50,7 @@ class VocLayer(LabelLayer):
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes", "identities"})
     RECOGNIZED_BY: ClassVar[str] = "XML files with the root annotation"
     WRITER = VocWriter
-    NUMBERS_ARE_CORNERS: ClassVar[bool] = True
+    NUMBERS = BoxNumbers("xyxy", is_inclusive=True)
 
     format: Literal["voc"]
     path: RelativePath = Field("Annotations", description="folder of the XML files")

@@ -15,6 +15,8 @@ def parse_xml(data: bytes) -> ElementTree.Element:
         ValueError: it is not XML, or it declares entities.
     """
     plain = data.replace(b"\0", b"")
+    if not plain.strip():
+        raise ValueError("it is empty")
     if b"<!ENTITY" in plain:
         raise ValueError("it declares entities, which are not supported")
     try:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from pipelines.base.paths import RelativePath, below
+from pipelines.formats.box_numbers import BoxNumbers
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer
 from pipelines.formats.layer_content import FileImage, LayerContent
@@ -32,6 +33,7 @@ class YoloLayer(LabelLayer):
     """YOLO: boxes or polygons in `labels/`, parallel to `images/`; the YAML file names the images of each split."""
 
     GIVES: ClassVar[frozenset[LabelKind]] = frozenset({"boxes"})
+    NUMBERS = BoxNumbers("cxcywh", scale=1)
     RECOGNIZED_BY: ClassVar[str] = "a YAML file with names and train, or a .txt file of rows for each image"
     WRITER = YoloWriter
 

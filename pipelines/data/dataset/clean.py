@@ -154,13 +154,14 @@ def shown_box(box: FileBox) -> str:
 
 
 def _is_plausible(area: float, box: FileBox) -> bool:
-    """Return whether an area is above zero and not larger than the box.
+    """Return whether an area can be that of a mask in the box.
 
     Areas of masks are smaller than the box; one more pixel on each side and 10 % are accepted, because some tools count
-    both end pixels, and round.
+    both end pixels, and round. Zero, a placeholder such as 1, and a share of the image are not areas in pixels.
     """
     width, height = box.bbox_xywh[2:]
-    return 0 < area <= 1.1 * (width + 1) * (height + 1)
+    is_placeholder = area <= 1 and area < 0.002 * width * height
+    return 0 < area <= 1.1 * (width + 1) * (height + 1) and not is_placeholder
 
 
 def _clip(box: FileBox, size_hw: tuple[int, int]) -> FileBox | None:

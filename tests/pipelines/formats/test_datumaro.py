@@ -148,3 +148,19 @@ def test_attribute_that_is_neither_true_nor_false_is_an_error(folder: Any) -> No
     write_datumaro(folder, "val", [item(folder, "b.png", [BOX])])
     _, report = folder.check(labels=DATUMARO)
     assert "the attribute difficult is 'maybe'; write true or false" in report.errors[0].message
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        BOX | {"attributes": {"is_crowd": 2}},
+        BOX | {"attributes": {"difficult": "perhaps"}},
+        BOX | {"bbox": [10**400, 5, 20, 10]},
+        {"type": "ellipse", "points": [1, 2, 10**400, 9], "label_id": 1},
+    ],
+)
+def test_unclear_truth_values_and_huge_numbers_are_errors(folder: Any, annotation: dict[str, Any]) -> None:
+    write_datumaro(folder, "train", [item(folder, "a.png", [BOX, annotation])])
+    write_datumaro(folder, "val", [item(folder, "b.png", [BOX])])
+    (finding,) = folder.check(labels=DATUMARO)[1].errors
+    assert (finding.kind, finding.image) == ("broken_entry", "a.png")

@@ -5,13 +5,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipelines.data.dataset.checks.box_readings import NUMBERS, UNITS, Order, Reading, other_readings
+from pipelines.data.dataset.checks.box_readings import Reading, other_readings
 from pipelines.data.dataset.listing import Listing, ReadLayer
+from pipelines.formats.box_numbers import ORDERS, UNITS, BoxNumbers
+
+_ORDER_ADVICE = {
+    "xywh": "width = x2 - x1 and height = y2 - y1, where the numbers are corners",
+    "xyxy": "the second corner is the first one plus width and height, where the numbers are sizes",
+    "cxcywh": "the center is the first corner plus half of width and height",
+}
 
 
 @dataclass
 class _Boxes:
-    """The boxes in pixels of one layer and split: their numbers as in the file, and their images."""
+    """The boxes of one layer and split: their numbers as in the file, and their images."""
 
     read: ReadLayer
     numbers: list[tuple[float, ...]] = field(default_factory=list)
@@ -23,8 +30,7 @@ def check_box_units(listing: Listing) -> None:
     """Report each layer whose boxes make sense in another reading only (see `other_readings`).
 
     All splits of a layer are judged together, because a split may have few boxes; if they can be what the format says,
-    each split is judged on its own. Boxes of formats that are relative by definition are not judged, and neither are
-    layers whose numbers the document declares.
+    each split is judged on its own. Layers whose numbers the document declares are not judged.
     """
     by_layer: dict[int, list[_Boxes]] = {}
     for boxes in _boxes_by_layer(listing):
@@ -44,26 +50,17 @@ def _boxes_by_layer(listing: Listing) -> list[_Boxes]:
                 continue
             boxes = by_read.setdefault(id(read), _Boxes(read))
             for box in labeled.boxes or ():
-                if box.unit == "pixels":
-                    boxes.numbers.append(_numbers(box.bbox_xywh, are_corners=read.layer.NUMBERS_ARE_CORNERS))
-                    boxes.sizes.append((size_hw[1], size_hw[0]))
-                    boxes.images.append(image.file_name)
+                boxes.numbers.append(read.layer.NUMBERS.of(box.bbox_xywh))
+                boxes.sizes.append((size_hw[1], size_hw[0]))
+                boxes.images.append(image.file_name)
     return list(by_read.values())
-
-
-def _numbers(bbox_xywh: tuple[float, float, float, float], *, are_corners: bool) -> tuple[float, ...]:
-    """Return the numbers of the file; corners are 1-based and inclusive, as in VOC."""
-    x, y, width, height = bbox_xywh
-    if not are_corners:
-        return bbox_xywh
-    return (x + 1, y + 1, x + width + (width <= 0), y + height + (height <= 0))
 
 
 def _report(of_layer: Sequence[_Boxes], listing: Listing) -> bool:
     numbers = [box for boxes in of_layer for box in boxes.numbers]
     sizes = [size for boxes in of_layer for size in boxes.sizes]
     first = of_layer[0].read
-    declared: Order = "xyxy" if first.layer.NUMBERS_ARE_CORNERS else "xywh"
+    declared = first.layer.NUMBERS
     if not numbers:
         return False
     readings = other_readings(np.asarray(numbers, float), np.asarray(sizes, float), declared)
@@ -75,8 +72,8 @@ def _report(of_layer: Sequence[_Boxes], listing: Listing) -> bool:
     width, height = sizes[reading.example]
     splits = " and ".join(boxes.read.split.split for boxes in of_layer)
     message = (
-        f"the boxes of {splits} are not {NUMBERS[declared]} in pixels: {_reason(reading, len(numbers), declared)} "
-        f"(for example {shown} in {image}, {width} x {height}). {_remedy(readings, declared)}. "
+        f"the boxes of {splits} are not {declared}: {_reason(reading, len(numbers), declared)} "
+        f"(for example {shown} in {image}, {width} x {height}). {_remedy(readings, declared)}."
         f"{_setting(first, reading)}"
     )
     listing.findings.append(first.finding("box_units", message))
@@ -84,36 +81,44 @@ def _report(of_layer: Sequence[_Boxes], listing: Listing) -> bool:
 
 
 def _setting(read: ReadLayer, reading: Reading) -> str:
-    """Return what to write into the layer in place of converting the files."""
+    """Return what to write into the layer in place of converting the files; empty if the format has no such field."""
+    if "unit" not in type(read.layer).model_fields:
+        return ""
     place = f"the layer {read.layer.format!r} of data.sources.{read.split.source_name}.labels"
     if read.layer.format != "coco" or reading.scale > 1 or reading.order.startswith("y"):
-        return f"If the numbers are right as they are, add unit: pixels to {place}"
+        return f" If the numbers are right as they are, add unit: pixels to {place}"
     unit = "relative" if reading.scale else "pixels"
-    declared = f"Or leave the file as it is and add bbox: {reading.order} and unit: {unit} to {place}"
+    declared = f" Or leave the file as it is and add bbox: {reading.order} and unit: {unit} to {place}"
     return f"{declared}; if the numbers are right, add unit: pixels only"
 
 
-def _reason(reading: Reading, num_boxes: int, declared: Order) -> str:
+def _reason(reading: Reading, num_boxes: int, declared: BoxNumbers) -> str:
     odd = f"{reading.num_odd} of {num_boxes}"
-    if reading.scale == 1:
-        return f"all numbers of {odd} are between 0 and 1"
-    if reading.num_odd == num_boxes and reading.scale:
-        return f"all numbers are between 0 and {reading.scale}"
+    if reading.scale != declared.scale:
+        if reading.scale == 1:
+            return f"all numbers of {odd} are between 0 and 1"
+        if reading.num_odd == num_boxes and reading.scale:
+            return f"all numbers are between 0 and {reading.scale}"
     return f"{odd} have negative sides or leave their image by far"
 
 
-def _remedy(readings: Sequence[Reading], declared: Order) -> str:
+def _remedy(readings: Sequence[Reading], declared: BoxNumbers) -> str:
     reading = readings[0]
-    orders = " or ".join(NUMBERS[reading.order] for reading in readings)
-    advice = {
-        "xywh": "width = x2 - x1 and height = y2 - y1, where the numbers are corners",
-        "xyxy": "xmax = xmin + width and ymax = ymin + height, where the numbers are sizes",
-    }[declared]
-    scaled = ""
-    if reading.scale:
-        divided = "" if reading.scale == 1 else f" and divide by {reading.scale}"
-        scaled = f": multiply x and widths by the image's width, y and heights by its height{divided}"
+    orders = " or ".join(ORDERS[reading.order] for reading in readings)
+    advice = "" if reading.order == declared.order else f" ({_ORDER_ADVICE[declared.order]})"
     return (
         f"They look like {orders} in {UNITS[reading.scale]}, which fits {reading.num_fitting} boxes; write "
-        f"{NUMBERS[declared]} in pixels{scaled}{'' if reading.order == declared else f' ({advice})'}"
+        f"{declared}{_conversion(reading.scale, declared.scale)}{advice}"
     )
+
+
+def _conversion(scale: int, declared: int) -> str:
+    """Return how numbers of one unit become those of another one; units are given by their scale."""
+    if scale == declared:
+        return ""
+    if declared == 0:
+        divided = "" if scale == 1 else f" and divide by {scale}"
+        return f": multiply x and widths by the image's width, y and heights by its height{divided}"
+    if scale == 0:
+        return f": divide x and widths by the image's width, y and heights by its height, and multiply by {declared}"
+    return f": multiply all numbers by {declared / scale:g}"

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.dataset.checks.box_readings import NUMBERS, Order, corners, other_readings
+from pipelines.data.dataset.checks.box_readings import corners, other_readings
+from pipelines.formats.box_numbers import ORDERS, BoxNumbers, Order
 from tests.pipelines.data_folder import DataFolder
 
+XYWH, XYXY = BoxNumbers("xywh"), BoxNumbers("xyxy")
+RELATIVE_CENTERS, PERCENT = BoxNumbers("cxcywh", 1), BoxNumbers("xywh", 100)
 VOC = [{"format": "voc", "tasks": ["things"]}]
 
 
@@ -46,7 +49,7 @@ def written(boxes_xywh: np.ndarray, sizes: np.ndarray, order: Order, scale: int)
     return array if scale == 0 else array / sides * scale
 
 
-@pytest.mark.parametrize("order", NUMBERS)
+@pytest.mark.parametrize("order", ORDERS)
 def test_corners_are_those_of_the_order(order: Order) -> None:
     boxes, sizes = spread(0, 9, whole=False)
     expected = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
@@ -57,7 +60,7 @@ def test_corners_are_those_of_the_order(order: Order) -> None:
 @pytest.mark.parametrize("order", ["xyxy", "cxcywh", "yxyx"])
 def test_other_order_of_pixels_is_recognized(order: Order, seed: int) -> None:
     boxes, sizes = spread(seed, 200)
-    readings = other_readings(written(boxes, sizes, order, 0), sizes, "xywh")
+    readings = other_readings(written(boxes, sizes, order, 0), sizes, XYWH)
     assert [(reading.order, reading.scale) for reading in readings] == [(order, 0)]
 
 
@@ -65,7 +68,7 @@ def test_swapped_axes_are_recognized_in_images_that_are_not_square() -> None:
     boxes, sizes = spread(1, 200)
     sizes[:, 0] *= 2
     boxes[:, [0, 2]] *= 2
-    readings = other_readings(written(boxes, sizes, "yxhw", 0), sizes, "xywh")
+    readings = other_readings(written(boxes, sizes, "yxhw", 0), sizes, XYWH)
     assert [(reading.order, reading.scale) for reading in readings] == [("yxhw", 0)]
 
 
@@ -73,7 +76,7 @@ def test_swapped_axes_are_recognized_in_images_that_are_not_square() -> None:
 @pytest.mark.parametrize("num_boxes", [3, 200])
 def test_relative_boxes_are_recognized_in_any_order(order: Order, num_boxes: int) -> None:
     boxes, sizes = spread(2, num_boxes, whole=False)
-    readings = other_readings(written(boxes, sizes, order, 1), sizes, "xywh")
+    readings = other_readings(written(boxes, sizes, order, 1), sizes, XYWH)
     assert {reading.scale for reading in readings} == {1}
     if num_boxes == 200 and order != "yxyx":
         assert [reading.order for reading in readings] == [order]
@@ -84,14 +87,14 @@ def test_relative_boxes_are_recognized_in_any_order(order: Order, num_boxes: int
 @pytest.mark.parametrize("order", ["xywh", "xyxy", "cxcywh", "yxyx"])
 def test_percent_and_thousandths_are_recognized(order: Order, sides: tuple[int, int], scale: int) -> None:
     boxes, sizes = spread(3, 300, share=(0.05, 0.6), whole=False, sides=sides)
-    readings = other_readings(written(boxes, sizes, order, scale), sizes, "xywh")
+    readings = other_readings(written(boxes, sizes, order, scale), sizes, XYWH)
     assert {reading.scale for reading in readings} == {scale}
     assert order in {reading.order for reading in readings}
 
 
 def test_sizes_in_the_place_of_corners_are_recognized() -> None:
     boxes, sizes = spread(4, 200)
-    assert [reading.order for reading in other_readings(boxes, sizes, "xyxy")] == ["xywh"]
+    assert [reading.order for reading in other_readings(boxes, sizes, XYXY)] == ["xywh"]
 
 
 @given(
@@ -107,9 +110,28 @@ def test_ordinary_boxes_in_pixels_are_never_another_reading(
 ) -> None:
     boxes, sizes = spread(seed, num_boxes, share=share, whole=whole, sides=sides)
     noise = np.random.default_rng(seed).uniform(-sloppy_px, sloppy_px, boxes.shape)
-    assert other_readings(boxes + noise, sizes, "xywh") == []
+    assert other_readings(boxes + noise, sizes, XYWH) == []
     with_corners = written(boxes, sizes, "xyxy", 0) + noise
-    assert other_readings(with_corners, sizes, "xyxy") == []
+    assert other_readings(with_corners, sizes, XYXY) == []
+    assert other_readings(written(boxes, sizes, "cxcywh", 1), sizes, RELATIVE_CENTERS) == []
+    assert other_readings(written(boxes, sizes, "xywh", 100), sizes, PERCENT) == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "order", "scale"),
+    [
+        (RELATIVE_CENTERS, "xyxy", 1),
+        (RELATIVE_CENTERS, "xywh", 1),
+        (PERCENT, "xyxy", 100),
+        (PERCENT, "xywh", 1),
+        (PERCENT, "xywh", 0),
+        (XYXY, "xywh", 1),
+    ],
+)
+def test_formats_with_relative_boxes_or_corners_are_judged_too(declared: BoxNumbers, order: Order, scale: int) -> None:
+    boxes, sizes = spread(6, 60, share=(0.1, 0.6), whole=False)
+    readings = other_readings(written(boxes, sizes, order, scale), sizes, declared)
+    assert [(reading.order, reading.scale) for reading in readings] == [(order, scale)]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +142,7 @@ def test_ordinary_boxes_in_pixels_are_never_another_reading(
         ([[0, 0, 1, 1], [0, 0, 1, 1]], (1, 1)),
         ([[0, 0, 2, 2], [1, 1, 1, 1], [0, 1, 1, 1]], (4, 4)),
         ([[600, 440, 200, 200]], (640, 480)),
+        ([[10, 10, 5, 5], [3, 3, 6, 9], [40, 30, 60, 44], [8, 9, 9, 9]], (64, 48)),
         ([[0, 0, 640, 480]] * 30, (640, 480)),
         ([[3, 2, 640, 480]] * 30, (640, 480)),
         ([[10, 10, 30, 40]] * 30, (640, 480)),
@@ -127,13 +150,13 @@ def test_ordinary_boxes_in_pixels_are_never_another_reading(
     ],
 )
 def test_unusual_but_valid_boxes_are_not_another_reading(boxes: list[list[float]], size: tuple[int, int]) -> None:
-    assert other_readings(np.asarray(boxes, float), np.full((len(boxes), 2), size, float), "xywh") == []
+    assert other_readings(np.asarray(boxes, float), np.full((len(boxes), 2), size, float), XYWH) == []
 
 
 def test_some_wild_boxes_do_not_make_another_reading() -> None:
     boxes, sizes = spread(5, 200)
     boxes[::5, 2:] += sizes[::5]
-    assert other_readings(boxes, sizes, "xywh") == []
+    assert other_readings(boxes, sizes, XYWH) == []
 
 
 @pytest.mark.parametrize(
@@ -185,8 +208,18 @@ def test_voc_files_with_relative_corners_or_sizes_are_errors(folder: DataFolder)
     assert "are not [x1, y1, x2, y2] in pixels: all numbers of 4 of 4 are between 0 and 1" in relative.message
     sizes, *_ = write((1, 1, 20, 15), (30, 20, 12, 9), (40, 25, 20, 15)).errors
     assert "look like [x, y, width, height] in pixels" in sizes.message
-    assert "xmax = xmin + width" in sizes.message
+    assert "the first one plus width and height" in sizes.message
     assert not write((1, 1, 60, 40), (5, 5, 9, 9)).errors
+
+
+def test_yolo_rows_with_corners_are_an_error(folder: DataFolder) -> None:
+    for split in ("train", "val"):
+        folder.image(f"{split}/a.png")
+        folder.text(f"labels/{split}/a.txt", "0 0.6 0.6 0.9 0.95\n0 0.5 0.7 0.8 0.95\n")
+    folder.text("data.yaml", "train: images/train\nval: images/val\nnames: [cat]\n")
+    (finding,) = folder.check(labels=[{"format": "yolo", "path": "data.yaml", "tasks": ["things"]}])[1].errors
+    assert "the boxes of train and val are not [center x, center y, width, height] in parts of" in finding.message
+    assert "look like [x1, y1, x2, y2] in parts of the image's size" in finding.message
 
 
 @pytest.mark.parametrize("order", ["xywh", "xyxy", "cxcywh"])

@@ -70,6 +70,15 @@ def test_area_that_does_not_fit_its_box_is_a_warning_and_replaced(folder: Any, a
     assert [box.area for box in index.records["train"][0].labels["things"]] == [None, 5]
 
 
+@pytest.mark.parametrize("area", [1, 0.6])
+def test_placeholder_or_share_of_the_image_is_no_area(folder: Any, area: float) -> None:
+    folder.coco("train", {"a.png": [{"bbox": [1, 2, 50, 30], "area": area}]})
+    folder.coco("val", GOOD)
+    index, report = folder.check()
+    assert "width x height is used" in only(report, "wrong_area").message
+    assert index.records["train"][0].labels["things"][0].area is None
+
+
 @pytest.mark.parametrize("area", [0.17, 39, 40, 54, 59])
 def test_area_of_a_mask_or_of_both_end_pixels_is_kept(folder: Any, area: float) -> None:
     folder.coco("train", {"a.png": [{"bbox": [1, 2, 8, 5], "area": area}]})
