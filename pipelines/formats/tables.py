@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 _SEPARATORS = (",", ";", "\t", "|")
-_BLANK = " \"" + "".join(_SEPARATORS)
+_BLANK = ' "' + "".join(_SEPARATORS)
 
 
 def read_table(data: bytes, columns: Sequence[str]) -> list[tuple[int, dict[str, str] | str]]:
