@@ -4,11 +4,12 @@ An operation is a subclass of `OperationSpec` in `pipelines.spec.operations` and
 implementation needs torch; the class names it, and the loader of the training data imports it.
 """
 
+from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from pipelines.spec.augment_presets import PRESETS, PresetName
 from pipelines.spec.base import Probability, Spec
@@ -44,10 +45,17 @@ OPERATIONS: tuple[type[OperationSpec], ...] = (
 )
 """All operations that a document can list."""
 
+
+def _require_operation(entry: Any) -> Any:
+    if isinstance(entry, OperationSpec) or (isinstance(entry, Mapping) and "op" in entry):
+        return entry
+    raise ValueError(f"got {entry!r}; name the operation and its settings, such as {{op: hflip, p: 0.5}}")
+
+
 if TYPE_CHECKING:
     Operation = OperationSpec
 else:
-    Operation = Annotated[reduce(or_, OPERATIONS), Field(discriminator="op")]
+    Operation = Annotated[reduce(or_, OPERATIONS), Field(discriminator="op"), BeforeValidator(_require_operation)]
 """An operation of the document, chosen by its `op`."""
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.base.clock import format_duration
+from pipelines.base.quantities import quantity
 from pipelines.spec.load import write_yaml
 from service.rest.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources
 
@@ -83,8 +84,8 @@ def dry_run_page(dry_run: DryRun) -> Group:
 
 def _data_line(report: dict[str, Any]) -> str:
     splits = [f"{counts['in_index']} of {counts['listed']} {split}" for split, counts in report["splits"].items()]
-    skipped = f"; {report['num_skipped']} images are skipped" if report.get("num_skipped") else ""
-    return f"data: {', '.join(splits)} images are used{skipped}; {report['num_warnings']} warnings"
+    skipped = f"; {quantity(report['num_skipped'], 'skipped image')}" if report.get("num_skipped") else ""
+    return f"data: {', '.join(splits)} images are used{skipped}; {quantity(report['num_warnings'], 'warning')}"
 
 
 def _attempts_table(attempts: Iterable[AttemptView]) -> Table:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
+from pipelines.base.errors import ConfigError
 from pipelines.spec.augment import OPERATIONS, Augment, describe_operations, operations_of
 from pipelines.spec.augment_presets import PRESETS, PresetName
 from pipelines.spec.load import apply_override, resolved, validate_document
@@ -54,3 +55,9 @@ def test_operations_are_described_in_their_order() -> None:
     assert describe_operations(()) == "augmentation: none"
     lines = describe_operations(PRESETS["strong"]).splitlines()[1:]
     assert [line.split()[0] for line in lines] == [operation.op for operation in PRESETS["strong"]]
+
+
+@pytest.mark.parametrize("entry", ["hflip", {"hflip": 0.5}, None])
+def test_entry_without_an_operation_is_answered_with_an_example(small: dict[str, Any], entry: Any) -> None:
+    with pytest.raises(ConfigError, match=r"data\.augment\.0: got .*name the operation .*\{op: hflip, p: 0\.5\}"):
+        validate_document(apply_override(small, "data.augment", [entry]))

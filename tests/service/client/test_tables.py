@@ -30,5 +30,5 @@ def test_dry_run_shows_the_document_the_data_and_the_trained_parts_by_epoch() ->
     lines = [" ".join(line.split()) for line in captured.get().splitlines()]
     assert "name: '[bold]'" in lines
     assert "resources: 2 CPUs, 0 GPUs, at most 0:01:00" in lines
-    assert "data: 4 of 5 train images are used; 1 warnings" in lines
+    assert "data: 4 of 5 train images are used; 1 warning" in lines
     assert {"1 heads 20", "4 all 1,020", "c5 1,000"} <= set(lines)

@@ -7,6 +7,7 @@ from pipelines.base.causes import causes_of
 from pipelines.base.findings import KINDS
 from pipelines.base.plain_console import kept_text, plain_console
 from pipelines.base.printable import printable
+from pipelines.base.quantities import quantity
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.clean import LayerCounts
 
@@ -35,8 +36,10 @@ def render_report(report: DataReport, max_causes: int = 5) -> str:
         if num_others := sum(len(cause.findings) for cause in causes[max_causes:]):
             console.print(f"  and {num_others} more in the written report")
     if report.skipped:
-        console.print(f"{len(report.skipped)} images are skipped (data.on_error: skip); the written report lists them")
-    console.print(f"{len(report.errors)} errors, {len(report.warnings)} warnings")
+        console.print(
+            f"{quantity(len(report.skipped), 'skipped image')} (data.on_error: skip); the written report lists all"
+        )
+    console.print(f"{quantity(len(report.errors), 'error')}, {quantity(len(report.warnings), 'warning')}")
     return kept_text(console)
 
 

@@ -54,7 +54,7 @@ def test_unusable_image_is_skipped_counted_and_listed(damaged: Any, kind: str, t
     assert [(finding.kind, finding.severity) for finding in report.findings] == [(kind, "warning")]
     text = render_report(report)
     assert "; it is skipped" in text
-    assert "1 images are skipped (data.on_error: skip)" in text
+    assert "1 skipped image (data.on_error: skip)" in text
     report.write(tmp_path / "report.json")
     written = DataReportFile.read(tmp_path / "report.json")
     assert (written.num_skipped, written.skipped, written.splits["train"]["skipped"]) == (1, skipped, 1)
