@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.base.findings import Finding
+from pipelines.base.printable import shortened
 
 _QUOTED_OR_VALUE = re.compile(r"""('[^']*')|\[[^\]]*\]|\([^)]*\)|"[^"]*"|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?""")
 
@@ -54,4 +55,4 @@ def _place(finding: Finding, first: Finding | None) -> str:
         finding.image if is_other_image else None,
         None if finding.annotation_id is None else f"annotation {finding.annotation_id}",
     ]
-    return " ".join(part for part in parts if part)
+    return " ".join(shortened(part) for part in parts if part)

@@ -1,15 +1,14 @@
 """Findings of the data check: their kinds, and whether a kind stops a run. Torch-free."""
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipelines.base.printable import printable
+from pipelines.base.printable import printable, shorten_values, shortened
 from pipelines.base.records import Split
 
 Severity = Literal["error", "warning"]
-_MAX_WORD, _MAX_TEXT = 400, 2000
-"""Longer words and messages are shortened: values of broken files have no limit."""
+_MAX_TEXT = 2000
+"""Longer messages are shortened even where they are stored: values of broken files have no limit."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Finding:
             value = getattr(self, name)
             if isinstance(value, str):
                 shown = printable(value)
-                object.__setattr__(self, name, shown if name in ("file", "image") else _shortened(shown))
+                object.__setattr__(self, name, shown if name in ("file", "image") else _limited(shown))
 
     @property
     def severity(self) -> Severity:
@@ -115,17 +114,14 @@ class Finding:
         return {key: value for key, value in fields.items() if value not in (None, "")}
 
     def __str__(self) -> str:
-        """Return file, annotation and message in one line."""
+        """Return file, annotation and message in one line, with the middle of long names and values left out."""
         parts = [self.file, self.image if self.image != self.file else None]
         if self.annotation_id is not None:
             parts.append(f"annotation {self.annotation_id}")
-        place = ", ".join(part for part in parts if part)
-        return f"{place}: {self.message}" if place else self.message
+        place = ", ".join(shortened(part) for part in parts if part)
+        message = shorten_values(self.message)
+        return f"{place}: {message}" if place else message
 
 
-def _shortened(text: str) -> str:
-    """Return a text without the middle of its overlong words, and without its own middle if it is overlong."""
-    if len(text) <= _MAX_WORD:
-        return text
-    text = re.sub(rf"\S{{{_MAX_WORD},}}", lambda word: f"{word[0][:80]}...{word[0][-40:]}", text)
+def _limited(text: str) -> str:
     return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT // 2]} ... {text[-_MAX_TEXT // 2 :]}"

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from pipelines.base.findings import Finding
 from pipelines.base.paths import RelativePath, normalized
 from pipelines.base.records import SPLITS
 from pipelines.formats.csv_recognition import recognize_csv
@@ -59,29 +60,33 @@ class CsvLayer(LabelLayer):
             return content
         other_splits: Counter[str] = Counter()
         num_rows = 0
+        is_first_split = split.split == next(name for name in SPLITS if name in split.split_names)
         for line, row in rows:
             if self.split_column is not None:
-                name = row.get(self.split_column, "")
-                if name != split.name_on_disk:
-                    if name not in split.split_names.values():
+                if isinstance(row, str):
+                    if is_first_split:  # a row without a split is reported once
+                        content.findings.append(_broken_row(row, line, split, content))
+                    continue
+                name = row[self.split_column].strip()
+                if name != split.name_on_disk.strip():
+                    if name not in {known.strip() for known in split.split_names.values()}:
                         other_splits[name] += 1
                     continue
             num_rows += 1
             self._read_row(row, line, split, content)
-        if split.split == next(name for name in SPLITS if name in split.split_names):
+        if is_first_split:
             for name, count in other_splits.items():
                 message = f"{count} rows have the split {name!r}; the source has {sorted(split.split_names.values())}"
                 content.findings.append(split.finding("unknown_split", message, file=content.file))
         is_absent = self.split_column is not None and num_rows == 0 and not content.findings
         return None if is_absent else content
 
-    def _read_row(self, row: dict[str, str], line: int, split: SourceSplit, content: LayerContent) -> None:
-        file_name, cell = row.get(self.file_column, ""), row.get(self.column, "")
-        if not row or not file_name.strip():
-            message = f"line {line} does not have one cell for each column, or its file name is empty"
-            finding = split.finding("broken_entry", message, file=content.file, annotation_id=f"line {line}")
-            content.findings.append(finding)
+    def _read_row(self, row: dict[str, str] | str, line: int, split: SourceSplit, content: LayerContent) -> None:
+        if isinstance(row, str) or not row[self.file_column].strip():
+            problem = row if isinstance(row, str) else "has an empty file name; write the name of the image"
+            content.findings.append(_broken_row(problem, line, split, content))
             return
+        file_name, cell = row[self.file_column], row[self.column]
         file_name = normalized(file_name.strip())
         if self.separator is None:
             names = [cell.strip()] if cell.strip() else []
@@ -98,3 +103,8 @@ class CsvLayer(LabelLayer):
             content.category_ids.setdefault(name, set())
         if names:
             image.classes = (image.classes or []) + names
+
+
+def _broken_row(problem: str, line: int, split: SourceSplit, content: LayerContent) -> Finding:
+    message = f"line {line} {problem}"
+    return split.finding("broken_entry", message, file=content.file, annotation_id=f"line {line}")

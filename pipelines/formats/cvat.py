@@ -23,9 +23,13 @@ from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.numbers import number_in
 from pipelines.formats.outlines import XYWH, ellipse_box, enclosing_box, rotated_box
 from pipelines.formats.source_split import SourceSplit
-from pipelines.formats.xml_files import parse_xml
+from pipelines.formats.xml_files import case_message, correct_case, parse_xml
 
 _SUBSET_NAMES = {"val": "validation", "validation": "val", "valid": "validation"}
+_READ = {
+    "annotations", "attribute", "box", "ellipse", "image", "job", "label", "labels", "mask", "meta", "name", "parent",
+    "polygon", "subset", "task", "track",
+}  # fmt: skip
 _KEYS = {
     "box": ("xtl", "ytl", "xbr", "ybr"),
     "mask": ("left", "top", "width", "height"),
@@ -76,12 +80,16 @@ class CvatLayer(LabelLayer):
         except (OSError, ValueError) as error:
             content.findings.append(finding("broken_label_file", f"is not valid XML ({error}); export the file again"))
             return content
+        renamed = correct_case(tree, _READ)
         if problem := _other_format(tree):
             content.findings.append(finding("broken_label_file", problem))
             return content
         elements = _images_of_split(tree, split, self.path)
         if not elements:
             return None
+        for name, count in renamed.items():
+            message = case_message(name, count, "CVAT")
+            content.findings.append(finding("unknown_element", message, cause=f"case of {name}"))
         for label in tree.iterfind("meta//labels/label"):
             name = (label.findtext("name") or "").strip()
             if name and label.find("parent") is None:  # a label with a parent names points of a skeleton

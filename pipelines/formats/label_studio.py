@@ -14,6 +14,7 @@ from pydantic import Field
 
 from pipelines.base.findings import Finding
 from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath
+from pipelines.formats.booleans import read_boolean
 from pipelines.formats.box_numbers import BoxNumbers
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames, path_of
@@ -123,7 +124,16 @@ class _Reading:
         if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
             self.content.findings.append(report("broken_entry", "has no list of 'annotations'", image=file_name))
             return
-        valid = [one for one in annotations if not one.get("was_cancelled") and isinstance(one.get("result"), list)]
+        odd = [one["was_cancelled"] for one in annotations if read_boolean(one.get("was_cancelled")) is None]
+        if odd:
+            message = f"has an annotation whose 'was_cancelled' is {str(odd[0])!r}; write true or false"
+            self.content.findings.append(report("broken_entry", message, image=file_name))
+            return
+        valid = [
+            one
+            for one in annotations
+            if not read_boolean(one.get("was_cancelled")) and isinstance(one.get("result"), list)
+        ]
         if not valid:
             self.unlabeled.append(file_name)
             return

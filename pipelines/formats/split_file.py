@@ -1,8 +1,9 @@
 """The split file of a source: a table that assigns its images to splits, whatever the label format. Torch-free.
 
-Its columns are `file_name`, the path of an image below the data root, and `split`.
+Its columns are `file_name`, the path of an image below the data root, and `split`; it may have others.
 """
 
+import codecs
 import csv
 import io
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pipelines.base.findings import Finding
 from pipelines.base.paths import below, normalized
 from pipelines.base.records import SPLITS, Split
 from pipelines.base.suggested_commands import suggested
+from pipelines.formats.tables import read_table
 
 FILE_COLUMN, SPLIT_COLUMN = COLUMNS = ("file_name", "split")
 
@@ -41,30 +43,38 @@ def read_split_file(root: Path, name: str) -> SplitFile:
         content.findings.append(Finding("unsafe_path", str(error), file=name))
         return content
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        rows = [(reader.line_num, row) for row in reader]
+        rows = read_table(_read(path), COLUMNS)
     except FileNotFoundError:
         message = f"the split file is missing; write it with `{suggested('data split')}`"
         content.findings.append(Finding("missing_label_file", message, file=name))
         return content
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        content.findings.append(Finding("broken_label_file", f"is not a valid CSV file ({error})", file=name))
-        return content
-    header = list(reader.fieldnames or [])
-    if missing := [column for column in COLUMNS if header.count(column) != 1]:
-        message = f"needs the columns {' and '.join(COLUMNS)} once each; its header is {header} (see {missing[0]!r})"
+    except IsADirectoryError:
+        message = "is a folder; name a CSV file as split_file, or rename the folder"
         content.findings.append(Finding("broken_label_file", message, file=name))
         return content
+    except OSError as error:
+        message = f"cannot be read ({error.strerror}); correct its permissions"
+        content.findings.append(Finding("broken_label_file", message, file=name))
+        return content
+    except ValueError as error:
+        content.findings.append(Finding("broken_label_file", str(error), file=name))
+        return content
     for line, row in rows:
-        if problem := _add(row, content):
+        if problem := row if isinstance(row, str) else _add(row, content):
             content.findings.append(Finding("broken_entry", problem, file=name, annotation_id=f"line {line}"))
     return content
 
 
+def _read(path: Path) -> bytes:
+    data = path.read_bytes()
+    if not data.removeprefix(codecs.BOM_UTF8).strip():
+        raise ValueError(f"is empty; write it again with `{suggested('data split', '--force')}`")
+    return data
+
+
 def _add(row: dict[str, str], content: SplitFile) -> str | None:
     """Add one row, or return what is wrong with it."""
-    image, split = (row[FILE_COLUMN] or "").strip(), (row[SPLIT_COLUMN] or "").strip()
+    image, split = row[FILE_COLUMN].strip(), row[SPLIT_COLUMN].strip()
     if not image:
         return "the file name is empty"
     if split not in SPLITS:

@@ -2,16 +2,18 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _SEPARATORS = (",", ";", "\t", "|")
+_BLANK = ' "' + "".join(_SEPARATORS)
 
 
-def read_table(data: bytes, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+def read_table(data: bytes, columns: Sequence[str]) -> list[tuple[int, dict[str, str] | str]]:
     """Return the rows of a table, each with the line of the file in which it starts.
 
-    Cells are separated by the first of comma, semicolon, tab and `|` with which the header has all columns. Empty lines
-    are skipped. A row that does not have one cell for each column is empty.
+    Cells are separated by the first of comma, semicolon, tab and `|` with which the header has all columns. Blanks
+    around the names of columns do not count. Lines without text in any cell are skipped. A row is the text of the
+    requested columns, or a message if it does not have one cell for each column.
 
     Args:
         data: the bytes of the file.
@@ -21,24 +23,35 @@ def read_table(data: bytes, columns: Sequence[str]) -> list[tuple[int, dict[str,
         ValueError: with a message about the file: it is not UTF-8, not a table, or a column is missing or repeated.
     """
     text = _decode(data)
-    tables = [_parse(text, separator) for separator in _SEPARATORS if separator in (",", *text.partition("\n")[0])]
+    first = next((line for line in text.splitlines() if line.strip(_BLANK)), "")
+    tables = [_parse(text, separator) for separator in _SEPARATORS if separator in (",", *first)]
     readable = [table for table in tables if not isinstance(table, str)]
+    names = {column: column.strip() for column in columns}
     for rows in readable:
-        header = rows[0][1] if rows else []
-        if not all(column in header for column in columns):
+        header = _header(rows)
+        if not all(name in header for name in names.values()):
             continue
-        if repeated := [column for column in columns if header.count(column) > 1]:
+        if repeated := [name for name in names.values() if header.count(name) > 1]:
             raise ValueError(f"has {header.count(repeated[0])} columns {repeated[0]!r}; rename or remove all but one")
-        return [
-            (line, dict(zip(header, cells, strict=True)) if len(cells) == len(header) else {})
-            for line, cells in rows[1:]
-        ]
+        positions = {column: header.index(name) for column, name in names.items()}
+        return [(line, _row(cells, positions, len(header))) for line, cells in rows[1:]]
     if isinstance(tables[0], str):
         raise ValueError(tables[0])
-    header = readable[0][0][1] if readable[0] else []
-    missing = [column for column in columns if column not in header]
+    header = _header(readable[0])
+    missing = [name for name in names.values() if name not in header]
     noun = "column" if len(missing) == 1 else "columns"
     raise ValueError(f"has no {noun} {' and '.join(map(repr, missing))}; its header is {header}")
+
+
+def _header(rows: list[tuple[int, list[str]]]) -> list[str]:
+    return [cell.strip() for cell in rows[0][1]] if rows else []
+
+
+def _row(cells: list[str], positions: Mapping[str, int], num_columns: int) -> dict[str, str] | str:
+    if len(cells) != num_columns:
+        noun = "cell" if len(cells) == 1 else "cells"
+        return f"has {len(cells)} {noun}, the header has {num_columns}; write one cell for each column"
+    return {column: cells[position] for column, position in positions.items()}
 
 
 def _decode(data: bytes) -> str:
@@ -61,7 +74,7 @@ def _parse(text: str, separator: str) -> list[tuple[int, list[str]]] | str:
     line = 1
     try:
         for cells in reader:
-            if cells:
+            if any(cell.strip() for cell in cells):
                 rows.append((line, cells))
             line = reader.line_num + 1
     except csv.Error as error:

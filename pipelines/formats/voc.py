@@ -24,7 +24,7 @@ from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
 from pipelines.formats.voc_recognition import recognize_voc
 from pipelines.formats.voc_writer import VocWriter
-from pipelines.formats.xml_files import correct_case, parse_xml, unknown_elements
+from pipelines.formats.xml_files import case_message, correct_case, parse_xml, unknown_elements
 
 _MakeFinding = Callable[..., Finding]
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -37,6 +37,8 @@ _CHILDREN = {
 }  # fmt: skip
 """The elements of VOC; an object may have any further attributes."""
 _READ = {"annotation", "object", "name", "bndbox", "difficult", "filename", "size", "width", "height", *_CORNERS}
+_SINGLE = ("name", "bndbox", "difficult", *(f"bndbox/{corner}" for corner in _CORNERS))
+"""Elements that an object has at most once."""
 _OTHER_ROOTS = {
     "annotations": "this is CVAT XML: use format: cvat",
     "html": "this is a web page, such as an error page that was saved in place of the file",
@@ -136,9 +138,9 @@ def _parse(path: Path, content: LayerContent, finding: _MakeFinding) -> Element 
         content.findings.append(finding("broken_label_file", message))
         return None
     for name, count in renamed.items():
-        message = f"has <{name}> ({count}), which is read as <{name.lower()}>; VOC has lower-case names"
+        message = case_message(name, count, "VOC")
         content.findings.append(finding("unknown_element", message, cause=f"case of {name}"))
-    for name, count in unknown_elements(tree, _CHILDREN).items():
+    for name, count in unknown_elements(tree, _CHILDREN, read="object").items():
         message = f"has the unknown element <{name}> ({count}), which is not read"
         content.findings.append(finding("unknown_element", message, cause=f"unknown {name}"))
     return tree
@@ -192,6 +194,9 @@ def _suffix_of(tree: Element, name: str, images_dir: Path) -> str:
 
 def _read_object(element: Element, identity_fields: Collection[str]) -> FileBox | str:
     """Return the object, or a message about what is wrong with it."""
+    if repeated := [path for path in _SINGLE if len(element.findall(path)) > 1]:
+        name = repeated[0].rpartition("/")[2]
+        return f"the object has {len(element.findall(repeated[0]))} <{name}>; keep one, or write an <object> for each"
     category = (element.findtext("name") or "").strip()
     if not category:
         return "the object has no <name>"

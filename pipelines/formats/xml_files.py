@@ -45,16 +45,22 @@ def correct_case(root: ElementTree.Element, known: Collection[str]) -> Counter[s
     return renamed
 
 
-def unknown_elements(root: ElementTree.Element, known: Mapping[str, Collection[str]]) -> Counter[str]:
+def unknown_elements(root: ElementTree.Element, known: Mapping[str, Collection[str]], read: str) -> Counter[str]:
     """Return how often each unknown element occurs, by its path `parent/child`.
 
     Args:
         root: the root of the document.
         known: names of the children of an element, by the element's name; other elements may have any children.
+        read: the name of elements that are read wherever they are; an element around them is not unknown.
     """
     return Counter(
         f"{element.tag}/{child.tag}"
         for element in root.iter()
         for child in element
-        if element.tag in known and child.tag not in known[element.tag]
+        if element.tag in known and child.tag not in known[element.tag] and child.find(f".//{read}") is None
     )
+
+
+def case_message(name: str, count: int, format_name: str) -> str:
+    """Return the message about elements that `correct_case` has renamed."""
+    return f"has <{name}> ({count}), which is read as <{name.lower()}>; {format_name} has lower-case names"

@@ -19,6 +19,7 @@ import yaml
 
 from pipelines.base.links import walk
 from pipelines.base.paths import IMAGE_SUFFIXES, below
+from pipelines.base.yaml_keys import RepeatedKey, UniqueKeys
 
 _VAL_NAMES = ("val", "valid", "validation")
 _OTHER_KEYS = frozenset({"path", "names", "nc", "download"})
@@ -31,6 +32,10 @@ _MAX_UNNAMED = 10_000
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 UNSUPPORTED_IMAGES = frozenset({".avif", ".dng", ".heic", ".heif", ".jp2", ".mpo", ".pfm"})
 """Extensions, in lower case, of images that YOLO reads and this project does not."""
+
+
+class _TextLoader(UniqueKeys, yaml.BaseLoader):
+    """YAML in which all scalars are text, and a repeated key is an error."""
 
 
 class BrokenYaml(ValueError):
@@ -125,7 +130,9 @@ def read_yolo_yaml(root: Path, path: Path, file: str) -> YoloYaml:
         BrokenYaml: the file is unreadable, or its names are missing or invalid.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
+        document = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_TextLoader)
+    except RepeatedKey as error:
+        raise BrokenYaml(f"is not valid: {error.problem} in line {error.line}; keep one of its values") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise BrokenYaml(f"is not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(document, dict):

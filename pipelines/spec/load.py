@@ -10,23 +10,17 @@ import yaml
 from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.yaml_keys import UniqueKeys
 from pipelines.spec.explain import explain
 from pipelines.spec.job import JobSpec
 
 Document = dict[str, Any]
 
 RECIPE_PREFIX = "recipe:"
-MERGE_KEY = "tag:yaml.org,2002:merge"
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(UniqueKeys, yaml.SafeLoader):
     """YAML in which 1e-3 is a number, and a repeated key is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE_KEY]
-        if twice := [str(key) for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is repeated", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 class Dumper(yaml.SafeDumper):

@@ -65,3 +65,25 @@ def test_a_given_cause_decides_and_the_most_frequent_one_comes_first() -> None:
 def test_sources_and_splits_are_separate_causes() -> None:
     findings = [Finding("no_labels", "x", source, split) for source in "ab" for split in ("train", "val")]
     assert len(causes_of(findings)) == 4
+
+
+NAME = "n" * 190 + " " + "m" * 190
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("'", "'"), ('"', '"'), ("['a', '", "']")])
+def test_long_values_lose_their_middle_in_the_text_and_not_in_json(opening: str, closing: str) -> None:
+    finding = found(f"the user's class {opening}{NAME}{closing} isn't declared; rename it", file="f/" + NAME)
+    (cause,) = causes_of([finding])
+    text = cause.describe()
+    assert text.startswith("f/nnn")
+    assert text.endswith(f"mmm{closing} isn't declared; rename it")
+    assert f"the user's class {opening}nnn" in text
+    assert text.count("...") == 2
+    assert len(text) < 460
+    assert (NAME in finding.to_dict()["message"], NAME in finding.to_dict()["file"]) == (True, True)
+
+
+def test_sentences_and_commands_are_not_shortened() -> None:
+    command = f"`pyramidion data split --config {'deep/' * 60}job.yaml`"
+    message = f"the user's file {'is long and ' * 30} isn't short; run {command}"
+    assert found(message).message in str(found(message))

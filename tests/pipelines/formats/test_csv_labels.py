@@ -48,9 +48,9 @@ def test_space_as_csv_separator_matches_any_number_of_spaces(folder: Any) -> Non
         ("file,kind\na.png,day\n", "broken_label_file", "has no column 'file_name'; its header is ['file', 'kind']"),
         ("", "broken_label_file", "has no columns 'file_name' and 'kind'; its header is []"),
         ('file_name,kind\na.png,"day\n', "broken_label_file", "is not a valid CSV file"),
-        ("file_name,kind\na.png,day\nc.png\n", "broken_entry", "line 3 does not have one cell for each column"),
-        ("file_name,kind\na.png,day\nc.png,x,y\n", "broken_entry", "line 3"),
-        ("file_name,kind\na.png,day\n ,x\n", "broken_entry", "line 3"),
+        ("file_name,kind\na.png,day\nc.png\n", "broken_entry", "line 3 has 1 cell, the header has 2; write one cell"),
+        ("file_name,kind\na.png,day\nc.png,x,y\n", "broken_entry", "line 3 has 3 cells, the header has 2"),
+        ("file_name,kind\na.png,day\n ,x\n", "broken_entry", "line 3 has an empty file name"),
         ("file_name,kind\n\n\na.png,day\nc.png\n", "broken_entry", "line 5"),
         ('file_name,kind\na.png,"d\na\ny"\nc.png\n', "broken_entry", "line 5"),
         (
@@ -58,6 +58,12 @@ def test_space_as_csv_separator_matches_any_number_of_spaces(folder: Any) -> Non
             "broken_label_file",
             "has 2 columns 'kind'; rename or remove all but one",
         ),
+        (
+            "file_name,kind, kind\na.png,day,x\n",
+            "broken_label_file",
+            "has 2 columns 'kind'; rename or remove all but one",
+        ),
+        ("\n ,\nfile_name,kind\n,\n \t\na.png,day\nc.png\n", "broken_entry", "line 7 has 1 cell"),
         ("file_name;type\na.png;day\n", "broken_label_file", "has no columns 'file_name' and 'kind'"),
     ],
 )
@@ -89,6 +95,27 @@ def test_other_separators_of_cells_are_recognized(folder: Any, separator: str, b
     index, report = report_of(folder, break_.join(rows).encode())
     assert index.records["train"][0].labels == {"kind": ["day"]}
     assert not report.findings
+
+
+@pytest.mark.parametrize("column", ["kind", " kind"])
+def test_blanks_around_names_of_columns_and_lines_without_text_are_skipped(folder: Any, column: str) -> None:
+    folder.image("a.png")
+    folder.image("b.png")
+    folder.text("l.csv", " \n;;\n file_name ; kind;part \n;;\na.png; day; train\n \n ; ;\nb.png;day;val \n")
+    layer = {"format": "csv", "path": "l.csv", "column": column, "split_column": "part", "tasks": ["kind"]}
+    index, report = folder.check(labels=[layer], tasks=KIND)
+    assert [index.records[split][0].labels for split in ("train", "val")] == [{"kind": ["day"]}] * 2
+    assert not report.findings
+
+
+def test_broken_row_of_a_table_with_a_column_of_splits_is_reported_once(folder: Any) -> None:
+    folder.image("a.png")
+    folder.image("b.png")
+    folder.text("l.csv", "file_name,kind,part\na.png,day,train\nc.png\nb.png,day,val\n")
+    layer = {"format": "csv", "path": "l.csv", "column": "kind", "split_column": "part", "tasks": ["kind"]}
+    (finding,) = folder.check(labels=[layer], tasks=KIND)[1].findings
+    message = "line 3 has 1 cell, the header has 3; write one cell for each column"
+    assert (finding.kind, finding.message) == ("broken_entry", message)
 
 
 @pytest.mark.parametrize(

@@ -129,12 +129,30 @@ def test_image_of_two_folders_is_ambiguous(folder: Any) -> None:
 
 def test_points_of_skeletons_are_not_classes_and_unknown_shapes_are_counted(folder: Any) -> None:
     meta = META.replace("</labels>", "<label><name>1</name><type>points</type><parent>body</parent></label></labels>")
-    write_cvat(folder, {"train/a.png": BOX + '<Box label="cat"/>', "val/b.png": BOX}, meta=meta)
+    write_cvat(folder, {"train/a.png": BOX + '<cube label="cat"/>', "val/b.png": BOX}, meta=meta)
     index, report = folder.check(labels=CVAT)
     assert [category.name for category in index.categories["things"]] == ["cat", "dog"]
-    assert "kind 'Box', which is not a box; 1 of them" in next(
+    assert "kind 'cube', which is not a box; 1 of them" in next(
         finding.message for finding in report.warnings if finding.kind == "unsupported_shape"
     )
+
+
+def test_elements_in_upper_case_are_read_with_a_warning(folder: Any) -> None:
+    polygon = '<POLYGON label="dog" points="1,2;5.5,2;3,9"/>'
+    write_cvat(folder, {"a.png": BOX.replace("<box", "<Box") + polygon}, path="train.xml")
+    write_cvat(folder, {"b.png": BOX + polygon.lower()}, path="val.xml")
+    text = (folder.root / "train.xml").read_text()
+    folder.text("train.xml", text.replace("<image", "<Image").replace("</image", "</Image"))
+    index, report = folder.check(labels=[CVAT[0] | {"path": "{split}.xml"}])
+    assert boxes_of(index) == boxes_of(index, "val") == [("cat", (10, 5, 20, 10)), ("dog", (1, 2, 4.5, 7))]
+    assert {(finding.kind, finding.severity, finding.message) for finding in report.findings} == {
+        (
+            "unknown_element",
+            "warning",
+            f"has <{name}> (1), which is read as <{name.lower()}>; CVAT has lower-case names",
+        )
+        for name in ("Image", "Box", "POLYGON")
+    }
 
 
 def test_subset_of_an_exported_job_is_its_split(folder: Any) -> None:

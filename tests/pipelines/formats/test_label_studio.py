@@ -92,6 +92,19 @@ def test_first_annotation_that_is_not_cancelled_counts_and_tasks_without_one_are
     ]
 
 
+@pytest.mark.parametrize(("value", "is_cancelled"), [("false", False), ("0", False), (1, True), ("True", True)])
+def test_cancelled_is_read_as_a_number_or_a_word(folder: Any, value: Any, is_cancelled: bool) -> None:
+    annotations = [{"was_cancelled": value, "result": [region(), region()]}, {"result": [region()]}]
+    index, _ = check(folder, task("a.png", annotations=annotations))
+    assert len(boxes_of(index)) == (1 if is_cancelled else 2)
+
+
+def test_cancelled_that_is_neither_true_nor_false_is_an_error(folder: Any) -> None:
+    _, report = check(folder, task("a.png", annotations=[{"was_cancelled": "maybe", "result": [region()]}]))
+    error = next(error for error in report.errors if error.kind == "broken_entry")
+    assert error.message == "has an annotation whose 'was_cancelled' is 'maybe'; write true or false"
+
+
 def test_old_exports_call_annotations_completions(folder: Any) -> None:
     old = {"id": 1, "data": {"picture": "a.png", "note": "x"}, "completions": [{"result": [region()]}]}
     assert boxes_of(check(folder, old)[0]) == [("cat", (15, 5, 30, 10))]

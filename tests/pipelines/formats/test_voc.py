@@ -154,6 +154,39 @@ def test_names_in_upper_case_are_read_with_a_warning(folder: Any) -> None:
     assert finding.message == "has <Object> (2), which is read as <object>; VOC has lower-case names"
 
 
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ("<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>", "bndbox"),
+        ("<difficult>1</difficult><difficult>0</difficult>", "difficult"),
+        ("<name>dog</name>", "name"),
+    ],
+)
+def test_object_with_a_repeated_element_is_an_error(folder: Any, more: str, name: str) -> None:
+    write_voc(folder, "train", {"a": voc_object((1, 1, 9, 9)) + voc_object((1, 1, 9, 9), more=more)})
+    write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
+    (finding,) = folder.check(labels=VOC)[1].findings
+    assert (finding.kind, finding.annotation_id) == ("broken_entry", "#1")
+    assert finding.message == f"the object has 2 <{name}>; keep one, or write an <object> for each"
+
+
+def test_boxes_of_parts_are_not_repeated_boxes(folder: Any) -> None:
+    part = voc_object((2, 2, 4, 4), name="head").replace("object>", "part>")
+    write_voc(folder, "train", {"a": voc_object((1, 1, 9, 9), more=part)})
+    write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
+    index, report = folder.check(labels=VOC)
+    assert boxes_of(index) == [(0, 0, 9, 9)]
+    assert not report.findings
+
+
+def test_elements_around_objects_are_read_without_a_warning(folder: Any) -> None:
+    write_voc(folder, "train", {"a": f"<objects><list>{voc_object((1, 1, 60, 40))}</list></objects>"})
+    write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
+    index, report = folder.check(labels=VOC)
+    assert boxes_of(index) == [(0, 0, 60, 40)]
+    assert not report.findings
+
+
 def test_unknown_elements_are_a_warning_but_attributes_of_objects_are_not(folder: Any) -> None:
     attributes = "<pose>Left</pose><truncated>1</truncated><occluded>0</occluded><color>red</color>"
     objects = voc_object((1, 1, 60, 40), more=attributes)

@@ -132,6 +132,8 @@ def test_entry_that_cannot_be_read_is_an_error_with_a_remedy(
         ("train: [", "is not valid YAML"),
         ("- a", "is not a mapping"),
         ("train: images/train\n", "has no 'names'"),
+        (f"train: a\n{NAMES}train: b\n", "the key 'train' is repeated in line 3; keep one of its values"),
+        ("train: a\nnames:\n  0: cat\n  0: dog\n", "the key '0' is repeated in line 4"),
         ("train: images/train\nnames: cat\n", "write the class names as a list, or by id"),
         ("train: images/train\nnames: [cat, '']\n", "write an integer and a name"),
         ("train: images/train\nnames: {first: cat}\n", "write an integer and a name"),

@@ -54,7 +54,7 @@ def test_anchors_and_merge_keys_are_supported() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: 1\nb: {c: 1, c: 2}", r"line 2, column 4: the key 'c' is repeated"),
+        ("a: 1\nb: {c: 1, c: 2}", r"line 2, column 11: the key 'c' is repeated"),
         ("a: [1\nb: 2", r"line 2, column 2: expected ',' or '\]'"),
         ("{[1]: 2}", "line 1, column 2: found unhashable key"),
         ("a: !!python/object:os.system x", "line 1, column 4: could not determine a constructor"),

@@ -6,7 +6,7 @@ from rich.table import Table
 from pipelines.base.causes import causes_of
 from pipelines.base.findings import KINDS
 from pipelines.base.plain_console import kept_text, plain_console
-from pipelines.base.printable import printable
+from pipelines.base.printable import printable, shortened
 from pipelines.base.quantities import quantity
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.clean import LayerCounts
@@ -68,7 +68,8 @@ def _task_table(report: DataReport, name: str) -> Table:
     for class_name, counter in task.rows():
         category_id = task.ids.get(class_name)
         shown_id = "" if category_id is None else str(category_id)
-        table.add_row(shown_id, escape(printable(class_name)), *(str(counter[split]) for split in report.splits))
+        name = escape(printable(shortened(class_name)))
+        table.add_row(shown_id, name, *(str(counter[split]) for split in report.splits))
     return table
 
 
@@ -84,7 +85,7 @@ def _layers_table(layers: list[LayerCounts]) -> Table:
     columns = [column for column in (*_SKIPPED, "refused", *_PARTS_OF_KEPT) if any(row[column] for row in counts)]
     table = _table("annotations: read = kept + skipped", "layer", "split", "read", "kept", *columns)
     for layer, row in zip(layers, counts, strict=True):
-        name = escape(f"{layer.source}: {layer.file}")
+        name = escape(f"{layer.source}: {shortened(layer.file)}")
         numbers = (layer.read, layer.kept, *(row[column] for column in columns))
         table.add_row(name, layer.split, *map(str, numbers))
     return table

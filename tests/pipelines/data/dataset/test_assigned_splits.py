@@ -104,6 +104,10 @@ def test_image_listed_for_two_splits_on_disk_keeps_its_first_labels(folder: Any)
         (f"{ROWS}images/a.png,valid\n", "broken_entry", "'valid'; write train, val or test"),
         (f"{ROWS},val\n", "broken_entry", "empty"),
         ('file_name,split\n"a,train\n', "broken_label_file", "CSV"),
+        ("", "broken_label_file", "is empty; write it again with `pyramidion data split --force`"),
+        ("file_name,split, split\na,train,val\n", "broken_label_file", "has 2 columns 'split'"),
+        (f"{ROWS}images/d.png,val,x\n", "broken_entry", "has 3 cells, the header has 2"),
+        (ROWS.replace("train", "tra\0in"), "broken_label_file", "as UTF-16 has"),
         (f"{ROWS}images/d.png,val\n", "unused_split", "1 row names an image that no label file lists"),
         (ROWS.replace("images/c.png,test\n", ""), "unassigned_image", "--keep"),
     ],
@@ -116,6 +120,21 @@ def test_problem_of_a_split_file_is_a_finding(folder: Any, rows: str | None, kin
     (finding,) = (finding for finding in report.findings if finding.kind == kind)
     assert finding.file == "splits.csv"
     assert words in finding.message
+
+
+def test_split_file_is_a_table_with_any_separator_and_a_byte_order_mark(folder: Any) -> None:
+    write_pool(folder, "\ufeff" + ROWS.replace(",", "; ").replace("\n", "\r\n ;\r\n"))
+    index, report = folder.check(**POOL)
+    assert report.findings == [], render_report(report)
+    assert names(index) == {"train": ["a.png"], "val": ["b.png"], "test": ["c.png"]}
+
+
+def test_folder_in_place_of_the_split_file_is_an_error(folder: Any) -> None:
+    write_pool(folder)
+    (folder.root / "splits.csv").unlink()
+    (folder.root / "splits.csv").mkdir()
+    finding = next(one for one in folder.check(**POOL)[1].errors if one.file == "splits.csv")
+    assert finding.message == "is a folder; name a CSV file as split_file, or rename the folder"
 
 
 def test_split_file_outside_of_the_root_is_refused(folder: Any) -> None:
