@@ -28,9 +28,13 @@ _MAX_STEM_BYTES = 200
 
 
 def picture_name(prefix: str, file_name: str) -> str:
-    """Return the name of the PNG for an image file: a unique prefix, and the start of the image's own name as UTF-8."""
-    stem = PurePath(file_name).stem.encode("utf-8", "surrogateescape")
-    return f"{prefix}_{stem.decode('utf-8', 'replace').encode()[:_MAX_STEM_BYTES].decode('utf-8', 'ignore')}.png"
+    """Return the name of the PNG for an image file: a unique prefix, and the start of the image's own name as UTF-8.
+
+    Line breaks and other characters that no terminal shows become `_`, because the path is printed as one line.
+    """
+    stem = PurePath(file_name).stem.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    shown = "".join(character if character.isprintable() else "_" for character in stem)
+    return f"{prefix}_{shown.encode()[:_MAX_STEM_BYTES].decode('utf-8', 'ignore')}.png"
 
 
 def draw_sheet(names: Sequence[str], rows: Sequence[Sequence[Image.Image]], cell_px: int) -> Image.Image:

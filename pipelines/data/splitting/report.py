@@ -1,12 +1,11 @@
 """Report the result of a division as text for a terminal. Torch-free."""
 
-import io
 from collections import Counter
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.base.plain_console import kept_text, plain_console
 from pipelines.base.records import SPLITS, Split
 from pipelines.data.splitting.division import Division, classes_in
 
@@ -15,12 +14,11 @@ WIDTH = 100
 
 def render_division(division: Division) -> str:
     """Return how many images stayed together, and a table of images and labels by class and split."""
-    console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
+    console = plain_console(WIDTH)
     for line in _facts(division):
         console.print(line, markup=False, soft_wrap=True)
     console.print(_table(division))
-    assert isinstance(console.file, io.StringIO)
-    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+    return kept_text(console)
 
 
 def _facts(division: Division) -> list[str]:

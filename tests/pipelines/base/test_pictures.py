@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.base.pictures import MIN_SHOWN_SCORE, class_color, draw_boxes
+from pipelines.base.pictures import MIN_SHOWN_SCORE, class_color, draw_boxes, picture_name
 
 
 def test_frames_have_the_color_of_their_class_and_follow_the_boxes() -> None:
@@ -46,3 +46,7 @@ def test_neighboring_classes_differ_in_color() -> None:
     colors = np.array([class_color(position) for position in range(12)]).astype(int)
     distances = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 1000 * np.eye(12, dtype=int)
     assert distances.min() > 60
+
+
+def test_name_of_a_picture_is_one_line_of_text() -> None:
+    assert picture_name("0", "a/b\nc\x1b[2J é.jpg") == "0_b_c_[2J é.png"

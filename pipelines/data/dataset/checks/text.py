@@ -1,14 +1,12 @@
 """The data report as tables for a terminal. Torch-free."""
 
-import io
-
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from pipelines.base.causes import causes_of
 from pipelines.base.findings import KINDS
-from pipelines.base.printable import shortened
+from pipelines.base.plain_console import kept_text, plain_console
+from pipelines.base.printable import printable, shortened
 from pipelines.base.quantities import quantity
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.clean import LayerCounts
@@ -21,7 +19,7 @@ _REFUSED = ("unknown_category", "unknown_image", "broken_entry", "unsupported_sh
 
 def render_report(report: DataReport, max_causes: int = 5) -> str:
     """Return all tables, then the findings, errors first: a line for each of at most `max_causes` causes of a kind."""
-    console = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
+    console = plain_console(WIDTH)
     console.print(f"Data in {escape(report.root)}", soft_wrap=True)
     console.print(_images_table(report))
     for name in sorted(report.tasks):
@@ -42,8 +40,7 @@ def render_report(report: DataReport, max_causes: int = 5) -> str:
             f"{quantity(len(report.skipped), 'skipped image')} (data.on_error: skip); the written report lists all"
         )
     console.print(f"{quantity(len(report.errors), 'error')}, {quantity(len(report.warnings), 'warning')}")
-    assert isinstance(console.file, io.StringIO)
-    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+    return kept_text(console)
 
 
 def _images_table(report: DataReport) -> Table:
@@ -71,7 +68,8 @@ def _task_table(report: DataReport, name: str) -> Table:
     for class_name, counter in task.rows():
         category_id = task.ids.get(class_name)
         shown_id = "" if category_id is None else str(category_id)
-        table.add_row(shown_id, escape(shortened(class_name)), *(str(counter[split]) for split in report.splits))
+        name = escape(printable(shortened(class_name)))
+        table.add_row(shown_id, name, *(str(counter[split]) for split in report.splits))
     return table
 
 
