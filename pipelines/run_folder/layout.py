@@ -13,7 +13,8 @@ ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
 """The environment variable with the attempt's folder; set if the service runs the attempt."""
 
 _ATTEMPTS, _CHECKPOINTS, _EVALUATIONS = "attempts", "checkpoints", "eval"
-_JOB_YAML = "job.yaml"
+JOB_YAML = "job.yaml"
+"""Name of a job's document, which `init` and `data convert` give to documents that they write, too."""
 
 
 def runs_root() -> Path:
@@ -54,7 +55,7 @@ class RunDir:
     @property
     def job_yaml(self) -> Path:
         """The document as it was submitted."""
-        return self.path / _JOB_YAML
+        return self.path / JOB_YAML
 
     @property
     def config_yaml(self) -> Path:
@@ -109,7 +110,7 @@ class RunDir:
 
         The lock, files of the attempt's shim, the submitted document and hidden files of a killed process may exist.
         """
-        allowed = (_ATTEMPTS, _JOB_YAML)
+        allowed = (_ATTEMPTS, JOB_YAML)
         return all(entry.name.startswith(".") or entry.name in allowed for entry in self.path.iterdir())
 
     @property

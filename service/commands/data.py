@@ -12,9 +12,9 @@ from pipelines.command_line.arguments import (
     places_of,
 )
 from pipelines.data.dataset.commands import check_data, convert_data, synthesize_data
-from pipelines.data.dataset.convert import DOCUMENT
 from pipelines.formats.catalog import WRITERS
 from pipelines.preflight import find_data
+from pipelines.run_folder.layout import JOB_YAML
 from pipelines.spec.load import assemble, load_job
 from service.child_process import become
 
@@ -69,7 +69,7 @@ def _convert(arguments: Sequence[str]) -> int:
     root = find_data(job, places_of(options))
     code = convert_data(job, root, options.out, options.to, options.task, link=options.link, given=given)
     out = options.out.resolve()
-    set_data_arguments(["--config", str(options.out / DOCUMENT), "--data-root", str(out.parent)])
+    set_data_arguments(["--config", str(options.out / JOB_YAML), "--data-root", str(out.parent)])
     print(next_steps("data check", "fit"))
     return code
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.base.links import FOLLOW_LINKS_OPTION, set_link_policy
 from pipelines.data.drafting.commands import init_document
+from pipelines.run_folder.layout import JOB_YAML
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -17,7 +18,7 @@ def run(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="contains images and labels")
-    parser.add_argument("--to", type=Path, default=Path("job.yaml"), metavar="FILE", help="output (default: job.yaml)")
+    parser.add_argument("--to", type=Path, default=Path(JOB_YAML), metavar="FILE", help=f"output (default: {JOB_YAML})")
     parser.add_argument(
         "--reading", type=int, metavar="NUMBER", help="choose another way to read the folder, by its printed number"
     )

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from pipelines.base.errors import DataError
-from pipelines.data.dataset.convert import DOCUMENT, convert
+from pipelines.data.dataset.convert import convert
 from pipelines.data.dataset.index import build_index
 from pipelines.data.synth.dataset import write_synthetic
+from pipelines.run_folder.layout import JOB_YAML
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import Document
 
@@ -45,7 +46,7 @@ def convert_data(
     """
     conversion = convert(job, root, out, to, task, link=link, given=given)
     images = ", ".join(f"{number} {split}" for split, number in conversion.num_images.items()) or "no"
-    print(f"{images} images with {conversion.num_boxes} boxes, and a job document: {out / DOCUMENT}")
+    print(f"{images} images with {conversion.num_boxes} boxes, and a job document: {out / JOB_YAML}")
     for what, number in sorted(conversion.lost.items()):
         print(f"Not written in the format {to}: {number} {what}")
     return 0

@@ -16,6 +16,7 @@ from pipelines.data.dataset.index import build_index
 from pipelines.data.dataset.new_folder import new_folder, require_new
 from pipelines.formats.catalog import FORMATS, WRITERS, name_of
 from pipelines.formats.writer import LabelWriter, WritableData, WrittenImage
+from pipelines.run_folder.layout import JOB_YAML
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import Document, write_yaml
 from pipelines.tasks.kinds import kind_of
@@ -24,7 +25,6 @@ _HARMLESS = frozenset({"empty_split", "no_labels", "too_few_identities"})
 """Errors that stop a training, but not a conversion."""
 _OF_THE_FORMAT = frozenset({"images", "labels", "splits", "split_file", "sampler"})
 """Fields of a source that are written anew; the others are kept."""
-DOCUMENT = "job.yaml"
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ def convert(
     if errors := [finding for finding in report.errors if finding.kind not in _HARMLESS]:
         raise DataError([FieldProblem("", cause.describe()) for cause in causes_of(errors)])
     writer = WRITERS[to]()
-    with new_folder(out, "--out", last=DOCUMENT) as unfinished:
+    with new_folder(out, "--out", last=JOB_YAML) as unfinished:
         data = _writable(job, tasks, index, unfinished, writer)
         _check_texts(data, writer, to)
         _copy_images(data, writer, link=link)
         layer = {**writer.write(data), "tasks": list(tasks)}
         document = _document(job, given or {}, out, tasks, {**source, "images": writer.IMAGES, "labels": [layer]})
-        (unfinished / DOCUMENT).write_text(write_yaml(document), encoding="utf-8")
+        (unfinished / JOB_YAML).write_text(write_yaml(document), encoding="utf-8")
     num_boxes = sum(len(image.boxes) for image in data.all_images())
     return Conversion(document, {split: len(images) for split, images in data.images.items()}, num_boxes, +data.lost)
 

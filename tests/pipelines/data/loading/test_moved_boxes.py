@@ -19,6 +19,8 @@ from pipelines.spec.operations.base import OperationSpec
 from pipelines.spec.operations.geometry import AffineSpec, HorizontalFlipSpec, ScaleJitterSpec, VerticalFlipSpec
 
 TOLERANCE_PX = 0.6
+ROUND_TOLERANCE_PX = 0.75
+"""Round objects are drawn pixel by pixel, so their rims are less exact than the edges of rectangles."""
 EDGE, TIP = 0.5, 0.3
 """Share of red at the border of a shape: of a straight edge, and of a corner that points to a side of the image."""
 
@@ -67,8 +69,8 @@ def start_of_red(profile: Tensor, level: float) -> tuple[float, float]:
     return position, position
 
 
-def assert_box_matches_pixels(image: Tensor, box_xyxy: Tensor) -> None:
-    """Each side of the box is where red begins: between the levels of a straight edge and a tip, to 0.6 px."""
+def assert_box_matches_pixels(image: Tensor, box_xyxy: Tensor, tolerance_px: float = TOLERANCE_PX) -> None:
+    """Each side of the box is where red begins: between the levels of a straight edge and a tip."""
     red = image[0].float() / 255
     height, width = red.shape
     for axis, size in ((0, width), (1, height)):
@@ -76,7 +78,7 @@ def assert_box_matches_pixels(image: Tensor, box_xyxy: Tensor) -> None:
         start, end = float(box_xyxy[axis]), float(box_xyxy[axis + 2])
         for seen, side in ((profile, start), (profile.flip(0), size - end)):
             lowest, highest = start_of_red(seen, TIP)[0], start_of_red(seen, EDGE)[1]
-            assert lowest - TOLERANCE_PX <= side <= highest + TOLERANCE_PX
+            assert lowest - tolerance_px <= side <= highest + tolerance_px
 
 
 @st.composite
@@ -130,7 +132,7 @@ def test_boxes_of_round_objects_match_the_pixels_by_the_rule_for_ellipses(
     spec = AffineSpec(p=1.0, degrees=abs(degrees), shear=15.0, scale=(0.4, 0.5), boxes="ellipse")
     image = drawn(height, width, box, "ellipse")
     out = TrainTransform(160, [spec])(image, target_of(box), np.random.default_rng(seed))
-    assert_box_matches_pixels(out.image, boxes_of(out.targets)[0])
+    assert_box_matches_pixels(out.image, boxes_of(out.targets)[0], ROUND_TOLERANCE_PX)
 
 
 @pytest.mark.parametrize("move", range(len(MOVES)))
