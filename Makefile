@@ -85,7 +85,7 @@ bench-predict: install ## predictions over REST against the model alone (2 minut
 bench-bccd: install ## both BCCD recipes with three seeds: figures for docs/benchmarks.md (about 35 minutes on 2 cores)
 	$(BIN)/python -m tests.bench.bccd
 
-bench-augmentation: install ## recipe:bccd with each preset of data.augment and three seeds (about 50 minutes on 2 quiet cores)
+bench-augmentation: install ## recipe:bccd with each preset of data.augment and three seeds (about an hour on 2 quiet cores)
 	$(BIN)/python -m tests.bench.augmentation
 
 bench-finetuning: install ## transfer strategies on BCCD: figures for docs/finetuning.md (about half an hour on 2 quiet cores)
