@@ -18,9 +18,13 @@ UNITS = {0: "pixels", 1: "parts of the image's size from 0 to 1", 100: "percent"
 """The units by scale: the number that stands for the whole side of the image; 0 stands for pixels."""
 
 
+UNIT_NAMES = {0: "pixels", 1: "relative", 100: "percent"}
+"""The units as documents name them, by scale."""
+
+
 @dataclass(frozen=True)
 class BoxNumbers:
-    """What the four numbers of a box mean in the files of a format.
+    """Meaning of the four numbers of a box in the files of a format.
 
     Attributes:
         order: their order.

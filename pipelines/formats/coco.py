@@ -42,11 +42,6 @@ class CocoLayer(LabelLayer):
         None, description="unit of the numbers of boxes; default: pixels, refused if they look like anything else"
     )
 
-    @property
-    def has_declared_numbers(self) -> bool:
-        """Whether `bbox` or `unit` is set."""
-        return self.bbox is not None or self.unit is not None
-
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:
         return recognize_coco(folder)

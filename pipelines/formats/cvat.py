@@ -18,7 +18,7 @@ from pipelines.formats.box_numbers import BoxNumbers
 from pipelines.formats.cvat_recognition import recognize_cvat
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
-from pipelines.formats.layer import LabelKind, LabelLayer
+from pipelines.formats.layer import LabelKind, LabelLayer, confirmed_unit
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.numbers import number_in
 from pipelines.formats.outlines import XYWH, ellipse_box, enclosing_box, rotated_box
@@ -46,14 +46,7 @@ class CvatLayer(LabelLayer):
 
     format: Literal["cvat"]
     path: RelativePath = Field("annotations.xml", description="the XML file; its subsets are the splits")
-    unit: Literal["pixels"] | None = Field(
-        None, description="set it to pixels if the data check takes the boxes of this layer for another unit or order"
-    )
-
-    @property
-    def has_declared_numbers(self) -> bool:
-        """Whether `unit` is set."""
-        return self.unit is not None
+    unit: Literal["pixels"] | None = confirmed_unit("pixels")
 
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:

@@ -18,7 +18,7 @@ from pipelines.formats.datumaro_recognition import recognize_datumaro
 from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.image_names import AmbiguousImage, ImageNames
 from pipelines.formats.json_files import parse_json
-from pipelines.formats.layer import LabelKind, LabelLayer
+from pipelines.formats.layer import LabelKind, LabelLayer, confirmed_unit
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.numbers import is_number
 from pipelines.formats.outlines import XYWH, segmentation_box
@@ -33,14 +33,7 @@ class DatumaroLayer(LabelLayer):
 
     format: Literal["datumaro"]
     path: RelativePath = Field("annotations/{split}.json", description="the JSON file of a subset")
-    unit: Literal["pixels"] | None = Field(
-        None, description="set it to pixels if the data check takes the boxes of this layer for another unit or order"
-    )
-
-    @property
-    def has_declared_numbers(self) -> bool:
-        """Whether `unit` is set."""
-        return self.unit is not None
+    unit: Literal["pixels"] | None = confirmed_unit("pixels")
 
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:

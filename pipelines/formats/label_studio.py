@@ -21,7 +21,7 @@ from pipelines.formats.image_names import AmbiguousImage, ImageNames, path_of
 from pipelines.formats.json_files import parse_json
 from pipelines.formats.label_studio_recognition import recognize_label_studio
 from pipelines.formats.label_studio_regions import boxes_of
-from pipelines.formats.layer import LabelKind, LabelLayer
+from pipelines.formats.layer import LabelKind, LabelLayer, confirmed_unit
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
 
@@ -38,6 +38,7 @@ class LabelStudioLayer(LabelLayer):
     image_key: str | None = Field(
         None, description="key of the image in the data of a task; default: `image`, or the only value that is an image"
     )
+    unit: Literal["percent"] | None = confirmed_unit("percent")
 
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:

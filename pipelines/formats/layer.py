@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -31,7 +31,7 @@ class LabelLayer(Section, ABC):
     """The files by which `recognize` knows the format, for messages; empty if it recognizes nothing."""
 
     NUMBERS: ClassVar[BoxNumbers] = BoxNumbers()
-    """What the four numbers of a box mean in the files of the format."""
+    """Meaning of the four numbers of a box in the files of the format."""
 
     WRITER: ClassVar[type[LabelWriter] | None] = None
     """Writes label files of the format, for formats that can be written."""
@@ -79,9 +79,18 @@ class LabelLayer(Section, ABC):
 
     @property
     def has_declared_numbers(self) -> bool:
-        """Whether the document says what the numbers of boxes are, so that the data check does not judge them."""
-        return False
+        """True if the field `unit` or `bbox` of the format says what the numbers of boxes are.
+
+        The data check does not judge them then.
+        """
+        return any(getattr(self, name, None) is not None for name in ("unit", "bbox"))
 
     def listing(self, images: str) -> str:
         """Return the pattern, relative to the data root, of the file or folder that lists the images of a split."""
         return next(iter(self.paths(images).values()))
+
+
+def confirmed_unit(unit: str) -> Any:
+    """Return the field `unit` of a format whose boxes are always in one unit."""
+    text = f"set it to {unit} if the data check takes the boxes of this layer for another unit or order"
+    return Field(None, description=text)

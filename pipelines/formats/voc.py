@@ -19,7 +19,7 @@ from pipelines.base.paths import IMAGE_SUFFIXES, RelativePath, below, is_ignored
 from pipelines.formats.booleans import read_boolean
 from pipelines.formats.box_numbers import BoxNumbers
 from pipelines.formats.folder_contents import FolderContents, FolderReading
-from pipelines.formats.layer import LabelKind, LabelLayer
+from pipelines.formats.layer import LabelKind, LabelLayer, confirmed_unit
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
 from pipelines.formats.voc_recognition import recognize_voc
@@ -59,14 +59,7 @@ class VocLayer(LabelLayer):
     image_sets: RelativePath | None = Field(
         "ImageSets/Main/{split}.txt", description="list of the names of a split; null: every XML file of the folder"
     )
-    unit: Literal["pixels"] | None = Field(
-        None, description="set it to pixels if the data check takes the boxes of this layer for another unit or order"
-    )
-
-    @property
-    def has_declared_numbers(self) -> bool:
-        """Whether `unit` is set."""
-        return self.unit is not None
+    unit: Literal["pixels"] | None = confirmed_unit("pixels")
 
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:

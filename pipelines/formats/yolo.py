@@ -11,7 +11,7 @@ from pydantic import Field
 from pipelines.base.paths import RelativePath, below
 from pipelines.formats.box_numbers import BoxNumbers
 from pipelines.formats.folder_contents import FolderContents, FolderReading
-from pipelines.formats.layer import LabelKind, LabelLayer
+from pipelines.formats.layer import LabelKind, LabelLayer, confirmed_unit
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
 from pipelines.formats.yolo_labels import YoloLabels
@@ -39,6 +39,7 @@ class YoloLayer(LabelLayer):
 
     format: Literal["yolo"]
     path: RelativePath = Field("data.yaml", description="the YAML file of the data set")
+    unit: Literal["relative"] | None = confirmed_unit("relative")
 
     @classmethod
     def recognize(cls, folder: FolderContents) -> list[FolderReading]:

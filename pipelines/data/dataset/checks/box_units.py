@@ -7,7 +7,7 @@ import numpy as np
 
 from pipelines.data.dataset.checks.box_readings import Reading, other_readings
 from pipelines.data.dataset.listing import Listing, ReadLayer
-from pipelines.formats.box_numbers import ORDERS, UNITS, BoxNumbers
+from pipelines.formats.box_numbers import ORDERS, UNIT_NAMES, UNITS, BoxNumbers
 
 _ORDER_ADVICE = {
     "xywh": "width = x2 - x1 and height = y2 - y1, where the numbers are corners",
@@ -86,7 +86,7 @@ def _setting(read: ReadLayer, reading: Reading) -> str:
         return ""
     place = f"the layer {read.layer.format!r} of data.sources.{read.split.source_name}.labels"
     if read.layer.format != "coco" or reading.scale > 1 or reading.order.startswith("y"):
-        return f" If the numbers are right as they are, add unit: pixels to {place}"
+        return f" If the numbers are right as they are, add unit: {UNIT_NAMES[read.layer.NUMBERS.scale]} to {place}"
     unit = "relative" if reading.scale else "pixels"
     declared = f" Or leave the file as it is and add bbox: {reading.order} and unit: {unit} to {place}"
     return f"{declared}; if the numbers are right, add unit: pixels only"

@@ -278,3 +278,18 @@ def test_unit_pixels_confirms_the_numbers(folder: DataFolder, box_format: str) -
     assert (finding.kind, "add unit: pixels" in finding.message) == ("box_units", True)
     _, report = folder.check(labels=[layer | {"unit": "pixels"}])
     assert not report.errors
+
+
+def test_unit_relative_confirms_the_numbers_of_yolo(folder: DataFolder) -> None:
+    # Corners in place of centers and sizes: as YOLO's numbers, all of these boxes leave their images by far.
+    rows = "0 0.6 0.6 0.95 0.9\n0 0.1 0.7 0.5 0.98\n0 0.7 0.1 0.99 0.6\n0 0.05 0.05 0.4 0.9\n"
+    for split, name in (("train", "a"), ("val", "b")):
+        folder.coco(split, {f"{name}.png": []})
+        folder.text(f"labels/{name}.txt", rows)
+        folder.text(f"{split}.txt", f"./images/{name}.png")
+    folder.text("data.yaml", "names: [cat]\ntrain: train.txt\nval: val.txt\n")
+    layer = {"format": "yolo", "tasks": ["things"]}
+    errors = folder.check(labels=[layer])[1].errors
+    assert errors
+    assert all((e.kind, "add unit: relative" in e.message) == ("box_units", True) for e in errors)
+    assert not folder.check(labels=[layer | {"unit": "relative"}])[1].errors
