@@ -112,7 +112,7 @@ class WorkerError(PyramidionError):
 
 
 class Stopped(PyramidionError):
-    """The command was stopped on request, which is no error; a run has a checkpoint, if training has started."""
+    """The command was stopped on request, which is not an error; a run has a checkpoint, if training has started."""
 
     exit_code = ExitCode.STOPPED
 

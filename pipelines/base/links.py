@@ -19,7 +19,7 @@ LINKS_VARIABLE = "PYRAMIDION_LINKS"
 FOLLOW_LINKS_OPTION = "--follow-links"
 
 LinkPolicy = Literal["refuse", "offer", "follow"]
-"""What happens to a link that leads out of its root: it is refused; it is refused, and the message names the option
+"""Treatment of a link that leads out of its root: it is refused; it is refused, and the message names the option
 that follows it; or it is followed."""
 
 _policy: ContextVar[LinkPolicy] = ContextVar("link_policy", default="refuse")

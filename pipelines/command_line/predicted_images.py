@@ -12,7 +12,7 @@ from pipelines.base.paths import IMAGE_SUFFIXES
 from pipelines.base.printable import printable
 
 SKIPPED_FOLDER = "__MACOSX"
-"""macOS adds this folder to archives; its files are no images in spite of their names."""
+"""macOS adds this folder to archives; its files are not images in spite of their names."""
 
 
 def find_images(paths: Sequence[Path]) -> tuple[list[Path], list[FieldProblem]]:

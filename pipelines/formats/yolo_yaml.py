@@ -52,7 +52,7 @@ class ImagePlace:
 
 @dataclass(frozen=True)
 class YoloYaml:
-    """What the file says.
+    """Content of the file.
 
     Attributes:
         root: the data root.

@@ -1,4 +1,4 @@
-"""What a run logs to MLflow: the document, its data, the code, and the result."""
+"""Log a run to MLflow: the document, its data, the code, and the result."""
 
 import json
 from collections.abc import Iterator

@@ -29,7 +29,7 @@ _OF_THE_FORMAT = frozenset({"images", "labels", "splits", "split_file", "sampler
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written: the document, the number of images by split, and what the format cannot express."""
+    """The result of a conversion: the document, the number of images by split, and what the format cannot express."""
 
     document: dict[str, Any]
     num_images: dict[Split, int]

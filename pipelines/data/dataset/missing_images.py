@@ -21,7 +21,7 @@ MAX_FILES = 1_000_000
 
 @dataclass(frozen=True)
 class MissingReason:
-    """What to do about a missing image; images with the same `cause` are reported as one line."""
+    """Remedy for a missing image; images with the same `cause` are reported as one line."""
 
     advice: str
     cause: str

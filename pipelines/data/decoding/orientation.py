@@ -27,7 +27,7 @@ def orientation_of(image: Image.Image) -> int:
     try:
         tag = image.getexif().get(_ORIENTATION_TAG)
         return int(tag) if tag in _TRANSPOSITIONS else 1
-    except Exception:  # Pillow's parser raises a dozen types on a broken block, which is no reason to reject an image
+    except Exception:  # Pillow's parser raises a dozen types on a broken block; the image is still valid
         return 1
 
 

@@ -1,4 +1,4 @@
-"""How an opened file stores its values, and the values of more than 8 bits per channel. Torch-free."""
+"""Storage format of an opened file, and its values of more than 8 bits per channel. Torch-free."""
 
 import io
 import sys

@@ -13,7 +13,7 @@ ValueRange = tuple[float, float]
 
 @dataclass(frozen=True)
 class Storage:
-    """How a file stores the values of a channel. Files of plain 8 bits have none.
+    """Storage format of the values of a channel. Files of plain 8 bits have none.
 
     Attributes:
         bits: per channel.

@@ -68,7 +68,7 @@ def choose(readings: Sequence[FolderReading], number: int | None) -> FolderReadi
     """Return the reading with a number, which counts from 1; the first one by default.
 
     Raises:
-        DataError: there is no such reading.
+        DataError: the number of the reading is invalid.
     """
     if number is not None and not 1 <= number <= len(readings):
         shown = "; ".join(f"{position}: {reading.reason}" for position, reading in enumerate(readings, start=1))

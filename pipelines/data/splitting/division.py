@@ -22,7 +22,7 @@ DEFAULT_SHARE = 0.15
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How images are divided.
+    """Settings of a division of images.
 
     Attributes:
         shares: the wanted shares of val and test; None: none for a split on disk, with `keep` the share in the split

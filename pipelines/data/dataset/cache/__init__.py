@@ -1,1 +1,1 @@
-"""What the data check stores about large data sets, so that it starts faster the next time. Torch-free."""
+"""Results of the data check that are stored, so that it starts faster the next time. Torch-free."""

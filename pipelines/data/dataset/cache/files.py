@@ -56,7 +56,7 @@ def short_digest(text: str) -> str:
 
 
 def read_arrays(name: str, key: str) -> dict[str, NDArray[np.generic]] | None:
-    """Return the arrays of a file that was written with the same key; None if there is no such intact file."""
+    """Return the arrays of a file that was written with the same key; None if it is missing or damaged."""
     try:
         path = cache_dir() / name
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:

@@ -38,7 +38,7 @@ class _Header(BaseModel):
 
 @dataclass(frozen=True)
 class IndexCache:
-    """Where the index of a job is stored: it depends on the data folder, the document, and the code that reads it."""
+    """The stored index of a job; its place depends on the data folder, the document, and the code that reads it."""
 
     root: Path
     name: str
