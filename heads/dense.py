@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from heads.base import BoxPrediction, Features, Head, LevelSpec
+from heads.detection_spec import DenseHeadSpec, Norm
 from heads.norm import group_norm
 from heads.postprocess import select_candidates, suppress
-from heads.spec import DenseHeadSpec, Norm
 
 PRIOR = 0.01
 """Initial score of every class, so that the many negatives do not dominate the first steps (Lin et al. 2017, arXiv

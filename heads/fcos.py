@@ -16,9 +16,9 @@ from heads.anchors import cell_centers
 from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_ltrb, encode_ltrb
 from heads.dense import DenseHead, DenseOutputs, output_conv
+from heads.detection_spec import FCOSHeadSpec
 from heads.losses import sigmoid_focal_loss
 from heads.matching import gather_labels, match_locations, pad_targets
-from heads.spec import FCOSHeadSpec
 
 
 class FCOSHead(DenseHead):

@@ -14,9 +14,9 @@ from heads.anchors import anchor_shapes, grid_anchors
 from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_deltas, encode_deltas
 from heads.dense import DenseHead, DenseOutputs
+from heads.detection_spec import RetinaNetHeadSpec
 from heads.losses import sigmoid_focal_loss, smooth_l1_loss
 from heads.matching import gather_labels, match_anchors, pad_targets
-from heads.spec import RetinaNetHeadSpec
 
 
 class RetinaNetHead(DenseHead):

@@ -8,7 +8,8 @@ import torch
 from heads.base import BoxTarget, ClassTarget, IdentityTarget
 from heads.catalog import HEADS
 from heads.create import create_head
-from heads.spec import HEAD_SPECS, DenseHeadSpec
+from heads.detection_spec import DenseHeadSpec
+from heads.spec import HEAD_SPECS
 from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.kinds import TASK_SPECS
 from pipelines.tasks.tensors.runtime import runtime_of
