@@ -102,7 +102,7 @@ class FCOSHead(DenseHead):
             raw.centerness[images, rows].float(), centerness, reduction="none"
         )
         labels_BN = gather_labels(matched_BN, padded)
-        return normalizer(
+        return normalizer.terms(
             {
                 "classification": (normalizer.total_of_images(sigmoid_focal_loss, raw.logits, labels_BN), count),
                 "boxes": (

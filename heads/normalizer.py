@@ -29,7 +29,7 @@ class Normalizer(nn.Module):
       change the average. Deviations: each term has an average of its own count, over all ranks instead of one; the
       average starts with the first count instead of 100. It changes in training mode only.
 
-    Images are those of all ranks. With `ema`, `forward` and `idle` are collectives: every rank calls one of them per
+    Images are those of all ranks. With `ema`, `terms` and `idle` are collectives: every rank calls one of them per
     step and head.
 
     Args:
@@ -43,7 +43,6 @@ class Normalizer(nn.Module):
     def __init__(self, name: LossNormalizer, num_terms: int) -> None:
         super().__init__()
         self.name = name
-        self.num_terms = num_terms
         if name == "ema":
             self.register_buffer("mean_counts", torch.zeros(num_terms))
 
@@ -75,7 +74,7 @@ class Normalizer(nn.Module):
         pairs = zip(outputs_BN.unbind(), labels_BN.unbind(), strict=True)
         return torch.stack([loss(outputs_N, labels_N) for outputs_N, labels_N in pairs])
 
-    def forward(self, totals: Mapping[str, tuple[Tensor, Tensor]], num_images: int) -> LossTerms:
+    def terms(self, totals: Mapping[str, tuple[Tensor, Tensor]], num_images: int) -> LossTerms:
         """Return the loss terms of this rank.
 
         Args:

@@ -81,7 +81,7 @@ class RetinaNetHead(DenseHead):
         labels_BN = gather_labels(matched_BN, padded)
         num_images, normalizer = len(targets), self.normalizer
         count = normalizer.total(torch.ones_like(images, dtype=torch.float32), images, num_images)
-        return normalizer(
+        return normalizer.terms(
             {
                 "classification": (normalizer.total_of_images(sigmoid_focal_loss, raw.logits, labels_BN), count),
                 "boxes": (normalizer.total(box_losses, images, num_images), count),

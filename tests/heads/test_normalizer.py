@@ -66,7 +66,7 @@ def test_positives_of_one_image_do_not_change_the_loss_per_image_of_another(
 
 def ema_terms(normalizer, counts, num_images=2):
     totals = {f"term{i}": (torch.tensor(3.0), torch.tensor(float(count))) for i, count in enumerate(counts)}
-    return [float(count) for _, count in normalizer(totals, num_images).values()]
+    return [float(count) for _, count in normalizer.terms(totals, num_images).values()]
 
 
 def test_moving_average_starts_with_the_first_count_and_takes_a_tenth_of_each_new_one():
