@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads.base import BoxTarget, Features, LevelSpec, LossTerms
+from heads.base import BoxTarget, Features, LevelSpec
 from heads.box_coding import encode_deltas
 from heads.dense import select_levels
 from heads.detection_spec import FasterRCNNHeadSpec
 from heads.losses import NEGATIVE, smooth_l1_loss
 from heads.matching import gather_labels, match_anchors, pad_targets
+from heads.normalizer import Normalizer
 from heads.pooling import PyramidRoIAlign
 from heads.proposals import Proposals
 from heads.sampling import random_priorities, sample
@@ -111,22 +112,29 @@ class BoxHead(nn.Module):
         labels = gather_labels(matched_1P, padded)[0, rows]
         return ProposalSample(proposals[rows], labels, padded.boxes_xyxy[0, matched_1P[0, rows].clamp(min=0)])
 
-    def loss(self, features: Features, samples: Sequence[ProposalSample]) -> LossTerms:
+    def loss(
+        self, features: Features, samples: Sequence[ProposalSample], normalizer: Normalizer
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """Return `classification`, the cross-entropy of the sampled proposals, and `boxes`, the smooth-L1 loss (beta
-        1/9) of the deltas of the positive ones for their class. The count of both is the number of samples.
+        1/9) of the deltas of the positive ones for their class. The count of both is the number of samples. Both are
+        totals of the normalizer.
         """
         logits, deltas = self(features, [own.proposals_xyxy for own in samples])
         labels = torch.cat([own.labels for own in samples])
+        images = torch.cat([torch.full_like(own.labels, image) for image, own in enumerate(samples)])
         proposals = torch.cat([own.proposals_xyxy for own in samples])
         boxes = torch.cat([own.boxes_xyxy for own in samples])
-        class_sum = functional.cross_entropy(
-            logits, torch.where(labels == NEGATIVE, self.num_classes, labels), reduction="sum"
-        )
+        wanted_classes = torch.where(labels == NEGATIVE, self.num_classes, labels)
+        class_losses = functional.cross_entropy(logits, wanted_classes, reduction="none")
         rows = (labels >= 0).nonzero().squeeze(1)
         wanted = encode_deltas(boxes[rows], proposals[rows]) * deltas.new_tensor(DELTA_WEIGHTS)
-        box_sum = smooth_l1_loss(deltas[rows, :, labels[rows]], wanted)
-        count = torch.tensor(float(len(labels)), device=logits.device)
-        return {"classification": (class_sum, count), "boxes": (box_sum, count)}
+        box_losses = smooth_l1_loss(deltas[rows, :, labels[rows]], wanted)
+        num_images = len(samples)
+        count = normalizer.total(torch.ones_like(class_losses), images, num_images)
+        return {
+            "classification": (normalizer.total(class_losses, images, num_images), count),
+            "boxes": (normalizer.total(box_losses, images[rows], num_images), count),
+        }
 
 
 def _output_layer(channels: int, out_channels: int, std: float) -> nn.Linear:

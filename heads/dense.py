@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from heads.base import BoxPrediction, Features, Head, LevelSpec
+from heads.base import BoxPrediction, Features, Head, LevelSpec, LossTerms
 from heads.detection_spec import DenseHeadSpec, Norm
 from heads.norm import group_norm
+from heads.normalizer import Normalizer
 from heads.postprocess import select_candidates, suppress
 
 PRIOR = 0.01
@@ -73,6 +74,11 @@ class DenseHead(Head):
         self.box_tower = conv_tower(channels, spec.num_convs, spec.norm)
         self.class_output = output_conv(channels, anchors_per_cell * num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
         self.box_output = output_conv(channels, anchors_per_cell * 4, bias=box_bias)
+        self.normalizer = Normalizer(spec.normalizer, len(self.loss_terms))
+
+    def idle_loss(self) -> LossTerms:
+        self.normalizer.idle()
+        return super().idle_loss()
 
     def level_maps(self, features: Features) -> list[Tensor]:
         """Return the features of the head's levels, finest first."""

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from heads.head_spec import Count, HeadSpec, Positive, PositiveShare, Probability, PyramidLevel
 
 Norm = Literal["none", "gn"]
+LossNormalizer = Literal["global", "per_image", "ema"]
 NumConvs = Annotated[int, Field(ge=0, le=8)]
 
 
@@ -24,6 +25,12 @@ class DetectionHeadSpec(HeadSpec):
 
     kind = "detection"
 
+    normalizer: LossNormalizer = Field(
+        "global",
+        description="the losses are divided by the number of positives (faster_rcnn: of samples): of all images "
+        "(global), of each image before the mean over the images (per_image), or by its moving average over the steps "
+        "(ema)",
+    )
     levels: Levels = Field(("p3", "p4", "p5", "p6", "p7"), description="pyramid levels to detect on, finest first")
     score_threshold: Probability = Field(0.05, description="minimum score of a detection (exclusive)")
     nms_iou: Probability = Field(

@@ -17,6 +17,7 @@ from heads.box_coding import decode_deltas
 from heads.box_head import DELTA_WEIGHTS, BoxHead
 from heads.detection_spec import FasterRCNNHeadSpec
 from heads.matching import pad_targets
+from heads.normalizer import Normalizer
 from heads.postprocess import select_candidates, suppress
 from heads.proposals import ProposalNetwork, ProposalOutputs
 from heads.sampling import random_priorities
@@ -56,6 +57,7 @@ class FasterRCNNHead(Head):
         self.spec = spec
         self.proposal_network = ProposalNetwork(spec, level_specs)
         self.box_head = BoxHead(spec, level_specs, num_classes)
+        self.normalizer = Normalizer(spec.normalizer, len(self.loss_terms))
         self.register_buffer("num_batches", torch.tensor(0))
 
     @property
@@ -77,13 +79,17 @@ class FasterRCNNHead(Head):
             self.box_head.sample(own, target, priorities, 2 * seed + 1)
             for own, target in zip(proposals, targets, strict=True)
         ]
-        return {
-            **self.proposal_network.loss(raw.proposals, anchors, pad_targets(targets), priorities),
-            **self.box_head.loss(raw.features, samples),
-        }
+        return self.normalizer.terms(
+            {
+                **self.proposal_network.loss(raw.proposals, anchors, pad_targets(targets), priorities, self.normalizer),
+                **self.box_head.loss(raw.features, samples, self.normalizer),
+            },
+            len(targets),
+        )
 
     def idle_loss(self) -> LossTerms:
         self._next_seed()
+        self.normalizer.idle()
         return super().idle_loss()
 
     def _next_seed(self) -> int:

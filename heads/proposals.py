@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads.anchors import anchor_shapes, grid_anchors
-from heads.base import Features, LevelSpec, LossTerms
+from heads.base import Features, LevelSpec
 from heads.box_coding import decode_deltas, encode_deltas
 from heads.dense import conv_tower, flatten_levels, output_conv, select_levels
 from heads.detection_spec import FasterRCNNHeadSpec
 from heads.losses import smooth_l1_loss
 from heads.matching import PaddedTargets, match_anchors
+from heads.normalizer import Normalizer
 from heads.postprocess import find_survivors, select_candidates
 from heads.sampling import sample
 
@@ -115,15 +116,24 @@ class ProposalNetwork(nn.Module):
             proposals.append(Proposals(boxes, rows[kept]))
         return proposals
 
-    def loss(self, raw: ProposalOutputs, anchors: Tensor, targets: PaddedTargets, priorities: Tensor) -> LossTerms:
+    def loss(
+        self,
+        raw: ProposalOutputs,
+        anchors: Tensor,
+        targets: PaddedTargets,
+        priorities: Tensor,
+        normalizer: Normalizer,
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """Return `objectness`, the binary cross-entropy of sampled anchors, and `proposals`, the smooth-L1 loss (beta
-        1/9) of the deltas of the positive ones. The count of both is the number of sampled anchors.
+        1/9) of the deltas of the positive ones. The count of both is the number of sampled anchors. Both are totals of
+        the normalizer.
 
         Args:
             raw: outputs for B images.
             anchors: of these outputs.
             targets: of these images.
             priorities: (N,), the anchors with the lowest ones are sampled.
+            normalizer: adds up losses and counts.
         """
         spec = self.spec
         matched_BN = match_anchors(
@@ -142,11 +152,16 @@ class ProposalNetwork(nn.Module):
         rows = torch.cat(samples)
         matched = matched_BN[images, rows]
         is_positive = matched >= 0
-        objectness_sum = functional.binary_cross_entropy_with_logits(
-            raw.objectness[images, rows].float(), is_positive.float(), reduction="sum"
+        objectness = functional.binary_cross_entropy_with_logits(
+            raw.objectness[images, rows].float(), is_positive.float(), reduction="none"
         )
+        num_images = len(samples)
+        count = normalizer.total(torch.ones_like(objectness), images, num_images)
+        objectness_total = normalizer.total(objectness, images, num_images)
         images, rows, matched = images[is_positive], rows[is_positive], matched[is_positive]
         wanted = encode_deltas(targets.boxes_xyxy[images, matched], anchors[rows])
-        box_sum = smooth_l1_loss(raw.deltas[images, rows], wanted)
-        count = torch.tensor(float(len(is_positive)), device=anchors.device)
-        return {"objectness": (objectness_sum, count), "proposals": (box_sum, count)}
+        box_losses = smooth_l1_loss(raw.deltas[images, rows], wanted)
+        return {
+            "objectness": (objectness_total, count),
+            "proposals": (normalizer.total(box_losses, images, num_images), count),
+        }

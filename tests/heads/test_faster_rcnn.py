@@ -124,7 +124,7 @@ def test_image_without_proposals_and_boxes_has_a_zero_loss_and_no_detections(hea
     features = make_features(1)
     none = Proposals(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     own = head.box_head.sample(none, box_target([]), torch.zeros(0), 0)
-    terms = head.box_head.loss(features, [own])
+    terms = head.box_head.loss(features, [own], head.normalizer)
     assert all(total == count == 0 for total, count in terms.values())
     (found,) = head.decode(head(features), [(0, 0)])
     assert len(found.scores) == 0
