@@ -65,7 +65,7 @@ class FasterRCNNHead(Head):
         return ("objectness", "proposals", "classification", "boxes")
 
     def forward(self, features: Features) -> TwoStageOutputs:
-        levels = {level: features[level] for level in self.spec.roi_levels}
+        levels: dict[str, Tensor] = {level: features[level] for level in self.spec.roi_levels}
         return TwoStageOutputs(self.proposal_network(features), levels)
 
     def loss(
