@@ -16,7 +16,8 @@ MAX_CLASS_ROWS = 100
 
 
 def result_tables(split: str, tasks: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """Return tables of the numbers and the classes of each task, in percent; undefined numbers are '-'."""
+    """Return tables of the numbers and the classes of each task, in percent except for scores; undefined numbers are
+    '-'."""
     tables = []
     for name, result in tasks.items():
         title = f"{name} on {split}: {result['num_images']} images"
@@ -49,13 +50,18 @@ def _lines(metrics: Sequence[str]) -> list[list[str]]:
 
 
 def _class_table(name: str, result: Mapping[str, Any]) -> list[Table]:
-    columns = KINDS[result["kind"]].class_columns
+    kind = KINDS[result["kind"]]
+    columns = kind.class_columns
     rows = result["per_class"]
     if not rows:
         return []
     hidden = len(rows) - MAX_CLASS_ROWS
     caption = f"and {hidden} more in result.json" if hidden > 0 else ""
-    cells = [[_cell(row[column]) for column in columns] for row in rows[:MAX_CLASS_ROWS]]
+    cells = [
+        # Results of earlier versions lack the columns that were added since.
+        [_score(row.get(column)) if column in kind.score_columns else _cell(row.get(column)) for column in columns]
+        for row in rows[:MAX_CLASS_ROWS]
+    ]
     return [_table(f"{name}, by {columns[0]}", columns, cells, caption, names=columns[:1])]
 
 
@@ -82,6 +88,10 @@ def _table(
 
 def _cell(value: str | int | float | None) -> str:
     return str(value) if isinstance(value, str | int) else _percent(value)
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _percent(value: float | None) -> str:
