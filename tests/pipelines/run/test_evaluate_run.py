@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,23 @@ def test_predict_prints_and_writes_the_answers_of_the_endpoint(
             d.keys() == {"category_id", "label", "score", "bbox_xywh"} for d in row["tasks"]["shapes"]["detections"]
         )
         assert {label["label"] for label in row["tasks"]["scene"]["labels"]} >= {"crowded"}
+
+
+def test_predict_whose_reader_has_ended_writes_the_answers_and_ends_silently(
+    command: Command,
+    finished: RunDir,
+    demo_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed_pipe:
+        monkeypatch.setattr(sys, "stdout", closed_pipe)
+        assert command("predict", "--run-dir", finished.path, demo_root / "images" / "test") == 141
+    assert "error" not in capsys.readouterr().err.lower()
+    written = max(finished.path.glob("eval/predict-*/predictions.json"))
+    assert len(read_json(written)) == 6
 
 
 def test_predict_of_a_split_covers_its_images(
