@@ -9,7 +9,8 @@ from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, p
 from pipelines.base.printable import accept_any_text, printable
 
 _PLACE_ERRNOS = frozenset(
-    {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.EISDIR}
+    {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST}
+    | {errno.ENAMETOOLONG, errno.ELOOP}
 )
 """Error numbers of a file or folder that cannot be read or created where it is."""
 
