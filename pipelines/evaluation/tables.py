@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.base.quantities import quantity
 from pipelines.tasks.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def result_tables(split: str, tasks: Mapping[str, Mapping[str, Any]]) -> list[Ta
     """
     tables = []
     for name, result in tasks.items():
-        title = f"{name} on {split}: {result['num_images']} images"
+        title = f"{name} on {split}: {quantity(result['num_images'], 'image')}"
         kind = KINDS[result["kind"]]
         numbers, caption = kind.numbers(result), kind.table_caption(result)
         for metrics in _lines(kind.metrics):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,19 @@ def test_missing_weights_are_reported_with_a_remedy(
     run_dir.last_checkpoint.unlink()
     assert command("validate", "--run-dir", tmp_path, "--weights", "last") == 78
     assert "has no last.ckpt, write best" in capsys.readouterr().err
+
+
+def test_split_without_images_is_named_with_those_that_have_some(
+    command: Command, finished: RunDir, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(demo_root, tmp_path / "data")
+    path = tmp_path / "data/annotations/instances_test.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    table = tmp_path / "data/annotations/image_labels.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(True) if ",test," not in line))
+    assert command("test", "--run-dir", finished.path, "--data.root", tmp_path / "data") == 78
+    message = "error: data.sources: the data has no images of the split test; it has train, val\n"
+    assert message in capsys.readouterr().err
 
 
 def test_predict_prints_and_writes_the_answers_of_the_endpoint(
