@@ -133,6 +133,8 @@ def test_report_that_cannot_be_written_is_printed_before_the_error(
 ) -> None:
     write_synthetic(tmp_path / "d", num_train=8, num_val=8, num_test=0)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"--report: .*/file/report.json cannot be written \(.*\); choose another file"):
+    with pytest.raises(
+        ConfigError, match=r"--report: .*/file/report.json cannot be written \(.*\); choose another file"
+    ):
         check_data(JOB, tmp_path / "d", tmp_path / "file" / "report.json")
     assert "0 errors" in capsys.readouterr().out
