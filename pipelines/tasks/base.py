@@ -154,7 +154,6 @@ class TaskKind(ABC, Generic[SpecT]):
             the training split.
         gives_boxes: whether the kind predicts boxes, which tasks of other kinds may take; it has thresholds then.
         answer_rows: field of the answer that has a row for each object or class; None if it has no such field.
-        score_columns: the class columns that are scores, which tables do not show in percent.
     """
 
     name: ClassVar[str]
@@ -170,7 +169,6 @@ class TaskKind(ABC, Generic[SpecT]):
     counted_labels: ClassVar[LabelKind]
     gives_boxes: ClassVar[bool] = False
     answer_rows: ClassVar[str | None] = None
-    score_columns: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def learns_identities(self) -> bool:

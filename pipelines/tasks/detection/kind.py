@@ -27,7 +27,6 @@ class DetectionKind(TaskKind[DetectionSpec]):
     counted_labels = "boxes"
     gives_boxes = True
     answer_rows = "detections"
-    score_columns = frozenset({"best_threshold"})
 
     def needed_labels(self, spec: DetectionSpec) -> frozenset[LabelKind]:
         return frozenset({"boxes"})

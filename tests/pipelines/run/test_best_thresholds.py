@@ -1,6 +1,7 @@
 """Best thresholds of a run: in its result, in its model, and in the predictions of its weights."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,17 +10,28 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines.command_line.parsers import parser_of
 from pipelines.inference.export import read_best_thresholds
 from pipelines.inference.predictor import Predictor
 from pipelines.run_folder.layout import RunDir
+from pipelines.tasks.thresholds import threshold_option
 
 Command = Callable[..., int]
 TASKS = ("shapes", "scene")
+PAGE = (Path(__file__).parents[3] / "docs" / "thresholds.md").read_text("utf-8")
 NUMBERS = ("best_threshold", "precision_at_best", "recall_at_best", "f1_at_best")
 
 
 def rows_of(result: dict[str, Any], task: str) -> dict[str, dict[str, Any]]:
     return {row["label"]: row for row in result["tasks"][task]["per_class"]}
+
+
+@pytest.mark.parametrize("line", [line for line in PAGE.splitlines() if line.startswith("$ pyramidion predict --run-dir")])
+def test_commands_of_the_page_are_valid(line: str) -> None:
+    options, fields = parser_of("predict").parse_command_line(shlex.split(line)[3:])
+    assert fields == []
+    assert options.image == ["photos"]
+    assert threshold_option(options.threshold) in ("best", 0.4)
 
 
 def predictions(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -49,7 +61,8 @@ def test_test_split_is_scored_at_the_thresholds_of_val(command: Command, finishe
     before = set((finished.path / "eval").glob("*"))
     assert command("test", "--run-dir", finished.path) == 0
     assert command("test", "--run-dir", finished.path, "--weights", "last") == 0
-    best, last = (json.loads((path / "result.json").read_text()) for path in sorted(set((finished.path / "eval").glob("test-*")) - before))
+    folders = sorted(set((finished.path / "eval").glob("test-*")) - before)
+    best, last = (json.loads((folder / "result.json").read_text()) for folder in folders)
     for task in TASKS:
         assert {label: row["best_threshold"] for label, row in rows_of(best, task).items()} == stored[task]
         assert {row["best_threshold"] for row in rows_of(last, task).values()} == {None}

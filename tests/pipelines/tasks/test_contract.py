@@ -63,7 +63,6 @@ def test_kind_describes_results_files_and_columns_that_fit_each_other(name: str)
     assert set(kind.plotted_metrics) <= set(kind.metrics)
     assert set(kind.plotted_class_columns) <= set(kind.class_columns[2:])
     assert PREDICTIONS[kind.predictions.suffix] == kind.predictions.media_type
-    assert kind.score_columns <= set(kind.class_columns[2:])
     assert kind.answer_rows is None or kind.answer_rows in kind.answer.model_fields
 
 
