@@ -26,7 +26,9 @@ def rows_of(result: dict[str, Any], task: str) -> dict[str, dict[str, Any]]:
     return {row["label"]: row for row in result["tasks"][task]["per_class"]}
 
 
-@pytest.mark.parametrize("line", [line for line in PAGE.splitlines() if line.startswith("$ pyramidion predict --run-dir")])
+@pytest.mark.parametrize(
+    "line", [line for line in PAGE.splitlines() if line.startswith("$ pyramidion predict --run-dir")]
+)
 def test_commands_of_the_page_are_valid(line: str) -> None:
     options, fields = parser_of("predict").parse_command_line(shlex.split(line)[3:])
     assert fields == []
@@ -78,7 +80,9 @@ def test_predictions_are_those_above_the_thresholds(
         assert command(*words, text, "--draw", tmp_path / text) == 0
         for row, expected in zip(predictions(capsys), predictor.predict(images, threshold), strict=True):
             for task, field in (("scene", "labels"), ("shapes", "detections")):
-                shown = [(one["label"], pytest.approx(one["score"], abs=1e-4)) for one in expected["tasks"][task][field]]
+                shown = [
+                    (one["label"], pytest.approx(one["score"], abs=1e-4)) for one in expected["tasks"][task][field]
+                ]
                 assert [(one["label"], one["score"]) for one in row["tasks"][task][field]] == shown
         assert len(list((tmp_path / text).iterdir())) == len(images)
 
