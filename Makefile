@@ -19,7 +19,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-large-set backbones build clean
+.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-large-set bench-side-by-side backbones build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ bench-speed: install ## training steps and predictions against torchvision (ten 
 
 bench-large-set: install ## the data check of 117,000 images, and the memory of data workers (five minutes)
 	$(BIN)/python -m tests.bench.large_set
+
+bench-side-by-side: install ## training steps in one process and in two at once, by the waiting of threads (six minutes, idle machine)
+	$(BIN)/python -m tests.bench.side_by_side
 
 backbones: install ## measure the catalog's networks again, and write docs/backbones.md (a minute; after a row was added)
 	$(BIN)/python -m backbones.measured.names

@@ -78,9 +78,9 @@ class Predictor:
     def predict(self, images: Sequence[ImageLike]) -> list[Answer]:
         """Return one answer for each image, in order.
 
-        An answer is `{image: {width, height}, tasks: {<task>: ...}}`. What a task answers depends on its kind: see the
-        schema `answer` of the kinds in `pipelines.tasks`. Boxes are `[x, y, width, height]` in pixels of the image as
-        given.
+        An answer is `{image: {width, height}, tasks: {<task>: ...}}`, with a list of `warnings` if the file of the
+        image is damaged but was read. What a task answers depends on its kind: see the schema `answer` of the kinds in
+        `pipelines.tasks`. Boxes are `[x, y, width, height]` in pixels of the image as given.
 
         Raises:
             DataError: an image cannot be read.
@@ -117,7 +117,7 @@ class Predictor:
         Raises:
             DataError: see `pipelines.data.images.read_image`.
         """
-        decoded = self.decode(image, name=name, max_pixels=max_pixels)
+        decoded, warnings = self._read(image, name, max_pixels)
         pixels = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)
         transformed = self._transform(pixels, {})
         height, width = transformed.image.shape[-2:]
@@ -129,13 +129,16 @@ class Predictor:
             size_hw=(height, width),
             scale_xy=transformed.scale_xy,
         )
-        return Sample(transformed.image, info)
+        return Sample(transformed.image, info, warnings=warnings)
 
     def decode(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
         """Return an image as the model sees it before it is resized: RGB, rotated and scaled to 8 bits as those of the
         data sources were."""
+        return self._read(image, name, max_pixels)[0]
+
+    def _read(self, image: ImageLike, name: str, max_pixels: int) -> tuple[Image.Image, list[str]]:
         if isinstance(image, Image.Image):
-            return self._reader.convert(image)
+            return self._reader.convert(image), []
         if isinstance(image, bytes):
             file = _NamedBytes(image)
             file.name = name
@@ -151,7 +154,9 @@ class Predictor:
             predictions = self._run(batch.images, [info.size_hw for info in batch.infos])
             for b, (position, info) in enumerate(zip(positions, batch.infos, strict=True)):
                 own = {task: of_batch[b] for task, of_batch in predictions.items()}
-                answers[position] = self._answer(own, info)
+                answer = self._answer(own, info)
+                warnings = samples[position].warnings
+                answers[position] = {**answer, "warnings": warnings} if warnings else answer
         return [answers[position] for position in range(len(samples))]
 
     def _run(self, images: torch.Tensor, sizes_hw: Sequence[tuple[int, int]]) -> dict[str, list[Prediction]]:

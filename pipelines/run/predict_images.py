@@ -40,9 +40,10 @@ def predict_images(
 ) -> None:
     """Predict image files (and all images of folders) with a run's weights.
 
-    Prints a JSON list of {"file", "image", "tasks"} with `tasks` as the predict endpoint returns them, and writes it to
-    `eval/predict-<time>/predictions.json` of the run folder; with `draw`, also writes pictures. Their paths are printed
-    to stderr. An image that cannot be read does not affect the others.
+    Prints a JSON list of {"file", "image", "tasks"}, and "warnings" for damaged files, with `image`, `tasks` and
+    `warnings` as the predict endpoint returns them, and writes it to `eval/predict-<time>/predictions.json` of the run
+    folder; with `draw`, also writes pictures. Their paths and the warnings are printed to stderr. An image that cannot
+    be read does not affect the others.
 
     Args:
         path: folder of the run.
@@ -133,7 +134,10 @@ class PredictWorkflow:
 
     def _write(self, predictor: Predictor, answers: Mapping[Path, Answer]) -> None:
         output = new_output(self.saved.run_dir, self.command)
-        rows = [PredictedImage(file=printable(str(file)), **answer).model_dump() for file, answer in answers.items()]
+        rows = [
+            PredictedImage(file=printable(str(file)), **answer).model_dump(exclude_unset=True)
+            for file, answer in answers.items()
+        ]
         write_atomic(output.predictions_json, json.dumps(rows, indent=1, allow_nan=False) + "\n")
         print_rows(rows)
         print_rank_zero(str(output.predictions_json))

@@ -112,9 +112,9 @@ def load_data(run_dir: RunDir, job: JobSpec, split: Split, places: Places) -> tu
     index, report = build_index(job, inputs.data)
     report.raise_errors()
     if not index.records.get(split):
-        raise DataError(
-            FieldProblem("data.sources", f"the data has no {split} split; it has {', '.join(index.records)}")
-        )
+        others = [name for name, records in index.records.items() if records]
+        message = f"the data has no images of the split {split}; it has {', '.join(others)}"
+        raise DataError(FieldProblem("data.sources", message))
     return inputs, index, report
 
 

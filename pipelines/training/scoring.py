@@ -195,7 +195,7 @@ class BestCheckpoint(Callback):
         if self.tracker is not None:
             self.tracker.log_metrics(defined, step=trainer.global_step)
         shown = "undefined" if value is None else f"{value:.4f}"
-        note = "  (best so far)" if is_better else ""
+        note = "  (best so far)" if is_better else "  (the last weights are kept)" if self.best is None else ""
         print_rank_zero(f"epoch {_epoch(trainer) + 1}  {self.select.metric} {shown}{note}")
 
 

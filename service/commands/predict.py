@@ -49,8 +49,9 @@ def predict(
 ) -> int:
     """Predict images with a registered model of a service, or with the best checkpoint of a run folder.
 
-    IMAGE is an image file, or a folder with image files. Prints a JSON list of {"file", "image", "tasks"}. For an image
-    that cannot be read it prints an error line, predicts the others, and ends with the exit code 78.
+    IMAGE is an image file, or a folder with image files. Prints a JSON list of {"file", "image", "tasks"}, and
+    "warnings" where a damaged file was read. For an image that cannot be read it prints an error line, predicts the
+    others, and ends with the exit code 78.
     """
     if model is None:
         raise click.UsageError("pass --run-dir DIR (a run folder) or --model NAME[@ALIAS] (a model of a service)")

@@ -80,3 +80,6 @@ class PredictionView(Answer):
 
     image: ImageSize
     tasks: dict[str, TaskPrediction]
+    warnings: list[str] = Field(
+        [], description="present if the file is damaged but was read: a JPEG that ends too early has gray rows"
+    )

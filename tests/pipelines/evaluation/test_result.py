@@ -68,15 +68,19 @@ def test_tables_show_every_task_and_a_dash_for_undefined_numbers(tasks, model):
     shown = text.getvalue()
     for name in (*model.tasks, "AP50", "macro_f1", "map_at_r", "never", "outdoor"):
         assert name in shown
-    assert f"{100 * tasks['cells']['coco']['AP']:.1f}" in shown
+    assert f" {tasks['cells']['coco']['AP']:.3f} " in shown
     never = next(line for line in shown.splitlines() if "never" in line)
     assert never.split() == ["never", "0", "-", "-"]
 
 
-def test_cocos_twelve_numbers_fit_a_terminal_of_80_columns(tasks):
+@pytest.mark.parametrize("columns", [20, 80])
+def test_cocos_twelve_numbers_fit_80_columns_and_are_complete_in_narrower_terminals(tasks, columns):
     text = io.StringIO()
-    print_results("test", {"cells": tasks["cells"]}, Console(file=text, width=80))
-    assert all(name in text.getvalue().split() for name in KINDS["detection"].metrics)
+    print_results("test", {"cells": tasks["cells"]}, Console(file=text, width=columns))
+    shown = text.getvalue()
+    assert max(map(len, shown.splitlines())) <= 80
+    assert all(name in shown.split() for name in KINDS["detection"].metrics)
+    assert "\u2026" not in shown
 
 
 def test_numbers_of_embeddings_fit_a_terminal_of_80_columns(tasks):

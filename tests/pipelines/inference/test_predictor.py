@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,17 @@ def test_no_answer_depends_on_the_other_images(
     for i, answer in enumerate(together):
         assert list(numbers(answer)) == pytest.approx(list(numbers(alone[i % 5])), abs=1e-4)
         assert words(answer) == words(alone[i % 5])
+
+
+def test_answer_for_a_truncated_file_carries_a_warning(predictor: Predictor) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(3).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(file, "JPEG")
+    complete = file.getvalue()
+    whole, cut = predictor.predict([complete, complete[: len(complete) * 3 // 4]])
+    assert "warnings" not in whole
+    (warning,) = cut["warnings"]
+    assert re.fullmatch(r"is truncated: its last \d+ rows are missing and gray", warning)
+    assert PredictionView.model_validate(cut, strict=True).warnings == [warning]
 
 
 def test_files_bytes_and_decoded_images_give_equal_answers(
