@@ -87,8 +87,8 @@ class Predictor:
 
         An answer is `{image: {width, height}, tasks: {<task>: ...}}`, with a list of `warnings` if the file of the
         image is damaged but was read. What a task answers depends on its kind: see the schema `answer` of the kinds in
-        `pipelines.tasks`. Boxes are `[x, y, width, height]` in pixels of the image as given. With a threshold, an answer
-        has only what has a score above it, see `pipelines.tasks.thresholds`.
+        `pipelines.tasks`. Boxes are `[x, y, width, height]` in pixels of the image as given. With a threshold, an
+        answer has only what has a score above it, see `pipelines.tasks.thresholds`.
 
         Raises:
             DataError: an image cannot be read.
