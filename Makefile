@@ -19,7 +19,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-large-set backbones build clean
+.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-loader bench-large-set backbones build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ bench-frozen: install ## a training step with 0 to 3 frozen stages (a minute)
 
 bench-backbones: install ## a training step of our networks against the libraries' (five minutes)
 	$(BIN)/python -m tests.bench.backbones
+
+bench-loader: install ## the loader against torchvision's transforms, image by image (a minute)
+	$(BIN)/python -m tests.bench.loader
 
 bench-large-set: install ## the data check of 117,000 images, and the memory of data workers (five minutes)
 	$(BIN)/python -m tests.bench.large_set
