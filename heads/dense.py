@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from heads.base import BoxPrediction, Features, Head, LevelSpec
+from heads.base import BoxPrediction, Features, Head, LevelSpec, LossTerms
 from heads.norm import group_norm
+from heads.normalizer import Normalizer
 from heads.postprocess import select_candidates, suppress
 from heads.spec import DenseHeadSpec, Norm
 
@@ -78,6 +79,11 @@ class DenseHead(Head):
         self.box_tower = conv_tower(channels, spec.num_convs, spec.norm)
         self.class_output = output_conv(channels, anchors_per_cell * num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
         self.box_output = output_conv(channels, anchors_per_cell * 4, bias=box_bias)
+        self.normalizer = Normalizer(spec.normalizer, len(self.loss_terms))
+
+    def idle_loss(self) -> LossTerms:
+        self.normalizer.idle()
+        return super().idle_loss()
 
     def flatten(self, level_maps: Sequence[Tensor], width: int) -> Tensor:
         """Return the maps of all levels, each (B, A * width, H, W), as rows (B, N, width)."""

@@ -90,23 +90,29 @@ class FCOSHead(DenseHead):
         padded = pad_targets(targets)
         matched_BN = match_locations(points, radii, ranges, padded)
         images, rows = (matched_BN >= 0).nonzero(as_tuple=True)
-        count = torch.tensor(float(len(rows)), device=points.device)
+        num_images, normalizer = len(targets), self.normalizer
+        count = normalizer.total(torch.ones_like(images, dtype=torch.float32), images, num_images)
 
         boxes = padded.boxes_xyxy[images, matched_BN[images, rows]]
         centerness = centerness_targets(encode_ltrb(boxes, points[rows]))
         predicted = self.decode_boxes(raw.box_codes[images, rows], geometry[rows])
         box_losses = generalized_box_iou_loss(predicted, boxes, reduction="none")
         assert raw.centerness is not None
-        centerness_sum = functional.binary_cross_entropy_with_logits(
-            raw.centerness[images, rows].float(), centerness, reduction="sum"
+        centerness_losses = functional.binary_cross_entropy_with_logits(
+            raw.centerness[images, rows].float(), centerness, reduction="none"
         )
         labels_BN = gather_labels(matched_BN, padded)
-        class_sum = sigmoid_focal_loss(raw.logits.flatten(0, 1), labels_BN.flatten())
-        return {
-            "classification": (class_sum, count),
-            "boxes": ((box_losses * centerness).sum(), centerness.sum()),
-            "centerness": (centerness_sum, count),
-        }
+        return normalizer.terms(
+            {
+                "classification": (normalizer.total_of_images(sigmoid_focal_loss, raw.logits, labels_BN), count),
+                "boxes": (
+                    normalizer.total(box_losses * centerness, images, num_images),
+                    normalizer.total(centerness, images, num_images),
+                ),
+                "centerness": (normalizer.total(centerness_losses, images, num_images), count),
+            },
+            num_images,
+        )
 
     def scores(self, raw: DenseOutputs) -> Tensor:
         assert raw.centerness is not None

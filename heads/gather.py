@@ -1,4 +1,4 @@
-"""Gathering of the rows of all ranks on every rank, for losses that couple all rows of a batch.
+"""Collectives of heads: rows of all ranks on every rank, for losses that couple all rows of a batch, and sums.
 
 Legend: N rows of this rank (any number, even 0), M rows of all ranks, D width.
 """
@@ -24,7 +24,7 @@ def gather_rows(embeddings: Tensor, identities: Tensor, *, has_loss: bool) -> tu
         embeddings: (N, D) float32. identities: (N,) int64.
         has_loss: True if this rank uses the result in its loss; False if its head is idle.
     """
-    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
+    if not _has_other_ranks():
         return embeddings, identities
     mine = torch.tensor([len(identities), int(has_loss)], device=embeddings.device)
     all_ranks = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
@@ -33,6 +33,18 @@ def gather_rows(embeddings: Tensor, identities: Tensor, *, has_loss: bool) -> tu
     joint_identities = _gather_uneven(identities, counts)
     joint: Tensor = _GatherRows.apply(embeddings, counts, sum(losses))
     return joint, joint_identities
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of `values` over all ranks, without a gradient; a collective, as `gather_rows`."""
+    total = values.detach().clone()
+    if _has_other_ranks():
+        distributed.all_reduce(total)
+    return total
+
+
+def _has_other_ranks() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 class _GatherRows(torch.autograd.Function):

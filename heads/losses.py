@@ -71,9 +71,9 @@ def sigmoid_focal_loss(logits_NK: Tensor, labels_N: Tensor, *, alpha: float = 0.
 
 
 def smooth_l1_loss(deltas: Tensor, target_deltas: Tensor, *, beta: float = 1 / 9) -> Tensor:
-    """Return the summed smooth-L1 loss as a float32 scalar: quadratic below `beta`, linear above.
+    """Return the smooth-L1 loss of each element in float32: quadratic below `beta`, linear above.
 
     Girshick 2015, arXiv 1504.08083, equation 3. The default `beta` of 1/9 is from Detectron's RetinaNet; torchvision's
     RetinaNet uses plain L1 instead.
     """
-    return functional.smooth_l1_loss(deltas.float(), target_deltas, beta=beta, reduction="sum")
+    return functional.smooth_l1_loss(deltas.float(), target_deltas, beta=beta, reduction="none")

@@ -24,8 +24,9 @@ class RetinaNetHead(DenseHead):
 
     `classification` is the focal loss (alpha 0.25, gamma 2) of all anchors except ignored ones. `boxes` is the
     smooth-L1 loss of the deltas (beta 1/9) or the GIoU loss of the decoded boxes (Rezatofighi et al. 2019, arXiv
-    1902.09630) of the positive anchors. The count of both is the number of positive anchors in the whole batch, not per
-    image. Without a norm, the towers use He initialization (see `heads.dense.conv_tower`).
+    1902.09630) of the positive anchors. The count of both is the number of positive anchors, of the images that
+    `normalizer` selects (see `heads.normalizer.Normalizer`). Without a norm, the towers use He initialization (see
+    `heads.dense.conv_tower`).
     """
 
     spec: RetinaNetHeadSpec
@@ -75,16 +76,25 @@ class RetinaNetHead(DenseHead):
             crowd_iof=self.spec.crowd_iof,
         )
         images, rows = (matched_BN >= 0).nonzero(as_tuple=True)
-        count = torch.tensor(float(len(rows)), device=anchors.device)
         boxes = padded.boxes_xyxy[images, matched_BN[images, rows]]
-        deltas = raw.box_codes[images, rows]
-        if self.spec.box_loss == "giou":
-            box_sum = generalized_box_iou_loss(self.decode_boxes(deltas, anchors[rows]), boxes, reduction="sum")
-        else:
-            box_sum = smooth_l1_loss(deltas, encode_deltas(boxes, anchors[rows]))
+        box_losses = self._box_losses(raw.box_codes[images, rows], boxes, anchors[rows])
         labels_BN = gather_labels(matched_BN, padded)
-        class_sum = sigmoid_focal_loss(raw.logits.flatten(0, 1), labels_BN.flatten())
-        return {"classification": (class_sum, count), "boxes": (box_sum, count)}
+        num_images, normalizer = len(targets), self.normalizer
+        count = normalizer.total(torch.ones_like(images, dtype=torch.float32), images, num_images)
+        return normalizer.terms(
+            {
+                "classification": (normalizer.total_of_images(sigmoid_focal_loss, raw.logits, labels_BN), count),
+                "boxes": (normalizer.total(box_losses, images, num_images), count),
+            },
+            num_images,
+        )
+
+    def _box_losses(self, deltas: Tensor, boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
+        """Return the losses of positive anchors, (N,) or (N, 4)."""
+        if self.spec.box_loss == "giou":
+            losses: Tensor = generalized_box_iou_loss(self.decode_boxes(deltas, anchors_xyxy), boxes_xyxy)
+            return losses
+        return smooth_l1_loss(deltas, encode_deltas(boxes_xyxy, anchors_xyxy))
 
     def scores(self, raw: DenseOutputs) -> Tensor:
         return raw.logits.float().sigmoid()

@@ -15,6 +15,7 @@ from heads.loss_rows import METRIC_LOSSES
 
 PyramidLevel = Literal["p3", "p4", "p5", "p6", "p7"]
 Norm = Literal["none", "gn"]
+LossNormalizer = Literal["global", "per_image", "ema"]
 Pool = Literal["avg", "max", "avgmax"]
 Miner = Literal["all", "hard", "semihard"]
 # Type checkers do not accept a computed Literal.
@@ -57,6 +58,12 @@ class DetectionHeadSpec(HeadSpec):
     """Settings of a head that finds boxes. Sizes are in pixels of the network's input."""
 
     kind = "detection"
+
+    normalizer: LossNormalizer = Field(
+        "global",
+        description="the losses are divided by the number of positives: of all images (global), of each image before "
+        "the mean over the images (per_image), or by its moving average over the steps (ema)",
+    )
 
 
 class DenseHeadSpec(DetectionHeadSpec):

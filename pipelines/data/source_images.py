@@ -13,7 +13,7 @@ from pipelines.data.decoding.opening import FORMATS, MAX_PIXELS
 from pipelines.data.decoding.orientation import Exif
 from pipelines.data.decoding.storage import storage_of
 from pipelines.data.decoding.value_range import ValueRange, shown_range
-from pipelines.data.images import read_image, read_pixels, to_rgb
+from pipelines.data.images import read_image, read_pixels, read_with_warnings, to_rgb
 from pipelines.spec.data import DataSpec, SourceSpec
 
 
@@ -30,8 +30,8 @@ def expected_exif(data: DataSpec) -> Exif:
 
 
 def read_source_pixels(path: Path, name: str, source: SourceSpec) -> np.ndarray:
-    """Return the pixels (H, W, 3) uint8 of the same image; twice as fast for JPEG files of the usual kinds."""
-    return read_pixels(path, source.exif, value_range=source.value_range, source=name)
+    """Return the pixels (H, W, 3) uint8 of the same image, which is faster for JPEG files of the usual kinds."""
+    return read_pixels(path, source.exif, value_range=source.value_range, source=name)[0]
 
 
 class NewImageReader:
@@ -48,17 +48,17 @@ class NewImageReader:
         }
         self._differ = len(set(self._ranges.values())) > 1
 
-    def read(self, image: Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
-        """Return the image of a file.
+    def read(self, image: Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, list[str]]:
+        """Return the image of a file, and warnings about the file.
 
         Raises:
             DataError: see `pipelines.data.images.read_image`; or the image has more than 8 bits, and the sources have
                 different ranges of values.
         """
-        return read_image(image, self.exif, max_pixels, **self._range_for(image))
+        return read_with_warnings(image, self.exif, max_pixels, **self._range_for(image))
 
-    def read_pixels(self, image: Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-        """Return the pixels (H, W, 3) uint8 of the image of a file; raises DataError as `read`."""
+    def read_pixels(self, image: Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, list[str]]:
+        """Return the pixels (H, W, 3) uint8 of the image of a file, and warnings; raises DataError as `read`."""
         return read_pixels(image, self.exif, max_pixels, **self._range_for(image))
 
     def convert(self, image: Image.Image) -> Image.Image:

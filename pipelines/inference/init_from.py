@@ -15,6 +15,7 @@ from torch import Tensor
 from backbones.fpn import FPN
 from backbones.weights import COUNTER
 from heads.create import create_head
+from heads.normalizer import MEAN_COUNTS
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category
 from pipelines.inference.saved import SavedModel
@@ -97,8 +98,8 @@ def initialize_from(
     for key, tensor in own.items():
         part = _part_of(key)
         there, classes = saved.state.get(key), heads.get(part)
-        if there is None and key.endswith(COUNTER):
-            continue  # frozen norms lack it, and it has no effect
+        if there is None and key.endswith((COUNTER, MEAN_COUNTS)):
+            continue  # frozen norms lack the former, heads with another normalizer the latter; outputs need neither
         report.wanted[part] += 1
         if there is None or (part in heads and classes is None):
             continue

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.base.errors import DataError
 from pipelines.data.decoding.plain_jpeg import plain_jpeg_pixels
-from pipelines.data.images import MAX_PIXELS, read_image, read_pixels
+from pipelines.data.images import MAX_PIXELS, read_image, read_pixels, read_with_warnings
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -40,7 +40,8 @@ def by_pillow(data: bytes, exif: Any = "ignore") -> Any:
 def outcome(data: bytes, exif: Any = "ignore") -> Any:
     """Return the pixels as an array, or the error."""
     try:
-        pixels = read_pixels(io.BytesIO(data), exif)
+        pixels, warnings = read_pixels(io.BytesIO(data), exif)
+        assert warnings == read_with_warnings(io.BytesIO(data), exif, MAX_PIXELS, value_range=None, source="s")[1]
         assert (pixels.dtype, pixels.flags.c_contiguous, pixels.flags.writeable) == (np.uint8, True, True)
         return pixels
     except DataError as error:
