@@ -26,6 +26,7 @@ from pipelines.preflight import preflight
 from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
+from pipelines.tasks.thresholds import threshold_option
 from pipelines.training.launcher import report_to_rank_zero
 from pipelines.training.stopping import StopRequest
 
@@ -167,12 +168,18 @@ def _run_saved(command: str, options: argparse.Namespace, overrides: Overrides, 
         split: Split = "val" if command == "validate" else "test"
         score_run(command, run_dir, split, places, overrides, options.weights, recorded, stop)
         return
+    threshold = threshold_option(options.threshold)
     images = [Path(image) for image in (*options.image, *options.images)]
     if bool(images) == bool(options.split):
         raise ConfigError(FieldProblem("", "pass either image files or folders with image files, or --split NAME"))
     from pipelines.run.predict_images import predict_images, predict_split
 
-    settings: dict[str, Any] = {"draw": options.draw, "weights": options.weights, "options": recorded}
+    settings: dict[str, Any] = {
+        "draw": options.draw,
+        "weights": options.weights,
+        "threshold": threshold,
+        "options": recorded,
+    }
     if images:
         predict_images(run_dir, images, **settings)
     else:

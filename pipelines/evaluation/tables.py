@@ -67,7 +67,8 @@ def _class_table(name: str, result: Mapping[str, Any]) -> list[Table]:
         return []
     hidden = len(rows) - MAX_CLASS_ROWS
     caption = f"and {hidden} more in result.json" if hidden > 0 else ""
-    cells = [[_cell(row[column]) for column in columns] for row in rows[:MAX_CLASS_ROWS]]
+    # Results of earlier versions lack the columns that were added since.
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows[:MAX_CLASS_ROWS]]
     return [_table(f"{name}, by {columns[0]}", columns, cells, caption, names=columns[:1])]
 
 

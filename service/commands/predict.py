@@ -12,6 +12,7 @@ from pipelines.base.errors import ConfigError
 from pipelines.base.pictures import picture_name
 from pipelines.base.printable import printable
 from pipelines.command_line.predicted_images import find_images, pictures_folder, print_rows, raise_problems
+from pipelines.tasks.thresholds import ThresholdUnusable, threshold_option
 from service.child_process import become
 from service.client.client import Client
 from service.commands.client_command import ClientCommand
@@ -43,9 +44,20 @@ class PredictCommand(ClientCommand):
     metavar="[DIR]",
     help="Write pictures with boxes here.  [default: runs/predict-TIME, or a folder in the run folder]",
 )
+@click.option(
+    "--threshold",
+    metavar="best|NUMBER",
+    help="Predict only what has a score above it. best: the threshold of each class with the highest F1 on val.",
+)
 @click.option("--run-dir", metavar="DIR", help="Run folder. `--run-dir DIR --help` lists the options of this form.")
 def predict(
-    images: Sequence[Path], *, old_images: Sequence[Path], model: str | None, draw: str | None, run_dir: None
+    images: Sequence[Path],
+    *,
+    old_images: Sequence[Path],
+    model: str | None,
+    draw: str | None,
+    threshold: str | None,
+    run_dir: None,
 ) -> int:
     """Predict images with a registered model of a service, or with the best checkpoint of a run folder.
 
@@ -59,13 +71,17 @@ def predict(
         raise click.UsageError("IMAGE is missing; pass image files or folders with image files")
     name, _, alias = model.partition("@")
     alias = alias or DEFAULT_ALIAS
+    limit = threshold_option(threshold)
+    query = {} if limit is None else {"threshold": str(limit)}
     folder = pictures_folder(draw, Path("runs") / f"predict-{folder_timestamp()}")
     files, problems = find_images([*images, *old_images])
     rows: dict[Path, dict[str, Any]] = {}
     with Client() as client:
         for file in files:
             try:
-                rows[file] = {"file": printable(str(file)), **client.predict(name, alias, file)}
+                rows[file] = {"file": printable(str(file)), **client.predict(name, alias, file, **query)}
+            except ThresholdUnusable:
+                raise
             except ConfigError as error:
                 problems += error.problems
         print_rows(list(rows.values()))
@@ -73,7 +89,7 @@ def predict(
             folder.mkdir(parents=True, exist_ok=True)
             for number, file in enumerate(rows):
                 target = folder / picture_name(f"{number:04d}", str(file))
-                target.write_bytes(client.draw(name, alias, file))
+                target.write_bytes(client.draw(name, alias, file, **query))
                 print(target, file=sys.stderr)
     raise_problems(problems)
     return 0

@@ -1,11 +1,13 @@
 """Request and response bodies of registered models and predictions. Torch-free."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, WithJsonSchema, create_model
+from pydantic_core import PydanticCustomError
 
 from pipelines.tasks.kinds import answer_fields
+from pipelines.tasks.thresholds import BEST, VALID_THRESHOLDS, read_threshold
 from service.rest.schemas import Answer, Request
 
 
@@ -61,6 +63,22 @@ class ImageSize(Answer):
 
     width: int
     height: int
+
+
+def _is_threshold(text: str) -> str:
+    try:
+        read_threshold(text)
+    except ValueError as error:
+        raise PydanticCustomError("threshold", VALID_THRESHOLDS) from error
+    return text
+
+
+ThresholdText = Annotated[
+    str,
+    AfterValidator(_is_threshold),
+    WithJsonSchema({"anyOf": [{"const": BEST, "type": "string"}, {"type": "number", "minimum": 0, "maximum": 1}]}),
+]
+"""A threshold as the value of a query parameter."""
 
 
 if TYPE_CHECKING:
