@@ -77,9 +77,7 @@ def test_nothing_is_recorded_outside_the_service(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reader_that_has_ended_is_recorded_without_a_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reader_that_has_ended_is_recorded_without_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ATTEMPT_DIR_VARIABLE, raising=False)
     with pytest.raises(BrokenPipeError), attempt_log(RunDir.of(tmp_path)):
         raise BrokenPipeError

@@ -53,9 +53,7 @@ def test_terminal_that_cannot_redraw_a_line_gets_lines(
     assert stream.getvalue() == "checked 400 of 4,000 images (10%), about 27 s left\n"
 
 
-def test_long_check_shows_a_bar_on_a_terminal(
-    clock: Iterator[list[float]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_check_shows_a_bar_on_a_terminal(clock: Iterator[list[float]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     now, stream = next(clock), Terminal()
     with CheckProgress("images", 4000, stream) as progress:
