@@ -35,11 +35,13 @@ class SavedModel:
         state: under the names of `MultiTaskModel`.
         categories: by task, in the order of the labels; None where unknown.
         model: the known part of the document's `model`, as plain types.
+        is_published: its task is named like its head, and stands for all tasks of a document with that head.
     """
 
     state: Mapping[str, Tensor]
     categories: Categories | None
     model: Mapping[str, Any]
+    is_published: bool = False
 
     @property
     def backbone(self) -> str | None:
@@ -141,7 +143,7 @@ def _unusable(path: Path, field: str, reason: str) -> ConfigError:
         FieldProblem(
             field,
             f"{path} does not hold a network of this project: {reason}; name a run folder, its best.ckpt or last.ckpt, "
-            "or an exported "
-            "model (weights of a backbone alone go to model.backbone.weights)",
+            "an exported model, or the state dict of torchvision's retinanet_resnet50_fpn or fcos_resnet50_fpn "
+            "(weights of a backbone alone go to model.backbone.weights)",
         )
     )

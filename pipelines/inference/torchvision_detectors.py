@@ -93,7 +93,7 @@ def saved_detector(state: Mapping[str, Tensor], *, eps: float) -> SavedModel:
         },
         "tasks": {task: {"head": task, "levels": LEVELS, **_tower_settings(head, task), **GEOMETRY[task]}},
     }
-    return SavedModel(tensors, categories, settings)
+    return SavedModel(tensors, categories, settings, is_published=True)
 
 
 def _tower_settings(head: Mapping[str, Tensor], task: str) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def for_document(saved: SavedModel, spec: ModelSpec, name: str) -> tuple[SavedMo
 
 def _backbone_problems(spec: ModelSpec, name: str) -> Iterator[FieldProblem]:
     row = resolve(spec.backbone.network)
-    if row.id.partition(".")[0] != BACKBONE:
+    if row.source not in ("timm", "tv") or row.id.partition(".")[0] != BACKBONE:
         yield FieldProblem(
             "model.backbone.name",
             f"got {spec.backbone.label!r}, but {name} was trained with {BACKBONE}; write {BACKBONE}",
@@ -162,13 +162,9 @@ def _differences(section: Any, wanted: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def _written(value: Any) -> str:
-    """Return a value as in a document."""
+    """Return a value as a document writes it."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_written, value))}]"
-    return (
-        {True: "true", False: "false", None: "null"}[value]
-        if value is None or isinstance(value, bool)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -18,6 +18,15 @@ from tests.pipelines.tasks.conftest import CATEGORIES, make_record
 CASES = {
     **{name: (name, {"num_convs": 1} if issubclass(spec, DenseHeadSpec) else {}) for name, spec in HEAD_SPECS.items()},
     "retinanet giou gn": ("retinanet", {"num_convs": 1, "box_loss": "giou", "norm": "gn"}),
+    "retinanet l1": (
+        "retinanet",
+        {
+            "num_convs": 1,
+            "box_loss": "l1",
+            "levels": ("p3", "p4", "p5"),
+            "anchor_sizes": ((12, 18), (24, 36), (48, 72)),
+        },
+    ),
     "fcos none": ("fcos", {"num_convs": 2, "norm": "none", "levels": ("p3", "p4")}),
     "multiclass": ("multiclass", {"pool": "avgmax", "label_smoothing": 0.1}),
     "multiclass weighted": ("multiclass", {"level": "p5", "class_weights": torch.tensor([1.0, 2.0, 3.0])}),
