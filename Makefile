@@ -19,7 +19,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-large-set backbones build clean
+.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-large-set bench-side-by-side backbones build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,7 +77,7 @@ test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## 
 	@$(@D)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@
 
-bench: bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones ## every benchmark
+bench: bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-speed ## every benchmark
 
 bench-predict: install ## predictions over REST against the model alone (2 minutes on 2 quiet cores)
 	$(BIN)/python -m tests.bench.predict
@@ -100,8 +100,14 @@ bench-frozen: install ## a training step with 0 to 3 frozen stages (a minute)
 bench-backbones: install ## a training step of our networks against the libraries' (five minutes)
 	$(BIN)/python -m tests.bench.backbones
 
+bench-speed: install ## training steps and predictions against torchvision (ten minutes)
+	$(BIN)/python -m tests.bench.speed
+
 bench-large-set: install ## the data check of 117,000 images, and the memory of data workers (five minutes)
 	$(BIN)/python -m tests.bench.large_set
+
+bench-side-by-side: install ## training steps in one process and in two at once, by the waiting of threads (six minutes, idle machine)
+	$(BIN)/python -m tests.bench.side_by_side
 
 backbones: install ## measure the catalog's networks again, and write docs/backbones.md (a minute; after a row was added)
 	$(BIN)/python -m backbones.measured.names

@@ -4,7 +4,6 @@ The command line is parsed, the document validated and the inputs looked up befo
 """
 
 import argparse
-import errno
 import json
 import os
 import shlex
@@ -15,17 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.cores import let_idle_threads_sleep
-from pipelines.base.errors import (
-    DISK_FULL_ERRNOS,
-    ConfigError,
-    ExitCode,
-    FieldProblem,
-    PyramidionError,
-    RegistryError,
-    Stopped,
-    print_error,
-)
-from pipelines.base.printable import accept_any_text
+from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError, RegistryError, Stopped
+from pipelines.base.exit_codes import exit_code_of
 from pipelines.base.ranks import local_rank
 from pipelines.base.records import Split
 from pipelines.base.signals import release_stop_signals
@@ -35,40 +25,30 @@ from pipelines.preflight import preflight
 from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
+from pipelines.tasks.thresholds import threshold_option
 from pipelines.training.launcher import report_to_rank_zero
 from pipelines.training.stopping import StopRequest
-
-PLACE_ERRNOS = DISK_FULL_ERRNOS | {errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG}
-"""`errno` of an OSError that users can fix: a full disk, or a folder that cannot be created."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors that users can fix are printed without a traceback."""
-    accept_any_text()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in COMMANDS:
         print(f"usage: python -m pipelines.cli {'|'.join(COMMANDS)} ...", file=sys.stderr)
         return ExitCode.USAGE
     let_idle_threads_sleep()
+    return exit_code_of(lambda: _run_as_rank(words[0], words[1:]))
+
+
+def _run_as_rank(command: str, words: Sequence[str]) -> int:
+    """Run one command; the error of another rank than rank 0 is reported by rank 0."""
     try:
-        stop = _signals_handled(words[0])
-        _run(words[0], words[1:], stop)
+        _run(command, words, _signals_handled(command))
     except PyramidionError as error:
-        if local_rank() > 0:
-            report_to_rank_zero(error)
-            return error.exit_code
-        return print_error(error)
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of stdout, such as `head`, has ended; the interpreter's own flush at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILED
-    except OSError as error:
-        if error.errno not in PLACE_ERRNOS:
+        if local_rank() == 0:
             raise
-        print(f"error: {error.filename or 'a file'}: {error.strerror}; free space, or name another", file=sys.stderr)
-        return ExitCode.FAILED
+        report_to_rank_zero(error)
+        return error.exit_code
     return ExitCode.DONE
 
 
@@ -186,12 +166,18 @@ def _run_saved(command: str, options: argparse.Namespace, overrides: Overrides, 
         split: Split = "val" if command == "validate" else "test"
         score_run(command, run_dir, split, places, overrides, options.weights, recorded, stop)
         return
+    threshold = threshold_option(options.threshold)
     images = [Path(image) for image in (*options.image, *options.images)]
     if bool(images) == bool(options.split):
         raise ConfigError(FieldProblem("", "pass either image files or folders with image files, or --split NAME"))
     from pipelines.run.predict_images import predict_images, predict_split
 
-    settings: dict[str, Any] = {"draw": options.draw, "weights": options.weights, "options": recorded}
+    settings: dict[str, Any] = {
+        "draw": options.draw,
+        "weights": options.weights,
+        "threshold": threshold,
+        "options": recorded,
+    }
     if images:
         predict_images(run_dir, images, **settings)
     else:

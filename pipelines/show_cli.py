@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError, print_error
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.exit_codes import exit_code_of
 from pipelines.base.records import SPLITS
 from pipelines.base.signals import release_stop_signals
 from pipelines.command_line.arguments import (
@@ -37,14 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--sheet", action="store_true", help="one picture instead: each train image under each operation by itself"
     )
     add_data_options(parser)
-    try:
+
+    def show() -> int:
         release_stop_signals()
         options, overrides = parser.parse_command_line(sys.argv[1:] if argv is None else argv)
         return _show(options, overrides)
-    except PyramidionError as error:
-        return print_error(error)
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
+
+    return exit_code_of(show)
 
 
 def _show(options: argparse.Namespace, overrides: Overrides) -> int:

@@ -4,43 +4,19 @@ The module of a command is imported when the command runs, and torch never is: c
 process (docs/adr/0003).
 """
 
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
-from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, print_error
-from pipelines.base.printable import accept_any_text
+from pipelines.base.errors import ExitCode
+from pipelines.base.exit_codes import exit_code_of
 from service.commands.registry import PYRAMIDION
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; commands that become the trainer do not return."""
-    accept_any_text()
-    try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
-        if sys.stdout is not None:  # None if it was closed when Python started
-            sys.stdout.flush()
-        return code
-    except PyramidionError as error:
-        return print_error(error)
-    except BrokenPipeError:
-        _discard_stdout()  # the reader has ended, as after `| head`
-        return ExitCode.BROKEN_PIPE
-    except OSError as error:
-        if error.errno not in DISK_FULL_ERRNOS:
-            raise
-        _discard_stdout()
-        print(f"error: cannot write: {error.strerror}; free disk space or write elsewhere", file=sys.stderr)
-        return ExitCode.FAILED
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-
-
-def _discard_stdout() -> None:
-    """Prevent more errors from the same stream, such as those of Python's flush at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_code_of(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _run(arguments: list[str]) -> int:

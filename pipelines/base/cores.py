@@ -4,7 +4,7 @@ import math
 import os
 from pathlib import Path
 
-_POLICY = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+IDLE_THREADS_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """Variables of GNU's and of LLVM's (Intel's) OpenMP."""
 
 NUM_THREADS = "OMP_NUM_THREADS"
@@ -21,7 +21,7 @@ def let_idle_threads_sleep() -> None:
     slower than one. OpenMP reads the variables when torch is imported, so this must be called before. Results do not
     depend on it.
     """
-    for name, value in _POLICY.items():
+    for name, value in IDLE_THREADS_SLEEP.items():
         os.environ.setdefault(name, value)
 
 

@@ -70,6 +70,7 @@ def draw_boxes(
     *,
     classes: Sequence[str] | None = None,
     caption: str = "",
+    min_score: float = MIN_SHOWN_SCORE,
 ) -> Image.Image:
     """Return a copy of the image with a frame and a name for each box, in one color per class.
 
@@ -77,9 +78,10 @@ def draw_boxes(
         image: any mode; the copy is RGB.
         boxes_xyxy: (N, 4) in pixels of the image.
         labels: N names; empty ones are not written.
-        scores: N numbers that are written after the names; boxes below `MIN_SHOWN_SCORE` are not drawn.
+        scores: N numbers that are written after the names; boxes below `min_score` are not drawn.
         classes: all classes in their order, which gives a class the same color in all pictures; default: the labels.
         caption: text in the corner.
+        min_score: 0 for boxes that a threshold has selected.
     """
     picture = image.convert("RGB")
     canvas = ImageDraw.Draw(picture, "RGBA")
@@ -87,7 +89,7 @@ def draw_boxes(
     font = ImageFont.load_default(size=max(10, max(picture.size) / 50))
     order = list(classes) if classes is not None else sorted(set(labels))
     for position, (box, label) in enumerate(zip(_rows(boxes_xyxy), labels, strict=True)):
-        if scores is not None and scores[position] < MIN_SHOWN_SCORE:
+        if scores is not None and scores[position] < min_score:
             continue
         color = class_color(order.index(label) if label in order else len(order))
         canvas.rectangle(box, outline=(*color, 255), width=line_px)

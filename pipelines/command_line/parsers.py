@@ -72,6 +72,11 @@ def _add_options_of_a_saved_run(parser: argparse.ArgumentParser, command: str) -
         parser.add_argument("--images", nargs="+", default=[], metavar="IMAGE", help=argparse.SUPPRESS)
         parser.add_argument("--split", choices=("train", "val", "test"), help="predict a split of the run's data")
         parser.add_argument(
+            "--threshold",
+            metavar="best|NUMBER",
+            help="predict only what has a score above it; best: the threshold of each class with the highest F1 on val",
+        )
+        parser.add_argument(
             "--draw",
             nargs="?",
             const="",

@@ -66,7 +66,10 @@ def pictures_folder(option: str | None, default: Path) -> Path | None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the predictions as one JSON list, unless there are none."""
+    """Print the predictions as one JSON list, unless there are none, and their warnings to stderr."""
+    for row in rows:
+        for warning in row.get("warnings", ()):
+            print(f"warning: {row['file']}: {warning}", file=sys.stderr)
     if rows:
         print(json.dumps(rows, indent=1, allow_nan=False))
         sys.stdout.flush()

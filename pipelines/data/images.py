@@ -21,6 +21,7 @@ from pipelines.data.decoding.truncated_jpeg import (
     ended_jpegs,
     is_truncated_jpeg,
     num_missing_rows,
+    truncated_warning,
 )
 from pipelines.data.decoding.value_range import Storage, StoredValues, ValueRange, out_of_range, to_8_bits, value_span
 
@@ -90,12 +91,21 @@ def read_image(
         UnknownFormat: the format is not in `FORMATS`.
         DataError: the file is missing, truncated, unreadable or not supported, or has values out of their range.
     """
+    return read_with_warnings(image, exif, max_pixels, value_range=value_range, source=source)[0]
+
+
+def read_with_warnings(
+    image: Path | BinaryIO, exif: Exif, max_pixels: int, *, value_range: ValueRange | None, source: str
+) -> tuple[Image.Image, list[str]]:
+    """Return the image as `read_image` does, and warnings about its file."""
     name = printable(str(image)) if isinstance(image, Path) else str(getattr(image, "name", "image"))
     try:
         data = image.read_bytes() if isinstance(image, Path) else image.read()
         decoded = _decode(data, name, min(max_pixels, MAX_PIXELS))
         rgb = _to_rgb(decoded, value_range, name, f"data.sources.{source}.value_range")
-        return upright(rgb, decoded.orientation, exif)
+        missing = decoded.missing_rows
+        warnings = [] if missing is None else [truncated_warning(missing)]
+        return upright(rgb, decoded.orientation, exif), warnings
     except DataError:
         raise
     except Exception as error:  # Pillow's plugins raise a dozen types on broken bytes

@@ -12,7 +12,7 @@ from pipelines.data.decoding.opening import FORMATS, MAX_PIXELS
 from pipelines.data.decoding.orientation import Exif
 from pipelines.data.decoding.storage import storage_of
 from pipelines.data.decoding.value_range import ValueRange, shown_range
-from pipelines.data.images import read_image, to_rgb
+from pipelines.data.images import read_image, read_with_warnings, to_rgb
 from pipelines.spec.data import DataSpec, SourceSpec
 
 
@@ -42,8 +42,8 @@ class NewImageReader:
         }
         self._differ = len(set(self._ranges.values())) > 1
 
-    def read(self, image: Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
-        """Return the image of a file.
+    def read(self, image: Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, list[str]]:
+        """Return the image of a file, and warnings about the file.
 
         Raises:
             DataError: see `pipelines.data.images.read_image`; or the image has more than 8 bits, and the sources have
@@ -52,7 +52,7 @@ class NewImageReader:
         if self._differ:
             self._require_8_bits(image)
         source, value_range = next(iter(self._ranges.items()), ("<name>", None))
-        return read_image(image, self.exif, max_pixels, value_range=value_range, source=source)
+        return read_with_warnings(image, self.exif, max_pixels, value_range=value_range, source=source)
 
     def convert(self, image: Image.Image) -> Image.Image:
         """Return an image that is already decoded, and upright if it has to be; raises DataError as `read`."""

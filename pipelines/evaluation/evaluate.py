@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.base.records import Category, ImageRecord
 from pipelines.evaluation.predictions import ImagePredictions, pair_labeled
-from pipelines.tasks.base import TaskSetup, TaskSpec
+from pipelines.tasks.base import BestThresholds, TaskSetup, TaskSpec
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.tensors.runtime import runtime_of
 
@@ -26,6 +26,7 @@ def evaluate_task(
     records: Sequence[ImageRecord],
     predictions: Sequence[ImagePredictions],
     gallery: Gallery | None = None,
+    best_thresholds: BestThresholds | None = None,
 ) -> dict[str, Any]:
     """Return the task's entry in result.json (see `pipelines.spec.result`): plain numbers, None where undefined.
 
@@ -36,6 +37,7 @@ def evaluate_task(
         records: all images of the split that is scored. Only those labeled for the task count.
         predictions: one for each labeled image, in any order. Those of images that are not labeled are ignored.
         gallery: for tasks that search the training split.
+        best_thresholds: those found on val, to score another split; None: find those of these images.
 
     Raises:
         ValueError: see `pair_labeled`; or labels that do not fit the task.
@@ -46,5 +48,5 @@ def evaluate_task(
     searched = None
     if gallery is not None and kind.searches_training_split(spec):
         searched = pair_labeled(name, runtime.output, gallery.records, gallery.predictions)
-    scores = runtime.score(TaskSetup(name, spec, categories), pairs, searched)
+    scores = runtime.score(TaskSetup(name, spec, categories, best_thresholds), pairs, searched)
     return {"kind": kind.name, "num_images": len(pairs), **scores}

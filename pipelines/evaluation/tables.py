@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.base.quantities import quantity
 from pipelines.tasks.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -14,16 +15,24 @@ if TYPE_CHECKING:
 MAX_CLASS_ROWS = 100
 """Number of classes that a table shows; result.json has all."""
 
+COLUMNS = 80
+"""Width that the tables need at most."""
+
+_DIGITS = len("0.000")
+
 
 def result_tables(split: str, tasks: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """Return tables of the numbers and the classes of each task, in percent; undefined numbers are '-'."""
+    """Return tables of the numbers and the classes of each task; undefined numbers are '-'.
+
+    Numbers are fractions, as on all other screens and in result.json.
+    """
     tables = []
     for name, result in tasks.items():
-        title = f"{name} on {split}: {result['num_images']} images"
+        title = f"{name} on {split}: {quantity(result['num_images'], 'image')}"
         kind = KINDS[result["kind"]]
         numbers, caption = kind.numbers(result), kind.table_caption(result)
         for metrics in _lines(kind.metrics):
-            tables.append(_table(title, metrics, [[_percent(numbers.get(metric)) for metric in metrics]], caption))
+            tables.append(_table(title, metrics, [[_fraction(numbers.get(metric)) for metric in metrics]], caption))
             title = caption = ""
         tables += _class_table(name, result)
     return tables
@@ -34,17 +43,20 @@ def print_results(split: str, tasks: Mapping[str, Mapping[str, Any]], console: C
     from rich.console import Console
 
     console = console or Console()
+    # A narrower terminal wraps the lines itself, so that no number is cut.
+    console.width = max(console.width, COLUMNS)
     for table in result_tables(split, tasks):
         console.print(table)
 
 
 def _lines(metrics: Sequence[str]) -> list[list[str]]:
-    """Return the metrics as lines that fit 80 columns."""
-    lines: list[list[str]] = [[]]
-    for metric in metrics:
-        if lines[-1] and sum(max(4, len(name)) + 2 for name in (*lines[-1], metric)) > 78:
-            lines.append([])
-        lines[-1].append(metric)
+    """Return the metrics as lines of about equal length that fit `COLUMNS`: COCO's twelve as precision and recall."""
+    lines: list[list[str]] = []
+    for num_lines in range(1, len(metrics) + 1):
+        length = -(-len(metrics) // num_lines)
+        lines = [list(metrics[start : start + length]) for start in range(0, len(metrics), length)]
+        if all(sum(max(_DIGITS, len(name)) + 2 for name in line) <= COLUMNS - 2 for line in lines):
+            break
     return lines
 
 
@@ -55,7 +67,8 @@ def _class_table(name: str, result: Mapping[str, Any]) -> list[Table]:
         return []
     hidden = len(rows) - MAX_CLASS_ROWS
     caption = f"and {hidden} more in result.json" if hidden > 0 else ""
-    cells = [[_cell(row[column]) for column in columns] for row in rows[:MAX_CLASS_ROWS]]
+    # Results of earlier versions lack the columns that were added since.
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows[:MAX_CLASS_ROWS]]
     return [_table(f"{name}, by {columns[0]}", columns, cells, caption, names=columns[:1])]
 
 
@@ -70,7 +83,6 @@ def _table(
     from rich.markup import escape
     from rich.table import Table
 
-    # Without lines between them COCO's twelve numbers fit 80 columns.
     table = Table(title=escape(title) or None, caption=escape(caption) or None, box=SIMPLE_HEAD, collapse_padding=True)
     table.title_justify = table.caption_justify = "left"
     for column in columns:
@@ -81,8 +93,8 @@ def _table(
 
 
 def _cell(value: str | int | float | None) -> str:
-    return str(value) if isinstance(value, str | int) else _percent(value)
+    return str(value) if isinstance(value, str | int) else _fraction(value)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def _fraction(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -61,10 +61,8 @@ class CocoLayer(LabelLayer):
         if not path.is_file():
             return None
         finding = partial(split.finding, file=content.file)
-        try:
-            document = parse_json(path.read_bytes())
-        except (OSError, ValueError) as error:
-            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error}); export the file again"))
+        document = content.read_file(path, parse_json, finding)
+        if document is None:
             return content
         if broken := _broken_parts(document):
             content.findings += [finding("broken_label_file", message) for message in broken]

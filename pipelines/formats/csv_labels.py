@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
+from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -53,10 +54,8 @@ class CsvLayer(LabelLayer):
         if not path.is_file():
             return None
         columns = [self.file_column, self.column, *([self.split_column] if self.split_column else [])]
-        try:
-            rows = read_table(path.read_bytes(), columns)
-        except (OSError, ValueError) as error:
-            content.findings.append(split.finding("broken_label_file", str(error), file=content.file))
+        rows = content.read_file(path, partial(read_table, columns=columns), partial(split.finding, file=content.file))
+        if rows is None:
             return content
         other_splits: Counter[str] = Counter()
         num_rows = 0

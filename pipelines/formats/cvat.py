@@ -68,10 +68,8 @@ class CvatLayer(LabelLayer):
         if not path.is_file():
             return None
         finding = partial(split.finding, file=content.file)
-        try:
-            tree = parse_xml(path.read_bytes())
-        except (OSError, ValueError) as error:
-            content.findings.append(finding("broken_label_file", f"is not valid XML ({error}); export the file again"))
+        tree = content.read_file(path, parse_xml, finding)
+        if tree is None:
             return content
         renamed = correct_case(tree, _READ)
         if problem := _other_format(tree):

@@ -54,20 +54,10 @@ class DatumaroLayer(LabelLayer):
         if not path.is_file() or not split.reads_undivided(self.path):
             return None
         finding = partial(split.finding, file=content.file)
-        try:
-            document = parse_json(path.read_bytes())
-            items, labels = document["items"], document["categories"]["label"]["labels"]
-            names = [label["name"] for label in labels]
-            if not isinstance(items, list) or not all(isinstance(name, str) and name.strip() for name in names):
-                raise TypeError
-        except (OSError, ValueError) as error:
-            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error}); export the file again"))
+        found = content.read_file(path, _parse, finding)
+        if found is None:
             return content
-        except (KeyError, TypeError, IndexError):
-            message = "is not Datumaro's JSON; it has 'items', and the classes with their names in 'categories.label'"
-            content.findings.append(finding("broken_label_file", message))
-            return content
-        names = [name.strip() for name in names]
+        items, names = found
         content.declare(enumerate(names), finding)
         images = ImageNames.below(split.images_dir)
         skipped: Counter[str] = Counter()
@@ -77,6 +67,21 @@ class DatumaroLayer(LabelLayer):
                 _read_annotations(item, image, names, content, identity_fields, skipped, finding)
         content.refuse_shapes(skipped, finding)
         return content
+
+
+def _parse(data: bytes) -> tuple[list[Any], list[str]]:
+    """Return the items and the names of the classes."""
+    document = parse_json(data)
+    try:
+        items, labels = document["items"], document["categories"]["label"]["labels"]
+        names = [label["name"].strip() for label in labels]
+    except (KeyError, TypeError, IndexError, AttributeError):
+        items, names = None, []
+    if not isinstance(items, list) or not all(names):
+        raise ValueError(
+            "is not Datumaro's JSON; it has 'items', and the classes with their names in 'categories.label'"
+        )
+    return items, names
 
 
 def _read_image(

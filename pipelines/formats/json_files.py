@@ -3,22 +3,34 @@
 import json
 from typing import Any
 
+from pipelines.base.printable import shortened
+
 
 def parse_json(data: bytes) -> Any:
-    """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32.
+    """Return the object or list in a JSON file in UTF-8, UTF-16 or UTF-32.
 
     Raises:
-        ValueError: it is empty, is not JSON, or has an object with a repeated key, whose first value would be lost.
+        ValueError: it is empty, is not JSON, has another content, or has an object with a repeated key, whose first
+            value would be lost.
     """
     if not data.strip():
-        raise ValueError("it is empty")
+        raise _invalid("it is empty")
     try:
-        return json.loads(data, object_pairs_hook=_object)
+        document = json.loads(data, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         byte, line = data[error.start], data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"it is not UTF-8 text: byte 0x{byte:02x} in line {line}; save it as UTF-8") from None
+        raise _invalid(f"it is not UTF-8 text: byte 0x{byte:02x} in line {line}; save it as UTF-8") from None
     except RecursionError:
-        raise ValueError("its lists or objects are nested too deeply") from None
+        raise _invalid("its lists or objects are nested too deeply") from None
+    except ValueError as error:
+        raise _invalid(str(error)) from None
+    if not isinstance(document, dict | list):
+        raise ValueError(f"contains only {shortened(json.dumps(document))}, no object or list; export the file again")
+    return document
+
+
+def _invalid(reason: str) -> ValueError:
+    return ValueError(f"is not valid JSON ({reason}); export the file again")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

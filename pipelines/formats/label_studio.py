@@ -60,10 +60,8 @@ class LabelStudioLayer(LabelLayer):
         if not path.is_file() or not split.reads_undivided(self.path):
             return None
         finding = partial(split.finding, file=content.file)
-        try:
-            tasks = parse_json(path.read_bytes())
-        except (OSError, ValueError) as error:
-            content.findings.append(finding("broken_label_file", f"is not valid JSON ({error}); export the file again"))
+        tasks = content.read_file(path, parse_json, finding)
+        if tasks is None:
             return content
         if problem := _other_format(tasks):
             content.findings.append(finding("broken_label_file", problem))

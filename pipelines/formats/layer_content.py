@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
 from pipelines.base.findings import Finding
 
 FileId = int | str | float
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,23 @@ class LayerContent:
     findings: list[Finding] = field(default_factory=list)
     num_read: int = 0
     num_refused: dict[str, int] = field(default_factory=dict)
+
+    def read_file(self, path: Path, parse: Callable[[bytes], T], make_finding: Callable[..., Finding]) -> T | None:
+        """Return what `parse` makes of a label file; None if it cannot be used, which becomes a finding.
+
+        Args:
+            path: the file.
+            parse: returns the content of a file, never None, or raises ValueError with a message for users.
+            make_finding: returns a finding about the file.
+        """
+        try:
+            return parse(path.read_bytes())
+        except OSError as error:
+            message = f"cannot be read ({error.strerror}); correct its permissions, or restore the file"
+        except ValueError as error:
+            message = str(error)
+        self.findings.append(make_finding("broken_label_file", message))
+        return None
 
     def declare(self, categories: Iterable[tuple[int, str]], make_finding: Callable[..., Finding]) -> None:
         """Add categories with their ids, and report those with equal names."""

@@ -4,6 +4,8 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
+from pipelines.formats.text_files import decode_text
+
 _SEPARATORS = (",", ";", "\t", "|")
 _BLANK = ' "' + "".join(_SEPARATORS)
 
@@ -22,7 +24,7 @@ def read_table(data: bytes, columns: Sequence[str]) -> list[tuple[int, dict[str,
     Raises:
         ValueError: with a message about the file: it is not UTF-8, not a table, or a column is missing or repeated.
     """
-    text = _decode(data)
+    text = decode_text(data)
     first = next((line for line in text.splitlines() if line.strip(_BLANK)), "")
     tables = [_parse(text, separator) for separator in _SEPARATORS if separator in (",", *first)]
     readable = [table for table in tables if not isinstance(table, str)]
@@ -52,19 +54,6 @@ def _row(cells: list[str], positions: Mapping[str, int], num_columns: int) -> di
         noun = "cell" if len(cells) == 1 else "cells"
         return f"has {len(cells)} {noun}, the header has {num_columns}; write one cell for each column"
     return {column: cells[position] for column, position in positions.items()}
-
-
-def _decode(data: bytes) -> str:
-    if b"\0" in data:
-        raise ValueError("is not UTF-8 text (it has zero bytes, as UTF-16 has); save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"is not UTF-8 text (byte 0x{data[error.start]:02x} in line {line}; it may be Latin-1 or Windows-1252); "
-            "save it as UTF-8"
-        ) from None
 
 
 def _parse(text: str, separator: str) -> list[tuple[int, list[str]]] | str:

@@ -22,6 +22,7 @@ from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer, confirmed_unit
 from pipelines.formats.layer_content import FileBox, FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
+from pipelines.formats.text_files import text_lines
 from pipelines.formats.voc_recognition import recognize_voc
 from pipelines.formats.voc_writer import VocWriter
 from pipelines.formats.xml_files import case_message, correct_case, parse_xml, unknown_elements
@@ -82,13 +83,10 @@ class VocLayer(LabelLayer):
         if not (path.is_file() if self.image_sets else path.is_dir()):
             return None
         folder = split.fill(self.path)
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines() if self.image_sets else _files_in(path)
-        except (OSError, UnicodeDecodeError) as error:
-            content.findings.append(
-                split.finding("broken_label_file", f"is not a readable text file ({error})", file=content.file)
-            )
-            return content
+        if self.image_sets:
+            lines = content.read_file(path, text_lines, partial(split.finding, file=content.file)) or []
+        else:
+            lines = _files_in(path)
         for name in filter(None, map(_name_of, lines)):
             file = f"{folder}/{name}.xml"
             finding = partial(split.finding, file=file)
@@ -119,10 +117,8 @@ def _parse(path: Path, content: LayerContent, finding: _MakeFinding) -> Element 
     if not path.is_file():
         content.findings.append(finding("missing_label_file", f"is missing, but {content.file} lists it"))
         return None
-    try:
-        tree = parse_xml(path.read_bytes())
-    except (OSError, ValueError) as error:
-        content.findings.append(finding("broken_label_file", f"is not valid XML ({error}); export the file again"))
+    tree = content.read_file(path, parse_xml, finding)
+    if tree is None:
         return None
     renamed = correct_case(tree, _READ)
     if tree.tag != "annotation":

@@ -16,21 +16,25 @@ def parse_xml(data: bytes) -> ElementTree.Element:
     """
     plain = data.replace(b"\0", b"")
     if not plain.strip():
-        raise ValueError("it is empty")
+        raise _invalid("it is empty")
     if b"<!ENTITY" in plain:
-        raise ValueError("it declares entities, which are not supported")
+        raise _invalid("it declares entities, which are not supported")
     try:
         root = ElementTree.fromstring(data)
     except ElementTree.ParseError as error:
         if plain.lstrip(b"\xef\xbb\xbf\xff\xfe \r\n\t")[:14].lower().startswith((b"<!doctype html", b"<html")):
-            raise ValueError("it is an HTML page, such as an error page that was saved in place of the file") from None
-        raise ValueError(str(error)) from None
+            raise _invalid("it is an HTML page, such as an error page that was saved in place of the file") from None
+        raise _invalid(str(error)) from None
     except LookupError as error:  # an encoding that Python does not know
-        raise ValueError(str(error)) from None
+        raise _invalid(str(error)) from None
     for element in root.iter():
         if isinstance(element.tag, str) and "}" in element.tag:
             element.tag = element.tag.rpartition("}")[2]
     return root
+
+
+def _invalid(reason: str) -> ValueError:
+    return ValueError(f"is not valid XML ({reason}); export the file again")
 
 
 def correct_case(root: ElementTree.Element, known: Collection[str]) -> Counter[str]:

@@ -14,6 +14,7 @@ from pipelines.formats.folder_contents import FolderContents, FolderReading
 from pipelines.formats.layer import LabelKind, LabelLayer, confirmed_unit
 from pipelines.formats.layer_content import FileImage, LayerContent
 from pipelines.formats.source_split import SourceSplit
+from pipelines.formats.text_files import text_lines
 from pipelines.formats.yolo_labels import YoloLabels
 from pipelines.formats.yolo_recognition import recognize_yolo
 from pipelines.formats.yolo_writer import YoloWriter
@@ -155,12 +156,7 @@ def _images_in_list(
     place: str, path: Path, document: YoloYaml, split: SourceSplit, content: LayerContent
 ) -> Iterator[str]:
     """Yield the images that a text file names, relative to itself, the data set, or a folder above that."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"is not a readable text file ({error})"
-        content.findings.append(split.finding("broken_label_file", message, file=place))
-        return
+    lines = content.read_file(path, text_lines, partial(split.finding, file=place)) or []
     bases = list(dict.fromkeys([posixpath.dirname(place) or ".", *document.bases()]))
     unsafe: list[int] = []
     for number, line in enumerate(lines, start=1):

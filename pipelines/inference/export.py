@@ -1,7 +1,7 @@
 """A trained model as a folder: weights as safetensors, everything else as JSON; nothing is pickled.
 
     model.safetensors   the state dict, folded if the network is folded for evaluation
-    model.json          the resolved document, the categories by task, versions
+    model.json          the resolved document, the categories and best thresholds by task, versions
 
 `model.json` is written last: a folder that contains it is complete.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
@@ -22,14 +23,21 @@ from pipelines.model import MultiTaskModel, build_model, fold_as_configured
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.spec.job import JobSpec
+from pipelines.tasks.base import BestThresholds, Share
 
 FORMAT = 1
+
+_BEST_THRESHOLDS: TypeAdapter[dict[str, BestThresholds]] = TypeAdapter(dict[str, Mapping[str, Share | None]])
 
 Categories = dict[str, list[Category]]
 
 
 def export_model(
-    model: MultiTaskModel, job: JobSpec, categories: Mapping[str, Sequence[Category]], folder: Path
+    model: MultiTaskModel,
+    job: JobSpec,
+    categories: Mapping[str, Sequence[Category]],
+    folder: Path,
+    best_thresholds: Mapping[str, BestThresholds] | None = None,
 ) -> None:
     """Write `model` to `folder` atomically; an earlier export there is replaced.
 
@@ -38,6 +46,7 @@ def export_model(
         job: the resolved document.
         categories: by task, the classes (identities of an embedding) in the order of the labels.
         folder: created if it does not exist.
+        best_thresholds: by task; None: unknown.
 
     Raises:
         ValueError: the document asks for a folded network, and `model` is not folded.
@@ -62,6 +71,7 @@ def export_model(
             task: [{"id": category.id, "name": category.name} for category in classes]
             for task, classes in sorted(categories.items())
         },
+        "best_thresholds": {task: dict(best) for task, best in sorted((best_thresholds or {}).items())},
     }
     write_atomic(target.description, json.dumps(described, indent=1, ensure_ascii=False))
 
@@ -87,6 +97,18 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _unusable(folder, str(error)) from error
     return model.eval(), job, categories
+
+
+def read_best_thresholds(folder: Path) -> dict[str, BestThresholds]:
+    """Return the best thresholds of an exported model by task; those of earlier versions have none.
+
+    Raises:
+        ConfigError: the folder has no complete export, or the thresholds are not of this format.
+    """
+    try:
+        return _BEST_THRESHOLDS.validate_python(read_description(ExportedModelDir(folder)).get("best_thresholds", {}))
+    except ValidationError as error:
+        raise _unusable(folder, f"best_thresholds cannot be read ({error.error_count()} errors)") from error
 
 
 def read_description(exported: ExportedModelDir) -> dict[str, Any]:

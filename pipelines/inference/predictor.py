@@ -18,17 +18,21 @@ from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.sample import ImageInfo, Sample, padded_size
 from pipelines.data.loading.transforms import EvalTransform
 from pipelines.data.source_images import NewImageReader
-from pipelines.inference.export import load_exported
+from pipelines.inference.export import load_exported, read_best_thresholds
 from pipelines.model import MultiTaskModel
 from pipelines.spec.job import JobSpec
-from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.base import BestThresholds, TaskSetup
+from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.tensors.runtime import runtime_of
+from pipelines.tasks.thresholds import ClassThresholds, Threshold, requested_thresholds, rows_above
 
 ImageLike = Image.Image | Path | str | bytes
 """A decoded image, a file, or a file's bytes."""
 
 Precision = Literal["float32", "bfloat16"]
 Answer = dict[str, Any]
+Thresholds = Mapping[str, ClassThresholds]
+"""The threshold of each class by task."""
 
 WINDOW_BATCHES = 4
 """Number of batches whose images are in memory at a time, sorted by size."""
@@ -43,6 +47,7 @@ class Predictor:
         categories: by task, the classes in the order of the labels.
         device: `auto` is a GPU where torch sees one.
         precision: `bfloat16` computes under autocast.
+        best_thresholds: the model's, by task; None: unknown.
         batch_size: images at once; only images of one padded size share a batch, so that no answer depends on the
             others (except for rounding in float32).
     """
@@ -55,6 +60,7 @@ class Predictor:
         *,
         device: str = "auto",
         precision: Precision = "float32",
+        best_thresholds: Mapping[str, BestThresholds] | None = None,
         batch_size: int = 8,
     ) -> None:
         self.device = torch.device(_best_device() if device == "auto" else device)
@@ -62,6 +68,7 @@ class Predictor:
         self.job, self.categories = job, categories
         self.setups = {name: TaskSetup(name, spec, categories[name]) for name, spec in job.model.tasks.items()}
         self.precision, self.batch_size = precision, batch_size
+        self.best_thresholds = best_thresholds or {}
         self._transform = EvalTransform(job.data.image_size)
         self._collate = Collate([])
         self._reader = NewImageReader(job.data)
@@ -73,26 +80,46 @@ class Predictor:
         Raises:
             ConfigError: the folder holds no usable model.
         """
-        return cls(*load_exported(folder), **options)
+        return cls(*load_exported(folder), best_thresholds=read_best_thresholds(folder), **options)
 
-    def predict(self, images: Sequence[ImageLike]) -> list[Answer]:
+    def predict(self, images: Sequence[ImageLike], threshold: Threshold | None = None) -> list[Answer]:
         """Return one answer for each image, in order.
 
-        An answer is `{image: {width, height}, tasks: {<task>: ...}}`. What a task answers depends on its kind: see the
-        schema `answer` of the kinds in `pipelines.tasks`. Boxes are `[x, y, width, height]` in pixels of the image as
-        given.
+        An answer is `{image: {width, height}, tasks: {<task>: ...}}`, with a list of `warnings` if the file of the
+        image is damaged but was read. What a task answers depends on its kind: see the schema `answer` of the kinds in
+        `pipelines.tasks`. Boxes are `[x, y, width, height]` in pixels of the image as given. With a threshold, an
+        answer has only what has a score above it, see `pipelines.tasks.thresholds`.
 
         Raises:
             DataError: an image cannot be read.
+            ThresholdUnusable: see `requested_thresholds`.
         """
         answers: list[Answer] = []
-        for answer in self.predict_each(images):
+        thresholds = None if threshold is None else self.thresholds(threshold)
+        for answer in self.predict_each(images, thresholds):
             if isinstance(answer, DataError):
                 raise answer
             answers.append(answer)
         return answers
 
-    def predict_each(self, images: Sequence[ImageLike]) -> Iterator[Answer | DataError]:
+    def thresholds(self, threshold: Threshold) -> Thresholds:
+        """Return the threshold of each class by task; raises ThresholdUnusable, see `requested_thresholds`."""
+        return requested_thresholds(threshold, self.job.model.tasks, self.categories, self.best_thresholds)
+
+    def select(self, answer: Answer, thresholds: Thresholds) -> Answer:
+        """Return the answer without objects and classes whose score is not above the threshold of their class."""
+        model, tasks = self.job.model, answer["tasks"]
+        kept = {name: rows_above(model.tasks[name], tasks[name], own) for name, own in thresholds.items()}
+        selected = {}
+        for name, found in tasks.items():
+            # The objects of a task that takes boxes are those of the other task, in the same order.
+            is_kept = kept.get(model.boxes_from(name) or name)
+            selected[name] = found if is_kept is None else kind_of(model.tasks[name]).with_rows(found, is_kept)
+        return {**answer, "tasks": selected}
+
+    def predict_each(
+        self, images: Sequence[ImageLike], thresholds: Thresholds | None = None
+    ) -> Iterator[Answer | DataError]:
         """Yield the answer for each image, in order, or the error of an image that cannot be read; see `predict`."""
         window = self.batch_size * WINDOW_BATCHES
         for start in range(0, len(images), window):
@@ -104,7 +131,11 @@ class Predictor:
                     prepared.append(error)
             answers = iter(self.answer([sample for sample in prepared if isinstance(sample, Sample)]))
             for sample in prepared:
-                yield sample if isinstance(sample, DataError) else next(answers)
+                if isinstance(sample, DataError):
+                    yield sample
+                else:
+                    answer = next(answers)
+                    yield answer if thresholds is None else self.select(answer, thresholds)
 
     def prepare(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Sample:
         """Return an image decoded and resized, ready for `answer`. Several threads may call this at once.
@@ -117,7 +148,7 @@ class Predictor:
         Raises:
             DataError: see `pipelines.data.images.read_image`.
         """
-        decoded = self.decode(image, name=name, max_pixels=max_pixels)
+        decoded, warnings = self._read(image, name, max_pixels)
         pixels = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)
         transformed = self._transform(pixels, {})
         height, width = transformed.image.shape[-2:]
@@ -129,13 +160,16 @@ class Predictor:
             size_hw=(height, width),
             scale_xy=transformed.scale_xy,
         )
-        return Sample(transformed.image, info)
+        return Sample(transformed.image, info, warnings=warnings)
 
     def decode(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
         """Return an image as the model sees it before it is resized: RGB, rotated and scaled to 8 bits as those of the
         data sources were."""
+        return self._read(image, name, max_pixels)[0]
+
+    def _read(self, image: ImageLike, name: str, max_pixels: int) -> tuple[Image.Image, list[str]]:
         if isinstance(image, Image.Image):
-            return self._reader.convert(image)
+            return self._reader.convert(image), []
         if isinstance(image, bytes):
             file = _NamedBytes(image)
             file.name = name
@@ -151,7 +185,9 @@ class Predictor:
             predictions = self._run(batch.images, [info.size_hw for info in batch.infos])
             for b, (position, info) in enumerate(zip(positions, batch.infos, strict=True)):
                 own = {task: of_batch[b] for task, of_batch in predictions.items()}
-                answers[position] = self._answer(own, info)
+                answer = self._answer(own, info)
+                warnings = samples[position].warnings
+                answers[position] = {**answer, "warnings": warnings} if warnings else answer
         return [answers[position] for position in range(len(samples))]
 
     def _run(self, images: torch.Tensor, sizes_hw: Sequence[tuple[int, int]]) -> dict[str, list[Prediction]]:

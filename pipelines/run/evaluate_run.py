@@ -111,6 +111,8 @@ class ScoreWorkflow:
         """Score the split, and write and print the result."""
         saved, attempt = self.opened
         assert parts.data is not None
+        if self.split != "val":
+            attempt.scoring.best_thresholds = saved.best_thresholds
         scored = score_split(attempt, parts.trainer, parts.module, parts.data, self.split)
         close_ranks()
         if is_rank_zero():

@@ -38,6 +38,7 @@ from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 from pipelines.spec.data_warnings import data_warnings
 from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
+from pipelines.tasks.thresholds import best_thresholds
 from pipelines.training.aggregation import require_aggregation_fits
 from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
@@ -183,13 +184,14 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
         trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)
     trainer.strategy.barrier()
     best = load_best(module, attempt.run_dir)
+    attempt.scoring.best_thresholds = thresholds = best_thresholds(attempt.job.model.tasks, best["val"]["tasks"])
     attempt.start_stage("evaluating")
     scored = score_split(attempt, trainer, module, data, attempt.split)
     close_ranks()
     if is_rank_zero():
         write_split(attempt, scored)
-        write_sample_pictures(attempt, attempt.split, scored.predictions)
-        export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model)
+        write_sample_pictures(attempt, attempt.split, scored.predictions, thresholds)
+        export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model, thresholds)
         write_run_result(attempt, module, best, scored)
 
 

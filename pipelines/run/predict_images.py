@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.base.errors import DataError, FieldProblem
-from pipelines.base.pictures import picture_name
+from pipelines.base.errors import ConfigError, DataError, FieldProblem
+from pipelines.base.pictures import MIN_SHOWN_SCORE, picture_name
 from pipelines.base.printable import printable
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
 from pipelines.command_line.predicted_images import find_images, pictures_folder, print_rows, raise_problems
 from pipelines.inference.picture import draw_answer
-from pipelines.inference.predictor import Answer, Predictor
+from pipelines.inference.predictor import Answer, Predictor, Thresholds
 from pipelines.preflight import Places
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.saved_run import SavedRun, Weights, load_data, load_document, load_run, new_output
@@ -23,6 +23,7 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import PredictedImage
 from pipelines.spec.job import JobSpec
 from pipelines.spec.training import TrainerSpec
+from pipelines.tasks.thresholds import BEST, Threshold, requested_thresholds
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.trainer import create_trainer
 
@@ -36,27 +37,30 @@ def predict_images(
     *,
     draw: str | None = None,
     weights: Weights = "best",
+    threshold: Threshold | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Predict image files (and all images of folders) with a run's weights.
 
-    Prints a JSON list of {"file", "image", "tasks"} with `tasks` as the predict endpoint returns them, and writes it to
-    `eval/predict-<time>/predictions.json` of the run folder; with `draw`, also writes pictures. Their paths are printed
-    to stderr. An image that cannot be read does not affect the others.
+    Prints a JSON list of {"file", "image", "tasks"}, and "warnings" for damaged files, with `image`, `tasks` and
+    `warnings` as the predict endpoint returns them, and writes it to `eval/predict-<time>/predictions.json` of the run
+    folder; with `draw`, also writes pictures. Their paths and the warnings are printed to stderr. An image that cannot
+    be read does not affect the others.
 
     Args:
         path: folder of the run.
         images: files and folders.
         draw: folder for a picture of each image; "" is `pictures/` beside predictions.json, None is without pictures.
         weights: the weights to use.
+        threshold: predict only what has a score above it, see `pipelines.tasks.thresholds`.
         options: values of the command's options, for LightningCLI's configuration.
 
     Raises:
-        ConfigError: the run does not have these weights.
+        ConfigError: the run does not have these weights, or no best thresholds of them.
         DataError: at the end, with one problem for each image that has no prediction.
     """
     run_dir, job = load_document(path)
-    workflow = PredictWorkflow(run_dir, lambda: find_images(images), draw=draw, weights=weights)
+    workflow = PredictWorkflow(run_dir, lambda: find_images(images), draw=draw, weights=weights, threshold=threshold)
     JobCLI(workflow, job, {"run_dir": str(path), **(options or {})})
 
 
@@ -67,6 +71,7 @@ def predict_split(
     *,
     draw: str | None = None,
     weights: Weights = "best",
+    threshold: Threshold | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Predict all images of a split of the run's data, see `predict_images`."""
@@ -76,8 +81,18 @@ def predict_split(
         _, index, _ = load_data(run_dir, job, split, places)
         return [record.path for record in index.records[split]], []
 
-    workflow = PredictWorkflow(run_dir, find_files, draw=draw, weights=weights)
+    workflow = PredictWorkflow(run_dir, find_files, draw=draw, weights=weights, threshold=threshold)
     JobCLI(workflow, job, {"run_dir": str(path), **(options or {})})
+
+
+def thresholds_of_run(saved: SavedRun, threshold: Threshold) -> Thresholds:
+    """Return the threshold of each class by task; raises ConfigError where the weights have no best thresholds."""
+    if threshold == BEST and saved.weights != "best":
+        message = (
+            f"got best with --weights {saved.weights}; only the best weights have them: write a number, such as 0.4"
+        )
+        raise ConfigError(FieldProblem("--threshold", message))
+    return requested_thresholds(threshold, saved.job.model.tasks, saved.categories, saved.best_thresholds)
 
 
 class PredictWorkflow:
@@ -85,13 +100,23 @@ class PredictWorkflow:
 
     command = "predict"
 
-    def __init__(self, run_dir: RunDir, find_files: Callable[[], Found], *, draw: str | None, weights: Weights) -> None:
+    def __init__(
+        self,
+        run_dir: RunDir,
+        find_files: Callable[[], Found],
+        *,
+        draw: str | None,
+        weights: Weights,
+        threshold: Threshold | None,
+    ) -> None:
         self.run_dir = run_dir
         self.find_files = find_files
         self.files: list[Path] = []
         self.problems: list[FieldProblem] = []
         self.draw = draw
         self.weights = weights
+        self.threshold = threshold
+        self.thresholds: Thresholds | None = None
         self._saved: SavedRun | None = None
 
     @property
@@ -104,7 +129,9 @@ class PredictWorkflow:
     def set_up(self, job: JobSpec) -> Iterator[None]:
         """Load the weights, and find the images."""
         pictures_folder(self.draw, Path())
-        self._saved = load_run(self.run_dir, job, self.weights)
+        self._saved = saved = load_run(self.run_dir, job, self.weights)
+        if self.threshold is not None:
+            self.thresholds = thresholds_of_run(saved, self.threshold)
         self.files, self.problems = self.find_files()
         if not self.files:
             raise_problems(self.problems)
@@ -121,7 +148,7 @@ class PredictWorkflow:
         saved = self.saved
         predictor = Predictor(parts.module.model, saved.job, saved.categories)
         answers: dict[Path, Answer] = {}
-        for file, answer in zip(self.files, predictor.predict_each(self.files), strict=True):
+        for file, answer in zip(self.files, predictor.predict_each(self.files, self.thresholds), strict=True):
             if isinstance(answer, DataError):
                 self.problems += answer.problems
             else:
@@ -133,7 +160,10 @@ class PredictWorkflow:
 
     def _write(self, predictor: Predictor, answers: Mapping[Path, Answer]) -> None:
         output = new_output(self.saved.run_dir, self.command)
-        rows = [PredictedImage(file=printable(str(file)), **answer).model_dump() for file, answer in answers.items()]
+        rows = [
+            PredictedImage(file=printable(str(file)), **answer).model_dump(exclude_unset=True)
+            for file, answer in answers.items()
+        ]
         write_atomic(output.predictions_json, json.dumps(rows, indent=1, allow_nan=False) + "\n")
         print_rows(rows)
         print_rank_zero(str(output.predictions_json))
@@ -143,6 +173,9 @@ class PredictWorkflow:
         folder.mkdir(parents=True, exist_ok=True)
         for number, (file, answer) in enumerate(answers.items()):
             target = folder / picture_name(f"{number:04d}", str(file))
-            picture = draw_answer(predictor.decode(file), answer, self.saved.job.model, self.saved.categories)
+            min_score = MIN_SHOWN_SCORE if self.thresholds is None else 0.0
+            picture = draw_answer(
+                predictor.decode(file), answer, self.saved.job.model, self.saved.categories, min_score=min_score
+            )
             picture.save(target)
             print_rank_zero(str(target))

@@ -9,30 +9,45 @@ from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.evaluation.sample_choice import choose_samples, image_f1
 from pipelines.run.attempt import Attempt
 from pipelines.spec.tasks import Task
-from pipelines.tasks.base import Drawing, TaskSetup
+from pipelines.tasks.base import BestThresholds, Drawing, TaskSetup
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.labels import box_labels
+from pipelines.tasks.tensors.outputs import TaskOutput
 from pipelines.tasks.tensors.runtime import runtime_of
+from pipelines.tasks.thresholds import ClassThresholds, class_thresholds, rows_above
 
 NUM_SAMPLE_PICTURES = 8
 CELL_PX = (480, 1280)
 """Smallest and largest longer side of an image on a picture."""
 
 
-def write_sample_pictures(attempt: Attempt, split: Split, predictions: Sequence[ImagePredictions]) -> None:
+def write_sample_pictures(
+    attempt: Attempt,
+    split: Split,
+    predictions: Sequence[ImagePredictions],
+    best_thresholds: Mapping[str, BestThresholds],
+) -> None:
     """Draw the labeled and the predicted boxes of a few images side by side, into plots/; on rank 0.
 
-    For each task with boxes, half of the images are those with the lowest F1 scores at IoU 0.5 over the detections
-    that are drawn, the others those nearest to the median F1. Names are
-    `<split>_<worst|typical>_<number>_<image id>_<task>.png`.
+    Boxes with scores above the best threshold of their class are drawn. For each task with boxes, half of the images
+    are those with the lowest F1 scores at IoU 0.5 over the detections that are drawn, the others those nearest to the
+    median F1. Names are `<split>_<worst|typical>_<number>_<image id>_<task>.png`.
+
+    Args:
+        attempt: the attempt, whose run folder gets the pictures.
+        split: the scored split.
+        predictions: of its images.
+        best_thresholds: by task; a task of a run that an earlier version trained may be missing.
     """
     records = {record.image_id: record for record in attempt.index.records[split]}
     for name, task in attempt.job.model.tasks.items():
         if not kind_of(task).gives_boxes:
             continue
         setup = TaskSetup(name, task, attempt.index.categories[name])
+        unknown = dict.fromkeys((category.name for category in setup.categories), MIN_SHOWN_SCORE)
+        thresholds = class_thresholds(best_thresholds.get(name, unknown))
         drawings = {
-            prediction.image_id: kind_of(task).draw(name, runtime_of(task).answer(setup, prediction.tasks[name]))
+            prediction.image_id: _drawing(setup, prediction.tasks[name], thresholds)
             for prediction in predictions
             if name in records[prediction.image_id].labels
         }
@@ -48,17 +63,22 @@ def write_sample_pictures(attempt: Attempt, split: Split, predictions: Sequence[
             )
 
 
+def _drawing(setup: TaskSetup[Task], output: TaskOutput, thresholds: ClassThresholds) -> Drawing:
+    kind = kind_of(setup.spec)
+    answer = runtime_of(setup.spec).answer(setup, output)
+    return kind.draw(setup.name, kind.with_rows(answer, rows_above(setup.spec, answer, thresholds)))
+
+
 def _f1(task: str, record: ImageRecord, drawing: Drawing) -> float:
     """Return the F1 score of the detections that are drawn. Crowds and difficult objects need not be found."""
     objects = [label for label in box_labels(task, record) if not label.is_ignored_in_scoring]
     boxes, scores = drawing.boxes_xyxy or [], drawing.scores or []
-    shown = [position for position, score in enumerate(scores) if score >= MIN_SHOWN_SCORE]
     return image_f1(
         [(x, y, x + width, y + height) for x, y, width, height in (label.bbox_xywh for label in objects)],
         [label.category for label in objects],
-        [boxes[position] for position in shown],
-        [drawing.labels[position] for position in shown],
-        [scores[position] for position in shown],
+        boxes,
+        drawing.labels,
+        scores,
     )
 
 
@@ -87,6 +107,7 @@ def _write(
             drawing.labels,
             drawing.scores,
             classes=[category.name for category in setup.categories],
+            min_score=0.0,
         )
         for drawing in drawings.values()
     ]

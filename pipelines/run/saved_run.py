@@ -23,6 +23,8 @@ from pipelines.run.folder_setup import read_inputs
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import load_job
+from pipelines.tasks.base import BestThresholds
+from pipelines.tasks.thresholds import best_thresholds
 
 Overrides = Sequence[tuple[str, str]]
 """Dotted names with YAML texts, see `pipelines.spec.load.load_job`."""
@@ -49,6 +51,11 @@ class SavedRun:
     step: int
     categories: dict[str, list[Category]]
     val_tasks: Mapping[str, Any] | None
+
+    @property
+    def best_thresholds(self) -> dict[str, BestThresholds]:
+        """By task, those of these weights on val; empty where they are unknown."""
+        return best_thresholds(self.job.model.tasks, self.val_tasks or {})
 
     def network(self) -> MultiTaskModel:
         """Return the network with these weights, folded if the document asks for it; no data is read."""
@@ -112,9 +119,9 @@ def load_data(run_dir: RunDir, job: JobSpec, split: Split, places: Places) -> tu
     index, report = build_index(job, inputs.data)
     report.raise_errors()
     if not index.records.get(split):
-        raise DataError(
-            FieldProblem("data.sources", f"the data has no {split} split; it has {', '.join(index.records)}")
-        )
+        others = [name for name, records in index.records.items() if records]
+        message = f"the data has no images of the split {split}; it has {', '.join(others)}"
+        raise DataError(FieldProblem("data.sources", message))
     return inputs, index, report
 
 

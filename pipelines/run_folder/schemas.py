@@ -104,8 +104,10 @@ class PredictedImage(FileSchema):
         file: the image file, as it was named on the command line.
         image: width and height in pixels.
         tasks: predictions by task, as in answers of the predict endpoint.
+        warnings: about a file that is damaged but was read; omitted if there are none.
     """
 
     file: str
     image: dict[str, JsonValue]
     tasks: dict[str, Any]
+    warnings: list[str] = []

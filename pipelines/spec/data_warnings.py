@@ -7,13 +7,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+from pipelines.base.quantities import quantity
 from pipelines.base.records import DatasetIndex
 from pipelines.spec.job import JobSpec
 
 FEW_STEPS = 3
 """Optimizer steps per epoch, below which losses and schedules are coarse."""
 FEW_IMAGES = 20
-"""Labeled training images, below which a network learns them by heart."""
+"""Labeled training images, below which a network memorizes them."""
 
 
 def data_warnings(job: JobSpec, index: DatasetIndex, num_processes: int = 1) -> Iterator[str]:
@@ -31,15 +32,15 @@ def data_warnings(job: JobSpec, index: DatasetIndex, num_processes: int = 1) -> 
         if job.data.sources[name].sampler.kind != "pk" and size * num_processes > number:
             processes = f" for each of {num_processes} processes" if num_processes > 1 else ""
             yield (
-                f"data.sources.{name}.batch_size: got {size}{processes}, but the training split has only {number} "
-                f"labeled images, so that each epoch is a single step; write {max(1, number // (8 * num_processes))}, "
-                "for example"
+                f"data.sources.{name}.batch_size: got {size}{processes}, but the training split has only "
+                f"{quantity(number, 'labeled image')}, so that each epoch is a single step; write "
+                f"{max(1, number // (8 * num_processes))}, for example"
             )
     total = sum(labeled.values())
     if 0 < total < FEW_IMAGES:
         yield (
-            f"data.sources: the training split has only {total} labeled image{'s' * (total > 1)}; the network learns "
-            "them by heart, and val and test will tell so: add images"
+            f"data.sources: the training split has only {quantity(total, 'labeled image')}; the network "
+            "memorizes them, which scores on val and test will show; add images"
         )
     accumulated = job.trainer.accumulate_grad_batches
     batches = sum(math.ceil(n / (job.data.sources[name].batch_size * num_processes)) for name, n in labeled.items())

@@ -54,6 +54,18 @@ class TaskResult(Section):
     num_images: Total
 
 
+class ClassAtBestThreshold(Section):
+    """Numbers of one class at its best threshold, the score above which F1 is highest on val; null: it has none.
+
+    Results of earlier versions lack these fields.
+    """
+
+    best_threshold: Share | None = Field(None, description="score above which predictions have the highest F1 on val")
+    precision_at_best: Share | None = Field(None, description="precision above the best threshold, on this split")
+    recall_at_best: Share | None = Field(None, description="recall above the best threshold, on this split")
+    f1_at_best: Share | None = Field(None, description="F1 above the best threshold, on this split")
+
+
 class TaskAnswer(BaseModel):
     """Prediction of one task for one image, as the predict endpoint returns it."""
 
@@ -64,14 +76,25 @@ SpecT = TypeVar("SpecT", bound=TaskSpec)
 AnswerJson = dict[str, Any]
 """A `TaskAnswer` as plain types."""
 
+BestThresholds = Mapping[str, float | None]
+"""The best threshold of each class of a task by its name; see `ClassAtBestThreshold`."""
+
 
 @dataclass(frozen=True)
 class TaskSetup(Generic[SpecT]):
-    """One task of a run: its name, its section of the document, and its categories in the order of the labels."""
+    """One task of a run.
+
+    Attributes:
+        name: the key of its labels and predictions.
+        spec: its section of the document.
+        categories: in the order of the labels.
+        best_thresholds: found on val; scoring finds those of the scored images where they are None.
+    """
 
     name: str
     spec: SpecT
     categories: Sequence[Category]
+    best_thresholds: BestThresholds | None = None
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -129,7 +152,8 @@ class TaskKind(ABC, Generic[SpecT]):
         ground_truth: format of the files in `ground_truth/`; None where predictions hold the labels.
         counted_labels: the labels that the data report counts; for `identities` the categories of the task are those in
             the training split.
-        gives_boxes: whether the kind predicts boxes, which tasks of other kinds may take.
+        gives_boxes: whether the kind predicts boxes, which tasks of other kinds may take; it has thresholds then.
+        answer_rows: field of the answer that has a row for each object or class; None if it has no such field.
     """
 
     name: ClassVar[str]
@@ -144,6 +168,7 @@ class TaskKind(ABC, Generic[SpecT]):
     ground_truth: ClassVar[FileFormat | None] = None
     counted_labels: ClassVar[LabelKind]
     gives_boxes: ClassVar[bool] = False
+    answer_rows: ClassVar[str | None] = None
 
     @property
     def learns_identities(self) -> bool:
@@ -179,6 +204,10 @@ class TaskKind(ABC, Generic[SpecT]):
         """Return whether scoring needs the predictions of the training split too."""
         return False
 
+    def has_thresholds(self, spec: SpecT) -> bool:
+        """Return whether a threshold selects rows of the answer, each of which then has a label and a score."""
+        return False
+
     @abstractmethod
     def main_metric(self, spec: SpecT) -> str:
         """Return the metric that chooses the best checkpoint where the document has no `model.select`."""
@@ -190,6 +219,13 @@ class TaskKind(ABC, Generic[SpecT]):
     def table_caption(self, result: Mapping[str, Any]) -> str:
         """Return the text below the table of metrics."""
         return ""
+
+    def with_rows(self, answer: AnswerJson, is_kept: Sequence[bool]) -> AnswerJson:
+        """Return the answer with some of the rows of its field `answer_rows`, or as it is if it has no such field."""
+        if self.answer_rows is None or self.answer_rows not in answer:
+            return answer
+        rows = zip(answer[self.answer_rows], is_kept, strict=True)
+        return {**answer, self.answer_rows: [row for row, is_row_kept in rows if is_row_kept]}
 
     @abstractmethod
     def draw(self, name: str, answer: AnswerJson) -> Drawing:

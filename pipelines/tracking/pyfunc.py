@@ -31,14 +31,18 @@ class ServedModel(PythonModel):
         Args:
             context: unused.
             model_input: column `image`: image files as base64.
-            params: unused, but passed by MLflow.
+            params: `threshold`, see `pyramidion predict --threshold`; a text, which is empty for none.
 
         Raises:
             ValueError: a row is not valid base64.
             DataError: a row is not an image.
+            ConfigError: the threshold is not valid, or the model has no best thresholds.
         """
+        from pipelines.tasks.thresholds import threshold_option
+
+        threshold = threshold_option((params or {}).get("threshold") or None, "threshold")
         images = [_decoded(row, text) for row, text in enumerate(model_input["image"])]
-        return [json.dumps(answer) for answer in self.predictor.predict(images)]
+        return [json.dumps(answer) for answer in self.predictor.predict(images, threshold)]
 
 
 def _decoded(row: int, text: str) -> bytes:

@@ -21,7 +21,7 @@ def save_pyfunc(exported: Path, folder: Path, *, run_id: str, model_id: str, loc
     import mlflow.pyfunc
     import pandas as pd
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     packages = {name: Path(str(resources.files(name))) for name in PACKAGES}
     with tempfile.TemporaryDirectory() as scratch:
@@ -33,7 +33,11 @@ def save_pyfunc(exported: Path, folder: Path, *, run_id: str, model_id: str, loc
             artifacts={ARTIFACT: str(named)},
             code_paths=[str(path) for path in packages.values()],
             pip_requirements=pip_requirements(),
-            signature=ModelSignature(Schema([ColSpec("string", "image")]), Schema([ColSpec("string")])),
+            signature=ModelSignature(
+                Schema([ColSpec("string", "image")]),
+                Schema([ColSpec("string")]),
+                ParamSchema([ParamSpec("threshold", "string", default="")]),
+            ),
             input_example=pd.DataFrame({"image": [example_image()]}),
             mlflow_model=Model(artifact_path=location, run_id=run_id, model_id=model_id, model_uuid=model_id),
         )

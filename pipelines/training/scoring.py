@@ -21,6 +21,7 @@ from pipelines.run_folder.events import EventLog, MetricData
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.model import ModelSpec
+from pipelines.tasks.base import BestThresholds
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.strategy import share_buffers
@@ -47,6 +48,7 @@ class Scoring(Callback):
         scores: of the last pass, on all ranks; None before the first.
         predictions: of the last pass, on rank 0 only.
         gallery: predictions for the training split, for tasks that use a gallery, on rank 0 only.
+        best_thresholds: by task, those that the scores of the following passes use; None: each pass finds its own.
     """
 
     def __init__(self, spec: ModelSpec, index: DatasetIndex, test_split: Split = "test") -> None:
@@ -57,6 +59,7 @@ class Scoring(Callback):
         self.scores: Scores | None = None
         self.predictions: list[ImagePredictions] = []
         self.gallery: list[ImagePredictions] = []
+        self.best_thresholds: Mapping[str, BestThresholds] | None = None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Averaged weights are in place by now: callbacks are called in their order.
@@ -106,7 +109,13 @@ class Scoring(Callback):
         gallery = Gallery(self.index.records["train"], self.gallery) if self.spec.gallery_tasks else None
         tasks = {
             name: evaluate_task(
-                name, task, self.index.categories[name], self.index.records[split], self.predictions, gallery
+                name,
+                task,
+                self.index.categories[name],
+                self.index.records[split],
+                self.predictions,
+                gallery,
+                None if self.best_thresholds is None else self.best_thresholds.get(name, {}),
             )
             for name, task in sorted(self.spec.tasks.items())
         }
@@ -195,7 +204,7 @@ class BestCheckpoint(Callback):
         if self.tracker is not None:
             self.tracker.log_metrics(defined, step=trainer.global_step)
         shown = "undefined" if value is None else f"{value:.4f}"
-        note = "  (best so far)" if is_better else ""
+        note = "  (best so far)" if is_better else "  (the last weights are kept)" if self.best is None else ""
         print_rank_zero(f"epoch {_epoch(trainer) + 1}  {self.select.metric} {shown}{note}")
 
 

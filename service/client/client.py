@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.printable import printable
+from pipelines.tasks.thresholds import ThresholdUnusable
 from service.client.errors import Conflict, ServiceError, ServiceUnreachable
 from service.rest.schemas import (
     Answer,
@@ -121,14 +122,14 @@ class Client:
             raise ServiceError(f"{response.url} did not return a result; is result.json of job {job_id} damaged?")
         return result
 
-    def predict(self, model: str, alias: str, image: Path) -> dict[str, Any]:
-        """Return the prediction of a model for an image file."""
-        answer: dict[str, Any] = self._predict(model, alias, image).json()
+    def predict(self, model: str, alias: str, image: Path, **query: str) -> dict[str, Any]:
+        """Return the prediction of a model for an image file; `query` may have a `threshold`."""
+        answer: dict[str, Any] = self._predict(model, alias, image, **query).json()
         return answer
 
-    def draw(self, model: str, alias: str, image: Path) -> bytes:
-        """Return the image with the prediction of a model drawn on it, as PNG."""
-        return self._predict(model, alias, image, draw="true").content
+    def draw(self, model: str, alias: str, image: Path, **query: str) -> bytes:
+        """Return the image with the prediction of a model drawn on it, as PNG; see `predict`."""
+        return self._predict(model, alias, image, draw="true", **query).content
 
     def _predict(self, model: str, alias: str, image: Path, **params: str) -> httpx2.Response:
         try:
@@ -143,6 +144,8 @@ class Client:
         try:
             return self._call("POST", path, params={"alias": alias, **params}, files=files, timeout_s=LONG_READ_S)
         except ConfigError as error:
+            if any(problem.field == "threshold" for problem in error.problems):
+                raise ThresholdUnusable(error.problems) from error
             raise ConfigError(
                 [FieldProblem(printable(str(image)), problem.message) for problem in error.problems]
             ) from error

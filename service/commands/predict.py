@@ -12,6 +12,7 @@ from pipelines.base.errors import ConfigError
 from pipelines.base.pictures import picture_name
 from pipelines.base.printable import printable
 from pipelines.command_line.predicted_images import find_images, pictures_folder, print_rows, raise_problems
+from pipelines.tasks.thresholds import ThresholdUnusable, threshold_option
 from service.child_process import become
 from service.client.client import Client
 from service.commands.client_command import ClientCommand
@@ -43,14 +44,26 @@ class PredictCommand(ClientCommand):
     metavar="[DIR]",
     help="Write pictures with boxes here.  [default: runs/predict-TIME, or a folder in the run folder]",
 )
+@click.option(
+    "--threshold",
+    metavar="best|NUMBER",
+    help="Predict only what has a score above it. best: the threshold of each class with the highest F1 on val.",
+)
 @click.option("--run-dir", metavar="DIR", help="Run folder. `--run-dir DIR --help` lists the options of this form.")
 def predict(
-    images: Sequence[Path], *, old_images: Sequence[Path], model: str | None, draw: str | None, run_dir: None
+    images: Sequence[Path],
+    *,
+    old_images: Sequence[Path],
+    model: str | None,
+    draw: str | None,
+    threshold: str | None,
+    run_dir: None,
 ) -> int:
     """Predict images with a registered model of a service, or with the best checkpoint of a run folder.
 
-    IMAGE is an image file, or a folder with image files. Prints a JSON list of {"file", "image", "tasks"}. For an image
-    that cannot be read it prints an error line, predicts the others, and ends with the exit code 78.
+    IMAGE is an image file, or a folder with image files. Prints a JSON list of {"file", "image", "tasks"}, and
+    "warnings" where a damaged file was read. For an image that cannot be read it prints an error line, predicts the
+    others, and ends with the exit code 78.
     """
     if model is None:
         raise click.UsageError("pass --run-dir DIR (a run folder) or --model NAME[@ALIAS] (a model of a service)")
@@ -58,13 +71,17 @@ def predict(
         raise click.UsageError("IMAGE is missing; pass image files or folders with image files")
     name, _, alias = model.partition("@")
     alias = alias or DEFAULT_ALIAS
+    limit = threshold_option(threshold)
+    query = {} if limit is None else {"threshold": str(limit)}
     folder = pictures_folder(draw, Path("runs") / f"predict-{folder_timestamp()}")
     files, problems = find_images([*images, *old_images])
     rows: dict[Path, dict[str, Any]] = {}
     with Client() as client:
         for file in files:
             try:
-                rows[file] = {"file": printable(str(file)), **client.predict(name, alias, file)}
+                rows[file] = {"file": printable(str(file)), **client.predict(name, alias, file, **query)}
+            except ThresholdUnusable:
+                raise
             except ConfigError as error:
                 problems += error.problems
         print_rows(list(rows.values()))
@@ -72,7 +89,7 @@ def predict(
             folder.mkdir(parents=True, exist_ok=True)
             for number, file in enumerate(rows):
                 target = folder / picture_name(f"{number:04d}", str(file))
-                target.write_bytes(client.draw(name, alias, file))
+                target.write_bytes(client.draw(name, alias, file, **query))
                 print(target, file=sys.stderr)
     raise_problems(problems)
     return 0

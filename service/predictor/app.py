@@ -1,7 +1,7 @@
 """The predictor's HTTP interface, used by the API process only: `POST /predict` with the image as the body.
 
-The query names the model by `name` and either `alias` or `version`; `draw` requests a picture. The API process forwards
-the responses, problems included, to its client.
+The query names the model by `name` and either `alias` or `version`; `threshold` selects predictions by their scores,
+and `draw` requests a picture. The API process forwards the responses, problems included, to its client.
 """
 
 import asyncio
@@ -21,9 +21,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipelines.base.errors import ConfigError, DataError, RegistryError
+from pipelines.base.pictures import MIN_SHOWN_SCORE
 from pipelines.data.decoding.opening import TooManyPixels, UnknownFormat
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Answer, Predictor
+from pipelines.tasks.thresholds import Threshold, ThresholdUnusable, read_threshold
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import Registry
 from service.predictor.batching import Batcher
@@ -58,18 +60,25 @@ class PredictionService:
             partial(Predictor.from_exported, batch_size=settings.predict_batch_size),
         )
 
-    async def answer(self, reference: ModelReference, image: bytes, *, is_drawn: bool) -> Response:
-        """Return the prediction as JSON, or drawn on the image as PNG."""
+    async def answer(
+        self, reference: ModelReference, image: bytes, threshold: Threshold | None, *, is_drawn: bool
+    ) -> Response:
+        """Return the prediction as JSON, or drawn on the image as PNG: with a threshold, what has a score above it."""
         while (loaded := self._cache.acquire(reference)) is None:
             await _in(self._loaders, self._cache.fetch, reference)
         try:
             predictor = loaded.predictor
+            thresholds = None if threshold is None else predictor.thresholds(threshold)
             prepare = partial(predictor.prepare, name="image", max_pixels=self._max_pixels)
             sample = await _in(self._decoders, prepare, image)
             answer = await asyncio.wrap_future(self._batcher.submit(predictor, sample))
+            if thresholds is not None:
+                answer = predictor.select(answer, thresholds)
             headers = {VERSION_HEADER: str(loaded.version.version)}
             if is_drawn:
-                return Response(await _in(self._decoders, _picture, loaded, image, answer), 200, headers, "image/png")
+                min_score = MIN_SHOWN_SCORE if thresholds is None else 0.0
+                picture = await _in(self._decoders, _picture, loaded, image, answer, min_score)
+                return Response(picture, 200, headers, "image/png")
             return Response(json.dumps(answer, allow_nan=False), 200, headers, "application/json")
         finally:
             self._cache.release(loaded)
@@ -97,10 +106,11 @@ def create_app(settings: Settings, num_cpus: int) -> Starlette:
 async def _predict(request: Request) -> Response:
     query = request.query_params
     reference = ModelReference(query["name"], int(query["version"]) if "version" in query else query["alias"])
+    threshold = read_threshold(query["threshold"]) if "threshold" in query else None
     image = await request.body()
     service: PredictionService = request.app.state.service
     try:
-        return await unless_gone(request, service.answer(reference, image, is_drawn="draw" in query))
+        return await unless_gone(request, service.answer(reference, image, threshold, is_drawn="draw" in query))
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     except Exception as error:
@@ -121,6 +131,10 @@ def _problem_of(error: Exception, reference: ModelReference) -> Response:
         }
         status, title = statuses.get(type(error), (422, "The image cannot be read"))
         return problem_response(status, title, f"the image {message}", [ProblemField(pointer="/image", detail=message)])
+    if isinstance(error, ThresholdUnusable):
+        message = error.problems[0].message
+        field = ProblemField(pointer="/threshold", detail=message)
+        return problem_response(422, "The threshold cannot be used", f"{reference}: {message}", [field])
     if isinstance(error, ConfigError):
         logger.error("%s cannot be loaded: %s", reference, error)
         detail = f"{reference} is registered but cannot be loaded; see the server log"
@@ -129,9 +143,10 @@ def _problem_of(error: Exception, reference: ModelReference) -> Response:
     return problem_response(500, "Internal error", "the prediction failed; see the server log")
 
 
-def _picture(loaded: LoadedModel, image: bytes, answer: Answer) -> bytes:
+def _picture(loaded: LoadedModel, image: bytes, answer: Answer, min_score: float) -> bytes:
     predictor = loaded.predictor
-    picture = draw_answer(predictor.decode(image), answer, predictor.job.model, predictor.categories)
+    decoded = predictor.decode(image)
+    picture = draw_answer(decoded, answer, predictor.job.model, predictor.categories, min_score=min_score)
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()

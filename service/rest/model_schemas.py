@@ -1,11 +1,13 @@
 """Request and response bodies of registered models and predictions. Torch-free."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, WithJsonSchema, create_model
+from pydantic_core import PydanticCustomError
 
 from pipelines.tasks.kinds import answer_fields
+from pipelines.tasks.thresholds import BEST, VALID_THRESHOLDS, read_threshold
 from service.rest.schemas import Answer, Request
 
 
@@ -63,6 +65,22 @@ class ImageSize(Answer):
     height: int
 
 
+def _is_threshold(text: str) -> str:
+    try:
+        read_threshold(text)
+    except ValueError as error:
+        raise PydanticCustomError("threshold", VALID_THRESHOLDS) from error
+    return text
+
+
+ThresholdText = Annotated[
+    str,
+    AfterValidator(_is_threshold),
+    WithJsonSchema({"anyOf": [{"const": BEST, "type": "string"}, {"type": "number", "minimum": 0, "maximum": 1}]}),
+]
+"""A threshold as the value of a query parameter."""
+
+
 if TYPE_CHECKING:
     TaskPrediction: TypeAlias = Answer
 else:
@@ -80,3 +98,6 @@ class PredictionView(Answer):
 
     image: ImageSize
     tasks: dict[str, TaskPrediction]
+    warnings: list[str] = Field(
+        [], description="present if the file is damaged but was read: a JPEG that ends too early has gray rows"
+    )

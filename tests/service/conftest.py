@@ -245,7 +245,7 @@ def job_yaml(tmp_path_factory: pytest.TempPathFactory, small: dict[str, Any]) ->
 
 @pytest.fixture(scope="session")
 def exported(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two exported models with different predictions."""
+    """Two exported models with different predictions; only the first has best thresholds, of which one is undefined."""
     import torch
 
     from pipelines.inference.export import export_model
@@ -261,7 +261,8 @@ def exported(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
             for parameter in model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
         folders.append(tmp_path_factory.mktemp("exported"))
-        export_model(model, job, categories, folders[-1])
+        best = {task: {f"{task} 0": 0.4, f"{task} 1": None, f"{task} 2": 0.55} for task in ("shapes", "scene")}
+        export_model(model, job, categories, folders[-1], None if seed else best)
     return folders
 
 

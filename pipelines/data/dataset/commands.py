@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines.base.errors import DataError
+from pipelines.base.errors import ConfigError, DataError, FieldProblem
 from pipelines.data.dataset.convert import convert
 from pipelines.data.dataset.index import build_index
 from pipelines.data.synth.dataset import write_synthetic
@@ -16,13 +16,18 @@ def check_data(job: JobSpec, root: Path, report_path: Path) -> int:
 
     Raises:
         DataError: `root` is not a folder.
+        ConfigError: `report_path` cannot be written.
     """
     # rich is for terminals: the API process imports this module, but never prints.
     from pipelines.data.dataset.checks.text import render_report
 
     _, report = build_index(job, root)
-    report.write(report_path)
     print(render_report(report), end="")
+    try:
+        report.write(report_path)
+    except OSError as error:
+        message = f"{report_path} cannot be written ({error.strerror}); choose another file"
+        raise ConfigError(FieldProblem("--report", message)) from error
     print(f"Complete report: {report_path}")
     if report.remedy:
         print(report.remedy)

@@ -74,13 +74,18 @@ def _file_ids(image: ListedImage) -> set[FileId]:
 
 def check_unlisted_files(listing: Listing, root: Path) -> None:
     """Report image files in the images folders that no label file of any source and split names."""
-    listed = {image.path for image in listing.images} | {image.path for image, _ in listing.skipped}
+    images = [*listing.images, *(image for image, _ in listing.skipped)]
+    listed = {image.path for image in images}
+    # Images with a name that is not text are listed, but were not looked up.
+    listed_names = {image.shown_path for image in images if image.path is None}
     reported: set[Path] = set()
     root = root.resolve()
     for folder_path, folder in sorted(listing.folders.items()):
         for name in folder.images():
             path = folder_path / name
-            if path not in listed and path not in reported:
-                reported.add(path)
-                shown = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+            if path in listed or path in reported:
+                continue
+            reported.add(path)
+            shown = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+            if shown not in listed_names:
                 listing.findings.append(Finding("unlisted_image", "no label file names it", file=shown))

@@ -32,6 +32,14 @@ def ended_jpegs(data: bytes) -> list[bytes]:
     return [data + _END_OF_IMAGE, data[:last_marker] + _END_OF_IMAGE]
 
 
+def truncated_warning(missing_rows: int) -> str:
+    """Return the warning about a truncated JPEG that was read."""
+    if not missing_rows:
+        return "is truncated"
+    shown = "its last row is" if missing_rows == 1 else f"its last {missing_rows} rows are"
+    return f"is truncated: {shown} missing and gray"
+
+
 def num_missing_rows(image: Image.Image) -> int:
     """Return the number of rows at the bottom of a decoded, truncated JPEG that have no data."""
     pixels = np.asarray(image).reshape(image.height, image.width, -1)

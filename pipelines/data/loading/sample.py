@@ -73,11 +73,15 @@ class ImageInfo:
 
 @dataclass
 class Sample:
-    """One image (3, H, W) uint8 RGB, with targets for only those tasks that it is labeled for."""
+    """One image (3, H, W) uint8 RGB, with targets for only those tasks that it is labeled for.
+
+    `warnings` are those about the file of a new image, for its answer.
+    """
 
     image: Tensor
     info: ImageInfo
     targets: dict[str, Target] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass

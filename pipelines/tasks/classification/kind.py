@@ -19,11 +19,16 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
     plotted_class_columns = ("f1", "ap")
     predictions = FileFormat(".csv", "text/csv")
     counted_labels = "classes"
+    answer_rows = "labels"
 
     def needed_labels(self, spec: ClassificationSpec) -> frozenset[LabelKind]:
         return frozenset({"classes"})
 
     def takes_many_classes(self, spec: ClassificationSpec) -> bool:
+        return spec.is_multilabel
+
+    def has_thresholds(self, spec: ClassificationSpec) -> bool:
+        """Return whether classes are independent: of a multiclass task, the highest score counts."""
         return spec.is_multilabel
 
     def main_metric(self, spec: ClassificationSpec) -> str:

@@ -4,12 +4,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backbones.spec.section import Section
-from pipelines.tasks.base import Share, TaskAnswer, TaskResult, Total
+from pipelines.tasks.base import ClassAtBestThreshold, Share, TaskAnswer, TaskResult, Total
 
 
-class ClassificationClass(Section):
-    """One class of a classification task; `top1_*` count only the images that have exactly one class."""
+class ClassificationClass(ClassAtBestThreshold):
+    """One class of a classification task; `top1_*` count only the images that have exactly one class. `recall`,
+    `precision` and `f1` are those of scores above 0.5 (multilabel) or of the highest scores; only classes of a
+    multilabel task have a best threshold."""
 
     category_id: int
     label: str

@@ -20,15 +20,19 @@ class DetectionKind(TaskKind[DetectionSpec]):
     answer = DetectionAnswer
     metrics = COCO_NUMBERS
     plotted_metrics = ("AP", "AP50", "AP75")
-    class_columns = ("label", "num_boxes", "AP", "AP50")
+    class_columns = ("label", "num_boxes", "AP", "AP50", "f1_at_best", "best_threshold")
     plotted_class_columns = ("AP", "AP50")
     predictions = COCO_JSON
     ground_truth = COCO_JSON
     counted_labels = "boxes"
     gives_boxes = True
+    answer_rows = "detections"
 
     def needed_labels(self, spec: DetectionSpec) -> frozenset[LabelKind]:
         return frozenset({"boxes"})
+
+    def has_thresholds(self, spec: DetectionSpec) -> bool:
+        return True
 
     def main_metric(self, spec: DetectionSpec) -> str:
         return "AP"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backbones.spec.section import Section
-from pipelines.tasks.base import Share, TaskAnswer, TaskResult
+from pipelines.tasks.base import ClassAtBestThreshold, Share, TaskAnswer, TaskResult
 
 
 class CocoNumbers(Section):
@@ -29,8 +29,9 @@ COCO_NUMBERS = tuple(CocoNumbers.model_fields)
 """Names of the twelve, in COCO's order."""
 
 
-class DetectionClass(Section):
-    """One class of a detection task; `num_boxes` counts ground truth that is not crowd."""
+class DetectionClass(ClassAtBestThreshold):
+    """One class of a detection task; `num_boxes` counts ground truth that is not crowd, and numbers at the best
+    threshold are those of detections at IoU 0.5."""
 
     category_id: int
     label: str

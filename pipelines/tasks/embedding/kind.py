@@ -22,6 +22,7 @@ class EmbeddingKind(TaskKind[EmbeddingSpec]):
     plotted_class_columns = ("recall_at_1",)
     predictions = FileFormat(".npz", "application/octet-stream")
     counted_labels = "identities"
+    answer_rows = "embeddings"
 
     def needed_labels(self, spec: EmbeddingSpec) -> frozenset[LabelKind]:
         """Return classes for whole images, where the class is the identity, and boxes with identities for objects."""

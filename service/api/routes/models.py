@@ -24,6 +24,7 @@ from service.rest.model_schemas import (
     ModelSummary,
     ModelView,
     PredictionView,
+    ThresholdText,
 )
 from service.rest.problems import Problem, problems
 from service.rest.schemas import ProblemField
@@ -159,6 +160,13 @@ async def predict(
         int | None, Query(ge=1, le=2**31 - 1, description="number of a version, instead of an alias")
     ] = None,
     draw: Annotated[bool, Query(description="respond with a PNG picture of the image and the predicted boxes")] = False,
+    threshold: Annotated[
+        ThresholdText | None,
+        Query(
+            description="respond only with objects, and with classes of multilabel tasks, whose score is above it: a "
+            "number for all classes, or `best` for the threshold of each class with the highest F1 on val"
+        ),
+    ] = None,
 ) -> Response:
     """Return the predictions for an image. The header `Model-Version` is the version that was used."""
     if alias is not None and version is not None:
@@ -167,6 +175,7 @@ async def predict(
     query = {"name": name}
     query |= {"alias": alias or CHAMPION} if version is None else {"version": str(version)}
     query |= {"draw": "1"} if draw else {}
+    query |= {} if threshold is None else {"threshold": threshold}
     with link.admitted():
         image = await read_image_field(request, settings.max_image_bytes)
         try:

@@ -8,6 +8,7 @@ from pipelines.evaluation.curves import epoch_ends, read_curves, smoothed
 from pipelines.evaluation.plots import _course, write_plots
 from pipelines.run_folder.events import TrainerEvent
 from pipelines.tasks.classification.tensors.scores import score_multiclass
+from pipelines.tasks.detection.tensors.charts import precision_recall
 from pipelines.tasks.detection.tensors.coco_scores import score_coco
 
 
@@ -68,6 +69,15 @@ def test_all_charts_are_written_as_pictures(tmp_path):
         with Image.open(path) as picture:
             assert picture.format == "PNG"
             assert np.asarray(picture.convert("L")).std() > 5  # not blank
+
+
+def test_dot_marks_the_best_threshold_of_a_class():
+    row = {"label": "red", "num_boxes": 3, "precision_at_recall": [1.0, 0.5, 0.0]}
+    best = {"best_threshold": 0.375, "precision_at_best": 0.8, "recall_at_best": 0.25}
+    for classes, points in (([row | best], [[0.25, 0.8]]), ([row], []), ([row | dict.fromkeys(best)], [])):
+        (axis,) = precision_recall("cells", classes).axes
+        assert [xy for line in axis.get_lines()[1:] for xy in line.get_xydata().tolist()] == points
+        assert [text.get_text() for text in axis.texts] == ["0.38"] * len(points)
 
 
 def test_without_events_and_results_no_chart_is_written(tmp_path):

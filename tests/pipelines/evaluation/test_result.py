@@ -68,15 +68,22 @@ def test_tables_show_every_task_and_a_dash_for_undefined_numbers(tasks, model):
     shown = text.getvalue()
     for name in (*model.tasks, "AP50", "macro_f1", "map_at_r", "never", "outdoor"):
         assert name in shown
-    assert f"{100 * tasks['cells']['coco']['AP']:.1f}" in shown
+    assert f" {tasks['cells']['coco']['AP']:.3f} " in shown
     never = next(line for line in shown.splitlines() if "never" in line)
-    assert never.split() == ["never", "0", "-", "-"]
+    assert never.split() == ["never", "0", "-", "-", "-", "-"]
+    red = next(row for row in tasks["cells"]["per_class"] if row["label"] == "red")
+    words = next(line for line in shown.splitlines() if line.split()[:1] == ["red"]).split()
+    assert words[-2:] == [f"{red['f1_at_best']:.3f}", f"{red['best_threshold']:.3f}"]
 
 
-def test_cocos_twelve_numbers_fit_a_terminal_of_80_columns(tasks):
+@pytest.mark.parametrize("columns", [20, 80])
+def test_cocos_twelve_numbers_fit_80_columns_and_are_complete_in_narrower_terminals(tasks, columns):
     text = io.StringIO()
-    print_results("test", {"cells": tasks["cells"]}, Console(file=text, width=80))
-    assert all(name in text.getvalue().split() for name in KINDS["detection"].metrics)
+    print_results("test", {"cells": tasks["cells"]}, Console(file=text, width=columns))
+    shown = text.getvalue()
+    assert max(map(len, shown.splitlines())) <= 80
+    assert all(name in shown.split() for name in KINDS["detection"].metrics)
+    assert "\u2026" not in shown
 
 
 def test_numbers_of_embeddings_fit_a_terminal_of_80_columns(tasks):
@@ -86,12 +93,17 @@ def test_numbers_of_embeddings_fit_a_terminal_of_80_columns(tasks):
 
 
 def test_results_without_the_newer_metrics_are_read_and_shown(tasks, result_of):
-    old = result_of({"lookup": tasks["lookup"]})
+    old = result_of({"lookup": tasks["lookup"], "cells": tasks["cells"], "marks": tasks["marks"]})
+    at_best = [name for name in tasks["cells"]["per_class"][0] if name.endswith(("at_best", "best_threshold"))]
     for part in (old, old["val"]):
+        for row in (*part["tasks"]["cells"]["per_class"], *part["tasks"]["marks"]["per_class"]):
+            for name in at_best:
+                del row[name]
         for name in ("recall_at_5", "recall_at_10", "r_precision", "nmi"):
             del part["tasks"]["lookup"][name]
     read = RunResult.model_validate(old)
     assert read.tasks["lookup"].nmi is None
+    assert read.tasks["marks"].per_class[0].best_threshold is None
     assert read.tasks["lookup"].recall_at_1 == tasks["lookup"]["recall_at_1"]
     text = io.StringIO()
     print_results("test", old["tasks"], Console(file=text, width=80))

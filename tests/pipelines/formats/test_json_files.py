@@ -22,6 +22,7 @@ def test_unicode_encodings_are_read(encoding: str) -> None:
         (b'[{"bbox": [1], "bbox": [2], "id": 1}]', "an object has the key 'bbox' 2 times"),
         (b"[" * 100_000, "nested too deeply"),
         (b"{", "line 1 column 2"),
+        (b"null", "contains only null, no object or list; export the file again"),
     ],
 )
 def test_other_content_is_an_error(data: bytes, message: str) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from pipelines.base.errors import ConfigError
 from pipelines.base.records import Category
-from pipelines.inference.export import export_model, load_exported
+from pipelines.inference.export import export_model, load_exported, read_best_thresholds
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.job import JobSpec
 
@@ -33,6 +33,23 @@ def test_export_is_two_files_without_pickles(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
     described = json.loads((tmp_path / "model.json").read_text())
     assert described["categories"]["cells"][1] == {"id": 15, "name": "cells 1"}
+
+
+def test_best_thresholds_are_part_of_the_model(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path
+) -> None:
+    best = {"signs": {"signs 0": 0.25, "signs 1": None, "signs 2": 0.75}}
+    export_model(tiny_model, tiny_job, tiny_categories, tmp_path, best)
+    assert read_best_thresholds(tmp_path) == best
+    described = json.loads((tmp_path / "model.json").read_text())
+    described["best_thresholds"]["signs"]["signs 0"] = 1.5
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    with pytest.raises(ConfigError, match="best_thresholds cannot be read"):
+        read_best_thresholds(tmp_path)
+    del described["best_thresholds"]
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    assert read_best_thresholds(tmp_path) == {}
+    assert load_exported(tmp_path)[1] == tiny_job
 
 
 def test_normalization_is_that_of_the_trained_model(

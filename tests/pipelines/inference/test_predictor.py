@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipelines.data.source_images import expected_exif
 from pipelines.inference.predictor import Predictor
 from pipelines.model import MultiTaskModel
 from pipelines.spec.job import JobSpec
+from pipelines.tasks.thresholds import ThresholdUnusable
 from service.rest.model_schemas import PredictionView
 
 Categories = dict[str, list[Category]]
@@ -107,6 +109,45 @@ def test_embeddings_of_objects_belong_to_the_boxes_of_their_detector(
         assert [len(row["embedding"]) for row in embeddings] == [8] * len(detections)
 
 
+def test_threshold_selects_objects_with_their_embeddings_and_classes_of_multilabel_tasks(
+    predictor: Predictor, tiny_images: list[Image.Image]
+) -> None:
+    full = predictor.predict(tiny_images)
+    for name, rows_of in (("cells", "detections"), ("signs", "labels")):
+        scores = sorted(row["score"] for answer in full for row in answer["tasks"][name][rows_of])
+        limit = scores[len(scores) // 2]
+        for answer, selected in zip(full, predictor.predict(tiny_images, limit), strict=True):
+            tasks, own = answer["tasks"], selected["tasks"]
+            kept = [row for row in tasks[name][rows_of] if row["score"] > limit]
+            assert own[name][rows_of] == kept
+            assert own["kind"] == tasks["kind"]
+            assert own["scene"] == tasks["scene"]
+            above = [row for row in tasks["lookup"]["embeddings"] if row["score"] > limit]
+            assert own["lookup"]["embeddings"] == above
+            assert [row["bbox_xywh"] for row in above] == [row["bbox_xywh"] for row in own["cells"]["detections"]]
+
+
+def test_best_thresholds_are_those_of_the_classes(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tiny_images: list[Image.Image]
+) -> None:
+    best = {"cells": {"cells 0": 1.0, "cells 1": 0.0, "cells 2": None}, "signs": {f"signs {k}": 0.0 for k in range(3)}}
+    predictor = Predictor(tiny_model, tiny_job, tiny_categories, device="cpu", best_thresholds=best)
+    full, selected = predictor.predict(tiny_images), predictor.predict(tiny_images, "best")
+    limits = {"cells 0": 1.0, "cells 1": 0.0, "cells 2": 0.5}
+    for answer, own in zip(full, selected, strict=True):
+        rows = answer["tasks"]["cells"]["detections"]
+        assert own["tasks"]["cells"]["detections"] == [row for row in rows if row["score"] > limits[row["label"]]]
+        assert own["tasks"]["signs"] == answer["tasks"]["signs"]
+
+
+def test_model_without_best_thresholds_predicts_with_a_number_only(
+    predictor: Predictor, tiny_images: list[Image.Image]
+) -> None:
+    with pytest.raises(ThresholdUnusable, match="no best thresholds of cells, signs"):
+        predictor.predict(tiny_images, "best")
+    assert predictor.predict(tiny_images[:1], 1.0)[0]["tasks"]["cells"] == {"detections": []}
+
+
 def test_no_answer_depends_on_the_other_images(
     tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tiny_images: list[Image.Image]
 ) -> None:
@@ -117,6 +158,17 @@ def test_no_answer_depends_on_the_other_images(
     for i, answer in enumerate(together):
         assert list(numbers(answer)) == pytest.approx(list(numbers(alone[i % 5])), abs=1e-4)
         assert words(answer) == words(alone[i % 5])
+
+
+def test_answer_for_a_truncated_file_carries_a_warning(predictor: Predictor) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(3).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(file, "JPEG")
+    complete = file.getvalue()
+    whole, cut = predictor.predict([complete, complete[: len(complete) * 3 // 4]])
+    assert "warnings" not in whole
+    (warning,) = cut["warnings"]
+    assert re.fullmatch(r"is truncated: its last \d+ rows are missing and gray", warning)
+    assert PredictionView.model_validate(cut, strict=True).warnings == [warning]
 
 
 def test_files_bytes_and_decoded_images_give_equal_answers(

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,13 @@ def read_json(path: Path) -> Any:
 def test_validate_and_test_reproduce_the_scores_of_the_run(
     command: Command, finished: RunDir, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = finished.result.read_bytes()
+    before, earlier = finished.result.read_bytes(), set((finished.path / "eval").glob("*"))
     moved = tmp_path / "moved"
     moved.symlink_to(demo_root)
     assert command("test", "--run-dir", finished.path, "--data.root", moved) == 0
     assert command("validate", "--run-dir", finished.path) == 0
     capsys.readouterr()
-    (tested,) = (finished.path / "eval").glob("test-*")
-    (validated,) = (finished.path / "eval").glob("validate-*")
+    tested, validated = sorted(set((finished.path / "eval").glob("*")) - earlier)
     result = json.loads(before)
     assert read_json(tested / "result.json")["summary"] == pytest.approx(result["summary"], abs=1e-6, nan_ok=False)
     again = read_json(validated / "result.json")
@@ -89,6 +90,19 @@ def test_missing_weights_are_reported_with_a_remedy(
     assert "has no last.ckpt, write best" in capsys.readouterr().err
 
 
+def test_split_without_images_is_named_with_those_that_have_some(
+    command: Command, finished: RunDir, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(demo_root, tmp_path / "data")
+    path = tmp_path / "data/annotations/instances_test.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    table = tmp_path / "data/annotations/image_labels.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(True) if ",test," not in line))
+    assert command("test", "--run-dir", finished.path, "--data.root", tmp_path / "data") == 78
+    message = "error: data.sources: the data has no images of the split test; it has train, val\n"
+    assert message in capsys.readouterr().err
+
+
 def test_predict_prints_and_writes_the_answers_of_the_endpoint(
     command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +123,23 @@ def test_predict_prints_and_writes_the_answers_of_the_endpoint(
             d.keys() == {"category_id", "label", "score", "bbox_xywh"} for d in row["tasks"]["shapes"]["detections"]
         )
         assert {label["label"] for label in row["tasks"]["scene"]["labels"]} >= {"crowded"}
+
+
+def test_predict_whose_reader_has_ended_writes_the_answers_and_ends_silently(
+    command: Command,
+    finished: RunDir,
+    demo_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed_pipe:
+        monkeypatch.setattr(sys, "stdout", closed_pipe)
+        assert command("predict", "--run-dir", finished.path, demo_root / "images" / "test") == 141
+    assert "error" not in capsys.readouterr().err.lower()
+    written = max(finished.path.glob("eval/predict-*/predictions.json"))
+    assert len(read_json(written)) == 6
 
 
 def test_predict_of_a_split_covers_its_images(

@@ -33,6 +33,21 @@ def test_old_file_is_kept_if_writing_fails(tmp_path: Path, monkeypatch: pytest.M
     assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_device_or_link_is_written_and_not_replaced(tmp_path: Path, is_link: bool) -> None:
+    path = tmp_path / "result.json"
+    if is_link:
+        path.symlink_to("target")
+        (tmp_path / "target").touch()
+    else:
+        os.mkfifo(path)
+    reader = os.open(path, os.O_RDWR)
+    write_atomic(path, "new")
+    assert (path.is_symlink(), path.is_fifo()) == (is_link, not is_link)
+    assert os.read(reader, 9) == b"new"
+    os.close(reader)
+
+
 def test_attempts_are_counted_from_one(tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path)
     assert run_dir.next_attempt() == 1

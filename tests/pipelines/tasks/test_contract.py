@@ -23,6 +23,7 @@ from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.spec.result import SplitResult
 from pipelines.tasks.base import TaskAnswer, TaskResult
 from pipelines.tasks.kinds import KINDS, TASK_SPECS, kind_of
+from pipelines.tasks.thresholds import rows_above
 from service.api.routes.results import PREDICTIONS
 from service.rest.model_schemas import TaskPrediction
 from tests.pipelines.tasks.conftest import CATEGORIES, INPUT_HW, HalvedImage, TaskCase, random_features
@@ -62,6 +63,7 @@ def test_kind_describes_results_files_and_columns_that_fit_each_other(name: str)
     assert set(kind.plotted_metrics) <= set(kind.metrics)
     assert set(kind.plotted_class_columns) <= set(kind.class_columns[2:])
     assert PREDICTIONS[kind.predictions.suffix] == kind.predictions.media_type
+    assert kind.answer_rows is None or kind.answer_rows in kind.answer.model_fields
 
 
 def test_labels_become_a_target_that_the_head_learns_from(task_case: TaskCase) -> None:
@@ -115,6 +117,30 @@ def test_answer_is_json_that_fits_its_schema_and_the_published_one(task_case: Ta
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     for schema in (task_case.kind.answer, TaskPrediction):
         assert schema.model_validate(answer, strict=True).model_dump(mode="json", exclude_unset=True) == answer
+
+
+def test_threshold_selects_rows_that_have_a_label_and_a_score(task_case: TaskCase) -> None:
+    kind, answer = task_case.kind, answer_of(task_case)
+    assert kind.has_thresholds(task_case.spec) or not kind.gives_boxes
+    if not kind.has_thresholds(task_case.spec):
+        return
+    rows = answer[kind.answer_rows]
+    middle = sorted(row["score"] for row in rows)[len(rows) // 2]
+    limits = {category.name: middle for category in CATEGORIES} | {"B": 1.0}
+    is_kept = rows_above(task_case.spec, answer, limits)
+    selected = kind.with_rows(answer, is_kept)
+    assert selected[kind.answer_rows] == [row for row in rows if row["label"] != "B" and row["score"] > middle]
+    assert kind.answer.model_validate(selected).model_dump(mode="json", exclude_unset=True) == selected
+    assert all("best_threshold" in row for row in result_of(task_case)["per_class"])
+
+
+def test_other_thresholds_than_the_best_are_scored_as_they_are(task_case: TaskCase) -> None:
+    if not task_case.kind.has_thresholds(task_case.spec):
+        return
+    best = {category.name: 0.125 for category in CATEGORIES[:2]}
+    arguments = (task_case.records, task_case.predictions, None, best)
+    rows = evaluate_task("task", task_case.spec, CATEGORIES, *arguments)["per_class"]
+    assert [row["best_threshold"] for row in rows] == [0.125, 0.125, None]
 
 
 def test_result_fits_its_schema_and_has_all_metrics(task_case: TaskCase) -> None:

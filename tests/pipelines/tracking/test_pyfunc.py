@@ -21,6 +21,7 @@ from mlflow.pyfunc import scoring_server
 from PIL import Image
 from starlette.testclient import TestClient
 
+from pipelines.base.errors import ConfigError
 from pipelines.base.records import Category
 from pipelines.inference.export import export_model
 from pipelines.inference.predictor import Predictor
@@ -45,7 +46,8 @@ def exported(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     folder = tmp_path_factory.mktemp("exported")
-    export_model(tiny_model, tiny_job, tiny_categories, folder)
+    best = {task: {f"{task} 0": 0.4, f"{task} 1": None, f"{task} 2": 0.55} for task in ("cells", "signs")}
+    export_model(tiny_model, tiny_job, tiny_categories, folder, best)
     return folder
 
 
@@ -94,12 +96,21 @@ def test_loaded_pyfunc_gives_the_answers_of_the_predictor(
     assert [json.loads(text) for text in served.predict(table(tiny_images))] == expected
     assert served.metadata.signature.inputs.to_dict() == [{"type": "string", "name": "image", "required": True}]
     assert len(served.predict(served.input_example)) == 1
+    for text, threshold in (("best", "best"), ("0.5", 0.5)):
+        selected = Predictor.from_exported(exported).predict([png(image) for image in tiny_images], threshold)
+        assert selected != expected
+        assert [json.loads(text) for text in served.predict(table(tiny_images), {"threshold": text})] == selected
+    with pytest.raises(ConfigError, match=r"threshold: got '2'; write best, or a number"):
+        served.predict(table(tiny_images), {"threshold": "2"})
 
     with TestClient(scoring_server.init(served)) as client:
         body = {"dataframe_split": table(tiny_images[:2]).to_dict("split")}
         answer = client.post("/invocations", json=body)
         assert answer.status_code == 200
         assert [json.loads(text) for text in answer.json()["predictions"]] == expected[:2]
+        answer = client.post("/invocations", json=body | {"params": {"threshold": "best"}})
+        best = Predictor.from_exported(exported).predict([png(image) for image in tiny_images[:2]], "best")
+        assert [json.loads(text) for text in answer.json()["predictions"]] == best
         broken = client.post("/invocations", json={"dataframe_records": [{"image": "?"}]})
         assert broken.status_code == 400
         assert "image in row 0" in broken.text

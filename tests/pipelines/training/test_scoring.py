@@ -44,11 +44,12 @@ def test_best_checkpoint_is_the_first_with_the_best_metric_and_has_raw_weights_w
         assert all(torch.equal(tensor, last["state_dict"][name]) for name, tensor in raw.items())
 
 
-def test_run_with_an_undefined_metric_keeps_its_last_weights(
-    small: Document, train: Callable[..., RunDir], tmp_path: Path
+def test_run_with_an_undefined_metric_keeps_its_last_weights_and_says_so(
+    small: Document, train: Callable[..., RunDir], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     select = {"metric": "val/scene/accuracy", "mode": "max"}
     document = apply_override(apply_override(small, "model.select", select), "trainer.max_epochs", 2)
     run_dir = train(document, tmp_path)
     best = torch.load(run_dir.best_checkpoint, weights_only=True)
     assert (best["epoch"], best["select"]["value"]) == (1, None)
+    assert "epoch 2  val/scene/accuracy undefined  (the last weights are kept)\n" in capsys.readouterr().err

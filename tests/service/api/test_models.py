@@ -11,8 +11,10 @@ import httpx2
 import pytest
 
 from pipelines.inference.predictor import Predictor
+from pipelines.tasks.thresholds import ThresholdUnusable
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
+from service.client.client import Client
 from service.rest.model_schemas import PredictionView
 from service.settings import Settings
 from service.store.database import open_database
@@ -63,6 +65,37 @@ def test_predictions_equal_those_of_the_predictor(
         assert answer.headers["model-version"] == str(number)
         assert answer.json() == Predictor.from_exported(folder).predict([image])[0]
         assert PredictionView.model_validate_json(answer.text).model_dump(exclude_unset=True) == answer.json()
+
+
+def test_threshold_selects_predictions(
+    rest: httpx2.Client,
+    shapes: list[ModelVersion],
+    exported: list[Path],
+    service_registry: Registry,
+    tmp_path: Path,
+) -> None:
+    image = jpeg(48, 64)
+    answer = predict(rest, shapes[0].name, image, version=1, threshold="best")
+    assert answer.json() == Predictor.from_exported(exported[0]).predict([image], "best")[0]
+    unusable = predict(rest, shapes[0].name, image, version=2, threshold="best")
+    assert is_problem(unusable, 422)
+    assert unusable.json()["errors"][0]["pointer"] == "/threshold"
+    (tmp_path / "photo.jpg").write_bytes(image)
+    for alias, number in (("with_thresholds", 1), ("without_thresholds", 2)):
+        service_registry.set_alias(shapes[0].name, alias, number)
+    with Client(str(rest.base_url)) as client:
+        found = client.predict(shapes[0].name, "with_thresholds", tmp_path / "photo.jpg", threshold="0.45")
+        assert found == Predictor.from_exported(exported[0]).predict([image], 0.45)[0]
+        with pytest.raises(ThresholdUnusable, match="threshold: got best, but the model has no best thresholds"):
+            client.predict(shapes[0].name, "without_thresholds", tmp_path / "photo.jpg", threshold="best")
+
+
+@pytest.mark.parametrize("threshold", ["", "high", "1.5", "nan", "Best"])
+def test_invalid_threshold_is_a_problem(threshold: str, rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+    answer = predict(rest, shapes[0].name, jpeg(8, 8), version=1, threshold=threshold)
+    assert is_problem(answer, 422)
+    expected = f"query parameter 'threshold': got {threshold!r}; write best, or a number from 0 to 1, such as 0.4"
+    assert answer.json()["errors"][0]["detail"] == expected
 
 
 def test_concurrent_requests_for_two_models_and_invalid_images_all_get_their_response(

@@ -58,6 +58,12 @@ def test_missing_images_are_reported_in_one_line(served: Served, tmp_path: Path,
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_invalid_threshold_is_reported_before_the_service_is_asked(served: Served, tmp_path: Path) -> None:
+    done = served.run("predict", "--model", "any", "--threshold", "2", "x.jpg", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == "error: --threshold: got '2'; write best, or a number from 0 to 1, such as 0.4\n"
+
+
 @pytest.mark.slow
 def test_service_predicts_the_same_as_the_run_folder(
     own_service: Any, small_document: dict[str, Any], demo_root: Path, tmp_path: Path
@@ -81,6 +87,16 @@ def test_service_predicts_the_same_as_the_run_folder(
     for row, wanted in zip(rows, expected, strict=True):
         found, boxes = row["tasks"]["shapes"]["detections"], wanted["tasks"]["shapes"]["detections"]
         assert [box["score"] for box in found] == pytest.approx([box["score"] for box in boxes], abs=1e-4)
+    for threshold in ("best", "0.4"):
+        selected = [
+            service.run(*words, *map(str, images), "--threshold", threshold, cwd=tmp_path)
+            for words in (["predict", "--model", "small@champion"], ["predict", "--run-dir", str(run_dir)])
+        ]
+        labels = [
+            [[label["label"] for label in row["tasks"]["scene"]["labels"]] for row in json.loads(done.stdout)]
+            for done in selected
+        ]
+        assert labels[0] == labels[1]
     pictures = [tmp_path / line for line in remote.stderr.splitlines()]
     assert len(pictures) == 2
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)

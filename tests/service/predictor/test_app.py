@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor
+from pipelines.tasks.thresholds import read_threshold
 from pipelines.tracking.model_versions import ModelVersion
 from service.predictor.app import create_app
 from service.settings import Settings
@@ -55,6 +56,29 @@ def test_picture_equals_that_of_the_command_line(
         Image.open(io.BytesIO(image)), predictor.predict([image])[0], predictor.job.model, predictor.categories
     )
     assert Image.open(io.BytesIO(answer.content)).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("text", ["best", "0.45"])
+def test_threshold_selects_predictions_in_the_answer_and_in_the_picture(
+    text: str, app: TestClient, shapes: list[ModelVersion], exported: list[Path]
+) -> None:
+    image, predictor = jpeg(150, 200), Predictor.from_exported(exported[0])
+    expected = predictor.predict([image], read_threshold(text))[0]
+    full = predictor.predict([image])[0]
+    assert 0 < len(expected["tasks"]["scene"]["labels"]) < len(full["tasks"]["scene"]["labels"])
+    assert ask(app, image, name=shapes[0].name, version=1, threshold=text).json() == expected
+    drawn = ask(app, image, name=shapes[0].name, version=1, threshold=text, draw=1)
+    decoded = Image.open(io.BytesIO(image))
+    picture = draw_answer(decoded, expected, predictor.job.model, predictor.categories, min_score=0)
+    assert Image.open(io.BytesIO(drawn.content)).tobytes() == picture.tobytes()
+
+
+def test_model_without_best_thresholds_is_a_problem(app: TestClient, shapes: list[ModelVersion]) -> None:
+    answer = ask(app, jpeg(48, 64), name=shapes[0].name, version=2, threshold="best")
+    problem = answer.json()
+    assert (answer.status_code, problem["errors"][0]["pointer"]) == (422, "/threshold")
+    assert "has no best thresholds of shapes, scene" in problem["detail"]
+    assert ask(app, jpeg(48, 64), name=shapes[0].name, version=2, threshold="0.5").status_code == 200
 
 
 @pytest.mark.parametrize(

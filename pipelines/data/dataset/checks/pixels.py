@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.base.findings import Finding
 from pipelines.data.dataset.listing import ListedImage, Listing
+from pipelines.data.decoding.truncated_jpeg import truncated_warning
 from pipelines.data.decoding.value_range import (
     Storage,
     StoredValues,
@@ -22,8 +23,7 @@ def check_pixels(listing: Listing, sources: Mapping[str, SourceSpec]) -> None:
     """Report truncated images, and sources whose values leave their range or use a small part of it."""
     for image in listing.images:
         if image.facts is not None and image.facts.missing_rows is not None:
-            missing = image.facts.missing_rows
-            message = f"is truncated: its last {missing} rows are missing and gray" if missing else "is truncated"
+            message = truncated_warning(image.facts.missing_rows)
             split = image.layers[0][0].split
             listing.findings.append(split.finding("truncated_image", message, file=image.shown_path))
     for name, source in sorted(sources.items()):

@@ -65,7 +65,7 @@ class ClassificationRuntime(TaskRuntime[ClassificationSpec, ClassScores]):
                     )
                 truths[row, task.positions[label]] = True
         if task.spec.is_multilabel:
-            return score_multilabel(task.categories, scores, truths)
+            return score_multilabel(task.categories, scores, truths, task.best_thresholds)
         if (wrong := np.flatnonzero(truths.sum(axis=1) != 1)).size:
             record = pairs[int(wrong[0])][0]
             raise ValueError(

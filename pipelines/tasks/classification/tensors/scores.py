@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_average_precision
 
 from pipelines.base.records import Category
+from pipelines.tasks.base import BestThresholds
+from pipelines.tasks.tensors.best_threshold import scores_at_best, without_threshold
 from pipelines.tasks.tensors.outputs import FloatArray
 
 MAX_CONFUSION_CLASSES = 100
@@ -53,18 +55,24 @@ def score_multiclass(categories: Sequence[Category], scores: FloatArray, labels:
         "accuracy": _mean(predicted == labels),
         "balanced_accuracy": _mean(recall),
         **_means(per_class),
-        "per_class": _class_rows(categories, per_class),
+        "per_class": [row | without_threshold() for row in _class_rows(categories, per_class)],
         "confusion_matrix": confusion.tolist() if num_classes <= MAX_CONFUSION_CLASSES else None,
     }
 
 
-def score_multilabel(categories: Sequence[Category], scores: FloatArray, truths: BoolArray) -> dict[str, Any]:
+def score_multilabel(
+    categories: Sequence[Category],
+    scores: FloatArray,
+    truths: BoolArray,
+    best_thresholds: BestThresholds | None = None,
+) -> dict[str, Any]:
     """Return the scores of images that have any number of classes.
 
     Args:
         categories: K of them.
-        scores: (N, K) in [0, 1]; above 0.5 is positive.
+        scores: (N, K) in [0, 1]; above 0.5 is positive, except for the numbers at the best thresholds.
         truths: (N, K).
+        best_thresholds: those found on val; None: find those of these images.
 
     `balanced_accuracy` is the mean over classes with positives and negatives of (recall + specificity) / 2;
     `top1_macro_recall` takes the images with exactly one class and the highest score of each: the mean over classes
@@ -93,7 +101,10 @@ def score_multilabel(categories: Sequence[Category], scores: FloatArray, truths:
         "accuracy": None,
         "balanced_accuracy": _mean((recall + specificity) / 2),
         **_means(per_class),
-        "per_class": _class_rows(categories, per_class),
+        "per_class": [
+            row | scores_at_best(row["label"], scores[:, k], truths[:, k], row["support"], best_thresholds)
+            for k, row in enumerate(_class_rows(categories, per_class))
+        ],
         "confusion_matrix": None,
     }
 

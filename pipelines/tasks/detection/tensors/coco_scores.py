@@ -7,18 +7,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.tasks.base import BestThresholds
 from pipelines.tasks.detection.schemas import COCO_NUMBERS
 from pipelines.tasks.detection.tensors.coco_format import CocoFile, CocoRow
+from pipelines.tasks.tensors.best_threshold import BoolArray, scores_at_best, without_threshold
+from pipelines.tasks.tensors.outputs import FloatArray
 
 RECALL_STEP = 5
 """Every fifth of COCO's 101 recall points is kept for the precision-recall curve."""
 
 
-def score_coco(ground_truth: CocoFile, results: Sequence[CocoRow]) -> dict[str, Any]:
+BEST_THRESHOLD_IOU = 0.5
+"""A detection is right for the best threshold if COCO's evaluation matches it at this IoU."""
+
+
+def score_coco(
+    ground_truth: CocoFile, results: Sequence[CocoRow], best_thresholds: BestThresholds | None = None
+) -> dict[str, Any]:
     """Return `{"coco": the twelve numbers, "per_class": [...]}` of a COCO file and a COCO results list.
 
     Every image of the file is scored, with or without results. Numbers without ground truth are None, of a class too;
-    classes with ground truth and no detections have 0. Neither argument is changed.
+    classes with ground truth and no detections have 0. No argument is changed.
+
+    Args:
+        ground_truth: instances of all images, with crowds.
+        results: detections.
+        best_thresholds: those found on val; None: find those of these images.
 
     Raises:
         ValueError: ids of images or categories are not unique, or a row names an unknown one.
@@ -28,20 +42,20 @@ def score_coco(ground_truth: CocoFile, results: Sequence[CocoRow]) -> dict[str, 
     boxes = _rows(ground_truth["annotations"], images, categories)
     found = _rows(results, images, categories)
     if not boxes:
-        per_class = [_class_row(category, 0, None) for category in ground_truth["categories"]]
+        per_class = [_class_row(category, 0, None) | without_threshold() for category in ground_truth["categories"]]
         return {"coco": dict.fromkeys(COCO_NUMBERS), "per_class": per_class}
     scored = _evaluate(boxes, found, len(images), len(categories))
     # (IoU thresholds, recall points, classes, all areas, at most 100 detections)
     precision = scored.eval["precision"][:, :, :, 0, -1]
+    numbers = {number: _defined(value) for number, value in zip(COCO_NUMBERS, scored.stats, strict=True)}
     counts = Counter(box["category_id"] for box in boxes if not box["iscrowd"])
-    return {
-        "coco": {number: _defined(value) for number, value in zip(COCO_NUMBERS, scored.stats, strict=True)},
-        "per_class": [
-            _class_row(category, counts[rank], precision[:, :, rank - 1])
-            for category in ground_truth["categories"]
-            for rank in [categories[category["id"]]]
-        ],
-    }
+    counted = _counted_detections(scored, boxes, found, len(categories))
+    per_class = []
+    for category in ground_truth["categories"]:
+        rank = categories[category["id"]]
+        row = _class_row(category, counts[rank], precision[:, :, rank - 1])
+        per_class.append(row | scores_at_best(category["name"], *counted[rank], counts[rank], best_thresholds))
+    return {"coco": numbers, "per_class": per_class}
 
 
 def _ranks(what: str, ids: list[int]) -> dict[int, int]:
@@ -87,6 +101,39 @@ def _evaluate(boxes: list[CocoRow], found: list[CocoRow], num_images: int, num_c
     evaluation = COCOeval_faster(*sides, iouType="bbox")
     evaluation.run()
     return evaluation
+
+
+def _counted_detections(
+    evaluation: Any, boxes: list[CocoRow], found: list[CocoRow], num_categories: int
+) -> dict[int, tuple[FloatArray, BoolArray]]:
+    """Return by category the scores (N,) of its detections, and whether each is right (N,).
+
+    Detections that match a crowd count neither as right nor as wrong. Unlike in COCO's numbers, an image may have more
+    than 100 detections of a class.
+
+    Args:
+        evaluation: one that has run; its parameters and matches are replaced.
+        boxes, found: the rows that it has scored.
+        num_categories: their ids are 1 to this number.
+    """
+    per_image = Counter((row["image_id"], row["category_id"]) for row in found)
+    parameters = evaluation.params
+    parameters.iouThrs = np.array([BEST_THRESHOLD_IOU])
+    parameters.areaRng, parameters.areaRngLbl = parameters.areaRng[:1], parameters.areaRngLbl[:1]
+    parameters.maxDets = [max(per_image.values(), default=1)]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    # "<id of the detection>_<id of the box>": with one IoU threshold, a detection has at most one match.
+    matches = dict(pair.split("_") for pair in evaluation.eval["matched"])
+    crowds = {str(box["id"]) for box in boxes if box["iscrowd"]}
+    scores: dict[int, list[float]] = {category: [] for category in range(1, num_categories + 1)}
+    is_right: dict[int, list[bool]] = {category: [] for category in scores}
+    for row in found:
+        match = matches.get(str(row["id"]))
+        if match not in crowds:
+            scores[row["category_id"]].append(row["score"])
+            is_right[row["category_id"]].append(match is not None)
+    return {category: (np.array(scores[category]), np.array(is_right[category], dtype=bool)) for category in scores}
 
 
 def _defined(value: float) -> float | None:

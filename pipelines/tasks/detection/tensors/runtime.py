@@ -42,9 +42,9 @@ class DetectionRuntime(TaskRuntime[DetectionSpec, Detections]):
     def score(
         self, task: TaskSetup[DetectionSpec], pairs: Pairs[Detections], gallery: Pairs[Detections] | None = None
     ) -> dict[str, Any]:
-        """Return COCO's numbers and those of each class."""
+        """Return COCO's numbers and those of each class, with its best threshold."""
         truth = coco_ground_truth(task.name, task.categories, [record for record, _ in pairs])
-        return score_coco(truth, _results(task, pairs))
+        return score_coco(truth, _results(task, pairs), task.best_thresholds)
 
     def predictions_file(self, task: TaskSetup[DetectionSpec], pairs: Pairs[Detections]) -> bytes:
         """Return a COCO results list. Scoring it against the ground truth file gives the numbers of result.json:

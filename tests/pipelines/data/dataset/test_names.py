@@ -68,6 +68,14 @@ def test_class_folder_whose_name_is_not_utf8_is_an_error(folder: Any, tmp_path: 
     assert error_of(folder, tmp_path, **IMAGE_FOLDER).kind == "undecodable_name"
 
 
+def test_image_whose_name_is_not_utf8_is_not_also_reported_as_unlisted(folder: Any) -> None:
+    for name in ("train/day/a.png", "val/day/b.png", "val/day/c.png"):
+        folder.image(name)
+    (folder.root / "images/val/day/c.png").rename(folder.root / "images/val/day" / NOT_UTF8)
+    _, report = folder.check(**IMAGE_FOLDER)
+    assert [finding.kind for finding in report.findings] == ["undecodable_name"]
+
+
 def test_unlisted_file_whose_name_is_not_utf8_is_a_warning(folder: Any, tmp_path: Path) -> None:
     folder.coco("train", {"a.png": [{}]})
     folder.coco("val", {"b.png": [{}]})

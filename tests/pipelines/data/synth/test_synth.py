@@ -126,3 +126,15 @@ def test_commands_print_and_write_and_report_errors_by_exit_code(
     assert check_data(JOB, tmp_path / "d", tmp_path / "report.json") == DataError.exit_code == 78
     assert "val/000001.jpg: is missing in the folder" in capsys.readouterr().out
     assert '"missing_image": 1' in (tmp_path / "report.json").read_text()
+
+
+def test_report_that_cannot_be_written_is_printed_before_the_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_synthetic(tmp_path / "d", num_train=8, num_val=8, num_test=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ConfigError, match=r"--report: .*/file/report.json cannot be written \(.*\); choose another file"
+    ):
+        check_data(JOB, tmp_path / "d", tmp_path / "file" / "report.json")
+    assert "0 errors" in capsys.readouterr().out

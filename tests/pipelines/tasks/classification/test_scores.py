@@ -67,6 +67,19 @@ def test_multilabel_scores_equal_those_of_scikit_learn(seed):
         assert row["recall"] == pytest.approx(metrics.recall_score(truths[:, k], positive[:, k]))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_best_thresholds_have_the_highest_f1_of_all_thresholds(seed):
+    truths = np.random.default_rng(100 + seed).random((60, 5)) < [0.4, 0.1, 0.6, 0.3, 0.0]
+    scores = random_scores(seed, 60, 5)
+    for k, row in enumerate(score_multilabel(categories(5), scores, truths)["per_class"]):
+        f1 = [metrics.f1_score(truths[:, k], scores[:, k] > level / 8, zero_division=0) for level in range(8)]
+        assert row["f1_at_best"] == (pytest.approx(max(f1)) if truths[:, k].any() else None)
+        if truths[:, k].any():
+            at_best = scores[:, k] > row["best_threshold"]
+            assert row["precision_at_best"] == pytest.approx(metrics.precision_score(truths[:, k], at_best))
+            assert row["recall_at_best"] == pytest.approx(metrics.recall_score(truths[:, k], at_best))
+
+
 def test_multiclass_by_hand():
     scores = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.5, 0.0]])
     ours = score_multiclass(categories(3), scores, np.array([0, 0, 1, 1]))

@@ -146,7 +146,7 @@ def test_perfect_detector_has_ap_1_and_undefined_numbers_for_missing_sizes():
     assert (there["label"], there["num_boxes"]) == ("cell", 1)
     assert there["precision_at_recall"] == pytest.approx([1.0] * 21)
     assert absent == {"category_id": 4, "label": "never there", "num_boxes": 0} | dict.fromkeys(
-        ["AP", "AP50", "precision_at_recall"]
+        ["AP", "AP50", "precision_at_recall", "best_threshold", "precision_at_best", "recall_at_best", "f1_at_best"]
     )
 
 

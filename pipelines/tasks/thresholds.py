@@ -1,0 +1,114 @@
+"""Score thresholds of predictions: a number for all classes, or the best threshold of each class. Torch-free.
+
+Thresholds apply to answers, after a head has decoded them: they cannot show what the head's own `score_threshold`
+has removed.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any, Final, Literal
+
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.records import Category
+from pipelines.tasks.base import AnswerJson, BestThresholds, TaskSpec
+from pipelines.tasks.kinds import kind_of
+
+BEST: Final = "best"
+Threshold = Literal["best"] | float
+"""The request: `best`, or a number in [0, 1] for all classes."""
+
+VALID_THRESHOLDS = "write best, or a number from 0 to 1, such as 0.4"
+
+DEFAULT_THRESHOLD = 0.5
+"""For a task without a class that has a best threshold."""
+
+
+ClassThresholds = Mapping[str, float]
+"""The threshold of each class of a task by its name."""
+
+
+class ThresholdUnusable(ConfigError):
+    """A threshold was requested of a model that has none, or that has nothing to select."""
+
+
+def read_threshold(text: str) -> Threshold:
+    """Return the threshold that a text requests; raises ValueError for any other text."""
+    if text == BEST:
+        return BEST
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{number} is not in [0, 1]")
+    return number
+
+
+def threshold_option(text: str | None, field: str = "--threshold") -> Threshold | None:
+    """Return the value of an option, None without it; raises ConfigError for `field` if it is not a threshold."""
+    try:
+        return None if text is None else read_threshold(text)
+    except ValueError:
+        raise ConfigError(FieldProblem(field, f"got {text!r}; {VALID_THRESHOLDS}")) from None
+
+
+def best_thresholds(
+    tasks: Mapping[str, TaskSpec], results: Mapping[str, Mapping[str, Any]]
+) -> dict[str, BestThresholds]:
+    """Return the best thresholds by task, from the entries of result.json about val.
+
+    Tasks without thresholds are left out, and so are those whose entry is of a version that did not compute them.
+    """
+    found: dict[str, BestThresholds] = {}
+    for name, spec in tasks.items():
+        rows = results[name]["per_class"] if name in results and kind_of(spec).has_thresholds(spec) else ()
+        if rows and all("best_threshold" in row for row in rows):
+            found[name] = {row["label"]: row["best_threshold"] for row in rows}
+    return found
+
+
+def requested_thresholds(
+    threshold: Threshold,
+    tasks: Mapping[str, TaskSpec],
+    categories: Mapping[str, Sequence[Category]],
+    best: Mapping[str, BestThresholds],
+) -> dict[str, ClassThresholds]:
+    """Return the threshold of each class, for the tasks that have thresholds.
+
+    Args:
+        threshold: the request.
+        tasks: of the model.
+        categories: of the model, by task.
+        best: the best thresholds of the model, by task.
+
+    Raises:
+        ThresholdUnusable: the model has no best thresholds of a task, or no task with thresholds.
+    """
+    names = [name for name, spec in tasks.items() if kind_of(spec).has_thresholds(spec)]
+    if not names:
+        message = (
+            f"got {threshold}, but no task of the model ({', '.join(tasks)}) has scores to select by; leave it out"
+        )
+        raise ThresholdUnusable(FieldProblem("threshold", message))
+    if threshold != BEST:
+        return {name: dict.fromkeys((category.name for category in categories[name]), threshold) for name in names}
+    if missing := [name for name in names if name not in best]:
+        raise ThresholdUnusable(
+            FieldProblem(
+                "threshold",
+                f"got best, but the model has no best thresholds of {', '.join(missing)}: it was trained by an earlier "
+                "version; pass a number, such as 0.4 (`pyramidion validate` prints the best thresholds of a run)",
+            )
+        )
+    return {name: class_thresholds(best[name]) for name in names}
+
+
+def class_thresholds(best: BestThresholds) -> ClassThresholds:
+    """Return a threshold for each class: the best one, else the median of the other classes, else 0.5."""
+    defined = [value for value in best.values() if value is not None]
+    fallback = median(defined) if defined else DEFAULT_THRESHOLD
+    return {label: fallback if value is None else value for label, value in best.items()}
+
+
+def rows_above(spec: TaskSpec, answer: AnswerJson, thresholds: ClassThresholds) -> list[bool]:
+    """Return for each row of a task's answer whether its score is above the threshold of its class."""
+    field = kind_of(spec).answer_rows
+    assert field is not None
+    return [row["score"] > thresholds[row["label"]] for row in answer[field]]

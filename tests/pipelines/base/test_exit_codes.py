@@ -1,0 +1,73 @@
+"""The end of a command: exit codes, and one line for an error that users can fix."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from pipelines.base.errors import ConfigError
+from pipelines.base.exit_codes import exit_code_of
+
+
+@pytest.fixture
+def closed_pipe() -> Iterator[TextIO]:
+    """A stream whose reader has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w")
+    yield stream
+    stream.close()
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_reader_that_has_ended_ends_the_command_silently(
+    name: str, closed_pipe: TextIO, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, name, closed_pipe)
+    assert exit_code_of(lambda: closed_pipe.write("x" * 100_000) * 0) == 141
+    closed_pipe.flush()
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_text_that_is_still_buffered_counts(closed_pipe: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", closed_pipe)
+    assert exit_code_of(lambda: closed_pipe.write("short") * 0) == 141
+
+
+def test_place_that_cannot_be_used_is_one_line_with_its_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert exit_code_of(lambda: (tmp_path / "file" / "a").mkdir() or 0) == 1
+    advice = "correct the path or its permissions, or name another place"
+    assert capsys.readouterr().err == f"error: {tmp_path}/file/a: Not a directory; {advice}\n"
+
+
+def test_full_disk_is_one_line_with_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    def fill() -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a.ckpt")
+
+    assert exit_code_of(fill) == 1
+    message = "error: runs/a.ckpt: No space left on device; free disk space or write elsewhere\n"
+    assert capsys.readouterr().err == message
+
+
+def test_invalid_input_has_the_exit_code_of_its_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse() -> int:
+        raise ConfigError("name: is missing")
+
+    assert exit_code_of(refuse) == 78
+    assert capsys.readouterr().err == "error: name: is missing\n"
+
+
+def test_error_of_the_program_keeps_its_traceback() -> None:
+    def fail() -> int:
+        raise OSError(errno.EACCES, "an address that is not a file")
+
+    with pytest.raises(OSError, match="an address"):
+        exit_code_of(fail)
