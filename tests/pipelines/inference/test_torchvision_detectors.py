@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet50
@@ -26,7 +25,7 @@ from pipelines.inference.init_from import initialize_from, read_source
 from pipelines.inference.torchvision_detectors import PLACEHOLDERS, for_document, saved_detector
 from pipelines.inference.torchvision_keys import head_tensors, neck_tensors
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.spec.load import apply_override
+from pipelines.spec.load import apply_override, read_yaml, validate_document
 from pipelines.spec.model import ModelSpec
 
 Document = dict[str, Any]
@@ -41,14 +40,14 @@ CLASSES = [coco_classes()[row] for row in KEPT][::-1]
 
 
 def documents() -> dict[str, Document]:
-    """Return the sections `model` of the page by their `init_from`."""
-    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)]
-    models = [block["model"] for block in blocks if "model" in block]
-    return {model["init_from"]: model for model in models if str(model.get("init_from")).startswith("tv:")}
+    """Return the documents of the page that start from a detector, by their `init_from`."""
+    blocks = [read_yaml(block, "") for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)]
+    with_start = {block["model"].get("init_from"): block for block in blocks if "model" in block}
+    return {name: block for name, block in with_start.items() if str(name).startswith("tv:")}
 
 
 def spec_of(name: str, changes: Mapping[str, Any] | None = None) -> ModelSpec:
-    document = {**documents()[f"tv:{name}"], "channels_last": False, "unfreeze": {0: "all"}}
+    document = {**documents()[f"tv:{name}"]["model"], "channels_last": False, "unfreeze": {0: "all"}}
     document["backbone"] = {**document["backbone"], "weights": "none"}
     for field, value in (changes or {}).items():
         document = apply_override(document, field, value)
@@ -238,7 +237,7 @@ def test_other_anchors_are_a_warning(theirs: dict[str, Any]) -> None:
 
 def test_head_stands_for_every_task_with_it_and_for_no_other(theirs: dict[str, Any]) -> None:
     saved = saved_detector(theirs["retinanet_resnet50_fpn"].state_dict(), eps=0.0)
-    task = documents()["tv:retinanet_resnet50_fpn"]["tasks"]["objects"]
+    task = documents()["tv:retinanet_resnet50_fpn"]["model"]["tasks"]["objects"]
     spec = spec_of("retinanet_resnet50_fpn", {"tasks": {"a": task, "b": task, "c": {"head": "fcos"}}})
     found, warnings = for_document(saved, spec, "a.pth")
     assert warnings == []
@@ -252,6 +251,12 @@ def test_other_state_dicts_are_not_networks_of_this_project(tmp_path: Path) -> N
     save_file({"fc.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match="does not hold a network of this project"):
         read_source(tmp_path / "a.safetensors")
+
+
+def test_documents_of_the_page_are_valid() -> None:
+    retinanet, fcos = documents().values()
+    assert validate_document(retinanet).model.init_from == "tv:retinanet_resnet50_fpn"
+    assert validate_document(retinanet | fcos).model.init_from == "tv:fcos_resnet50_fpn"
 
 
 def test_licenses_of_published_detectors_are_permissive() -> None:
