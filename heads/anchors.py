@@ -1,15 +1,16 @@
 """Centers of the cells of feature levels in image pixels, and the anchor boxes on them.
 
-Legend: H W size of a level, A anchors per cell.
+Legend: H W size of a level, L levels, A anchors per cell.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from heads.base import LevelSpec
+from heads.detection_spec import AnchorHeadSpec
 
 
 def cell_centers(
@@ -39,6 +40,19 @@ def anchor_shapes(stride: float, scale: float, scales_per_octave: int, aspect_ra
 def shapes_of_sides(sides: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:
     """Return width and height (A, 2) in pixels of anchors with the areas of squares, by their sides, then by ratio."""
     return torch.tensor([(side / math.sqrt(r), side * math.sqrt(r)) for side in sides for r in aspect_ratios])
+
+
+def shapes_of_levels(spec: AnchorHeadSpec, level_specs: Mapping[str, LevelSpec]) -> Tensor:
+    """Return width and height (L, A, 2) in pixels of the anchors of each level, ordered by size, then by ratio."""
+    if spec.anchor_sizes is None:
+        shapes = [
+            anchor_shapes(level_spec.stride, spec.anchor_scale, spec.scales_per_octave, spec.aspect_ratios)
+            for level_spec in level_specs.values()
+        ]
+    else:
+        shapes = [shapes_of_sides(sides, spec.aspect_ratios) for sides in spec.anchor_sizes]
+    stacked = torch.stack(shapes)
+    return 2 * (stacked / 2).round() if spec.round_anchors else stacked
 
 
 def grid_anchors(size_hw: tuple[int, int], spec: LevelSpec, shapes_wh: Tensor, *, cell_offset: float = 0.5) -> Tensor:

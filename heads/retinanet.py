@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
-from heads.anchors import anchor_shapes, grid_anchors, shapes_of_sides
+from heads.anchors import grid_anchors, shapes_of_levels
 from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_deltas, encode_deltas
-from heads.dense import DenseHead, DenseOutputs
+from heads.dense import DenseHead, DenseOutputs, flatten_levels
+from heads.detection_spec import RetinaNetHeadSpec
 from heads.losses import SMOOTH_L1_BETA, sigmoid_focal_loss, smooth_l1_loss
 from heads.matching import gather_labels, match_anchors, pad_targets
-from heads.spec import RetinaNetHeadSpec
 
 
 class RetinaNetHead(DenseHead):
@@ -38,20 +38,9 @@ class RetinaNetHead(DenseHead):
             spec,
             level_specs=level_specs,
             num_classes=num_classes,
-            anchors_per_cell=spec.sizes_per_level * len(spec.aspect_ratios),
+            anchors_per_cell=spec.anchors_per_cell,
         )
-        if spec.anchor_sizes is None:
-            shapes = torch.stack(
-                [
-                    anchor_shapes(level_spec.stride, spec.anchor_scale, spec.scales_per_octave, spec.aspect_ratios)
-                    for level_spec in self.level_specs.values()
-                ]
-            )
-        else:
-            shapes = torch.stack([shapes_of_sides(sides, spec.aspect_ratios) for sides in spec.anchor_sizes])
-        if spec.round_anchors:
-            shapes = 2 * (shapes / 2).round()
-        self.register_buffer("shapes", shapes, persistent=False)
+        self.register_buffer("shapes", shapes_of_levels(spec, self.level_specs), persistent=False)
 
     @property
     def loss_terms(self) -> tuple[str, ...]:
@@ -60,17 +49,16 @@ class RetinaNetHead(DenseHead):
     def forward(self, features: Features) -> DenseOutputs:
         maps = self.level_maps(features)
         return DenseOutputs(
-            logits=self.flatten([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
-            box_codes=self.flatten([self.box_output(self.box_tower(m)) for m in maps], 4),
+            logits=flatten_levels([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
+            box_codes=flatten_levels([self.box_output(self.box_tower(m)) for m in maps], 4),
             sizes_hw=tuple((m.shape[2], m.shape[3]) for m in maps),
         )
 
     def geometry(self, raw: DenseOutputs) -> Tensor:
         """Return the anchors xyxy (N, 4)."""
         levels = zip(raw.sizes_hw, self.level_specs.values(), self.shapes, strict=True)
-        return torch.cat(
-            [grid_anchors(size_hw, spec, shapes, cell_offset=self.spec.cell_offset) for size_hw, spec, shapes in levels]
-        )
+        offset = self.spec.cell_offset
+        return torch.cat([grid_anchors(hw, spec, shapes, cell_offset=offset) for hw, spec, shapes in levels])
 
     def loss(
         self, raw: DenseOutputs, targets: Sequence[BoxTarget], image_sizes_hw: Sequence[tuple[int, int]]
