@@ -21,7 +21,7 @@ from heads.normalizer import MEAN_COUNTS
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category
 from pipelines.inference.saved import SavedModel, read_saved
-from pipelines.inference.torchvision_detectors import for_document, read_detector
+from pipelines.inference.torchvision_detectors import SavedDetector, for_document, read_detector
 from pipelines.model import MultiTaskModel
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import TOP_DOWN, frozen_parts
@@ -110,7 +110,7 @@ def initialize_from(
     """
     own, report = model.state_dict(), InitReport(name)
     warnings: list[str] = []
-    if saved.is_published:
+    if isinstance(saved, SavedDetector):
         saved, warnings = for_document(saved, spec, name)
     if saved.backbone not in (None, spec.backbone.label):
         report.notes.append(f"backbone: {saved.backbone} there, {spec.backbone.label} here")

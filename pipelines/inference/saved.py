@@ -35,13 +35,11 @@ class SavedModel:
         state: under the names of `MultiTaskModel`.
         categories: by task, in the order of the labels; None where unknown.
         model: the known part of the document's `model`, as plain types.
-        is_published: its task is named like its head, and stands for all tasks of a document with that head.
     """
 
     state: Mapping[str, Tensor]
     categories: Categories | None
     model: Mapping[str, Any]
-    is_published: bool = False
 
     @property
     def backbone(self) -> str | None:

@@ -21,8 +21,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from heads.base import BoxTarget
 from heads.dense import DenseHead
+from heads.torchvision_heads import head_tensors
 from pipelines.base.records import Category
-from pipelines.inference.torchvision_keys import head_tensors
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.model import ModelSpec
 

@@ -18,12 +18,13 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from backbones.catalog.licenses import DETECTOR_LICENSES, PERMISSIVE
 from backbones.published_detectors import coco_classes
+from backbones.torchvision_keys import neck_tensors
 from heads.dense import DenseHead
+from heads.torchvision_heads import head_tensors
 from pipelines.base.errors import ConfigError
 from pipelines.base.records import Category
 from pipelines.inference.init_from import initialize_from, read_source
 from pipelines.inference.torchvision_detectors import PLACEHOLDERS, for_document, saved_detector
-from pipelines.inference.torchvision_keys import head_tensors, neck_tensors
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.load import apply_override, read_yaml, validate_document
 from pipelines.spec.model import ModelSpec
