@@ -14,9 +14,10 @@ from backbones.base import LEVELS, Backbone
 from backbones.create import create_backbone
 from backbones.fpn import FPN
 from backbones.stages import stages_of_modules
+from backbones.surgery.norm_folding import fold_norms
 from heads.base import Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
-from heads.fast_convolution import use_winograd
+from heads.fast_convolution import WinogradConv2d, use_winograd
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category
 from pipelines.spec.model import ModelSpec
@@ -151,6 +152,14 @@ class MultiTaskModel(nn.Module):
         self.to(memory_format=self.memory_format)
         use_winograd(self)
 
+    def fold_norms(self) -> None:
+        """Fold the norms of the backbone and the pyramid into the convolutions before them, for prediction only.
+
+        Predictions stay the same up to rounding. The model is in eval mode, and can neither be trained nor exported.
+        """
+        self.eval()
+        fold_norms(_Trunk(self.backbone, self.neck), WinogradConv2d)
+
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of the parts that are frozen, and have learning rates, as a whole: stages, `neck`, `heads.<task>`."""
@@ -195,6 +204,18 @@ class MultiTaskModel(nn.Module):
             if any(buffer.startswith("running_") for buffer, _ in module.named_buffers(recurse=False)):
                 owner, _, rest = name.partition(".")
                 yield stages[rest] if owner == "backbone" else self.part_of(name), module
+
+
+class _Trunk(nn.Module):
+    """The layers that all tasks share."""
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.neck = backbone, neck
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        levels = self.backbone(images)
+        return {**levels, **self.neck(levels)}
 
 
 class _Zero(torch.autograd.Function):

