@@ -17,6 +17,7 @@ from pipelines.spec.job import JobSpec
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.averaging import EMA
 from pipelines.training.checkpoints import Checkpoints, EvaluationStop
+from pipelines.training.compilation import compile_layers
 from pipelines.training.early_stopping import EarlyStopping
 from pipelines.training.memory import MemoryAdvice
 from pipelines.training.module import MultiTaskModule
@@ -91,6 +92,8 @@ class Attempt:
             network = create_network(self.job, self.index)
         else:
             network = initialized_network(self.job, self.index, self.inputs, self.run_dir, self.warn)
+        if self.job.trainer.compile:
+            compile_layers(network)
         # The module comes first: callbacks of the trainer keep its weights.
         module = MultiTaskModule(self.job.model, network, self.job.seed_everything, self.run_dir.non_finite)
         data = self.data(self.job.data)
