@@ -82,7 +82,7 @@ bench: bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint 
 bench-predict: install ## predictions over REST against the model alone (2 minutes on 2 quiet cores)
 	$(BIN)/python -m tests.bench.predict
 
-bench-bccd: install ## both BCCD recipes with three seeds: figures for docs/benchmarks.md (about 35 minutes on 2 cores)
+bench-bccd: install ## the BCCD recipes with three seeds: figures for docs/benchmarks.md (about 50 minutes on 2 cores)
 	$(BIN)/python -m tests.bench.bccd
 
 bench-augmentation: install ## recipe:bccd with each preset of data.augment and three seeds (about an hour on 2 quiet cores)
