@@ -6,7 +6,7 @@ from pkgutil import resolve_name
 from torch import Tensor
 
 from heads.base import Head, LevelSpec
-from heads.spec import HeadSpec
+from heads.head_spec import HeadSpec
 
 
 def create_head(

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from heads.base import BoxPrediction, Features, Head, LevelSpec, LossTerms
+from heads.detection_spec import DenseHeadSpec, Norm
 from heads.norm import group_norm
 from heads.normalizer import Normalizer
 from heads.postprocess import select_candidates, suppress
-from heads.spec import DenseHeadSpec, Norm
 
 PRIOR = 0.01
 """Initial score of every class, so that the many negatives do not dominate the first steps (Lin et al. 2017, arXiv
@@ -65,13 +65,8 @@ class DenseHead(Head):
         box_bias: float = 0.0,
     ) -> None:
         super().__init__()
-        if unknown := [level for level in spec.levels if level not in level_specs]:
-            raise ValueError(f"levels: got {unknown}; choose from {sorted(level_specs)}")
-        self.level_specs = {level: level_specs[level] for level in spec.levels}
-        all_channels = {level: level_spec.channels for level, level_spec in self.level_specs.items()}
-        if len(set(all_channels.values())) != 1:
-            raise ValueError(f"levels: their channels differ, {all_channels}; choose levels of the pyramid, p3 to p7")
-        channels = next(iter(all_channels.values()))
+        self.level_specs = select_levels(level_specs, spec.levels)
+        channels = self.level_specs[spec.levels[0]].channels
         self.spec = spec
         self.num_classes = num_classes
         self.anchors_per_cell = anchors_per_cell
@@ -84,11 +79,6 @@ class DenseHead(Head):
     def idle_loss(self) -> LossTerms:
         self.normalizer.idle()
         return super().idle_loss()
-
-    def flatten(self, level_maps: Sequence[Tensor], width: int) -> Tensor:
-        """Return the maps of all levels, each (B, A * width, H, W), as rows (B, N, width)."""
-        rows = [maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, width) for maps in level_maps]
-        return torch.cat(rows, dim=1)
 
     def level_maps(self, features: Features) -> list[Tensor]:
         """Return the features of the head's levels, finest first."""
@@ -127,6 +117,29 @@ class DenseHead(Head):
         return predictions
 
 
+def select_levels(
+    level_specs: Mapping[str, LevelSpec], levels: Sequence[str], field: str = "levels"
+) -> dict[str, LevelSpec]:
+    """Return the geometry of some levels, which all have the same number of channels.
+
+    Raises:
+        ValueError: a level is unknown, or channels differ between levels; the message names `field`.
+    """
+    if unknown := [level for level in levels if level not in level_specs]:
+        raise ValueError(f"{field}: got {unknown}; choose from {sorted(level_specs)}")
+    selected = {level: level_specs[level] for level in levels}
+    channels = {level: level_spec.channels for level, level_spec in selected.items()}
+    if len(set(channels.values())) != 1:
+        raise ValueError(f"{field}: their channels differ, {channels}; choose levels of the pyramid, p3 to p7")
+    return selected
+
+
+def flatten_levels(level_maps: Sequence[Tensor], width: int) -> Tensor:
+    """Return the maps of all levels, each (B, A * width, H, W), as rows (B, N, width)."""
+    rows = [maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, width) for maps in level_maps]
+    return torch.cat(rows, dim=1)
+
+
 def conv_tower(channels: int, num_convs: int, norm: Norm) -> nn.Sequential:
     """Return `num_convs` blocks of 3x3 convolution, norm and ReLU, all with `channels` channels.
 
@@ -148,9 +161,9 @@ def conv_tower(channels: int, num_convs: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def output_conv(channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:
-    """Return the 3x3 convolution after a tower, with weights drawn from N(0, 0.01) and a constant bias."""
-    conv = nn.Conv2d(channels, out_channels, 3, padding=1)
+def output_conv(channels: int, out_channels: int, bias: float = 0.0, kernel: int = 3) -> nn.Conv2d:
+    """Return the convolution after a tower, 3x3 or 1x1, with weights drawn from N(0, 0.01) and a constant bias."""
+    conv = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2)
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
     return conv

@@ -15,10 +15,10 @@ from torchvision.ops import generalized_box_iou_loss
 from heads.anchors import cell_centers
 from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_ltrb, encode_ltrb
-from heads.dense import DenseHead, DenseOutputs, output_conv
+from heads.dense import DenseHead, DenseOutputs, flatten_levels, output_conv
+from heads.detection_spec import FCOSHeadSpec
 from heads.losses import sigmoid_focal_loss
 from heads.matching import gather_labels, match_locations, pad_targets
-from heads.spec import FCOSHeadSpec
 
 
 class FCOSHead(DenseHead):
@@ -68,10 +68,10 @@ class FCOSHead(DenseHead):
         box_maps = [self.box_tower(m) for m in maps]
         distances = [self.box_output(m).float() * scale for m, scale in zip(box_maps, self.level_scales, strict=True)]
         return DenseOutputs(
-            logits=self.flatten([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
-            box_codes=self.flatten(distances, 4).relu(),
+            logits=flatten_levels([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
+            box_codes=flatten_levels(distances, 4).relu(),
             sizes_hw=tuple((m.shape[2], m.shape[3]) for m in maps),
-            centerness=self.flatten([self.centerness_output(m) for m in box_maps], 1).squeeze(2),
+            centerness=flatten_levels([self.centerness_output(m) for m in box_maps], 1).squeeze(2),
         )
 
     def geometry(self, raw: DenseOutputs) -> Tensor:

@@ -108,15 +108,16 @@ def match_anchors(
     positive_iou: float,
     negative_iou: float,
     crowd_iof: float,
+    keep_best: bool = True,
 ) -> Tensor:
     """Return for each anchor the index of its box, `NEGATIVE` or `IGNORED`: (B, N) int64.
 
     An anchor takes the box that it overlaps most if their IoU is at least `positive_iou`, is negative if all IoUs are
-    below `negative_iou`, and is ignored in between (Lin et al. 2017, arXiv 1708.02002, section 4). In addition, each
-    box that overlaps any anchor gets its best anchor, or all anchors that tie for the best; an anchor that is the best
-    for several boxes goes to the one that it overlaps most. In this step torchvision assigns the anchor to the anchor's
-    own best box instead, which can leave a box without an anchor. An anchor without a box is ignored if at least
-    `crowd_iof` of its area is inside one crowd region.
+    below `negative_iou`, and is ignored in between (Lin et al. 2017, arXiv 1708.02002, section 4). With `keep_best`,
+    each box that overlaps any anchor also gets its best anchor, or all anchors that tie for the best; an anchor that is
+    the best for several boxes goes to the one that it overlaps most. In this step torchvision assigns the anchor to the
+    anchor's own best box instead, which can leave a box without an anchor. An anchor without a box is ignored if at
+    least `crowd_iof` of its area is inside one crowd region.
     """
     anchor_areas = (anchors_xyxy[:, 2:] - anchors_xyxy[:, :2]).prod(dim=1)
 
@@ -130,13 +131,14 @@ def match_anchors(
             if bool(part.is_crowd.any()):
                 in_crowd_BMN = inter_BMN.div_(anchor_areas).masked_fill_(~part.is_crowd[..., None], 0.0)
                 is_in_crowd = is_in_crowd | (in_crowd_BMN.amax(dim=1) >= crowd_iof)
-            iou_of_best = iou_BMN.amax(dim=2, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
-            own.add(first, iou_BMN.masked_fill_(iou_BMN < iou_of_best, 0.0))
+            if keep_best:
+                iou_of_best = iou_BMN.amax(dim=2, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
+                own.add(first, iou_BMN.masked_fill_(iou_BMN < iou_of_best, 0.0))
             del inter_BMN, union_BMN, iou_BMN  # or they would exist beside those of the next part
         matched = best.boxes.masked_fill(best.values < positive_iou, IGNORED)
         matched.masked_fill_(best.values < negative_iou, NEGATIVE)
         matched.masked_fill_(is_in_crowd & (matched < 0), IGNORED)
-        return torch.where(own.values > 0, own.boxes, matched)
+        return torch.where(own.values > 0, own.boxes, matched) if keep_best else matched
 
     return _by_images(match, targets, len(anchors_xyxy))
 

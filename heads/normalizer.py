@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from heads.base import LossTerms
+from heads.detection_spec import LossNormalizer
 from heads.gather import sum_over_ranks
-from heads.spec import LossNormalizer
 
 MEAN_COUNTS = "normalizer.mean_counts"
 """Name of the only tensor in the state of a head that its outputs do not depend on."""

@@ -27,19 +27,31 @@ class PyramidRoIAlign(nn.Module):
     """RoIAlign (He et al. 2017, arXiv 1703.06870) for each box on the level that fits its size.
 
     The level of a box is k0 + floor(log2(sqrt(area) / side0)) (Lin et al. 2017, arXiv 1612.03144, equation 1), where
-    k0 is the first level and side0 spans `size` of its cells, so that a box covers between `size` and 2 * `size` cells
-    if the pyramid has a level for that; smaller boxes use the first level, larger boxes the last. The paper's 224 px on
-    P4 is twice this side; its images are larger.
+    k0 is the first level and side0 spans `min_cells` of its cells, so that a box covers between `min_cells` and twice
+    as many cells if the pyramid has a level for that; smaller boxes use the first level, larger boxes the last. The
+    paper's 224 px on P4 are 14 cells; its images are larger.
 
     Args:
         level_specs: the levels to pool from, finest first; strides and offsets as measured.
         size: height and width of the result in bins, each the mean of 2x2 samples.
+        min_cells: see above; by default `size`.
+        aligned: False samples half a cell off, to the right and below, and enlarges boxes of less than one cell, as
+            torchvision's detectors do.
     """
 
-    def __init__(self, level_specs: Mapping[str, LevelSpec], size: int = 7) -> None:
+    def __init__(
+        self,
+        level_specs: Mapping[str, LevelSpec],
+        size: int = 7,
+        *,
+        min_cells: float | None = None,
+        aligned: bool = True,
+    ) -> None:
         super().__init__()
         self.specs = dict(level_specs)
         self.size = size
+        self.min_cells = size if min_cells is None else min_cells
+        self.aligned = aligned
 
     def forward(self, features: Features, boxes_xyxy: Sequence[Tensor]) -> Tensor:
         """Return (N, C, size, size), float32, in the order of the boxes, which are one tensor (N_i, 4) per image.
@@ -54,15 +66,13 @@ class PyramidRoIAlign(nn.Module):
         for number, (level, spec) in enumerate(self.specs.items()):
             here = (levels == number).nonzero().squeeze(1)
             rois = torch.cat((images[here, None], boxes[here] - spec.offset_px), dim=1)
-            pooled.append(
-                roi_align(features[level].float(), rois, self.size, 1 / spec.stride, sampling_ratio=2, aligned=True)
-            )
+            pooled.append(roi_align(features[level].float(), rois, self.size, 1 / spec.stride, 2, aligned=self.aligned))
             positions.append(here)
         return torch.cat(pooled)[torch.cat(positions).argsort()]
 
     def levels_of(self, boxes_xyxy: Tensor) -> Tensor:
         """Return the number of the level, 0 for the finest, of each box: (N,) int64."""
-        finest_side = next(iter(self.specs.values())).stride * self.size
+        finest_side = next(iter(self.specs.values())).stride * self.min_cells
         sides = ((boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])).clamp(min=0).sqrt()
         # Adding a small number puts a box that is exactly on a boundary on the coarser level, despite rounding.
         levels = (sides / finest_side + 1e-6).log2().floor()

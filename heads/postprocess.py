@@ -34,17 +34,24 @@ def select_candidates(
 def suppress(
     boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, size_hw: tuple[int, int], *, nms_iou: float, max_detections: int
 ) -> BoxPrediction:
-    """Return the detections among candidates (M,), which are sorted best first.
+    """Return the detections among candidates (M,), see `find_survivors`."""
+    boxes, kept = find_survivors(boxes_xyxy, scores, labels, size_hw, nms_iou=nms_iou, limit=max_detections)
+    return BoxPrediction(boxes, scores[kept], labels[kept])
 
-    Boxes are clipped to the image, and boxes without area dropped. Greedy non-maximum suppression within each class
-    follows; the best `max_detections` are returned.
+
+def find_survivors(
+    boxes_xyxy: Tensor, scores: Tensor, groups: Tensor, size_hw: tuple[int, int], *, nms_iou: float, limit: int
+) -> tuple[Tensor, Tensor]:
+    """Return the remaining boxes (P, 4) of candidates (M,), which are sorted best first, and their positions (P,).
+
+    Boxes are clipped to the image, and boxes without area dropped. Greedy non-maximum suppression within each group,
+    such as a class, follows; the best `limit` are returned.
     """
     boxes = clip_boxes_to_image(boxes_xyxy, size_hw)
-    has_area = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    boxes, scores, labels = boxes[has_area], scores[has_area], labels[has_area]
+    positions = (boxes[:, 2:] > boxes[:, :2]).all(dim=1).nonzero().squeeze(1)
     # The order of ties in batched_nms is not documented; sorting restores the candidates' order.
-    kept = batched_nms(boxes, scores, labels, nms_iou).sort().values[:max_detections]
-    return BoxPrediction(boxes[kept], scores[kept], labels[kept])
+    kept = batched_nms(boxes[positions], scores[positions], groups[positions], nms_iou).sort().values[:limit]
+    return boxes[positions[kept]], positions[kept]
 
 
 def _best(scores: Tensor, limit: int) -> Tensor:

@@ -13,10 +13,10 @@ from torchvision.ops import generalized_box_iou_loss
 from heads.anchors import anchor_shapes, grid_anchors
 from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_deltas, encode_deltas
-from heads.dense import DenseHead, DenseOutputs
+from heads.dense import DenseHead, DenseOutputs, flatten_levels
+from heads.detection_spec import RetinaNetHeadSpec
 from heads.losses import sigmoid_focal_loss, smooth_l1_loss
 from heads.matching import gather_labels, match_anchors, pad_targets
-from heads.spec import RetinaNetHeadSpec
 
 
 class RetinaNetHead(DenseHead):
@@ -53,8 +53,8 @@ class RetinaNetHead(DenseHead):
     def forward(self, features: Features) -> DenseOutputs:
         maps = self.level_maps(features)
         return DenseOutputs(
-            logits=self.flatten([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
-            box_codes=self.flatten([self.box_output(self.box_tower(m)) for m in maps], 4),
+            logits=flatten_levels([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
+            box_codes=flatten_levels([self.box_output(self.box_tower(m)) for m in maps], 4),
             sizes_hw=tuple((m.shape[2], m.shape[3]) for m in maps),
         )
 

@@ -19,6 +19,7 @@ from pipelines.base.exit_codes import exit_code_of
 from pipelines.base.ranks import local_rank
 from pipelines.base.records import Split
 from pipelines.base.signals import release_stop_signals
+from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import Overrides, places_of
 from pipelines.command_line.parsers import COMMANDS, parser_of
 from pipelines.preflight import preflight
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_as_rank(command: str, words: Sequence[str]) -> int:
     """Run one command; the error of another rank than rank 0 is reported by rank 0."""
     try:
+        require_temporary_folder()
         _run(command, words, _signals_handled(command))
     except PyramidionError as error:
         if local_rank() == 0:

@@ -9,6 +9,7 @@ from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.exit_codes import exit_code_of
 from pipelines.base.records import SPLITS
 from pipelines.base.signals import release_stop_signals
+from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import (
     OVERRIDES_HELP,
     CommandParser,
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def show() -> int:
         release_stop_signals()
+        require_temporary_folder()
         options, overrides = parser.parse_command_line(sys.argv[1:] if argv is None else argv)
         return _show(options, overrides)
 

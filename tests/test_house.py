@@ -44,6 +44,7 @@ HOMES = {
     "httpx2": ("service/api/predictor_link.py", "service/client"),
     "psutil": ("service/executors", "pipelines/tracking"),
     "pycocotools": (),
+    "simplejpeg": ("pipelines/data/decoding",),
 }
 MAX_FILES_WITH_BRANCHES_ON_KINDS = 0
 MACHINE = re.compile(

@@ -1,7 +1,9 @@
 """Text that every terminal, file and reader accepts. Torch-free."""
 
+import os
 import re
 import sys
+from typing import TextIO
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -48,6 +50,11 @@ def accept_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def redraws_lines(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that can draw a line again; a dumb one prints the control characters."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -145,7 +145,7 @@ class ClassAxis:
     """The dimension of a tensor that holds the classes.
 
     It has `per_class` entries for each class, in sets (one for each anchor, for example) with one entry of every class,
-    in the order of `heads.dense.DenseHead.flatten`.
+    in the order of `heads.dense.flatten_levels`.
     """
 
     dim: int

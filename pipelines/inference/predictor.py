@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -148,15 +148,17 @@ class Predictor:
         Raises:
             DataError: see `pipelines.data.images.read_image`.
         """
-        decoded, warnings = self._read(image, name, max_pixels)
-        pixels = torch.from_numpy(np.array(decoded)).permute(2, 0, 1)
-        transformed = self._transform(pixels, {})
-        height, width = transformed.image.shape[-2:]
+        if isinstance(image, Image.Image):
+            pixels, warnings = np.array(self._reader.convert(image)), list[str]()
+        else:
+            pixels, warnings = self._reader.read_pixels(_file_of(image, name), max_pixels)
+        transformed = self._transform(torch.from_numpy(pixels).permute(2, 0, 1), {})
+        (original_height, original_width), (height, width) = pixels.shape[:2], transformed.image.shape[-2:]
         info = ImageInfo(
             image_id=0,
             file_name=printable(str(image)) if isinstance(image, str | Path) else "",
             source="",
-            original_hw=(decoded.height, decoded.width),
+            original_hw=(original_height, original_width),
             size_hw=(height, width),
             scale_xy=transformed.scale_xy,
         )
@@ -165,16 +167,9 @@ class Predictor:
     def decode(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
         """Return an image as the model sees it before it is resized: RGB, rotated and scaled to 8 bits as those of the
         data sources were."""
-        return self._read(image, name, max_pixels)[0]
-
-    def _read(self, image: ImageLike, name: str, max_pixels: int) -> tuple[Image.Image, list[str]]:
         if isinstance(image, Image.Image):
-            return self._reader.convert(image), []
-        if isinstance(image, bytes):
-            file = _NamedBytes(image)
-            file.name = name
-            return self._reader.read(file, max_pixels)
-        return self._reader.read(Path(image), max_pixels)
+            return self._reader.convert(image)
+        return self._reader.read(_file_of(image, name), max_pixels)[0]
 
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
         """Return one answer for each prepared image, in order, computed in batches. Only one thread at a time may call
@@ -214,6 +209,14 @@ class _NamedBytes(io.BytesIO):
     """Bytes with a name for messages."""
 
     name = ""
+
+
+def _file_of(image: str | Path | bytes, name: str) -> Path | BinaryIO:
+    if not isinstance(image, bytes):
+        return Path(image)
+    file = _NamedBytes(image)
+    file.name = name
+    return file
 
 
 def _batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:

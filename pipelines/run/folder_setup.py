@@ -146,10 +146,15 @@ def locked(run_dir: RunDir) -> Iterator[None]:
     """Lock the folder against other processes; the kernel releases the lock when this process ends, also by a kill.
 
     Raises:
-        ConfigError: another process holds the lock.
+        ConfigError: another process holds the lock, or the folder cannot be written.
     """
-    run_dir.path.mkdir(parents=True, exist_ok=True)
-    with run_dir.lock.open("w") as file:
+    try:
+        run_dir.path.mkdir(parents=True, exist_ok=True)
+        file = run_dir.lock.open("w")
+    except OSError as error:
+        message = f"{run_dir.path} cannot be written ({error.strerror}); name another folder"
+        raise ConfigError(FieldProblem("--run-dir", message)) from error
+    with file:
         try:
             # Not flock: data workers are forked, and one that outlives a killed run would keep the lock for seconds.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -159,15 +159,15 @@ class PredictWorkflow:
         raise_problems(self.problems)
 
     def _write(self, predictor: Predictor, answers: Mapping[Path, Answer]) -> None:
-        output = new_output(self.saved.run_dir, self.command)
         rows = [
             PredictedImage(file=printable(str(file)), **answer).model_dump(exclude_unset=True)
             for file, answer in answers.items()
         ]
-        write_atomic(output.predictions_json, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        output = self._write_rows(rows)
         print_rows(rows)
-        print_rank_zero(str(output.predictions_json))
-        folder = pictures_folder(self.draw, output.pictures)
+        if output is None and self.draw == "":
+            raise ConfigError(FieldProblem("--draw", "the run folder cannot be written; write --draw DIR"))
+        folder = pictures_folder(self.draw, output.pictures if output else Path())
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,3 +179,15 @@ class PredictWorkflow:
             )
             picture.save(target)
             print_rank_zero(str(target))
+
+    def _write_rows(self, rows: Sequence[Mapping[str, Any]]) -> RunDir | None:
+        """Write predictions.json to a new folder of the run and return it; None if the run folder cannot be written."""
+        try:
+            output = new_output(self.saved.run_dir, self.command)
+            write_atomic(output.predictions_json, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+        except OSError as error:
+            place = self.saved.run_dir.path
+            print_rank_zero(f"warning: {place} cannot be written ({error.strerror}); the predictions are only printed")
+            return None
+        print_rank_zero(str(output.predictions_json))
+        return output

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from pipelines.base.errors import DISK_FULL_ERRNOS, PyramidionError, Stopped, error_text
+from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, Stopped, error_text
 from pipelines.base.ranks import is_rank_zero
 from pipelines.run_folder.attempt_files import AttemptExit, AttemptFailure, FitProcess
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir, RunDir
@@ -52,6 +52,10 @@ def attempt_log(run_dir: RunDir) -> Iterator[None]:
         except PyramidionError as error:
             code = error.exit_code
             log.write(f"{error_text(error)}\n")
+            raise
+        except BrokenPipeError:
+            code = ExitCode.BROKEN_PIPE
+            log.write("the reader of the output has ended\n")
             raise
         except Exception:
             traceback.print_exc(file=log)

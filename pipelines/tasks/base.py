@@ -15,7 +15,8 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from backbones.spec.section import Section
-from heads.spec import HEAD_SPECS, HeadSpec
+from heads.head_spec import HeadSpec
+from heads.spec import HEAD_SPECS
 from pipelines.base.records import Category
 from pipelines.formats.layer import LabelKind
 

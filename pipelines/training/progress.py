@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pipelines.base.clock import format_duration
+from pipelines.base.printable import redraws_lines
 from pipelines.base.ranks import print_rank_zero
 from pipelines.data.loading.sample import Batch
 from pipelines.run_folder.events import EventLog, MetricData, ProgressData, WarningData
@@ -95,7 +96,7 @@ class ProgressReporter(Callback):
             self._report(trainer, pl_module, batch_idx)
         if pl_module.gradients:
             self._report_gradients(trainer, pl_module.gradients)
-        if is_last or (sys.stderr.isatty() and time.monotonic() - self._shown > SCREEN_EVERY_S):
+        if is_last or (redraws_lines(sys.stderr) and time.monotonic() - self._shown > SCREEN_EVERY_S):
             self._show(trainer, batch_idx, is_last)
         if is_last:
             self._losses.clear()
@@ -146,7 +147,10 @@ class ProgressReporter(Callback):
             self.tracker.log_metrics(gradients, step=trainer.global_step)
 
     def _show(self, trainer: Trainer, batch_idx: int, is_last: bool) -> None:
-        """Print the line; its losses are the means of the epoch so far."""
+        """Print the line; its losses are the means of the epoch so far.
+
+        On a terminal, a line that will be drawn again leaves out what does not fit; that of a whole epoch is complete.
+        """
         parts = [
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
             f"batch {batch_idx + 1}/{trainer.num_training_batches}",
@@ -154,8 +158,9 @@ class ProgressReporter(Callback):
             f"left {format_duration(self.remaining_s(trainer, batch_idx))}",
             *(f"{name} {sum(values) / len(values):.3f}" for name, values in self._losses.items()),
         ]
-        if sys.stderr.isatty():
-            line = fitting(parts, terminal_columns())
+        if redraws_lines(sys.stderr):
+            columns = terminal_columns()
+            line = "\n".join(broken_into_lines(parts, columns)) if is_last else fitting(parts, columns)
             print(f"\r\x1b[2K{line}", end="\n" if is_last else "", file=sys.stderr, flush=True)
         else:
             print("  ".join(parts), file=sys.stderr, flush=True)
@@ -168,6 +173,17 @@ def terminal_columns() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns or DEFAULT_COLUMNS
     except OSError:
         return DEFAULT_COLUMNS
+
+
+def broken_into_lines(parts: Sequence[str], columns: int) -> list[str]:
+    """Return all parts in as many lines of a terminal as they need; lines after the first one are indented."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(f"{lines[-1]}  {part}") < columns:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(f"  {part}")
+    return lines
 
 
 def fitting(parts: Sequence[str], columns: int) -> str:

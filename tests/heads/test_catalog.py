@@ -10,8 +10,9 @@ import torch
 from heads.base import Head
 from heads.catalog import HEADS, LOSSES
 from heads.create import create_head
+from heads.detection_spec import RetinaNetHeadSpec
 from heads.loss_rows import METRIC_LOSSES
-from heads.spec import HEAD_SPECS, RetinaNetHeadSpec, head_spec
+from heads.spec import HEAD_SPECS, head_spec
 from tests.heads.building import build_head
 
 

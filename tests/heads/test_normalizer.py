@@ -9,6 +9,7 @@ DETECTORS = {
     "retinanet": {"num_convs": 1},
     "retinanet giou": {"num_convs": 1, "box_loss": "giou"},
     "fcos": {"num_convs": 1},
+    "faster_rcnn": {"roi_channels": 16, "anchor_samples": 1000, "roi_samples": 1000},
 }
 
 

@@ -5,6 +5,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from pipelines.base.printable import redraws_lines
 from pipelines.base.ranks import is_rank_zero
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class CheckProgress:
         elapsed_s = time.monotonic() - self._started
         if elapsed_s < self._next_s or self.done >= self.total or not is_rank_zero():
             return
-        if self._stream.isatty():
+        if redraws_lines(self._stream):
             self._start_bar()
             return
         self._next_s = elapsed_s + LINE_EVERY_S

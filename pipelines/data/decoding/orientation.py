@@ -2,12 +2,16 @@
 
 from typing import Literal
 
+import numpy as np
 from PIL import Image
 
 Exif = Literal["ignore", "apply"]
 
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
+_MIRRORED_COLUMNS, _MIRRORED_ROWS = frozenset({2, 3, 6, 7}), frozenset({3, 4, 7, 8})
+"""Orientations whose columns, or rows, are mirrored after rows and columns are swapped (where they are)."""
+
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,6 +56,17 @@ def upright(image: Image.Image, orientation: int, exif: Exif) -> Image.Image:
     """Return an image, decoded as it is stored, rotated by its orientation if `exif` is "apply"."""
     transposition = _TRANSPOSITIONS.get(orientation) if exif == "apply" else None
     return image if transposition is None else image.transpose(transposition)
+
+
+def upright_pixels(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels (H, W, C), as they are stored, rotated by their orientation."""
+    if orientation in _SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in _MIRRORED_COLUMNS:
+        pixels = pixels[:, ::-1]
+    if orientation in _MIRRORED_ROWS:
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def upright_size(size: tuple[int, int], orientation: int, exif: Exif) -> tuple[int, int]:

@@ -80,7 +80,7 @@ def _head(reading: FolderReading, facts: DataFacts, choices: Choices) -> tuple[d
             "levels": ["p3", "p4", "p5"],
             "range_scale": 4,
         }, "half of the usual ranges: small objects"
-    return {"head": "fcos"}, "finds boxes; retinanet is the other detection head"
+    return {"head": "fcos"}, "finds boxes; retinanet and faster_rcnn are the other detection heads"
 
 
 def _splits(reading: FolderReading, split_file: str | None) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from pipelines.data.loading.planned_sample import ImageSize, PlannedSample, fitt
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey, Stream, random_numbers
 from pipelines.data.loading.targets import TargetEncoder
 from pipelines.data.loading.transforms import EvalTransform, TrainTransform
-from pipelines.data.source_images import read_source_image
+from pipelines.data.source_images import read_source_pixels
 from pipelines.spec.data import SourceSpec
 
 
@@ -60,7 +61,7 @@ class ImageDataset(Dataset[Sample]):
         repeat = [key.repeat] if key.repeat else []
         rng = random_numbers(Stream.AUGMENT, self.seed, key.epoch, key.index, *repeat)
         transformed = self.transform(
-            self._pixels(key.index),
+            self._pixels(key.index, record),
             self.encoder.encode(record),
             rng,
             self.partners(key) if key.is_combined else None,
@@ -87,14 +88,19 @@ class ImageDataset(Dataset[Sample]):
         Raises:
             DataError: see `__getitem__`.
         """
-        image = self._pixels(index)
+        record = self.records[index]
+        image = self._pixels(index, record)
         height, width = image.shape[-2:]
         canvas_hw = fitted_size((height, width), image_size or self.transform.image_size)
-        return PlannedSample.start(image, self.encoder.encode(self.records[index]), canvas_hw)
+        return PlannedSample.start(image, self.encoder.encode(record), canvas_hw)
 
     def partners(self, key: SampleKey) -> "Partners":
         """Return the images of the same source that are labeled for at least the tasks of the image."""
-        record = self.records[key.index]
+        return Partners(self, key)
+
+    def partner_indices(self, index: int) -> NDArray[np.int64]:
+        """Return the positions of the partners of an image."""
+        record = self.records[index]
         tasks = frozenset(self.encoder.setups.keys() & record.labels.keys())
         if (record.source, tasks) not in self._partner_indices:
             self._partner_indices[record.source, tasks] = np.array(
@@ -104,7 +110,7 @@ class ImageDataset(Dataset[Sample]):
                     if other.source == record.source and tasks <= other.labels.keys()
                 ]
             )
-        return Partners(self, self._partner_indices[record.source, tasks], key.image_size)
+        return self._partner_indices[record.source, tasks]
 
     def fill_cache(self) -> None:
         """Decode all images once and keep them as uint8 at their original size: 3 bytes per pixel in each process.
@@ -117,42 +123,46 @@ class ImageDataset(Dataset[Sample]):
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 self._decoded = list(pool.map(self._decode, self.records))
 
-    def _pixels(self, index: int) -> Tensor:
-        return self._decode(self.records[index]) if self._decoded is None else self._decoded[index]
+    def _pixels(self, index: int, record: ImageRecord) -> Tensor:
+        return self._decode(record) if self._decoded is None else self._decoded[index]
 
     def _decode(self, record: ImageRecord) -> Tensor:
         """Return the image (3, H, W) uint8 in HWC memory, for which the resize kernel is twice as fast."""
-        image = read_source_image(record.path, record.source, self.sources[record.source])
-        if image.size != (record.width, record.height):
+        pixels = read_source_pixels(record.path, record.source, self.sources[record.source])
+        height, width = pixels.shape[:2]
+        if (height, width) != (record.height, record.width):
             raise DataError(
                 FieldProblem(
                     record.file_name,
-                    f"is {image.width} x {image.height} pixels, but the index says {record.width} x {record.height}; "
+                    f"is {width} x {height} pixels, but the index says {record.width} x {record.height}; "
                     "the file has changed since it was indexed: run the command again",
                 )
             )
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class Partners:
-    """The images of a data set that may be combined with one image.
+    """The images of a data set that may be combined with one image; they are found when an operation asks for them.
 
     They have the settings of its source, and at least its labels, so that the combination loses none.
 
     Args:
         dataset: the data set.
-        indices: their positions in it.
-        image_size: size of the batch; None: that of the transform.
+        key: of the image.
     """
 
-    def __init__(self, dataset: ImageDataset, indices: NDArray[np.int64], image_size: ImageSize | None) -> None:
+    def __init__(self, dataset: ImageDataset, key: SampleKey) -> None:
         self.dataset = dataset
-        self.indices = indices
-        self.image_size = image_size
+        self.key = key
+
+    @cached_property
+    def indices(self) -> NDArray[np.int64]:
+        """Their positions in the data set."""
+        return self.dataset.partner_indices(self.key.index)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def load(self, index: int) -> PlannedSample:
         """Return a sample as it is before the first operation."""
-        return self.dataset.load(int(self.indices[index]), self.image_size)
+        return self.dataset.load(int(self.indices[index]), self.key.image_size)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -53,12 +54,11 @@ class EvalTransform:
         """Return the resized image and targets. Nothing is random; the other arguments are for the train transform."""
         height, width = image.shape[-2:]
         size = fitted_size((height, width), self.image_size)
-        boxes = join_boxes(targets, (height, width))
-        resized = F.resize(image, list(size), antialias=True)
+        scale_xy = (size[1] / width, size[0] / height)
         return Transformed(
-            image=resized,
-            targets=split_boxes(targets, F.resize(boxes, list(size))),
-            scale_xy=(size[1] / width, size[0] / height),
+            image=F.resize(image, list(size), antialias=True),
+            targets=split_boxes(targets, join_boxes(targets) * torch.tensor(scale_xy * 2)),
+            scale_xy=scale_xy,
         )
 
 
@@ -99,7 +99,7 @@ class TrainTransform:
         sample = PlannedSample.start(image, targets, fitted_size((height, width), image_size or self.image_size))
         others: SampleSource = EmptySource() if source is None else source
         for apply, operation in self.operations:
-            if len(others) or not operation.COMBINES_IMAGES:
+            if not operation.COMBINES_IMAGES or len(others):
                 sample = apply(operation, sample, rng, others)
         rendered = sample.render()
         return Transformed(rendered.image, rendered.targets, rendered.scale_xy)

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from heads.spec import ClassificationHeadSpec, Positive
+from heads.head_spec import Positive
+from heads.spec import ClassificationHeadSpec
 from pipelines.tasks.base import TaskSpec, add_head_settings
 
 

@@ -1,6 +1,6 @@
 """Detection tasks in the document. Torch-free."""
 
-from heads.spec import DetectionHeadSpec
+from heads.detection_spec import DetectionHeadSpec
 from pipelines.tasks.base import TaskSpec, add_head_settings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -109,6 +110,7 @@ def runtime_of(spec: TaskSpec) -> TaskRuntime[Any, Any]:
     return runtime_of_kind(kind_of(spec))
 
 
+@cache
 def runtime_of_kind(kind: TaskKind[Any]) -> TaskRuntime[Any, Any]:
     """Return the runtime of a kind, which is loaded when it is first used."""
     folder = type(kind).__module__.rpartition(".")[0]

@@ -6,13 +6,13 @@ Legend: N boxes.
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from heads.base import BoxTarget
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.records import BoxLabel, ImageRecord
 from pipelines.tasks.base import TaskSetup
-from pipelines.tasks.tensors.boxes import clip_boxes
 
 UNKNOWN = -1
 """Identity of an object or an image that has none, or one that is not in the training data."""
@@ -50,10 +50,11 @@ def box_target(
     record: ImageRecord, boxes: Sequence[BoxLabel], labels: Sequence[int], identities: Sequence[int]
 ) -> BoxTarget:
     """Return the boxes of a record, in their order, as xyxy in pixels of the original image, clipped to it."""
-    boxes_xywh = torch.tensor([box.bbox_xywh for box in boxes], dtype=torch.float64).reshape(-1, 4)
-    boxes_xyxy = torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1)
+    boxes_xyxy = np.array([box.bbox_xywh for box in boxes], dtype=np.float64).reshape(-1, 4)
+    boxes_xyxy[:, 2:] += boxes_xyxy[:, :2]
+    np.clip(boxes_xyxy, 0, [record.width, record.height] * 2, out=boxes_xyxy)
     return BoxTarget(
-        boxes_xyxy=clip_boxes(boxes_xyxy, (record.height, record.width)).float(),
+        boxes_xyxy=torch.from_numpy(boxes_xyxy.astype(np.float32)),
         labels=torch.tensor(labels, dtype=torch.int64),
         is_crowd=torch.tensor([box.is_crowd for box in boxes], dtype=torch.bool),
         identities=torch.tensor(identities, dtype=torch.int64),

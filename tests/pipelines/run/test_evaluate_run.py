@@ -142,6 +142,27 @@ def test_predict_whose_reader_has_ended_writes_the_answers_and_ends_silently(
     assert len(read_json(written)) == 6
 
 
+@pytest.mark.parametrize("draw", [None, "", "pictures"])
+def test_predict_with_a_run_folder_that_cannot_be_written_prints_the_answers(
+    draw: str | None,
+    command: Command,
+    finished: RunDir,
+    demo_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(finished.path, tmp_path / "run", ignore=shutil.ignore_patterns("eval", "plots"))
+    (tmp_path / "run/eval").touch()
+    words = [] if draw is None else ["--draw", *([str(tmp_path / draw)] if draw else [])]
+    images = demo_root / "images" / "test"
+    assert command("predict", "--run-dir", tmp_path / "run", "--images", images, *words) == (78 if draw == "" else 0)
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)) == 6
+    assert "cannot be written (Not a directory); the predictions are only printed" in captured.err
+    assert ("error: --draw: the run folder cannot be written; write --draw DIR" in captured.err) == (draw == "")
+    assert len(list(tmp_path.glob("pictures/*.png"))) == (6 if draw else 0)
+
+
 def test_predict_of_a_split_covers_its_images(
     command: Command, finished: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,6 +142,13 @@ def test_run_killed_before_it_wrote_its_documents_starts_again(job: JobSpec, tmp
     assert choose(job, run_dir.path) == run_dir
 
 
+def test_folder_that_cannot_be_written_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    message = r"--run-dir: .*/file/run cannot be written \(Not a directory\); name another folder"
+    with pytest.raises(ConfigError, match=message), locked(RunDir.of(tmp_path / "file/run")):
+        pass
+
+
 def test_locked_folder_is_rejected_until_its_holder_is_killed(tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path / "run")
     command = [sys.executable, "-c", HOLD, str(run_dir.path)]

@@ -22,7 +22,7 @@ from pipelines.base.errors import (
     RegistryError,
     Stopped,
 )
-from pipelines.run_folder.attempt_log import failure_kind, failure_recorded
+from pipelines.run_folder.attempt_log import attempt_log, failure_kind, failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 
 ROOT = Path(__file__).parents[3]
@@ -75,6 +75,14 @@ def test_nothing_is_recorded_outside_the_service(tmp_path: Path, monkeypatch: py
     with pytest.raises(ConfigError), failure_recorded():
         raise ConfigError("wrong")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_reader_that_has_ended_is_recorded_without_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ATTEMPT_DIR_VARIABLE, raising=False)
+    with pytest.raises(BrokenPipeError), attempt_log(RunDir.of(tmp_path)):
+        raise BrokenPipeError
+    assert json.loads((tmp_path / "attempts/1/exit.json").read_text())["code"] == 141
+    assert (tmp_path / "attempts/1/log.txt").read_text() == "the reader of the output has ended\n"
 
 
 def fit_as_an_attempt(config: Path, run_dir: Path, **environ: Path) -> subprocess.CompletedProcess[str]:

@@ -33,6 +33,10 @@ REFUSED: dict[str, dict[str, Any]] = {
     "RetinaNetSpec.levels": {"model.tasks.shapes": {"head": "retinanet", "levels": []}},
     "RetinaNetSpec.aspect_ratios": {"model.tasks.shapes": {"head": "retinanet", "aspect_ratios": []}},
     "FCOSSpec.levels": {"model.tasks.shapes.levels": []},
+    **{
+        f"FasterRCNNSpec.{name}": {"model.tasks.shapes": {"head": "faster_rcnn", name: []}}
+        for name in ("levels", "aspect_ratios", "roi_levels")
+    },
     "ModelSpec.unfreeze": {"model.unfreeze": {}},
     "ModelSpec.unfreeze_order": {"model.unfreeze_order": []},
     "DataSpec.sources": {"data.sources": {}},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.run_folder.events import read_events
-from pipelines.training.progress import fitting
+from pipelines.training.progress import broken_into_lines, fitting
 
 
 @pytest.mark.parametrize(("warmup_steps", "warns"), [(5, True), (4, False)])
@@ -44,6 +44,17 @@ def test_line_fits_the_terminal_and_shows_that_something_is_left_out() -> None:
     assert fitting(parts, 30) == "epoch 1/24  batch 3/50  ..."
     for columns in range(1, 120):
         assert len(fitting(parts, columns)) < columns
+
+
+def test_line_of_a_whole_epoch_continues_in_the_next_line_of_a_narrow_terminal() -> None:
+    parts = ["epoch 1/24", "batch 50/50", "38.1 images/s", "left 0:01:00", "cells/classification 0.712"]
+    assert broken_into_lines(parts, 200) == ["  ".join(parts)]
+    assert broken_into_lines(parts, 40) == [
+        "epoch 1/24  batch 50/50  38.1 images/s",
+        "  left 0:01:00",
+        "  cells/classification 0.712",
+    ]
+    assert broken_into_lines(parts, 10) == [parts[0], *(f"  {part}" for part in parts[1:])]
 
 
 def test_line_of_an_epoch_shows_the_mean_losses_of_its_batches(

@@ -29,6 +29,7 @@ MODEL = ModelSpec.model_validate(
         "tasks": {
             "cells": {"head": "fcos", "num_convs": 1},
             "rings": {"head": "retinanet", "num_convs": 1, "box_loss": "giou", "weight": 0.7},
+            "spots": {"head": "faster_rcnn", "roi_channels": 32, "anchor_samples": 40, "roi_samples": 16},
             "kind": {"head": "multiclass", "label_smoothing": 0.1, "weight": 2.0},
             "signs": {"head": "multilabel"},
             **{f"image_{loss}": {"head": "embedding", "dim": 8, "loss": loss, "weight": 0.1} for loss in LOSSES},
@@ -75,7 +76,7 @@ def joint_batch(seed: int) -> tuple[Tensor, Targets]:
         boxes = torch.cat([corners, corners + 8 + 16 * torch.rand(3, 2, generator=random)], dim=1)
         labels = torch.randint(0, NUM_CLASSES, (3,), generator=random)
         for task in TASKS:
-            if task in ("cells", "rings") or task.startswith("object"):
+            if task in ("cells", "rings", "spots") or task.startswith("object"):
                 is_crowd = torch.tensor([False, False, image == 1])
                 targets[task].append(BoxTarget(boxes, labels, is_crowd, labels))
             elif task == "kind":
@@ -106,14 +107,16 @@ def emptied(batch: tuple[Tensor, Targets], images: tuple[int, ...]) -> tuple[Ten
 
 ALL = joint_batch(1)
 MIXED = unlabeled(
-    unlabeled(ALL, ["cells", "kind", "object_supcon", "image_arcface"], (4, 5)), ["rings", "signs"], (0, 1, 2, 3)
+    unlabeled(ALL, ["cells", "kind", "object_supcon", "image_arcface"], (4, 5)),
+    ["rings", "signs", "spots"],
+    (0, 1, 2, 3),
 )
 CASES: dict[str, list[tuple[Tensor, Targets]]] = {
     "all labeled": [ALL],
     "labels of some tasks are missing on either rank": [MIXED],
     "rank 1 has no label at all": [unlabeled(ALL, TASKS, (4, 5))],
     "rank 0 has no label at all": [unlabeled(ALL, TASKS, (0, 1, 2, 3))],
-    "two tasks have no label anywhere": [unlabeled(ALL, ["cells", "object_arcface"], (0, 1, 2, 3, 4, 5))],
+    "three tasks have no label anywhere": [unlabeled(ALL, ["cells", "spots", "object_arcface"], (0, 1, 2, 3, 4, 5))],
     "nothing is labeled": [unlabeled(ALL, TASKS, (0, 1, 2, 3, 4, 5))],
     "all images of rank 1 are empty": [emptied(ALL, (4, 5))],
     "all images are empty": [emptied(ALL, (0, 1, 2, 3, 4, 5))],
@@ -183,9 +186,9 @@ def test_every_head_has_a_nonzero_gradient_if_all_tasks_are_labeled() -> None:
 def test_tasks_without_labels_on_any_rank_do_not_change_the_balance_and_have_no_statistics(
     ranks: list[Document],
 ) -> None:
-    idle = {"cells", "object_arcface"}
+    idle = {"cells", "spots", "object_arcface"}
     for rank in ranks:
-        found = rank["two tasks have no label anywhere"]
+        found = rank["three tasks have no label anywhere"]
         active = dict(zip(TASKS, found["is_active"].tolist(), strict=True))
         assert active == {task: task not in idle for task in TASKS}
         moves = dict(zip(TASKS, found["gradients"]["balance.log_variances"].tolist(), strict=True))

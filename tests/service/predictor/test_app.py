@@ -45,6 +45,13 @@ def test_response_equals_the_prediction(app: TestClient, shapes: list[ModelVersi
         assert answer.json() == Predictor.from_exported(folder).predict([image])[0]
 
 
+def test_response_for_a_truncated_file_carries_a_warning(app: TestClient, shapes: list[ModelVersion]) -> None:
+    image = jpeg(48, 64)
+    answer = ask(app, image[:-20], name=shapes[0].name, version=1)
+    assert answer.status_code == 200
+    assert answer.json()["warnings"][0].startswith("is truncated")
+
+
 def test_picture_equals_that_of_the_command_line(
     app: TestClient, shapes: list[ModelVersion], exported: list[Path]
 ) -> None:

@@ -1,7 +1,6 @@
 """Operations that change colors."""
 
 import numpy as np
-import torch
 
 from pipelines.data.loading.color import color_matrix, draw_color
 from pipelines.data.loading.planned_sample import PlannedSample, SampleSource
@@ -22,4 +21,4 @@ def remove_color(
     """Replace red, green and blue by the gray of the pixel, with probability `p`; 0.3 ms at 320x240."""
     if rng.random() >= spec.p:
         return sample
-    return sample.recolored(color_matrix(brightness=1.0, contrast=1.0, saturation=0.0, gains=torch.ones(3)))
+    return sample.recolored(color_matrix(brightness=1.0, contrast=1.0, saturation=0.0, gains=np.ones(3)))

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import torch
 from torchvision.transforms.v2 import functional as F
 
 from pipelines.data.loading.affine import Affine, Matrix, rotation_and_shear
@@ -52,7 +51,7 @@ MOVES: tuple[Move, ...] = (
 
 def _recolored(sample: PlannedSample, strength: float, *, what: str) -> PlannedSample:
     factors = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0} | {what: 1 + MAX_COLOR_CHANGE * strength}
-    return sample.recolored(color_matrix(**factors, gains=torch.ones(3)))
+    return sample.recolored(color_matrix(**factors, gains=np.ones(3)))
 
 
 def _solarized(sample: PlannedSample, strength: float) -> PlannedSample:

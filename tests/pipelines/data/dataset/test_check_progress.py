@@ -42,7 +42,19 @@ def test_long_check_prints_a_line_every_few_seconds(clock: Iterator[list[float]]
     ]
 
 
-def test_long_check_shows_a_bar_on_a_terminal(clock: Iterator[list[float]]) -> None:
+def test_terminal_that_cannot_redraw_a_line_gets_lines(
+    clock: Iterator[list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    now, stream = next(clock), Terminal()
+    with CheckProgress("images", 4000, stream) as progress:
+        now[0] = 3.0
+        progress.advance(400)
+    assert stream.getvalue() == "checked 400 of 4,000 images (10%), about 27 s left\n"
+
+
+def test_long_check_shows_a_bar_on_a_terminal(clock: Iterator[list[float]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     now, stream = next(clock), Terminal()
     with CheckProgress("images", 4000, stream) as progress:
         now[0] = 3.0

@@ -13,14 +13,14 @@ from pipelines.data.loading.color import apply_color, color_matrix, draw_color
 def test_color_matrix_equals_the_operation_of_torchvision(name: str, factor: float) -> None:
     image = torch.randint(60, 190, (3, 20, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     factors = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0} | {name: factor}
-    ours = apply_color(image, *color_matrix(**factors, gains=torch.ones(3)))
+    ours = apply_color(image, *color_matrix(**factors, gains=np.ones(3)))
     theirs = getattr(F, f"adjust_{name}")(image, factor)
     assert (ours.int() - theirs.int()).abs().max() <= 1
 
 
 def test_gains_scale_channels_and_results_are_clipped() -> None:
     image = torch.full((3, 4, 5), 200, dtype=torch.uint8)
-    ours = apply_color(image, *color_matrix(1.0, 1.0, 1.0, torch.tensor([0.5, 1.0, 1.5])))
+    ours = apply_color(image, *color_matrix(1.0, 1.0, 1.0, np.array([0.5, 1.0, 1.5])))
     assert ours[:, 0, 0].tolist() == [100, 200, 255]
 
 

@@ -1,0 +1,167 @@
+"""The region proposal network: boxes that may contain an object of any class.
+
+Ren, He, Girshick, Sun 2015, "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks", arXiv
+1506.01497, section 3.1; on a pyramid as in Lin et al. 2017, arXiv 1612.03144, section 4.1.
+Legend: B images, N anchors of all levels, A anchors per cell, P proposals of one image.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from heads.anchors import anchor_shapes, grid_anchors
+from heads.base import Features, LevelSpec
+from heads.box_coding import decode_deltas, encode_deltas
+from heads.dense import conv_tower, flatten_levels, output_conv, select_levels
+from heads.detection_spec import FasterRCNNHeadSpec
+from heads.losses import smooth_l1_loss
+from heads.matching import PaddedTargets, match_anchors
+from heads.normalizer import Normalizer
+from heads.postprocess import find_survivors, select_candidates
+from heads.sampling import sample
+
+
+@dataclass
+class Proposals:
+    """Proposals of one image, best first: boxes_xyxy (P, 4) clipped to the image, anchor_idxs (P,) int64."""
+
+    boxes_xyxy: Tensor
+    anchor_idxs: Tensor
+
+
+@dataclass
+class ProposalOutputs:
+    """Raw outputs for B images; rows are ordered by level, then by cell (row by row), then by anchor.
+
+    Attributes:
+        objectness: (B, N) logits.
+        deltas: (B, N, 4), boxes relative to their anchors.
+        sizes_hw: height and width of each level in cells.
+    """
+
+    objectness: Tensor
+    deltas: Tensor
+    sizes_hw: tuple[tuple[int, int], ...]
+
+
+class ProposalNetwork(nn.Module):
+    """Scores and moves the anchors of all levels, with shared weights.
+
+    Anchors follow the measured strides and offsets. Those that reach over the border of the image are used like all
+    others, as in the paper on pyramids.
+
+    Args:
+        spec: the settings of the head.
+        level_specs: geometry of at least `spec.levels`.
+    """
+
+    shapes: Tensor
+    """(L, A, 2): width and height in px of the anchors of a cell."""
+
+    def __init__(self, spec: FasterRCNNHeadSpec, level_specs: Mapping[str, LevelSpec]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.level_specs = select_levels(level_specs, spec.levels)
+        channels = self.level_specs[spec.levels[0]].channels
+        self.anchors_per_cell = spec.scales_per_octave * len(spec.aspect_ratios)
+        self.tower = conv_tower(channels, spec.num_convs, spec.norm)
+        self.objectness_output = output_conv(channels, self.anchors_per_cell, kernel=1)
+        self.box_output = output_conv(channels, self.anchors_per_cell * 4, kernel=1)
+        shapes = [
+            anchor_shapes(level_spec.stride, spec.anchor_scale, spec.scales_per_octave, spec.aspect_ratios)
+            for level_spec in self.level_specs.values()
+        ]
+        self.register_buffer("shapes", torch.stack(shapes), persistent=False)
+
+    def forward(self, features: Features) -> ProposalOutputs:
+        maps = [self.tower(features[level]) for level in self.level_specs]
+        return ProposalOutputs(
+            objectness=flatten_levels([self.objectness_output(m) for m in maps], 1).squeeze(2),
+            deltas=flatten_levels([self.box_output(m) for m in maps], 4),
+            sizes_hw=tuple((m.shape[2], m.shape[3]) for m in maps),
+        )
+
+    def anchors(self, raw: ProposalOutputs) -> Tensor:
+        """Return the anchors xyxy (N, 4) of the levels' sizes."""
+        levels = zip(raw.sizes_hw, self.level_specs.values(), self.shapes, strict=True)
+        return torch.cat([grid_anchors(size_hw, spec, shapes) for size_hw, spec, shapes in levels])
+
+    @torch.no_grad()
+    def propose(
+        self, raw: ProposalOutputs, anchors: Tensor, image_sizes_hw: Sequence[tuple[int, int]]
+    ) -> list[Proposals]:
+        """Return the proposals of each image, without a gradient.
+
+        Overlapping proposals are dropped within each level. Images do not affect each other.
+        """
+        spec = self.spec
+        lengths = [height * width * self.anchors_per_cell for height, width in raw.sizes_hw]
+        ends = torch.tensor(lengths, device=anchors.device).cumsum(0)
+        proposals = []
+        for logits, deltas, size_hw in zip(raw.objectness.float(), raw.deltas, image_sizes_hw, strict=True):
+            scores, rows, _ = select_candidates(
+                logits[:, None], lengths, score_threshold=-torch.inf, per_level=spec.candidates_per_level
+            )
+            boxes, kept = find_survivors(
+                decode_deltas(deltas[rows], anchors[rows]),
+                scores,
+                torch.searchsorted(ends, rows, right=True),
+                size_hw,
+                nms_iou=spec.proposal_nms_iou,
+                limit=spec.max_proposals,
+            )
+            proposals.append(Proposals(boxes, rows[kept]))
+        return proposals
+
+    def loss(
+        self,
+        raw: ProposalOutputs,
+        anchors: Tensor,
+        targets: PaddedTargets,
+        priorities: Tensor,
+        normalizer: Normalizer,
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return `objectness`, the binary cross-entropy of sampled anchors, and `proposals`, the smooth-L1 loss (beta
+        1/9) of the deltas of the positive ones. The count of both is the number of sampled anchors. Both are totals of
+        the normalizer.
+
+        Args:
+            raw: outputs for B images.
+            anchors: of these outputs.
+            targets: of these images.
+            priorities: (N,), the anchors with the lowest ones are sampled.
+            normalizer: adds up losses and counts.
+        """
+        spec = self.spec
+        matched_BN = match_anchors(
+            anchors,
+            targets,
+            positive_iou=spec.positive_iou,
+            negative_iou=spec.negative_iou,
+            crowd_iof=spec.crowd_iof,
+        )
+        order = priorities.argsort()
+        samples = [
+            sample(matched_N, order, num_samples=spec.anchor_samples, positive_share=spec.anchor_positive_share)
+            for matched_N in matched_BN
+        ]
+        images = torch.cat([torch.full_like(rows, image) for image, rows in enumerate(samples)])
+        rows = torch.cat(samples)
+        matched = matched_BN[images, rows]
+        is_positive = matched >= 0
+        objectness = functional.binary_cross_entropy_with_logits(
+            raw.objectness[images, rows].float(), is_positive.float(), reduction="none"
+        )
+        num_images = len(samples)
+        count = normalizer.total(torch.ones_like(objectness), images, num_images)
+        objectness_total = normalizer.total(objectness, images, num_images)
+        images, rows, matched = images[is_positive], rows[is_positive], matched[is_positive]
+        wanted = encode_deltas(targets.boxes_xyxy[images, matched], anchors[rows])
+        box_losses = smooth_l1_loss(raw.deltas[images, rows], wanted)
+        return {
+            "objectness": (objectness_total, count),
+            "proposals": (normalizer.total(box_losses, images, num_images), count),
+        }
