@@ -99,8 +99,9 @@ def test_plan_command_prints_the_table(job_yaml: Path, demo_root: Path, tmp_path
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    heading, *lines, _ = done.stdout.splitlines()
+    heading, *lines, _, precision = done.stdout.splitlines()
     assert heading.split() == ["group", "parameters", "tensors", "rate", "decay", "epochs"]
+    assert precision == "precision: 32-true"
     assert {line.split("/")[0]: line.split()[-1] for line in lines} == {
         **dict.fromkeys(("c3", "c4", "c5"), "never"),
         **dict.fromkeys(BASE, "1-"),
@@ -143,7 +144,7 @@ def test_check_tells_doubts_and_keeps_its_output(
     words = ("check", "--config", job_yaml, "--data-root", demo_root.parent, "--json")
     assert command(*words, "--model.transfer", "freeze") == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out).keys() == {"config", "data_report", "stages", "trainable"}
+    assert json.loads(printed.out).keys() == {"config", "data_report", "stages", "trainable", "precision"}
     assert printed.err.count("warning: model.unfreeze") == 1
     assert command(*words) == 0
     assert "warning: model" not in capsys.readouterr().err
