@@ -21,6 +21,7 @@ from heads.matching import gather_labels, match_anchors, pad_targets
 from heads.normalizer import Normalizer
 from heads.pooling import PyramidRoIAlign
 from heads.proposals import Proposals
+from heads.roi_align import roi_align
 from heads.sampling import random_priorities, sample
 
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -58,7 +59,9 @@ class BoxHead(nn.Module):
         self.spec = spec
         self.num_classes = num_classes
         selected = select_levels(level_specs, spec.roi_levels, "roi_levels")
-        self.roi_align = PyramidRoIAlign(selected, spec.roi_size, min_cells=spec.roi_cells, aligned=spec.roi_aligned)
+        self.roi_align = PyramidRoIAlign(
+            selected, spec.roi_size, min_cells=spec.roi_cells, aligned=spec.roi_aligned, pool=roi_align
+        )
         channels = selected[spec.roi_levels[0]].channels
         self.trunk = nn.Sequential(
             nn.Flatten(),

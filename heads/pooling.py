@@ -3,7 +3,7 @@
 Legend: B images, C channels, N boxes of all images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ class PyramidRoIAlign(nn.Module):
         min_cells: see above; by default `size`.
         aligned: False samples half a cell off, to the right and below, and enlarges boxes of less than one cell, as
             torchvision's detectors do.
+        pool: torchvision's function, or `heads.roi_align.roi_align`, which rounds differently.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class PyramidRoIAlign(nn.Module):
         *,
         min_cells: float | None = None,
         aligned: bool = True,
+        pool: Callable[..., Tensor] = roi_align,
     ) -> None:
         super().__init__()
         self.specs = dict(level_specs)
         self.size = size
         self.min_cells = size if min_cells is None else min_cells
         self.aligned = aligned
+        self.pool = pool
 
     def forward(self, features: Features, boxes_xyxy: Sequence[Tensor]) -> Tensor:
         """Return (N, C, size, size), float32, in the order of the boxes, which are one tensor (N_i, 4) per image.
@@ -66,7 +69,7 @@ class PyramidRoIAlign(nn.Module):
         for number, (level, spec) in enumerate(self.specs.items()):
             here = (levels == number).nonzero().squeeze(1)
             rois = torch.cat((images[here, None], boxes[here] - spec.offset_px), dim=1)
-            pooled.append(roi_align(features[level].float(), rois, self.size, 1 / spec.stride, 2, aligned=self.aligned))
+            pooled.append(self.pool(features[level].float(), rois, self.size, 1 / spec.stride, 2, aligned=self.aligned))
             positions.append(here)
         return torch.cat(pooled)[torch.cat(positions).argsort()]
 

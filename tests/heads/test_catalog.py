@@ -97,6 +97,16 @@ def test_negative_threshold_above_the_positive_one_is_rejected():
     assert RetinaNetHeadSpec(head="retinanet", negative_iou=0.5).negative_iou == 0.5
 
 
+def test_settings_of_the_second_stage_are_checked_under_their_own_names(level_specs):
+    with pytest.raises(ValueError, match=r"roi_negative_iou: got 0.6 with roi_positive_iou: 0.5; choose at most"):
+        head_spec("faster_rcnn", roi_negative_iou=0.6)
+    with pytest.raises(ValueError, match="list each level once, finest first"):
+        head_spec("faster_rcnn", roi_levels=("p4", "p3"))
+    without_p6 = {level: spec for level, spec in level_specs.items() if level != "p6"}
+    with pytest.raises(ValueError, match=r"roi_levels: got \['p6'\]"):
+        build_head("faster_rcnn", level_specs=without_p6, num_classes=1, levels=("p3",))
+
+
 @pytest.mark.parametrize("options", [{"positive_iou": 0}, {"negative_iou": -0.1}, {"crowd_iof": 0}, {"crowd_iof": 1.1}])
 def test_matching_thresholds_outside_their_range_are_rejected(options):
     with pytest.raises(ValueError, match=r"greater than|less than"):

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from heads.losses import NEGATIVE
 from heads.proposals import Proposals
@@ -85,8 +86,6 @@ def test_loss_in_evaluation_mode_repeats_and_leaves_global_random_numbers_alone(
 
 
 def test_proposals_are_clipped_limited_and_without_strong_overlaps_within_a_level(head, make_features):
-    from torchvision.ops import box_iou
-
     raw = head(make_features(2)).proposals
     network = head.proposal_network
     anchors = network.anchors(raw)
@@ -130,3 +129,14 @@ def test_image_without_proposals_and_boxes_has_a_zero_loss_and_no_detections(hea
     assert len(found.scores) == 0
     sum(total for total, _ in terms.values()).backward()
     assert all(parameter.grad is not None for parameter in head.box_head.parameters())
+
+
+def test_frozen_head_passes_gradients_to_every_level_that_it_reads(head, make_features, box_target):
+    features = make_features(2)
+    for parameter in head.parameters():
+        parameter.requires_grad_(False)
+    terms = head.loss(head(features), [box_target(BOXES)] * 2, [SIZE] * 2)
+    sum(total for total, _ in terms.values()).backward()
+    assert all(features[level].grad is not None for level in head.spec.levels)
+    assert all(features[level].grad.abs().sum() > 0 for level in ("p3", "p4"))
+    assert all(not total.requires_grad for total, _ in head.idle_loss().values())

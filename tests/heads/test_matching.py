@@ -41,6 +41,12 @@ def test_each_box_gets_its_best_anchor_even_if_the_anchor_overlaps_another_box_m
     assert matched.tolist() == [[1, 0, NEGATIVE]]
 
 
+def test_best_anchor_of_a_box_stays_negative_if_it_is_not_kept(box_target):
+    targets = pad_targets([box_target([(4, 4, 6, 6), (0, 0, 10, 10)])])
+    matched = match_anchors(squares((0, 0), (4, 0), (30, 30)), targets, **THRESHOLDS, keep_best=False)
+    assert matched.tolist() == [[1, IGNORED, NEGATIVE]]
+
+
 def test_box_that_no_anchor_overlaps_stays_without_an_anchor(box_target):
     matched = match_anchors(squares((0, 0), (20, 0)), pad_targets([box_target([(50, 50, 60, 60)])]), **THRESHOLDS)
     assert matched.tolist() == [[NEGATIVE, NEGATIVE]]

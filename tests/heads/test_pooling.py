@@ -30,6 +30,18 @@ def test_pooled_boxes_agree_with_torchvision(level_specs):
     torch.testing.assert_close(ours, expected)
 
 
+def test_pooling_without_alignment_equals_torchvision_with_its_levels(level_specs):
+    torch.manual_seed(0)
+    specs = pyramid(level_specs)
+    features = {level: torch.randn(2, 5, 512 // int(s.stride), 512 // int(s.stride)) for level, s in specs.items()}
+    low = torch.rand(40, 2) * 200
+    boxes = torch.cat((low, low + torch.rand(40, 2) * 290 + 1), dim=1)
+    own = PyramidRoIAlign(specs, size=3, min_cells=14, aligned=False)
+    theirs = MultiScaleRoIAlign(["p3", "p4", "p5"], 3, 2)  # 224 px on P4
+    expected = theirs(features, [boxes[:15], boxes[15:]], [(512, 512)] * 2)
+    torch.testing.assert_close(own(features, [boxes[:15], boxes[15:]]), expected)
+
+
 def test_pooling_follows_the_offset_of_a_level(level_specs):
     spec = type(level_specs["p3"])(channels=1, stride=8.0, offset_px=4.0)
     # The value of a cell is the x of its center, so the mean of samples is the x of the bin's center.

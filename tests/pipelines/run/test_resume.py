@@ -109,11 +109,13 @@ def test_crashed_run_resumed_from_its_last_regular_checkpoint_is_bit_identical(
 
 
 @pytest.mark.parametrize("tasks", [{"balance": "uncertainty"}, {"aggregate": "pcgrad"}], ids=lambda field: str(*field))
-def test_resumed_run_with_learned_balance_or_random_gradient_order_is_bit_identical(
+def test_resumed_run_with_random_samples_and_learned_balance_or_random_gradient_order_is_bit_identical(
     tasks: Document, small_document: Document, train: Train, tmp_path: Path
 ) -> None:
     small_document["trainer"]["max_epochs"] = 1
     small_document["model"] |= {**tasks, "gradients_every_n_steps": 1}
+    samples = {"anchor_samples": 24, "roi_samples": 8}
+    small_document["model"]["tasks"]["shapes"] = {"head": "faster_rcnn", "roi_channels": 16, **samples}
     uninterrupted = state_of(train(small_document, tmp_path / "uninterrupted"))
     with pytest.raises(Stopped, match="in epoch 1 of 1, after step 2"):
         train(small_document, tmp_path / "stopped", TerminateSelf("train_batch", 0, 2))
