@@ -30,7 +30,7 @@ def default_weights_problem(row: BackboneRow) -> str | None:
         return None
     if url is None:
         return f"weights: backbone {row.name!r} has no default weights; {RANDOM_OR_FILE}"
-    reason = _unreachable(url)
+    reason = unreachable_reason(url)
     if reason is None:
         return None
     host = urlparse(url).netloc
@@ -43,7 +43,7 @@ def default_weights_problem(row: BackboneRow) -> str | None:
 def _torchvision_place(row: BackboneRow) -> tuple[bool, str | None]:
     """Return whether the file is cached, and its URL (None if it has none)."""
     weights = models.get_model_weights(row.id).DEFAULT
-    return _in_torch_hub(weights.url), weights.url
+    return torch_hub_path(weights.url).is_file(), weights.url
 
 
 def _timm_place(row: BackboneRow) -> tuple[bool, str | None]:
@@ -53,18 +53,19 @@ def _timm_place(row: BackboneRow) -> tuple[bool, str | None]:
         return False, None
     if not settings.hf_hub_id:
         url = settings.url if isinstance(settings.url, str) else None
-        return url is not None and _in_torch_hub(url), url
+        return url is not None and torch_hub_path(url).is_file(), url
     repository, _, revision = settings.hf_hub_id.partition("@")
     files = (settings.hf_hub_filename,) if settings.hf_hub_filename else _HUB_FILES
     cached = any(isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str) for file in files)
     return cached, hf_hub_url(repository, files[0], revision=revision or None)
 
 
-def _in_torch_hub(url: str) -> bool:
-    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name).is_file()
+def torch_hub_path(url: str) -> Path:
+    """Return the place of a file in torch's cache."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
 
 
-def _unreachable(url: str) -> str | None:
+def unreachable_reason(url: str) -> str | None:
     """Return the reason why a HEAD request for `url` fails; None if it succeeds within `_TIMEOUT_S`.
 
     The request runs in a thread, because socket timeouts do not end a DNS lookup that hangs.

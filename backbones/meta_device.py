@@ -1,10 +1,14 @@
 """Runs of a network on the meta device: shapes and the autograd graph, without memory or arithmetic."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,59 @@ class MetaRun:
     leaves: dict[Tensor, str]
 
 
+class _BatchNorm(torch.autograd.Function):
+    """BatchNorm without arithmetic. The name of its autograd node contains `Norm`, as that of the original does."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight, bias)
+        return torch.empty_like(maps)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient, *(None if saved is None else torch.empty_like(saved) for saved in ctx.saved_tensors)
+
+
+def _batch_norm(
+    maps: Tensor, mean: Tensor | None, variance: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, *_settings: object, **_more_settings: object,
+) -> Tensor:  # fmt: skip
+    normalized: Tensor = _BatchNorm.apply(maps, weight, bias)
+    return normalized
+
+
+def _activation(maps: Tensor, *_settings: object, **_more_settings: object) -> Tensor:
+    return maps.sigmoid()
+
+
+class ShapesOnly(TorchFunctionMode):
+    """Replaces BatchNorm and activations by functions of the same shapes and gradients.
+
+    On the meta device, torch runs them as Python code, which takes ten to a hundred times as long as a convolution.
+    """
+
+    _REPLACEMENTS: Mapping[object, Callable[..., Tensor]] = {
+        functional.batch_norm: _batch_norm,
+        **dict.fromkeys(
+            (
+                functional.relu,
+                functional.relu6,
+                functional.hardtanh,
+                functional.hardswish,
+                functional.hardsigmoid,
+                functional.gelu,
+                functional.mish,
+            ),
+            _activation,
+        ),
+    }
+
+    def __torch_function__(
+        self, function: Any, _types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self._REPLACEMENTS.get(function, function)(*args, **(kwargs or {}))
+
+
 def run_on_meta(module: nn.Module, image_hw: tuple[int, int]) -> MetaRun:
     """Run a copy of `module` on the meta device, in eval mode, on one image of `image_hw`; `module` is not moved.
 
@@ -31,7 +88,7 @@ def run_on_meta(module: nn.Module, image_hw: tuple[int, int]) -> MetaRun:
     was_training = module.training
     module.eval()
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), ShapesOnly():
             image = torch.empty(1, 3, *image_hw, device="meta")
             outputs = functional_call(module, {**parameters, **buffers}, (image,))
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:

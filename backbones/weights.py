@@ -64,7 +64,7 @@ def load_weights_file(
     Raises:
         ValueError: the file cannot be read as weights, contains values that are not finite, or nothing in it fits.
     """
-    state = _read(path)
+    state = read_tensors(path)
     report = load_matching(network, rename(state))
     if all(key.endswith(COUNTER) for key in report.loaded):
         raise ValueError(
@@ -113,7 +113,12 @@ def load_plain(path: Path) -> Any:
         raise ValueError("more than plain types and tensors" if is_complete else "damaged or truncated") from error
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the state dict of a safetensors file, or of a file of `torch.save` (see `load_weights_file`).
+
+    Raises:
+        ValueError: the file cannot be read as weights, or contains values that are not finite.
+    """
     if not path.is_file():
         raise ValueError(f"weights {str(path)!r}: file not found; write 'none', 'default' or the path of a file")
     try:

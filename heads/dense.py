@@ -70,8 +70,8 @@ class DenseHead(Head):
         self.spec = spec
         self.num_classes = num_classes
         self.anchors_per_cell = anchors_per_cell
-        self.class_tower = conv_tower(channels, spec.num_convs, spec.norm)
-        self.box_tower = conv_tower(channels, spec.num_convs, spec.norm)
+        self.class_tower = conv_tower(channels, spec.num_convs, spec.norm, spec.bias_before_norm)
+        self.box_tower = conv_tower(channels, spec.num_convs, spec.norm, spec.bias_before_norm)
         self.class_output = output_conv(channels, anchors_per_cell * num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
         self.box_output = output_conv(channels, anchors_per_cell * 4, bias=box_bias)
         self.normalizer = Normalizer(spec.normalizer, len(self.loss_terms))
@@ -140,7 +140,7 @@ def flatten_levels(level_maps: Sequence[Tensor], width: int) -> Tensor:
     return torch.cat(rows, dim=1)
 
 
-def conv_tower(channels: int, num_convs: int, norm: Norm) -> nn.Sequential:
+def conv_tower(channels: int, num_convs: int, norm: Norm, bias_before_norm: bool = False) -> nn.Sequential:
     """Return `num_convs` blocks of 3x3 convolution, norm and ReLU, all with `channels` channels.
 
     With a norm, the weights are drawn from N(0, 0.01), as in the papers: the norm cancels their scale, and the
@@ -149,14 +149,15 @@ def conv_tower(channels: int, num_convs: int, norm: Norm) -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     for _ in range(num_convs):
-        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none")
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none" or bias_before_norm)
         layers.append(conv)
         if norm == "gn":
             nn.init.normal_(conv.weight, std=0.01)
             layers.append(group_norm(channels))
         else:
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 

@@ -32,6 +32,11 @@ class DetectionHeadSpec(HeadSpec):
         "(ema)",
     )
     levels: Levels = Field(("p3", "p4", "p5", "p6", "p7"), description="pyramid levels to detect on, finest first")
+    cell_offset: Probability = Field(
+        0.5,
+        description="place of a cell's anchors or location, in strides from its left and top edges: 0.5 is its center; "
+        "torchvision's detectors use 0",
+    )
     score_threshold: Probability = Field(0.05, description="minimum score of a detection (exclusive)")
     nms_iou: Probability = Field(
         0.5, description="a detection that overlaps a better one of its class by more than this IoU is dropped"
@@ -49,6 +54,9 @@ class DenseHeadSpec(DetectionHeadSpec):
         4, description="3x3 convolutions in each of the two towers, before the output convolution"
     )
     norm: Norm = Field("none", description="normalization after each convolution of the towers; gn: GroupNorm")
+    bias_before_norm: bool = Field(
+        False, description="the convolutions of the towers have a bias before their norm too, as in torchvision's FCOS"
+    )
 
 
 class AnchorHeadSpec(DetectionHeadSpec):
@@ -56,6 +64,14 @@ class AnchorHeadSpec(DetectionHeadSpec):
 
     anchor_scale: Positive = Field(4.0, description="side of a level's smallest anchors, in strides")
     scales_per_octave: Count = Field(3, description="number of anchor sizes from one level to the next")
+    anchor_sizes: tuple[tuple[Positive, ...], ...] | None = Field(
+        None,
+        description="for each level, the sides of its square anchors in pixels, instead of anchor_scale and "
+        "scales_per_octave, such as [[16, 24], [32, 48], [64, 96]] for levels: [p3, p4, p5]",
+    )
+    round_anchors: bool = Field(
+        False, description="round half the width and height of anchors to whole pixels, as torchvision does"
+    )
     aspect_ratios: tuple[Positive, ...] = Field(
         (0.5, 1.0, 2.0), min_length=1, description="height / width of the anchors of each size"
     )
@@ -76,17 +92,37 @@ class AnchorHeadSpec(DetectionHeadSpec):
         _require_order(self, "negative_iou", "positive_iou")
         return self
 
+    @model_validator(mode="after")
+    def _sizes_belong_to_the_levels(self) -> "AnchorHeadSpec":
+        if self.anchor_sizes is None:
+            return self
+        if len(self.anchor_sizes) != len(self.levels):
+            raise ValueError(
+                f"anchor_sizes: got {len(self.anchor_sizes)} lists for the {len(self.levels)} levels "
+                f"{', '.join(self.levels)}; write one list for each level"
+            )
+        numbers = [len(sizes) for sizes in self.anchor_sizes]
+        if len(set(numbers)) > 1 or 0 in numbers:
+            raise ValueError(f"anchor_sizes: got lists of {numbers} sizes; write the same number for each level")
+        return self
+
+    @property
+    def anchors_per_cell(self) -> int:
+        """Number of anchors of each cell."""
+        num_sizes = self.scales_per_octave if self.anchor_sizes is None else len(self.anchor_sizes[0])
+        return num_sizes * len(self.aspect_ratios)
+
 
 class RetinaNetHeadSpec(AnchorHeadSpec, DenseHeadSpec):
     """RetinaNet: anchors of several scales and ratios on every pyramid level."""
 
     implementation = "heads.retinanet:RetinaNetHead"
-    losses = ("focal", "smooth_l1", "giou")
+    losses = ("focal", "smooth_l1", "l1", "giou")
     paper = "1708.02002"
 
     head: Literal["retinanet"]
-    box_loss: Literal["smooth_l1", "giou"] = Field(
-        "smooth_l1", description="loss of the boxes: smooth_l1 of the deltas, or giou of the decoded boxes"
+    box_loss: Literal["smooth_l1", "l1", "giou"] = Field(
+        "smooth_l1", description="loss of the boxes: smooth_l1 or l1 of the deltas, or giou of the decoded boxes"
     )
 
 
@@ -100,6 +136,11 @@ class FCOSHeadSpec(DenseHeadSpec):
     head: Literal["fcos"]
     norm: Norm = Field("gn", description="normalization after each convolution of the towers; gn: GroupNorm")
     box_loss: Literal["giou"] = Field("giou", description="loss of the boxes")
+    box_weights: Literal["centerness", "equal"] = Field(
+        "centerness",
+        description="weights of positive locations in the loss of the boxes: their centerness (as in the paper), or "
+        "equal (as in torchvision)",
+    )
     center_sampling_radius: Positive = Field(
         1.5, description="a location is assigned a box only if it is less than this many strides from the box's center"
     )

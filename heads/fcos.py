@@ -26,7 +26,8 @@ class FCOSHead(DenseHead):
     and distances in units of the stride.
 
     `classification` is the focal loss (alpha 0.25, gamma 2) of all locations except ignored ones. `boxes` is the GIoU
-    loss of positive locations, weighted by their centerness target; its count is the sum of these weights.
+    loss of positive locations, weighted by their centerness target; its count is the sum of these weights
+    (`box_weights: equal` omits them).
     `centerness` is the binary cross-entropy of positive locations. The count of the other two is the number of
     positive locations. The score of a detection is sqrt(class score * centerness).
 
@@ -78,7 +79,7 @@ class FCOSHead(DenseHead):
         """Return x and y of each cell's center, its stride, radius, and both ends of its range, in px: (N, 6)."""
         levels = []
         for size_hw, spec, row in zip(raw.sizes_hw, self.level_specs.values(), self.level_geometry, strict=True):
-            points = cell_centers(size_hw, spec, row.device)
+            points = cell_centers(size_hw, spec, row.device, cell_offset=self.spec.cell_offset)
             levels.append(torch.cat((points, row.expand(points.shape[0], 4)), dim=1))
         return torch.cat(levels)
 
@@ -102,13 +103,15 @@ class FCOSHead(DenseHead):
             raw.centerness[images, rows].float(), centerness, reduction="none"
         )
         labels_BN = gather_labels(matched_BN, padded)
+        if self.spec.box_weights == "equal":
+            boxes_total = (normalizer.total(box_losses, images, num_images), count)
+        else:
+            weights_total = normalizer.total(centerness, images, num_images)
+            boxes_total = (normalizer.total(box_losses * centerness, images, num_images), weights_total)
         return normalizer.terms(
             {
                 "classification": (normalizer.total_of_images(sigmoid_focal_loss, raw.logits, labels_BN), count),
-                "boxes": (
-                    normalizer.total(box_losses * centerness, images, num_images),
-                    normalizer.total(centerness, images, num_images),
-                ),
+                "boxes": boxes_total,
                 "centerness": (normalizer.total(centerness_losses, images, num_images), count),
             },
             num_images,

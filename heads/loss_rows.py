@@ -45,6 +45,7 @@ HEAD_LOSSES = _by_name(
     [
         LossRow("focal", "Cross entropy with easy examples down-weighted", "1708.02002"),
         LossRow("smooth_l1", "Loss of box deltas that is quadratic near zero and linear beyond", "1504.08083"),
+        LossRow("l1", "Absolute differences of box deltas"),
         LossRow("giou", "Generalized intersection over union of boxes", "1902.09630"),
         LossRow("centerness", "Cross entropy of how close a location is to the center of its box", "1904.01355"),
         LossRow("cross_entropy", "Softmax over exclusive classes"),

@@ -16,6 +16,8 @@ NEGATIVE = -1
 """Label of a row without an object: all its classes are negatives."""
 IGNORED = -2
 """Label of a row that the loss skips."""
+SMOOTH_L1_BETA = 1 / 9
+"""From Detectron's RetinaNet."""
 
 
 class _SigmoidFocalLoss(torch.autograd.Function):
@@ -70,10 +72,10 @@ def sigmoid_focal_loss(logits_NK: Tensor, labels_N: Tensor, *, alpha: float = 0.
     return loss
 
 
-def smooth_l1_loss(deltas: Tensor, target_deltas: Tensor, *, beta: float = 1 / 9) -> Tensor:
+def smooth_l1_loss(deltas: Tensor, target_deltas: Tensor, *, beta: float = SMOOTH_L1_BETA) -> Tensor:
     """Return the smooth-L1 loss of each element in float32: quadratic below `beta`, linear above.
 
-    Girshick 2015, arXiv 1504.08083, equation 3. The default `beta` of 1/9 is from Detectron's RetinaNet; torchvision's
-    RetinaNet uses plain L1 instead.
+    Girshick 2015, arXiv 1504.08083, equation 3. With a `beta` of 0 it is the L1 loss, which torchvision's RetinaNet
+    uses.
     """
     return functional.smooth_l1_loss(deltas.float(), target_deltas, beta=beta, reduction="none")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads.anchors import anchor_shapes, grid_anchors
+from heads.anchors import grid_anchors, shapes_of_levels
 from heads.base import Features, LevelSpec
 from heads.box_coding import decode_deltas, encode_deltas
 from heads.dense import conv_tower, flatten_levels, output_conv, select_levels
@@ -66,15 +66,11 @@ class ProposalNetwork(nn.Module):
         self.spec = spec
         self.level_specs = select_levels(level_specs, spec.levels)
         channels = self.level_specs[spec.levels[0]].channels
-        self.anchors_per_cell = spec.scales_per_octave * len(spec.aspect_ratios)
+        self.anchors_per_cell = spec.anchors_per_cell
         self.tower = conv_tower(channels, spec.num_convs, spec.norm)
         self.objectness_output = output_conv(channels, self.anchors_per_cell, kernel=1)
         self.box_output = output_conv(channels, self.anchors_per_cell * 4, kernel=1)
-        shapes = [
-            anchor_shapes(level_spec.stride, spec.anchor_scale, spec.scales_per_octave, spec.aspect_ratios)
-            for level_spec in self.level_specs.values()
-        ]
-        self.register_buffer("shapes", torch.stack(shapes), persistent=False)
+        self.register_buffer("shapes", shapes_of_levels(spec, self.level_specs), persistent=False)
 
     def forward(self, features: Features) -> ProposalOutputs:
         maps = [self.tower(features[level]) for level in self.level_specs]
@@ -87,7 +83,8 @@ class ProposalNetwork(nn.Module):
     def anchors(self, raw: ProposalOutputs) -> Tensor:
         """Return the anchors xyxy (N, 4) of the levels' sizes."""
         levels = zip(raw.sizes_hw, self.level_specs.values(), self.shapes, strict=True)
-        return torch.cat([grid_anchors(size_hw, spec, shapes) for size_hw, spec, shapes in levels])
+        offset = self.spec.cell_offset
+        return torch.cat([grid_anchors(hw, spec, shapes, cell_offset=offset) for hw, spec, shapes in levels])
 
     @torch.no_grad()
     def propose(

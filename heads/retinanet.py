@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
-from heads.anchors import anchor_shapes, grid_anchors
+from heads.anchors import grid_anchors, shapes_of_levels
 from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_deltas, encode_deltas
 from heads.dense import DenseHead, DenseOutputs, flatten_levels
 from heads.detection_spec import RetinaNetHeadSpec
-from heads.losses import sigmoid_focal_loss, smooth_l1_loss
+from heads.losses import SMOOTH_L1_BETA, sigmoid_focal_loss, smooth_l1_loss
 from heads.matching import gather_labels, match_anchors, pad_targets
 
 
@@ -23,9 +23,9 @@ class RetinaNetHead(DenseHead):
     """RetinaNet's two subnets on a pyramid, with anchors that follow the measured strides and offsets.
 
     `classification` is the focal loss (alpha 0.25, gamma 2) of all anchors except ignored ones. `boxes` is the
-    smooth-L1 loss of the deltas (beta 1/9) or the GIoU loss of the decoded boxes (Rezatofighi et al. 2019, arXiv
-    1902.09630) of the positive anchors. The count of both is the number of positive anchors, of the images that
-    `normalizer` selects (see `heads.normalizer.Normalizer`). Without a norm, the towers use He initialization (see
+    smooth-L1 loss of the deltas (beta 1/9), their L1 loss, or the GIoU loss of the decoded boxes (Rezatofighi et al.
+    2019, arXiv 1902.09630) of the positive anchors. The count of both is the number of positive anchors, of the images
+    that `normalizer` selects (see `heads.normalizer.Normalizer`). Without a norm, the towers use He initialization (see
     `heads.dense.conv_tower`).
     """
 
@@ -38,13 +38,9 @@ class RetinaNetHead(DenseHead):
             spec,
             level_specs=level_specs,
             num_classes=num_classes,
-            anchors_per_cell=spec.scales_per_octave * len(spec.aspect_ratios),
+            anchors_per_cell=spec.anchors_per_cell,
         )
-        shapes = [
-            anchor_shapes(level_spec.stride, spec.anchor_scale, spec.scales_per_octave, spec.aspect_ratios)
-            for level_spec in self.level_specs.values()
-        ]
-        self.register_buffer("shapes", torch.stack(shapes), persistent=False)
+        self.register_buffer("shapes", shapes_of_levels(spec, self.level_specs), persistent=False)
 
     @property
     def loss_terms(self) -> tuple[str, ...]:
@@ -61,7 +57,8 @@ class RetinaNetHead(DenseHead):
     def geometry(self, raw: DenseOutputs) -> Tensor:
         """Return the anchors xyxy (N, 4)."""
         levels = zip(raw.sizes_hw, self.level_specs.values(), self.shapes, strict=True)
-        return torch.cat([grid_anchors(size_hw, spec, shapes) for size_hw, spec, shapes in levels])
+        offset = self.spec.cell_offset
+        return torch.cat([grid_anchors(hw, spec, shapes, cell_offset=offset) for hw, spec, shapes in levels])
 
     def loss(
         self, raw: DenseOutputs, targets: Sequence[BoxTarget], image_sizes_hw: Sequence[tuple[int, int]]
@@ -94,7 +91,8 @@ class RetinaNetHead(DenseHead):
         if self.spec.box_loss == "giou":
             losses: Tensor = generalized_box_iou_loss(self.decode_boxes(deltas, anchors_xyxy), boxes_xyxy)
             return losses
-        return smooth_l1_loss(deltas, encode_deltas(boxes_xyxy, anchors_xyxy))
+        beta = 0.0 if self.spec.box_loss == "l1" else SMOOTH_L1_BETA
+        return smooth_l1_loss(deltas, encode_deltas(boxes_xyxy, anchors_xyxy), beta=beta)
 
     def scores(self, raw: DenseOutputs) -> Tensor:
         return raw.logits.float().sigmoid()

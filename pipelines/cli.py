@@ -16,12 +16,14 @@ from typing import Any
 from pipelines.base.cores import let_idle_threads_sleep
 from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError, RegistryError, Stopped
 from pipelines.base.exit_codes import exit_code_of
+from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.ranks import local_rank
 from pipelines.base.records import Split
 from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import Overrides, places_of
 from pipelines.command_line.parsers import COMMANDS, parser_of
+from pipelines.data.dataset.index import build_index
 from pipelines.preflight import preflight
 from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
@@ -92,7 +94,8 @@ def _fit(options: argparse.Namespace, overrides: Overrides, words: Sequence[str]
         # The service's previous attempt was killed after its work was complete, before it could exit.
         return
     chosen = choose_run_dir(job, run_dir, runs_root())
-    from pipelines.run.fit import fit
+    with no_garbage_collection():
+        from pipelines.run.fit import fit
 
     try:
         fit(job, document, inputs, chosen, _recorded(options), stop)
@@ -126,11 +129,14 @@ def _preview(command: str, options: argparse.Namespace, overrides: Overrides) ->
     try:
         job = validate_document(_assemble(options, overrides))
         inputs = preflight(job, places_of(options))
-        from pipelines.run.dry_run import dry_run, render
-        from pipelines.run.plan import render_plan
+        index, data_report = build_index(job, inputs.data)
+        data_report.raise_errors()
+        with no_garbage_collection():
+            from pipelines.run.dry_run import dry_run, render
+            from pipelines.run.plan import render_plan
 
         with redirect_stdout(sys.stderr):
-            report = dry_run(job, inputs)
+            report = dry_run(job, inputs, index, data_report)
     except ConfigError as error:
         if options.json:
             print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
@@ -165,7 +171,8 @@ def _use_run(command: str, options: argparse.Namespace, overrides: Overrides, st
 def _run_saved(command: str, options: argparse.Namespace, overrides: Overrides, stop: StopRequest) -> None:
     run_dir, places, recorded = Path(options.run_dir), places_of(options), _recorded(options)
     if command != "predict":
-        from pipelines.run.evaluate_run import score_run
+        with no_garbage_collection():
+            from pipelines.run.evaluate_run import score_run
 
         split: Split = "val" if command == "validate" else "test"
         score_run(command, run_dir, split, places, overrides, options.weights, recorded, stop)
@@ -174,7 +181,8 @@ def _run_saved(command: str, options: argparse.Namespace, overrides: Overrides, 
     images = [Path(image) for image in (*options.image, *options.images)]
     if bool(images) == bool(options.split):
         raise ConfigError(FieldProblem("", "pass either image files or folders with image files, or --split NAME"))
-    from pipelines.run.predict_images import predict_images, predict_split
+    with no_garbage_collection():
+        from pipelines.run.predict_images import predict_images, predict_split
 
     settings: dict[str, Any] = {
         "draw": options.draw,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.catalog.checks import require_surgery
-from backbones.catalog.licenses import lack_of_weights, license_problem
+from backbones.catalog.licenses import DETECTOR_LICENSES, lack_of_weights, license_problem
 from backbones.catalog.lookup import resolve
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.paths import below
@@ -22,6 +22,7 @@ WEIGHTS_ROOTS_VARIABLE = "PYRAMIDION_WEIGHTS_ROOTS"
 DATA_OPTIONS = "--data-root names the folder that contains the document's data.root, --data.root the data itself"
 
 REGISTRY = "models:/"
+PUBLISHED = "tv:"
 _REGISTERED = re.compile(r"models:/[^/@:]+(?:/[1-9][0-9]*|@[^/@:]+)")
 
 
@@ -51,8 +52,8 @@ class Inputs:
     Attributes:
         data: folder of the data.
         weights: `default`, `none`, or the path of a weights file.
-        init_from: path of a checkpoint or of an exported model, or a version in MLflow's registry (`models:/...`);
-            None: the run starts from `weights` only.
+        init_from: path of a checkpoint, of an exported model or of a detector's file, a version in MLflow's registry
+            (`models:/...`), or a detector of torchvision (`tv:...`); None: the run starts from `weights` only.
     """
 
     data: Path
@@ -151,7 +152,7 @@ def find_weights(weights: str, weights_roots: Sequence[Path]) -> str:
 
 
 def find_init_from(name: str, weights_roots: Sequence[Path]) -> str:
-    """Return a `models:/...` name unchanged, or the absolute path of a checkpoint or an exported model.
+    """Return a `models:/...` or `tv:...` name unchanged, or the absolute path of a file or of an exported model.
 
     For a run folder this is its best checkpoint, or `model/` if that checkpoint is missing.
     """
@@ -160,9 +161,13 @@ def find_init_from(name: str, weights_roots: Sequence[Path]) -> str:
         if not _REGISTERED.fullmatch(name):
             raise ConfigError(FieldProblem(field, f"got {name!r}; write models:/NAME@ALIAS or models:/NAME/VERSION"))
         return name
-    path = _find_below(
-        field, name, weights_roots, Path.exists, "write models:/NAME@ALIAS, or a run folder or checkpoint"
-    )
+    if name.startswith(PUBLISHED):
+        if name.removeprefix(PUBLISHED) not in DETECTOR_LICENSES:
+            known = " or ".join(f"{PUBLISHED}{detector}" for detector in DETECTOR_LICENSES)
+            raise ConfigError(FieldProblem(field, f"got {name!r}; write {known}, or the name of a file"))
+        return name
+    remedy = "write models:/NAME@ALIAS, tv:NAME, or a run folder, a checkpoint or the file of a detector"
+    path = _find_below(field, name, weights_roots, Path.exists, remedy)
     return str(path if path.is_file() else _model_in(path, name))
 
 

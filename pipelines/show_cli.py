@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.exit_codes import exit_code_of
+from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.records import SPLITS
 from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
@@ -63,8 +64,9 @@ def _show(options: argparse.Namespace, overrides: Overrides) -> int:
         raise ConfigError(FieldProblem("--split", f"got {options.split!r}; the data has {', '.join(index.records)}"))
 
     # Imported late, so that errors of the document and the data are reported without loading torch.
-    from pipelines.data.loading.datamodule import JobData
-    from pipelines.data.loading.show import show_samples, show_sheet
+    with no_garbage_collection():
+        from pipelines.data.loading.datamodule import JobData
+        from pipelines.data.loading.show import show_samples, show_sheet
 
     data = JobData(job.data, job.model.tasks, index, job.seed_everything)
     folder = options.out or Path("runs") / f"{job.name}-data_show"

@@ -1,6 +1,7 @@
 """What all tests share: one small document, data to train on, and one MLflow store."""
 
 import copy
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from pipelines.base.suggested_commands import set_data_arguments
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.run_folder.layout import CACHE_VARIABLE
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
+
+# Collecting the tests imports everything and creates objects that stay; searching them for garbage takes seconds.
+gc.disable()
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("house", deadline=None)
@@ -39,6 +43,17 @@ LONG = ("tests/service/whole/", "tests/pipelines/training/test_families", "tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the files of long tests first, so that no process works through them at the end while the other is idle."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Start garbage collection, except of everything that exists now."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter's exit collect everything; libraries would report leaks."""
+    gc.unfreeze()
 
 
 SMALL_DOCUMENT = {

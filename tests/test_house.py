@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,27 @@ def tracked_files() -> list[Path]:
     return [Path(line) for line in listing.splitlines() if (ROOT / line).is_file()]
 
 
+@cache
 def python_files() -> list[Path]:
     return [path.relative_to(ROOT) for name in (*PACKAGES, "tests") for path in sorted((ROOT / name).rglob("*.py"))]
 
 
-def imported_names(path: Path) -> Iterator[str]:
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Nodes of the syntax tree of a file; the first one is the module."""
+    return list(ast.walk(ast.parse((ROOT / path).read_text("utf-8"))))
+
+
+@cache
+def imported_names(path: Path) -> list[str]:
     """Full names of what a file imports, inside functions too."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))):
+    names: list[str] = []
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
 def project() -> dict[str, Any]:
@@ -103,7 +113,7 @@ def test_everything_at_the_top_level_is_there() -> None:
 def test_no_init_file_imports_anything() -> None:
     inits = [path for path in python_files() if path.name == "__init__.py"]
     assert {path.parts[0] for path in inits} == set(PACKAGES), "no __init__.py below tests: it would shadow a package"
-    assert [str(path) for path in inits if list(imported_names(path))] == []
+    assert [str(path) for path in inits if imported_names(path)] == []
 
 
 def test_no_file_names_a_machines_path_or_a_package_host() -> None:
@@ -135,7 +145,7 @@ def test_no_two_classes_of_the_product_share_a_name() -> None:
         node.name
         for path in python_files()
         if path.parts[0] in PACKAGES
-        for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef)
     ]
     assert sorted({name for name in names if names.count(name) > 1}) == []
@@ -208,8 +218,7 @@ def task_kind_names() -> tuple[set[str], set[str]]:
     classes |= {kind.__name__ for base in (Target, Prediction) for kind in base.__subclasses__()}
     for path in (ROOT / "pipelines/tasks").glob("*/**/*.py"):
         if path.parent.name != "tensors" or path.parent.parent.name != "tasks":
-            tree = ast.parse(path.read_text("utf-8"))
-            classes |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+            classes |= {node.name for node in nodes(path) if isinstance(node, ast.ClassDef)}
     return values, classes
 
 
@@ -249,7 +258,7 @@ def test_only_the_kinds_themselves_branch_on_the_kind_of_a_task() -> None:
         str(path): lines
         for path in python_files()
         if path.parts[0] in ("pipelines", "service") and path.parts[:2] != ("pipelines", "tasks")
-        if (lines := branches_on_kinds(ast.parse((ROOT / path).read_text("utf-8")), values, classes))
+        if (lines := branches_on_kinds(nodes(path)[0], values, classes))
     }
     assert len(found) <= MAX_FILES_WITH_BRANCHES_ON_KINDS, f"ask the contract of pipelines/tasks/base.py: {found}"
 

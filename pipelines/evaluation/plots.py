@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
+from pipelines.base.pictures import FAST_PNG
 from pipelines.evaluation.curves import Curves, Points, epoch_ends, read_curves, smoothed
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.files import write_atomic
@@ -55,11 +59,21 @@ def write_plots(folder: Path, events: Path, tasks: Tasks) -> list[Path]:
         figures |= {f"{name}.{chart}": figure for chart, figure in _task(name, result).items()}
     paths = []
     for chart, figure in figures.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
-        write_atomic(folder / f"{chart}.png", buffer.getvalue())
+        write_atomic(folder / f"{chart}.png", _png(figure))
         paths.append(folder / f"{chart}.png")
     return paths
+
+
+def _png(figure: Figure) -> bytes:
+    """Return the chart as a PNG file. It is drawn once, where `savefig` draws twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(DOTS_PER_INCH)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "PNG", compress_level=FAST_PNG)
+    return buffer.getvalue()
 
 
 def _course(curves: Curves, ends: Mapping[int, int]) -> dict[str, Figure]:

@@ -2,12 +2,14 @@
 
 Tensors are copied where name and shape agree: those of the backbone (if at least half of them agree), of the neck, and
 of the heads of tasks with the same name. From tensors that depend on the number of classes, the rows of classes with
-the same name are copied: equal shapes do not mean equal classes.
+the same name are copied: equal shapes do not mean equal classes. The other network may be a detector of torchvision
+(see `pipelines.inference.torchvision_detectors`).
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,7 +20,8 @@ from heads.create import create_head
 from heads.normalizer import MEAN_COUNTS
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category
-from pipelines.inference.saved import SavedModel
+from pipelines.inference.saved import SavedModel, read_saved
+from pipelines.inference.torchvision_detectors import SavedDetector, for_document, read_detector
 from pipelines.model import MultiTaskModel
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import TOP_DOWN, frozen_parts
@@ -70,6 +73,22 @@ class InitReport:
         return f"init_from {self.name}: " + "; ".join(clauses)
 
 
+def read_source(path: Path) -> SavedModel:
+    """Return the network of a checkpoint, of an exported model, or of a file of torchvision.
+
+    Raises:
+        ConfigError: it has no network.
+    """
+    # Checkpoints of this project end in .ckpt and are large.
+    if not path.is_file() or path.suffix == ".ckpt":
+        return read_saved(path, FIELD)
+    try:
+        detector = read_detector(path)
+    except ValueError as error:
+        raise ConfigError(FieldProblem(FIELD, f"{path}: {error}")) from error
+    return detector or read_saved(path, FIELD)
+
+
 def initialize_from(
     model: MultiTaskModel,
     saved: SavedModel,
@@ -87,9 +106,12 @@ def initialize_from(
         name: of `saved`, for messages.
 
     Raises:
-        ConfigError: no tensor fits.
+        ConfigError: no tensor fits, or the document needs other settings for a detector of torchvision.
     """
     own, report = model.state_dict(), InitReport(name)
+    warnings: list[str] = []
+    if isinstance(saved, SavedDetector):
+        saved, warnings = for_document(saved, spec, name)
     if saved.backbone not in (None, spec.backbone.label):
         report.notes.append(f"backbone: {saved.backbone} there, {spec.backbone.label} here")
     heads = {f"heads.{task}": _classes(task, categories[task], saved, spec, report) for task in sorted(spec.tasks)}
@@ -120,7 +142,7 @@ def initialize_from(
     if not fitting:
         raise ConfigError(FieldProblem(FIELD, f"no tensor of {name} fits: {_compared(saved, spec)}"))
     model.load_state_dict(fitting, strict=False)
-    report.warnings = [f"{FIELD}: {warning}" for warning in _warnings(report, saved, spec)]
+    report.warnings = [*warnings, *(f"{FIELD}: {warning}" for warning in _warnings(report, saved, spec))]
     return report
 
 

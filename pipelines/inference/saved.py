@@ -141,7 +141,7 @@ def _unusable(path: Path, field: str, reason: str) -> ConfigError:
         FieldProblem(
             field,
             f"{path} does not hold a network of this project: {reason}; name a run folder, its best.ckpt or last.ckpt, "
-            "or an exported "
-            "model (weights of a backbone alone go to model.backbone.weights)",
+            "an exported model, or the state dict of torchvision's retinanet_resnet50_fpn or fcos_resnet50_fpn "
+            "(weights of a backbone alone go to model.backbone.weights)",
         )
     )

@@ -6,9 +6,9 @@ from typing import Any
 
 from backbones.depthwise import compute_slow_depthwise_in_float32
 from pipelines.base.errors import ConfigError
+from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.checks.text import render_report
-from pipelines.data.dataset.index import build_index
 from pipelines.data.loading.datamodule import JobData
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import Inputs
@@ -88,15 +88,13 @@ def _stage(part: str) -> str:
     return part.partition(".")[0]
 
 
-def dry_run(job: JobSpec, inputs: Inputs) -> DryRunReport:
-    """Check the data of a job, build its network, and return the report.
+def dry_run(job: JobSpec, inputs: Inputs, index: DatasetIndex, report: DataReport) -> DryRunReport:
+    """Build the network of a job whose data has no errors, and return the report.
 
     Raises:
         ConfigError, DataError: the job would not start.
         RegistryError: MLflow does not respond, so whether the job would start is unknown.
     """
-    index, report = build_index(job, inputs.data)
-    report.raise_errors()
     model = build_model(job.model, index.categories)
     data = JobData(job.data, job.model.tasks, index, job.seed_everything)
     avoid_single_images(model, job, data, _num_processes(job.trainer))

@@ -1,4 +1,4 @@
-"""The model that a run starts from (`model.init_from`): looked up before anything starts, downloaded if registered."""
+"""The model that a run starts from (`model.init_from`): looked up before anything starts, downloaded if needed."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,13 +6,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from backbones.published_detectors import (
+    download_published,
+    publication_problem,
+    published_file,
+    published_url,
+)
 from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.base.ranks import is_rank_zero
 from pipelines.base.records import DatasetIndex
-from pipelines.inference.init_from import FIELD, initialize_from
-from pipelines.inference.saved import read_saved
+from pipelines.inference.init_from import FIELD, initialize_from, read_source
 from pipelines.model import MultiTaskModel
-from pipelines.preflight import REGISTRY, Inputs, require_default_weights
+from pipelines.preflight import PUBLISHED, REGISTRY, Inputs, require_default_weights
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import find_store
@@ -24,9 +29,10 @@ def pin_version(inputs: Inputs) -> Inputs:
     """Return the inputs with the alias of a registered model replaced by the version that it points to now.
 
     Raises:
-        ConfigError: the registry has no such model, alias or version.
+        ConfigError: the registry has no such model, alias or version, or a published detector is not available.
         RegistryError: MLflow does not respond.
     """
+    _require_published(inputs)
     if inputs.init_from is None or not inputs.init_from.startswith(REGISTRY):
         return inputs
     return replace(inputs, init_from=_find_version(inputs.init_from).uri)
@@ -34,10 +40,16 @@ def pin_version(inputs: Inputs) -> Inputs:
 
 @contextmanager
 def downloaded_model(inputs: Inputs, run_dir: RunDir) -> Iterator[None]:
-    """Keep a copy of the registered model that `inputs` name in `run_dir.init_from`; without one, do nothing.
+    """Keep a copy of the registered model that `inputs` name in `run_dir.init_from`, or of a published detector in
+    torch's cache; without one, do nothing.
 
     Rank 0 downloads it; the other ranks are started inside and find it there.
     """
+    if inputs.init_from is not None and inputs.init_from.startswith(PUBLISHED) and is_rank_zero():
+        try:
+            download_published(inputs.init_from.removeprefix(PUBLISHED))
+        except ValueError as error:
+            raise ConfigError(FieldProblem(FIELD, str(error))) from error
     if inputs.init_from is None or not inputs.init_from.startswith(REGISTRY) or not is_rank_zero():
         yield
         return
@@ -52,7 +64,7 @@ def downloaded_model(inputs: Inputs, run_dir: RunDir) -> Iterator[None]:
 def describe_init(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: DatasetIndex) -> str:
     """Return a text about the tensors that the job's network would take from `model.init_from`.
 
-    A registered model is looked up but not downloaded.
+    A registered model is looked up but not downloaded, and so is a published detector that is not cached.
 
     Raises:
         ConfigError: it cannot be read, nothing in it fits, or the weights that it lacks may not be used.
@@ -62,11 +74,34 @@ def describe_init(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: Da
         return ""
     if inputs.init_from.startswith(REGISTRY):
         return f"init_from {pin_version(inputs).init_from}"
-    saved = read_saved(Path(inputs.init_from), FIELD)
+    _require_published(inputs)
+    source = source_path(inputs.init_from, None)
+    if inputs.init_from.startswith(PUBLISHED) and not source.is_file():
+        url = published_url(inputs.init_from.removeprefix(PUBLISHED))
+        return f"init_from {inputs.init_from}: {url} is downloaded when the run starts"
+    saved = read_source(source)
     report = initialize_from(model, saved, job.model, index.categories, inputs.init_from)
     if not report.is_whole("backbone"):
         require_default_weights(job.model.backbone)
     return "\n".join([str(report), *(f"warning: {warning}" for warning in report.warnings)])
+
+
+def source_path(init_from: str, run_dir: RunDir | None) -> Path:
+    """Return the file or folder that `Inputs.init_from` stands for; a registered model is in `run_dir`."""
+    if init_from.startswith(REGISTRY):
+        assert run_dir is not None
+        return run_dir.init_from
+    if init_from.startswith(PUBLISHED):
+        return published_file(init_from.removeprefix(PUBLISHED))
+    return Path(init_from)
+
+
+def _require_published(inputs: Inputs) -> None:
+    """Raise ConfigError if `inputs` name a published detector that is neither cached nor available."""
+    if inputs.init_from is None or not inputs.init_from.startswith(PUBLISHED):
+        return
+    if problem := publication_problem(inputs.init_from.removeprefix(PUBLISHED)):
+        raise ConfigError(FieldProblem(FIELD, problem))
 
 
 def _find_version(uri: str) -> ModelVersion:

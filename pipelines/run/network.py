@@ -1,17 +1,16 @@
 """The network of a job: built, and initialized from weights or from another model."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import DatasetIndex
-from pipelines.inference.init_from import FIELD, initialize_from
-from pipelines.inference.saved import read_saved
+from pipelines.inference.init_from import initialize_from, read_source
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.preflight import REGISTRY, Inputs, require_default_weights
+from pipelines.preflight import Inputs, require_default_weights
+from pipelines.run.init_source import source_path
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec
@@ -54,8 +53,7 @@ def initialized_network(
     """
     if inputs.init_from is None:
         return create_network(job, index, inputs.weights)
-    is_registered = inputs.init_from.startswith(REGISTRY)
-    saved = read_saved(run_dir.init_from if is_registered else Path(inputs.init_from), FIELD)
+    saved = read_source(source_path(inputs.init_from, run_dir))
     network = create_network(job, index)
     report = initialize_from(network, saved, job.model, index.categories, inputs.init_from)
     if not report.is_whole("backbone") and inputs.weights != "none":

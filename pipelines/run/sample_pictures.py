@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pipelines.base.pictures import MIN_SHOWN_SCORE, draw_boxes, draw_sheet
+from pipelines.base.pictures import FAST_PNG, MIN_SHOWN_SCORE, draw_boxes, draw_sheet
 from pipelines.base.records import ImageRecord, Split
 from pipelines.data.source_images import read_source_image
 from pipelines.evaluation.predictions import ImagePredictions
@@ -113,4 +113,4 @@ def _write(
     ]
     titles = [title if drawing.scores is None else f"{title} ({caption})" for title, drawing in drawings.items()]
     attempt.run_dir.plots.mkdir(parents=True, exist_ok=True)
-    draw_sheet(titles, [pictures], cell_px).save(attempt.run_dir.plots / f"{stem}.png")
+    draw_sheet(titles, [pictures], cell_px).save(attempt.run_dir.plots / f"{stem}.png", compress_level=FAST_PNG)

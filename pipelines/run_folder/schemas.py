@@ -66,7 +66,8 @@ class RunInputs(FileSchema):
     Attributes:
         data: folder of the data.
         weights: file of the backbone's weights, or `default` or `none`.
-        init_from: path of a checkpoint or exported model, or version of a registered one.
+        init_from: path of a checkpoint, an exported model or a detector's file, version of a registered model, or name
+            of a published detector.
         precision: None in files of earlier versions.
     """
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from pipelines.spec.job import JobSpec
@@ -51,13 +52,14 @@ class FieldGroup:
     fields: list[DocumentField] = field(default_factory=list)
 
 
-def field_groups() -> list[FieldGroup]:
+@cache
+def field_groups() -> tuple[FieldGroup, ...]:
     """Return all fields by section, in the order of the document.
 
     A `NAME` in a dotted name stands for a task or a source, a `0` for a position in a list.
     """
     schema = JobSpec.model_json_schema()
-    return [group for group in _groups(schema, schema["$defs"], "", is_pattern=False) if group.fields]
+    return tuple(group for group in _groups(schema, schema["$defs"], "", is_pattern=False) if group.fields)
 
 
 def _groups(node: Schema, defs: dict[str, Schema], path: str, *, title: str = "", is_pattern: bool) -> Iterator[Any]:

@@ -86,7 +86,9 @@ class ModelSpec(Spec):
 
     backbone: BackboneSpec
     init_from: str | None = Field(
-        None, description="model to start from: a run folder or checkpoint below a weights root, or models:/NAME@ALIAS"
+        None,
+        description="model to start from: a run folder, a checkpoint or the file of a torchvision detector below a "
+        "weights root, models:/NAME@ALIAS, tv:retinanet_resnet50_fpn or tv:fcos_resnet50_fpn",
     )
     neck: NeckSpec = NeckSpec()
     tasks: dict[TaskName, Task] = Field(min_length=1)

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 
+from pipelines.base.garbage_collection import no_garbage_collection
 from service.child_process import die_with_parent
 
 
@@ -28,7 +29,8 @@ def main() -> None:
 
     import uvicorn
 
-    from service.predictor.app import create_app
+    with no_garbage_collection():
+        from service.predictor.app import create_app
     from service.settings import Settings
 
     num_cpus = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))

@@ -18,6 +18,12 @@ def test_cell_centers_follow_the_measured_stride_and_offset(level_specs):
     ]
 
 
+def test_cell_offset_moves_the_points_inside_the_cells(level_specs):
+    spec = type(level_specs["p3"])(channels=1, stride=8.0, offset_px=3.0)
+    assert cell_centers((1, 2), spec, cell_offset=0.0).tolist() == [[3, 3], [11, 3]]
+    assert cell_centers((1, 2), spec, cell_offset=1.0).tolist() == [[11, 11], [19, 11]]
+
+
 def test_anchor_shapes_keep_the_area_and_have_the_given_ratios():
     shapes = anchor_shapes(8, 4, 2, (0.5, 1.0, 2.0))
     torch.testing.assert_close(shapes.prod(dim=1).sqrt(), torch.tensor([32.0] * 3 + [32 * 2**0.5] * 3))

@@ -97,6 +97,19 @@ def test_negative_threshold_above_the_positive_one_is_rejected():
     assert RetinaNetHeadSpec(head="retinanet", negative_iou=0.5).negative_iou == 0.5
 
 
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (((8,), (16,)), "anchor_sizes: got 2 lists for the 3 levels p3, p4, p5; write one list for each level"),
+        (((8,), (16, 20), (32,)), r"anchor_sizes: got lists of \[1, 2, 1\] sizes; write the same number"),
+        (((), (), ()), r"anchor_sizes: got lists of \[0, 0, 0\] sizes"),
+    ],
+)
+def test_anchor_sizes_that_do_not_belong_to_the_levels_are_rejected(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        head_spec("retinanet", levels=("p3", "p4", "p5"), anchor_sizes=sizes)
+
+
 def test_settings_of_the_second_stage_are_checked_under_their_own_names(level_specs):
     with pytest.raises(ValueError, match=r"roi_negative_iou: got 0.6 with roi_positive_iou: 0.5; choose at most"):
         head_spec("faster_rcnn", roi_negative_iou=0.6)

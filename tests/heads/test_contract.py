@@ -23,6 +23,15 @@ CASES = {
         {"roi_levels": ("p3", "p4"), "roi_channels": 256, "roi_aligned": False},
     ),
     "retinanet giou gn": ("retinanet", {"num_convs": 1, "box_loss": "giou", "norm": "gn"}),
+    "retinanet l1": (
+        "retinanet",
+        {
+            "num_convs": 1,
+            "box_loss": "l1",
+            "levels": ("p3", "p4", "p5"),
+            "anchor_sizes": ((12, 18), (24, 36), (48, 72)),
+        },
+    ),
     "fcos none": ("fcos", {"num_convs": 2, "norm": "none", "levels": ("p3", "p4")}),
     "multiclass": ("multiclass", {"pool": "avgmax", "label_smoothing": 0.1}),
     "multiclass weighted": ("multiclass", {"level": "p5", "class_weights": torch.tensor([1.0, 2.0, 3.0])}),

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from heads.base import IdentityTarget
 from tests.heads.building import build_head
+from tests.ranks import run_ranks
 
 LOSSES: dict[str, dict[str, str]] = {
     **{loss: {"loss": loss} for loss in ("proxy_anchor", "arcface", "cosface", "supcon", "ntxent")},
@@ -87,10 +88,7 @@ def run_rank(rank, folder):
 def ranks(tmp_path_factory):
     """Results of both ranks by case and loss."""
     folder = tmp_path_factory.mktemp("gather")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        patch.syspath_prepend(str(Path(__file__).parents[2]))
-        multiprocessing.spawn(run_rank, args=(str(folder),), nprocs=2)
+    run_ranks(run_rank, 2, str(folder))
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -4,6 +4,7 @@ from torch import nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from heads.dense import DenseOutputs
@@ -62,6 +63,18 @@ def test_anchors_cover_the_levels_cell_by_cell(head, raw):
     assert len(anchors) == (8 * 12 + 4 * 6 + 2 * 3) * 3 == raw.logits.shape[1]
     centers = (anchors[:, :2] + anchors[:, 2:]) / 2
     torch.testing.assert_close(centers[[0, 2, 3, 36]], torch.tensor([[4.0, 4], [4, 4], [12, 4], [4, 12]]))
+
+
+def test_explicit_rounded_anchors_are_those_of_torchvision(level_specs, make_features):
+    sizes, ratios = ((10, 13), (21, 30), (43, 57)), (0.5, 1.0, 2.0)
+    options = {"anchor_sizes": sizes, "round_anchors": True, "cell_offset": 0.0, "num_convs": 0}
+    head = build_head("retinanet", level_specs=level_specs, num_classes=1, levels=LEVELS, **options)
+    features = make_features(1)
+    anchors = head.geometry(head(features))
+    images = ImageList(torch.zeros(1, 3, 64, 96), [(64, 96)])
+    (expected,) = AnchorGenerator(sizes, (ratios,) * 3)(images, [features[level] for level in LEVELS])
+    # torchvision orders the six anchors of a cell by ratio, then by size.
+    torch.testing.assert_close(anchors, expected.view(-1, 3, 2, 4).transpose(1, 2).reshape(-1, 4))
 
 
 def test_row_of_the_outputs_depends_on_the_cell_of_its_anchor(head, make_features):

@@ -1,13 +1,11 @@
 """Build the data set in memory from the label files, and the report about it, in one pass. Torch-free."""
 
-import gc
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.packed_records import PackedRecords
 from pipelines.base.records import SPLITS, BoxLabel, Category, DatasetIndex, ImageRecord
 from pipelines.data.dataset.cache.whole_index import IndexCache
@@ -53,22 +51,10 @@ def build_index(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:
     cache, started = IndexCache.of(job, root), time.time()
     if (stored := cache.load()) is not None:
         return stored
-    with _no_garbage_collection():
+    with no_garbage_collection():
         index, report = _read_data(job, root)
     cache.save(index, report, started)
     return index, report
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Do not search for reference cycles among millions of new objects, which takes a third of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _read_data(job: JobSpec, root: Path) -> tuple[DatasetIndex, DataReport]:

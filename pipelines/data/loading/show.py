@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from pipelines.base.pictures import draw_boxes, draw_sheet, picture_name
+from pipelines.base.pictures import FAST_PNG, draw_boxes, draw_sheet, picture_name
 from pipelines.base.records import Split
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.image_dataset import ImageDataset
@@ -38,7 +38,7 @@ def show_samples(data: JobData, split: Split, count: int, out_dir: Path, epoch: 
     for index in _chosen(len(dataset), count):
         sample = dataset[SampleKey(epoch, index)]
         path = out_dir / picture_name(f"{split}_{sample.info.image_id:06d}", sample.info.file_name)
-        _draw_sample(data, sample, MIN_SHOWN_SIDE_PX).save(path)
+        _draw_sample(data, sample, MIN_SHOWN_SIDE_PX).save(path, compress_level=FAST_PNG)
         paths.append(path)
     return paths
 
@@ -60,7 +60,7 @@ def show_sheet(data: JobData, count: int, out_dir: Path, epoch: int = 0) -> Path
     ]
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "sheet.png"
-    draw_sheet([name for name, _ in columns], rows, SHEET_CELL_PX).save(path)
+    draw_sheet([name for name, _ in columns], rows, SHEET_CELL_PX).save(path, compress_level=FAST_PNG)
     return path
 
 

@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 def test_every_parameter_is_counted_once(small: Document, demo_root: Path) -> None:
     job = validate_document(small)
-    report = dry_run(job, Inputs(demo_root, "none"))
+    report = dry_run(job, Inputs(demo_root, "none"), *build_index(job, demo_root))
     model = build_model(job.model, build_index(job, demo_root)[0].categories)
     assert list(report.parameters) == ["c3", "c4", "c5", "heads", "neck"]
     assert sum(report.parameters.values()) == sum(p.numel() for p in model.parameters())
@@ -30,18 +30,23 @@ def test_frozen_stages_do_not_count_as_trainable(
     small: Document, demo_root: Path, unfreeze: object, frozen: set[str]
 ) -> None:
     job = validate_document(apply_override(small, "model.unfreeze", {0: unfreeze}))
-    report = dry_run(job, Inputs(demo_root, "none"))
+    report = dry_run(job, Inputs(demo_root, "none"), *build_index(job, demo_root))
     assert set(report.parameters) - set(report.trainable[0]) == frozen
     assert report.count(0) == sum(n for stage, n in report.parameters.items() if stage not in frozen)
 
 
 def test_frozen_heads_do_not_count_as_trainable(small: Document, demo_root: Path) -> None:
     job = validate_document(apply_override(small, "model.lr_scale.tasks", {"shapes": 0}))
-    report = dry_run(job, Inputs(demo_root, "none"))
+    report = dry_run(job, Inputs(demo_root, "none"), *build_index(job, demo_root))
     assert report.trainable[0] == ["c3", "c4", "c5", "heads", "neck"]
     assert report.count(0) == sum(report.parameters.values()) - report.parts["heads.shapes"]
     job = validate_document(apply_override(small, "model.lr_scale.tasks", dict.fromkeys(small["model"]["tasks"], 0)))
-    assert dry_run(job, Inputs(demo_root, "none")).trainable[0] == ["c3", "c4", "c5", "neck"]
+    assert dry_run(job, Inputs(demo_root, "none"), *build_index(job, demo_root)).trainable[0] == [
+        "c3",
+        "c4",
+        "c5",
+        "neck",
+    ]
 
 
 def test_check_prints_one_json_document(

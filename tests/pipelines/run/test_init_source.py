@@ -94,6 +94,26 @@ def test_unreachable_registry_is_reported_before_anything_starts(
         pin_version(Inputs(tmp_path, "none", "models:/a@b"))
 
 
+def test_published_detector_without_network_is_reported_before_anything_starts(
+    small_document: Document, command: Command, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    small_document["model"]["init_from"] = "tv:fcos_resnet50_fpn"
+    (tmp_path / "job.yaml").write_text(write_yaml(small_document))
+    words = ("--config", tmp_path / "job.yaml", "--data-root", demo_root.parent)
+    for called in (("fit", "--run-dir", tmp_path / "run"), ("check",)):
+        assert command(*called, *words) == 78
+        error = capsys.readouterr().err
+        assert "model.init_from: the weights of fcos_resnet50_fpn are not in " in error
+        assert "put the file below a weights root, and write its name instead" in error
+    assert not (tmp_path / "run" / "inputs.json").exists()
+
+
 @pytest.mark.slow
 def test_all_ranks_start_from_the_registered_model(
     small_document: Document,

@@ -1,9 +1,6 @@
 """The plan lists the rate, weight decay and epochs of each parameter group, as text and as JSON."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,21 +90,27 @@ def test_table_has_one_line_for_each_group() -> None:
     assert render_plan(rows, ScheduleSpec(decay="constant")).endswith("schedule: constant")
 
 
-def test_plan_command_prints_the_table(job_yaml: Path, demo_root: Path, tmp_path: Path) -> None:
-    words = ("plan", "--config", job_yaml, "--data-root", demo_root.parent, "--model.transfer", "freeze")
-    command = [sys.executable, "-P", "-m", "service.cli", *map(str, words)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    heading, *lines, _, precision = done.stdout.splitlines()
+def test_plan_command_prints_the_table_and_writes_nothing(
+    command: Command,
+    job_yaml: Path,
+    demo_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert command("plan", "--config", job_yaml, "--data-root", demo_root.parent, "--model.transfer", "freeze") == 0
+    done = capsys.readouterr()
+    heading, *lines, _, precision = done.out.splitlines()
     assert heading.split() == ["group", "parameters", "tensors", "rate", "decay", "epochs"]
     assert precision == "precision: 32-true"
     assert {line.split("/")[0]: line.split()[-1] for line in lines} == {
         **dict.fromkeys(("c3", "c4", "c5"), "never"),
         **dict.fromkeys(BASE, "1-"),
     }
-    assert [line for line in done.stderr.splitlines() if line.startswith("warning: model.unfreeze: c3, c4, c5 of")]
-    assert list(tmp_path.iterdir()) == []
+    assert [line for line in done.err.splitlines() if line.startswith("warning: model.unfreeze: c3, c4, c5 of")]
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_plan_prints_one_json_document(

@@ -32,10 +32,11 @@ REFUSED: dict[str, dict[str, Any]] = {
     "ModelSpec.tasks": {"model.tasks": {}},
     "RetinaNetSpec.levels": {"model.tasks.shapes": {"head": "retinanet", "levels": []}},
     "RetinaNetSpec.aspect_ratios": {"model.tasks.shapes": {"head": "retinanet", "aspect_ratios": []}},
+    "RetinaNetSpec.anchor_sizes": {"model.tasks.shapes": {"head": "retinanet", "anchor_sizes": []}},
     "FCOSSpec.levels": {"model.tasks.shapes.levels": []},
     **{
         f"FasterRCNNSpec.{name}": {"model.tasks.shapes": {"head": "faster_rcnn", name: []}}
-        for name in ("levels", "aspect_ratios", "roi_levels")
+        for name in ("levels", "aspect_ratios", "anchor_sizes", "roi_levels")
     },
     "ModelSpec.unfreeze": {"model.unfreeze": {}},
     "ModelSpec.unfreeze_order": {"model.unfreeze_order": []},

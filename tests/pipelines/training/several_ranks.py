@@ -4,14 +4,12 @@ import itertools
 import os
 import signal
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from torch import Tensor, multiprocessing
+from torch import Tensor
 from torch.optim import Optimizer
 
 from pipelines.base.errors import PyramidionError
@@ -19,7 +17,6 @@ from pipelines.base.ranks import LOCAL_RANK
 from pipelines.data.dataset.index import build_index
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
-from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import validate_document
 from pipelines.training.launcher import RENDEZVOUS_VARIABLE, supervised_ranks
@@ -94,16 +91,6 @@ class TerminateSelf(Callback):
         place = batch_idx - int(trainer.num_training_batches) if self.batch < 0 else batch_idx
         if (trainer.current_epoch, place, trainer.global_rank) == (self.epoch, self.batch, self.rank):
             os.kill(os.getpid(), signal.SIGTERM)
-
-
-def spawn(function: Callable[..., None], num_ranks: int, *args: Any) -> None:
-    """Run `function(rank, num_ranks, *args)` in as many processes, each with one thread."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.delenv(RUN_DIR_VARIABLE, raising=False)
-        patch.syspath_prepend(str(Path(__file__).parents[3]))
-        multiprocessing.spawn(function, args=(num_ranks, *args), nprocs=num_ranks)
 
 
 def train(rank: int, document: Document, root: Path, path: Path, *more: Callback) -> str:

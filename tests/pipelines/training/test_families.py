@@ -21,7 +21,8 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import global_losses
 from tests.pipelines.run.interruption import differences
-from tests.pipelines.training.several_ranks import TerminateSelf, Watch, spawn, train
+from tests.pipelines.training.several_ranks import TerminateSelf, Watch, train
+from tests.ranks import run_ranks
 
 Document = dict[str, Any]
 Targets = dict[str, list[Target | None]]
@@ -163,7 +164,7 @@ def small_families(tmp_path_factory: pytest.TempPathFactory, small: Document, da
     """Folder in which two ranks ran all scenarios for each of the small families."""
     folder = tmp_path_factory.mktemp("families")
     documents = {name: document_of(small, name, 2, UNFREEZE) for name in SMALL}
-    spawn(run_rank, 2, folder, data_root, documents, AT_AND_AFTER)
+    run_ranks(run_rank, 2, 2, folder, data_root, documents, AT_AND_AFTER)
     return folder
 
 
@@ -179,7 +180,7 @@ def family(
         name, num_ranks, unfreeze = request.param
         folder = tmp_path_factory.mktemp("family")
         document = document_of(small, name, num_ranks, unfreeze)
-        spawn(run_rank, num_ranks, folder, data_root, {name: document}, [*BEFORE, *AT_AND_AFTER])
+        run_ranks(run_rank, num_ranks, num_ranks, folder, data_root, {name: document}, [*BEFORE, *AT_AND_AFTER])
         folder /= "0"
     ranks = [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(num_ranks)]
     return {"name": name, "folder": folder, "unfreeze": unfreeze, "ranks": ranks}

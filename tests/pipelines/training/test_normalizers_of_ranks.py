@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
 
 from heads.base import BoxTarget, Head
 from heads.detection_spec import LossNormalizer
@@ -16,6 +16,7 @@ from heads.spec import head_spec
 from pipelines.training.balancing import global_losses
 from tests.heads.building import build_head
 from tests.heads.conftest import SIZE_HW, SPECS
+from tests.ranks import run_ranks
 
 Report = dict[str, Any]
 Targets = list[BoxTarget | None]
@@ -106,10 +107,7 @@ def run_rank(rank: int, folder: Path) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Report]]]:
     """Return the results of each rank, by the number of ranks."""
     folder = tmp_path_factory.mktemp("normalizers")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        patch.syspath_prepend(str(Path(__file__).parents[3]))
-        multiprocessing.spawn(run_rank, args=(folder,), nprocs=3)
+    run_ranks(run_rank, 3, folder)
     return {
         number: [torch.load(folder / f"rank{rank}of{number}.pt", weights_only=True) for rank in range(number)]
         for number in (2, 3)

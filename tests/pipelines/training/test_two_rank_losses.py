@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from heads.base import BoxTarget, ClassTarget, IdentityTarget, MixedClassTarget, Target
@@ -17,6 +17,7 @@ from pipelines.model import build_model
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import UncertaintyBalance, global_losses
 from pipelines.training.gradients import gradient_statistics, last_shared_layer
+from tests.ranks import run_ranks
 
 Document = dict[str, Any]
 Targets = dict[str, list[Target | None]]
@@ -156,10 +157,7 @@ def run_rank(rank: int, folder: Path) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
     """Return terms and gradients of each case, by rank."""
     folder = tmp_path_factory.mktemp("losses")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        patch.syspath_prepend(str(Path(__file__).parents[3]))
-        multiprocessing.spawn(run_rank, args=(folder,), nprocs=2)
+    run_ranks(run_rank, 2, folder)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 

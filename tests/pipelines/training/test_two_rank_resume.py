@@ -9,7 +9,8 @@ import torch
 
 from pipelines.run_folder.layout import RunDir
 from tests.pipelines.run.interruption import differences
-from tests.pipelines.training.several_ranks import TerminateSelf, spawn, train
+from tests.pipelines.training.several_ranks import TerminateSelf, train
+from tests.ranks import run_ranks
 
 Document = dict[str, Any]
 
@@ -53,7 +54,7 @@ def run_rank(rank: int, num_ranks: int, folder: Path, root: Path, small: Documen
 def folder(small: Document, demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder in which two ranks were stopped at each place, and resumed."""
     path = tmp_path_factory.mktemp("resumed")
-    spawn(run_rank, 2, path, demo_root, small)
+    run_ranks(run_rank, 2, 2, path, demo_root, small)
     return path
 
 

@@ -12,17 +12,16 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from torch import multiprocessing
 
 from pipelines.base.cores import num_cores
 from pipelines.base.errors import NumericsError
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.run.evaluate_run import score_run
-from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from tests.pipelines.run.interruption import differences
 from tests.pipelines.training.two_ranks import NO_PLACES, run_rank
+from tests.ranks import run_ranks
 
 Document = dict[str, Any]
 
@@ -42,11 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, small: Document, data_root:
     document = copy.deepcopy(small)
     document["trainer"]["devices"] = 2
     document["model"]["tasks"]["identity"]["gallery"] = "train"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        patch.delenv(RUN_DIR_VARIABLE, raising=False)
-        patch.syspath_prepend(str(Path(__file__).parents[3]))
-        multiprocessing.spawn(run_rank, args=(path, data_root, document), nprocs=2)
+    run_ranks(run_rank, 2, path, data_root, document)
     return path
 
 

@@ -134,17 +134,3 @@ def test_signal_ends_the_supervisor_but_not_its_job(
     ]
     third.send_signal(signal.SIGTERM)
     assert third.wait(30) == 0
-
-
-def test_job_with_invalid_data_fails_with_the_message_of_the_trainer(
-    settings: Settings, start: Callable[..., subprocess.Popen[str]], small_document: dict[str, Any]
-) -> None:
-    jobs = JobStore(open_database(settings.url_of_database))
-    small_document["data"]["root"] = "nowhere"
-    job, _ = jobs.submit(NewJob(name="small", config=small_document, priority=0, cpus=1, gpus=0))
-    process = start()
-    ended = wait_until(lambda: (found := jobs.get(job.id)).status.is_terminal and found, process)
-    assert (ended.status, ended.attempt) == (JobStatus.FAILED, 1)
-    assert ended.failure_kind in ("config_invalid", "data_invalid")
-    assert "data.root" in ended.failure_message
-    assert "nowhere" in ended.failure_message

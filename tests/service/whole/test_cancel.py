@@ -89,10 +89,3 @@ def test_waiting_job_never_starts_after_its_cancellation(service: Any, small: Do
     cancel(service, holder)
     assert service.job(waiting)["attempts"] == []
     assert service.statuses(waiting) == ["queued", "cancelled"]
-
-
-def test_job_that_has_ended_cannot_be_cancelled(service: Any, small: Document) -> None:
-    job = service.submit({**small, "data": {**small["data"], "image_size": 64}, "trainer": {"max_epochs": 1}})
-    assert service.wait(job)["status"] == "succeeded", service.describe(job)
-    assert service.ask("POST", f"/v1/jobs/{job}/cancel").status_code == 409
-    assert service.job(job)["status"] == "succeeded"

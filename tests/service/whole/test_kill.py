@@ -1,19 +1,26 @@
-"""SIGKILL of any process at any moment leaves one terminal state, no process, and the usual numbers."""
+"""A job gives the numbers of `fit`. SIGKILL of any process at any moment leaves these numbers, one terminal state, and
+no process."""
 
 import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from pipelines.spec.load import apply_override, read_document, write_yaml
+
 Document = dict[str, Any]
 
 VICTIMS = ("api", "supervisor", "shim", "trainer")
 NUMBERS = ("summary", "tasks", "val")
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,62 @@ def undisturbed(service: Any, document: Document) -> tuple[dict[str, Any], float
     started = time.monotonic()
     job = service.submit(document)
     assert service.wait(job)["status"] == "succeeded", service.describe(job)
-    return service.results(job), time.monotonic() - started
+    took_s = time.monotonic() - started
+    # A job that has ended cannot be cancelled.
+    assert service.ask("POST", f"/v1/jobs/{job}/cancel").status_code == 409
+    assert service.job(job)["status"] == "succeeded"
+    return service.results(job), took_s
+
+
+def fit(document: Document, data_root: Path, folder: Path) -> dict[str, Any]:
+    """Run `fit` in a process with one thread and return its result."""
+    (folder / "job.yaml").write_text(write_yaml(document))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    arguments = ["fit", "--config", "job.yaml", "--data-root", str(data_root), "--run-dir", "run"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "service.cli", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads((folder / "run" / "result.json").read_text()))
+
+
+def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    """Return the places where two JSON values differ, numbers by more than 1e-6."""
+    if isinstance(ours, dict) and isinstance(theirs, dict) and ours.keys() == theirs.keys():
+        return [line for key in ours for line in differences(ours[key], theirs[key], f"{path}/{key}")]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        pairs = zip(ours, theirs, strict=True)
+        return [line for n, (a, b) in enumerate(pairs) for line in differences(a, b, f"{path}/{n}")]
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return [] if abs(ours - theirs) <= 1e-6 else [f"{path}: {ours} {theirs}"]
+    return [] if ours == theirs else [f"{path}: {ours} {theirs}"]
+
+
+def test_job_and_fit_give_the_same_metrics(
+    undisturbed: tuple[dict[str, Any], float], document: Document, demo_root: Path, tmp_path: Path
+) -> None:
+    result, expected = undisturbed[0], fit(document, demo_root.parent, tmp_path)
+    assert result["summary"].keys() == expected["summary"].keys()
+    assert any(number for number in expected["summary"].values())
+    assert differences({n: result[n] for n in NUMBERS}, {n: expected[n] for n in NUMBERS}) == []
+
+
+@pytest.mark.slow
+def test_job_and_fit_give_the_same_metrics_on_bccd(service: Any, tmp_path: Path) -> None:
+    roots = [Path(part) for part in os.environ.get("PYRAMIDION_DATA_ROOTS", "").split(os.pathsep) if part]
+    data_root = next((root for root in roots if (root / "bccd").is_dir()), None)
+    if data_root is None:
+        pytest.skip("no folder of PYRAMIDION_DATA_ROOTS contains bccd")
+    document = apply_override(read_document("recipe:bccd"), "trainer.max_epochs", 2)
+    expected = fit(document, data_root, tmp_path)
+    other = type(service)(tmp_path / "root", data_root, cpus=1)
+    other.start()
+    job = other.submit(document)
+    ended = other.wait(job, 280)
+    result = other.results(job) if ended["status"] == "succeeded" else {}
+    assert other.stop() == 0
+    assert differences({n: result.get(n) for n in NUMBERS}, {n: expected[n] for n in NUMBERS}) == []
 
 
 def run_json(service: Any, job: str) -> dict[str, Any]:
