@@ -19,7 +19,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-large-set bench-side-by-side backbones build clean
+.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ bench-backbones: install ## a training step of our networks against the librarie
 
 bench-speed: install ## training steps and predictions against torchvision (ten minutes)
 	$(BIN)/python -m tests.bench.speed
+
+bench-gpu: install ## training steps on a GPU against torchvision, and the share of time spent waiting for data (8 minutes)
+	$(BIN)/python -m tests.bench.gpu
 
 bench-loader: install ## the loader against torchvision's transforms, image by image (a minute)
 	$(BIN)/python -m tests.bench.loader

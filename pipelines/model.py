@@ -44,6 +44,7 @@ class MultiTaskModel(nn.Module):
         self.boxes_from = dict(boxes_from)
         self.frozen_parts: frozenset[str] = frozenset()
         self.is_folded = False
+        self.is_compiled = False
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1))
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format

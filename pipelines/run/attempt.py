@@ -20,6 +20,7 @@ from pipelines.spec.training import TrainerSpec
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.averaging import EMA
 from pipelines.training.checkpoints import Checkpoints, EvaluationStop
+from pipelines.training.compilation import compile_layers
 from pipelines.training.early_stopping import EarlyStopping
 from pipelines.training.memory import MemoryAdvice
 from pipelines.training.module import MultiTaskModule
@@ -103,6 +104,8 @@ class Attempt:
             network = initialized_network(self.job, self.index, self.inputs, self.run_dir, self.warn)
         if self.precision.float32_depthwise:
             compute_slow_depthwise_in_float32(network)
+        if self.job.trainer.compile:
+            compile_layers(network)
         # The module comes first: callbacks of the trainer keep its weights.
         module = MultiTaskModule(self.job.model, network, self.job.seed_everything, self.run_dir.non_finite)
         data = self.data(self.job.data)

@@ -41,6 +41,7 @@ from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.thresholds import best_thresholds
 from pipelines.training.aggregation import require_aggregation_fits
+from pipelines.training.compilation import require_compilation_fits
 from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
@@ -154,6 +155,7 @@ def _check_machine(job: JobSpec, *, is_new: bool) -> None:
     num_processes(job.trainer)
     require_aggregation_fits(job)
     require_synced_batch_norm(job.trainer)
+    require_compilation_fits(job)
     backbone = job.model.backbone
     # Which parts of the backbone init_from contains is known when it is read; default weights may not be needed.
     if not is_new or job.model.init_from is not None:

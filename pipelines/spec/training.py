@@ -34,6 +34,7 @@ class TrainerSpec(Spec):
     log_every_n_steps: Count = 10
     deterministic: bool = False
     benchmark: bool | None = None
+    compile: bool = Field(False, description="compile the layers for training steps (torch.compile), mainly for GPUs")
 
     @field_validator("strategy", mode="before")
     @classmethod
