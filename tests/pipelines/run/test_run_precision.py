@@ -77,7 +77,8 @@ def test_number_of_float32_convolutions_is_described() -> None:
 
 
 def test_dry_run_reports_the_precision(depthwise: Document, demo_root: Path) -> None:
-    report = dry_run(validate_document(depthwise), Inputs(demo_root, "none")).to_dict()
+    job = validate_document(depthwise)
+    report = dry_run(job, Inputs(demo_root, "none"), *build_index(job, demo_root)).to_dict()
     name = precision_of(AUTO)
     expected = f"{name} (10 depthwise convolutions in float32)" if name == "bf16-mixed" else name
     assert report["precision"] == expected
