@@ -97,7 +97,7 @@ bench-joint: install ## one model for three tasks against three models (about 15
 bench-frozen: install ## a training step with 0 to 3 frozen stages (a minute)
 	$(BIN)/python -m tests.bench.frozen_stages
 
-bench-backbones: install ## a training step of our networks against the libraries' (five minutes)
+bench-backbones: install ## a training step of our networks against the libraries', and of each family by precision (ten minutes)
 	$(BIN)/python -m tests.bench.backbones
 
 bench-speed: install ## training steps and predictions against torchvision (ten minutes)
