@@ -17,6 +17,7 @@ from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_ltrb, encode_ltrb
 from heads.dense import DenseHead, DenseOutputs, flatten_levels, output_conv
 from heads.detection_spec import FCOSHeadSpec
+from heads.fast_convolution import on_all_maps
 from heads.losses import sigmoid_focal_loss
 from heads.matching import gather_labels, match_locations, pad_targets
 
@@ -66,10 +67,12 @@ class FCOSHead(DenseHead):
 
     def forward(self, features: Features) -> DenseOutputs:
         maps = self.level_maps(features)
-        box_maps = [self.box_tower(m) for m in maps]
+        box_maps = on_all_maps(self.box_tower, maps)
         distances = [self.box_output(m).float() * scale for m, scale in zip(box_maps, self.level_scales, strict=True)]
         return DenseOutputs(
-            logits=flatten_levels([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
+            logits=flatten_levels(
+                on_all_maps(self.class_output, on_all_maps(self.class_tower, maps)), self.num_classes
+            ),
             box_codes=flatten_levels(distances, 4).relu(),
             sizes_hw=tuple((m.shape[2], m.shape[3]) for m in maps),
             centerness=flatten_levels([self.centerness_output(m) for m in box_maps], 1).squeeze(2),

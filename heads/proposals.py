@@ -17,6 +17,7 @@ from heads.base import Features, LevelSpec
 from heads.box_coding import decode_deltas, encode_deltas
 from heads.dense import conv_tower, flatten_levels, output_conv, select_levels
 from heads.detection_spec import FasterRCNNHeadSpec
+from heads.fast_convolution import on_all_maps
 from heads.losses import smooth_l1_loss
 from heads.matching import PaddedTargets, match_anchors
 from heads.normalizer import Normalizer
@@ -73,7 +74,7 @@ class ProposalNetwork(nn.Module):
         self.register_buffer("shapes", shapes_of_levels(spec, self.level_specs), persistent=False)
 
     def forward(self, features: Features) -> ProposalOutputs:
-        maps = [self.tower(features[level]) for level in self.level_specs]
+        maps = on_all_maps(self.tower, [features[level] for level in self.level_specs])
         return ProposalOutputs(
             objectness=flatten_levels([self.objectness_output(m) for m in maps], 1).squeeze(2),
             deltas=flatten_levels([self.box_output(m) for m in maps], 4),

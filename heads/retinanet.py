@@ -15,6 +15,7 @@ from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_deltas, encode_deltas
 from heads.dense import DenseHead, DenseOutputs, flatten_levels
 from heads.detection_spec import RetinaNetHeadSpec
+from heads.fast_convolution import on_all_maps
 from heads.losses import SMOOTH_L1_BETA, sigmoid_focal_loss, smooth_l1_loss
 from heads.matching import gather_labels, match_anchors, pad_targets
 
@@ -49,8 +50,10 @@ class RetinaNetHead(DenseHead):
     def forward(self, features: Features) -> DenseOutputs:
         maps = self.level_maps(features)
         return DenseOutputs(
-            logits=flatten_levels([self.class_output(self.class_tower(m)) for m in maps], self.num_classes),
-            box_codes=flatten_levels([self.box_output(self.box_tower(m)) for m in maps], 4),
+            logits=flatten_levels(
+                on_all_maps(self.class_output, on_all_maps(self.class_tower, maps)), self.num_classes
+            ),
+            box_codes=flatten_levels(on_all_maps(self.box_output, on_all_maps(self.box_tower, maps)), 4),
             sizes_hw=tuple((m.shape[2], m.shape[3]) for m in maps),
         )
 

@@ -4,16 +4,20 @@ Legend: B batch, H W size in pixels.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from backbones.base import LEVELS, Backbone
 from backbones.create import create_backbone
 from backbones.fpn import FPN
 from backbones.stages import stages_of_modules
+from backbones.surgery.norm_folding import fold_norms
 from heads.base import Features, Head, LossTerms, Prediction, Target
 from heads.create import create_head
+from heads.fast_convolution import WinogradConv2d, use_winograd
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category
 from pipelines.spec.model import ModelSpec
@@ -44,10 +48,12 @@ class MultiTaskModel(nn.Module):
         self.boxes_from = dict(boxes_from)
         self.frozen_parts: frozenset[str] = frozenset()
         self.is_folded = False
+        self.is_compiled = False
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1))
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
+        use_winograd(self)
 
     def features(self, images: Tensor) -> Features:
         """Return c3..c5 and p3..p7 of images (B, 3, H, W) uint8, H and W multiples of 32."""
@@ -81,7 +87,7 @@ class MultiTaskModel(nn.Module):
     ) -> dict[str, LossTerms]:
         """Return the same as `loss`, given all levels."""
         losses = {task: self._task_loss(task, features, targets[task], image_sizes_hw) for task in self.heads}
-        zero_of_all_levels = sum(feature.flatten()[:1].sum().float() * 0.0 for feature in features.values())
+        zero_of_all_levels: Tensor = _Zero.apply(*features.values())
         first = next(iter(losses.values()))
         term, (total, count) = next(iter(first.items()))
         first[term] = (total + zero_of_all_levels, count)
@@ -145,6 +151,15 @@ class MultiTaskModel(nn.Module):
         self.backbone.fold()
         self.is_folded = True
         self.to(memory_format=self.memory_format)
+        use_winograd(self)
+
+    def fold_norms(self) -> None:
+        """Fold the norms of the backbone and the pyramid into the convolutions before them, for prediction only.
+
+        Predictions stay the same up to rounding. The model is in eval mode, and can neither be trained nor exported.
+        """
+        self.eval()
+        fold_norms(_Trunk(self.backbone, self.neck), WinogradConv2d)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -190,6 +205,36 @@ class MultiTaskModel(nn.Module):
             if any(buffer.startswith("running_") for buffer, _ in module.named_buffers(recurse=False)):
                 owner, _, rest = name.partition(".")
                 yield stages[rest] if owner == "backbone" else self.part_of(name), module
+
+
+class _Trunk(nn.Module):
+    """The layers that all tasks share."""
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.neck = backbone, neck
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        levels = self.backbone(images)
+        return {**levels, **self.neck(levels)}
+
+
+class _Zero(torch.autograd.Function):
+    """0 as a float32 scalar, with a gradient of 0 for every argument.
+
+    The gradient takes no memory, and the memory format of whatever is added to it. A sum over an element would have a
+    contiguous gradient of the size of the map, with which the backward pass of channels_last layers takes longer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *features: Tensor) -> Tensor:
+        ctx.features = [(feature.shape, feature.new_zeros(())) for feature in features]
+        return torch.zeros((), device=features[0].device)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return tuple(zero.expand(shape) for shape, zero in ctx.features)
 
 
 def build_model(

@@ -77,10 +77,14 @@ class Predictor:
     def from_exported(cls, folder: Path, **options: Any) -> "Predictor":
         """Return a predictor of the model in `folder`; the options are those of the constructor.
 
+        The norms of the model are folded into its convolutions (see `MultiTaskModel.fold_norms`).
+
         Raises:
             ConfigError: the folder holds no usable model.
         """
-        return cls(*load_exported(folder), best_thresholds=read_best_thresholds(folder), **options)
+        model, job, categories = load_exported(folder)
+        model.fold_norms()
+        return cls(model, job, categories, best_thresholds=read_best_thresholds(folder), **options)
 
     def predict(self, images: Sequence[ImageLike], threshold: Threshold | None = None) -> list[Answer]:
         """Return one answer for each image, in order.

@@ -19,7 +19,7 @@ class EarlyStoppingSpec(Spec):
 
 class TrainerSpec(Spec):
     """Arguments of `lightning.Trainer`, under Lightning's names; precision `auto` is bf16-mixed if the device supports
-    it, else 32-true."""
+    it, else 32-true; on a CPU, depthwise convolutions that are slow in bf16 compute in float32 then."""
 
     max_epochs: Count = 10
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -34,6 +34,7 @@ class TrainerSpec(Spec):
     log_every_n_steps: Count = 10
     deterministic: bool = False
     benchmark: bool | None = None
+    compile: bool = Field(False, description="compile the layers for training steps (torch.compile), mainly for GPUs")
 
     @field_validator("strategy", mode="before")
     @classmethod

@@ -20,6 +20,7 @@ from pipelines.optim.schedules import create_schedule
 from pipelines.spec.model import ModelSpec
 from pipelines.training.aggregation import Aggregation
 from pipelines.training.balancing import GlobalLosses, create_balance, global_losses
+from pipelines.training.compilation import without_compilation
 from pipelines.training.gradients import gradient_statistics, last_shared_layer
 from pipelines.training.non_finite import Position, non_finite_loss
 from pipelines.training.seeding import mixed_seed
@@ -152,7 +153,8 @@ class MultiTaskModule(LightningModule):
         if not batch.infos:
             return {task: [] for task in tasks}
         boxes = {task: _labeled_boxes(batch, task) for task in tasks if self.spec.boxes_from(task)}
-        return self.model.predict(batch.images, batch.image_sizes_hw, boxes, tasks)
+        with without_compilation(self.model):
+            return self.model.predict(batch.images, batch.image_sizes_hw, boxes, tasks)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Return the same as `validation_step`."""

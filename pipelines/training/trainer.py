@@ -17,7 +17,11 @@ from pipelines.spec.training import TrainerSpec
 from pipelines.training.lightning_internals import disable_signal_handlers
 from pipelines.training.strategy import LocalDDPStrategy, share_cores
 
-SET_HERE = {"accelerator", "devices", "strategy", "precision", "deterministic", "early_stopping", "sync_batchnorm"}
+SET_HERE = {"accelerator", "devices", "strategy", "precision", "deterministic"} | {
+    "early_stopping",
+    "sync_batchnorm",
+    "compile",
+}
 """Fields of the document that are not passed to Lightning as they are."""
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]

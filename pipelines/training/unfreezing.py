@@ -10,6 +10,7 @@ from pipelines.model import MultiTaskModel
 from pipelines.run_folder.events import EventLog, StageData
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.transfer import frozen_parts
+from pipelines.training.compilation import forget_compiled_layers
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.strategy import LocalDDPStrategy
 
@@ -40,6 +41,7 @@ class Unfreezing(Callback):
         # Gradients of the last step still exist, but the new DDP buckets must start without gradients.
         pl_module.zero_grad(set_to_none=True)
         model.freeze(frozen)
+        forget_compiled_layers(model)
         if isinstance(trainer.strategy, LocalDDPStrategy):
             trainer.strategy.rewrap()
         self._report(trainer, model, before, frozen)

@@ -45,9 +45,9 @@ def write_photos(root: Path, number: int) -> None:
     """Write a folder `bccd` with generated JPEG files of 640x480 pixels and 12 boxes each."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
+    noise = rng.normal(0, 6, (480, 640, 3))
     for i in range(1, number + 1):
         blocks = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
-        noise = rng.normal(0, 6, (480, 640, 3))
         picture = np.asarray(Image.fromarray(blocks).resize((640, 480), Image.Resampling.BICUBIC)) + noise
         path = root / "bccd/JPEGImages" / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

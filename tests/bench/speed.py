@@ -190,6 +190,7 @@ def own_prediction(name: str, levers: Levers) -> Action:
     """Return a prediction of this project's detector for one image, as the service and `predict` make it."""
     job = own_job(name, levers)
     model, categories = own_model(job)
+    model.fold_norms()
     precision = "bfloat16" if levers.is_bf16 else "float32"
     predictor = Predictor(model, job, categories, device="cpu", precision=precision)  # type: ignore[arg-type]
     size_hw = (PREDICTED_PX, PREDICTED_PX)

@@ -1,5 +1,6 @@
 """A run that was stopped and resumed equals the uninterrupted run, bit by bit."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,23 @@ def test_resumed_run_with_prefetching_workers_is_bit_identical(
         train(small_document, tmp_path, TerminateSelf("train_batch", 1, 0))
     resumed = state_of(train(small_document, tmp_path))
     assert differences(uninterrupted, resumed) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_resumed_run_with_compiled_layers_is_bit_identical(
+    small_document: Document, train: Train, tmp_path: Path
+) -> None:
+    small_document["trainer"]["compile"] = True
+    small_document["model"] |= {"tasks": {"scene": {"head": "multilabel"}}, "unfreeze": {0: ["c5"], 1: "all"}}
+    del small_document["data"]["sources"]["shapes"]["labels"][0]
+    whole = state_of(train(small_document, tmp_path / "whole"))
+    torch.compiler.reset()
+    with pytest.raises(Stopped, match="step 5"):
+        train(small_document, tmp_path / "stopped", TerminateSelf("train_batch", 1, 2))
+    torch.compiler.reset()
+    assert differences(whole, state_of(train(small_document, tmp_path / "stopped"))) == []
 
 
 @pytest.mark.parametrize(
