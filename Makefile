@@ -19,7 +19,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones build clean
+.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,7 +77,7 @@ test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## 
 	@$(@D)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@
 
-bench: bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint bench-frozen bench-backbones bench-speed ## every benchmark
+bench: bench-predict bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed ## every benchmark
 
 bench-predict: install ## predictions over REST against the model alone (2 minutes on 2 quiet cores)
 	$(BIN)/python -m tests.bench.predict
@@ -86,7 +86,10 @@ bench-bccd: install ## the BCCD recipes with three seeds: figures for docs/bench
 	$(BIN)/python -m tests.bench.bccd
 
 bench-augmentation: install ## recipe:bccd with each preset of data.augment and three seeds (about an hour on 2 quiet cores)
-	$(BIN)/python -m tests.bench.augmentation
+	$(BIN)/python -m tests.bench.comparison augmentation
+
+bench-heads: install ## recipe:bccd with each detection head and three seeds (about an hour on 2 quiet cores)
+	$(BIN)/python -m tests.bench.comparison heads
 
 bench-finetuning: install ## transfer strategies on BCCD: figures for docs/finetuning.md (about half an hour on 2 quiet cores)
 	$(BIN)/python -m tests.bench.finetuning
