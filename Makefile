@@ -82,7 +82,7 @@ bench: bench-predict bench-bccd bench-augmentation bench-finetuning bench-joint 
 bench-predict: install ## predictions over REST against the model alone (2 minutes on 2 quiet cores)
 	$(BIN)/python -m tests.bench.predict
 
-bench-bccd: install ## both BCCD recipes with three seeds: figures for docs/benchmarks.md (about 35 minutes on 2 cores)
+bench-bccd: install ## the BCCD recipes with three seeds: figures for docs/benchmarks.md (about 50 minutes on 2 cores)
 	$(BIN)/python -m tests.bench.bccd
 
 bench-augmentation: install ## recipe:bccd with each preset of data.augment and three seeds (about an hour on 2 quiet cores)
@@ -97,7 +97,7 @@ bench-joint: install ## one model for three tasks against three models (about 15
 bench-frozen: install ## a training step with 0 to 3 frozen stages (a minute)
 	$(BIN)/python -m tests.bench.frozen_stages
 
-bench-backbones: install ## a training step of our networks against the libraries' (five minutes)
+bench-backbones: install ## a training step of our networks against the libraries', and of each family by precision (ten minutes)
 	$(BIN)/python -m tests.bench.backbones
 
 bench-speed: install ## training steps and predictions against torchvision (ten minutes)

@@ -150,9 +150,11 @@ def _preview(command: str, options: argparse.Namespace, overrides: Overrides) ->
     if command == "check":
         print(json.dumps(report.to_dict()) if options.json else render(report))
     elif options.json:
-        print(json.dumps({"groups": [row.to_dict() for row in report.plan]}))
+        print(json.dumps({"groups": [row.to_dict() for row in report.plan], "precision": report.precision}))
     else:
         print(render_plan(report.plan, job.model.schedule))
+        if report.precision:
+            print(f"precision: {report.precision}")
 
 
 def _use_run(command: str, options: argparse.Namespace, overrides: Overrides, stop: StopRequest) -> None:

@@ -81,7 +81,7 @@ def test_every_file_and_link_exists() -> None:
     assert [path for path in (*links, *paths) if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/finetuning.md", "docs/backbones.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/finetuning.md", "docs/backbones.md", "docs/detection.md"])
 def test_parts_of_documents_on_a_page_are_valid_over_a_recipe(page: str) -> None:
     parts = [read_yaml(block, page) for block in documents_of(page)]
     parts = [part for part in parts if "name" not in part]
@@ -90,6 +90,9 @@ def test_parts_of_documents_on_a_page_are_valid_over_a_recipe(page: str) -> None
         recipe = assemble(["recipe:bccd"], [])
         if "backbone" in part.get("model", {}):
             recipe["model"].pop("backbone")  # the part replaces the network
+        for name, task in part.get("model", {}).get("tasks", {}).items():
+            if "head" in task:
+                recipe["model"]["tasks"].pop(name, None)  # the part replaces the head
         job = validate_document(merge(recipe, part))
         require_surgery(resolve(job.model.backbone.network), job.model.backbone.surgery)
 

@@ -3,17 +3,20 @@
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from backbones.depthwise import compute_slow_depthwise_in_float32
 from pipelines.base.ranks import is_rank_zero, print_rank_zero
 from pipelines.base.records import DatasetIndex, Split
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.loading.datamodule import JobData
 from pipelines.preflight import Inputs
 from pipelines.run.network import create_network, initialized_network
+from pipelines.run.run_precision import precision_of_run
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.events import EventLog, StageData, WarningData
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
+from pipelines.spec.training import TrainerSpec
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.averaging import EMA
 from pipelines.training.checkpoints import Checkpoints, EvaluationStop
@@ -34,6 +37,7 @@ class Attempt:
 
     Attributes:
         split: the split that the run is scored on at its end: test if the data has one, else val.
+        precision: the precision of the run.
     """
 
     def __init__(
@@ -51,12 +55,18 @@ class Attempt:
         self.report = report
         self.run_dir = run_dir
         self.stop = stop
+        self.precision = precision_of_run(job.trainer, run_dir)
         self.split: Split = "test" if index.records.get("test") else "val"
         self.events = EventLog(run_dir.events if is_rank_zero() else None)
         self.scoring = Scoring(job.model, index, self.split)
         self.tracker = self._tracker()
         self.memory = MemoryAdvice(job.data)
         self.progress = ProgressReporter(self.events, self.tracker, job.trainer.log_every_n_steps)
+
+    @property
+    def trainer_spec(self) -> TrainerSpec:
+        """The document's `trainer` with the precision of the run."""
+        return self.job.trainer.model_copy(update={"precision": self.precision.name})
 
     def _tracker(self) -> Tracker | None:
         if self.job.tracking is None or not is_rank_zero():
@@ -92,6 +102,8 @@ class Attempt:
             network = create_network(self.job, self.index)
         else:
             network = initialized_network(self.job, self.index, self.inputs, self.run_dir, self.warn)
+        if self.precision.float32_depthwise:
+            compute_slow_depthwise_in_float32(network)
         if self.job.trainer.compile:
             compile_layers(network)
         # The module comes first: callbacks of the trainer keep its weights.
@@ -105,7 +117,7 @@ class Attempt:
         return JobData(spec, self.job.model.tasks, self.index, self.job.seed_everything)
 
     def _trainer(self, module: MultiTaskModule) -> Trainer:
-        spec = self.job.trainer
+        spec = self.trainer_spec
         ema = EMA(self.job.model.ema.decay) if self.job.model.ema else None
 
         def weights() -> dict[str, Tensor]:

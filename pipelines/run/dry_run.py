@@ -4,15 +4,17 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from backbones.depthwise import compute_slow_depthwise_in_float32
 from pipelines.base.errors import ConfigError
 from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.loading.datamodule import JobData
-from pipelines.model import build_model
+from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import Inputs
 from pipelines.run.init_source import describe_init
 from pipelines.run.plan import PlanRow, make_plan
+from pipelines.run.run_precision import describe_precision, new_precision
 from pipelines.spec.augment import describe_operations
 from pipelines.spec.data_warnings import data_warnings
 from pipelines.spec.document_warnings import document_warnings
@@ -35,6 +37,7 @@ class DryRunReport:
         plan: its parameter groups.
         warnings: about the document and its data.
         init: text about the tensors that the network takes from `model.init_from`; may be empty.
+        precision: of training on this machine; None if the document is meant for another one.
     """
 
     job: JobSpec
@@ -42,6 +45,7 @@ class DryRunReport:
     parts: dict[str, int]
     plan: list[PlanRow]
     init: str
+    precision: str | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -76,6 +80,7 @@ class DryRunReport:
                 {"epoch": epoch, "stages": stages, "parameters": self.count(epoch)}
                 for epoch, stages in self.trainable.items()
             ],
+            "precision": self.precision,
         }
 
 
@@ -98,7 +103,19 @@ def dry_run(job: JobSpec, inputs: Inputs, index: DatasetIndex, report: DataRepor
         parts[model.part_of(name)] += parameter.numel()
     plan = make_plan(model, job.model, {"balance": create_balance(job.model)})
     warnings = (*document_warnings(job), *data_warnings(job, index))
-    return DryRunReport(job, report, dict(parts), plan, describe_init(job, inputs, model, index), warnings)
+    init = describe_init(job, inputs, model, index)
+    return DryRunReport(job, report, dict(parts), plan, init, _precision(job.trainer, model), warnings)
+
+
+def _precision(spec: TrainerSpec, model: MultiTaskModel) -> str | None:
+    """Return the precision of training on this machine, as `fit` prints it; the model is changed accordingly."""
+    try:
+        precision = new_precision(spec)
+    except ConfigError:
+        return None
+    if precision.float32_depthwise:
+        compute_slow_depthwise_in_float32(model)
+    return describe_precision(precision.name, model)
 
 
 def _num_processes(spec: TrainerSpec) -> int:
@@ -118,5 +135,6 @@ def render(dry_run: DryRunReport) -> str:
         for epoch, stages in dry_run.trainable.items()
     ]
     lines += [dry_run.init] if dry_run.init else []
+    lines += [f"precision: {dry_run.precision}"] if dry_run.precision else []
     lines.append(describe_operations(dry_run.job.data.augment))
     return render_report(dry_run.report) + "\n".join(lines)

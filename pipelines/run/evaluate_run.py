@@ -13,7 +13,7 @@ from pipelines.evaluation.result import build_result, write_result
 from pipelines.evaluation.tables import print_results
 from pipelines.preflight import Places
 from pipelines.run.attempt import Attempt
-from pipelines.run.finalize import ScoredSplit, score_split, write_split
+from pipelines.run.finalize import ScoredSplit, float32_facts, score_split, write_split
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.saved_run import Overrides, SavedRun, Weights, load_data, load_document, load_run, new_output
 from pipelines.run.versions import package_versions
@@ -117,10 +117,10 @@ class ScoreWorkflow:
         close_ranks()
         if is_rank_zero():
             write_split(attempt, scored)
-            _write_result(saved, attempt, scored)
+            _write_result(saved, attempt, parts.module, scored)
 
 
-def _write_result(saved: SavedRun, attempt: Attempt, scored: ScoredSplit) -> None:
+def _write_result(saved: SavedRun, attempt: Attempt, module: MultiTaskModule, scored: ScoredSplit) -> None:
     scores = scored.scores
     val_tasks = scores.tasks if saved.val_tasks is None and scores.split == "val" else saved.val_tasks
     prefix = "best_" if saved.weights == "best" else ""
@@ -135,6 +135,7 @@ def _write_result(saved: SavedRun, attempt: Attempt, scored: ScoredSplit) -> Non
             f"{prefix}epoch": saved.epoch,
             f"{prefix}step": saved.step,
             "precision": precision_of(saved.job.trainer),
+            **float32_facts(module),
         },
         timing={"eval_s": round(scored.seconds, 3)},
         versions=package_versions(),

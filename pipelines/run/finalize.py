@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+from backbones.depthwise import compute_slow_depthwise_in_float32, num_float32_convolutions
 from pipelines.base.errors import ConfigError, RegistryError
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
@@ -33,7 +34,7 @@ from pipelines.tracking.registry import Registry
 from pipelines.training.checkpoints import EvaluationStop
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.scoring import Scores
-from pipelines.training.trainer import create_trainer, precision_of
+from pipelines.training.trainer import create_trainer
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def score_split(
 ) -> ScoredSplit:
     """Score the network on a split. `attempt.scoring` must be a callback of the trainer."""
     started = time.monotonic()
+    if attempt.precision.float32_depthwise:
+        compute_slow_depthwise_in_float32(module.model)
     attempt.scoring.test_split = data.test_split = split
     # The data loaders are made inside: ranks are known only when the trainer runs.
     trainer.test(module, datamodule=data, verbose=False)
@@ -98,7 +101,8 @@ def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, 
             "parameters": sum(p.numel() for p in module.model.parameters()),
             "best_epoch": best["epoch"],
             "best_step": best["step"],
-            "precision": precision_of(attempt.job.trainer),
+            "precision": attempt.precision.name,
+            **float32_facts(module),
         },
         timing={"train_s": round(attempt.progress.train_s, 3), "test_s": round(scored.seconds, 3)},
         versions=package_versions(),
@@ -106,6 +110,12 @@ def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, 
     print_results(scores.split, scores.tasks)
     write_plots(attempt.run_dir.plots, attempt.run_dir.events, scores.tasks)
     write_result(attempt.run_dir.result, result)
+
+
+def float32_facts(module: MultiTaskModule) -> dict[str, int]:
+    """Return the entry of result.json about convolutions that compute in float32, if there are any."""
+    number = num_float32_convolutions(module.model)
+    return {"float32_convolutions": number} if number else {}
 
 
 def register(attempt: Attempt) -> None:
@@ -175,7 +185,7 @@ def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
     module = MultiTaskModule(attempt.job.model, model, attempt.job.seed_everything)
     devices = attempt.job.trainer.devices
     one_device = devices[:1] if isinstance(devices, tuple) else 1
-    alone = attempt.job.trainer.model_copy(update={"devices": one_device})
+    alone = attempt.trainer_spec.model_copy(update={"devices": one_device})
     trainer = create_trainer(alone, [EvaluationStop(attempt.stop), attempt.scoring])
     scored = score_split(attempt, trainer, module, data, "val")
     return scored.scores.summary[selection(attempt.job.model).metric]

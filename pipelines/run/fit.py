@@ -29,6 +29,7 @@ from pipelines.run.folder_setup import locked, require_same_data, write_document
 from pipelines.run.init_source import downloaded_model, pin_version
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.plan import make_plan, render_plan
+from pipelines.run.run_precision import describe_precision, new_precision
 from pipelines.run.sample_pictures import write_sample_pictures
 from pipelines.run.tracked_run import log_result, tracked
 from pipelines.run.workflow import Parts
@@ -45,7 +46,7 @@ from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
-from pipelines.training.trainer import accelerator_of, num_processes, precision_of, require_synced_batch_norm
+from pipelines.training.trainer import accelerator_of, num_processes, require_synced_batch_norm
 from pipelines.training.worker_deaths import explained_worker_deaths
 
 
@@ -108,7 +109,7 @@ class FitWorkflow:
         with locked(self.run_dir) if is_rank_zero() else nullcontext(), attempt_log(self.run_dir):
             if is_rank_zero():
                 self.inputs = pin_version(self.inputs)
-                write_documents(self.run_dir, self.document, job, self.inputs)
+                write_documents(self.run_dir, self.document, job, self.inputs, new_precision(job.trainer))
                 with closing(EventLog(self.run_dir.events)) as events:
                     events.write(StageData(stage="validating_data"))
             index, report = self._check_data(job)
@@ -202,4 +203,5 @@ def _print_plan(attempt: Attempt, module: MultiTaskModule) -> None:
         print_rank_zero(str(report))
     spec, trainer = attempt.job.model, attempt.job.trainer
     print_rank_zero(render_plan(make_plan(module.model, spec, {"balance": module.balance}), spec.schedule))
-    print_rank_zero(f"run folder {attempt.run_dir.path}; {num_processes(trainer)} process(es), {precision_of(trainer)}")
+    precision = describe_precision(attempt.precision.name, module.model)
+    print_rank_zero(f"run folder {attempt.run_dir.path}; {num_processes(trainer)} process(es), {precision}")

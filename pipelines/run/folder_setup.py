@@ -15,7 +15,7 @@ from pipelines.data.dataset.checks.report import DataReport
 from pipelines.preflight import Inputs
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
-from pipelines.run_folder.schemas import DataReportFile, RunInputs
+from pipelines.run_folder.schemas import DataReportFile, RunInputs, RunPrecision
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import load_job, resolved, write_yaml
 
@@ -93,19 +93,25 @@ def _differences(earlier: Any, current: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
-def write_documents(run_dir: RunDir, document: dict[str, Any], job: JobSpec, inputs: Inputs) -> None:
+def write_documents(
+    run_dir: RunDir, document: dict[str, Any], job: JobSpec, inputs: Inputs, precision: RunPrecision | None = None
+) -> None:
     """Write the documents of an attempt.
 
     - job.yaml: the document as the user wrote it; after the first checkpoint it is kept.
     - config.yaml: the complete document.
-    - inputs.json: where the data is, and what the run started from; the latter is kept when a run resumes.
+    - inputs.json: where the data is, what the run started from, and its precision; these are kept when a run resumes.
     """
     if not (run_dir.job_yaml.exists() and run_dir.has_checkpoint):
         write_atomic(run_dir.job_yaml, write_yaml(document))
     write_atomic(run_dir.config_yaml, write_yaml(resolved(job)))
-    earlier = read_inputs(run_dir) if run_dir.last_checkpoint.exists() else None
-    start = earlier or inputs
-    RunInputs(data=str(inputs.data), weights=start.weights, init_from=start.init_from).write(run_dir.inputs_json)
+    start = RunInputs(data=str(inputs.data), weights=inputs.weights, init_from=inputs.init_from, precision=precision)
+    if run_dir.last_checkpoint.exists() and run_dir.inputs_json.exists():
+        earlier = RunInputs.read(run_dir.inputs_json)
+        start = earlier.model_copy(update={"data": start.data})
+    elif run_dir.last_checkpoint.exists():
+        start = start.model_copy(update={"precision": None})
+    start.write(run_dir.inputs_json)
 
 
 def require_same_data(run_dir: RunDir, report: DataReport) -> None:

@@ -48,6 +48,18 @@ class FileSchema(BaseModel):
             return None
 
 
+class RunPrecision(FileSchema):
+    """What `trainer.precision: auto` meant when the run started.
+
+    Attributes:
+        name: Lightning's name of the precision.
+        float32_depthwise: whether depthwise convolutions that are slow in bf16 compute in float32.
+    """
+
+    name: str
+    float32_depthwise: bool = False
+
+
 class RunInputs(FileSchema):
     """inputs.json: what the names in the document were resolved to when the run started.
 
@@ -56,11 +68,13 @@ class RunInputs(FileSchema):
         weights: file of the backbone's weights, or `default` or `none`.
         init_from: path of a checkpoint, an exported model or a detector's file, version of a registered model, or name
             of a published detector.
+        precision: None in files of earlier versions.
     """
 
     data: str
     weights: str
     init_from: str | None = None
+    precision: RunPrecision | None = None
 
 
 class Registration(FileSchema):

@@ -19,7 +19,7 @@ class EarlyStoppingSpec(Spec):
 
 class TrainerSpec(Spec):
     """Arguments of `lightning.Trainer`, under Lightning's names; precision `auto` is bf16-mixed if the device supports
-    it, else 32-true."""
+    it, else 32-true; on a CPU, depthwise convolutions that are slow in bf16 compute in float32 then."""
 
     max_epochs: Count = 10
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"

@@ -178,6 +178,7 @@ class DryRun(Answer):
     data_report: dict[str, Any]
     stages: list[StageParameters]
     trainable: list[TrainableFrom]
+    precision: str | None = Field(None, description="of training on this machine; null if it lacks the device")
 
 
 class Artifact(Answer):

@@ -1,21 +1,28 @@
-"""Compare the time of a training step (forward and backward) of pairs of networks, as a Markdown table.
+"""Compare the time of a training step (forward and backward) of pairs of networks, and of precisions, as tables.
 
 The pairs are designs and the library's network with the same layers, catalog rows and timm's feature extractor of the
 same network, and networks with and without surgery. The networks of a pair alternate, and the fastest step of each
 counts, which reduces the influence of other load on the machine.
+
+The lightest network of each family is compared in float32, in bf16, and in bf16 with slow depthwise convolutions in
+float32, which is what `precision: auto` trains with. Times of this table are CPU times of the process.
 """
 
 import argparse
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from backbones.catalog.rows import CATALOG
 from backbones.create import create_backbone
+from backbones.depthwise import compute_slow_depthwise_in_float32
 from backbones.spec.design import DesignSpec
 from backbones.spec.surgery import SurgerySpec
+from tests.backbones.sizes import lightest_of_families
 from tests.bench.runs import hardware, markdown
 
 NUM_IMAGES, SIZE_HW = 4, (224, 224)
@@ -68,21 +75,64 @@ def step_s(network: nn.Module, images: Tensor) -> float:
     return time.perf_counter() - started
 
 
+def precisions_ms(name: str, repeats: int) -> list[float]:
+    """Return the fastest step of a network in float32, in bf16, and in bf16 with slow convolutions in float32."""
+    images = torch.randn(NUM_IMAGES, 3, *SIZE_HW).contiguous(memory_format=torch.channels_last)
+    plain, mixed = (create_backbone(name).train().to(memory_format=torch.channels_last) for _ in range(2))
+    compute_slow_depthwise_in_float32(mixed)
+
+    def step_ms(network: nn.Module, *, is_bf16: bool) -> float:
+        started = time.process_time()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            features = network(images)
+        torch.stack([feature.float().mean() for feature in features.values()]).sum().backward()
+        return 1000 * (time.process_time() - started)
+
+    steps = [
+        (step_ms(plain, is_bf16=False), step_ms(plain, is_bf16=True), step_ms(mixed, is_bf16=True))
+        for _ in range(repeats + 1)
+    ]
+    return [min(column) for column in zip(*steps[1:], strict=True)]
+
+
+def print_precisions(names: Sequence[str], repeats: int) -> None:
+    """Print the table of precisions."""
+    rows = {}
+    for name in names:
+        float32, bf16, mixed = precisions_ms(name, repeats)
+        rows[f"{CATALOG[name].family}: `{name}`"] = [
+            *(f"{ms:.0f}" for ms in (float32, bf16, mixed)), f"{bf16 / float32:.2f}", f"{mixed / float32:.2f}",
+        ]  # fmt: skip
+        print(f"{name}: {rows[f'{CATALOG[name].family}: `{name}`']}", file=sys.stderr, flush=True)
+    columns = ["float32, ms", "bf16, ms", "`auto`, ms", "bf16 / float32", "`auto` / float32"]
+    print(markdown(f"A step of {NUM_IMAGES} images of {SIZE_HW[0]} px", columns, rows))
+    print(f"{hardware()}, one thread, channels last; the fastest of {repeats} steps")
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, help="number of timed steps per network")
+    parser.add_argument("--only-precisions", action="store_true", help="omit the pairs of networks")
+    parser.add_argument("names", nargs="*", help="networks for the table of precisions; default: one of each family")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if not options.only_precisions:
+        print_pairs(options.repeats)
+    print_precisions(options.names or lightest_of_families(up_to_giga_macs=8), options.repeats)
+
+
+def print_pairs(repeats: int) -> None:
+    """Print the table of pairs."""
     images = torch.randn(NUM_IMAGES, 3, *SIZE_HW).contiguous(memory_format=torch.channels_last)
     rows = {}
     for title, pair in PAIRS.items():
         networks = [build().train().to(memory_format=torch.channels_last) for build in pair]
-        seconds = [[step_s(network, images) for network in networks] for _ in range(options.repeats + 1)][1:]
+        seconds = [[step_s(network, images) for network in networks] for _ in range(repeats + 1)][1:]
         ours, peer = (min(column) for column in zip(*seconds, strict=True))
         rows[title] = [f"{1000 * ours:.0f}", f"{1000 * peer:.0f}", f"{ours / peer:.2f}"]
     print(markdown(f"A step of {NUM_IMAGES} images of {SIZE_HW[0]} px", ["ms first", "ms second", "ratio"], rows))
-    print(f"{hardware()}, one thread, bf16, channels last; the fastest of {options.repeats} steps")
+    print(f"{hardware()}, one thread, bf16, channels last; the fastest of {repeats} steps")
 
 
 if __name__ == "__main__":

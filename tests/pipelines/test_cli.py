@@ -52,7 +52,10 @@ def signal_when() -> Callable[[Callable[[], bool], int], threading.Thread]:
 def test_fit_writes_the_run_folder(finished: RunDir, small: Document, demo_root: Path) -> None:
     assert read_yaml(finished.job_yaml.read_text(), "job.yaml") == small
     assert load_job([str(finished.config_yaml)]).model.optimizer.lr == 2e-3
-    assert read_json(finished.inputs_json) == {"data": str(demo_root), "weights": "none", "init_from": None}
+    assert read_json(finished.inputs_json) == {
+        "data": str(demo_root), "weights": "none", "init_from": None,
+        "precision": {"name": "32-true", "float32_depthwise": False},
+    }  # fmt: skip
     attempt = finished.attempt(1)
     assert read_json(attempt / "run.json").keys() == {"pid", "host", "started", "argv"}
     assert read_json(attempt / "exit.json")["code"] == 0

@@ -2,8 +2,8 @@
 
 `docs/detection.md` lists the deviations that are meant. Here they are avoided, by settings or by the data:
 
-- Settings: `roi_aligned: false`, `roi_cells`, and numbers of samples that take all anchors and proposals.
-- torchvision's anchors are replaced by ours, which are on the centers of the cells.
+- Settings: `cell_offset`, `anchor_sizes`, `round_anchors`, `roi_aligned`, `roi_cells`, and numbers of samples that take
+  all anchors and proposals.
 - Data: no crowds; no box shares its best anchor with another one; no ties; no boxes without area; sizes are multiples
   of 128, for which torchvision's strides of P6 and P7 are 64 and 128.
 """
@@ -29,9 +29,12 @@ from pipelines.spec.model import ModelSpec
 SIZE_HW = (128, 256)
 K = 3
 ALL = 10**6
+ANCHOR_SIZES = ((24,), (45,), (96,), (181,), (384,))
 TASK: dict[str, Any] = {
     "head": "faster_rcnn",
-    "anchor_scale": 3,
+    "anchor_sizes": ANCHOR_SIZES,
+    "round_anchors": True,
+    "cell_offset": 0.0,
     "candidates_per_level": 50,
     "max_proposals": 140,
     "anchor_samples": ALL,
@@ -56,23 +59,6 @@ class SharedLevels(nn.Module):
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         return OrderedDict(self.neck(self.backbone(images)))
-
-
-class GivenAnchors(AnchorGenerator):
-    """The anchors of our head, in place of those that torchvision computes."""
-
-    def __init__(self, head: FasterRCNNHead) -> None:
-        super().__init__()
-        self.head = (head,)  # not a submodule, whose gradients would be those of torchvision's detector
-
-    def num_anchors_per_location(self) -> list[int]:
-        (head,) = self.head
-        return [head.proposal_network.anchors_per_cell] * len(head.spec.levels)
-
-    def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
-        network = self.head[0].proposal_network
-        raw = network(dict(zip(network.level_specs, feature_maps, strict=True)))
-        return [network.anchors(raw)] * len(image_list.image_sizes)
 
 
 @dataclass
@@ -144,7 +130,7 @@ def pair() -> TwoDetectors:
         max_size=max(SIZE_HW),
         image_mean=ours.mean.flatten().tolist(),
         image_std=ours.std.flatten().tolist(),
-        rpn_anchor_generator=GivenAnchors(head),
+        rpn_anchor_generator=AnchorGenerator(ANCHOR_SIZES, ((0.5, 1.0, 2.0),) * len(ANCHOR_SIZES)),
         **{
             f"rpn_{when}_nms_top_n_{mode}": number
             for when, number in (("pre", TASK["candidates_per_level"]), ("post", TASK["max_proposals"]))

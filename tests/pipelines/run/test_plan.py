@@ -102,8 +102,9 @@ def test_plan_command_prints_the_table_and_writes_nothing(
     monkeypatch.chdir(tmp_path / "empty")
     assert command("plan", "--config", job_yaml, "--data-root", demo_root.parent, "--model.transfer", "freeze") == 0
     done = capsys.readouterr()
-    heading, *lines, _ = done.out.splitlines()
+    heading, *lines, _, precision = done.out.splitlines()
     assert heading.split() == ["group", "parameters", "tensors", "rate", "decay", "epochs"]
+    assert precision == "precision: 32-true"
     assert {line.split("/")[0]: line.split()[-1] for line in lines} == {
         **dict.fromkeys(("c3", "c4", "c5"), "never"),
         **dict.fromkeys(BASE, "1-"),
@@ -146,7 +147,7 @@ def test_check_tells_doubts_and_keeps_its_output(
     words = ("check", "--config", job_yaml, "--data-root", demo_root.parent, "--json")
     assert command(*words, "--model.transfer", "freeze") == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out).keys() == {"config", "data_report", "stages", "trainable"}
+    assert json.loads(printed.out).keys() == {"config", "data_report", "stages", "trainable", "precision"}
     assert printed.err.count("warning: model.unfreeze") == 1
     assert command(*words) == 0
     assert "warning: model" not in capsys.readouterr().err

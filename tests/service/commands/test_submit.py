@@ -119,7 +119,7 @@ def test_waiting_prints_one_line_per_epoch_and_then_the_tables(served: Served, j
     ]
     assert {"starting", "running", "training", "succeeded"} <= set(lines)
     assert any("scene on test: 4 images" in line for line in lines)
-    assert any("75.0" in line and "62.5" in line for line in lines)
+    assert any("0.750" in line and "0.625" in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def precision_recall(title: str, classes: Sequence[Mapping[str, Any]]) -> Figure
             text, at = f"{row['best_threshold']:.2f}", (row["recall_at_best"], row["precision_at_best"])
             axis.annotate(text, at, xytext=(5, 4), textcoords="offset points", fontsize="x-small")
     axis.set(
-        title=f"{title} at IoU 0.5, and at the best thresholds",
+        title=f"{title} at IoU 0.5; dots: best thresholds",
         xlabel="recall",
         ylabel="precision",
         xlim=(0, 1),
