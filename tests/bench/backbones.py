@@ -75,9 +75,9 @@ def step_s(network: nn.Module, images: Tensor) -> float:
     return time.perf_counter() - started
 
 
-def precisions_ms(name: str, repeats: int) -> list[float]:
+def precisions_ms(name: str, size_px: int, repeats: int) -> list[float]:
     """Return the fastest step of a network in float32, in bf16, and in bf16 with slow convolutions in float32."""
-    images = torch.randn(NUM_IMAGES, 3, *SIZE_HW).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(NUM_IMAGES, 3, size_px, size_px).contiguous(memory_format=torch.channels_last)
     plain, mixed = (create_backbone(name).train().to(memory_format=torch.channels_last) for _ in range(2))
     compute_slow_depthwise_in_float32(mixed)
 
@@ -95,17 +95,17 @@ def precisions_ms(name: str, repeats: int) -> list[float]:
     return [min(column) for column in zip(*steps[1:], strict=True)]
 
 
-def print_precisions(names: Sequence[str], repeats: int) -> None:
+def print_precisions(names: Sequence[str], size_px: int, repeats: int) -> None:
     """Print the table of precisions."""
     rows = {}
     for name in names:
-        float32, bf16, mixed = precisions_ms(name, repeats)
+        float32, bf16, mixed = precisions_ms(name, size_px, repeats)
         rows[f"{CATALOG[name].family}: `{name}`"] = [
             *(f"{ms:.0f}" for ms in (float32, bf16, mixed)), f"{bf16 / float32:.2f}", f"{mixed / float32:.2f}",
         ]  # fmt: skip
         print(f"{name}: {rows[f'{CATALOG[name].family}: `{name}`']}", file=sys.stderr, flush=True)
     columns = ["float32, ms", "bf16, ms", "`auto`, ms", "bf16 / float32", "`auto` / float32"]
-    print(markdown(f"A step of {NUM_IMAGES} images of {SIZE_HW[0]} px", columns, rows))
+    print(markdown(f"A step of {NUM_IMAGES} images of {size_px} px", columns, rows))
     print(f"{hardware()}, one thread, channels last; the fastest of {repeats} steps")
 
 
@@ -114,12 +114,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, help="number of timed steps per network")
     parser.add_argument("--only-precisions", action="store_true", help="omit the pairs of networks")
+    parser.add_argument("--size", type=int, default=SIZE_HW[0], help="side of the images for the table of precisions")
     parser.add_argument("names", nargs="*", help="networks for the table of precisions; default: one of each family")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not options.only_precisions:
         print_pairs(options.repeats)
-    print_precisions(options.names or lightest_of_families(up_to_giga_macs=8), options.repeats)
+    print_precisions(options.names or lightest_of_families(up_to_giga_macs=8), options.size, options.repeats)
 
 
 def print_pairs(repeats: int) -> None:
