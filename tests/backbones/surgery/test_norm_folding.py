@@ -30,12 +30,14 @@ def _with_statistics(network: nn.Module) -> nn.Module:
 
 
 def _assert_same_maps(folded: nn.Module, network: nn.Module) -> None:
+    """Compare with float64, since deep random networks amplify rounding, also that of the unfolded network."""
     images = torch.randn(1, 3, 96, 96)
     with torch.inference_mode():
-        expected, found = network(images), folded(images)
-    for level, feature in expected.items():
-        # Many layers with random scales amplify rounding.
-        assert (found[level] - feature).abs().max() <= 1e-4 * feature.abs().max(), level
+        plain, found = network(images), folded(images)
+        exact = copy.deepcopy(network).double()(images.double())
+    for level, feature in exact.items():
+        limit = 10 * (plain[level] - feature).abs().max() + 1e-5 * feature.abs().max()
+        assert (found[level] - feature).abs().max() <= limit, level
 
 
 @pytest.mark.parametrize(
