@@ -17,12 +17,15 @@ LIGHT = ("densenet121", "efficientnet_b0", "mobilenet_v2", "resnet14_thin", "rep
 
 
 def _with_statistics(network: nn.Module) -> nn.Module:
-    """Return the network in eval mode, with random numbers in all norms."""
+    """Return the network in eval mode, with random scales, and with the statistics of random images."""
     torch.manual_seed(1)
     for module in network.modules():
         if isinstance(getattr(module, "running_var", None), Tensor):
-            for name, low in (("running_mean", -0.5), ("running_var", 0.5), ("weight", 0.5), ("bias", -0.5)):
+            for name, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
                 getattr(module, name).data.uniform_(low, low + 1)
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.randn(2, 3, 128, 128))
     return network.eval()
 
 

@@ -14,7 +14,7 @@ import torch
 from pipelines.base.errors import ConfigError, RegistryError
 from pipelines.inference.saved import network_state, read_checkpoint, read_saved
 from pipelines.preflight import Inputs
-from pipelines.run.init_source import downloaded_model, pin_version
+from pipelines.run.init_source import downloaded_model, pin_version, source_path
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.load import write_yaml
@@ -112,6 +112,18 @@ def test_published_detector_without_network_is_reported_before_anything_starts(
         assert "model.init_from: the weights of fcos_resnet50_fpn are not in " in error
         assert "put the file below a weights root, and write its name instead" in error
     assert not (tmp_path / "run" / "inputs.json").exists()
+
+
+def test_cached_published_detector_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    inputs, run_dir = Inputs(tmp_path, "none", "tv:fcos_resnet50_fpn"), RunDir.of(tmp_path / "run")
+    file = source_path("tv:fcos_resnet50_fpn", run_dir)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    assert pin_version(inputs) == inputs
+    with downloaded_model(inputs, run_dir):
+        assert file.read_bytes() == b"weights"
+    assert not run_dir.path.exists()
 
 
 @pytest.mark.slow
