@@ -17,7 +17,7 @@ from pipelines.model import MultiTaskModel
 from tests.bench.runs import markdown
 
 OPERATIONS = {
-    "convolutions": ("conv", "bmm", "addmm"),
+    "convolutions": ("conv", "aten::mm", "bmm", "winograd"),
     "norms": ("norm",),
     "ReLU": ("relu", "clamp_min", "threshold"),
     "sums (residuals, gradients)": ("aten::add", "aten::sum"),

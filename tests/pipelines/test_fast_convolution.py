@@ -28,12 +28,13 @@ def small_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _step(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Return the maps, the gradients and the state of a network after one forward and backward pass."""
+    """Return the maps, the gradients and the state of a network after a forward and a backward pass, as vectors."""
     torch.manual_seed(2)
     features = network(images)
     sum(feature.square().mean() for feature in features.values()).backward()
-    gradients = {f"gradient of {name}": p.grad for name, p in network.named_parameters()}
-    return {name: value.detach() for name, value in {**features, **gradients, **network.state_dict()}.items()}
+    gradients = [parameter.grad for parameter in network.parameters()]
+    parts = {"maps": features.values(), "gradients": gradients, "state": network.state_dict().values()}
+    return {part: torch.cat([value.detach().flatten().double() for value in values]) for part, values in parts.items()}
 
 
 @pytest.mark.parametrize(
@@ -46,22 +47,17 @@ def _step(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
 def test_step_of_a_family_is_equal_up_to_rounding(name: str) -> None:
     torch.manual_seed(0)
     plain = create_backbone(name).train()
-    fast = copy.deepcopy(plain)
+    fast, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
     use_winograd(fast)
     if not any(isinstance(module, WinogradConv2d) for module in fast.modules()):
         return
     images = torch.randn(2, 3, SIDE_PX, SIDE_PX)
-    expected, found = _step(plain, images), _step(fast, images)
-    assert expected.keys() == found.keys()
-    is_gradient = {key: key.startswith("gradient") for key in expected}
-    for key, value in expected.items():
-        if not is_gradient[key]:
-            assert (found[key] - value).float().norm() <= 1e-3 * value.float().norm() + 1e-6, key
-    # Rounding changes which cell a maximum is taken from, so that gradients of single layers can differ more.
-    one, other = (
-        torch.cat([value.flatten() for key, value in step.items() if is_gradient[key]]) for step in (expected, found)
-    )
-    assert (other - one).norm() <= 0.05 * one.norm()
+    expected, found, reference = _step(plain, images), _step(fast, images), _step(exact, images.double())
+    for part, value in reference.items():
+        # Some random networks amplify rounding without bound, also that of the plain convolution. Gradients are not
+        # continuous: rounding decides which cell a maximum is taken from.
+        limit = 20 * (expected[part] - value).norm() + (0.05 if part == "gradients" else 1e-5) * value.norm()
+        assert (found[part] - value).norm() <= limit, part
 
 
 def test_whole_model_uses_it_and_keeps_the_names_of_its_parameters() -> None:

@@ -17,22 +17,27 @@ LIGHT = ("densenet121", "efficientnet_b0", "mobilenet_v2", "resnet14_thin", "rep
 
 
 def _with_statistics(network: nn.Module) -> nn.Module:
-    """Return the network in eval mode, with random numbers in all norms."""
+    """Return the network in eval mode, with random scales, and with the statistics of random images."""
     torch.manual_seed(1)
     for module in network.modules():
         if isinstance(getattr(module, "running_var", None), Tensor):
-            for name, low in (("running_mean", -0.5), ("running_var", 0.5), ("weight", 0.5), ("bias", -0.5)):
+            for name, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
                 getattr(module, name).data.uniform_(low, low + 1)
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.randn(2, 3, 128, 128))
     return network.eval()
 
 
 def _assert_same_maps(folded: nn.Module, network: nn.Module) -> None:
+    """Compare with float64, since deep random networks amplify rounding, also that of the unfolded network."""
     images = torch.randn(1, 3, 96, 96)
     with torch.inference_mode():
-        expected, found = network(images), folded(images)
-    for level, feature in expected.items():
-        # Many layers with random scales amplify rounding.
-        assert (found[level] - feature).abs().max() <= 1e-4 * feature.abs().max(), level
+        plain, found = network(images), folded(images)
+        exact = copy.deepcopy(network).double()(images.double())
+    for level, feature in exact.items():
+        limit = 10 * (plain[level] - feature).abs().max() + 1e-5 * feature.abs().max()
+        assert (found[level] - feature).abs().max() <= limit, level
 
 
 @pytest.mark.parametrize(
