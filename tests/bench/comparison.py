@@ -20,8 +20,7 @@ COMPARISONS: dict[str, dict[str, tuple[str, ...]]] = {
             f"--model.tasks={{cells: {{head: retinanet, {LEVELS}, num_convs: 2, norm: gn, anchor_scale: 2.5, "
             "candidates_per_level: 400}}",
         ),
-        "faster_rcnn (defaults)": ("--model.tasks={cells: {head: faster_rcnn}}",),
-        "faster_rcnn (recipe)": ("--config=recipe:bccd_faster_rcnn",),
+        "faster_rcnn": ("--model.tasks={cells: {head: faster_rcnn}}",),
     },
 }
 """By comparison: the options of each row, in addition to recipe:bccd; no options are the recipe's own setting."""
@@ -30,9 +29,7 @@ COMPARISONS: dict[str, dict[str, tuple[str, ...]]] = {
 def training(comparison: str, setting: str, seed: int) -> Run:
     """Return the training of one row of a comparison."""
     own = COMPARISONS[comparison][setting]
-    recipe = () if any(option.startswith("--config") for option in own) else ("--config=recipe:bccd",)
-    name = f"{comparison}-{setting}-{seed}".replace(" ", "-").replace("(", "").replace(")", "")
-    return Run(name, (*recipe, *own, f"--seed_everything={seed}"))
+    return Run(f"{comparison}-{setting}-{seed}", ("--config=recipe:bccd", *own, f"--seed_everything={seed}"))
 
 
 def figures(outcome: Outcome) -> Figures:

@@ -11,8 +11,6 @@ import json
 import math
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -70,17 +68,6 @@ def folder(unpacked: Path) -> Iterator[Path]:
     kept.rename(unpacked)
 
 
-def pyramidion(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "service.cli", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, env=environment())
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def environment() -> dict[str, str]:
-    return {"PATH": "", "HOME": "/", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
 def assert_close(got: Any, expected: Any) -> None:
     """Compare JSON documents; numbers may differ by the rounding of another processor."""
     if isinstance(expected, dict):
@@ -99,7 +86,9 @@ def assert_close(got: Any, expected: Any) -> None:
 
 def test_finished_run_is_evaluated_again_with_the_same_metrics(folder: Path) -> None:
     run_dir = folder / "service/jobs" / FINISHED
-    pyramidion(folder, "test", "--run-dir", str(run_dir), "--data-root", "data")
+    from pipelines.cli import main
+
+    assert main(["test", "--run-dir", str(run_dir), "--data-root", str(folder / "data")]) == 0
     (evaluation,) = (run_dir / "eval").iterdir()
     recorded = json.loads((run_dir / "result.json").read_text())["summary"]
     repeated = json.loads((evaluation / "result.json").read_text())["summary"]

@@ -111,8 +111,15 @@ def test_signal_to_the_group_stops_a_run_with_workers_with_a_checkpoint_and_says
     assert '"metric"' not in run_dir.events.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("delay_s", [0.4, 2.0])
+@pytest.mark.parametrize(
+    ("delay_s", "number"),
+    [
+        (0.4, signal.SIGINT),
+        (2.0, signal.SIGTERM),
+        pytest.param(0.4, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(2.0, signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_signal_to_the_group_while_the_command_starts_ends_it_without_a_traceback(
     number: signal.Signals, delay_s: float, job_yaml: Path, data_root: Path, tmp_path: Path
 ) -> None:

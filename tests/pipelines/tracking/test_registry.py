@@ -9,7 +9,7 @@ import pytest
 from pipelines.base.errors import RegistryError
 from pipelines.base.records import Category
 from pipelines.spec.learning import SelectSpec
-from pipelines.tracking.mlflow_store import Store, connect, find_experiment
+from pipelines.tracking.mlflow_store import Store, connect, find_experiment, find_store
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 
@@ -90,44 +90,61 @@ def test_first_version_becomes_champion(registry: Registry, folder: Path) -> Non
     assert (again.is_promoted, again.reason) == (False, "same")
 
 
+@pytest.fixture(scope="module")
+def shared_registry(mlflow_runs_root: Path) -> Registry:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return Registry(find_store(mlflow_runs_root))
+
+
+@pytest.fixture(scope="module")
+def challengers(shared_registry: Registry, folder: Path) -> dict[float, ModelVersion]:
+    """Versions of one model by their AP on the same data; before them, the first version has the AP 0.5."""
+    register(shared_registry, folder, "challenged", 0.5)
+    return {ap: register(shared_registry, folder, "challenged", ap) for ap in (0.4, 0.5, 0.6)}
+
+
 @pytest.mark.parametrize(
     ("mode", "value", "is_promoted"),
     [("max", 0.6, True), ("max", 0.5, False), ("max", 0.4, False), ("min", 0.4, True), ("min", 0.6, False)],
 )
 def test_stored_metrics_of_the_same_data_decide(
-    mode: str, value: float, is_promoted: bool, registry: Registry, folder: Path
+    mode: str, value: float, is_promoted: bool, registry: Registry, challengers: dict[float, ModelVersion]
 ) -> None:
-    name = f"stored-{mode}-{value}".replace(".", "_")
     select = SelectSpec.model_validate({"metric": "val/cells/AP", "mode": mode})
-    champion = register(registry, folder, name, 0.5)
-    registry.set_alias(name, "champion", champion.version)
-    challenger = register(registry, folder, name, value)
-    outcome = registry.promote_if_better(challenger, select=select, val_fingerprint="data 1", score=unexpected_score)
+    registry.set_alias("challenged", "champion", 1)
+    outcome = registry.promote_if_better(
+        challengers[value], select=select, val_fingerprint="data 1", score=unexpected_score
+    )
     assert (outcome.is_promoted, outcome.reason, outcome.champion_value) == (is_promoted, "stored", 0.5)
-    now = registry.by_alias(name, "champion")
+    now = registry.by_alias("challenged", "champion")
     assert now is not None
-    assert now.version == (2 if is_promoted else 1)
+    assert now.version == (challengers[value].version if is_promoted else 1)
+
+
+@pytest.fixture(scope="module")
+def challenger_of_other_data(shared_registry: Registry, folder: Path) -> ModelVersion:
+    """The second version of a model whose first version has the AP of other data."""
+    register(shared_registry, folder, "scored", 0.9, data="data of last year")
+    return register(shared_registry, folder, "scored", 0.5)
 
 
 @pytest.mark.parametrize(("scored", "is_promoted"), [(0.3, True), (0.7, False), (None, False), (float("nan"), False)])
 def test_champion_of_other_data_is_scored_again(
-    scored: float | None, is_promoted: bool, registry: Registry, folder: Path
+    scored: float | None, is_promoted: bool, registry: Registry, challenger_of_other_data: ModelVersion
 ) -> None:
-    name = f"scored-{scored}".replace(".", "_")
-    champion = register(registry, folder, name, 0.9, data="data of last year")
-    registry.set_alias(name, "champion", champion.version)
-    challenger = register(registry, folder, name, 0.5)
+    registry.set_alias("scored", "champion", 1)
     scored_versions: list[int] = []
 
     def score(version: ModelVersion) -> float | None:
         scored_versions.append(version.version)
         return scored
 
-    outcome = registry.promote_if_better(challenger, select=SELECT, val_fingerprint="data 1", score=score)
+    outcome = registry.promote_if_better(challenger_of_other_data, select=SELECT, val_fingerprint="data 1", score=score)
     assert scored_versions == [1]
     assert outcome.is_promoted == is_promoted
     assert outcome.reason == ("scored" if scored in (0.3, 0.7) else "undefined")
-    now = registry.by_alias(name, "champion")
+    now = registry.by_alias("scored", "champion")
     assert now is not None
     assert now.version == (2 if is_promoted else 1)
 

@@ -38,13 +38,18 @@ def wait_for_checks(number: int) -> None:
         time.sleep(0.01)
 
 
-def test_dry_run_reports_what_the_job_would_train(shared_api: httpx2.Client, document: Document) -> None:
-    before = shared_api.get("/v1/jobs").json()["jobs"]
+def test_dry_run_reports_what_the_job_would_train(settings: Settings, serve: Serve, document: Document) -> None:
+    job = validate_document(document)
+    categories = {"boxes": [Category(1, "box")]}
+    export_model(build_model(job.model, categories), job, categories, settings.weights_roots[0] / "runs" / "a")
+    document["model"]["init_from"] = "runs/a"
     # YAML and JSON escape this text differently; it must reach the child unchanged.
     document["data"]["sources"]["shapes"]["labels"][0]["classes"] = {"\U0001f600\x7f\u2028": None}
     body = {"config": document, "resources": {"cpus": 1}}
-    answer = shared_api.post("/v1/jobs?dry_run=true", json=body, timeout=120)
-    assert answer.status_code == 200, answer.text
+    with serve(settings) as api:
+        answer = api.post("/v1/jobs?dry_run=true", json=body, timeout=120)
+        assert answer.status_code == 200, answer.text
+        assert api.get("/v1/jobs").json()["jobs"] == []
     outcome = answer.json()
     assert outcome["config"]["model"]["optimizer"]["name"] == "adamw"
     assert list(outcome["config"]["data"]["sources"]["shapes"]["labels"][0]["classes"]) == ["\U0001f600\x7f\u2028"]
@@ -53,27 +58,22 @@ def test_dry_run_reports_what_the_job_would_train(shared_api: httpx2.Client, doc
     assert set(parameters) == {"c3", "c4", "c5", "neck", "heads"}
     assert outcome["trainable"] == [{"epoch": 0, "stages": sorted(parameters), "parameters": sum(parameters.values())}]
     assert outcome["data_report"]
-    assert shared_api.get("/v1/jobs").json()["jobs"] == before
     wait_for_checks(0)
 
 
 def test_init_from_must_be_inside_a_weights_root(
     settings: Settings, serve: Serve, document: Document, tmp_path: Path
 ) -> None:
-    job = validate_document(document)
-    categories = {"boxes": [Category(1, "box")]}
-    export_model(build_model(job.model, categories), job, categories, settings.weights_roots[0] / "runs" / "a")
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "model.json").touch()
     (settings.weights_roots[0] / "link").symlink_to(tmp_path / "outside")
     with serve(settings) as api:
-        for name, status in (("runs/a", 200), ("../outside", 422), (str(tmp_path / "outside"), 422), ("link", 422)):
+        for name in ("../outside", str(tmp_path / "outside"), "link"):
             document["model"]["init_from"] = name
             answer = api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=120)
-            assert answer.status_code == status, (name, answer.text)
-            if status == 422:
-                (error,) = answer.json()["errors"]
-                assert error["pointer"] == "/config/model/init_from"
+            assert answer.status_code == 422, (name, answer.text)
+            (error,) = answer.json()["errors"]
+            assert error["pointer"] == "/config/model/init_from"
 
 
 @pytest.mark.slow
