@@ -7,8 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-# Four processes of one thread each: on two cores, the others use the time in which tests wait for other processes.
-PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+# Three processes of one thread each: on two cores, the third one uses the time in which tests wait for other processes.
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # $(call make_venv,FOLDER,PYTHON): FOLDER is a virtual environment of Python 3.11 or 3.12; one that is there is kept.
 define make_venv

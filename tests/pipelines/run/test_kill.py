@@ -41,6 +41,7 @@ def reported_steps(run_dir: RunDir) -> int:
     return run_dir.events.read_bytes().count(b'"progress"') if run_dir.events.exists() else 0
 
 
+@pytest.mark.slow
 def test_run_finishes_after_a_stop_and_a_kill_at_any_moment(small: Document, demo_root: Path, tmp_path: Path) -> None:
     job_yaml = tmp_path / "job.yaml"
     document = apply_override(apply_override(small, "data.num_workers", 2), "trainer.max_epochs", 4)

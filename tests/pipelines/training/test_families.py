@@ -34,21 +34,25 @@ BEFORE = [(0, 1), (0, -1)]
 AT_AND_AFTER = [(1, -1), (2, 1)]
 """Epoch and batch at which a run is stopped; batch -1 is the last, so the run resumes at a boundary."""
 
-SMALL = ["timm:test_resnet", "timm:test_convnext"]
-"""With BatchNorm and without."""
 SLOW = [pytest.mark.slow, pytest.mark.timeout(1200)]
-LARGE = [
-    pytest.param((name, ranks, UNFREEZE), id=f"{name}-{ranks}-ranks", marks=SLOW)
-    for name in (
-        "timm:resnet10t",
-        "timm:efficientnet_lite0",
-        "timm:convnext_atto",
-        "timm:swin_tiny_patch4_window7_224",
-        "timm:regnetx_002",
-        "timm:pvt_v2_b0",
-    )
-    for ranks in (2, 3)
-] + [pytest.param(("timm:test_efficientnet", 3, BOTTOM_UP), id="bottom-up-3-ranks", marks=SLOW)]
+FAMILIES = [
+    pytest.param(("timm:test_resnet", 2, UNFREEZE, AT_AND_AFTER), id="timm:test_resnet"),
+    *(
+        pytest.param((name, ranks, UNFREEZE, BEFORE + AT_AND_AFTER), id=f"{name}-{ranks}-ranks", marks=SLOW)
+        for name in (
+            "timm:test_convnext",
+            "timm:resnet10t",
+            "timm:efficientnet_lite0",
+            "timm:convnext_atto",
+            "timm:swin_tiny_patch4_window7_224",
+            "timm:regnetx_002",
+            "timm:pvt_v2_b0",
+        )
+        for ranks in (2, 3)
+    ),
+    pytest.param(("timm:test_efficientnet", 3, BOTTOM_UP, BEFORE + AT_AND_AFTER), id="bottom-up-3-ranks", marks=SLOW),
+]
+"""Network, number of ranks, `unfreeze`, and the stops. By default a small one with BatchNorm."""
 
 ALL_BUT_A_HEAD = frozenset({"c3", "c4", "c5", "neck", "heads.cells", "heads.looks"})
 STEPS: dict[str, tuple[frozenset[str], dict[str, set[int]]]] = {
@@ -137,19 +141,16 @@ def document_of(small: Document, family: str, num_ranks: int, unfreeze: object) 
 
 
 def run_rank(
-    rank: int, num_ranks: int, folder: Path, root: Path, documents: dict[str, Document], stops: list[tuple[int, int]]
+    rank: int, num_ranks: int, folder: Path, root: Path, family: str, document: Document, stops: list[tuple[int, int]]
 ) -> None:
-    """Run all scenarios of one rank for each family, and save the outcomes; `stops` are (epoch, batch)."""
+    """Run all scenarios of one rank, and save the outcomes; `stops` are (epoch, batch)."""
     torch.set_num_threads(1)
-    for number, (family, document) in enumerate(documents.items()):
-        place = folder / str(number)
-        place.mkdir(exist_ok=True)
-        watch = Watch()
-        outcomes = {"steps": steps_of_rank(rank, num_ranks, place, family)}
-        outcomes["whole"] = train(rank, document, root, place / "whole", watch)
-        outcomes["stopped"] = [train(rank, document, root, place / "stopped", TerminateSelf(*stop)) for stop in stops]
-        outcomes["resumed"] = train(rank, document, root, place / "stopped")
-        torch.save(outcomes | watch.kept(), place / f"rank{rank}.pt")
+    watch = Watch()
+    outcomes = {"steps": steps_of_rank(rank, num_ranks, folder, family)}
+    outcomes["whole"] = train(rank, document, root, folder / "whole", watch)
+    outcomes["stopped"] = [train(rank, document, root, folder / "stopped", TerminateSelf(*stop)) for stop in stops]
+    outcomes["resumed"] = train(rank, document, root, folder / "stopped")
+    torch.save(outcomes | watch.kept(), folder / f"rank{rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -159,29 +160,15 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def small_families(tmp_path_factory: pytest.TempPathFactory, small: Document, data_root: Path) -> Path:
-    """Folder in which two ranks ran all scenarios for each of the small families."""
-    folder = tmp_path_factory.mktemp("families")
-    documents = {name: document_of(small, name, 2, UNFREEZE) for name in SMALL}
-    run_ranks(run_rank, 2, 2, folder, data_root, documents, AT_AND_AFTER)
-    return folder
-
-
-@pytest.fixture(scope="module", params=[*SMALL, *LARGE])
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, small: Document, data_root: Path
 ) -> Document:
     """Return the outcomes that the ranks of one family saved in `folder`."""
-    if request.param in SMALL:
-        name, num_ranks, unfreeze = request.param, 2, UNFREEZE
-        folder = request.getfixturevalue("small_families") / str(SMALL.index(name))
-    else:
-        name, num_ranks, unfreeze = request.param
-        folder = tmp_path_factory.mktemp("family")
-        document = document_of(small, name, num_ranks, unfreeze)
-        run_ranks(run_rank, num_ranks, num_ranks, folder, data_root, {name: document}, [*BEFORE, *AT_AND_AFTER])
-        folder /= "0"
+    name, num_ranks, unfreeze, stops = request.param
+    folder = tmp_path_factory.mktemp("family")
+    document = document_of(small, name, num_ranks, unfreeze)
+    run_ranks(run_rank, num_ranks, num_ranks, folder, data_root, name, document, stops)
     ranks = [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(num_ranks)]
     return {"name": name, "folder": folder, "unfreeze": unfreeze, "ranks": ranks}
 

@@ -29,7 +29,7 @@ Document = dict[str, Any]
 SLOW = (pytest.mark.slow, pytest.mark.timeout(3600))
 
 FAMILIES = [
-    pytest.param(("resnet14_thin", 9, 4e-3), id="resnet14_thin"),
+    pytest.param(("resnet14_thin", 8, 4e-3), id="resnet14_thin"),
     pytest.param(("mobilenet_v3_small", 12, 5e-3), marks=SLOW, id="mobilenet_v3_small"),
     pytest.param(("regnet_x_200mf", 9, 4e-3), marks=SLOW, id="regnet_x_200mf"),
     pytest.param(("convnext_atto", 24, 4e-3), marks=SLOW, id="convnext_atto"),
