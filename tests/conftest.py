@@ -36,8 +36,16 @@ def no_arguments_of_earlier_commands() -> None:
     set_data_arguments([])
 
 
-LONG = ("tests/service/whole/", "tests/pipelines/training/test_families", "tests/pipelines/run/", "tests/test_adding")
-"""Files of tests that train, or start a whole service, for minutes."""
+LONG = (
+    "tests/service/whole/",
+    "tests/service/test_previous_version",
+    "tests/service/test_server",
+    "tests/service/api/test_conformance",
+    "tests/pipelines/training/test_families",
+    "tests/pipelines/run/",
+    "tests/test_adding",
+)
+"""Files of tests that train, or start a whole service, for most of a minute."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
