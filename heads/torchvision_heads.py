@@ -80,7 +80,7 @@ def read_head(state: Mapping[str, Tensor]) -> TorchvisionHead:
     """Return the head of a torchvision detector, see `is_head`.
 
     Raises:
-        ValueError: it has other anchors than torchvision's own.
+        ValueError: it has other anchors than torchvision's own, or an output layer is missing or damaged.
     """
     tensors = head_tensors(state)
     name = "fcos" if "level_scales" in tensors else "retinanet"
@@ -100,7 +100,11 @@ def read_head(state: Mapping[str, Tensor]) -> TorchvisionHead:
 
 
 def head_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors below `head.` of a torchvision detector under the names of this project's head."""
+    """Return the tensors below `head.` of a torchvision detector under the names of this project's head.
+
+    Raises:
+        ValueError: an output layer is missing or damaged.
+    """
     found: dict[str, Tensor] = {}
     for key, tensor in state.items():
         for theirs, ours in _LAYERS.items():
@@ -108,6 +112,7 @@ def head_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 found[f"{ours}.{key.removeprefix(prefix)}"] = tensor
     has_norms = any((match := _BLOCK.search(key)) and match[2] == "1" for key in found)
     named = {_BLOCK.sub(lambda match: _flat_name(match, 3 if has_norms else 2), key): t for key, t in found.items()}
+    _require_outputs(named)
     anchors = named["box_output.bias"].shape[0] // 4
     if anchors % len(ASPECT_RATIOS) == 0:
         for key in named:
@@ -116,6 +121,25 @@ def head_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if "centerness_output.bias" in named:
         named["level_scales"] = torch.ones(len(LEVELS))
     return named
+
+
+def _require_outputs(tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if the output layers are not for the same anchors, with K and 4 rows for each."""
+    num_classes, num_boxes = (_num_rows(tensors, layer) for layer in _ROW_OUTPUTS)
+    if num_boxes == 0 or num_boxes % 4 or num_classes == 0 or num_classes % (num_boxes // 4):
+        shapes = {key: list(tensor.shape) for key, tensor in tensors.items() if key.startswith(_ROW_OUTPUTS)}
+        raise ValueError(
+            f"its head is damaged: the shapes of its output layers are {shapes}; save the state dict again"
+        )
+
+
+def _num_rows(tensors: Mapping[str, Tensor], layer: str) -> int:
+    """Return the number of outputs of a layer; 0 if weight or bias is missing, or they differ."""
+    sizes = {
+        tensors[key].shape[0] if key in tensors and tensors[key].dim() else 0
+        for key in (f"{layer}.weight", f"{layer}.bias")
+    }
+    return sizes.pop() if len(sizes) == 1 else 0
 
 
 def _flat_name(match: re.Match[str], layers_per_block: int) -> str:

@@ -63,3 +63,22 @@ def test_some_classes_are_taken_in_another_order(theirs):
 def test_other_anchors_than_torchvisions_are_rejected():
     with pytest.raises(ValueError, match="its retinanet head has 3 anchors per cell; only 9 are supported"):
         read_head(state_of(RetinaNetHead(CHANNELS, 3, NUM_CLASSES)))
+
+
+@pytest.mark.parametrize("layer", ["classification_head.cls_logits", "regression_head.bbox_reg"])
+@pytest.mark.parametrize(("key", "rows"), [("weight", None), ("bias", None), ("bias", slice(-1)), ("weight", slice(2))])
+def test_missing_or_cut_output_layer_is_reported(theirs, layer, key, rows):
+    state = state_of(theirs)
+    tensor = state.pop(f"head.{layer}.{key}")
+    if rows is not None:
+        state[f"head.{layer}.{key}"] = tensor[rows]
+    with pytest.raises(ValueError, match="its head is damaged"):
+        read_head(state)
+
+
+def test_boxes_that_are_not_four_numbers_for_each_anchor_are_reported():
+    state = state_of(HEADS["retinanet"]())
+    for key in ("weight", "bias"):
+        state[f"head.regression_head.bbox_reg.{key}"] = state[f"head.regression_head.bbox_reg.{key}"][:-1]
+    with pytest.raises(ValueError, match="its head is damaged"):
+        read_head(state)
