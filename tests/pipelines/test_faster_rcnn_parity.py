@@ -25,8 +25,8 @@ from heads.faster_rcnn import FasterRCNNHead
 from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.model import ModelSpec
+from tests.pipelines.parity_batch import SIZE_HW, in_unit_range, parity_images, parity_targets
 
-SIZE_HW = (128, 256)
 K = 3
 ALL = 10**6
 ANCHOR_SIZES = ((24,), (45,), (96,), (181,), (384,))
@@ -159,35 +159,12 @@ def pair() -> TwoDetectors:
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    """Return three images, uint8."""
-    random = torch.Generator().manual_seed(1)
-    coarse = torch.rand((3, 3, 8, 16), generator=random)
-    smooth = nn.functional.interpolate(coarse, SIZE_HW, mode="bilinear")
-    return (255 * (smooth + 0.1 * torch.rand(smooth.shape, generator=random)).clamp(0, 1)).to(torch.uint8)
+    return parity_images()
 
 
 @pytest.fixture(scope="module")
 def targets() -> list[BoxTarget]:
-    """Return boxes of several sizes; the second image has none."""
-    rows = [
-        [[10, 12, 31, 40], [60, 20, 118, 71], [130, 4, 243, 117], [200, 90, 222, 101]],
-        [],
-        [[5, 3, 252, 124], [40, 60, 75, 83]],
-    ]
-    labels = ([0, 1, 2, 1], [], [2, 0])
-    return [
-        BoxTarget(
-            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-            torch.tensor(of, dtype=torch.int64),
-            torch.zeros(len(of), dtype=torch.bool),
-            torch.full((len(of),), -1),
-        )
-        for boxes, of in zip(rows, labels, strict=True)
-    ]
-
-
-def in_unit_range(images: Tensor) -> list[Tensor]:
-    return list((images.float() / 255).unbind())
+    return parity_targets()
 
 
 @torch.no_grad()

@@ -25,8 +25,8 @@ from heads.torchvision_heads import head_tensors
 from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.model import ModelSpec
+from tests.pipelines.parity_batch import SIZE_HW, in_unit_range, parity_images, parity_targets
 
-SIZE_HW = (128, 256)
 NUM_CLASSES = 3
 CHANNELS = 64
 ANCHOR_SIZES = ((16, 20, 25), (32, 40, 50), (64, 80, 101), (128, 161, 203), (256, 322, 406))
@@ -131,41 +131,18 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    """Return three images, uint8."""
-    random = torch.Generator().manual_seed(1)
-    coarse = torch.rand((3, 3, 8, 16), generator=random)
-    smooth = nn.functional.interpolate(coarse, SIZE_HW, mode="bilinear")
-    return (255 * (smooth + 0.1 * torch.rand(smooth.shape, generator=random)).clamp(0, 1)).to(torch.uint8)
+    return parity_images()
 
 
 @pytest.fixture(scope="module")
 def targets() -> list[BoxTarget]:
-    """Return boxes of several sizes; the second image has none."""
-    rows = [
-        [[10, 12, 31, 40], [60, 20, 118, 71], [130, 4, 243, 117], [200, 90, 222, 101]],
-        [],
-        [[5, 3, 252, 124], [40, 60, 75, 83]],
-    ]
-    labels = ([0, 1, 2, 1], [], [2, 0])
-    return [
-        BoxTarget(
-            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-            torch.tensor(of, dtype=torch.int64),
-            torch.zeros(len(of), dtype=torch.bool),
-            torch.full((len(of),), -1),
-        )
-        for boxes, of in zip(rows, labels, strict=True)
-    ]
-
-
-def as_theirs(images: Tensor) -> list[Tensor]:
-    return list((images.float() / 255).unbind())
+    return parity_targets()
 
 
 @torch.no_grad()
 def test_raw_outputs_are_equal(pair: Pair, images: Tensor) -> None:
     raw = pair.head(pair.ours.features(images))
-    batch, _ = pair.theirs.transform(as_theirs(images))
+    batch, _ = pair.theirs.transform(in_unit_range(images))
     outputs = pair.theirs.head(list(pair.theirs.backbone(batch.tensors).values()))
     torch.testing.assert_close(rows_of(pair, raw.logits), outputs["cls_logits"], **TOLERANCE)
     torch.testing.assert_close(rows_of(pair, raw.box_codes), outputs["bbox_regression"], **TOLERANCE)
@@ -184,7 +161,7 @@ def rows_of(pair: Pair, rows_BN: Tensor) -> Tensor:
 @torch.no_grad()
 def test_detections_are_equal_box_for_box(pair: Pair, images: Tensor) -> None:
     ours = pair.ours.predict(images, [SIZE_HW] * 3)["objects"]
-    theirs = pair.theirs(as_theirs(images))
+    theirs = pair.theirs(in_unit_range(images))
     for found, expected in zip(ours, theirs, strict=True):
         assert len(expected["boxes"]) > 20
         assert (expected["boxes"][:, 2:] > expected["boxes"][:, :2]).all()
@@ -198,7 +175,7 @@ def their_losses(pair: Pair, images: Tensor, targets: list[BoxTarget]) -> dict[s
     pair.theirs.train()
     pair.theirs.backbone.eval()
     labels = [{"boxes": target.boxes_xyxy, "labels": target.labels} for target in targets]
-    losses: dict[str, Tensor] = pair.theirs(as_theirs(images), labels)
+    losses: dict[str, Tensor] = pair.theirs(in_unit_range(images), labels)
     pair.theirs.eval()
     names = {"bbox_regression": "boxes", "bbox_ctrness": "centerness"}
     return {names.get(name, name): loss for name, loss in losses.items()}
