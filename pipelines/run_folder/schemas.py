@@ -49,7 +49,7 @@ class FileSchema(BaseModel):
 
 
 class RunPrecision(FileSchema):
-    """What `trainer.precision: auto` meant when the run started.
+    """The precision that `trainer.precision: auto` stood for when the run started.
 
     Attributes:
         name: Lightning's name of the precision.

@@ -1,4 +1,4 @@
-"""Where the CPU time of a training step goes: by part of the network, and by kind of operation."""
+"""The CPU time of a training step, by part of the network and by kind of operation."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""What `predict` prints."""
+"""The output of `predict`."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What `precision: auto` means for a run, when it starts and when it resumes."""
+"""The precision of a run with `precision: auto`, when it starts and when it resumes."""
 
 import json
 from collections.abc import Callable
