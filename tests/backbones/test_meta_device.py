@@ -13,7 +13,6 @@ NETWORKS = (
     "efficientnet_b0",
     "densenet121",
     "convnext_atto",
-    "tv:regnet_y_400mf",
 )
 
 
