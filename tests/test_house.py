@@ -97,6 +97,16 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def required(*extras: str) -> list[str]:
+    """Return the requirements of the project, or of some of its extras."""
+    optional = project()["optional-dependencies"]
+    return [line for extra in extras for line in optional[extra]] if extras else list(project()["dependencies"])
+
+
+def requirement_name(requirement: str) -> str:
+    return normal(re.split(r"[\[<>=!~ ;]", requirement, maxsplit=1)[0])
+
+
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     return {normal(name): version for name, _, version in (line.partition("==") for line in lines) if version}
@@ -176,16 +186,13 @@ def test_constraints_are_names_and_versions_only() -> None:
 
 
 def test_every_dependency_is_pinned() -> None:
-    wanted = [*project()["dependencies"], *project()["optional-dependencies"]["dev"]]
-    names = {normal(re.split(r"[\[<>=!~ ;]", requirement, maxsplit=1)[0]) for requirement in wanted}
+    names = {requirement_name(requirement) for requirement in [*required(), *required("dev")]}
     assert sorted(names - set(pins())) == []
 
 
 def test_every_import_is_a_declared_dependency() -> None:
     """Not one that only comes along with another, and may stop to."""
-    declared = {
-        normal(re.split(r"[\[<>=!~ ;]", requirement, maxsplit=1)[0]) for requirement in project()["dependencies"]
-    }
+    declared = {requirement_name(requirement) for requirement in [*required(), *required("postgres", "s3")]}
     distributions = metadata.packages_distributions()
     strange = {
         f"{path}: {name}"
@@ -197,10 +204,14 @@ def test_every_import_is_a_declared_dependency() -> None:
     assert strange == set()
 
 
+def test_tests_install_every_extra_of_the_product() -> None:
+    assert set(required("postgres", "s3")) <= set(required("dev"))
+
+
 def test_pins_are_within_the_declared_ranges() -> None:
     from packaging.requirements import Requirement
 
-    wanted = map(Requirement, [*project()["dependencies"], *project()["optional-dependencies"]["dev"]])
+    wanted = map(Requirement, [*required(), *required("dev")])
     assert [str(need) for need in wanted if pins()[normal(need.name)] not in need.specifier] == []
 
 
