@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from service.api.authentication import Authenticate
+from service.api.authentication import Authenticate, Authenticator
 from service.api.dry_run import DryRuns
+from service.api.key_ring import KeyRing
 from service.api.limits import LoopbackOnly
 from service.api.metrics import JobCollector, Measure, Metrics
 from service.api.openapi import describe
@@ -19,6 +20,7 @@ from service.jobs.use_cases import Jobs
 from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
 from service.settings import Settings
+from service.store.api_keys import KeyStore
 from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.version import version
@@ -38,6 +40,8 @@ def create_app(settings: Settings) -> FastAPI:
         )
         capacity = executor.capacity()
         app.state.store = JobStore(engine)
+        ring = KeyRing(KeyStore(engine), settings)
+        app.state.authenticator = Authenticator(ring, settings)
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity)
         collector = JobCollector(app.state.store, capacity[CPUS], capacity.get(GPUS, 0))
@@ -45,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             yield
         finally:
+            ring.close()
             metrics.registry.unregister(collector)
             engine.dispose()
 
@@ -67,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)
     app.include_router(docs.router)
-    app.add_middleware(Authenticate)
+    app.add_middleware(Authenticate, settings=settings)
     app.add_middleware(LoopbackOnly)
     app.add_middleware(Measure, metrics=metrics)
     describe(app)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from service.principal import LOCAL_TENANT
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.states import JobStatus
 
@@ -21,6 +22,8 @@ class NewJob:
     gpus: int
     timeout_s: float | None = None
     retry_of: str | None = None
+    tenant: str | None = None
+    """The owner; None is the tenant of the submitter."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Job:
     failure_message: str | None
     mlflow_run_id: str | None
     mlflow_status: str | None
+    tenant: str = LOCAL_TENANT
+    key_id: str | None = None
 
     @property
     def resources(self) -> ResourceCounts:
