@@ -60,6 +60,24 @@ class Settings(BaseSettings):
     )
     alias_check_s: Seconds = Field(2.0, description="seconds between two checks of a model's alias by the predictor")
 
+    database_threads: Count = Field(
+        8, description="threads that read the database, as many that write to it, and as many that read for streams"
+    )
+    database_timeout_s: Seconds = Field(
+        10.0, description="seconds after which a request stops waiting for the database"
+    )
+    file_threads: Count = Field(
+        8, description="threads that read files, as many that read logs for streams, and as many that check submissions"
+    )
+    file_timeout_s: Seconds = Field(30.0, description="seconds after which a request stops waiting for files")
+    registry_threads: Count = Field(4, description="threads that wait for the model registry, MLflow")
+    registry_timeout_s: Seconds = Field(15.0, description="seconds after which a request stops waiting for MLflow")
+    probe_timeout_s: Seconds = Field(2.0, description="seconds that each check of /readyz and /metrics may take")
+    max_waiting: Count = Field(64, description="maximum number of requests that wait for threads of one kind")
+    max_event_streams: Count = Field(
+        1000, description="maximum number of clients that follow events or logs at the same time"
+    )
+
     @field_validator("data_roots", "weights_roots", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -13,6 +13,7 @@ from service.api.metrics import JobCollector, Measure, Metrics
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.routes import catalog, docs, events, health, jobs, models, results
+from service.api.thread_pools import ThreadPools, Work
 from service.executors.registry import create_executor
 from service.jobs.use_cases import Jobs
 from service.resources import CPUS, GPUS
@@ -37,14 +38,17 @@ def create_app(settings: Settings) -> FastAPI:
         )
         capacity = executor.capacity()
         app.state.store = JobStore(engine)
+        app.state.pools = pools = ThreadPools(settings)
+        app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity)
         collector = JobCollector(app.state.store, capacity[CPUS], capacity.get(GPUS, 0))
-        metrics.registry.register(collector)
+        metrics.stored.register(collector)
         try:
             yield
         finally:
-            metrics.registry.unregister(collector)
+            metrics.stored.unregister(collector)
+            pools.close()
             engine.dispose()
 
     app = FastAPI(
@@ -53,13 +57,13 @@ def create_app(settings: Settings) -> FastAPI:
         description="Fine-tunes one backbone for several visual tasks: submit, watch, read results, predict.",
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
-        # Their pages load scripts from other hosts; `routes.docs` has a page of our own.
+        # `routes.docs` has these pages: the framework's load scripts, and generate the document in the event loop.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    app.state.dry_runs = DryRuns(settings)
     add_handlers(app)
     for routes in (jobs, events, results, models, catalog):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])

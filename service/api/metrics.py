@@ -1,4 +1,7 @@
-"""Prometheus metrics: requests are counted when their response starts; jobs and slots are read on each scrape."""
+"""Prometheus metrics: requests are counted when their response starts; jobs and slots are read on each scrape.
+
+Metrics that are read from the database have a registry of their own, so that the others are available without it.
+"""
 
 import time
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.stored = CollectorRegistry()
         self.requests = Counter(
             "pyramidion_http_requests_total",
             "Requests processed",
@@ -37,9 +41,17 @@ class Metrics:
             "pyramidion_event_listeners", "Clients that follow the events of a job", registry=self.registry
         )
 
+        self.database_up = Gauge(
+            "pyramidion_database_up", "Whether the database answered this scrape", registry=self.registry
+        )
+
     def text(self) -> bytes:
-        """Return everything in Prometheus' text format."""
+        """Return the metrics of this process in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def stored_text(self) -> bytes:
+        """Return the metrics that are read from the database; raises StoreUnavailable."""
+        return generate_latest(self.stored)
 
 
 class JobCollector(Collector):

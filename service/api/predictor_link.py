@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import httpx2
 
+from service.api.mlflow_waits import environment_without_short_waits
 from service.child_process import child_environment, python_command
 from service.rest.problems import Problem
 from service.settings import Settings
@@ -154,7 +155,7 @@ class _Process:
                 python_command(
                     "service.predictor.process", "--fd", str(listening.fileno()), "--parent", str(os.getpid())
                 ),
-                env=child_environment({**os.environ, **settings.environment()}),
+                env=child_environment({**environment_without_short_waits(), **settings.environment()}),
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C must reach only the parent, which stops this process in the right order.

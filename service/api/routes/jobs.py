@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from service.api.cursor import read_cursor, write_cursor
-from service.api.deps import DryRunsDep, JobId, JobsDep, PrincipalDep
+from service.api.deps import DryRunsDep, JobId, JobsDep, PoolsDep, PrincipalDep
 from service.api.entity_tags import tagged
 from service.api.limits import JsonRoute
+from service.api.thread_pools import Work
 from service.api.views import job_summary, job_view
 from service.jobs.submission import JobSubmission
 from service.jobs.use_cases import JobDetails, JobQuery, RequestKey
@@ -56,19 +56,21 @@ async def submit_job(
     response: Response,
     jobs: JobsDep,
     principal: PrincipalDep,
+    pools: PoolsDep,
     dry_runs: DryRunsDep,
     idempotency_key: IdempotencyKey = None,
     dry_run: Annotated[bool, Query(description="check everything and report what the job would do")] = False,
 ) -> JobView | Response:
     """Put a job into the queue, or with `dry_run` report what it would do."""
     submission = _submission(body)
+    # The check reads the disks of the data, which must not hold up those who only need the database.
+    new = await pools[Work.CHECKS].run(jobs.check, principal, submission)
     if dry_run:
-        new = await run_in_threadpool(jobs.check, principal, submission)
         resources = Resources(cpus=new.cpus, gpus=new.gpus, timeout_s=new.timeout_s)
         report = DryRun.model_validate({**await dry_runs.run(request, new.config), "resources": resources})
         return Response(report.model_dump_json(), media_type="application/json")
     key = _request_key(idempotency_key, body.model_dump(mode="json", exclude_unset=True))
-    details, is_new = await run_in_threadpool(jobs.submit, principal, submission, key)
+    details, is_new = await pools[Work.WRITES].run(jobs.queue, principal, new, key)
     return _accepted(response, details, is_new)
 
 
