@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
+from service.api.authentication import Authenticate
 from service.api.dry_run import DryRuns
 from service.api.limits import LoopbackOnly
-from service.api.metrics import JobCollector, Measure, Metrics
+from service.api.metrics import JobCollector, Measure, Metrics, PoolCollector
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.routes import catalog, docs, events, health, jobs, models, results
@@ -31,9 +32,11 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings.jobs_dir.mkdir(parents=True, exist_ok=True)
+        # A write that waits for a lock fails before its request does: the client knows that nothing was changed.
+        busy_s = settings.database_timeout_s / 2
         # In parallel: a driver may take a second to list its GPUs.
         engine, executor = await asyncio.gather(
-            asyncio.to_thread(open_database, settings.url_of_database),
+            asyncio.to_thread(open_database, settings.url_of_database, busy_s),
             asyncio.to_thread(create_executor, settings),
         )
         capacity = executor.capacity()
@@ -44,10 +47,13 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.jobs = Jobs(app.state.store, settings, capacity)
         collector = JobCollector(app.state.store, capacity[CPUS], capacity.get(GPUS, 0))
         metrics.stored.register(collector)
+        in_pools = PoolCollector(pools)
+        metrics.registry.register(in_pools)
         try:
             yield
         finally:
             metrics.stored.unregister(collector)
+            metrics.registry.unregister(in_pools)
             pools.close()
             engine.dispose()
 
@@ -70,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)
     app.include_router(docs.router)
+    app.add_middleware(Authenticate)
     app.add_middleware(LoopbackOnly)
     app.add_middleware(Measure, metrics=metrics)
     describe(app)

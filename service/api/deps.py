@@ -1,8 +1,8 @@
 """The dependencies of routes. All of them are stored in `app.state`.
 
 They are coroutines: FastAPI would run plain functions in threads that all requests share, so that one kind of blocking
-work could stop all others. A router that needs an object for the lifetime of the server declares its own `lifespan`, which starts after the
-application's, so `app.state.store` and `app.state.settings` exist.
+work could stop all others. A router that needs an object for the lifetime of the server declares its own `lifespan`,
+which starts after the application's, so `app.state.store`, `app.state.settings` and `app.state.pools` exist.
 """
 
 from typing import Annotated, cast
@@ -12,8 +12,8 @@ from fastapi import Depends, Path, Request
 from service.api.dry_run import DryRuns
 from service.api.metrics import Metrics
 from service.api.thread_pools import ThreadPools
-from service.jobs.principal import LOCAL_USER, Principal
 from service.jobs.use_cases import Jobs
+from service.principal import Principal
 from service.resources import ResourceCounts
 from service.settings import Settings
 from service.store.jobs import JobStore
@@ -31,8 +31,8 @@ async def _jobs(request: Request) -> Jobs:
     return cast(Jobs, request.app.state.jobs)
 
 
-async def _principal() -> Principal:
-    return LOCAL_USER
+async def _principal(request: Request) -> Principal:
+    return cast(Principal, request.state.principal)
 
 
 async def _capacity(request: Request) -> ResourceCounts:

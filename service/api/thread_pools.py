@@ -103,18 +103,20 @@ class ThreadPool:
         if self._num_unfinished >= self._capacity:
             self.failures["full"] += 1
             raise NoAnswer(SUBJECTS[self.work], f"{self._num_unfinished} requests already wait for it; try again later")
-        call = asyncio.wrap_future(self._submit(partial(function, *args, **kwargs)))
+        call = self._submit(partial(function, *args, **kwargs))
+        answer = asyncio.wrap_future(call)
         try:
-            await asyncio.wait({call}, timeout=self._timeout_s)
-            if not call.done():
+            await asyncio.wait({answer}, timeout=self._timeout_s)
+            if not answer.done():
                 self.failures["timeout"] += 1
                 raise NoAnswer(SUBJECTS[self.work], self._timeout_detail())
-            result = call.result()
+            result = answer.result()
         except (RegistryError, StoreUnavailable):
             self.failures["error"] += 1
             raise
         finally:
             call.cancel()  # a call that no thread has started yet is dropped
+            answer.cancel()
         self.answered_at = time.time()
         return result
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.api.access import needs
 from service.api.deps import CapacityDep, MetricsDep, PoolsDep, SettingsDep, StoreDep
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.thread_pools import NoAnswer, ThreadPool, Work
@@ -16,6 +17,7 @@ from service.jobs.submission import default_resources
 from service.jobs.supervision import supervisor_pid
 from service.resources import CPUS, GPUS
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
+from service.scopes import Scope
 from service.settings import Settings
 from service.store.errors import StoreUnavailable
 from service.store.jobs import JobStore
@@ -48,7 +50,12 @@ async def get_readiness(store: StoreDep, settings: SettingsDep, pools: PoolsDep,
     return Readiness(is_ready=is_ready, checks=list(checks))
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    dependencies=[needs(Scope.METRICS_READ)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 async def get_metrics(metrics: MetricsDep, pools: PoolsDep) -> Response:
     """Return metrics in the text format of Prometheus; without those of the database while it does not answer."""
     try:
@@ -59,7 +66,7 @@ async def get_metrics(metrics: MetricsDep, pools: PoolsDep) -> Response:
     return Response(metrics.text() + stored, media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/v1/capabilities", dependencies=[Depends(reject_unknown_parameters)])
+@router.get("/v1/capabilities", dependencies=[needs(), Depends(reject_unknown_parameters)])
 async def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
     """Return the version, resources and limits of this server."""
     default = default_resources(capacity)

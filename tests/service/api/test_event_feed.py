@@ -78,7 +78,7 @@ def test_listeners_at_the_same_position_share_one_read(
             job = await asyncio.to_thread(record, job, [batch])
         await asyncio.to_thread(end_job, job)
         heard = await asyncio.gather(*listeners)
-        feed.close()
+        feed.stop()
         return heard
 
     job = running_job()
@@ -106,7 +106,7 @@ def test_database_is_not_queried_without_listeners(
         asked = len(noted)
         await asyncio.sleep(0.5)
         assert len(noted) == asked
-        feed.close()
+        feed.stop()
 
     asyncio.run(scenario())
 
@@ -130,7 +130,7 @@ def test_silent_stream_sends_pings_and_reads_missed_events(
         while (chunk := await anext(stream)) == b": ping\n\n":
             pass
         assert b"event: metric" in chunk
-        feed.close()
+        feed.stop()
 
     asyncio.run(scenario())
 
@@ -151,7 +151,7 @@ def test_stream_and_a_poll_end_when_the_process_stops(
         async with asyncio.timeout(2):
             assert (await listener).count(b"event: status") == 3
             assert not (await poll).events
-        feed.close()
+        feed.stop()
 
     asyncio.run(scenario())
 
@@ -172,7 +172,7 @@ def test_stream_of_a_deleted_job_ends(
         assert len(chunks) == 2
         with pytest.raises(NotFound):
             await poll_events(channel, 0, 10, 0.0)
-        feed.close()
+        feed.stop()
 
     asyncio.run(scenario())
 
