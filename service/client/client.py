@@ -90,12 +90,19 @@ class Client:
             DryRun, self._call("POST", "/v1/jobs", params=params, content=content, headers=_JSON, timeout_s=LONG_READ_S)
         )
 
-    def jobs(self, statuses: Sequence[JobStatus] = (), name: str | None = None, limit: int = 20) -> list[JobSummary]:
+    def jobs(
+        self,
+        statuses: Sequence[JobStatus] = (),
+        name: str | None = None,
+        limit: int = 20,
+        kinds: Sequence[str] = (),
+    ) -> list[JobSummary]:
         """Return the newest jobs."""
         found: list[JobSummary] = []
         cursor = None
         while len(found) < limit:
-            params = {"status": [*statuses], "limit": min(PAGE, limit - len(found)), "name": name, "cursor": cursor}
+            params = {"status": [*statuses], "kind": [*kinds], "name": name, "cursor": cursor}
+            params["limit"] = min(PAGE, limit - len(found))
             given = {key: value for key, value in params.items() if value is not None}
             page = _read(JobPage, self._call("GET", "/v1/jobs", params=given))
             found += page.jobs
