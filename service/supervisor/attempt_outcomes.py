@@ -115,7 +115,7 @@ def _cause(seen: Observation, folder: Path) -> FailureReason:
     if code is None:
         return FailureKind.INTERNAL, "the attempt's run.json is missing: its folder was removed while it ran"
     if code == ExitCode.DONE:
-        return FailureKind.INTERNAL, "the attempt exited with code 0 but wrote no valid result"
+        return FailureKind.INTERNAL, "the attempt exited with code 0 but wrote no valid result.json"
     last_line = f"; last line of its log: {lines[-1]}" if lines else ""
     if code < 0:
         kind = FailureKind.KILLED if -code in EXTERNAL_SIGNALS else FailureKind.INTERNAL
