@@ -28,8 +28,8 @@ def fill(engine: Engine, number: int, created_at: Callable[[int], float] = float
     rows = [
         {
             "id": f"{index:012x}", "name": NAMES[index % 3], "config": {"pad": "x" * pad}, "priority": index % 7 - 3,
-            "kind": KINDS[index % 10 == 7], "status": STATUSES[index * 5 % 8], "cpus": 1, "gpus": 0, "created_at": created_at(index),
-            "not_before": 0.0, "attempt": 0, "failures": 0, "events_offset": 0,
+            "kind": KINDS[index % 10 == 7], "status": STATUSES[index * 5 % 8], "cpus": 1, "gpus": 0,
+            "created_at": created_at(index), "not_before": 0.0, "attempt": 0, "failures": 0, "events_offset": 0,
         }
         for index in range(number)
     ]  # fmt: skip
