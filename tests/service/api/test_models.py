@@ -1,9 +1,11 @@
 """Models and predictions over REST, with a real predictor process."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,15 @@ from tests.service.api.conftest import serving
 from tests.service.conftest import jpeg
 
 MAX_BYTES = 60_000
+NUM_PLACES = 16
 
 
 @pytest.fixture(scope="module")
 def service(mlflow_runs_root: Path) -> Settings:
-    return Settings(root=mlflow_runs_root, alias_check_s=0.1, max_image_bytes=MAX_BYTES, predict_timeout_s=120)
+    return Settings(
+        root=mlflow_runs_root, alias_check_s=0.1, max_image_bytes=MAX_BYTES, predict_timeout_s=120,
+        predict_queue_size=NUM_PLACES,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +190,26 @@ def test_body_without_a_length_is_cut_at_the_limit(rest: httpx2.Client, shapes: 
     else:
         assert is_problem(answer, 413)
     assert sent < 100_000_000
+
+
+def begin_upload(rest: httpx2.Client, name: str) -> socket.socket:
+    """Send the first bytes of a prediction request, and return the connection."""
+    connection = socket.create_connection((rest.base_url.host, rest.base_url.port or 80), timeout=120)
+    head = 'Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 5000\r\n\r\n--b\r\n'
+    connection.sendall(f"POST /v1/models/{name}/predict?version=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}".encode())
+    return connection
+
+
+def test_slow_uploads_occupy_no_place_in_the_queue(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+    with ExitStack() as stack:
+        for _ in range(NUM_PLACES):
+            stack.enter_context(begin_upload(rest, shapes[0].name))
+        assert predict(rest, shapes[0].name, jpeg(48, 64), version=1).status_code == 200
+
+
+def test_upload_to_an_unknown_model_is_answered_before_its_end(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+    with begin_upload(rest, "unknown") as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 404 ")
 
 
 @pytest.mark.parametrize(
