@@ -195,7 +195,7 @@ def test_body_without_a_length_is_cut_at_the_limit(rest: httpx2.Client, shapes: 
 def begin_upload(rest: httpx2.Client, name: str) -> socket.socket:
     """Send the first bytes of a prediction request, and return the connection."""
     connection = socket.create_connection((rest.base_url.host, rest.base_url.port or 80), timeout=120)
-    head = 'Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 5000\r\n\r\n--b\r\n'
+    head = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 5000\r\n\r\n--b\r\n"
     connection.sendall(f"POST /v1/models/{name}/predict?version=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}".encode())
     return connection
 
