@@ -8,9 +8,9 @@ import pytest
 
 from service.jobs.errors import InvalidJob, NotOver
 from service.jobs.kinds.fit import FitKind
-from service.jobs.principal import LOCAL_USER
 from service.jobs.submission import JobSubmission
 from service.jobs.use_cases import JobQuery, Jobs, RequestKey
+from service.principal import LOCAL_USER
 from service.settings import Settings
 from service.states import FailureKind, JobStatus
 from service.store.database import open_database
