@@ -13,7 +13,8 @@ from service.api.access import needs
 from service.api.deps import CapacityDep, MetricsDep, PoolsDep, SettingsDep, StoreDep
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.thread_pools import NoAnswer, ThreadPool, Work
-from service.jobs.submission import default_resources
+from service.jobs.kinds.fit import FitKind
+from service.jobs.kinds.registry import JOB_KINDS
 from service.jobs.supervision import supervisor_pid
 from service.resources import CPUS, GPUS
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
@@ -69,13 +70,14 @@ async def get_metrics(metrics: MetricsDep, pools: PoolsDep) -> Response:
 @router.get("/v1/capabilities", dependencies=[needs(), Depends(reject_unknown_parameters)])
 async def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
     """Return the version, resources and limits of this server."""
-    default = default_resources(capacity)
+    default = FitKind().default_resources(capacity)
     return Capabilities(
         version=version(),
         cpus=capacity[CPUS],
         gpus=capacity.get(GPUS, 0),
         default_cpus=default[CPUS],
         default_gpus=default[GPUS],
+        job_kinds=list(JOB_KINDS),
         max_attempts=settings.max_attempts,
         max_json_bytes=settings.max_json_bytes,
         max_image_bytes=settings.max_image_bytes,
