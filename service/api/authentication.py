@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.access import OPEN_PATHS, REALM
 from service.api.key_ring import KeyRing
+from service.api.thread_pools import NoAnswer
 from service.keys.key_text import id_of, is_text_of
 from service.keys.rate_limit import RateLimit
 from service.principal import LOCAL_USER, KeyLimits, Principal
@@ -19,6 +21,19 @@ from service.store.api_keys import ApiKey
 from service.store.errors import StoreUnavailable
 
 _SCHEME = "bearer"
+
+
+class Unauthorized(Problem):
+    """The request has no usable key."""
+
+    def __init__(self, detail: str, error: str = "") -> None:
+        challenge = f'{REALM}, error="{error}"' if error else REALM
+        super().__init__(
+            401,
+            "A valid key is required",
+            f"{detail}; `pyramidion keys create` on the server makes one",
+            headers={"WWW-Authenticate": challenge},
+        )
 
 
 class Authenticator:
@@ -32,7 +47,8 @@ class Authenticator:
         """Return the principal of an `Authorization` header.
 
         Raises:
-            Problem: 401 if a key is needed and it is missing or not usable.
+            Unauthorized: a key is needed, and it is missing or not usable.
+            NoAnswer: the database does not answer in time.
             StoreUnavailable: the keys cannot be read, so that nobody can be authenticated.
         """
         scheme, _, text = (authorization or "").partition(" ")
@@ -46,8 +62,8 @@ class Authenticator:
         if not self._settings.require_keys and not await self._ring.keys():
             return LOCAL_USER
         if authorization is None:
-            raise _unauthorized("send a key in the header `Authorization: Bearer KEY`", "")
-        raise _unauthorized("the header `Authorization` has no valid key; check that it is complete", "invalid_token")
+            raise Unauthorized("send a key in the header `Authorization: Bearer KEY`")
+        raise Unauthorized("the header `Authorization` has no valid key; check that it is complete", "invalid_token")
 
     def admit(self, principal: Principal) -> None:
         """Count a request; raises Problem 429 if the key has sent too many."""
@@ -125,24 +141,18 @@ class _GuardedSend:
     async def _check(self) -> None:
         if time.monotonic() - self._checked_at < self._recheck_s:
             return
-        try:
-            await self._authenticator.principal(self._authorization)
-        except Problem:
-            self.is_closed = True
-            raise _KeyEnded from None
-        except StoreUnavailable:
-            return  # it was valid; a database that restarts must not break every download
+        # The key was valid: a database that restarts must not break every download.
+        with suppress(NoAnswer, StoreUnavailable):
+            try:
+                await self._authenticator.principal(self._authorization)
+            except Unauthorized:
+                self.is_closed = True
+                raise _KeyEnded from None
         self._checked_at = time.monotonic()
 
 
 def _require_usable(key: ApiKey) -> None:
     if key.revoked_at is not None:
-        raise _unauthorized(f"the key {key.name!r} was revoked; use another one", "invalid_token")
+        raise Unauthorized(f"the key {key.name!r} was revoked; use another one", "invalid_token")
     if not key.is_usable:
-        raise _unauthorized(f"the key {key.name!r} has expired; use another one", "invalid_token")
-
-
-def _unauthorized(detail: str, error: str) -> Problem:
-    challenge = f'{REALM}, error="{error}"' if error else REALM
-    detail = f"{detail}; `pyramidion keys create` on the server makes one"
-    return Problem(401, "A valid key is required", detail, headers={"WWW-Authenticate": challenge})
+        raise Unauthorized(f"the key {key.name!r} has expired; use another one", "invalid_token")

@@ -62,6 +62,7 @@ class JobStore:
             values = {
                 "id": secrets.token_hex(6),
                 "name": new.name,
+                "kind": new.kind,
                 "config": new.config,
                 "status": JobStatus.QUEUED,
                 "priority": new.priority,
@@ -178,6 +179,7 @@ class JobStore:
         self,
         *,
         statuses: Collection[JobStatus] = (),
+        kinds: Collection[str] = (),
         name: str | None = None,
         created_after: float | None = None,
         created_before: float | None = None,
@@ -187,12 +189,13 @@ class JobStore:
     ) -> list[Job]:
         """Return the jobs that match, newest first; the last one's `number` is the next page's `before_number`.
 
-        Both times are exclusive; empty `statuses` match any status, and no tenant matches any owner.
+        Both times are exclusive; empty `statuses` and `kinds` match any, and no tenant matches any owner.
         """
         with reading(self._engine) as connection:
             return newest_jobs(
                 connection,
                 statuses=statuses,
+                kinds=kinds,
                 name=name,
                 created_after=created_after,
                 created_before=created_before,

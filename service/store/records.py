@@ -22,6 +22,7 @@ class NewJob:
     gpus: int
     timeout_s: float | None = None
     retry_of: str | None = None
+    kind: str = "fit"
     tenant: str | None = None
     """The owner; None is the tenant of the submitter."""
 
@@ -54,6 +55,7 @@ class Job:
     failure_message: str | None
     mlflow_run_id: str | None
     mlflow_status: str | None
+    kind: str = "fit"
     tenant: str = LOCAL_TENANT
     key_id: str | None = None
 

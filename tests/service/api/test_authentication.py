@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from service.api.access import OPEN_PATHS
 from service.api.authentication import Authenticate, Authenticator
 from service.api.key_ring import KeyRing
+from service.api.thread_pools import ThreadPools, Work
 from service.keys.key_text import new_secret
 from service.keys.use_cases import Keys
 from service.principal import LOCAL_USER, KeyLimits
@@ -52,6 +53,10 @@ def key(keys: Keys) -> Callable[..., Headers]:
         return bearer(keys.create(LOCAL_USER, name, scopes, **options)[1])
 
     return key
+
+
+def ring_of(store: KeyStore, settings: Settings) -> KeyRing:
+    return KeyRing(store, ThreadPools(settings)[Work.KEYS], settings.key_cache_s)
 
 
 def bearer(text: str) -> Headers:
@@ -198,7 +203,7 @@ def test_requests_get_503_while_the_keys_cannot_be_read(tmp_path: Path) -> None:
     engine = open_database(settings.url_of_database)
     _, text = Keys(KeyStore(engine)).create(LOCAL_USER, "ci", [Scope.JOBS_READ])
     app = Starlette(middleware=[Middleware(Authenticate, settings=settings)])
-    app.state.authenticator = Authenticator(KeyRing(KeyStore(engine), settings), settings)
+    app.state.authenticator = Authenticator(ring_of(KeyStore(engine), settings), settings)
     with TestClient(app) as client:
         assert client.get("/v1/jobs", headers=bearer(text)).status_code == 404  # authenticated
         engine.dispose()
@@ -221,10 +226,9 @@ def test_guesses_cause_few_reads_of_the_database(tmp_path: Path) -> None:
             return super().all()
 
     async def guess() -> None:
-        ring = KeyRing(CountingStore(engine), Settings(root=tmp_path, gpus=0))
+        ring = ring_of(CountingStore(engine), Settings(root=tmp_path, gpus=0))
         found = await asyncio.gather(*(ring.find(new_secret().key_id) for _ in range(200)))
         assert found == [None] * 200
-        ring.close()
 
     asyncio.run(guess())
     assert len(reads) <= 3
@@ -235,11 +239,10 @@ def test_new_key_works_at_once(tmp_path: Path) -> None:
     store = KeyStore(open_database(settings.url_of_database))
 
     async def use() -> None:
-        ring = KeyRing(store, settings)
+        ring = ring_of(store, settings)
         assert await ring.keys() == {}
         key, _ = Keys(store).create(LOCAL_USER, "ci", [Scope.JOBS_READ])
         assert await ring.find(key.id) == key
-        ring.close()
 
     asyncio.run(use())
 

@@ -5,8 +5,8 @@ from typing import Any
 from alembic import op
 from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Integer, String, Text, text
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 _KEY = BigInteger().with_variant(Integer, "sqlite")
 _UNSETTLED = text("mlflow_run_id IS NOT NULL AND mlflow_status IS NULL")
@@ -17,6 +17,7 @@ _OLD_INDEXES: dict[str, list[Any]] = {
     "jobs_by_run": ["mlflow_run_id"],
     "jobs_in_queue": ["status", text("priority DESC"), "number"],
     "jobs_unsettled": ["number"],
+    "jobs_by_kind": ["kind", "status", "number"],
 }
 _NEW_INDEXES: dict[str, list[Any]] = {
     "jobs_by_tenant": ["tenant", "number"],
