@@ -18,6 +18,7 @@ from pipelines.base.records import DatasetIndex
 from pipelines.inference.init_from import FIELD, initialize_from, read_source
 from pipelines.model import MultiTaskModel
 from pipelines.preflight import PUBLISHED, REGISTRY, Inputs, require_default_weights
+from pipelines.run_folder.files import rename_synced
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import find_store
@@ -128,7 +129,7 @@ def _download(uri: str, folder: Path) -> None:
         exported = Registry(find_store(runs_root())).download_exported(version, folder.with_suffix(".partial"))
     except RegistryError as error:
         raise _unavailable(uri, error) from error
-    exported.replace(folder)
+    rename_synced(exported, folder)
     shutil.rmtree(folder.with_suffix(".partial"), ignore_errors=True)
 
 
