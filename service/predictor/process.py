@@ -10,6 +10,7 @@ import socket
 import sys
 
 from pipelines.base.garbage_collection import no_garbage_collection
+from pipelines.base.terminal import escape_output
 from service.child_process import die_with_parent
 
 
@@ -17,6 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True, help="number of the inherited listening socket")
     parser.add_argument("--parent", type=int, required=True, help="pid of the parent; this process exits with it")
+    escape_output()
     options = parser.parse_args()
     die_with_parent()
     if os.getppid() != options.parent:
