@@ -14,6 +14,8 @@ from backbones.catalog.rows import CATALOG
 from backbones.spec.surgery import OPERATIONS, Operation
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
+from service.api.access import needs
+from service.api.thread_pools import FileRoute
 from service.rest.catalog_schemas import (
     BackboneFacts,
     BackboneList,
@@ -24,7 +26,7 @@ from service.rest.catalog_schemas import (
     LossList,
 )
 
-router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
+router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=FileRoute, dependencies=[needs()])
 
 
 @router.get("/backbones")

@@ -11,10 +11,12 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Respons
 from pipelines.base.errors import RegistryError
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
+from service.api.access import needs
 from service.api.deps import StoreDep
-from service.api.image_upload import REQUEST_BODY, read_image_field
+from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_field
 from service.api.limits import JsonRoute
 from service.api.predictor_link import PredictorLink
+from service.api.thread_pools import Work
 from service.api.views import model_version_view
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.model_schemas import (
@@ -28,6 +30,7 @@ from service.rest.model_schemas import (
 )
 from service.rest.problems import Problem, problems
 from service.rest.schemas import ProblemField
+from service.scopes import Scope
 from service.settings import Settings
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
@@ -41,12 +44,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.registry = Registry(find_store(settings.root))
     app.state.alias_lock = threading.Lock()
     app.state.predictor = PredictorLink(settings)
+    app.state.upload_memory = UploadMemory(settings.image_upload_memory_bytes)
     yield
     await app.state.predictor.close()
 
 
 class _RegistryRoute(JsonRoute):
     """A route that responds with a problem if MLflow does not answer."""
+
+    work = Work.REGISTRY
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
@@ -70,7 +76,7 @@ Condition = Annotated[str | None, Header()]
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=_RegistryRoute, lifespan=_lifespan)
 
 
-@router.get("", responses=problems(503))
+@router.get("", dependencies=[needs(Scope.MODELS_READ)], responses=problems(503))
 def list_models(registry: RegistryDep) -> ModelList:
     """List all registered models, sorted by name."""
     models = [
@@ -80,7 +86,7 @@ def list_models(registry: RegistryDep) -> ModelList:
     return ModelList(models=models)
 
 
-@router.get("/{name}", responses=problems(404, 503))
+@router.get("/{name}", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 503))
 def get_model(name: str, registry: RegistryDep, store: StoreDep) -> ModelView:
     """Return a model and its versions with their origin and metrics."""
     aliases = _aliases(registry, name)
@@ -96,7 +102,7 @@ def get_model(name: str, registry: RegistryDep, store: StoreDep) -> ModelView:
     )
 
 
-@router.get("/{name}/aliases/{alias}", responses=problems(404, 503))
+@router.get("/{name}/aliases/{alias}", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 503))
 def get_alias(name: str, alias: str, registry: RegistryDep, response: Response) -> AliasView:
     """Return the version an alias points to; moving the alias requires the `ETag` of this response."""
     version = _aliases(registry, name).get(alias)
@@ -106,7 +112,11 @@ def get_alias(name: str, alias: str, registry: RegistryDep, response: Response) 
     return AliasView(name=name, alias=alias, version=version)
 
 
-@router.put("/{name}/aliases/{alias}", responses={201: {"model": AliasView}, **problems(404, 412, 428, 503)})
+@router.put(
+    "/{name}/aliases/{alias}",
+    dependencies=[needs(Scope.MODELS_PROMOTE)],
+    responses={201: {"model": AliasView}, **problems(404, 412, 428, 503)},
+)
 def put_alias(
     name: str,
     alias: str,
@@ -131,7 +141,12 @@ def put_alias(
     return AliasView(name=name, alias=alias, version=body.version)
 
 
-@router.delete("/{name}/aliases/{alias}", status_code=204, responses=problems(404, 412, 428, 503))
+@router.delete(
+    "/{name}/aliases/{alias}",
+    dependencies=[needs(Scope.MODELS_PROMOTE)],
+    status_code=204,
+    responses=problems(404, 412, 428, 503),
+)
 def delete_alias(name: str, alias: str, registry: RegistryDep, request: Request, if_match: Condition = None) -> None:
     """Remove an alias. This requires `If-Match` with its ETag."""
     with _alias_lock(request):
@@ -144,12 +159,13 @@ def delete_alias(name: str, alias: str, registry: RegistryDep, request: Request,
 
 @router.post(
     "/{name}/predict",
+    dependencies=[needs(Scope.MODELS_READ)],
     response_model=PredictionView,
     response_model_exclude_unset=True,
     openapi_extra={"requestBody": REQUEST_BODY},
     responses={
         200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-        **problems(404, 413, 415, 422, 503),
+        **problems(404, 408, 413, 415, 422, 503),
     },
 )
 async def predict(
@@ -172,12 +188,12 @@ async def predict(
     if alias is not None and version is not None:
         raise Problem(422, "Alias and version", "got an alias and a version; pass only one of them")
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
-    query = {"name": name}
-    query |= {"alias": alias or CHAMPION} if version is None else {"version": str(version)}
-    query |= {"draw": "1"} if draw else {}
-    query |= {} if threshold is None else {"threshold": threshold}
+    model = {"name": name, **({"alias": alias or CHAMPION} if version is None else {"version": str(version)})}
+    query = {**model, **({"draw": "1"} if draw else {}), **({} if threshold is None else {"threshold": threshold})}
+    await link.find(model)
+    # A slow upload must not occupy a place in the queue.
+    image = await read_image_field(request, settings, cast(UploadMemory, request.app.state.upload_memory))
     with link.admitted():
-        image = await read_image_field(request, settings.max_image_bytes)
         try:
             answer = await unless_gone(request, link.predict(query, image))
         except ClientGone:

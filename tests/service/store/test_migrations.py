@@ -3,25 +3,44 @@
 import subprocess
 import sys
 import zipfile
+<<<<<<< HEAD
 from collections.abc import Iterable, Mapping
+=======
+from collections.abc import Callable
+>>>>>>> main
 from pathlib import Path
 from typing import Any
 
+<<<<<<< HEAD
 import pytest
+=======
+from alembic import command
+>>>>>>> main
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+<<<<<<< HEAD
 from sqlalchemy import Engine, create_engine, inspect
 
 from service import migrations
 from service.child_process import child_environment
 from service.store.schema import newest_schema
+=======
+from sqlalchemy import Engine, create_engine, text
+
+from service import migrations
+from service.child_process import child_environment
+from service.store.database import newest_schema, open_database
+from service.store.jobs import JobStore
+from service.store.records import NewJob
+>>>>>>> main
 from service.store.tables import metadata
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
+<<<<<<< HEAD
 def schema(engine: Engine) -> dict[str, object]:
     """Return the columns, keys, constraints and indexes of each table, without their order, by name."""
     inspector = inspect(engine)
@@ -44,6 +63,14 @@ def schema(engine: Engine) -> dict[str, object]:
         for table in inspector.get_table_names()
         if table != "alembic_version"
     }
+=======
+def schema(engine: Engine) -> dict[str, str]:
+    """Return the SQL of each table and index, by name."""
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").all()
+    # SQLite quotes the name of a table that was renamed.
+    return {name: " ".join(sql.replace('"', "").split()) for name, sql in rows if name != "alembic_version"}
+>>>>>>> main
 
 
 @pytest.mark.representative
@@ -69,6 +96,36 @@ def test_sequence_numbers_of_sqlite_are_never_used_again(sqlite_url: str) -> Non
         assert connection.exec_driver_sql(query).scalars().all() == ["events", "jobs"]
 
 
+def at_version(url: str, version: str, step: Callable[..., None] = command.upgrade) -> Engine:
+    """Migrate a database with Alembic as `open_database` does, and return an engine for it."""
+    engine = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        step(config, version)
+    return engine
+
+
+def test_earlier_jobs_are_fits_and_their_numbers_are_not_used_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'service.db'}"
+    row = {
+        "name": "old", "status": "queued", "priority": 0, "cpus": 1, "gpus": 0, "created_at": 1.0, "not_before": 1.0,
+        "attempt": 0, "failures": 0, "events_offset": 0, "config": "{}",
+    }  # fmt: skip
+    insert = f"INSERT INTO jobs (id, {', '.join(row)}) VALUES (:id, {', '.join(f':{name}' for name in row)})"
+    with at_version(url, "0001").begin() as connection:
+        for job_id in ("a", "b", "c"):
+            connection.execute(text(insert), {**row, "id": job_id})
+        connection.execute(text("DELETE FROM jobs WHERE id = 'c'"))
+    store = JobStore(open_database(url))
+    assert [(job.id, job.kind) for job in store.page()] == [("b", "fit"), ("a", "fit")]
+    assert store.submit(NewJob("new", {}, 0, 1, 0, kind="batch_prediction"))[0].number == 4
+    with at_version(url, "0001", command.downgrade).connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 3
+    assert [job.kind for job in JobStore(open_database(url)).page()] == ["fit"] * 3
+
+
 def test_versions_form_one_chain_in_the_order_of_their_names() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
@@ -85,8 +142,8 @@ def test_installed_wheel_finds_its_migrations(tmp_path: Path) -> None:
         wheel.extractall(tmp_path / "installed")
     script = "import sys, service.store.database as d; print(d.__file__); d.open_database(sys.argv[1])"
     environment = {**child_environment(), "PYTHONPATH": str(tmp_path / "installed")}
-    command = [sys.executable, "-c", script, f"sqlite:///{tmp_path / 'service.db'}"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    arguments = [sys.executable, "-c", script, f"sqlite:///{tmp_path / 'service.db'}"]
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(done.stdout.strip()).is_relative_to(tmp_path)
     made = create_engine(f"sqlite:///{tmp_path / 'service.db'}")
