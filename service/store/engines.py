@@ -8,6 +8,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from service.settings import Settings
+
 BEGIN = "pyramidion_begin"
 """Execution option of a connection: the statement that starts a transaction on SQLite."""
 
@@ -33,6 +35,13 @@ class DatabaseLimits:
     statement_s: float = 60.0
     connect_s: float = 5.0
     connections: int = 64
+
+    @classmethod
+    def of_requests(cls, settings: Settings) -> "DatabaseLimits":
+        """Return the limits of the API: a call ends before its request does, so a client knows what has changed."""
+        half_s = settings.database_timeout_s / 2
+        # Reads, writes and streams have threads of their own; probes and metrics need a few more connections.
+        return cls(lock_s=half_s, statement_s=half_s, connect_s=half_s, connections=3 * settings.database_threads + 4)
 
 
 def parse_url(url: str) -> URL:

@@ -3,53 +3,38 @@
 import subprocess
 import sys
 import zipfile
-<<<<<<< HEAD
 from collections.abc import Iterable, Mapping
-=======
-from collections.abc import Callable
->>>>>>> main
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
 import pytest
-=======
-from alembic import command
->>>>>>> main
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-<<<<<<< HEAD
-from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy import Engine, create_engine, inspect, text
 
 from service import migrations
 from service.child_process import child_environment
-from service.store.schema import newest_schema
-=======
-from sqlalchemy import Engine, create_engine, text
-
-from service import migrations
-from service.child_process import child_environment
-from service.store.database import newest_schema, open_database
+from service.store.database import open_database
+from service.store.engines import parse_url
 from service.store.jobs import JobStore
 from service.store.records import NewJob
->>>>>>> main
+from service.store.schema import migrate, newest_schema
 from service.store.tables import metadata
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-<<<<<<< HEAD
 def schema(engine: Engine) -> dict[str, object]:
     """Return the columns, keys, constraints and indexes of each table, without their order, by name."""
     inspector = inspect(engine)
 
     def by_name(items: Iterable[Mapping[str, Any]]) -> list[str]:
         # Comments are for readers of the code: migrations keep those of their time.
-        return sorted(str({key: text(value) for key, value in item.items() if key != "comment"}) for item in items)
+        return sorted(str({key: plain(value) for key, value in item.items() if key != "comment"}) for item in items)
 
-    def text(value: Any) -> str:
+    def plain(value: Any) -> str:
         return str({key: str(part) for key, part in value.items()}) if isinstance(value, dict) else str(value)
 
     return {
@@ -63,14 +48,6 @@ def schema(engine: Engine) -> dict[str, object]:
         for table in inspector.get_table_names()
         if table != "alembic_version"
     }
-=======
-def schema(engine: Engine) -> dict[str, str]:
-    """Return the SQL of each table and index, by name."""
-    with engine.connect() as connection:
-        rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").all()
-    # SQLite quotes the name of a table that was renamed.
-    return {name: " ".join(sql.replace('"', "").split()) for name, sql in rows if name != "alembic_version"}
->>>>>>> main
 
 
 @pytest.mark.representative
@@ -96,19 +73,15 @@ def test_sequence_numbers_of_sqlite_are_never_used_again(sqlite_url: str) -> Non
         assert connection.exec_driver_sql(query).scalars().all() == ["events", "jobs"]
 
 
-def at_version(url: str, version: str, step: Callable[..., None] = command.upgrade) -> Engine:
-    """Migrate a database with Alembic as `open_database` does, and return an engine for it."""
-    engine = create_engine(url)
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        step(config, version)
-    return engine
+def at_version(url: str, version: str) -> Engine:
+    """Migrate a database up or down to a version, and return an engine for it."""
+    migrate(parse_url(url), version)
+    return create_engine(url)
 
 
-def test_earlier_jobs_are_fits_and_their_numbers_are_not_used_again(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'service.db'}"
+@pytest.mark.representative
+def test_earlier_jobs_are_fits_and_their_numbers_are_not_used_again(empty_url: str) -> None:
+    url = empty_url
     row = {
         "name": "old", "status": "queued", "priority": 0, "cpus": 1, "gpus": 0, "created_at": 1.0, "not_before": 1.0,
         "attempt": 0, "failures": 0, "events_offset": 0, "config": "{}",
@@ -121,7 +94,7 @@ def test_earlier_jobs_are_fits_and_their_numbers_are_not_used_again(tmp_path: Pa
     store = JobStore(open_database(url))
     assert [(job.id, job.kind) for job in store.page()] == [("b", "fit"), ("a", "fit")]
     assert store.submit(NewJob("new", {}, 0, 1, 0, kind="batch_prediction"))[0].number == 4
-    with at_version(url, "0001", command.downgrade).connect() as connection:
+    with at_version(url, "0001").connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 3
     assert [job.kind for job in JobStore(open_database(url)).page()] == ["fit"] * 3
 
