@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from pipelines.base.terminal import escape_output
 from service.api.app import create_app
+from service.api.mlflow_waits import shorten_waits
 from service.child_process import die_with_parent
 from service.settings import Settings
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     escape_output()
     descriptor = parser.parse_args(argv).fd
     die_with_parent()
+    shorten_waits()
     app = create_app(Settings())
     server = _Server(
         app,
