@@ -4,17 +4,19 @@ import getpass
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from pydantic import ValidationError
-from sqlalchemy import Engine, make_url
 
 from pipelines.base.errors import ConfigError, FieldProblem, PyramidionError
 from service.principal import LOCAL_TENANT, Principal
 from service.settings import PREFIX, Settings
 from service.store.database import open_database
+from service.store.engines import address_of
 from service.store.errors import SchemaUnknown, StoreUnavailable
+
+Store = TypeVar("Store")
 
 
 def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,8 +29,15 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def opened_database(root: Path | None, database_url: str | None) -> Iterator[Engine]:
-    """Open the database of the service with these options, otherwise with the variables that `serve` reads.
+def opened_store(
+    store: Callable[[Any], Store], root: Path | None, database_url: str | None
+) -> Iterator[tuple[Store, str]]:
+    """Yield a store over the database of a service, and the address of the database without its password.
+
+    Args:
+        store: creates the store for an engine.
+        root: option of the command; otherwise the variable that `serve` reads.
+        database_url: as `root`.
 
     Raises:
         ConfigError: a setting is invalid.
@@ -47,17 +56,11 @@ def opened_database(root: Path | None, database_url: str | None) -> Iterator[Eng
     except StoreUnavailable as error:
         raise PyramidionError(str(error)) from error
     try:
-        yield engine
+        yield store(engine), address_of(engine)
     except StoreUnavailable as error:
         raise PyramidionError(str(error)) from error
     finally:
         engine.dispose()
-
-
-def label_of(engine: Engine) -> str:
-    """Return the address of a database without its password."""
-    url = make_url(engine.url)
-    return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
 
 
 def shell_user() -> Principal:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from service.commands.database_command import database_options, label_of, opened_database, shell_user
+from service.commands.database_command import database_options, opened_store, shell_user
 from service.keys.key_text import shown_prefix
 from service.keys.use_cases import Keys
 from service.principal import LOCAL_TENANT, KeyLimits
@@ -56,8 +56,8 @@ def create(
     """Create a key and print it. It is stored as a hash only, so it cannot be printed again."""
     expires_at = None if expires is None else _end_of_life(expires)
     limits = KeyLimits(requests_per_minute, queued_jobs, storage_bytes)
-    with opened_database(root, database_url) as engine:
-        key, text = Keys(KeyStore(engine)).create(
+    with opened_store(KeyStore, root, database_url) as (store, address):
+        key, text = Keys(store).create(
             shell_user(),
             name,
             frozenset(map(Scope, scopes)),
@@ -66,7 +66,7 @@ def create(
             limits=limits,
         )
         print(
-            f"key {shown_prefix(key.id)} of the tenant {tenant!r} is in {label_of(engine)}; store it now, it cannot be "
+            f"key {shown_prefix(key.id)} of the tenant {tenant!r} is in {address}; store it now, it cannot be "
             "shown again",
             file=sys.stderr,
         )
@@ -79,8 +79,8 @@ def create(
 @database_options
 def list_keys(*, as_json: bool, root: Path | None, database_url: str | None) -> int:
     """List all keys with their scopes, expiry and last use."""
-    with opened_database(root, database_url) as engine:
-        keys = Keys(KeyStore(engine)).list_keys()
+    with opened_store(KeyStore, root, database_url) as (store, _):
+        keys = Keys(store).list_keys()
     if as_json:
         rows = [
             {
@@ -109,8 +109,8 @@ def list_keys(*, as_json: bool, root: Path | None, database_url: str | None) -> 
 @database_options
 def revoke(key: str, *, root: Path | None, database_url: str | None) -> int:
     """Revoke a key: the service rejects it within seconds. KEY is its prefix, or the name of one usable key."""
-    with opened_database(root, database_url) as engine:
-        revoked = Keys(KeyStore(engine)).revoke(shell_user(), key)
+    with opened_store(KeyStore, root, database_url) as (store, _):
+        revoked = Keys(store).revoke(shell_user(), key)
     print(f"{shown_prefix(revoked.id)} ({revoked.name}) is revoked", file=sys.stderr)
     return 0
 

@@ -18,6 +18,7 @@ from service.store.errors import (
     NotEnded,
     NotFound,
     NotQueued,
+    OutcomeUnknown,
     QueueLimit,
     StoreError,
     StoreUnavailable,
@@ -158,9 +159,10 @@ async def _database_problem(request: Request, error: Exception) -> Response:
 
 
 def database_problem(method: str, path: str, error: Exception) -> Response:
-    """Return a 503: nothing was written, so the client may send the request again."""
+    """Return a 503: nothing was written, so the client may send the request again, unless the error says otherwise."""
     logger.error("%s %s: %s", method, path, error.__cause__ or error)
-    detail = f"{error}; nothing was changed, send the request again later"
+    is_unknown = isinstance(error, OutcomeUnknown)
+    detail = str(error) if is_unknown else f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})
 
 
