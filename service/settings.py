@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pipelines.base.cores import num_cores
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.tracking.mlflow_store import sqlite_url
 
 PREFIX = "PYRAMIDION_"
+
+SECRETS = ("database_url",)
+"""Settings that contain a secret."""
+
+SECRET_FILES = {f"{PREFIX}{name.upper()}_FILE": name for name in SECRETS}
+"""Variables that name a file with a secret, as container platforms provide it."""
 
 Folders = Annotated[tuple[Path, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=1e8)]
@@ -35,7 +44,7 @@ class Settings(BaseSettings):
 
     executor: str = Field("local", description="executor that runs attempts")
     cpus: Count = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)), description="cores that jobs may use in total"
+        default_factory=num_cores, description="cores that jobs may use in total; the default is all that are available"
     )
     gpus: int | None = Field(
         None, ge=0, description="GPUs that jobs may use in total; the default is all GPUs of this machine"
@@ -44,6 +53,9 @@ class Settings(BaseSettings):
     retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each later one")
     cancel_grace_s: Seconds = Field(8.0, description="seconds that a cancelled attempt has to exit before it is killed")
     poll_s: Seconds = Field(0.2, description="seconds between two rounds of the supervisor")
+    hang_timeout_s: Seconds = Field(
+        60.0, description="seconds without a sign of life after which a process of the service is killed and restarted"
+    )
 
     max_json_bytes: Count = Field(1 << 20, description="maximum size of a request's JSON body")
     max_image_bytes: Count = Field(20 << 20, description="maximum size of an uploaded image file")
@@ -59,6 +71,18 @@ class Settings(BaseSettings):
         600.0, description="seconds without a prediction after which the predictor process exits and frees its memory"
     )
     alias_check_s: Seconds = Field(2.0, description="seconds between two checks of a model's alias by the predictor")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources of values in the order of precedence."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
 
     @field_validator("data_roots", "weights_roots", mode="before")
     @classmethod
@@ -86,6 +110,37 @@ class Settings(BaseSettings):
     def run_dir(self, job_id: str) -> Path:
         """Return the run folder of a job."""
         return self.jobs_dir / job_id
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads secrets from the files that `PYRAMIDION_<NAME>_FILE` name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the value of a setting, its name, and False, because it is not JSON.
+
+        Raises:
+            ConfigError: the file cannot be read or is empty, or the secret itself is set as well.
+        """
+        variable = f"{PREFIX}{field_name.upper()}_FILE"
+        if SECRET_FILES.get(variable) != field_name or not (path := os.environ.get(variable)):
+            return None, field_name, False
+        if os.environ.get(f"{PREFIX}{field_name.upper()}"):
+            raise ConfigError(FieldProblem(variable, f"set beside {PREFIX}{field_name.upper()}; unset one of them"))
+        try:
+            secret = Path(path).read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                FieldProblem(variable, f"{path!r} cannot be read ({error}); name a text file with the secret")
+            ) from error
+        if not secret:
+            raise ConfigError(FieldProblem(variable, f"{path!r} is empty; write the secret into it"))
+        return secret, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the secrets that have a file."""
+        fields = self.settings_cls.model_fields.items()
+        found = {name: self.get_field_value(field, name)[0] for name, field in fields}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def _as_text(value: Any) -> str:

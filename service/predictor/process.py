@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 
+from pipelines.base.cores import num_cores
 from pipelines.base.garbage_collection import no_garbage_collection
 from service.child_process import die_with_parent
 
@@ -33,7 +34,7 @@ def main() -> None:
         from service.predictor.app import create_app
     from service.settings import Settings
 
-    num_cpus = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    num_cpus = int(os.environ.get("OMP_NUM_THREADS") or num_cores())
     config = uvicorn.Config(
         create_app(Settings(), num_cpus),
         fd=options.fd,
