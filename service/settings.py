@@ -8,21 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipelines.base.cores import num_cores
-from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.tracking.mlflow_store import sqlite_url
+from service.predictor_address import PredictorAddress
+from service.settings_secrets import SecretFiles
 
 PREFIX = "PYRAMIDION_"
-
-SECRETS = ("database_url",)
-"""Settings that contain a secret."""
-
-SECRET_FILES = {f"{PREFIX}{name.upper()}_FILE": name for name in SECRETS}
-"""Variables that name a file with a secret, as container platforms provide it."""
 
 Folders = Annotated[tuple[Path, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=1e8)]
@@ -71,6 +65,43 @@ class Settings(BaseSettings):
         600.0, description="seconds without a prediction after which the predictor process exits and frees its memory"
     )
     alias_check_s: Seconds = Field(2.0, description="seconds between two checks of a model's alias by the predictor")
+    image_upload_timeout_s: Seconds = Field(30.0, description="seconds in which an image must be uploaded completely")
+    image_upload_memory_bytes: Count = Field(
+        512 << 20, description="maximum size of all images together that are being uploaded for predictions"
+    )
+    predictor_url: str | None = Field(
+        None,
+        description="address of a predictor that runs by itself, http://HOST:PORT or unix:/PATH; by default the API "
+        "starts one",
+    )
+    predictor_secret: SecretStr | None = Field(
+        None, description="secret that the API sends to a predictor with an address"
+    )
+    predictor_start_timeout_s: Seconds = Field(
+        120.0, description="seconds after which a predictor that has not started is killed"
+    )
+    predictor_check_s: Seconds = Field(2.0, description="seconds between two health checks of the predictor")
+    predictor_check_timeout_s: Seconds = Field(
+        10.0, description="seconds after which a health check of the predictor has failed; two failures kill it"
+    )
+
+    database_threads: Count = Field(
+        8, description="threads that read the database, as many that write to it, and as many that read for streams"
+    )
+    database_timeout_s: Seconds = Field(
+        10.0, description="seconds after which a request stops waiting for the database"
+    )
+    file_threads: Count = Field(
+        8, description="threads that read files, as many that read logs for streams, and as many that check submissions"
+    )
+    file_timeout_s: Seconds = Field(30.0, description="seconds after which a request stops waiting for files")
+    registry_threads: Count = Field(4, description="threads that wait for the model registry, MLflow")
+    registry_timeout_s: Seconds = Field(15.0, description="seconds after which a request stops waiting for MLflow")
+    probe_timeout_s: Seconds = Field(2.0, description="seconds that each check of /readyz and /metrics may take")
+    max_waiting: Count = Field(64, description="maximum number of requests that wait for threads of one kind")
+    max_event_streams: Count = Field(
+        1000, description="maximum number of clients that follow events or logs at the same time"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -94,6 +125,11 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Any) -> Any:
         return value.resolve() if isinstance(value, Path) else tuple(path.resolve() for path in value)
 
+    @field_validator("predictor_url")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        return value if value is None else str(PredictorAddress.parse(value))
+
     def environment(self) -> dict[str, str]:
         """Return the environment variables from which another process reads the same settings."""
         fields = self.model_dump(exclude_none=True)
@@ -104,6 +140,14 @@ class Settings(BaseSettings):
         return self.database_url or sqlite_url(self.root / "service.db")
 
     @property
+    def address_of_predictor(self) -> PredictorAddress | None:
+        return None if self.predictor_url is None else PredictorAddress.parse(self.predictor_url)
+
+    @property
+    def secret_of_predictor(self) -> str | None:
+        return None if self.predictor_secret is None else self.predictor_secret.get_secret_value()
+
+    @property
     def jobs_dir(self) -> Path:
         return self.root / "jobs"
 
@@ -112,36 +156,7 @@ class Settings(BaseSettings):
         return self.jobs_dir / job_id
 
 
-class SecretFiles(PydanticBaseSettingsSource):
-    """Reads secrets from the files that `PYRAMIDION_<NAME>_FILE` name."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the value of a setting, its name, and False, because it is not JSON.
-
-        Raises:
-            ConfigError: the file cannot be read or is empty, or the secret itself is set as well.
-        """
-        variable = f"{PREFIX}{field_name.upper()}_FILE"
-        if SECRET_FILES.get(variable) != field_name or not (path := os.environ.get(variable)):
-            return None, field_name, False
-        if os.environ.get(f"{PREFIX}{field_name.upper()}"):
-            raise ConfigError(FieldProblem(variable, f"set beside {PREFIX}{field_name.upper()}; unset one of them"))
-        try:
-            secret = Path(path).read_text("utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                FieldProblem(variable, f"{path!r} cannot be read ({error}); name a text file with the secret")
-            ) from error
-        if not secret:
-            raise ConfigError(FieldProblem(variable, f"{path!r} is empty; write the secret into it"))
-        return secret, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the secrets that have a file."""
-        fields = self.settings_cls.model_fields.items()
-        found = {name: self.get_field_value(field, name)[0] for name, field in fields}
-        return {name: value for name, value in found.items() if value is not None}
-
-
 def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     return os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)

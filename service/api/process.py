@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.api.app import create_app
+from service.api.mlflow_waits import shorten_waits
 from service.child_process import die_with_parent
 from service.heartbeat import Heartbeat
 from service.settings import Settings
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--fd", type=int, required=True, help="number of the inherited listening socket")
     descriptor = parser.parse_args(argv).fd
     die_with_parent()
+    shorten_waits()
     app = create_app(Settings())
     server = _Server(
         app,

@@ -18,7 +18,13 @@ from service.settings import PREFIX, Settings
 SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
 """Options in the singular for settings that are lists; the plural is accepted too."""
 
-METAVARS = {"root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "executor": "NAME"}
+METAVARS = {
+    "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "executor": "NAME",
+    "predictor_url": "URL",
+}  # fmt: skip
+
+ONLY_VARIABLES = frozenset({"predictor_secret"})
+"""Settings without an option, because all users of a machine see the command lines of its processes."""
 
 
 HEALTH = "health"
@@ -26,6 +32,7 @@ TEXTS = {
     Part.API: "Answer requests of the REST API. Several may run on one database and one root.",
     Part.SUPERVISOR: "Start and watch jobs on this machine. Running jobs continue without it, and the next one adopts "
     "them.",
+    Part.PREDICTOR: "Predict images for the API, which reaches it at the address of --predictor-url.",
 }
 PARTS = " | ".join(TEXTS)
 
@@ -105,6 +112,8 @@ def _add_option(parser: argparse.ArgumentParser, *flags: str, **options: Any) ->
     if options.get("action") == "help":
         return parser.add_argument(*flags, **options)
     name = options["dest"]
+    if name in ONLY_VARIABLES:
+        return argparse.Action([], name)
     options |= {"metavar": METAVARS.get(name, "N"), "help": _help(name, Settings.model_fields[name])}
     if name in SHORTCUTS:
         options |= {"action": "extend", "nargs": "+"}

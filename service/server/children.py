@@ -3,8 +3,9 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from pipelines.base.errors import ExitCode, PyramidionError
@@ -20,7 +21,7 @@ STOP_S = 8.0
 LOOK_S = 1.0
 """Time between two looks for signs of life."""
 START_S = 600.0
-"""Time after which a process that has shown no sign of life since its start is killed; it may migrate a database."""
+"""Time that a process has to start: it may migrate a large database."""
 
 
 class ServeError(PyramidionError):
@@ -39,6 +40,31 @@ class SignsOfLife(Protocol):
         ...
 
 
+class HealthProbe:
+    """Signs of life by health checks, in a thread of their own.
+
+    Args:
+        find_problem: returns None if the process is healthy, otherwise the reason; it has a deadline of its own.
+    """
+
+    def __init__(self, find_problem: Callable[[], str | None]) -> None:
+        self._find_problem = find_problem
+        self._is_healthy = threading.Event()
+        threading.Thread(target=self._repeat, daemon=True).start()
+
+    def has_arrived(self) -> bool:
+        """Return True if a health check has succeeded since the last call."""
+        has_arrived = self._is_healthy.is_set()
+        self._is_healthy.clear()
+        return has_arrived
+
+    def _repeat(self) -> None:
+        while True:
+            if self._find_problem() is None:
+                self._is_healthy.set()
+            time.sleep(LOOK_S)
+
+
 class Child:
     """A process of the service.
 
@@ -49,6 +75,7 @@ class Child:
         fds: descriptors that it inherits.
         signs: its signs of life; without them, it is never considered to hang.
         hang_timeout_s: time without a sign of life after which it is killed.
+        start_timeout_s: the same for a process that has shown no sign of life since its start.
     """
 
     def __init__(
@@ -60,17 +87,18 @@ class Child:
         *,
         signs: SignsOfLife | None = None,
         hang_timeout_s: float = START_S,
+        start_timeout_s: float = START_S,
     ) -> None:
         self.name = name
         self.process: subprocess.Popen[bytes] | None = None
         self._command, self._environment, self._fds = command, environment, fds
-        self._signs, self._hang_timeout_s = signs, hang_timeout_s
+        self._signs, self._hang_timeout_s, self._start_timeout_s = signs, hang_timeout_s, start_timeout_s
         self._started = 0.0
         self._due = 0.0
         self._quick_ends = 0
         self._looked = 0.0
         self._silent_s = 0.0
-        self._limit_s = START_S
+        self._limit_s = start_timeout_s
 
     def keep_running(self) -> None:
         """Start the process if it is due, record its exit, and kill it if it hangs.
@@ -101,7 +129,7 @@ class Child:
             stdout=sys.stderr.fileno(), process_group=0,
         )  # fmt: skip
         self._started = self._looked = time.monotonic()
-        self._silent_s, self._limit_s = 0.0, START_S
+        self._silent_s, self._limit_s = 0.0, self._start_timeout_s
 
     def _look(self, signs: SignsOfLife, process: "subprocess.Popen[bytes]") -> None:
         now = time.monotonic()

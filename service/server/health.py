@@ -2,7 +2,9 @@
 
 import http.client
 
+from pipelines.base.errors import ConfigError, FieldProblem
 from service.jobs.supervision import supervisor_pid
+from service.predictor_address import PredictorAddress, health_problem
 from service.server.parts import Part
 from service.server.prerequisites import HOST
 from service.settings import Settings
@@ -12,7 +14,12 @@ TIMEOUT_S = 5.0
 
 def find_problem(part: Part, settings: Settings) -> str | None:
     """Return why a part of the service is not healthy, or None if it is."""
-    return {Part.API: _find_problem_of_api, Part.SUPERVISOR: _find_problem_of_supervisor}[part](settings)
+    checks = {
+        Part.API: _find_problem_of_api,
+        Part.SUPERVISOR: _find_problem_of_supervisor,
+        Part.PREDICTOR: _find_problem_of_predictor,
+    }
+    return checks[part](settings)
 
 
 def _find_problem_of_api(settings: Settings) -> str | None:
@@ -29,6 +36,19 @@ def _find_problem_of_supervisor(settings: Settings) -> str | None:
     if supervisor_pid(settings.root) is None:
         return f"no supervisor runs on {settings.root}; see the log of `pyramidion serve`"
     return None
+
+
+def _find_problem_of_predictor(settings: Settings) -> str | None:
+    return health_problem(find_predictor_address(settings), settings.predictor_check_timeout_s)
+
+
+def find_predictor_address(settings: Settings) -> PredictorAddress:
+    """Return the address of a predictor that runs by itself; raises ConfigError if it is missing."""
+    address = settings.address_of_predictor
+    if address is None:
+        problem = "missing; write the address at which the API reaches the predictor, http://HOST:PORT or unix:/PATH"
+        raise ConfigError(FieldProblem("--predictor-url or PYRAMIDION_PREDICTOR_URL", problem))
+    return address
 
 
 def get(port: int, path: str, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:

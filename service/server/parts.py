@@ -8,6 +8,7 @@ class Part(StrEnum):
 
     API = "api"
     SUPERVISOR = "supervisor"
+    PREDICTOR = "predictor"
 
 
 WHOLE = (Part.API, Part.SUPERVISOR)

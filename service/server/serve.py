@@ -10,16 +10,19 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from service.child_process import child_environment, python_command
 from service.executors.registry import check_executor
 from service.heartbeat import HeartbeatPipe
-from service.server.children import Child, report, stop
-from service.server.health import get
+from service.predictor_address import health_problem
+from service.server.children import Child, HealthProbe, report, stop
+from service.server.health import find_predictor_address, get
 from service.server.orphans import inherits_orphans, reap_orphans, stop_orphans
 from service.server.parts import WHOLE, Part
 from service.server.prerequisites import HOST, check_folders, listening, locked
-from service.settings import SECRET_FILES, Settings
+from service.settings import Settings
+from service.settings_secrets import SECRETS
 from service.signals import Signals
 from service.states import ACTIVE
 
@@ -35,15 +38,15 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
     with a checkpoint.
 
     Raises:
-        ConfigError: a folder is missing or cannot be created, or a setting cannot be used.
+        ConfigError: a folder is missing or cannot be created, or a setting is missing or cannot be used.
         ServeError: another service uses the root or the port, or a process of the service exits repeatedly.
     """
     _check(settings, parts)
     with contextlib.ExitStack() as opened:
         lock = opened.enter_context(locked(settings.root)) if parts == WHOLE else None
         environment = child_environment({**os.environ, **settings.environment()})
-        for variable in SECRET_FILES:  # the environment has the secret itself
-            environment.pop(variable, None)
+        for variable in SECRETS:  # the environment has the secret itself
+            environment.pop(f"{variable}_FILE", None)
         children = []
         if Part.API in parts:
             listener = opened.enter_context(listening(settings.port))
@@ -60,6 +63,8 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
         if Part.SUPERVISOR in parts:
             command = python_command("service.supervisor.process")
             children.append(_child("supervisor", command, environment, settings))
+        if Part.PREDICTOR in parts:
+            children.append(_predictor(environment, settings))
         end = _run(children, settings, parts)
     report(end)
     return 0
@@ -68,6 +73,8 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
 def _check(settings: Settings, parts: Sequence[Part]) -> None:
     if Part.SUPERVISOR in parts:
         check_executor(settings)
+    if Part.PREDICTOR in parts:
+        find_predictor_address(settings)
     check_folders(settings)
 
 
@@ -77,6 +84,17 @@ def _child(name: str, command: Sequence[str], environment: dict[str, str], setti
     return Child(
         name, command, {**environment, **pipe.variable}, (*fds, pipe.descriptor),
         signs=pipe, hang_timeout_s=settings.hang_timeout_s + settings.poll_s,
+    )  # fmt: skip
+
+
+def _predictor(environment: dict[str, str], settings: Settings) -> Child:
+    address = find_predictor_address(settings)
+    command = python_command("service.predictor.process", "--listen", str(address), "--parent", str(os.getpid()))
+    # Its health checks also fail while its event loop answers but its network hangs.
+    probe = HealthProbe(partial(health_problem, address, settings.predictor_check_timeout_s))
+    return Child(
+        "predictor", command, environment, signs=probe, hang_timeout_s=settings.hang_timeout_s,
+        start_timeout_s=settings.predictor_start_timeout_s,
     )  # fmt: skip
 
 

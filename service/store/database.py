@@ -19,8 +19,11 @@ _BEGIN = "pyramidion_begin"
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, busy_s: float = BUSY_S) -> Engine:
     """Return an engine for the database with the newest schema; a missing database is created, an old one migrated.
+
+    Args:
+        busy_s: seconds that a transaction of the engine waits for the write lock of an SQLite file.
 
     Raises:
         SchemaUnknown: the schema was created by a newer version.
@@ -29,7 +32,7 @@ def open_database(url: str) -> Engine:
     """
     try:
         parsed = make_url(url)
-        engine = _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else create_engine(parsed)
+        engine = _sqlite_engine(parsed, busy_s) if parsed.get_backend_name() == "sqlite" else create_engine(parsed)
     except (ArgumentError, ImportError) as error:
         raise ValueError(
             f"PYRAMIDION_DATABASE_URL: cannot be used ({error}); use a URL such as sqlite:////folder/service.db"
@@ -80,15 +83,15 @@ def _known_schemas() -> set[str]:
     return {path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py")}
 
 
-def _sqlite_engine(url: URL, **options: Any) -> Engine:
+def _sqlite_engine(url: URL, busy_s: float = BUSY_S, **options: Any) -> Engine:
     if not url.database or url.database == ":memory:" or "mode" in url.query:
         raise ValueError(
             f"PYRAMIDION_DATABASE_URL: got {url.render_as_string()}, which does not name a file that several processes "
             "can share; use a URL such as sqlite:////folder/service.db"
         )
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    options = options or {"pool_size": 16, "max_overflow": 48}  # the API has 40 threads, and one for each stream
-    engine = create_engine(url, connect_args={"timeout": BUSY_S}, **options)
+    options = options or {"pool_size": 16, "max_overflow": 48}  # more than the API has threads
+    engine = create_engine(url, connect_args={"timeout": busy_s}, **options)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:

@@ -7,6 +7,7 @@ import pytest
 from pipelines.base.cores import num_cores
 from pipelines.base.errors import ConfigError
 from service.settings import Settings
+from service.settings_secrets import SECRETS
 
 
 def test_secret_is_read_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +37,11 @@ def test_secret_file_that_cannot_be_used_is_reported(
         monkeypatch.setenv("PYRAMIDION_DATABASE_URL", value)
     with pytest.raises(ConfigError, match=message):
         Settings()
+
+
+def test_every_secret_may_have_a_file() -> None:
+    secrets = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+    assert {f"PYRAMIDION_{name.upper()}" for name in secrets} <= set(SECRETS)
 
 
 def test_only_secrets_have_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

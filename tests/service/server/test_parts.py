@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipelines.base.errors import ConfigError
 from service.commands.serve import run
 from tests.service.conftest import pyramidion
 from tests.service.waiting import wait_until
@@ -73,6 +74,30 @@ def test_part_stops_with_its_process(port: str, api: RunningPart) -> None:
     assert psutil.wait_procs(children, timeout=30)[1] == []
     assert api.log.read_text().splitlines()[-1] == "pyramidion serve: stopped"
     assert run(["serve", "health", "api", "--port", port]) == 1
+
+
+def test_predictor_needs_an_address(folder: Path) -> None:
+    for words in (["predictor"], ["health", "predictor"]):
+        with pytest.raises(ConfigError, match="--predictor-url or PYRAMIDION_PREDICTOR_URL: missing"):
+            run(["serve", *words, "--root", str(folder / "root")])
+
+
+@pytest.mark.slow
+def test_predictor_alone_is_replaced_when_it_hangs(tmp_path: Path) -> None:
+    url = f"unix:{tmp_path}/predictor.sock"
+    predictor = RunningPart(tmp_path, "predictor", "--predictor-url", url, "--predictor-check-timeout-s", "2")
+
+    def is_healthy() -> bool:
+        return run(["serve", "health", "predictor", "--predictor-url", url]) == 0
+
+    try:
+        wait_until(is_healthy, "the predictor starts", 240)
+        [hung] = psutil.Process(predictor.process.pid).children()
+        hung.send_signal(signal.SIGSTOP)
+        wait_until(lambda: "the predictor process hangs" in predictor.log.read_text(), "the process is killed", 300)
+        wait_until(is_healthy, "another process answers", 240)
+    finally:
+        assert predictor.stop() == 0
 
 
 def test_unknown_part_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
