@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import uvicorn
 from fastapi import FastAPI
 
+from pipelines.base.terminal import escape_output
 from service.api.app import create_app
 from service.api.mlflow_waits import shorten_waits
 from service.child_process import die_with_parent
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve requests until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="service.api.process", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="number of the inherited listening socket")
+    escape_output()
     descriptor = parser.parse_args(argv).fd
     die_with_parent()
     shorten_waits()
