@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 
+from pipelines.base.console import terminal_console
 from pipelines.base.errors import PyramidionError, print_error
 from pipelines.evaluation.tables import print_results
 from service.client.client import Client
@@ -23,21 +23,30 @@ _job_id = click.argument("job_id", metavar="ID")
 
 @click.command(cls=ClientCommand)
 @click.option("--status", "statuses", multiple=True, type=_STATUS, help="List only jobs with this status; repeatable.")
+@click.option("--kind", "kinds", multiple=True, help="List only jobs of this kind, such as fit; repeatable.")
 @click.option("--name", help="List only jobs with this name.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="List at most this many jobs.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 @click.argument("more_statuses", nargs=-1, type=_STATUS, metavar="")
-def jobs(statuses: Sequence[str], name: str | None, limit: int, *, as_json: bool, more_statuses: Sequence[str]) -> int:
+def jobs(
+    statuses: Sequence[str],
+    kinds: Sequence[str],
+    name: str | None,
+    limit: int,
+    *,
+    as_json: bool,
+    more_statuses: Sequence[str],
+) -> int:
     """List jobs, newest first."""
     # `--status A B` is the old spelling of `--status A --status B`.
     if more_statuses and not statuses:
         raise click.UsageError(f"unexpected argument {more_statuses[0]!r}; use --status {more_statuses[0]}")
     with Client() as client:
-        found = client.jobs([JobStatus(status) for status in (*statuses, *more_statuses)], name, limit)
+        found = client.jobs([JobStatus(status) for status in (*statuses, *more_statuses)], name, limit, kinds)
     if as_json:
         print(json.dumps([job.model_dump(mode="json") for job in found], indent=1))
     else:
-        _console().print(jobs_table(found) if found else "no jobs")
+        terminal_console().print(jobs_table(found) if found else "no jobs")
     return 0
 
 
@@ -51,7 +60,7 @@ def show(job_id: str, *, as_json: bool) -> int:
     if as_json:
         print(job.model_dump_json(indent=1))
     else:
-        _console().print(job_page(job))
+        terminal_console().print(job_page(job))
     return 0
 
 
@@ -100,11 +109,5 @@ def results(job_id: str, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(result, indent=1))
     else:
-        print_results(result["split"], result["tasks"], _console())
+        print_results(result["split"], result["tasks"], terminal_console())
     return 0
-
-
-def _console() -> Console:
-    """Return the console for standard output, which does not cut lines for a file or a pipe to the terminal's width."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
