@@ -65,9 +65,7 @@ async def has_processes(number: int) -> None:
     await asyncio.to_thread(wait_until, lambda: len(processes()) == number, f"{number} processes")
 
 
-def test_images_and_errors_equal_those_of_the_reader(
-    reader: NewImageReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_and_errors_equal_those_of_the_reader(reader: NewImageReader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     image = jpeg(40, 60)
     gray = io.BytesIO()
@@ -172,5 +170,5 @@ def test_memory_of_a_process_is_limited_and_that_of_a_large_image_returned(reade
     [b"[]", b"{}", b"\xff", zlib.compress(b""), DecodingAnswer(0, 5).to_bytes(), b'{"height": 1, "width": 1}'],
 )
 def test_answer_of_a_process_that_misbehaves_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         DecodingAnswer.from_bytes(data)
