@@ -21,6 +21,7 @@ from service.store.records import Job
 from service.supervisor.attempts import Command, attempt_folder
 from service.supervisor.job_watcher import JobWatcher, WatchedAttempt
 from service.supervisor.mlflow_worker import MlflowWorker
+from service.supervisor.retention_schedule import RetentionSchedule
 from service.supervisor.scheduling import next_starts
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Supervisor:
         self._settings, self._leased, self._executor, self._mlflow = settings, leased, executor, mlflow
         self._watcher = JobWatcher(settings, jobs, leased, executor, mlflow, command)
         self._watched: dict[str, WatchedAttempt] = {}
+        self._retention = RetentionSchedule(settings)
         self._settle_at = 0.0
         self._orphans_at = 0.0
 
@@ -72,6 +74,7 @@ class Supervisor:
         self._watch_all()
         self._start_jobs_that_fit()
         self._settle()
+        self._retention.tick()
 
     def _watch_all(self) -> None:
         active = self._leased.active()

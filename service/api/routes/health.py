@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -13,6 +12,7 @@ from service.api.access import needs
 from service.api.deps import CapacityDep, MetricsDep, PoolsDep, SettingsDep, StoreDep
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.thread_pools import NoAnswer, ThreadPool, Work
+from service.disk_space import require_free_space
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import JOB_KINDS
 from service.jobs.supervision import supervisor_pid
@@ -25,9 +25,6 @@ from service.store.jobs import JobStore
 from service.version import version
 
 router = APIRouter(tags=["operations"])
-
-MIN_FREE_BYTES = 256 << 20
-"""Minimum free disk space; with less, writing a checkpoint may fail."""
 
 
 @router.get("/livez")
@@ -107,11 +104,7 @@ def _write_root(settings: Settings) -> str:
 
 
 def _measure_disk(settings: Settings) -> str:
-    free = shutil.disk_usage(settings.root).free
-    detail = f"{free >> 20} MiB are free"
-    if free < MIN_FREE_BYTES:
-        raise OSError(f"{detail}, at least {MIN_FREE_BYTES >> 20} MiB are needed; delete jobs or other files")
-    return detail
+    return f"{require_free_space(settings) >> 20} MiB are free"
 
 
 def _find_supervisor(settings: Settings) -> str:
