@@ -4,6 +4,7 @@ All processes of a service have the same `Settings`: the first passes them to th
 """
 
 import os
+import platform
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +47,14 @@ class Settings(BaseSettings):
     retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each later one")
     cancel_grace_s: Seconds = Field(8.0, description="seconds that a cancelled attempt has to exit before it is killed")
     poll_s: Seconds = Field(0.2, description="seconds between two rounds of the supervisor")
+    lease_s: Annotated[float, Field(ge=0.5, le=3600)] = Field(
+        15.0, description="seconds without a sign of life after which another supervisor takes over"
+    )
+    supervisor_host: str | None = Field(
+        None,
+        max_length=255,
+        description="name of this host in the records of attempts; the default is the host name of the machine",
+    )
 
     max_json_bytes: Count = Field(1 << 20, description="maximum size of a request's JSON body")
     max_image_bytes: Count = Field(20 << 20, description="maximum size of an uploaded image file")
@@ -138,6 +147,10 @@ class Settings(BaseSettings):
         if self.predictor_secret_file is not None:
             return _secret_in(self.predictor_secret_file, f"{PREFIX}PREDICTOR_SECRET_FILE")
         return None if self.predictor_secret is None else self.predictor_secret.get_secret_value()
+
+    @property
+    def name_of_host(self) -> str:
+        return self.supervisor_host or platform.node()
 
     @property
     def jobs_dir(self) -> Path:
