@@ -17,6 +17,7 @@ from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
 from service.executors.registry import create_executor
+from service.heartbeat import Heartbeat
 from service.jobs.supervision import LOCK
 from service.settings import Settings
 from service.signals import Signals
@@ -58,17 +59,17 @@ def main() -> int:
 
 
 def _run(signals: Signals) -> None:
-    settings = Settings()
+    settings, heartbeat = Settings(), Heartbeat()
     settings.jobs_dir.mkdir(parents=True, exist_ok=True)
     executor = create_executor(settings)
     owner, host = uuid.uuid4().hex, settings.name_of_host
-    engine = _opened(settings, signals)
+    engine = _opened(settings, signals, heartbeat)
     if engine is None:
         return
     is_bound = getattr(executor, "is_bound_to_host", True)
     lease = Lease(LeaseStore(engine, owner, host), host, settings.root, settings.lease_s, is_bound_to_host=is_bound)
     with RootLock(settings.root / LOCK) as lock:
-        if not _wait_for_lease(lease, lock, settings, signals):
+        if not _wait_for_lease(lease, lock, settings, signals, heartbeat):
             return
         supervisor = Supervisor(
             settings,
@@ -78,17 +79,18 @@ def _run(signals: Signals) -> None:
             MlflowWorker(JobRuns(find_store(settings.root))),
             lease,
         )
-        _run_jobs(supervisor, lease, lock, settings, signals)
+        _run_jobs(supervisor, lease, lock, settings, signals, heartbeat)
     log.info("ended; running attempts continue, and the next supervisor adopts them")
 
 
-def _opened(settings: Settings, signals: Signals) -> Database | None:
+def _opened(settings: Settings, signals: Signals, heartbeat: Heartbeat) -> Database | None:
     """Return the database once it can be opened; None if a signal requests a stop before that."""
     # Shorter than the lease, so that a round that waits for a lock does not lose it.
     part_s = settings.lease_s / RENEWALS
     limits = DatabaseLimits(lock_s=part_s, statement_s=settings.lease_s, connect_s=part_s, connections=4)
     pause_s = settings.poll_s
     while not signals.stops:
+        heartbeat.beat()
         try:
             return open_database(settings.url_of_database, limits)
         except StoreUnavailable as error:
@@ -98,10 +100,11 @@ def _opened(settings: Settings, signals: Signals) -> Database | None:
     return None
 
 
-def _wait_for_lease(lease: Lease, lock: RootLock, settings: Settings, signals: Signals) -> bool:
+def _wait_for_lease(lease: Lease, lock: RootLock, settings: Settings, signals: Signals, heartbeat: Heartbeat) -> bool:
     """Return True once this supervisor has the lease, False if a signal requests a stop before that."""
     reported = None
     while not signals.stops:
+        heartbeat.beat()
         lease.has_lock = lock.try_to_take()
         try:
             reason = lease.try_to_take()
@@ -116,11 +119,14 @@ def _wait_for_lease(lease: Lease, lock: RootLock, settings: Settings, signals: S
     return False
 
 
-def _run_jobs(supervisor: Supervisor, lease: Lease, lock: RootLock, settings: Settings, signals: Signals) -> None:
+def _run_jobs(
+    supervisor: Supervisor, lease: Lease, lock: RootLock, settings: Settings, signals: Signals, heartbeat: Heartbeat
+) -> None:
     pause_s = settings.poll_s
     # No job is started before every attempt of an earlier supervisor was adopted.
     act: Callable[[], None] = supervisor.adopt
     while not signals.stops:
+        heartbeat.beat()
         lease.has_lock = lock.try_to_take()
         try:
             act()
