@@ -100,6 +100,21 @@ class Settings(BaseSettings):
         1000, description="maximum number of clients that follow events or logs at the same time"
     )
 
+    max_connections: Count = Field(
+        4096, description="maximum number of connections; the limit of open files may allow fewer"
+    )
+    max_connections_per_client: Count = Field(1024, description="maximum number of connections from one address")
+    max_header_bytes: Count = Field(32 << 10, description="maximum size of the headers of a request")
+    idle_timeout_s: Seconds = Field(30.0, description="seconds after which a connection without a request is closed")
+    header_timeout_s: Seconds = Field(10.0, description="seconds that the headers of a request may take to arrive")
+    body_timeout_s: Seconds = Field(
+        30.0, description="seconds that a body may take to arrive, plus one for each `min_body_bytes_per_s` received"
+    )
+    min_body_bytes_per_s: Count = Field(1024, description="minimum speed of a body after `body_timeout_s`")
+    write_timeout_s: Seconds = Field(
+        60.0, description="seconds after which a client that reads nothing is disconnected"
+    )
+
     @field_validator("data_roots", "weights_roots", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -8,9 +8,10 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from service.api.authentication import Authenticate
+from service.api.connections import Connections
 from service.api.dry_run import DryRuns
 from service.api.limits import LoopbackOnly
-from service.api.metrics import JobCollector, Measure, Metrics, PoolCollector
+from service.api.metrics import ConnectionCollector, JobCollector, Measure, Metrics, PoolCollector
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.routes import catalog, docs, events, health, jobs, models, results
@@ -70,6 +71,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.metrics = metrics
+    app.state.connections = connections = Connections(settings)
+    metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
     for routes in (jobs, events, results, models, catalog):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.connections import Connections, Limit
 from service.api.thread_pools import ThreadPools
 from service.states import JobStatus
 from service.store.jobs import JobStore
@@ -110,6 +111,26 @@ class PoolCollector(Collector):
             for reason, number in pool.failures.items():
                 failures.add_metric([pool.work, reason], number)
         yield from (threads, calls, answered, failures)
+
+
+class ConnectionCollector(Collector):
+    """Reports the connections, and how often a client exceeded a limit."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("pyramidion_connections", "Open connections", self._connections.number)
+        yield GaugeMetricFamily("pyramidion_connections_limit", "Maximum connections", self._connections.maximum)
+        exceeded = CounterMetricFamily(
+            "pyramidion_connection_limits_exceeded", "Connections that exceeded a limit", labels=["limit"]
+        )
+        for limit in Limit:
+            exceeded.add_metric([limit.value], self._connections.exceeded[limit])
+        yield exceeded
 
 
 class Measure:

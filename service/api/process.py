@@ -4,27 +4,51 @@ This process never imports torch; work that needs it runs in other processes.
 """
 
 import argparse
+import math
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.api.app import create_app
+from service.api.connections import raise_open_files, sweep
+from service.api.limited_protocol import LimitedProtocol
 from service.api.mlflow_waits import shorten_waits
 from service.child_process import die_with_parent
 from service.settings import Settings
 
 GRACE_S = 2
 """Time that open requests have to finish after SIGTERM."""
+SWEEP_TICKS = 10
+"""Number of the server's ticks (0.1 s) between two searches for connections whose time is over."""
 
 
-class _Server(uvicorn.Server):
-    """A server that ends event streams before it waits for open requests."""
+class ApiServer(uvicorn.Server):
+    """A server with limits for connections, which ends event streams before it waits for open requests."""
 
-    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
         self._app = app
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http=partial(LimitedProtocol, app.state.connections),  # type: ignore[arg-type]
+                ws="none",
+                lifespan="on",
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=math.ceil(settings.idle_timeout_s),
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP_TICKS == 0:
+            sweep(self.server_state)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.event_feed.stop()
@@ -38,21 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     descriptor = parser.parse_args(argv).fd
     die_with_parent()
     shorten_waits()
-    app = create_app(Settings())
-    server = _Server(
-        app,
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_S,
-        ),
-    )
+    raise_open_files()
+    settings = Settings()
+    server = ApiServer(create_app(settings), settings)
     server.run(sockets=[socket.socket(fileno=descriptor)])
 
 
