@@ -12,6 +12,7 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
+from pipelines.base.terminal import escape_output
 from service.api.app import create_app
 from service.api.connections import raise_open_files, sweep
 from service.api.limited_protocol import LimitedProtocol
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve requests until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="service.api.process", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="number of the inherited listening socket")
+    escape_output()
     descriptor = parser.parse_args(argv).fd
     die_with_parent()
     shorten_waits()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipelines.base.errors import ConfigError, FieldProblem, print_error
 from pipelines.base.garbage_collection import no_garbage_collection
+from pipelines.base.terminal import escape_output
 from service.child_process import die_with_parent
 from service.predictor_address import PredictorAddress
 
@@ -28,6 +29,7 @@ def main() -> None:
     started.add_argument("--fd", type=int, help="number of the inherited listening socket")
     started.add_argument("--listen", type=_address, help="address to listen at: http://HOST:PORT or unix:/PATH")
     parser.add_argument("--parent", type=int, help="pid of the parent; this process exits with it")
+    escape_output()
     options = parser.parse_args()
     if options.parent is not None:
         die_with_parent()

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipelines.base.errors import ConfigError
+from pipelines.base.terminal import escape_output
 from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
@@ -45,6 +46,7 @@ def main() -> int:
 
     Return 78 if the settings are invalid, and 1 if another supervisor is running or takes over.
     """
+    escape_output()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="supervisor: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     die_with_parent(signal.SIGTERM)
