@@ -100,6 +100,7 @@ class Settings(BaseSettings):
         1000, description="maximum number of clients that follow events or logs at the same time"
     )
 
+    request_log: bool = Field(True, description="write a line for each request to the log")
     max_connections: Count = Field(
         4096, description="maximum number of connections; the limit of open files may allow fewer"
     )

@@ -11,9 +11,10 @@ from service.api.authentication import Authenticate
 from service.api.connections import Connections
 from service.api.dry_run import DryRuns
 from service.api.limits import LoopbackOnly
-from service.api.metrics import ConnectionCollector, JobCollector, Measure, Metrics, PoolCollector
+from service.api.metrics import ConnectionCollector, JobCollector, Metrics, PoolCollector
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
+from service.api.request_log import RequestLog
 from service.api.routes import catalog, docs, events, health, jobs, models, results
 from service.api.thread_pools import ThreadPools, Work
 from service.executors.registry import create_executor
@@ -80,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(docs.router)
     app.add_middleware(Authenticate)
     app.add_middleware(LoopbackOnly)
-    app.add_middleware(Measure, metrics=metrics)
+    app.add_middleware(RequestLog, metrics=metrics)
     describe(app)
     return app
 

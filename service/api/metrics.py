@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.connections import Connections, Limit
 from service.api.thread_pools import ThreadPools
@@ -131,27 +130,3 @@ class ConnectionCollector(Collector):
         for limit in Limit:
             exceeded.add_metric([limit.value], self._connections.exceeded[limit])
         yield exceeded
-
-
-class Measure:
-    """Counts responses and measures the time to the first byte, by method, route template and status."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-
-        async def measured(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
-                method = scope["method"] if route != UNKNOWN_ROUTE else UNKNOWN_ROUTE
-                self._metrics.requests.labels(method, route, str(message["status"])).inc()
-                self._metrics.latency.labels(method, route).observe(time.perf_counter() - started)
-            await send(message)
-
-        await self._app(scope, receive, measured)

@@ -16,6 +16,7 @@ from pipelines.base.terminal import escape_output
 from service.api.app import create_app
 from service.api.connections import raise_open_files, sweep
 from service.api.limited_protocol import LimitedProtocol
+from service.api.log_writer import LogWriter, start_log
 from service.api.mlflow_waits import shorten_waits
 from service.child_process import die_with_parent
 from service.settings import Settings
@@ -29,8 +30,9 @@ SWEEP_TICKS = 10
 class ApiServer(uvicorn.Server):
     """A server with limits for connections, which ends event streams before it waits for open requests."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, log: LogWriter | None = None) -> None:
         self._app = app
+        self._log = log
         super().__init__(
             uvicorn.Config(
                 app,
@@ -39,6 +41,7 @@ class ApiServer(uvicorn.Server):
                 ws="none",
                 lifespan="on",
                 log_level="error",
+                log_config=None,
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=math.ceil(settings.idle_timeout_s),
@@ -54,6 +57,9 @@ class ApiServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.event_feed.stop()
         await super().shutdown(sockets)
+        # The signal that stops the server ends the process before anything else can be done.
+        if self._log is not None:
+            self._log.finish()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     shorten_waits()
     raise_open_files()
     settings = Settings()
-    server = ApiServer(create_app(settings), settings)
+    log = start_log(has_requests=settings.request_log)
+    server = ApiServer(create_app(settings), settings, log)
     server.run(sockets=[socket.socket(fileno=descriptor)])
 
 

@@ -18,7 +18,7 @@ SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
 
 METAVARS = {
     "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "executor": "NAME",
-    "predictor_url": "URL", "predictor_secret_file": "FILE",
+    "predictor_url": "URL", "predictor_secret_file": "FILE", "request_log": "BOOL",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})
