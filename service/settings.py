@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.cores import num_cores
 from pipelines.tracking.mlflow_store import sqlite_url
 from service.predictor_address import PredictorAddress
+from service.settings_secrets import SecretFiles
 
 PREFIX = "PYRAMIDION_"
 
@@ -37,7 +38,7 @@ class Settings(BaseSettings):
 
     executor: str = Field("local", description="executor that runs attempts")
     cpus: Count = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)), description="cores that jobs may use in total"
+        default_factory=num_cores, description="cores that jobs may use in total; the default is all that are available"
     )
     gpus: int | None = Field(
         None, ge=0, description="GPUs that jobs may use in total; the default is all GPUs of this machine"
@@ -46,11 +47,23 @@ class Settings(BaseSettings):
     retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each later one")
     cancel_grace_s: Seconds = Field(8.0, description="seconds that a cancelled attempt has to exit before it is killed")
     poll_s: Seconds = Field(0.2, description="seconds between two rounds of the supervisor")
+    hang_timeout_s: Seconds = Field(
+        60.0, description="seconds without a sign of life after which a process of the service is killed and restarted"
+    )
 
     max_json_bytes: Count = Field(1 << 20, description="maximum size of a request's JSON body")
     max_image_bytes: Count = Field(20 << 20, description="maximum size of an uploaded image file")
     max_image_pixels: Count = Field(50_000_000, description="maximum number of pixels of an uploaded image")
     dry_run_timeout_s: Seconds = Field(120.0, description="seconds after which a dry run is stopped")
+    decode_timeout_s: Seconds = Field(
+        10.0, description="seconds of processor time after which the decoding of an uploaded image is stopped"
+    )
+    decode_memory_bytes: Annotated[int, Field(ge=256 << 20)] = Field(
+        4 << 30, description="maximum memory of a process that decodes uploaded images"
+    )
+    decode_slow_images: Count = Field(
+        8, description="maximum number of images that are decoded for more than a second, beside the others"
+    )
     predict_timeout_s: Seconds = Field(60.0, description="seconds after which a prediction is abandoned")
     predict_batch_size: Count = Field(8, description="maximum number of images in a batch of the predictor")
     predict_queue_size: Count = Field(
@@ -73,7 +86,6 @@ class Settings(BaseSettings):
     predictor_secret: SecretStr | None = Field(
         None, description="secret that the API sends to a predictor with an address"
     )
-    predictor_secret_file: Path | None = Field(None, description="file with this secret, instead of the secret itself")
     predictor_start_timeout_s: Seconds = Field(
         120.0, description="seconds after which a predictor that has not started is killed"
     )
@@ -116,6 +128,32 @@ class Settings(BaseSettings):
         60.0, description="seconds after which a client that reads nothing is disconnected"
     )
 
+    require_keys: bool = Field(
+        False, description="require an API key for each request, even if no key exists yet (true or false)"
+    )
+    key_cache_s: Seconds = Field(2.0, description="seconds after which a revoked key stops working")
+    key_requests_per_minute: Count = Field(
+        1200, description="requests per minute of a key to one API process, unless the key has its own limit"
+    )
+    key_queued_jobs: Count = Field(
+        1000, description="jobs of a key that may be in the queue, unless the key has its own limit"
+    )
+    key_storage_bytes: Count = Field(
+        100 << 30, description="bytes of the data sets that a key may store, unless the key has its own limit"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources of values in the order of precedence."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
     @field_validator("data_roots", "weights_roots", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -144,15 +182,8 @@ class Settings(BaseSettings):
     def address_of_predictor(self) -> PredictorAddress | None:
         return None if self.predictor_url is None else PredictorAddress.parse(self.predictor_url)
 
-    @cached_property
+    @property
     def secret_of_predictor(self) -> str | None:
-        """The secret, from its file if there is one.
-
-        Raises:
-            ConfigError: the file cannot be read, or is empty.
-        """
-        if self.predictor_secret_file is not None:
-            return _secret_in(self.predictor_secret_file, f"{PREFIX}PREDICTOR_SECRET_FILE")
         return None if self.predictor_secret is None else self.predictor_secret.get_secret_value()
 
     @property
@@ -162,16 +193,6 @@ class Settings(BaseSettings):
     def run_dir(self, job_id: str) -> Path:
         """Return the run folder of a job."""
         return self.jobs_dir / job_id
-
-
-def _secret_in(path: Path, setting: str) -> str:
-    try:
-        secret = path.read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise ConfigError(FieldProblem(setting, f"{str(path)!r} cannot be read ({error}); name a text file")) from error
-    if not secret:
-        raise ConfigError(FieldProblem(setting, f"{str(path)!r} is empty; write the secret into it"))
-    return secret
 
 
 def _as_text(value: Any) -> str:

@@ -41,7 +41,7 @@ def no_arguments_of_earlier_commands() -> None:
 LONG = (
     "tests/service/whole/",
     "tests/service/test_previous_version",
-    "tests/service/test_server",
+    "tests/service/server/",
     "tests/service/api/test_conformance",
     "tests/pipelines/training/test_families",
     "tests/pipelines/run/",

@@ -4,6 +4,7 @@ This process never imports torch; work that needs it runs in other processes.
 """
 
 import argparse
+import asyncio
 import math
 import socket
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from service.api.limited_protocol import LimitedProtocol
 from service.api.log_writer import LogWriter, start_log
 from service.api.mlflow_waits import shorten_waits
 from service.child_process import die_with_parent
+from service.heartbeat import Heartbeat
 from service.settings import Settings
 
 GRACE_S = 2
@@ -28,11 +30,12 @@ SWEEP_TICKS = 10
 
 
 class ApiServer(uvicorn.Server):
-    """A server with limits for connections, which ends event streams before it waits for open requests."""
+    """A server with limits for connections, which sends heartbeats and ends event streams before it stops."""
 
     def __init__(self, app: FastAPI, settings: Settings, log: LogWriter | None = None) -> None:
         self._app = app
         self._log = log
+        self._heartbeat = Heartbeat()
         super().__init__(
             uvicorn.Config(
                 app,
@@ -48,6 +51,10 @@ class ApiServer(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._heartbeat.follow(asyncio.get_running_loop())
+        await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP_TICKS == 0:

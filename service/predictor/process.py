@@ -14,6 +14,7 @@ import stat
 import sys
 from pathlib import Path
 
+from pipelines.base.cores import num_cores
 from pipelines.base.errors import ConfigError, FieldProblem, print_error
 from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.terminal import escape_output
@@ -88,7 +89,7 @@ def serve(listener: socket.socket) -> None:
         from service.predictor.app import create_app
     from service.settings import Settings
 
-    num_cpus = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    num_cpus = int(os.environ.get("OMP_NUM_THREADS") or num_cores())
     config = uvicorn.Config(
         create_app(Settings(), num_cpus),
         fd=listener.fileno(),

@@ -21,6 +21,7 @@ from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
 from service.executors.registry import create_executor
+from service.heartbeat import Heartbeat
 from service.jobs.supervision import LOCK
 from service.settings import Settings
 from service.signals import Signals
@@ -74,10 +75,11 @@ def _run(signals: Signals) -> None:
             create_executor(settings),
             MlflowWorker(JobRuns(find_store(settings.root))),
         )
-        pause_s = settings.poll_s
+        pause_s, heartbeat = settings.poll_s, Heartbeat()
         # No job is started before every attempt of an earlier supervisor was adopted.
         act: Callable[[], None] = supervisor.adopt
         while not signals.stops:
+            heartbeat.beat()
             try:
                 act()
                 act, pause_s = supervisor.tick, settings.poll_s
