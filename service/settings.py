@@ -112,6 +112,20 @@ class Settings(BaseSettings):
         1000, description="maximum number of clients that follow events or logs at the same time"
     )
 
+    require_keys: bool = Field(
+        False, description="require an API key for each request, even if no key exists yet (true or false)"
+    )
+    key_cache_s: Seconds = Field(2.0, description="seconds after which a revoked key stops working")
+    key_requests_per_minute: Count = Field(
+        1200, description="requests per minute of a key to one API process, unless the key has its own limit"
+    )
+    key_queued_jobs: Count = Field(
+        1000, description="jobs of a key that may be in the queue, unless the key has its own limit"
+    )
+    key_storage_bytes: Count = Field(
+        100 << 30, description="bytes of the data sets that a key may store, unless the key has its own limit"
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
