@@ -29,7 +29,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     root: Path = Field(Path("runs/service"), description="folder of the jobs, the database and the MLflow store")
-    port: int = Field(8000, ge=0, le=65535, description="port on the loopback interface; 0 for any free port")
+    host: str = Field(
+        "127.0.0.1", description="address at which the API listens; beyond the loopback interface it requires keys"
+    )
+    port: int = Field(8000, ge=0, le=65535, description="port of the API; 0 for any free port")
     data_roots: Folders = Field((Path(),), description="folders that contain data sets")
     weights_roots: Folders = Field((Path(),), description="folders that contain weights")
     database_url: str | None = Field(
@@ -173,6 +176,10 @@ class Settings(BaseSettings):
         """Return the environment variables from which another process reads the same settings."""
         fields = self.model_dump(exclude_none=True)
         return {PREFIX + name.upper(): _as_text(value) for name, value in fields.items()}
+
+    @property
+    def url_of_api(self) -> str:
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
     @cached_property
     def url_of_database(self) -> str:
