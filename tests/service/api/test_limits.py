@@ -36,12 +36,17 @@ def test_errors_of_the_framework_are_problems(shared_api: httpx2.Client) -> None
     assert shared_api.put("/v1/jobs").headers["allow"]
 
 
-def test_internal_error_reveals_no_details(api: httpx2.Client, settings: Settings) -> None:
+def test_internal_error_reveals_no_details(
+    api: httpx2.Client, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     with sqlite3.connect(settings.root / "service.db") as database:
         database.execute("ALTER TABLE jobs RENAME TO gone")
     answer = api.get("/v1/jobs")
     assert (answer.status_code, is_problem(answer)) == (500, True)
     assert not any(word in answer.text.lower() for word in ("sql", "traceback", "jobs", str(settings.root)))
+    (record,) = (record for record in caplog.records if record.exc_info)
+    assert record.getMessage() == f"request {answer.headers['x-request-id']} failed"
+    assert 'pyramidion_http_requests_total{method="GET",route="/v1/jobs",status="500"} 1.0' in api.get("/metrics").text
 
 
 @pytest.mark.parametrize("host", ["example.org", "127.0.0.1.example.org", "localhost.example.org:80", "", "[::2]", "["])
