@@ -9,8 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from sqlalchemy import Engine
-
 from pipelines.run_folder.files import remove_folder
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import Registry
@@ -18,6 +16,7 @@ from service.principal import LOCAL_TENANT, Principal
 from service.retention.candidates import DeletedKind, Deletion, find_deletions, folder_bytes
 from service.retention.protection import Protection
 from service.settings import Settings
+from service.store.database import Database
 from service.store.errors import NotEnded, NotFound
 from service.store.jobs import JobStore
 from service.store.retention import RetentionStore
@@ -35,7 +34,7 @@ class Collection:
         problems: what could not be deleted or decided, as sentences.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, registry: Registry | None = None) -> None:
+    def __init__(self, settings: Settings, engine: Database, registry: Registry | None = None) -> None:
         self.problems: list[str] = []
         self._settings = settings
         self._store = RetentionStore(engine)

@@ -31,9 +31,7 @@ def test_jobs_are_refused_with_the_remedy_while_the_disk_is_almost_full(
     assert (check["is_ok"], check["detail"]) == (False, problem["detail"])
 
 
-def test_jobs_can_still_be_cancelled_and_deleted(
-    almost_full: httpx2.Client, submit: Any
-) -> None:
+def test_jobs_can_still_be_cancelled_and_deleted(almost_full: httpx2.Client, submit: Any) -> None:
     job_id = submit()
     assert almost_full.post(f"/v1/jobs/{job_id}/cancel").status_code == 202
     assert almost_full.post(f"/v1/jobs/{job_id}/retry").status_code == 507
