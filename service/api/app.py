@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity)
-        collector = JobCollector(app.state.store, capacity[CPUS], capacity.get(GPUS, 0))
+        collector = JobCollector(app.state.store, engine, capacity[CPUS], capacity.get(GPUS, 0))
         metrics.stored.register(collector)
         in_pools = PoolCollector(pools)
         metrics.registry.register(in_pools)
