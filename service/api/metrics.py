@@ -4,17 +4,16 @@ Metrics that are read from the database have a registry of their own, so that th
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import Engine
 
 from service.api.connections import Connections, Limit
 from service.api.thread_pools import ThreadPools
 from service.states import FailureKind, JobStatus
-from service.store.gauges import JobGauges, read_gauges
+from service.store.gauges import JobGauges
 from service.store.jobs import JobStore
 
 UNKNOWN_ROUTE = "(none)"
@@ -70,8 +69,8 @@ class Metrics:
 class JobCollector(Collector):
     """Counts jobs and slots in the database on each scrape."""
 
-    def __init__(self, store: JobStore, engine: Engine, cpus: int, gpus: int) -> None:
-        self._store, self._engine = store, engine
+    def __init__(self, store: JobStore, read: Callable[[], JobGauges], cpus: int, gpus: int) -> None:
+        self._store, self._read = store, read
         self._total = {"cpu": cpus, "gpu": gpus}
 
     def describe(self) -> list[Metric]:
@@ -92,7 +91,7 @@ class JobCollector(Collector):
             total.add_metric([kind], number)
         yield used
         yield total
-        yield from _gauges(read_gauges(self._engine, time.time()))
+        yield from _gauges(self._read())
 
 
 def _gauges(found: JobGauges) -> Iterator[Metric]:
@@ -105,6 +104,10 @@ def _gauges(found: JobGauges) -> Iterator[Metric]:
         "Time since the oldest queued job may start; it grows while resources are used, or the supervisor does nothing",
         _age_s(found.startable_since),
     )
+    if found.heartbeat_at is not None:
+        yield GaugeMetricFamily(
+            "pyramidion_supervisor_heartbeat_seconds", "Age of the supervisor's heartbeat", _age_s(found.heartbeat_at)
+        )
     yield GaugeMetricFamily(
         "pyramidion_unsettled_jobs", "Ended jobs whose final status MLflow does not have yet", found.unsettled
     )
