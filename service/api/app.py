@@ -13,7 +13,7 @@ from service.api.limits import LoopbackOnly
 from service.api.metrics import JobCollector, Measure, Metrics, PoolCollector
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
-from service.api.routes import catalog, docs, events, health, jobs, models, results
+from service.api.routes import batch_predictions, catalog, docs, events, health, jobs, models, predictions, results
 from service.api.thread_pools import ThreadPools, Work
 from service.executors.registry import create_executor
 from service.jobs.use_cases import Jobs
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = metrics
     add_handlers(app)
-    for routes in (jobs, events, results, models, catalog):
+    for routes in (jobs, events, results, predictions, models, batch_predictions, catalog):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)

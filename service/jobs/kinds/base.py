@@ -38,12 +38,14 @@ class JobKind(ABC):
         document: schema of the document.
         result: schema of result.json.
         has_dry_run: whether `?dry_run=true` can report what a job would do.
+        asks_registry: whether the check asks the model registry, which may not answer for a long time.
     """
 
     name: ClassVar[str]
     document: ClassVar[type[BaseModel]]
     result: ClassVar[type[BaseModel]]
     has_dry_run: ClassVar[bool] = False
+    asks_registry: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
