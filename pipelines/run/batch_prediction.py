@@ -79,8 +79,10 @@ class _BatchRun:
         started, reported = time.monotonic(), 0.0
         numbered = list(enumerate(images, start=1))
         size = WINDOW_BATCHES * self._spec.batch_size
-        for start in range(first, total, size):
-            self._journal.append(list(self._answers(numbered[start : start + size])))
+        # Groups are the same in each attempt: images that share a batch differ by rounding from images alone.
+        for start in range(first - first % size, total, size):
+            answers = list(self._answers(numbered[start : start + size]))
+            self._journal.append([answer for answer in answers if answer.image_id > self._journal.num_answered])
             now, done = time.monotonic(), self._journal.num_answered
             if now - reported >= PROGRESS_EVERY_S or done == total:
                 per_s = (done - first) / max(now - started, 1e-6)

@@ -1,9 +1,10 @@
 """Jobs that predict all images of a folder or a data set with a registered model. Torch-free."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.base.errors import ConfigError
+from pipelines.base.quantities import quantity
 from pipelines.preflight import image_folder
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.batch_prediction import BatchPredictionResult, BatchPredictionSpec, validate_batch_prediction
@@ -15,6 +16,10 @@ from service.jobs.kinds.base import CheckedDocument, JobKind
 from service.resources import CPUS, ResourceCounts
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SHOWN_FAILED = 10
 MAX_DEFAULT_CPUS = 4
 """More threads rarely predict faster, and keep other jobs waiting."""
 
@@ -37,11 +42,21 @@ class BatchPredictionKind(JobKind):
             ) from error
         version = _find_version(spec, Registry(find_store(settings.root)))
         pinned = {name: value for name, value in config.items() if name != "alias"} | {"version": version}
-        return CheckedDocument(spec.name or _name_of(spec.model), pinned)
+        return CheckedDocument(spec.name or name_of_job(spec.model), pinned)
 
     def command(self, run_dir: RunDir) -> tuple[str, ...]:
         arguments = ("--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
         return python_command("pipelines.batch_prediction_cli", *arguments)
+
+    def show_result(self, result: Mapping[str, Any], console: "Console") -> None:
+        """Print the numbers of images and rows, and the first images without a prediction."""
+        images = result["images"]
+        lines = [f"{images['predicted']} of {images['total']} images predicted, {images['damaged']} of them damaged"]
+        lines += [f"{task}: {quantity(found['num_rows'], 'row')}" for task, found in result["tasks"].items()]
+        lines += [f"no prediction: {failed['file']} {failed['reason']}" for failed in result["failed"][:SHOWN_FAILED]]
+        if (hidden := images["failed"] - SHOWN_FAILED) > 0:
+            lines.append(f"and {hidden} more without a prediction, see images.csv")
+        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
     def default_resources(self, capacity: ResourceCounts) -> dict[str, int]:
         """Return one GPU if the server has any, with its share of the cores, but at most `MAX_DEFAULT_CPUS`."""
@@ -77,7 +92,7 @@ def _invalid(field: str, message: str) -> InvalidJob:
     return InvalidJob([JobProblem((field,), message)])
 
 
-def _name_of(model: str) -> str:
+def name_of_job(model: str) -> str:
     """Return the name of a model as the name of a job."""
     kept = "".join(mark if mark.isascii() and (mark.isalnum() or mark in "_.-") else "-" for mark in model)
-    return kept.lstrip("_.-")[:64] or "predictions"
+    return kept.strip("_.-")[:64] or "predictions"
