@@ -80,13 +80,13 @@ class _BatchRun:
         numbered = list(enumerate(images, start=1))
         size = WINDOW_BATCHES * self._spec.batch_size
         # Groups are the same in each attempt: images that share a batch differ by rounding from images alone.
-        for start in range(first - first % size, total, size):
+        for start in range(first - first % size if first < total else total, total, size):
             answers = list(self._answers(numbered[start : start + size]))
             self._journal.append([answer for answer in answers if answer.image_id > self._journal.num_answered])
             now, done = time.monotonic(), self._journal.num_answered
             if now - reported >= PROGRESS_EVERY_S or done == total:
                 per_s = (done - first) / max(now - started, 1e-6)
-                left_s = round((total - done) / per_s, 1)
+                left_s = round((total - done) / per_s, 1) if per_s else None
                 progress = WorkData(done=done, total=total, unit="images", per_s=round(per_s, 2), left_s=left_s)
                 self._events.write(progress, step=done)
                 print(f"{done} of {total} images, {per_s:.1f} images/s", flush=True)
