@@ -21,6 +21,7 @@ from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.database import open_database
+from service.store.engines import DatabaseLimits
 from service.store.jobs import JobStore
 from service.version import version
 
@@ -32,11 +33,9 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings.jobs_dir.mkdir(parents=True, exist_ok=True)
-        # A write that waits for a lock fails before its request does: the client knows that nothing was changed.
-        busy_s = settings.database_timeout_s / 2
         # In parallel: a driver may take a second to list its GPUs.
         engine, executor = await asyncio.gather(
-            asyncio.to_thread(open_database, settings.url_of_database, busy_s),
+            asyncio.to_thread(open_database, settings.url_of_database, DatabaseLimits.of_requests(settings)),
             asyncio.to_thread(create_executor, settings),
         )
         capacity = executor.capacity()

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.console import Console
 
+from pipelines.base.console import SafeConsole
 from pipelines.command_line.arguments import OVERRIDES_HELP, dotted_overrides
 from pipelines.spec.load import assemble
 from service.client.client import Client
@@ -65,5 +65,5 @@ def _dry_run(client: Client, request: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         print(dry_run.model_dump_json(indent=1))
     else:
-        Console().print(dry_run_page(dry_run))
+        SafeConsole().print(dry_run_page(dry_run))
     return 0

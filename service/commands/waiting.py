@@ -2,8 +2,7 @@
 
 import sys
 
-from rich.console import Console
-
+from pipelines.base.console import SafeConsole
 from pipelines.base.errors import ExitCode
 from service.client.client import Client
 from service.client.errors import ServiceUnreachable
@@ -29,7 +28,7 @@ EXIT_CODES_OF_WAIT = (
 def wait_for_end(client: Client, job_id: str) -> int:
     """Show the progress of a job until it has ended, then its result or the reason of its failure; return the exit
     code."""
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     try:
         job = follow(client, job_id, console)
     except KeyboardInterrupt:

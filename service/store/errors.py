@@ -11,7 +11,9 @@ StoreError
 ├── IllegalTransition   `service.states.TRANSITIONS` does not allow it for this writer
 ├── SchemaUnknown       the database was created by a newer version
 └── StoreUnavailable    the database cannot be opened, read or written at the moment; nothing was changed
-    └── StoreFull       its disk is full
+    ├── StoreFull       its disk is full
+    ├── SchemaChanged   another version has migrated it while this process had it open
+    └── OutcomeUnknown  the connection broke during a commit: the change may have been made
 """
 
 from service.states import JobStatus
@@ -28,6 +30,20 @@ class StoreUnavailable(StoreError):
 
 class StoreFull(StoreUnavailable):
     """The disk of the database is full; nothing was changed."""
+
+
+class SchemaChanged(StoreUnavailable):
+    """Another version of this project has migrated the database while this process had it open."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the schema of the service's database was changed by another version of pyramidion; restart this service "
+            "with that version"
+        )
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The connection broke while a change was committed: it was made completely or not at all."""
 
 
 class NotFound(StoreError):
