@@ -18,13 +18,13 @@ from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import ImageAnswer
 from pipelines.spec.batch_prediction import (
+    BatchImageCounts,
     BatchPredictionResult,
     BatchPredictionSpec,
     FailedImage,
-    ImageCounts,
     PredictedTask,
 )
-from pipelines.tasks.answer_files import AnsweredImage, AnswerFile
+from pipelines.tasks.answer_files import AnsweredImage, AnswerFile, answer_files
 from pipelines.tasks.base import AnswerJson
 from pipelines.tasks.kinds import kind_of
 
@@ -40,7 +40,7 @@ def write_results(spec: BatchPredictionSpec, predictor: Predictor, journal: Answ
         files = {
             task: [
                 stack.enter_context(_answer_file(run_dir, task, file, predictor))
-                for file in kind_of(task_spec).answer_files
+                for file in answer_files(kind_of(task_spec))
             ]
             for task, task_spec in tasks.items()
         }
@@ -57,11 +57,11 @@ def write_results(spec: BatchPredictionSpec, predictor: Predictor, journal: Answ
                 num_rows[task] += _num_rows(answer, kind_of(tasks[task]).answer_rows)
                 for file in files[task]:
                     file.add(image, answer)
-    names = {task: tuple(_name(task, file) for file in kind_of(tasks[task]).answer_files) for task in tasks}
+    names = {task: tuple(_name(task, file) for file in answer_files(kind_of(tasks[task]))) for task in tasks}
     result = BatchPredictionResult(
         model=spec.model,
         version=spec.version or 0,
-        images=ImageCounts(**{name: counts[name] for name in ImageCounts.model_fields}),
+        images=BatchImageCounts(**{name: counts[name] for name in BatchImageCounts.model_fields}),
         failed=tuple(failed),
         tasks={
             task: PredictedTask(

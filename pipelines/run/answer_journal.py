@@ -17,19 +17,19 @@ from pipelines.base.printable import printable
 from pipelines.command_line.predicted_images import find_images
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
-from pipelines.run_folder.schemas import ImageAnswer, ListedImage
+from pipelines.run_folder.schemas import BatchImage, ImageAnswer
 
 _BLOCK_BYTES = 1 << 20
 
 
-def listed_images(run_dir: RunDir, folder: Path) -> list[ListedImage]:
+def listed_images(run_dir: RunDir, folder: Path) -> list[BatchImage]:
     """Return the images of the first attempt, which finds them in the folder.
 
     Raises:
         DataError: the folder has no images.
     """
     try:
-        return [ListedImage.model_validate(row) for row in json.loads(run_dir.image_list.read_text("utf-8"))]
+        return [BatchImage.model_validate(row) for row in json.loads(run_dir.image_list.read_text("utf-8"))]
     except FileNotFoundError:
         found = _find(folder)
         # ASCII, because the name of a file may have characters that UTF-8 cannot express.
@@ -37,22 +37,22 @@ def listed_images(run_dir: RunDir, folder: Path) -> list[ListedImage]:
         return found
 
 
-def _find(folder: Path) -> list[ListedImage]:
+def _find(folder: Path) -> list[BatchImage]:
     files, problems = find_images([folder])
     if not files:
         raise DataError(problems)
     # A folder that cannot be listed counts as an image that cannot be read.
-    failed = [ListedImage(file=problem.field, problem=problem.message) for problem in problems]
+    failed = [BatchImage(file=problem.field, problem=problem.message) for problem in problems]
     return [*(_checked(folder, file) for file in files), *failed]
 
 
-def _checked(folder: Path, file: Path) -> ListedImage:
+def _checked(folder: Path, file: Path) -> BatchImage:
     name = str(file.relative_to(folder))
     try:
         require_inside(file.resolve(), folder, name)
     except (OSError, RuntimeError, ValueError) as error:
-        return ListedImage(file=name, problem=str(error))
-    return ListedImage(file=name)
+        return BatchImage(file=name, problem=str(error))
+    return BatchImage(file=name)
 
 
 class AnswerJournal:
@@ -88,7 +88,7 @@ class AnswerJournal:
                 yield answer
 
 
-def answer_of(image_id: int, image: ListedImage, error: str) -> ImageAnswer:
+def answer_of(image_id: int, image: BatchImage, error: str) -> ImageAnswer:
     """Return the line of an image that was not predicted."""
     return ImageAnswer(image_id=image_id, file=printable(image.file), error=error)
 

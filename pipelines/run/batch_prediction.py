@@ -15,14 +15,14 @@ from pipelines.run.folder_setup import locked
 from pipelines.run.init_source import download_model
 from pipelines.run_folder.events import EventLog, StageData, WarningData, WorkData
 from pipelines.run_folder.layout import ExportedModelDir, RunDir
-from pipelines.run_folder.schemas import ImageAnswer, ListedImage
+from pipelines.run_folder.schemas import BatchImage, ImageAnswer
 from pipelines.spec.batch_prediction import BatchPredictionSpec
 
 MAX_WARNINGS = 20
 """Further images that cannot be read are counted, but are no events: images.csv and result.json list them."""
 PROGRESS_EVERY_S = 1.0
 
-Numbered = tuple[int, ListedImage]
+Numbered = tuple[int, BatchImage]
 """An image with its number, counted from 1."""
 
 
@@ -70,7 +70,7 @@ class _BatchRun:
         self._journal, self._events = journal, events
         self._num_warnings = 0
 
-    def predict(self, images: Sequence[ListedImage]) -> None:
+    def predict(self, images: Sequence[BatchImage]) -> None:
         """Answer all images that have no answer yet, in groups that are written together."""
         first, total = self._journal.num_answered, len(images)
         resumed = f", of which {first} have been predicted before" if first else ""
@@ -104,7 +104,7 @@ class _BatchRun:
                 else _line(image_id, image, answer)
             )
 
-    def _failed(self, image_id: int, image: ListedImage, error: DataError) -> ImageAnswer:
+    def _failed(self, image_id: int, image: BatchImage, error: DataError) -> ImageAnswer:
         reason = error.problems[0].message
         if self._spec.on_error == "fail":
             raise DataError(FieldProblem(printable(image.file), f"{reason} (on_error: fail)"))
@@ -114,5 +114,5 @@ class _BatchRun:
         return answer_of(image_id, image, reason)
 
 
-def _line(image_id: int, image: ListedImage, answer: Answer) -> ImageAnswer:
+def _line(image_id: int, image: BatchImage, answer: Answer) -> ImageAnswer:
     return ImageAnswer(image_id=image_id, file=printable(image.file), **answer)

@@ -149,7 +149,7 @@ class RunDir:
 
     @property
     def image_list(self) -> Path:
-        """The images of a batch prediction in their order: a list of `ListedImage`."""
+        """The images of a batch prediction in their order: a list of `BatchImage`."""
         return self.path / "image_list.json"
 
     @property

@@ -111,7 +111,7 @@ class DataReportFile(FileSchema):
     warnings: list[dict[str, JsonValue]]
 
 
-class ListedImage(FileSchema):
+class BatchImage(FileSchema):
     """One image of a batch prediction.
 
     Attributes:

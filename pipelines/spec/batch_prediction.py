@@ -69,7 +69,7 @@ class FailedImage(Spec):
     reason: str
 
 
-class ImageCounts(Spec):
+class BatchImageCounts(Spec):
     """Images of a batch prediction; `damaged` ones were read and predicted, with a warning."""
 
     total: Number
@@ -93,7 +93,7 @@ class BatchPredictionResult(Spec):
     kind: Literal["batch_prediction"] = "batch_prediction"
     model: str
     version: int
-    images: ImageCounts
+    images: BatchImageCounts
     failed: tuple[FailedImage, ...] = Field(description="at most the first 1000; images.csv lists all")
     tasks: dict[str, PredictedTask]
     settings: dict[str, JsonValue] = Field(description="the document")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
 
 from pipelines.base.records import Category
-from pipelines.tasks.base import AnswerJson, FileFormat
+from pipelines.tasks.base import AnswerJson, FileFormat, TaskKind
 
 
 @dataclass(frozen=True)
@@ -102,3 +102,17 @@ class AnswerList(AnswerFile):
 
     def close(self) -> None:
         self.stream.write(b"[]\n" if self._separator == b"[\n" else b"\n]\n")
+
+
+class PlainAnswers(AnswerList):
+    """The answers as they are, for kinds that have no files of their own."""
+
+    format = FileFormat(".json", "application/json")
+
+    def objects(self, image: AnsweredImage, answer: AnswerJson) -> Iterable[dict[str, Any]]:
+        yield {"image_id": image.image_id, "file_name": image.file_name, **answer}
+
+
+def answer_files(kind: TaskKind[Any]) -> tuple[type[AnswerFile], ...]:
+    """Return the files for the answers of a kind."""
+    return kind.answer_files or (PlainAnswers,)

@@ -153,7 +153,7 @@ class TaskKind(ABC, Generic[SpecT]):
         class_columns: columns of the table by class: its name, the number of its labels, numbers.
         plotted_class_columns: the numbers among them that the bar chart by class shows.
         predictions: format of the files in `predictions/`.
-        answer_files: files with the answers for new images.
+        answer_files: files with the answers for new images; without one, the answers are written as a JSON list.
         ground_truth: format of the files in `ground_truth/`; None where predictions hold the labels.
         counted_labels: the labels that the data report counts; for `identities` the categories of the task are those in
             the training split.
@@ -170,7 +170,7 @@ class TaskKind(ABC, Generic[SpecT]):
     class_columns: ClassVar[tuple[str, ...]]
     plotted_class_columns: ClassVar[tuple[str, ...]]
     predictions: ClassVar[FileFormat]
-    answer_files: ClassVar[tuple[type["AnswerFile"], ...]]
+    answer_files: ClassVar[tuple[type["AnswerFile"], ...]] = ()
     ground_truth: ClassVar[FileFormat | None] = None
     counted_labels: ClassVar[LabelKind]
     gives_boxes: ClassVar[bool] = False
