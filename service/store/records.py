@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from service.principal import LOCAL_TENANT
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.states import JobStatus
 
@@ -22,6 +23,8 @@ class NewJob:
     timeout_s: float | None = None
     retry_of: str | None = None
     kind: str = "fit"
+    tenant: str | None = None
+    """The owner; None is the tenant of the submitter."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Job:
     mlflow_run_id: str | None
     mlflow_status: str | None
     kind: str = "fit"
+    tenant: str = LOCAL_TENANT
+    key_id: str | None = None
 
     @property
     def resources(self) -> ResourceCounts:

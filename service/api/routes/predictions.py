@@ -14,7 +14,7 @@ from pipelines.tasks.kinds import KINDS
 from service.api.access import needs
 from service.api.artifacts import find_artifact, sha256
 from service.api.content_negotiation import preferred
-from service.api.deps import JobId, SettingsDep, StoreDep
+from service.api.deps import JobId, JobsDep, PrincipalDep, SettingsDep
 from service.api.file_response import BINARY, DIGEST, PARTS, file_response
 from service.api.thread_pools import FileRoute
 from service.rest.problems import Problem, problems
@@ -38,9 +38,9 @@ class _Found(NamedTuple):
 
 
 @router.get("", dependencies=[needs(Scope.JOBS_READ)], responses=problems(404))
-def list_predictions(job_id: JobId, store: StoreDep, settings: SettingsDep) -> PredictionFiles:
+def list_predictions(job_id: JobId, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep) -> PredictionFiles:
     """List the files with predictions, by task and format."""
-    job = store.get(job_id)
+    job = jobs.find(principal, job_id)
     return PredictionFiles(
         files=[
             PredictionFile(
@@ -73,13 +73,14 @@ def get_predictions(
     job_id: JobId,
     task: Annotated[str, PathParameter(max_length=80, description="name of a task, or with a suffix such as `.csv`")],
     request: Request,
-    store: StoreDep,
+    jobs: JobsDep,
+    principal: PrincipalDep,
     settings: SettingsDep,
     accept: Annotated[str | None, Header(description="media type, for a task with several files")] = None,
 ) -> Response:
     """Return the predictions for one task: of the best checkpoint on the evaluated split, or for the images of a batch
     prediction."""
-    job = store.get(job_id)
+    job = jobs.find(principal, job_id)
     found = list(_files(settings.run_dir(job.id)))
     own = {FORMATS[suffix]: path for name, suffix, path in found if task in (name, f"{name}{suffix}")}
     if not own:

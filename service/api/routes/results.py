@@ -6,7 +6,7 @@ from starlette.responses import Response
 from pipelines.run_folder.layout import RunDir
 from service.api.access import needs
 from service.api.artifacts import find_artifact, list_artifacts, media_type
-from service.api.deps import JobId, SettingsDep, StoreDep
+from service.api.deps import JobId, JobsDep, PrincipalDep, SettingsDep
 from service.api.entity_tags import tagged
 from service.api.file_response import ANY_FILE, DIGEST, PARTS, file_response
 from service.api.thread_pools import FileRoute
@@ -24,9 +24,11 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"], route_class=Fil
     response_model=JobResult,
     responses={304: {"description": "Unchanged"}, **problems(404)},
 )
-def get_results(job_id: JobId, request: Request, store: StoreDep, settings: SettingsDep) -> Response:
+def get_results(
+    job_id: JobId, request: Request, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep
+) -> Response:
     """Return the result of a job, such as the metrics of a training: its result.json, unchanged."""
-    job = store.get(job_id)
+    job = jobs.find(principal, job_id)
     try:
         content = RunDir.of(settings.run_dir(job.id)).result.read_bytes()
     except FileNotFoundError:
@@ -35,9 +37,9 @@ def get_results(job_id: JobId, request: Request, store: StoreDep, settings: Sett
 
 
 @router.get("/artifacts", dependencies=[needs(Scope.JOBS_READ)], responses=problems(404))
-def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) -> ArtifactList:
+def list_job_artifacts(job_id: JobId, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep) -> ArtifactList:
     """List the files of a job's run folder with sizes and checksums."""
-    return ArtifactList(artifacts=list_artifacts(settings.run_dir(store.get(job_id).id)))
+    return ArtifactList(artifacts=list_artifacts(settings.run_dir(jobs.find(principal, job_id).id)))
 
 
 @router.get(
@@ -54,9 +56,11 @@ def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) ->
         **problems(404),
     },
 )
-def get_artifact(job_id: JobId, path: str, request: Request, store: StoreDep, settings: SettingsDep) -> Response:
+def get_artifact(
+    job_id: JobId, path: str, request: Request, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep
+) -> Response:
     """Return a file of a job's run folder."""
-    job = store.get(job_id)
+    job = jobs.find(principal, job_id)
     found = find_artifact(settings.run_dir(job.id), path)
     if found is None:
         raise Problem(404, "File not found", f"job {job.id} has no file {path[:200]!r}; GET .../artifacts lists all")
