@@ -28,7 +28,9 @@ def settings_of_models(mlflow_runs_root: Path, tmp_path_factory: pytest.TempPath
     (root / "photos").mkdir()
     for name in ("a.png", "b.png"):
         Image.new("RGB", (16, 16)).save(root / "photos" / name)
-    return Settings(root=mlflow_runs_root, data_roots=(root,), cpus=16, gpus=0)
+    return Settings(
+        root=mlflow_runs_root, data_roots=(root,), cpus=16, gpus=0, database_url=f"sqlite:///{root}/jobs.db"
+    )
 
 
 @pytest.fixture(scope="module")

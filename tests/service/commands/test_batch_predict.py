@@ -38,7 +38,7 @@ def settings(mlflow_runs_root: Path, service_registry: Registry, tmp_path_factor
     client.create_registered_model("commanded")
     client.create_model_version("commanded", "file:///nowhere")
     service_registry.set_alias("commanded", "champion", 1)
-    return Settings(root=mlflow_runs_root, data_roots=(root,), cpus=2, gpus=0)
+    return Settings(root=mlflow_runs_root, data_roots=(root,), cpus=2, gpus=0, database_url=f"sqlite:///{root}/jobs.db")
 
 
 @pytest.fixture(scope="module")
