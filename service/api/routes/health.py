@@ -1,6 +1,7 @@
 """Liveness, readiness, metrics and capabilities of the service."""
 
 import asyncio
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -20,9 +21,10 @@ from service.resources import CPUS, GPUS
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
 from service.scopes import Scope
 from service.settings import Settings
-from service.store.errors import StoreUnavailable
 from service.store.jobs import JobStore
 from service.version import version
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["operations"])
 
@@ -61,7 +63,8 @@ async def get_metrics(metrics: MetricsDep, pools: PoolsDep) -> Response:
     """Return metrics in the text format of Prometheus; without those of the database while it does not answer."""
     try:
         stored = await pools[Work.PROBES].run(metrics.stored_text)
-    except (NoAnswer, StoreUnavailable):
+    except Exception as error:  # whatever is wrong with the database, the other metrics are needed
+        logger.warning("the metrics of the database are missing: %s", error)
         stored = b""
     metrics.database_up.set(bool(stored))
     return Response(metrics.text() + stored, media_type=CONTENT_TYPE_LATEST)

@@ -15,7 +15,7 @@ from service.api.access import needs
 from service.api.artifacts import find_artifact, sha256
 from service.api.content_negotiation import preferred
 from service.api.deps import JobId, JobsDep, PrincipalDep, SettingsDep
-from service.api.file_response import BINARY, DIGEST, PARTS, file_response
+from service.api.download import BINARY, DIGEST, PARTS, download
 from service.api.thread_pools import FileRoute
 from service.rest.problems import Problem, problems
 from service.rest.schemas import PredictionFile, PredictionFiles
@@ -88,7 +88,7 @@ def get_predictions(
         known = f"it has predictions for {', '.join(tasks)}" if tasks else "it has no predictions (yet)"
         raise Problem(404, "No predictions", f"job {job.id} is {job.status}; {known}, but not for {task!r}")
     chosen = preferred(accept, list(own)) or next(iter(own))
-    return file_response(request, own[chosen], chosen, {"Vary": "Accept"})
+    return download(request, own[chosen], chosen, varies=True)
 
 
 def _files(run_dir: Path) -> Iterator[_Found]:

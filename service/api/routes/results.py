@@ -7,8 +7,8 @@ from pipelines.run_folder.layout import RunDir
 from service.api.access import needs
 from service.api.artifacts import find_artifact, list_artifacts, media_type
 from service.api.deps import JobId, JobsDep, PrincipalDep, SettingsDep
+from service.api.download import ANY_FILE, DIGEST, PARTS, download
 from service.api.entity_tags import tagged
-from service.api.file_response import ANY_FILE, DIGEST, PARTS, file_response
 from service.api.thread_pools import FileRoute
 from service.jobs.kinds.registry import JobResult
 from service.rest.problems import Problem, problems
@@ -64,4 +64,4 @@ def get_artifact(
     found = find_artifact(settings.run_dir(job.id), path)
     if found is None:
         raise Problem(404, "File not found", f"job {job.id} has no file {path[:200]!r}; GET .../artifacts lists all")
-    return file_response(request, found, media_type(found))
+    return download(request, found, media_type(found))
