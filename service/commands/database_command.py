@@ -28,6 +28,21 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return root(url(command))
 
 
+def settings_of(root: Path | None, database_url: str | None) -> Settings:
+    """Return the settings of a service from the options of `database_options` and from the environment.
+
+    Raises:
+        ConfigError: a setting is invalid.
+    """
+    options: dict[str, Any] = {"root": root, "database_url": database_url}
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigError(
+            [FieldProblem(f"{PREFIX}{str(one['loc'][0]).upper()}", one["msg"]) for one in error.errors()]
+        ) from error
+
+
 @contextmanager
 def opened_store(
     store: Callable[[Any], Store], root: Path | None, database_url: str | None
@@ -43,14 +58,9 @@ def opened_store(
         ConfigError: a setting is invalid.
         PyramidionError: the database cannot be used at the moment.
     """
-    options: dict[str, Any] = {"root": root, "database_url": database_url}
+    settings = settings_of(root, database_url)
     try:
-        settings = Settings(**{name: value for name, value in options.items() if value is not None})
         engine = open_database(settings.url_of_database)
-    except ValidationError as error:
-        raise ConfigError(
-            [FieldProblem(f"{PREFIX}{str(one['loc'][0]).upper()}", one["msg"]) for one in error.errors()]
-        ) from error
     except (ValueError, SchemaUnknown) as error:
         raise ConfigError(FieldProblem("", str(error))) from error
     except StoreUnavailable as error:
