@@ -124,6 +124,8 @@ def test_content_type_may_include_the_encoding(shared_api: httpx2.Client, docume
         b'{"config": {"a": ' + b"9" * 5000 + b"}}",
         b'{"config": {"a": "\\ud800"}}',
         b'{"config": {"\\udfff": 1}}',
+        b'{"config": {}, "config": {"name": "a"}}',
+        b'{"config": {"a": [{"b": 1, "c": 2, "b": 3}]}}',
         b"[]",
         b"null",
         b'"text"',
@@ -135,12 +137,18 @@ def test_content_type_may_include_the_encoding(shared_api: httpx2.Client, docume
         b'{"config": ' + b'{"a":' * 5000 + b"1" + b"}" * 5001,
         b'{"config": ' + b"[" * 200 + b"]" * 200 + b"}",
     ],
-    ids=range(19),
+    ids=range(21),
 )
 def test_invalid_json_body_is_rejected(shared_api: httpx2.Client, body: bytes) -> None:
     answer = shared_api.post("/v1/jobs", content=body, headers=JSON)
     assert answer.status_code in (400, 422)
     assert is_problem(answer)
+
+
+def test_repeated_key_is_named(shared_api: httpx2.Client) -> None:
+    answer = shared_api.post("/v1/jobs", content=b'{"config": {"name": "a", "name": "b"}}', headers=JSON)
+    assert (answer.status_code, is_problem(answer)) == (400, True)
+    assert "the key 'name' is repeated" in answer.json()["detail"]
 
 
 def test_body_with_too_large_a_length_is_rejected_before_it_is_read(
