@@ -11,7 +11,7 @@ from backbones.published_detectors import (
     publication_problem,
     published_file,
 )
-from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
+from pipelines.base.errors import ConfigError, FieldProblem, ModelFilesUnavailable, RegistryError
 from pipelines.base.ranks import is_rank_zero
 from pipelines.inference.init_from import FIELD
 from pipelines.preflight import PUBLISHED, REGISTRY, Inputs
@@ -52,7 +52,7 @@ def downloaded_model(inputs: Inputs, run_dir: RunDir) -> Iterator[None]:
         return
     shutil.rmtree(run_dir.init_from, ignore_errors=True)
     try:
-        _download(inputs.init_from, run_dir.init_from)
+        download_model(inputs.init_from, run_dir.init_from)
         yield
     finally:
         shutil.rmtree(run_dir.init_from, ignore_errors=True)
@@ -94,10 +94,18 @@ def _find_version(uri: str) -> ModelVersion:
     raise ConfigError(FieldProblem(FIELD, f"got {uri!r}, which is not in MLflow at {registry.store.label}; {known}"))
 
 
-def _download(uri: str, folder: Path) -> None:
+def download_model(uri: str, folder: Path) -> None:
+    """Copy the exported model of a registered version to a folder, which then is complete.
+
+    Raises:
+        ConfigError: the registry does not have the version.
+        RegistryError: MLflow does not respond.
+    """
     version = _find_version(uri)
     try:
         exported = Registry(find_store(runs_root())).download_exported(version, folder.with_suffix(".partial"))
+    except ModelFilesUnavailable as error:
+        raise ConfigError(FieldProblem(FIELD, f"got {uri!r}; {error}")) from error
     except RegistryError as error:
         raise _unavailable(uri, error) from error
     rename_synced(exported, folder)
