@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeAlias
 
 from sqlalchemy import Connection, Engine
@@ -9,6 +10,7 @@ from sqlalchemy.exc import DatabaseError
 
 from service.store.database_file import keep_watch_over_file
 from service.store.engines import BEGIN, DatabaseLimits, engine_of, parse_url
+from service.store.errors import StoreUnavailable
 from service.store.schema import is_current, migrate
 from service.store.translation import translated_commit, translated_errors
 
@@ -39,6 +41,24 @@ def open_database(url: str, limits: DatabaseLimits | None = None) -> Engine:
             raise
     if engine.dialect.name == "sqlite":
         keep_watch_over_file(engine)
+    return engine
+
+
+def open_existing_database(url: str, limits: DatabaseLimits | None = None) -> Engine:
+    """Return an engine for the database of a service; nothing is created or migrated.
+
+    Raises:
+        SchemaUnknown: the schema was created by a newer version.
+        StoreUnavailable: there is no database, no service of this version has migrated it, or it cannot be read.
+        ValueError: the URL is invalid, or does not name a file that processes can share.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(str(parsed.database)).exists():
+        raise StoreUnavailable(f"{parsed.database} does not exist; `pyramidion serve` creates it")
+    engine = engine_of(parsed, limits or DatabaseLimits())
+    with translated_errors(engine):
+        if not is_current(engine):
+            raise StoreUnavailable("its schema is that of an earlier version; `pyramidion serve` migrates it")
     return engine
 
 
