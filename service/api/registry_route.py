@@ -1,11 +1,9 @@
 """Routes that ask the model registry. Torch-free."""
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request
 
-from pipelines.base.errors import ModelFilesUnavailable, RegistryError
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from service.api.limits import JsonRoute
@@ -14,23 +12,9 @@ from service.rest.problems import Problem
 
 
 class RegistryRoute(JsonRoute):
-    """A route that responds with a problem if MLflow does not answer, or has lost the files of a version."""
+    """A route that asks MLflow."""
 
     work = Work.REGISTRY
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def translated(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except RegistryError as error:
-                detail, headers = str(error), {"Retry-After": "5"}
-                raise Problem(503, "The model registry does not answer", detail, headers=headers) from error
-            except ModelFilesUnavailable as error:
-                raise Problem(410, "The files of the model are missing", str(error)) from error
-
-        return translated
 
 
 async def _registry(request: Request) -> Registry:
