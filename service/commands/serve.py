@@ -16,7 +16,10 @@ from service.settings import PREFIX, Settings
 SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
 """Options in the singular for settings that are lists; the plural is accepted too."""
 
-METAVARS = {"root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "executor": "NAME"}
+METAVARS = {
+    "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "storage_url": "URL",
+    "executor": "NAME",
+}  # fmt: skip
 
 
 def run(arguments: Sequence[str]) -> int:
