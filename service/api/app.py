@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
+from service.api.authentication import Authenticate
 from service.api.dry_run import DryRuns
 from service.api.limits import LoopbackOnly
 from service.api.metrics import JobCollector, Measure, Metrics
@@ -66,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)
     app.include_router(docs.router)
+    app.add_middleware(Authenticate)
     app.add_middleware(LoopbackOnly)
     app.add_middleware(Measure, metrics=metrics)
     describe(app)

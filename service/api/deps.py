@@ -10,8 +10,8 @@ from fastapi import Depends, Path, Request
 
 from service.api.dry_run import DryRuns
 from service.api.metrics import Metrics
-from service.jobs.principal import LOCAL_USER, Principal
 from service.jobs.use_cases import Jobs
+from service.principal import Principal
 from service.resources import ResourceCounts
 from service.settings import Settings
 from service.store.jobs import JobStore
@@ -29,8 +29,8 @@ def _jobs(request: Request) -> Jobs:
     return cast(Jobs, request.app.state.jobs)
 
 
-def _principal() -> Principal:
-    return LOCAL_USER
+def _principal(request: Request) -> Principal:
+    return cast(Principal, request.state.principal)
 
 
 def _capacity(request: Request) -> ResourceCounts:

@@ -11,6 +11,8 @@ PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
 EVERYWHERE = (400, 500)
 """Statuses that any request may get: for an unknown host, and for a bug in the server."""
 WITH_BODY = (403, 413, 415, 422)
+WITH_KEY = (401, 403, 429, 503)
+"""Statuses of operations that need a key: also without a database, which has the keys."""
 
 
 def describe(app: FastAPI) -> None:
@@ -33,7 +35,7 @@ def describe(app: FastAPI) -> None:
 
 def _complete(operation: dict[str, Any], path: str) -> None:
     responses = operation["responses"]
-    statuses = [*EVERYWHERE]
+    statuses = [*EVERYWHERE, *(WITH_KEY if "security" in operation else ())]
     if "requestBody" in operation:
         statuses += WITH_BODY
     elif path.startswith("/v1/"):

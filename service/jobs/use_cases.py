@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from service.jobs.errors import InvalidJob, NotOver
-from service.jobs.principal import Principal
 from service.jobs.submission import JobSubmission, check_submission, resource_problems
 from service.jobs.waiting import waits_for
+from service.principal import Principal
 from service.resources import ResourceCounts
 from service.settings import Settings
 from service.states import JobStatus

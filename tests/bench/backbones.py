@@ -17,11 +17,14 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from backbones.base import Backbone
 from backbones.catalog.rows import CATALOG
 from backbones.create import create_backbone
 from backbones.depthwise import compute_slow_depthwise_in_float32
+from backbones.fpn import FPN
 from backbones.spec.design import DesignSpec
 from backbones.spec.surgery import SurgerySpec
+from pipelines.spec.model import NeckSpec
 from tests.backbones.sizes import lightest_of_families
 from tests.bench.runs import hardware, markdown
 
@@ -75,10 +78,19 @@ def step_s(network: nn.Module, images: Tensor) -> float:
     return time.perf_counter() - started
 
 
-def precisions_ms(name: str, size_px: int, repeats: int) -> list[float]:
+def with_neck(backbone: Backbone) -> nn.Module:
+    """Return the part that the network of every document contains: the backbone and the default neck."""
+    neck = NeckSpec()
+    fpn = FPN(backbone.feature_specs, channels=neck.channels, p6_from=neck.p6_from, norm=neck.norm)
+    return nn.Sequential(backbone, fpn)
+
+
+def precisions_ms(name: str, size_px: int, repeats: int, *, has_neck: bool) -> list[float]:
     """Return the fastest step of a network in float32, in bf16, and in bf16 with slow convolutions in float32."""
     images = torch.randn(NUM_IMAGES, 3, size_px, size_px).contiguous(memory_format=torch.channels_last)
-    plain, mixed = (create_backbone(name).train().to(memory_format=torch.channels_last) for _ in range(2))
+    backbones = [create_backbone(name) for _ in range(2)]
+    networks = [with_neck(backbone) if has_neck else backbone for backbone in backbones]
+    plain, mixed = (network.train().to(memory_format=torch.channels_last) for network in networks)
     compute_slow_depthwise_in_float32(mixed)
 
     def step_ms(network: nn.Module, *, is_bf16: bool) -> float:
@@ -95,11 +107,11 @@ def precisions_ms(name: str, size_px: int, repeats: int) -> list[float]:
     return [min(column) for column in zip(*steps[1:], strict=True)]
 
 
-def print_precisions(names: Sequence[str], size_px: int, repeats: int) -> None:
+def print_precisions(names: Sequence[str], size_px: int, repeats: int, *, has_neck: bool) -> None:
     """Print the table of precisions."""
     rows = {}
     for name in names:
-        float32, bf16, mixed = precisions_ms(name, size_px, repeats)
+        float32, bf16, mixed = precisions_ms(name, size_px, repeats, has_neck=has_neck)
         rows[f"{CATALOG[name].family}: `{name}`"] = [
             *(f"{ms:.0f}" for ms in (float32, bf16, mixed)), f"{bf16 / float32:.2f}", f"{mixed / float32:.2f}",
         ]  # fmt: skip
@@ -115,12 +127,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="number of timed steps per network")
     parser.add_argument("--only-precisions", action="store_true", help="omit the pairs of networks")
     parser.add_argument("--size", type=int, default=SIZE_HW[0], help="side of the images for the table of precisions")
+    parser.add_argument("--neck", action="store_true", help="measure backbones with the neck in this table")
     parser.add_argument("names", nargs="*", help="networks for the table of precisions; default: one of each family")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not options.only_precisions:
         print_pairs(options.repeats)
-    print_precisions(options.names or lightest_of_families(up_to_giga_macs=8), options.size, options.repeats)
+    names = options.names or lightest_of_families(up_to_giga_macs=8)
+    print_precisions(names, options.size, options.repeats, has_neck=options.neck)
 
 
 def print_pairs(repeats: int) -> None:

@@ -14,6 +14,7 @@ from backbones.catalog.rows import CATALOG
 from backbones.spec.surgery import OPERATIONS, Operation
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
+from service.api.access import needs
 from service.rest.catalog_schemas import (
     BackboneFacts,
     BackboneList,
@@ -24,7 +25,7 @@ from service.rest.catalog_schemas import (
     LossList,
 )
 
-router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
+router = APIRouter(prefix="/v1/catalog", tags=["catalog"], dependencies=[needs()])
 
 
 @router.get("/backbones")

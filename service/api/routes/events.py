@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Respons
 from fastapi.responses import StreamingResponse
 
 from pipelines.run_folder.layout import AttemptDir, RunDir
+from service.api.access import needs
 from service.api.content_negotiation import preferred
 from service.api.deps import JobId, SettingsDep
 from service.api.event_feed import Channel, EventFeed
@@ -17,6 +18,7 @@ from service.api.log_reader import tail_start
 from service.api.log_stream import LogRange, as_ndjson, as_text, stream_log
 from service.rest.problems import Problem, problems
 from service.rest.schemas import EventPage
+from service.scopes import Scope
 from service.settings import Settings
 from service.store.records import Job
 
@@ -56,6 +58,7 @@ _STREAM = {
 
 @router.get(
     "/events",
+    dependencies=[needs(Scope.JOBS_READ)],
     response_model=EventPage,
     responses={
         200: {"content": {SSE: {"schema": _STREAM}}, "description": "Events after `after`, a page or a stream"},
@@ -92,6 +95,7 @@ async def read_events(
 
 @router.get(
     "/logs",
+    dependencies=[needs(Scope.JOBS_READ)],
     response_class=Response,
     responses={
         200: {

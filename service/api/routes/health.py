@@ -8,12 +8,14 @@ from http import HTTPStatus
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.api.access import needs
 from service.api.deps import CapacityDep, MetricsDep, SettingsDep, StoreDep
 from service.api.query_parameters import reject_unknown_parameters
 from service.jobs.submission import default_resources
 from service.jobs.supervision import supervisor_pid
 from service.resources import CPUS, GPUS
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
+from service.scopes import Scope
 from service.settings import Settings
 from service.store.jobs import JobStore
 from service.version import version
@@ -44,13 +46,18 @@ def get_readiness(store: StoreDep, settings: SettingsDep, response: Response) ->
     return Readiness(is_ready=is_ready, checks=checks)
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    dependencies=[needs(Scope.METRICS_READ)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 def get_metrics(metrics: MetricsDep) -> Response:
     """Return metrics in the text format of Prometheus."""
     return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/v1/capabilities", dependencies=[Depends(reject_unknown_parameters)])
+@router.get("/v1/capabilities", dependencies=[needs(), Depends(reject_unknown_parameters)])
 def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
     """Return the version, resources and limits of this server."""
     default = default_resources(capacity)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from service.api.access import needs
 from service.api.cursor import read_cursor, write_cursor
 from service.api.deps import DryRunsDep, JobId, JobsDep, PrincipalDep
 from service.api.entity_tags import tagged
@@ -18,6 +19,7 @@ from service.jobs.use_cases import JobDetails, JobQuery, RequestKey
 from service.resources import CPUS, GPUS
 from service.rest.problems import problems
 from service.rest.schemas import DryRun, JobPage, JobRequest, JobView, PriorityRequest, Resources
+from service.scopes import Scope
 from service.states import JobStatus
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
@@ -42,6 +44,7 @@ REPLAYED = {
 
 @router.post(
     "",
+    dependencies=[needs(Scope.JOBS_WRITE)],
     status_code=202,
     response_model=JobView,
     responses={
@@ -72,7 +75,11 @@ async def submit_job(
     return _accepted(response, details, is_new)
 
 
-@router.get("", responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": "rel=next"}}}})
+@router.get(
+    "",
+    dependencies=[needs(Scope.JOBS_READ)],
+    responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": "rel=next"}}}},
+)
 def list_jobs(
     request: Request,
     response: Response,
@@ -96,13 +103,18 @@ def list_jobs(
     return JobPage(jobs=[job_summary(job) for job in found], next_cursor=next_cursor)
 
 
-@router.get("/{job_id}", response_model=JobView, responses={304: {"description": "Unchanged"}, **problems(404)})
+@router.get(
+    "/{job_id}",
+    dependencies=[needs(Scope.JOBS_READ)],
+    response_model=JobView,
+    responses={304: {"description": "Unchanged"}, **problems(404)},
+)
 def get_job(job_id: JobId, request: Request, jobs: JobsDep, principal: PrincipalDep) -> Response:
     """Return all details of a job."""
     return tagged(request, _view(jobs.view(principal, job_id)).model_dump_json().encode())
 
 
-@router.patch("/{job_id}", responses=problems(404, 409))
+@router.patch("/{job_id}", dependencies=[needs(Scope.JOBS_WRITE)], responses=problems(404, 409))
 def change_priority(job_id: JobId, body: PriorityRequest, jobs: JobsDep, principal: PrincipalDep) -> JobView:
     """Change the priority of a queued job."""
     return _view(jobs.change_priority(principal, job_id, body.priority))
@@ -110,6 +122,7 @@ def change_priority(job_id: JobId, body: PriorityRequest, jobs: JobsDep, princip
 
 @router.post(
     "/{job_id}/cancel",
+    dependencies=[needs(Scope.JOBS_WRITE)],
     status_code=202,
     responses={200: {"model": JobView, "description": "It was already cancelled"}, **problems(404, 409)},
 )
@@ -123,6 +136,7 @@ def cancel_job(job_id: JobId, response: Response, jobs: JobsDep, principal: Prin
 
 @router.post(
     "/{job_id}/retry",
+    dependencies=[needs(Scope.JOBS_WRITE)],
     status_code=202,
     responses={202: {"headers": {**LOCATION, **REPLAYED}}, **problems(404, 409, 422)},
 )
@@ -134,7 +148,7 @@ def retry_job(
     return _accepted(response, *jobs.retry(principal, job_id, key))
 
 
-@router.delete("/{job_id}", status_code=204, responses=problems(404, 409))
+@router.delete("/{job_id}", dependencies=[needs(Scope.JOBS_WRITE)], status_code=204, responses=problems(404, 409))
 def delete_job(job_id: JobId, jobs: JobsDep, principal: PrincipalDep) -> None:
     """Delete a job that has ended, with its folder; models that it registered are kept."""
     jobs.delete(principal, job_id)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Respons
 from pipelines.base.errors import RegistryError
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
+from service.api.access import needs
 from service.api.deps import StoreDep
 from service.api.image_upload import REQUEST_BODY, read_image_field
 from service.api.limits import JsonRoute
@@ -28,6 +29,7 @@ from service.rest.model_schemas import (
 )
 from service.rest.problems import Problem, problems
 from service.rest.schemas import ProblemField
+from service.scopes import Scope
 from service.settings import Settings
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
@@ -70,7 +72,7 @@ Condition = Annotated[str | None, Header()]
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=_RegistryRoute, lifespan=_lifespan)
 
 
-@router.get("", responses=problems(503))
+@router.get("", dependencies=[needs(Scope.MODELS_READ)], responses=problems(503))
 def list_models(registry: RegistryDep) -> ModelList:
     """List all registered models, sorted by name."""
     models = [
@@ -80,7 +82,7 @@ def list_models(registry: RegistryDep) -> ModelList:
     return ModelList(models=models)
 
 
-@router.get("/{name}", responses=problems(404, 503))
+@router.get("/{name}", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 503))
 def get_model(name: str, registry: RegistryDep, store: StoreDep) -> ModelView:
     """Return a model and its versions with their origin and metrics."""
     aliases = _aliases(registry, name)
@@ -96,7 +98,7 @@ def get_model(name: str, registry: RegistryDep, store: StoreDep) -> ModelView:
     )
 
 
-@router.get("/{name}/aliases/{alias}", responses=problems(404, 503))
+@router.get("/{name}/aliases/{alias}", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 503))
 def get_alias(name: str, alias: str, registry: RegistryDep, response: Response) -> AliasView:
     """Return the version an alias points to; moving the alias requires the `ETag` of this response."""
     version = _aliases(registry, name).get(alias)
@@ -106,7 +108,11 @@ def get_alias(name: str, alias: str, registry: RegistryDep, response: Response) 
     return AliasView(name=name, alias=alias, version=version)
 
 
-@router.put("/{name}/aliases/{alias}", responses={201: {"model": AliasView}, **problems(404, 412, 428, 503)})
+@router.put(
+    "/{name}/aliases/{alias}",
+    dependencies=[needs(Scope.MODELS_PROMOTE)],
+    responses={201: {"model": AliasView}, **problems(404, 412, 428, 503)},
+)
 def put_alias(
     name: str,
     alias: str,
@@ -131,7 +137,12 @@ def put_alias(
     return AliasView(name=name, alias=alias, version=body.version)
 
 
-@router.delete("/{name}/aliases/{alias}", status_code=204, responses=problems(404, 412, 428, 503))
+@router.delete(
+    "/{name}/aliases/{alias}",
+    dependencies=[needs(Scope.MODELS_PROMOTE)],
+    status_code=204,
+    responses=problems(404, 412, 428, 503),
+)
 def delete_alias(name: str, alias: str, registry: RegistryDep, request: Request, if_match: Condition = None) -> None:
     """Remove an alias. This requires `If-Match` with its ETag."""
     with _alias_lock(request):
@@ -144,6 +155,7 @@ def delete_alias(name: str, alias: str, registry: RegistryDep, request: Request,
 
 @router.post(
     "/{name}/predict",
+    dependencies=[needs(Scope.MODELS_READ)],
     response_model=PredictionView,
     response_model_exclude_unset=True,
     openapi_extra={"requestBody": REQUEST_BODY},

@@ -11,11 +11,13 @@ from starlette.responses import FileResponse, Response
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.result import RunResult
 from pipelines.tasks.kinds import KINDS
+from service.api.access import needs
 from service.api.artifacts import find_artifact, list_artifacts, media_type, repr_digest, sha256
 from service.api.deps import JobId, SettingsDep, StoreDep
 from service.api.entity_tags import is_known, tagged
 from service.rest.problems import Problem, problems
 from service.rest.schemas import ArtifactList
+from service.scopes import Scope
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
@@ -30,7 +32,12 @@ PARTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/results", response_model=RunResult, responses={304: {"description": "Unchanged"}, **problems(404)})
+@router.get(
+    "/results",
+    dependencies=[needs(Scope.JOBS_READ)],
+    response_model=RunResult,
+    responses={304: {"description": "Unchanged"}, **problems(404)},
+)
 def get_results(job_id: JobId, request: Request, store: StoreDep, settings: SettingsDep) -> Response:
     """Return the metrics of a job: its result.json, unchanged."""
     job = store.get(job_id)
@@ -43,6 +50,7 @@ def get_results(job_id: JobId, request: Request, store: StoreDep, settings: Sett
 
 @router.get(
     "/predictions/{task}",
+    dependencies=[needs(Scope.JOBS_READ)],
     response_class=Response,
     responses={
         200: {
@@ -72,7 +80,7 @@ def get_predictions(
     raise Problem(404, "No predictions", f"job {job.id} is {job.status}; {known}, but not for {task!r}")
 
 
-@router.get("/artifacts", responses=problems(404))
+@router.get("/artifacts", dependencies=[needs(Scope.JOBS_READ)], responses=problems(404))
 def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) -> ArtifactList:
     """List the files of a job's run folder with sizes and checksums."""
     return ArtifactList(artifacts=list_artifacts(settings.run_dir(store.get(job_id).id)))
@@ -80,6 +88,7 @@ def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) ->
 
 @router.get(
     "/artifacts/{path:path}",
+    dependencies=[needs(Scope.JOBS_READ)],
     response_class=Response,
     responses={
         200: {

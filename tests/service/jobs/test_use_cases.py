@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from service.jobs.errors import InvalidJob, NotOver
-from service.jobs.principal import LOCAL_USER
 from service.jobs.submission import JobSubmission, default_resources
 from service.jobs.use_cases import JobQuery, Jobs, RequestKey
+from service.principal import LOCAL_USER
 from service.settings import Settings
 from service.states import FailureKind, JobStatus
 from service.store.database import open_database

@@ -1,0 +1,46 @@
+"""The scopes that routes require. Each route states them in its decorator:
+
+    @router.get("/{job_id}", dependencies=[needs(Scope.JOBS_READ)])
+
+A route without a scope that any valid key may use says `needs()`. Routes in `OPEN_PATHS` need no key.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import Request, Security
+from fastapi.security import HTTPBearer, SecurityScopes
+
+from service.principal import Principal
+from service.rest.problems import Problem
+from service.scopes import Scope
+
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+"""Paths that need no key: probes, and the description of the API."""
+
+SCHEME = "ApiKey"
+_BEARER = HTTPBearer(
+    scheme_name=SCHEME,
+    description="a key of `pyramidion keys create`; not needed by a server on the loopback interface without keys",
+    auto_error=False,
+)
+
+
+def needs(*scopes: Scope) -> Any:
+    """Return the dependency of a route that only callers with all these scopes may use."""
+    return Security(require_scopes, scopes=[scope.value for scope in scopes])
+
+
+async def require_scopes(
+    request: Request, needed: SecurityScopes, _credentials: Annotated[object, Security(_BEARER)]
+) -> None:
+    """Raise Problem 403 unless the caller has the scopes of the route."""
+    principal: Principal = request.state.principal
+    missing = principal.lacks([Scope(scope) for scope in needed.scopes])
+    if missing:
+        names = " and ".join(missing)
+        raise Problem(
+            403,
+            "The key lacks a scope",
+            f"the key {principal.name!r} does not have the scope {names}; use a key that was created with "
+            f"--scope {' --scope '.join(missing)}",
+        )
