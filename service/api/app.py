@@ -13,7 +13,7 @@ from service.api.limits import LoopbackOnly
 from service.api.metrics import JobCollector, Measure, Metrics
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
-from service.api.routes import catalog, docs, events, health, jobs, models, results
+from service.api.routes import catalog, datasets, docs, events, health, jobs, models, results
 from service.executors.registry import create_executor
 from service.jobs.use_cases import Jobs
 from service.resources import CPUS, GPUS
@@ -37,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
             asyncio.to_thread(create_executor, settings),
         )
         capacity = executor.capacity()
+        app.state.engine = engine
         app.state.store = JobStore(engine)
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity)
@@ -62,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     app.state.dry_runs = DryRuns(settings)
     add_handlers(app)
-    for routes in (jobs, events, results, models, catalog):
+    for routes in (jobs, events, results, models, datasets, catalog):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)

@@ -12,6 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Self
 
 CHUNK_BYTES = 1 << 20
@@ -98,6 +99,10 @@ class ArchiveStorage(ABC):
             ArchiveDamaged: after the last chunk, if the content does not have the digest of the key.
             StorageUnavailable: the storage does not answer.
         """
+
+    def local_path(self, key: ArchiveKey) -> Path | None:
+        """Return the file of an archive, whose digest is not verified; None if it is not a file of this machine."""
+        return None
 
     @abstractmethod
     def delete(self, key: ArchiveKey) -> None:

@@ -58,6 +58,9 @@ class LocalStorage(ArchiveStorage):
             with file:
                 yield from DigestReader(key, file).chunks()
 
+    def local_path(self, key: ArchiveKey) -> Path | None:
+        return self._path(key)
+
     def delete(self, key: ArchiveKey) -> None:
         with self._translated():
             path = self._path(key)
