@@ -19,7 +19,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones build clean
+.PHONY: help install demo check format test test-integration test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ format: install ## let ruff rewrite what it can
 
 test: install ## the default suite: CPU, no network, below 10 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
+
+test-integration: install ## whole commands and services, the commands of the README included (4 minutes on 2 cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
 test-slow: install ## the slow rest
 	$(BIN)/python -m pytest -m slow

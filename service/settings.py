@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.tracking.mlflow_store import sqlite_url
+from service.predictor_address import PredictorAddress
 
 PREFIX = "PYRAMIDION_"
 
@@ -64,6 +66,26 @@ class Settings(BaseSettings):
         600.0, description="seconds without a prediction after which the predictor process exits and frees its memory"
     )
     alias_check_s: Seconds = Field(2.0, description="seconds between two checks of a model's alias by the predictor")
+    image_upload_timeout_s: Seconds = Field(30.0, description="seconds in which an image must be uploaded completely")
+    image_upload_memory_bytes: Count = Field(
+        512 << 20, description="maximum size of all images together that are being uploaded for predictions"
+    )
+    predictor_url: str | None = Field(
+        None,
+        description="address of a predictor that runs by itself, http://HOST:PORT or unix:/PATH; by default the API "
+        "starts one",
+    )
+    predictor_secret: SecretStr | None = Field(
+        None, description="secret that the API sends to a predictor with an address"
+    )
+    predictor_secret_file: Path | None = Field(None, description="file with this secret, instead of the secret itself")
+    predictor_start_timeout_s: Seconds = Field(
+        120.0, description="seconds after which a predictor that has not started is killed"
+    )
+    predictor_check_s: Seconds = Field(2.0, description="seconds between two health checks of the predictor")
+    predictor_check_timeout_s: Seconds = Field(
+        10.0, description="seconds after which a health check of the predictor has failed; two failures kill it"
+    )
 
     max_upload_bytes: Count = Field(10 << 30, description="maximum size of an uploaded archive of a data set")
     upload_timeout_s: Seconds = Field(3600.0, description="seconds after which an upload is refused")
@@ -96,6 +118,11 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Any) -> Any:
         return value.resolve() if isinstance(value, Path) else tuple(path.resolve() for path in value)
 
+    @field_validator("predictor_url")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        return value if value is None else str(PredictorAddress.parse(value))
+
     def environment(self) -> dict[str, str]:
         """Return the environment variables from which another process reads the same settings."""
         fields = self.model_dump(exclude_none=True)
@@ -104,6 +131,21 @@ class Settings(BaseSettings):
     @cached_property
     def url_of_database(self) -> str:
         return self.database_url or sqlite_url(self.root / "service.db")
+
+    @property
+    def address_of_predictor(self) -> PredictorAddress | None:
+        return None if self.predictor_url is None else PredictorAddress.parse(self.predictor_url)
+
+    @cached_property
+    def secret_of_predictor(self) -> str | None:
+        """The secret, from its file if there is one.
+
+        Raises:
+            ConfigError: the file cannot be read, or is empty.
+        """
+        if self.predictor_secret_file is not None:
+            return _secret_in(self.predictor_secret_file, f"{PREFIX}PREDICTOR_SECRET_FILE")
+        return None if self.predictor_secret is None else self.predictor_secret.get_secret_value()
 
     @property
     def jobs_dir(self) -> Path:
@@ -118,5 +160,17 @@ class Settings(BaseSettings):
         return self.jobs_dir / job_id
 
 
+def _secret_in(path: Path, setting: str) -> str:
+    try:
+        secret = path.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(FieldProblem(setting, f"{str(path)!r} cannot be read ({error}); name a text file")) from error
+    if not secret:
+        raise ConfigError(FieldProblem(setting, f"{str(path)!r} is empty; write the secret into it"))
+    return secret
+
+
 def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     return os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -103,6 +103,7 @@ def _install(package: Path) -> None:
     (folder / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(600)
 def test_everything_added_as_documented_passes_the_contract_tests(project: Path) -> None:
     added = dict.fromkeys(name for names in CONTRACTS.values() for name in names)

@@ -41,7 +41,7 @@ HOMES = {
     "uvicorn": ("service/api", "service/predictor"),
     "prometheus_client": ("service/api",),
     "pydantic_settings": ("service/settings", "service/commands/serve.py"),
-    "httpx2": ("service/api/predictor_link.py", "service/client"),
+    "httpx2": ("service/api/predictor_", "service/client"),
     "psutil": ("service/executors", "pipelines/tracking"),
     "pycocotools": (),
     "simplejpeg": ("pipelines/data/decoding",),

@@ -110,7 +110,7 @@ def test_the_commands_of_the_first_steps_run(tmp_path: Path, monkeypatch: pytest
     assert load_job(["job.yaml"]).data.sources["images"].split_file == "splits.csv"
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_every_command_runs(document: Path) -> None:
     """A newcomer's path through the README, with a small data set and one epoch of a small network."""
     home = document.parent

@@ -55,7 +55,7 @@ class DryRuns:
             # The document was validated before, so a problem without a field concerns the data.
             reported = json.loads(output)
             problems = [FieldProblem(problem["field"] or "data", problem["message"]) for problem in reported]
-            raise InvalidJob(document_problems(problems, config))
+            raise InvalidJob(problem.below("config") for problem in document_problems(problems, config))
         if code == RegistryError.exit_code and output:
             (problem,) = json.loads(output)
             raise Problem(503, "The model registry does not answer", problem["message"], headers={"Retry-After": "5"})

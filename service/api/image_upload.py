@@ -1,5 +1,8 @@
-"""Read the field `image` of a multipart body, enforcing size limits while reading. Torch-free."""
+"""Read the field `image` of a multipart body, enforcing limits of size and time while reading. Torch-free."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import Message
 
 from fastapi import Request
@@ -8,6 +11,7 @@ from python_multipart.multipart import MultipartParser
 
 from service.rest.problems import Problem
 from service.rest.schemas import ProblemField
+from service.settings import Settings
 
 FIELD = "image"
 _MAX_FRAME_BYTES = 16 << 10
@@ -28,12 +32,54 @@ REQUEST_BODY = {
 """Description of the body in the OpenAPI document."""
 
 
-async def read_image_field(request: Request, max_bytes: int) -> bytes:
+class UploadMemory:
+    """The memory of all images that are being read; slow uploads occupy only what they have sent."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+
+    @contextmanager
+    def share(self) -> Iterator["UploadShare"]:
+        """Yield the share of one upload, which is free again afterwards."""
+        share = UploadShare(self)
+        try:
+            yield share
+        finally:
+            self._num_bytes -= share.num_bytes
+
+    def add(self, num_bytes: int) -> None:
+        """Take more memory; raises Problem 503 if it is full."""
+        if self._num_bytes + num_bytes > self._max_bytes:
+            detail = (
+                f"the images that are being uploaded have {self._max_bytes} bytes together, which is the limit "
+                "(PYRAMIDION_IMAGE_UPLOAD_MEMORY_BYTES); send the request again later"
+            )
+            raise Problem(503, "Too many uploads", detail, headers={"Retry-After": "1", "Connection": "close"})
+        self._num_bytes += num_bytes
+
+
+class UploadShare:
+    """The memory of one upload."""
+
+    def __init__(self, memory: UploadMemory) -> None:
+        self._memory = memory
+        self.num_bytes = 0
+
+    def add(self, num_bytes: int) -> None:
+        """Take more memory; raises Problem 503 if it is full."""
+        self._memory.add(num_bytes)
+        self.num_bytes += num_bytes
+
+
+async def read_image_field(request: Request, settings: Settings, memory: UploadMemory) -> bytes:
     """Return the image file of a request.
 
     Raises:
-        Problem: 415 the body is not multipart; 413 the image has more than `max_bytes`; 422 the field is missing.
+        Problem: 415 the body is not multipart; 413 the image has more than `max_image_bytes`; 422 the field is missing;
+            408 the body has not arrived within `image_upload_timeout_s`; 503 too many uploads are in progress.
     """
+    max_bytes = settings.max_image_bytes
     boundary = _boundary(request.headers.get("content-type", ""))
     limit = max_bytes + _MAX_FRAME_BYTES
     if int(request.headers.get("content-length", "0")) > limit:
@@ -41,13 +87,18 @@ async def read_image_field(request: Request, max_bytes: int) -> bytes:
     num_bytes = 0
     try:
         form = _Form(boundary, max_bytes)
-        async for chunk in request.stream():
-            num_bytes += len(chunk)
-            if num_bytes > limit:
-                raise _too_large(max_bytes)
-            form.feed(chunk)
+        with memory.share() as share:
+            async with asyncio.timeout(settings.image_upload_timeout_s):
+                async for chunk in request.stream():
+                    num_bytes += len(chunk)
+                    if num_bytes > limit:
+                        raise _too_large(max_bytes)
+                    share.add(len(chunk))
+                    form.feed(chunk)
     except FormParserError as error:
         raise _unusable("", f"the body is not valid multipart/form-data: {error}") from None
+    except TimeoutError:
+        raise _too_slow(settings.image_upload_timeout_s, num_bytes) from None
     return form.image()
 
 
@@ -146,6 +197,16 @@ def _too_large(max_bytes: int) -> Problem:
         "Image too large",
         f"an image file may have at most {max_bytes} bytes; PYRAMIDION_MAX_IMAGE_BYTES sets the limit of the server",
         # The rest of the body stays unread, so the connection cannot carry another request.
+        headers={"Connection": "close"},
+    )
+
+
+def _too_slow(timeout_s: float, num_bytes: int) -> Problem:
+    return Problem(
+        408,
+        "Upload too slow",
+        f"{num_bytes} bytes arrived within {timeout_s:g} s, but not the whole body; PYRAMIDION_IMAGE_UPLOAD_TIMEOUT_S "
+        "sets the limit of the server",
         headers={"Connection": "close"},
     )
 

@@ -1,45 +1,79 @@
-"""The connection to the predictor process. Torch-free.
+"""Requests to the predictor, which is a child process of the API or listens at an address. Torch-free."""
 
-The process is started on first use, restarted after a crash, and stopped when it has been idle for a while.
-"""
-
-import asyncio
 import logging
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import urlencode
+from contextlib import AbstractContextManager, contextmanager
+from http import HTTPStatus
+from typing import Protocol
 
 import httpx2
+from pydantic import ValidationError
 
-from service.child_process import child_environment, python_command
+from service.api.predictor_connection import PredictorConnection
+from service.api.predictor_process import OwnPredictor
+from service.predictor_address import PredictorAddress
 from service.rest.problems import Problem
+from service.rest.schemas import ProblemDetails
 from service.settings import Settings
 
-_GRACE_S = 5.0
-_BACKLOG = 1024
+_KNOWN_FOR_S = 60.0
+"""Time for which a model that was found is not looked up again before an upload."""
+_MAX_KNOWN = 10_000
 
 logger = logging.getLogger(__name__)
 
 
-class PredictorLink:
-    """Sends images to the predictor and returns its responses.
+class _Predictor(Protocol):
+    def in_use(self) -> AbstractContextManager[PredictorConnection]:
+        """Yield the connections to it."""
+        ...
 
-    Use it only in the event loop of the main thread: the predictor dies with the thread that starts it.
-    """
+    def explain(self, connection: PredictorConnection, error: Exception) -> str:
+        """Return the reason for a broken connection."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class RemotePredictor:
+    """A predictor that others start and stop, at an address."""
+
+    def __init__(self, address: PredictorAddress, settings: Settings) -> None:
+        self._address = address
+        self._connection = PredictorConnection(address, settings.predict_queue_size, settings.secret_of_predictor)
+
+    @contextmanager
+    def in_use(self) -> Iterator[PredictorConnection]:
+        """Yield the connections to it."""
+        yield self._connection
+
+    def explain(self, connection: PredictorConnection, error: Exception) -> str:
+        """Return the reason for a broken connection."""
+        logger.warning("the connection to the predictor at %s broke: %r", self._address, error)
+        return f"the predictor at {self._address} is not reachable or has closed the connection"
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._connection.close()
+
+
+class PredictorLink:
+    """Sends images to the predictor and returns its responses. Use it only in the event loop of the main thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._process: _Process | None = None
+        address = settings.address_of_predictor
+        self._predictor: _Predictor = OwnPredictor(settings) if address is None else RemotePredictor(address, settings)
         self._num_admitted = 0
-        self._num_running = 0
-        self._idle_timer: asyncio.TimerHandle | None = None
-        self._stopping: set[asyncio.Task[None]] = set()
+        self._known_until: dict[frozenset[tuple[str, str]], float] = {}
+
+    @property
+    def num_admitted(self) -> int:
+        """The number of predictions in progress."""
+        return self._num_admitted
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -59,6 +93,26 @@ class PredictorLink:
         finally:
             self._num_admitted -= 1
 
+    async def find(self, model: Mapping[str, str]) -> None:
+        """Check that a model exists, before its images are uploaded; one that was found recently is not looked up.
+
+        Args:
+            model: `name`, and `alias` or `version`.
+
+        Raises:
+            Problem: 404 if it does not exist; 503 if the predictor or the registry does not answer.
+        """
+        key, now = frozenset(model.items()), time.monotonic()
+        if self._known_until.get(key, now) > now:
+            return
+        response = await self._send("GET", "/models", model, b"")
+        if response.is_success:
+            if len(self._known_until) >= _MAX_KNOWN:
+                self._known_until.clear()
+            self._known_until[key] = now + _KNOWN_FOR_S
+            return
+        raise _problem_in(response)
+
     async def predict(self, query: Mapping[str, str], image: bytes) -> httpx2.Response:
         """Return the complete response of the predictor; the first call waits for it to start.
 
@@ -69,126 +123,39 @@ class PredictorLink:
         Raises:
             Problem: 503 if the predictor has died or did not respond in time.
         """
-        with self._in_use() as process:
-            return await self._ask(process, query, image)
+        return await self._send("POST", "/predict", query, image)
 
     async def close(self) -> None:
-        """Stop the predictor."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-        self._stop()
-        await asyncio.gather(*self._stopping)
+        """Close the connections, and stop the predictor if it is a child process."""
+        await self._predictor.close()
 
-    async def _ask(self, process: "_Process", query: Mapping[str, str], image: bytes) -> httpx2.Response:
-        url = f"http://predictor/predict?{urlencode(query)}"
-        request = httpx2.Request("POST", url, content=image)
-        try:
-            async with asyncio.timeout(self._settings.predict_timeout_s):
-                response = await process.transport.handle_async_request(request)
-                try:
-                    await response.aread()
-                finally:
-                    await response.aclose()
-                return response
-        except TimeoutError:
-            detail = (
-                f"the predictor did not respond within {self._settings.predict_timeout_s:g} s; send the request again"
-            )
-            raise _unavailable("The predictor took too long", detail) from None
-        except httpx2.TransportError as error:
-            process.kill()
-            logger.warning("the connection to the predictor (pid %d) broke: %r", process.pid, error)
-            raise _unavailable(
-                "The predictor has exited", "it is restarted by the next request; send the request again"
-            ) from None
-
-    @contextmanager
-    def _in_use(self) -> Iterator["_Process"]:
-        """Yield the process; stop it when it has not been used for `predict_idle_s`, which frees its memory."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        self._num_running += 1
-        try:
-            yield self._running()
-        finally:
-            self._num_running -= 1
-            if self._num_running == 0:
-                loop = asyncio.get_running_loop()
-                self._idle_timer = loop.call_later(self._settings.predict_idle_s, self._stop_idle)
-
-    def _stop_idle(self) -> None:
-        if self._process is not None:
-            logger.info("the predictor (pid %d) is idle; stopping it until the next request", self._process.pid)
-        self._stop()
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            task = asyncio.create_task(process.stop())
-            self._stopping.add(task)
-            task.add_done_callback(self._stopping.discard)
-
-    def _running(self) -> "_Process":
-        # There is no await, so that concurrent requests start a single process.
-        if self._process is None or not self._process.is_alive():
-            if self._process is not None:
-                logger.warning("the predictor (pid %d) has exited; starting another one", self._process.pid)
-                self._process.forget()
-            self._process = _Process(self._settings)
-        return self._process
+    async def _send(self, method: str, path: str, query: Mapping[str, str], content: bytes) -> httpx2.Response:
+        timeout_s = self._settings.predict_timeout_s
+        with self._predictor.in_use() as connection:
+            try:
+                response = await connection.send(method, path, query, content, timeout_s)
+            except TimeoutError:
+                detail = f"the predictor did not respond within {timeout_s:g} s; send the request again"
+                raise _unavailable("The predictor took too long", detail) from None
+            except httpx2.TransportError as error:
+                reason = self._predictor.explain(connection, error)
+                raise _unavailable("The predictor has exited", f"{reason}; send the request again") from None
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            logger.error("the predictor refuses the secret; give PYRAMIDION_PREDICTOR_SECRET the same value in both")
+            detail = "the predictor refuses the secret of this server; see the server log"
+            raise _unavailable("The predictor cannot be used", detail)
+        return response
 
 
-class _Process:
-    """One predictor process, and the connections to it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._is_killed = False
-        # In the system's temporary folder, since the path of a socket has at most 107 bytes.
-        self._folder = Path(tempfile.mkdtemp(prefix="pyramidion-"))
-        path = str(self._folder / "predictor.sock")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-            listening.bind(path)
-            listening.listen(_BACKLOG)
-            self._popen = subprocess.Popen(
-                python_command(
-                    "service.predictor.process", "--fd", str(listening.fileno()), "--parent", str(os.getpid())
-                ),
-                env=child_environment({**os.environ, **settings.environment()}),
-                pass_fds=[listening.fileno()],
-                stdin=subprocess.DEVNULL,
-                # Ctrl-C must reach only the parent, which stops this process in the right order.
-                start_new_session=True,
-            )
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.predict_queue_size)
-        self.transport = httpx2.AsyncHTTPTransport(uds=path, limits=limits)
-
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
-
-    def is_alive(self) -> bool:
-        return not self._is_killed and self._popen.poll() is None
-
-    def kill(self) -> None:
-        """Kill a process that has broken a connection, and send it no more requests while it dies."""
-        self._popen.kill()
-        self._is_killed = True
-
-    def forget(self) -> None:
-        """Remove the files of a process that has exited."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    async def stop(self) -> None:
-        """Stop the process; kill it after the grace period."""
-        await self.transport.aclose()
-        self._popen.terminate()
-        try:
-            await asyncio.to_thread(self._popen.wait, _GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            await asyncio.to_thread(self._popen.wait)
-        self.forget()
+def _problem_in(response: httpx2.Response) -> Problem:
+    """Return the predictor's problem for a request whose body stays unread, so that its connection must be closed."""
+    kept = {key: response.headers[key] for key in ("retry-after",) if key in response.headers}
+    try:
+        found = ProblemDetails.model_validate_json(response.content)
+    except ValidationError:
+        logger.error("the predictor answered %s %s", response.status_code, response.text[:200])
+        return _unavailable("The predictor cannot be used", "it is not a predictor of this version; see the server log")
+    return Problem(response.status_code, found.title, found.detail, headers={**kept, "Connection": "close"})
 
 
 def _unavailable(title: str, detail: str) -> Problem:

@@ -49,6 +49,7 @@ def _summary(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "name": job.name,
+        "kind": job.kind,
         "status": job.status,
         "stage": job.stage,
         "priority": job.priority,

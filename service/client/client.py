@@ -4,7 +4,6 @@ Failed connections are retried for a short time, since the API process may be re
 submissions carry an idempotency key, and all other calls can be repeated.
 """
 
-import json
 import os
 import time
 import uuid
@@ -12,26 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx2
-from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.printable import printable
 from pipelines.tasks.thresholds import ThresholdUnusable
-from service.client.errors import Conflict, ServiceError, ServiceUnreachable
+from service.client.errors import ServiceError, ServiceUnreachable
+from service.client.responses import JSON_HEADERS, job_path, json_body, raise_for_problem, read_answer
 from service.rest.schemas import (
-    Answer,
     DryRun,
     EventView,
     JobPage,
     JobSummary,
     JobView,
     LogLine,
-    ProblemDetails,
-    ProblemField,
 )
 from service.states import TERMINAL, JobStatus
 
@@ -51,7 +47,6 @@ RETRY_BROKEN_S = 20.0
 """For a connection that broke after it was established, since the service is probably restarting."""
 PAGE = 100
 
-_Model = TypeVar("_Model", bound=Answer)
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -80,24 +75,34 @@ class Client:
         """Submit a job, see `JobRequest`; the same key returns the same job. Raises ConfigError for an invalid
         document."""
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
-        return _read(JobView, self._call("POST", "/v1/jobs", content=_json(request), headers=headers | _JSON))
+        return read_answer(
+            JobView, self._call("POST", "/v1/jobs", content=json_body(request), headers=headers | JSON_HEADERS)
+        )
 
     def dry_run(self, request: Mapping[str, Any]) -> DryRun:
         """Return what a job would train; raises ConfigError for an invalid document or invalid data."""
         params = {"dry_run": "true"}
-        content = _json(request)
-        return _read(
-            DryRun, self._call("POST", "/v1/jobs", params=params, content=content, headers=_JSON, timeout_s=LONG_READ_S)
+        content = json_body(request)
+        return read_answer(
+            DryRun,
+            self._call("POST", "/v1/jobs", params=params, content=content, headers=JSON_HEADERS, timeout_s=LONG_READ_S),
         )
 
-    def jobs(self, statuses: Sequence[JobStatus] = (), name: str | None = None, limit: int = 20) -> list[JobSummary]:
+    def jobs(
+        self,
+        statuses: Sequence[JobStatus] = (),
+        name: str | None = None,
+        limit: int = 20,
+        kinds: Sequence[str] = (),
+    ) -> list[JobSummary]:
         """Return the newest jobs."""
         found: list[JobSummary] = []
         cursor = None
         while len(found) < limit:
-            params = {"status": [*statuses], "limit": min(PAGE, limit - len(found)), "name": name, "cursor": cursor}
+            params = {"status": [*statuses], "kind": [*kinds], "name": name, "cursor": cursor}
+            params["limit"] = min(PAGE, limit - len(found))
             given = {key: value for key, value in params.items() if value is not None}
-            page = _read(JobPage, self._call("GET", "/v1/jobs", params=given))
+            page = read_answer(JobPage, self._call("GET", "/v1/jobs", params=given))
             found += page.jobs
             cursor = page.next_cursor
             if cursor is None:
@@ -106,15 +111,15 @@ class Client:
 
     def job(self, job_id: str) -> JobView:
         """Return a job with all details."""
-        return _read(JobView, self._call("GET", _job(job_id)))
+        return read_answer(JobView, self._call("GET", job_path(job_id)))
 
     def cancel(self, job_id: str) -> None:
         """Request the cancellation of a job; raises Conflict if it has already ended."""
-        self._call("POST", f"{_job(job_id)}/cancel")
+        self._call("POST", f"{job_path(job_id)}/cancel")
 
     def results(self, job_id: str) -> dict[str, Any]:
         """Return result.json of a job, see `pipelines.spec.result`."""
-        response = self._call("GET", f"{_job(job_id)}/results")
+        response = self._call("GET", f"{job_path(job_id)}/results")
         result: Any = None
         with suppress(ValueError):
             result = response.json()
@@ -176,7 +181,7 @@ class Client:
 
     def _log_lines(self, job_id: str, params: Mapping[str, Any]) -> Iterator[LogLine]:
         given = {key: value for key, value in params.items() if value is not None}
-        with self._stream(f"{_job(job_id)}/logs", "application/x-ndjson", given) as response:
+        with self._stream(f"{job_path(job_id)}/logs", "application/x-ndjson", given) as response:
             for line in response.iter_lines():
                 yield LogLine.model_validate_json(line)
 
@@ -185,7 +190,7 @@ class Client:
         for _ in self._openings():
             try:
                 headers = {"Last-Event-ID": str(after)}
-                with self._stream(f"{_job(job_id)}/events", "text/event-stream", {}, headers) as response:
+                with self._stream(f"{job_path(job_id)}/events", "text/event-stream", {}, headers) as response:
                     if response.status_code == HTTPStatus.NO_CONTENT:
                         return
                     for message in httpx2.EventSource(response):
@@ -215,7 +220,7 @@ class Client:
         ) as response:
             if response.is_error:
                 response.read()
-            _raise_for(response)
+            raise_for_problem(response)
             yield response
 
     def _call(
@@ -234,7 +239,7 @@ class Client:
                 if time.monotonic() - started > (max(patience_s, RETRY_BROKEN_S) if was_connected else patience_s):
                     raise self._unreachable(error) from error
             else:
-                _raise_for(response)
+                raise_for_problem(response)
                 return response
             time.sleep(pause_s)
             pause_s = min(1.0, 2 * pause_s)
@@ -245,50 +250,3 @@ class Client:
             f"no service answers at {self.url}{why}; start one with `pyramidion serve`, or set {URL_VARIABLE} to the "
             "address of a running one"
         )
-
-
-_JSON = {"Content-Type": "application/json"}
-
-
-def _job(job_id: str) -> str:
-    return f"/v1/jobs/{quote(job_id, safe='')}"
-
-
-def _json(request: Mapping[str, Any]) -> bytes:
-    """Return the request as JSON; raises ConfigError for YAML values that JSON cannot represent."""
-    try:
-        return json.dumps(request, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise ConfigError(FieldProblem("", f"the document cannot be sent as JSON: {error}")) from error
-
-
-def _read(model: type[_Model], response: httpx2.Response) -> _Model:
-    try:
-        return model.model_validate_json(response.content)
-    except ValidationError as error:
-        raise ServiceError(
-            f"{response.url} did not return a {model.__name__}; is it a Pyramidion service of this version?"
-        ) from error
-
-
-def _raise_for(response: httpx2.Response) -> None:
-    if response.is_success:
-        return
-    try:
-        problem = ProblemDetails.model_validate_json(response.content)
-    except ValidationError:
-        raise ServiceError(
-            f"{response.url} responded with status {response.status_code}; is it a Pyramidion service?"
-        ) from None
-    if problem.errors:
-        raise ConfigError([FieldProblem(_dotted(error), error.detail) for error in problem.errors])
-    if problem.status in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
-        raise ConfigError(FieldProblem("", problem.detail))
-    kind = Conflict if problem.status == HTTPStatus.CONFLICT else ServiceError
-    raise kind(problem.detail)
-
-
-def _dotted(error: ProblemField) -> str:
-    """Return the field of a pointer as a dotted name of the document, as `fit` prints it."""
-    parts = [part.replace("~1", "/").replace("~0", "~") for part in error.pointer.split("/")[1:]]
-    return ".".join(parts[1:] if parts[:1] == ["config"] else parts)

@@ -18,10 +18,10 @@ from service.rest.schemas import AttemptView, DryRun, Failure, JobSummary, JobVi
 
 def jobs_table(jobs: Iterable[JobSummary]) -> Table:
     """Return a table with a row for each job."""
-    table = _table("id", "name", "status", "progress", "priority", "created", "took")
+    table = _table("id", "name", "kind", "status", "progress", "priority", "created", "took")
     for job in jobs:
         status = f"{job.status}, {job.stage}" if job.stage else str(job.status)
-        cells = (job.id, job.name, status, _epoch(job), str(job.priority), _moment(job.created_at))
+        cells = (job.id, job.name, job.kind, status, _epoch(job), str(job.priority), _moment(job.created_at))
         table.add_row(*map(escape, cells), _took(job.started_at, job.finished_at))
     return table
 
@@ -31,6 +31,7 @@ def job_page(job: JobView) -> Group:
     facts = {
         "id": job.id,
         "name": job.name,
+        "kind": job.kind,
         "status": str(job.status) + (", cancel requested" if job.cancel_requested and not job.finished_at else ""),
         "stage": job.stage,
         "waits for": job.waits_for,

@@ -23,17 +23,26 @@ _job_id = click.argument("job_id", metavar="ID")
 
 @click.command(cls=ClientCommand)
 @click.option("--status", "statuses", multiple=True, type=_STATUS, help="List only jobs with this status; repeatable.")
+@click.option("--kind", "kinds", multiple=True, help="List only jobs of this kind, such as fit; repeatable.")
 @click.option("--name", help="List only jobs with this name.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="List at most this many jobs.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 @click.argument("more_statuses", nargs=-1, type=_STATUS, metavar="")
-def jobs(statuses: Sequence[str], name: str | None, limit: int, *, as_json: bool, more_statuses: Sequence[str]) -> int:
+def jobs(
+    statuses: Sequence[str],
+    kinds: Sequence[str],
+    name: str | None,
+    limit: int,
+    *,
+    as_json: bool,
+    more_statuses: Sequence[str],
+) -> int:
     """List jobs, newest first."""
     # `--status A B` is the old spelling of `--status A --status B`.
     if more_statuses and not statuses:
         raise click.UsageError(f"unexpected argument {more_statuses[0]!r}; use --status {more_statuses[0]}")
     with Client() as client:
-        found = client.jobs([JobStatus(status) for status in (*statuses, *more_statuses)], name, limit)
+        found = client.jobs([JobStatus(status) for status in (*statuses, *more_statuses)], name, limit, kinds)
     if as_json:
         print(json.dumps([job.model_dump(mode="json") for job in found], indent=1))
     else:

@@ -17,9 +17,12 @@ SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
 """Options in the singular for settings that are lists; the plural is accepted too."""
 
 METAVARS = {
-    "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "storage_url": "URL",
-    "executor": "NAME",
+    "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "executor": "NAME",
+    "storage_url": "URL", "predictor_url": "URL", "predictor_secret_file": "FILE",
 }  # fmt: skip
+
+ONLY_VARIABLES = frozenset({"predictor_secret"})
+"""Settings without an option, because all users of a machine see the command lines of its processes."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -69,6 +72,8 @@ def _add_option(parser: argparse.ArgumentParser, *flags: str, **options: Any) ->
     if options.get("action") == "help":
         return parser.add_argument(*flags, **options)
     name = options["dest"]
+    if name in ONLY_VARIABLES:
+        return argparse.Action([], name)
     options |= {"metavar": METAVARS.get(name, "N"), "help": _help(name, Settings.model_fields[name])}
     if name in SHORTCUTS:
         options |= {"action": "extend", "nargs": "+"}

@@ -1,4 +1,4 @@
-"""Problems of a document, located in the submission that contains the document as `config`."""
+"""Problems of a job document, located by the keys that lead to their values."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from service.jobs.errors import JobProblem
 
 
 def document_problems(problems: Iterable[FieldProblem], config: dict[str, Any]) -> list[JobProblem]:
-    """Return problems of a document with the paths of their values in the submission."""
+    """Return problems of a document with the paths of their values in it."""
     return [_located(problem, config) for problem in problems]
 
 
@@ -17,9 +17,9 @@ def _located(problem: FieldProblem, config: dict[str, Any]) -> JobProblem:
     keys = [*JobSpec.model_fields, *config]
     if problem.field and not any(f"{problem.field}.".startswith(f"{key}.") for key in keys):
         # A data file does not correspond to a field of the document.
-        return JobProblem(("config", "data"), str(problem))
+        return JobProblem(("data",), str(problem))
     path = _path(problem.field, config) if problem.field else []
-    return JobProblem(("config", *path), problem.message)
+    return JobProblem(tuple(path), problem.message)
 
 
 def _path(dotted: str, node: Any) -> list[str]:

@@ -16,12 +16,16 @@ class JobProblem:
     """One mistake in a submission.
 
     Attributes:
-        path: keys from the submission to the invalid value, such as `("config", "model", "neck")`.
+        path: keys from the submission, or from its document, to the invalid value: `("config", "model", "neck")`.
         message: the value, the mistake, and a remedy.
     """
 
     path: tuple[str, ...]
     message: str
+
+    def below(self, *keys: str) -> "JobProblem":
+        """Return the problem of a document that is at a path of the submission."""
+        return JobProblem((*keys, *self.path), self.message)
 
 
 class JobError(Exception):

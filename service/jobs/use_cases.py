@@ -38,6 +38,7 @@ class JobQuery:
     """A selection of jobs, newest first, see `JobStore.page`."""
 
     statuses: Collection[JobStatus] = ()
+    kinds: Collection[str] = ()
     name: str | None = None
     created_after: float | None = None
     created_before: float | None = None
@@ -135,7 +136,7 @@ class Jobs:
         if problems := resource_problems(job.resources, self._capacity):
             raise InvalidJob(problems)
         config = self._store.config(job_id)
-        new = NewJob(job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, retry_of=job.id)
+        new = NewJob(job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind)
         return self._queue(principal, new, key)
 
     def delete(self, principal: Principal, job_id: str) -> None:

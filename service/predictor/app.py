@@ -2,6 +2,7 @@
 
 The query names the model by `name` and either `alias` or `version`; `threshold` selects predictions by their scores,
 and `draw` requests a picture. The API process forwards the responses, problems included, to its client.
+`GET /models` with the same names answers 204 if the model exists; `GET /healthz` answers 200 while the models work.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 import torch
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,9 +30,11 @@ from pipelines.inference.predictor import Answer, Predictor
 from pipelines.tasks.thresholds import Threshold, ThresholdUnusable, read_threshold
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import Registry
+from service.predictor.access import SecretRequired
 from service.predictor.batching import Batcher
 from service.predictor.model_cache import LoadedModel, ModelCache, ModelNotFound, ModelReference
 from service.predictor.model_files import ModelFiles
+from service.predictor_address import HEALTH_PATH
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.problems import problem_response
 from service.rest.schemas import ProblemField
@@ -49,9 +53,11 @@ class PredictionService:
 
     def __init__(self, settings: Settings, num_cpus: int) -> None:
         self._max_pixels = settings.max_image_pixels
+        # Nobody waits any more for a batch that takes this long.
+        self._max_batch_s = 2 * settings.predict_timeout_s
         self._loaders = ThreadPoolExecutor(_NUM_LOADERS, "load")
         self._decoders = ThreadPoolExecutor(num_cpus, "decode", initializer=partial(_use_threads, 1))
-        self._batcher = Batcher(partial(_use_threads, num_cpus))
+        self.batcher = Batcher(partial(_use_threads, num_cpus))
         self._cache = ModelCache(
             Registry(find_store(settings.root)),
             ModelFiles(settings.root / "models", settings.predict_models),
@@ -71,7 +77,7 @@ class PredictionService:
             thresholds = None if threshold is None else predictor.thresholds(threshold)
             prepare = partial(predictor.prepare, name="image", max_pixels=self._max_pixels)
             sample = await _in(self._decoders, prepare, image)
-            answer = await asyncio.wrap_future(self._batcher.submit(predictor, sample))
+            answer = await asyncio.wrap_future(self.batcher.submit(predictor, sample))
             if thresholds is not None:
                 answer = predictor.select(answer, thresholds)
             headers = {VERSION_HEADER: str(loaded.version.version)}
@@ -83,10 +89,22 @@ class PredictionService:
         finally:
             self._cache.release(loaded)
 
+    async def find(self, reference: ModelReference) -> None:
+        """Check that the registry has a model; raises the errors of `ModelCache.resolve`."""
+        if not self._cache.is_resolved(reference):
+            await _in(self._loaders, self._cache.resolve, reference)
+
+    def problem(self) -> str | None:
+        """Return why this process has to be replaced, or None if it works."""
+        busy_s = self.batcher.busy_s
+        if busy_s > self._max_batch_s:
+            return f"the batch in progress has taken {busy_s:.0f} s; the network hangs"
+        return None
+
     def close(self) -> None:
         """Stop all threads."""
         self._cache.close()
-        self._batcher.close()
+        self.batcher.close()
         for threads in (self._loaders, self._decoders):
             threads.shutdown(cancel_futures=True)
 
@@ -100,12 +118,41 @@ def create_app(settings: Settings, num_cpus: int) -> Starlette:
         yield
         app.state.service.close()
 
-    return Starlette(routes=[Route("/predict", _predict, methods=["POST"])], lifespan=lifespan)
+    routes = [
+        Route("/predict", _predict, methods=["POST"]),
+        Route("/models", _find, methods=["GET"]),
+        Route(HEALTH_PATH, _report_health, methods=["GET"]),
+    ]
+    secret = settings.secret_of_predictor
+    middleware = [] if secret is None else [Middleware(SecretRequired, secret=secret)]
+    return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
+
+
+async def _report_health(request: Request) -> Response:
+    service: PredictionService = request.app.state.service
+    problem = service.problem()
+    if problem is not None:
+        return problem_response(503, "The predictor hangs", problem)
+    return Response("ok", media_type="text/plain")
+
+
+async def _find(request: Request) -> Response:
+    reference = _reference(request)
+    service: PredictionService = request.app.state.service
+    try:
+        await service.find(reference)
+    except Exception as error:
+        return _problem_of(error, reference)
+    return Response(status_code=204)
+
+
+def _reference(request: Request) -> ModelReference:
+    query = request.query_params
+    return ModelReference(query["name"], int(query["version"]) if "version" in query else query["alias"])
 
 
 async def _predict(request: Request) -> Response:
-    query = request.query_params
-    reference = ModelReference(query["name"], int(query["version"]) if "version" in query else query["alias"])
+    query, reference = request.query_params, _reference(request)
     threshold = read_threshold(query["threshold"]) if "threshold" in query else None
     image = await request.body()
     service: PredictionService = request.app.state.service

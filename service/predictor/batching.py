@@ -6,6 +6,7 @@ resize images in the meantime, so that the next batch is ready when the current 
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -38,11 +39,18 @@ class Batcher:
 
     def __init__(self, prepare_thread: Callable[[], None]) -> None:
         self._queue: deque[_Waiting] = deque()
+        self._busy_since: float | None = None
         self._changed = threading.Condition()
         self.is_closed = False
         self._prepare_thread = prepare_thread
         self._thread = threading.Thread(target=self._work, name="forward", daemon=True)
         self._thread.start()
+
+    @property
+    def busy_s(self) -> float:
+        """The seconds that the batch in progress has taken so far; 0 if there is none."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def submit(self, predictor: Predictor, sample: Sample) -> Future[Answer]:
         """Return a future of the prediction; if it is cancelled before its turn, the image is skipped."""
@@ -64,7 +72,9 @@ class Batcher:
     def _work(self) -> None:
         self._prepare_thread()
         while group := self._next():
+            self._busy_since = time.monotonic()
             _compute(group)
+            self._busy_since = None
 
     def _next(self) -> list[_Waiting]:
         """Take the oldest image and all that can share its batch; return an empty list after `close`."""

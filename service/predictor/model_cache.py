@@ -118,6 +118,15 @@ class ModelCache:
         with self._lock:
             self._resolved[reference] = _Resolved(version, time.monotonic())
 
+    def is_resolved(self, reference: ModelReference) -> bool:
+        """Return whether the version of a reference is known, without blocking."""
+        with self._lock:
+            return reference in self._resolved
+
+    def resolve(self, reference: ModelReference) -> None:
+        """Check that the registry has the version of a reference; raises ModelNotFound or RegistryError."""
+        self._resolve(reference)
+
     def close(self) -> None:
         """Stop checking aliases."""
         self._closed.set()

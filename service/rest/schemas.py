@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from service.jobs.kinds.registry import JobKindName
 from service.states import FailureKind, JobStatus
 from service.store.records import EventKind, Outcome
 
@@ -38,6 +39,7 @@ class JobRequest(Request):
     """A job to submit."""
 
     config: dict[str, JsonValue] = Field(description="the job document; GET /v1/catalog/schema returns its schema")
+    kind: JobKindName = Field("fit", description="what the job does; each kind has its own document")
     priority: Annotated[int, Field(ge=-100, le=100)] = Field(0, description="jobs with a higher priority start earlier")
     resources: ResourcesRequest = ResourcesRequest()
 
@@ -95,6 +97,7 @@ class JobSummary(Answer):
 
     id: str
     name: str
+    kind: str = Field("fit", description="what the job does, such as `fit`")
     status: JobStatus
     stage: str | None = Field(description="current activity of the running attempt")
     priority: int
@@ -242,6 +245,7 @@ class Capabilities(Answer):
     gpus: int = Field(description="GPUs that all jobs may use together")
     default_cpus: int = Field(description="CPU cores of a job that requests none")
     default_gpus: int = Field(description="GPUs of a job that requests none")
+    job_kinds: list[str] = Field(["fit"], description="kinds of jobs that this server runs")
     max_attempts: int
     max_json_bytes: int
     max_image_bytes: int

@@ -55,6 +55,7 @@ class JobStore:
             values = {
                 "id": secrets.token_hex(6),
                 "name": new.name,
+                "kind": new.kind,
                 "config": new.config,
                 "status": JobStatus.QUEUED,
                 "priority": new.priority,
@@ -159,6 +160,7 @@ class JobStore:
         self,
         *,
         statuses: Collection[JobStatus] = (),
+        kinds: Collection[str] = (),
         name: str | None = None,
         created_after: float | None = None,
         created_before: float | None = None,
@@ -167,12 +169,13 @@ class JobStore:
     ) -> list[Job]:
         """Return the jobs that match, newest first; the last one's `number` is the next page's `before_number`.
 
-        Both times are exclusive; empty `statuses` match any status.
+        Both times are exclusive; empty `statuses` and `kinds` match any.
         """
         with reading(self._engine) as connection:
             return newest_jobs(
                 connection,
                 statuses=statuses,
+                kinds=kinds,
                 name=name,
                 created_after=created_after,
                 created_before=created_before,

@@ -1,6 +1,7 @@
 """Lists of jobs, newest first, read from indexes so that their speed does not depend on the number of jobs."""
 
 from collections.abc import Collection
+from itertools import product
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select, union_all
@@ -18,6 +19,7 @@ def newest_jobs(
     connection: Connection,
     *,
     statuses: Collection[JobStatus],
+    kinds: Collection[str],
     name: str | None,
     created_after: float | None,
     created_before: float | None,
@@ -46,22 +48,32 @@ def newest_jobs(
         conditions.append(jobs.c.number < before_number)
     if name is not None:
         conditions.append(jobs.c.name == name)
-    if statuses or name is not None:
-        query = _merged(conditions, sorted(set(statuses or JobStatus)), limit)
+    if statuses or kinds or name is not None:
+        any_kind: list[str | None] = [None]
+        scans = product(sorted(set(statuses or JobStatus)), sorted(set(kinds)) or any_kind)
+        query = _merged(conditions, list(scans), limit)
     else:
         query = _newest(select(*JOB_COLUMNS).where(*conditions), limit)
     return [job_of(row) for row in connection.execute(query)]
 
 
-def _merged(conditions: list[ColumnElement[bool]], statuses: list[JobStatus], limit: int) -> Select[Any]:
-    """Scan an index, ordered by (name,) status and number, for each status, and keep the newest jobs of all."""
+def _merged(
+    conditions: list[ColumnElement[bool]], scans: list[tuple[JobStatus, str | None]], limit: int
+) -> Select[Any]:
+    """Scan an index, ordered by (name or kind,) status and number, for each status and kind, and keep the newest jobs
+    of all."""
     branches = [
-        _newest(select(jobs.c.number).where(*conditions, jobs.c.status == status), limit).subquery()
-        for status in statuses
+        _newest(select(jobs.c.number).where(*conditions, *_of(status, kind)), limit).subquery()
+        for status, kind in scans
     ]
     numbers = union_all(*(select(branch.c.number) for branch in branches)).subquery()
     chosen = select(numbers.c.number).order_by(numbers.c.number.desc()).limit(limit)
     return _newest(select(*JOB_COLUMNS).where(jobs.c.number.in_(chosen)), limit)
+
+
+def _of(status: JobStatus, kind: str | None) -> list[ColumnElement[bool]]:
+    """Return the conditions for jobs of a status and a kind; None is any kind."""
+    return [jobs.c.status == status, *([] if kind is None else [jobs.c.kind == kind])]
 
 
 def _newest(query: Select[Any], limit: int) -> Select[Any]:

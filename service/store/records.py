@@ -21,6 +21,7 @@ class NewJob:
     gpus: int
     timeout_s: float | None = None
     retry_of: str | None = None
+    kind: str = "fit"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Job:
     failure_message: str | None
     mlflow_run_id: str | None
     mlflow_status: str | None
+    kind: str = "fit"
 
     @property
     def resources(self) -> ResourceCounts:

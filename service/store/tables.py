@@ -13,6 +13,7 @@ jobs = Table(
     Column("number", Key, primary_key=True, autoincrement=True, comment="the order of submission"),
     Column("id", String(32), nullable=False, unique=True),
     Column("name", String(64), nullable=False),
+    Column("kind", String(32), nullable=False, server_default="fit", comment="see service.jobs.kinds"),
     Column("status", String(16), nullable=False),
     Column("stage", String(32), comment="current activity of the running attempt"),
     Column("priority", Integer, nullable=False),
@@ -40,6 +41,7 @@ jobs = Table(
 )
 Index("jobs_by_status", jobs.c.status, jobs.c.number)
 Index("jobs_by_name", jobs.c.name, jobs.c.status, jobs.c.number)
+Index("jobs_by_kind", jobs.c.kind, jobs.c.status, jobs.c.number)
 Index("jobs_by_time", jobs.c.created_at, jobs.c.number)
 Index("jobs_by_run", jobs.c.mlflow_run_id)
 Index("jobs_in_queue", jobs.c.status, jobs.c.priority.desc(), jobs.c.number)

@@ -7,7 +7,6 @@ anything else       failed, if another attempt would fail in the same way (`FINA
                     otherwise queued again after a pause
 """
 
-import json
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipelines.run_folder.attempt_files import AttemptFailure
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
 from service.executors.base import Observation
+from service.jobs.kinds.registry import job_kind
 from service.settings import Settings
 from service.states import FINAL_FAILURES, FailureKind, JobStatus
 from service.store.records import Job, Outcome
@@ -58,7 +58,7 @@ def outcome_of_exit(job: Job, seen: Observation, run_dir: RunDir, settings: Sett
     """Return the outcome of the job's current attempt, which is `exited`, `lost` or, if it never started, `absent`."""
     if job.cancel_requested_at is not None:
         return AttemptOutcome("cancelled", JobStatus.CANCELLED)
-    if seen.exit_code == ExitCode.DONE and _has_result(run_dir):
+    if seen.exit_code == ExitCode.DONE and job_kind(job.kind).has_result(run_dir):
         return AttemptOutcome("succeeded", JobStatus.SUCCEEDED)
     if seen.exit_code == ExitCode.STOPPED and not is_over_time(job, now):
         message = "stopped after writing a checkpoint; the next attempt resumes from it"
@@ -100,7 +100,7 @@ def _cause(seen: Observation, folder: Path) -> FailureReason:
     if reported is not None and reported[0] != FailureKind.INTERNAL:
         return reported
     if seen.ran_out_of_memory:
-        return FailureKind.OUT_OF_MEMORY, "the machine's memory ran out, and the kernel killed the trainer"
+        return FailureKind.OUT_OF_MEMORY, "the machine's memory ran out, and the kernel killed the attempt"
     lines = _last_lines(folder)
     if any(NO_SPACE in line for line in lines):
         return FailureKind.DISK_FULL, f"the disk is full: {_last(lines, NO_SPACE)}"
@@ -115,19 +115,12 @@ def _cause(seen: Observation, folder: Path) -> FailureReason:
     if code is None:
         return FailureKind.INTERNAL, "the attempt's run.json is missing: its folder was removed while it ran"
     if code == ExitCode.DONE:
-        return FailureKind.INTERNAL, "the trainer exited with code 0 but wrote no valid result.json"
+        return FailureKind.INTERNAL, "the attempt exited with code 0 but wrote no valid result.json"
     last_line = f"; last line of its log: {lines[-1]}" if lines else ""
     if code < 0:
         kind = FailureKind.KILLED if -code in EXTERNAL_SIGNALS else FailureKind.INTERNAL
-        return kind, _cut(f"the trainer was terminated by {_signal_name(-code)}{last_line}")
-    return KIND_OF_CODE.get(code, FailureKind.INTERNAL), _cut(f"the trainer exited with code {code}{last_line}")
-
-
-def _has_result(run_dir: RunDir) -> bool:
-    try:
-        return isinstance(json.loads(run_dir.result.read_text("utf-8")), dict)
-    except (OSError, ValueError):
-        return False
+        return kind, _cut(f"the attempt was terminated by {_signal_name(-code)}{last_line}")
+    return KIND_OF_CODE.get(code, FailureKind.INTERNAL), _cut(f"the attempt exited with code {code}{last_line}")
 
 
 def _reported(folder: Path) -> FailureReason | None:
@@ -135,7 +128,7 @@ def _reported(folder: Path) -> FailureReason | None:
     try:
         reported = AttemptFailure.read(AttemptDir(folder).failure_json)
         sentence = "; ".join(reported.message.splitlines())
-        return FailureKind(reported.kind), _cut(sentence or "the trainer gave no reason")
+        return FailureKind(reported.kind), _cut(sentence or "the attempt gave no reason")
     except (OSError, ValueError):
         return None
 

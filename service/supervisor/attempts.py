@@ -9,8 +9,9 @@ from pipelines.base.links import LINKS_VARIABLE
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, CACHE_VARIABLE, RUNS_ROOT_VARIABLE, RunDir
 from pipelines.spec.load import write_yaml
-from service.child_process import child_environment, python_command
+from service.child_process import child_environment
 from service.executors.base import AttemptSpec
+from service.jobs.kinds.registry import job_kind
 from service.settings import PREFIX, Settings
 from service.store.records import Job
 
@@ -27,11 +28,6 @@ FOREIGN_PREFIXES = (PREFIX, "TORCHELASTIC_", "SLURM_")
 """Prefixes of variables that are removed too, such as the service's own: training gets no credentials of the store."""
 
 
-def fit_command(run_dir: RunDir) -> tuple[str, ...]:
-    """Return the command line of the trainer."""
-    return python_command("pipelines.cli", "fit", "--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
-
-
 def attempt_folder(settings: Settings, job: Job) -> Path:
     """Return the folder of the job's current attempt, by which the executor identifies it."""
     return RunDir.of(settings.run_dir(job.id)).attempt(job.attempt)
@@ -43,10 +39,15 @@ def write_document(run_dir: RunDir, config: Mapping[str, Any]) -> None:
 
 
 def attempt_spec(
-    settings: Settings, job: Job, devices: Sequence[str], mlflow_run_id: str | None, command: Command = fit_command
+    settings: Settings, job: Job, devices: Sequence[str], mlflow_run_id: str | None, command: Command | None = None
 ) -> AttemptSpec:
-    """Return the specification of the job's current attempt; its working directory is its folder."""
+    """Return the specification of the job's current attempt; its working directory is its folder.
+
+    Args:
+        command: by default that of the job's kind.
+    """
     folder = attempt_folder(settings, job)
+    command = command or job_kind(job.kind).command
     return AttemptSpec(
         folder=folder,
         command=command(RunDir.of(settings.run_dir(job.id))),

@@ -13,9 +13,9 @@ from typing import Any
 
 from pipelines.base.errors import DISK_FULL_ERRNOS
 from pipelines.run_folder.layout import RunDir
-from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.job_runs import run_of_trainer
 from service.executors.base import Executor, Observation
+from service.jobs.kinds.registry import job_kind
 from service.settings import Settings
 from service.states import FailureKind, JobStatus
 from service.store.jobs import JobStore
@@ -66,7 +66,7 @@ class JobWatcher:
         leased: LeasedStore,
         executor: Executor,
         mlflow: MlflowWorker,
-        command: Command,
+        command: Command | None,
     ) -> None:
         self._settings, self._jobs, self._leased, self._executor = settings, jobs, leased, executor
         self._mlflow, self._command = mlflow, command
@@ -132,7 +132,7 @@ class JobWatcher:
 
     def _with_run(self, job: Job, config: Mapping[str, Any], attempt: WatchedAttempt) -> Job | None:
         """Return the job, with its MLflow run unless that took too long; None while it waits for the run."""
-        tracking = _tracking(config)
+        tracking = job_kind(job.kind).tracking(config)
         if tracking is None or job.mlflow_run_id is not None:
             return job
         if (found := self._with_run_of_trainer(job)).mlflow_run_id is not None:
@@ -214,9 +214,3 @@ class JobWatcher:
         self._mlflow.withdraw(job.id)
         reason = f": {outcome.message}" if outcome.message else ""
         log.info("job %s: %s -> %s%s", job.id, job.status, outcome.to, reason)
-
-
-def _tracking(config: Mapping[str, Any]) -> TrackingSpec | None:
-    """Return the tracking section of a document, even if the rest of the document is invalid."""
-    tracking = config.get("tracking", {})
-    return None if tracking is None else TrackingSpec.model_validate(tracking)

@@ -18,7 +18,7 @@ from service.store.errors import CancelRequested, LeaseLost
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job
-from service.supervisor.attempts import Command, attempt_folder, fit_command
+from service.supervisor.attempts import Command, attempt_folder
 from service.supervisor.job_watcher import JobWatcher, WatchedAttempt
 from service.supervisor.mlflow_worker import MlflowWorker
 from service.supervisor.scheduling import next_starts
@@ -49,7 +49,7 @@ class Supervisor:
         leased: LeasedStore,
         executor: Executor,
         mlflow: MlflowWorker,
-        command: Command = fit_command,
+        command: Command | None = None,
     ) -> None:
         self._settings, self._leased, self._executor, self._mlflow = settings, leased, executor, mlflow
         self._watcher = JobWatcher(settings, jobs, leased, executor, mlflow, command)

@@ -105,6 +105,7 @@ def test_exported_model_predicts_the_same(folder: Path) -> None:
     assert_close(json.loads(json.dumps(answer)), expected)
 
 
+@pytest.mark.integration
 def test_service_continues_on_the_folder_and_database_of_the_previous_version(folder: Path) -> None:
     import torch
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.responses import FileResponse
 
-from pipelines.base.errors import ConfigError
+from pipelines.base.errors import ConfigError, RegistryError
 from pipelines.base.names import Name
 from service.api.access import needs
 from service.api.cursor import read_cursor, write_cursor
@@ -314,7 +314,11 @@ def get_thumbnail(
 )
 def delete_dataset(name: DatasetName, version: Version, datasets: DatasetsDep, principal: PrincipalDep) -> None:
     """Delete a version with its files; refused while a job or a model needs it."""
-    datasets.delete(principal, name, version)
+    try:
+        datasets.delete(principal, name, version)
+    except RegistryError as error:
+        detail = f"it is unknown whether models need the version: {error}"
+        raise Problem(503, "The model registry does not answer", detail, headers={"Retry-After": "5"}) from error
 
 
 def _media_type(request: Request) -> str:

@@ -11,7 +11,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service.api.access import needs
 from service.api.deps import CapacityDep, MetricsDep, SettingsDep, StoreDep
 from service.api.query_parameters import reject_unknown_parameters
-from service.jobs.submission import default_resources
+from service.jobs.kinds.fit import FitKind
+from service.jobs.kinds.registry import JOB_KINDS
 from service.jobs.supervision import supervisor_pid
 from service.resources import CPUS, GPUS
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
@@ -60,13 +61,14 @@ def get_metrics(metrics: MetricsDep) -> Response:
 @router.get("/v1/capabilities", dependencies=[needs(), Depends(reject_unknown_parameters)])
 def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
     """Return the version, resources and limits of this server."""
-    default = default_resources(capacity)
+    default = FitKind().default_resources(capacity)
     return Capabilities(
         version=version(),
         cpus=capacity[CPUS],
         gpus=capacity.get(GPUS, 0),
         default_cpus=default[CPUS],
         default_gpus=default[GPUS],
+        job_kinds=list(JOB_KINDS),
         max_attempts=settings.max_attempts,
         max_json_bytes=settings.max_json_bytes,
         max_image_bytes=settings.max_image_bytes,

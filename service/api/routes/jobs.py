@@ -14,11 +14,12 @@ from service.api.deps import DryRunsDep, JobId, JobsDep, PrincipalDep
 from service.api.entity_tags import tagged
 from service.api.limits import JsonRoute
 from service.api.views import job_summary, job_view
+from service.jobs.kinds.registry import JOB_KINDS, JobKindName, job_kind
 from service.jobs.submission import JobSubmission
 from service.jobs.use_cases import JobDetails, JobQuery, RequestKey
 from service.resources import CPUS, GPUS
-from service.rest.problems import problems
-from service.rest.schemas import DryRun, JobPage, JobRequest, JobView, PriorityRequest, Resources
+from service.rest.problems import Problem, problems
+from service.rest.schemas import DryRun, JobPage, JobRequest, JobView, PriorityRequest, ProblemField, Resources
 from service.scopes import Scope
 from service.states import JobStatus
 
@@ -66,6 +67,7 @@ async def submit_job(
     """Put a job into the queue, or with `dry_run` report what it would do."""
     submission = _submission(body)
     if dry_run:
+        _require_dry_run(body.kind)
         new = await run_in_threadpool(jobs.check, principal, submission)
         resources = Resources(cpus=new.cpus, gpus=new.gpus, timeout_s=new.timeout_s)
         report = DryRun.model_validate({**await dry_runs.run(request, new.config), "resources": resources})
@@ -86,6 +88,7 @@ def list_jobs(
     jobs: JobsDep,
     principal: PrincipalDep,
     status: Annotated[list[JobStatus], Query(description="jobs with any of these statuses; by default all jobs")] = [],  # noqa: B006
+    kind: Annotated[list[JobKindName], Query(description="jobs of any of these kinds; by default all jobs")] = [],  # noqa: B006
     name: Annotated[str | None, Query(max_length=64)] = None,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
@@ -94,7 +97,7 @@ def list_jobs(
 ) -> JobPage:
     """List jobs, newest first."""
     before_number = None if cursor is None else read_cursor(cursor)
-    query = JobQuery(status, name, _seconds(created_after), _seconds(created_before), before_number, limit)
+    query = JobQuery(status, kind, name, _seconds(created_after), _seconds(created_before), before_number, limit)
     found, has_more = jobs.list_jobs(principal, query)
     next_cursor = write_cursor(found[-1].number) if has_more else None
     if next_cursor is not None:
@@ -154,10 +157,17 @@ def delete_job(job_id: JobId, jobs: JobsDep, principal: PrincipalDep) -> None:
     jobs.delete(principal, job_id)
 
 
+def _require_dry_run(kind: str) -> None:
+    if not job_kind(kind).has_dry_run:
+        able = ", ".join(name for name, known in JOB_KINDS.items() if known.has_dry_run)
+        detail = f"a job of the kind {kind!r} has no dry run; dry runs exist for {able}"
+        raise Problem(422, "No dry run", detail, [ProblemField(pointer="/kind", detail=detail)])
+
+
 def _submission(body: JobRequest) -> JobSubmission:
     counts = {CPUS: body.resources.cpus, GPUS: body.resources.gpus}
     resources = {name: count for name, count in counts.items() if count is not None}
-    return JobSubmission(body.config, body.priority, resources, body.resources.timeout_s)
+    return JobSubmission(body.config, body.priority, resources, body.resources.timeout_s, body.kind)
 
 
 def _request_key(key: str | None, content: dict[str, Any]) -> RequestKey | None:

@@ -13,7 +13,7 @@ from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.access import needs
 from service.api.deps import StoreDep
-from service.api.image_upload import REQUEST_BODY, read_image_field
+from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_field
 from service.api.limits import JsonRoute
 from service.api.predictor_link import PredictorLink
 from service.api.views import model_version_view
@@ -43,6 +43,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.registry = Registry(find_store(settings.root))
     app.state.alias_lock = threading.Lock()
     app.state.predictor = PredictorLink(settings)
+    app.state.upload_memory = UploadMemory(settings.image_upload_memory_bytes)
     yield
     await app.state.predictor.close()
 
@@ -161,7 +162,7 @@ def delete_alias(name: str, alias: str, registry: RegistryDep, request: Request,
     openapi_extra={"requestBody": REQUEST_BODY},
     responses={
         200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-        **problems(404, 413, 415, 422, 503),
+        **problems(404, 408, 413, 415, 422, 503),
     },
 )
 async def predict(
@@ -184,12 +185,12 @@ async def predict(
     if alias is not None and version is not None:
         raise Problem(422, "Alias and version", "got an alias and a version; pass only one of them")
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
-    query = {"name": name}
-    query |= {"alias": alias or CHAMPION} if version is None else {"version": str(version)}
-    query |= {"draw": "1"} if draw else {}
-    query |= {} if threshold is None else {"threshold": threshold}
+    model = {"name": name, **({"alias": alias or CHAMPION} if version is None else {"version": str(version)})}
+    query = {**model, **({"draw": "1"} if draw else {}), **({} if threshold is None else {"threshold": threshold})}
+    await link.find(model)
+    # A slow upload must not occupy a place in the queue.
+    image = await read_image_field(request, settings, cast(UploadMemory, request.app.state.upload_memory))
     with link.admitted():
-        image = await read_image_field(request, settings.max_image_bytes)
         try:
             answer = await unless_gone(request, link.predict(query, image))
         except ClientGone:

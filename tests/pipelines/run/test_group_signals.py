@@ -83,6 +83,7 @@ def fit(folder: Path, job_yaml: Path, data_root: Path) -> "subprocess.Popen[str]
     return start(folder, "fit", "--config", job_yaml, "--data.root", data_root, "--run-dir", folder / "run")
 
 
+@pytest.mark.integration
 def test_signal_to_the_group_stops_a_run_with_workers_with_a_checkpoint_and_says_how_to_resume(
     job_yaml: Path, data_root: Path, tmp_path: Path
 ) -> None:

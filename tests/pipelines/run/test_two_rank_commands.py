@@ -81,6 +81,7 @@ def wait_for(run_dir: Path, event: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.integration
 def test_fit_with_two_processes_ends_with_0_and_one_result(
     start: Start, document: Document, data_root: Path, tmp_path: Path
 ) -> None:

@@ -125,6 +125,7 @@ def test_page_is_filtered_by_status_name_and_time(api: httpx2.Client, submit: Su
     assert found(status="cancelled") == [cancelled]
     assert found(status=["cancelled", "queued"]) == [queued, cancelled]
     assert found(status="running") == []
+    assert found(kind="fit", status="queued") == [queued]
     assert found(name="shapes") == [queued, cancelled]
     assert found(name="other") == []
     created_at = api.get(f"/v1/jobs/{cancelled}").json()["created_at"]
@@ -132,7 +133,9 @@ def test_page_is_filtered_by_status_name_and_time(api: httpx2.Client, submit: Su
     assert found(created_before=created_at) == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "status=done", "cursor=x", "created_after=noon"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=201", "limit=x", "status=done", "kind=dance", "cursor=x", "created_after=noon"]
+)
 def test_invalid_query_is_rejected(api: httpx2.Client, query: str) -> None:
     answer = api.get(f"/v1/jobs?{query}")
     assert answer.status_code == 422

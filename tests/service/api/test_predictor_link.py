@@ -52,21 +52,21 @@ def settings(mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> Setting
     return Settings(root=mlflow_runs_root, predict_queue_size=2, predict_timeout_s=120)
 
 
-def test_requests_share_one_process_that_is_replaced_when_killed_and_exits_when_idle(
-    settings: Settings, shapes: list[ModelVersion]
+def test_requests_share_one_process_that_is_replaced_when_it_hangs_and_exits_when_idle(
+    settings: Settings, shapes: list[ModelVersion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     query, image = {"name": shapes[0].name, "version": "1"}, jpeg(48, 64)
 
-    async def ask_kill_and_ask_again(link: PredictorLink) -> None:
+    async def ask_stop_and_ask_again(link: PredictorLink) -> None:
         asked = [asyncio.create_task(link.predict(query, image)) for _ in range(3)]
         await asyncio.sleep(0)
         (first,) = predictors(os.getpid())
         assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 3
+        assert list(tmp_path.iterdir()) == [], "a kill of this process would leave nothing behind"
 
         first.suspend()
         in_progress = [asyncio.create_task(link.predict(query, image)) for _ in range(2)]
-        await asyncio.sleep(0)
-        first.kill()
         for outcome in await asyncio.gather(*in_progress, return_exceptions=True):
             assert isinstance(outcome, Problem)
             assert (outcome.status_code, outcome.headers) == (503, {"Retry-After": "1"})
@@ -76,7 +76,8 @@ def test_requests_share_one_process_that_is_replaced_when_killed_and_exits_when_
         assert second.pid != first.pid
         await asyncio.to_thread(wait_until, lambda: predictors(os.getpid()) == [], "the idle process exits")
 
-    run_with_link(settings.model_copy(update={"predict_idle_s": 3.0}), ask_kill_and_ask_again)
+    checks = {"predictor_check_s": 0.5, "predictor_check_timeout_s": 3.0}
+    run_with_link(settings.model_copy(update={"predict_idle_s": 3.0, **checks}), ask_stop_and_ask_again)
     assert predictors(os.getpid()) == []
 
 

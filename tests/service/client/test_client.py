@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from pipelines.base.errors import ConfigError
-from service.client.client import Client, _dotted
+from service.client.client import Client
 from service.client.errors import ServiceError, ServiceUnreachable
+from service.client.responses import dotted_field
 from service.rest.schemas import ProblemField
 
 
@@ -70,7 +71,7 @@ def test_values_that_json_cannot_represent_are_not_sent(document: dict[str, Any]
     ],
 )
 def test_pointers_become_fields_of_the_document(pointer: str, field: str) -> None:
-    assert _dotted(ProblemField(pointer=pointer, detail="wrong")) == field
+    assert dotted_field(ProblemField(pointer=pointer, detail="wrong")) == field
 
 
 def test_logs_of_an_unreachable_service_are_one_error_line() -> None:

@@ -1,4 +1,4 @@
-"""Problems of a document are located in the submission that contains it."""
+"""Problems of a document are located by the keys that lead to their values."""
 
 import pytest
 
@@ -9,14 +9,14 @@ from service.jobs.document_paths import document_problems
 @pytest.mark.parametrize(
     ("field", "path"),
     [
-        ("", "config"),
-        ("model.tasks.a.b.weight", "config model tasks a.b weight"),
-        ("model.tasks.a.b", "config model tasks a.b"),
-        ("model.tasks.a/c~.weight", "config model tasks a/c~ weight"),
-        ("model.backbone.name", "config model backbone name"),
-        ("data.sources.s.labels.1.tasks", "config data sources s labels 1 tasks"),
-        ("strange.key", "config strange.key"),
-        ("annotations/train.json", "config data"),
+        ("", ""),
+        ("model.tasks.a.b.weight", "model tasks a.b weight"),
+        ("model.tasks.a.b", "model tasks a.b"),
+        ("model.tasks.a/c~.weight", "model tasks a/c~ weight"),
+        ("model.backbone.name", "model backbone name"),
+        ("data.sources.s.labels.1.tasks", "data sources s labels 1 tasks"),
+        ("strange.key", "strange.key"),
+        ("annotations/train.json", "data"),
     ],
 )
 def test_dotted_name_becomes_a_path(field: str, path: str) -> None:

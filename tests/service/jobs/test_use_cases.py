@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from service.jobs.errors import InvalidJob, NotOver
-from service.jobs.submission import JobSubmission, default_resources
+from service.jobs.kinds.fit import FitKind
+from service.jobs.submission import JobSubmission
 from service.jobs.use_cases import JobQuery, Jobs, RequestKey
 from service.principal import LOCAL_USER
 from service.settings import Settings
@@ -184,6 +185,7 @@ def test_every_use_case_of_one_job_reports_an_unknown_id(jobs: Jobs) -> None:
 
 
 def test_default_resources_are_one_gpu_with_its_share_of_cores() -> None:
+    default_resources = FitKind().default_resources
     assert default_resources({"cpus": 16, "gpus": 3}) == {"cpus": 5, "gpus": 1}
     assert default_resources({"cpus": 2, "gpus": 3}) == {"cpus": 1, "gpus": 1}
     assert default_resources({"cpus": 16, "gpus": 0}) == default_resources({"cpus": 16}) == {"cpus": 16, "gpus": 0}

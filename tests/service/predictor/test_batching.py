@@ -12,6 +12,7 @@ from pipelines.data.loading.sample import Sample
 from pipelines.inference.predictor import Answer, Predictor
 from service.predictor.batching import Batcher
 from tests.service.conftest import jpeg
+from tests.service.waiting import wait_until
 
 
 class Watched(Predictor):
@@ -82,6 +83,14 @@ def test_batch_has_one_padded_size_and_the_oldest_image_goes_first(held: Watched
     wait(waiting, 30)
     assert held.batches == [1, 3, 2]
     assert done == ["flat"] * 3 + ["high"] * 2
+
+
+def test_duration_of_the_batch_in_progress_is_known(held: Watched, batcher: Batcher) -> None:
+    first, second = batcher.busy_s, batcher.busy_s
+    assert 0 < first < second
+    held.may_continue.set()
+    batcher.submit(held, held.prepare(jpeg(48, 64))).result(30)
+    wait_until(lambda: batcher.busy_s == 0, "the end of the batch")
 
 
 def test_models_take_turns(held: Watched, predictors: list[Watched], batcher: Batcher) -> None:

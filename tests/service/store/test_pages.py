@@ -20,15 +20,16 @@ from service.store.tables import jobs
 
 STATUSES = tuple(JobStatus)
 NAMES = ("a", "b", "c")
+KINDS = ("fit", "other")
 
 
 def fill(engine: Engine, number: int, created_at: Callable[[int], float] = float, pad: int = 0) -> None:
-    """Insert jobs in bulk, in all states and with three names."""
+    """Insert jobs in bulk, in all states, with three names, and a tenth of them of another kind."""
     rows = [
         {
             "id": f"{index:012x}", "name": NAMES[index % 3], "config": {"pad": "x" * pad}, "priority": index % 7 - 3,
-            "status": STATUSES[index * 5 % 8], "cpus": 1, "gpus": 0, "created_at": created_at(index),
-            "not_before": 0.0, "attempt": 0, "failures": 0, "events_offset": 0,
+            "kind": KINDS[index % 10 == 7], "status": STATUSES[index * 5 % 8], "cpus": 1, "gpus": 0,
+            "created_at": created_at(index), "not_before": 0.0, "attempt": 0, "failures": 0, "events_offset": 0,
         }
         for index in range(number)
     ]  # fmt: skip
@@ -96,6 +97,7 @@ def maybe(strategy: st.SearchStrategy[float]) -> st.SearchStrategy[float | None]
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     statuses=st.lists(st.sampled_from(STATUSES), unique=True),
+    kinds=st.lists(st.sampled_from([*KINDS, "unknown"]), unique=True),
     name=st.none() | st.sampled_from([*NAMES, "nobody"]),
     created_after=maybe(st.integers(-5, 250).map(float)),
     created_before=maybe(st.integers(-5, 250).map(float)),
@@ -104,22 +106,20 @@ def maybe(strategy: st.SearchStrategy[float]) -> st.SearchStrategy[float | None]
 def test_pages_with_any_filters_equal_a_scan(
     many: JobStore,
     statuses: list[JobStatus],
+    kinds: list[str],
     name: str | None,
     created_after: float | None,
     created_before: float | None,
     limit: int,
 ) -> None:
-    found = [
-        job
-        for page in pages(
-            many, limit, statuses=statuses, name=name, created_after=created_after, created_before=created_before
-        )
-        for job in page
-    ]
+    filters = {"statuses": statuses, "kinds": kinds, "name": name}
+    times = {"created_after": created_after, "created_before": created_before}
+    found = [job for page in pages(many, limit, **filters, **times) for job in page]
     assert found == [
         job
         for job in many.page(limit=1000)
         if (not statuses or job.status in statuses)
+        and (not kinds or job.kind in kinds)
         and (name is None or job.name == name)
         and (created_after is None or job.created_at > created_after)
         and (created_before is None or job.created_at < created_before)
@@ -133,6 +133,9 @@ FILTERS = {
     "name": {"name": "b"},
     "unknown name": {"name": "nobody"},
     "name and state": {"name": "a", "statuses": [JobStatus.CANCELLED]},
+    "kind": {"kinds": ["other"]},
+    "kind and state": {"kinds": ["fit", "other"], "statuses": [JobStatus.QUEUED]},
+    "kind and name": {"kinds": ["other"], "name": "a"},
     "early": {"created_before": 700.0},
     "late": {"created_after": 99_300.0},
     "window": {"created_after": 50_000.0, "created_before": 50_700.0},
@@ -164,7 +167,7 @@ def test_no_page_scans_or_sorts_the_table(
         if plan != ["SCAN jobs"]:  # by key, newest first, until the page is full
             assert all(" USING " in step for step in walks), plan
         # Only the numbers found by the branches are sorted, at most `limit` each.
-        assert "TEMP B-TREE" not in " ".join(plan) or any(key in filters for key in ("statuses", "name")), plan
+        assert "TEMP B-TREE" not in " ".join(plan) or any(key in filters for key in ("statuses", "kinds", "name")), plan
         assert "config" not in sql
 
 

@@ -1,5 +1,6 @@
 """The command, environment and folder of an attempt."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,11 @@ def test_command_is_the_trainer_in_the_jobs_run_folder(settings: Settings) -> No
     assert spec.command[1:4] == ("-m", "pipelines.cli", "fit")
     assert spec.command[4:] == ("--config", str(run_dir / "job.yaml"), "--run-dir", str(run_dir))
     assert spec.grace_s == settings.cancel_grace_s
+
+
+def test_command_of_an_unknown_kind_is_an_error_that_names_it(settings: Settings) -> None:
+    with pytest.raises(ValueError, match=r"jobs of the kind 'dance' are not known to this version, which knows fit"):
+        attempt_spec(settings, replace(JOB, kind="dance"), (), None)
 
 
 def test_environment_contains_folders_threads_and_the_run(settings: Settings, tmp_path: Path) -> None:

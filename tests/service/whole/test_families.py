@@ -1,7 +1,7 @@
 """Networks of ten families are trained over REST, from random weights to an evaluation.
 
 The loss decreases, the weights of all stages change, and the network finds objects that it did not find untrained.
-One family runs by default. The others run in `make test-slow`, where heavy networks get more epochs.
+One family runs in `make test-integration`. The others run in `make test-slow`, where heavy networks get more epochs.
 """
 
 import copy
@@ -29,7 +29,7 @@ Document = dict[str, Any]
 SLOW = (pytest.mark.slow, pytest.mark.timeout(3600))
 
 FAMILIES = [
-    pytest.param(("resnet14_thin", 8, 4e-3), id="resnet14_thin"),
+    pytest.param(("resnet14_thin", 8, 4e-3), marks=pytest.mark.integration, id="resnet14_thin"),
     pytest.param(("mobilenet_v3_small", 12, 5e-3), marks=SLOW, id="mobilenet_v3_small"),
     pytest.param(("regnet_x_200mf", 9, 4e-3), marks=SLOW, id="regnet_x_200mf"),
     pytest.param(("convnext_atto", 24, 4e-3), marks=SLOW, id="convnext_atto"),

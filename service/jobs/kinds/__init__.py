@@ -1,0 +1,1 @@
+"""The kinds of jobs: one file with a class each, and a row in `registry`."""

@@ -1,0 +1,80 @@
+"""The contract of a kind of jobs: everything that depends on what its attempts do. Torch-free.
+
+Queue, supervisor, views and client know no kind: they look a job's kind up in `service.jobs.kinds.registry`.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.training import TrackingSpec
+from service.resources import CPUS, GPUS, ResourceCounts
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class CheckedDocument:
+    """A valid document.
+
+    Attributes:
+        name: the name of the job.
+        config: the document to store, in which names that may change their meaning are pinned.
+    """
+
+    name: str
+    config: dict[str, Any]
+
+
+class JobKind(ABC):
+    """One kind of jobs.
+
+    Attributes:
+        name: the kind in the database and in REST.
+        document: schema of the document.
+        result: schema of result.json.
+        has_dry_run: whether `?dry_run=true` can report what a job would do.
+    """
+
+    name: ClassVar[str]
+    document: ClassVar[type[BaseModel]]
+    result: ClassVar[type[BaseModel]]
+    has_dry_run: ClassVar[bool] = False
+
+    @abstractmethod
+    def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
+        """Return the document of a submission if it can run on this server.
+
+        Raises:
+            InvalidJob: with all problems; their paths start at the document.
+            RegistryError: the model registry does not answer.
+        """
+
+    @abstractmethod
+    def command(self, run_dir: RunDir) -> tuple[str, ...]:
+        """Return the command line of an attempt.
+
+        The command resumes what earlier attempts in the same folder have done. It exits with the codes of
+        `pipelines.base.errors.ExitCode`, and writes result.json before it exits with code 0.
+        """
+
+    def default_resources(self, capacity: ResourceCounts) -> dict[str, int]:
+        """Return the resources of a job that requests none: one GPU if the server has any, with its share of the
+        cores."""
+        gpus = capacity.get(GPUS, 0)
+        return {CPUS: max(1, capacity[CPUS] // max(1, gpus)), GPUS: min(1, gpus)}
+
+    def has_result(self, run_dir: RunDir) -> bool:
+        """Return whether the run folder has the result of a complete job."""
+        try:
+            return isinstance(json.loads(run_dir.result.read_text("utf-8")), dict)
+        except (OSError, ValueError):
+            return False
+
+    def tracking(self, config: Mapping[str, Any]) -> TrackingSpec | None:
+        """Return the tracking section of a document; None if the job has no MLflow run."""
+        return None

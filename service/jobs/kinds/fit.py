@@ -1,0 +1,89 @@
+"""Jobs that train a model: `pyramidion fit` on the job document. Torch-free."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.formats.source_split import SourceSplit
+from pipelines.preflight import Places, preflight
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.job import JobSpec
+from pipelines.spec.load import validate_document
+from pipelines.spec.result import RunResult
+from pipelines.spec.training import TrackingSpec
+from service.child_process import python_command
+from service.jobs.document_paths import document_problems
+from service.jobs.errors import InvalidJob, JobProblem
+from service.jobs.kinds.base import CheckedDocument, JobKind
+from service.resources import CPUS, ResourceCounts
+from service.settings import Settings
+
+
+class FitKind(JobKind):
+    """Trains, evaluates and registers a model."""
+
+    name = "fit"
+    document = JobSpec
+    result = RunResult
+    has_dry_run = True
+
+    def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
+        document = dict(config)
+        try:
+            spec = validate_document(document)
+            check_inputs(spec, settings)
+        except ConfigError as error:
+            raise InvalidJob(document_problems(error.problems, document)) from error
+        if problems := _device_problems(spec, capacity):
+            raise InvalidJob(problems)
+        return CheckedDocument(spec.name, document)
+
+    def command(self, run_dir: RunDir) -> tuple[str, ...]:
+        return python_command("pipelines.cli", "fit", "--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
+
+    def tracking(self, config: Mapping[str, Any]) -> TrackingSpec | None:
+        """Return the tracking section of a document, even if the rest of the document is invalid."""
+        tracking = config.get("tracking", {})
+        return None if tracking is None else TrackingSpec.model_validate(tracking)
+
+
+def _device_problems(spec: JobSpec, capacity: ResourceCounts) -> list[JobProblem]:
+    """Return a problem if the trainer would start more processes than the server has cores.
+
+    Nothing else limits the number of CPU processes.
+    """
+    wanted, cpus = spec.trainer.devices, capacity[CPUS]
+    if not isinstance(wanted, int) or wanted <= cpus:
+        return []
+    message = f"got {wanted}; each is a process, and this server has {cpus} cores for all jobs together"
+    return [JobProblem(("trainer", "devices"), message)]
+
+
+def check_inputs(spec: JobSpec, settings: Settings) -> None:
+    """Raise ConfigError if a name in the document does not exist on this server or leads out of the allowed roots."""
+    try:
+        inputs = preflight(spec, Places(settings.data_roots, settings.weights_roots))
+        if problems := list(_paths_outside(spec, inputs.data)):
+            raise ConfigError(problems)
+    except (OSError, RuntimeError) as error:
+        # The cause is a name that is too long for the file system, or a link to itself.
+        raise ConfigError(FieldProblem("", f"contains a path that cannot be read: {error}")) from error
+
+
+def _paths_outside(spec: JobSpec, data: Path) -> Iterable[FieldProblem]:
+    """Yield a problem for each path of a source that leads out of the data folder through `..` or a link."""
+    for name, source in spec.data.sources.items():
+        paths = {f"data.sources.{name}.images": source.images}
+        if source.split_file is not None:
+            paths[f"data.sources.{name}.split_file"] = source.split_file
+        for number, layer in enumerate(source.labels):
+            for field_name, path in layer.paths(source.images).items():
+                paths[f"data.sources.{name}.labels.{number}.{field_name}"] = path
+        for where, path in paths.items():
+            for split in source.splits:
+                try:
+                    SourceSplit(data, name, source.images, source.splits, split).path(path)
+                except ValueError as error:
+                    yield FieldProblem(where, str(error))
+                    break
