@@ -18,6 +18,11 @@ COUNTER = "num_batches_tracked"
 """A buffer of every BatchNorm. It has the same shape in every network, so it does not show that a file fits."""
 _ZIP = b"PK\x03\x04"
 """The first bytes of files written by `torch.save`; files of torch before 1.6 lack them and are read too."""
+_REAL_NUMBERS = frozenset(
+    {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2}
+    | {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64}
+    | {torch.bool}
+)
 
 
 @dataclass(frozen=True)
@@ -122,9 +127,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"weights {str(path)!r}: file not found; write 'none', 'default' or the path of a file")
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content = load_plain(path)
+        content = load_file(path) if path.suffix == ".safetensors" else load_plain(path)
     except (SafetensorError, ValueError) as error:
         raise ValueError(
             f"weights {str(path)!r}: this is neither a safetensors file nor a plain state dict of tensors ({error}); "
@@ -135,8 +138,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"weights {str(path)!r}: the file does not contain a state dict; save one with torch.save")
     if odd := tuple(key for key, tensor in tensors.items() if not _is_plain(tensor)):
         raise ValueError(
-            f"weights {str(path)!r}: {_some(odd)} are sparse, quantized, complex or on the meta device; save dense "
-            "tensors of real numbers"
+            f"weights {str(path)!r}: {_some(odd)} are sparse, quantized, complex, packed or on the meta device; save "
+            "dense tensors of real numbers"
+        )
+    if expanded := tuple(key for key, tensor in tensors.items() if is_expanded(tensor)):
+        raise ValueError(
+            f"weights {str(path)!r}: {_some(expanded)} have more elements than are stored, as after expand(); save "
+            "tensor.contiguous()"
         )
     if wrong := tuple(key for key, tensor in tensors.items() if not tensor.isfinite().all()):
         raise ValueError(
@@ -157,8 +165,14 @@ def _tensors_of(content: Any) -> dict[str, Tensor]:
     return {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 
+def is_expanded(tensor: Tensor) -> bool:
+    """Return whether a tensor has more elements than are stored: a small file could fill the memory with them."""
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+
+
 def _is_plain(tensor: Tensor) -> bool:
-    return tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_complex() or tensor.is_meta)
+    is_dense = tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_meta)
+    return is_dense and tensor.dtype in _REAL_NUMBERS
 
 
 def _some(keys: tuple[str, ...]) -> str:

@@ -4,7 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from heads.head_spec import Count, HeadSpec, Positive, PositiveShare, Probability, PyramidLevel
+from heads.head_spec import (
+    Count,
+    HeadSpec,
+    Positive,
+    PositiveShare,
+    Probability,
+    PyramidLevel,
+    SmallCount,
+    Width,
+)
 
 Norm = Literal["none", "gn"]
 LossNormalizer = Literal["global", "per_image", "ema"]
@@ -63,7 +72,7 @@ class AnchorHeadSpec(DetectionHeadSpec):
     """Settings of a head with anchors: boxes of several sizes and shapes on every cell of the pyramid."""
 
     anchor_scale: Positive = Field(4.0, description="side of a level's smallest anchors, in strides")
-    scales_per_octave: Count = Field(3, description="number of anchor sizes from one level to the next")
+    scales_per_octave: SmallCount = Field(3, description="number of anchor sizes from one level to the next")
     anchor_sizes: tuple[tuple[Positive, ...], ...] | None = Field(
         None,
         description="for each level, the sides of its square anchors in pixels, instead of anchor_scale and "
@@ -159,7 +168,7 @@ class FasterRCNNHeadSpec(AnchorHeadSpec):
     head: Literal["faster_rcnn"]
     num_convs: NumConvs = Field(1, description="3x3 convolutions of the proposal network, before its outputs")
     norm: Norm = Field("none", description="normalization after each of these convolutions; gn: GroupNorm")
-    scales_per_octave: Count = Field(1, description="number of anchor sizes from one level to the next")
+    scales_per_octave: SmallCount = Field(1, description="number of anchor sizes from one level to the next")
     positive_iou: PositiveShare = Field(
         0.7, description="an anchor is assigned the box that it overlaps most if their IoU is at least this"
     )
@@ -185,11 +194,11 @@ class FasterRCNNHeadSpec(AnchorHeadSpec):
         description="a proposal is pooled from the coarsest level on which its side is at least this many cells long; "
         "the paper's rule, 224 pixels on p4, is 14",
     )
-    roi_size: Count = Field(7, description="height and width of a proposal's features, in bins")
+    roi_size: SmallCount = Field(7, description="height and width of a proposal's features, in bins")
     roi_aligned: bool = Field(
         True, description="sample the features at exact positions; false: half a cell off, as torchvision's detectors"
     )
-    roi_channels: Count = Field(1024, description="width of the two linear layers on a proposal's features")
+    roi_channels: Width = Field(1024, description="width of the two linear layers on a proposal's features")
     roi_positive_iou: PositiveShare = Field(
         0.5, description="a proposal is assigned the box that it overlaps most if their IoU is at least this"
     )

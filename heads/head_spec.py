@@ -10,7 +10,11 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+"""A number of boxes, anchors or samples: more of them than anyone needs would fill the memory."""
+Width = Annotated[int, Field(ge=1, le=16_384)]
+"""The length of a vector, or the channels of a layer."""
+SmallCount = Annotated[int, Field(ge=1, le=64)]
 
 
 class HeadSpec(BaseModel):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import Field
 
 import heads.detection_spec  # noqa: F401  # its import registers the detection heads
-from heads.head_spec import Count, HeadSpec, ShareBelowOne
+from heads.head_spec import HeadSpec, ShareBelowOne, Width
 from heads.loss_rows import METRIC_LOSSES
 
 Pool = Literal["avg", "max", "avgmax"]
@@ -68,7 +68,7 @@ class EmbeddingHeadSpec(HeadSpec):
 
     head: Literal["embedding"]
     of: Literal["image", "objects"] = Field("image", description="what is embedded: whole images, or boxes of objects")
-    dim: Count = Field(128, description="length of the vectors")
+    dim: Width = Field(128, description="length of the vectors")
     loss: MetricLoss = Field("proxy_anchor", description="name of the loss, see `GET /v1/catalog/losses`")
     miner: Miner = Field("semihard", description="selects the triplets that count; for loss: triplet")
 

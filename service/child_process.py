@@ -14,6 +14,7 @@ from pipelines.base.signals import held_stop_signals
 _PARENT = "PYRAMIDION_STARTED_BY"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -71,3 +72,11 @@ def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends, in any session."""
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def adopts_orphans() -> bool:
+    """Return True if `adopt_orphans` was called in this process, also before it replaced itself by another program."""
+    answer = ctypes.c_int(0)
+    if _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer)) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_GET_CHILD_SUBREAPER) failed")
+    return answer.value != 0

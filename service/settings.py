@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.cores import num_cores
 from pipelines.tracking.mlflow_store import sqlite_url
 from service.predictor_address import PredictorAddress
+from service.settings_secrets import SecretFiles
 
 PREFIX = "PYRAMIDION_"
 
@@ -42,7 +43,7 @@ class Settings(BaseSettings):
 
     executor: str = Field("local", description="executor that runs attempts")
     cpus: Count = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)), description="cores that jobs may use in total"
+        default_factory=num_cores, description="cores that jobs may use in total; the default is all that are available"
     )
     gpus: int | None = Field(
         None, ge=0, description="GPUs that jobs may use in total; the default is all GPUs of this machine"
@@ -51,6 +52,9 @@ class Settings(BaseSettings):
     retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each later one")
     cancel_grace_s: Seconds = Field(8.0, description="seconds that a cancelled attempt has to exit before it is killed")
     poll_s: Seconds = Field(0.2, description="seconds between two rounds of the supervisor")
+    hang_timeout_s: Seconds = Field(
+        60.0, description="seconds without a sign of life after which a process of the service is killed and restarted"
+    )
 
     max_json_bytes: Count = Field(1 << 20, description="maximum size of a request's JSON body")
     max_image_bytes: Count = Field(20 << 20, description="maximum size of an uploaded image file")
@@ -78,7 +82,6 @@ class Settings(BaseSettings):
     predictor_secret: SecretStr | None = Field(
         None, description="secret that the API sends to a predictor with an address"
     )
-    predictor_secret_file: Path | None = Field(None, description="file with this secret, instead of the secret itself")
     predictor_start_timeout_s: Seconds = Field(
         120.0, description="seconds after which a predictor that has not started is killed"
     )
@@ -108,6 +111,36 @@ class Settings(BaseSettings):
         8 << 30, description="maximum address space of the process of a data check, in bytes"
     )
 
+    database_threads: Count = Field(
+        8, description="threads that read the database, as many that write to it, and as many that read for streams"
+    )
+    database_timeout_s: Seconds = Field(
+        10.0, description="seconds after which a request stops waiting for the database"
+    )
+    file_threads: Count = Field(
+        8, description="threads that read files, as many that read logs for streams, and as many that check submissions"
+    )
+    file_timeout_s: Seconds = Field(30.0, description="seconds after which a request stops waiting for files")
+    registry_threads: Count = Field(4, description="threads that wait for the model registry, MLflow")
+    registry_timeout_s: Seconds = Field(15.0, description="seconds after which a request stops waiting for MLflow")
+    probe_timeout_s: Seconds = Field(2.0, description="seconds that each check of /readyz and /metrics may take")
+    max_waiting: Count = Field(64, description="maximum number of requests that wait for threads of one kind")
+    max_event_streams: Count = Field(
+        1000, description="maximum number of clients that follow events or logs at the same time"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources of values in the order of precedence."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
     @field_validator("data_roots", "weights_roots", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -136,15 +169,8 @@ class Settings(BaseSettings):
     def address_of_predictor(self) -> PredictorAddress | None:
         return None if self.predictor_url is None else PredictorAddress.parse(self.predictor_url)
 
-    @cached_property
+    @property
     def secret_of_predictor(self) -> str | None:
-        """The secret, from its file if there is one.
-
-        Raises:
-            ConfigError: the file cannot be read, or is empty.
-        """
-        if self.predictor_secret_file is not None:
-            return _secret_in(self.predictor_secret_file, f"{PREFIX}PREDICTOR_SECRET_FILE")
         return None if self.predictor_secret is None else self.predictor_secret.get_secret_value()
 
     @property
@@ -158,16 +184,6 @@ class Settings(BaseSettings):
     def run_dir(self, job_id: str) -> Path:
         """Return the run folder of a job."""
         return self.jobs_dir / job_id
-
-
-def _secret_in(path: Path, setting: str) -> str:
-    try:
-        secret = path.read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise ConfigError(FieldProblem(setting, f"{str(path)!r} cannot be read ({error}); name a text file")) from error
-    if not secret:
-        raise ConfigError(FieldProblem(setting, f"{str(path)!r} is empty; write the secret into it"))
-    return secret
 
 
 def _as_text(value: Any) -> str:

@@ -14,6 +14,8 @@ from pipelines.data.synth.dataset import write_synthetic
 from pipelines.run_folder.layout import CACHE_VARIABLE
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 
+pytest_plugins = ["tests.postgres"]
+
 # Collecting the tests imports everything and creates objects that stay; searching them for garbage takes seconds.
 gc.disable()
 
@@ -39,7 +41,7 @@ def no_arguments_of_earlier_commands() -> None:
 LONG = (
     "tests/service/whole/",
     "tests/service/test_previous_version",
-    "tests/service/test_server",
+    "tests/service/server/",
     "tests/service/api/test_conformance",
     "tests/pipelines/training/test_families",
     "tests/pipelines/run/",

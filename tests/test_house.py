@@ -37,6 +37,7 @@ HOMES = {
     "jsonargparse": ("pipelines",),
     "sqlalchemy": ("service/store", "service/migrations"),
     "alembic": ("service/store", "service/migrations"),
+    "psycopg": ("service/store",),
     "fastapi": ("service/api", "service/rest"),
     "uvicorn": ("service/api", "service/predictor"),
     "prometheus_client": ("service/api",),

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 
 from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, print_error
-from pipelines.base.printable import accept_any_text, printable
+from pipelines.base.printable import printable
+from pipelines.base.terminal import escaped_output
 
 _PLACE_ERRNOS = frozenset(
     {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST}
@@ -19,9 +20,14 @@ def exit_code_of(command: Callable[[], int]) -> int:
     """Run a command and return its exit code.
 
     Errors that users can fix are printed without a traceback: `PyramidionError`, a full disk, and places that cannot be
-    written. A reader of the output that has ended, as after `| head`, ends the command silently.
+    written. A reader of the output that has ended, as after `| head`, ends the command silently. What is printed cannot
+    control the terminal, see `pipelines.base.terminal`.
     """
-    accept_any_text()
+    with escaped_output():
+        return _exit_code_of(command)
+
+
+def _exit_code_of(command: Callable[[], int]) -> int:
     try:
         code = command()
         for stream in (sys.stdout, sys.stderr):

@@ -1,9 +1,6 @@
 """Text that every terminal, file and reader accepts. Torch-free."""
 
-import os
 import re
-import sys
-from typing import TextIO
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -43,18 +40,6 @@ def is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def accept_any_text() -> None:
-    """Let stdout and stderr escape what their encoding cannot express, instead of raising an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def redraws_lines(stream: TextIO) -> bool:
-    """Return whether a stream is a terminal that can draw a line again; a dumb one prints the control characters."""
-    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -40,9 +40,9 @@ def result_tables(split: str, tasks: Mapping[str, Mapping[str, Any]]) -> list[Ta
 
 def print_results(split: str, tasks: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
     """Print the tables of all tasks, by default to the standard output."""
-    from rich.console import Console
+    from pipelines.base.console import SafeConsole
 
-    console = console or Console()
+    console = console or SafeConsole()
     # A narrower terminal wraps the lines itself, so that no number is cut.
     console.width = max(console.width, COLUMNS)
     for table in result_tables(split, tasks):

@@ -20,7 +20,7 @@ from safetensors.torch import load_model, save_model
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model, fold_as_configured
-from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.files import rename_synced, write_atomic
 from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import BestThresholds, Share
@@ -61,7 +61,7 @@ def export_model(
     partial = target.weights.with_name(f"{target.weights.name}.partial")
     save_model(model, str(partial))
     partial.chmod(0o644)
-    partial.replace(target.weights)
+    rename_synced(partial, target.weights)
     described = {
         "format": FORMAT,
         "pyramidion": _own_version(),

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from backbones.spec.surgery import SurgerySpec
-from backbones.weights import load_plain
+from backbones.weights import is_expanded, load_plain
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category
 from pipelines.inference.export import Categories, read_description
@@ -76,6 +76,8 @@ def read_checkpoint(path: Path, field: str) -> dict[str, Any]:
         raise _unusable(path, field, "it has no state_dict")
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content["state_dict"].items()):
         raise _unusable(path, field, "its state_dict holds more than tensors by name")
+    if expanded := sorted(name for name, tensor in content["state_dict"].items() if is_expanded(tensor)):
+        raise _unusable(path, field, f"{expanded[0]} has more elements than are stored, as after expand()")
     return content
 
 

@@ -1,18 +1,21 @@
 """A dry run of a job: its data is checked and its network built, without training or writing anything."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from backbones.catalog.lookup import resolve
+from backbones.default_weights import default_weights_problem
 from backbones.depthwise import compute_slow_depthwise_in_float32
 from pipelines.base.errors import ConfigError
 from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.loading.datamodule import JobData
-from pipelines.model import MultiTaskModel, build_model
+from pipelines.model import MultiTaskModel
 from pipelines.preflight import Inputs
-from pipelines.run.init_source import describe_init
+from pipelines.run.network import describe_network
 from pipelines.run.plan import PlanRow, make_plan
 from pipelines.run.run_precision import describe_precision, new_precision
 from pipelines.spec.augment import describe_operations
@@ -95,16 +98,24 @@ def dry_run(job: JobSpec, inputs: Inputs, index: DatasetIndex, report: DataRepor
         ConfigError, DataError: the job would not start.
         RegistryError: MLflow does not respond, so whether the job would start is unknown.
     """
-    model = build_model(job.model, index.categories)
+    model, init = describe_network(job, index, inputs)
     data = JobData(job.data, job.model.tasks, index, job.seed_everything)
     avoid_single_images(model, job, data, _num_processes(job.trainer))
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         parts[model.part_of(name)] += parameter.numel()
     plan = make_plan(model, job.model, {"balance": create_balance(job.model)})
-    warnings = (*document_warnings(job), *data_warnings(job, index))
-    init = describe_init(job, inputs, model, index)
+    warnings = (*document_warnings(job), *data_warnings(job, index), *_missing_weights(job))
     return DryRunReport(job, report, dict(parts), plan, init, _precision(job.trainer, model), warnings)
+
+
+def _missing_weights(job: JobSpec) -> Iterator[str]:
+    """Yield a warning if this machine has no default weights and cannot download them; others may be able to."""
+    backbone = job.model.backbone
+    if job.model.init_from is not None or backbone.weights != "default":
+        return
+    if problem := default_weights_problem(resolve(backbone.network)):
+        yield f"model.backbone.{problem}; on this machine the run would not start"
 
 
 def _precision(spec: TrainerSpec, model: MultiTaskModel) -> str | None:

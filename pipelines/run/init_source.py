@@ -10,16 +10,13 @@ from backbones.published_detectors import (
     download_published,
     publication_problem,
     published_file,
-    published_url,
 )
 from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.base.ranks import is_rank_zero
-from pipelines.base.records import DatasetIndex
-from pipelines.inference.init_from import FIELD, initialize_from, read_source
-from pipelines.model import MultiTaskModel
-from pipelines.preflight import PUBLISHED, REGISTRY, Inputs, require_default_weights
+from pipelines.inference.init_from import FIELD
+from pipelines.preflight import PUBLISHED, REGISTRY, Inputs
+from pipelines.run_folder.files import rename_synced
 from pipelines.run_folder.layout import RunDir, runs_root
-from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
@@ -32,7 +29,7 @@ def pin_version(inputs: Inputs) -> Inputs:
         ConfigError: the registry has no such model, alias or version, or a published detector is not available.
         RegistryError: MLflow does not respond.
     """
-    _require_published(inputs)
+    require_published(inputs)
     if inputs.init_from is None or not inputs.init_from.startswith(REGISTRY):
         return inputs
     return replace(inputs, init_from=_find_version(inputs.init_from).uri)
@@ -61,31 +58,6 @@ def downloaded_model(inputs: Inputs, run_dir: RunDir) -> Iterator[None]:
         shutil.rmtree(run_dir.init_from, ignore_errors=True)
 
 
-def describe_init(job: JobSpec, inputs: Inputs, model: MultiTaskModel, index: DatasetIndex) -> str:
-    """Return a text about the tensors that the job's network would take from `model.init_from`.
-
-    A registered model is looked up but not downloaded, and so is a published detector that is not cached.
-
-    Raises:
-        ConfigError: it cannot be read, nothing in it fits, or the weights that it lacks may not be used.
-        RegistryError: MLflow does not respond.
-    """
-    if inputs.init_from is None:
-        return ""
-    if inputs.init_from.startswith(REGISTRY):
-        return f"init_from {pin_version(inputs).init_from}"
-    _require_published(inputs)
-    source = source_path(inputs.init_from, None)
-    if inputs.init_from.startswith(PUBLISHED) and not source.is_file():
-        url = published_url(inputs.init_from.removeprefix(PUBLISHED))
-        return f"init_from {inputs.init_from}: {url} is downloaded when the run starts"
-    saved = read_source(source)
-    report = initialize_from(model, saved, job.model, index.categories, inputs.init_from)
-    if not report.is_whole("backbone"):
-        require_default_weights(job.model.backbone)
-    return "\n".join([str(report), *(f"warning: {warning}" for warning in report.warnings)])
-
-
 def source_path(init_from: str, run_dir: RunDir | None) -> Path:
     """Return the file or folder that `Inputs.init_from` stands for; a registered model is in `run_dir`."""
     if init_from.startswith(REGISTRY):
@@ -96,7 +68,7 @@ def source_path(init_from: str, run_dir: RunDir | None) -> Path:
     return Path(init_from)
 
 
-def _require_published(inputs: Inputs) -> None:
+def require_published(inputs: Inputs) -> None:
     """Raise ConfigError if `inputs` name a published detector that is neither cached nor available."""
     if inputs.init_from is None or not inputs.init_from.startswith(PUBLISHED):
         return
@@ -128,7 +100,7 @@ def _download(uri: str, folder: Path) -> None:
         exported = Registry(find_store(runs_root())).download_exported(version, folder.with_suffix(".partial"))
     except RegistryError as error:
         raise _unavailable(uri, error) from error
-    exported.replace(folder)
+    rename_synced(exported, folder)
     shutil.rmtree(folder.with_suffix(".partial"), ignore_errors=True)
 
 

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from backbones.published_detectors import published_url
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import DatasetIndex
 from pipelines.inference.init_from import initialize_from, read_source
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.preflight import Inputs, require_default_weights
-from pipelines.run.init_source import source_path
+from pipelines.preflight import PUBLISHED, REGISTRY, Inputs, require_default_weights
+from pipelines.run.init_source import pin_version, require_published, source_path
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec
@@ -64,6 +65,34 @@ def initialized_network(
     for warning in report.warnings:
         warn(warning)
     return network
+
+
+def describe_network(job: JobSpec, index: DatasetIndex, inputs: Inputs) -> tuple[MultiTaskModel, str]:
+    """Return the network of a job as `initialized_network` would build it, and a text about `model.init_from`.
+
+    Files of weights are read, so whatever is wrong with them is reported. Nothing is downloaded: a registered model is
+    only looked up, and so is a published detector that is not cached.
+
+    Raises:
+        ConfigError: the weights or the other model cannot be read or do not fit, or may not be used.
+        RegistryError: MLflow does not respond.
+    """
+    file = inputs.weights if inputs.weights not in ("none", "default") else "none"
+    if inputs.init_from is None:
+        return create_network(job, index, file), ""
+    network = create_network(job, index)
+    if inputs.init_from.startswith(REGISTRY):
+        return network, f"init_from {pin_version(inputs).init_from}"
+    require_published(inputs)
+    source = source_path(inputs.init_from, None)
+    if inputs.init_from.startswith(PUBLISHED) and not source.is_file():
+        url = published_url(inputs.init_from.removeprefix(PUBLISHED))
+        return network, f"init_from {inputs.init_from}: {url} is downloaded when the run starts"
+    report = initialize_from(network, read_source(source), job.model, index.categories, inputs.init_from)
+    if not report.is_whole("backbone"):
+        require_default_weights(job.model.backbone)
+        create_network(job, index, file)
+    return network, "\n".join([str(report), *(f"warning: {warning}" for warning in report.warnings)])
 
 
 def _class_weights(model: ModelSpec, index: DatasetIndex) -> dict[str, Tensor]:

@@ -1,10 +1,14 @@
-"""Files that are read and written whole."""
+"""Files that are written whole, and survive a crash of the machine once they have their name. Torch-free."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_NOT_SYNCED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM})
+"""Error numbers of file systems that cannot sync a folder, and of a folder that only its owner may read."""
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -17,19 +21,65 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     if path.is_symlink() or path.is_char_device() or path.is_fifo():
         path.write_bytes(data)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    create_folder(path.parent)
     with _named_in_errors(path):
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
+            rename_synced(Path(temporary), path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def rename_synced(source: Path, target: Path) -> None:
+    """Rename a complete file, or a folder with all of its files, so that `target` also survives a loss of power.
+
+    Without a sync of the content, `target` could be empty afterwards; without a sync of its folder, it could be missing
+    although readers have seen it, or a file that was removed later could be there again.
+    """
+    for folder, _, names in os.walk(source) if source.is_dir() else ():
+        for name in names:
+            _sync_file(Path(folder, name))
+        sync_folder(Path(folder))
+    if not source.is_dir():
+        _sync_file(source)
+    source.replace(target)
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
+
+
+def create_folder(path: Path) -> None:
+    """Create a folder with its parents, so that it survives a loss of power."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Write the names in a folder to the disk, if its file system can do that."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SYNCED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file(path: Path) -> None:
+    if path.is_symlink() or not path.is_file():
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 @contextmanager

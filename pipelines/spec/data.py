@@ -10,7 +10,7 @@ from pipelines.base.paths import RelativePath
 from pipelines.base.records import Split
 from pipelines.formats.catalog import Layer
 from pipelines.spec.augment import Augment, AugmentSpec, operations_of
-from pipelines.spec.base import Count, Spec
+from pipelines.spec.base import MAX_BATCH, CountOrZero, Spec
 
 GroupByAspect = Annotated[
     bool, Field(description="batches contain images of similar aspect ratio, so that less padding is computed")
@@ -29,8 +29,8 @@ class PKSpec(Spec):
 
     kind: Literal["pk"]
     task: TaskName = Field(description="embedding task with the identities to draw")
-    p: Annotated[int, Field(ge=2)]
-    k: Annotated[int, Field(ge=2)]
+    p: Annotated[int, Field(ge=2, le=MAX_BATCH)]
+    k: Annotated[int, Field(ge=2, le=MAX_BATCH)]
 
 
 class RepeatFactorSpec(Spec):
@@ -54,7 +54,9 @@ class SourceSpec(Spec):
 
     images: RelativePath = Field(description="folder of the images; `{split}` stands for the split's name on disk")
     labels: tuple[Layer, ...] = Field(min_length=1)
-    batch_size: Count = Field(16, description="number of images per step and process")
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] = Field(
+        16, description="number of images per step and process"
+    )
     sampler: SamplerSpec = ShuffleSpec()
     splits: dict[Split, str] = Field(
         {"train": "train", "val": "val", "test": "test"},
@@ -113,7 +115,7 @@ class DataSpec(Spec):
         512, description="longer side (aspect kept), or [height, width] that images are fitted inside"
     )
     augment: Augment = Field(AugmentSpec(), description="a preset, a list such as [{op: hflip, p: 0.5}], or a mapping")
-    close_mosaic_epochs: Annotated[int, Field(ge=0)] | None = Field(
+    close_mosaic_epochs: CountOrZero | None = Field(
         None,
         description="number of last epochs without operations that combine several images; null: a tenth of "
         "trainer.max_epochs, rounded down",

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from backbones.spec.section import Stage
 from pipelines.base.names import TaskName
-from pipelines.spec.base import Positive, Probability, Spec
+from pipelines.spec.base import CountOrZero, Positive, Probability, Spec
 
 Transfer = Literal["full", "freeze", "discriminative", "gradual", "lp-ft"]
 
@@ -39,7 +39,7 @@ class OptimizerSpec(Spec):
 class ScheduleSpec(Spec):
     """Linear warm-up, then decay to `final_ratio` of the learning rate at the last step."""
 
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: CountOrZero = 0
     decay: Literal["cosine", "constant"] = "cosine"
     final_ratio: Probability = 0.01
 

@@ -9,7 +9,7 @@ from backbones.spec.design import DesignSpec
 from backbones.spec.section import Stage
 from backbones.spec.surgery import SurgerySpec
 from pipelines.base.names import TaskName
-from pipelines.spec.base import Count, Spec
+from pipelines.spec.base import CountOrZero, Spec
 from pipelines.spec.learning import (
     EMASpec,
     OptimizerSpec,
@@ -73,7 +73,7 @@ class NeckSpec(Spec):
     """Feature pyramid: c3..c5 -> p3..p7."""
 
     name: Literal["fpn"] = "fpn"
-    channels: Count = 256
+    channels: Annotated[int, Field(ge=1, le=4096)] = 256
     p6_from: Literal["p5", "c5"] = "p5"
     norm: Literal["none", "bn"] = "none"
 
@@ -110,7 +110,7 @@ class ModelSpec(Spec):
     aggregate: Literal["none", "pcgrad", "upgrad", "mgda"] = Field(
         "none", description="how the tasks' gradients of shared layers are combined; none: they are added"
     )
-    gradients_every_n_steps: Annotated[int, Field(ge=0)] = Field(
+    gradients_every_n_steps: CountOrZero = Field(
         100, description="interval of logging norms and cosines of the tasks' gradients; 0: never"
     )
     optimizer: OptimizerSpec = OptimizerSpec()

@@ -1,6 +1,5 @@
 """Checkpoints for resuming, and stops on request."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from pipelines.base.errors import Stopped
+from pipelines.run_folder.files import rename_synced
 from pipelines.run_folder.layout import RunDir
 from pipelines.training.lightning_internals import restart_validation
 from pipelines.training.stopping import StopRequest
@@ -21,9 +21,7 @@ def write_checkpoint(trainer: Trainer, path: Path) -> None:
     temporary = path.with_suffix(".writing")
     trainer.save_checkpoint(temporary)
     if trainer.is_global_zero:
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        rename_synced(temporary, path)
 
 
 class Checkpoints(Callback):

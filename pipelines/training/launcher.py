@@ -19,6 +19,7 @@ from pathlib import Path
 from pipelines.base.errors import PyramidionError, RankError, error_text
 from pipelines.base.ranks import LOCAL_RANK, local_rank
 from pipelines.base.signals import held_stop_signals, release_stop_signals
+from pipelines.run_folder.files import write_atomic
 
 RENDEZVOUS_VARIABLE = "PYRAMIDION_RENDEZVOUS"
 """The environment variable that holds the folder where ranks meet; rank 0 sets it for the ranks that it starts."""
@@ -115,9 +116,7 @@ def report_to_rank_zero(error: PyramidionError) -> None:
     folder = os.environ.get(RENDEZVOUS_VARIABLE)
     if folder is None or not Path(folder).is_dir():
         return
-    unfinished = Path(folder) / f"error-{local_rank()}.writing"
-    unfinished.write_text(json.dumps(content))
-    unfinished.replace(Path(folder) / f"error-{local_rank()}")
+    write_atomic(Path(folder) / f"error-{local_rank()}", json.dumps(content))
 
 
 def announce_stop() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pipelines.base.clock import format_duration
-from pipelines.base.printable import redraws_lines
 from pipelines.base.ranks import print_rank_zero
+from pipelines.base.terminal import redraws_lines, unescaped
 from pipelines.data.loading.sample import Batch
 from pipelines.run_folder.events import EventLog, MetricData, ProgressData, WarningData
 from pipelines.tracking.tracker import Tracker
@@ -161,7 +161,9 @@ class ProgressReporter(Callback):
         if redraws_lines(sys.stderr):
             columns = terminal_columns()
             line = "\n".join(broken_into_lines(parts, columns)) if is_last else fitting(parts, columns)
-            print(f"\r\x1b[2K{line}", end="\n" if is_last else "", file=sys.stderr, flush=True)
+            print(end="\r", file=sys.stderr)
+            print(end="\x1b[2K", file=unescaped(sys.stderr))
+            print(line, end="\n" if is_last else "", file=sys.stderr, flush=True)
         else:
             print("  ".join(parts), file=sys.stderr, flush=True)
         self._shown = time.monotonic()

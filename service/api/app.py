@@ -10,16 +10,18 @@ from fastapi.routing import APIRoute
 from service.api.authentication import Authenticate
 from service.api.dry_run import DryRuns
 from service.api.limits import LoopbackOnly
-from service.api.metrics import JobCollector, Measure, Metrics
+from service.api.metrics import JobCollector, Measure, Metrics, PoolCollector
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.routes import catalog, datasets, docs, events, health, jobs, models, results
+from service.api.thread_pools import ThreadPools, Work
 from service.executors.registry import create_executor
 from service.jobs.use_cases import Jobs
 from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.database import open_database
+from service.store.engines import DatabaseLimits
 from service.store.jobs import JobStore
 from service.version import version
 
@@ -33,20 +35,26 @@ def create_app(settings: Settings) -> FastAPI:
         settings.jobs_dir.mkdir(parents=True, exist_ok=True)
         # In parallel: a driver may take a second to list its GPUs.
         engine, executor = await asyncio.gather(
-            asyncio.to_thread(open_database, settings.url_of_database),
+            asyncio.to_thread(open_database, settings.url_of_database, DatabaseLimits.of_requests(settings)),
             asyncio.to_thread(create_executor, settings),
         )
         capacity = executor.capacity()
         app.state.engine = engine
         app.state.store = JobStore(engine)
+        app.state.pools = pools = ThreadPools(settings)
+        app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity)
         collector = JobCollector(app.state.store, capacity[CPUS], capacity.get(GPUS, 0))
-        metrics.registry.register(collector)
+        metrics.stored.register(collector)
+        in_pools = PoolCollector(pools)
+        metrics.registry.register(in_pools)
         try:
             yield
         finally:
-            metrics.registry.unregister(collector)
+            metrics.stored.unregister(collector)
+            metrics.registry.unregister(in_pools)
+            pools.close()
             engine.dispose()
 
     app = FastAPI(
@@ -55,13 +63,13 @@ def create_app(settings: Settings) -> FastAPI:
         description="Fine-tunes one backbone for several visual tasks: submit, watch, read results, predict.",
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
-        # Their pages load scripts from other hosts; `routes.docs` has a page of our own.
+        # `routes.docs` has these pages: the framework's load scripts, and generate the document in the event loop.
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    app.state.dry_runs = DryRuns(settings)
     add_handlers(app)
     for routes in (jobs, events, results, models, datasets, catalog):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])

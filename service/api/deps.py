@@ -1,7 +1,8 @@
 """The dependencies of routes. All of them are stored in `app.state`.
 
-A router that needs an object for the lifetime of the server declares its own `lifespan`, which starts after the
-application's, so `app.state.store` and `app.state.settings` exist.
+They are coroutines: FastAPI would run plain functions in threads that all requests share, so that one kind of blocking
+work could stop all others. A router that needs an object for the lifetime of the server declares its own `lifespan`,
+which starts after the application's, so `app.state.store`, `app.state.settings` and `app.state.pools` exist.
 """
 
 from typing import Annotated, cast
@@ -10,6 +11,7 @@ from fastapi import Depends, Path, Request
 
 from service.api.dry_run import DryRuns
 from service.api.metrics import Metrics
+from service.api.thread_pools import ThreadPools
 from service.jobs.use_cases import Jobs
 from service.principal import Principal
 from service.resources import ResourceCounts
@@ -17,32 +19,36 @@ from service.settings import Settings
 from service.store.jobs import JobStore
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     return cast(Settings, request.app.state.settings)
 
 
-def _store(request: Request) -> JobStore:
+async def _store(request: Request) -> JobStore:
     return cast(JobStore, request.app.state.store)
 
 
-def _jobs(request: Request) -> Jobs:
+async def _jobs(request: Request) -> Jobs:
     return cast(Jobs, request.app.state.jobs)
 
 
-def _principal(request: Request) -> Principal:
+async def _principal(request: Request) -> Principal:
     return cast(Principal, request.state.principal)
 
 
-def _capacity(request: Request) -> ResourceCounts:
+async def _capacity(request: Request) -> ResourceCounts:
     return cast(ResourceCounts, request.app.state.capacity)
 
 
-def _metrics(request: Request) -> Metrics:
+async def _metrics(request: Request) -> Metrics:
     return cast(Metrics, request.app.state.metrics)
 
 
-def _dry_runs(request: Request) -> DryRuns:
+async def _dry_runs(request: Request) -> DryRuns:
     return cast(DryRuns, request.app.state.dry_runs)
+
+
+async def _pools(request: Request) -> ThreadPools:
+    return cast(ThreadPools, request.app.state.pools)
 
 
 JobId = Annotated[str, Path(description="id of a job", max_length=32)]
@@ -53,3 +59,4 @@ PrincipalDep = Annotated[Principal, Depends(_principal)]
 CapacityDep = Annotated[ResourceCounts, Depends(_capacity)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
 DryRunsDep = Annotated[DryRuns, Depends(_dry_runs)]
+PoolsDep = Annotated[ThreadPools, Depends(_pools)]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.base.links import LINKS_VARIABLE
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, AttemptDir, RunDir
 from pipelines.spec.load import write_yaml
+from service.api.mlflow_waits import environment_without_short_waits
+from service.api.thread_pools import ThreadPool
 from service.child_process import child_environment, die_with_parent, python_command
 from service.executors.process_tree import kill
 from service.jobs.document_paths import document_problems
@@ -31,10 +34,15 @@ WAIT_S = 5.0
 
 
 class DryRuns:
-    """Runs `pipelines.cli check` for clients, with a limited number in progress."""
+    """Runs `pipelines.cli check` for clients, with a limited number in progress.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        threads: for everything that blocks: files, and the search for processes to kill.
+    """
+
+    def __init__(self, settings: Settings, threads: ThreadPool) -> None:
         self._settings = settings
+        self._threads = threads
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, request: Request, config: dict[str, Any]) -> dict[str, Any]:
@@ -71,16 +79,18 @@ class DryRuns:
             detail = f"{AT_ONCE} dry runs are already in progress; try again in a moment"
             raise Problem(503, "Busy", detail, headers={"Retry-After": "5"}) from None
         try:
-            with tempfile.TemporaryDirectory(prefix="pyramidion-check-") as folder:
-                return await self._check(config, Path(folder))
+            folder = await self._threads.run(_new_folder, config)
+            try:
+                return await self._check(folder)
+            finally:
+                await self._threads.run(shutil.rmtree, folder, ignore_errors=True)
         finally:
             self._turns.release()
 
-    async def _check(self, config: dict[str, Any], folder: Path) -> tuple[int, bytes, str]:
+    async def _check(self, folder: Path) -> tuple[int, bytes, str]:
         """Return the exit code, the standard output and the log of the child."""
         document, log = RunDir.of(folder).job_yaml, AttemptDir(folder).log
-        document.write_text(write_yaml(config), "utf-8")
-        with log.open("wb") as stderr:
+        with await self._threads.run(log.open, "wb") as stderr:
             child = await asyncio.create_subprocess_exec(
                 *python_command("pipelines.cli", "check", "--config", str(document), "--json"),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -98,10 +108,17 @@ class DryRuns:
             detail = f"cancelled after {limit_s:g} s; PYRAMIDION_DRY_RUN_TIMEOUT_S sets the limit of the server"
             raise Problem(504, "The check took too long", detail) from None
         finally:
-            kill(lambda table: [process for process in table.values() if process.session == child.pid])
+            await self._threads.run(kill, lambda table: [p for p in table.values() if p.session == child.pid])
             code = await child.wait()
-        return code, output, log.read_text("utf-8", "replace")
+        return code, output, await self._threads.run(log.read_text, "utf-8", "replace")
 
     def _environment(self) -> dict[str, str]:
         own = {RUNS_ROOT_VARIABLE: str(self._settings.root), LINKS_VARIABLE: "refuse", "OMP_NUM_THREADS": "1"}
-        return child_environment({**os.environ, **self._settings.environment(), **own})
+        return child_environment({**environment_without_short_waits(), **self._settings.environment(), **own})
+
+
+def _new_folder(config: dict[str, Any]) -> Path:
+    """Return a new temporary folder with the document."""
+    folder = Path(tempfile.mkdtemp(prefix="pyramidion-check-"))
+    RunDir.of(folder).job_yaml.write_text(write_yaml(config), "utf-8")
+    return folder

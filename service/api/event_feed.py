@@ -1,21 +1,22 @@
 """Deliver events of jobs to listeners: one query detects new events for all, and one read serves all at one position.
 
-The database is read in threads, so that the event loop never blocks. The store commits events in the order of their
+The store commits events in the order of their
 sequence numbers, so that an event never appears before one that was already read. Torch-free.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
+from service.api.thread_pools import RETRY_AFTER_S, ThreadPools, Work
 from service.api.views import event_view
+from service.rest.problems import Problem
 from service.rest.schemas import EventView
 from service.states import TERMINAL
 from service.store.jobs import JobStore
@@ -23,7 +24,6 @@ from service.store.records import Event, Job
 
 TICK_S = 0.2
 _PAUSE_AFTER_ERROR_S = 5.0
-_NUM_THREADS = 4
 _NUM_KEPT = 8
 """Number of slices that a channel caches, since listeners that connect one after another read the same slices."""
 
@@ -62,16 +62,22 @@ class EventSlice:
 
 
 class EventFeed:
-    """All listeners of one process. Use it in the event loop only."""
+    """All listeners of one process. Use it in the event loop only, but create it in a thread: this reads the database.
 
-    def __init__(self, store: JobStore) -> None:
+    Args:
+        pools: threads that read the database and logs; those for `Work.EVENTS` and `Work.LOGS` belong to streams alone.
+        max_listeners: maximum number of clients that follow events or logs.
+    """
+
+    def __init__(self, store: JobStore, pools: ThreadPools, max_listeners: int) -> None:
         self.store = store
+        self.pools = pools
         self.is_stopping = False
         self.num_listeners = 0
         self._seen = store.last_seq()
         self._channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self._ticker: asyncio.Task[None] | None = None
-        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="event-feed")
+        self._max_listeners = max_listeners
 
     def channel(self, job_id: str) -> "Channel":
         """Return the channel of a job. The database is polled as long as any channel is referenced."""
@@ -82,9 +88,37 @@ class EventFeed:
             self._ticker = asyncio.get_running_loop().create_task(self._watch())
         return channel
 
-    async def in_thread(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a blocking function in a thread and return its result."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
+    async def read(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the result of a function that reads the database; raises NoAnswer."""
+        return await self.pools[Work.EVENTS].run(function, *args, **kwargs)
+
+    async def read_file(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the result of a function that reads or formats a log; raises NoAnswer."""
+        return await self.pools[Work.LOGS].run(function, *args, **kwargs)
+
+    def check_room(self) -> None:
+        """Raise Problem 503 if no more clients may follow events or logs."""
+        if self.num_listeners >= self._max_listeners:
+            detail = (
+                f"{self.num_listeners} clients follow events or logs, which is the limit; try again later, or read "
+                "pages of events with ?after="
+            )
+            raise Problem(503, "Too many streams", detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+    async def counted(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield what a stream yields, and count its client while it does."""
+        with self.listener():
+            async for chunk in stream:
+                yield chunk
+
+    @contextmanager
+    def listener(self) -> Iterator[None]:
+        """Count a client that follows events or logs."""
+        self.num_listeners += 1
+        try:
+            yield
+        finally:
+            self.num_listeners -= 1
 
     def stop(self) -> None:
         """Disconnect all listeners; clients resume after the next start of the process."""
@@ -92,15 +126,10 @@ class EventFeed:
         for channel in list(self._channels.values()):
             channel.announce(channel.newest)
 
-    def close(self) -> None:
-        """Stop, and shut the threads down."""
-        self.stop()
-        self._threads.shutdown(wait=False)
-
     async def _watch(self) -> None:
         while self._channels and not self.is_stopping:
             try:
-                newest = await self.in_thread(self.store.newest_seq, self._seen)
+                newest = await self.read(self.store.newest_seq, self._seen)
             except Exception:  # the database may be reachable again later
                 _logger.exception("cannot read new events; trying again in %g s", _PAUSE_AFTER_ERROR_S)
                 await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
@@ -149,7 +178,7 @@ class Channel:
         Raises:
             NotFound: the job does not exist (anymore).
         """
-        return await self.feed.in_thread(self.feed.store.get, self.job_id)
+        return await self.feed.read(self.feed.store.get, self.job_id)
 
     async def job_shared(self) -> Job:
         """Return the job as `job` does, with one read for all concurrent callers.
@@ -166,7 +195,7 @@ class Channel:
         Raises:
             NotFound: the job does not exist (anymore).
         """
-        return await self.feed.in_thread(_load, self.feed.store, self.job_id, after, limit)
+        return await self.feed.read(_load, self.feed.store, self.job_id, after, limit)
 
     async def read_shared(self, after: int, limit: int) -> EventSlice:
         """Return events as `read` does, with one read for all listeners; events not announced yet may be missing.

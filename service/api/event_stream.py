@@ -1,10 +1,12 @@
 """Events of a job as a stream of server-sent events, or as one page with an optional wait. Torch-free."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from time import monotonic
 
 from service.api.event_feed import Channel, EventSlice
-from service.store.errors import NotFound
+from service.api.thread_pools import NoAnswer
+from service.store.errors import NotFound, StoreUnavailable
 
 RETRY_MS = 3000
 PING_S = 15.0
@@ -14,9 +16,9 @@ SLICE = 200
 
 
 async def stream_events(channel: Channel, found: EventSlice) -> AsyncIterator[bytes]:
-    """Yield `found` and all later events, until the job ends or is deleted, or this process stops."""
-    channel.feed.num_listeners += 1
-    try:
+    """Yield `found` and all later events, until the job ends or is deleted, or the server cannot continue."""
+    # A job that is deleted has no more events. If the database fails, the client connects again and continues.
+    with channel.feed.listener(), suppress(NotFound, StoreUnavailable, NoAnswer):
         yield f"retry: {RETRY_MS}\n\n".encode()
         while True:
             if found.events:
@@ -29,10 +31,6 @@ async def stream_events(channel: Channel, found: EventSlice) -> AsyncIterator[by
             else:
                 yield b": ping\n\n"
                 found = await channel.read(after, SLICE)
-    except NotFound:
-        return  # deleted
-    finally:
-        channel.feed.num_listeners -= 1
 
 
 async def poll_events(channel: Channel, after: int, limit: int, wait_s: float) -> EventSlice:

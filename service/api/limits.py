@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Request
-from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.thread_pools import PooledRoute
 from service.rest.problems import Problem, problem_response
 
 MAX_DEPTH = 64
@@ -63,7 +63,7 @@ def _rejection(method: str, headers: Headers) -> Response | None:
     return None
 
 
-class JsonRoute(APIRoute):
+class JsonRoute(PooledRoute):
     """A route that accepts only strict JSON of at most `max_json_bytes` with the content type of JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

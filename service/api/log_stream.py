@@ -63,13 +63,13 @@ async def stream_log(
             last, is_ended = job.attempt, _has_ended(job, attempt)
         else:
             last, is_ended = wanted.last, True
-        until = await feed.in_thread(_size, path_of(attempt)) if is_ended else None
+        until = await feed.read_file(_size, path_of(attempt)) if is_ended else None
         while not feed.is_stopping:
-            block = await feed.in_thread(read_block, path_of(attempt), offset, until=until)
+            block = await feed.read_file(read_block, path_of(attempt), offset, until=until)
             if block.end == offset:
                 break
             offset = block.end
-            if chunk := await feed.in_thread(form, attempt, block):
+            if chunk := await feed.read_file(form, attempt, block):
                 is_line_open = not block.raw.endswith(b"\n")
                 yield chunk
         if is_ended and attempt < last:

@@ -1,13 +1,17 @@
-"""Prometheus metrics: requests are counted when their response starts; jobs and slots are read on each scrape."""
+"""Prometheus metrics: requests are counted when their response starts; jobs and slots are read on each scrape.
+
+Metrics that are read from the database have a registry of their own, so that the others are available without it.
+"""
 
 import time
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.thread_pools import ThreadPools
 from service.states import JobStatus
 from service.store.jobs import JobStore
 
@@ -20,6 +24,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.stored = CollectorRegistry()
         self.requests = Counter(
             "pyramidion_http_requests_total",
             "Requests processed",
@@ -37,9 +42,17 @@ class Metrics:
             "pyramidion_event_listeners", "Clients that follow the events of a job", registry=self.registry
         )
 
+        self.database_up = Gauge(
+            "pyramidion_database_up", "Whether the database answered this scrape", registry=self.registry
+        )
+
     def text(self) -> bytes:
-        """Return everything in Prometheus' text format."""
+        """Return the metrics of this process in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def stored_text(self) -> bytes:
+        """Return the metrics that are read from the database; raises StoreUnavailable."""
+        return generate_latest(self.stored)
 
 
 class JobCollector(Collector):
@@ -68,6 +81,35 @@ class JobCollector(Collector):
             total.add_metric([kind], number)
         yield used
         yield total
+
+
+class PoolCollector(Collector):
+    """Reports the thread pools, and with them whether the database, the disks and MLflow answer."""
+
+    def __init__(self, pools: ThreadPools) -> None:
+        self._pools = pools
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        threads = GaugeMetricFamily("pyramidion_pool_threads", "Threads by kind of blocking work", labels=["pool"])
+        calls = GaugeMetricFamily("pyramidion_pool_calls", "Calls that run or wait for a thread", labels=["pool"])
+        answered = GaugeMetricFamily(
+            "pyramidion_pool_last_answer_timestamp_seconds", "Time of the last call with an answer", labels=["pool"]
+        )
+        failures = CounterMetricFamily(
+            "pyramidion_pool_failures",
+            "Calls without an answer: rejected (full), too slow (timeout), or the database or MLflow failed (error)",
+            labels=["pool", "reason"],
+        )
+        for pool in self._pools.all():
+            threads.add_metric([pool.work], pool.num_threads)
+            calls.add_metric([pool.work], pool.num_unfinished)
+            answered.add_metric([pool.work], pool.answered_at)
+            for reason, number in pool.failures.items():
+                failures.add_metric([pool.work, reason], number)
+        yield from (threads, calls, answered, failures)
 
 
 class Measure:

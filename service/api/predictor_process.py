@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from service.api.mlflow_waits import environment_without_short_waits
 from service.api.predictor_connection import PredictorConnection
 from service.child_process import child_environment, python_command
 from service.predictor_address import PredictorAddress
@@ -104,7 +105,7 @@ class _Process:
                 python_command(
                     "service.predictor.process", "--fd", str(listening.fileno()), "--parent", str(os.getpid())
                 ),
-                env=child_environment({**os.environ, **settings.environment()}),
+                env=child_environment({**environment_without_short_waits(), **settings.environment()}),
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C must reach only the parent, which stops this process in the right order.

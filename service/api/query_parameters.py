@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pipelines.base.suggestions import did_you_mean
 
 
-def reject_unknown_parameters(request: Request) -> None:
+async def reject_unknown_parameters(request: Request) -> None:
     """Raise RequestValidationError for query parameters that the route of the request does not declare.
 
     Use it as a dependency of the application or of a router.

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 
+from pipelines.base.console import terminal_console
 from pipelines.base.errors import PyramidionError, print_error
 from pipelines.evaluation.tables import print_results
 from service.client.client import Client
@@ -46,7 +46,7 @@ def jobs(
     if as_json:
         print(json.dumps([job.model_dump(mode="json") for job in found], indent=1))
     else:
-        _console().print(jobs_table(found) if found else "no jobs")
+        terminal_console().print(jobs_table(found) if found else "no jobs")
     return 0
 
 
@@ -60,7 +60,7 @@ def show(job_id: str, *, as_json: bool) -> int:
     if as_json:
         print(job.model_dump_json(indent=1))
     else:
-        _console().print(job_page(job))
+        terminal_console().print(job_page(job))
     return 0
 
 
@@ -109,11 +109,5 @@ def results(job_id: str, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(result, indent=1))
     else:
-        print_results(result["split"], result["tasks"], _console())
+        print_results(result["split"], result["tasks"], terminal_console())
     return 0
-
-
-def _console() -> Console:
-    """Return the console for standard output, which does not cut lines for a file or a pipe to the terminal's width."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)

@@ -10,7 +10,9 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import CliSettingsSource
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from service.server import serve
+from service.server.health import find_problem
+from service.server.parts import Part
+from service.server.serve import serve
 from service.settings import PREFIX, Settings
 
 SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
@@ -18,23 +20,61 @@ SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
 
 METAVARS = {
     "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "executor": "NAME",
-    "storage_url": "URL", "predictor_url": "URL", "predictor_secret_file": "FILE",
+    "storage_url": "URL", "predictor_url": "URL",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})
 """Settings without an option, because all users of a machine see the command lines of its processes."""
 
 
+HEALTH = "health"
+TEXTS = {
+    Part.API: "Answer requests of the REST API. Several may run on one database and one root.",
+    Part.SUPERVISOR: "Start and watch jobs on this machine. Running jobs continue without it, and the next one adopts "
+    "them.",
+    Part.PREDICTOR: "Predict images for the API, which reaches it at the address of --predictor-url.",
+}
+PARTS = " | ".join(TEXTS)
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Run the service until it is stopped; raises ConfigError if its settings are invalid."""
-    parser = argparse.ArgumentParser(
-        prog="pyramidion serve",
-        description="Run the job service: its REST API on the loopback interface, and the supervisor that starts and "
-        "watches jobs. SIGTERM or Ctrl-C stops the service; running jobs continue, and the next service on the same "
-        "root adopts them.",
-        allow_abbrev=False,
+    """Run the service, or the part that the first argument names, until it is stopped; or report its health.
+
+    Raises:
+        ConfigError: a setting is invalid.
+    """
+    _, *words = arguments
+    if words[:1] == [HEALTH]:
+        return _check_health(words[1:])
+    if words and words[0] in TEXTS:
+        part = Part(words[0])
+        parser = _parser(f"serve {part}", f"{TEXTS[part]} SIGTERM or Ctrl-C stops it.")
+        return serve(read_settings(parser, words[1:]), (part,))
+    parser = _parser(
+        "serve",
+        "Run the job service: its REST API, and the supervisor that starts and watches jobs. SIGTERM or Ctrl-C stops "
+        "the service; running jobs continue, and the next service on the same root adopts them. "
+        f"`pyramidion serve {PARTS}` runs one part by itself, with the same options, and "
+        f"`pyramidion serve {HEALTH} {PARTS}` checks one.",
     )
-    return serve(read_settings(parser, arguments[1:]))
+    return serve(read_settings(parser, words))
+
+
+def _check_health(words: Sequence[str]) -> int:
+    """Return 0 if a part is healthy, otherwise 1, and print the reason."""
+    text = "Exit with 0 if this part of the service is healthy, otherwise with 1 and the reason."
+    if not words or words[0] not in TEXTS:
+        parser = _parser(f"serve {HEALTH}", text)
+        parser.add_argument("part", choices=list(TEXTS), metavar=PARTS)
+        parser.parse_args(words[:1])
+    part = Part(words[0])
+    problem = find_problem(part, read_settings(_parser(f"serve {HEALTH} {part}", text), words[1:]))
+    print(problem or f"the {part} is healthy")
+    return 0 if problem is None else 1
+
+
+def _parser(command: str, text: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"pyramidion {command}", description=text, allow_abbrev=False)
 
 
 def read_settings(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Settings:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.console import Console
 
+from pipelines.base.console import SafeConsole
 from pipelines.base.errors import ExitCode
 from pipelines.command_line.arguments import OVERRIDES_HELP, dotted_overrides
 from pipelines.evaluation.tables import print_results
@@ -81,12 +81,12 @@ def _dry_run(client: Client, request: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         print(dry_run.model_dump_json(indent=1))
     else:
-        Console().print(dry_run_page(dry_run))
+        SafeConsole().print(dry_run_page(dry_run))
     return 0
 
 
 def _wait(client: Client, job_id: str) -> int:
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     try:
         job = follow(client, job_id, console)
     except KeyboardInterrupt:

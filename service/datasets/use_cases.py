@@ -17,7 +17,6 @@ from pipelines.base.errors import ConfigError
 from pipelines.data.dataset.roots import find_root
 from service.datasets.deletion import delete_content
 from service.datasets.errors import FolderInvalid
-from service.datasets.examination import document_of_sources
 from service.datasets.folder import CheckSummary, DatasetFolder, version_folder
 from service.datasets.listing import list_folder
 from service.principal import Principal
@@ -73,11 +72,6 @@ class Datasets:
 
     def __init__(self, store: DatasetStore, storage: ArchiveStorage, settings: Settings, models: Models) -> None:
         self._store, self._storage, self._settings, self._models = store, storage, settings, models
-
-    def check_sources(self, sources: Mapping[str, Any] | None) -> None:
-        """Raise ConfigError if the section `data.sources` is invalid."""
-        if sources is not None:
-            document_of_sources(sources)
 
     def free_bytes(self, principal: Principal) -> int:
         """Return the number of bytes that the principal's tenant may still upload.

@@ -89,7 +89,18 @@ class Jobs:
             InvalidJob: with all problems.
             KeyReused: the key belongs to another request.
         """
-        return self._queue(principal, self.check(principal, submission), key)
+        return self.queue(principal, self.check(principal, submission), key)
+
+    def queue(self, principal: Principal, new: NewJob, key: RequestKey | None = None) -> tuple[JobDetails, bool]:
+        """Queue a job that `check` returned; return as `submit` does.
+
+        Raises:
+            KeyReused: the key belongs to another request.
+        """
+        job, is_new = self._store.submit(new) if key is None else self._store.submit(new, key.key, key.body_hash)
+        if is_new:
+            log.info("job %s: submitted by %s", job.id, principal.name)
+        return self._details(job), is_new
 
     def list_jobs(self, principal: Principal, query: JobQuery) -> tuple[list[Job], bool]:
         """Return the jobs of a query, newest first, and whether more follow."""
@@ -137,7 +148,7 @@ class Jobs:
             raise InvalidJob(problems)
         config = self._store.config(job_id)
         new = NewJob(job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind)
-        return self._queue(principal, new, key)
+        return self.queue(principal, new, key)
 
     def delete(self, principal: Principal, job_id: str) -> None:
         """Delete a job that has ended, with its run folder; models that it registered are kept.
@@ -153,12 +164,6 @@ class Jobs:
         _remove(self._settings.run_dir(job.id))
         self._store.delete(job.id)
         log.info("job %s: deleted by %s", job_id, principal.name)
-
-    def _queue(self, principal: Principal, new: NewJob, key: RequestKey | None) -> tuple[JobDetails, bool]:
-        job, is_new = self._store.submit(new) if key is None else self._store.submit(new, key.key, key.body_hash)
-        if is_new:
-            log.info("job %s: submitted by %s", job.id, principal.name)
-        return self._details(job), is_new
 
     def _details(self, job: Job) -> JobDetails:
         return JobDetails(

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
+from pipelines.run_folder.files import rename_synced
 from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
@@ -44,7 +45,7 @@ class ModelFiles:
             exported = registry.download_exported(version, Path(scratch))
             path.parent.mkdir(exist_ok=True)
             shutil.rmtree(path, ignore_errors=True)
-            exported.rename(path)
+            rename_synced(exported, path)
         return path
 
     def discard(self, version: ModelVersion) -> None:

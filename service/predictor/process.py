@@ -14,8 +14,10 @@ import stat
 import sys
 from pathlib import Path
 
+from pipelines.base.cores import num_cores
 from pipelines.base.errors import ConfigError, FieldProblem, print_error
 from pipelines.base.garbage_collection import no_garbage_collection
+from pipelines.base.terminal import escape_output
 from service.child_process import die_with_parent
 from service.predictor_address import PredictorAddress
 
@@ -28,6 +30,7 @@ def main() -> None:
     started.add_argument("--fd", type=int, help="number of the inherited listening socket")
     started.add_argument("--listen", type=_address, help="address to listen at: http://HOST:PORT or unix:/PATH")
     parser.add_argument("--parent", type=int, help="pid of the parent; this process exits with it")
+    escape_output()
     options = parser.parse_args()
     if options.parent is not None:
         die_with_parent()
@@ -86,7 +89,7 @@ def serve(listener: socket.socket) -> None:
         from service.predictor.app import create_app
     from service.settings import Settings
 
-    num_cpus = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    num_cpus = int(os.environ.get("OMP_NUM_THREADS") or num_cores())
     config = uvicorn.Config(
         create_app(Settings(), num_cpus),
         fd=listener.fileno(),

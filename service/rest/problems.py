@@ -23,6 +23,7 @@ from service.store.errors import (
     NotEnded,
     NotFound,
     NotQueued,
+    OutcomeUnknown,
     QuotaExceeded,
     StoreError,
     StoreUnavailable,
@@ -175,7 +176,8 @@ async def _invalid_job_problem(request: Request, error: Exception) -> Response:
 async def _database_problem(request: Request, error: Exception) -> Response:
     """Respond with 503: nothing was written, so the client may send the request again."""
     logger.error("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
-    detail = f"{error}; nothing was changed, send the request again later"
+    is_unknown = isinstance(error, OutcomeUnknown)
+    detail = str(error) if is_unknown else f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})
 
 

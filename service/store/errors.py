@@ -15,7 +15,9 @@ StoreError
 ├── QuotaExceeded       the data sets of a tenant would be larger than its quota
 ├── SchemaUnknown       the database was created by a newer version
 └── StoreUnavailable    the database cannot be opened, read or written at the moment; nothing was changed
-    └── StoreFull       its disk is full
+    ├── StoreFull       its disk is full
+    ├── SchemaChanged   another version has migrated it while this process had it open
+    └── OutcomeUnknown  the connection broke during a commit: the change may have been made
 """
 
 from collections.abc import Sequence
@@ -34,6 +36,20 @@ class StoreUnavailable(StoreError):
 
 class StoreFull(StoreUnavailable):
     """The disk of the database is full; nothing was changed."""
+
+
+class SchemaChanged(StoreUnavailable):
+    """Another version of this project has migrated the database while this process had it open."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the schema of the service's database was changed by another version of pyramidion; restart this service "
+            "with that version"
+        )
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The connection broke while a change was committed: it was made completely or not at all."""
 
 
 class NotFound(StoreError):

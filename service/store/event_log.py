@@ -24,7 +24,7 @@ from service.states import JobStatus
 from service.store.records import Job
 from service.store.tables import events
 
-_POSTGRESQL_LOCK = 0x7079_7261  # "pyra"; any number works that nothing else in the database uses
+_POSTGRESQL_LOCK = 0x7079_7261  # "pyra"; `schema` has another number
 
 
 def order_lock(dialect: str) -> Executable | None:

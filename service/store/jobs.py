@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from service.states import ACTIVE, JobStatus, Writer, may_move
 from service.store.database import reading, writing
+from service.store.datasets import release_dataset, use_dataset
 from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued
 from service.store.event_log import append_status_event
 from service.store.pages import newest_jobs
@@ -37,6 +38,7 @@ class JobStore:
 
         Raises:
             KeyReused: the key belongs to a request with another `body_hash`.
+            DatasetNotFound: the version of the data set is not ready.
         """
         if (key is None) != (body_hash is None):
             raise ValueError("key and body_hash belong together: pass both or neither")
@@ -70,6 +72,8 @@ class JobStore:
                 "events_offset": 0,
             }
             job = job_of(connection.execute(insert(jobs).values(values).returning(*JOB_COLUMNS)).one())
+            if new.dataset_id is not None:
+                use_dataset(connection, new.dataset_id, job.id)
             append_status_event(connection, job, None)
             if key is not None:
                 row = {"key": key, "body_hash": body_hash, "job_id": job.id, "created_at": now}
@@ -120,6 +124,7 @@ class JobStore:
             job = locked_job(connection, job_id)
             if not job.is_settled:
                 raise NotEnded(job)
+            release_dataset(connection, job_id, job.mlflow_run_id)
             connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
     def check_writable(self) -> None:

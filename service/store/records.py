@@ -22,6 +22,7 @@ class NewJob:
     timeout_s: float | None = None
     retry_of: str | None = None
     kind: str = "fit"
+    dataset_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipelines.base.errors import ConfigError
+from pipelines.base.terminal import escape_output
 from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
 from service.executors.registry import create_executor
+from service.heartbeat import Heartbeat
 from service.jobs.supervision import LOCK
 from service.settings import Settings
 from service.signals import Signals
@@ -45,6 +47,7 @@ def main() -> int:
 
     Return 78 if the settings are invalid, and 1 if another supervisor is running or takes over.
     """
+    escape_output()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="supervisor: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     die_with_parent(signal.SIGTERM)
@@ -72,10 +75,11 @@ def _run(signals: Signals) -> None:
             create_executor(settings),
             MlflowWorker(JobRuns(find_store(settings.root))),
         )
-        pause_s = settings.poll_s
+        pause_s, heartbeat = settings.poll_s, Heartbeat()
         # No job is started before every attempt of an earlier supervisor was adopted.
         act: Callable[[], None] = supervisor.adopt
         while not signals.stops:
+            heartbeat.beat()
             try:
                 act()
                 act, pause_s = supervisor.tick, settings.poll_s

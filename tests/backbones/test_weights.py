@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from backbones.catalog.rows import CATALOG
 from backbones.create import create_backbone
+from backbones.weights import read_tensors
 
 NAME = "resnet14_thin"
 
@@ -92,15 +93,32 @@ def test_tensors_that_cannot_be_copied_are_rejected_by_name(
 ) -> None:
     state = {**full_state, "layer1.0.conv1.weight": change(full_state["layer1.0.conv1.weight"])}
     with pytest.raises(
-        ValueError, match=r"layer1\.0\.conv1\.weight are sparse, quantized, complex or on the meta device"
+        ValueError, match=r"layer1\.0\.conv1\.weight are sparse, quantized, complex, packed or on the meta device"
     ):
         create_backbone(NAME, str(_save(state, tmp_path / "w.pth", "plain")))
 
 
-def test_weights_that_are_not_finite_are_rejected_by_name(full_state: dict[str, Tensor], tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["plain", "safetensors"])
+def test_weights_that_are_not_finite_are_rejected_by_name(
+    full_state: dict[str, Tensor], tmp_path: Path, form: str
+) -> None:
     state = {**full_state, "layer1.0.conv1.weight": full_state["layer1.0.conv1.weight"] * torch.nan}
     with pytest.raises(ValueError, match=r"layer1\.0\.conv1\.weight hold values that are not finite"):
-        create_backbone(NAME, str(_save(state, tmp_path / "w.pth", "plain")))
+        create_backbone(NAME, str(_save(state, tmp_path / "w.pth", form)))
+
+
+def test_tensor_with_more_elements_than_are_stored_is_rejected_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"conv1.weight": torch.zeros(1).expand(10**13), "bn1.weight": torch.zeros(8, 2).t()}, path)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ValueError, match=r"conv1\.weight have more elements than are stored, as after expand"):
+        read_tensors(path)
+
+
+def test_tensors_of_numbers_that_torch_only_stores_are_rejected(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(4, dtype=torch.bits8)}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="a are sparse, quantized, complex, packed or"):
+        read_tensors(tmp_path / "w.pth")
 
 
 def test_recursive_mapping_is_rejected(tmp_path: Path) -> None:

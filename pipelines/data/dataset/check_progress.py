@@ -5,8 +5,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from pipelines.base.printable import redraws_lines
 from pipelines.base.ranks import is_rank_zero
+from pipelines.base.terminal import redraws_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -57,11 +57,12 @@ class CheckProgress:
 
     def _start_bar(self) -> None:
         # rich is for terminals: the API process imports this module, but never prints.
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        from pipelines.base.console import SafeConsole
+
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        bar = Progress(*columns, console=Console(file=self._stream), transient=True)
+        bar = Progress(*columns, console=SafeConsole(file=self._stream), transient=True)
         self._bar = bar, bar.add_task(f"checking {self.what}", total=self.total, completed=self.done)
         bar.start()
 

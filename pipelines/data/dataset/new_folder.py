@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.base.errors import DISK_FULL_ERRNOS, ConfigError, FieldProblem
+from pipelines.run_folder.files import rename_synced
 
 UNFINISHED = ".unfinished"
 """Everything is written to this folder inside of the new one, and moved out of it at the end."""
@@ -53,7 +54,7 @@ def new_folder(path: Path, field: str, last: str) -> Iterator[Path]:
         unfinished.mkdir(parents=True)
         yield unfinished
         for entry in sorted(unfinished.iterdir(), key=lambda entry: entry.name == last):
-            entry.rename(path / entry.name)
+            rename_synced(entry, path / entry.name)
         unfinished.rmdir()
     except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)

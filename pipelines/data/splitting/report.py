@@ -5,7 +5,7 @@ from collections import Counter
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.base.plain_console import kept_text, plain_console
+from pipelines.base.console import kept_text, plain_console
 from pipelines.base.records import SPLITS, Split
 from pipelines.data.splitting.division import Division, classes_in
 

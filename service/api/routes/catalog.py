@@ -15,6 +15,7 @@ from backbones.spec.surgery import OPERATIONS, Operation
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
 from service.api.access import needs
+from service.api.thread_pools import FileRoute
 from service.rest.catalog_schemas import (
     BackboneFacts,
     BackboneList,
@@ -25,7 +26,7 @@ from service.rest.catalog_schemas import (
     LossList,
 )
 
-router = APIRouter(prefix="/v1/catalog", tags=["catalog"], dependencies=[needs()])
+router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=FileRoute, dependencies=[needs()])
 
 
 @router.get("/backbones")

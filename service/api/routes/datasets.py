@@ -5,30 +5,27 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from email.message import Message
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
-from pydantic import BaseModel, ValidationError
 from starlette.responses import FileResponse
 
-from pipelines.base.errors import ConfigError, RegistryError
+from pipelines.base.errors import RegistryError
 from pipelines.base.names import Name
 from service.api.access import needs
 from service.api.cursor import read_cursor, write_cursor
+from service.api.dataset_requests import BODY, fields_of, folder_request_of, form_of, media_type_of
 from service.api.dataset_views import dataset_summary, dataset_view
-from service.api.deps import PrincipalDep, SettingsDep
+from service.api.deps import PrincipalDep
 from service.api.entity_tags import is_known, tagged
-from service.api.limits import JsonRoute, strict_json
-from service.api.multipart import FormStream, unusable_form
-from service.api.uploads import FILE_FIELD, Uploads
+from service.api.limits import JsonRoute
+from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks, clean_incoming
 from service.datasets.folder import ARCHIVES, INCOMING
 from service.datasets.use_cases import NEWEST, DatasetDetails, DatasetQuery, Datasets
-from service.rest.dataset_schemas import DatasetPage, DatasetView, FolderRequest
-from service.rest.problems import Problem, pointer, problems
-from service.rest.schemas import ProblemField
+from service.rest.dataset_schemas import DatasetPage, DatasetView
+from service.rest.problems import Problem, problems
 from service.scopes import Scope
 from service.settings import Settings
 from service.storage.opening import open_storage
@@ -80,38 +77,7 @@ Version = Annotated[
         description=f"at least 8 digits of the version, or `{NEWEST}` for the newest version that is ready",
     ),
 ]
-BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["name", FILE_FIELD],
-                "properties": {
-                    "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"},
-                    "sha256": {
-                        "type": "string",
-                        "pattern": "^[0-9a-f]{64}$",
-                        "description": "checksum of the archive; the upload is refused if it differs",
-                    },
-                    "sources": {"type": "string", "description": "the section `data.sources` of a document, as JSON"},
-                    FILE_FIELD: {"type": "string", "format": "binary", "description": "a zip, tar or tar.gz file"},
-                },
-            }
-        },
-        "application/json": {"schema": FolderRequest.model_json_schema(ref_template="#/components/schemas/{model}")},
-    },
-}
-"""Description of the body of an upload in the OpenAPI document."""
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "the URL of the version"}}
-
-
-class _UploadForm(BaseModel):
-    """The small fields of an upload."""
-
-    name: Name
-    sha256: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")] = None
-    sources: dict[str, Any] | None = None
 
 
 @router.post(
@@ -127,16 +93,16 @@ class _UploadForm(BaseModel):
     },
 )
 async def add_dataset(
-    request: Request, response: Response, datasets: DatasetsDep, principal: PrincipalDep, settings: SettingsDep
+    request: Request, response: Response, datasets: DatasetsDep, principal: PrincipalDep
 ) -> DatasetView:
     """Upload an archive as a version of a data set, or register a folder below a data root.
 
     The version is named by its content: sending the same content again returns the same version. It is checked
     afterwards; poll the URL in `Location` until its status is not `checking`.
     """
-    content_type = _media_type(request)
+    content_type = media_type_of(request)
     if content_type == "application/json":
-        details, is_new = await _add_folder(request, datasets, principal, settings)
+        details, is_new = await _add_folder(request, datasets, principal)
     elif content_type == "multipart/form-data":
         details, is_new = await _add_archive(request, datasets, principal)
     else:
@@ -151,72 +117,18 @@ async def add_dataset(
 
 async def _add_archive(request: Request, datasets: Datasets, principal: PrincipalDep) -> tuple[DatasetDetails, bool]:
     free_bytes = await _in_thread(request, partial(datasets.free_bytes, principal))
-    form = FormStream(
-        request.headers.get("content-type", ""),
-        FILE_FIELD,
-        {"name": 256, "sha256": 64, "sources": request.app.state.settings.max_json_bytes},
-    )
+    form = form_of(request)
     uploads: Uploads = request.app.state.uploads
     async with uploads.receive(request, form, free_bytes) as archive:
-        fields = _fields(form)
-        _check_sources(datasets, fields.sources)
-        if fields.sha256 is not None and fields.sha256 != archive.sha256:
-            raise unusable_form(
-                "/sha256", f"got {fields.sha256}, but the archive has {archive.sha256}; upload the archive again"
-            )
+        fields = fields_of(form, archive.sha256)
         add = partial(datasets.add_archive, principal, fields.name, archive, fields.sources)
         return await _in_thread(request, add)
 
 
-async def _add_folder(
-    request: Request, datasets: Datasets, principal: PrincipalDep, settings: Settings
-) -> tuple[DatasetDetails, bool]:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > settings.max_json_bytes:
-            detail = f"a JSON body may have at most {settings.max_json_bytes} bytes"
-            raise Problem(413, "Body too large", detail, headers={"Connection": "close"})
-    given = _validated(FolderRequest, strict_json(bytes(body)))
+async def _add_folder(request: Request, datasets: Datasets, principal: PrincipalDep) -> tuple[DatasetDetails, bool]:
+    given = await folder_request_of(request)
     sources = None if given.sources is None else dict(given.sources)
-    _check_sources(datasets, sources)
     return await _in_thread(request, partial(datasets.add_folder, principal, given.name, given.folder, sources))
-
-
-def _fields(form: FormStream) -> _UploadForm:
-    given: dict[str, Any] = dict(form.texts)
-    if "sources" in given:
-        try:
-            given["sources"] = strict_json(given["sources"].encode())
-        except Problem as problem:
-            raise unusable_form("/sources", str(problem.detail)) from None
-    return _validated(_UploadForm, given)
-
-
-_Body = TypeVar("_Body", bound=BaseModel)
-
-
-def _validated(model: type[_Body], given: Any) -> _Body:
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        fields = [
-            ProblemField(
-                pointer=pointer(details["loc"]), detail=f"{details['msg']}; got {str(details['input'])[:80]!r}"
-            )
-            for details in error.errors(include_url=False)
-        ]
-        raise Problem(422, "The request is invalid", "see errors", fields) from None
-
-
-def _check_sources(datasets: Datasets, sources: dict[str, Any] | None) -> None:
-    try:
-        datasets.check_sources(sources)
-    except ConfigError as error:
-        fields = [
-            ProblemField(pointer="/sources", detail=str(problem).removeprefix("data.")) for problem in error.problems
-        ]
-        raise Problem(422, "The sources are invalid", "see errors", fields) from None
 
 
 @router.get("", dependencies=[needs(Scope.DATASETS_READ)])
@@ -319,12 +231,6 @@ def delete_dataset(name: DatasetName, version: Version, datasets: DatasetsDep, p
     except RegistryError as error:
         detail = f"it is unknown whether models need the version: {error}"
         raise Problem(503, "The model registry does not answer", detail, headers={"Retry-After": "5"}) from error
-
-
-def _media_type(request: Request) -> str:
-    declared = Message()
-    declared["content-type"] = request.headers.get("content-type", "")
-    return declared.get_content_type()
 
 
 async def _in_thread(request: Request, work: Callable[[], T]) -> T:

@@ -5,9 +5,11 @@ from html import escape
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 
-router = APIRouter(include_in_schema=False)
+from service.api.thread_pools import FileRoute
+
+router = APIRouter(include_in_schema=False, route_class=FileRoute)
 
 HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 STYLE = """
@@ -22,6 +24,12 @@ dt { margin-top: .8rem } dd { margin-left: 1.5rem } code { background: #f2f2f2; 
 def get_docs(request: Request) -> HTMLResponse:
     """Return the page."""
     return HTMLResponse("".join(_page(request.app.openapi())), headers=HEADERS)
+
+
+@router.get("/openapi.json")
+def get_openapi(request: Request) -> JSONResponse:
+    """Return the OpenAPI document, which takes a moment to generate."""
+    return JSONResponse(request.app.openapi())
 
 
 def _page(document: dict[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from service.api.event_feed import Channel, EventFeed
 from service.api.event_stream import SLICE, poll_events, stream_events
 from service.api.log_reader import tail_start
 from service.api.log_stream import LogRange, as_ndjson, as_text, stream_log
+from service.api.thread_pools import ThreadPools, Work
 from service.rest.problems import Problem, problems
 from service.rest.schemas import EventPage
 from service.scopes import Scope
@@ -32,12 +33,14 @@ _UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 @asynccontextmanager
 async def _feed_of(app: FastAPI) -> AsyncIterator[None]:
-    app.state.event_feed = feed = EventFeed(app.state.store)
+    pools: ThreadPools = app.state.pools
+    feed = await pools[Work.EVENTS].run(EventFeed, app.state.store, pools, app.state.settings.max_event_streams)
+    app.state.event_feed = feed
     app.state.metrics.listeners.set_function(lambda: feed.num_listeners)
     try:
         yield
     finally:
-        feed.close()
+        feed.stop()
 
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["events and logs"], lifespan=_feed_of)
@@ -63,7 +66,7 @@ _STREAM = {
     responses={
         200: {"content": {SSE: {"schema": _STREAM}}, "description": "Events after `after`, a page or a stream"},
         204: {"description": "In response to a stream request: the job has ended and no more events will follow"},
-        **problems(404, 406),
+        **problems(404, 406, 503),
     },
 )
 async def read_events(
@@ -87,6 +90,7 @@ async def read_events(
         found = await poll_events(channel, after, limit, wait)
         page = EventPage(events=list(found.events), next_after=found.next_after, is_over=found.is_over)
         return Response(page.model_dump_json(), media_type=JSON)
+    channel.feed.check_room()
     found = await channel.read_shared(after, SLICE)
     if found.is_over and not found.events:
         return Response(status_code=204)
@@ -102,7 +106,7 @@ async def read_events(
             "content": {TEXT: {"schema": {"type": "string"}}, NDJSON: {"schema": {"type": "string"}}},
             "description": "The log as text, or as one LogLine (attempt, offset, text) per line",
         },
-        **problems(404, 406),
+        **problems(404, 406, 503),
     },
 )
 async def read_logs(
@@ -125,6 +129,8 @@ async def read_logs(
 ) -> StreamingResponse:
     """Return logs of attempts, without colors and without overwritten states of progress bars."""
     form = as_text if _negotiate(accept, (TEXT, NDJSON)) == TEXT else as_ndjson
+    if follow:
+        channel.feed.check_room()
     job = await channel.job()
     first, last = _attempts(job, attempt)
     if after and attempt == "all" and last > 1:
@@ -133,9 +139,11 @@ async def read_logs(
         )
     start = after
     if tail is not None:
-        first, start = await channel.feed.in_thread(_tail, settings, job.id, first, last, after, tail)
+        first, start = await channel.feed.read_file(_tail, settings, job.id, first, last, after, tail)
     wanted = LogRange(first, start, None if follow else last)
     stream = stream_log(channel, lambda number: _log_path(settings, job.id, number), wanted, form)
+    if follow:
+        stream = channel.feed.counted(stream)
     return StreamingResponse(stream, media_type=TEXT if form is as_text else NDJSON, headers=_UNBUFFERED)
 
 

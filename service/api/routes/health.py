@@ -1,5 +1,6 @@
 """Liveness, readiness, metrics and capabilities of the service."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api.access import needs
-from service.api.deps import CapacityDep, MetricsDep, SettingsDep, StoreDep
+from service.api.deps import CapacityDep, MetricsDep, PoolsDep, SettingsDep, StoreDep
 from service.api.query_parameters import reject_unknown_parameters
+from service.api.thread_pools import NoAnswer, ThreadPool, Work
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import JOB_KINDS
 from service.jobs.supervision import supervisor_pid
@@ -18,6 +20,7 @@ from service.resources import CPUS, GPUS
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
 from service.scopes import Scope
 from service.settings import Settings
+from service.store.errors import StoreUnavailable
 from service.store.jobs import JobStore
 from service.version import version
 
@@ -28,23 +31,24 @@ MIN_FREE_BYTES = 256 << 20
 
 
 @router.get("/livez")
-def get_liveness() -> Alive:
-    """Report that the API process answers."""
+async def get_liveness() -> Alive:
+    """Report that the API process answers. This waits for nothing: no thread, database, disk or lock."""
     return Alive()
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready, with the reasons"}})
-def get_readiness(store: StoreDep, settings: SettingsDep, response: Response) -> Readiness:
+async def get_readiness(store: StoreDep, settings: SettingsDep, pools: PoolsDep, response: Response) -> Readiness:
     """Report whether jobs can be accepted and run, with the reasons if not."""
-    checks = [
-        _check("database", lambda: _write_database(store)),
-        _check("root", lambda: _write_root(settings)),
-        _check("disk", lambda: _measure_disk(settings)),
-        _check("supervisor", lambda: _find_supervisor(settings)),
-    ]
+    probes = pools[Work.PROBES]
+    checks = await asyncio.gather(
+        _check(probes, "database", lambda: _write_database(store)),
+        _check(probes, "root", lambda: _write_root(settings)),
+        _check(probes, "disk", lambda: _measure_disk(settings)),
+        _check(probes, "supervisor", lambda: _find_supervisor(settings)),
+    )
     is_ready = all(check.is_ok for check in checks)
     response.status_code = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return Readiness(is_ready=is_ready, checks=checks)
+    return Readiness(is_ready=is_ready, checks=list(checks))
 
 
 @router.get(
@@ -53,13 +57,18 @@ def get_readiness(store: StoreDep, settings: SettingsDep, response: Response) ->
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}},
 )
-def get_metrics(metrics: MetricsDep) -> Response:
-    """Return metrics in the text format of Prometheus."""
-    return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+async def get_metrics(metrics: MetricsDep, pools: PoolsDep) -> Response:
+    """Return metrics in the text format of Prometheus; without those of the database while it does not answer."""
+    try:
+        stored = await pools[Work.PROBES].run(metrics.stored_text)
+    except (NoAnswer, StoreUnavailable):
+        stored = b""
+    metrics.database_up.set(bool(stored))
+    return Response(metrics.text() + stored, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/v1/capabilities", dependencies=[needs(), Depends(reject_unknown_parameters)])
-def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
+async def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
     """Return the version, resources and limits of this server."""
     default = FitKind().default_resources(capacity)
     return Capabilities(
@@ -76,10 +85,12 @@ def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabiliti
     )
 
 
-def _check(name: str, find_detail: Callable[[], str]) -> Check:
+async def _check(probes: ThreadPool, name: str, find_detail: Callable[[], str]) -> Check:
     """Return a check with the detail that `find_detail` returns, or a failed one with the error that it raises."""
     try:
-        return Check(name=name, is_ok=True, detail=find_detail())
+        return Check(name=name, is_ok=True, detail=await probes.run(find_detail))
+    except NoAnswer as error:
+        return Check(name=name, is_ok=False, detail=error.detail)
     except Exception as error:  # any error of the database or the disk is a failed check
         return Check(name=name, is_ok=False, detail=str(error).splitlines()[0] if str(error) else repr(error))
 

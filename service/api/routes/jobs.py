@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from service.api.access import needs
 from service.api.cursor import read_cursor, write_cursor
-from service.api.deps import DryRunsDep, JobId, JobsDep, PrincipalDep
+from service.api.deps import DryRunsDep, JobId, JobsDep, PoolsDep, PrincipalDep
 from service.api.entity_tags import tagged
 from service.api.limits import JsonRoute
+from service.api.thread_pools import Work
 from service.api.views import job_summary, job_view
 from service.jobs.kinds.registry import JOB_KINDS, JobKindName, job_kind
 from service.jobs.submission import JobSubmission
@@ -60,6 +60,7 @@ async def submit_job(
     response: Response,
     jobs: JobsDep,
     principal: PrincipalDep,
+    pools: PoolsDep,
     dry_runs: DryRunsDep,
     idempotency_key: IdempotencyKey = None,
     dry_run: Annotated[bool, Query(description="check everything and report what the job would do")] = False,
@@ -68,12 +69,14 @@ async def submit_job(
     submission = _submission(body)
     if dry_run:
         _require_dry_run(body.kind)
-        new = await run_in_threadpool(jobs.check, principal, submission)
+    # The check reads the disks of the data, which must not hold up those who only need the database.
+    new = await pools[Work.CHECKS].run(jobs.check, principal, submission)
+    if dry_run:
         resources = Resources(cpus=new.cpus, gpus=new.gpus, timeout_s=new.timeout_s)
         report = DryRun.model_validate({**await dry_runs.run(request, new.config), "resources": resources})
         return Response(report.model_dump_json(), media_type="application/json")
     key = _request_key(idempotency_key, body.model_dump(mode="json", exclude_unset=True))
-    details, is_new = await run_in_threadpool(jobs.submit, principal, submission, key)
+    details, is_new = await pools[Work.WRITES].run(jobs.queue, principal, new, key)
     return _accepted(response, details, is_new)
 
 

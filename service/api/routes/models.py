@@ -16,6 +16,7 @@ from service.api.deps import StoreDep
 from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_field
 from service.api.limits import JsonRoute
 from service.api.predictor_link import PredictorLink
+from service.api.thread_pools import Work
 from service.api.views import model_version_view
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.model_schemas import (
@@ -50,6 +51,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 class _RegistryRoute(JsonRoute):
     """A route that responds with a problem if MLflow does not answer."""
+
+    work = Work.REGISTRY
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()

@@ -15,11 +15,12 @@ from service.api.access import needs
 from service.api.artifacts import find_artifact, list_artifacts, media_type, repr_digest, sha256
 from service.api.deps import JobId, SettingsDep, StoreDep
 from service.api.entity_tags import is_known, tagged
+from service.api.thread_pools import FileRoute
 from service.rest.problems import Problem, problems
 from service.rest.schemas import ArtifactList
 from service.scopes import Scope
 
-router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"], route_class=FileRoute)
 
 PREDICTIONS = {kind.predictions.suffix: kind.predictions.media_type for kind in KINDS.values()}
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from pipelines.base.errors import ConfigError
 from pipelines.data.dataset.index import build_index
 from pipelines.model import build_model
 from pipelines.preflight import Inputs
@@ -47,6 +49,41 @@ def test_frozen_heads_do_not_count_as_trainable(small: Document, demo_root: Path
         "c5",
         "neck",
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"conv1.weight": torch.zeros(1).expand(10**13)}, "more elements than are stored"),
+        ({"conv1.weight": torch.full((4,), torch.nan)}, "values that are not finite"),
+        ({"encoder.weight": torch.zeros(4)}, "nothing in this file fits"),
+        (None, "neither a safetensors file nor a plain state dict"),
+    ],
+)
+def test_weights_that_fit_refuses_are_refused_by_check(
+    small: Document, demo_root: Path, tmp_path: Path, content: dict[str, torch.Tensor] | None, message: str
+) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"damaged") if content is None else torch.save(content, path)
+    job = validate_document(apply_override(small, "model.backbone.weights", path.name))
+    with pytest.raises(ConfigError, match=message):
+        dry_run(job, Inputs(demo_root, str(path)), *build_index(job, demo_root))
+
+
+def test_model_to_start_from_that_fit_refuses_is_refused_by_check(
+    small: Document, demo_root: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.ckpt"
+    torch.save({"state_dict": {"backbone.mean": torch.zeros(1).expand(10**13)}}, path)
+    job = validate_document(apply_override(small, "model.init_from", path.name))
+    with pytest.raises(ConfigError, match=r"backbone\.mean has more elements than are stored"):
+        dry_run(job, Inputs(demo_root, "none", str(path)), *build_index(job, demo_root))
+
+
+def test_class_weights_that_fit_refuses_are_refused_by_check(small: Document, demo_root: Path) -> None:
+    job = validate_document(apply_override(small, "model.tasks.scene.class_weights", {"nowhere": 2.0}))
+    with pytest.raises(ConfigError, match="nowhere"):
+        dry_run(job, Inputs(demo_root, "none"), *build_index(job, demo_root))
 
 
 def test_check_prints_one_json_document(

@@ -17,6 +17,13 @@ WRONG = [
     ("model.optimzer.lr", 1e-3, "model.optimzer: unknown key; did you mean 'optimizer'; known are aggregate,"),
     ("model.optimizer.lr", "fast", "model.optimizer.lr: got 'fast'; should be a valid number"),
     ("model.optimizer.lr", -1, "model.optimizer.lr: got -1; should be greater than 0"),
+    ("model.neck.channels", 10**6, "model.neck.channels: got 1000000; should be less than or equal to 4096"),
+    ("model.tasks.identity.dim", 10**9, "model.tasks.identity.dim: got 1000000000; should be less than or equal to"),
+    (
+        "model.tasks.shapes.candidates_per_level",
+        2**63,
+        "model.tasks.shapes.candidates_per_level: got 9223372036854775808; should be less than or equal to 100000",
+    ),
     ("model.optimizer.lr", float("nan"), "model.optimizer.lr: got nan; should be a finite number"),
     ("model.tasks.shapes.head", "fcoss", "model.tasks.shapes.head: got 'fcoss'; did you mean 'fcos'; choose one of"),
     ("model.tasks.shapes", {}, "model.tasks.shapes.head: missing; add it"),

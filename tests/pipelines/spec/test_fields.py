@@ -1,6 +1,10 @@
 """The list of the document's fields, with their types, defaults and descriptions."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from pipelines.spec.fields import field_groups
+from pipelines.spec.job import JobSpec
 
 GROUPS = {group.title: {field.name: field for field in group.fields} for group in field_groups()}
 
@@ -38,3 +42,27 @@ def test_names_are_unique_within_a_group_and_fixed_names_across_groups() -> None
     for group in field_groups():
         names = [field.name for field in group.fields]
         assert len(names) == len(set(names))
+
+
+def integers(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every integer of a JSON schema, with its place."""
+    if isinstance(node, dict):
+        if node.get("type") == "integer":
+            yield path, node
+        for key, value in node.items():
+            yield from integers(value, f"{path}/{key}")
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            yield from integers(value, f"{path}/{position}")
+
+
+def test_every_whole_number_has_an_upper_bound() -> None:
+    """A number without one, as of channels, lets a document ask for more memory than any machine has."""
+    checked_elsewhere = (
+        "value_range", "JpegSpec/properties/quality", "DesignSpec/properties/strides", "devices/anyOf/2",
+        "DesignSpec/properties/deformable", "DesignAttention/properties/stages",
+    )  # fmt: skip
+    unbounded = [
+        path for path, node in integers(JobSpec.model_json_schema()) if not {"maximum", "exclusiveMaximum"} & {*node}
+    ]
+    assert [path for path in unbounded if not any(known in path for known in checked_elsewhere)] == []

@@ -13,6 +13,7 @@ from sqlalchemy import event
 from service.api import event_stream
 from service.api.event_feed import EventFeed
 from service.api.event_stream import SLICE, poll_events, stream_events
+from service.api.thread_pools import ThreadPools
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.errors import NotFound
@@ -44,6 +45,14 @@ def queries(settings: Settings) -> Iterator[tuple[JobStore, Queries]]:
     engine.dispose()
 
 
+@pytest.fixture
+def pools(settings: Settings) -> Iterator[ThreadPools]:
+    """The threads of one application."""
+    pools = ThreadPools(settings)
+    yield pools
+    pools.close()
+
+
 async def listen(feed: EventFeed, job_id: str) -> bytes:
     channel = feed.channel(job_id)
     found = await channel.read_shared(0, SLICE)
@@ -51,21 +60,25 @@ async def listen(feed: EventFeed, job_id: str) -> bytes:
 
 
 def test_listeners_at_the_same_position_share_one_read(
-    queries: tuple[JobStore, Queries], running_job: MakeJob, end_job: Callable[[Job], Job], record: Record
+    queries: tuple[JobStore, Queries],
+    running_job: MakeJob,
+    end_job: Callable[[Job], Job],
+    record: Record,
+    pools: ThreadPools,
 ) -> None:
     store, noted = queries
     num_listeners, num_batches = 60, 8
 
     async def scenario() -> list[bytes]:
         nonlocal job
-        feed = EventFeed(store)
+        feed = EventFeed(store, pools, 100)
         listeners = [asyncio.create_task(listen(feed, job.id)) for _ in range(num_listeners)]
         for batch in range(num_batches):
             await asyncio.sleep(0.25)
             job = await asyncio.to_thread(record, job, [batch])
         await asyncio.to_thread(end_job, job)
         heard = await asyncio.gather(*listeners)
-        feed.close()
+        feed.stop()
         return heard
 
     job = running_job()
@@ -76,12 +89,14 @@ def test_listeners_at_the_same_position_share_one_read(
     assert num_batches <= noted.of("events.job_id =") <= 3 * num_batches
 
 
-def test_database_is_not_queried_without_listeners(queries: tuple[JobStore, Queries], running_job: MakeJob) -> None:
+def test_database_is_not_queried_without_listeners(
+    queries: tuple[JobStore, Queries], running_job: MakeJob, pools: ThreadPools
+) -> None:
     store, noted = queries
     job = running_job()
 
     async def scenario() -> None:
-        feed = EventFeed(store)
+        feed = EventFeed(store, pools, 100)
         channel = feed.channel(job.id)
         await channel.wait(0, 0.5)
         assert noted.of("events.seq >") > 0
@@ -91,19 +106,19 @@ def test_database_is_not_queried_without_listeners(queries: tuple[JobStore, Quer
         asked = len(noted)
         await asyncio.sleep(0.5)
         assert len(noted) == asked
-        feed.close()
+        feed.stop()
 
     asyncio.run(scenario())
 
 
 def test_silent_stream_sends_pings_and_reads_missed_events(
-    store: JobStore, running_job: MakeJob, record: Record, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, running_job: MakeJob, record: Record, monkeypatch: pytest.MonkeyPatch, pools: ThreadPools
 ) -> None:
     monkeypatch.setattr(event_stream, "PING_S", 0.1)
     job = running_job()
 
     async def scenario() -> None:
-        feed = EventFeed(store)
+        feed = EventFeed(store, pools, 100)
         # Simulate that the announcement of the next event is lost.
         feed._seen = 2**62
         channel = feed.channel(job.id)
@@ -115,16 +130,18 @@ def test_silent_stream_sends_pings_and_reads_missed_events(
         while (chunk := await anext(stream)) == b": ping\n\n":
             pass
         assert b"event: metric" in chunk
-        feed.close()
+        feed.stop()
 
     asyncio.run(scenario())
 
 
-def test_stream_and_a_poll_end_when_the_process_stops(store: JobStore, running_job: MakeJob) -> None:
+def test_stream_and_a_poll_end_when_the_process_stops(
+    store: JobStore, running_job: MakeJob, pools: ThreadPools
+) -> None:
     job = running_job()
 
     async def scenario() -> None:
-        feed = EventFeed(store)
+        feed = EventFeed(store, pools, 100)
         listener = asyncio.create_task(listen(feed, job.id))
         channel = feed.channel(job.id)
         newest = (await channel.read(0, 100)).next_after
@@ -134,19 +151,19 @@ def test_stream_and_a_poll_end_when_the_process_stops(store: JobStore, running_j
         async with asyncio.timeout(2):
             assert (await listener).count(b"event: status") == 3
             assert not (await poll).events
-        feed.close()
+        feed.stop()
 
     asyncio.run(scenario())
 
 
 def test_stream_of_a_deleted_job_ends(
-    store: JobStore, running_job: MakeJob, end_job: Callable[[Job], Job], record: Record
+    store: JobStore, running_job: MakeJob, end_job: Callable[[Job], Job], record: Record, pools: ThreadPools
 ) -> None:
     job = record(running_job(), range(SLICE))
     job = end_job(job)
 
     async def scenario() -> None:
-        feed = EventFeed(store)
+        feed = EventFeed(store, pools, 100)
         channel = feed.channel(job.id)
         first = await channel.read_shared(0, SLICE)
         assert first.is_full
@@ -155,7 +172,7 @@ def test_stream_of_a_deleted_job_ends(
         assert len(chunks) == 2
         with pytest.raises(NotFound):
             await poll_events(channel, 0, 10, 0.0)
-        feed.close()
+        feed.stop()
 
     asyncio.run(scenario())
 

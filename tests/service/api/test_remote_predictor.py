@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from pydantic import SecretStr
 
 from pipelines.base.errors import ConfigError
 from pipelines.tracking.model_versions import ModelVersion
@@ -25,17 +26,10 @@ SECRET = "a secret for tests"
 
 
 @pytest.fixture(scope="module")
-def secret_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("secrets") / "predictor"
-    path.write_text(f"{SECRET}\n")
-    return path
-
-
-@pytest.fixture(scope="module")
-def settings(mlflow_runs_root: Path, secret_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(mlflow_runs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of an API whose predictor listens at a Unix socket."""
     url = f"unix:{tmp_path_factory.mktemp('sockets') / 'predictor.sock'}"
-    return Settings(root=mlflow_runs_root, predictor_url=url, predictor_secret_file=secret_file, predict_timeout_s=120)
+    return Settings(root=mlflow_runs_root, predictor_url=url, predictor_secret=SecretStr(SECRET), predict_timeout_s=120)
 
 
 @pytest.fixture(scope="module")
@@ -157,17 +151,7 @@ def test_address_is_shown_as_it_is_written(text: str) -> None:
     assert str(PredictorAddress.parse(text)) == text
 
 
-def test_secret_is_not_shown_and_reaches_other_processes(secret_file: Path) -> None:
-    settings = Settings(predictor_secret=SECRET)  # type: ignore[arg-type]
+def test_secret_is_not_shown_and_reaches_other_processes() -> None:
+    settings = Settings(predictor_secret=SecretStr(SECRET))
     assert SECRET not in repr(settings)
     assert settings.environment()["PYRAMIDION_PREDICTOR_SECRET"] == SECRET
-    assert Settings(predictor_secret_file=secret_file).secret_of_predictor == SECRET
-
-
-@pytest.mark.parametrize("content", [None, " \n"])
-def test_unusable_secret_file_is_reported(content: str | None, tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ConfigError, match="PYRAMIDION_PREDICTOR_SECRET_FILE"):
-        _ = Settings(predictor_secret_file=path).secret_of_predictor

@@ -4,8 +4,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.base.causes import causes_of
+from pipelines.base.console import kept_text, plain_console
 from pipelines.base.findings import KINDS
-from pipelines.base.plain_console import kept_text, plain_console
 from pipelines.base.printable import printable, shortened
 from pipelines.base.quantities import quantity
 from pipelines.data.dataset.checks.report import DataReport

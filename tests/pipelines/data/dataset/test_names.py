@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.base.findings import KINDS
 from pipelines.base.paths import below
-from pipelines.base.printable import accept_any_text, printable
+from pipelines.base.printable import printable
+from pipelines.base.terminal import escaped_output
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.run_folder.files import write_atomic
 
@@ -35,8 +36,7 @@ def error_of(folder: Any, tmp_path: Path, **job: Any) -> Any:
 def printed_on_ascii(text: str) -> bytes:
     """Return what a command prints on a terminal that is not UTF-8."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    with redirect_stdout(stream):
-        accept_any_text()
+    with redirect_stdout(stream), escaped_output():
         print(text, end="", flush=True)
     return stream.detach().getvalue()  # type: ignore[attr-defined, no-any-return]
 

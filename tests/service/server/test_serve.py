@@ -17,7 +17,7 @@ import pytest
 from service.child_process import child_environment
 from service.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 READY_S = 3.0
 """Time limit on an idle machine; other tests may run at the same time."""
 

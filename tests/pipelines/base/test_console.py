@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.table import Table
 
-from pipelines.base.plain_console import kept_text, plain_console
+from pipelines.base.console import kept_text, plain_console
 
 
 @pytest.mark.parametrize(("encoding", "is_ascii"), [("ascii", True), ("latin-1", True), ("utf-8", False)])

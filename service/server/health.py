@@ -1,0 +1,64 @@
+"""The health of each part of the service, for the health checks of containers, which have no HTTP client."""
+
+import http.client
+
+from pipelines.base.errors import ConfigError, FieldProblem
+from service.jobs.supervision import supervisor_pid
+from service.predictor_address import PredictorAddress, health_problem
+from service.server.parts import Part
+from service.server.prerequisites import HOST
+from service.settings import Settings
+
+TIMEOUT_S = 5.0
+
+
+def find_problem(part: Part, settings: Settings) -> str | None:
+    """Return why a part of the service is not healthy, or None if it is."""
+    checks = {
+        Part.API: _find_problem_of_api,
+        Part.SUPERVISOR: _find_problem_of_supervisor,
+        Part.PREDICTOR: _find_problem_of_predictor,
+    }
+    return checks[part](settings)
+
+
+def _find_problem_of_api(settings: Settings) -> str | None:
+    status, answer = get(settings.port, "/livez")
+    if status == 200:
+        return None
+    address = f"http://{HOST}:{settings.port}/livez"
+    if status == 0:
+        return f"{address} does not answer; see the log of `pyramidion serve`"
+    return f"{address} answers {status}: {answer[:1000].decode(errors='replace')}"
+
+
+def _find_problem_of_supervisor(settings: Settings) -> str | None:
+    if supervisor_pid(settings.root) is None:
+        return f"no supervisor runs on {settings.root}; see the log of `pyramidion serve`"
+    return None
+
+
+def _find_problem_of_predictor(settings: Settings) -> str | None:
+    return health_problem(find_predictor_address(settings), settings.predictor_check_timeout_s)
+
+
+def find_predictor_address(settings: Settings) -> PredictorAddress:
+    """Return the address of a predictor that runs by itself; raises ConfigError if it is missing."""
+    address = settings.address_of_predictor
+    if address is None:
+        problem = "missing; write the address at which the API reaches the predictor, http://HOST:PORT or unix:/PATH"
+        raise ConfigError(FieldProblem("--predictor-url or PYRAMIDION_PREDICTOR_URL", problem))
+    return address
+
+
+def get(port: int, path: str, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
+    """Return status and body of an answer of the API; the status is 0 if there is no answer."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+    finally:
+        connection.close()
