@@ -40,8 +40,8 @@ LOOK_EVERY_S = 2.0
 RETRY_DELAY_S = 10.0
 MAX_ATTEMPTS = 5
 """A check that was interrupted this often makes the version invalid."""
-SECRETS = (f"{PREFIX}DATABASE_URL",)
-"""Variables that the process of a check does not need."""
+NEEDED = ("ROOT", "DATA_ROOTS", "STORAGE_", "DATASET_")
+"""Starts of the settings that the process of a check needs."""
 
 
 class DatasetChecks:
@@ -156,9 +156,12 @@ class DatasetChecks:
             return True  # the database decides when it answers again
 
     def _environment(self, folder: DatasetFolder) -> dict[str, str]:
+        """Return the environment of a check: it decodes untrusted files, so it gets no secret that it does not need."""
         own = {CACHE_VARIABLE: str(folder.cache), LINKS_VARIABLE: "refuse", "OMP_NUM_THREADS": "1"}
-        given = {name: text for name, text in self._settings.environment().items() if name not in SECRETS}
-        inherited = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+        settings = self._settings.environment()
+        given = {name: text for name, text in settings.items() if name.removeprefix(PREFIX).startswith(NEEDED)}
+        secret = (PREFIX, "AWS_") if self._settings.storage_url is None else (PREFIX,)
+        inherited = {name: text for name, text in os.environ.items() if not name.startswith(secret)}
         return child_environment({**inherited, **given, **own})
 
     def _record(self, version: DatasetVersion, folder: DatasetFolder, code: int) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from pipelines.base.names import Name
 from service.datasets.folder import TaskStatistics
@@ -16,7 +16,7 @@ class FolderRequest(Request):
 
     name: Name
     folder: Annotated[str, Field(min_length=1, max_length=1000, description="path below a data root of the server")]
-    sources: dict[str, JsonValue] | None = Field(
+    sources: dict[str, Any] | None = Field(
         None, description="the section `data.sources` of a document; by default the format is recognized"
     )
 

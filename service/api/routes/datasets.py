@@ -20,6 +20,7 @@ from service.api.dataset_views import dataset_summary, dataset_view
 from service.api.deps import PrincipalDep
 from service.api.entity_tags import is_known, tagged
 from service.api.limits import JsonRoute
+from service.api.routes.results import ANY_FILE
 from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks, clean_incoming
 from service.datasets.folder import ARCHIVES, INCOMING
@@ -127,8 +128,7 @@ async def _add_archive(request: Request, datasets: Datasets, principal: Principa
 
 async def _add_folder(request: Request, datasets: Datasets, principal: PrincipalDep) -> tuple[DatasetDetails, bool]:
     given = await folder_request_of(request)
-    sources = None if given.sources is None else dict(given.sources)
-    return await _in_thread(request, partial(datasets.add_folder, principal, given.name, given.folder, sources))
+    return await _in_thread(request, partial(datasets.add_folder, principal, given.name, given.folder, given.sources))
 
 
 @router.get("", dependencies=[needs(Scope.DATASETS_READ)])
@@ -189,7 +189,7 @@ def get_dataset_report(
     response_class=Response,
     dependencies=[needs(Scope.DATASETS_READ)],
     responses={
-        200: {"description": "A small picture with its labels", "content": {"image/jpeg": {}}},
+        200: {"description": "A small picture with its labels", "content": ANY_FILE},
         304: {"description": "Unchanged"},
         **problems(404),
     },

@@ -1,0 +1,313 @@
+"""Data sets over HTTP: uploads, folders, views and deletion, by real checks in processes of their own."""
+
+import hashlib
+import http.client
+import io
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+from PIL import Image
+
+from service.settings import Settings
+from service.store.database import open_database
+from service.store.datasets import DatasetStore
+from tests.service.datasets_archives import zip_of, zipped
+from tests.service.waiting import wait_until
+
+Serve = Callable[[Settings], AbstractContextManager[httpx2.Client]]
+View = dict[str, Any]
+
+
+def upload(api: httpx2.Client, content: bytes, name: str = "shapes", **fields: str) -> httpx2.Response:
+    return api.post("/v1/datasets", data={"name": name, **fields}, files={"archive": ("any.zip", content)})
+
+
+def checked(api: httpx2.Client, answer: httpx2.Response) -> View:
+    """Wait for the end of the check of a version that was just added, and return the version."""
+    assert answer.status_code in (200, 202), answer.text
+
+    def view() -> View | None:
+        found: View = api.get(answer.headers["location"]).json()
+        return found if found["status"] != "checking" else None
+
+    view_: View = wait_until(view, "the end of the check")
+    return view_
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="session")
+def archive(data_root: Path) -> bytes:
+    """The data set `shapes` as a zip."""
+    return zipped(data_root / "shapes")
+
+
+@pytest.fixture(scope="session")
+def shapes(shared_api: httpx2.Client, archive: bytes) -> View:
+    """A version that is ready."""
+    return checked(shared_api, upload(shared_api, archive))
+
+
+def path_of(version: View) -> str:
+    return f"/v1/datasets/{version['name']}/versions/{version['version']}"
+
+
+def test_uploaded_archive_becomes_a_ready_version_named_by_its_content(shapes: View, archive: bytes) -> None:
+    digest = hashlib.sha256(archive).hexdigest()
+    assert (shapes["status"], shapes["sha256"], shapes["version"]) == ("ready", digest, digest[:12])
+    assert (shapes["kind"], shapes["format"], shapes["num_images"]) == ("archive", "coco", 4)
+    assert (shapes["splits"], shapes["num_errors"]) == ({"train": 2, "val": 2}, 0)
+    (task,) = shapes["tasks"]
+    assert task["classes"] == [{"name": "box", "num_labels": {"train": 2, "val": 2}}]
+    assert shapes["document"]["data"]["dataset"] == f"shapes@{digest[:12]}"
+    assert shapes["created_by"] == "local"
+
+
+def test_same_content_gives_the_same_version_without_another_check(
+    shapes: View, shared_api: httpx2.Client, archive: bytes, shared_settings: Settings
+) -> None:
+    before = files_below(shared_settings.datasets_dir)
+    answer = upload(shared_api, archive)
+    assert (answer.status_code, answer.headers["location"]) == (200, path_of(shapes))
+    assert answer.json() == shapes
+    wait_until(lambda: files_below(shared_settings.datasets_dir) == before, "the removal of the second copy")
+
+
+def test_views_have_entity_tags_report_and_thumbnails(shapes: View, shared_api: httpx2.Client) -> None:
+    path = path_of(shapes)
+    for one in (path, f"{path}/report", f"{path}/thumbnails/0"):
+        answer = shared_api.get(one)
+        assert answer.status_code == 200, one
+        assert shared_api.get(one, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    thumbnail = shared_api.get(f"{path}/thumbnails/0")
+    assert thumbnail.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(thumbnail.content)) as picture:
+        assert max(picture.size) <= 192
+    assert shared_api.get(f"{path}/report").json()["splits"]["train"]["listed"] == 2
+    assert shared_api.get(f"{path}/thumbnails/99").status_code == 404
+    assert shared_api.get("/v1/datasets/shapes/versions/latest").json() == shapes
+
+
+def test_list_is_filtered_and_paged(shapes: View, shared_api: httpx2.Client, data_root: Path) -> None:
+    folder = checked(shared_api, shared_api.post("/v1/datasets", json={"name": "listed", "folder": "shapes"}))
+    assert (folder["status"], folder["kind"], folder["folder"]) == ("ready", "folder", "shapes")
+    page = shared_api.get("/v1/datasets", params={"limit": 1}).json()
+    assert [version["name"] for version in page["datasets"]] == ["listed"]
+    rest = shared_api.get("/v1/datasets", params={"cursor": page["next_cursor"], "name": "shapes"}).json()
+    assert [version["reference"] for version in rest["datasets"]] == [shapes["reference"]]
+    assert shared_api.get("/v1/datasets", params={"status": "invalid", "name": "shapes"}).json()["datasets"] == []
+    assert shared_api.get("/v1/jobs", params={"cursor": page["next_cursor"]}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"name": "x", "folder": "missing"}, None),
+        ({"name": "x", "folder": "../shapes"}, None),
+        ({"name": "x", "folder": "/etc"}, None),
+        ({"name": "a/b", "folder": "shapes"}, "/name"),
+        ({"name": "x", "folder": "shapes", "other": 1}, "/other"),
+        ({"name": "x", "folder": "shapes", "sources": {"images": {"images": "../x", "labels": []}}}, "/sources"),
+    ],
+)
+def test_invalid_request_for_a_folder_is_refused(
+    body: dict[str, Any], pointer: str | None, shared_api: httpx2.Client
+) -> None:
+    answer = shared_api.post("/v1/datasets", json=body)
+    assert answer.status_code == 422, answer.text
+    if pointer is not None:
+        assert pointer in [error["pointer"] for error in answer.json()["errors"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "content", "pointer"),
+    [
+        ({"name": "x", "sha256": "0" * 64}, None, "/sha256"),
+        ({"name": "../x"}, None, "/name"),
+        ({}, None, "/name"),
+        ({"name": "x", "other": "1"}, None, "/other"),
+        ({"name": "x", "sources": "no json"}, None, "/sources"),
+        ({"name": "x", "sources": '{"images": {}}'}, None, "/sources"),
+        ({"name": "x"}, b"GIF89a" + bytes(2000), "/archive"),
+        ({"name": "x"}, b"", "/archive"),
+    ],
+)
+def test_invalid_form_is_refused_and_leaves_nothing(
+    fields: dict[str, str], content: bytes | None, pointer: str, shared_api: httpx2.Client, archive: bytes,
+    shared_settings: Settings,
+) -> None:  # fmt: skip
+    files = {"archive": ("a.zip", archive if content is None else content)}
+    answer = shared_api.post("/v1/datasets", data=fields, files=files)
+    assert answer.status_code == 422, answer.text
+    assert {error["pointer"] for error in answer.json()["errors"]} == {pointer}
+    incoming = shared_settings.datasets_dir / "incoming"
+    wait_until(lambda: not files_below(incoming), "the removal of the upload")
+
+
+def test_other_content_types_are_refused(shared_api: httpx2.Client) -> None:
+    assert shared_api.post("/v1/datasets", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert (
+        shared_api.post("/v1/datasets", content=b"x", headers={"Content-Type": "multipart/form-data"}).status_code
+        == 415
+    )
+    assert (
+        shared_api.post("/v1/datasets", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
+    )
+
+
+def test_unsafe_archive_becomes_invalid_and_is_deleted_completely(
+    shared_api: httpx2.Client, shared_settings: Settings
+) -> None:
+    before = files_below(shared_settings.datasets_dir)
+    version = checked(shared_api, upload(shared_api, zip_of({"../evil.png": bytes(600)}), "unsafe"))
+    assert version["status"] == "invalid"
+    assert "leads out of the archive" in version["message"]
+    assert shared_api.get(f"{path_of(version)}/report").status_code == 404
+    assert shared_api.delete(path_of(version)).status_code == 204
+    assert shared_api.get(path_of(version)).status_code == 404
+    assert shared_api.delete(path_of(version)).status_code == 404
+    assert files_below(shared_settings.datasets_dir) == before
+
+
+def test_limits_hold_for_declared_and_for_streamed_bodies(serve: Serve, settings: Settings, archive: bytes) -> None:
+    small = settings.model_copy(update={"max_upload_bytes": 1000})
+    large = archive + bytes(200_000)
+    with serve(small) as api:
+        assert upload(api, large).status_code == 413
+        request = api.build_request("POST", "/v1/datasets", data={"name": "x"}, files={"archive": ("a", large)})
+        body = request.read()
+
+        def chunks() -> Iterator[bytes]:
+            yield from (body[start : start + 5000] for start in range(0, len(body), 5000))
+
+        headers = {"Content-Type": request.headers["content-type"]}
+        answer = api.post("/v1/datasets", content=chunks(), headers=headers)
+        assert (answer.status_code, "PYRAMIDION_MAX_UPLOAD_BYTES" in answer.text) == (413, True)
+        assert files_below(settings.datasets_dir) == []
+
+
+def test_quota_and_full_disk_are_refused(serve: Serve, settings: Settings, archive: bytes) -> None:
+    with serve(settings.model_copy(update={"dataset_quota_bytes": 1000})) as api:
+        assert upload(api, archive).status_code == 413
+    with serve(settings.model_copy(update={"max_upload_bytes": 1 << 62, "dataset_quota_bytes": 1 << 62})) as api:
+        connection = http.client.HTTPConnection("127.0.0.1", api.base_url.port, timeout=30)
+        connection.putrequest("POST", "/v1/datasets")
+        connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+        connection.putheader("Content-Length", str(1 << 60))
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert (answer.status, json.load(answer)["title"]) == (507, "The disk is full")
+        connection.close()
+        assert files_below(settings.datasets_dir) == []
+
+
+class SlowUpload:
+    """An upload that has sent its first bytes."""
+
+    def __init__(self, api: httpx2.Client) -> None:
+        self._over = threading.Event()
+        self.answer: httpx2.Response | None = None
+        self._thread = threading.Thread(target=self._send, args=(str(api.base_url),))
+        self._thread.start()
+
+    def _send(self, url: str) -> None:
+        head = b'--x\r\nContent-Disposition: form-data; name="archive"; filename="a"\r\n\r\nPK\x03\x04'
+
+        def trickle() -> Iterator[bytes]:
+            yield head
+            while not self._over.wait(0.05):
+                yield b"1"
+            yield b"\r\n--x--\r\n"
+
+        with httpx2.Client(base_url=url, timeout=60) as client:
+            headers = {"Content-Type": "multipart/form-data; boundary=x"}
+            self.answer = client.post("/v1/datasets", content=trickle(), headers=headers)
+
+    def end(self) -> int:
+        self._over.set()
+        self._thread.join()
+        assert self.answer is not None
+        return self.answer.status_code
+
+
+def test_slow_uploads_have_a_number_and_block_nothing_else(serve: Serve, settings: Settings, archive: bytes) -> None:
+    with serve(settings.model_copy(update={"uploads": 12})) as api, ExitStack() as stack:
+        slow = [SlowUpload(api) for _ in range(12)]
+        stack.callback(lambda: [upload.end() for upload in slow])
+        wait_until(lambda: len(files_below(settings.datasets_dir / "incoming")) == 12, "twelve slow uploads")
+        answer = upload(api, archive)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+        assert api.get("/livez").status_code == 200
+        assert api.get("/v1/datasets").json()["datasets"] == []
+        assert api.post("/v1/datasets", json={"name": "x", "folder": "missing"}).status_code == 422
+        assert slow.pop().end() == 422  # the name is missing
+        assert upload(api, archive).status_code == 202
+
+
+def test_upload_has_a_deadline(serve: Serve, settings: Settings) -> None:
+    with serve(settings.model_copy(update={"upload_timeout_s": 0.4})) as api:
+        slow = SlowUpload(api)
+        wait_until(lambda: slow.answer is not None, "the end of the upload")
+        assert slow.end() == 408
+        wait_until(lambda: not files_below(settings.datasets_dir), "the removal of the upload")
+
+
+def test_check_is_killed_at_its_deadline(serve: Serve, settings: Settings, archive: bytes) -> None:
+    with serve(settings.model_copy(update={"dataset_check_timeout_s": 0.05})) as api:
+        version = checked(api, upload(api, archive))
+        assert (version["status"], "PYRAMIDION_DATASET_CHECK_TIMEOUT_S" in version["message"]) == ("invalid", True)
+    with serve(settings) as api:
+        again = checked(api, upload(api, archive))
+        assert (again["status"], again["version"]) == ("ready", version["version"])
+
+
+def check_processes(parent: int) -> list[psutil.Process]:
+    children = psutil.Process(parent).children()
+    return [child for child in children if "service.datasets.check_process" in child.cmdline()]
+
+
+def test_check_continues_after_the_api_was_killed(live_api: Any, settings: Settings, archive: bytes) -> None:
+    answer = upload(live_api.client, archive)
+    (check,) = wait_until(lambda: check_processes(live_api.process.pid), "the process of the check")
+    check.send_signal(signal.SIGSTOP)
+    live_api.kill()
+    check.wait(10)  # the kernel kills it
+    engine = open_database(settings.url_of_database)
+    store = DatasetStore(engine)
+    (version,) = store.page(None)
+    assert version.check_owner is not None
+    # The claim expires, as it would after some seconds.
+    assert store.renew_check(version.id, version.check_owner, -1)
+    engine.dispose()
+    live_api.start()
+    assert checked(live_api.client, answer)["status"] == "ready"
+    assert {path.name for path in settings.datasets_dir.iterdir()} == {version.id, "archives", "incoming"}
+
+
+def test_storage_that_does_not_answer_gives_503_and_keeps_nothing(
+    serve: Serve, settings: Settings, archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with serve(settings.model_copy(update={"storage_url": "s3://bucket/x", "storage_timeout_s": 0.2})) as api:
+        answer = upload(api, archive)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["title"] == "The storage is unavailable"
+        assert api.get("/v1/datasets").json()["datasets"] == []
+        assert files_below(settings.datasets_dir) == []
+
+
+def test_document_describes_both_bodies_of_an_upload(shared_api: httpx2.Client) -> None:
+    operation = shared_api.get("/openapi.json").json()["paths"]["/v1/datasets"]["post"]
+    assert sorted(operation["requestBody"]["content"]) == ["application/json", "multipart/form-data"]
+    assert "$ref" not in json.dumps(operation["requestBody"])
