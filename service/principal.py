@@ -10,6 +10,21 @@ LOCAL_TENANT = "local"
 
 
 @dataclass(frozen=True)
+class KeyLimits:
+    """What a key may use; None is unlimited.
+
+    Attributes:
+        requests_per_minute: requests to one API process.
+        queued_jobs: jobs in the queue that were submitted with the key.
+        storage_bytes: bytes of the data sets that were uploaded with the key.
+    """
+
+    requests_per_minute: int | None = None
+    queued_jobs: int | None = None
+    storage_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Principal:
     """An authenticated caller.
 
@@ -18,6 +33,7 @@ class Principal:
         tenant: the owner of the jobs, data sets and models that the caller creates.
         scopes: the permissions of the caller.
         key_id: the key with which the caller was authenticated; None without keys.
+        limits: what the caller may use.
         request_id: the request that the caller sent.
     """
 
@@ -25,6 +41,7 @@ class Principal:
     tenant: str
     scopes: frozenset[Scope] = frozenset({Scope.ADMIN})
     key_id: str | None = None
+    limits: KeyLimits = KeyLimits()
     request_id: str | None = None
 
     @property

@@ -60,6 +60,15 @@ class Settings(BaseSettings):
     max_image_bytes: Count = Field(20 << 20, description="maximum size of an uploaded image file")
     max_image_pixels: Count = Field(50_000_000, description="maximum number of pixels of an uploaded image")
     dry_run_timeout_s: Seconds = Field(120.0, description="seconds after which a dry run is stopped")
+    decode_timeout_s: Seconds = Field(
+        10.0, description="seconds of processor time after which the decoding of an uploaded image is stopped"
+    )
+    decode_memory_bytes: Annotated[int, Field(ge=256 << 20)] = Field(
+        4 << 30, description="maximum memory of a process that decodes uploaded images"
+    )
+    decode_slow_images: Count = Field(
+        8, description="maximum number of images that are decoded for more than a second, beside the others"
+    )
     predict_timeout_s: Seconds = Field(60.0, description="seconds after which a prediction is abandoned")
     predict_batch_size: Count = Field(8, description="maximum number of images in a batch of the predictor")
     predict_queue_size: Count = Field(
@@ -127,6 +136,20 @@ class Settings(BaseSettings):
     max_waiting: Count = Field(64, description="maximum number of requests that wait for threads of one kind")
     max_event_streams: Count = Field(
         1000, description="maximum number of clients that follow events or logs at the same time"
+    )
+
+    require_keys: bool = Field(
+        False, description="require an API key for each request, even if no key exists yet (true or false)"
+    )
+    key_cache_s: Seconds = Field(2.0, description="seconds after which a revoked key stops working")
+    key_requests_per_minute: Count = Field(
+        1200, description="requests per minute of a key to one API process, unless the key has its own limit"
+    )
+    key_queued_jobs: Count = Field(
+        1000, description="jobs of a key that may be in the queue, unless the key has its own limit"
+    )
+    key_storage_bytes: Count = Field(
+        100 << 30, description="bytes of the data sets that a key may store, unless the key has its own limit"
     )
 
     @classmethod

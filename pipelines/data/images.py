@@ -283,6 +283,8 @@ def _unreadable(name: str, error: Exception) -> DataError:
         return DataError(FieldProblem(name, "the file is missing"))
     if isinstance(error, IsADirectoryError):
         return DataError(FieldProblem(name, "is a folder, not an image"))
+    if isinstance(error, MemoryError):
+        return DataError(FieldProblem(name, "needs more memory than is available; make it smaller"))
     if isinstance(error, OSError) and error.errno is not None:
         return DataError(FieldProblem(name, f"cannot be opened ({error.strerror})"))
     if "support" in str(error).lower():

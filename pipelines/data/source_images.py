@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -14,22 +14,25 @@ from pipelines.data.decoding.orientation import Exif
 from pipelines.data.decoding.storage import storage_of
 from pipelines.data.decoding.value_range import ValueRange, shown_range
 from pipelines.data.images import read_image, read_pixels, read_with_warnings, to_rgb
-from pipelines.spec.data import DataSpec, SourceSpec
+
+if TYPE_CHECKING:
+    # The processes that decode uploaded images start in half of the time without pydantic.
+    from pipelines.spec.data import DataSpec, SourceSpec
 
 
-def read_source_image(path: Path, name: str, source: SourceSpec) -> Image.Image:
+def read_source_image(path: Path, name: str, source: "SourceSpec") -> Image.Image:
     """Return an image of the source called `name`, see `pipelines.data.images.read_image`."""
     return read_image(path, source.exif, value_range=source.value_range, source=name)
 
 
-def expected_exif(data: DataSpec) -> Exif:
+def expected_exif(data: "DataSpec") -> Exif:
     """Return how the EXIF orientation of a new image is treated: like that of the data sources, or, where these differ,
     applied, so that the image is upright."""
     settings = {source.exif for source in data.sources.values()}
     return settings.pop() if len(settings) == 1 else "apply"
 
 
-def read_source_pixels(path: Path, name: str, source: SourceSpec) -> np.ndarray:
+def read_source_pixels(path: Path, name: str, source: "SourceSpec") -> np.ndarray:
     """Return the pixels (H, W, 3) uint8 of the same image, which is faster for JPEG files of the usual kinds."""
     return read_pixels(path, source.exif, value_range=source.value_range, source=name)[0]
 
@@ -41,7 +44,7 @@ class NewImageReader:
         data: the document's.
     """
 
-    def __init__(self, data: DataSpec) -> None:
+    def __init__(self, data: "DataSpec") -> None:
         self.exif = expected_exif(data)
         self._ranges: dict[str, ValueRange] = {
             name: source.value_range for name, source in data.sources.items() if source.value_range

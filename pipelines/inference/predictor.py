@@ -71,7 +71,7 @@ class Predictor:
         self.best_thresholds = best_thresholds or {}
         self._transform = EvalTransform(job.data.image_size)
         self._collate = Collate([])
-        self._reader = NewImageReader(job.data)
+        self.reader = NewImageReader(job.data)
 
     @classmethod
     def from_exported(cls, folder: Path, **options: Any) -> "Predictor":
@@ -153,27 +153,32 @@ class Predictor:
             DataError: see `pipelines.data.images.read_image`.
         """
         if isinstance(image, Image.Image):
-            pixels, warnings = np.array(self._reader.convert(image)), list[str]()
+            pixels, warnings = np.array(self.reader.convert(image)), list[str]()
         else:
-            pixels, warnings = self._reader.read_pixels(_file_of(image, name), max_pixels)
+            pixels, warnings = self.reader.read_pixels(_file_of(image, name), max_pixels)
+        return self.resize(pixels, warnings, printable(str(image)) if isinstance(image, str | Path) else "")
+
+    def resize(self, pixels: np.ndarray, warnings: Sequence[str] = (), file_name: str = "") -> Sample:
+        """Return pixels (H, W, 3) uint8 that `reader` has read, resized and ready for `answer`. Several threads may
+        call this at once."""
         transformed = self._transform(torch.from_numpy(pixels).permute(2, 0, 1), {})
         (original_height, original_width), (height, width) = pixels.shape[:2], transformed.image.shape[-2:]
         info = ImageInfo(
             image_id=0,
-            file_name=printable(str(image)) if isinstance(image, str | Path) else "",
+            file_name=file_name,
             source="",
             original_hw=(original_height, original_width),
             size_hw=(height, width),
             scale_xy=transformed.scale_xy,
         )
-        return Sample(transformed.image, info, warnings=warnings)
+        return Sample(transformed.image, info, warnings=list(warnings))
 
     def decode(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
         """Return an image as the model sees it before it is resized: RGB, rotated and scaled to 8 bits as those of the
         data sources were."""
         if isinstance(image, Image.Image):
-            return self._reader.convert(image)
-        return self._reader.read(_file_of(image, name), max_pixels)[0]
+            return self.reader.convert(image)
+        return self.reader.read(_file_of(image, name), max_pixels)[0]
 
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
         """Return one answer for each prepared image, in order, computed in batches. Only one thread at a time may call

@@ -10,6 +10,7 @@ from backbones.catalog.lookup import resolve
 from backbones.default_weights import default_weights_problem
 from pipelines.base.cores import busy_warning
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.open_files import ensure_open_files
 from pipelines.base.ranks import is_rank_zero, print_rank_zero
 from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
@@ -153,6 +154,7 @@ class FitWorkflow:
 
 def _check_machine(job: JobSpec, *, is_new: bool) -> None:
     num_processes(job.trainer)
+    ensure_open_files(job.data.num_workers)
     require_aggregation_fits(job)
     require_synced_batch_norm(job.trainer)
     require_compilation_fits(job)

@@ -17,6 +17,8 @@ from service.scopes import Scope
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
 """Paths that need no key: probes, and the description of the API."""
 
+REALM = 'Bearer realm="pyramidion"'
+"""The challenge of 401 and 403 (RFC 6750)."""
 SCHEME = "ApiKey"
 _BEARER = HTTPBearer(
     scheme_name=SCHEME,
@@ -38,9 +40,11 @@ async def require_scopes(
     missing = principal.lacks([Scope(scope) for scope in needed.scopes])
     if missing:
         names = " and ".join(missing)
+        challenge = f'{REALM}, error="insufficient_scope", scope="{" ".join(needed.scopes)}"'
         raise Problem(
             403,
             "The key lacks a scope",
             f"the key {principal.name!r} does not have the scope {names}; use a key that was created with "
             f"--scope {' --scope '.join(missing)}",
+            headers={"WWW-Authenticate": challenge},
         )

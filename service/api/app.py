@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from service.api.authentication import Authenticate
+from service.api.authentication import Authenticate, Authenticator
 from service.api.dry_run import DryRuns
+from service.api.key_ring import KeyRing
 from service.api.limits import LoopbackOnly
 from service.api.metrics import JobCollector, Measure, Metrics, PoolCollector
 from service.api.openapi import describe
@@ -20,6 +21,7 @@ from service.jobs.use_cases import Jobs
 from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
 from service.settings import Settings
+from service.store.api_keys import KeyStore
 from service.store.database import open_database
 from service.store.engines import DatabaseLimits
 from service.store.jobs import JobStore
@@ -42,6 +44,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.engine = engine
         app.state.store = JobStore(engine)
         app.state.pools = pools = ThreadPools(settings)
+        ring = KeyRing(KeyStore(engine), pools[Work.KEYS], settings.key_cache_s)
+        app.state.authenticator = Authenticator(ring, settings)
         app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity)
@@ -76,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)
     app.include_router(docs.router)
-    app.add_middleware(Authenticate)
+    app.add_middleware(Authenticate, settings=settings)
     app.add_middleware(LoopbackOnly)
     app.add_middleware(Measure, metrics=metrics)
     describe(app)

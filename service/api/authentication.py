@@ -1,16 +1,158 @@
 """Authentication of requests, before they reach a route and before their body is read."""
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+import dataclasses
+import math
+import time
+from contextlib import suppress
 
-from service.principal import LOCAL_USER
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.access import OPEN_PATHS, REALM
+from service.api.key_ring import KeyRing
+from service.api.thread_pools import NoAnswer
+from service.keys.key_text import id_of, is_text_of
+from service.keys.rate_limit import RateLimit
+from service.principal import LOCAL_USER, KeyLimits, Principal
+from service.rest.problems import Problem, database_problem, problem_response
+from service.settings import Settings
+from service.store.api_keys import ApiKey
+from service.store.errors import StoreUnavailable
+
+_SCHEME = "bearer"
+
+
+class Unauthorized(Problem):
+    """The request has no usable key."""
+
+    def __init__(self, detail: str, error: str = "") -> None:
+        challenge = f'{REALM}, error="{error}"' if error else REALM
+        super().__init__(
+            401,
+            "A valid key is required",
+            f"{detail}; `pyramidion keys create` on the server makes one",
+            headers={"WWW-Authenticate": challenge},
+        )
+
+
+class Authenticator:
+    """Finds the principal of a request. Use it in the event loop."""
+
+    def __init__(self, ring: KeyRing, settings: Settings) -> None:
+        self._ring, self._settings = ring, settings
+        self._rates = RateLimit()
+
+    async def principal(self, authorization: str | None) -> Principal:
+        """Return the principal of an `Authorization` header.
+
+        Raises:
+            Unauthorized: a key is needed, and it is missing or not usable.
+            NoAnswer: the database does not answer in time.
+            StoreUnavailable: the keys cannot be read, so that nobody can be authenticated.
+        """
+        scheme, _, text = (authorization or "").partition(" ")
+        text = text.strip() if scheme.lower() == _SCHEME else ""
+        key_id = id_of(text)
+        key = await self._ring.find(key_id) if key_id else None
+        if key is not None and is_text_of(key.secret_hash, text):
+            _require_usable(key)
+            self._ring.record_use(key)
+            return self._principal_of(key)
+        if not self._settings.require_keys and not await self._ring.keys():
+            return LOCAL_USER
+        if authorization is None:
+            raise Unauthorized("send a key in the header `Authorization: Bearer KEY`")
+        raise Unauthorized("the header `Authorization` has no valid key; check that it is complete", "invalid_token")
+
+    def admit(self, principal: Principal) -> None:
+        """Count a request; raises Problem 429 if the key has sent too many."""
+        limit = principal.limits.requests_per_minute
+        if principal.key_id is None or limit is None:
+            return
+        if wait_s := self._rates.wait_s(principal.key_id, limit):
+            detail = f"the key may send {limit} requests per minute; send the request again in {wait_s:.1f} s"
+            raise Problem(429, "Too many requests", detail, headers={"Retry-After": str(math.ceil(wait_s))})
+
+    def _principal_of(self, key: ApiKey) -> Principal:
+        own, server = key.limits, self._settings
+        limits = KeyLimits(
+            own.requests_per_minute or server.key_requests_per_minute,
+            own.queued_jobs or server.key_queued_jobs,
+            own.storage_bytes or server.key_storage_bytes,
+        )
+        return Principal(key.name, key.tenant, key.scopes, key.id, limits)
 
 
 class Authenticate:
-    """Sets `request.state.principal`."""
+    """Sets `request.state.principal`, or responds with a problem.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    A long response, such as a stream of events, ends soon after its key was revoked or has expired.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._recheck_s = app, settings.key_cache_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["principal"] = LOCAL_USER
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        authenticator: Authenticator = scope["app"].state.authenticator
+        authorization = Headers(scope=scope).get("authorization")
+        state = scope.setdefault("state", {})
+        try:
+            principal = await authenticator.principal(authorization)
+            authenticator.admit(principal)
+        except Problem as problem:
+            await problem_response(problem.status_code, problem.title, problem.detail, headers=problem.headers)(
+                scope, receive, send
+            )
+            return
+        except StoreUnavailable as error:
+            await database_problem(scope["method"], scope["path"], error)(scope, receive, send)
+            return
+        state["principal"] = dataclasses.replace(principal, request_id=state.get("request_id"))
+        guarded = _GuardedSend(send, authenticator, authorization, self._recheck_s)
+        try:
+            await self._app(scope, receive, guarded)
+        except (ClientDisconnect, _KeyEnded):
+            if not guarded.is_closed:
+                raise
+
+
+class _KeyEnded(OSError):
+    """Ends a response, like the error of a connection that broke."""
+
+
+class _GuardedSend:
+    """Sends a response, and ends it once its key does not work anymore."""
+
+    def __init__(self, send: Send, authenticator: Authenticator, authorization: str | None, recheck_s: float) -> None:
+        self.is_closed = False
+        self._send, self._authenticator, self._authorization = send, authenticator, authorization
+        self._recheck_s = recheck_s
+        self._checked_at = time.monotonic()
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.body" and message.get("more_body"):
+            await self._check()
+        await self._send(message)
+
+    async def _check(self) -> None:
+        if time.monotonic() - self._checked_at < self._recheck_s:
+            return
+        # The key was valid: a database that restarts must not break every download.
+        with suppress(NoAnswer, StoreUnavailable):
+            try:
+                await self._authenticator.principal(self._authorization)
+            except Unauthorized:
+                self.is_closed = True
+                raise _KeyEnded from None
+        self._checked_at = time.monotonic()
+
+
+def _require_usable(key: ApiKey) -> None:
+    if key.revoked_at is not None:
+        raise Unauthorized(f"the key {key.name!r} was revoked; use another one", "invalid_token")
+    if not key.is_usable:
+        raise Unauthorized(f"the key {key.name!r} has expired; use another one", "invalid_token")

@@ -34,6 +34,7 @@ PROBE_THREADS = 8
 class Work(StrEnum):
     """The kinds of blocking work."""
 
+    KEYS = "keys"
     READS = "database_reads"
     WRITES = "database_writes"
     EVENTS = "events"
@@ -45,6 +46,7 @@ class Work(StrEnum):
 
 
 SUBJECTS = {
+    Work.KEYS: "the database",
     Work.READS: "the database",
     Work.WRITES: "the database",
     Work.EVENTS: "the database",
@@ -155,6 +157,7 @@ class ThreadPools:
         # Each stream has at most one call at a time; a stream that is rejected would have to connect again.
         num_streams = settings.max_event_streams
         self._pools = {
+            Work.KEYS: ThreadPool(Work.KEYS, 1, settings.max_waiting, settings.database_timeout_s),
             Work.READS: ThreadPool(Work.READS, *database),
             Work.WRITES: ThreadPool(Work.WRITES, *database),
             Work.EVENTS: ThreadPool(

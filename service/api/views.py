@@ -62,6 +62,7 @@ def _summary(job: Job) -> dict[str, Any]:
         "finished_at": _moment(job.finished_at),
         "mlflow_run_id": job.mlflow_run_id,
         "retry_of": job.retry_of,
+        "tenant": job.tenant,
     }
 
 

@@ -19,6 +19,7 @@ import httpx2
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.printable import printable
 from pipelines.tasks.thresholds import ThresholdUnusable
+from service.client.api_key import find_api_key
 from service.client.errors import ServiceError, ServiceUnreachable
 from service.client.responses import JSON_HEADERS, job_path, json_body, raise_for_problem, read_answer
 from service.rest.schemas import (
@@ -51,15 +52,20 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Client:
-    """Client of the service at an address, by default `PYRAMIDION_URL`, otherwise port 8000 of this machine."""
+    """Client of the service at an address, by default `PYRAMIDION_URL`, otherwise port 8000 of this machine.
+
+    It sends the API key of `PYRAMIDION_API_KEY`, or of the file `PYRAMIDION_API_KEY_FILE`, if one of them is set.
+    """
 
     def __init__(self, url: str | None = None) -> None:
         self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
         parsed = httpx2.URL(self.url) if self.url.startswith(("http://", "https://")) else None
         if parsed is None or not parsed.host:
             raise ConfigError(FieldProblem(URL_VARIABLE, f"got {self.url!r}; write it as {DEFAULT_URL}"))
+        key = find_api_key()
         self._http = httpx2.Client(
             base_url=self.url,
+            headers={} if key is None else {"Authorization": f"Bearer {key}"},
             timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
             # A proxy cannot reach this machine's loopback.
             trust_env=parsed.host not in _LOOPBACK,

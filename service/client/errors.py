@@ -2,6 +2,7 @@
 
 ServiceError              1  the service rejected the request, or failed
 ├── ServiceUnreachable    1  no service answers at the address
+├── AccessDenied          1  the API key is missing or not usable, or it lacks a scope (401, 403)
 └── Conflict              1  the state of the job does not allow it (409)
 """
 
@@ -14,6 +15,10 @@ class ServiceError(PyramidionError):
 
 class ServiceUnreachable(ServiceError):
     """No service answers at the address."""
+
+
+class AccessDenied(ServiceError):
+    """The API key is missing or not usable, or it lacks a scope."""
 
 
 class Conflict(ServiceError):

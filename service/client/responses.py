@@ -10,7 +10,8 @@ import httpx2
 from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from service.client.errors import Conflict, ServiceError
+from service.client.api_key import KEY_FILE_VARIABLE, KEY_VARIABLE
+from service.client.errors import AccessDenied, Conflict, ServiceError
 from service.rest.schemas import Answer, ProblemDetails, ProblemField
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
@@ -55,8 +56,13 @@ def raise_for_problem(response: httpx2.Response) -> None:
         raise ConfigError([FieldProblem(dotted_field(error), error.detail) for error in problem.errors])
     if problem.status in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
         raise ConfigError(FieldProblem("", problem.detail))
-    kind = Conflict if problem.status == HTTPStatus.CONFLICT else ServiceError
-    raise kind(problem.detail)
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        raise AccessDenied(
+            f"{response.url.host} requires an API key: {problem.detail}; set {KEY_VARIABLE}, or {KEY_FILE_VARIABLE} to "
+            "a file with the key"
+        )
+    kinds: dict[int, type[ServiceError]] = {HTTPStatus.CONFLICT: Conflict, HTTPStatus.FORBIDDEN: AccessDenied}
+    raise kinds.get(problem.status, ServiceError)(problem.detail)
 
 
 def dotted_field(error: ProblemField) -> str:

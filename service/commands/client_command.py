@@ -5,8 +5,13 @@ from typing import Any
 
 import click
 
+from service.client.api_key import KEY_FILE_VARIABLE, KEY_VARIABLE
 from service.client.client import DEFAULT_URL, URL_VARIABLE
 
+_ENVIRONMENT = (
+    f"{URL_VARIABLE} is the address of the service.  [default: {DEFAULT_URL}]  {KEY_VARIABLE} is the API key, or "
+    f"{KEY_FILE_VARIABLE} a file with it."
+)
 _OVERRIDES = "pyramidion.overrides"
 
 
@@ -15,9 +20,7 @@ class ClientCommand(click.Command):
 
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
-        self.epilog = " ".join(
-            filter(None, [self.epilog, f"{URL_VARIABLE} is the address of the service.  [default: {DEFAULT_URL}]"])
-        )
+        self.epilog = " ".join(filter(None, [self.epilog, _ENVIRONMENT]))
 
 
 class DocumentCommand(ClientCommand):

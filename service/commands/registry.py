@@ -29,6 +29,12 @@ CLIENT_COMMANDS = {
     "cancel": LazyCommand("service.commands.jobs:cancel", "Cancel jobs."),
     "results": LazyCommand("service.commands.jobs:results", "Print a job's evaluation results."),
 }
+KEY_COMMANDS = {
+    "create": LazyCommand("service.commands.keys:create", "Create a key and print it once."),
+    "list": LazyCommand("service.commands.keys:list_keys", "List all keys."),
+    "revoke": LazyCommand("service.commands.keys:revoke", "Revoke a key."),
+}
+KEYS = LazyGroup("keys", {"Commands": KEY_COMMANDS}, help="Create, list and revoke the API keys of a service.")
 DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, convert, show, split or synthesize data.")
 SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     "Training": {
@@ -44,6 +50,7 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     },
     "Job service": {
         "serve": LazyCommand("service.commands.serve:run", "Run the job service on this machine."),
+        "keys": KEYS,
         **CLIENT_COMMANDS,
     },
 }

@@ -97,23 +97,30 @@ class Jobs:
         Raises:
             KeyReused: the key belongs to another request.
         """
-        job, is_new = self._store.submit(new) if key is None else self._store.submit(new, key.key, key.body_hash)
+        if key is None:
+            job, is_new = self._store.submit(new, by=principal)
+        else:
+            job, is_new = self._store.submit(new, key.key, key.body_hash, principal)
         if is_new:
             log.info("job %s: submitted by %s", job.id, principal.name)
-        return self._details(job), is_new
+        return self._details(principal, job), is_new
+
+    def find(self, principal: Principal, job_id: str) -> Job:
+        """Return a job; raises NotFound, also for a job of a tenant that the principal does not see."""
+        return self._store.get(job_id, principal.visible_tenant)
 
     def list_jobs(self, principal: Principal, query: JobQuery) -> tuple[list[Job], bool]:
         """Return the jobs of a query, newest first, and whether more follow."""
-        found = self._store.page(**{**asdict(query), "limit": query.limit + 1})
+        found = self._store.page(**{**asdict(query), "limit": query.limit + 1}, tenant=principal.visible_tenant)
         return found[: query.limit], len(found) > query.limit
 
     def view(self, principal: Principal, job_id: str) -> JobDetails:
         """Return a job with all details; raises NotFound."""
-        return self._details(self._store.get(job_id))
+        return self._details(principal, self.find(principal, job_id))
 
     def change_priority(self, principal: Principal, job_id: str, priority: int) -> JobDetails:
         """Change the priority of a queued job; raises NotFound or NotQueued."""
-        return self._details(self._store.set_priority(job_id, priority))
+        return self._details(principal, self._store.set_priority(job_id, priority, principal))
 
     def cancel(self, principal: Principal, job_id: str) -> tuple[JobDetails, bool]:
         """Cancel a job; return it, and False if it had already been cancelled.
@@ -124,11 +131,11 @@ class Jobs:
             NotFound: no job has this id.
             AlreadyEnded: it has succeeded or failed.
         """
-        is_new = self._store.get(job_id).status is not JobStatus.CANCELLED
-        job = self._store.request_cancel(job_id)
+        is_new = self.find(principal, job_id).status is not JobStatus.CANCELLED
+        job = self._store.request_cancel(job_id, principal)
         if is_new:
             log.info("job %s: cancelled by %s", job_id, principal.name)
-        return self._details(job), is_new
+        return self._details(principal, job), is_new
 
     def retry(self, principal: Principal, job_id: str, key: RequestKey | None = None) -> tuple[JobDetails, bool]:
         """Queue a new job with the document, priority and resources of one that has ended; return as `submit` does.
@@ -141,13 +148,15 @@ class Jobs:
             InvalidJob: this server no longer has the resources.
             KeyReused: the key belongs to another request.
         """
-        job = self._store.get(job_id)
+        job = self.find(principal, job_id)
         if not job.status.is_terminal:
             raise NotOver(job)
         if problems := resource_problems(job.resources, self._capacity):
             raise InvalidJob(problems)
         config = self._store.config(job_id)
-        new = NewJob(job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind)
+        new = NewJob(
+            job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind, tenant=job.tenant
+        )
         return self.queue(principal, new, key)
 
     def delete(self, principal: Principal, job_id: str) -> None:
@@ -157,20 +166,20 @@ class Jobs:
             NotFound: no job has this id.
             NotEnded: it has not ended, or its final status has not reached MLflow yet.
         """
-        job = self._store.get(job_id)
+        job = self.find(principal, job_id)
         if not job.is_settled:
             raise NotEnded(job)
         # The folder first: after a crash between both steps the job still exists and can be deleted again.
         _remove(self._settings.run_dir(job.id))
-        self._store.delete(job.id)
+        self._store.delete(job.id, principal)
         log.info("job %s: deleted by %s", job_id, principal.name)
 
-    def _details(self, job: Job) -> JobDetails:
+    def _details(self, principal: Principal, job: Job) -> JobDetails:
         return JobDetails(
             job,
             self._store.config(job.id),
             self._store.attempts(job.id),
-            waits_for(job, self._store, self._settings, self._capacity),
+            waits_for(job, self._store, self._settings, self._capacity, principal),
             self._settings.run_dir(job.id),
         )
 

@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 
 from service.jobs.supervision import supervisor_pid
+from service.principal import LOCAL_USER, Principal
 from service.resources import ResourceCounts, shortages, total
 from service.settings import Settings
 from service.states import JobStatus
@@ -13,8 +14,13 @@ from service.store.records import Job
 SHOWN_HOLDERS = 3
 
 
-def waits_for(job: Job, store: JobStore, settings: Settings, capacity: ResourceCounts) -> str | None:
-    """Return the reason why a queued job has not started yet; None for a job that is not queued."""
+def waits_for(
+    job: Job, store: JobStore, settings: Settings, capacity: ResourceCounts, principal: Principal = LOCAL_USER
+) -> str | None:
+    """Return the reason why a queued job has not started yet; None for a job that is not queued.
+
+    The reason names only jobs that the principal sees.
+    """
     if job.status is not JobStatus.QUEUED:
         return None
     if supervisor_pid(settings.root) is None:
@@ -29,9 +35,11 @@ def waits_for(job: Job, store: JobStore, settings: Settings, capacity: ResourceC
     used = total(holder.resources for holder in holders)
     free = {name: max(0, count - used.get(name, 0)) for name, count in capacity.items()}
     for name in shortages(job.resources, free):
-        held = {holder.id: holder.resources[name] for holder in holders}
+        held = {holder.id: holder.resources[name] for holder in holders if principal.sees(holder.tenant)}
         needed = f"needs {job.resources[name]} of {capacity.get(name, 0)} {name}, {free.get(name, 0)} are free"
-        reasons.append(f"{needed}{_largest_holders(held)}")
+        others = sum(holder.resources[name] for holder in holders if not principal.sees(holder.tenant))
+        hidden = f"; jobs of others hold {others}" if others else ""
+        reasons.append(f"{needed}{_largest_holders(held)}{hidden}")
     return "; ".join(reasons) or "it starts next"
 
 

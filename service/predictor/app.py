@@ -15,7 +15,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 import torch
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -30,9 +32,11 @@ from pipelines.inference.predictor import Answer, Predictor
 from pipelines.tasks.thresholds import Threshold, ThresholdUnusable, read_threshold
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import Registry
+from service.decoding.pool import DecodingPool
+from service.decoding.worker import DecodingLimits, WorkerKilled
 from service.predictor.access import SecretRequired
 from service.predictor.batching import Batcher
-from service.predictor.model_cache import LoadedModel, ModelCache, ModelNotFound, ModelReference
+from service.predictor.model_cache import ModelCache, ModelNotFound, ModelReference
 from service.predictor.model_files import ModelFiles
 from service.predictor_address import HEALTH_PATH
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
@@ -49,14 +53,16 @@ T = TypeVar("T")
 
 
 class PredictionService:
-    """The models, the threads that decode images, and the thread that runs the models."""
+    """The models, the processes that decode images, and the threads that resize them and run the models."""
 
     def __init__(self, settings: Settings, num_cpus: int) -> None:
         self._max_pixels = settings.max_image_pixels
         # Nobody waits any more for a batch that takes this long.
         self._max_batch_s = 2 * settings.predict_timeout_s
         self._loaders = ThreadPoolExecutor(_NUM_LOADERS, "load")
-        self._decoders = ThreadPoolExecutor(num_cpus, "decode", initializer=partial(_use_threads, 1))
+        limits = DecodingLimits(settings.decode_timeout_s, settings.decode_memory_bytes)
+        self._decoding = DecodingPool(limits, num_cpus, settings.decode_slow_images)
+        self._resizers = ThreadPoolExecutor(num_cpus, "resize", initializer=partial(_use_threads, 1))
         self.batcher = Batcher(partial(_use_threads, num_cpus))
         self._cache = ModelCache(
             Registry(find_store(settings.root)),
@@ -75,15 +81,17 @@ class PredictionService:
         try:
             predictor = loaded.predictor
             thresholds = None if threshold is None else predictor.thresholds(threshold)
-            prepare = partial(predictor.prepare, name="image", max_pixels=self._max_pixels)
-            sample = await _in(self._decoders, prepare, image)
+            pixels, warnings = await self._decoding.decode(image, predictor.reader, self._max_pixels)
+            sample = await _in(self._resizers, predictor.resize, pixels, warnings)
+            drawn_on = pixels if is_drawn else None
+            del pixels  # of a large image, before it waits for its batch
             answer = await asyncio.wrap_future(self.batcher.submit(predictor, sample))
             if thresholds is not None:
                 answer = predictor.select(answer, thresholds)
             headers = {VERSION_HEADER: str(loaded.version.version)}
-            if is_drawn:
+            if drawn_on is not None:
                 min_score = MIN_SHOWN_SCORE if thresholds is None else 0.0
-                picture = await _in(self._decoders, _picture, loaded, image, answer, min_score)
+                picture = await _in(self._resizers, _picture, predictor, drawn_on, answer, min_score)
                 return Response(picture, 200, headers, "image/png")
             return Response(json.dumps(answer, allow_nan=False), 200, headers, "application/json")
         finally:
@@ -101,11 +109,12 @@ class PredictionService:
             return f"the batch in progress has taken {busy_s:.0f} s; the network hangs"
         return None
 
-    def close(self) -> None:
-        """Stop all threads."""
+    async def close(self) -> None:
+        """Stop all processes and threads."""
+        await self._decoding.close()
         self._cache.close()
         self.batcher.close()
-        for threads in (self._loaders, self._decoders):
+        for threads in (self._loaders, self._resizers):
             threads.shutdown(cancel_futures=True)
 
 
@@ -116,7 +125,7 @@ def create_app(settings: Settings, num_cpus: int) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.service = PredictionService(settings, num_cpus)
         yield
-        app.state.service.close()
+        await app.state.service.close()
 
     routes = [
         Route("/predict", _predict, methods=["POST"]),
@@ -170,6 +179,9 @@ def _problem_of(error: Exception, reference: ModelReference) -> Response:
         return problem_response(404, "Model not found", str(error))
     if isinstance(error, RegistryError):
         return problem_response(503, "The model registry does not answer", str(error), headers={"Retry-After": "5"})
+    if isinstance(error, WorkerKilled):
+        detail = "the process that decoded the image was killed; send the request again"
+        return problem_response(503, "The image was not decoded", detail, headers={"Retry-After": "1"})
     if isinstance(error, DataError):
         message = error.problems[0].message
         statuses: Mapping[type[DataError], tuple[int, str]] = {
@@ -190,10 +202,9 @@ def _problem_of(error: Exception, reference: ModelReference) -> Response:
     return problem_response(500, "Internal error", "the prediction failed; see the server log")
 
 
-def _picture(loaded: LoadedModel, image: bytes, answer: Answer, min_score: float) -> bytes:
-    predictor = loaded.predictor
-    decoded = predictor.decode(image)
-    picture = draw_answer(decoded, answer, predictor.job.model, predictor.categories, min_score=min_score)
+def _picture(predictor: Predictor, pixels: np.ndarray, answer: Answer, min_score: float) -> bytes:
+    image = Image.fromarray(pixels)
+    picture = draw_answer(image, answer, predictor.job.model, predictor.categories, min_score=min_score)
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()

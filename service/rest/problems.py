@@ -24,6 +24,7 @@ from service.store.errors import (
     NotFound,
     NotQueued,
     OutcomeUnknown,
+    QueueLimit,
     QuotaExceeded,
     StoreError,
     StoreUnavailable,
@@ -50,6 +51,7 @@ STATUSES: dict[type[StoreError | JobError | DatasetError | StorageError], tuple[
     ArchiveDamaged: (500, "The archive is damaged"),
     StorageUnavailable: (503, "The storage is unavailable"),
     StorageFull: (507, "The storage is full"),
+    QueueLimit: (429, "Too many queued jobs"),
 }
 """Status and title for errors of the store, of the storage, and of the use cases."""
 
@@ -174,8 +176,12 @@ async def _invalid_job_problem(request: Request, error: Exception) -> Response:
 
 
 async def _database_problem(request: Request, error: Exception) -> Response:
-    """Respond with 503: nothing was written, so the client may send the request again."""
-    logger.error("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
+    return database_problem(request.method, request.url.path, error)
+
+
+def database_problem(method: str, path: str, error: Exception) -> Response:
+    """Return a 503: nothing was written, so the client may send the request again, unless the error says otherwise."""
+    logger.error("%s %s: %s", method, path, error.__cause__ or error)
     is_unknown = isinstance(error, OutcomeUnknown)
     detail = str(error) if is_unknown else f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})

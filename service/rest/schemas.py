@@ -110,6 +110,7 @@ class JobSummary(Answer):
     finished_at: datetime | None
     mlflow_run_id: str | None
     retry_of: str | None
+    tenant: str = Field("local", description="owner; only its keys and admin keys see the job")
 
 
 class JobView(JobSummary):

@@ -66,6 +66,13 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
+def address_of(engine: Engine) -> str:
+    """Return the file of a database, or its URL without the password."""
+    if engine.dialect.name == "sqlite":
+        return engine.url.database or ""
+    return engine.url.render_as_string(hide_password=True)
+
+
 def engine_of(url: URL, limits: DatabaseLimits, *, is_pooled: bool = True) -> Engine:
     """Return an engine for a URL of `parse_url`, without connecting.
 

@@ -13,6 +13,8 @@ StoreError
 ├── DatasetBeingDeleted the version with this content is being deleted
 ├── DatasetInUse        a version that jobs or models need cannot be deleted
 ├── QuotaExceeded       the data sets of a tenant would be larger than its quota
+├── QueueLimit          the key that submits a job has too many jobs in the queue
+├── KeyUnknown          no API key has this id
 ├── SchemaUnknown       the database was created by a newer version
 └── StoreUnavailable    the database cannot be opened, read or written at the moment; nothing was changed
     ├── StoreFull       its disk is full
@@ -161,6 +163,24 @@ class IllegalTransition(_JobError):
 
     def __init__(self, job: Job, to: JobStatus) -> None:
         super().__init__(job, f"job {job.id}: {job.status} -> {to} is not allowed by service.states.TRANSITIONS")
+
+
+class QueueLimit(StoreError):
+    """The key that submits a job has too many jobs in the queue."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"this key already has {limit} jobs in the queue, which is its limit; wait until some of them have "
+            "started, or cancel some"
+        )
+
+
+class KeyUnknown(StoreError):
+    """No API key has this id."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no key has the id {key_id!r}; `pyramidion keys list` shows all keys")
+        self.key_id = key_id
 
 
 class SchemaUnknown(StoreError):

@@ -8,15 +8,17 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
+from service.principal import LOCAL_USER, Principal
 from service.states import ACTIVE, JobStatus, Writer, may_move
+from service.store.audit import append_audit
 from service.store.database import reading, writing
 from service.store.datasets import release_dataset, use_dataset
-from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued
+from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, QueueLimit
 from service.store.event_log import append_status_event
 from service.store.pages import newest_jobs
 from service.store.records import AttemptRecord, Event, Job, NewJob
-from service.store.rows import JOB_COLUMNS, change_status, job_of, locked_job, update_job
-from service.store.tables import attempts, events, idempotency_keys, jobs
+from service.store.rows import JOB_COLUMNS, change_status, job_of, locked_job, owned_by, update_job
+from service.store.tables import api_keys, attempts, events, idempotency_keys, jobs
 
 _TRIES = 5
 
@@ -31,28 +33,33 @@ class JobStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def submit(self, new: NewJob, key: str | None = None, body_hash: str | None = None) -> tuple[Job, bool]:
+    def submit(
+        self, new: NewJob, key: str | None = None, body_hash: str | None = None, by: Principal = LOCAL_USER
+    ) -> tuple[Job, bool]:
         """Put a job into the queue and return it with True; for a known `key`, return the earlier job with False.
 
-        The job, its first event and the key are written together or not at all.
+        The job, its first event, the key and the audit row are written together or not at all. Keys of different
+        tenants are independent.
 
         Raises:
             KeyReused: the key belongs to a request with another `body_hash`.
             DatasetNotFound: the version of the data set is not ready.
+            QueueLimit: too many jobs of the submitter's API key are in the queue.
         """
         if (key is None) != (body_hash is None):
             raise ValueError("key and body_hash belong together: pass both or neither")
         for _ in range(_TRIES - 1):
             try:
-                return self._submit(new, key, body_hash)
+                return self._submit(new, key, body_hash, by)
             except IntegrityError:  # the random id is taken; on PostgreSQL also: the same key at the same time
                 continue
-        return self._submit(new, key, body_hash)
+        return self._submit(new, key, body_hash, by)
 
-    def _submit(self, new: NewJob, key: str | None, body_hash: str | None) -> tuple[Job, bool]:
+    def _submit(self, new: NewJob, key: str | None, body_hash: str | None, by: Principal) -> tuple[Job, bool]:
         with writing(self._engine) as connection:
-            if key is not None and (earlier := _job_of_key(connection, key, body_hash)):
+            if key is not None and (earlier := _job_of_key(connection, by.tenant, key, body_hash)):
                 return earlier, False
+            _check_queue_limit(connection, by)
             now = round(time.time(), 6)  # the precision of times in REST answers
             values = {
                 "id": secrets.token_hex(6),
@@ -70,17 +77,21 @@ class JobStore:
                 "attempt": 0,
                 "failures": 0,
                 "events_offset": 0,
+                "tenant": by.tenant if new.tenant is None else new.tenant,
+                "key_id": by.key_id,
             }
             job = job_of(connection.execute(insert(jobs).values(values).returning(*JOB_COLUMNS)).one())
             if new.dataset_id is not None:
                 use_dataset(connection, new.dataset_id, job.id)
             append_status_event(connection, job, None)
+            action = "job.submit" if new.retry_of is None else "job.retry"
+            append_audit(connection, by, action, job.id, tenant=job.tenant, detail=new.retry_of)
             if key is not None:
-                row = {"key": key, "body_hash": body_hash, "job_id": job.id, "created_at": now}
+                row = {"tenant": by.tenant, "key": key, "body_hash": body_hash, "job_id": job.id, "created_at": now}
                 connection.execute(insert(idempotency_keys).values(row))
         return job, True
 
-    def request_cancel(self, job_id: str) -> Job:
+    def request_cancel(self, job_id: str, by: Principal = LOCAL_USER) -> Job:
         """Cancel a queued job, or record a cancel request for an active one; repeating it changes nothing.
 
         Raises:
@@ -88,19 +99,21 @@ class JobStore:
             AlreadyEnded: it has succeeded or failed.
         """
         with writing(self._engine) as connection:
-            job = locked_job(connection, job_id)
+            job = locked_job(connection, job_id, by.visible_tenant)
             now = time.time()
             if may_move(Writer.API, job.status, JobStatus.CANCELLED):
+                append_audit(connection, by, "job.cancel", job.id, tenant=job.tenant)
                 return change_status(
                     connection, job, JobStatus.CANCELLED, Writer.API, cancel_requested_at=now, finished_at=now
                 )
             if job.status.is_terminal and job.status is not JobStatus.CANCELLED:
                 raise AlreadyEnded(job)
             if job.status.is_active and job.cancel_requested_at is None:
+                append_audit(connection, by, "job.cancel", job.id, tenant=job.tenant)
                 return update_job(connection, job, cancel_requested_at=now)
             return job
 
-    def set_priority(self, job_id: str, priority: int) -> Job:
+    def set_priority(self, job_id: str, priority: int, by: Principal = LOCAL_USER) -> Job:
         """Change the priority of a queued job.
 
         Raises:
@@ -108,12 +121,14 @@ class JobStore:
             NotQueued: it has left the queue.
         """
         with writing(self._engine) as connection:
-            job = locked_job(connection, job_id)
+            job = locked_job(connection, job_id, by.visible_tenant)
             if job.status is not JobStatus.QUEUED:
                 raise NotQueued(job)
+            detail = f"{job.priority} -> {priority}"
+            append_audit(connection, by, "job.priority", job.id, tenant=job.tenant, detail=detail)
             return update_job(connection, job, priority=priority)
 
-    def delete(self, job_id: str) -> None:
+    def delete(self, job_id: str, by: Principal = LOCAL_USER) -> None:
         """Delete a settled job with its attempts, events and keys.
 
         Raises:
@@ -121,10 +136,11 @@ class JobStore:
             NotEnded: it is not settled.
         """
         with writing(self._engine) as connection:
-            job = locked_job(connection, job_id)
+            job = locked_job(connection, job_id, by.visible_tenant)
             if not job.is_settled:
                 raise NotEnded(job)
             release_dataset(connection, job_id, job.mlflow_run_id)
+            append_audit(connection, by, "job.delete", job.id, tenant=job.tenant)
             connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
     def check_writable(self) -> None:
@@ -132,13 +148,16 @@ class JobStore:
         with writing(self._engine):
             pass
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, tenant: str | None = None) -> Job:
         """Return a job.
 
+        Args:
+            tenant: the owner that the job must have; None for any.
+
         Raises:
-            NotFound: no job has this id.
+            NotFound: no job of the tenant has this id.
         """
-        found = self._jobs(select(*JOB_COLUMNS).where(jobs.c.id == job_id))
+        found = self._jobs(select(*JOB_COLUMNS).where(jobs.c.id == job_id, *owned_by(tenant)))
         if not found:
             raise NotFound(job_id)
         return found[0]
@@ -171,10 +190,11 @@ class JobStore:
         created_before: float | None = None,
         before_number: int | None = None,
         limit: int = 50,
+        tenant: str | None = None,
     ) -> list[Job]:
         """Return the jobs that match, newest first; the last one's `number` is the next page's `before_number`.
 
-        Both times are exclusive; empty `statuses` and `kinds` match any.
+        Both times are exclusive; empty `statuses` and `kinds` match any, and no tenant matches any owner.
         """
         with reading(self._engine) as connection:
             return newest_jobs(
@@ -186,6 +206,7 @@ class JobStore:
                 created_before=created_before,
                 before_number=before_number,
                 limit=limit,
+                tenant=tenant,
             )
 
     def jobs_ahead(self, job: Job) -> int:
@@ -249,8 +270,20 @@ class JobStore:
             return [job_of(row) for row in connection.execute(query)]
 
 
-def _job_of_key(connection: Connection, key: str, body_hash: str | None) -> Job | None:
-    query = select(idempotency_keys.c.body_hash, idempotency_keys.c.job_id).where(idempotency_keys.c.key == key)
+def _check_queue_limit(connection: Connection, by: Principal) -> None:
+    limit = by.limits.queued_jobs
+    if by.key_id is None or limit is None:
+        return
+    # The lock of the key's row lets its submissions through one after another, so that none exceeds the limit.
+    connection.execute(select(api_keys.c.id).where(api_keys.c.id == by.key_id).with_for_update())
+    queued = select(func.count()).where(jobs.c.key_id == by.key_id, jobs.c.status == JobStatus.QUEUED)
+    if connection.execute(queued).scalar_one() >= limit:
+        raise QueueLimit(limit)
+
+
+def _job_of_key(connection: Connection, tenant: str, key: str, body_hash: str | None) -> Job | None:
+    query = select(idempotency_keys.c.body_hash, idempotency_keys.c.job_id)
+    query = query.where(idempotency_keys.c.tenant == tenant, idempotency_keys.c.key == key)
     row = connection.execute(query).one_or_none()
     if row is None:
         return None

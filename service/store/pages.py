@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select, union_al
 
 from service.states import JobStatus
 from service.store.records import Job
-from service.store.rows import JOB_COLUMNS, job_of
+from service.store.rows import JOB_COLUMNS, job_of, owned_by
 from service.store.tables import jobs
 
 _NUMBER = jobs.c.number + 0
@@ -25,6 +25,7 @@ def newest_jobs(
     created_before: float | None,
     before_number: int | None,
     limit: int,
+    tenant: str | None = None,
 ) -> list[Job]:
     """Return at most `limit` jobs that match, see `JobStore.page`.
 
@@ -50,6 +51,7 @@ def newest_jobs(
             if last is None:
                 return []
             conditions.append(jobs.c.number <= last)
+    conditions += owned_by(tenant)
     if before_number is not None:
         conditions.append(jobs.c.number < before_number)
     if name is not None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from service.principal import LOCAL_TENANT
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.states import JobStatus
 
@@ -23,6 +24,8 @@ class NewJob:
     retry_of: str | None = None
     kind: str = "fit"
     dataset_id: str | None = None
+    tenant: str | None = None
+    """The owner; None is the tenant of the submitter."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Job:
     mlflow_run_id: str | None
     mlflow_status: str | None
     kind: str = "fit"
+    tenant: str = LOCAL_TENANT
+    key_id: str | None = None
 
     @property
     def resources(self) -> ResourceCounts:

@@ -28,13 +28,21 @@ def find_locked(connection: Connection, *conditions: ColumnElement[bool]) -> Job
     return None if row is None else job_of(row)
 
 
-def locked_job(connection: Connection, job_id: str) -> Job:
+def owned_by(tenant: str | None) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions for jobs of a tenant; none for all tenants (None)."""
+    return () if tenant is None else (tables.jobs.c.tenant == tenant,)
+
+
+def locked_job(connection: Connection, job_id: str, tenant: str | None = None) -> Job:
     """Return a job, locked until the transaction ends.
 
+    Args:
+        tenant: the owner that the job must have; None for any.
+
     Raises:
-        NotFound: no job has this id.
+        NotFound: no job of the tenant has this id.
     """
-    job = find_locked(connection, tables.jobs.c.id == job_id)
+    job = find_locked(connection, tables.jobs.c.id == job_id, *owned_by(tenant))
     if job is None:
         raise NotFound(job_id)
     return job

@@ -35,6 +35,8 @@ jobs = Table(
     Column("failure_message", Text),
     Column("mlflow_run_id", String(64)),
     Column("mlflow_status", String(16), comment="the final status that MLflow has"),
+    Column("tenant", String(64), nullable=False, server_default="local"),
+    Column("key_id", String(16), comment="the key that submitted the job"),
     # Last because it is long: SQLite reads a row from its start.
     Column("config", JSON, nullable=False, comment="the document as it was submitted"),
     sqlite_autoincrement=True,
@@ -45,6 +47,10 @@ Index("jobs_by_kind", jobs.c.kind, jobs.c.status, jobs.c.number)
 Index("jobs_by_time", jobs.c.created_at, jobs.c.number)
 Index("jobs_by_run", jobs.c.mlflow_run_id)
 Index("jobs_in_queue", jobs.c.status, jobs.c.priority.desc(), jobs.c.number)
+Index("jobs_by_tenant", jobs.c.tenant, jobs.c.number)
+Index("jobs_by_tenant_and_status", jobs.c.tenant, jobs.c.status, jobs.c.number)
+Index("jobs_by_tenant_and_name", jobs.c.tenant, jobs.c.name, jobs.c.status, jobs.c.number)
+Index("jobs_by_key", jobs.c.key_id, jobs.c.status)
 _unsettled = jobs.c.mlflow_run_id.is_not(None) & jobs.c.mlflow_status.is_(None)
 Index("jobs_unsettled", jobs.c.number, sqlite_where=_unsettled, postgresql_where=_unsettled)
 
@@ -85,6 +91,7 @@ Index("events_by_job", events.c.job_id, events.c.seq)
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
+    Column("tenant", String(64), primary_key=True),
     Column("key", String(255), primary_key=True),
     Column("body_hash", String(64), nullable=False),
     Column("job_id", String(32), _job_id(), nullable=False),
@@ -134,3 +141,36 @@ dataset_uses = Table(
     Column("mlflow_run_id", String(64), comment="of a deleted job, whose models may exist"),
 )
 Index("dataset_uses_by_dataset", dataset_uses.c.dataset_id)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(16), primary_key=True, comment="the part of the key that is shown"),
+    Column("name", String(64), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("secret_hash", String(64), nullable=False, comment="SHA-256 of the complete key"),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+    Column("last_used_at", Float, comment="written at most once a minute"),
+    Column("requests_per_minute", Integer, comment="instead of the limit of the server"),
+    Column("queued_jobs", Integer, comment="instead of the limit of the server"),
+    Column("storage_bytes", BigInteger, comment="instead of the limit of the server"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Key, primary_key=True, autoincrement=True),
+    Column("time", Float, nullable=False),
+    Column("request_id", String(64)),
+    Column("actor", String(64), nullable=False, comment="name of the user or of the key"),
+    Column("key_id", String(16)),
+    Column("tenant", String(64), nullable=False, comment="owner of the target"),
+    Column("action", String(32), nullable=False),
+    Column("target", String(300), nullable=False),
+    Column("outcome", String(16), nullable=False, comment="done, started or failed"),
+    Column("detail", Text),
+    sqlite_autoincrement=True,
+)

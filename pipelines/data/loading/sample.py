@@ -3,8 +3,10 @@
 Legend: B batch, N boxes, H W size in pixels.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,22 +105,38 @@ class Batch:
         """Sizes of the images before padding."""
         return [info.size_hw for info in self.infos]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields with targets as arrays.
+
+        Torch sends each tensor of a worker in a file of its own: with 9 tensors per image and 4 workers, the batches on
+        their way would have thousands of open files. Arrays are sent in the message itself.
+        """
+        return {**vars(self), "targets": _mapped(self.targets, lambda tensor: tensor.numpy())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({**state, "targets": _mapped(state["targets"], torch.from_numpy)})
+
     def pin_memory(self) -> "Batch":
         """Return the batch with its images in page-locked memory (the loader's pinning thread calls it)."""
         return replace(self, images=self.images.pin_memory())
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on `device`; pinned images are copied asynchronously. Lightning calls it."""
-        targets = {
-            task: [None if target is None else _target_to(target, device) for target in of_task]
-            for task, of_task in self.targets.items()
-        }
         images = self.images.to(device, non_blocking=self.images.is_pinned())
-        return replace(self, images=images, targets=targets)
+        return replace(self, images=images, targets=_mapped(self.targets, lambda tensor: tensor.to(device)))
 
 
-def _target_to(target: Target, device: torch.device | str) -> Target:
-    return replace(target, **{f.name: getattr(target, f.name).to(device) for f in fields(target)})
+def _mapped(
+    targets: Mapping[str, Sequence[Target | None]], change: Callable[[Any], Any]
+) -> dict[str, list[Target | None]]:
+    """Return targets whose tensors are changed."""
+
+    def mapped(target: Target) -> Target:
+        return replace(target, **{f.name: change(getattr(target, f.name)) for f in fields(target)})
+
+    return {
+        task: [None if target is None else mapped(target) for target in of_task] for task, of_task in targets.items()
+    }
 
 
 def padded_size(size_hw: tuple[int, int]) -> tuple[int, int]:

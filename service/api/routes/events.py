@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from service.api.access import needs
 from service.api.content_negotiation import preferred
-from service.api.deps import JobId, SettingsDep
+from service.api.deps import JobId, JobsDep, PrincipalDep, SettingsDep
 from service.api.event_feed import Channel, EventFeed
 from service.api.event_stream import SLICE, poll_events, stream_events
 from service.api.log_reader import tail_start
@@ -46,8 +46,12 @@ async def _feed_of(app: FastAPI) -> AsyncIterator[None]:
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["events and logs"], lifespan=_feed_of)
 
 
-async def _channel(request: Request, job_id: JobId) -> Channel:
-    return cast(EventFeed, request.app.state.event_feed).channel(job_id)
+async def _channel(request: Request, job_id: JobId, jobs: JobsDep, principal: PrincipalDep) -> Channel:
+    channel = cast(EventFeed, request.app.state.event_feed).channel(job_id)
+    # Listeners share what a channel reads, so that each request must show that it may see the job.
+    if principal.visible_tenant is not None:
+        await channel.feed.read(jobs.find, principal, job_id)
+    return channel
 
 
 ChannelDep = Annotated[Channel, Depends(_channel)]

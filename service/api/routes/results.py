@@ -13,7 +13,7 @@ from pipelines.spec.result import RunResult
 from pipelines.tasks.kinds import KINDS
 from service.api.access import needs
 from service.api.artifacts import find_artifact, list_artifacts, media_type, repr_digest, sha256
-from service.api.deps import JobId, SettingsDep, StoreDep
+from service.api.deps import JobId, JobsDep, PrincipalDep, SettingsDep
 from service.api.entity_tags import is_known, tagged
 from service.api.thread_pools import FileRoute
 from service.rest.problems import Problem, problems
@@ -39,9 +39,11 @@ PARTS: dict[int | str, dict[str, Any]] = {
     response_model=RunResult,
     responses={304: {"description": "Unchanged"}, **problems(404)},
 )
-def get_results(job_id: JobId, request: Request, store: StoreDep, settings: SettingsDep) -> Response:
+def get_results(
+    job_id: JobId, request: Request, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep
+) -> Response:
     """Return the metrics of a job: its result.json, unchanged."""
-    job = store.get(job_id)
+    job = jobs.find(principal, job_id)
     try:
         content = RunDir.of(settings.run_dir(job.id)).result.read_bytes()
     except FileNotFoundError:
@@ -66,11 +68,12 @@ def get_predictions(
     job_id: JobId,
     task: Annotated[str, PathParameter(max_length=64)],
     request: Request,
-    store: StoreDep,
+    jobs: JobsDep,
+    principal: PrincipalDep,
     settings: SettingsDep,
 ) -> Response:
     """Return the predictions of the best checkpoint for one task on the evaluated split."""
-    job = store.get(job_id)
+    job = jobs.find(principal, job_id)
     run_dir = settings.run_dir(job.id)
     folder = RunDir.of(run_dir).predictions
     for suffix, kind in PREDICTIONS.items():
@@ -82,9 +85,9 @@ def get_predictions(
 
 
 @router.get("/artifacts", dependencies=[needs(Scope.JOBS_READ)], responses=problems(404))
-def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) -> ArtifactList:
+def list_job_artifacts(job_id: JobId, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep) -> ArtifactList:
     """List the files of a job's run folder with sizes and checksums."""
-    return ArtifactList(artifacts=list_artifacts(settings.run_dir(store.get(job_id).id)))
+    return ArtifactList(artifacts=list_artifacts(settings.run_dir(jobs.find(principal, job_id).id)))
 
 
 @router.get(
@@ -101,9 +104,11 @@ def list_job_artifacts(job_id: JobId, store: StoreDep, settings: SettingsDep) ->
         **problems(404),
     },
 )
-def get_artifact(job_id: JobId, path: str, request: Request, store: StoreDep, settings: SettingsDep) -> Response:
+def get_artifact(
+    job_id: JobId, path: str, request: Request, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep
+) -> Response:
     """Return a file of a job's run folder."""
-    job = store.get(job_id)
+    job = jobs.find(principal, job_id)
     found = find_artifact(settings.run_dir(job.id), path)
     if found is None:
         raise Problem(404, "File not found", f"job {job.id} has no file {path[:200]!r}; GET .../artifacts lists all")

@@ -162,6 +162,7 @@ def test_rows_of_a_job_are_deleted_with_it(
         rows = {
             name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for name, table in metadata.tables.items()
+            if name == "jobs" or "job_id" in table.c
         }
     assert rows == {"jobs": 1, "attempts": 0, "events": 1, "idempotency_keys": 1}
     assert store.page() == [kept]

@@ -21,15 +21,17 @@ from service.store.tables import jobs
 STATUSES = tuple(JobStatus)
 NAMES = ("a", "b", "c")
 KINDS = ("fit", "other")
+TENANTS = ("local", "blue")
 
 
 def fill(engine: Engine, number: int, created_at: Callable[[int], float] = float, pad: int = 0) -> None:
-    """Insert jobs in bulk, in all states, with three names, and a tenth of them of another kind."""
+    """Insert jobs in bulk, in all states, with three names and two owners, and a tenth of them of another kind."""
     rows = [
         {
             "id": f"{index:012x}", "name": NAMES[index % 3], "config": {"pad": "x" * pad}, "priority": index % 7 - 3,
             "kind": KINDS[index % 10 == 7], "status": STATUSES[index * 5 % 8], "cpus": 1, "gpus": 0,
             "created_at": created_at(index), "not_before": 0.0, "attempt": 0, "failures": 0, "events_offset": 0,
+            "tenant": TENANTS[index // 5 % 2],
         }
         for index in range(number)
     ]  # fmt: skip
@@ -102,6 +104,7 @@ def maybe(strategy: st.SearchStrategy[float]) -> st.SearchStrategy[float | None]
     created_after=maybe(st.integers(-5, 250).map(float)),
     created_before=maybe(st.integers(-5, 250).map(float)),
     limit=st.integers(7, 60),
+    tenant=st.none() | st.sampled_from([*TENANTS, "nobody"]),
 )
 def test_pages_with_any_filters_equal_a_scan(
     many: JobStore,
@@ -111,14 +114,16 @@ def test_pages_with_any_filters_equal_a_scan(
     created_after: float | None,
     created_before: float | None,
     limit: int,
+    tenant: str | None,
 ) -> None:
-    filters = {"statuses": statuses, "kinds": kinds, "name": name}
+    filters = {"statuses": statuses, "kinds": kinds, "name": name, "tenant": tenant}
     times = {"created_after": created_after, "created_before": created_before}
     found = [job for page in pages(many, limit, **filters, **times) for job in page]
     assert found == [
         job
         for job in many.page(limit=1000)
         if (not statuses or job.status in statuses)
+        and (tenant is None or job.tenant == tenant)
         and (not kinds or job.kind in kinds)
         and (name is None or job.name == name)
         and (created_after is None or job.created_at > created_after)
@@ -145,6 +150,10 @@ FILTERS = {
         "name": "a",
         "statuses": STATUSES[:2],
     },
+    "tenant": {"tenant": "blue"},
+    "tenant, name and state": {"tenant": "blue", "name": "b", "statuses": STATUSES[:2]},
+    "tenant and state": {"tenant": "blue", "statuses": STATUSES[:2]},
+    "tenant, window": {"tenant": "blue", "created_after": 50_000.0, "created_before": 50_700.0},
 }
 
 

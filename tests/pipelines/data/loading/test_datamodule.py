@@ -51,6 +51,23 @@ def test_workers_and_cache_do_not_change_the_batches(data_with: DataWith, steps:
     assert all(epochs == seen[0] for epochs in seen[1:])
 
 
+def test_batch_of_a_worker_opens_one_file_and_has_equal_targets(data_with: DataWith) -> None:
+    """Not one per tensor of each image: a few workers would open more files than a process may have."""
+    loaders = [data_with(num_workers=number).train_dataloader() for number in (0, 2)]
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    alone, sent = (list(loader) for loader in loaders)
+    num_files = len(list(Path("/proc/self/fd").iterdir())) - before
+    num_tensors = sum(target is not None for batch in sent for of_task in batch.targets.values() for target in of_task)
+    assert num_files < len(sent) + 20 < num_tensors
+    for here, there in zip(alone, sent, strict=True):
+        assert here.targets.keys() == there.targets.keys()
+        for task in here.targets:
+            for own, other in zip(here.targets[task], there.targets[task], strict=True):
+                assert type(own) is type(other)
+                for name, tensor in vars(own).items() if own is not None else ():
+                    torch.testing.assert_close(getattr(other, name), tensor, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("steps", [{"augment": AUGMENT}, COMBINED], ids=["single", "combined"])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_loader_resumes_after_the_last_batch_of_another(

@@ -1,0 +1,72 @@
+"""Commands that work on the database of a service, on the machine of the service."""
+
+import getpass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from pipelines.base.errors import ConfigError, FieldProblem, PyramidionError
+from service.principal import LOCAL_TENANT, Principal
+from service.settings import PREFIX, Settings
+from service.store.database import open_database
+from service.store.engines import address_of
+from service.store.errors import SchemaUnknown, StoreUnavailable
+
+Store = TypeVar("Store")
+
+
+def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that select the service."""
+    root = click.option(
+        "--root", type=click.Path(path_type=Path), metavar="DIR", help=f"Root of the service. [{PREFIX}ROOT]"
+    )
+    url = click.option("--database-url", metavar="URL", help=f"Database of the service. [{PREFIX}DATABASE_URL]")
+    return root(url(command))
+
+
+@contextmanager
+def opened_store(
+    store: Callable[[Any], Store], root: Path | None, database_url: str | None
+) -> Iterator[tuple[Store, str]]:
+    """Yield a store over the database of a service, and the address of the database without its password.
+
+    Args:
+        store: creates the store for an engine.
+        root: option of the command; otherwise the variable that `serve` reads.
+        database_url: as `root`.
+
+    Raises:
+        ConfigError: a setting is invalid.
+        PyramidionError: the database cannot be used at the moment.
+    """
+    options: dict[str, Any] = {"root": root, "database_url": database_url}
+    try:
+        settings = Settings(**{name: value for name, value in options.items() if value is not None})
+        engine = open_database(settings.url_of_database)
+    except ValidationError as error:
+        raise ConfigError(
+            [FieldProblem(f"{PREFIX}{str(one['loc'][0]).upper()}", one["msg"]) for one in error.errors()]
+        ) from error
+    except (ValueError, SchemaUnknown) as error:
+        raise ConfigError(FieldProblem("", str(error))) from error
+    except StoreUnavailable as error:
+        raise PyramidionError(str(error)) from error
+    try:
+        yield store(engine), address_of(engine)
+    except StoreUnavailable as error:
+        raise PyramidionError(str(error)) from error
+    finally:
+        engine.dispose()
+
+
+def shell_user() -> Principal:
+    """Return the user of this machine who runs the command, for the audit log."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # in a container, the user id may have no name
+        name = "unknown"
+    return Principal(f"{name[:50]} (shell)", LOCAL_TENANT)

@@ -1,0 +1,1 @@
+"""Decode untrusted images in processes of their own, which are killed at their deadline. Torch-free."""
