@@ -24,7 +24,7 @@ from service.settings import Settings
 from service.storage.base import ArchiveKey, ArchiveStorage
 from service.store.dataset_records import DatasetStatus, DatasetVersion, NewDatasetVersion
 from service.store.datasets import DatasetStore
-from service.store.errors import DatasetInUse, QuotaExceeded
+from service.store.errors import DatasetInUse
 
 log = logging.getLogger(__name__)
 
@@ -74,16 +74,12 @@ class Datasets:
         self._store, self._storage, self._settings, self._models = store, storage, settings, models
 
     def free_bytes(self, principal: Principal) -> int:
-        """Return the number of bytes that the principal's tenant may still upload.
+        """Return the number of bytes that the principal may still upload.
 
         Raises:
             QuotaExceeded: there are none.
         """
-        quota = self._settings.dataset_quota_bytes
-        used = self._store.used_bytes(principal.tenant)
-        if used >= quota:
-            raise QuotaExceeded(used, 1, quota)
-        return quota - used
+        return self._store.free_bytes(principal, self._settings.dataset_quota_bytes)
 
     def add_archive(
         self, principal: Principal, name: str, archive: ReceivedArchive, sources: dict[str, Any] | None
@@ -97,8 +93,6 @@ class Datasets:
         """
         new = NewDatasetVersion(
             id=secrets.token_hex(6),
-            tenant=principal.tenant,
-            created_by=principal.name,
             name=name,
             sha256=_version_digest(archive.sha256, sources),
             archive_sha256=archive.sha256,
@@ -109,7 +103,7 @@ class Datasets:
         with archive.path.open("rb") as file:
             self._storage.put(key, file)
         try:
-            version, is_new = self._store.create(new, self._settings.dataset_quota_bytes)
+            version, is_new = self._store.create(new, principal, self._settings.dataset_quota_bytes)
         except BaseException:
             with contextlib.suppress(Exception):
                 self._storage.delete(key)
@@ -133,14 +127,12 @@ class Datasets:
         listing = list_folder(path, self._settings.dataset_max_files)
         new = NewDatasetVersion(
             id=secrets.token_hex(6),
-            tenant=principal.tenant,
-            created_by=principal.name,
             name=name,
             sha256=_version_digest(listing.digest, sources),
             folder=folder,
             sources=sources,
         )
-        version, is_new = self._store.create(new, self._settings.dataset_quota_bytes)
+        version, is_new = self._store.create(new, principal, self._settings.dataset_quota_bytes)
         return self._added(principal, version, is_new=is_new)
 
     def _added(self, principal: Principal, version: DatasetVersion, *, is_new: bool) -> tuple[DatasetDetails, bool]:
@@ -177,7 +169,7 @@ class Datasets:
         runs = self._store.runs_of_deleted_jobs(found.id)
         if runs and (models := self._models(runs)):
             raise DatasetInUse(found.reference, models)
-        self._store.start_deletion(found.id, runs)
+        self._store.start_deletion(found.id, principal, runs)
         delete_content(found, self._storage, self._settings.datasets_dir)
         self._store.finish_deletion(found.id)
         log.info("data set %s: deleted by %s", found.reference, principal.name)

@@ -22,8 +22,6 @@ class NewDatasetVersion:
     """A version of a data set that can be checked; see `tables.dataset_versions`."""
 
     id: str
-    tenant: str
-    created_by: str
     name: str
     sha256: str
     archive_sha256: str | None = None

@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from service.principal import LOCAL_USER, Principal
+from service.store.audit import append_audit
 from service.store.database import reading, writing
 from service.store.dataset_records import CheckedDataset, DatasetStatus, DatasetVersion, NewDatasetVersion
 from service.store.errors import DatasetBeingDeleted, DatasetInUse, DatasetNotFound, QuotaExceeded
@@ -27,24 +29,29 @@ class DatasetStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def create(self, new: NewDatasetVersion, quota_bytes: int) -> tuple[DatasetVersion, bool]:
+    def create(self, new: NewDatasetVersion, by: Principal, quota_bytes: int) -> tuple[DatasetVersion, bool]:
         """Add a version and let it be checked; return it with True, or the existing one of this content with False.
 
         An existing version that is invalid is checked again.
 
+        Args:
+            new: the version.
+            by: its owner.
+            quota_bytes: of the owner's tenant; that of the owner's key is one of its limits.
+
         Raises:
-            QuotaExceeded: the versions of the tenant would have more than `quota_bytes`.
+            QuotaExceeded: the versions of the tenant, or those of the key, would be too large.
             DatasetBeingDeleted: the version with this content is being deleted.
         """
         try:
-            return self._create(new, quota_bytes)
+            return self._create(new, by, quota_bytes)
         except IntegrityError:  # on PostgreSQL: another transaction has added the same version
-            return self._create(new, quota_bytes)
+            return self._create(new, by, quota_bytes)
 
-    def _create(self, new: NewDatasetVersion, quota_bytes: int) -> tuple[DatasetVersion, bool]:
+    def _create(self, new: NewDatasetVersion, by: Principal, quota_bytes: int) -> tuple[DatasetVersion, bool]:
         now = round(time.time(), 6)
         with writing(self._engine) as connection:
-            found = _locked(connection, _ROW.tenant == new.tenant, _ROW.name == new.name, _ROW.sha256 == new.sha256)
+            found = _locked(connection, _ROW.tenant == by.tenant, _ROW.name == new.name, _ROW.sha256 == new.sha256)
             if found is not None:
                 if found.status is DatasetStatus.DELETING:
                     raise DatasetBeingDeleted(found.reference)
@@ -52,21 +59,29 @@ class DatasetStore:
                     found = _update(connection, found, status=DatasetStatus.CHECKING, check_due_at=now,
                                     check_attempts=0, message=None)  # fmt: skip
                 return found, False
-            used = _used_bytes(connection, new.tenant)
-            if used + new.archive_bytes > quota_bytes:
-                raise QuotaExceeded(used, new.archive_bytes, quota_bytes)
+            _require_space(connection, by, new.archive_bytes, quota_bytes)
             values = {
-                **asdict(new), "status": DatasetStatus.CHECKING, "created_at": now, "check_due_at": now,
-                "check_attempts": 0, "files_bytes": 0,
+                **asdict(new), "tenant": by.tenant, "created_by": by.name, "key_id": by.key_id,
+                "status": DatasetStatus.CHECKING, "created_at": now, "check_due_at": now, "check_attempts": 0,
+                "files_bytes": 0,
             }  # fmt: skip
-            return _version(
-                connection.execute(insert(dataset_versions).values(values).returning(*_COLUMNS)).one()
-            ), True
+            added = _version(connection.execute(insert(dataset_versions).values(values).returning(*_COLUMNS)).one())
+            append_audit(connection, by, "dataset.create", added.reference)
+            return added, True
 
     def used_bytes(self, tenant: str) -> int:
         """Return the size of all versions of a tenant: archives and extracted files."""
         with reading(self._engine) as connection:
-            return _used_bytes(connection, tenant)
+            return _used_bytes(connection, _ROW.tenant == tenant)
+
+    def free_bytes(self, by: Principal, quota_bytes: int) -> int:
+        """Return the number of bytes that a principal may still store.
+
+        Raises:
+            QuotaExceeded: there are none.
+        """
+        with reading(self._engine) as connection:
+            return _require_space(connection, by, 1, quota_bytes)
 
     def find(self, tenant: str | None, name: str, version: str | None) -> DatasetVersion:
         """Return the version whose digest starts with `version`, or the newest ready one for None.
@@ -162,11 +177,14 @@ class DatasetStore:
         with reading(self._engine) as connection:
             return connection.execute(query).scalar_one_or_none()
 
-    def start_deletion(self, dataset_id: str, runs_without_models: Collection[str] = ()) -> DatasetVersion:
+    def start_deletion(
+        self, dataset_id: str, by: Principal = LOCAL_USER, runs_without_models: Collection[str] = ()
+    ) -> DatasetVersion:
         """Let no job use a version any more, so that its files can be deleted.
 
         Args:
             dataset_id: of the version.
+            by: who deletes it.
             runs_without_models: those of `runs_of_deleted_jobs` that have no model.
 
         Raises:
@@ -187,6 +205,7 @@ class DatasetStore:
             if unknown := sorted({run for run in runs if run is not None} - set(runs_without_models)):
                 raise DatasetInUse(found.reference, [f"the models of run {run}" for run in unknown])
             connection.execute(delete(dataset_uses).where(uses))
+            append_audit(connection, by, "dataset.delete", found.reference, tenant=found.tenant)
             return _update(connection, found, status=DatasetStatus.DELETING, check_owner=None)
 
     def finish_deletion(self, dataset_id: str) -> None:
@@ -240,6 +259,20 @@ def _update(connection: Connection, found: DatasetVersion, **values: Any) -> Dat
     return _version(connection.execute(query.returning(*_COLUMNS)).one())
 
 
-def _used_bytes(connection: Connection, tenant: str) -> int:
+def _require_space(connection: Connection, by: Principal, num_bytes: int, quota_bytes: int) -> int:
+    """Return the number of bytes that a principal may still store; raises QuotaExceeded if they are too few."""
+    limits = [(_ROW.tenant == by.tenant, quota_bytes)]
+    if by.key_id is not None and by.limits.storage_bytes is not None:
+        limits.append((_ROW.key_id == by.key_id, by.limits.storage_bytes))
+    free = []
+    for condition, limit in limits:
+        used = _used_bytes(connection, condition)
+        if used + num_bytes > limit:
+            raise QuotaExceeded(used, num_bytes, limit)
+        free.append(limit - used)
+    return min(free)
+
+
+def _used_bytes(connection: Connection, condition: ColumnElement[bool]) -> int:
     total = func.coalesce(func.sum(_ROW.archive_bytes + _ROW.files_bytes), 0)
-    return int(connection.execute(select(total).where(_ROW.tenant == tenant)).scalar_one())
+    return int(connection.execute(select(total).where(condition)).scalar_one())

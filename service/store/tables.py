@@ -106,6 +106,7 @@ dataset_versions = Table(
     Column("id", String(32), nullable=False, unique=True, comment="owner of the archive, and name of the folder"),
     Column("tenant", String(64), nullable=False),
     Column("created_by", String(64), nullable=False),
+    Column("key_id", String(16), comment="the key that it was uploaded with"),
     Column("name", String(64), nullable=False),
     Column("sha256", String(64), nullable=False, comment="the version: a digest of the content and its sources"),
     Column("status", String(16), nullable=False, comment="checking, ready, invalid or deleting"),
