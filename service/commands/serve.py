@@ -19,8 +19,8 @@ SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
 """Options in the singular for settings that are lists; the plural is accepted too."""
 
 METAVARS = {
-    "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "executor": "NAME",
-    "storage_url": "URL", "predictor_url": "URL",
+    "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "host": "ADDRESS", "executor": "NAME",
+    "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "request_log": "BOOL",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})

@@ -20,7 +20,7 @@ from service.server.children import Child, HealthProbe, report, stop
 from service.server.health import find_predictor_address, get
 from service.server.orphans import inherits_orphans, reap_orphans, stop_orphans
 from service.server.parts import WHOLE, Part
-from service.server.prerequisites import HOST, check_folders, listening, locked
+from service.server.prerequisites import check_access, check_folders, listening, locked
 from service.settings import Settings
 from service.settings_secrets import SECRETS
 from service.signals import Signals
@@ -49,7 +49,7 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
             environment.pop(f"{variable}_FILE", None)
         children = []
         if Part.API in parts:
-            listener = opened.enter_context(listening(settings.port))
+            listener = opened.enter_context(listening(settings))
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
             environment |= settings.environment()
             command = python_command("service.api.process", "--fd", str(listener.fileno()))
@@ -59,7 +59,7 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
         if lock is not None:
             # On a full disk the holder is not written, but the service works: users can delete jobs.
             with contextlib.suppress(OSError):
-                lock.write(f"process {os.getpid()} at http://{HOST}:{settings.port}".encode())
+                lock.write(f"process {os.getpid()} at {settings.url_of_api}".encode())
         if Part.SUPERVISOR in parts:
             command = python_command("service.supervisor.process")
             children.append(_child("supervisor", command, environment, settings))
@@ -71,6 +71,8 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
 
 
 def _check(settings: Settings, parts: Sequence[Part]) -> None:
+    if Part.API in parts:
+        check_access(settings)
     if Part.SUPERVISOR in parts:
         check_executor(settings)
     if Part.PREDICTOR in parts:
@@ -110,7 +112,7 @@ def _run(children: Sequence[Child], settings: Settings, parts: Sequence[Part]) -
                     reap_orphans([child.process.pid for child in children if child.process is not None])
                 signals.wait(min(child.due_in_s() for child in children))
             # Only the whole service knows that its jobs continue without it.
-            still_running = f"; {_count_active(settings.port)}" if parts == WHOLE and not is_first_process else ""
+            still_running = f"; {_count_active(settings)}" if parts == WHOLE and not is_first_process else ""
         finally:
             stop(children, signals)
             if is_first_process:
@@ -123,9 +125,9 @@ def _announce_when_ready(settings: Settings, parts: Sequence[Part]) -> None:
     started, is_reported = time.monotonic(), False
     path = "/readyz" if parts == WHOLE else "/livez"
     while True:
-        status, answer = get(settings.port, path)
+        status, answer = get(settings, path)
         if status == 200:
-            print(f"serving http://{HOST}:{settings.port}, root {settings.root}", flush=True)
+            print(f"serving {settings.url_of_api}, root {settings.root}", flush=True)
             return
         if not is_reported and time.monotonic() - started > NOT_READY_S:
             report(
@@ -135,10 +137,10 @@ def _announce_when_ready(settings: Settings, parts: Sequence[Part]) -> None:
         time.sleep(0.02)
 
 
-def _count_active(port: int) -> str:
+def _count_active(settings: Settings) -> str:
     """Return a sentence with the number of jobs that continue."""
     statuses = "&".join(f"status={status}" for status in sorted(ACTIVE))
-    status, answer = get(port, f"/v1/jobs?limit=100&{statuses}", timeout_s=1.0)
+    status, answer = get(settings, f"/v1/jobs?limit=100&{statuses}", timeout_s=1.0)
     if status != 200:
         return "running jobs continue, and the next `pyramidion serve` on this root adopts them"
     page = json.loads(answer)

@@ -39,12 +39,18 @@ def write_document(run_dir: RunDir, config: Mapping[str, Any]) -> None:
 
 
 def attempt_spec(
-    settings: Settings, job: Job, devices: Sequence[str], mlflow_run_id: str | None, command: Command | None = None
+    settings: Settings,
+    job: Job,
+    devices: Sequence[str],
+    mlflow_run_id: str | None,
+    command: Command | None = None,
+    start_until: float | None = None,
 ) -> AttemptSpec:
     """Return the specification of the job's current attempt; its working directory is its folder.
 
     Args:
         command: by default that of the job's kind.
+        start_until: see `AttemptSpec`.
     """
     folder = attempt_folder(settings, job)
     command = command or job_kind(job.kind).command
@@ -56,6 +62,7 @@ def attempt_spec(
         grace_s=settings.cancel_grace_s,
         resources=job.resources,
         devices=tuple(devices),
+        start_until=start_until,
     )
 
 
