@@ -2,13 +2,12 @@
 
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 
-from pipelines.base.errors import RegistryError
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.access import needs
@@ -50,21 +49,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class _RegistryRoute(JsonRoute):
-    """A route that responds with a problem if MLflow does not answer."""
+    """A route that asks MLflow."""
 
     work = Work.REGISTRY
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def translated(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except RegistryError as error:
-                detail, headers = str(error), {"Retry-After": "5"}
-                raise Problem(503, "The model registry does not answer", detail, headers=headers) from error
-
-        return translated
 
 
 async def _registry(request: Request) -> Registry:
