@@ -14,6 +14,7 @@ from service.api.access import needs
 from service.api.deps import StoreDep
 from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_field
 from service.api.limits import JsonRoute
+from service.api.metrics import Metrics
 from service.api.predictor_link import PredictorLink
 from service.api.thread_pools import Work
 from service.api.views import model_version_view
@@ -42,7 +43,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     app.state.registry = Registry(find_store(settings.root))
     app.state.alias_lock = threading.Lock()
-    app.state.predictor = PredictorLink(settings)
+    app.state.predictor = link = PredictorLink(settings)
+    app.state.metrics.predictions.set_function(lambda: link.num_admitted)
     app.state.upload_memory = UploadMemory(settings.image_upload_memory_bytes)
     yield
     await app.state.predictor.close()
@@ -174,6 +176,7 @@ async def predict(
     """Return the predictions for an image. The header `Model-Version` is the version that was used."""
     if alias is not None and version is not None:
         raise Problem(422, "Alias and version", "got an alias and a version; pass only one of them")
+    metrics = cast(Metrics, request.app.state.metrics)
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
     model = {"name": name, **({"alias": alias or CHAMPION} if version is None else {"version": str(version)})}
     query = {**model, **({"draw": "1"} if draw else {}), **({} if threshold is None else {"threshold": threshold})}
@@ -182,7 +185,8 @@ async def predict(
     image = await read_image_field(request, settings, cast(UploadMemory, request.app.state.upload_memory))
     with link.admitted():
         try:
-            answer = await unless_gone(request, link.predict(query, image))
+            with metrics.prediction_latency.time():
+                answer = await unless_gone(request, link.predict(query, image))
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
     kept = {
