@@ -18,9 +18,9 @@ from service.api.cursor import read_cursor, write_cursor
 from service.api.dataset_requests import BODY, fields_of, folder_request_of, form_of, media_type_of
 from service.api.dataset_views import dataset_summary, dataset_view
 from service.api.deps import PrincipalDep
+from service.api.download import ANY_FILE
 from service.api.entity_tags import is_known, tagged
 from service.api.limits import JsonRoute
-from service.api.routes.results import ANY_FILE
 from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks, clean_incoming
 from service.datasets.folder import ARCHIVES, INCOMING
