@@ -219,12 +219,14 @@ class DatasetStore:
         return self.page(None, statuses=[DatasetStatus.DELETING], limit=100)
 
 
-def use_dataset(connection: Connection, dataset_id: str, job_id: str) -> None:
-    """Record that a job uses a version, in the transaction that adds the job.
+def use_dataset(connection: Connection, dataset_id: str | None, job_id: str) -> None:
+    """Record that a job uses a version, if any, in the transaction that adds the job.
 
     Raises:
         DatasetNotFound: the version is not ready, or is no longer ready.
     """
+    if dataset_id is None:
+        return
     found = _locked(connection, _ROW.id == dataset_id)
     if found is None or found.status is not DatasetStatus.READY:
         raise DatasetNotFound(found.name if found else dataset_id, found.version if found else None)

@@ -83,8 +83,7 @@ class JobStore:
                 "key_id": by.key_id,
             }
             job = job_of(connection.execute(insert(jobs).values(values).returning(*JOB_COLUMNS)).one())
-            if new.dataset_id is not None:
-                use_dataset(connection, new.dataset_id, job.id)
+            use_dataset(connection, new.dataset_id, job.id)
             append_status_event(connection, job, None)
             action = "job.submit" if new.retry_of is None else "job.retry"
             append_audit(connection, by, action, job.id, tenant=job.tenant, detail=new.retry_of)

@@ -1,14 +1,11 @@
-"""Data sets over HTTP: uploads, folders, views and deletion, by real checks in processes of their own."""
+"""Data sets over HTTP: views, lists, checks and deletion, with real checks in processes of their own."""
 
 import hashlib
-import http.client
 import io
 import json
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx2
@@ -19,37 +16,11 @@ from PIL import Image
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.datasets import DatasetStore
-from tests.service.datasets_archives import zip_of, zipped
+from tests.service.dataset_archives import zip_of
+from tests.service.dataset_requests import View, checked, files_below, upload
 from tests.service.waiting import wait_until
 
 Serve = Callable[[Settings], AbstractContextManager[httpx2.Client]]
-View = dict[str, Any]
-
-
-def upload(api: httpx2.Client, content: bytes, name: str = "shapes", **fields: str) -> httpx2.Response:
-    return api.post("/v1/datasets", data={"name": name, **fields}, files={"archive": ("any.zip", content)})
-
-
-def checked(api: httpx2.Client, answer: httpx2.Response) -> View:
-    """Wait for the end of the check of a version that was just added, and return the version."""
-    assert answer.status_code in (200, 202), answer.text
-
-    def view() -> View | None:
-        found: View = api.get(answer.headers["location"]).json()
-        return found if found["status"] != "checking" else None
-
-    view_: View = wait_until(view, "the end of the check")
-    return view_
-
-
-def files_below(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-@pytest.fixture(scope="session")
-def archive(data_root: Path) -> bytes:
-    """The data set `shapes` as a zip."""
-    return zipped(data_root / "shapes")
 
 
 @pytest.fixture(scope="session")
@@ -179,89 +150,6 @@ def test_unsafe_archive_becomes_invalid_and_is_deleted_completely(
     assert files_below(shared_settings.datasets_dir) == before
 
 
-def test_limits_hold_for_declared_and_for_streamed_bodies(serve: Serve, settings: Settings, archive: bytes) -> None:
-    small = settings.model_copy(update={"max_upload_bytes": 1000})
-    large = archive + bytes(200_000)
-    with serve(small) as api:
-        assert upload(api, large).status_code == 413
-        request = api.build_request("POST", "/v1/datasets", data={"name": "x"}, files={"archive": ("a", large)})
-        body = request.read()
-
-        def chunks() -> Iterator[bytes]:
-            yield from (body[start : start + 5000] for start in range(0, len(body), 5000))
-
-        headers = {"Content-Type": request.headers["content-type"]}
-        answer = api.post("/v1/datasets", content=chunks(), headers=headers)
-        assert (answer.status_code, "PYRAMIDION_MAX_UPLOAD_BYTES" in answer.text) == (413, True)
-        assert files_below(settings.datasets_dir) == []
-
-
-def test_quota_and_full_disk_are_refused(serve: Serve, settings: Settings, archive: bytes) -> None:
-    with serve(settings.model_copy(update={"dataset_quota_bytes": 1000})) as api:
-        assert upload(api, archive).status_code == 413
-    with serve(settings.model_copy(update={"max_upload_bytes": 1 << 62, "dataset_quota_bytes": 1 << 62})) as api:
-        connection = http.client.HTTPConnection("127.0.0.1", api.base_url.port, timeout=30)
-        connection.putrequest("POST", "/v1/datasets")
-        connection.putheader("Content-Type", "multipart/form-data; boundary=x")
-        connection.putheader("Content-Length", str(1 << 60))
-        connection.endheaders()
-        answer = connection.getresponse()
-        assert (answer.status, json.load(answer)["title"]) == (507, "The disk is full")
-        connection.close()
-        assert files_below(settings.datasets_dir) == []
-
-
-class SlowUpload:
-    """An upload that has sent its first bytes."""
-
-    def __init__(self, api: httpx2.Client) -> None:
-        self._over = threading.Event()
-        self.answer: httpx2.Response | None = None
-        self._thread = threading.Thread(target=self._send, args=(str(api.base_url),))
-        self._thread.start()
-
-    def _send(self, url: str) -> None:
-        head = b'--x\r\nContent-Disposition: form-data; name="archive"; filename="a"\r\n\r\nPK\x03\x04'
-
-        def trickle() -> Iterator[bytes]:
-            yield head
-            while not self._over.wait(0.05):
-                yield b"1"
-            yield b"\r\n--x--\r\n"
-
-        with httpx2.Client(base_url=url, timeout=60) as client:
-            headers = {"Content-Type": "multipart/form-data; boundary=x"}
-            self.answer = client.post("/v1/datasets", content=trickle(), headers=headers)
-
-    def end(self) -> int:
-        self._over.set()
-        self._thread.join()
-        assert self.answer is not None
-        return self.answer.status_code
-
-
-def test_slow_uploads_have_a_number_and_block_nothing_else(serve: Serve, settings: Settings, archive: bytes) -> None:
-    with serve(settings.model_copy(update={"uploads": 12})) as api, ExitStack() as stack:
-        slow = [SlowUpload(api) for _ in range(12)]
-        stack.callback(lambda: [upload.end() for upload in slow])
-        wait_until(lambda: len(files_below(settings.datasets_dir / "incoming")) == 12, "twelve slow uploads")
-        answer = upload(api, archive)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
-        assert api.get("/livez").status_code == 200
-        assert api.get("/v1/datasets").json()["datasets"] == []
-        assert api.post("/v1/datasets", json={"name": "x", "folder": "missing"}).status_code == 422
-        assert slow.pop().end() == 422  # the name is missing
-        assert upload(api, archive).status_code == 202
-
-
-def test_upload_has_a_deadline(serve: Serve, settings: Settings) -> None:
-    with serve(settings.model_copy(update={"upload_timeout_s": 0.4})) as api:
-        slow = SlowUpload(api)
-        wait_until(lambda: slow.answer is not None, "the end of the upload")
-        assert slow.end() == 408
-        wait_until(lambda: not files_below(settings.datasets_dir), "the removal of the upload")
-
-
 def test_check_is_killed_at_its_deadline(serve: Serve, settings: Settings, archive: bytes) -> None:
     with serve(settings.model_copy(update={"dataset_check_timeout_s": 0.05})) as api:
         version = checked(api, upload(api, archive))
@@ -292,19 +180,6 @@ def test_check_continues_after_the_api_was_killed(live_api: Any, settings: Setti
     live_api.start()
     assert checked(live_api.client, answer)["status"] == "ready"
     assert {path.name for path in settings.datasets_dir.iterdir()} == {version.id, "archives", "incoming"}
-
-
-def test_storage_that_does_not_answer_gives_503_and_keeps_nothing(
-    serve: Serve, settings: Settings, archive: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    with serve(settings.model_copy(update={"storage_url": "s3://bucket/x", "storage_timeout_s": 0.2})) as api:
-        answer = upload(api, archive)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        assert answer.json()["title"] == "The storage is unavailable"
-        assert api.get("/v1/datasets").json()["datasets"] == []
-        assert files_below(settings.datasets_dir) == []
 
 
 def test_document_describes_both_bodies_of_an_upload(shared_api: httpx2.Client) -> None:

@@ -13,7 +13,7 @@ import pytest
 from service.datasets.archives import extract_archive
 from service.datasets.errors import ArchiveInvalid
 from service.datasets.extraction import Extracted, ExtractionLimits
-from tests.service.datasets_archives import tarred, zip_of, zipped
+from tests.service.dataset_archives import tarred, zip_of, zipped
 
 LIMITS = ExtractionLimits(max_files=50, max_bytes=1 << 20, max_file_bytes=1 << 19, max_ratio=100)
 Extract = Callable[[bytes], Extracted]

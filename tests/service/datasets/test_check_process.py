@@ -16,7 +16,7 @@ from service.datasets.folder import ARCHIVES, CheckRequest, CheckSummary, Datase
 from service.settings import Settings
 from service.storage.base import ArchiveKey, StorageUnavailable
 from service.storage.local import LocalStorage
-from tests.service.datasets_archives import tarred, zip_of, zipped
+from tests.service.dataset_archives import tarred, zip_of, zipped
 
 
 class Checked:
