@@ -69,7 +69,7 @@ def test_views_have_entity_tags_report_and_thumbnails(shapes: View, shared_api: 
     assert shared_api.get("/v1/datasets/shapes/versions/latest").json() == shapes
 
 
-def test_list_is_filtered_and_paged(shapes: View, shared_api: httpx2.Client, data_root: Path) -> None:
+def test_list_is_filtered_and_paged(shapes: View, shared_api: httpx2.Client) -> None:
     folder = checked(shared_api, shared_api.post("/v1/datasets", json={"name": "listed", "folder": "shapes"}))
     assert (folder["status"], folder["kind"], folder["folder"]) == ("ready", "folder", "shapes")
     page = shared_api.get("/v1/datasets", params={"limit": 1}).json()
