@@ -3,8 +3,8 @@
 from alembic import op
 from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Integer, String, Text
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 _KEY = BigInteger().with_variant(Integer, "sqlite")
 
