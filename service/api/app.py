@@ -36,7 +36,7 @@ from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.api_keys import KeyStore
-from service.store.database import open_database
+from service.store.database import open_database_later
 from service.store.engines import DatabaseLimits
 from service.store.gauges import read_gauges
 from service.store.jobs import JobStore
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings.jobs_dir.mkdir(parents=True, exist_ok=True)
         # In parallel: a driver may take a second to list its GPUs.
         engine, executor = await asyncio.gather(
-            asyncio.to_thread(open_database, settings.url_of_database, DatabaseLimits.of_requests(settings)),
+            asyncio.to_thread(open_database_later, settings.url_of_database, DatabaseLimits.of_requests(settings)),
             asyncio.to_thread(create_executor, settings),
         )
         capacity = executor.capacity()

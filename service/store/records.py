@@ -85,6 +85,7 @@ class AttemptRecord:
     exit_code: int | None
     message: str | None
     host: str | None
+    root: str | None
     boot_id: str | None
     started_uptime_s: float | None
 

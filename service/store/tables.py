@@ -72,6 +72,7 @@ attempts = Table(
     Column("exit_code", Integer, comment="if negative, the signal that terminated the trainer"),
     Column("message", Text),
     Column("host", String(255), comment="host whose processes the attempt consists of"),
+    Column("root", Text, comment="root that contains the run folder"),
     Column("boot_id", String(36), comment="boot in which it was started"),
     Column("started_uptime_s", Float, comment="start in seconds since that boot"),
 )
