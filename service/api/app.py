@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -26,6 +27,7 @@ from service.settings import Settings
 from service.store.api_keys import KeyStore
 from service.store.database import open_database
 from service.store.engines import DatabaseLimits
+from service.store.gauges import read_gauges
 from service.store.jobs import JobStore
 from service.version import version
 
@@ -50,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity)
-        collector = JobCollector(app.state.store, capacity[CPUS], capacity.get(GPUS, 0))
+        collector = JobCollector(app.state.store, partial(read_gauges, engine), capacity[CPUS], capacity.get(GPUS, 0))
         metrics.stored.register(collector)
         in_pools = PoolCollector(pools)
         metrics.registry.register(in_pools)

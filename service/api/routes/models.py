@@ -16,6 +16,7 @@ from service.api.deps import StoreDep
 from service.api.image_predictions import forwarded, predict_images
 from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_fields
 from service.api.limits import JsonRoute
+from service.api.metrics import Metrics
 from service.api.predictor_link import PredictorLink
 from service.api.thread_pools import Work
 from service.api.views import model_version_view
@@ -45,7 +46,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     app.state.registry = Registry(find_store(settings.root))
     app.state.alias_lock = threading.Lock()
-    app.state.predictor = PredictorLink(settings)
+    app.state.predictor = link = PredictorLink(settings)
+    app.state.metrics.predictions.set_function(lambda: link.num_admitted)
     app.state.upload_memory = UploadMemory(settings.image_upload_memory_bytes)
     yield
     await app.state.predictor.close()
@@ -181,6 +183,7 @@ async def predict(
     that was used."""
     if alias is not None and version is not None:
         raise Problem(422, "Alias and version", "got an alias and a version; pass only one of them")
+    metrics = cast(Metrics, request.app.state.metrics)
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
     model = {"name": name, **({"alias": alias or CHAMPION} if version is None else {"version": str(version)})}
     query = {**model, **({"draw": "1"} if draw else {}), **({} if threshold is None else {"threshold": threshold})}
@@ -193,9 +196,10 @@ async def predict(
         raise Problem(422, "Several pictures", detail, [ProblemField(pointer="/image", detail=detail)])
     with link.admitted(len(images)):
         try:
-            if len(images) > 1:
-                return await unless_gone(request, predict_images(link, query, images))
-            return forwarded(await unless_gone(request, link.predict(query, images[0])))
+            with metrics.prediction_latency.time():
+                if len(images) > 1:
+                    return await unless_gone(request, predict_images(link, query, images))
+                return forwarded(await unless_gone(request, link.predict(query, images[0])))
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
 
