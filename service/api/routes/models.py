@@ -13,10 +13,10 @@ from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.access import needs
 from service.api.deps import StoreDep
-from service.api.image_predictions import forwarded, predict_images
 from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_fields
 from service.api.limits import JsonRoute
 from service.api.metrics import Metrics
+from service.api.predictor_images import forwarded, predict_images
 from service.api.predictor_link import PredictorLink
 from service.api.thread_pools import Work
 from service.api.views import model_version_view
