@@ -12,7 +12,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs/operations.md"
 HEADING = "## All settings\n"
 INTRODUCTION = f"""
 Each is a variable `{PREFIX}<NAME>`, and an option of `pyramidion serve` in lower case with hyphens:
-`{PREFIX}MAX_JSON_BYTES` is `--max-json-bytes`. Options take precedence. `python -m tests.settings_table` writes this table.
+`{PREFIX}MAX_JSON_BYTES` is `--max-json-bytes`. Options take precedence.
+`python -m tests.settings_table` writes this table.
 
 | name | default | meaning |
 |---|---|---|
