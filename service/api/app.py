@@ -20,6 +20,7 @@ from service.api.request_log import RequestLog
 from service.api.routes import (
     batch_predictions,
     catalog,
+    datasets,
     docs,
     events,
     health,
@@ -56,6 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
             asyncio.to_thread(create_executor, settings),
         )
         capacity = executor.capacity()
+        app.state.engine = engine
         app.state.store = JobStore(engine)
         app.state.pools = pools = ThreadPools(settings)
         ring = KeyRing(KeyStore(engine), pools[Work.KEYS], settings.key_cache_s)
@@ -91,7 +93,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.connections = connections = Connections(settings)
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
-    for routes in (jobs, events, results, predictions, models, model_versions, batch_predictions, catalog):
+    for routes in (
+        jobs,
+        events,
+        results,
+        predictions,
+        models,
+        model_versions,
+        batch_predictions,
+        datasets,
+        catalog,
+    ):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)

@@ -21,7 +21,7 @@ SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
 
 METAVARS = {
     "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "host": "ADDRESS", "executor": "NAME",
-    "database_url": "URL", "predictor_url": "URL", "request_log": "BOOL",
+    "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "request_log": "BOOL",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})
