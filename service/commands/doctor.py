@@ -27,15 +27,17 @@ def run(arguments: Sequence[str]) -> int:
     flags, settings_arguments = own.parse_known_args(arguments[1:])
     parser = argparse.ArgumentParser(
         prog="pyramidion doctor",
-        description="Check this installation and the service on a root, and say what to do about each failed check. The "
-        "exit code is 1 if a check has failed. Nothing is changed.",
+        description="Check this installation and the service on a root, and say what to do about each failed check. "
+        "The exit code is 1 if a check has failed. Nothing is changed.",
         parents=[own],
         allow_abbrev=False,
     )
     try:
         results = _results(read_settings(parser, settings_arguments))
     except ConfigError as error:
-        results = [CheckResult("settings", "failed", str(problem), "correct this setting") for problem in error.problems]
+        results = [
+            CheckResult("settings", "failed", str(problem), "correct this setting") for problem in error.problems
+        ]
     if flags.json:
         print(json.dumps([asdict(result) for result in results], indent=1))
     else:

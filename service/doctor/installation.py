@@ -12,12 +12,16 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote
 
+from pipelines.base.errors import ConfigError
 from pipelines.tracking.mlflow_store import find_store
+from service.datasets.folder import ARCHIVES
 from service.disk_space import DiskAlmostFull, require_free_space
 from service.doctor.findings import CheckResult
 from service.jobs.supervision import supervisor_pid
 from service.server.health import get
 from service.settings import Settings
+from service.storage.base import ArchiveKey, ArchiveMissing, StorageError
+from service.storage.opening import open_storage
 from service.store.errors import SchemaUnknown, StoreUnavailable
 from service.store.inspection import DatabaseState, inspect_database
 
@@ -133,6 +137,21 @@ def mlflow(settings: Settings) -> Iterator[CheckResult]:
             yield CheckResult("mlflow", "failed", f"{path} cannot be read ({error})", "restore a backup of this file")
     else:
         yield CheckResult("mlflow", "warning", f"{store.label} was not checked", "use an http or sqlite address")
+
+
+def storage(settings: Settings) -> Iterator[CheckResult]:
+    """Check that the storage of uploaded archives answers."""
+    place = settings.storage_url or settings.datasets_dir / ARCHIVES
+    try:
+        archives = open_storage(settings.storage_url, settings.datasets_dir / ARCHIVES, settings.storage_timeout_s)
+        for _ in archives.read(ArchiveKey("0" * 64, "doctor")):
+            break
+        yield CheckResult("storage", "ok", f"{place} answers")
+    except ArchiveMissing:
+        yield CheckResult("storage", "ok", f"{place} answers")
+    except (StorageError, ConfigError) as error:
+        remedy = "correct PYRAMIDION_STORAGE_URL, AWS_ENDPOINT_URL and the credentials, or start the storage"
+        yield CheckResult("storage", "failed", str(error), remedy)
 
 
 def processes(settings: Settings) -> Iterator[CheckResult]:

@@ -45,9 +45,13 @@ def old(tmp_path: Path, no_mlflow_settings: None) -> Iterator[Bench]:
     bench.engine.dispose()
 
 
+def settings_at(bench: Bench, root: Path, **more: Any) -> Settings:
+    return Settings(**{**bench.settings.model_dump(exclude_none=True), "root": root, **more})
+
+
 def restored(bench: Bench, tmp_path: Path, **settings: Any) -> tuple[Settings, Restored]:
     create_backup(bench.settings, bench.engine, tmp_path / "backup")
-    new = bench.settings.model_copy(update={"root": tmp_path / "new", **settings})
+    new = settings_at(bench, tmp_path / "new", **settings)
     return new, restore_backup(new, tmp_path / "backup")
 
 
@@ -92,7 +96,7 @@ def test_running_job_continues_from_its_checkpoint_in_the_new_root(old: Bench, t
 def test_damaged_backup_is_refused_before_anything_is_written(old: Bench, tmp_path: Path) -> None:
     job = old.submit(Bench.SUCCEED)
     old.ended(job)
-    backup, new = tmp_path / "backup", old.settings.model_copy(update={"root": tmp_path / "new"})
+    backup, new = tmp_path / "backup", settings_at(old, tmp_path / "new")
     create_backup(old.settings, old.engine, backup)
     copy = backup / "files/jobs" / job.id / "result.json"
     content = copy.read_bytes()
@@ -118,11 +122,11 @@ def test_only_empty_folders_are_written(old: Bench, tmp_path: Path) -> None:
         create_backup(old.settings, old.engine, old.settings.root / "backup")
     create_backup(old.settings, old.engine, tmp_path / "backup")
     with pytest.raises(ConfigError, match="is not an empty folder; restore into a new one"):
-        restore_backup(old.settings.model_copy(update={"root": tmp_path / "full"}), tmp_path / "backup")
-    into_used = {"root": tmp_path / "new", "database_url": old.settings.url_of_database}
+        restore_backup(settings_at(old, tmp_path / "full"), tmp_path / "backup")
+    used = settings_at(old, tmp_path / "new", database_url=old.settings.url_of_database)
     old.submit()
     with pytest.raises(ValueError, match="has rows in jobs; restore into an empty one"):
-        restore_backup(old.settings.model_copy(update=into_used), tmp_path / "backup")
+        restore_backup(used, tmp_path / "backup")
 
 
 def test_addresses_of_the_old_root_become_those_of_the_new_one(old: Bench, tmp_path: Path) -> None:
