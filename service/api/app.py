@@ -17,7 +17,18 @@ from service.api.metrics import ConnectionCollector, JobCollector, Metrics, Pool
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.request_log import RequestLog
-from service.api.routes import batch_predictions, catalog, docs, events, health, jobs, models, predictions, results
+from service.api.routes import (
+    batch_predictions,
+    catalog,
+    datasets,
+    docs,
+    events,
+    health,
+    jobs,
+    models,
+    predictions,
+    results,
+)
 from service.api.thread_pools import ThreadPools, Work
 from service.executors.registry import create_executor
 from service.jobs.use_cases import Jobs
@@ -45,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
             asyncio.to_thread(create_executor, settings),
         )
         capacity = executor.capacity()
+        app.state.engine = engine
         app.state.store = JobStore(engine)
         app.state.pools = pools = ThreadPools(settings)
         ring = KeyRing(KeyStore(engine), pools[Work.KEYS], settings.key_cache_s)
@@ -80,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.connections = connections = Connections(settings)
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
-    for routes in (jobs, events, results, predictions, models, batch_predictions, catalog):
+    for routes in (jobs, events, results, predictions, models, batch_predictions, datasets, catalog):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import URL, Connection, Engine, event
@@ -35,6 +36,24 @@ def open_database(url: str, limits: DatabaseLimits | None = None) -> Engine:
         _migrate_if_needed(engine, parsed)
     if watch is not None:
         watch.start()
+    return engine
+
+
+def open_existing_database(url: str, limits: DatabaseLimits | None = None) -> Engine:
+    """Return an engine for the database of a service; nothing is created or migrated.
+
+    Raises:
+        SchemaUnknown: the schema was created by a newer version.
+        StoreUnavailable: there is no database, no service of this version has migrated it, or it cannot be read.
+        ValueError: the URL is invalid, or does not name a file that processes can share.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(str(parsed.database)).exists():
+        raise StoreUnavailable(f"{parsed.database} does not exist; `pyramidion serve` creates it")
+    engine = engine_of(parsed, limits or DatabaseLimits())
+    with translated_errors(engine):
+        if not is_current(engine):
+            raise StoreUnavailable("its schema is that of an earlier version; `pyramidion serve` migrates it")
     return engine
 
 

@@ -23,6 +23,7 @@ class NewJob:
     timeout_s: float | None = None
     retry_of: str | None = None
     kind: str = "fit"
+    dataset_id: str | None = None
     tenant: str | None = None
     """The owner; None is the tenant of the submitter."""
 
