@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute
 
 from service.api.authentication import Authenticate, Authenticator
 from service.api.dry_run import DryRuns
+from service.api.hosts import KnownHostsOnly
 from service.api.key_ring import KeyRing
-from service.api.limits import LoopbackOnly
 from service.api.metrics import JobCollector, Measure, Metrics, PoolCollector
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
@@ -80,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(docs.router)
     app.add_middleware(Authenticate, settings=settings)
-    app.add_middleware(LoopbackOnly)
+    app.add_middleware(KnownHostsOnly, settings=settings)
     app.add_middleware(Measure, metrics=metrics)
     describe(app)
     return app
