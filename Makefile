@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+SECRETS ?= secrets
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -19,7 +20,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-integration test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones build clean
+.PHONY: help install demo check format test test-integration test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones secrets build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -125,6 +126,15 @@ backbones: install ## measure the catalog's networks again, and write docs/backb
 	$(BIN)/python -m backbones.measured.names
 	$(BIN)/python -m backbones.measured.facts
 	$(BIN)/python -m backbones.measured.page
+
+# Hexadecimal digits need no quotes in URLs. The folder is closed to others, the files are readable for the users of containers.
+secrets: ## random secrets for docker-compose.yml in secrets/; existing ones are kept
+	@umask 077; mkdir -p "$(SECRETS)"; cd "$(SECRETS)"; \
+	random() { head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }; \
+	keep() { test -s "$$1" && cat >/dev/null || cat >"$$1"; chmod 444 "$$1"; }; \
+	for name in postgres_password mlflow_postgres_password predictor_secret; do random | keep $$name; done; \
+	printf '[default]\naws_access_key_id = pyramidion\naws_secret_access_key = %s\n' "$$(random)" | keep s3_credentials; \
+	printf 'postgresql+psycopg://pyramidion:%s@postgres:5432/pyramidion\n' "$$(cat postgres_password)" | keep database_url
 
 build: install ## a wheel in dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -4,6 +4,8 @@ All processes of a service have the same `Settings`: the first passes them to th
 """
 
 import os
+import platform
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +33,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     root: Path = Field(Path("runs/service"), description="folder of the jobs, the database and the MLflow store")
-    port: int = Field(8000, ge=0, le=65535, description="port on the loopback interface; 0 for any free port")
+    host: str = Field(
+        "127.0.0.1", description="address at which the API listens; beyond the loopback interface it requires keys"
+    )
+    port: int = Field(8000, ge=0, le=65535, description="port of the API; 0 for any free port")
     data_roots: Folders = Field((Path(),), description="folders that contain data sets")
     weights_roots: Folders = Field((Path(),), description="folders that contain weights")
     database_url: str | None = Field(
@@ -49,6 +54,14 @@ class Settings(BaseSettings):
     retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each later one")
     cancel_grace_s: Seconds = Field(8.0, description="seconds that a cancelled attempt has to exit before it is killed")
     poll_s: Seconds = Field(0.2, description="seconds between two rounds of the supervisor")
+    lease_s: Annotated[float, Field(ge=0.5, le=3600)] = Field(
+        15.0, description="seconds without a sign of life after which another supervisor takes over"
+    )
+    supervisor_host: str | None = Field(
+        None,
+        max_length=255,
+        description="name of this host in the records of attempts; the default is the host name of the machine",
+    )
     hang_timeout_s: Seconds = Field(
         60.0, description="seconds without a sign of life after which a process of the service is killed and restarted"
     )
@@ -108,7 +121,8 @@ class Settings(BaseSettings):
         10.0, description="seconds after which a request stops waiting for the database"
     )
     file_threads: Count = Field(
-        8, description="threads that read files, as many that read logs for streams, and as many that check submissions"
+        8,
+        description="threads that read files, as many that read them for streams, and as many that check submissions",
     )
     file_timeout_s: Seconds = Field(30.0, description="seconds after which a request stops waiting for files")
     registry_threads: Count = Field(4, description="threads that wait for the model registry, MLflow")
@@ -117,6 +131,22 @@ class Settings(BaseSettings):
     max_waiting: Count = Field(64, description="maximum number of requests that wait for threads of one kind")
     max_event_streams: Count = Field(
         1000, description="maximum number of clients that follow events or logs at the same time"
+    )
+
+    request_log: bool = Field(True, description="write a line for each request to the log")
+    max_connections: Count = Field(
+        4096, description="maximum number of connections; the limit of open files may allow fewer"
+    )
+    max_connections_per_client: Count = Field(1024, description="maximum number of connections from one address")
+    max_header_bytes: Count = Field(32 << 10, description="maximum size of the headers of a request")
+    idle_timeout_s: Seconds = Field(30.0, description="seconds after which a connection without a request is closed")
+    header_timeout_s: Seconds = Field(10.0, description="seconds that the headers of a request may take to arrive")
+    body_timeout_s: Seconds = Field(
+        30.0, description="seconds that a body may take to arrive, plus one for each `min_body_bytes_per_s` received"
+    )
+    min_body_bytes_per_s: Count = Field(1024, description="minimum speed of a body after `body_timeout_s`")
+    write_timeout_s: Seconds = Field(
+        60.0, description="seconds after which a client that reads nothing is disconnected"
     )
 
     allowed_hosts: Words = Field(
@@ -172,10 +202,14 @@ class Settings(BaseSettings):
     def _is_address(cls, value: str | None) -> str | None:
         return value if value is None else str(PredictorAddress.parse(value))
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment variables from which another process reads the same settings."""
-        fields = self.model_dump(exclude_none=True)
+    def environment(self, without: Collection[str] = ()) -> dict[str, str]:
+        """Return the environment variables from which another process reads the same settings, except some."""
+        fields = self.model_dump(exclude_none=True, exclude=set(without))
         return {PREFIX + name.upper(): _as_text(value) for name, value in fields.items()}
+
+    @property
+    def url_of_api(self) -> str:
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
     @cached_property
     def url_of_database(self) -> str:
@@ -188,6 +222,10 @@ class Settings(BaseSettings):
     @property
     def secret_of_predictor(self) -> str | None:
         return None if self.predictor_secret is None else self.predictor_secret.get_secret_value()
+
+    @property
+    def name_of_host(self) -> str:
+        return self.supervisor_host or platform.node()
 
     @property
     def jobs_dir(self) -> Path:

@@ -1,10 +1,10 @@
 """`python -m service.shim FOLDER`: runs one attempt, from its first process to its last.
 
 Each attempt has one such small process in its own session, which outlives the process that started it. It reads a JSON
-object from stdin: `command`, `environment`, `cwd`, `grace_s`. It first writes run.json to the folder, or exits at once
-if the file exists. The output of the command is written to log.txt. Once the command and its whole process tree have
-exited, it writes exit.json. It passes SIGTERM on to the command, and kills the tree after the grace period. SIGUSR1
-kills the tree at once.
+object from stdin: `command`, `environment`, `cwd`, `grace_s`, `start_until`. It first writes run.json to the folder, or
+exits at once if the file exists, or if the monotonic clock is after `start_until`. The output of the command is written
+to log.txt. Once the command and its whole process tree have exited, it writes exit.json. It passes SIGTERM on to the
+command, and kills the tree after the grace period. SIGUSR1 kills the tree at once.
 """
 
 import json
@@ -22,9 +22,10 @@ from typing import Any
 
 from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
 from pipelines.run_folder.layout import AttemptDir
+from service.boot_clock import boot_id
 from service.child_process import adopt_orphans, die_with_parent
 from service.executors.memory import oom_kills
-from service.executors.process_tree import boot_id, descendants, find_process, kill, start_ticks
+from service.executors.process_tree import descendants, find_process, kill, start_ticks
 from service.executors.shim_contract import END, HELD, KILL
 
 NOT_STARTED = 127
@@ -51,6 +52,10 @@ def main() -> int:
         os.dup2(nothing.fileno(), 0)
     adopt_orphans()
     run = _this_process()
+    start_until = order.get("start_until")
+    if start_until is not None and time.monotonic() > start_until:
+        # The process that started this one was stopped in between, and another one runs the attempt by now.
+        return 0
     if not _claim(files.run_json, run):
         return 0
     code, ran_out_of_memory = _attempt(files, run, order)

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("backbones", "heads", "pipelines", "service")
 TOP_LEVEL = {
     "backbones", "heads", "pipelines", "service", "tests", "docs",
-    "pyproject.toml", "README.md", "LICENSE", "Makefile", "CHANGELOG.md", "constraints.txt",
+    "pyproject.toml", "README.md", "LICENSE", "Makefile", "CHANGELOG.md", "constraints.txt", "Dockerfile",
+    "docker-compose.yml",
 }  # fmt: skip
 MAX_LINES = 300
 HOMES = {

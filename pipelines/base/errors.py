@@ -107,6 +107,10 @@ class RegistryError(PyramidionError):
     """MLflow's registry does not respond, or refuses a request; the trained model is unaffected."""
 
 
+class ModelFilesUnavailable(PyramidionError):
+    """The registry has a version whose files are missing, or at an address that is not fetched."""
+
+
 class WorkerError(PyramidionError):
     """The operating system has ended a data worker, for lack of memory perhaps."""
 

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from backbones.depthwise import compute_slow_depthwise_in_float32, num_float32_convolutions
-from pipelines.base.errors import ConfigError, RegistryError
+from pipelines.base.errors import ConfigError, ModelFilesUnavailable, RegistryError
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
 from pipelines.data.loading.datamodule import JobData
@@ -30,6 +30,7 @@ from pipelines.run_folder.schemas import Registration
 from pipelines.spec.model import ModelSpec
 from pipelines.tasks.kinds import kind_of
 from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.promotion import promote_if_better
 from pipelines.tracking.registry import Registry
 from pipelines.training.checkpoints import EvaluationStop
 from pipelines.training.module import MultiTaskModule
@@ -136,7 +137,12 @@ def register(attempt: Attempt) -> None:
 
     def score_on_val_of_run(champion: ModelVersion) -> float | None:
         with tempfile.TemporaryDirectory() as folder:
-            return score_exported(attempt, registry.download_exported(champion, Path(folder)), champion.uri)
+            try:
+                exported = registry.download_exported(champion, Path(folder))
+            except ModelFilesUnavailable as error:
+                attempt.warn(f"{error}; it stays champion until its alias is moved")
+                return None
+            return score_exported(attempt, exported, champion.uri)
 
     registry = Registry(attempt.tracker.store)
     try:
@@ -149,8 +155,13 @@ def register(attempt: Attempt) -> None:
             val_fingerprint=fingerprint,
         )
         attempt.stop.check("before the model was compared with the champion")
-        promotion = registry.promote_if_better(
-            version, select=select, val_fingerprint=fingerprint, score=score_on_val_of_run
+        promotion = promote_if_better(
+            registry,
+            version,
+            select=select,
+            val_fingerprint=fingerprint,
+            score=score_on_val_of_run,
+            by=f"run {attempt.tracker.run_id}",
         )
     except RegistryError as error:
         attempt.warn(f"the model is not registered: {error}; run the same command again to register it")

@@ -11,7 +11,7 @@ from backbones.published_detectors import (
     publication_problem,
     published_file,
 )
-from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
+from pipelines.base.errors import ConfigError, FieldProblem, ModelFilesUnavailable, RegistryError
 from pipelines.base.ranks import is_rank_zero
 from pipelines.inference.init_from import FIELD
 from pipelines.preflight import PUBLISHED, REGISTRY, Inputs
@@ -98,6 +98,8 @@ def _download(uri: str, folder: Path) -> None:
     version = _find_version(uri)
     try:
         exported = Registry(find_store(runs_root())).download_exported(version, folder.with_suffix(".partial"))
+    except ModelFilesUnavailable as error:
+        raise ConfigError(FieldProblem(FIELD, f"got {uri!r}; {error}")) from error
     except RegistryError as error:
         raise _unavailable(uri, error) from error
     rename_synced(exported, folder)

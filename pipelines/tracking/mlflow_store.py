@@ -5,14 +5,20 @@ artifact folder beside it, both with explicit paths, because MLflow's own defaul
 """
 
 import getpass
+import hashlib
 import logging
 import os
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from pipelines.base.errors import RegistryError
+from pipelines.base.file_lock import file_lock
 from pipelines.tracking.mlflow_names import cut
 
 if TYPE_CHECKING:
@@ -27,6 +33,9 @@ CLIENT_DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """MLflow settings for variables that the user has not set; MLflow's own seven retries of 120 s would delay a run."""
+
+LOCK_TIMEOUT_S = 60.0
+"""Time to wait for another process that migrates a store or moves an alias."""
 
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")
 
@@ -48,6 +57,28 @@ class Store:
         """True if the store is a SQLite file that does not exist yet."""
         return (path := _sqlite_path(self.tracking_uri)) is not None and not path.exists()
 
+    @contextmanager
+    def locked(self, purpose: str) -> Iterator[None]:
+        """Hold a lock of this store against the threads and processes of this host that want the same one.
+
+        MLflow has no transactions for its clients: two of them would migrate a new store at once, or overwrite an alias
+        that the other has just moved.
+
+        Raises:
+            RegistryError: another process has held it for long, or the lock cannot be created.
+        """
+        if (database := _sqlite_path(self.tracking_uri)) is not None:
+            path = database.with_name(f".{database.name}.{purpose}.lock")
+        else:
+            digest = hashlib.sha256(self.tracking_uri.encode()).hexdigest()[:16]
+            path = Path(tempfile.gettempdir()) / f"pyramidion-{os.getuid()}-{digest}.{purpose}.lock"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(file_lock(path, LOCK_TIMEOUT_S))
+            except OSError as error:
+                raise RegistryError(f"MLflow at {self.label}: cannot lock it ({error}); see what holds it") from error
+            yield
+
 
 def find_store(runs_root: Path) -> Store:
     """Return the store of `MLFLOW_TRACKING_URI`, by default `mlflow.db` and `mlartifacts` in `runs_root`."""
@@ -64,6 +95,10 @@ def sqlite_url(path: Path) -> str:
 
 def _sqlite_path(url: str) -> Path | None:
     return Path(unquote(url.removeprefix("sqlite:///"))) if url.startswith("sqlite:///") else None
+
+
+def _is_database(url: str) -> bool:
+    return not url.startswith(("http://", "https://"))
 
 
 def without_credentials(text: str) -> str:
@@ -89,7 +124,9 @@ def connect(store: Store) -> "MlflowClient":
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # Each retry of a request would print a line; the caller reports an outage once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    return MlflowClient(store.tracking_uri, store.tracking_uri)
+    # The first client of a new database creates its tables, for which MLflow has no lock of its own.
+    with store.locked("migration") if _is_database(store.tracking_uri) else nullcontext():
+        return MlflowClient(store.tracking_uri, store.tracking_uri)
 
 
 def find_experiment(client: "MlflowClient", store: Store, name: str) -> str:

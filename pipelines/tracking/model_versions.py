@@ -1,5 +1,6 @@
 """Registered models and versions as values. Torch-free, and without MLflow."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,13 +40,22 @@ class ModelVersion:
 
     @property
     def val_metrics(self) -> dict[str, float]:
-        """All stored metrics."""
-        return {key: float(text) for key, text in sorted(self.tags.items()) if key.startswith("val/")}
+        """All stored metrics that are defined."""
+        found = {key: _number(text) for key, text in sorted(self.tags.items()) if key.startswith("val/")}
+        return {key: number for key, number in found.items() if number is not None}
 
     def metric(self, name: str) -> float | None:
         """Return a stored metric; None if it is undefined or was not stored."""
-        text = self.tags.get(mlflow_key(name))
-        return None if text is None else float(text)
+        return _number(self.tags.get(mlflow_key(name)))
+
+
+def _number(text: str | None) -> float | None:
+    """Return the number of a tag; None for anything else, since anyone may write tags in MLflow."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,21 @@
 """Registered models: versions, and the aliases `candidate` and `champion`. Torch-free; MLflow is imported when used.
 
 The tags of a version hold what later runs compare with: its metrics on val, and the fingerprint of that val data.
-Promotion moves an alias, never a stage.
+`pipelines.tracking.promotion` decides which version becomes the champion.
 """
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from pipelines.base.errors import RegistryError
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_names import cut, mlflow_key
 from pipelines.tracking.mlflow_store import Store, connect, one_line
+from pipelines.tracking.model_artifacts import download_files
 from pipelines.tracking.model_versions import (
     FINGERPRINT_TAG,
     OWNER_TAG,
@@ -26,33 +25,12 @@ from pipelines.tracking.model_versions import (
     as_model,
     as_version,
 )
-from pipelines.tracking.pyfunc_folder import ARTIFACT, save_pyfunc
+from pipelines.tracking.pyfunc_folder import save_pyfunc
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """The decision whether a version becomes the champion.
-
-    Attributes:
-        is_promoted: whether it became the champion.
-        reason: `first`: the model had no champion; `stored`: compared with the champion's stored metric, of the same
-            val data; `scored`: the champion was scored on that data; `same`: the version is the champion already;
-            `undefined`: the metric of one of them is undefined.
-        value: metric of the version.
-        champion: the champion before the decision.
-        champion_value: its metric.
-    """
-
-    is_promoted: bool
-    reason: Literal["first", "stored", "scored", "same", "undefined"]
-    value: float | None
-    champion: ModelVersion | None
-    champion_value: float | None
 
 
 class Registry:
@@ -94,46 +72,11 @@ class Registry:
                     SELECT_TAG: f"{select.mode} {select.metric}",
                 }
                 version = self._create_version(exported, name, run_id, version_tags)
-            candidate = self.by_alias(name, CANDIDATE)
-            if candidate is None or candidate.version < version.version:
-                self.set_alias(name, CANDIDATE, version.version)
+            with self.store.locked("aliases"):
+                candidate = self.by_alias(name, CANDIDATE)
+                if candidate is None or candidate.version < version.version:
+                    self.set_alias(name, CANDIDATE, version.version)
             return self._version(name, version.version) or version
-
-    def promote_if_better(
-        self,
-        version: ModelVersion,
-        *,
-        select: SelectSpec,
-        val_fingerprint: str,
-        score: Callable[[ModelVersion], float | None],
-    ) -> Promotion:
-        """Make `version` the champion if it is the first, or better than the current champion by `select`.
-
-        A version whose metric is undefined is never promoted; a champion that cannot be scored remains champion.
-
-        Args:
-            version: returned by `register`.
-            select: the deciding metric and its direction.
-            val_fingerprint: of the val data of the version's metrics.
-            score: returns the metric of another version on that data, or None if undefined; called only if the
-                champion's stored metric is of other data, or is missing.
-        """
-        value, champion = version.metric(select.metric), self.by_alias(version.name, CHAMPION)
-        if champion is not None and champion.version == version.version:
-            return Promotion(False, "same", value, champion, value)
-        if not _is_number(value):
-            return Promotion(False, "undefined", value, champion, None)
-        if champion is None:
-            self.set_alias(version.name, CHAMPION, version.version)
-            return Promotion(True, "first", value, None, None)
-        stored = champion.metric(select.metric) if champion.val_fingerprint == val_fingerprint else None
-        champion_value = stored if stored is not None else score(champion)
-        if not _is_number(champion_value):
-            return Promotion(False, "undefined", value, champion, champion_value)
-        is_better = value > champion_value if select.mode == "max" else value < champion_value
-        if is_better:
-            self.set_alias(version.name, CHAMPION, version.version)
-        return Promotion(is_better, "scored" if stored is None else "stored", value, champion, champion_value)
 
     def models(self) -> list[RegisteredModel]:
         """Return all registered models, sorted by name."""
@@ -175,14 +118,30 @@ class Registry:
             client.delete_registered_model_alias(name, alias)
 
     def download_exported(self, version: ModelVersion, folder: Path) -> Path:
-        """Download the exported model of a version into `folder` and return its path, without running its code."""
-        with self._connected() as client:
-            from mlflow.artifacts import download_artifacts
+        """Download the exported model of a version into `folder` and return its path, without running its code.
 
+        Raises:
+            ModelFilesUnavailable: its files are missing, or at an address that is not fetched.
+        """
+        with self._connected() as client:
             source = client.get_model_version_download_uri(version.name, str(version.version))
-            uri = f"{source.rstrip('/')}/artifacts/{ARTIFACT}"
-            path = download_artifacts(uri, dst_path=str(folder), tracking_uri=self.store.tracking_uri)
-            return Path(path)
+            return download_files(self.store, source, folder, version.uri)
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Return the tags of a model; none if it does not exist."""
+        with self._connected() as client:
+            row = _unless_absent(client.get_registered_model, name)
+            return {} if row is None else dict(row.tags)
+
+    def set_tag(self, name: str, key: str, text: str) -> None:
+        """Set a tag of a model."""
+        with self._connected() as client:
+            client.set_registered_model_tag(name, key, text)
+
+    def remove_tag(self, name: str, key: str) -> None:
+        """Remove a tag of a model."""
+        with self._connected() as client:
+            client.delete_registered_model_tag(name, key)
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -271,7 +230,3 @@ def _pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:
         yield from page
         if not (token := page.token):
             return
-
-
-def _is_number(value: float | None) -> TypeGuard[float]:
-    return value is not None and math.isfinite(value)

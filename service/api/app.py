@@ -8,12 +8,14 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from service.api.authentication import Authenticate, Authenticator
+from service.api.connections import Connections
 from service.api.dry_run import DryRuns
 from service.api.hosts import KnownHostsOnly
 from service.api.key_ring import KeyRing
-from service.api.metrics import JobCollector, Measure, Metrics, PoolCollector
+from service.api.metrics import ConnectionCollector, JobCollector, Metrics, PoolCollector
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
+from service.api.request_log import RequestLog
 from service.api.routes import catalog, docs, events, health, jobs, models, results
 from service.api.thread_pools import ThreadPools, Work
 from service.executors.registry import create_executor
@@ -73,6 +75,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.metrics = metrics
+    app.state.connections = connections = Connections(settings)
+    metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
     for routes in (jobs, events, results, models, catalog):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])
@@ -81,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(docs.router)
     app.add_middleware(Authenticate, settings=settings)
     app.add_middleware(KnownHostsOnly, settings=settings)
-    app.add_middleware(Measure, metrics=metrics)
+    app.add_middleware(RequestLog, metrics=metrics)
     describe(app)
     return app
 

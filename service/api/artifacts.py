@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 from service.api.views import moment
 from service.rest.schemas import Artifact
@@ -25,7 +26,7 @@ def list_artifacts(run_dir: Path) -> list[Artifact]:
             digest = sha256(path)
         except OSError:
             continue  # replaced by a running job
-        relative = path.relative_to(run_dir).as_posix()
+        relative = shown_name(path.relative_to(run_dir).as_posix())
         found.append(
             Artifact(path=relative, size_bytes=stat.st_size, sha256=digest.hex(), modified_at=moment(stat.st_mtime))
         )
@@ -39,9 +40,24 @@ def find_artifact(run_dir: Path, name: str) -> Path | None:
         return None
     try:
         path = (run_dir / name).resolve()
-        return path if path.is_relative_to(run_dir.resolve()) and path.is_file() else None
+        if path.is_relative_to(run_dir.resolve()) and path.is_file():
+            return path
+        same = (path for path in _files(run_dir) if shown_name(path.relative_to(run_dir).as_posix()) == name)
+        return next(same, None) if "\\x" in name else None
     except (OSError, RuntimeError):
         return None
+
+
+def shown_name(name: str) -> str:
+    r"""Return a name in which bytes that are not UTF-8 are escapes such as `\xff`, since JSON cannot contain them."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def content_disposition(path: Path) -> str:
+    """Return the header that makes browsers store a file under its name."""
+    name = shown_name(path.name)
+    quoted = quote(name)
+    return f'attachment; filename="{name}"' if quoted == name else f"attachment; filename*=utf-8''{quoted}"
 
 
 def sha256(path: Path) -> bytes:

@@ -20,11 +20,13 @@ from service.api.mlflow_waits import environment_without_short_waits
 from service.api.thread_pools import ThreadPool
 from service.child_process import child_environment, die_with_parent, python_command
 from service.executors.process_tree import kill
+from service.inherited_environment import inherited_environment
 from service.jobs.document_paths import document_problems
 from service.jobs.errors import InvalidJob
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.problems import Problem
 from service.settings import Settings
+from service.settings_secrets import SECRET_SETTINGS
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +116,8 @@ class DryRuns:
 
     def _environment(self) -> dict[str, str]:
         own = {RUNS_ROOT_VARIABLE: str(self._settings.root), LINKS_VARIABLE: "refuse", "OMP_NUM_THREADS": "1"}
-        return child_environment({**environment_without_short_waits(), **self._settings.environment(), **own})
+        inherited = inherited_environment(environment_without_short_waits(), self._settings.trainer_variables)
+        return child_environment({**inherited, **self._settings.environment(without=SECRET_SETTINGS), **own})
 
 
 def _new_folder(config: dict[str, Any]) -> Path:

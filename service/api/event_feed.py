@@ -65,7 +65,7 @@ class EventFeed:
     """All listeners of one process. Use it in the event loop only, but create it in a thread: this reads the database.
 
     Args:
-        pools: threads that read the database and logs; those for `Work.EVENTS` and `Work.LOGS` belong to streams alone.
+        pools: threads that read the database and logs for streams.
         max_listeners: maximum number of clients that follow events or logs.
     """
 
@@ -94,7 +94,7 @@ class EventFeed:
 
     async def read_file(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the result of a function that reads or formats a log; raises NoAnswer."""
-        return await self.pools[Work.LOGS].run(function, *args, **kwargs)
+        return await self.pools[Work.STREAMS].run(function, *args, **kwargs)
 
     def check_room(self) -> None:
         """Raise Problem 503 if no more clients may follow events or logs."""

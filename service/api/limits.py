@@ -68,15 +68,28 @@ def _too_large(limit: int) -> Problem:
 
 
 def strict_json(body: bytes) -> Any:
-    """Return the value of a JSON text; raises Problem 400 for invalid JSON, NaN, infinities and deep nesting."""
+    """Return the value of a JSON text.
+
+    Raises:
+        Problem: 400 for invalid JSON, repeated keys, NaN, infinities and deep nesting.
+    """
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_reject, parse_float=_finite)
+        value = json.loads(body.decode("utf-8"), parse_constant=_reject, parse_float=_finite, object_pairs_hook=_object)
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
         raise Problem(400, "Not JSON", f"the body is not valid JSON: {error}") from None
     _check_value(value)
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {repeated[:40]!a} is repeated in one object; keep one of its values")
+    return found
 
 
 def _reject(constant: str) -> Any:

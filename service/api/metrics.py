@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.connections import Connections, Limit
 from service.api.thread_pools import ThreadPools
 from service.states import JobStatus
 from service.store.jobs import JobStore
@@ -112,25 +112,21 @@ class PoolCollector(Collector):
         yield from (threads, calls, answered, failures)
 
 
-class Measure:
-    """Counts responses and measures the time to the first byte, by method, route template and status."""
+class ConnectionCollector(Collector):
+    """Reports the connections, and how often a client exceeded a limit."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
+    def describe(self) -> list[Metric]:
+        return []
 
-        async def measured(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
-                method = scope["method"] if route != UNKNOWN_ROUTE else UNKNOWN_ROUTE
-                self._metrics.requests.labels(method, route, str(message["status"])).inc()
-                self._metrics.latency.labels(method, route).observe(time.perf_counter() - started)
-            await send(message)
-
-        await self._app(scope, receive, measured)
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("pyramidion_connections", "Open connections", self._connections.number)
+        yield GaugeMetricFamily("pyramidion_connections_limit", "Maximum connections", self._connections.maximum)
+        exceeded = CounterMetricFamily(
+            "pyramidion_connection_limits_exceeded", "Connections that exceeded a limit", labels=["limit"]
+        )
+        for limit in Limit:
+            exceeded.add_metric([limit.value], self._connections.exceeded[limit])
+        yield exceeded

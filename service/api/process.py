@@ -5,14 +5,19 @@ This process never imports torch; work that needs it runs in other processes.
 
 import argparse
 import asyncio
+import math
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
 from pipelines.base.terminal import escape_output
 from service.api.app import create_app
+from service.api.connections import raise_open_files, sweep
+from service.api.limited_protocol import LimitedProtocol
+from service.api.log_writer import LogWriter, start_log
 from service.api.mlflow_waits import shorten_waits
 from service.child_process import die_with_parent
 from service.heartbeat import Heartbeat
@@ -20,23 +25,48 @@ from service.settings import Settings
 
 GRACE_S = 2
 """Time that open requests have to finish after SIGTERM."""
+SWEEP_TICKS = 10
+"""Number of the server's ticks (0.1 s) between two searches for connections whose time is over."""
 
 
-class _Server(uvicorn.Server):
-    """A server that sends heartbeats, and ends event streams before it waits for open requests."""
+class ApiServer(uvicorn.Server):
+    """A server with limits for connections, which sends heartbeats and ends event streams before it stops."""
 
-    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    def __init__(self, app: FastAPI, settings: Settings, log: LogWriter | None = None) -> None:
         self._app = app
+        self._log = log
         self._heartbeat = Heartbeat()
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http=partial(LimitedProtocol, app.state.connections),  # type: ignore[arg-type]
+                ws="none",
+                lifespan="on",
+                log_level="error",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=math.ceil(settings.idle_timeout_s),
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._heartbeat.follow(asyncio.get_running_loop())
         await super().startup(sockets)
 
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP_TICKS == 0:
+            sweep(self.server_state)
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.event_feed.stop()
         await super().shutdown(sockets)
+        # The signal that stops the server ends the process before anything else can be done.
+        if self._log is not None:
+            self._log.finish()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,21 +77,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     descriptor = parser.parse_args(argv).fd
     die_with_parent()
     shorten_waits()
-    app = create_app(Settings())
-    server = _Server(
-        app,
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_S,
-        ),
-    )
+    raise_open_files()
+    settings = Settings()
+    log = start_log(has_requests=settings.request_log)
+    server = ApiServer(create_app(settings), settings, log)
     server.run(sockets=[socket.socket(fileno=descriptor)])
 
 

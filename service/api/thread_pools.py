@@ -39,7 +39,7 @@ class Work(StrEnum):
     WRITES = "database_writes"
     EVENTS = "events"
     FILES = "files"
-    LOGS = "logs"
+    STREAMS = "streams"
     CHECKS = "checks"
     REGISTRY = "registry"
     PROBES = "probes"
@@ -51,7 +51,7 @@ SUBJECTS = {
     Work.WRITES: "the database",
     Work.EVENTS: "the database",
     Work.FILES: "the disk of the run folders",
-    Work.LOGS: "the disk of the run folders",
+    Work.STREAMS: "the disk of the run folders",
     Work.CHECKS: "the check of the document and its files",
     Work.REGISTRY: "the model registry (MLflow)",
     Work.PROBES: "the check",
@@ -154,17 +154,15 @@ class ThreadPools:
     def __init__(self, settings: Settings) -> None:
         database = (settings.database_threads, settings.max_waiting, settings.database_timeout_s)
         files = (settings.file_threads, settings.max_waiting, settings.file_timeout_s)
-        # Each stream has at most one call at a time; a stream that is rejected would have to connect again.
-        num_streams = settings.max_event_streams
+        # Each connection has at most one call at a time, and a response that has started cannot be rejected.
+        all_streams = settings.max_connections
         self._pools = {
             Work.KEYS: ThreadPool(Work.KEYS, 1, settings.max_waiting, settings.database_timeout_s),
             Work.READS: ThreadPool(Work.READS, *database),
             Work.WRITES: ThreadPool(Work.WRITES, *database),
-            Work.EVENTS: ThreadPool(
-                Work.EVENTS, settings.database_threads, 2 * num_streams, settings.database_timeout_s
-            ),
+            Work.EVENTS: ThreadPool(Work.EVENTS, settings.database_threads, all_streams, settings.database_timeout_s),
             Work.FILES: ThreadPool(Work.FILES, *files),
-            Work.LOGS: ThreadPool(Work.LOGS, settings.file_threads, 2 * num_streams, settings.file_timeout_s),
+            Work.STREAMS: ThreadPool(Work.STREAMS, settings.file_threads, all_streams, settings.file_timeout_s),
             Work.CHECKS: ThreadPool(Work.CHECKS, *files),
             Work.REGISTRY: ThreadPool(
                 Work.REGISTRY, settings.registry_threads, settings.max_waiting, settings.registry_timeout_s

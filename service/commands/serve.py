@@ -22,9 +22,9 @@ SHORTCUTS = {
 """Options in the singular for settings that are lists; the plural is accepted too."""
 
 METAVARS = {
-    "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "database_url": "URL", "executor": "NAME",
+    "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "host": "ADDRESS", "executor": "NAME",
+    "database_url": "URL", "predictor_url": "URL", "request_log": "BOOL", "require_keys": "BOOL",
     "allowed_hosts": "NAME", "allowed_origins": "URL", "trainer_variables": "NAME",
-    "predictor_url": "URL",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})

@@ -3,7 +3,7 @@
 An executor is registered under a name, see `service.executors.registry`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, Self
@@ -29,6 +29,8 @@ class AttemptSpec:
         grace_s: the grace period: time for the command to exit after SIGTERM before its whole process tree is killed.
         resources: the resources that it may use.
         devices: the devices that `assign` has given to it.
+        start_until: time of the monotonic clock of this host after which the command must not be started any more, as
+            another supervisor may have started it; None without a limit.
     """
 
     folder: Path
@@ -38,6 +40,7 @@ class AttemptSpec:
     grace_s: float
     resources: ResourceCounts
     devices: tuple[str, ...] = ()
+    start_until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,13 @@ class Executor(Protocol):
 
     Several processes create an executor from the same settings (the API to read its capacity, and each supervisor), so
     everything that must outlive a process is stored in the folders of the attempts or in the system that runs them.
+
+    Attributes:
+        is_bound_to_host: whether an attempt can be observed only on the host that started it. Then a supervisor on
+            another host does not take over while such attempts are active. True if the attribute is missing.
     """
+
+    is_bound_to_host: bool
 
     @classmethod
     def check_requirements(cls, settings: Settings) -> None:
@@ -93,5 +102,10 @@ class Executor(Protocol):
     def sweep(self, folder: Path) -> bool:
         """Kill all processes of an attempt; return True once all of them have exited."""
 
-    def sweep_orphans(self, known: Collection[Path], below: Path) -> None:
-        """Kill the attempts whose folders are inside `below` but not in `known`."""
+    def sweep_orphans(self, known: Iterable[Path], below: Path) -> None:
+        """Kill the attempts whose folders are inside `below` but not in `known`.
+
+        Args:
+            known: read it after the running attempts were listed: it is produced at this moment, and raises an error if
+                another supervisor may have started one of them.
+        """

@@ -6,19 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Self
 
 from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir
+from service.boot_clock import boot_id
 from service.child_process import child_environment, python_command
 from service.executors.base import AttemptSpec, Observation, RequirementsNotMet
 from service.executors.gpus import gpu_uuids
 from service.executors.process_tree import (
     Process,
     Table,
-    boot_id,
     find_process,
     kill,
     processes,
@@ -45,6 +45,8 @@ class LocalExecutor:
         cpus: cores that attempts may use in total.
         gpus: GPUs that attempts may use in total; None for all GPUs of this host.
     """
+
+    is_bound_to_host = True
 
     def __init__(self, cpus: int, gpus: int | None = None) -> None:
         self._cpus = cpus
@@ -90,6 +92,7 @@ class LocalExecutor:
             "environment": {**spec.environment, "CUDA_VISIBLE_DEVICES": ",".join(spec.devices), **marker},
             "cwd": str(spec.cwd.resolve()),
             "grace_s": spec.grace_s,
+            "start_until": spec.start_until,
         }
         with os.fdopen(os.memfd_create("order"), "w+b") as stdin, AttemptDir(folder).log.open("ab") as log:
             stdin.write(json.dumps(order).encode())
@@ -125,8 +128,8 @@ class LocalExecutor:
     def stop(self, folder: Path, *, kill: bool = False) -> None:
         """Ask an attempt to exit or kill its tree at once, even if its shim has not written run.json yet."""
         folder, number = folder.resolve(), KILL if kill else END
-        run = _read_shim(folder)
-        if run is not None:
+        run = _read_shim_if_possible(folder)
+        if run is not None and run.pid is not None:
             shims = {shim} if (shim := self._living(run)) else set()
         else:
             shims = {process for process in _marked(folder, processes()) if process.pid == process.session}
@@ -147,9 +150,9 @@ class LocalExecutor:
             time.sleep(0.01)
         return True
 
-    def sweep_orphans(self, known: Collection[Path], below: Path) -> None:
-        below, wanted = below.resolve(), {folder.resolve() for folder in known}
+    def sweep_orphans(self, known: Iterable[Path], below: Path) -> None:
         found = {variable_of(process, ATTEMPT_DIR_VARIABLE) for process in processes().values()}
+        below, wanted = below.resolve(), {folder.resolve() for folder in known}
         for folder in map(Path, filter(None, found)):
             if below in folder.parents and folder not in wanted:
                 self.sweep(folder)
@@ -170,7 +173,7 @@ class LocalExecutor:
         environment or by the log that it writes to.
         """
         marked = _marked(folder, table)
-        run = _read_shim(folder)
+        run = _read_shim_if_possible(folder)
         if run is None or run.boot_id != self._boot_id or run.pid is None:
             return marked
         session = {process for process in table.values() if process.session == run.pid}
@@ -192,6 +195,14 @@ def _read_shim(folder: Path) -> ShimProcess | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
+        return ShimProcess()
+
+
+def _read_shim_if_possible(folder: Path) -> ShimProcess | None:
+    """Return the content of run.json; without values if it cannot be read, as an attempt must end nevertheless."""
+    try:
+        return _read_shim(folder)
+    except OSError:
         return ShimProcess()
 
 

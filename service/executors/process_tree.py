@@ -30,11 +30,6 @@ class Process:
         return int(self.handle.pid)
 
 
-def boot_id() -> str:
-    """Return the kernel's random id of the current boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 def find_process(pid: int) -> Process | None:
     """Return the living process with this pid; a zombie, which has ended but has not been reaped, is not living."""
     with suppress(psutil.Error, ProcessLookupError):

@@ -13,6 +13,7 @@ from typing import Any
 
 from service.jobs.errors import InvalidJob, NotOver
 from service.jobs.submission import JobSubmission, check_submission, resource_problems
+from service.jobs.supervisor_watch import SupervisorWatch
 from service.jobs.waiting import waits_for
 from service.principal import Principal
 from service.resources import ResourceCounts
@@ -67,10 +68,14 @@ class Jobs:
 
     Args:
         capacity: the resources that jobs may use in total.
+
+    Attributes:
+        supervision: knows the active supervisor.
     """
 
     def __init__(self, store: JobStore, settings: Settings, capacity: ResourceCounts) -> None:
         self._store, self._settings, self._capacity = store, settings, capacity
+        self.supervision = SupervisorWatch(store, settings)
 
     def check(self, principal: Principal, submission: JobSubmission) -> NewJob:
         """Return the job that a submission would queue, without storing anything.
@@ -179,7 +184,7 @@ class Jobs:
             job,
             self._store.config(job.id),
             self._store.attempts(job.id),
-            waits_for(job, self._store, self._settings, self._capacity, principal),
+            waits_for(job, self._store, self.supervision, self._capacity, principal),
             self._settings.run_dir(job.id),
         )
 

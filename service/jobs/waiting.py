@@ -3,10 +3,9 @@
 import time
 from datetime import UTC, datetime
 
-from service.jobs.supervision import supervisor_pid
+from service.jobs.supervisor_watch import SupervisorWatch
 from service.principal import LOCAL_USER, Principal
 from service.resources import ResourceCounts, shortages, total
-from service.settings import Settings
 from service.states import JobStatus
 from service.store.jobs import JobStore
 from service.store.records import Job
@@ -15,7 +14,11 @@ SHOWN_HOLDERS = 3
 
 
 def waits_for(
-    job: Job, store: JobStore, settings: Settings, capacity: ResourceCounts, principal: Principal = LOCAL_USER
+    job: Job,
+    store: JobStore,
+    supervision: SupervisorWatch,
+    capacity: ResourceCounts,
+    principal: Principal = LOCAL_USER,
 ) -> str | None:
     """Return the reason why a queued job has not started yet; None for a job that is not queued.
 
@@ -23,7 +26,7 @@ def waits_for(
     """
     if job.status is not JobStatus.QUEUED:
         return None
-    if supervisor_pid(settings.root) is None:
+    if supervision.active() is None:
         return "no supervisor is running; start `pyramidion serve` again"
     if job.not_before > time.time():
         until = datetime.fromtimestamp(job.not_before, UTC).strftime("%H:%M:%S")

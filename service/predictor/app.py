@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipelines.base.errors import ConfigError, DataError, RegistryError
+from pipelines.base.errors import ConfigError, DataError, ModelFilesUnavailable, RegistryError
 from pipelines.base.pictures import MIN_SHOWN_SCORE
 from pipelines.data.decoding.opening import TooManyPixels, UnknownFormat
 from pipelines.inference.picture import draw_answer
@@ -179,6 +179,8 @@ def _problem_of(error: Exception, reference: ModelReference) -> Response:
         return problem_response(404, "Model not found", str(error))
     if isinstance(error, RegistryError):
         return problem_response(503, "The model registry does not answer", str(error), headers={"Retry-After": "5"})
+    if isinstance(error, ModelFilesUnavailable):
+        return problem_response(410, "The files of the model are missing", str(error))
     if isinstance(error, WorkerKilled):
         detail = "the process that decoded the image was killed; send the request again"
         return problem_response(503, "The image was not decoded", detail, headers={"Retry-After": "1"})

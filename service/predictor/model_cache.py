@@ -58,7 +58,7 @@ class _Resolved:
     used_at: float
 
 
-_Key = tuple[str, int, str | None]
+_Key = tuple[str, int, str | None, float]
 
 
 class ModelCache:
@@ -216,4 +216,5 @@ class ModelCache:
 
 
 def _key(version: ModelVersion) -> _Key:
-    return version.name, version.version, version.run_id
+    # A model that was deleted and registered again by the same run has another time.
+    return version.name, version.version, version.run_id, version.created_at

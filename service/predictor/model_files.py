@@ -15,7 +15,7 @@ _PARTIAL = ".partial-"
 
 
 class ModelFiles:
-    """Folders `<folder>/<model>/<version>-<run>`, where the run distinguishes a re-created model from the old one.
+    """Folders `<folder>/<model>/<version>-<run>-<time>`: run and time distinguish a re-created model from the old one.
 
     Args:
         folder: created if missing; incomplete copies of earlier processes are removed.
@@ -35,7 +35,8 @@ class ModelFiles:
         """Return the folder with the complete exported model of a version.
 
         Raises:
-            RegistryError: MLflow does not answer, or does not have the files.
+            RegistryError: MLflow does not answer.
+            ModelFilesUnavailable: MLflow does not have the files.
         """
         path = self._path(version)
         if ExportedModelDir(path).description.is_file():
@@ -55,4 +56,4 @@ class ModelFiles:
     def _path(self, version: ModelVersion) -> Path:
         # quote() keeps dots, and a model may be named "..".
         name = quote(version.name, safe="").replace(".", "%2E")
-        return self._folder / name / f"{version.version}-{version.run_id}"
+        return self._folder / name / f"{version.version}-{version.run_id}-{round(1000 * version.created_at)}"

@@ -167,6 +167,10 @@ def database_problem(method: str, path: str, error: Exception) -> Response:
 
 
 async def _internal_problem(request: Request, error: Exception) -> Response:
+    return internal_problem()
+
+
+def internal_problem() -> Response:
     """Return a problem without details: the traceback is in the server log only."""
     return problem_response(
         500,

@@ -6,10 +6,11 @@ from pipelines.base.errors import ConfigError, FieldProblem
 from service.jobs.supervision import supervisor_pid
 from service.predictor_address import PredictorAddress, health_problem
 from service.server.parts import Part
-from service.server.prerequisites import HOST
 from service.settings import Settings
 
 TIMEOUT_S = 5.0
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses by which this machine reaches a process that listens at all of its addresses."""
 
 
 def find_problem(part: Part, settings: Settings) -> str | None:
@@ -23,13 +24,12 @@ def find_problem(part: Part, settings: Settings) -> str | None:
 
 
 def _find_problem_of_api(settings: Settings) -> str | None:
-    status, answer = get(settings.port, "/livez")
+    status, answer = get(settings, "/livez")
     if status == 200:
         return None
-    address = f"http://{HOST}:{settings.port}/livez"
     if status == 0:
-        return f"{address} does not answer; see the log of `pyramidion serve`"
-    return f"{address} answers {status}: {answer[:1000].decode(errors='replace')}"
+        return f"{settings.url_of_api}/livez does not answer; see the log of `pyramidion serve`"
+    return f"{settings.url_of_api}/livez answers {status}: {answer[:1000].decode(errors='replace')}"
 
 
 def _find_problem_of_supervisor(settings: Settings) -> str | None:
@@ -51,11 +51,13 @@ def find_predictor_address(settings: Settings) -> PredictorAddress:
     return address
 
 
-def get(port: int, path: str, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
+def get(settings: Settings, path: str, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
     """Return status and body of an answer of the API; the status is 0 if there is no answer."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
+    host = LOOPBACK_OF.get(settings.host, settings.host)
+    connection = http.client.HTTPConnection(host, settings.port, timeout=timeout_s)
     try:
-        connection.request("GET", path)
+        # A name that the API always accepts.
+        connection.request("GET", path, headers={"Host": "localhost"})
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import ipaddress
 import os
 import socket
 import time
@@ -14,7 +15,6 @@ from pipelines.base.errors import ConfigError, FieldProblem
 from service.server.children import ServeError
 from service.settings import Settings
 
-HOST = "127.0.0.1"
 BACKLOG = 1024
 PORT_FREE_S = 2.0
 """Time that the processes of a service that was just killed have to release its port."""
@@ -79,22 +79,38 @@ def locked(root: Path) -> Iterator[Any]:
         yield lock
 
 
+def check_access(settings: Settings) -> None:
+    """Raise ConfigError if other machines could use the API without a key."""
+    try:
+        is_local = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        is_local = False
+    if not is_local and not settings.require_keys:
+        problem = (
+            f"got {settings.host!r}, at which other machines reach the service; require a key from every client with "
+            "--require-keys true, and create keys with `pyramidion keys create`; or listen at 127.0.0.1"
+        )
+        raise ConfigError(FieldProblem("--host or PYRAMIDION_HOST", problem))
+
+
 @contextlib.contextmanager
-def listening(port: int) -> Iterator[socket.socket]:
-    """Listen on the loopback; raises ServeError if the port is in use."""
-    with socket.socket() as listener:
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """Listen at the address of the API; raises ServeError if that is not possible."""
+    host, port = settings.host, settings.port
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         deadline = time.monotonic() + PORT_FREE_S
         while True:
             try:
-                listener.bind((HOST, port))
+                listener.bind((host, port))
                 break
             except OSError as error:
                 if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
                 raise ServeError(
-                    f"cannot listen on {HOST}:{port} ({error.strerror}); choose another --port, or 0 for any free port"
+                    f"cannot listen on {host}:{port} ({error.strerror}); choose another --host, another --port, or the "
+                    "port 0 for any free one"
                 ) from error
         listener.listen(BACKLOG)
         yield listener

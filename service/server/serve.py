@@ -15,12 +15,13 @@ from functools import partial
 from service.child_process import child_environment, python_command
 from service.executors.registry import check_executor
 from service.heartbeat import HeartbeatPipe
+from service.inherited_environment import inherited_environment
 from service.predictor_address import health_problem
 from service.server.children import Child, HealthProbe, report, stop
 from service.server.health import find_predictor_address, get
 from service.server.orphans import inherits_orphans, reap_orphans, stop_orphans
 from service.server.parts import WHOLE, Part
-from service.server.prerequisites import HOST, check_folders, listening, locked
+from service.server.prerequisites import check_access, check_folders, listening, locked
 from service.settings import Settings
 from service.settings_secrets import SECRETS
 from service.signals import Signals
@@ -49,7 +50,7 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
             environment.pop(f"{variable}_FILE", None)
         children = []
         if Part.API in parts:
-            listener = opened.enter_context(listening(settings.port))
+            listener = opened.enter_context(listening(settings))
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
             environment |= settings.environment()
             command = python_command("service.api.process", "--fd", str(listener.fileno()))
@@ -59,18 +60,20 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
         if lock is not None:
             # On a full disk the holder is not written, but the service works: users can delete jobs.
             with contextlib.suppress(OSError):
-                lock.write(f"process {os.getpid()} at http://{HOST}:{settings.port}".encode())
+                lock.write(f"process {os.getpid()} at {settings.url_of_api}".encode())
         if Part.SUPERVISOR in parts:
             command = python_command("service.supervisor.process")
             children.append(_child("supervisor", command, environment, settings))
         if Part.PREDICTOR in parts:
-            children.append(_predictor(environment, settings))
+            children.append(_predictor(settings))
         end = _run(children, settings, parts)
     report(end)
     return 0
 
 
 def _check(settings: Settings, parts: Sequence[Part]) -> None:
+    if Part.API in parts:
+        check_access(settings)
     if Part.SUPERVISOR in parts:
         check_executor(settings)
     if Part.PREDICTOR in parts:
@@ -87,7 +90,10 @@ def _child(name: str, command: Sequence[str], environment: dict[str, str], setti
     )  # fmt: skip
 
 
-def _predictor(environment: dict[str, str], settings: Settings) -> Child:
+def _predictor(settings: Settings) -> Child:
+    """Return the predictor, which gets no secret except its own."""
+    inherited = inherited_environment(os.environ, settings.trainer_variables)
+    environment = child_environment({**inherited, **settings.environment(without=["database_url"])})
     address = find_predictor_address(settings)
     command = python_command("service.predictor.process", "--listen", str(address), "--parent", str(os.getpid()))
     # Its health checks also fail while its event loop answers but its network hangs.
@@ -110,7 +116,7 @@ def _run(children: Sequence[Child], settings: Settings, parts: Sequence[Part]) -
                     reap_orphans([child.process.pid for child in children if child.process is not None])
                 signals.wait(min(child.due_in_s() for child in children))
             # Only the whole service knows that its jobs continue without it.
-            still_running = f"; {_count_active(settings.port)}" if parts == WHOLE and not is_first_process else ""
+            still_running = f"; {_count_active(settings)}" if parts == WHOLE and not is_first_process else ""
         finally:
             stop(children, signals)
             if is_first_process:
@@ -123,9 +129,9 @@ def _announce_when_ready(settings: Settings, parts: Sequence[Part]) -> None:
     started, is_reported = time.monotonic(), False
     path = "/readyz" if parts == WHOLE else "/livez"
     while True:
-        status, answer = get(settings.port, path)
+        status, answer = get(settings, path)
         if status == 200:
-            print(f"serving http://{HOST}:{settings.port}, root {settings.root}", flush=True)
+            print(f"serving {settings.url_of_api}, root {settings.root}", flush=True)
             return
         if not is_reported and time.monotonic() - started > NOT_READY_S:
             report(
@@ -135,10 +141,10 @@ def _announce_when_ready(settings: Settings, parts: Sequence[Part]) -> None:
         time.sleep(0.02)
 
 
-def _count_active(port: int) -> str:
+def _count_active(settings: Settings) -> str:
     """Return a sentence with the number of jobs that continue."""
     statuses = "&".join(f"status={status}" for status in sorted(ACTIVE))
-    status, answer = get(port, f"/v1/jobs?limit=100&{statuses}", timeout_s=1.0)
+    status, answer = get(settings, f"/v1/jobs?limit=100&{statuses}", timeout_s=1.0)
     if status != 200:
         return "running jobs continue, and the next `pyramidion serve` on this root adopts them"
     page = json.loads(answer)

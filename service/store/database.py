@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError
@@ -10,6 +11,9 @@ from service.store.database_file import keep_watch_over_file
 from service.store.engines import BEGIN, DatabaseLimits, engine_of, parse_url
 from service.store.schema import is_current, migrate
 from service.store.translation import translated_commit, translated_errors
+
+Database: TypeAlias = Engine
+"""An open database; callers outside of this package only pass it on."""
 
 DAMAGED = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
 

@@ -7,6 +7,7 @@ StoreError
 ├── NotQueued           the priority of a job can change only while it is queued
 ├── NotEnded            only a job that has ended, and whose final status MLflow has, can be deleted
 ├── LeaseLost           another supervisor owns the job, or the job is no longer active
+├── Superseded          another supervisor has taken the lease of all jobs
 ├── CancelRequested     a cancel request was recorded first: the job ends as cancelled
 ├── IllegalTransition   `service.states.TRANSITIONS` does not allow it for this writer
 ├── QueueLimit          the key that submits a job has too many jobs in the queue
@@ -108,6 +109,13 @@ class LeaseLost(_JobError):
         super().__init__(
             job, f"job {job.id}, attempt {job.attempt}: another supervisor owns it, or the attempt is over"
         )
+
+
+class Superseded(StoreError):
+    """Nothing was written: this supervisor does not (or no longer) hold the lease that allows it to run jobs."""
+
+    def __init__(self) -> None:
+        super().__init__("another supervisor has taken over the jobs of this database")
 
 
 class CancelRequested(_JobError):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select
+from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.principal import LOCAL_USER, Principal
@@ -15,11 +15,13 @@ from service.store.database import reading, writing
 from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, QueueLimit
 from service.store.event_log import append_status_event
 from service.store.pages import newest_jobs
-from service.store.records import AttemptRecord, Event, Job, NewJob
+from service.store.records import AttemptRecord, Event, Job, NewJob, SupervisorLease
 from service.store.rows import JOB_COLUMNS, change_status, job_of, locked_job, owned_by, update_job
-from service.store.tables import api_keys, attempts, events, idempotency_keys, jobs
+from service.store.supervisor_lease import find_lease
+from service.store.tables import api_keys, attempts, events, idempotency_keys, jobs, write_probes
 
 _TRIES = 5
+_PROBE = "api"
 
 
 class JobStore:
@@ -139,9 +141,16 @@ class JobStore:
             connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
     def check_writable(self) -> None:
-        """Start and end a transaction that writes; raise StoreUnavailable if that is impossible."""
-        with writing(self._engine):
-            pass
+        """Write to the disk of the database; raise StoreUnavailable if that is impossible."""
+        query = update(write_probes).where(write_probes.c.name == _PROBE)
+        with writing(self._engine) as connection:
+            if not connection.execute(query.values(number=write_probes.c.number + 1)).rowcount:
+                connection.execute(insert(write_probes).values(name=_PROBE, number=1))
+
+    def supervisor_lease(self) -> SupervisorLease | None:
+        """Return the lease of the active supervisor; None if there has never been one."""
+        with reading(self._engine) as connection:
+            return find_lease(connection)
 
     def get(self, job_id: str, tenant: str | None = None) -> Job:
         """Return a job.

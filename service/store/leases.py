@@ -7,12 +7,15 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, func, insert, select, update
 
 from pipelines.run_folder.events import TrainerEvent, parse_event
+from service.boot_clock import boot_id, uptime_s
+from service.resources import CPUS, GPUS, ResourceCounts
 from service.states import ACTIVE, TERMINAL, FailureKind, JobStatus, Writer, may_move
 from service.store.database import reading, writing
 from service.store.errors import CancelRequested, IllegalTransition, LeaseLost
 from service.store.event_log import append_events
 from service.store.records import Job, Outcome
 from service.store.rows import JOB_COLUMNS, change_status, find_locked, job_of, update_job
+from service.store.supervisor_lease import require_lease
 from service.store.tables import attempts, jobs
 
 _PREVENTED_BY_CANCEL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.QUEUED})
@@ -22,27 +25,48 @@ class LeasedStore:
     """Writes as one supervisor, `owner`.
 
     Each write requires that the job is active, in the attempt that the caller's `Job` names, and leased to `owner`;
-    otherwise it raises `LeaseLost` and writes nothing. Only `id` and `attempt` of the caller's `Job` are used. Every
-    method raises StoreUnavailable while the database cannot be used.
+    otherwise it raises `LeaseLost` and writes nothing. Only `id` and `attempt` of the caller's `Job` are used. Jobs are
+    claimed and adopted only while `owner` has the lease of `store.supervisor_lease`. Every method raises
+    StoreUnavailable while the database cannot be used.
+
+    Args:
+        host: name of the host on which this supervisor starts attempts.
     """
 
-    def __init__(self, engine: Engine, owner: str) -> None:
+    def __init__(self, engine: Engine, owner: str, host: str | None = None) -> None:
         self._engine = engine
         self._owner = owner
+        self._host = host
 
     def adopt_all(self) -> list[Job]:
-        """Take over the leases of all active jobs, and return these jobs, oldest first."""
+        """Take over the leases of all active jobs, and return these jobs, oldest first.
+
+        Raises:
+            Superseded: another supervisor has the lease.
+        """
         query = update(jobs).where(jobs.c.status.in_(sorted(ACTIVE))).values(lease_owner=self._owner)
         with writing(self._engine) as connection:
+            require_lease(connection, self._owner)
             adopted = [job_of(row) for row in connection.execute(query.returning(*JOB_COLUMNS))]
         return sorted(adopted, key=lambda job: job.number)
 
-    def queued(self, limit: int | None = None) -> list[Job]:
+    def queued(
+        self, limit: int | None = None, *, after: Job | None = None, within: ResourceCounts | None = None
+    ) -> list[Job]:
         """Return the front of the queue: highest priority first, then oldest first, including jobs that must wait.
 
         Reading takes about 0.2 s for 10,000 jobs.
+
+        Args:
+            after: a job of the queue; only those after it are returned.
+            within: jobs that request more than these resources are omitted.
         """
         query = select(*JOB_COLUMNS).where(jobs.c.status == JobStatus.QUEUED)
+        if after is not None:
+            is_later = (jobs.c.priority == after.priority) & (jobs.c.number > after.number)
+            query = query.where((jobs.c.priority < after.priority) | is_later)
+        if within is not None:
+            query = query.where(jobs.c.cpus <= within.get(CPUS, 0), jobs.c.gpus <= within.get(GPUS, 0))
         return self._jobs(query.order_by(jobs.c.priority.desc(), jobs.c.number).limit(limit))
 
     def active(self) -> list[Job]:
@@ -50,14 +74,32 @@ class LeasedStore:
         query = select(*JOB_COLUMNS).where(jobs.c.status.in_(sorted(ACTIVE)), jobs.c.lease_owner == self._owner)
         return self._jobs(query.order_by(jobs.c.number))
 
+    def all_active(self) -> list[Job]:
+        """Return all active jobs at a moment at which this supervisor has the lease, so that all of them are its own.
+
+        Raises:
+            Superseded: another supervisor has the lease.
+        """
+        query = select(*JOB_COLUMNS).where(jobs.c.status.in_(sorted(ACTIVE))).order_by(jobs.c.number)
+        with writing(self._engine) as connection:
+            require_lease(connection, self._owner)
+            return [job_of(row) for row in connection.execute(query)]
+
     def claim(self, job_id: str, gpu_ids: Sequence[str]) -> Job | None:
-        """Start the next attempt of a queued job and take its lease; return None if it is no longer queued.
+        """Start the next attempt of a queued job and take its lease.
+
+        Return None if it is no longer queued, or if another transaction is changing it at this moment.
 
         Args:
             gpu_ids: the devices that the executor has assigned to the attempt.
+
+        Raises:
+            Superseded: another supervisor has the lease.
         """
         with writing(self._engine) as connection:
-            queued = find_locked(connection, jobs.c.id == job_id, jobs.c.status == JobStatus.QUEUED)
+            require_lease(connection, self._owner)
+            is_queued = (jobs.c.id == job_id, jobs.c.status == JobStatus.QUEUED)
+            queued = find_locked(connection, *is_queued, skip_locked=True)
             if queued is None:
                 return None
             now = time.time()
@@ -67,7 +109,8 @@ class LeasedStore:
                 started_at=now if queued.started_at is None else queued.started_at,
             )  # fmt: skip
             attempt = {"job_id": job.id, "number": job.attempt, "lease_owner": self._owner, "started_at": now}
-            connection.execute(insert(attempts).values(**attempt, gpu_ids=list(gpu_ids)))
+            place = {"host": self._host, "boot_id": boot_id(), "started_uptime_s": uptime_s()}
+            connection.execute(insert(attempts).values(**attempt, **place, gpu_ids=list(gpu_ids)))
         return job
 
     def move(

@@ -83,6 +83,28 @@ class AttemptRecord:
     outcome: Outcome | None
     exit_code: int | None
     message: str | None
+    host: str | None
+    boot_id: str | None
+    started_uptime_s: float | None
+
+
+@dataclass(frozen=True)
+class SupervisorLease:
+    """The row of the active supervisor.
+
+    Attributes:
+        owner: the supervisor that holds the lease; None once it has ended in an orderly manner.
+        beat: counts the renewals. A lease whose beat does not change any more has expired.
+        beat_at: time of the last renewal by the owner's clock. It is for people: clocks of two hosts differ.
+        locked_root: the root whose lock file the owner holds, which the kernel releases when the owner dies.
+    """
+
+    owner: str | None
+    beat: int
+    beat_at: float
+    host: str
+    pid: int
+    locked_root: str | None
 
 
 @dataclass(frozen=True)

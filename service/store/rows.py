@@ -21,10 +21,15 @@ def job_of(row: Row[Any]) -> Job:
     return Job(**{**values, "status": JobStatus(values["status"])})
 
 
-def find_locked(connection: Connection, *conditions: ColumnElement[bool]) -> Job | None:
-    """Return the job that meets the conditions, locked until the transaction ends; None if no job meets them."""
+def find_locked(connection: Connection, *conditions: ColumnElement[bool], skip_locked: bool = False) -> Job | None:
+    """Return the job that meets the conditions, locked until the transaction ends; None if no job meets them.
+
+    Args:
+        skip_locked: return None for a job that another transaction has locked, instead of waiting for it.
+    """
     # SQLite omits FOR UPDATE: there the transaction itself holds the only write lock.
-    row = connection.execute(select(*JOB_COLUMNS).where(*conditions).with_for_update()).one_or_none()
+    query = select(*JOB_COLUMNS).where(*conditions).with_for_update(skip_locked=skip_locked)
+    row = connection.execute(query).one_or_none()
     return None if row is None else job_of(row)
 
 

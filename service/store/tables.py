@@ -71,6 +71,28 @@ attempts = Table(
     Column("outcome", String(16), comment="succeeded, stopped, failed, lost or cancelled"),
     Column("exit_code", Integer, comment="if negative, the signal that terminated the trainer"),
     Column("message", Text),
+    Column("host", String(255), comment="host whose processes the attempt consists of"),
+    Column("boot_id", String(36), comment="boot in which it was started"),
+    Column("started_uptime_s", Float, comment="start in seconds since that boot"),
+)
+
+supervisor_leases = Table(
+    "supervisor_leases",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("owner", String(32), comment="the only supervisor that may start attempts; null once it has ended"),
+    Column("beat", BigInteger, nullable=False, comment="counts the renewals by all owners"),
+    Column("beat_at", Float, nullable=False, comment="time of the last renewal by the owner's clock, for people"),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("locked_root", Text, comment="root whose lock file the owner holds"),
+)
+
+write_probes = Table(
+    "write_probes",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="counts the probes"),
 )
 
 events = Table(

@@ -54,16 +54,23 @@ class AttemptOutcome:
     not_before: float = 0.0
 
 
-def outcome_of_exit(job: Job, seen: Observation, run_dir: RunDir, settings: Settings, now: float) -> AttemptOutcome:
-    """Return the outcome of the job's current attempt, which is `exited`, `lost` or, if it never started, `absent`."""
+def outcome_of_exit(
+    job: Job, seen: Observation, run_dir: RunDir, settings: Settings, now: float, elapsed_s: float
+) -> AttemptOutcome:
+    """Return the outcome of the job's current attempt, which is `exited`, `lost` or, if it never started, `absent`.
+
+    Args:
+        now: seconds since 1970.
+        elapsed_s: seconds since the start of the first attempt.
+    """
     if job.cancel_requested_at is not None:
         return AttemptOutcome("cancelled", JobStatus.CANCELLED)
     if seen.exit_code == ExitCode.DONE and job_kind(job.kind).has_result(run_dir):
         return AttemptOutcome("succeeded", JobStatus.SUCCEEDED)
-    if seen.exit_code == ExitCode.STOPPED and not is_over_time(job, now):
+    if seen.exit_code == ExitCode.STOPPED and not is_over_time(job, elapsed_s):
         message = "stopped after writing a checkpoint; the next attempt resumes from it"
         return AttemptOutcome("stopped", JobStatus.QUEUED, message, not_before=now + settings.retry_delay_s)
-    failure = _failure(job, seen, run_dir.attempt(job.attempt), now)
+    failure = _failure(job, seen, run_dir.attempt(job.attempt), elapsed_s)
     return outcome_of_failure(job, failure, settings, now, outcome="lost" if seen.kind == "lost" else "failed")
 
 
@@ -83,14 +90,14 @@ def outcome_of_failure(
     return AttemptOutcome(outcome, JobStatus.QUEUED, message, spends_retry=True, not_before=now + pause_s)
 
 
-def is_over_time(job: Job, now: float) -> bool:
+def is_over_time(job: Job, elapsed_s: float) -> bool:
     """Return True if the job has used up its time, which starts with its first attempt."""
-    return job.timeout_s is not None and job.started_at is not None and now >= job.started_at + job.timeout_s
+    return job.timeout_s is not None and elapsed_s >= job.timeout_s
 
 
-def _failure(job: Job, seen: Observation, folder: Path, now: float) -> FailureReason:
+def _failure(job: Job, seen: Observation, folder: Path, elapsed_s: float) -> FailureReason:
     kind, sentence = _cause(seen, folder)
-    if kind not in FINAL_FAILURES and is_over_time(job, now):
+    if kind not in FINAL_FAILURES and is_over_time(job, elapsed_s):
         return FailureKind.TIMEOUT, f"the job has used up its {job.timeout_s:g} s (resources.timeout_s)"
     return kind, sentence
 

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.base.errors import DISK_FULL_ERRNOS
+from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode
 from pipelines.run_folder.layout import RunDir
 from pipelines.tracking.job_runs import run_of_trainer
+from service.boot_clock import boot_id, uptime_s
 from service.executors.base import Executor, Observation
 from service.jobs.kinds.registry import job_kind
 from service.settings import Settings
 from service.states import FailureKind, JobStatus
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
-from service.store.records import Job
+from service.store.records import AttemptRecord, Job
 from service.supervisor.attempt_outcomes import (
     AttemptOutcome,
     FailureReason,
@@ -30,6 +31,7 @@ from service.supervisor.attempt_outcomes import (
 )
 from service.supervisor.attempts import Command, attempt_folder, attempt_spec, write_document
 from service.supervisor.event_import import read_event_lines
+from service.supervisor.lease import Lease
 from service.supervisor.mlflow_worker import MlflowWorker
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,10 @@ class WatchedAttempt:
     stop_at: float | None = None
     errors: int = 0
     paused_until: float = 0.0
+    given_up: str | None = None
+    """The reason why the attempt must end, whatever cannot be read or recorded meanwhile."""
+    first: AttemptRecord | None = None
+    """The first attempt of the job, once it was read."""
 
 
 class JobWatcher:
@@ -66,31 +72,47 @@ class JobWatcher:
         leased: LeasedStore,
         executor: Executor,
         mlflow: MlflowWorker,
+        lease: Lease,
         command: Command | None,
     ) -> None:
         self._settings, self._jobs, self._leased, self._executor = settings, jobs, leased, executor
-        self._mlflow, self._command = mlflow, command
+        self._mlflow, self._lease, self._command = mlflow, lease, command
 
     def watch(self, job: Job, attempt: WatchedAttempt) -> None:
         """Advance one job as far as possible without waiting.
 
         Raises:
-            LeaseLost: the job is another supervisor's.
+            LeaseLost, Superseded: the job is another supervisor's.
             CancelRequested: a cancel request arrived meanwhile; watch the job again.
         """
         if job.cancel_requested_at is not None and job.status is not JobStatus.CANCELLING:
             job = self._move(job, JobStatus.CANCELLING)
+        if attempt.given_up is not None:
+            self._give_up(job, attempt, attempt.given_up)
+            return
         seen = self._executor.poll(self._folder(job))
         if seen.kind == "alive":
             self._follow(job, attempt)
         elif seen.kind == "absent" and job.status is JobStatus.STARTING:
             self._start(job, attempt)
         else:
-            self._finish(job, seen)
+            self._finish(job, seen, attempt)
 
-    def give_up(self, job: Job, sentence: str) -> None:
-        """Record the end of an attempt that this supervisor cannot start."""
-        self._fail_start(job, (FailureKind.INTERNAL, sentence))
+    def _give_up(self, job: Job, attempt: WatchedAttempt, sentence: str) -> None:
+        """Stop an attempt that cannot be started or watched, and record its end with the reason."""
+        try:
+            seen = self._executor.poll(self._folder(job))
+        except OSError:
+            seen = Observation("lost")
+        if seen.kind == "alive":
+            self._stop(job, attempt, sentence)
+            return
+        is_complete = seen.exit_code == ExitCode.DONE and job_kind(job.kind).has_result(self._run_dir(job))
+        if is_complete:
+            log.warning("job %s: has ended, but its last events are missing: %s", job.id, sentence)
+            self._finish(job, seen, attempt)
+        else:
+            self._fail(job, (FailureKind.INTERNAL, sentence), attempt, seen.exit_code)
 
     def _run_dir(self, job: Job) -> RunDir:
         return RunDir.of(self._settings.run_dir(job.id))
@@ -109,10 +131,11 @@ class JobWatcher:
         if attempt.start_at is not None and now < attempt.start_at + START_AGAIN_S:
             return
         if attempt.first_start_at is not None and now > attempt.first_start_at + GIVE_UP_START_S:
-            self.give_up(job, f"no process of the attempt appeared within {GIVE_UP_START_S:g} s")
+            reason = f"no process of the attempt appeared within {GIVE_UP_START_S:g} s"
+            self._fail(job, (FailureKind.INTERNAL, reason), attempt)
             return
-        if is_over_time(job, time.time()):
-            self._finish(job, Observation("absent"))
+        if is_over_time(job, self._elapsed_s(job, attempt)):
+            self._finish(job, Observation("absent"), attempt)
             return
         config = self._jobs.config(job.id)
         with_run = job if attempt.first_start_at is not None else self._with_run(job, config, attempt)
@@ -124,11 +147,18 @@ class JobWatcher:
         try:
             write_document(self._run_dir(job), config)
             self._executor.start(
-                attempt_spec(self._settings, job, devices, with_run.mlflow_run_id, command=self._command)
+                attempt_spec(
+                    self._settings,
+                    job,
+                    devices,
+                    with_run.mlflow_run_id,
+                    command=self._command,
+                    start_until=self._lease.require(),
+                )
             )
         except OSError as error:
             kind = FailureKind.DISK_FULL if error.errno in DISK_FULL_ERRNOS else FailureKind.INTERNAL
-            self._fail_start(with_run, (kind, f"the attempt could not be started: {error}"))
+            self._fail(with_run, (kind, f"the attempt could not be started: {error}"), attempt)
 
     def _with_run(self, job: Job, config: Mapping[str, Any], attempt: WatchedAttempt) -> Job | None:
         """Return the job, with its MLflow run unless that took too long; None while it waits for the run."""
@@ -158,11 +188,12 @@ class JobWatcher:
     def _follow(self, job: Job, attempt: WatchedAttempt) -> None:
         if job.status is JobStatus.STARTING:
             job = self._move(job, JobStatus.RUNNING)
-        job = self._with_run_of_trainer(self._with_events(job))
+        # Before its files are read, which may fail.
         if job.status is JobStatus.CANCELLING:
             self._stop(job, attempt, "it was cancelled")
-        elif is_over_time(job, time.time()):
+        elif is_over_time(job, self._elapsed_s(job, attempt)):
             self._stop(job, attempt, "its time limit is exceeded")
+        self._with_run_of_trainer(self._with_events(job))
 
     def _stop(self, job: Job, attempt: WatchedAttempt, reason: str) -> None:
         """Stop the attempt: ask it to exit, then let its shim kill it, then kill it together with its shim."""
@@ -183,25 +214,46 @@ class JobWatcher:
         read = read_event_lines(self._run_dir(job).events, job.events_offset)
         return job if read.offset == job.events_offset else self._leased.record_events(job, read.lines, read.offset)
 
-    def _finish(self, job: Job, seen: Observation) -> None:
+    def _elapsed_s(self, job: Job, attempt: WatchedAttempt) -> float:
+        """Return the seconds since the start of the first attempt, by a clock that nobody can set if possible."""
+        if job.timeout_s is None or job.started_at is None:
+            return 0.0
+        attempt.first = attempt.first or self._jobs.attempts(job.id)[0]
+        if attempt.first.boot_id == boot_id() and attempt.first.started_uptime_s is not None:
+            return uptime_s() - attempt.first.started_uptime_s
+        return time.time() - job.started_at
+
+    def _finish(self, job: Job, seen: Observation, attempt: WatchedAttempt) -> None:
         """Kill the remaining processes of an attempt, and record its end once there are none."""
         if seen.kind == "exited":
             if job.status is JobStatus.STARTING:
                 job = self._move(job, JobStatus.RUNNING)
             if job.status is JobStatus.RUNNING:
                 job = self._move(job, JobStatus.FINALIZING)
+        self._lease.require()
         if not self._executor.sweep(self._folder(job)):
             return
-        while (later := self._with_events(job)).events_offset != job.events_offset:
+        while attempt.given_up is None and (later := self._with_events(job)).events_offset != job.events_offset:
             job = later
-        self._end(job, seen.exit_code, outcome_of_exit(job, seen, self._run_dir(job), self._settings, time.time()))
+        elapsed_s = self._elapsed_s(job, attempt)
+        outcome = outcome_of_exit(job, seen, self._run_dir(job), self._settings, time.time(), elapsed_s)
+        self._end(job, attempt, seen.exit_code, outcome)
 
-    def _fail_start(self, job: Job, failure: FailureReason) -> None:
+    def _fail(self, job: Job, failure: FailureReason, attempt: WatchedAttempt, exit_code: int | None = None) -> None:
+        """Kill the remaining processes of an attempt, and record that it has failed once there are none."""
+        self._lease.require()
         if self._executor.sweep(self._folder(job)):
-            self._end(job, None, outcome_of_failure(job, failure, self._settings, time.time()))
+            is_cancelled = job.cancel_requested_at is not None
+            outcome = (
+                AttemptOutcome("cancelled", JobStatus.CANCELLED)
+                if is_cancelled
+                else outcome_of_failure(job, failure, self._settings, time.time())
+            )
+            self._end(job, attempt, exit_code, outcome)
 
-    def _end(self, job: Job, exit_code: int | None, outcome: AttemptOutcome) -> None:
-        job = self._with_run_of_trainer(job)
+    def _end(self, job: Job, attempt: WatchedAttempt, exit_code: int | None, outcome: AttemptOutcome) -> None:
+        if attempt.given_up is None:
+            job = self._with_run_of_trainer(job)
         self._leased.end_attempt(job, outcome.outcome, exit_code, outcome.message)
         if outcome.to is JobStatus.CANCELLED and job.status is not JobStatus.CANCELLING:
             job = self._move(job, JobStatus.CANCELLING)

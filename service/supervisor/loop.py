@@ -6,22 +6,23 @@ Everything that must outlive this process is in the database and the run folders
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.run_folder.tracking_files import RunStatus
 from service.executors.base import Executor
-from service.resources import CPUS
+from service.resources import CPUS, ResourceCounts
 from service.settings import Settings
 from service.states import JobStatus
-from service.store.errors import CancelRequested, LeaseLost
+from service.store.errors import CancelRequested, LeaseLost, StoreUnavailable, Superseded
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job
 from service.supervisor.attempts import Command, attempt_folder
 from service.supervisor.job_watcher import JobWatcher, WatchedAttempt
+from service.supervisor.lease import Lease
 from service.supervisor.mlflow_worker import MlflowWorker
-from service.supervisor.scheduling import next_starts
+from service.supervisor.scheduling import Pauses, next_starts
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,10 @@ ORPHANS_EVERY_S = 30.0
 MAX_PAUSE_S = 10.0
 """Maximum pause before a job or the database is tried again after errors."""
 MAX_ERRORS_AT_START = 5
-QUEUE_FRONT = 1000
-"""Number of waiting jobs that are considered in a round: reading all of 100,000 would take seconds."""
+MAX_ERRORS = 10
+"""Number of errors of one attempt in a row after which it is ended; with their pauses they take about a minute."""
+QUEUE_PAGE = 200
+"""Number of waiting jobs that are read at once: reading all of 100,000 would take seconds."""
 STATUS_OF_RUN: dict[JobStatus, RunStatus] = {
     JobStatus.SUCCEEDED: "FINISHED",
     JobStatus.FAILED: "FAILED",
@@ -49,16 +52,24 @@ class Supervisor:
         leased: LeasedStore,
         executor: Executor,
         mlflow: MlflowWorker,
+        lease: Lease,
         command: Command | None = None,
     ) -> None:
         self._settings, self._leased, self._executor, self._mlflow = settings, leased, executor, mlflow
-        self._watcher = JobWatcher(settings, jobs, leased, executor, mlflow, command)
+        self._lease = lease
+        self._watcher = JobWatcher(settings, jobs, leased, executor, mlflow, lease, command)
         self._watched: dict[str, WatchedAttempt] = {}
+        self._pauses = Pauses(settings.retry_delay_s)
         self._settle_at = 0.0
         self._orphans_at = 0.0
 
     def adopt(self) -> None:
-        """Take over the active jobs of an earlier supervisor, stop orphaned attempts, and watch every attempt once."""
+        """Take over the active jobs of an earlier supervisor, stop orphaned attempts, and watch every attempt once.
+
+        Raises:
+            Superseded, LeaseLost: another supervisor has taken over; this one must exit at once.
+        """
+        self._lease.renew_if_due()
         for job in self._leased.adopt_all():
             log.info("job %s: adopted; attempt %d is %s", job.id, job.attempt, job.status)
         self._watch_all()
@@ -67,15 +78,16 @@ class Supervisor:
         """Do everything that can be done now, without waiting.
 
         Raises:
-            LeaseLost: another supervisor has taken over; this one must exit at once.
+            Superseded, LeaseLost: another supervisor has taken over; this one must exit at once.
         """
+        self._lease.renew_if_due()
         self._watch_all()
         self._start_jobs_that_fit()
         self._settle()
 
     def _watch_all(self) -> None:
         active = self._leased.active()
-        self._end_orphans(active)
+        self._end_orphans()
         self._watched = {job.id: self._watched_attempt(job) for job in active}
         for job in active:
             self._watch_job(job)
@@ -89,10 +101,11 @@ class Supervisor:
         attempt = self._watched[job.id]
         if time.monotonic() < attempt.paused_until:
             return
+        self._lease.renew_if_due()
         try:
             self._watcher.watch(job, attempt)
             attempt.errors = 0
-        except LeaseLost:
+        except (LeaseLost, Superseded, StoreUnavailable):
             raise
         except CancelRequested as request:
             log.info("%s", request)
@@ -101,34 +114,31 @@ class Supervisor:
             pause_s = min(MAX_PAUSE_S, self._settings.poll_s * 2**attempt.errors)
             attempt.paused_until = time.monotonic() + pause_s
             log.error("job %s: %s; next try in %.1f s", job.id, one_line(error), pause_s)
-            if attempt.errors >= MAX_ERRORS_AT_START and job.status is JobStatus.STARTING:
-                self._give_up(job, error)
-
-    def _give_up(self, job: Job, error: Exception) -> None:
-        """Record the end of an attempt that cannot be started; this may fail, for example without a database."""
-        try:
-            self._watcher.give_up(job, f"the supervisor could not start the attempt: {one_line(error)}")
-        except LeaseLost:
-            raise
-        except Exception as second:
-            log.error("job %s: %s", job.id, one_line(second))
+            is_starting = job.status is JobStatus.STARTING
+            if attempt.errors >= (MAX_ERRORS_AT_START if is_starting else MAX_ERRORS):
+                what = "start" if is_starting else "watch"
+                attempt.given_up = f"the supervisor could not {what} the attempt: {one_line(error)}"
 
     def _start_jobs_that_fit(self) -> None:
         active, capacity = self._leased.active(), self._executor.capacity()
         if sum(job.cpus for job in active) >= capacity[CPUS]:
             # Each job needs a core, so the queue need not be read.
             return
-        queued = self._leased.queued(limit=QUEUE_FRONT)
-        starts = next_starts(queued, active, capacity, time.time())
+        starts = next_starts(self._queue_page, active, capacity, self._pauses.is_over)
         in_use = self._leased.gpu_ids_in_use() if starts else set()
         for chosen in starts:
             devices = self._executor.assign(chosen.resources, in_use)
+            self._lease.renew_if_due()
             job = self._leased.claim(chosen.id, devices)
             if job is not None:
+                self._pauses.forget(chosen)
                 in_use |= set(devices)
                 log.info("job %s: queued -> starting, attempt %d", job.id, job.attempt)
                 self._watched[job.id] = WatchedAttempt(job.attempt)
                 self._watch_job(job)
+
+    def _queue_page(self, after: Job | None, within: ResourceCounts) -> list[Job]:
+        return self._leased.queued(QUEUE_PAGE, after=after, within=within)
 
     def _settle(self) -> None:
         """Send the final statuses of ended jobs to MLflow, and record those that it has accepted."""
@@ -140,11 +150,15 @@ class Supervisor:
                 assert job.mlflow_run_id is not None
                 self._mlflow.close(job.id, job.mlflow_run_id, STATUS_OF_RUN[job.status])
 
-    def _end_orphans(self, active: Sequence[Job]) -> None:
+    def _end_orphans(self) -> None:
         if time.monotonic() >= self._orphans_at:
             self._orphans_at = time.monotonic() + ORPHANS_EVERY_S
-            known = [attempt_folder(self._settings, job) for job in active]
-            self._executor.sweep_orphans(known, self._settings.jobs_dir)
+            self._executor.sweep_orphans(self._known_attempts(), self._settings.jobs_dir)
+
+    def _known_attempts(self) -> Iterator[Path]:
+        """Yield the folders of all active attempts; raises Superseded if another supervisor may have started more."""
+        for job in self._leased.all_active():
+            yield attempt_folder(self._settings, job)
 
 
 def one_line(error: BaseException) -> str:

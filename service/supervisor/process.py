@@ -1,22 +1,18 @@
-"""`python -m service.supervisor.process`: the only process that runs jobs from the queue.
+"""`python -m service.supervisor.process`: a process that runs the jobs of a database, or stands by to do so.
 
-It reads `Settings` from the environment and holds `supervisor.lock` of the root. On SIGTERM and SIGINT it exits after
-the current round; its attempts continue, and the next supervisor adopts them.
+It reads `Settings` from the environment. Of all supervisors of a database, the one that holds the lease runs the jobs,
+and the others wait for it (`service.supervisor.lease`). On SIGTERM and SIGINT it exits after the current round; its
+attempts continue, and the next supervisor adopts them.
 """
 
-import fcntl
 import logging
-import os
 import signal
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 
 from pipelines.base.errors import ConfigError
-from pipelines.base.terminal import escape_output
 from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
@@ -25,36 +21,35 @@ from service.heartbeat import Heartbeat
 from service.jobs.supervision import LOCK
 from service.settings import Settings
 from service.signals import Signals
-from service.store.database import open_database
-from service.store.errors import LeaseLost, SchemaUnknown, StoreUnavailable
+from service.store.database import Database, open_database
+from service.store.engines import DatabaseLimits
+from service.store.errors import LeaseLost, SchemaUnknown, StoreError, StoreUnavailable, Superseded
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
+from service.store.supervisor_lease import LeaseStore
+from service.supervisor.lease import RENEWALS, Lease
 from service.supervisor.loop import MAX_PAUSE_S, Supervisor, one_line
 from service.supervisor.mlflow_worker import MlflowWorker
+from service.supervisor.root_lock import RootLock
 
-LOCK_WAIT_S = 10.0
-"""Maximum time that an earlier supervisor may take to exit."""
+MAX_WAIT_S = 0.5
+"""Maximum time between two looks at the lease of another supervisor."""
 
 log = logging.getLogger("service.supervisor")
-
-
-class LockHeld(Exception):
-    """Another supervisor is running on the root."""
 
 
 def main() -> int:
     """Run until a signal requests a stop, and return 0.
 
-    Return 78 if the settings are invalid, and 1 if another supervisor is running or takes over.
+    Return 78 if the settings are invalid, and 1 if another supervisor has taken over: started again, it stands by.
     """
-    escape_output()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="supervisor: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     die_with_parent(signal.SIGTERM)
     try:
         with Signals() as signals:
             _run(signals)
-    except (LockHeld, LeaseLost, OSError, StoreUnavailable) as error:
+    except (LeaseLost, Superseded, OSError) as error:
         log.error("%s", one_line(error))
         return 1
     except (SchemaUnknown, ConfigError, ValueError) as error:
@@ -64,65 +59,87 @@ def main() -> int:
 
 
 def _run(signals: Signals) -> None:
-    settings = Settings()
+    settings, heartbeat = Settings(), Heartbeat()
     settings.jobs_dir.mkdir(parents=True, exist_ok=True)
-    with _locked(settings.root / LOCK, signals):
-        engine = open_database(settings.url_of_database)
+    executor = create_executor(settings)
+    owner, host = uuid.uuid4().hex, settings.name_of_host
+    engine = _opened(settings, signals, heartbeat)
+    if engine is None:
+        return
+    is_bound = getattr(executor, "is_bound_to_host", True)
+    lease = Lease(LeaseStore(engine, owner, host), host, settings.root, settings.lease_s, is_bound_to_host=is_bound)
+    with RootLock(settings.root / LOCK) as lock:
+        if not _wait_for_lease(lease, lock, settings, signals, heartbeat):
+            return
         supervisor = Supervisor(
             settings,
             JobStore(engine),
-            LeasedStore(engine, owner=uuid.uuid4().hex),
-            create_executor(settings),
+            LeasedStore(engine, owner, host),
+            executor,
             MlflowWorker(JobRuns(find_store(settings.root))),
+            lease,
         )
-        pause_s, heartbeat = settings.poll_s, Heartbeat()
-        # No job is started before every attempt of an earlier supervisor was adopted.
-        act: Callable[[], None] = supervisor.adopt
-        while not signals.stops:
-            heartbeat.beat()
-            try:
-                act()
-                act, pause_s = supervisor.tick, settings.poll_s
-            except LeaseLost:
-                raise
-            except Exception as error:  # for example, the database may be unavailable for a moment
-                pause_s = min(MAX_PAUSE_S, 2 * pause_s)
-                log.error("%s; next try in %.1f s", one_line(error), pause_s)
-            signals.wait(pause_s)
+        _run_jobs(supervisor, lease, lock, settings, signals, heartbeat)
     log.info("ended; running attempts continue, and the next supervisor adopts them")
 
 
-@contextmanager
-def _locked(path: Path, signals: Signals) -> Iterator[None]:
-    """Hold the lock; the kernel releases it when this process exits for any reason.
-
-    Raises:
-        LockHeld: another process still holds it after `LOCK_WAIT_S`.
-    """
-    with path.open("a+") as file:
-        deadline = time.monotonic() + LOCK_WAIT_S
-        # lockf instead of flock, whose lock children would inherit.
-        while not _try_lock(file.fileno()):
-            if time.monotonic() > deadline or signals.stops:
-                file.seek(0)
-                raise LockHeld(
-                    f"another supervisor (pid {file.read().strip() or 'unknown'}) holds {path}; stop it or choose "
-                    "another PYRAMIDION_ROOT"
-                )
-            signals.wait(0.1)
-        # On a full disk the pid is not written, but the supervisor works.
-        with suppress(OSError):
-            os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), str(os.getpid()).encode())
-        yield
+def _opened(settings: Settings, signals: Signals, heartbeat: Heartbeat) -> Database | None:
+    """Return the database once it can be opened; None if a signal requests a stop before that."""
+    # Shorter than the lease, so that a round that waits for a lock does not lose it.
+    part_s = settings.lease_s / RENEWALS
+    limits = DatabaseLimits(lock_s=part_s, statement_s=settings.lease_s, connect_s=part_s, connections=4)
+    pause_s = settings.poll_s
+    while not signals.stops:
+        heartbeat.beat()
+        try:
+            return open_database(settings.url_of_database, limits)
+        except StoreUnavailable as error:
+            pause_s = min(MAX_PAUSE_S, 2 * pause_s)
+            log.error("%s; next try in %.1f s", one_line(error), pause_s)
+            signals.wait(pause_s)
+    return None
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _wait_for_lease(lease: Lease, lock: RootLock, settings: Settings, signals: Signals, heartbeat: Heartbeat) -> bool:
+    """Return True once this supervisor has the lease, False if a signal requests a stop before that."""
+    reported = None
+    while not signals.stops:
+        heartbeat.beat()
+        lease.has_lock = lock.try_to_take()
+        try:
+            reason = lease.try_to_take()
+        except StoreUnavailable as error:
+            reason = str(error)
+        if reason is None:
+            return True
+        if reason != reported:
+            log.info("stands by: %s", reason)
+            reported = reason
+        signals.wait(min(MAX_WAIT_S, settings.lease_s / RENEWALS))
+    return False
+
+
+def _run_jobs(
+    supervisor: Supervisor, lease: Lease, lock: RootLock, settings: Settings, signals: Signals, heartbeat: Heartbeat
+) -> None:
+    pause_s = settings.poll_s
+    # No job is started before every attempt of an earlier supervisor was adopted.
+    act: Callable[[], None] = supervisor.adopt
+    while not signals.stops:
+        heartbeat.beat()
+        lease.has_lock = lock.try_to_take()
+        try:
+            act()
+            act, pause_s = supervisor.tick, settings.poll_s
+        except (LeaseLost, Superseded):
+            raise
+        except Exception as error:  # for example, the database may be unavailable for a moment
+            pause_s = min(MAX_PAUSE_S, 2 * pause_s)
+            log.error("%s; next try in %.1f s", one_line(error), pause_s)
+        signals.wait(pause_s)
+    # If this fails, the next supervisor waits until the lease has expired.
+    with suppress(StoreError):
+        lease.release()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Liveness, readiness, metrics and capabilities of the service."""
 
 import asyncio
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -10,19 +11,20 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api.access import needs
-from service.api.deps import CapacityDep, MetricsDep, PoolsDep, SettingsDep, StoreDep
+from service.api.deps import CapacityDep, JobsDep, MetricsDep, PoolsDep, SettingsDep, StoreDep
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.thread_pools import NoAnswer, ThreadPool, Work
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import JOB_KINDS
-from service.jobs.supervision import supervisor_pid
+from service.jobs.supervisor_watch import SupervisorWatch
 from service.resources import CPUS, GPUS
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
 from service.scopes import Scope
 from service.settings import Settings
-from service.store.errors import StoreUnavailable
 from service.store.jobs import JobStore
 from service.version import version
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["operations"])
 
@@ -37,14 +39,16 @@ async def get_liveness() -> Alive:
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready, with the reasons"}})
-async def get_readiness(store: StoreDep, settings: SettingsDep, pools: PoolsDep, response: Response) -> Readiness:
+async def get_readiness(
+    store: StoreDep, jobs: JobsDep, settings: SettingsDep, pools: PoolsDep, response: Response
+) -> Readiness:
     """Report whether jobs can be accepted and run, with the reasons if not."""
     probes = pools[Work.PROBES]
     checks = await asyncio.gather(
         _check(probes, "database", lambda: _write_database(store)),
         _check(probes, "root", lambda: _write_root(settings)),
         _check(probes, "disk", lambda: _measure_disk(settings)),
-        _check(probes, "supervisor", lambda: _find_supervisor(settings)),
+        _check(probes, "supervisor", lambda: _find_supervisor(jobs.supervision)),
     )
     is_ready = all(check.is_ok for check in checks)
     response.status_code = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
@@ -61,7 +65,8 @@ async def get_metrics(metrics: MetricsDep, pools: PoolsDep) -> Response:
     """Return metrics in the text format of Prometheus; without those of the database while it does not answer."""
     try:
         stored = await pools[Work.PROBES].run(metrics.stored_text)
-    except (NoAnswer, StoreUnavailable):
+    except Exception as error:  # whatever is wrong with the database, the other metrics are needed
+        logger.warning("the metrics of the database are missing: %s", error)
         stored = b""
     metrics.database_up.set(bool(stored))
     return Response(metrics.text() + stored, media_type=CONTENT_TYPE_LATEST)
@@ -114,8 +119,8 @@ def _measure_disk(settings: Settings) -> str:
     return detail
 
 
-def _find_supervisor(settings: Settings) -> str:
-    pid = supervisor_pid(settings.root)
-    if pid is None:
-        raise OSError("the supervisor is not running, so that jobs are accepted but wait; restart `pyramidion serve`")
-    return f"runs as process {pid}"
+def _find_supervisor(supervision: SupervisorWatch) -> str:
+    lease = supervision.active()
+    if lease is None:
+        raise OSError("no supervisor is running, so that jobs are accepted but wait; restart `pyramidion serve`")
+    return f"runs as process {lease.pid} on host {lease.host}"

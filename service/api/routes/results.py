@@ -1,21 +1,28 @@
 """Results of a job: metrics, predictions and files."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi import Path as PathParameter
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.result import RunResult
 from pipelines.tasks.kinds import KINDS
 from service.api.access import needs
-from service.api.artifacts import find_artifact, list_artifacts, media_type, repr_digest, sha256
+from service.api.artifacts import (
+    content_disposition,
+    find_artifact,
+    list_artifacts,
+    media_type,
+    repr_digest,
+    sha256,
+)
 from service.api.deps import JobId, JobsDep, PrincipalDep, SettingsDep
 from service.api.entity_tags import is_known, tagged
-from service.api.thread_pools import FileRoute
+from service.api.file_response import file_response
+from service.api.thread_pools import FileRoute, ThreadPool, Work
 from service.rest.problems import Problem, problems
 from service.rest.schemas import ArtifactList
 from service.scopes import Scope
@@ -118,7 +125,7 @@ def get_artifact(
 def _file(request: Request, path: Path, kind: str) -> Response:
     """Return a file, or the requested range of it, with its checksum."""
     digest = sha256(path)
-    headers: Mapping[str, str] = {
+    headers = {
         "ETag": f'"{digest.hex()[:32]}"',
         "Repr-Digest": repr_digest(digest),
         "Cache-Control": "no-cache",
@@ -126,4 +133,6 @@ def _file(request: Request, path: Path, kind: str) -> Response:
     }
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, headers=headers, media_type=kind, filename=path.name)
+    headers["Content-Disposition"] = content_disposition(path)
+    streams: ThreadPool = request.app.state.pools[Work.STREAMS]
+    return file_response(request.headers, path, headers, kind, streams)

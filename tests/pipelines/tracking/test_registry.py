@@ -11,6 +11,7 @@ from pipelines.base.records import Category
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment, find_store
 from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.promotion import promote_if_better
 from pipelines.tracking.registry import Registry
 
 pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
@@ -81,12 +82,16 @@ def test_newest_version_becomes_and_stays_the_candidate(registry: Registry, fold
 
 def test_first_version_becomes_champion(registry: Registry, folder: Path) -> None:
     version = register(registry, folder, "first", 0.5)
-    outcome = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=unexpected_score)
+    outcome = promote_if_better(
+        registry, version, select=SELECT, val_fingerprint="data 1", score=unexpected_score, by="tests"
+    )
     assert (outcome.is_promoted, outcome.reason) == (True, "first")
     champion = registry.by_alias("first", "champion")
     assert champion is not None
     assert champion.aliases == ("candidate", "champion")
-    again = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=unexpected_score)
+    again = promote_if_better(
+        registry, version, select=SELECT, val_fingerprint="data 1", score=unexpected_score, by="tests"
+    )
     assert (again.is_promoted, again.reason) == (False, "same")
 
 
@@ -113,8 +118,8 @@ def test_stored_metrics_of_the_same_data_decide(
 ) -> None:
     select = SelectSpec.model_validate({"metric": "val/cells/AP", "mode": mode})
     registry.set_alias("challenged", "champion", 1)
-    outcome = registry.promote_if_better(
-        challengers[value], select=select, val_fingerprint="data 1", score=unexpected_score
+    outcome = promote_if_better(
+        registry, challengers[value], select=select, val_fingerprint="data 1", score=unexpected_score, by="tests"
     )
     assert (outcome.is_promoted, outcome.reason, outcome.champion_value) == (is_promoted, "stored", 0.5)
     now = registry.by_alias("challenged", "champion")
@@ -140,7 +145,9 @@ def test_champion_of_other_data_is_scored_again(
         scored_versions.append(version.version)
         return scored
 
-    outcome = registry.promote_if_better(challenger_of_other_data, select=SELECT, val_fingerprint="data 1", score=score)
+    outcome = promote_if_better(
+        registry, challenger_of_other_data, select=SELECT, val_fingerprint="data 1", score=score, by="tests"
+    )
     assert scored_versions == [1]
     assert outcome.is_promoted == is_promoted
     assert outcome.reason == ("scored" if scored in (0.3, 0.7) else "undefined")
@@ -151,7 +158,9 @@ def test_champion_of_other_data_is_scored_again(
 
 def test_version_with_an_undefined_metric_does_not_become_champion(registry: Registry, folder: Path) -> None:
     version = register(registry, folder, "undefined", None)
-    outcome = registry.promote_if_better(version, select=SELECT, val_fingerprint="data 1", score=unexpected_score)
+    outcome = promote_if_better(
+        registry, version, select=SELECT, val_fingerprint="data 1", score=unexpected_score, by="tests"
+    )
     assert (outcome.is_promoted, outcome.reason) == (False, "undefined")
     assert registry.by_alias("undefined", "champion") is None
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from PIL import Image
 
 from service.api.app import create_app
+from service.api.process import ApiServer
 from service.child_process import child_environment, python_command
 from service.settings import Settings
 from service.states import FailureKind, JobStatus
@@ -42,10 +42,7 @@ def run_to_failure(leases: LeasedStore, job_id: str) -> None:
 def serving(settings: Settings) -> Iterator[httpx2.Client]:
     """Run the application in a thread of this process, and yield a client for it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        create_app(settings), ws="none", log_level="error", access_log=False, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    server = ApiServer(create_app(settings), settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -1,5 +1,6 @@
 """`?dry_run=true`: a supervised child process reports what a job would train."""
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -112,11 +113,18 @@ def test_dry_run_of_an_invalid_document_starts_no_process(shared_api: httpx2.Cli
     assert time.monotonic() - started < 1
 
 
-def test_dry_run_beyond_its_time_limit_is_killed(serve: Serve, settings: Settings, document: Document) -> None:
+def test_dry_run_beyond_its_time_limit_is_killed(
+    serve: Serve, settings: Settings, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching: list[str] = []
+    find_pids = psutil.pids
+    monkeypatch.setattr(psutil, "pids", lambda: searching.append(threading.current_thread().name) or find_pids())
     with serve(settings.model_copy(update={"dry_run_timeout_s": 0.3})) as api:
         answer = api.post("/v1/jobs?dry_run=true", json={"config": document})
         assert answer.status_code == 504
         assert "PYRAMIDION_DRY_RUN_TIMEOUT_S" in answer.json()["detail"]
+        assert all(name.startswith("checks") for name in searching), "the event loop must not search for processes"
+        assert searching
         assert checks() == []
 
 

@@ -12,7 +12,10 @@ import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.settings import Settings
+from service.store.database import open_database
 from service.store.leases import LeasedStore
+from service.store.supervisor_lease import LeaseStore
+from tests.service.waiting import wait_until
 
 Submit = Callable[..., str]
 
@@ -38,17 +41,51 @@ def test_running_process_is_alive(shared_api: httpx2.Client) -> None:
     assert shared_api.get("/livez").json() == {"status": "alive"}
 
 
-def test_service_is_ready_only_with_a_running_supervisor(api: httpx2.Client, settings: Settings) -> None:
+def test_service_is_ready_while_the_lease_of_a_supervisor_is_renewed(
+    run_api: Any, settings: Settings, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"lease_s": 1.0})
     healthy = {"database": True, "root": True, "disk": True, "supervisor": True}
-    assert checks(api) == (503, {**healthy, "supervisor": False})
+    with run_api(settings, tmp_path / "api.log") as (_, api):
+        assert checks(api) == (503, {**healthy, "supervisor": False})
+        supervisor = LeaseStore(open_database(settings.url_of_database), "supervisor", "another host")
+        assert supervisor.take(None, None)
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            supervisor.renew(None)
+            assert checks(api) == (200, healthy)
+        wait_until(lambda: checks(api) == (503, {**healthy, "supervisor": False}), "the end of the lease")
+        supervisor.renew(None)
+        assert checks(api) == (200, healthy)
+        supervisor.release()
+        assert checks(api)[0] == 503
+
+
+def test_supervisor_that_no_longer_holds_the_lock_of_its_root_is_not_active(
+    api: httpx2.Client, settings: Settings
+) -> None:
+    lease = LeaseStore(open_database(settings.url_of_database), "supervisor", settings.name_of_host)
+    assert lease.take(None, str(settings.root))
     holder = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
     command = [sys.executable, "-c", holder, str(settings.root / "supervisor.lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert checks(api) == (200, healthy)
+        assert checks(api)[0] == 200
         process.kill()
     assert checks(api)[0] == 503
+
+
+def test_deleted_database_is_not_ready_and_accepts_no_job(
+    api: httpx2.Client, settings: Settings, document: dict[str, Any]
+) -> None:
+    (settings.root / "service.db").unlink()
+    status, results = checks(api)
+    assert (status, results["database"]) == (503, False)
+    answer = api.post("/v1/jobs", json={"config": document})
+    assert answer.status_code == 503
+    assert "was deleted" in answer.json()["detail"]
+    assert answer.headers["retry-after"]
 
 
 def test_missing_root_is_not_ready(api: httpx2.Client, settings: Settings, tmp_path: Path) -> None:
@@ -63,6 +100,7 @@ def test_submission_with_a_full_disk_is_503(
     with run_api(settings, tmp_path / "api.log") as (process, api):
         assert api.get("/v1/jobs").json()["jobs"] == []
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # simulates a full disk
+        assert checks(api)[1]["database"] is False
         answer = api.post("/v1/jobs", json={"config": document})
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json"), answer.text
         assert answer.json()["detail"].endswith("nothing was changed, send the request again later")

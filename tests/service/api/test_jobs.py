@@ -1,38 +1,21 @@
 """Submitting, listing and reading jobs."""
 
 import fcntl
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 import pytest
 
 from service.settings import Settings
+from service.store.database import open_database
 from service.store.leases import LeasedStore
+from service.store.supervisor_lease import LeaseStore
 from tests.service.api.conftest import run_to_failure
 
 Submit = Callable[..., str]
-
-
-@contextmanager
-def supervisor_lock(settings: Settings) -> Iterator[None]:
-    """Hold the supervisor's lock in another process."""
-    holder = (
-        "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); "
-        "print('held', flush=True); sys.stdin.read()"
-    )
-    path = settings.root / "supervisor.lock"
-    command = [sys.executable, "-c", holder, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
-        yield
-        process.kill()
 
 
 def test_submitted_job_is_queued_and_found_at_its_location(api: httpx2.Client, document: dict[str, Any]) -> None:
@@ -179,17 +162,17 @@ def test_queued_job_explains_why_it_waits(
     def waits_for(job_id: str) -> str | None:
         return api.get(f"/v1/jobs/{job_id}").json()["waits_for"]
 
-    with supervisor_lock(settings):
-        first = submit()
-        assert waits_for(first) == "it starts next"
-        job = leases.claim(first, [])
-        assert job is not None
-        assert waits_for(first) is None
-        second, third = submit(), submit()
-        assert waits_for(second) == f"needs 2 of 2 cpus, 0 are free; job {first} holds 2"
-        assert waits_for(third) == f"1 job is ahead; needs 2 of 2 cpus, 0 are free; job {first} holds 2"
-        leases.requeue(job, not_before=time.time() + 60, spends_retry=True, message="killed")
-        assert str(waits_for(first)).startswith("attempt 1 failed; the next one starts at ")
+    assert LeaseStore(open_database(settings.url_of_database), "tests", "another host").take(None, None)
+    first = submit()
+    assert waits_for(first) == "it starts next"
+    job = leases.claim(first, [])
+    assert job is not None
+    assert waits_for(first) is None
+    second, third = submit(), submit()
+    assert waits_for(second) == f"needs 2 of 2 cpus, 0 are free; job {first} holds 2"
+    assert waits_for(third) == f"1 job is ahead; needs 2 of 2 cpus, 0 are free; job {first} holds 2"
+    leases.requeue(job, not_before=time.time() + 60, spends_retry=True, message="killed")
+    assert str(waits_for(first)).startswith("attempt 1 failed; the next one starts at ")
 
 
 def test_checking_for_a_supervisor_does_not_take_its_lock(api: httpx2.Client, settings: Settings) -> None:

@@ -38,12 +38,17 @@ def test_errors_of_the_framework_are_problems(shared_api: httpx2.Client) -> None
     assert shared_api.put("/v1/jobs").headers["allow"]
 
 
-def test_internal_error_reveals_no_details(api: httpx2.Client, settings: Settings) -> None:
+def test_internal_error_reveals_no_details(
+    api: httpx2.Client, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     with sqlite3.connect(settings.root / "service.db") as database:
         database.execute("ALTER TABLE jobs RENAME TO gone")
     answer = api.get("/v1/jobs")
     assert (answer.status_code, is_problem(answer)) == (500, True)
     assert not any(word in answer.text.lower() for word in ("sql", "traceback", "jobs", str(settings.root)))
+    (record,) = (record for record in caplog.records if record.exc_info)
+    assert record.getMessage() == f"request {answer.headers['x-request-id']} failed"
+    assert 'pyramidion_http_requests_total{method="GET",route="/v1/jobs",status="500"} 1.0' in api.get("/metrics").text
 
 
 @pytest.mark.parametrize("host", ["example.org", "127.0.0.1.example.org", "localhost.example.org:80", "", "[::2]", "["])
@@ -145,6 +150,8 @@ def test_content_type_may_include_the_encoding(shared_api: httpx2.Client, docume
         b'{"config": {"a": ' + b"9" * 5000 + b"}}",
         b'{"config": {"a": "\\ud800"}}',
         b'{"config": {"\\udfff": 1}}',
+        b'{"config": {}, "config": {"name": "a"}}',
+        b'{"config": {"a": [{"b": 1, "c": 2, "b": 3}]}}',
         b"[]",
         b"null",
         b'"text"',
@@ -156,12 +163,18 @@ def test_content_type_may_include_the_encoding(shared_api: httpx2.Client, docume
         b'{"config": ' + b'{"a":' * 5000 + b"1" + b"}" * 5001,
         b'{"config": ' + b"[" * 200 + b"]" * 200 + b"}",
     ],
-    ids=range(19),
+    ids=range(21),
 )
 def test_invalid_json_body_is_rejected(shared_api: httpx2.Client, body: bytes) -> None:
     answer = shared_api.post("/v1/jobs", content=body, headers=JSON)
     assert answer.status_code in (400, 422)
     assert is_problem(answer)
+
+
+def test_repeated_key_is_named(shared_api: httpx2.Client) -> None:
+    answer = shared_api.post("/v1/jobs", content=b'{"config": {"name": "a", "name": "b"}}', headers=JSON)
+    assert (answer.status_code, is_problem(answer)) == (400, True)
+    assert "the key 'name' is repeated" in answer.json()["detail"]
 
 
 def test_body_with_too_large_a_length_is_rejected_before_it_is_read(

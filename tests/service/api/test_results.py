@@ -134,6 +134,42 @@ def test_range_of_a_file_is_returned(shared_api: httpx2.Client, job: str, folder
 
 
 @pytest.mark.parametrize(
+    "text", ["bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=5", "bytes=9-5", "bytes=1-2x", "bytes=\xff-", "x" * 5000]
+)
+def test_malformed_range_is_a_problem(shared_api: httpx2.Client, job: str, folder: Path, text: str) -> None:
+    url = f"/v1/jobs/{job}/artifacts/checkpoints/best.ckpt"
+    answer = shared_api.get(url, headers={b"Range": text.encode("latin-1")})
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert "send a range such as bytes=0-499" in answer.json()["detail"]
+
+
+def test_range_outside_the_file_is_a_problem(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+    url = f"/v1/jobs/{job}/artifacts/checkpoints/best.ckpt"
+    for text in ("bytes=16384-", "bytes=-0", "bytes=99999999999999999-"):
+        answer = shared_api.get(url, headers={"Range": text})
+        assert (answer.status_code, answer.headers["content-type"]) == (416, "application/problem+json")
+        assert answer.headers["content-range"] == "bytes */16384"
+
+
+def test_several_ranges_and_other_units_are_answered_with_the_whole_file(
+    shared_api: httpx2.Client, job: str, folder: Path
+) -> None:
+    content = (folder / "checkpoints" / "best.ckpt").read_bytes()
+    for text in ("bytes=0-1,5-6", "lines=0-1", "bytes=0-99999", "bytes=-99999"):
+        answer = shared_api.get(f"/v1/jobs/{job}/artifacts/checkpoints/best.ckpt", headers={"Range": text})
+        assert (answer.content, answer.status_code) == (content, 206 if "99999" in text else 200)
+
+
+def test_file_whose_name_is_not_utf8_is_listed_and_returned(shared_api: httpx2.Client, job: str, folder: Path) -> None:
+    Path(os.fsdecode(bytes(folder) + b"/na\xefve \xc3\xa4.txt")).write_text("content", "utf-8")
+    files = [file["path"] for file in shared_api.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"]]
+    assert "na\\xefve ä.txt" in files
+    answer = shared_api.get(f"/v1/jobs/{job}/artifacts/na\\xefve ä.txt")
+    assert (answer.status_code, answer.text) == (200, "content")
+    assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''na%5Cxefve%20%C3%A4.txt"
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "../service.db",

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from service.boot_clock import boot_id
 from service.executors.local import LocalExecutor
-from service.executors.process_tree import boot_id, descendants, find_process, processes, send_signal, start_ticks
+from service.executors.process_tree import descendants, find_process, processes, send_signal, start_ticks
 
 ROOT = Path(__file__).resolve().parents[3]
 SLEEP = "echo ready; exec sleep 600"

@@ -1,9 +1,11 @@
 import io
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from PIL import Image
@@ -12,7 +14,9 @@ from starlette.testclient import TestClient
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Predictor
 from pipelines.tasks.thresholds import read_threshold
+from pipelines.tracking.mlflow_store import connect
 from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.registry import Registry
 from service.predictor.app import create_app
 from service.settings import Settings
 from tests.service.conftest import jpeg
@@ -123,6 +127,17 @@ def test_version_without_a_pyramidion_model_is_a_server_error(app: TestClient, r
     register(tmp_path, "empty")
     answer = ask(app, jpeg(8, 8), name="empty", version=1)
     assert (answer.status_code, answer.json()["title"]) == (500, "The model cannot be loaded")
+
+
+def test_version_whose_files_are_missing_is_gone(
+    app: TestClient, register: Any, exported: list[Path], service_registry: Registry
+) -> None:
+    register(exported[0], "without files")
+    source = connect(service_registry.store).get_model_version("without files", "1").source
+    shutil.rmtree(unquote(urlsplit(source).path))
+    answer = ask(app, jpeg(8, 8), name="without files", version=1)
+    assert (answer.status_code, answer.json()["title"]) == (410, "The files of the model are missing")
+    assert "restore them or delete it" in answer.json()["detail"]
 
 
 def test_client_is_asked_to_retry_later_without_mlflow(mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from service.predictor.model_cache import LoadedModel, ModelCache, ModelNotFound, ModelReference
 from service.predictor.model_files import ModelFiles
+from tests.service.conftest import SELECT
 
 Register = Callable[[Path, str], ModelVersion]
 
@@ -171,13 +172,16 @@ def test_known_models_are_served_while_the_registry_is_down(
 def test_recreated_model_gets_its_own_files(
     service_registry: Registry, register: Register, exported: list[Path], tmp_path: Path
 ) -> None:
+    """Even if the same run has registered it."""
     files = ModelFiles(tmp_path, 4)
     first = register(exported[0], "recreated")
     paths = [files.fetch(service_registry, first)]
     delete_model(service_registry, "recreated")
-    second = register(exported[1], "recreated")
+    second = service_registry.register(
+        exported[1], name="recreated", run_id=str(first.run_id), metrics={}, select=SELECT, val_fingerprint="data 1"
+    )
     paths.append(files.fetch(service_registry, second))
-    assert first.version == second.version == 1
+    assert (first.version, first.run_id) == (second.version, second.run_id)
     weights = [(path / "model.safetensors").read_bytes() for path in paths]
     assert weights == [(folder / "model.safetensors").read_bytes() for folder in exported]
 

@@ -15,11 +15,15 @@ import psutil
 import pytest
 
 from service.child_process import child_environment
+from service.commands.serve import ONLY_VARIABLES
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 READY_S = 3.0
 """Time limit on an idle machine; other tests may run at the same time."""
+
+OPTIONS = sorted(set(Settings.model_fields) - ONLY_VARIABLES)
+"""Settings that are options: secrets are not, as other users see the command line of a process."""
 
 
 @pytest.fixture
@@ -129,6 +133,12 @@ def test_settings_that_would_fail_later_are_rejected_at_startup(own_service: Any
     assert (done.returncode, done.stderr.count("PYRAMIDION_POLL_S: got 'inf'")) == (78, 1)
 
 
+def test_address_that_other_machines_reach_is_refused_without_keys(own_service: Any) -> None:
+    done = own_service.run("serve", "--root", str(own_service.root), "--host", "0.0.0.0")
+    assert (done.returncode, done.stderr.count("--host or PYRAMIDION_HOST: got '0.0.0.0'")) == (78, 1)
+    assert "--require-keys true" in done.stderr
+
+
 def test_full_disk_is_reported_by_the_process_that_needs_it(own_service: Any) -> None:
     own_service.root.mkdir()
     done = subprocess.run(
@@ -149,7 +159,7 @@ def test_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_help_lists_every_setting_and_its_variable(own_service: Any) -> None:
     text = " ".join(own_service.run("serve", "--help").stdout.split())
-    assert [name for name in Settings.model_fields if f"PYRAMIDION_{name.upper()}" not in text] == []
+    assert [name for name in OPTIONS if f"PYRAMIDION_{name.upper()}" not in text] == []
     assert "--data-root DIR" in text
 
 
@@ -178,5 +188,5 @@ def test_options_take_precedence_over_variables_and_invalid_values_are_reported(
 
 def test_every_setting_has_an_option_with_a_description(own_service: Any) -> None:
     text = own_service.run("serve", "--help").stdout
-    assert [name for name in Settings.model_fields if f"--{name.replace('_', '-')} " not in text] == []
+    assert [name for name in OPTIONS if f"--{name.replace('_', '-')} " not in text] == []
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []

@@ -18,6 +18,8 @@ from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Event, Job, NewJob
+from service.store.supervisor_lease import LeaseStore
+from service.supervisor.lease import Lease
 from service.supervisor.loop import Supervisor
 from service.supervisor.mlflow_worker import MlflowWorker
 
@@ -57,11 +59,21 @@ class Bench:
 
     def new_supervisor(self) -> None:
         """Replace the supervisor as if it had been killed; the new one adopts its attempts."""
-        self.leased = LeasedStore(self.engine, uuid.uuid4().hex)
+        owner, host = uuid.uuid4().hex, self.settings.name_of_host
+        self.leased = LeasedStore(self.engine, owner, host)
+        self.lease = Lease(
+            LeaseStore(self.engine, owner, host),
+            host,
+            self.settings.root,
+            self.settings.lease_s,
+            is_bound_to_host=True,
+        )
+        self.lease.has_lock = True
+        assert self.lease.try_to_take() is None
         self.executor = LocalExecutor(self.settings.cpus, self.settings.gpus)
         self.mlflow = MlflowWorker(JobRuns(self.tracking))
         self.supervisor = Supervisor(
-            self.settings, self.jobs, self.leased, self.executor, self.mlflow, command=self._command
+            self.settings, self.jobs, self.leased, self.executor, self.mlflow, self.lease, command=self._command
         )
         self.supervisor.adopt()
 

@@ -31,7 +31,7 @@ def run_dir(tmp_path: Path) -> RunDir:
 
 def end(run_dir: RunDir, code: int | None, *, kind: Any = "exited", oom: bool = False, **job: Any) -> AttemptOutcome:
     settings = Settings(root=run_dir.path, max_attempts=3, retry_delay_s=5.0)
-    return outcome_of_exit(replace(JOB, **job), Observation(kind, code, oom), run_dir, settings, NOW)
+    return outcome_of_exit(replace(JOB, **job), Observation(kind, code, oom), run_dir, settings, NOW, elapsed_s=100.0)
 
 
 def kind_of(outcome: AttemptOutcome) -> FailureKind | None:

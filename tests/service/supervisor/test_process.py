@@ -1,6 +1,5 @@
 """The supervisor as a process: its lock, its signals, its imports, and jobs with the real trainer."""
 
-import fcntl
 import json
 import os
 import signal
@@ -74,20 +73,21 @@ def test_starting_the_supervisor_does_not_import_torch_or_mlflow() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_second_supervisor_waits_for_the_first_and_logs_its_pid(
+def test_second_supervisor_of_a_root_stands_by_and_takes_over_when_the_first_is_killed(
     settings: Settings, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    lock = settings.root / "supervisor.lock"
-    with lock.open("w") as held:
-        held.write("4711")
-        held.flush()
-        fcntl.lockf(held, fcntl.LOCK_EX)
-        process = start()
-        wait_until((settings.root / "jobs").exists, process)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 1
-    assert "pid 4711" in log_of(settings)
-    assert "PYRAMIDION_ROOT" in log_of(settings)
+    jobs = JobStore(open_database(settings.url_of_database))
+    first = start()
+    wait_until(jobs.supervisor_lease, first)
+    second = start()
+    wait_until(lambda: f"stands by: another supervisor runs the jobs: process {first.pid} " in log_of(settings), second)
+    first.kill()
+    wait_until(lambda: (lease := jobs.supervisor_lease()) and lease.pid == second.pid, second, settings.lease_s)
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(30) == 0
+    lease = jobs.supervisor_lease()
+    assert lease is not None
+    assert lease.owner is None
 
 
 def test_invalid_settings_exit_with_78_and_one_log_line(

@@ -1,14 +1,17 @@
 """The choice of the jobs that start next: small examples, and properties of every queue."""
 
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.resources import ResourceCounts, total
+from service.resources import ResourceCounts, shortages, total
 from service.states import JobStatus
 from service.store.records import Job
-from service.supervisor.scheduling import next_starts
+from service.supervisor.scheduling import Pauses, next_starts
 
 NOW = 1000.0
 
@@ -26,8 +29,19 @@ def capacity(cpus: int, gpus: int = 0) -> ResourceCounts:
     return {"cpus": cpus, "gpus": gpus}
 
 
+def starts_of(queued: Iterable[Job], active: Iterable[Job], have: ResourceCounts, page: int = 2) -> list[Job]:
+    """Return the jobs that start now from a queue that is read in small pages."""
+    ordered = sorted(queued, key=lambda one: (-one.priority, one.number))
+
+    def read(after: Job | None, within: ResourceCounts) -> list[Job]:
+        later = ordered if after is None else ordered[ordered.index(after) + 1 :]
+        return [one for one in later if not shortages(one.resources, within)][:page]
+
+    return next_starts(read, active, have, lambda one: one.not_before <= NOW)
+
+
 def started(queued: list[Job], cpus: int, gpus: int = 0, active: tuple[Job, ...] = ()) -> list[int]:
-    return [start.number for start in next_starts(queued, active, capacity(cpus, gpus), NOW)]
+    return [start.number for start in starts_of(queued, active, capacity(cpus, gpus))]
 
 
 def test_jobs_are_ordered_by_priority_then_age() -> None:
@@ -52,6 +66,38 @@ def test_job_that_can_never_fit_delays_no_other() -> None:
     assert started([job(1, cpus=9), job(2, gpus=1), job(3)], cpus=4) == [3]
 
 
+def test_jobs_after_a_thousand_that_can_never_fit_start() -> None:
+    assert started([*(job(number, cpus=4) for number in range(1000)), job(1000)], cpus=2) == [1000]
+
+
+def test_jobs_after_a_thousand_that_wait_for_gpus_start() -> None:
+    waiting = [job(number, gpus=1) for number in range(1, 1000)]
+    assert started([*waiting, job(1000)], cpus=4, gpus=1, active=(job(0, gpus=1),)) == [1000]
+
+
+def test_pause_before_an_attempt_does_not_follow_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses, now = Pauses(retry_delay_s=60.0), time.time()
+    waiting = replace(job(1, not_before=now + 0.2), attempt=1, failures=1)
+    assert not pauses.is_over(waiting)
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+    deadline = time.monotonic() + 30
+    while not pauses.is_over(waiting):
+        assert time.monotonic() < deadline
+    monkeypatch.setattr(time, "time", lambda: now + 86_400)
+    later = replace(job(2, not_before=now + 86_460), attempt=1, failures=1)
+    assert not pauses.is_over(later)
+    monkeypatch.setattr(time, "time", lambda: now + 2 * 86_400)
+    assert not pauses.is_over(later)
+
+
+def test_new_supervisor_does_not_wait_longer_than_the_pause_after_the_clock_was_set_back() -> None:
+    pauses = Pauses(retry_delay_s=0.1)
+    waiting = replace(job(1, not_before=time.time() + 3600), attempt=2, failures=2)
+    deadline = time.monotonic() + 30
+    while not pauses.is_over(waiting):
+        assert time.monotonic() < deadline
+
+
 def test_job_before_its_earliest_start_reserves_nothing() -> None:
     assert started([job(1, cpus=4, not_before=NOW + 1), job(2)], cpus=4) == [2]
     assert started([job(1, cpus=4, not_before=NOW), job(2)], cpus=4) == [1]
@@ -63,8 +109,8 @@ def test_jobs_start_even_if_earlier_jobs_hold_more_than_the_capacity() -> None:
 
 def test_resource_of_any_name_is_counted() -> None:
     have = {"cpus": 4, "gpus": 0, "nodes": 1}
-    assert [start.number for start in next_starts([job(1)], [], have, NOW)] == [1]
-    assert next_starts([job(1, gpus=1)], [], {"cpus": 4, "nodes": 1}, NOW) == []
+    assert [start.number for start in starts_of([job(1)], [], have)] == [1]
+    assert starts_of([job(1, gpus=1)], [], {"cpus": 4, "nodes": 1}) == []
 
 
 shapes = st.tuples(st.integers(1, 6), st.integers(0, 3), st.integers(-2, 2))
@@ -79,7 +125,7 @@ def test_starts_fit_and_no_job_overtakes_one_of_higher_rank_that_lacks_the_same(
 ) -> None:
     gpus_in_use = data.draw(st.integers(0, gpus))
     active = [job(100, cpus=cpus_in_use, gpus=gpus_in_use)] if cpus_in_use or gpus_in_use else []
-    starts = next_starts(queued, active, capacity(cpus, gpus), NOW)
+    starts = starts_of(queued, active, capacity(cpus, gpus))
 
     taken = total(start.resources for start in starts)
     assert taken.get("cpus", 0) <= max(0, cpus - cpus_in_use)
@@ -104,7 +150,7 @@ def test_every_job_starts_eventually_no_matter_what_arrives_later(queued: list[J
     active: dict[int, Job] = {}
     # Small jobs that may overtake one that waits for GPUs take rounds too: of 40,000 queues none took more than 48.
     for _ in range(200):
-        for start in next_starts(waiting.values(), active.values(), have, NOW):
+        for start in starts_of(waiting.values(), active.values(), have):
             active[start.number] = waiting.pop(start.number)
         if active:
             del active[next(iter(active))]

@@ -1,0 +1,92 @@
+"""The log line and the id of each request."""
+
+import json
+import logging
+import re
+import threading
+from io import StringIO
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.api.log_writer import MAX_LINES, LogWriter
+from tests.service.waiting import wait_until
+
+LOGGER = "service.requests"
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log with the lines of requests."""
+    caplog.set_level(logging.INFO, LOGGER)
+    return caplog
+
+
+def logged(log: pytest.LogCaptureFixture, number: int) -> list[dict[str, Any]]:
+    """Return the lines of requests. A line is written after the client has its answer."""
+
+    def found() -> list[dict[str, Any]]:
+        return [json.loads(line.getMessage()) for line in list(log.records) if line.name == LOGGER]
+
+    wait_until(lambda: len(found()) >= number, f"{number} lines")
+    return found()
+
+
+def test_request_is_one_line(shared_api: httpx2.Client, log: pytest.LogCaptureFixture) -> None:
+    answer = shared_api.get("/v1/jobs/0123?secret=s3cret", headers={"Authorization": "Bearer t0ken"})
+    (line,) = logged(log, 1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
+    assert 0 < line.pop("ms") < 60_000
+    assert line == {
+        "request": answer.headers["x-request-id"],
+        "principal": "local",
+        "method": "GET",
+        "route": "/v1/jobs/{job_id}",
+        "status": 422,
+        "bytes": len(answer.content),
+    }
+
+
+def test_line_contains_no_path_query_or_header(shared_api: httpx2.Client, log: pytest.LogCaptureFixture) -> None:
+    headers = {"Authorization": "Bearer s3cret", "X-Request-ID": "s3cret\tx", "Cookie": "s3cret"}
+    shared_api.get("/s3cret?s3cret=1", headers=headers)
+    shared_api.post("/v1/jobs?s3cret=1", json={"s3cret": 1}, headers=headers)
+    assert [line["route"] for line in logged(log, 2)] == ["(none)", "/v1/jobs"]
+    assert "s3cret" not in str([line.getMessage() for line in log.records])
+
+
+def test_probes_are_not_logged(shared_api: httpx2.Client, log: pytest.LogCaptureFixture) -> None:
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert shared_api.get(path).headers["x-request-id"]
+    shared_api.get("/nothing")
+    assert [line["route"] for line in logged(log, 1)] == ["(none)"]
+
+
+@pytest.mark.parametrize("sent", ["abc-1.2_3", "A" * 64])
+def test_well_formed_id_of_the_client_is_kept(shared_api: httpx2.Client, sent: str) -> None:
+    assert shared_api.get("/nothing", headers={"X-Request-ID": sent}).headers["x-request-id"] == sent
+
+
+@pytest.mark.parametrize("sent", ["", "A" * 65, "a b", 'a"b', "ä"])
+def test_malformed_id_is_replaced(shared_api: httpx2.Client, sent: str) -> None:
+    found = shared_api.get("/livez", headers={b"X-Request-ID": sent.encode()}).headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{16}", found)
+
+
+def test_log_that_nobody_reads_holds_up_nothing() -> None:
+    gate, stream = threading.Event(), StringIO()
+
+    class Stuck(StringIO):
+        def write(self, text: str) -> int:
+            gate.wait()
+            return stream.write(text)
+
+    writer = LogWriter(Stuck())
+    for number in range(MAX_LINES + 10):
+        writer.emit(logging.makeLogRecord({"msg": f"line {number}"}))
+    assert 0 < writer.num_dropped <= 10
+    gate.set()
+    wait_until(lambda: f"line {MAX_LINES - 1}\n" in stream.getvalue(), "the lines")
+    assert re.search(r"api: \d+ log lines were dropped", stream.getvalue())
+    writer.finish()
