@@ -14,6 +14,7 @@ from pipelines.base.paths import below
 from pipelines.data.dataset.roots import find_root
 from pipelines.evaluation.metric_names import selection
 from pipelines.run_folder.layout import ExportedModelDir, RunDir
+from pipelines.spec.batch_prediction import BatchPredictionSpec
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import BackboneSpec
 
@@ -141,6 +142,15 @@ def find_data(job: JobSpec, places: Places) -> Path:
                 )
                 raise ConfigError([*error.problems, FieldProblem("--data-root", text)]) from None
         raise
+
+
+def image_folder(spec: BatchPredictionSpec, data_roots: Sequence[Path]) -> Path:
+    """Return the folder of the images of a batch prediction; raises ConfigError if it is not found, or found twice."""
+    assert spec.folder is not None
+    try:
+        return find_root(spec.folder, data_roots)
+    except ConfigError as error:
+        raise ConfigError([FieldProblem("folder", problem.message) for problem in error.problems]) from error
 
 
 def find_weights(weights: str, weights_roots: Sequence[Path]) -> str:

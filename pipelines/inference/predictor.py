@@ -1,7 +1,7 @@
 """From images to the JSON of the predict endpoint, for the command line, MLflow and the service alike."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -24,7 +24,7 @@ from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import BestThresholds, TaskSetup
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.tensors.runtime import runtime_of
-from pipelines.tasks.thresholds import ClassThresholds, Threshold, requested_thresholds, rows_above
+from pipelines.tasks.thresholds import ClassThresholds, Threshold, requested_thresholds, row_thresholds, rows_above
 
 ImageLike = Image.Image | Path | str | bytes
 """A decoded image, a file, or a file's bytes."""
@@ -109,6 +109,14 @@ class Predictor:
     def thresholds(self, threshold: Threshold) -> Thresholds:
         """Return the threshold of each class by task; raises ThresholdUnusable, see `requested_thresholds`."""
         return requested_thresholds(threshold, self.job.model.tasks, self.categories, self.best_thresholds)
+
+    def row_thresholds(self, threshold: Threshold | None, classes: Collection[str] | None) -> Thresholds | None:
+        """Return what `select` needs to keep only some scores and classes; None if everything is kept.
+
+        Raises:
+            ThresholdUnusable, ClassUnknown: see `pipelines.tasks.thresholds.row_thresholds`.
+        """
+        return row_thresholds(threshold, classes, self.job.model.tasks, self.categories, self.best_thresholds)
 
     def select(self, answer: Answer, thresholds: Thresholds) -> Answer:
         """Return the answer without objects and classes whose score is not above the threshold of their class."""

@@ -52,7 +52,7 @@ def downloaded_model(inputs: Inputs, run_dir: RunDir) -> Iterator[None]:
         return
     shutil.rmtree(run_dir.init_from, ignore_errors=True)
     try:
-        _download(inputs.init_from, run_dir.init_from)
+        download_model(inputs.init_from, run_dir.init_from)
         yield
     finally:
         shutil.rmtree(run_dir.init_from, ignore_errors=True)
@@ -94,7 +94,13 @@ def _find_version(uri: str) -> ModelVersion:
     raise ConfigError(FieldProblem(FIELD, f"got {uri!r}, which is not in MLflow at {registry.store.label}; {known}"))
 
 
-def _download(uri: str, folder: Path) -> None:
+def download_model(uri: str, folder: Path) -> None:
+    """Copy the exported model of a registered version to a folder, which then is complete.
+
+    Raises:
+        ConfigError: the registry does not have the version.
+        RegistryError: MLflow does not respond.
+    """
     version = _find_version(uri)
     try:
         exported = Registry(find_store(runs_root())).download_exported(version, folder.with_suffix(".partial"))

@@ -43,6 +43,26 @@ class ProgressData(EventPayload):
     max_epochs: int | None
 
 
+class WorkData(EventPayload):
+    """Progress of work that is counted, such as the images of a batch prediction.
+
+    Attributes:
+        done: number of units so far.
+        total: number of all units.
+        unit: plural noun, such as `images`.
+        per_s: units per second since the attempt started.
+        left_s: estimated seconds until all units are done; None if that is not known yet.
+    """
+
+    kind: ClassVar[TrainerEventKind] = "progress"
+
+    done: int
+    total: int
+    unit: str
+    per_s: float
+    left_s: float | None
+
+
 class MetricData(RootModel[dict[str, int | float | None]]):
     """Scores or statistics by name; None if undefined."""
 
@@ -97,7 +117,7 @@ class StatusData(EventPayload):
     message: str | None = None
 
 
-TrainerData = ProgressData | MetricData | StageData | WarningData
+TrainerData = ProgressData | WorkData | MetricData | StageData | WarningData
 
 
 class TrainerEvent(BaseModel):

@@ -148,6 +148,21 @@ class RunDir:
         return self.output / "predictions.json"
 
     @property
+    def image_list(self) -> Path:
+        """The images of a batch prediction in their order: a list of `BatchImage`."""
+        return self.path / "image_list.json"
+
+    @property
+    def answers(self) -> Path:
+        """The journal of a batch prediction: one `ImageAnswer` per line, in the order of the images."""
+        return self.path / "answers.jsonl"
+
+    @property
+    def images_csv(self) -> Path:
+        """One row for each image of a batch prediction: its size, or the reason why it was not predicted."""
+        return self.path / "images.csv"
+
+    @property
     def pictures(self) -> Path:
         """Images with their predictions drawn on them."""
         return self.output / "pictures"

@@ -111,6 +111,38 @@ class DataReportFile(FileSchema):
     warnings: list[dict[str, JsonValue]]
 
 
+class BatchImage(FileSchema):
+    """One image of a batch prediction.
+
+    Attributes:
+        file: path below the folder of the images.
+        problem: why it cannot be read; None if that is not known yet.
+    """
+
+    file: str
+    problem: str | None = None
+
+
+class ImageAnswer(FileSchema):
+    """One line of answers.jsonl: a prediction, or the reason why there is none.
+
+    Attributes:
+        image_id: position of the image in the list, counted from 1.
+        file: path below the folder of the images, without characters that cannot be printed.
+        image: width and height in pixels; omitted without a prediction.
+        tasks: predictions by task, as in answers of the predict endpoint; omitted without a prediction.
+        warnings: about a file that is damaged but was read; omitted if there are none.
+        error: the reason why there is no prediction; omitted with a prediction.
+    """
+
+    image_id: int
+    file: str
+    image: dict[str, int] = {}
+    tasks: dict[str, Any] = {}
+    warnings: list[str] = []
+    error: str | None = None
+
+
 class PredictedImage(FileSchema):
     """One entry of predictions.json.
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipelines.base.errors import FieldProblem
@@ -19,8 +19,16 @@ MAX_EXPLAINED = 100
 """Further errors are only counted: a document may have 50,000 unknown keys."""
 
 
-def explain(error: ValidationError, document: Mapping[str, Any]) -> list[FieldProblem]:
-    """Return one problem for each invalid field; the errors of all members of a union are joined in one problem."""
+def explain(
+    error: ValidationError, document: Mapping[str, Any], schema: type[BaseModel] = JobSpec
+) -> list[FieldProblem]:
+    """Return one problem for each invalid field; the errors of all members of a union are joined in one problem.
+
+    Args:
+        error: of the document's validation.
+        document: the document.
+        schema: of the document.
+    """
     messages: dict[str, list[str]] = {}
     every = error.errors(include_url=False)
     for details in every[:MAX_EXPLAINED]:
@@ -29,14 +37,14 @@ def explain(error: ValidationError, document: Mapping[str, Any]) -> list[FieldPr
         path = _path(details["loc"], document, is_missing=details["type"] == "missing")
         if details["type"].startswith("union_tag"):
             path.append(str(details["ctx"]["discriminator"]).strip("'"))
-        message, field = _message(details, path), ".".join(path)
+        message, field = _message(details, path, schema), ".".join(path)
         if (
             details["type"] == "value_error"
             and ": " in message
             and message.split(": ")[0].replace(".", "").isidentifier()
         ):
             inner, message = message.split(": ", 1)
-            field = inner if inner.split(".")[0] in JobSpec.model_fields else ".".join([*path, inner])
+            field = inner if inner.split(".")[0] in schema.model_fields else ".".join([*path, inner])
         if message not in messages.setdefault(field, []):
             messages[field].append(message)
     problems = [FieldProblem(field, "; or ".join(texts)) for field, texts in messages.items()]
@@ -72,10 +80,10 @@ def _child(node: Any, key: int | str) -> Any:
     return node[int(key)]
 
 
-def _message(details: ErrorDetails, path: list[str]) -> str:
+def _message(details: ErrorDetails, path: list[str], schema: type[BaseModel]) -> str:
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _known_keys(details["loc"][:-1])
+        known = _known_keys(details["loc"][:-1], schema)
         return f"unknown key{_suggestion(path[-1], known)}; known are {', '.join(known)}"
     if kind == "missing":
         return "missing; add it"
@@ -112,13 +120,13 @@ def _suggestion(name: str, choices: list[str]) -> str:
 
 
 @cache
-def _schema() -> dict[str, Any]:
-    return JobSpec.model_json_schema()
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     """Return the keys that the schema has at a location."""
-    schema = _schema()
+    schema = _schema(model)
 
     def members(node: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the node, or the members of a union that no field of the document discriminates."""

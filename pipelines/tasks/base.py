@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -19,6 +19,9 @@ from heads.head_spec import HeadSpec
 from heads.spec import HEAD_SPECS
 from pipelines.base.records import Category
 from pipelines.formats.layer import LabelKind
+
+if TYPE_CHECKING:
+    from pipelines.tasks.answer_files import AnswerFile
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Total = Annotated[int, Field(ge=0)]
@@ -150,6 +153,7 @@ class TaskKind(ABC, Generic[SpecT]):
         class_columns: columns of the table by class: its name, the number of its labels, numbers.
         plotted_class_columns: the numbers among them that the bar chart by class shows.
         predictions: format of the files in `predictions/`.
+        answer_files: files with the answers for new images; without one, the answers are written as a JSON list.
         ground_truth: format of the files in `ground_truth/`; None where predictions hold the labels.
         counted_labels: the labels that the data report counts; for `identities` the categories of the task are those in
             the training split.
@@ -166,6 +170,7 @@ class TaskKind(ABC, Generic[SpecT]):
     class_columns: ClassVar[tuple[str, ...]]
     plotted_class_columns: ClassVar[tuple[str, ...]]
     predictions: ClassVar[FileFormat]
+    answer_files: ClassVar[tuple[type["AnswerFile"], ...]] = ()
     ground_truth: ClassVar[FileFormat | None] = None
     counted_labels: ClassVar[LabelKind]
     gives_boxes: ClassVar[bool] = False
@@ -207,6 +212,10 @@ class TaskKind(ABC, Generic[SpecT]):
 
     def has_thresholds(self, spec: SpecT) -> bool:
         """Return whether a threshold selects rows of the answer, each of which then has a label and a score."""
+        return False
+
+    def has_labels(self, spec: SpecT) -> bool:
+        """Return whether each row of the answer has a label and a score, so that classes select rows."""
         return False
 
     @abstractmethod

@@ -4,12 +4,14 @@ Thresholds apply to answers, after a head has decoded them: they cannot show wha
 has removed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from math import inf
 from statistics import median
 from typing import Any, Final, Literal
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category
+from pipelines.base.suggestions import did_you_mean
 from pipelines.tasks.base import AnswerJson, BestThresholds, TaskSpec
 from pipelines.tasks.kinds import kind_of
 
@@ -29,6 +31,10 @@ ClassThresholds = Mapping[str, float]
 
 class ThresholdUnusable(ConfigError):
     """A threshold was requested of a model that has none, or that has nothing to select."""
+
+
+class ClassUnknown(ConfigError):
+    """Only some classes of a model were requested, and it does not have one of them."""
 
 
 def read_threshold(text: str) -> Threshold:
@@ -98,6 +104,49 @@ def requested_thresholds(
             )
         )
     return {name: class_thresholds(best[name]) for name in names}
+
+
+def row_thresholds(
+    threshold: Threshold | None,
+    classes: Collection[str] | None,
+    tasks: Mapping[str, TaskSpec],
+    categories: Mapping[str, Sequence[Category]],
+    best: Mapping[str, BestThresholds],
+) -> dict[str, ClassThresholds] | None:
+    """Return the score above which a row of an answer is kept, by task and class; None if all rows are kept.
+
+    Args:
+        threshold: see `requested_thresholds`; None: any score.
+        classes: the classes to keep; None: all. Rows of other classes are removed from all tasks that have labels.
+        tasks, categories, best: see `requested_thresholds`.
+
+    Raises:
+        ThresholdUnusable: see `requested_thresholds`.
+        ClassUnknown: no task of the model has a class of this name.
+    """
+    limits = {} if threshold is None else requested_thresholds(threshold, tasks, categories, best)
+    if classes is None:
+        return limits or None
+    names = {
+        name: [category.name for category in categories[name]]
+        for name, spec in tasks.items()
+        if kind_of(spec).has_labels(spec)
+    }
+    known = {label for labels in names.values() for label in labels}
+    if unknown := [label for label in classes if label not in known]:
+        raise ClassUnknown([FieldProblem("classes", _unknown_class(label, sorted(known))) for label in unknown])
+    for name, labels in names.items():
+        own = limits.get(name, {})
+        limits[name] = {label: own.get(label, -inf) if label in classes else inf for label in labels}
+    return limits
+
+
+def _unknown_class(label: str, known: Sequence[str]) -> str:
+    if not known:
+        return f"got {label!r}, but no task of the model has classes; leave it out"
+    more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+    hint = did_you_mean(label, known) or f"the model has {', '.join(known[:20])}{more}"
+    return f"got {label!r}, which is not a class of the model; {hint}"
 
 
 def class_thresholds(best: BestThresholds) -> ClassThresholds:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -16,7 +17,7 @@ from service.api.metrics import ConnectionCollector, JobCollector, Metrics, Pool
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.request_log import RequestLog
-from service.api.routes import catalog, docs, events, health, jobs, models, results
+from service.api.routes import batch_predictions, catalog, docs, events, health, jobs, models, predictions, results
 from service.api.thread_pools import ThreadPools, Work
 from service.executors.registry import create_executor
 from service.jobs.use_cases import Jobs
@@ -26,6 +27,7 @@ from service.settings import Settings
 from service.store.api_keys import KeyStore
 from service.store.database import open_database
 from service.store.engines import DatabaseLimits
+from service.store.gauges import read_gauges
 from service.store.jobs import JobStore
 from service.version import version
 
@@ -50,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity)
-        collector = JobCollector(app.state.store, capacity[CPUS], capacity.get(GPUS, 0))
+        collector = JobCollector(app.state.store, partial(read_gauges, engine), capacity[CPUS], capacity.get(GPUS, 0))
         metrics.stored.register(collector)
         in_pools = PoolCollector(pools)
         metrics.registry.register(in_pools)
@@ -78,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.connections = connections = Connections(settings)
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
-    for routes in (jobs, events, results, models, catalog):
+    for routes in (jobs, events, results, predictions, models, batch_predictions, catalog):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)

@@ -4,7 +4,7 @@ Metrics that are read from the database have a registry of their own, so that th
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 
 from service.api.connections import Connections, Limit
 from service.api.thread_pools import ThreadPools
-from service.states import JobStatus
+from service.states import FailureKind, JobStatus
+from service.store.gauges import JobGauges
 from service.store.jobs import JobStore
 
 UNKNOWN_ROUTE = "(none)"
@@ -41,7 +42,17 @@ class Metrics:
         self.listeners = Gauge(
             "pyramidion_event_listeners", "Clients that follow the events of a job", registry=self.registry
         )
-
+        self.predictions = Gauge(
+            "pyramidion_predictions_in_progress",
+            "Predictions that run or wait for the predictor",
+            registry=self.registry,
+        )
+        self.prediction_latency = Histogram(
+            "pyramidion_prediction_seconds",
+            "Time that the predictor takes for a request, after its upload",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         self.database_up = Gauge(
             "pyramidion_database_up", "Whether the database answered this scrape", registry=self.registry
         )
@@ -58,8 +69,8 @@ class Metrics:
 class JobCollector(Collector):
     """Counts jobs and slots in the database on each scrape."""
 
-    def __init__(self, store: JobStore, cpus: int, gpus: int) -> None:
-        self._store = store
+    def __init__(self, store: JobStore, read: Callable[[], JobGauges], cpus: int, gpus: int) -> None:
+        self._store, self._read = store, read
         self._total = {"cpu": cpus, "gpu": gpus}
 
     def describe(self) -> list[Metric]:
@@ -71,8 +82,7 @@ class JobCollector(Collector):
         for status in JobStatus:
             jobs.add_metric([status.value], counts.get(status, 0))
         yield jobs
-        oldest = self._store.oldest_queued_at()
-        age_s = 0.0 if oldest is None else max(0.0, time.time() - oldest)
+        age_s = _age_s(self._store.oldest_queued_at())
         yield GaugeMetricFamily("pyramidion_oldest_queued_seconds", "Waiting time of the oldest queued job", age_s)
         used = GaugeMetricFamily("pyramidion_slots_used", "Slots that jobs hold", labels=["kind"])
         total = GaugeMetricFamily("pyramidion_slots", "Slots that all jobs may use together", labels=["kind"])
@@ -81,6 +91,33 @@ class JobCollector(Collector):
             total.add_metric([kind], number)
         yield used
         yield total
+        yield from _gauges(self._read())
+
+
+def _gauges(found: JobGauges) -> Iterator[Metric]:
+    failed = GaugeMetricFamily("pyramidion_jobs_failed", "Failed jobs by failure kind", labels=["kind"])
+    for kind in FailureKind:
+        failed.add_metric([kind.value], found.failures.get(kind, 0))
+    yield failed
+    yield GaugeMetricFamily(
+        "pyramidion_oldest_startable_seconds",
+        "Time since the oldest queued job may start; it grows while resources are used, or the supervisor does nothing",
+        _age_s(found.startable_since),
+    )
+    if found.heartbeat_at is not None:
+        yield GaugeMetricFamily(
+            "pyramidion_supervisor_heartbeat_seconds", "Age of the supervisor's heartbeat", _age_s(found.heartbeat_at)
+        )
+    yield GaugeMetricFamily(
+        "pyramidion_unsettled_jobs", "Ended jobs whose final status MLflow does not have yet", found.unsettled
+    )
+    yield GaugeMetricFamily(
+        "pyramidion_oldest_unsettled_seconds", "Time since the first of them ended", _age_s(found.unsettled_since)
+    )
+
+
+def _age_s(since: float | None) -> float:
+    return 0.0 if since is None else max(0.0, time.time() - since)
 
 
 class PoolCollector(Collector):

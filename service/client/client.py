@@ -21,14 +21,24 @@ from pipelines.base.printable import printable
 from pipelines.tasks.thresholds import ThresholdUnusable
 from service.client.api_key import find_api_key
 from service.client.errors import ServiceError, ServiceUnreachable
-from service.client.responses import JSON_HEADERS, job_path, json_body, raise_for_problem, read_answer
+from service.client.responses import (
+    JSON_HEADERS,
+    job_path,
+    json_body,
+    raise_for_problem,
+    read_answer,
+)
 from service.rest.schemas import (
+    Artifact,
+    ArtifactList,
     DryRun,
     EventView,
     JobPage,
     JobSummary,
     JobView,
     LogLine,
+    PredictionFile,
+    PredictionFiles,
 )
 from service.states import TERMINAL, JobStatus
 
@@ -124,14 +134,28 @@ class Client:
         self._call("POST", f"{job_path(job_id)}/cancel")
 
     def results(self, job_id: str) -> dict[str, Any]:
-        """Return result.json of a job, see `pipelines.spec.result`."""
+        """Return result.json of a job; each kind of jobs has its own schema."""
         response = self._call("GET", f"{job_path(job_id)}/results")
         result: Any = None
         with suppress(ValueError):
             result = response.json()
-        if not isinstance(result, dict) or not {"split", "tasks"} <= set(result):
+        if not isinstance(result, dict) or "schema_version" not in result:
             raise ServiceError(f"{response.url} did not return a result; is result.json of job {job_id} damaged?")
         return result
+
+    def batch_predict(self, model: str, request: Mapping[str, Any], key: str | None = None) -> JobView:
+        """Submit a batch prediction, see `BatchPredictionRequest`; the same key returns the same job."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())} | JSON_HEADERS
+        path = f"/v1/models/{quote(model, safe='')}/batch-predictions"
+        return read_answer(JobView, self._call("POST", path, content=json_body(request), headers=headers))
+
+    def prediction_files(self, job_id: str) -> list[PredictionFile]:
+        """Return the files with predictions of a job."""
+        return read_answer(PredictionFiles, self._call("GET", f"{job_path(job_id)}/predictions")).files
+
+    def artifacts(self, job_id: str) -> list[Artifact]:
+        """Return the files of a job's run folder."""
+        return read_answer(ArtifactList, self._call("GET", f"{job_path(job_id)}/artifacts")).artifacts
 
     def predict(self, model: str, alias: str, image: Path, **query: str) -> dict[str, Any]:
         """Return the prediction of a model for an image file; `query` may have a `threshold`."""
@@ -166,7 +190,7 @@ class Client:
         try:
             yield from self._log_lines(job_id, {"attempt": attempt, "tail": tail})
         except httpx2.TransportError as error:
-            raise self._unreachable(error) from error
+            raise self.unreachable(error) from error
 
     def follow_log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
         """Yield new lines until the job has ended, even across restarts of the service."""
@@ -187,7 +211,7 @@ class Client:
 
     def _log_lines(self, job_id: str, params: Mapping[str, Any]) -> Iterator[LogLine]:
         given = {key: value for key, value in params.items() if value is not None}
-        with self._stream(f"{job_path(job_id)}/logs", "application/x-ndjson", given) as response:
+        with self.stream(f"{job_path(job_id)}/logs", "application/x-ndjson", given) as response:
             for line in response.iter_lines():
                 yield LogLine.model_validate_json(line)
 
@@ -196,7 +220,7 @@ class Client:
         for _ in self._openings():
             try:
                 headers = {"Last-Event-ID": str(after)}
-                with self._stream(f"{job_path(job_id)}/events", "text/event-stream", {}, headers) as response:
+                with self.stream(f"{job_path(job_id)}/events", "text/event-stream", {}, headers) as response:
                     if response.status_code == HTTPStatus.NO_CONTENT:
                         return
                     for message in httpx2.EventSource(response):
@@ -217,9 +241,15 @@ class Client:
             self._call("GET", "/livez", patience_s=FOLLOW_RETRY_S)
 
     @contextmanager
-    def _stream(
+    def stream(
         self, path: str, accept: str, params: Mapping[str, Any], headers: Mapping[str, str] | None = None
     ) -> Iterator[httpx2.Response]:
+        """Yield a response whose body has not been read yet.
+
+        Raises:
+            ServiceError: the service rejects the request.
+            httpx2.TransportError: the connection cannot be established, or breaks.
+        """
         timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
         with self._http.stream(
             "GET", path, params=params, headers={**(headers or {}), "Accept": accept}, timeout=timeout
@@ -243,14 +273,15 @@ class Client:
             except httpx2.TransportError as error:
                 was_connected = isinstance(error, httpx2.ReadError | httpx2.WriteError | httpx2.RemoteProtocolError)
                 if time.monotonic() - started > (max(patience_s, RETRY_BROKEN_S) if was_connected else patience_s):
-                    raise self._unreachable(error) from error
+                    raise self.unreachable(error) from error
             else:
                 raise_for_problem(response)
                 return response
             time.sleep(pause_s)
             pause_s = min(1.0, 2 * pause_s)
 
-    def _unreachable(self, error: Exception) -> ServiceUnreachable:
+    def unreachable(self, error: Exception) -> ServiceUnreachable:
+        """Return the error of a service that does not answer."""
         why = f" ({error})" if str(error) else ""
         return ServiceUnreachable(
             f"no service answers at {self.url}{why}; start one with `pyramidion serve`, or set {URL_VARIABLE} to the "

@@ -81,6 +81,9 @@ class ProgressDisplay:
             self._show_progress(event)
 
     def _show_progress(self, event: EventView) -> None:
+        if "total" in event.data:
+            self._show_work(event)
+            return
         batch, batches, epochs = (int(event.data.get(key) or 0) for key in ("batch", "batches", "max_epochs"))
         facts = [
             f"{event.data['images_per_s']:.1f} images/s",
@@ -93,6 +96,17 @@ class ProgressDisplay:
             self._task, description=description, completed=done, total=epochs * batches, facts="  ".join(facts)
         )
         if not self._console.is_terminal and batch == batches:
+            self._print("  ".join([description, *facts]))
+
+    def _show_work(self, event: EventView) -> None:
+        """Show work that is counted, such as images."""
+        done, total, unit = int(event.data["done"]), int(event.data["total"]), event.data["unit"]
+        facts = [f"{event.data['per_s']:.1f} {unit}/s"]
+        if event.data.get("left_s") is not None:
+            facts.append(f"{format_duration(event.data['left_s'])} left")
+        description = f"{done}/{total} {unit}"
+        self._bar.update(self._task, description=description, completed=done, total=total, facts="  ".join(facts))
+        if not self._console.is_terminal and done == total:
             self._print("  ".join([description, *facts]))
 
     def _print(self, line: str) -> None:

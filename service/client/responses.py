@@ -1,8 +1,11 @@
 """Requests as JSON, and responses as values or as the errors of `service.client.errors`."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -63,6 +66,15 @@ def raise_for_problem(response: httpx2.Response) -> None:
         )
     kinds: dict[int, type[ServiceError]] = {HTTPStatus.CONFLICT: Conflict, HTTPStatus.FORBIDDEN: AccessDenied}
     raise kinds.get(problem.status, ServiceError)(problem.detail)
+
+
+def require_digest(response: httpx2.Response, path: Path) -> None:
+    """Raise ServiceError if a file that was received differs from the checksum of its response."""
+    with path.open("rb") as file:
+        digest = base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
+    expected = response.headers.get("repr-digest")
+    if expected is not None and expected != f"sha-256=:{digest}:":
+        raise ServiceError(f"{response.url}: the file differs from its checksum; download it again")
 
 
 def dotted_field(error: ProblemField) -> str:

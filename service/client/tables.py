@@ -21,7 +21,7 @@ def jobs_table(jobs: Iterable[JobSummary]) -> Table:
     table = _table("id", "name", "kind", "status", "progress", "priority", "created", "took")
     for job in jobs:
         status = f"{job.status}, {job.stage}" if job.stage else str(job.status)
-        cells = (job.id, job.name, job.kind, status, _epoch(job), str(job.priority), _moment(job.created_at))
+        cells = (job.id, job.name, job.kind, status, _short_progress(job), str(job.priority), _moment(job.created_at))
         table.add_row(*map(escape, cells), _took(job.started_at, job.finished_at))
     return table
 
@@ -116,21 +116,25 @@ def _resources(resources: Resources) -> str:
     return f"{resources.cpus} CPUs, {resources.gpus} GPUs{timeout}"
 
 
-def _epoch(job: JobSummary) -> str:
+def _short_progress(job: JobSummary) -> str:
     progress = job.progress
     if progress is None:
         return ""
     remaining = (
         "" if progress.left_s is None or job.status.is_terminal else f", {format_duration(progress.left_s)} left"
     )
+    if progress.total is not None:
+        return f"{progress.done}/{progress.total} {progress.unit or ''}".rstrip() + remaining
     return f"epoch {progress.epoch + 1}/{progress.max_epochs or '?'}{remaining}"
 
 
 def _progress(job: JobSummary) -> str:
     if job.progress is None:
         return ""
+    if job.progress.total is not None:
+        return _short_progress(job)
     losses = [f"{name.removeprefix('train/')} {value:.3f}" for name, value in job.progress.losses.items()]
-    return ", ".join([_epoch(job), f"step {job.progress.step}", *losses])
+    return ", ".join([_short_progress(job), f"step {job.progress.step}", *losses])
 
 
 def _moment(moment: datetime | None) -> str:

@@ -9,10 +9,10 @@ import click
 
 from pipelines.base.console import terminal_console
 from pipelines.base.errors import PyramidionError, print_error
-from pipelines.evaluation.tables import print_results
 from service.client.client import Client
 from service.client.tables import job_page, jobs_table
 from service.commands.client_command import ClientCommand
+from service.jobs.kinds.registry import job_kind
 from service.states import JobStatus
 
 POLL_S = 0.2
@@ -103,11 +103,12 @@ def cancel(job_ids: Sequence[str], *, no_wait: bool) -> int:
 @_job_id
 @click.option("--json", "as_json", is_flag=True, help="Print result.json.")
 def results(job_id: str, *, as_json: bool) -> int:
-    """Print the evaluation results of a job as tables."""
+    """Print the results of a job as tables."""
     with Client() as client:
+        kind = job_kind(client.job(job_id).kind)
         result = client.results(job_id)
     if as_json:
         print(json.dumps(result, indent=1))
     else:
-        print_results(result["split"], result["tasks"], terminal_console())
+        kind.show_result(result, terminal_console())
     return 0

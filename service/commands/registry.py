@@ -23,6 +23,9 @@ DATA_COMMANDS = {
 }
 CLIENT_COMMANDS = {
     "submit": LazyCommand("service.commands.submit:submit", "Submit a job."),
+    "batch-predict": LazyCommand(
+        "service.commands.batch_predict:batch_predict", "Predict all images of a folder or a data set, as a job."
+    ),
     "jobs": LazyCommand("service.commands.jobs:jobs", "List jobs, newest first."),
     "show": LazyCommand("service.commands.jobs:show", "Show one job with its attempts and its failure."),
     "logs": LazyCommand("service.commands.jobs:logs", "Print a job's log."),

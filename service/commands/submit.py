@@ -1,36 +1,20 @@
 """`pyramidion submit`: submit a document as a job of a service; `--wait` follows the job until it has ended."""
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from pipelines.base.console import SafeConsole
-from pipelines.base.errors import ExitCode
 from pipelines.command_line.arguments import OVERRIDES_HELP, dotted_overrides
-from pipelines.evaluation.tables import print_results
 from pipelines.spec.load import assemble
 from service.client.client import Client
-from service.client.errors import ServiceUnreachable
-from service.client.progress_display import follow
-from service.client.tables import dry_run_page, failure_text
+from service.client.tables import dry_run_page
 from service.commands.client_command import DocumentCommand, overrides_of
-from service.rest.schemas import JobView
-from service.states import FailureKind, JobStatus
+from service.commands.waiting import EXIT_CODES_OF_WAIT, wait_for_end
 
-EXIT_CODES = {
-    FailureKind.CONFIG_INVALID: ExitCode.INVALID,
-    FailureKind.DATA_INVALID: ExitCode.INVALID,
-    FailureKind.NUMERICS: ExitCode.NUMERICS,
-}
-"""Exit codes of failures, the same as those of `fit`; any other failure is `ExitCode.FAILED`."""
-
-EPILOG = (
-    f"{OVERRIDES_HELP}. Exit codes with --wait: 0 succeeded; 78 the document or the data is invalid; 65 a loss is not "
-    "finite; 130 cancelled; 1 any other failure. Ctrl-C leaves the job running."
-)
+EPILOG = f"{OVERRIDES_HELP}. With --wait: {EXIT_CODES_OF_WAIT}"
 
 
 @click.command(cls=DocumentCommand, epilog=EPILOG)
@@ -73,7 +57,7 @@ def submit(
             return _dry_run(client, request, as_json=as_json)
         job = client.submit(request)
         print(job.id, flush=True)
-        return _wait(client, job.id) if wait else 0
+        return wait_for_end(client, job.id) if wait else 0
 
 
 def _dry_run(client: Client, request: dict[str, Any], *, as_json: bool) -> int:
@@ -83,32 +67,3 @@ def _dry_run(client: Client, request: dict[str, Any], *, as_json: bool) -> int:
     else:
         SafeConsole().print(dry_run_page(dry_run))
     return 0
-
-
-def _wait(client: Client, job_id: str) -> int:
-    console = SafeConsole(stderr=True)
-    try:
-        job = follow(client, job_id, console)
-    except KeyboardInterrupt:
-        print(f"job {job_id} keeps running; cancel it with `pyramidion cancel {job_id}`", file=sys.stderr)
-        raise
-    except ServiceUnreachable:
-        print(
-            f"job {job_id} is not affected: it continues, or resumes when the service is started again", file=sys.stderr
-        )
-        raise
-    if job.status is JobStatus.SUCCEEDED:
-        result = client.results(job_id)
-        print_results(result["split"], result["tasks"], console)
-    return report_end(job)
-
-
-def report_end(job: JobView) -> int:
-    """Print the reason if a job has not succeeded, and return the corresponding exit code."""
-    if job.status is JobStatus.SUCCEEDED:
-        return 0
-    if job.failure is None:
-        print(f"error: job {job.id} was {job.status}", file=sys.stderr)
-        return ExitCode.INTERRUPTED
-    print(f"error: job {job.id} has failed: {failure_text(job.failure)}", file=sys.stderr)
-    return EXIT_CODES.get(job.failure.kind, ExitCode.FAILED)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model
 from pydantic_core import PydanticCustomError
 
+from pipelines.base.names import Name
+from pipelines.spec.batch_prediction import PredictionSettings
 from pipelines.tasks.kinds import answer_fields
 from pipelines.tasks.thresholds import BEST, VALID_THRESHOLDS, read_threshold
-from service.rest.schemas import Answer, Request
+from service.rest.schemas import Answer, Request, ResourcesRequest
 
 
 class ModelSummary(Answer):
@@ -42,6 +44,14 @@ class ModelView(ModelSummary):
     """A registered model with all its versions, newest first."""
 
     versions: list[ModelVersionView]
+
+
+class BatchPredictionRequest(PredictionSettings):
+    """Images to predict as a job, by default with the version of the alias `champion`; see also `JobRequest`."""
+
+    name: Name | None = Field(None, description="name of the job; by default the name of the model")
+    priority: Annotated[int, Field(ge=-100, le=100)] = Field(0, description="jobs with a higher priority start earlier")
+    resources: ResourcesRequest = ResourcesRequest()
 
 
 class AliasRequest(Request):

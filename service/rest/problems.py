@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
+from pipelines.base.errors import RegistryError
 from service.jobs.errors import InvalidJob, JobError, NotOver
 from service.rest.schemas import ProblemDetails, ProblemField
 from service.store.errors import (
@@ -100,6 +101,7 @@ def add_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _state_problem)
     app.add_exception_handler(InvalidJob, _invalid_job_problem)
     app.add_exception_handler(StoreUnavailable, _database_problem)
+    app.add_exception_handler(RegistryError, _registry_problem)
     app.add_exception_handler(Exception, _internal_problem)
 
 
@@ -137,6 +139,8 @@ def _message(details: Mapping[str, Any]) -> str:
         return "unknown key; remove it"
     if details["type"] == "unknown_parameter":
         return str(details["msg"])
+    if details["type"] == "value_error":
+        return str(details["ctx"]["error"])
     shown = repr(details["input"])
     text = str(details["msg"])
     return f"got {shown if len(shown) <= 80 else shown[:77] + '...'}; {text[0].lower()}{text[1:]}"
@@ -164,6 +168,10 @@ def database_problem(method: str, path: str, error: Exception) -> Response:
     is_unknown = isinstance(error, OutcomeUnknown)
     detail = str(error) if is_unknown else f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})
+
+
+async def _registry_problem(request: Request, error: Exception) -> Response:
+    return problem_response(503, "The model registry does not answer", str(error), headers={"Retry-After": "5"})
 
 
 async def _internal_problem(request: Request, error: Exception) -> Response:

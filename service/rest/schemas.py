@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from service.jobs.kinds.registry import JobKindName
+from service.resources import CPUS, GPUS
 from service.states import FailureKind, JobStatus
 from service.store.records import EventKind, Outcome
 
@@ -33,6 +34,11 @@ class ResourcesRequest(Request):
     timeout_s: Annotated[float, Field(gt=0)] | None = Field(
         None, description="maximum seconds from the start of the first attempt to the end of the job"
     )
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts that are requested, by resource."""
+        counts = {CPUS: self.cpus, GPUS: self.gpus}
+        return {name: count for name, count in counts.items() if count is not None}
 
 
 class JobRequest(Request):
@@ -59,7 +65,7 @@ class Resources(Answer):
 
 
 class Progress(Answer):
-    """Progress of the training, with the losses of the last reported step."""
+    """Progress of a job: of a training with the losses of the last reported step, or of work that is counted."""
 
     epoch: int
     step: int
@@ -69,7 +75,11 @@ class Progress(Answer):
     losses: dict[str, float] = {}
     lr: float | None = None
     images_per_s: float | None = None
-    left_s: float | None = Field(None, description="estimated remaining seconds of training")
+    left_s: float | None = Field(None, description="estimated remaining seconds of training, or of the counted work")
+    done: int | None = Field(None, description="units of counted work that are done, such as images")
+    total: int | None = Field(None, description="all units of counted work; null for a training")
+    unit: str | None = Field(None, description="the unit of counted work, such as `images`")
+    per_s: float | None = Field(None, description="units per second")
 
 
 class Failure(Answer):
@@ -198,6 +208,22 @@ class ArtifactList(Answer):
     """All files of a job's run folder."""
 
     artifacts: list[Artifact]
+
+
+class PredictionFile(Answer):
+    """A file with the predictions of a job for one task."""
+
+    task: str
+    url: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+
+
+class PredictionFiles(Answer):
+    """All files with predictions of a job."""
+
+    files: list[PredictionFile]
 
 
 class ProblemField(Answer):

@@ -2,6 +2,7 @@
 
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, TaskKind
+from pipelines.tasks.classification.answer_files import ScoreTable
 from pipelines.tasks.classification.schemas import ClassificationAnswer, ClassificationResult
 from pipelines.tasks.classification.spec import CLASSIFICATION_SPECS, ClassificationSpec
 
@@ -18,6 +19,7 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
     class_columns = ("label", "support", "precision", "recall", "f1", "ap")
     plotted_class_columns = ("f1", "ap")
     predictions = FileFormat(".csv", "text/csv")
+    answer_files = (ScoreTable,)
     counted_labels = "classes"
     answer_rows = "labels"
 
@@ -30,6 +32,9 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
     def has_thresholds(self, spec: ClassificationSpec) -> bool:
         """Return whether classes are independent: of a multiclass task, the highest score counts."""
         return spec.is_multilabel
+
+    def has_labels(self, spec: ClassificationSpec) -> bool:
+        return True
 
     def main_metric(self, spec: ClassificationSpec) -> str:
         return "mAP" if spec.is_multilabel else "macro_f1"

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.formats.layer import LabelKind
-from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, TaskKind
+from pipelines.tasks.base import AnswerJson, Drawing, TaskKind
+from pipelines.tasks.detection.answer_files import COCO_JSON, CocoResults, DetectionTable
 from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, DetectionResult
 from pipelines.tasks.detection.spec import DETECTION_SPECS, DetectionSpec
-
-COCO_JSON = FileFormat(".coco.json", "application/json")
 
 
 class DetectionKind(TaskKind[DetectionSpec]):
@@ -24,6 +23,7 @@ class DetectionKind(TaskKind[DetectionSpec]):
     plotted_class_columns = ("AP", "AP50")
     predictions = COCO_JSON
     ground_truth = COCO_JSON
+    answer_files = (CocoResults, DetectionTable)
     counted_labels = "boxes"
     gives_boxes = True
     answer_rows = "detections"
@@ -32,6 +32,9 @@ class DetectionKind(TaskKind[DetectionSpec]):
         return frozenset({"boxes"})
 
     def has_thresholds(self, spec: DetectionSpec) -> bool:
+        return True
+
+    def has_labels(self, spec: DetectionSpec) -> bool:
         return True
 
     def main_metric(self, spec: DetectionSpec) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.formats.layer import LabelKind
-from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, TaskKind
+from pipelines.tasks.base import AnswerJson, Drawing, TaskKind
+from pipelines.tasks.embedding.answer_files import EmbeddingArrays
 from pipelines.tasks.embedding.schemas import EmbeddingAnswer, EmbeddingResult
 from pipelines.tasks.embedding.spec import EMBEDDING_SPECS, EmbeddingSpec
 
@@ -20,7 +21,8 @@ class EmbeddingKind(TaskKind[EmbeddingSpec]):
     plotted_metrics = ("recall_at_1", "r_precision", "map_at_r", "nmi")
     class_columns = ("identity", "support", "recall_at_1")
     plotted_class_columns = ("recall_at_1",)
-    predictions = FileFormat(".npz", "application/octet-stream")
+    predictions = EmbeddingArrays.format
+    answer_files = (EmbeddingArrays,)
     counted_labels = "identities"
     answer_rows = "embeddings"
 

@@ -12,12 +12,12 @@ from service.api.cursor import read_cursor, write_cursor
 from service.api.deps import DryRunsDep, JobId, JobsDep, PoolsDep, PrincipalDep
 from service.api.entity_tags import tagged
 from service.api.limits import JsonRoute
-from service.api.thread_pools import Work
+from service.api.thread_pools import ThreadPools, Work
 from service.api.views import job_summary, job_view
 from service.jobs.kinds.registry import JOB_KINDS, JobKindName, job_kind
 from service.jobs.submission import JobSubmission
-from service.jobs.use_cases import JobDetails, JobQuery, RequestKey
-from service.resources import CPUS, GPUS
+from service.jobs.use_cases import JobDetails, JobQuery, Jobs, RequestKey
+from service.principal import Principal
 from service.rest.problems import Problem, problems
 from service.rest.schemas import DryRun, JobPage, JobRequest, JobView, PriorityRequest, ProblemField, Resources
 from service.scopes import Scope
@@ -69,15 +69,12 @@ async def submit_job(
     submission = _submission(body)
     if dry_run:
         _require_dry_run(body.kind)
-    # The check reads the disks of the data, which must not hold up those who only need the database.
-    new = await pools[Work.CHECKS].run(jobs.check, principal, submission)
-    if dry_run:
+        new = await pools[_work_of_check(body.kind)].run(jobs.check, principal, submission)
         resources = Resources(cpus=new.cpus, gpus=new.gpus, timeout_s=new.timeout_s)
         report = DryRun.model_validate({**await dry_runs.run(request, new.config), "resources": resources})
         return Response(report.model_dump_json(), media_type="application/json")
-    key = _request_key(idempotency_key, body.model_dump(mode="json", exclude_unset=True))
-    details, is_new = await pools[Work.WRITES].run(jobs.queue, principal, new, key)
-    return _accepted(response, details, is_new)
+    key = request_key(idempotency_key, body.model_dump(mode="json", exclude_unset=True))
+    return accepted(response, *await queue_in_pools(pools, jobs, principal, submission, key))
 
 
 @router.get(
@@ -150,14 +147,29 @@ def retry_job(
     job_id: JobId, response: Response, jobs: JobsDep, principal: PrincipalDep, idempotency_key: IdempotencyKey = None
 ) -> JobView:
     """Queue a new job with the same document, priority and resources as a job that has ended."""
-    key = _request_key(idempotency_key, {"retry_of": job_id})
-    return _accepted(response, *jobs.retry(principal, job_id, key))
+    key = request_key(idempotency_key, {"retry_of": job_id})
+    return accepted(response, *jobs.retry(principal, job_id, key))
 
 
 @router.delete("/{job_id}", dependencies=[needs(Scope.JOBS_WRITE)], status_code=204, responses=problems(404, 409))
 def delete_job(job_id: JobId, jobs: JobsDep, principal: PrincipalDep) -> None:
     """Delete a job that has ended, with its folder; models that it registered are kept."""
     jobs.delete(principal, job_id)
+
+
+async def queue_in_pools(
+    pools: ThreadPools, jobs: Jobs, principal: Principal, submission: JobSubmission, key: RequestKey | None
+) -> tuple[JobDetails, bool]:
+    """Check a submission and queue it, see `Jobs.submit`.
+
+    The check reads the disks of the data, or asks the registry; this must not hold up those who only need the database.
+    """
+    new = await pools[_work_of_check(submission.kind)].run(jobs.check, principal, submission)
+    return await pools[Work.WRITES].run(jobs.queue, principal, new, key)
+
+
+def _work_of_check(kind: str) -> Work:
+    return Work.REGISTRY if job_kind(kind).asks_registry else Work.CHECKS
 
 
 def _require_dry_run(kind: str) -> None:
@@ -168,12 +180,10 @@ def _require_dry_run(kind: str) -> None:
 
 
 def _submission(body: JobRequest) -> JobSubmission:
-    counts = {CPUS: body.resources.cpus, GPUS: body.resources.gpus}
-    resources = {name: count for name, count in counts.items() if count is not None}
-    return JobSubmission(body.config, body.priority, resources, body.resources.timeout_s, body.kind)
+    return JobSubmission(body.config, body.priority, body.resources.counts(), body.resources.timeout_s, body.kind)
 
 
-def _request_key(key: str | None, content: dict[str, Any]) -> RequestKey | None:
+def request_key(key: str | None, content: dict[str, Any]) -> RequestKey | None:
     """Return the idempotency key of a request with the hash of its content; None if it has no key."""
     if key is None:
         return None
@@ -181,7 +191,7 @@ def _request_key(key: str | None, content: dict[str, Any]) -> RequestKey | None:
     return RequestKey(key, hashlib.sha256(canonical).hexdigest())
 
 
-def _accepted(response: Response, details: JobDetails, is_new: bool) -> JobView:
+def accepted(response: Response, details: JobDetails, is_new: bool) -> JobView:
     """Return the view of a queued job, with its address in the headers."""
     response.headers["Location"] = f"{router.prefix}/{details.job.id}"
     if not is_new:

@@ -2,19 +2,19 @@
 
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 
-from pipelines.base.errors import RegistryError
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.access import needs
 from service.api.deps import StoreDep
 from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_field
 from service.api.limits import JsonRoute
+from service.api.metrics import Metrics
 from service.api.predictor_link import PredictorLink
 from service.api.thread_pools import Work
 from service.api.views import model_version_view
@@ -43,28 +43,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     app.state.registry = Registry(find_store(settings.root))
     app.state.alias_lock = threading.Lock()
-    app.state.predictor = PredictorLink(settings)
+    app.state.predictor = link = PredictorLink(settings)
+    app.state.metrics.predictions.set_function(lambda: link.num_admitted)
     app.state.upload_memory = UploadMemory(settings.image_upload_memory_bytes)
     yield
     await app.state.predictor.close()
 
 
 class _RegistryRoute(JsonRoute):
-    """A route that responds with a problem if MLflow does not answer."""
+    """A route that asks MLflow."""
 
     work = Work.REGISTRY
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def translated(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except RegistryError as error:
-                detail, headers = str(error), {"Retry-After": "5"}
-                raise Problem(503, "The model registry does not answer", detail, headers=headers) from error
-
-        return translated
 
 
 async def _registry(request: Request) -> Registry:
@@ -187,6 +176,7 @@ async def predict(
     """Return the predictions for an image. The header `Model-Version` is the version that was used."""
     if alias is not None and version is not None:
         raise Problem(422, "Alias and version", "got an alias and a version; pass only one of them")
+    metrics = cast(Metrics, request.app.state.metrics)
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
     model = {"name": name, **({"alias": alias or CHAMPION} if version is None else {"version": str(version)})}
     query = {**model, **({"draw": "1"} if draw else {}), **({} if threshold is None else {"threshold": threshold})}
@@ -195,7 +185,8 @@ async def predict(
     image = await read_image_field(request, settings, cast(UploadMemory, request.app.state.upload_memory))
     with link.admitted():
         try:
-            answer = await unless_gone(request, link.predict(query, image))
+            with metrics.prediction_latency.time():
+                answer = await unless_gone(request, link.predict(query, image))
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
     kept = {

@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
 
@@ -15,6 +15,9 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.training import TrackingSpec
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ class JobKind(ABC):
         document: schema of the document.
         result: schema of result.json.
         has_dry_run: whether `?dry_run=true` can report what a job would do.
+        asks_registry: whether the check asks the model registry, which may not answer for a long time.
     """
 
     name: ClassVar[str]
     document: ClassVar[type[BaseModel]]
     result: ClassVar[type[BaseModel]]
     has_dry_run: ClassVar[bool] = False
+    asks_registry: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
@@ -74,6 +79,10 @@ class JobKind(ABC):
             return isinstance(json.loads(run_dir.result.read_text("utf-8")), dict)
         except (OSError, ValueError):
             return False
+
+    @abstractmethod
+    def show_result(self, result: Mapping[str, Any], console: "Console") -> None:
+        """Print result.json for people."""
 
     def tracking(self, config: Mapping[str, Any]) -> TrackingSpec | None:
         """Return the tracking section of a document; None if the job has no MLflow run."""

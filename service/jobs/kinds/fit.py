@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.evaluation.tables import print_results
 from pipelines.formats.source_split import SourceSplit
 from pipelines.preflight import Places, preflight
 from pipelines.run_folder.layout import RunDir
@@ -18,6 +19,9 @@ from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import CheckedDocument, JobKind
 from service.resources import CPUS, ResourceCounts
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class FitKind(JobKind):
@@ -41,6 +45,10 @@ class FitKind(JobKind):
 
     def command(self, run_dir: RunDir) -> tuple[str, ...]:
         return python_command("pipelines.cli", "fit", "--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
+
+    def show_result(self, result: Mapping[str, Any], console: "Console") -> None:
+        """Print the metrics of all tasks."""
+        print_results(result["split"], result["tasks"], console)
 
     def tracking(self, config: Mapping[str, Any]) -> TrackingSpec | None:
         """Return the tracking section of a document, even if the rest of the document is invalid."""

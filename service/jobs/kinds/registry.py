@@ -1,17 +1,22 @@
 """All kinds of jobs, one row each. Torch-free."""
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, Union
+
+from pydantic import BaseModel
 
 from service.jobs.kinds.base import JobKind
+from service.jobs.kinds.batch_prediction import BatchPredictionKind
 from service.jobs.kinds.fit import FitKind
 
-JOB_KINDS: dict[str, JobKind] = {kind.name: kind for kind in (FitKind(),)}
+JOB_KINDS: dict[str, JobKind] = {kind.name: kind for kind in (FitKind(), BatchPredictionKind())}
 """All kinds by name."""
 
 if TYPE_CHECKING:
     JobKindName: TypeAlias = str
+    JobResult: TypeAlias = BaseModel
 else:
     JobKindName = Literal[tuple(JOB_KINDS)]
+    JobResult = Union[tuple(kind.result for kind in JOB_KINDS.values())]  # noqa: UP007
 
 
 def job_kind(name: str) -> JobKind:

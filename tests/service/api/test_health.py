@@ -1,6 +1,7 @@
 """Liveness, readiness, capabilities and metrics."""
 
 import resource
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.settings import Settings
+from service.states import FailureKind, JobStatus
 from service.store.database import open_database
 from service.store.leases import LeasedStore
 from service.store.supervisor_lease import LeaseStore
@@ -153,3 +155,31 @@ def test_listeners_are_counted_while_connected(api: httpx2.Client, submit: Submi
     deadline = time.monotonic() + 10
     while listeners() != 0:
         assert time.monotonic() < deadline
+
+
+def test_failures_and_jobs_that_mlflow_does_not_know_are_counted(
+    api: httpx2.Client, submit: Submit, leases: LeasedStore
+) -> None:
+    before = samples(api)
+    assert before["pyramidion_jobs_failed", "numerics"] == before["pyramidion_unsettled_jobs",] == 0
+    assert before["pyramidion_oldest_startable_seconds",] == before["pyramidion_oldest_unsettled_seconds",] == 0
+    failed, _ = submit(), submit()
+    job = leases.claim(failed, [])
+    assert job is not None
+    job = leases.set_mlflow_run(job, "run of the job")
+    leases.end_attempt(job, "failed", 65)
+    leases.move(job, JobStatus.FAILED, failure=(FailureKind.NUMERICS, "not finite"))
+    now = samples(api)
+    assert (now["pyramidion_jobs_failed", "numerics"], now["pyramidion_unsettled_jobs",]) == (1, 1)
+    assert 0 < now["pyramidion_oldest_startable_seconds",] < 60
+    assert 0 < now["pyramidion_oldest_unsettled_seconds",] < 60
+
+
+def test_metrics_are_available_without_the_database(api: httpx2.Client, settings: Settings) -> None:
+    assert samples(api)["pyramidion_database_up",] == 1
+    with sqlite3.connect(settings.root / "service.db") as database:
+        database.execute("ALTER TABLE jobs RENAME TO gone")
+    now = samples(api)
+    assert now["pyramidion_database_up",] == 0
+    assert now["pyramidion_connections",] >= 1
+    assert ("pyramidion_jobs", "queued") not in now

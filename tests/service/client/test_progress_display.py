@@ -39,6 +39,12 @@ def test_bar_shows_epoch_speed_time_left_and_losses() -> None:
     assert line.rstrip().endswith("20.2 images/s  1:01:01 left  shapes/boxes 0.250")
 
 
+def test_bar_shows_work_that_is_counted() -> None:
+    text = displayed(event("progress", done=30, total=120, unit="images", per_s=7.5, left_s=12.0))
+    line = [line for line in re.split(r"[\r\n]+", text) if "30/120 images" in line][-1]
+    assert line.rstrip().endswith("7.5 images/s  0:00:12 left")
+
+
 def test_later_attempts_and_warnings_are_shown_but_not_the_first_status() -> None:
     text = displayed(
         event("status", **{"from": None, "to": "queued"}),

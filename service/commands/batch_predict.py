@@ -1,0 +1,84 @@
+"""`pyramidion batch-predict`: predict all images of a folder or a data set with a registered model, as a job."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.tasks.thresholds import threshold_option
+from service.client.client import Client
+from service.client.downloads import download_predictions
+from service.commands.client_command import ClientCommand
+from service.commands.waiting import EXIT_CODES_OF_WAIT, wait_for_end
+
+EPILOG = f"With --wait or --output: {EXIT_CODES_OF_WAIT}"
+
+
+@click.command("batch-predict", cls=ClientCommand, epilog=EPILOG)
+@click.argument("model", metavar="MODEL[@ALIAS]")
+@click.option("--version", type=click.IntRange(min=1), metavar="N", help="Version of the model, instead of an alias.")
+@click.option("--folder", metavar="DIR", help="Folder of images, relative to a data root of the service.")
+@click.option("--dataset", metavar="NAME@VERSION", help="Version of a data set; --folder is below its files then.")
+@click.option(
+    "--threshold", metavar="best|NUMBER", help="Keep only what has a score above it; best: the best one of each class."
+)
+@click.option("--class", "classes", multiple=True, metavar="NAME", help="Keep only this class; repeatable.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["skip", "fail"]),
+    help="Whether an image that cannot be read is listed, or ends the job.  [default: skip]",
+)
+@click.option("--name", help="Name of the job.  [default: the name of the model]")
+@click.option("--priority", type=int, default=0, show_default=True, help="Jobs with a higher priority start earlier.")
+@click.option("--cpus", type=int, help="CPU cores of the job.  [default: set by the server]")
+@click.option("--gpus", type=int, help="Number of GPUs.  [default: set by the server]")
+@click.option("--timeout", type=float, metavar="S", help="Maximum seconds from the start to the end of the job.")
+@click.option("--wait", is_flag=True, help="Show the progress until the job has ended, then a summary.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Wait, and then download the results to DIR."
+)
+def batch_predict(
+    model: str,
+    *,
+    threshold: str | None,
+    classes: Sequence[str],
+    priority: int,
+    cpus: int | None,
+    gpus: int | None,
+    timeout: float | None,
+    wait: bool,
+    output: Path | None,
+    **settings: Any,
+) -> int:
+    """Predict all images of a folder or a data set as a job, and print its id.
+
+    MODEL is a registered model; by default the version of the alias champion is used. The results are files by task:
+    detections as COCO results and as a table, classes as a table, embeddings as arrays; images.csv lists all images.
+    """
+    if settings["folder"] is None and settings["dataset"] is None:
+        raise click.UsageError("pass --folder DIR (below a data root of the service) or --dataset NAME@VERSION")
+    if output is not None and output.is_file():
+        raise ConfigError(FieldProblem("--output", f"got the file {str(output)!r}; name a folder"))
+    name, _, alias = model.partition("@")
+    limits = {"cpus": cpus, "gpus": gpus, "timeout_s": timeout}
+    request = {
+        **settings,
+        "alias": alias or None,
+        "threshold": threshold_option(threshold),
+        "classes": list(classes) or None,
+        "priority": priority,
+        "resources": {key: value for key, value in limits.items() if value is not None},
+    }
+    with Client() as client:
+        job = client.batch_predict(name, {key: value for key, value in request.items() if value is not None})
+        print(job.id, flush=True)
+        if not wait and output is None:
+            return 0
+        code = wait_for_end(client, job.id)
+        if code == 0 and output is not None:
+            for path in download_predictions(client, job.id, output):
+                print(path, file=sys.stderr)
+        return code

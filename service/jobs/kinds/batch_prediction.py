@@ -1,0 +1,98 @@
+"""Jobs that predict all images of a folder or a data set with a registered model. Torch-free."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipelines.base.errors import ConfigError
+from pipelines.base.quantities import quantity
+from pipelines.preflight import image_folder
+from pipelines.run_folder.layout import RunDir
+from pipelines.spec.batch_prediction import BatchPredictionResult, BatchPredictionSpec, validate_batch_prediction
+from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.registry import CHAMPION, Registry
+from service.child_process import python_command
+from service.jobs.errors import InvalidJob, JobProblem
+from service.jobs.kinds.base import CheckedDocument, JobKind
+from service.resources import CPUS, ResourceCounts
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SHOWN_FAILED = 10
+MAX_DEFAULT_CPUS = 4
+"""More threads rarely predict faster, and keep other jobs waiting."""
+
+
+class BatchPredictionKind(JobKind):
+    """Predicts images; an attempt continues after the images that earlier attempts have finished."""
+
+    name = "batch_prediction"
+    document = BatchPredictionSpec
+    result = BatchPredictionResult
+    asks_registry = True
+
+    def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
+        try:
+            spec = validate_batch_prediction(config)
+            image_folder(spec, settings.data_roots)
+        except ConfigError as error:
+            raise InvalidJob(
+                JobProblem(tuple(filter(None, problem.field.split("."))), problem.message) for problem in error.problems
+            ) from error
+        version = _find_version(spec, Registry(find_store(settings.root)))
+        pinned = {name: value for name, value in config.items() if name != "alias"} | {"version": version}
+        return CheckedDocument(spec.name or name_of_job(spec.model), pinned)
+
+    def command(self, run_dir: RunDir) -> tuple[str, ...]:
+        arguments = ("--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
+        return python_command("pipelines.batch_prediction_cli", *arguments)
+
+    def show_result(self, result: Mapping[str, Any], console: "Console") -> None:
+        """Print the numbers of images and rows, and the first images without a prediction."""
+        images = result["images"]
+        lines = [f"{images['predicted']} of {images['total']} images predicted, {images['damaged']} of them damaged"]
+        lines += [f"{task}: {quantity(found['num_rows'], 'row')}" for task, found in result["tasks"].items()]
+        lines += [f"no prediction: {failed['file']} {failed['reason']}" for failed in result["failed"][:SHOWN_FAILED]]
+        if (hidden := images["failed"] - SHOWN_FAILED) > 0:
+            lines.append(f"and {hidden} more without a prediction, see images.csv")
+        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+    def default_resources(self, capacity: ResourceCounts) -> dict[str, int]:
+        """Return one GPU if the server has any, with its share of the cores, but at most `MAX_DEFAULT_CPUS`."""
+        shared = super().default_resources(capacity)
+        return {**shared, CPUS: min(MAX_DEFAULT_CPUS, shared[CPUS])}
+
+
+def _find_version(spec: BatchPredictionSpec, registry: Registry) -> int:
+    """Return the version that the document names, so that a later promotion does not change the job.
+
+    Raises:
+        InvalidJob: the registry has no such model, alias or version.
+        RegistryError: the registry does not answer.
+    """
+    aliases = registry.aliases(spec.model)
+    if aliases is None:
+        raise _invalid("model", f"got {spec.model!r}, which is not registered; GET /v1/models lists all")
+    if spec.version is not None:
+        if registry.version(spec.model, spec.version) is None:
+            raise _invalid(
+                "version",
+                f"got {spec.version}, but {spec.model!r} has no such version; GET /v1/models/{spec.model} lists all",
+            )
+        return spec.version
+    alias = spec.alias or CHAMPION
+    if alias not in aliases:
+        known = ", ".join(sorted(aliases)) or "no aliases"
+        raise _invalid("alias", f"got {alias!r}, but {spec.model!r} has {known}; name one of them, or a `version`")
+    return aliases[alias]
+
+
+def _invalid(field: str, message: str) -> InvalidJob:
+    return InvalidJob([JobProblem((field,), message)])
+
+
+def name_of_job(model: str) -> str:
+    """Return the name of a model as the name of a job."""
+    kept = "".join(mark if mark.isascii() and (mark.isalnum() or mark in "_.-") else "-" for mark in model)
+    return kept.strip("_.-")[:64] or "predictions"
