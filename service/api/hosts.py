@@ -12,6 +12,7 @@ from service.settings import Settings
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")})
+_EVERY_ADDRESS = {"0.0.0.0", "::"}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Address = tuple[str, int]
@@ -27,7 +28,8 @@ class KnownHostsOnly:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._hosts = frozenset(name.lower() for name in settings.allowed_hosts)
+        listening = {settings.host} - _EVERY_ADDRESS
+        self._hosts = frozenset(name.lower() for name in {*settings.allowed_hosts, *listening})
         self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,7 +41,7 @@ class KnownHostsOnly:
     def _rejection(self, method: str, headers: Headers) -> Response | None:
         host = headers.get("host", "")
         if not self._is_known(host):
-            known = ", ".join(["127.0.0.1, localhost, [::1]", *sorted(self._hosts)])
+            known = ", ".join(["127.0.0.1", "localhost", "[::1]", *sorted(self._hosts - {"127.0.0.1", "localhost"})])
             detail = f"got the host {host[:80]!r}; this server accepts {known}, and PYRAMIDION_ALLOWED_HOSTS adds names"
             return problem_response(400, "Unknown host", detail)
         origin = headers.get("origin")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.base.links import LINKS_VARIABLE
 from pipelines.run_folder.files import write_atomic
-from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RUNS_ROOT_VARIABLE, RunDir
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RUNS_ROOT_VARIABLE, TENANT_VARIABLE, RunDir
 from pipelines.spec.load import write_yaml
 from service.child_process import child_environment
 from service.executors.base import AttemptSpec
@@ -69,6 +69,7 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
         **{name: own[name] for name in ROOTS},
         ATTEMPT_DIR_VARIABLE: str(folder),
         RUNS_ROOT_VARIABLE: str(settings.root),
+        TENANT_VARIABLE: job.tenant,
         LINKS_VARIABLE: "refuse",
         "OMP_NUM_THREADS": str(job.cpus),
         "MKL_NUM_THREADS": str(job.cpus),

@@ -264,3 +264,29 @@ def test_each_change_has_an_audit_row(
     ]  # fmt: skip
     assert {(row.actor, row.tenant, row.outcome) for row in rows[:5]} == {("ci", "blue", "done")}
     assert (rows[5].action, rows[5].actor) == ("key.create", "local")
+
+
+def test_audit_log_is_read_by_admins_page_by_page(
+    api: httpx2.Client, key: Callable[..., Headers], document: dict[str, Any]
+) -> None:
+    admin = key(Scope.ADMIN, name="boss", tenant="ops")
+    blue, red = (key(Scope.JOBS_WRITE, name=tenant, tenant=tenant) for tenant in ("blue", "red"))
+    ids = [api.post("/v1/jobs", json={"config": document}, headers=who).json()["id"] for who in (blue, red, blue)]
+    seen: list[dict[str, Any]] = []
+    cursor = None
+    while not seen or cursor is not None:
+        query = {"limit": 2} if cursor is None else {"limit": 2, "cursor": cursor}
+        page = api.get("/v1/audit", params=query, headers=admin).json()
+        seen += page["changes"]
+        cursor = page["next_cursor"]
+    jobs = [change for change in seen if change["action"] == "job.submit"]
+    assert [(change["target"], change["actor"], change["tenant"]) for change in jobs] == [
+        (ids[2], "blue", "blue"), (ids[1], "red", "red"), (ids[0], "blue", "blue"),
+    ]  # fmt: skip
+    assert len(seen) == 6  # with three keys
+    assert len({change["seq"] for change in seen}) == 6
+    assert all(change["request_id"] for change in jobs)
+    of_red = api.get("/v1/audit?tenant=red", headers=admin).json()["changes"]
+    assert [change["action"] for change in of_red] == ["job.submit", "key.create"]
+    assert api.get("/v1/audit", headers=blue).status_code == 403
+    assert api.get(f"/v1/audit?cursor={'x' * 8}", headers=admin).status_code == 422

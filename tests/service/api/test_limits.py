@@ -105,9 +105,13 @@ def test_foreign_web_page_cannot_change_anything(shared_api: httpx2.Client) -> N
 def test_host_names_and_origins_are_settings(
     serve: Callable[[Settings], AbstractContextManager[httpx2.Client]], settings: Settings
 ) -> None:
-    more = {"allowed_hosts": ("Pyramidion.example.org",), "allowed_origins": ("http://localhost:3000",)}
+    more = {
+        "host": "127.0.0.2",
+        "allowed_hosts": ("Pyramidion.example.org",),
+        "allowed_origins": ("http://localhost:3000",),
+    }
     with serve(settings.model_copy(update=more)) as api:
-        for host in ("pyramidion.example.org", "PYRAMIDION.example.org:8443", "localhost"):
+        for host in ("pyramidion.example.org", "PYRAMIDION.example.org:8443", "localhost", "127.0.0.2:80"):
             assert api.get("/livez", headers={"Host": host}).status_code == 200
         answer = api.get("/livez", headers={"Host": "example.org"})
         assert (answer.status_code, "PYRAMIDION_ALLOWED_HOSTS" in answer.json()["detail"]) == (400, True)
