@@ -5,15 +5,17 @@ makes the change. A use case raises the errors of `service.jobs.errors` and `ser
 """
 
 import logging
-import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.run_folder.files import remove_folder
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.model_owners import is_hidden
 from pipelines.tracking.registry import Registry
+from service.disk_space import require_free_space
 from service.jobs.errors import InvalidJob, JobProblem, NotOver
 from service.jobs.kinds.registry import job_kind
 from service.jobs.submission import JobSubmission, check_submission, resource_problems
@@ -125,7 +127,10 @@ class Jobs:
 
         Raises:
             KeyReused: the key belongs to another request.
+            DiskAlmostFull: the disk has too little free space for another job.
         """
+        with suppress(OSError):  # readiness reports a root that cannot be read
+            require_free_space(self._settings)
         if key is None:
             job, is_new = self._store.submit(new, by=principal)
         else:
@@ -199,7 +204,7 @@ class Jobs:
         if not job.is_settled:
             raise NotEnded(job)
         # The folder first: after a crash between both steps the job still exists and can be deleted again.
-        _remove(self._settings.run_dir(job.id))
+        remove_folder(self._settings.run_dir(job.id))
         self._store.delete(job.id, principal)
         log.info("job %s: deleted by %s", job_id, principal.name)
 
@@ -217,11 +222,3 @@ def _hidden_model(path: tuple[str, ...], name: str) -> str:
     if path[-1] == "register_as":
         return f"got {name!r}, which is used by others; choose another name"
     return f"got {name!r}, which is not registered; GET /v1/models lists all"
-
-
-def _remove(folder: Path) -> None:
-    while folder.exists():
-        try:
-            shutil.rmtree(folder)
-        except FileNotFoundError:
-            continue  # another request deletes the same folder
