@@ -206,12 +206,16 @@ def test_requests_get_503_while_the_keys_cannot_be_read(tmp_path: Path) -> None:
     app.state.authenticator = Authenticator(ring_of(KeyStore(engine), settings), settings)
     with TestClient(app) as client:
         assert client.get("/v1/jobs", headers=bearer(text)).status_code == 404  # authenticated
+        assert client.get("/metrics").status_code == 401
         engine.dispose()
         settings.root.rename(tmp_path / "elsewhere")
         for headers in (bearer(text), {}):
             answer = client.get("/v1/jobs", headers=headers)
             assert (answer.status_code, answer.json()["title"]) == (503, "The database is unavailable")
             assert answer.headers["retry-after"]
+        # The keys as they were last read are enough for metrics.
+        assert client.get("/metrics", headers=bearer(text)).status_code == 404
+        assert client.get("/metrics").status_code == 401
 
 
 def test_guesses_cause_few_reads_of_the_database(tmp_path: Path) -> None:
