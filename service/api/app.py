@@ -22,6 +22,7 @@ from service.api.routes import (
     audit,
     batch_predictions,
     catalog,
+    datasets,
     docs,
     events,
     health,
@@ -38,7 +39,7 @@ from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.api_keys import KeyStore
 from service.store.audit import AuditLog
-from service.store.database import open_database
+from service.store.database import open_database_later
 from service.store.engines import DatabaseLimits
 from service.store.gauges import read_gauges
 from service.store.jobs import JobStore
@@ -54,10 +55,11 @@ def create_app(settings: Settings) -> FastAPI:
         settings.jobs_dir.mkdir(parents=True, exist_ok=True)
         # In parallel: a driver may take a second to list its GPUs.
         engine, executor = await asyncio.gather(
-            asyncio.to_thread(open_database, settings.url_of_database, DatabaseLimits.of_requests(settings)),
+            asyncio.to_thread(open_database_later, settings.url_of_database, DatabaseLimits.of_requests(settings)),
             asyncio.to_thread(create_executor, settings),
         )
         capacity = executor.capacity()
+        app.state.engine = engine
         app.state.store = JobStore(engine)
         app.state.pools = pools = ThreadPools(settings)
         ring = KeyRing(KeyStore(engine), pools[Work.KEYS], settings.key_cache_s)
@@ -95,7 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
     checks = [Depends(reject_unknown_parameters), Depends(hide_models_of_others)]
-    for routes in (jobs, events, results, predictions, models, batch_predictions, catalog, audit):
+    for routes in (jobs, events, results, predictions, models, batch_predictions, datasets, catalog, audit):
         app.include_router(routes.router, dependencies=checks)
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)

@@ -71,10 +71,10 @@ class Authenticator:
         raise Unauthorized("the header `Authorization` has no valid key; check that it is complete", "invalid_token")
 
     async def _find(self, key_id: str | None, known: Mapping[str, ApiKey] | None) -> ApiKey | None:
-        """Return the key with an id, among the known ones, or by default among those in the database."""
+        """Return the key with an id, if possible among the known ones, otherwise among those in the database."""
         if key_id is None:
             return None
-        return await self._ring.find(key_id) if known is None else known.get(key_id)
+        return (known or {}).get(key_id) or await self._ring.find(key_id)
 
     def admit(self, principal: Principal) -> None:
         """Count a request; raises Problem 429 if the key has sent too many."""

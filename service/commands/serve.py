@@ -14,6 +14,7 @@ from service.server.health import find_problem
 from service.server.parts import Part
 from service.server.serve import serve
 from service.settings import PREFIX, Settings
+from service.settings_secrets import SECRETS
 
 SHORTCUTS = {
     "data_roots": "data-root", "weights_roots": "weights-root", "allowed_hosts": "allowed-host",
@@ -23,7 +24,7 @@ SHORTCUTS = {
 
 METAVARS = {
     "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "host": "ADDRESS", "executor": "NAME",
-    "database_url": "URL", "predictor_url": "URL", "request_log": "BOOL", "require_keys": "BOOL",
+    "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "request_log": "BOOL", "require_keys": "BOOL",
     "allowed_hosts": "NAME", "allowed_origins": "URL", "trainer_variables": "NAME",
 }  # fmt: skip
 
@@ -78,7 +79,10 @@ def _check_health(words: Sequence[str]) -> int:
 
 
 def _parser(command: str, text: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"pyramidion {command}", description=text, allow_abbrev=False)
+    others = ", ".join(_variable(name) for name in sorted(ONLY_VARIABLES))
+    files = " and ".join(f"{variable}_FILE" for variable in SECRETS)
+    epilog = f"{others} has no option. {files} name files that contain the secret."
+    return argparse.ArgumentParser(prog=f"pyramidion {command}", description=text, epilog=epilog, allow_abbrev=False)
 
 
 def read_settings(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Settings:
