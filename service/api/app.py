@@ -27,6 +27,7 @@ from service.api.routes import (
     events,
     health,
     jobs,
+    model_versions,
     models,
     predictions,
     results,
@@ -97,7 +98,18 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
     checks = [Depends(reject_unknown_parameters), Depends(hide_models_of_others)]
-    for routes in (jobs, events, results, predictions, models, batch_predictions, datasets, catalog, audit):
+    for routes in (
+        jobs,
+        events,
+        results,
+        predictions,
+        models,
+        model_versions,
+        batch_predictions,
+        datasets,
+        catalog,
+        audit,
+    ):
         app.include_router(routes.router, dependencies=checks)
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)
