@@ -14,11 +14,13 @@ from fastapi import Request
 
 from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.base.links import LINKS_VARIABLE
+from pipelines.data.dataset.roots import DATA_ROOTS_VARIABLE
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, AttemptDir, RunDir
 from pipelines.spec.load import write_yaml
 from service.api.mlflow_waits import environment_without_short_waits
 from service.api.thread_pools import ThreadPool
 from service.child_process import child_environment, die_with_parent, python_command
+from service.datasets.resolution import data_roots_of_jobs
 from service.executors.process_tree import kill
 from service.jobs.document_paths import document_problems
 from service.jobs.errors import InvalidJob
@@ -114,6 +116,7 @@ class DryRuns:
 
     def _environment(self) -> dict[str, str]:
         own = {RUNS_ROOT_VARIABLE: str(self._settings.root), LINKS_VARIABLE: "refuse", "OMP_NUM_THREADS": "1"}
+        own[DATA_ROOTS_VARIABLE] = os.pathsep.join(map(str, data_roots_of_jobs(self._settings)))
         return child_environment({**environment_without_short_waits(), **self._settings.environment(), **own})
 
 

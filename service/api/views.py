@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
 from pipelines.tracking.model_versions import ModelVersion
+from service.jobs.kinds.registry import JOB_KINDS
 from service.rest.model_schemas import ModelVersionView
 from service.rest.schemas import AttemptView, EventView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
@@ -38,6 +39,7 @@ def job_view(
     """Return a job with all details; a failed one with the end of its log."""
     return JobView(
         **_summary(job),
+        dataset=JOB_KINDS[job.kind].dataset(config) if job.kind in JOB_KINDS else None,
         waits_for=waits_for,
         failure=failure_of(job, run_dir),
         attempts=[_attempt_view(attempt) for attempt in attempts],

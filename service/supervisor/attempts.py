@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.links import LINKS_VARIABLE
+from pipelines.data.dataset.roots import DATA_ROOTS_VARIABLE
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, CACHE_VARIABLE, RUNS_ROOT_VARIABLE, RunDir
 from pipelines.spec.load import write_yaml
 from service.child_process import child_environment
+from service.datasets.resolution import data_roots_of_jobs
 from service.executors.base import AttemptSpec
 from service.jobs.kinds.registry import job_kind
 from service.settings import PREFIX, Settings
@@ -76,6 +78,7 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
         "OMP_WAIT_POLICY": "PASSIVE",
         **child_environment(inherited),
         **{name: own[name] for name in ROOTS},
+        DATA_ROOTS_VARIABLE: os.pathsep.join(map(str, data_roots_of_jobs(settings))),
         ATTEMPT_DIR_VARIABLE: str(folder),
         RUNS_ROOT_VARIABLE: str(settings.root),
         LINKS_VARIABLE: "refuse",
