@@ -10,7 +10,7 @@ from pipelines.base.names import Name
 from pipelines.spec.batch_prediction import PredictionSettings
 from pipelines.tasks.kinds import answer_fields
 from pipelines.tasks.thresholds import BEST, VALID_THRESHOLDS, read_threshold
-from service.rest.schemas import Answer, Request, ResourcesRequest
+from service.rest.schemas import Answer, ProblemDetails, Request, ResourcesRequest
 
 
 class ModelSummary(Answer):
@@ -103,6 +103,11 @@ else:
     )
 
 
+IMAGE_POINTER = "/image"
+"""Pointer of a problem that is about one image."""
+VERSION_HEADER = "Model-Version"
+
+
 class PredictionView(Answer):
     """The prediction of a model for an image."""
 
@@ -111,3 +116,15 @@ class PredictionView(Answer):
     warnings: list[str] = Field(
         [], description="present if the file is damaged but was read: a JPEG that ends too early has gray rows"
     )
+
+
+class ImageProblem(Answer):
+    """The reason why an image has no prediction."""
+
+    problem: ProblemDetails
+
+
+class PredictionList(Answer):
+    """The predictions for the images of a request with several, in their order."""
+
+    predictions: list[PredictionView | ImageProblem]

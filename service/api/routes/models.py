@@ -1,5 +1,6 @@
 """Registered models: versions, aliases and predictions."""
 
+import json
 import re
 import threading
 from collections.abc import AsyncIterator
@@ -12,9 +13,10 @@ from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.access import needs
 from service.api.deps import StoreDep
-from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_field
+from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_fields
 from service.api.limits import JsonRoute
 from service.api.metrics import Metrics
+from service.api.predictor_images import forwarded, predict_images
 from service.api.predictor_link import PredictorLink
 from service.api.thread_pools import Work
 from service.api.views import model_version_view
@@ -25,6 +27,7 @@ from service.rest.model_schemas import (
     ModelList,
     ModelSummary,
     ModelView,
+    PredictionList,
     PredictionView,
     ThresholdText,
 )
@@ -149,7 +152,7 @@ def delete_alias(name: str, alias: str, registry: RegistryDep, request: Request,
 @router.post(
     "/{name}/predict",
     dependencies=[needs(Scope.MODELS_READ)],
-    response_model=PredictionView,
+    response_model=PredictionView | PredictionList,
     response_model_exclude_unset=True,
     openapi_extra={"requestBody": REQUEST_BODY},
     responses={
@@ -172,27 +175,33 @@ async def predict(
             "number for all classes, or `best` for the threshold of each class with the highest F1 on val"
         ),
     ] = None,
+    classes: Annotated[
+        list[str], Query(description="respond only with these classes; repeat the parameter for several")
+    ] = [],  # noqa: B006
 ) -> Response:
-    """Return the predictions for an image. The header `Model-Version` is the version that was used."""
+    """Return the predictions for an image, or for several in their order. The header `Model-Version` is the version
+    that was used."""
     if alias is not None and version is not None:
         raise Problem(422, "Alias and version", "got an alias and a version; pass only one of them")
     metrics = cast(Metrics, request.app.state.metrics)
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
     model = {"name": name, **({"alias": alias or CHAMPION} if version is None else {"version": str(version)})}
     query = {**model, **({"draw": "1"} if draw else {}), **({} if threshold is None else {"threshold": threshold})}
+    query |= {"classes": json.dumps(classes)} if classes else {}
     await link.find(model)
     # A slow upload must not occupy a place in the queue.
-    image = await read_image_field(request, settings, cast(UploadMemory, request.app.state.upload_memory))
-    with link.admitted():
+    images = await read_image_fields(request, settings, cast(UploadMemory, request.app.state.upload_memory))
+    if draw and len(images) > 1:
+        detail = f"got {len(images)} images and draw=true; a picture is drawn of one image, so send one per request"
+        raise Problem(422, "Several pictures", detail, [ProblemField(pointer="/image", detail=detail)])
+    with link.admitted(len(images)):
         try:
             with metrics.prediction_latency.time():
-                answer = await unless_gone(request, link.predict(query, image))
+                if len(images) > 1:
+                    return await unless_gone(request, predict_images(link, query, images))
+                return forwarded(await unless_gone(request, link.predict(query, images[0])))
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
-    kept = {
-        key: answer.headers[key] for key in ("content-type", "retry-after", "model-version") if key in answer.headers
-    }
-    return Response(answer.content, answer.status_code, kept)
 
 
 def _aliases(registry: Registry, name: str) -> dict[str, int]:
