@@ -38,6 +38,13 @@ KEY_COMMANDS = {
     "revoke": LazyCommand("service.commands.keys:revoke", "Revoke a key."),
 }
 KEYS = LazyGroup("keys", {"Commands": KEY_COMMANDS}, help="Create, list and revoke the API keys of a service.")
+DATASET_COMMANDS = {
+    "upload": LazyCommand("service.commands.datasets:upload", "Upload an archive or a folder as a version."),
+    "list": LazyCommand("service.commands.datasets:list_versions", "List versions, newest first."),
+    "show": LazyCommand("service.commands.datasets:show", "Show a version with the result of its check."),
+    "delete": LazyCommand("service.commands.datasets:delete", "Delete versions."),
+}
+DATASETS = LazyGroup("datasets", {"Commands": DATASET_COMMANDS}, help="Upload, list, show and delete data sets.")
 DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, convert, show, split or synthesize data.")
 SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     "Training": {
@@ -56,6 +63,7 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
         "gc": LazyCommand("service.commands.gc:run", "Delete what the retention rules of a service do not keep."),
         "keys": KEYS,
         **CLIENT_COMMANDS,
+        "datasets": DATASETS,
     },
 }
 COMMANDS = [name for section in SECTIONS.values() for name in section]
