@@ -6,15 +6,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.tracking.mlflow_names import mlflow_key
+from pipelines.tracking.model_archive import ArchiveFacts
 
 OWNER_TAG = "pyramidion.owner"
+TENANT_TAG = "pyramidion.tenant"
+"""Tag of a registered model with the tenant that owns its name."""
+DEFAULT_TENANT = "local"
+"""The owner of models without this tag."""
 FINGERPRINT_TAG = "pyramidion.val_fingerprint"
 SELECT_TAG = "pyramidion.select"
+SHA256_TAG, SIZE_TAG = "pyramidion.archive_sha256", "pyramidion.archive_bytes"
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One version of a registered model at the time of the request; `created_at` is in seconds since 1970."""
+    """One version of a registered model at the time of the request.
+
+    Attributes:
+        name: of the model.
+        version: its number.
+        run_id: the MLflow run that registered it.
+        tags: in MLflow.
+        created_at: in seconds since 1970.
+        aliases: that point to it.
+        source: where MLflow keeps its files.
+    """
 
     name: str
     version: int
@@ -22,6 +38,7 @@ class ModelVersion:
     tags: Mapping[str, str]
     created_at: float
     aliases: tuple[str, ...] = field(default=())
+    source: str = ""
 
     @property
     def uri(self) -> str:
@@ -44,6 +61,12 @@ class ModelVersion:
         found = {key: _number(text) for key, text in sorted(self.tags.items()) if key.startswith("val/")}
         return {key: number for key, number in found.items() if number is not None}
 
+    @property
+    def archive(self) -> ArchiveFacts | None:
+        """Checksum and size of its archive; None for versions of older programs."""
+        sha256, size = self.tags.get(SHA256_TAG), self.tags.get(SIZE_TAG, "")
+        return ArchiveFacts(sha256, int(size)) if sha256 and size.isdecimal() else None
+
     def metric(self, name: str) -> float | None:
         """Return a stored metric; None if it is undefined or was not stored."""
         return _number(self.tags.get(mlflow_key(name)))
@@ -60,21 +83,31 @@ def _number(text: str | None) -> float | None:
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A registered model: the versions of its aliases, and its newest version (None: it has no version)."""
+    """A registered model: its owner, the versions of its aliases, and its newest version (None: it has no version)."""
 
     name: str
     aliases: Mapping[str, int]
     latest_version: int | None
+    tenant: str = DEFAULT_TENANT
 
 
 def as_version(row: Any, aliases: Mapping[str, int]) -> ModelVersion:
     """Return a version of MLflow's client as a value; `aliases` are all aliases of the model."""
     number = int(row.version)
     named = tuple(sorted(alias for alias, version in aliases.items() if version == number))
-    return ModelVersion(row.name, number, row.run_id, dict(row.tags), row.creation_timestamp / 1000, named)
+    return ModelVersion(
+        row.name,
+        number,
+        row.run_id,
+        dict(row.tags),
+        row.creation_timestamp / 1000,
+        named,
+        row.source or "",
+    )
 
 
 def as_model(row: Any) -> RegisteredModel:
     """Return a registered model of MLflow's client as a value."""
     newest = max((int(version.version) for version in row.latest_versions), default=None)
-    return RegisteredModel(row.name, {alias: int(version) for alias, version in row.aliases.items()}, newest)
+    aliases = {alias: int(version) for alias, version in row.aliases.items()}
+    return RegisteredModel(row.name, aliases, newest, dict(row.tags).get(TENANT_TAG, DEFAULT_TENANT))

@@ -1,6 +1,7 @@
 """Convert records of the database and of the model registry to response bodies."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from pydantic import ValidationError
 
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
+from pipelines.tracking.model_archive import ArchiveFacts
 from pipelines.tracking.model_versions import ModelVersion
 from service.jobs.kinds.registry import JOB_KINDS
-from service.rest.model_schemas import ModelVersionView
+from service.rest.audit_schemas import Change
+from service.rest.model_schemas import ArchiveView, ModelVersionView
 from service.rest.schemas import AttemptView, EventView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
+from service.store.audit import AuditRow
 from service.store.records import AttemptRecord, Event, Job
 
 LOG_TAIL_LINES = 20
@@ -103,6 +107,11 @@ def event_view(event: Event) -> EventView:
     )
 
 
+def audit_view(row: AuditRow) -> Change:
+    """Return a row of the audit log."""
+    return Change(**{**asdict(row), "time": moment(row.time)})
+
+
 def model_version_view(version: ModelVersion, job_id: str | None) -> ModelVersionView:
     """Return a version of a model, trained by the given job (None if this service did not train it)."""
     return ModelVersionView(
@@ -114,7 +123,13 @@ def model_version_view(version: ModelVersion, job_id: str | None) -> ModelVersio
         select=version.select,
         val_fingerprint=version.val_fingerprint,
         val_metrics=version.val_metrics,
+        archive=archive_view(version.archive),
     )
+
+
+def archive_view(facts: ArchiveFacts | None) -> ArchiveView | None:
+    """Return checksum and size of the archive of a version."""
+    return None if facts is None else ArchiveView(sha256=facts.sha256, size_bytes=facts.num_bytes)
 
 
 def failure_of(job: Job, run_dir: Path) -> Failure | None:
