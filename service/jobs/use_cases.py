@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.run_folder.files import remove_folder
+from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.model_owners import is_hidden
+from pipelines.tracking.registry import Registry
+from service.datasets.resolution import UsableDataset, usable_dataset
 from service.disk_space import require_free_space
-from service.jobs.errors import InvalidJob, NotOver
+from service.jobs.errors import InvalidJob, JobProblem, NotOver
+from service.jobs.kinds.registry import job_kind
 from service.jobs.submission import JobSubmission, check_submission, resource_problems
 from service.jobs.supervisor_watch import SupervisorWatch
 from service.jobs.waiting import waits_for
@@ -21,6 +26,7 @@ from service.principal import Principal
 from service.resources import ResourceCounts
 from service.settings import Settings
 from service.states import JobStatus
+from service.store.datasets import DatasetStore
 from service.store.errors import NotEnded
 from service.store.jobs import JobStore
 from service.store.records import AttemptRecord, Job, NewJob
@@ -70,13 +76,14 @@ class Jobs:
 
     Args:
         capacity: the resources that jobs may use in total.
+        datasets: the data sets that documents name.
 
     Attributes:
         supervision: knows the active supervisor.
     """
 
-    def __init__(self, store: JobStore, settings: Settings, capacity: ResourceCounts) -> None:
-        self._store, self._settings, self._capacity = store, settings, capacity
+    def __init__(self, store: JobStore, settings: Settings, capacity: ResourceCounts, datasets: DatasetStore) -> None:
+        self._store, self._settings, self._capacity, self._datasets = store, settings, capacity, datasets
         self.supervision = SupervisorWatch(store, settings)
 
     def check(self, principal: Principal, submission: JobSubmission) -> NewJob:
@@ -85,7 +92,30 @@ class Jobs:
         Raises:
             InvalidJob: with all problems.
         """
-        return check_submission(submission, self._settings, self._capacity)
+
+        def find_dataset(reference: str) -> UsableDataset:
+            return usable_dataset(reference, principal, self._datasets, self._settings)
+
+        return check_submission(submission, self._settings, self._capacity, find_dataset)
+
+    def check_models(self, principal: Principal, submission: JobSubmission) -> None:
+        """Check that the models which a document names are not those of tenants that the principal does not see.
+
+        Raises:
+            InvalidJob: with a problem for each name; a model of another tenant does not seem to exist.
+            RegistryError: the model registry does not answer.
+        """
+        names = job_kind(submission.kind).models(submission.config)
+        if principal.visible_tenant is None or not names:
+            return
+        registry = Registry(find_store(self._settings.root))
+        problems = [
+            JobProblem(path, _hidden_model(path, name)).below(*submission.config_at)
+            for path, name in names.items()
+            if is_hidden(registry, name, principal.tenant)
+        ]
+        if problems:
+            raise InvalidJob(problems)
 
     def submit(
         self, principal: Principal, submission: JobSubmission, key: RequestKey | None = None
@@ -96,6 +126,7 @@ class Jobs:
             InvalidJob: with all problems.
             KeyReused: the key belongs to another request.
         """
+        self.check_models(principal, submission)
         return self.queue(principal, self.check(principal, submission), key)
 
     def queue(self, principal: Principal, new: NewJob, key: RequestKey | None = None) -> tuple[JobDetails, bool]:
@@ -165,8 +196,9 @@ class Jobs:
             raise InvalidJob(problems)
         config = self._store.config(job_id)
         new = NewJob(
-            job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind, tenant=job.tenant
-        )
+            job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind,
+            dataset_id=self._datasets.of_job(job.id), tenant=job.tenant,
+        )  # fmt: skip
         return self.queue(principal, new, key)
 
     def delete(self, principal: Principal, job_id: str) -> None:
@@ -192,3 +224,9 @@ class Jobs:
             waits_for(job, self._store, self.supervision, self._capacity, principal),
             self._settings.run_dir(job.id),
         )
+
+
+def _hidden_model(path: tuple[str, ...], name: str) -> str:
+    if path[-1] == "register_as":
+        return f"got {name!r}, which is used by others; choose another name"
+    return f"got {name!r}, which is not registered; GET /v1/models lists all"

@@ -1,5 +1,6 @@
 """Jobs that train a model: `pyramidion fit` on the job document. Torch-free."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.evaluation.tables import print_results
 from pipelines.formats.source_split import SourceSplit
-from pipelines.preflight import Places, preflight
+from pipelines.preflight import REGISTRY, Places, preflight
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document
 from pipelines.spec.result import RunResult
 from pipelines.spec.training import TrackingSpec
 from service.child_process import python_command
+from service.datasets.resolution import UsableDataset
 from service.jobs.document_paths import document_problems
 from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import CheckedDocument, JobKind
@@ -43,12 +45,42 @@ class FitKind(JobKind):
             raise InvalidJob(problems)
         return CheckedDocument(spec.name, document)
 
+    def dataset(self, config: Mapping[str, Any]) -> str | None:
+        data = config.get("data")
+        named = data.get("dataset") if isinstance(data, Mapping) else None
+        return named if isinstance(named, str) else None
+
+    def with_dataset(self, config: Mapping[str, Any], dataset: UsableDataset) -> dict[str, Any]:
+        data: Mapping[str, Any] = config["data"]
+        if data.get("root", dataset.root) != dataset.root:
+            message = f"got {data['root']!r} beside data.dataset, which has files of its own; remove one of them"
+            raise InvalidJob([JobProblem(("data", "root"), message)])
+        if "sources" not in data and dataset.sources is None:
+            message = (
+                f"got {dataset.reference!r}, which has no labels; add data.sources, or upload labels with the images"
+            )
+            raise InvalidJob([JobProblem(self.dataset_field, message)])
+        sources = data.get("sources", dataset.sources)
+        return {**config, "data": {**data, "dataset": dataset.reference, "root": dataset.root, "sources": sources}}
+
     def command(self, run_dir: RunDir) -> tuple[str, ...]:
         return python_command("pipelines.cli", "fit", "--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
 
     def show_result(self, result: Mapping[str, Any], console: "Console") -> None:
         """Print the metrics of all tasks."""
         print_results(result["split"], result["tasks"], console)
+
+    def models(self, config: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+        """Return the model to initialize from, and the name under which the new model is registered."""
+        found: dict[tuple[str, ...], str] = {}
+        model, tracking = config.get("model"), config.get("tracking")
+        source = model.get("init_from") if isinstance(model, Mapping) else None
+        if isinstance(source, str) and source.startswith(REGISTRY):
+            found["model", "init_from"] = re.split("[@/]", source.removeprefix(REGISTRY))[0]
+        name = tracking.get("register_as") if isinstance(tracking, Mapping) else None
+        if isinstance(name, str):
+            found["tracking", "register_as"] = name
+        return found
 
     def tracking(self, config: Mapping[str, Any]) -> TrackingSpec | None:
         """Return the tracking section of a document, even if the rest of the document is invalid."""
