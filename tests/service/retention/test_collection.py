@@ -133,7 +133,7 @@ def test_what_cannot_be_deleted_is_a_problem_and_the_rest_continues(root: Root) 
 def dataset(root: Root, content: str) -> str:
     """Add a version of a data set that was checked, with a folder, and return its id."""
     store, sha256 = DatasetStore(root.engine), content * 64
-    new = NewDatasetVersion(id=f"id{content}", name="shapes", sha256=sha256, archive_sha256=None, archive_bytes=100)
+    new = NewDatasetVersion(id=f"id{content}", name="shapes", sha256=sha256, content_sha256=sha256, archive_bytes=100)
     version, _ = store.create(new, Principal("me", "local"), 1 << 30)
     assert store.claim_check("me", 60) is not None
     assert store.finish_check(version.id, "me", CheckedDataset(True, files_bytes=50))
