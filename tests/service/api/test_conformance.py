@@ -37,6 +37,8 @@ ORDER = ("get", "put", "patch", "post", "delete")
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.reliability)])
 def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    # Nothing renews the lease that `watched_api` takes.
+    settings = settings.model_copy(update={"lease_s": 3600.0})
     if request.param == "sqlite":
         return settings
     return settings.model_copy(update={"database_url": request.getfixturevalue("postgres_url")})
