@@ -41,6 +41,7 @@ from service.settings import Settings
 from service.store.api_keys import KeyStore
 from service.store.audit import AuditLog
 from service.store.database import open_database_later
+from service.store.datasets import DatasetStore
 from service.store.engines import DatabaseLimits
 from service.store.gauges import read_gauges
 from service.store.jobs import JobStore
@@ -68,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.authenticator = Authenticator(ring, settings)
         app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
         app.state.capacity = capacity
-        app.state.jobs = Jobs(app.state.store, settings, capacity)
+        app.state.jobs = Jobs(app.state.store, settings, capacity, DatasetStore(engine))
         collector = JobCollector(app.state.store, partial(read_gauges, engine), capacity[CPUS], capacity.get(GPUS, 0))
         metrics.stored.register(collector)
         in_pools = PoolCollector(pools)
