@@ -22,6 +22,7 @@ PREFIX = "PYRAMIDION_"
 Folders = Annotated[tuple[Path, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=1e8)]
 Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
 
 
 class Settings(BaseSettings):
@@ -154,6 +155,26 @@ class Settings(BaseSettings):
     key_storage_bytes: Count = Field(
         100 << 30, description="bytes of the data sets that a key may store, unless the key has its own limit"
     )
+
+    min_free_bytes: Count = Field(
+        1 << 30, description="free bytes of the disk of the root below which new jobs and uploads are refused"
+    )
+    gc_every_s: Seconds = Field(3600.0, description="seconds between two runs of `pyramidion gc` by the supervisor")
+    gc_timeout_s: Seconds = Field(1800.0, description="seconds after which such a run is stopped")
+    keep_last_checkpoint_s: Seconds = Field(
+        7 * 86400.0, description="seconds after which last.ckpt of a job that succeeded is deleted; best.ckpt is kept"
+    )
+    keep_checkpoints_s: Seconds | None = Field(None, description="seconds to keep all checkpoints of ended jobs")
+    keep_checkpoints: CountOrZero | None = Field(None, description="number of ended jobs whose checkpoints are kept")
+    keep_checkpoints_bytes: CountOrZero | None = Field(None, description="maximum size of checkpoints of ended jobs")
+    keep_jobs_s: Seconds | None = Field(None, description="seconds to keep ended jobs with their run folders")
+    keep_jobs: CountOrZero | None = Field(None, description="number of ended jobs that are kept")
+    keep_jobs_bytes: CountOrZero | None = Field(None, description="maximum size of the run folders of ended jobs")
+    keep_logs_s: Seconds | None = Field(None, description="seconds to keep the logs of ended jobs")
+    keep_logs: CountOrZero | None = Field(None, description="number of ended jobs whose logs are kept")
+    keep_logs_bytes: CountOrZero | None = Field(None, description="maximum size of the logs of ended jobs")
+    keep_events_s: Seconds | None = Field(None, description="seconds to keep the events of ended jobs")
+    keep_events: CountOrZero | None = Field(None, description="maximum number of events of ended jobs")
 
     @classmethod
     def settings_customise_sources(

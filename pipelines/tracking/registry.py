@@ -91,6 +91,11 @@ class Registry:
             found = _pages(client.search_model_versions, filter_string=f"name = {_quoted(name)}")
             return sorted((as_version(row, aliases) for row in found), key=lambda v: -v.version)
 
+    def runs_of_models(self) -> frozenset[str]:
+        """Return the ids of the MLflow runs that versions of any model belong to."""
+        with self._connected() as client:
+            return frozenset(row.run_id for row in _pages(client.search_model_versions) if row.run_id)
+
     def version(self, name: str, number: int) -> ModelVersion | None:
         """Return one version; None if it does not exist."""
         with self._connected():

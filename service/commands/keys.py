@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.base.console import terminal_console
 from pipelines.base.errors import ConfigError, FieldProblem
 from service.commands.database_command import database_options, opened_store, shell_user
 from service.keys.key_text import shown_prefix
@@ -98,8 +98,7 @@ def list_keys(*, as_json: bool, root: Path | None, database_url: str | None) -> 
         ]
         print(json.dumps(rows, indent=1))
     else:
-        console = Console()
-        console = console if console.is_terminal else Console(width=160)
+        console = terminal_console()
         console.print(_table(keys) if keys else "no keys: everyone who reaches the server may do everything")
     return 0
 

@@ -53,6 +53,7 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     },
     "Job service": {
         "serve": LazyCommand("service.commands.serve:run", "Run the job service on this machine."),
+        "gc": LazyCommand("service.commands.gc:run", "Delete what the retention rules of a service do not keep."),
         "keys": KEYS,
         **CLIENT_COMMANDS,
     },

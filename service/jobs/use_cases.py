@@ -5,12 +5,14 @@ makes the change. A use case raises the errors of `service.jobs.errors` and `ser
 """
 
 import logging
-import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.run_folder.files import remove_folder
+from service.disk_space import require_free_space
 from service.jobs.errors import InvalidJob, NotOver
 from service.jobs.submission import JobSubmission, check_submission, resource_problems
 from service.jobs.supervisor_watch import SupervisorWatch
@@ -101,7 +103,10 @@ class Jobs:
 
         Raises:
             KeyReused: the key belongs to another request.
+            DiskAlmostFull: the disk has too little free space for another job.
         """
+        with suppress(OSError):  # readiness reports a root that cannot be read
+            require_free_space(self._settings)
         if key is None:
             job, is_new = self._store.submit(new, by=principal)
         else:
@@ -175,7 +180,7 @@ class Jobs:
         if not job.is_settled:
             raise NotEnded(job)
         # The folder first: after a crash between both steps the job still exists and can be deleted again.
-        _remove(self._settings.run_dir(job.id))
+        remove_folder(self._settings.run_dir(job.id))
         self._store.delete(job.id, principal)
         log.info("job %s: deleted by %s", job_id, principal.name)
 
@@ -187,11 +192,3 @@ class Jobs:
             waits_for(job, self._store, self.supervision, self._capacity, principal),
             self._settings.run_dir(job.id),
         )
-
-
-def _remove(folder: Path) -> None:
-    while folder.exists():
-        try:
-            shutil.rmtree(folder)
-        except FileNotFoundError:
-            continue  # another request deletes the same folder

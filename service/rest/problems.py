@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
 from pipelines.base.errors import RegistryError
+from service.disk_space import DiskAlmostFull
 from service.jobs.errors import InvalidJob, JobError, NotOver
 from service.rest.schemas import ProblemDetails, ProblemField
 from service.store.errors import (
@@ -101,6 +102,7 @@ def add_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _state_problem)
     app.add_exception_handler(InvalidJob, _invalid_job_problem)
     app.add_exception_handler(StoreUnavailable, _database_problem)
+    app.add_exception_handler(DiskAlmostFull, _disk_problem)
     app.add_exception_handler(RegistryError, _registry_problem)
     app.add_exception_handler(Exception, _internal_problem)
 
@@ -168,6 +170,10 @@ def database_problem(method: str, path: str, error: Exception) -> Response:
     is_unknown = isinstance(error, OutcomeUnknown)
     detail = str(error) if is_unknown else f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})
+
+
+async def _disk_problem(request: Request, error: Exception) -> Response:
+    return problem_response(507, "The disk is almost full", str(error))
 
 
 async def _registry_problem(request: Request, error: Exception) -> Response:

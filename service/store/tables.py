@@ -153,3 +153,10 @@ audit = Table(
     Column("detail", Text),
     sqlite_autoincrement=True,
 )
+
+job_deletions = Table(
+    "job_deletions",
+    metadata,
+    Column("job_id", String(32), _job_id(), primary_key=True, comment="a job whose files are being deleted"),
+    Column("started_at", Float, nullable=False),
+)

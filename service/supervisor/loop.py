@@ -22,6 +22,7 @@ from service.supervisor.attempts import Command, attempt_folder
 from service.supervisor.job_watcher import JobWatcher, WatchedAttempt
 from service.supervisor.lease import Lease
 from service.supervisor.mlflow_worker import MlflowWorker
+from service.supervisor.retention_schedule import RetentionSchedule
 from service.supervisor.scheduling import Pauses, next_starts
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Supervisor:
         self._lease = lease
         self._watcher = JobWatcher(settings, jobs, leased, executor, mlflow, lease, command)
         self._watched: dict[str, WatchedAttempt] = {}
+        self._retention = RetentionSchedule(settings)
         self._pauses = Pauses(settings.retry_delay_s)
         self._settle_at = 0.0
         self._orphans_at = 0.0
@@ -84,6 +86,7 @@ class Supervisor:
         self._watch_all()
         self._start_jobs_that_fit()
         self._settle()
+        self._retention.tick()
 
     def _watch_all(self) -> None:
         active = self._leased.active()

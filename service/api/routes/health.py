@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -14,6 +13,7 @@ from service.api.access import needs
 from service.api.deps import CapacityDep, JobsDep, MetricsDep, PoolsDep, SettingsDep, StoreDep
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.thread_pools import NoAnswer, ThreadPool, Work
+from service.disk_space import require_free_space
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import JOB_KINDS
 from service.jobs.supervisor_watch import SupervisorWatch
@@ -27,9 +27,6 @@ from service.version import version
 logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["operations"])
-
-MIN_FREE_BYTES = 256 << 20
-"""Minimum free disk space; with less, writing a checkpoint may fail."""
 
 
 @router.get("/livez")
@@ -112,11 +109,7 @@ def _write_root(settings: Settings) -> str:
 
 
 def _measure_disk(settings: Settings) -> str:
-    free = shutil.disk_usage(settings.root).free
-    detail = f"{free >> 20} MiB are free"
-    if free < MIN_FREE_BYTES:
-        raise OSError(f"{detail}, at least {MIN_FREE_BYTES >> 20} MiB are needed; delete jobs or other files")
-    return detail
+    return f"{require_free_space(settings) >> 20} MiB are free"
 
 
 def _find_supervisor(supervision: SupervisorWatch) -> str:

@@ -51,7 +51,7 @@ REPLAYED = {
     responses={
         200: {"model": DryRun, "description": "With `dry_run`: what the job would do; nothing is stored"},
         202: {"description": "The job is in the queue", "headers": {**LOCATION, **REPLAYED}},
-        **problems(503, 504),
+        **problems(503, 504, 507),
     },
 )
 async def submit_job(
@@ -141,7 +141,7 @@ def cancel_job(job_id: JobId, response: Response, jobs: JobsDep, principal: Prin
     "/{job_id}/retry",
     dependencies=[needs(Scope.JOBS_WRITE)],
     status_code=202,
-    responses={202: {"headers": {**LOCATION, **REPLAYED}}, **problems(404, 409, 422)},
+    responses={202: {"headers": {**LOCATION, **REPLAYED}}, **problems(404, 409, 422, 507)},
 )
 def retry_job(
     job_id: JobId, response: Response, jobs: JobsDep, principal: PrincipalDep, idempotency_key: IdempotencyKey = None

@@ -2,9 +2,11 @@
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,3 +108,16 @@ def test_errors_of_commands_are_escaped(capfd: pytest.CaptureFixture[str]) -> No
         assert exit_code_of(command) == 78
     printed = capfd.readouterr().err
     assert printed.strip() == "error: \\u001b[2J\\u001b[Htrain.json: the class \\u001b]0;owned\\u0007 is unknown"
+
+
+def test_every_console_is_a_safe_one() -> None:
+    """And every other text is printed below `exit_code_of`, or in a process that calls `escape_output`."""
+    root = Path(__file__).parents[3]
+    found = [
+        f"{path.relative_to(root)}:{number}"
+        for package in ("backbones", "heads", "pipelines", "service")
+        for path in (root / package).rglob("*.py")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        if re.search(r"(?<![\w.])Console\(", line) and path.name != "console.py"
+    ]
+    assert found == []
