@@ -81,7 +81,7 @@ test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## 
 	@$(@D)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@
 
-bench: bench-predict bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed ## every benchmark
+bench: bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed ## every benchmark
 
 bench-predict: install ## predictions over REST against the model alone (2 minutes on 2 quiet cores)
 	$(BIN)/python -m tests.bench.predict
