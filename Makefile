@@ -20,7 +20,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-integration test-slow test-matrix bench bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones secrets build clean
+.PHONY: help install demo check format test test-integration test-reliability test-slow test-matrix bench bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones secrets build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,7 +64,10 @@ test-integration: install ## whole commands and services, the commands of the RE
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
 test-slow: install ## the slow rest
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not reliability"
+
+test-reliability: install ## kills, stops and outages on SQLite and PostgreSQL (hours; RELIABILITY_REPETITIONS=2 for a short form)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m reliability $(PYTEST_OPTIONS)
 
 test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## the default suite on the oldest and the newest corner (two more environments of 6 GB)
 	OMP_NUM_THREADS=1 .venv-py311-torch211/bin/python $(PYTEST)

@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None, description="database as an SQLAlchemy URL; the default is service.db in the root"
     )
+    storage_url: str | None = Field(
+        None,
+        description="storage of uploaded archives, s3://BUCKET/PREFIX (its endpoint is AWS_ENDPOINT_URL); the default "
+        "is a folder in the root",
+    )
 
     executor: str = Field("local", description="executor that runs attempts")
     cpus: Count = Field(
@@ -105,6 +110,27 @@ class Settings(BaseSettings):
     predictor_check_s: Seconds = Field(2.0, description="seconds between two health checks of the predictor")
     predictor_check_timeout_s: Seconds = Field(
         10.0, description="seconds after which a health check of the predictor has failed; two failures kill it"
+    )
+
+    max_upload_bytes: Count = Field(10 << 30, description="maximum size of an uploaded archive of a data set")
+    upload_timeout_s: Seconds = Field(3600.0, description="seconds after which an upload is refused")
+    uploads: Count = Field(16, description="maximum number of uploads in progress; others are rejected meanwhile")
+    storage_timeout_s: Seconds = Field(
+        20.0, description="seconds without an answer after which a request to the storage is repeated, at most twice"
+    )
+    dataset_quota_bytes: Count = Field(
+        100 << 30, description="maximum size of all data sets of a tenant, archives and extracted files together"
+    )
+    dataset_max_files: Count = Field(1_000_000, description="maximum number of files in a data set")
+    dataset_max_bytes: Count = Field(50 << 30, description="maximum size of the extracted files of a data set")
+    dataset_max_file_bytes: Count = Field(4 << 30, description="maximum size of one extracted file")
+    dataset_max_ratio: Count = Field(
+        100, description="maximum ratio of the extracted files to their archive in bytes, once they exceed 64 MiB"
+    )
+    dataset_checks: Count = Field(2, description="maximum number of data checks in progress; others wait")
+    dataset_check_timeout_s: Seconds = Field(3600.0, description="seconds after which a data check is killed")
+    dataset_check_bytes: Count = Field(
+        8 << 30, description="maximum address space of the process of a data check, in bytes"
     )
 
     database_threads: Count = Field(
@@ -231,6 +257,10 @@ class Settings(BaseSettings):
     @property
     def jobs_dir(self) -> Path:
         return self.root / "jobs"
+
+    @property
+    def datasets_dir(self) -> Path:
+        return self.root / "datasets"
 
     def run_dir(self, job_id: str) -> Path:
         """Return the run folder of a job."""

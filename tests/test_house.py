@@ -47,6 +47,8 @@ HOMES = {
     "psutil": ("service/executors", "pipelines/tracking"),
     "pycocotools": (),
     "simplejpeg": ("pipelines/data/decoding",),
+    "boto3": ("service/storage",),
+    "botocore": ("service/storage",),
 }
 MAX_FILES_WITH_BRANCHES_ON_KINDS = 0
 MACHINE = re.compile(

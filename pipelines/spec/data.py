@@ -1,9 +1,10 @@
 """`data`: images and labels, and how they are sampled and augmented."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from pipelines.base.names import Name, TaskName
 from pipelines.base.paths import RelativePath
@@ -106,8 +107,28 @@ def _require_a_multiple_of_32(size_range: tuple[int, int]) -> tuple[int, int]:
 SizeRange = Annotated[tuple[Side, Side], AfterValidator(_require_a_multiple_of_32)]
 
 
+_DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[0-9a-f]{8,64})?")
+
+
+def _require_reference(reference: str) -> str:
+    if not _DATASET.fullmatch(reference):
+        raise ValueError(f"got {reference!r}; write NAME@VERSION with at least 8 digits of the version, or NAME")
+    return reference
+
+
+DatasetReference = Annotated[str, AfterValidator(_require_reference)]
+
+
+def _require_root_or_dataset(schema: dict[str, Any]) -> None:
+    """Let the JSON Schema accept a data set of a service instead of a folder."""
+    schema["if"] = {"required": ["dataset"], "properties": {"dataset": {"type": "string"}}}
+    schema["else"] = {"required": schema.pop("required")}
+
+
 class DataSpec(Spec):
     """Sources with images and labels, their common image size, and augmentation."""
+
+    model_config = ConfigDict(json_schema_extra=_require_root_or_dataset)
 
     root: str = Field(description="folder of the data set, below a data root")
     sources: dict[Name, SourceSpec] = Field(min_length=1)
@@ -130,6 +151,11 @@ class DataSpec(Spec):
         description="skip: leave out unreadable and missing images, and images that are in several splits (the copy in "
         "test is kept, then val, then train)",
     )
+    dataset: DatasetReference | None = Field(
+        None,
+        description="version of a data set of the service, NAME@VERSION, or NAME for the newest; a document that is "
+        "submitted needs neither `root` nor `sources` then",
+    )
     num_workers: Annotated[int, Field(ge=0, le=256)] = 2
     cache: Literal["none", "ram"] = Field("none", description="ram: keep decoded images in memory")
     mix: Literal["interleave", "concat", "proportional", "temperature"] = Field(
@@ -138,6 +164,16 @@ class DataSpec(Spec):
     temperature: Annotated[float, Field(ge=1)] = Field(
         2.0, description="for mix: temperature; 1 is proportional, and higher values draw small sources more often"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_a_service_knows_its_data_sets(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("dataset") is not None and not {"root", "sources"} <= set(given):
+            raise ValueError(
+                f"dataset: got {given['dataset']!r}, a data set of a service; submit the document with "
+                "`pyramidion submit`, or write data.root and data.sources instead"
+            )
+        return given
 
     @model_validator(mode="after")
     def _sources_can_be_mixed(self) -> "DataSpec":

@@ -5,7 +5,7 @@ The tags of a version hold what later runs compare with: its metrics on val, and
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -82,6 +82,16 @@ class Registry:
         """Return all registered models, sorted by name."""
         with self._connected() as client:
             return [as_model(row) for row in _pages(client.search_registered_models, order_by=["name"])]
+
+    def versions_of_runs(self, run_ids: Sequence[str]) -> list[ModelVersion]:
+        """Return the versions that some MLflow runs have registered, without their aliases."""
+        with self._connected() as client:
+            rows = [
+                row
+                for run_id in run_ids
+                for row in _pages(client.search_model_versions, filter_string=f"run_id = {_quoted(run_id)}")
+            ]
+            return [as_version(row, {}) for row in rows]
 
     def versions(self, name: str) -> list[ModelVersion]:
         """Return all versions of a model, newest first; an empty list if the model does not exist."""

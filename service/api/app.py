@@ -17,7 +17,18 @@ from service.api.metrics import ConnectionCollector, JobCollector, Metrics, Pool
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.request_log import RequestLog
-from service.api.routes import batch_predictions, catalog, docs, events, health, jobs, models, predictions, results
+from service.api.routes import (
+    batch_predictions,
+    catalog,
+    datasets,
+    docs,
+    events,
+    health,
+    jobs,
+    models,
+    predictions,
+    results,
+)
 from service.api.thread_pools import ThreadPools, Work
 from service.executors.registry import create_executor
 from service.jobs.use_cases import Jobs
@@ -25,7 +36,7 @@ from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.api_keys import KeyStore
-from service.store.database import open_database
+from service.store.database import open_database_later
 from service.store.engines import DatabaseLimits
 from service.store.gauges import read_gauges
 from service.store.jobs import JobStore
@@ -41,10 +52,11 @@ def create_app(settings: Settings) -> FastAPI:
         settings.jobs_dir.mkdir(parents=True, exist_ok=True)
         # In parallel: a driver may take a second to list its GPUs.
         engine, executor = await asyncio.gather(
-            asyncio.to_thread(open_database, settings.url_of_database, DatabaseLimits.of_requests(settings)),
+            asyncio.to_thread(open_database_later, settings.url_of_database, DatabaseLimits.of_requests(settings)),
             asyncio.to_thread(create_executor, settings),
         )
         capacity = executor.capacity()
+        app.state.engine = engine
         app.state.store = JobStore(engine)
         app.state.pools = pools = ThreadPools(settings)
         ring = KeyRing(KeyStore(engine), pools[Work.KEYS], settings.key_cache_s)
@@ -80,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.connections = connections = Connections(settings)
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
-    for routes in (jobs, events, results, predictions, models, batch_predictions, catalog):
+    for routes in (jobs, events, results, predictions, models, batch_predictions, datasets, catalog):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)

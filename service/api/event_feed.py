@@ -62,7 +62,7 @@ class EventSlice:
 
 
 class EventFeed:
-    """All listeners of one process. Use it in the event loop only, but create it in a thread: this reads the database.
+    """All listeners of one process. Use it in the event loop only.
 
     Args:
         pools: threads that read the database and logs for streams.
@@ -74,7 +74,7 @@ class EventFeed:
         self.pools = pools
         self.is_stopping = False
         self.num_listeners = 0
-        self._seen = store.last_seq()
+        self._seen: int | None = None
         self._channels: WeakValueDictionary[str, Channel] = WeakValueDictionary()
         self._ticker: asyncio.Task[None] | None = None
         self._max_listeners = max_listeners
@@ -95,6 +95,17 @@ class EventFeed:
     async def read_file(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the result of a function that reads or formats a log; raises NoAnswer."""
         return await self.pools[Work.STREAMS].run(function, *args, **kwargs)
+
+    async def follow(self) -> int:
+        """Return the number of the last event that was announced; raises NoAnswer, or StoreUnavailable.
+
+        It is read before the first listener reads, instead of at the start, when the database may not answer yet.
+        """
+        if self._seen is None:
+            seen = await self.read(self.store.last_seq)
+            # Another listener may have been faster, and has read events after its own number.
+            self._seen = seen if self._seen is None else self._seen
+        return self._seen
 
     def check_room(self) -> None:
         """Raise Problem 503 if no more clients may follow events or logs."""
@@ -129,12 +140,13 @@ class EventFeed:
     async def _watch(self) -> None:
         while self._channels and not self.is_stopping:
             try:
-                newest = await self.read(self.store.newest_seq, self._seen)
+                seen = await self.follow()
+                newest = await self.read(self.store.newest_seq, seen)
             except Exception:  # the database may be reachable again later
                 _logger.exception("cannot read new events; trying again in %g s", _PAUSE_AFTER_ERROR_S)
                 await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
                 continue
-            self._seen = max(newest.values(), default=self._seen)
+            self._seen = max(newest.values(), default=seen)
             for job_id, channel in list(self._channels.items()):
                 if job_id in newest:
                     channel.announce(newest[job_id])
@@ -195,6 +207,7 @@ class Channel:
         Raises:
             NotFound: the job does not exist (anymore).
         """
+        await self.feed.follow()
         return await self.feed.read(_load, self.feed.store, self.job_id, after, limit)
 
     async def read_shared(self, after: int, limit: int) -> EventSlice:

@@ -14,13 +14,14 @@ from service.server.health import find_problem
 from service.server.parts import Part
 from service.server.serve import serve
 from service.settings import PREFIX, Settings
+from service.settings_secrets import SECRETS
 
 SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
 """Options in the singular for settings that are lists; the plural is accepted too."""
 
 METAVARS = {
     "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "host": "ADDRESS", "executor": "NAME",
-    "database_url": "URL", "predictor_url": "URL", "request_log": "BOOL",
+    "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "request_log": "BOOL",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})
@@ -74,7 +75,10 @@ def _check_health(words: Sequence[str]) -> int:
 
 
 def _parser(command: str, text: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"pyramidion {command}", description=text, allow_abbrev=False)
+    others = ", ".join(_variable(name) for name in sorted(ONLY_VARIABLES))
+    files = " and ".join(f"{variable}_FILE" for variable in SECRETS)
+    epilog = f"{others} has no option. {files} name files that contain the secret."
+    return argparse.ArgumentParser(prog=f"pyramidion {command}", description=text, epilog=epilog, allow_abbrev=False)
 
 
 def read_settings(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Settings:

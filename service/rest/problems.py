@@ -11,17 +11,23 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
 from pipelines.base.errors import RegistryError
+from service.datasets.errors import DatasetError, FolderChanged, FolderInvalid
 from service.disk_space import DiskAlmostFull
 from service.jobs.errors import InvalidJob, JobError, NotOver
 from service.rest.schemas import ProblemDetails, ProblemField
+from service.storage.base import ArchiveDamaged, ArchiveMissing, StorageError, StorageFull, StorageUnavailable
 from service.store.errors import (
     AlreadyEnded,
+    DatasetBeingDeleted,
+    DatasetInUse,
+    DatasetNotFound,
     KeyReused,
     NotEnded,
     NotFound,
     NotQueued,
     OutcomeUnknown,
     QueueLimit,
+    QuotaExceeded,
     StoreError,
     StoreUnavailable,
 )
@@ -30,16 +36,29 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-STATUSES: dict[type[StoreError | JobError], tuple[int, str]] = {
+STATUSES: dict[type[StoreError | JobError | DatasetError | StorageError], tuple[int, str]] = {
     NotFound: (404, "Job not found"),
     KeyReused: (422, "Idempotency key already used"),
     AlreadyEnded: (409, "Job has already ended"),
     NotQueued: (409, "Job is not queued"),
     NotEnded: (409, "Job has not ended"),
     NotOver: (409, "Job has not ended"),
+    DatasetNotFound: (404, "Data set not found"),
+    DatasetBeingDeleted: (409, "Data set is being deleted"),
+    DatasetInUse: (409, "Data set is needed"),
+    QuotaExceeded: (413, "Quota exceeded"),
+    FolderInvalid: (422, "The folder is invalid"),
+    FolderChanged: (409, "The folder has changed"),
+    ArchiveMissing: (500, "The archive is missing"),
+    ArchiveDamaged: (500, "The archive is damaged"),
+    StorageUnavailable: (503, "The storage is unavailable"),
+    StorageFull: (507, "The storage is full"),
     QueueLimit: (429, "Too many queued jobs"),
 }
-"""Status and title for errors of the store and of the job use cases."""
+"""Status and title for errors of the store, of the storage, and of the use cases."""
+
+RETRY_AFTER = {503: {"Retry-After": "5"}}
+"""Headers of problems that may disappear in a moment, by status."""
 
 
 class Problem(HTTPException):
@@ -149,9 +168,11 @@ def _message(details: Mapping[str, Any]) -> str:
 
 
 async def _state_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StoreError | JobError)
+    assert isinstance(error, StoreError | JobError | DatasetError | StorageError)
     status, title = STATUSES[type(error)]
-    return problem_response(status, title, str(error))
+    if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("%s %s: %s", request.method, request.url.path, error)
+    return problem_response(status, title, str(error), headers=RETRY_AFTER.get(status))
 
 
 async def _invalid_job_problem(request: Request, error: Exception) -> Response:

@@ -1,14 +1,15 @@
 """The health of each part of the service, for the health checks of containers, which have no HTTP client."""
 
 import http.client
+import time
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from service.jobs.supervision import supervisor_pid
 from service.predictor_address import PredictorAddress, health_problem
 from service.server.parts import Part
 from service.settings import Settings
 
 TIMEOUT_S = 5.0
+LOOK_S = 0.2
 LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses by which this machine reaches a process that listens at all of its addresses."""
 
@@ -33,8 +34,30 @@ def _find_problem_of_api(settings: Settings) -> str | None:
 
 
 def _find_problem_of_supervisor(settings: Settings) -> str | None:
-    if supervisor_pid(settings.root) is None:
-        return f"no supervisor runs on {settings.root}; see the log of `pyramidion serve`"
+    """Wait for a heartbeat in the database: its time is that of another clock."""
+    # SQLAlchemy takes a while to import, and `pyramidion serve` never needs it.
+    from service.store.database import open_existing_database
+    from service.store.engines import DatabaseLimits
+    from service.store.errors import StoreError
+    from service.store.jobs import JobStore
+
+    deadline = time.monotonic() + settings.lease_s
+    try:
+        limits = DatabaseLimits(lock_s=TIMEOUT_S, statement_s=TIMEOUT_S, connections=1)
+        store = JobStore(open_existing_database(settings.url_of_database, limits))
+        first = lease = store.supervisor_lease()
+        while lease is not None and first is not None and lease.owner is not None and lease.beat == first.beat:
+            if time.monotonic() > deadline:
+                return (
+                    f"the supervisor (process {lease.pid} on host {lease.host}) has sent no heartbeat for "
+                    f"{settings.lease_s:g} s; see its log"
+                )
+            time.sleep(LOOK_S)
+            lease = store.supervisor_lease()
+    except (StoreError, ValueError) as error:
+        return f"the database cannot be used: {error}"
+    if lease is None or lease.owner is None:
+        return "no supervisor is running; start one with `pyramidion serve` or `pyramidion serve supervisor`"
     return None
 
 

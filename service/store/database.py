@@ -1,14 +1,17 @@
 """Opening the database with the newest schema, and starting transactions."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.exc import DatabaseError
 
-from service.store.database_file import keep_watch_over_file
+from service.store.database_file import FileWatch
 from service.store.engines import BEGIN, DatabaseLimits, engine_of, parse_url
+from service.store.errors import StoreUnavailable
 from service.store.schema import is_current, migrate
 from service.store.translation import translated_commit, translated_errors
 
@@ -28,18 +31,73 @@ def open_database(url: str, limits: DatabaseLimits | None = None) -> Engine:
     """
     parsed = parse_url(url)
     engine = engine_of(parsed, limits or DatabaseLimits())
+    watch = _file_watch(engine)
     with translated_errors(engine):
-        try:
-            if not is_current(engine):
-                migrate(parsed)
-                engine.dispose()  # its connection still has the old schema
-        except DatabaseError as error:
-            if getattr(error.orig, "sqlite_errorname", None) in DAMAGED:
-                raise ValueError(f"{parsed.database}: {error.orig}; move the file away or restore a backup") from error
-            raise
-    if engine.dialect.name == "sqlite":
-        keep_watch_over_file(engine)
+        _migrate_if_needed(engine, parsed)
+    if watch is not None:
+        watch.start()
     return engine
+
+
+def open_existing_database(url: str, limits: DatabaseLimits | None = None) -> Engine:
+    """Return an engine for the database of a service; nothing is created or migrated.
+
+    Raises:
+        SchemaUnknown: the schema was created by a newer version.
+        StoreUnavailable: there is no database, no service of this version has migrated it, or it cannot be read.
+        ValueError: the URL is invalid, or does not name a file that processes can share.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(str(parsed.database)).exists():
+        raise StoreUnavailable(f"{parsed.database} does not exist; `pyramidion serve` creates it")
+    engine = engine_of(parsed, limits or DatabaseLimits())
+    with translated_errors(engine):
+        if not is_current(engine):
+            raise StoreUnavailable("its schema is that of an earlier version; `pyramidion serve` migrates it")
+    return engine
+
+
+def open_database_later(url: str, limits: DatabaseLimits) -> Engine:
+    """Return an engine like `open_database`; if the database is unavailable, it is opened by the first call that can.
+
+    Until then each call raises StoreUnavailable.
+
+    Raises:
+        SchemaUnknown, ValueError: see `open_database`.
+    """
+    try:
+        return open_database(url, limits)
+    except StoreUnavailable:
+        parsed = parse_url(url)
+        engine = engine_of(parsed, limits)
+        watch = _file_watch(engine)
+        preparing, prepared = threading.Lock(), threading.Event()
+
+        @event.listens_for(engine, "do_connect", insert=True)
+        def _prepare(*_: Any) -> None:
+            with preparing:
+                if not prepared.is_set():
+                    _migrate_if_needed(engine_of(parsed, limits, is_pooled=False), parsed)
+                    if watch is not None:
+                        watch.start()
+                    prepared.set()
+
+        return engine
+
+
+def _file_watch(engine: Engine) -> FileWatch | None:
+    return FileWatch(engine) if engine.dialect.name == "sqlite" else None
+
+
+def _migrate_if_needed(engine: Engine, url: URL) -> None:
+    try:
+        if not is_current(engine):
+            migrate(url)
+            engine.dispose()  # its connection still has the old schema
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorname", None) in DAMAGED:
+            raise ValueError(f"{url.database}: {error.orig}; move the file away or restore a backup") from error
+        raise
 
 
 @contextmanager

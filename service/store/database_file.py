@@ -9,23 +9,33 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Engine, event
 
 from service.store.errors import StoreUnavailable
 
 
-def keep_watch_over_file(engine: Engine) -> None:
-    """Let an engine of an SQLite file refuse connections and commits once its path names another file, or none."""
-    path = Path(str(engine.url.database))
-    # A descriptor keeps the number of the inode from being used again. Closing one that can read would release the
-    # locks that SQLite holds on the file in this process.
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    weakref.finalize(engine, os.close, descriptor)
-    opened = os.fstat(descriptor)
+class FileWatch:
+    """Lets an engine of an SQLite file refuse connections and commits once its path names another file, or none."""
 
-    def check() -> None:
+    def __init__(self, engine: Engine) -> None:
+        self._path = Path(str(engine.url.database))
+        self._opened: os.stat_result | None = None
+        for name in ("do_connect", "checkout", "commit"):
+            event.listen(engine, name, self._check)
+
+    def start(self) -> None:
+        """Remember the file; raises OSError if it is missing."""
+        # A descriptor keeps the number of the inode from being used again. Closing one that can read would release the
+        # locks that SQLite holds on the file in this process.
+        descriptor = os.open(self._path, os.O_PATH | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, descriptor)
+        self._opened = os.fstat(descriptor)
+
+    def _check(self, *_: Any) -> None:
+        if self._opened is None:
+            return
         try:
-            if os.path.samestat(path.stat(), opened):
+            if os.path.samestat(self._path.stat(), self._opened):
                 return
             change = "replaced"
         except OSError:
@@ -34,15 +44,3 @@ def keep_watch_over_file(engine: Engine) -> None:
             f"the file of the service's database was {change} since this process opened it; put it back, or restart "
             "the service"
         )
-
-    @event.listens_for(engine, "do_connect")
-    def _connect(*_: Any) -> None:
-        check()
-
-    @event.listens_for(engine, "checkout")
-    def _checkout(*_: Any) -> None:
-        check()
-
-    @event.listens_for(engine, "commit")
-    def _commit(_: Connection) -> None:
-        check()

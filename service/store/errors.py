@@ -10,6 +10,10 @@ StoreError
 ├── Superseded          another supervisor has taken the lease of all jobs
 ├── CancelRequested     a cancel request was recorded first: the job ends as cancelled
 ├── IllegalTransition   `service.states.TRANSITIONS` does not allow it for this writer
+├── DatasetNotFound     no version of a data set has this name
+├── DatasetBeingDeleted the version with this content is being deleted
+├── DatasetInUse        a version that jobs or models need cannot be deleted
+├── QuotaExceeded       the data sets of a tenant would be larger than its quota
 ├── QueueLimit          the key that submits a job has too many jobs in the queue
 ├── KeyUnknown          no API key has this id
 ├── SchemaUnknown       the database was created by a newer version
@@ -18,6 +22,8 @@ StoreError
     ├── SchemaChanged   another version has migrated it while this process had it open
     └── OutcomeUnknown  the connection broke during a commit: the change may have been made
 """
+
+from collections.abc import Sequence
 
 from service.states import JobStatus
 from service.store.records import Job
@@ -65,6 +71,41 @@ class KeyReused(StoreError):
             f"Idempotency-Key {key!r} was used for another request; send the same body again, or choose a new key"
         )
         self.key = key
+
+
+class DatasetNotFound(StoreError):
+    """No version of a data set has this name, or none of the name is ready."""
+
+    def __init__(self, name: str, version: str | None) -> None:
+        what = (
+            f"no version of a data set named {name!r} is ready" if version is None else f"no data set {name}@{version}"
+        )
+        super().__init__(f"{what}; GET /v1/datasets lists all versions")
+
+
+class DatasetBeingDeleted(StoreError):
+    """The version with this content is being deleted."""
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"data set {reference} is being deleted; upload it again in a moment")
+
+
+class DatasetInUse(StoreError):
+    """A version that jobs or models need cannot be deleted."""
+
+    def __init__(self, reference: str, users: Sequence[str]) -> None:
+        super().__init__(f"data set {reference} is needed by {', '.join(users)}; delete these first")
+        self.users = tuple(users)
+
+
+class QuotaExceeded(StoreError):
+    """The data sets of a tenant would be larger than its quota."""
+
+    def __init__(self, used: int, more: int, quota: int) -> None:
+        super().__init__(
+            f"the data sets use {used} of {quota} bytes, so that {more} more do not fit; delete versions, or let the "
+            "operator raise PYRAMIDION_DATASET_QUOTA_BYTES"
+        )
 
 
 class _JobError(StoreError):

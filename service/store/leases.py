@@ -31,12 +31,13 @@ class LeasedStore:
 
     Args:
         host: name of the host on which this supervisor starts attempts.
+        root: the root that contains their run folders.
     """
 
-    def __init__(self, engine: Engine, owner: str, host: str | None = None) -> None:
+    def __init__(self, engine: Engine, owner: str, host: str | None = None, root: str | None = None) -> None:
         self._engine = engine
         self._owner = owner
-        self._host = host
+        self._place = {"host": host, "root": root}
 
     def adopt_all(self) -> list[Job]:
         """Take over the leases of all active jobs, and return these jobs, oldest first.
@@ -109,8 +110,8 @@ class LeasedStore:
                 started_at=now if queued.started_at is None else queued.started_at,
             )  # fmt: skip
             attempt = {"job_id": job.id, "number": job.attempt, "lease_owner": self._owner, "started_at": now}
-            place = {"host": self._host, "boot_id": boot_id(), "started_uptime_s": uptime_s()}
-            connection.execute(insert(attempts).values(**attempt, **place, gpu_ids=list(gpu_ids)))
+            clock = {"boot_id": boot_id(), "started_uptime_s": uptime_s()}
+            connection.execute(insert(attempts).values(**attempt, **self._place, **clock, gpu_ids=list(gpu_ids)))
         return job
 
     def move(

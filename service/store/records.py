@@ -23,6 +23,7 @@ class NewJob:
     timeout_s: float | None = None
     retry_of: str | None = None
     kind: str = "fit"
+    dataset_id: str | None = None
     tenant: str | None = None
     """The owner; None is the tenant of the submitter."""
 
@@ -84,6 +85,7 @@ class AttemptRecord:
     exit_code: int | None
     message: str | None
     host: str | None
+    root: str | None
     boot_id: str | None
     started_uptime_s: float | None
 

@@ -87,16 +87,16 @@ class LeaseStore:
         with writing(self._engine) as connection:
             connection.execute(query.values(owner=None, locked_root=None, beat=supervisor_leases.c.beat + 1))
 
-    def foreign_hosts(self) -> set[str]:
-        """Return the other hosts on which attempts of active jobs were started."""
+    def places_of_attempts(self) -> set[tuple[str, str]]:
+        """Return the hosts of the attempts of active jobs, with the roots of their run folders."""
         query = (
-            select(attempts.c.host)
+            select(attempts.c.host, attempts.c.root)
             .distinct()
             .join_from(jobs, attempts, (attempts.c.job_id == jobs.c.id) & (attempts.c.number == jobs.c.attempt))
-            .where(jobs.c.status.in_(sorted(ACTIVE)), attempts.c.host.is_not(None), attempts.c.host != self._host)
+            .where(jobs.c.status.in_(sorted(ACTIVE)), attempts.c.host.is_not(None), attempts.c.root.is_not(None))
         )
         with reading(self._engine) as connection:
-            return set(connection.execute(query).scalars())
+            return {(row.host, row.root) for row in connection.execute(query)}
 
     def _values(self, locked_root: str | None) -> dict[str, object]:
         return {

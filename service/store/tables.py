@@ -72,6 +72,7 @@ attempts = Table(
     Column("exit_code", Integer, comment="if negative, the signal that terminated the trainer"),
     Column("message", Text),
     Column("host", String(255), comment="host whose processes the attempt consists of"),
+    Column("root", Text, comment="root that contains the run folder"),
     Column("boot_id", String(36), comment="boot in which it was started"),
     Column("started_uptime_s", Float, comment="start in seconds since that boot"),
 )
@@ -120,6 +121,50 @@ idempotency_keys = Table(
     Column("created_at", Float, nullable=False),
 )
 Index("keys_by_job", idempotency_keys.c.job_id)
+
+dataset_versions = Table(
+    "dataset_versions",
+    metadata,
+    Column("number", Key, primary_key=True, autoincrement=True, comment="the order of creation"),
+    Column("id", String(32), nullable=False, unique=True, comment="owner of the archive, and name of the folder"),
+    Column("tenant", String(64), nullable=False),
+    Column("created_by", String(64), nullable=False),
+    Column("key_id", String(16), comment="the key that it was uploaded with"),
+    Column("name", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False, comment="the version: a digest of the content and its sources"),
+    Column("status", String(16), nullable=False, comment="checking, ready, invalid or deleting"),
+    Column("message", Text, comment="the reason why it is invalid, or why its check has to be repeated"),
+    Column("archive_sha256", String(64), comment="null for a folder below a data root"),
+    Column("archive_bytes", BigInteger, nullable=False),
+    Column("folder", Text, comment="path below a data root; null for an archive"),
+    Column("sources", JSON, comment="how the data is read, as in a document; null until its format is recognized"),
+    Column("created_at", Float, nullable=False),
+    Column("checked_at", Float),
+    Column("check_due_at", Float, nullable=False, comment="the earliest start of the next check; later while one runs"),
+    Column("check_owner", String(32), comment="the only process that may write the result of the check"),
+    Column("check_attempts", Integer, nullable=False),
+    Column("files_bytes", BigInteger, nullable=False, comment="extracted files"),
+    Column("num_images", Integer),
+    sqlite_autoincrement=True,
+)
+Index(
+    "dataset_versions_by_name",
+    dataset_versions.c.tenant,
+    dataset_versions.c.name,
+    dataset_versions.c.sha256,
+    unique=True,
+)
+Index("dataset_versions_due", dataset_versions.c.status, dataset_versions.c.check_due_at)
+
+dataset_uses = Table(
+    "dataset_uses",
+    metadata,
+    # Not a foreign key: the row outlives its job, whose model may need the data set.
+    Column("job_id", String(32), primary_key=True),
+    Column("dataset_id", String(32), ForeignKey("dataset_versions.id"), nullable=False),
+    Column("mlflow_run_id", String(64), comment="of a deleted job, whose models may exist"),
+)
+Index("dataset_uses_by_dataset", dataset_uses.c.dataset_id)
 
 api_keys = Table(
     "api_keys",

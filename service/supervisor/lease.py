@@ -54,16 +54,28 @@ class Lease:
             if found is None:
                 return f"another supervisor holds the lock file in {self._root}"
             return f"another supervisor runs the jobs: process {found.pid} on host {found.host}"
-        if self._is_bound_to_host and (hosts := self._store.foreign_hosts()):
-            names = ", ".join(sorted(hosts))
-            return (
-                f"attempts were started on host {names}, where only a supervisor on that host can see whether they are "
-                "alive; start one there, or, once that host is certainly off, start this one with "
-                f"PYRAMIDION_SUPERVISOR_HOST={names}"
-            )
+        if reason := self._find_unreachable_attempts():
+            return reason
         if not self._store.take(found, self._locked_root):
             return "another supervisor has just taken over"
         self._extend(now)
+        return None
+
+    def _find_unreachable_attempts(self) -> str | None:
+        """Return a sentence about active attempts that this supervisor would take for dead though they may be alive."""
+        places = self._store.places_of_attempts()
+        if roots := sorted({root for _, root in places} - {self._root}):
+            return (
+                f"attempts write to the root {roots[0]}, which differs from this one, {self._root}; all services of a "
+                "database need the same root"
+            )
+        hosts = sorted({host for host, _ in places} - {self._host})
+        if self._is_bound_to_host and hosts:
+            return (
+                f"attempts were started on host {hosts[0]}, where only a supervisor on that host can see whether they "
+                "are alive; start one there, or, once that host is certainly off, start this one with "
+                f"PYRAMIDION_SUPERVISOR_HOST={hosts[0]}"
+            )
         return None
 
     def renew_if_due(self) -> None:

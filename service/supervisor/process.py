@@ -27,6 +27,7 @@ from service.store.errors import LeaseLost, SchemaUnknown, StoreError, StoreUnav
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.supervisor_lease import LeaseStore
+from service.supervisor.attempts import Command
 from service.supervisor.lease import RENEWALS, Lease
 from service.supervisor.loop import MAX_PAUSE_S, Supervisor, one_line
 from service.supervisor.mlflow_worker import MlflowWorker
@@ -38,17 +39,20 @@ MAX_WAIT_S = 0.5
 log = logging.getLogger("service.supervisor")
 
 
-def main() -> int:
+def main(command: Command | None = None) -> int:
     """Run until a signal requests a stop, and return 0.
 
     Return 78 if the settings are invalid, and 1 if another supervisor has taken over: started again, it stands by.
+
+    Args:
+        command: returns the command line of an attempt; by default that of the job's kind.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="supervisor: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     die_with_parent(signal.SIGTERM)
     try:
         with Signals() as signals:
-            _run(signals)
+            _run(signals, command)
     except (LeaseLost, Superseded, OSError) as error:
         log.error("%s", one_line(error))
         return 1
@@ -58,7 +62,7 @@ def main() -> int:
     return 0
 
 
-def _run(signals: Signals) -> None:
+def _run(signals: Signals, command: Command | None) -> None:
     settings, heartbeat = Settings(), Heartbeat()
     settings.jobs_dir.mkdir(parents=True, exist_ok=True)
     executor = create_executor(settings)
@@ -74,10 +78,11 @@ def _run(signals: Signals) -> None:
         supervisor = Supervisor(
             settings,
             JobStore(engine),
-            LeasedStore(engine, owner, host),
+            LeasedStore(engine, owner, host, str(settings.root)),
             executor,
             MlflowWorker(JobRuns(find_store(settings.root))),
             lease,
+            command,
         )
         _run_jobs(supervisor, lease, lock, settings, signals, heartbeat)
     log.info("ended; running attempts continue, and the next supervisor adopts them")

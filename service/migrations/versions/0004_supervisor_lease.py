@@ -25,6 +25,7 @@ def upgrade() -> None:
         Column("number", BigInteger, nullable=False, comment="counts the probes"),
     )
     op.add_column("attempts", Column("host", String(255), comment="host whose processes the attempt consists of"))
+    op.add_column("attempts", Column("root", Text, comment="root that contains the run folder"))
     op.add_column("attempts", Column("boot_id", String(36), comment="boot in which it was started"))
     op.add_column("attempts", Column("started_uptime_s", Float, comment="start in seconds since that boot"))
 
@@ -32,7 +33,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Remove both tables and the columns."""
     with op.batch_alter_table("attempts") as batch:
-        for name in ("started_uptime_s", "boot_id", "host"):
+        for name in ("started_uptime_s", "boot_id", "root", "host"):
             batch.drop_column(name)
     op.drop_table("write_probes")
     op.drop_table("supervisor_leases")

@@ -25,6 +25,7 @@ from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job, NewJob
+from tests.service.dataset_archives import zipped
 from tests.service.waiting import wait_until
 
 Document = dict[str, Any]
@@ -148,6 +149,12 @@ def serve() -> Callable[[Settings], AbstractContextManager[httpx2.Client]]:
 def run_api() -> Callable[[Settings, Path], AbstractContextManager[tuple[subprocess.Popen[bytes], httpx2.Client]]]:
     """Return `api_process`, for tests of the process."""
     return api_process
+
+
+@pytest.fixture(scope="session")
+def archive(data_root: Path) -> bytes:
+    """The data set `shapes` as a zip."""
+    return zipped(data_root / "shapes")
 
 
 @pytest.fixture

@@ -80,6 +80,9 @@ def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str,
             case.body["config"] = document
             # A dry run would start a process that imports torch.
             query.pop("dry_run", None)
+        if aim % 2 and case.path == "/v1/datasets" and isinstance(case.body, dict) and "folder" in case.body:
+            # The folder does not exist: a check would start a process.
+            case.body["folder"] = "missing"
         if case.path.endswith("/logs"):
             query.pop("follow", None)
         if isinstance(wait := query.get("wait"), float | int) and 0 < wait <= 30:
@@ -95,7 +98,7 @@ def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str,
             check_cases(cases, max_examples, str(api.base_url).rstrip("/"), operation.label, responses)
     # At least one request of each operation was successful.
     for operation in operations:
-        if "{name}" not in operation.path:
+        if "{name}" not in operation.path and operation.label != "POST /v1/datasets":
             assert any(label == operation.label and status < 300 for label, status in responses), operation.label
 
 

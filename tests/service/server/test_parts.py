@@ -57,7 +57,7 @@ def test_api_alone_is_healthy_without_a_supervisor(
     assert run(["serve", "health", "supervisor", "--root", str(folder / "root")]) == 1
     healthy, unhealthy = capsys.readouterr().out.splitlines()
     assert healthy == "the api is healthy"
-    assert unhealthy.startswith("no supervisor runs on ")
+    assert unhealthy.startswith("no supervisor is running; start one")
     assert len(psutil.Process(api.process.pid).children(recursive=True)) == 1
 
 
@@ -74,6 +74,25 @@ def test_part_stops_with_its_process(port: str, api: RunningPart) -> None:
     assert psutil.wait_procs(children, timeout=30)[1] == []
     assert api.log.read_text().splitlines()[-1] == "pyramidion serve: stopped"
     assert run(["serve", "health", "api", "--port", port]) == 1
+
+
+def test_supervisor_is_healthy_while_its_heartbeats_arrive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYRAMIDION_LEASE_S", "2")
+    command = ["serve", "health", "supervisor", "--root", str(tmp_path / "root")]
+    assert run(command) == 1
+    assert "service.db does not exist" in capsys.readouterr().out
+    supervisor = RunningPart(tmp_path, "supervisor")
+    try:
+        wait_until(lambda: run(command) == 0, "it is healthy", 120)
+        [child] = psutil.Process(supervisor.process.pid).children()
+        child.send_signal(signal.SIGSTOP)
+        wait_until(lambda: run(command) == 1, "it is not healthy", 120)
+        assert "has sent no heartbeat for 2 s" in capsys.readouterr().out.splitlines()[-1]
+    finally:
+        assert supervisor.stop() == 0
+    assert run(command) == 1
 
 
 def test_predictor_needs_an_address(folder: Path) -> None:

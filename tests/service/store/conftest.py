@@ -1,7 +1,7 @@
 """Databases for the tests of the store: SQLite files and databases of a PostgreSQL server, migrated once and copied.
 
 Each test that takes `url` runs on both. On PostgreSQL, the default suite runs the tests with the marker
-`representative`, and the slow suite the others.
+`representative`, and `make test-reliability` the others.
 """
 
 import shutil
@@ -31,7 +31,7 @@ def migrated_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "[postgresql" in item.name and item.get_closest_marker("representative") is None:
-            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.reliability)
 
 
 @pytest.fixture

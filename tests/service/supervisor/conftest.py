@@ -60,7 +60,7 @@ class Bench:
     def new_supervisor(self) -> None:
         """Replace the supervisor as if it had been killed; the new one adopts its attempts."""
         owner, host = uuid.uuid4().hex, self.settings.name_of_host
-        self.leased = LeasedStore(self.engine, owner, host)
+        self.leased = LeasedStore(self.engine, owner, host, str(self.settings.root))
         self.lease = Lease(
             LeaseStore(self.engine, owner, host),
             host,

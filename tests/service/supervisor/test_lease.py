@@ -122,19 +122,24 @@ def test_superseded_supervisor_neither_claims_nor_changes_nor_adopts_jobs(make: 
     assert new.claim(queued.id, []) is not None
 
 
-def test_no_supervisor_of_another_host_takes_over_attempts_that_it_cannot_see(make: MakeLease, engine: Engine) -> None:
+def test_no_supervisor_of_another_host_or_root_takes_over_attempts_that_it_cannot_see(
+    make: MakeLease, engine: Engine
+) -> None:
     jobs = JobStore(engine)
-    first, elsewhere = make("first", has_lock=True), make("second", "b", "/other", has_lock=True)
+    first = make("first", has_lock=True)
+    elsewhere, in_other_root = make("second", "b", has_lock=True), make("third", "a", "/other", has_lock=True)
     assert first.try_to_take() is None
-    job = LeasedStore(engine, "first", "a").claim(jobs.submit(JOB)[0].id, [])
+    leased = LeasedStore(engine, "first", "a", "/root")
+    job = leased.claim(jobs.submit(JOB)[0].id, [])
     assert job is not None
-    assert elsewhere.try_to_take() is not None
+    for lease in (elsewhere, in_other_root):
+        assert lease.try_to_take() is not None
     time.sleep(1.2 * LEASE_S)
     assert str(elsewhere.try_to_take()).startswith("attempts were started on host a, where only a supervisor on that")
-    as_a = make("third", "a", "/other", has_lock=True)
+    assert str(in_other_root.try_to_take()).startswith("attempts write to the root /root, which differs from this one")
+    as_a = make("fourth", "a")
     take_when_over(as_a)
-    assert [attempt.host for attempt in jobs.attempts(job.id)] == ["a"]
     as_a.release()
-    LeasedStore(engine, "first").move(job, JobStatus.CANCELLING)
-    LeasedStore(engine, "first").move(job, JobStatus.CANCELLED)
+    leased.move(job, JobStatus.CANCELLING)
+    leased.move(job, JobStatus.CANCELLED)
     assert elsewhere.try_to_take() is None, "no attempt is active"

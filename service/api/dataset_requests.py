@@ -1,0 +1,122 @@
+"""Read and check the requests that add data sets."""
+
+from email.message import Message
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, Field, ValidationError
+
+from pipelines.base.errors import ConfigError
+from pipelines.base.names import Name
+from service.api.limits import strict_json
+from service.api.multipart import FormStream, unusable_form
+from service.api.uploads import FILE_FIELD
+from service.datasets.source_document import document_of_sources
+from service.rest.dataset_schemas import FolderRequest
+from service.rest.problems import Problem, count_of_errors, pointer
+from service.rest.schemas import ProblemField
+
+T = TypeVar("T", bound=BaseModel)
+
+BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["name", FILE_FIELD],
+                "properties": {
+                    "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"},
+                    "sha256": {
+                        "type": "string",
+                        "pattern": "^[0-9a-f]{64}$",
+                        "description": "checksum of the archive; the upload is refused if it differs",
+                    },
+                    "sources": {"type": "string", "description": "the section `data.sources` of a document, as JSON"},
+                    FILE_FIELD: {"type": "string", "format": "binary", "description": "a zip, tar or tar.gz file"},
+                },
+            }
+        },
+        "application/json": {"schema": FolderRequest.model_json_schema(ref_template="#/components/schemas/{model}")},
+    },
+}
+"""Description of the body of an upload in the OpenAPI document."""
+
+
+class UploadForm(BaseModel):
+    """The small fields of an upload."""
+
+    name: Name
+    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
+    sources: dict[str, Any] | None = None
+
+
+def media_type_of(request: Request) -> str:
+    """Return the media type of a request's body."""
+    declared = Message()
+    declared["content-type"] = request.headers.get("content-type", "")
+    return declared.get_content_type()
+
+
+def form_of(request: Request) -> FormStream:
+    """Return the form of a request, whose body was not read."""
+    content_type = request.headers.get("content-type", "")
+    max_bytes = {"name": 256, "sha256": 64, "sources": request.app.state.settings.max_json_bytes}
+    return FormStream(content_type, FILE_FIELD, max_bytes)
+
+
+def fields_of(form: FormStream, archive_sha256: str) -> UploadForm:
+    """Return the checked fields of a form that was read; raises Problem 422."""
+    given: dict[str, Any] = dict(form.texts)
+    if "sources" in given:
+        try:
+            given["sources"] = strict_json(given["sources"].encode())
+        except Problem as problem:
+            raise unusable_form("/sources", str(problem.detail)) from None
+    fields = _validated(UploadForm, given)
+    _check_sources(fields.sources)
+    if fields.sha256 is not None and fields.sha256 != archive_sha256:
+        detail = f"got {fields.sha256}, but the archive has {archive_sha256}; upload the archive again"
+        raise unusable_form("/sha256", detail)
+    return fields
+
+
+async def folder_request_of(request: Request) -> FolderRequest:
+    """Return the checked JSON body of a request; raises Problem 400, 413 or 422."""
+    limit = request.app.state.settings.max_json_bytes
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            detail = f"a JSON body may have at most {limit} bytes"
+            raise Problem(413, "Body too large", detail, headers={"Connection": "close"})
+    given = _validated(FolderRequest, strict_json(bytes(body)))
+    _check_sources(given.sources)
+    return given
+
+
+def _validated(model: type[T], given: Any) -> T:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        fields = [
+            ProblemField(pointer=pointer(one["loc"]), detail=_detail(one["input"], one["msg"])) for one in details
+        ]
+        raise Problem(422, "The request is invalid", count_of_errors(len(fields)), fields) from None
+
+
+def _detail(value: Any, message: str) -> str:
+    return f"got {str(value)[:80]!r}; {message[0].lower()}{message[1:]}"
+
+
+def _check_sources(sources: dict[str, Any] | None) -> None:
+    if sources is None:
+        return
+    try:
+        document_of_sources(sources)
+    except ConfigError as error:
+        fields = [
+            ProblemField(pointer="/sources", detail=str(problem).removeprefix("data.")) for problem in error.problems
+        ]
+        raise Problem(422, "The sources are invalid", count_of_errors(len(fields)), fields) from None

@@ -1,0 +1,159 @@
+"""Receive archives: they are written and hashed in threads, while no thread waits for a slow client."""
+
+import asyncio
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from pipelines.base.errors import DISK_FULL_ERRNOS
+from service.api.multipart import FormStream, unusable_form
+from service.datasets.archives import HEADER_BYTES, archive_kind
+from service.datasets.errors import ArchiveInvalid
+from service.datasets.use_cases import ReceivedArchive
+from service.rest.disconnect import CLIENT_CLOSED_REQUEST
+from service.rest.problems import Problem
+from service.settings import Settings
+
+BUFFER_BYTES = 1 << 20
+FILE_FIELD = "archive"
+RETRY_AFTER_S = 10
+_FRAME_BYTES = 64 << 10
+
+T = TypeVar("T")
+
+
+class Uploads:
+    """Receives the archives of clients, a limited number at a time.
+
+    Args:
+        settings: with the limits.
+        folder: for incomplete archives.
+        threads: write files.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, threads: Executor) -> None:
+        self._settings, self._folder, self._threads = settings, folder, threads
+        self._num_active = 0
+
+    @asynccontextmanager
+    async def receive(self, request: Request, form: FormStream, free_bytes: int) -> AsyncIterator[ReceivedArchive]:
+        """Read the body of a request, and provide its archive until the block ends.
+
+        Args:
+            request: whose body was not read.
+            form: of the request; afterwards it has all fields.
+            free_bytes: the rest of the client's quota.
+
+        Raises:
+            Problem: 408 the upload takes too long; 413 the archive is too large; 422 the form or the archive is
+                invalid; 499 the client has left; 503 too many uploads are in progress; 507 the disk is full.
+        """
+        if self._num_active >= self._settings.uploads:
+            detail = f"{self._num_active} uploads are in progress; try again in a moment"
+            raise Problem(503, "Busy", detail, headers={"Retry-After": str(RETRY_AFTER_S), "Connection": "close"})
+        self._num_active += 1
+        path = self._folder / secrets.token_hex(8)
+        try:
+            yield await self._receive(request, form, path, min(free_bytes, self._settings.max_upload_bytes))
+        finally:
+            self._num_active -= 1
+            # A cancelled request deletes its file too.
+            self._threads.submit(partial(path.unlink, missing_ok=True))
+
+    async def _receive(self, request: Request, form: FormStream, path: Path, max_bytes: int) -> ReceivedArchive:
+        declared = int(request.headers.get("content-length", "0"))
+        if declared > max_bytes + _FRAME_BYTES:
+            raise _too_large(max_bytes)
+        limit_s = self._settings.upload_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                file = await self._call(partial(_open, path, declared))
+                try:
+                    return await self._write(request, form, file, path, max_bytes)
+                finally:
+                    await asyncio.shield(self._call(file.close))
+        except TimeoutError:
+            detail = (
+                f"the upload took more than {limit_s:g} s; PYRAMIDION_UPLOAD_TIMEOUT_S sets the limit of the server"
+            )
+            raise Problem(408, "The upload took too long", detail, headers={"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise Problem(CLIENT_CLOSED_REQUEST, "Client disconnected", "the upload was dropped") from None
+        except OSError as error:
+            if error.errno in DISK_FULL_ERRNOS:
+                raise disk_full() from error
+            raise
+
+    async def _write(
+        self, request: Request, form: FormStream, file: BinaryIO, path: Path, max_bytes: int
+    ) -> ReceivedArchive:
+        digest, num_bytes, buffer = hashlib.sha256(), 0, bytearray()
+
+        def write(content: bytes) -> None:
+            file.write(content)
+            digest.update(content)
+
+        async for chunk in request.stream():
+            taken = form.feed(chunk)
+            if num_bytes < HEADER_BYTES <= num_bytes + len(taken):
+                _require_archive(bytes(buffer + taken))
+            num_bytes += len(taken)
+            if num_bytes > max_bytes:
+                raise _too_large(max_bytes)
+            buffer += taken
+            if len(buffer) >= BUFFER_BYTES:
+                await self._call(partial(write, bytes(buffer)))
+                buffer.clear()
+        form.close()
+        if num_bytes < HEADER_BYTES:
+            _require_archive(bytes(buffer))
+        await self._call(partial(write, bytes(buffer)))
+        await self._call(partial(_sync, file))
+        return ReceivedArchive(path, digest.hexdigest(), num_bytes)
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _require_archive(start: bytes) -> None:
+    try:
+        archive_kind(start[:HEADER_BYTES])
+    except ArchiveInvalid as error:
+        raise unusable_form(f"/{FILE_FIELD}", str(error)) from None
+
+
+def _open(path: Path, declared_bytes: int) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(path.parent).free < declared_bytes:
+        raise disk_full()
+    return path.open("xb")
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _too_large(max_bytes: int) -> Problem:
+    detail = (
+        f"the archive may have at most {max_bytes} bytes; PYRAMIDION_MAX_UPLOAD_BYTES and "
+        "PYRAMIDION_DATASET_QUOTA_BYTES set the limits of the server"
+    )
+    # The rest of the body stays unread, so the connection cannot carry another request.
+    return Problem(413, "Archive too large", detail, headers={"Connection": "close"})
+
+
+def disk_full() -> Problem:
+    """Return the problem of a full disk."""
+    detail = "the disk of the server has no space for the archive; let the operator free some space"
+    return Problem(507, "The disk is full", detail, headers={"Connection": "close"})

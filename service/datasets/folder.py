@@ -1,0 +1,145 @@
+"""The folder of a version of a data set, and the files in it.
+
+datasets/                      settings.datasets_dir
+    archives/DIGEST/ID         archives, unless PYRAMIDION_STORAGE_URL names another storage
+    incoming/                  uploads in progress
+    ID/                        a checked version; ID.check-OWNER while it is checked
+        check.json             CheckSummary
+        report.json            the complete data report
+        job.yaml               the drafted document
+        files/                 extracted files; missing for a folder below a data root
+        thumbnails/0.jpg ...
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ARCHIVES = "archives"
+INCOMING = "incoming"
+FILES = "files"
+_CHECK_MARK = ".check-"
+
+
+class CheckRequest(BaseModel):
+    """What the process of a data check has to do.
+
+    Attributes:
+        id: of the version, the owner of the archive.
+        name: of the data set.
+        reference: NAME@VERSION, for the drafted document.
+        archive_sha256: of the archive; None for a folder.
+        folder: path below a data root; None for an archive.
+        sources: how the data is read; None: the format is recognized.
+        max_bytes: of the extracted files.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    reference: str
+    archive_sha256: str | None
+    folder: str | None
+    sources: dict[str, Any] | None
+    max_bytes: int
+
+
+class ClassCount(BaseModel):
+    """Labels of one class by split."""
+
+    name: str
+    num_labels: dict[str, int]
+
+
+class TaskStatistics(BaseModel):
+    """Labels of one task."""
+
+    task: str
+    kind: Literal["boxes", "classes", "identities"]
+    num_labeled_images: dict[str, int]
+    num_classes: int
+    classes: list[ClassCount] = Field(description="at most 1000; the report lists all")
+
+
+class CheckSummary(BaseModel):
+    """The result of a data check, without the complete report."""
+
+    is_ready: bool
+    message: str | None = None
+    problems: list[str] = Field([], description="the causes of errors, in words")
+    format: str | None = None
+    sources: dict[str, Any] | None = None
+    document: dict[str, Any] | None = None
+    num_files: int | None = None
+    files_bytes: int = 0
+    num_images: int | None = None
+    splits: dict[str, int] = Field({}, description="labeled images")
+    tasks: list[TaskStatistics] = []
+    findings: dict[str, int] = Field({}, description="number of findings by kind")
+    num_errors: int = 0
+    num_warnings: int = 0
+    num_thumbnails: int = 0
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """Paths of one version."""
+
+    path: Path
+
+    @property
+    def request(self) -> Path:
+        return self.path / "request.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "check.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.json"
+
+    @property
+    def document(self) -> Path:
+        return self.path / "job.yaml"
+
+    @property
+    def files(self) -> Path:
+        return self.path / FILES
+
+    @property
+    def log(self) -> Path:
+        return self.path / "check.log"
+
+    @property
+    def cache(self) -> Path:
+        """What the readers of label files store; it is deleted after the check."""
+        return self.path / "cache"
+
+    def thumbnail(self, index: int) -> Path:
+        return self.path / "thumbnails" / f"{index}.jpg"
+
+    def read_summary(self) -> CheckSummary | None:
+        """Return the result of the check; None if it is missing or unreadable."""
+        try:
+            return CheckSummary.model_validate_json(self.summary.read_bytes())
+        except (OSError, ValueError):
+            return None
+
+
+def version_folder(datasets_dir: Path, dataset_id: str) -> DatasetFolder:
+    """Return the folder of a checked version."""
+    return DatasetFolder(datasets_dir / dataset_id)
+
+
+def check_folder(datasets_dir: Path, dataset_id: str, owner: str) -> DatasetFolder:
+    """Return the folder in which an owner of the check works."""
+    return DatasetFolder(datasets_dir / f"{dataset_id}{_CHECK_MARK}{owner}")
+
+
+def check_folders(datasets_dir: Path, dataset_id: str) -> list[Path]:
+    """Return the folders of all checks of a version, running and killed ones."""
+    return sorted(datasets_dir.glob(f"{dataset_id}{_CHECK_MARK}*"))

@@ -1,0 +1,62 @@
+"""Request and response bodies of data sets. Torch-free."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipelines.base.names import Name
+from service.datasets.folder import TaskStatistics
+from service.rest.schemas import Answer, Request
+from service.store.dataset_records import DatasetStatus
+
+
+class FolderRequest(Request):
+    """A folder below a data root to register as a data set."""
+
+    name: Name
+    folder: Annotated[str, Field(min_length=1, max_length=1000, description="path below a data root of the server")]
+    sources: dict[str, Any] | None = Field(
+        None, description="the section `data.sources` of a document; by default the format is recognized"
+    )
+
+
+class DatasetSummary(Answer):
+    """A version of a data set as shown in lists."""
+
+    name: str
+    version: str = Field(description="the first 12 digits of `sha256`")
+    reference: str = Field(description="NAME@VERSION, the value of `data.dataset` in a document")
+    sha256: str = Field(description="digest of the archive, or of the folder's listing, together with given sources")
+    status: DatasetStatus
+    message: str | None = Field(description="the reason why it is invalid, or a restriction")
+    kind: Literal["archive", "folder"]
+    folder: str | None = Field(description="path below a data root; null for an archive")
+    archive_bytes: int
+    files_bytes: int = Field(description="size of the extracted files")
+    num_images: int | None
+    created_at: datetime
+    created_by: str
+    checked_at: datetime | None
+
+
+class DatasetView(DatasetSummary):
+    """A version of a data set with the result of its check."""
+
+    problems: list[str] = Field(description="the causes of errors, in words")
+    format: str | None
+    num_files: int | None
+    splits: dict[str, int] = Field(description="number of labeled images")
+    tasks: list[TaskStatistics] = Field(description="labels by class and split")
+    findings: dict[str, int] = Field(description="number of findings of the data check by kind; see the report")
+    num_errors: int
+    num_warnings: int
+    num_thumbnails: int
+    document: dict[str, Any] | None = Field(description="a drafted document for a first training with this version")
+
+
+class DatasetPage(Answer):
+    """A page of versions, newest first."""
+
+    datasets: list[DatasetSummary]
+    next_cursor: str | None = Field(description="value of `cursor` for the next page; null on the last page")
