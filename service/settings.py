@@ -71,6 +71,8 @@ class Settings(BaseSettings):
 
     max_json_bytes: Count = Field(1 << 20, description="maximum size of a request's JSON body")
     max_image_bytes: Count = Field(20 << 20, description="maximum size of an uploaded image file")
+    max_images: Count = Field(16, description="maximum number of images in one predict request")
+    max_images_bytes: Count = Field(64 << 20, description="maximum size of all image files of one predict request")
     max_image_pixels: Count = Field(50_000_000, description="maximum number of pixels of an uploaded image")
     dry_run_timeout_s: Seconds = Field(120.0, description="seconds after which a dry run is stopped")
     decode_timeout_s: Seconds = Field(

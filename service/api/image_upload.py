@@ -1,4 +1,4 @@
-"""Read the field `image` of a multipart body, enforcing limits of size and time while reading. Torch-free."""
+"""Read the fields `image` of a multipart body, enforcing limits of size and time while reading. Torch-free."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ FIELD = "image"
 _MAX_FRAME_BYTES = 16 << 10
 """Maximum size of boundaries and headers around the image."""
 
+IMAGE_HELP = "an image file; repeat the field for several images, which are answered in this order"
 REQUEST_BODY = {
     "required": True,
     "content": {
@@ -24,7 +25,7 @@ REQUEST_BODY = {
             "schema": {
                 "type": "object",
                 "required": [FIELD],
-                "properties": {FIELD: {"type": "string", "format": "binary", "description": "an image file"}},
+                "properties": {FIELD: {"type": "string", "format": "binary", "description": IMAGE_HELP}},
             }
         }
     },
@@ -72,42 +73,45 @@ class UploadShare:
         self.num_bytes += num_bytes
 
 
-async def read_image_field(request: Request, settings: Settings, memory: UploadMemory) -> bytes:
-    """Return the image file of a request.
+async def read_image_fields(request: Request, settings: Settings, memory: UploadMemory) -> list[bytes]:
+    """Return the image files of a request, in their order.
 
     Raises:
-        Problem: 415 the body is not multipart; 413 the image has more than `max_image_bytes`; 422 the field is missing;
+        Problem: 415 the body is not multipart; 413 an image has more than `max_image_bytes`, or all images together
+            more than `max_images_bytes`; 422 the field is missing, or there are more than `max_images`;
             408 the body has not arrived within `image_upload_timeout_s`; 503 too many uploads are in progress.
     """
-    max_bytes = settings.max_image_bytes
+    max_bytes = max(settings.max_image_bytes, settings.max_images_bytes)
     boundary = _boundary(request.headers.get("content-type", ""))
-    limit = max_bytes + _MAX_FRAME_BYTES
+    limit = max_bytes + settings.max_images * _MAX_FRAME_BYTES
     if int(request.headers.get("content-length", "0")) > limit:
-        raise _too_large(max_bytes)
+        raise _too_many_bytes(max_bytes)
     num_bytes = 0
     try:
-        form = _Form(boundary, max_bytes)
+        form = _Form(boundary, settings)
         with memory.share() as share:
             async with asyncio.timeout(settings.image_upload_timeout_s):
                 async for chunk in request.stream():
                     num_bytes += len(chunk)
                     if num_bytes > limit:
-                        raise _too_large(max_bytes)
+                        raise _too_many_bytes(max_bytes)
                     share.add(len(chunk))
                     form.feed(chunk)
     except FormParserError as error:
         raise _unusable("", f"the body is not valid multipart/form-data: {error}") from None
     except TimeoutError:
         raise _too_slow(settings.image_upload_timeout_s, num_bytes) from None
-    return form.image()
+    return form.images()
 
 
 class _Form:
-    """Collects the bytes of one field and rejects all others."""
+    """Collects the bytes of all fields of one name, and rejects others."""
 
-    def __init__(self, boundary: bytes, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._content: bytearray | None = None
+    def __init__(self, boundary: bytes, settings: Settings) -> None:
+        self._max_bytes, self._max_images = settings.max_image_bytes, settings.max_images
+        self._max_total = max(settings.max_image_bytes, settings.max_images_bytes)
+        self._num_bytes = 0
+        self._contents: list[bytearray] = []
         self._is_over = False
         self._header_name = self._header_value = b""
         self._disposition = ""
@@ -127,13 +131,13 @@ class _Form:
     def feed(self, chunk: bytes) -> None:
         self._parser.write(chunk)
 
-    def image(self) -> bytes:
-        """Return the field's content, after the whole body has been fed."""
+    def images(self) -> list[bytes]:
+        """Return the contents of the fields, after the whole body has been fed."""
         if not self._is_over:
             raise _unusable("", "the body ends before its last boundary; send it completely")
-        if self._content is None:
+        if not self._contents:
             raise _unusable(f"/{FIELD}", "missing; add the image file as the form's field 'image'")
-        return bytes(self._content)
+        return [bytes(content) for content in self._contents]
 
     def _begin_part(self) -> None:
         self._disposition = ""
@@ -154,15 +158,19 @@ class _Form:
         if name != FIELD:
             shown = (name or "")[:40].replace("~", "~0").replace("/", "~1")
             raise _unusable(f"/{shown}", f"unknown field; the form has one field, {FIELD!r}")
-        if self._content is not None:
-            raise _unusable(f"/{FIELD}", "the field occurs twice; send one image per request")
-        self._content = bytearray()
+        if len(self._contents) == self._max_images:
+            detail = f"the form has more than {self._max_images} images; send the others in another request"
+            raise _unusable(f"/{FIELD}", f"{detail} (PYRAMIDION_MAX_IMAGES sets the limit of the server)")
+        self._contents.append(bytearray())
 
     def _take(self, data: bytes, start: int, end: int) -> None:
-        assert self._content is not None
-        self._content += data[start:end]
-        if len(self._content) > self._max_bytes:
+        content = self._contents[-1]
+        content += data[start:end]
+        self._num_bytes += end - start
+        if len(content) > self._max_bytes:
             raise _too_large(self._max_bytes)
+        if self._num_bytes > self._max_total:
+            raise _too_many_bytes(self._max_total)
 
     def _end(self) -> None:
         self._is_over = True
@@ -197,6 +205,16 @@ def _too_large(max_bytes: int) -> Problem:
         "Image too large",
         f"an image file may have at most {max_bytes} bytes; PYRAMIDION_MAX_IMAGE_BYTES sets the limit of the server",
         # The rest of the body stays unread, so the connection cannot carry another request.
+        headers={"Connection": "close"},
+    )
+
+
+def _too_many_bytes(max_bytes: int) -> Problem:
+    return Problem(
+        413,
+        "Images too large",
+        f"the image files of a request may have at most {max_bytes} bytes together; PYRAMIDION_MAX_IMAGES_BYTES sets "
+        "the limit of the server",
         headers={"Connection": "close"},
     )
 

@@ -76,22 +76,23 @@ class PredictorLink:
         return self._num_admitted
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Occupy a place in the queue while a request is processed.
+    def admitted(self, num_images: int = 1) -> Iterator[None]:
+        """Occupy a place in the queue for each image while a request is processed.
 
         Raises:
             Problem: 503 if the queue is full.
         """
-        if self._num_admitted >= self._settings.predict_queue_size:
+        # A request that has more images than the queue has places is admitted when the queue is empty.
+        if self._num_admitted and self._num_admitted + num_images > self._settings.predict_queue_size:
             raise _unavailable(
                 "Too many predictions",
                 f"{self._num_admitted} predictions are in progress, which is the limit; send the request again later",
             )
-        self._num_admitted += 1
+        self._num_admitted += num_images
         try:
             yield
         finally:
-            self._num_admitted -= 1
+            self._num_admitted -= num_images
 
     async def find(self, model: Mapping[str, str]) -> None:
         """Check that a model exists, before its images are uploaded; one that was found recently is not looked up.

@@ -1,7 +1,7 @@
 """The predictor's HTTP interface, used by the API process only: `POST /predict` with the image as the body.
 
-The query names the model by `name` and either `alias` or `version`; `threshold` selects predictions by their scores,
-and `draw` requests a picture. The API process forwards the responses, problems included, to its client.
+The query names the model by `name` and either `alias` or `version`; `threshold` and `classes` (a JSON list) select
+predictions, and `draw` requests a picture. The API process forwards the responses, problems included, to its client.
 `GET /models` with the same names answers 204 if the model exists; `GET /healthz` answers 200 while the models work.
 """
 
@@ -9,7 +9,7 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -29,22 +29,22 @@ from pipelines.base.pictures import MIN_SHOWN_SCORE
 from pipelines.data.decoding.opening import TooManyPixels, UnknownFormat
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Answer, Predictor
-from pipelines.tasks.thresholds import Threshold, ThresholdUnusable, read_threshold
+from pipelines.tasks.thresholds import ClassUnknown, Threshold, ThresholdUnusable, read_threshold
 from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.model_files import ModelFiles
 from pipelines.tracking.registry import Registry
 from service.decoding.pool import DecodingPool
 from service.decoding.worker import DecodingLimits, WorkerKilled
 from service.predictor.access import SecretRequired
 from service.predictor.batching import Batcher
 from service.predictor.model_cache import ModelCache, ModelNotFound, ModelReference
-from service.predictor.model_files import ModelFiles
 from service.predictor_address import HEALTH_PATH
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
+from service.rest.model_schemas import IMAGE_POINTER, VERSION_HEADER
 from service.rest.problems import problem_response
 from service.rest.schemas import ProblemField
 from service.settings import Settings
 
-VERSION_HEADER = "Model-Version"
 _NUM_LOADERS = 4
 
 logger = logging.getLogger(__name__)
@@ -73,14 +73,21 @@ class PredictionService:
         )
 
     async def answer(
-        self, reference: ModelReference, image: bytes, threshold: Threshold | None, *, is_drawn: bool
+        self,
+        reference: ModelReference,
+        image: bytes,
+        threshold: Threshold | None,
+        classes: Sequence[str] | None,
+        *,
+        is_drawn: bool,
     ) -> Response:
-        """Return the prediction as JSON, or drawn on the image as PNG: with a threshold, what has a score above it."""
+        """Return the prediction as JSON, or drawn on the image as PNG: with a threshold, what has a score above it;
+        with classes, only those."""
         while (loaded := self._cache.acquire(reference)) is None:
             await _in(self._loaders, self._cache.fetch, reference)
         try:
             predictor = loaded.predictor
-            thresholds = None if threshold is None else predictor.thresholds(threshold)
+            thresholds = predictor.row_thresholds(threshold, classes)
             pixels, warnings = await self._decoding.decode(image, predictor.reader, self._max_pixels)
             sample = await _in(self._resizers, predictor.resize, pixels, warnings)
             drawn_on = pixels if is_drawn else None
@@ -90,7 +97,7 @@ class PredictionService:
                 answer = predictor.select(answer, thresholds)
             headers = {VERSION_HEADER: str(loaded.version.version)}
             if drawn_on is not None:
-                min_score = MIN_SHOWN_SCORE if thresholds is None else 0.0
+                min_score = MIN_SHOWN_SCORE if threshold is None else 0.0
                 picture = await _in(self._resizers, _picture, predictor, drawn_on, answer, min_score)
                 return Response(picture, 200, headers, "image/png")
             return Response(json.dumps(answer, allow_nan=False), 200, headers, "application/json")
@@ -163,10 +170,12 @@ def _reference(request: Request) -> ModelReference:
 async def _predict(request: Request) -> Response:
     query, reference = request.query_params, _reference(request)
     threshold = read_threshold(query["threshold"]) if "threshold" in query else None
+    classes = json.loads(query["classes"]) if "classes" in query else None
     image = await request.body()
     service: PredictionService = request.app.state.service
+    work = service.answer(reference, image, threshold, classes, is_drawn="draw" in query)
     try:
-        return await unless_gone(request, service.answer(reference, image, threshold, is_drawn="draw" in query))
+        return await unless_gone(request, work)
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     except Exception as error:
@@ -183,7 +192,8 @@ def _problem_of(error: Exception, reference: ModelReference) -> Response:
         return problem_response(410, "The files of the model are missing", str(error))
     if isinstance(error, WorkerKilled):
         detail = "the process that decoded the image was killed; send the request again"
-        return problem_response(503, "The image was not decoded", detail, headers={"Retry-After": "1"})
+        errors = [ProblemField(pointer=IMAGE_POINTER, detail=detail)]
+        return problem_response(503, "The image was not decoded", detail, errors, {"Retry-After": "1"})
     if isinstance(error, DataError):
         message = error.problems[0].message
         statuses: Mapping[type[DataError], tuple[int, str]] = {
@@ -191,11 +201,15 @@ def _problem_of(error: Exception, reference: ModelReference) -> Response:
             UnknownFormat: (415, "Not an image"),
         }
         status, title = statuses.get(type(error), (422, "The image cannot be read"))
-        return problem_response(status, title, f"the image {message}", [ProblemField(pointer="/image", detail=message)])
+        errors = [ProblemField(pointer=IMAGE_POINTER, detail=message)]
+        return problem_response(status, title, f"the image {message}", errors)
     if isinstance(error, ThresholdUnusable):
         message = error.problems[0].message
         field = ProblemField(pointer="/threshold", detail=message)
         return problem_response(422, "The threshold cannot be used", f"{reference}: {message}", [field])
+    if isinstance(error, ClassUnknown):
+        errors = [ProblemField(pointer="/classes", detail=problem.message) for problem in error.problems]
+        return problem_response(422, "The classes cannot be used", f"{reference}: {errors[0].detail}", errors)
     if isinstance(error, ConfigError):
         logger.error("%s cannot be loaded: %s", reference, error)
         detail = f"{reference} is registered but cannot be loaded; see the server log"

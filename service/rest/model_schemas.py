@@ -10,7 +10,7 @@ from pipelines.base.names import Name
 from pipelines.spec.batch_prediction import PredictionSettings
 from pipelines.tasks.kinds import answer_fields
 from pipelines.tasks.thresholds import BEST, VALID_THRESHOLDS, read_threshold
-from service.rest.schemas import Answer, Request, ResourcesRequest
+from service.rest.schemas import Answer, ProblemDetails, Request, ResourcesRequest
 
 
 class ModelSummary(Answer):
@@ -27,6 +27,13 @@ class ModelList(Answer):
     models: list[ModelSummary]
 
 
+class ArchiveView(Answer):
+    """The archive of a version, as `GET .../archive` returns it."""
+
+    sha256: str = Field(description="hexadecimal")
+    size_bytes: int
+
+
 class ModelVersionView(Answer):
     """A version of a model, and its origin."""
 
@@ -38,6 +45,7 @@ class ModelVersionView(Answer):
     select: str | None = Field(description="metric that decides which version becomes champion")
     val_fingerprint: str | None = Field(description="identifies the val data; metrics are comparable if it is equal")
     val_metrics: dict[str, float]
+    archive: ArchiveView | None = Field(None, description="null for versions of older programs")
 
 
 class ModelView(ModelSummary):
@@ -58,6 +66,7 @@ class AliasRequest(Request):
     """The new version of an alias."""
 
     version: int = Field(ge=1, le=2**31 - 1)
+    reason: str = Field("", max_length=1000, description="why the alias moves, for the history of the model")
 
 
 class AliasView(Answer):
@@ -103,6 +112,11 @@ else:
     )
 
 
+IMAGE_POINTER = "/image"
+"""Pointer of a problem that is about one image."""
+VERSION_HEADER = "Model-Version"
+
+
 class PredictionView(Answer):
     """The prediction of a model for an image."""
 
@@ -111,3 +125,15 @@ class PredictionView(Answer):
     warnings: list[str] = Field(
         [], description="present if the file is damaged but was read: a JPEG that ends too early has gray rows"
     )
+
+
+class ImageProblem(Answer):
+    """The reason why an image has no prediction."""
+
+    problem: ProblemDetails
+
+
+class PredictionList(Answer):
+    """The predictions for the images of a request with several, in their order."""
+
+    predictions: list[PredictionView | ImageProblem]

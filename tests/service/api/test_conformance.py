@@ -30,6 +30,13 @@ ORDER = ("get", "put", "patch", "post", "delete")
 """Methods that end or delete jobs come last."""
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.reliability)])
+def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    if request.param == "sqlite":
+        return settings
+    return settings.model_copy(update={"database_url": request.getfixturevalue("postgres_url")})
+
+
 @pytest.fixture
 def job_ids(
     settings: Settings,
@@ -55,17 +62,9 @@ def job_ids(
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Settings with which one heartbeat of a supervisor lasts for the whole test."""
-    return settings.model_copy(update={"lease_s": 3600})
-
-
-@pytest.fixture
 def watched_api(live_api: Any, settings: Settings) -> httpx2.Client:
-    """The real API process, which finds the lease of a supervisor."""
-    engine = open_database(settings.url_of_database)
-    assert LeaseStore(engine, "tests", settings.name_of_host).take(None, None)
-    engine.dispose()
+    """The real API process, with a supervisor that has taken the lease."""
+    assert LeaseStore(open_database(settings.url_of_database), "tests", "another host").take(None, None)
     client: httpx2.Client = live_api.client
     return client
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import Request
 
-from service.api.image_upload import UploadMemory, read_image_field
+from service.api.image_upload import UploadMemory, read_image_fields
 from service.rest.problems import Problem
 from service.settings import Settings
 
@@ -25,8 +25,8 @@ def request(*chunks: bytes, is_complete: bool) -> Request:
     return Request({"type": "http", "method": "POST", "headers": headers}, receive)
 
 
-def read(request: Request, memory: UploadMemory, **limits: Any) -> bytes:
-    return asyncio.run(read_image_field(request, Settings(**limits), memory))
+def read(request: Request, memory: UploadMemory, **limits: Any) -> list[bytes]:
+    return asyncio.run(read_image_fields(request, Settings(**limits), memory))
 
 
 def test_upload_that_does_not_end_in_time_is_abandoned() -> None:
@@ -35,7 +35,7 @@ def test_upload_that_does_not_end_in_time_is_abandoned() -> None:
         read(request(BODY[:40], is_complete=False), memory, image_upload_timeout_s=0.05)
     assert (raised.value.status_code, raised.value.headers) == (408, {"Connection": "close"})
     assert "40 bytes arrived within 0.05 s" in raised.value.detail
-    assert read(request(BODY[:20], BODY[20:], is_complete=True), memory) == b"12345", "its memory is free again"
+    assert read(request(BODY[:20], BODY[20:], is_complete=True), memory) == [b"12345"], "its memory is free again"
 
 
 def test_uploads_share_their_memory() -> None:
@@ -46,4 +46,28 @@ def test_uploads_share_their_memory() -> None:
             read(request(BODY, is_complete=True), memory)
         assert (raised.value.status_code, raised.value.title) == (503, "Too many uploads")
         assert raised.value.headers == {"Retry-After": "1", "Connection": "close"}
-    assert read(request(BODY, is_complete=True), memory) == b"12345"
+    assert read(request(BODY, is_complete=True), memory) == [b"12345"]
+
+
+def form(*images: bytes) -> bytes:
+    head = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+    return b"".join([*(head + image + b"\r\n" for image in images), b"--b--\r\n"])
+
+
+def test_several_images_keep_their_order() -> None:
+    assert read(request(form(b"1", b"", b"22"), is_complete=True), UploadMemory(1000)) == [b"1", b"", b"22"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "variable"),
+    [
+        ({"max_images": 2}, 422, "PYRAMIDION_MAX_IMAGES"),
+        ({"max_image_bytes": 4}, 413, "PYRAMIDION_MAX_IMAGE_BYTES"),
+        ({"max_image_bytes": 5, "max_images_bytes": 12}, 413, "PYRAMIDION_MAX_IMAGES_BYTES"),
+    ],
+)
+def test_images_have_limits_each_and_together(limits: dict[str, int], status: int, variable: str) -> None:
+    with pytest.raises(Problem) as raised:
+        read(request(form(b"1234", b"12345", b"12345"), is_complete=True), UploadMemory(1000), **limits)
+    assert raised.value.status_code == status
+    assert f"{variable} sets the limit" in raised.value.detail

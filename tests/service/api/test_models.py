@@ -16,7 +16,7 @@ from pipelines.tasks.thresholds import ThresholdUnusable
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from service.client.client import Client
-from service.rest.model_schemas import PredictionView
+from service.rest.model_schemas import PredictionList, PredictionView
 from service.settings import Settings
 from tests.service.api.conftest import serving
 from tests.service.api.problem_answers import is_problem
@@ -84,6 +84,45 @@ def test_threshold_selects_predictions(
             client.predict(shapes[0].name, "without_thresholds", tmp_path / "photo.jpg", threshold="best")
 
 
+def test_several_images_are_answered_in_order_and_one_that_cannot_be_read_fails_alone(
+    rest: httpx2.Client, shapes: list[ModelVersion]
+) -> None:
+    images = [jpeg(48, 64, 1), b"not an image", jpeg(96, 64, 2), jpeg(48, 64, 3)]
+    single = [predict(rest, shapes[0].name, image, version=2).json() for image in images]
+    files = [("image", ("image.jpg", image)) for image in images]
+    answer = rest.post(f"/v1/models/{shapes[0].name}/predict", params={"version": 2}, files=files)
+    assert (answer.status_code, answer.headers["model-version"]) == (200, "2")
+    predictions = PredictionList.model_validate_json(answer.text).predictions
+    assert len(predictions) == 4
+    assert answer.json()["predictions"][1] == {"problem": single[1]}
+    for number in (0, 2, 3):
+        found = answer.json()["predictions"][number]
+        assert found["image"] == single[number]["image"]
+        assert_close(found["tasks"]["scene"]["labels"], single[number]["tasks"]["scene"]["labels"])
+    drawn = rest.post(f"/v1/models/{shapes[0].name}/predict", params={"version": 2, "draw": True}, files=files)
+    assert is_problem(drawn, 422)
+
+
+def assert_close(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Compare scores of classes; images that share a batch may differ by rounding."""
+    scores = {row["label"]: row["score"] for row in expected}
+    assert {row["label"]: row["score"] for row in found} == pytest.approx(scores, abs=1e-4)
+
+
+def test_only_requested_classes_are_answered(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+    answer = predict(rest, shapes[0].name, jpeg(48, 64), version=1, classes=["shapes 1", "scene 0"])
+    assert [row["label"] for row in answer.json()["tasks"]["scene"]["labels"]] == ["scene 0"]
+    assert {row["label"] for row in answer.json()["tasks"]["shapes"]["detections"]} <= {"shapes 1"}
+    unknown = predict(rest, shapes[0].name, jpeg(48, 64), version=1, classes=["scene 9"])
+    assert is_problem(unknown, 422)
+    assert unknown.json()["errors"][0]["pointer"] == "/classes"
+    files = [("image", ("image.jpg", jpeg(8, 8))), ("image", ("image.jpg", jpeg(8, 8)))]
+    several = rest.post(
+        f"/v1/models/{shapes[0].name}/predict", params={"version": 1, "classes": "scene 9"}, files=files
+    )
+    assert several.json() == unknown.json(), "a problem of the model is that of the whole request"
+
+
 @pytest.mark.parametrize("threshold", ["", "high", "1.5", "nan", "Best"])
 def test_invalid_threshold_is_a_problem(threshold: str, rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
     answer = predict(rest, shapes[0].name, jpeg(8, 8), version=1, threshold=threshold)
@@ -140,7 +179,7 @@ def test_moved_champion_is_served_without_interruption(
         ({"files": {"image": b"\xff" * (MAX_BYTES + 1)}}, 413, None),
         ({"files": {"image": b"\xff" * (MAX_BYTES + 100_000)}}, 413, None),
         ({"files": {"picture": b"x"}}, 422, "/picture"),
-        ({"files": [("image", b"x"), ("image", b"y")]}, 422, "/image"),
+        ({"files": [("image", b"x")] * 17}, 422, "/image"),
         ({"files": {"a/b": b"x"}}, 422, "/a~1b"),
         ({"data": {"image": "x"}}, 415, None),
         ({"content": jpeg(8, 8), "headers": {"content-type": "image/jpeg"}}, 415, None),

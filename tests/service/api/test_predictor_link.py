@@ -97,7 +97,9 @@ def test_full_queue_is_503(settings: Settings) -> None:
         with pytest.raises(Problem) as raised, link.admitted():
             pytest.fail("the queue has two places")
         assert (raised.value.status_code, raised.value.headers) == (503, {"Retry-After": "1"})
-    with link.admitted():
+    with link.admitted(), pytest.raises(Problem), link.admitted(2):
+        pytest.fail("the queue has one place left")
+    with link.admitted(99):
         pass
 
 
