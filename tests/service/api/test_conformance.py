@@ -32,6 +32,7 @@ ORDER = ("get", "put", "patch", "post", "delete")
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.reliability)])
 def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    settings = settings.model_copy(update={"lease_s": 3600})  # so that one heartbeat is enough for a slow machine
     if request.param == "sqlite":
         return settings
     return settings.model_copy(update={"database_url": request.getfixturevalue("postgres_url")})
