@@ -212,7 +212,8 @@ def test_number_of_streams_is_limited(settings: Settings, serve: Serve, document
         job = api.post("/v1/jobs", json={"config": document}).json()["id"]
         sse = {"Accept": "text/event-stream"}
         with api.stream("GET", f"/v1/jobs/{job}/events", headers=sse) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()  # closes the stream when it is deleted
+            next(lines)
             for path, headers in (("events", sse), ("logs?follow=true", {})):
                 refused = api.get(f"/v1/jobs/{job}/{path}", headers=headers)
                 assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
