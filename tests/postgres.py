@@ -56,10 +56,11 @@ class PostgresServer:
 
     Args:
         options: settings of the server that differ from `OPTIONS`.
+        below: the folder that contains the new one; by default the one for temporary files.
     """
 
-    def __init__(self, options: Mapping[str, str] | None = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="pyramidion-postgres-"))
+    def __init__(self, options: Mapping[str, str] | None = None, below: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pyramidion-postgres-", dir=below))
         self._options = {**OPTIONS, "unix_socket_directories": str(self.folder), **(options or {})}
         self._account = _account()
         if self._account:

@@ -16,7 +16,7 @@ from service.settings_secrets import SECRETS
 from tests.compose import FILE, ROOT, compose, environment_of, services
 
 SECONDS = {"s": 1, "m": 60}
-NAMES_OF_SECRETS = re.compile(r"(?i)secret|password|credential|token|database_url|(?<!public)_key")
+NAMES_OF_SECRETS = re.compile(r"(?i)secret|password|credential|token|database_url|_key$")
 OWN = [name for name, service in services().items() if service["image"].startswith("pyramidion:")]
 
 

@@ -1,7 +1,10 @@
 """The files of registered models in MLflow's artifact store. Torch-free; MLflow is imported when used."""
 
-from pathlib import Path
-from urllib.parse import urlsplit
+import json
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pipelines.base.errors import ModelFilesUnavailable, RegistryError
 from pipelines.run_folder.layout import ExportedModelDir
@@ -40,6 +43,52 @@ def download_files(store: Store, source: str, folder: Path, label: str) -> Path:
     if not ExportedModelDir(path).description.is_file():
         raise _missing(store, label)
     return path
+
+
+def read_description(store: Store, source: str, label: str) -> dict[str, Any]:
+    """Return `model.json` of a version; arguments and errors as in `download_files`."""
+    from mlflow.artifacts import download_artifacts
+
+    uri = _checked(source, label)
+    with tempfile.TemporaryDirectory() as folder:
+        name = ExportedModelDir(Path(folder)).description.name
+        try:
+            path = download_artifacts(f"{uri}/{name}", dst_path=folder, tracking_uri=store.tracking_uri)
+            described: Any = json.loads(Path(path).read_text("utf-8"))
+        except ValueError as error:
+            raise ModelFilesUnavailable(f"{name} of {label} is damaged ({error}); register the model again") from error
+        except Exception as error:  # each kind of storage raises errors of its own
+            if _is_missing(store, uri):
+                raise _missing(store, label) from error
+            raise RegistryError(f"the storage of MLflow at {store.label}: {one_line(error)}") from error
+    if not isinstance(described, dict):
+        raise ModelFilesUnavailable(f"{name} of {label} is damaged; register the model again")
+    return described
+
+
+def local_folder(source: str) -> Path | None:
+    """Return the folder of the exported model if the files of a version are on a disk of this host."""
+    parts = urlsplit(source)
+    if parts.scheme.lower() not in ("", "file"):
+        return None
+    folder = Path(unquote(parts.path) if parts.scheme else source) / "artifacts" / ARTIFACT
+    return folder if ExportedModelDir(folder).description.is_file() else None
+
+
+def made_by_mlflow(source: str) -> str | None:
+    """Return the id of the model for which MLflow has made the folder `source`; None for other addresses."""
+    parts = urlsplit(source)
+    *_, kind, model_id, name = ("", "", "", *PurePosixPath(parts.path).parts)
+    is_usual = (kind, name) == ("models", "artifacts") and model_id.startswith("m-")
+    return model_id if is_usual and parts.scheme.lower() in SCHEMES else None
+
+
+def delete_files(store: Store, source: str) -> None:
+    """Delete a folder that MLflow has made for a model, see `made_by_mlflow`."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    files: Any = get_artifact_repository(source, tracking_uri=store.tracking_uri)
+    files.delete_artifacts()
 
 
 def _checked(source: str, label: str) -> str:

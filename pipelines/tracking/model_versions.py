@@ -6,15 +6,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.tracking.mlflow_names import mlflow_key
+from pipelines.tracking.model_archive import ArchiveFacts
 
 OWNER_TAG = "pyramidion.owner"
 FINGERPRINT_TAG = "pyramidion.val_fingerprint"
 SELECT_TAG = "pyramidion.select"
+SHA256_TAG, SIZE_TAG = "pyramidion.archive_sha256", "pyramidion.archive_bytes"
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One version of a registered model at the time of the request; `created_at` is in seconds since 1970."""
+    """One version of a registered model at the time of the request.
+
+    Attributes:
+        name: of the model.
+        version: its number.
+        run_id: the MLflow run that registered it.
+        tags: in MLflow.
+        created_at: in seconds since 1970.
+        aliases: that point to it.
+        source: where MLflow keeps its files.
+    """
 
     name: str
     version: int
@@ -22,6 +34,7 @@ class ModelVersion:
     tags: Mapping[str, str]
     created_at: float
     aliases: tuple[str, ...] = field(default=())
+    source: str = ""
 
     @property
     def uri(self) -> str:
@@ -43,6 +56,12 @@ class ModelVersion:
         """All stored metrics that are defined."""
         found = {key: _number(text) for key, text in sorted(self.tags.items()) if key.startswith("val/")}
         return {key: number for key, number in found.items() if number is not None}
+
+    @property
+    def archive(self) -> ArchiveFacts | None:
+        """Checksum and size of its archive; None for versions of older programs."""
+        sha256, size = self.tags.get(SHA256_TAG), self.tags.get(SIZE_TAG, "")
+        return ArchiveFacts(sha256, int(size)) if sha256 and size.isdecimal() else None
 
     def metric(self, name: str) -> float | None:
         """Return a stored metric; None if it is undefined or was not stored."""
@@ -71,7 +90,15 @@ def as_version(row: Any, aliases: Mapping[str, int]) -> ModelVersion:
     """Return a version of MLflow's client as a value; `aliases` are all aliases of the model."""
     number = int(row.version)
     named = tuple(sorted(alias for alias, version in aliases.items() if version == number))
-    return ModelVersion(row.name, number, row.run_id, dict(row.tags), row.creation_timestamp / 1000, named)
+    return ModelVersion(
+        row.name,
+        number,
+        row.run_id,
+        dict(row.tags),
+        row.creation_timestamp / 1000,
+        named,
+        row.source or "",
+    )
 
 
 def as_model(row: Any) -> RegisteredModel:

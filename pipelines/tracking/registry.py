@@ -4,6 +4,7 @@ The tags of a version hold what later runs compare with: its metrics on val, and
 `pipelines.tracking.promotion` decides which version becomes the champion.
 """
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +16,14 @@ from pipelines.base.errors import RegistryError
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_names import cut, mlflow_key
 from pipelines.tracking.mlflow_store import Store, connect, one_line
-from pipelines.tracking.model_artifacts import download_files
+from pipelines.tracking.model_archive import archive_facts
+from pipelines.tracking.model_artifacts import delete_files, download_files, made_by_mlflow, read_description
 from pipelines.tracking.model_versions import (
     FINGERPRINT_TAG,
     OWNER_TAG,
     SELECT_TAG,
+    SHA256_TAG,
+    SIZE_TAG,
     ModelVersion,
     RegisteredModel,
     as_model,
@@ -29,6 +33,8 @@ from pipelines.tracking.pyfunc_folder import save_pyfunc
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
@@ -65,11 +71,14 @@ class Registry:
         with self._connected():
             version = self._owned_version(name, run_id)
             if version is None:
+                archive = archive_facts(exported)
                 version_tags = {
                     **{key: repr(float(x)) for key, x in metrics.items() if x is not None},
                     OWNER_TAG: run_id,
                     FINGERPRINT_TAG: val_fingerprint,
                     SELECT_TAG: f"{select.mode} {select.metric}",
+                    SHA256_TAG: archive.sha256,
+                    SIZE_TAG: str(archive.num_bytes),
                 }
                 version = self._create_version(exported, name, run_id, version_tags)
             with self.store.locked("aliases"):
@@ -142,6 +151,29 @@ class Registry:
             source = client.get_model_version_download_uri(version.name, str(version.version))
             return download_files(self.store, source, folder, version.uri)
 
+    def read_description(self, version: ModelVersion) -> dict[str, Any]:
+        """Return `model.json` of a version; raises ModelFilesUnavailable, as `download_exported`."""
+        with self._connected() as client:
+            source = client.get_model_version_download_uri(version.name, str(version.version))
+            return read_description(self.store, source, version.uri)
+
+    def remove_version(self, version: ModelVersion) -> bool:
+        """Remove a version and its files; return whether the files are removed too.
+
+        Files that another version has too, or that MLflow did not make for this one, are kept.
+        """
+        with self._connected() as client:
+            client.delete_model_version(version.name, str(version.version))
+            return self._remove_files(client, version)
+
+    def remove_model(self, name: str) -> bool:
+        """Remove a model with all versions and their files; return whether all files are removed."""
+        versions = self.versions(name)
+        with self._connected() as client:
+            client.delete_registered_model(name)
+            are_removed = [self._remove_files(client, version) for version in versions]
+            return all(are_removed)
+
     def tags(self, name: str) -> dict[str, str]:
         """Return the tags of a model; none if it does not exist."""
         with self._connected() as client:
@@ -157,6 +189,21 @@ class Registry:
         """Remove a tag of a model."""
         with self._connected() as client:
             client.delete_registered_model_tag(name, key)
+
+    def _remove_files(self, client: "MlflowClient", version: ModelVersion) -> bool:
+        """Remove files that MLflow made for this version, and never others that a version names as its source."""
+        model_id = made_by_mlflow(version.source)
+        if model_id is None or client.search_model_versions(f"source_path = '{version.source}'", max_results=1):
+            return False
+        try:
+            if client.get_logged_model(model_id).artifact_location != version.source:
+                return False
+            delete_files(self.store, version.source)
+            client.delete_logged_model(model_id)
+        except Exception as error:  # as in `model_artifacts`; the version itself is removed
+            logger.warning("the files of %s remain at %s: %s", version.uri, version.source, one_line(error))
+            return False
+        return True
 
     @cached_property
     def _client(self) -> "MlflowClient":

@@ -25,6 +25,7 @@ from service.api.routes import (
     events,
     health,
     jobs,
+    model_versions,
     models,
     predictions,
     results,
@@ -92,7 +93,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.connections = connections = Connections(settings)
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
-    for routes in (jobs, events, results, predictions, models, batch_predictions, datasets, catalog):
+    for routes in (
+        jobs,
+        events,
+        results,
+        predictions,
+        models,
+        model_versions,
+        batch_predictions,
+        datasets,
+        catalog,
+    ):
         app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)

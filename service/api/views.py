@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
+from pipelines.tracking.model_archive import ArchiveFacts
 from pipelines.tracking.model_versions import ModelVersion
-from service.rest.model_schemas import ModelVersionView
+from service.rest.model_schemas import ArchiveView, ModelVersionView
 from service.rest.schemas import AttemptView, EventView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
 from service.store.records import AttemptRecord, Event, Job
@@ -112,7 +113,13 @@ def model_version_view(version: ModelVersion, job_id: str | None) -> ModelVersio
         select=version.select,
         val_fingerprint=version.val_fingerprint,
         val_metrics=version.val_metrics,
+        archive=archive_view(version.archive),
     )
+
+
+def archive_view(facts: ArchiveFacts | None) -> ArchiveView | None:
+    """Return checksum and size of the archive of a version."""
+    return None if facts is None else ArchiveView(sha256=facts.sha256, size_bytes=facts.num_bytes)
 
 
 def failure_of(job: Job, run_dir: Path) -> Failure | None:

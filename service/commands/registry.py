@@ -37,6 +37,15 @@ KEY_COMMANDS = {
     "list": LazyCommand("service.commands.keys:list_keys", "List all keys."),
     "revoke": LazyCommand("service.commands.keys:revoke", "Revoke a key."),
 }
+MODEL_COMMANDS = {
+    "list": LazyCommand("service.commands.models:list_models", "List all models."),
+    "show": LazyCommand("service.commands.models:show", "Show a model, or one version with its origin."),
+    "compare": LazyCommand("service.commands.models:compare", "Compare two versions."),
+    "download": LazyCommand("service.commands.models:download", "Download a version as an archive."),
+    "promote": LazyCommand("service.commands.models:promote", "Point an alias to a version."),
+    "delete": LazyCommand("service.commands.models:delete", "Delete a version or a model."),
+}
+MODELS = LazyGroup("models", {"Commands": MODEL_COMMANDS}, help="Show, compare, promote or delete registered models.")
 KEYS = LazyGroup("keys", {"Commands": KEY_COMMANDS}, help="Create, list and revoke the API keys of a service.")
 DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, convert, show, split or synthesize data.")
 SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
@@ -56,6 +65,7 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
         "gc": LazyCommand("service.commands.gc:run", "Delete what the retention rules of a service do not keep."),
         "keys": KEYS,
         **CLIENT_COMMANDS,
+        "models": MODELS,
     },
 }
 COMMANDS = [name for section in SECTIONS.values() for name in section]

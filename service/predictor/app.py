@@ -31,13 +31,13 @@ from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Answer, Predictor
 from pipelines.tasks.thresholds import ClassUnknown, Threshold, ThresholdUnusable, read_threshold
 from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.model_files import ModelFiles
 from pipelines.tracking.registry import Registry
 from service.decoding.pool import DecodingPool
 from service.decoding.worker import DecodingLimits, WorkerKilled
 from service.predictor.access import SecretRequired
 from service.predictor.batching import Batcher
 from service.predictor.model_cache import ModelCache, ModelNotFound, ModelReference
-from service.predictor.model_files import ModelFiles
 from service.predictor_address import HEALTH_PATH
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.model_schemas import IMAGE_POINTER, VERSION_HEADER

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from pipelines.base.errors import ConfigError, PyramidionError
 from pipelines.inference.predictor import Predictor
+from pipelines.tracking.model_files import ModelFiles
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
-from service.predictor.model_files import ModelFiles
 
 FORGET_AFTER_S = 600.0
 """A reference that has not been used for this long is no longer checked; its next use resolves it again."""

@@ -27,6 +27,13 @@ class ModelList(Answer):
     models: list[ModelSummary]
 
 
+class ArchiveView(Answer):
+    """The archive of a version, as `GET .../archive` returns it."""
+
+    sha256: str = Field(description="hexadecimal")
+    size_bytes: int
+
+
 class ModelVersionView(Answer):
     """A version of a model, and its origin."""
 
@@ -38,6 +45,7 @@ class ModelVersionView(Answer):
     select: str | None = Field(description="metric that decides which version becomes champion")
     val_fingerprint: str | None = Field(description="identifies the val data; metrics are comparable if it is equal")
     val_metrics: dict[str, float]
+    archive: ArchiveView | None = Field(None, description="null for versions of older programs")
 
 
 class ModelView(ModelSummary):
@@ -58,6 +66,7 @@ class AliasRequest(Request):
     """The new version of an alias."""
 
     version: int = Field(ge=1, le=2**31 - 1)
+    reason: str = Field("", max_length=1000, description="why the alias moves, for the history of the model")
 
 
 class AliasView(Answer):

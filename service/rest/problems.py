@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
-from pipelines.base.errors import RegistryError
+from pipelines.base.errors import ModelFilesUnavailable, RegistryError
 from service.datasets.errors import DatasetError, FolderChanged, FolderInvalid
 from service.disk_space import DiskAlmostFull
 from service.jobs.errors import InvalidJob, JobError, NotOver
@@ -123,6 +123,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(StoreUnavailable, _database_problem)
     app.add_exception_handler(DiskAlmostFull, _disk_problem)
     app.add_exception_handler(RegistryError, _registry_problem)
+    app.add_exception_handler(ModelFilesUnavailable, _files_problem)
     app.add_exception_handler(Exception, _internal_problem)
 
 
@@ -195,6 +196,10 @@ def database_problem(method: str, path: str, error: Exception) -> Response:
 
 async def _disk_problem(request: Request, error: Exception) -> Response:
     return problem_response(507, "The disk is almost full", str(error))
+
+
+async def _files_problem(request: Request, error: Exception) -> Response:
+    return problem_response(410, "The files of the model are missing", str(error))
 
 
 async def _registry_problem(request: Request, error: Exception) -> Response:

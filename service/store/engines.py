@@ -40,8 +40,9 @@ class DatabaseLimits:
     def of_requests(cls, settings: Settings) -> "DatabaseLimits":
         """Return the limits of the API: a call ends before its request does, so a client knows what has changed."""
         half_s = settings.database_timeout_s / 2
-        # Reads, writes and streams have threads of their own; probes and metrics need a few more connections.
-        return cls(lock_s=half_s, statement_s=half_s, connect_s=half_s, connections=3 * settings.database_threads + 4)
+        # Reads, writes and streams have threads of their own; keys, probes and metrics need some more connections.
+        connections = 3 * settings.database_threads + 16
+        return cls(lock_s=half_s, statement_s=half_s, connect_s=half_s, connections=connections)
 
 
 def parse_url(url: str) -> URL:

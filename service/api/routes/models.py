@@ -2,23 +2,22 @@
 
 import json
 import re
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 
 from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.promotion import AliasMoved, move_alias
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.access import needs
-from service.api.deps import StoreDep
+from service.api.deps import PrincipalDep, StoreDep
 from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_fields
-from service.api.limits import JsonRoute
 from service.api.metrics import Metrics
 from service.api.predictor_images import forwarded, predict_images
 from service.api.predictor_link import PredictorLink
-from service.api.thread_pools import Work
+from service.api.registry_route import RegistryDep, RegistryRoute, require_aliases
 from service.api.views import model_version_view
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.model_schemas import (
@@ -45,7 +44,6 @@ _RESERVED_ALIAS = re.compile(r"latest|v\d+", re.ASCII | re.IGNORECASE)
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     app.state.registry = Registry(find_store(settings.root))
-    app.state.alias_lock = threading.Lock()
     app.state.predictor = link = PredictorLink(settings)
     app.state.metrics.predictions.set_function(lambda: link.num_admitted)
     app.state.upload_memory = UploadMemory(settings.image_upload_memory_bytes)
@@ -53,19 +51,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.predictor.close()
 
 
-class _RegistryRoute(JsonRoute):
-    """A route that asks MLflow."""
-
-    work = Work.REGISTRY
-
-
-async def _registry(request: Request) -> Registry:
-    return cast(Registry, request.app.state.registry)
-
-
-RegistryDep = Annotated[Registry, Depends(_registry)]
 Condition = Annotated[str | None, Header()]
-router = APIRouter(prefix="/v1/models", tags=["models"], route_class=_RegistryRoute, lifespan=_lifespan)
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=RegistryRoute, lifespan=_lifespan)
 
 
 @router.get("", dependencies=[needs(Scope.MODELS_READ)], responses=problems(503))
@@ -81,7 +68,7 @@ def list_models(registry: RegistryDep) -> ModelList:
 @router.get("/{name}", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 503))
 def get_model(name: str, registry: RegistryDep, store: StoreDep) -> ModelView:
     """Return a model and its versions with their origin and metrics."""
-    aliases = _aliases(registry, name)
+    aliases = require_aliases(registry, name)
     versions = registry.versions(name)
     return ModelView(
         name=name,
@@ -97,7 +84,7 @@ def get_model(name: str, registry: RegistryDep, store: StoreDep) -> ModelView:
 @router.get("/{name}/aliases/{alias}", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 503))
 def get_alias(name: str, alias: str, registry: RegistryDep, response: Response) -> AliasView:
     """Return the version an alias points to; moving the alias requires the `ETag` of this response."""
-    version = _aliases(registry, name).get(alias)
+    version = require_aliases(registry, name).get(alias)
     if version is None:
         raise _alias_not_found(name, alias)
     response.headers["ETag"] = _etag(version)
@@ -114,20 +101,19 @@ def put_alias(
     alias: str,
     body: AliasRequest,
     registry: RegistryDep,
-    request: Request,
+    principal: PrincipalDep,
     response: Response,
     if_match: Condition = None,
     if_none_match: Condition = None,
 ) -> AliasView:
     """Point an alias to a version. A move requires `If-Match` with its ETag, so that no move is lost."""
     _check_alias(alias)
-    with _alias_lock(request):
-        present = _aliases(registry, name).get(alias)
-        _check_conditions(alias, present, if_match, if_none_match, is_needed=present is not None)
-        if registry.version(name, body.version) is None:
-            detail = f"got {body.version}, but {name!r} has no such version; GET /v1/models/{name} lists all"
-            raise Problem(422, "Version not found", detail, [ProblemField(pointer="/version", detail=detail)])
-        registry.set_alias(name, alias, body.version)
+    present = require_aliases(registry, name).get(alias)
+    _check_conditions(alias, present, if_match, if_none_match, is_needed=present is not None)
+    if registry.version(name, body.version) is None:
+        detail = f"got {body.version}, but {name!r} has no such version; GET /v1/models/{name} lists all"
+        raise Problem(422, "Version not found", detail, [ProblemField(pointer="/version", detail=detail)])
+    _move(registry, name, alias, body.version, expected=present, by=principal.name, reason=body.reason)
     response.status_code = 201 if present is None else 200
     response.headers["ETag"] = _etag(body.version)
     return AliasView(name=name, alias=alias, version=body.version)
@@ -139,14 +125,20 @@ def put_alias(
     status_code=204,
     responses=problems(404, 412, 428, 503),
 )
-def delete_alias(name: str, alias: str, registry: RegistryDep, request: Request, if_match: Condition = None) -> None:
+def delete_alias(
+    name: str,
+    alias: str,
+    registry: RegistryDep,
+    principal: PrincipalDep,
+    reason: Annotated[str, Query(max_length=1000, description="why, for the history of the model")] = "",
+    if_match: Condition = None,
+) -> None:
     """Remove an alias. This requires `If-Match` with its ETag."""
-    with _alias_lock(request):
-        present = _aliases(registry, name).get(alias)
-        if present is None:
-            raise _alias_not_found(name, alias)
-        _check_conditions(alias, present, if_match, None, is_needed=True)
-        registry.remove_alias(name, alias)
+    present = require_aliases(registry, name).get(alias)
+    if present is None:
+        raise _alias_not_found(name, alias)
+    _check_conditions(alias, present, if_match, None, is_needed=True)
+    _move(registry, name, alias, None, expected=present, by=principal.name, reason=reason)
 
 
 @router.post(
@@ -204,11 +196,13 @@ async def predict(
             return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-def _aliases(registry: Registry, name: str) -> dict[str, int]:
-    aliases = registry.aliases(name)
-    if aliases is None:
-        raise Problem(404, "Model not found", f"model {name!r} is not registered; GET /v1/models lists all")
-    return aliases
+def _move(
+    registry: Registry, name: str, alias: str, to: int | None, *, expected: int | None, by: str, reason: str
+) -> None:
+    try:
+        move_alias(registry, name, alias, to, expected=expected, by=by, reason=reason)
+    except AliasMoved as error:
+        raise Problem(412, "The alias has moved", str(error)) from error
 
 
 def _alias_not_found(name: str, alias: str) -> Problem:
@@ -221,11 +215,6 @@ def _check_alias(alias: str) -> None:
             f"got the alias {alias[:120]!r}; use letters, digits, '-' and '_', but not 'latest' or a name like 'v1'"
         )
         raise Problem(422, "Invalid alias", detail, [ProblemField(pointer="", detail=detail)])
-
-
-def _alias_lock(request: Request) -> threading.Lock:
-    """Return the lock to hold from reading an alias to moving it, since MLflow does not compare and swap."""
-    return cast(threading.Lock, request.app.state.alias_lock)
 
 
 def _check_conditions(

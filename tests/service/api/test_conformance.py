@@ -1,10 +1,9 @@
 """The real process responds to random requests as documented in the OpenAPI document."""
 
 import contextlib
-import fcntl
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -15,7 +14,9 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
 from service.settings import Settings
+from service.store.database import open_database
 from service.store.records import Job
+from service.store.supervisor_lease import LeaseStore
 
 MakeJob = Callable[[], Job]
 CHECKS = [
@@ -27,6 +28,13 @@ CHECKS = [
 ]
 ORDER = ("get", "put", "patch", "post", "delete")
 """Methods that end or delete jobs come last."""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.reliability)])
+def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    if request.param == "sqlite":
+        return settings
+    return settings.model_copy(update={"database_url": request.getfixturevalue("postgres_url")})
 
 
 @pytest.fixture
@@ -54,12 +62,11 @@ def job_ids(
 
 
 @pytest.fixture
-def watched_api(live_api: Any, settings: Settings) -> Iterator[httpx2.Client]:
-    """The real API process, which finds the lock of a running supervisor."""
-    settings.root.mkdir(parents=True, exist_ok=True)
-    with (settings.root / "supervisor.lock").open("w") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX)
-        yield live_api.client
+def watched_api(live_api: Any, settings: Settings) -> httpx2.Client:
+    """The real API process, with a supervisor that has taken the lease."""
+    assert LeaseStore(open_database(settings.url_of_database), "tests", "another host").take(None, None)
+    client: httpx2.Client = live_api.client
+    return client
 
 
 def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str, Any], max_examples: int) -> None:

@@ -1,14 +1,20 @@
 """Versions and aliases of registered models over REST."""
 
+import hashlib
+import json
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 import pytest
 
+from pipelines.tracking.mlflow_store import connect
+from pipelines.tracking.model_archive import unpack_archive
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from service.settings import Settings
@@ -121,3 +127,119 @@ def test_client_is_asked_to_retry_later_without_mlflow(settings: Settings, monke
             answer = client.get(f"/v1/models{path}")
             assert is_problem(answer, 503)
             assert answer.headers["retry-after"] == "5"
+
+
+def test_version_has_its_origin(
+    rest: httpx2.Client, shapes: list[ModelVersion], exported: list[Path], small: dict[str, Any]
+) -> None:
+    path = f"/v1/models/{shapes[0].name}/versions"
+    details = rest.get(f"{path}/1").json()
+    document = json.loads((exported[0] / "model.json").read_text())["job"]
+    assert (details["name"], details["version"], details["run_id"]) == (shapes[0].name, 1, shapes[0].run_id)
+    assert details["document"] == document
+    assert (details["dataset"], details["start_weights"]) == (None, document["model"]["backbone"]["weights"])
+    assert details["val_metrics"] == {"val/shapes/AP50": 0.5}
+    assert is_problem(rest.get(f"{path}/99"), 404)
+    assert is_problem(rest.get("/v1/models/unknown/versions/1"), 404)
+
+
+def test_versions_are_compared(
+    rest: httpx2.Client, register: Callable[[Path, str], ModelVersion], exported: list[Path], tmp_path: Path
+) -> None:
+    described = json.loads((exported[0] / "model.json").read_text())
+    described["job"]["seed_everything"] = 77
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    register(exported[0], "compared")
+    register(tmp_path, "compared")
+    compared = rest.get("/v1/models/compared/comparison", params={"first": 1, "second": 2}).json()
+    assert compared["is_comparable"]
+    assert compared["metrics"] == [{"name": "val/shapes/AP50", "first": 0.5, "second": 0.5, "difference": 0.0}]
+    seed = json.loads((exported[0] / "model.json").read_text())["job"]["seed_everything"]
+    assert compared["document"] == [{"field": "seed_everything", "first": seed, "second": 77}]
+    assert is_problem(rest.get("/v1/models/compared/comparison", params={"first": 1, "second": 9}), 404)
+
+
+def test_archive_has_the_checksum_of_its_version(
+    rest: httpx2.Client, shapes: list[ModelVersion], exported: list[Path], tmp_path: Path
+) -> None:
+    path = f"/v1/models/{shapes[0].name}/versions/1"
+    answer = rest.get(f"{path}/archive")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-tar")
+    sha256 = hashlib.sha256(answer.content).hexdigest()
+    assert rest.get(path).json()["archive"] == {"sha256": sha256, "size_bytes": len(answer.content)}
+    assert answer.headers["etag"] == f'"{sha256}"'
+    assert answer.headers["repr-digest"].startswith("sha-256=:")
+    (tmp_path / "model.tar").write_bytes(answer.content)
+    names = unpack_archive(tmp_path / "model.tar", tmp_path / "model")
+    assert names == ["model.json", "model.safetensors"]
+    assert all((tmp_path / "model" / name).read_bytes() == (exported[0] / name).read_bytes() for name in names)
+    known = rest.get(f"{path}/archive", headers={"If-None-Match": answer.headers["etag"]})
+    assert (known.status_code, known.content) == (304, b"")
+
+
+def files_of(registry: Registry, version: ModelVersion) -> Path:
+    source = connect(registry.store).get_model_version(version.name, str(version.version)).source
+    return Path(unquote(urlsplit(source).path))
+
+
+def test_changed_or_missing_files_are_reported(
+    rest: httpx2.Client, register: Callable[[Path, str], ModelVersion], exported: list[Path], service_registry: Registry
+) -> None:
+    version = register(exported[0], "changed")
+    files = files_of(service_registry, version)
+    description = files / "artifacts/exported/model.json"
+    description.write_text(description.read_text() + " ")
+    answer = rest.get("/v1/models/changed/versions/1/archive")
+    assert is_problem(answer, 410)
+    assert "have changed since it was registered" in answer.json()["detail"]
+    shutil.rmtree(files)
+    for path in ("versions/1", "versions/1/archive", "comparison?first=1&second=1"):
+        assert is_problem(rest.get(f"/v1/models/changed/{path}"), 410)
+    assert rest.delete("/v1/models/changed").status_code == 204
+
+
+def test_version_is_deleted_with_its_files_unless_an_alias_points_to_it(
+    rest: httpx2.Client, register: Callable[[Path, str], ModelVersion], exported: list[Path], service_registry: Registry
+) -> None:
+    versions = [register(folder, "deleted") for folder in exported]
+    files = [files_of(service_registry, version) for version in versions]
+    service_registry.set_alias("deleted", "champion", 1)
+    refused = rest.delete("/v1/models/deleted/versions/1")
+    assert is_problem(refused, 409)
+    assert refused.json()["detail"].startswith("these aliases point to version 1 of 'deleted': champion;")
+    assert is_problem(rest.delete("/v1/models/deleted"), 409)
+    service_registry.set_alias("deleted", "champion", 2)
+    assert rest.delete("/v1/models/deleted/versions/1").status_code == 204
+    assert [folder.exists() for folder in files] == [False, True]
+    assert is_problem(rest.delete("/v1/models/deleted/versions/1"), 404)
+    service_registry.remove_alias("deleted", "champion")
+    assert rest.delete("/v1/models/deleted").status_code == 204
+    assert not files[1].exists()
+    assert is_problem(rest.get("/v1/models/deleted"), 404)
+
+
+def test_only_files_that_mlflow_made_are_deleted(
+    rest: httpx2.Client, service_registry: Registry, tmp_path: Path
+) -> None:
+    client = connect(service_registry.store)
+    client.create_registered_model("by hand")
+    for folder in (tmp_path, tmp_path / "models/m-1/artifacts"):
+        folder.mkdir(parents=True, exist_ok=True)
+        client.create_model_version("by hand", folder.as_uri())
+    assert [rest.delete(f"/v1/models/by hand/versions/{number}").status_code for number in (1, 2)] == [204, 204]
+    assert (tmp_path / "models/m-1/artifacts").exists()
+    assert rest.delete("/v1/models/by hand").status_code == 204
+
+
+def test_promotions_have_a_history(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+    path = f"/v1/models/{shapes[0].name}"
+    rest.put(f"{path}/aliases/live", json={"version": 1, "reason": "passed the tests of May"})
+    rest.put(f"{path}/aliases/live", json={"version": 2}, headers={"If-Match": '"1"'})
+    rest.delete(f"{path}/aliases/live", params={"reason": "replaced"}, headers={"If-Match": '"2"'})
+    moves = rest.get(f"{path}/promotions", params={"alias": "live"}).json()["promotions"]
+    assert [(move["from_version"], move["to_version"], move["reason"]) for move in moves] == [
+        (2, None, "replaced"), (1, 2, ""), (None, 1, "passed the tests of May"),
+    ]  # fmt: skip
+    assert {move["by"] for move in moves} == {"local"}
+    assert is_problem(rest.put(f"{path}/aliases/live", json={"version": 1, "reason": "x" * 1001}), 422)
+    assert is_problem(rest.get("/v1/models/unknown/promotions"), 404)

@@ -9,10 +9,10 @@ import pytest
 
 from pipelines.base.errors import RegistryError
 from pipelines.inference.predictor import Predictor
+from pipelines.tracking.model_files import ModelFiles
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from service.predictor.model_cache import LoadedModel, ModelCache, ModelNotFound, ModelReference
-from service.predictor.model_files import ModelFiles
 from tests.service.conftest import SELECT
 
 Register = Callable[[Path, str], ModelVersion]

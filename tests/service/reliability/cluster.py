@@ -42,8 +42,11 @@ class Cluster:
     """Processes on one root and one database; jobs may use two cores together."""
 
     def __init__(self, folder: Path, url: str, **settings: Any) -> None:
-        defaults = {"cpus": 2, "gpus": 0, "poll_s": 0.05, "lease_s": 3.0, "retry_delay_s": 0.1, "cancel_grace_s": 2.0}
-        self.settings = Settings(root=folder / "root", database_url=url, data_roots=(folder,), **defaults | settings)
+        defaults: dict[str, Any] = {
+            "cpus": 2, "gpus": 0, "poll_s": 0.05, "lease_s": 3.0, "retry_delay_s": 0.1, "cancel_grace_s": 2.0,
+            "data_roots": (folder,),
+        }  # fmt: skip
+        self.settings = Settings(root=folder / "root", database_url=url, **defaults | settings)
         self.settings.jobs_dir.mkdir(parents=True)
         self.engine = open_database(url)
         self.store = JobStore(self.engine)

@@ -33,6 +33,7 @@ def all_events(engine: Engine) -> list[tuple[int, str, int]]:
         return [tuple(row) for row in connection.execute(query)]
 
 
+@pytest.mark.representative
 def test_no_event_appears_below_one_that_was_already_read(url: str, engine: Engine, new_job: NewJobs) -> None:
     """Four writers append, each with its own connections, while a reader takes snapshots."""
     snapshots = [all_events(engine)]

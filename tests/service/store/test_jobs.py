@@ -86,6 +86,7 @@ def test_key_without_a_hash_is_rejected(store: JobStore, new_job: NewJobs) -> No
         store.submit(new_job(), "key")
 
 
+@pytest.mark.representative
 def test_fifty_concurrent_submissions_with_one_key_create_one_job(store: JobStore, new_job: NewJobs) -> None:
     together = threading.Barrier(50)
 

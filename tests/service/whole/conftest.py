@@ -14,6 +14,7 @@ import httpx2
 import psutil
 import pytest
 
+from tests.postgres import TEMPLATE, create_database
 from tests.service.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -24,8 +25,8 @@ Document = dict[str, Any]
 class Service:
     """A service with its own folder; jobs may use `cpus` cores in total."""
 
-    def __init__(self, root: Path, data_root: Path, cpus: int) -> None:
-        self.root, self.data_root, self.cpus = root, data_root, cpus
+    def __init__(self, root: Path, data_root: Path, cpus: int, database_url: str = "") -> None:
+        self.root, self.data_root, self.cpus, self.database_url = root, data_root, cpus, database_url
         self.log = root.parent / f"{root.name}.log"
         self.client = httpx2.Client(timeout=30)
         self.process: subprocess.Popen[bytes] | None = None
@@ -34,6 +35,7 @@ class Service:
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("MLFLOW", "PYRAMIDION"))}
         environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYRAMIDION_CPUS": str(self.cpus)}
         environment |= {"PYRAMIDION_RETRY_DELAY_S": "0.1", "PYRAMIDION_GPUS": "0"}
+        environment |= {"PYRAMIDION_DATABASE_URL": self.database_url}
         arguments = ["serve", "--root", str(self.root), "--port", "0", "--data-root", str(self.data_root)]
         with self.log.open("ab") as log:
             position = log.tell()
@@ -147,12 +149,12 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path, int], Service]]:
-    """Starts services, each with its own folder, for a data root and a number of slots."""
+def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
+    """Starts services, each with its own folder, for a data root, a number of slots, and a database."""
     running: list[Service] = []
 
-    def start(data_root: Path, cpus: int) -> Service:
-        running.append(Service(tmp_path_factory.mktemp("service") / "root", data_root, cpus))
+    def start(data_root: Path, cpus: int, database_url: str = "") -> Service:
+        running.append(Service(tmp_path_factory.mktemp("service") / "root", data_root, cpus, database_url))
         running[-1].start()
         return running[-1]
 
@@ -161,7 +163,8 @@ def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         service.stop()
 
 
-@pytest.fixture(scope="module")
-def service(start_service: Callable[[Path, int], Service], demo_root: Path) -> Service:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.reliability)])
+def service(request: pytest.FixtureRequest, start_service: Callable[..., Service], demo_root: Path) -> Service:
     """A running service with two slots."""
-    return start_service(demo_root.parent, 2)
+    url = create_database(request.getfixturevalue("postgres_folder"), TEMPLATE) if request.param == "postgresql" else ""
+    return start_service(demo_root.parent, 2, url)

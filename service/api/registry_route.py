@@ -1,0 +1,42 @@
+"""Routes that ask the model registry. Torch-free."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.registry import Registry
+from service.api.limits import JsonRoute
+from service.api.thread_pools import Work
+from service.rest.problems import Problem
+
+
+class RegistryRoute(JsonRoute):
+    """A route that asks MLflow."""
+
+    work = Work.REGISTRY
+
+
+async def _registry(request: Request) -> Registry:
+    return cast(Registry, request.app.state.registry)
+
+
+RegistryDep = Annotated[Registry, Depends(_registry)]
+
+
+def require_aliases(registry: Registry, name: str) -> dict[str, int]:
+    """Return the aliases of a model; raises Problem 404 if it does not exist."""
+    aliases = registry.aliases(name)
+    if aliases is None:
+        raise Problem(404, "Model not found", f"model {name!r} is not registered; GET /v1/models lists all")
+    return aliases
+
+
+def require_version(registry: Registry, name: str, number: int) -> ModelVersion:
+    """Return a version of a model; raises Problem 404 if it does not exist."""
+    version = registry.version(name, number)
+    if version is None:
+        require_aliases(registry, name)
+        detail = f"{name!r} has no version {number}; GET /v1/models/{name} lists all"
+        raise Problem(404, "Version not found", detail)
+    return version

@@ -1,0 +1,53 @@
+"""The page of the operator is complete and correct."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from service.commands.registry import COMMANDS
+from service.settings import PREFIX, Settings
+from service.settings_secrets import SECRETS
+from service.states import FailureKind
+from tests.compose import FILE, ROOT
+from tests.settings_table import PAGE, page_with_section
+
+TEXT = PAGE.read_text("utf-8")
+TYPED = [line.removeprefix("$ ") for line in TEXT.splitlines() if line.lstrip().startswith("$ ")]
+
+
+def test_table_has_every_setting() -> None:
+    assert page_with_section(TEXT) == TEXT, "run: python -m tests.settings_table"
+
+
+def test_settings_on_the_page_exist() -> None:
+    names = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    others = {*(f"{variable}_FILE" for variable in SECRETS), *re.findall(r"\$\{(\w+)", FILE.read_text())}
+    others |= {f"{PREFIX}{name}" for name in ("API_KEY", "API_KEY_FILE", "URL")}  # of clients
+    assert set(re.findall(rf"{PREFIX}[A-Z0-9_]*[A-Z0-9]", TEXT)) <= names | others
+
+
+@pytest.mark.parametrize("line", [line for line in TYPED if line.startswith("pyramidion ")])
+def test_command_exists(line: str) -> None:
+    assert shlex.split(line)[1] in COMMANDS
+
+
+def test_metrics_on_the_page_exist() -> None:
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "service/api").rglob("*.py"))
+    known = set(re.findall(r'"(pyramidion_[a-z_]+)"', code))
+    used = set(re.findall(r"\b(pyramidion_[a-z_]+)", TEXT))
+    assert {name for name in used if {name, name.removesuffix("_total")}.isdisjoint(known)} == set()
+
+
+def test_every_kind_of_failure_has_an_entry_in_the_runbook() -> None:
+    runbook = TEXT.partition("## Runbook\n")[2].partition("\n## ")[0]
+    assert [kind.value for kind in FailureKind if f"`{kind.value}`" not in runbook] == []
+
+
+def test_contents_and_links_are_complete() -> None:
+    headings = re.findall(r"^## (.+)$", TEXT, flags=re.MULTILINE)
+    anchors = [heading.lower().replace(" ", "-") for heading in headings]
+    assert re.findall(r"\d+\. \[[^\]]+\]\(#([\w-]+)\)", TEXT) == anchors
+    files = [link for link in re.findall(r"\]\(([^)#]+)\)", TEXT) if "://" not in link]
+    assert [link for link in files if not Path(ROOT / "docs" / link).exists()] == []
