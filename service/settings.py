@@ -5,6 +5,7 @@ All processes of a service have the same `Settings`: the first passes them to th
 
 import os
 import platform
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,8 @@ from service.settings_secrets import SecretFiles
 
 PREFIX = "PYRAMIDION_"
 
+Words = Annotated[tuple[str, ...], NoDecode]
+"""Words that are separated by commas in a variable."""
 Folders = Annotated[tuple[Path, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=1e8)]
 Count = Annotated[int, Field(ge=1)]
@@ -67,6 +70,11 @@ class Settings(BaseSettings):
     )
     hang_timeout_s: Seconds = Field(
         60.0, description="seconds without a sign of life after which a process of the service is killed and restarted"
+    )
+
+    trainer_variables: Words = Field(
+        (),
+        description="further environment variables that trainers and the predictor get; `ABC_*` is a prefix",
     )
 
     max_json_bytes: Count = Field(1 << 20, description="maximum size of a request's JSON body")
@@ -170,6 +178,12 @@ class Settings(BaseSettings):
         60.0, description="seconds after which a client that reads nothing is disconnected"
     )
 
+    allowed_hosts: Words = Field(
+        (), description="host names, besides those of the loopback, by which clients reach the API"
+    )
+    allowed_origins: Words = Field(
+        (), description="other origins, such as https://example.org, whose web pages may change something"
+    )
     require_keys: bool = Field(
         False, description="require an API key for each request, even if no key exists yet (true or false)"
     )
@@ -221,6 +235,12 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(Path(part) for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
 
+    @field_validator("allowed_hosts", "allowed_origins", "trainer_variables", mode="before")
+    @classmethod
+    def _split_words(cls, value: Any) -> Any:
+        words = value.split(",") if isinstance(value, str) else value
+        return tuple(stripped for word in words if (stripped := word.strip()))
+
     @field_validator("root", "data_roots", "weights_roots")
     @classmethod
     def _absolute(cls, value: Any) -> Any:
@@ -231,9 +251,9 @@ class Settings(BaseSettings):
     def _is_address(cls, value: str | None) -> str | None:
         return value if value is None else str(PredictorAddress.parse(value))
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment variables from which another process reads the same settings."""
-        fields = self.model_dump(exclude_none=True)
+    def environment(self, without: Collection[str] = ()) -> dict[str, str]:
+        """Return the environment variables from which another process reads the same settings, except some."""
+        fields = self.model_dump(exclude_none=True, exclude=set(without))
         return {PREFIX + name.upper(): _as_text(value) for name, value in fields.items()}
 
     @property
@@ -272,4 +292,6 @@ class Settings(BaseSettings):
 def _as_text(value: Any) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    return os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return (os.pathsep if any(isinstance(part, Path) for part in value) else ",").join(map(str, value))
+    return str(value)

@@ -11,6 +11,8 @@ from pipelines.base.errors import ConfigError, FieldProblem
 
 SECRETS = ("PYRAMIDION_DATABASE_URL", "PYRAMIDION_PREDICTOR_SECRET")
 """Variables of the settings that contain a secret; `<variable>_FILE` names a file that contains it."""
+SECRET_SETTINGS = tuple(variable.removeprefix("PYRAMIDION_").lower() for variable in SECRETS)
+"""The names of these settings."""
 
 
 class SecretFiles(PydanticBaseSettingsSource):

@@ -29,6 +29,7 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import Registration
 from pipelines.spec.model import ModelSpec
 from pipelines.tasks.kinds import kind_of
+from pipelines.tracking.model_owners import claim_name, tenant_of_run
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.promotion import promote_if_better
 from pipelines.tracking.registry import Registry
@@ -146,6 +147,8 @@ def register(attempt: Attempt) -> None:
 
     registry = Registry(attempt.tracker.store)
     try:
+        if (tenant := tenant_of_run()) is not None:
+            claim_name(registry, tracking.register_as, tenant)
         version = registry.register(
             attempt.run_dir.model,
             name=tracking.register_as,

@@ -18,6 +18,7 @@ from pipelines.preflight import PUBLISHED, REGISTRY, Inputs
 from pipelines.run_folder.files import rename_synced
 from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.model_owners import is_hidden, tenant_of_run
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 
@@ -82,8 +83,11 @@ def _find_version(uri: str) -> ModelVersion:
     if registry.store.is_missing:
         raise ConfigError(FieldProblem(FIELD, f"got {uri!r}; the MLflow store {registry.store.label} does not exist"))
     try:
-        version = registry.by_alias(name, alias) if number is None else registry.version(name, number)
-        aliases = None if version else registry.aliases(name)
+        if is_hidden(registry, name, tenant_of_run()):
+            version = aliases = None
+        else:
+            version = registry.by_alias(name, alias) if number is None else registry.version(name, number)
+            aliases = None if version else registry.aliases(name)
     except RegistryError as error:
         raise _unavailable(uri, error) from error
     if version is not None:

@@ -9,6 +9,9 @@ RUNS_ROOT_VARIABLE = "PYRAMIDION_RUNS_ROOT"
 CACHE_VARIABLE = "PYRAMIDION_CACHE_DIR"
 """The environment variable with the folder for what the data check stores between runs."""
 
+TENANT_VARIABLE = "PYRAMIDION_TENANT"
+"""The environment variable with the owner of the job; its models belong to this tenant."""
+
 ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
 """The environment variable with the attempt's folder; set if the service runs the attempt."""
 

@@ -9,6 +9,10 @@ from pipelines.tracking.mlflow_names import mlflow_key
 from pipelines.tracking.model_archive import ArchiveFacts
 
 OWNER_TAG = "pyramidion.owner"
+TENANT_TAG = "pyramidion.tenant"
+"""Tag of a registered model with the tenant that owns its name."""
+DEFAULT_TENANT = "local"
+"""The owner of models without this tag."""
 FINGERPRINT_TAG = "pyramidion.val_fingerprint"
 SELECT_TAG = "pyramidion.select"
 SHA256_TAG, SIZE_TAG = "pyramidion.archive_sha256", "pyramidion.archive_bytes"
@@ -79,11 +83,12 @@ def _number(text: str | None) -> float | None:
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A registered model: the versions of its aliases, and its newest version (None: it has no version)."""
+    """A registered model: its owner, the versions of its aliases, and its newest version (None: it has no version)."""
 
     name: str
     aliases: Mapping[str, int]
     latest_version: int | None
+    tenant: str = DEFAULT_TENANT
 
 
 def as_version(row: Any, aliases: Mapping[str, int]) -> ModelVersion:
@@ -104,4 +109,5 @@ def as_version(row: Any, aliases: Mapping[str, int]) -> ModelVersion:
 def as_model(row: Any) -> RegisteredModel:
     """Return a registered model of MLflow's client as a value."""
     newest = max((int(version.version) for version in row.latest_versions), default=None)
-    return RegisteredModel(row.name, {alias: int(version) for alias, version in row.aliases.items()}, newest)
+    aliases = {alias: int(version) for alias, version in row.aliases.items()}
+    return RegisteredModel(row.name, aliases, newest, dict(row.tags).get(TENANT_TAG, DEFAULT_TENANT))

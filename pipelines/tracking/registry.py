@@ -180,6 +180,17 @@ class Registry:
             row = _unless_absent(client.get_registered_model, name)
             return {} if row is None else dict(row.tags)
 
+    def create_model(self, name: str, tags: Mapping[str, str]) -> None:
+        """Create a model without versions; one that exists remains as it is, with its tags."""
+        with self._connected() as client:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                client.create_registered_model(name, dict(tags))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+
     def set_tag(self, name: str, key: str, text: str) -> None:
         """Set a tag of a model."""
         with self._connected() as client:
@@ -235,7 +246,6 @@ class Registry:
     def _create_version(self, exported: Path, name: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
         """Log the model and register it; tags are part of the same request, so that a version always has its owner."""
         from mlflow.entities import LoggedModelOutput
-        from mlflow.exceptions import MlflowException
 
         client = self._client
         experiment_id = client.get_run(run_id).info.experiment_id
@@ -252,11 +262,7 @@ class Registry:
             raise
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
-        try:
-            client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        self.create_model(name, {})
         row = client.create_model_version(
             name,
             # Not "models:/<id>": the SQL store resolves that in the process's global store, not in this client's.

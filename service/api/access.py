@@ -17,6 +17,8 @@ from service.scopes import Scope
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
 """Paths that need no key: probes, and the description of the API."""
 
+OLD_KEYS_PATHS = frozenset({"/metrics"})
+"""Paths for which keys as they were last read are enough: metrics must be visible while the database is down."""
 REALM = 'Bearer realm="pyramidion"'
 """The challenge of 401 and 403 (RFC 6750)."""
 SCHEME = "ApiKey"

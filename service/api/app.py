@@ -11,13 +11,15 @@ from fastapi.routing import APIRoute
 from service.api.authentication import Authenticate, Authenticator
 from service.api.connections import Connections
 from service.api.dry_run import DryRuns
+from service.api.hosts import KnownHostsOnly
 from service.api.key_ring import KeyRing
-from service.api.limits import LoopbackOnly
 from service.api.metrics import ConnectionCollector, JobCollector, Metrics, PoolCollector
+from service.api.model_access import hide_models_of_others
 from service.api.openapi import describe
 from service.api.query_parameters import reject_unknown_parameters
 from service.api.request_log import RequestLog
 from service.api.routes import (
+    audit,
     batch_predictions,
     catalog,
     datasets,
@@ -37,6 +39,7 @@ from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.api_keys import KeyStore
+from service.store.audit import AuditLog
 from service.store.database import open_database_later
 from service.store.engines import DatabaseLimits
 from service.store.gauges import read_gauges
@@ -61,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.store = JobStore(engine)
         app.state.pools = pools = ThreadPools(settings)
         ring = KeyRing(KeyStore(engine), pools[Work.KEYS], settings.key_cache_s)
+        app.state.audit = AuditLog(engine)
         app.state.authenticator = Authenticator(ring, settings)
         app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
         app.state.capacity = capacity
@@ -93,6 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.connections = connections = Connections(settings)
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
+    checks = [Depends(reject_unknown_parameters), Depends(hide_models_of_others)]
     for routes in (
         jobs,
         events,
@@ -103,13 +108,14 @@ def create_app(settings: Settings) -> FastAPI:
         batch_predictions,
         datasets,
         catalog,
+        audit,
     ):
-        app.include_router(routes.router, dependencies=[Depends(reject_unknown_parameters)])
+        app.include_router(routes.router, dependencies=checks)
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)
     app.include_router(docs.router)
     app.add_middleware(Authenticate, settings=settings)
-    app.add_middleware(LoopbackOnly)
+    app.add_middleware(KnownHostsOnly, settings=settings)
     app.add_middleware(RequestLog, metrics=metrics)
     describe(app)
     return app

@@ -3,13 +3,14 @@
 import dataclasses
 import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.access import OPEN_PATHS, REALM
+from service.api.access import OLD_KEYS_PATHS, OPEN_PATHS, REALM
 from service.api.key_ring import KeyRing
 from service.api.thread_pools import NoAnswer
 from service.keys.key_text import id_of, is_text_of
@@ -43,8 +44,12 @@ class Authenticator:
         self._ring, self._settings = ring, settings
         self._rates = RateLimit()
 
-    async def principal(self, authorization: str | None) -> Principal:
+    async def principal(self, authorization: str | None, *, are_old_keys_enough: bool = False) -> Principal:
         """Return the principal of an `Authorization` header.
+
+        Args:
+            authorization: the value of the header.
+            are_old_keys_enough: use the keys as they were last read, without waiting for the database.
 
         Raises:
             Unauthorized: a key is needed, and it is missing or not usable.
@@ -53,17 +58,23 @@ class Authenticator:
         """
         scheme, _, text = (authorization or "").partition(" ")
         text = text.strip() if scheme.lower() == _SCHEME else ""
-        key_id = id_of(text)
-        key = await self._ring.find(key_id) if key_id else None
+        known = self._ring.last_known() if are_old_keys_enough else None
+        key = await self._find(id_of(text), known)
         if key is not None and is_text_of(key.secret_hash, text):
             _require_usable(key)
             self._ring.record_use(key)
             return self._principal_of(key)
-        if not self._settings.require_keys and not await self._ring.keys():
+        if not self._settings.require_keys and not (await self._ring.keys() if known is None else known):
             return LOCAL_USER
         if authorization is None:
             raise Unauthorized("send a key in the header `Authorization: Bearer KEY`")
         raise Unauthorized("the header `Authorization` has no valid key; check that it is complete", "invalid_token")
+
+    async def _find(self, key_id: str | None, known: Mapping[str, ApiKey] | None) -> ApiKey | None:
+        """Return the key with an id, if possible among the known ones, otherwise among those in the database."""
+        if key_id is None:
+            return None
+        return (known or {}).get(key_id) or await self._ring.find(key_id)
 
     def admit(self, principal: Principal) -> None:
         """Count a request; raises Problem 429 if the key has sent too many."""
@@ -101,7 +112,8 @@ class Authenticate:
         authorization = Headers(scope=scope).get("authorization")
         state = scope.setdefault("state", {})
         try:
-            principal = await authenticator.principal(authorization)
+            may_be_old = scope["path"] in OLD_KEYS_PATHS
+            principal = await authenticator.principal(authorization, are_old_keys_enough=may_be_old)
             authenticator.admit(principal)
         except Problem as problem:
             await problem_response(problem.status_code, problem.title, problem.detail, headers=problem.headers)(

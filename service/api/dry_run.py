@@ -14,17 +14,19 @@ from fastapi import Request
 
 from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.base.links import LINKS_VARIABLE
-from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, AttemptDir, RunDir
+from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, TENANT_VARIABLE, AttemptDir, RunDir
 from pipelines.spec.load import write_yaml
 from service.api.mlflow_waits import environment_without_short_waits
 from service.api.thread_pools import ThreadPool
 from service.child_process import child_environment, die_with_parent, python_command
 from service.executors.process_tree import kill
+from service.inherited_environment import inherited_environment
 from service.jobs.document_paths import document_problems
 from service.jobs.errors import InvalidJob
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.problems import Problem
 from service.settings import Settings
+from service.settings_secrets import SECRET_SETTINGS
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class DryRuns:
                 MLflow does not answer; 504 if the time limit is exceeded.
         """
         try:
-            code, output, log = await unless_gone(request, self._run(config))
+            code, output, log = await unless_gone(request, self._run(config, request.state.principal.tenant))
         except ClientGone:
             raise Problem(CLIENT_CLOSED_REQUEST, "Client disconnected", "the check was cancelled") from None
         if code == ConfigError.exit_code:
@@ -72,7 +74,7 @@ class DryRuns:
             raise Problem(500, "The check failed", "the process of the check exited unexpectedly; see the server log")
         return dict(json.loads(output))
 
-    async def _run(self, config: dict[str, Any]) -> tuple[int, bytes, str]:
+    async def _run(self, config: dict[str, Any], tenant: str) -> tuple[int, bytes, str]:
         try:
             await asyncio.wait_for(self._turns.acquire(), WAIT_S)
         except TimeoutError:
@@ -81,13 +83,13 @@ class DryRuns:
         try:
             folder = await self._threads.run(_new_folder, config)
             try:
-                return await self._check(folder)
+                return await self._check(folder, tenant)
             finally:
                 await self._threads.run(shutil.rmtree, folder, ignore_errors=True)
         finally:
             self._turns.release()
 
-    async def _check(self, folder: Path) -> tuple[int, bytes, str]:
+    async def _check(self, folder: Path, tenant: str) -> tuple[int, bytes, str]:
         """Return the exit code, the standard output and the log of the child."""
         document, log = RunDir.of(folder).job_yaml, AttemptDir(folder).log
         with await self._threads.run(log.open, "wb") as stderr:
@@ -96,7 +98,7 @@ class DryRuns:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
-                env=self._environment(),
+                env=self._environment(tenant),
                 cwd=folder,
                 start_new_session=True,
                 preexec_fn=partial(die_with_parent, parent=os.getpid()),
@@ -112,9 +114,15 @@ class DryRuns:
             code = await child.wait()
         return code, output, await self._threads.run(log.read_text, "utf-8", "replace")
 
-    def _environment(self) -> dict[str, str]:
-        own = {RUNS_ROOT_VARIABLE: str(self._settings.root), LINKS_VARIABLE: "refuse", "OMP_NUM_THREADS": "1"}
-        return child_environment({**environment_without_short_waits(), **self._settings.environment(), **own})
+    def _environment(self, tenant: str) -> dict[str, str]:
+        own = {
+            RUNS_ROOT_VARIABLE: str(self._settings.root),
+            TENANT_VARIABLE: tenant,
+            LINKS_VARIABLE: "refuse",
+            "OMP_NUM_THREADS": "1",
+        }
+        inherited = inherited_environment(environment_without_short_waits(), self._settings.trainer_variables)
+        return child_environment({**inherited, **self._settings.environment(without=SECRET_SETTINGS), **own})
 
 
 def _new_folder(config: dict[str, Any]) -> Path:

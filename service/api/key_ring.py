@@ -34,6 +34,16 @@ class KeyRing:
         """Return all keys by id, also those that were revoked or have expired."""
         return await self._known_since(time.monotonic() - self._max_age_s)
 
+    def last_known(self) -> Mapping[str, ApiKey] | None:
+        """Return all keys as they were last read, however long ago, and read them again in the background.
+
+        None if they have never been read.
+        """
+        if time.monotonic() - self._read_at <= self._max_age_s:
+            return self._keys
+        self._start_reading().add_done_callback(_ignore_outage)
+        return self._keys if self._read_at > -float("inf") else None
+
     async def find(self, key_id: str) -> ApiKey | None:
         """Return a key; None if it does not exist at the time of the call."""
         asked_at = time.monotonic()
@@ -54,11 +64,14 @@ class KeyRing:
     async def _known_since(self, since: float) -> Mapping[str, ApiKey]:
         """Return keys that were read after a time of the monotonic clock."""
         while self._read_at < since:
-            if self._reading is None or self._reading.done():
-                self._reading = asyncio.create_task(self._read())
             # A client that disconnects must not cancel the read for the others.
-            await asyncio.shield(self._reading)
+            await asyncio.shield(self._start_reading())
         return self._keys
+
+    def _start_reading(self) -> "asyncio.Task[None]":
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+        return self._reading
 
     async def _read(self) -> None:
         started_at = time.monotonic()
@@ -70,3 +83,9 @@ class KeyRing:
             await self._pool.run(self._store.record_use, key_id, used_at)
         except (NoAnswer, StoreUnavailable) as error:
             logger.warning("the last use of the key %s was not recorded: %s", key_id, error)
+
+
+def _ignore_outage(reading: "asyncio.Task[None]") -> None:
+    """Take the error of a read that nobody waits for; the next one may succeed."""
+    if not reading.cancelled() and (error := reading.exception()) is not None:
+        logger.info("the API keys were not read: %s", error)

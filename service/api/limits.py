@@ -1,66 +1,19 @@
-"""Reject requests before they reach a route: foreign hosts and origins, bodies that are too large or not JSON."""
+"""Reject bodies that are too large or not strict JSON, before they reach a route."""
 
-import ipaddress
 import json
 import math
 from collections.abc import Callable, Coroutine
 from email.message import Message
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import Request
-from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.thread_pools import PooledRoute
-from service.rest.problems import Problem, problem_response
+from service.rest.problems import Problem
 
 MAX_DEPTH = 64
 """Maximum nesting of a JSON body; a job document has at most eight levels."""
-
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if the host in a `Host` header or URL, with or without a port, is this machine's loopback."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name) in _LOOPBACK
-    except ValueError:
-        return False
-
-
-_LOOPBACK = frozenset({ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")})
-
-
-class LoopbackOnly:
-    """Rejects requests that a foreign web page makes a browser on this machine send.
-
-    A foreign `Host` is a name that resolves to this machine (DNS rebinding); a foreign `Origin` is another web site.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (rejection := _rejection(scope["method"], Headers(scope=scope))):
-            await rejection(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
-def _rejection(method: str, headers: Headers) -> Response | None:
-    host = headers.get("host", "")
-    if not is_loopback(host):
-        detail = f"got the host {host[:80]!r}; this server accepts 127.0.0.1, localhost and [::1] only"
-        return problem_response(400, "Unknown host", detail)
-    origin = headers.get("origin")
-    if method not in _SAFE_METHODS and origin is not None and not is_loopback(urlsplit(origin).netloc):
-        return problem_response(
-            403, "Unknown origin", f"web pages of {origin[:80]!r} may not change anything on this server"
-        )
-    return None
 
 
 class JsonRoute(PooledRoute):

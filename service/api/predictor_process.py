@@ -16,8 +16,10 @@ from pathlib import Path
 from service.api.mlflow_waits import environment_without_short_waits
 from service.api.predictor_connection import PredictorConnection
 from service.child_process import child_environment, python_command
+from service.inherited_environment import inherited_environment
 from service.predictor_address import PredictorAddress
 from service.settings import Settings
+from service.settings_secrets import SECRET_SETTINGS
 
 _GRACE_S = 5.0
 _BACKLOG = 1024
@@ -101,11 +103,12 @@ class _Process:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
             self._descriptor = _bind_unnamed(listening)
             listening.listen(_BACKLOG)
+            inherited = inherited_environment(environment_without_short_waits(), settings.trainer_variables)
             self._popen = subprocess.Popen(
                 python_command(
                     "service.predictor.process", "--fd", str(listening.fileno()), "--parent", str(os.getpid())
                 ),
-                env=child_environment({**environment_without_short_waits(), **settings.environment()}),
+                env=child_environment({**inherited, **settings.environment(without=SECRET_SETTINGS)}),
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C must reach only the parent, which stops this process in the right order.

@@ -1,6 +1,7 @@
 """Convert records of the database and of the model registry to response bodies."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
 from pipelines.tracking.model_archive import ArchiveFacts
 from pipelines.tracking.model_versions import ModelVersion
+from service.rest.audit_schemas import Change
 from service.rest.model_schemas import ArchiveView, ModelVersionView
 from service.rest.schemas import AttemptView, EventView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
+from service.store.audit import AuditRow
 from service.store.records import AttemptRecord, Event, Job
 
 LOG_TAIL_LINES = 20
@@ -100,6 +103,11 @@ def event_view(event: Event) -> EventView:
         step=event.step,
         data=event.data,
     )
+
+
+def audit_view(row: AuditRow) -> Change:
+    """Return a row of the audit log."""
+    return Change(**{**asdict(row), "time": moment(row.time)})
 
 
 def model_version_view(version: ModelVersion, job_id: str | None) -> ModelVersionView:

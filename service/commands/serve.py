@@ -16,12 +16,16 @@ from service.server.serve import serve
 from service.settings import PREFIX, Settings
 from service.settings_secrets import SECRETS
 
-SHORTCUTS = {"data_roots": "data-root", "weights_roots": "weights-root"}
+SHORTCUTS = {
+    "data_roots": "data-root", "weights_roots": "weights-root", "allowed_hosts": "allowed-host",
+    "allowed_origins": "allowed-origin", "trainer_variables": "trainer-variable",
+}  # fmt: skip
 """Options in the singular for settings that are lists; the plural is accepted too."""
 
 METAVARS = {
     "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "host": "ADDRESS", "executor": "NAME",
-    "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "request_log": "BOOL",
+    "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "request_log": "BOOL", "require_keys": "BOOL",
+    "allowed_hosts": "NAME", "allowed_origins": "URL", "trainer_variables": "NAME",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})
@@ -132,11 +136,17 @@ def _variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
+def _separator(name: str) -> str:
+    if name not in SHORTCUTS:
+        return ""
+    return ", separated as in PATH" if name.endswith("_roots") else ", separated by commas"
+
+
 def _help(name: str, field: FieldInfo) -> str:
-    facts = [f"{_variable(name)}{', separated as in PATH' if name in SHORTCUTS else ''}"]
+    facts = [f"{_variable(name)}{_separator(name)}"]
     if field.default_factory is not None:
         facts.append(f"default here: {field.get_default(call_default_factory=True, validated_data={})}")
-    elif field.default is not None and field.default is not PydanticUndefined:
+    elif field.default not in (None, ()) and field.default is not PydanticUndefined:
         default = ", ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
         facts.append(f"default: {default}")
     return f"{field.description} [{'; '.join(facts)}]".replace("%", "%%")

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.run_folder.files import remove_folder
+from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.model_owners import is_hidden
+from pipelines.tracking.registry import Registry
 from service.disk_space import require_free_space
-from service.jobs.errors import InvalidJob, NotOver
+from service.jobs.errors import InvalidJob, JobProblem, NotOver
+from service.jobs.kinds.registry import job_kind
 from service.jobs.submission import JobSubmission, check_submission, resource_problems
 from service.jobs.supervisor_watch import SupervisorWatch
 from service.jobs.waiting import waits_for
@@ -87,6 +91,25 @@ class Jobs:
         """
         return check_submission(submission, self._settings, self._capacity)
 
+    def check_models(self, principal: Principal, submission: JobSubmission) -> None:
+        """Check that the models which a document names are not those of tenants that the principal does not see.
+
+        Raises:
+            InvalidJob: with a problem for each name; a model of another tenant does not seem to exist.
+            RegistryError: the model registry does not answer.
+        """
+        names = job_kind(submission.kind).models(submission.config)
+        if principal.visible_tenant is None or not names:
+            return
+        registry = Registry(find_store(self._settings.root))
+        problems = [
+            JobProblem(path, _hidden_model(path, name)).below(*submission.config_at)
+            for path, name in names.items()
+            if is_hidden(registry, name, principal.tenant)
+        ]
+        if problems:
+            raise InvalidJob(problems)
+
     def submit(
         self, principal: Principal, submission: JobSubmission, key: RequestKey | None = None
     ) -> tuple[JobDetails, bool]:
@@ -96,6 +119,7 @@ class Jobs:
             InvalidJob: with all problems.
             KeyReused: the key belongs to another request.
         """
+        self.check_models(principal, submission)
         return self.queue(principal, self.check(principal, submission), key)
 
     def queue(self, principal: Principal, new: NewJob, key: RequestKey | None = None) -> tuple[JobDetails, bool]:
@@ -192,3 +216,9 @@ class Jobs:
             waits_for(job, self._store, self.supervision, self._capacity, principal),
             self._settings.run_dir(job.id),
         )
+
+
+def _hidden_model(path: tuple[str, ...], name: str) -> str:
+    if path[-1] == "register_as":
+        return f"got {name!r}, which is used by others; choose another name"
+    return f"got {name!r}, which is not registered; GET /v1/models lists all"

@@ -15,6 +15,7 @@ from functools import partial
 from service.child_process import child_environment, python_command
 from service.executors.registry import check_executor
 from service.heartbeat import HeartbeatPipe
+from service.inherited_environment import inherited_environment
 from service.predictor_address import health_problem
 from service.server.children import Child, HealthProbe, report, stop
 from service.server.health import find_predictor_address, get
@@ -64,7 +65,7 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
             command = python_command("service.supervisor.process")
             children.append(_child("supervisor", command, environment, settings))
         if Part.PREDICTOR in parts:
-            children.append(_predictor(environment, settings))
+            children.append(_predictor(settings))
         end = _run(children, settings, parts)
     report(end)
     return 0
@@ -89,7 +90,10 @@ def _child(name: str, command: Sequence[str], environment: dict[str, str], setti
     )  # fmt: skip
 
 
-def _predictor(environment: dict[str, str], settings: Settings) -> Child:
+def _predictor(settings: Settings) -> Child:
+    """Return the predictor, which gets no secret except its own."""
+    inherited = inherited_environment(os.environ, settings.trainer_variables)
+    environment = child_environment({**inherited, **settings.environment(without=["database_url"])})
     address = find_predictor_address(settings)
     command = python_command("service.predictor.process", "--listen", str(address), "--parent", str(os.getpid()))
     # Its health checks also fail while its event loop answers but its network hangs.

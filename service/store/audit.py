@@ -5,8 +5,6 @@ a row with the outcome `started`, which becomes `done` or `failed`; after a cras
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,27 +69,23 @@ def append_audit(
 
 
 class AuditLog:
-    """Reads the log, and writes rows for changes that are not made in the database."""
+    """Reads the log, and writes rows for changes that are not made in the database; raises StoreUnavailable."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    @contextmanager
-    def of_change(
+    def start(
         self, by: Principal, action: str, target: str, *, tenant: str | None = None, detail: str | None = None
-    ) -> Iterator[None]:
-        """Record a change that the block makes elsewhere: `started` before it, then `done`, or `failed` if it raises.
-
-        The block does not run if the first row cannot be written; raises StoreUnavailable.
-        """
+    ) -> int:
+        """Write the row of a change that is about to be made elsewhere, and return its number."""
         with writing(self._engine) as connection:
-            seq = append_audit(connection, by, action, target, tenant=tenant, outcome="started", detail=detail)
-        try:
-            yield
-        except BaseException as error:
-            self._end(seq, "failed", f"{detail}; {error}" if detail else str(error))
-            raise
-        self._end(seq, "done", detail)
+            return append_audit(connection, by, action, target, tenant=tenant, outcome="started", detail=detail)
+
+    def end(self, seq: int, outcome: AuditOutcome, detail: str | None = None) -> None:
+        """Write the outcome of a change that was started."""
+        values = {"outcome": outcome} | ({} if detail is None else {"detail": detail[:MAX_DETAIL]})
+        with writing(self._engine) as connection:
+            connection.execute(update(audit).where(audit.c.seq == seq).values(values))
 
     def page(self, *, before: int | None = None, tenant: str | None = None, limit: int = 100) -> list[AuditRow]:
         """Return rows, newest first; the last one's `seq` is the next page's `before`."""
@@ -102,8 +96,3 @@ class AuditLog:
             query = query.where(audit.c.tenant == tenant)
         with reading(self._engine) as connection:
             return [AuditRow(**row._asdict()) for row in connection.execute(query)]
-
-    def _end(self, seq: int, outcome: AuditOutcome, detail: str | None) -> None:
-        shown = None if detail is None else detail[:MAX_DETAIL]
-        with writing(self._engine) as connection:
-            connection.execute(update(audit).where(audit.c.seq == seq).values(outcome=outcome, detail=shown))

@@ -7,10 +7,11 @@ from typing import Any
 
 from pipelines.base.links import LINKS_VARIABLE
 from pipelines.run_folder.files import write_atomic
-from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, CACHE_VARIABLE, RUNS_ROOT_VARIABLE, RunDir
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RUNS_ROOT_VARIABLE, TENANT_VARIABLE, RunDir
 from pipelines.spec.load import write_yaml
 from service.child_process import child_environment
 from service.executors.base import AttemptSpec
+from service.inherited_environment import inherited_environment
 from service.jobs.kinds.registry import job_kind
 from service.settings import PREFIX, Settings
 from service.store.records import Job
@@ -19,13 +20,6 @@ Command = Callable[[RunDir], tuple[str, ...]]
 """Returns the command line of an attempt in a run folder."""
 
 ROOTS = (f"{PREFIX}DATA_ROOTS", f"{PREFIX}WEIGHTS_ROOTS")
-FOREIGN = {
-    "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
-    "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME",
-}  # fmt: skip
-"""Variables that a launcher or a tracker of this process may have set."""
-FOREIGN_PREFIXES = (PREFIX, "TORCHELASTIC_", "SLURM_")
-"""Prefixes of variables that are removed too, such as the service's own: training gets no credentials of the store."""
 
 
 def attempt_folder(settings: Settings, job: Job) -> Path:
@@ -67,22 +61,19 @@ def attempt_spec(
 
 
 def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str | None) -> dict[str, str]:
-    inherited = {
-        name: text for name, text in os.environ.items() if name not in FOREIGN and not name.startswith(FOREIGN_PREFIXES)
-    }
     own = settings.environment()
     return {
         # Threads that spin while they wait take cores from other jobs and from the service.
         "OMP_WAIT_POLICY": "PASSIVE",
-        **child_environment(inherited),
+        **child_environment(inherited_environment(os.environ, settings.trainer_variables)),
         **{name: own[name] for name in ROOTS},
         ATTEMPT_DIR_VARIABLE: str(folder),
         RUNS_ROOT_VARIABLE: str(settings.root),
+        TENANT_VARIABLE: job.tenant,
         LINKS_VARIABLE: "refuse",
         "OMP_NUM_THREADS": str(job.cpus),
         "MKL_NUM_THREADS": str(job.cpus),
         # The log is read while it is written.
         "PYTHONUNBUFFERED": "1",
         **({"MLFLOW_RUN_ID": mlflow_run_id} if mlflow_run_id else {}),
-        **{name: os.environ[name] for name in (CACHE_VARIABLE,) if name in os.environ},
     }

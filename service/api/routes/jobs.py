@@ -69,6 +69,7 @@ async def submit_job(
     submission = _submission(body)
     if dry_run:
         _require_dry_run(body.kind)
+        await _check_models(pools, jobs, principal, submission)
         new = await pools[_work_of_check(body.kind)].run(jobs.check, principal, submission)
         resources = Resources(cpus=new.cpus, gpus=new.gpus, timeout_s=new.timeout_s)
         report = DryRun.model_validate({**await dry_runs.run(request, new.config), "resources": resources})
@@ -164,8 +165,14 @@ async def queue_in_pools(
 
     The check reads the disks of the data, or asks the registry; this must not hold up those who only need the database.
     """
+    await _check_models(pools, jobs, principal, submission)
     new = await pools[_work_of_check(submission.kind)].run(jobs.check, principal, submission)
     return await pools[Work.WRITES].run(jobs.queue, principal, new, key)
+
+
+async def _check_models(pools: ThreadPools, jobs: Jobs, principal: Principal, submission: JobSubmission) -> None:
+    if principal.visible_tenant is not None and job_kind(submission.kind).models(submission.config):
+        await pools[Work.REGISTRY].run(jobs.check_models, principal, submission)
 
 
 def _work_of_check(kind: str) -> Work:

@@ -19,6 +19,7 @@ from pipelines.tracking.promotion import alias_moves
 from pipelines.tracking.registry import Registry
 from service.api.access import needs
 from service.api.artifacts import repr_digest
+from service.api.audited import audited
 from service.api.deps import PoolsDep, SettingsDep, StoreDep
 from service.api.entity_tags import is_known
 from service.api.model_comparison import compare_versions
@@ -92,7 +93,7 @@ async def get_model_archive(
 @router.delete(
     "/{name}/versions/{version}",
     status_code=204,
-    dependencies=[needs(Scope.MODELS_PROMOTE)],
+    dependencies=[needs(Scope.MODELS_PROMOTE), audited("model_version.delete")],
     responses=problems(404, 409, 503),
 )
 def delete_model_version(name: str, version: VersionNumber, registry: RegistryDep) -> None:
@@ -107,7 +108,10 @@ def delete_model_version(name: str, version: VersionNumber, registry: RegistryDe
 
 
 @router.delete(
-    "/{name}", status_code=204, dependencies=[needs(Scope.MODELS_PROMOTE)], responses=problems(404, 409, 503)
+    "/{name}",
+    status_code=204,
+    dependencies=[needs(Scope.MODELS_PROMOTE), audited("model.delete")],
+    responses=problems(404, 409, 503),
 )
 def delete_registered_model(name: str, registry: RegistryDep) -> None:
     """Delete a model with all versions and files. This is refused while an alias other than `candidate` exists."""

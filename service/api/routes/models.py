@@ -12,6 +12,7 @@ from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.promotion import AliasMoved, move_alias
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.api.access import needs
+from service.api.audited import audited
 from service.api.deps import PrincipalDep, StoreDep
 from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_fields
 from service.api.metrics import Metrics
@@ -56,11 +57,12 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=RegistryRou
 
 
 @router.get("", dependencies=[needs(Scope.MODELS_READ)], responses=problems(503))
-def list_models(registry: RegistryDep) -> ModelList:
+def list_models(registry: RegistryDep, principal: PrincipalDep) -> ModelList:
     """List all registered models, sorted by name."""
     models = [
         ModelSummary(name=model.name, aliases=dict(model.aliases), latest_version=model.latest_version)
         for model in registry.models()
+        if principal.sees(model.tenant)
     ]
     return ModelList(models=models)
 
@@ -93,7 +95,7 @@ def get_alias(name: str, alias: str, registry: RegistryDep, response: Response) 
 
 @router.put(
     "/{name}/aliases/{alias}",
-    dependencies=[needs(Scope.MODELS_PROMOTE)],
+    dependencies=[needs(Scope.MODELS_PROMOTE), audited("model.promote")],
     responses={201: {"model": AliasView}, **problems(404, 412, 428, 503)},
 )
 def put_alias(
@@ -121,7 +123,7 @@ def put_alias(
 
 @router.delete(
     "/{name}/aliases/{alias}",
-    dependencies=[needs(Scope.MODELS_PROMOTE)],
+    dependencies=[needs(Scope.MODELS_PROMOTE), audited("model.demote")],
     status_code=204,
     responses=problems(404, 412, 428, 503),
 )

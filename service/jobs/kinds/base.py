@@ -84,6 +84,10 @@ class JobKind(ABC):
     def show_result(self, result: Mapping[str, Any], console: "Console") -> None:
         """Print result.json for people."""
 
+    def models(self, config: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+        """Return the registered models that a document names, keyed by the path of the name; it may be invalid."""
+        return {}
+
     def tracking(self, config: Mapping[str, Any]) -> TrackingSpec | None:
         """Return the tracking section of a document; None if the job has no MLflow run."""
         return None

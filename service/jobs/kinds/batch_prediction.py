@@ -48,6 +48,11 @@ class BatchPredictionKind(JobKind):
         arguments = ("--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
         return python_command("pipelines.batch_prediction_cli", *arguments)
 
+    def models(self, config: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+        """Return the model that predicts."""
+        name = config.get("model")
+        return {("model",): name} if isinstance(name, str) else {}
+
     def show_result(self, result: Mapping[str, Any], console: "Console") -> None:
         """Print the numbers of images and rows, and the first images without a prediction."""
         images = result["images"]

@@ -1,5 +1,6 @@
 """Jobs that train a model: `pyramidion fit` on the job document. Torch-free."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.evaluation.tables import print_results
 from pipelines.formats.source_split import SourceSplit
-from pipelines.preflight import Places, preflight
+from pipelines.preflight import REGISTRY, Places, preflight
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document
@@ -49,6 +50,18 @@ class FitKind(JobKind):
     def show_result(self, result: Mapping[str, Any], console: "Console") -> None:
         """Print the metrics of all tasks."""
         print_results(result["split"], result["tasks"], console)
+
+    def models(self, config: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+        """Return the model to initialize from, and the name under which the new model is registered."""
+        found: dict[tuple[str, ...], str] = {}
+        model, tracking = config.get("model"), config.get("tracking")
+        source = model.get("init_from") if isinstance(model, Mapping) else None
+        if isinstance(source, str) and source.startswith(REGISTRY):
+            found["model", "init_from"] = re.split("[@/]", source.removeprefix(REGISTRY))[0]
+        name = tracking.get("register_as") if isinstance(tracking, Mapping) else None
+        if isinstance(name, str):
+            found["tracking", "register_as"] = name
+        return found
 
     def tracking(self, config: Mapping[str, Any]) -> TrackingSpec | None:
         """Return the tracking section of a document, even if the rest of the document is invalid."""

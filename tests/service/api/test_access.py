@@ -9,6 +9,7 @@ from fastapi.routing import iter_route_contexts
 
 from service.api.access import OPEN_PATHS, SCHEME, require_scopes
 from service.api.app import create_app
+from service.api.audited import audited
 from service.scopes import MEANINGS, Scope
 from service.settings import Settings
 
@@ -64,3 +65,20 @@ def test_document_has_the_scheme_and_the_scopes(tmp_path: Path) -> None:
 
 def test_every_scope_is_described() -> None:
     assert set(MEANINGS) == set(Scope)
+
+
+def test_routes_that_change_models_have_audit_rows(tmp_path: Path) -> None:
+    app = create_app(Settings(root=tmp_path / "root", gpus=0))
+    changing = {
+        f"{method} {context.path}": any(
+            getattr(dependency.call, "__module__", "") == audited.__module__
+            for dependency in context.dependant.dependencies
+        )
+        for context in iter_route_contexts(app.routes)
+        for method in context.methods or ()
+        if context.path.startswith("/v1/models/") and method not in READING
+    }
+    # Jobs and data sets write their rows in the transaction of the change; predictions change nothing.
+    without = {route for route, is_audited in changing.items() if not is_audited}
+    assert without <= {"POST /v1/models/{name}/predict", "POST /v1/models/{name}/batch-predictions"}
+    assert len(changing) >= 4

@@ -206,12 +206,16 @@ def test_requests_get_503_while_the_keys_cannot_be_read(tmp_path: Path) -> None:
     app.state.authenticator = Authenticator(ring_of(KeyStore(engine), settings), settings)
     with TestClient(app) as client:
         assert client.get("/v1/jobs", headers=bearer(text)).status_code == 404  # authenticated
+        assert client.get("/metrics").status_code == 401
         engine.dispose()
         settings.root.rename(tmp_path / "elsewhere")
         for headers in (bearer(text), {}):
             answer = client.get("/v1/jobs", headers=headers)
             assert (answer.status_code, answer.json()["title"]) == (503, "The database is unavailable")
             assert answer.headers["retry-after"]
+        # The keys as they were last read are enough for metrics.
+        assert client.get("/metrics", headers=bearer(text)).status_code == 404
+        assert client.get("/metrics").status_code == 401
 
 
 def test_guesses_cause_few_reads_of_the_database(tmp_path: Path) -> None:
@@ -264,3 +268,29 @@ def test_each_change_has_an_audit_row(
     ]  # fmt: skip
     assert {(row.actor, row.tenant, row.outcome) for row in rows[:5]} == {("ci", "blue", "done")}
     assert (rows[5].action, rows[5].actor) == ("key.create", "local")
+
+
+def test_audit_log_is_read_by_admins_page_by_page(
+    api: httpx2.Client, key: Callable[..., Headers], document: dict[str, Any]
+) -> None:
+    admin = key(Scope.ADMIN, name="boss", tenant="ops")
+    blue, red = (key(Scope.JOBS_WRITE, name=tenant, tenant=tenant) for tenant in ("blue", "red"))
+    ids = [api.post("/v1/jobs", json={"config": document}, headers=who).json()["id"] for who in (blue, red, blue)]
+    seen: list[dict[str, Any]] = []
+    cursor = None
+    while not seen or cursor is not None:
+        query = {"limit": 2} if cursor is None else {"limit": 2, "cursor": cursor}
+        page = api.get("/v1/audit", params=query, headers=admin).json()
+        seen += page["changes"]
+        cursor = page["next_cursor"]
+    jobs = [change for change in seen if change["action"] == "job.submit"]
+    assert [(change["target"], change["actor"], change["tenant"]) for change in jobs] == [
+        (ids[2], "blue", "blue"), (ids[1], "red", "red"), (ids[0], "blue", "blue"),
+    ]  # fmt: skip
+    assert len(seen) == 6  # with three keys
+    assert len({change["seq"] for change in seen}) == 6
+    assert all(change["request_id"] for change in jobs)
+    of_red = api.get("/v1/audit?tenant=red", headers=admin).json()["changes"]
+    assert [change["action"] for change in of_red] == ["job.submit", "key.create"]
+    assert api.get("/v1/audit", headers=blue).status_code == 403
+    assert api.get(f"/v1/audit?cursor={'x' * 8}", headers=admin).status_code == 422

@@ -13,7 +13,12 @@ import schemathesis
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
+from service.api.access import OPEN_PATHS
+from service.keys.use_cases import Keys
+from service.principal import LOCAL_USER, KeyLimits
+from service.scopes import Scope
 from service.settings import Settings
+from service.store.api_keys import KeyStore
 from service.store.database import open_database
 from service.store.records import Job
 from service.store.supervisor_lease import LeaseStore
@@ -102,14 +107,17 @@ def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str,
     for operation in operations:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             cases = operation.as_strategy(generation_mode=mode)
-            check_cases(cases, max_examples, str(api.base_url).rstrip("/"), operation.label, responses)
+            check_cases(cases, max_examples, api, operation.label, responses)
     # At least one request of each operation was successful.
     for operation in operations:
         if "{name}" not in operation.path and operation.label != "POST /v1/datasets":
             assert any(label == operation.label and status < 300 for label, status in responses), operation.label
 
 
-def check_cases(cases: Any, max_examples: int, base_url: str, label: str, responses: set[tuple[str, int]]) -> None:
+def check_cases(cases: Any, max_examples: int, api: httpx2.Client, label: str, responses: set[tuple[str, int]]) -> None:
+    base_url = str(api.base_url).rstrip("/")
+    headers = {name: api.headers[name] for name in ("authorization",) if name in api.headers}
+
     @hypothesis.given(case=cases)
     @hypothesis.settings(
         max_examples=max_examples,
@@ -119,7 +127,7 @@ def check_cases(cases: Any, max_examples: int, base_url: str, label: str, respon
         suppress_health_check=list(hypothesis.HealthCheck),
     )
     def check(case: Any) -> None:
-        response = case.call(base_url=base_url, timeout=60)
+        response = case.call(base_url=base_url, timeout=60, headers=headers)
         responses.add((label, response.status_code))
         case.validate_response(response, checks=CHECKS)
 
@@ -140,3 +148,24 @@ def test_many_random_requests_get_documented_responses(
     watched_api: httpx2.Client, job_ids: list[str], document: dict[str, Any]
 ) -> None:
     check_operations(watched_api, job_ids, document, 300)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("has_key", [True, False])
+def test_random_requests_to_a_service_with_keys_get_documented_responses(
+    watched_api: httpx2.Client, job_ids: list[str], document: dict[str, Any], settings: Settings, has_key: bool
+) -> None:
+    keys = Keys(KeyStore(open_database(settings.url_of_database)))
+    _, text = keys.create(LOCAL_USER, "all", [Scope.ADMIN], limits=KeyLimits(requests_per_minute=10**6))
+    if has_key:
+        watched_api.headers["Authorization"] = f"Bearer {text}"
+        check_operations(watched_api, job_ids, document, 50)
+        return
+    schema = schemathesis.openapi.from_dict(watched_api.get("/openapi.json").json())
+    responses: set[tuple[str, int]] = set()
+    for operation in (found.ok() for found in schema.get_all_operations()):
+        if operation.path not in OPEN_PATHS:
+            cases = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+            check_cases(cases, 10, watched_api, operation.label, responses)
+    assert {status for _, status in responses} == {401}

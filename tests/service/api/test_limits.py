@@ -3,6 +3,8 @@
 import json
 import socket
 import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx2
@@ -90,10 +92,38 @@ def test_every_name_of_the_loopback_is_accepted(shared_api: httpx2.Client, host:
 
 
 def test_foreign_web_page_cannot_change_anything(shared_api: httpx2.Client) -> None:
-    for origin in ("https://example.org", "null"):
+    own = str(shared_api.base_url).rstrip("/")
+    # Another port or another name is another site, also on this machine.
+    others = ("http://localhost:3000", "http://127.0.0.1", own.replace("127.0.0.1", "localhost"), f"{own}0", own[:-1])
+    for origin in ("https://example.org", "null", "", "http://[", "file://", *others):
         answer = shared_api.post("/v1/jobs/x/cancel", headers={"Origin": origin})
         assert (answer.status_code, is_problem(answer)) == (403, True)
-    assert shared_api.post("/v1/jobs/x/cancel", headers={"Origin": "http://localhost:3000"}).status_code == 404
+        assert shared_api.get("/livez", headers={"Origin": origin}).status_code == 200
+    assert shared_api.post("/v1/jobs/x/cancel", headers={"Origin": own}).status_code == 404
+
+
+def test_host_names_and_origins_are_settings(
+    serve: Callable[[Settings], AbstractContextManager[httpx2.Client]], settings: Settings
+) -> None:
+    more = {
+        "host": "127.0.0.2",
+        "allowed_hosts": ("Pyramidion.example.org",),
+        "allowed_origins": ("http://localhost:3000",),
+    }
+    with serve(settings.model_copy(update=more)) as api:
+        for host in ("pyramidion.example.org", "PYRAMIDION.example.org:8443", "localhost", "127.0.0.2:80"):
+            assert api.get("/livez", headers={"Host": host}).status_code == 200
+        answer = api.get("/livez", headers={"Host": "example.org"})
+        assert (answer.status_code, "PYRAMIDION_ALLOWED_HOSTS" in answer.json()["detail"]) == (400, True)
+        named = {"Host": "pyramidion.example.org"}  # behind a proxy with TLS
+        for origin, status in (
+            ("https://pyramidion.example.org", 404),
+            ("http://localhost:3000", 404),
+            ("https://pyramidion.example.org:444", 403),
+            ("http://localhost:3001", 403),
+        ):
+            answer = api.post("/v1/jobs/x/cancel", headers={**named, "Origin": origin})
+            assert answer.status_code == status, origin
 
 
 @pytest.mark.parametrize(

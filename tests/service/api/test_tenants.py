@@ -1,7 +1,5 @@
 """A key sees what its tenant owns, and nothing else."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +14,7 @@ from service.store.api_keys import KeyStore
 from service.store.audit import AuditLog
 from service.store.database import open_database
 from service.store.records import Job
+from service.store.supervisor_lease import LeaseStore
 
 Document = dict[str, Any]
 WORKER = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.MODELS_READ, Scope.DATASETS_READ, Scope.DATASETS_WRITE)
@@ -31,19 +30,6 @@ def key_of(settings: Settings) -> Callable[..., dict[str, str]]:
         return {"Authorization": f"Bearer {text}"}
 
     return key_of
-
-
-@pytest.fixture
-def other_supervisor(settings: Settings) -> Iterator[None]:
-    """Another process that holds the lock of the supervisor."""
-    code = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
-    settings.root.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-S", "-c", code, str(settings.root / "supervisor.lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        yield
-        holder.kill()
 
 
 def requests_for_a_job(api: httpx2.Client, job_id: str) -> Iterator[tuple[str, str, Any]]:
@@ -137,8 +123,9 @@ def test_waiting_job_does_not_reveal_who_holds_the_resources(
     key_of: Callable[..., dict[str, str]],
     document: Document,
     leases: Any,
-    other_supervisor: None,
+    settings: Settings,
 ) -> None:
+    assert LeaseStore(open_database(settings.url_of_database), "tests", "another host").take(None, None)
     blue, red = key_of("blue"), key_of("red")
     body = {"config": document, "resources": {"cpus": 2}}
     holder, waiting = (api.post("/v1/jobs", json=body, headers=headers).json()["id"] for headers in (blue, red))

@@ -63,7 +63,12 @@ def test_key_is_revoked_by_its_name_prefix_or_text(root: Path, which: str, capfd
     assert (key.revoked_at is not None, key.is_usable) == (True, False)
     rows = AuditLog(open_database(f"sqlite:///{root / 'service.db'}")).page()
     assert [(row.action, row.target) for row in rows] == [("key.revoke", key.id), ("key.create", key.id)]
+    capfd.readouterr()
     assert rows[0].actor.endswith("(shell)")
+    assert main(["audit", "--json", "--limit", "1"]) == 0
+    assert [row["action"] for row in json.loads(capfd.readouterr().out)] == ["key.revoke"]
+    assert main(["audit"]) == 0
+    assert "key.create" in capfd.readouterr().out
 
 
 def test_mistakes_are_reported(root: Path, capfd: pytest.CaptureFixture[str]) -> None:

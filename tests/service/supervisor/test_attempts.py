@@ -55,25 +55,6 @@ def test_resources_and_devices_are_left_to_the_executor(settings: Settings) -> N
     assert (spec.resources, spec.devices) == ({"cpus": 3, "gpus": 0}, ("GPU-1", "GPU-2"))
 
 
-def test_variables_of_the_service_and_of_launchers_do_not_reach_the_trainer(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in (
-        "PYRAMIDION_DATABASE_URL",
-        "PYRAMIDION_RUN_DIR",
-        "LOCAL_RANK",
-        "RANK",
-        "SLURM_NTASKS",
-        "MLFLOW_RUN_ID",
-    ):
-        monkeypatch.setenv(name, "secret")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://tracking")
-    environment = attempt_spec(settings, JOB, (), None).environment
-    assert not [name for name, text in environment.items() if "secret" in text]
-    assert "PYRAMIDION_DATABASE_URL" not in environment
-    assert environment["MLFLOW_TRACKING_URI"] == "https://tracking"
-
-
 def test_document_is_written_as_it_was_submitted(tmp_path: Path) -> None:
     asked = {"name": "j", "unfreeze": {"0": "none"}, "lr": 1e-3, "text": "1e-3", "tracking": None}
     run_dir = RunDir.of(tmp_path / "run")

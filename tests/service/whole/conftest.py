@@ -20,13 +20,24 @@ from tests.service.waiting import wait_until
 ROOT = Path(__file__).parents[3]
 TERMINAL = {"succeeded", "failed", "cancelled"}
 Document = dict[str, Any]
+ADOPTING = (
+    sys.executable, "-c",
+    "import os, sys; from service.child_process import adopt_orphans as a; a(); os.execv(sys.argv[1], sys.argv[1:])",
+)  # fmt: skip
+"""Runs a command as the parent of its orphans."""
 
 
 class Service:
-    """A service with its own folder; jobs may use `cpus` cores in total."""
+    """A service with its own folder; jobs may use `cpus` cores in total.
 
-    def __init__(self, root: Path, data_root: Path, cpus: int, database_url: str = "") -> None:
+    With `inherits_orphans`, its processes are related as in a container, where `serve` is the first process.
+    """
+
+    def __init__(
+        self, root: Path, data_root: Path, cpus: int, database_url: str = "", *, inherits_orphans: bool = False
+    ) -> None:
         self.root, self.data_root, self.cpus, self.database_url = root, data_root, cpus, database_url
+        self.inherits_orphans = inherits_orphans
         self.log = root.parent / f"{root.name}.log"
         self.client = httpx2.Client(timeout=30)
         self.process: subprocess.Popen[bytes] | None = None
@@ -40,7 +51,7 @@ class Service:
         with self.log.open("ab") as log:
             position = log.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "service.cli", *arguments],
+                [*(ADOPTING if self.inherits_orphans else ()), sys.executable, "-P", "-m", "service.cli", *arguments],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, cwd=self.root.parent,
             )  # fmt: skip
 

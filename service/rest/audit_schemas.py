@@ -1,0 +1,32 @@
+"""Response bodies of the audit log. Torch-free."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from service.rest.schemas import Answer
+from service.store.audit import AuditOutcome
+
+
+class Change(Answer):
+    """A change, or an attempt to make one."""
+
+    seq: int
+    time: datetime
+    actor: str = Field(description="name of the key or of the user")
+    key_id: str | None = Field(description="null without a key")
+    tenant: str = Field(description="owner of the target")
+    action: str = Field(description="kind of the target and verb, such as job.cancel")
+    target: str = Field(description="id or name of what was changed")
+    outcome: AuditOutcome = Field(
+        description="`started` if the outcome of a change outside of the database is not known (yet)"
+    )
+    detail: str | None
+    request_id: str | None
+
+
+class AuditPage(Answer):
+    """A page of changes, newest first."""
+
+    changes: list[Change]
+    next_cursor: str | None = Field(description="value of `cursor` for the next page; null on the last page")
