@@ -22,6 +22,7 @@ class Team:
     """A client with a key; every answer must have the expected status."""
 
     def __init__(self, url: str, key: str) -> None:
+        self.url = url
         self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=120)
 
     def ask(self, status: int, method: str, path: str, **request: Any) -> httpx.Response:
@@ -59,11 +60,11 @@ def merged(base: Any, over: Any) -> Any:
     return {**base, **{key: merged(base.get(key), value) for key, value in over.items()}}
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.timeout(900)
 def test_team_uploads_trains_watches_predicts_promotes_and_deletes(team: Team) -> None:
     # Without a key, nothing is served.
-    assert httpx.get(f"{team.http.base_url}v1/jobs").status_code == 401
+    assert httpx.get(f"{team.url}/v1/jobs").status_code == 401
 
     # Upload, and read the report.
     archive = zipped_data()
