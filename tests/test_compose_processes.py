@@ -29,6 +29,7 @@ from tests.service.waiting import wait_until
 
 PORT = re.compile(r"(?<![\w.])(?P<host>postgres|s3|mlflow|predictor|127[.]0[.]0[.]1|0[.]0[.]0[.]0):(?P<port>\d{4})\b")
 NUMBER = re.compile(r"(?<=[=\s])(?P<port>5432|9333|8080|8888|8333|5000|8000)(?!\w)|^(?P<only>8000)$")
+BUCKETS = "import boto3; print(*sorted(one['Name'] for one in boto3.client('s3').list_buckets()['Buckets']))"
 STARTED_S = 300.0
 
 
@@ -202,11 +203,13 @@ def test_job_runs_through_the_services_with_a_key(deployment: Deployment, small_
 
     pyramidion("submit", "job.json", "--cpus", "1", "--wait")
     [job] = json.loads(pyramidion("jobs", "--json"))
-    assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
+    assert (job["status"], job["attempt"]) == ("succeeded", 1)
     [answer] = json.loads(pyramidion("predict", "--model", "shapes@champion", str(image)))
     assert set(answer["tasks"]) == {"shapes", "scene", "identity"}
 
     assert [name for name in in_order_of_start() if deployment.health_of(name).returncode != 0] == []
+    buckets = deployment.run("api", "python", "-c", BUCKETS)
+    assert buckets.stdout.split() == ["mlflow", "pyramidion"], buckets.stderr
     stored = sum(path.stat().st_size for path in (deployment.folder / "s3").glob("mlflow_*.dat"))
     assert stored > 100_000, "MLflow passes the files of the model on to S3"
     run = deployment.folder / "service/jobs" / job["id"]

@@ -110,13 +110,14 @@ SizeRange = Annotated[tuple[Side, Side], AfterValidator(_require_a_multiple_of_3
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[0-9a-f]{8,64})?")
 
 
-def _require_reference(reference: str) -> str:
+def require_dataset_reference(reference: str) -> str:
+    """Return the name of a data set of a service; raises ValueError if it is not NAME or NAME@VERSION."""
     if not _DATASET.fullmatch(reference):
         raise ValueError(f"got {reference!r}; write NAME@VERSION with at least 8 digits of the version, or NAME")
     return reference
 
 
-DatasetReference = Annotated[str, AfterValidator(_require_reference)]
+DatasetReference = Annotated[str, AfterValidator(require_dataset_reference)]
 
 
 def _require_root_or_dataset(schema: dict[str, Any]) -> None:

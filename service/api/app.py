@@ -33,6 +33,7 @@ from service.api.routes import (
     results,
 )
 from service.api.thread_pools import ThreadPools, Work
+from service.api.url_characters import NoNulCharacters
 from service.executors.registry import create_executor
 from service.jobs.use_cases import Jobs
 from service.resources import CPUS, GPUS
@@ -41,6 +42,7 @@ from service.settings import Settings
 from service.store.api_keys import KeyStore
 from service.store.audit import AuditLog
 from service.store.database import open_database_later
+from service.store.datasets import DatasetStore
 from service.store.engines import DatabaseLimits
 from service.store.gauges import read_gauges
 from service.store.jobs import JobStore
@@ -68,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.authenticator = Authenticator(ring, settings)
         app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
         app.state.capacity = capacity
-        app.state.jobs = Jobs(app.state.store, settings, capacity)
+        app.state.jobs = Jobs(app.state.store, settings, capacity, DatasetStore(engine))
         collector = JobCollector(app.state.store, partial(read_gauges, engine), capacity[CPUS], capacity.get(GPUS, 0))
         metrics.stored.register(collector)
         in_pools = PoolCollector(pools)
@@ -114,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)
     app.include_router(docs.router)
+    app.add_middleware(NoNulCharacters)
     app.add_middleware(Authenticate, settings=settings)
     app.add_middleware(KnownHostsOnly, settings=settings)
     app.add_middleware(RequestLog, metrics=metrics)

@@ -40,7 +40,7 @@ def _summary(version: DatasetVersion) -> dict[str, Any]:
         "sha256": version.sha256,
         "status": version.status,
         "message": version.message,
-        "kind": "folder" if version.archive_sha256 is None else "archive",
+        "kind": "archive" if version.folder is None else "folder",
         "folder": version.folder,
         "archive_bytes": version.archive_bytes,
         "files_bytes": version.files_bytes,

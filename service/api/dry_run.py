@@ -14,11 +14,13 @@ from fastapi import Request
 
 from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.base.links import LINKS_VARIABLE
+from pipelines.data.dataset.roots import DATA_ROOTS_VARIABLE
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, TENANT_VARIABLE, AttemptDir, RunDir
 from pipelines.spec.load import write_yaml
 from service.api.mlflow_waits import environment_without_short_waits
 from service.api.thread_pools import ThreadPool
 from service.child_process import child_environment, die_with_parent, python_command
+from service.datasets.resolution import data_roots_of_jobs
 from service.executors.process_tree import kill
 from service.inherited_environment import inherited_environment
 from service.jobs.document_paths import document_problems
@@ -120,6 +122,7 @@ class DryRuns:
             TENANT_VARIABLE: tenant,
             LINKS_VARIABLE: "refuse",
             "OMP_NUM_THREADS": "1",
+            DATA_ROOTS_VARIABLE: os.pathsep.join(map(str, data_roots_of_jobs(self._settings))),
         }
         inherited = inherited_environment(environment_without_short_waits(), self._settings.trainer_variables)
         return child_environment({**inherited, **self._settings.environment(without=SECRET_SETTINGS), **own})

@@ -12,6 +12,7 @@ from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
 from pipelines.tracking.model_archive import ArchiveFacts
 from pipelines.tracking.model_versions import ModelVersion
+from service.jobs.kinds.registry import JOB_KINDS
 from service.rest.audit_schemas import Change
 from service.rest.model_schemas import ArchiveView, ModelVersionView
 from service.rest.schemas import AttemptView, EventView, Failure, JobSummary, JobView, Progress, Resources
@@ -42,6 +43,7 @@ def job_view(
     """Return a job with all details; a failed one with the end of its log."""
     return JobView(
         **_summary(job),
+        dataset=JOB_KINDS[job.kind].dataset(config) if job.kind in JOB_KINDS else None,
         waits_for=waits_for,
         failure=failure_of(job, run_dir),
         attempts=[_attempt_view(attempt) for attempt in attempts],

@@ -92,7 +92,7 @@ class Client:
         document."""
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         return read_answer(
-            JobView, self._call("POST", "/v1/jobs", content=json_body(request), headers=headers | JSON_HEADERS)
+            JobView, self.call("POST", "/v1/jobs", content=json_body(request), headers=headers | JSON_HEADERS)
         )
 
     def dry_run(self, request: Mapping[str, Any]) -> DryRun:
@@ -101,7 +101,7 @@ class Client:
         content = json_body(request)
         return read_answer(
             DryRun,
-            self._call("POST", "/v1/jobs", params=params, content=content, headers=JSON_HEADERS, timeout_s=LONG_READ_S),
+            self.call("POST", "/v1/jobs", params=params, content=content, headers=JSON_HEADERS, timeout_s=LONG_READ_S),
         )
 
     def jobs(
@@ -118,7 +118,7 @@ class Client:
             params = {"status": [*statuses], "kind": [*kinds], "name": name, "cursor": cursor}
             params["limit"] = min(PAGE, limit - len(found))
             given = {key: value for key, value in params.items() if value is not None}
-            page = read_answer(JobPage, self._call("GET", "/v1/jobs", params=given))
+            page = read_answer(JobPage, self.call("GET", "/v1/jobs", params=given))
             found += page.jobs
             cursor = page.next_cursor
             if cursor is None:
@@ -127,15 +127,15 @@ class Client:
 
     def job(self, job_id: str) -> JobView:
         """Return a job with all details."""
-        return read_answer(JobView, self._call("GET", job_path(job_id)))
+        return read_answer(JobView, self.call("GET", job_path(job_id)))
 
     def cancel(self, job_id: str) -> None:
         """Request the cancellation of a job; raises Conflict if it has already ended."""
-        self._call("POST", f"{job_path(job_id)}/cancel")
+        self.call("POST", f"{job_path(job_id)}/cancel")
 
     def results(self, job_id: str) -> dict[str, Any]:
         """Return result.json of a job; each kind of jobs has its own schema."""
-        response = self._call("GET", f"{job_path(job_id)}/results")
+        response = self.call("GET", f"{job_path(job_id)}/results")
         result: Any = None
         with suppress(ValueError):
             result = response.json()
@@ -147,15 +147,15 @@ class Client:
         """Submit a batch prediction, see `BatchPredictionRequest`; the same key returns the same job."""
         headers = {"Idempotency-Key": key or str(uuid.uuid4())} | JSON_HEADERS
         path = f"/v1/models/{quote(model, safe='')}/batch-predictions"
-        return read_answer(JobView, self._call("POST", path, content=json_body(request), headers=headers))
+        return read_answer(JobView, self.call("POST", path, content=json_body(request), headers=headers))
 
     def prediction_files(self, job_id: str) -> list[PredictionFile]:
         """Return the files with predictions of a job."""
-        return read_answer(PredictionFiles, self._call("GET", f"{job_path(job_id)}/predictions")).files
+        return read_answer(PredictionFiles, self.call("GET", f"{job_path(job_id)}/predictions")).files
 
     def artifacts(self, job_id: str) -> list[Artifact]:
         """Return the files of a job's run folder."""
-        return read_answer(ArtifactList, self._call("GET", f"{job_path(job_id)}/artifacts")).artifacts
+        return read_answer(ArtifactList, self.call("GET", f"{job_path(job_id)}/artifacts")).artifacts
 
     def predict(self, model: str, alias: str, image: Path, **query: str) -> dict[str, Any]:
         """Return the prediction of a model for an image file; `query` may have a `threshold`."""
@@ -177,7 +177,7 @@ class Client:
         # The local file name is private and not sent.
         files = {"image": ("image", content)}
         try:
-            return self._call("POST", path, params={"alias": alias, **params}, files=files, timeout_s=LONG_READ_S)
+            return self.call("POST", path, params={"alias": alias, **params}, files=files, timeout_s=LONG_READ_S)
         except ConfigError as error:
             if any(problem.field == "threshold" for problem in error.problems):
                 raise ThresholdUnusable(error.problems) from error
@@ -238,7 +238,7 @@ class Client:
         while True:
             yield
             time.sleep(0.2)
-            self._call("GET", "/livez", patience_s=FOLLOW_RETRY_S)
+            self.call("GET", "/livez", patience_s=FOLLOW_RETRY_S)
 
     @contextmanager
     def stream(
@@ -259,7 +259,7 @@ class Client:
             raise_for_problem(response)
             yield response
 
-    def _call(
+    def call(
         self, method: str, path: str, *, timeout_s: float = READ_S, patience_s: float = RETRY_S, **request: Any
     ) -> httpx2.Response:
         """Return the response; raises an error of `service.client.errors`, or ConfigError for an invalid request."""

@@ -17,24 +17,24 @@ class ModelsClient(Client):
 
     def models(self) -> ModelList:
         """Return all models."""
-        return read_answer(ModelList, self._call("GET", "/v1/models"))
+        return read_answer(ModelList, self.call("GET", "/v1/models"))
 
     def model(self, name: str) -> ModelView:
         """Return a model with its versions."""
-        return read_answer(ModelView, self._call("GET", _path(name)))
+        return read_answer(ModelView, self.call("GET", _path(name)))
 
     def model_version(self, name: str, number: int) -> ModelVersionDetails:
         """Return a version with its origin."""
-        return read_answer(ModelVersionDetails, self._call("GET", _version_path(name, number)))
+        return read_answer(ModelVersionDetails, self.call("GET", _version_path(name, number)))
 
     def compare(self, name: str, first: int, second: int) -> ModelComparison:
         """Return two versions side by side."""
         params = {"first": first, "second": second}
-        return read_answer(ModelComparison, self._call("GET", f"{_path(name)}/comparison", params=params))
+        return read_answer(ModelComparison, self.call("GET", f"{_path(name)}/comparison", params=params))
 
     def promotions(self, name: str) -> PromotionList:
         """Return the latest moves of aliases."""
-        return read_answer(PromotionList, self._call("GET", f"{_path(name)}/promotions"))
+        return read_answer(PromotionList, self.call("GET", f"{_path(name)}/promotions"))
 
     def number_of(self, name: str, version: str) -> int:
         """Return the number of a version that is given by its number or by an alias; raises ConfigError."""
@@ -61,7 +61,7 @@ class ModelsClient(Client):
         path = f"{_path(name)}/aliases/{quote(alias, safe='')}"
         body = json_body({"version": number, "reason": reason})
         try:
-            self._call("PUT", path, content=body, headers={**JSON_HEADERS, **condition})
+            self.call("PUT", path, content=body, headers={**JSON_HEADERS, **condition})
         except ServiceError:
             # The answer to a first attempt may be lost; then the alias is where the caller wants it.
             if self.model(name).aliases.get(alias) != number:
@@ -70,11 +70,11 @@ class ModelsClient(Client):
 
     def delete_version(self, name: str, number: int) -> None:
         """Delete a version; raises Conflict if an alias points to it."""
-        self._call("DELETE", _version_path(name, number))
+        self.call("DELETE", _version_path(name, number))
 
     def delete_model(self, name: str) -> None:
         """Delete a model with all versions; raises Conflict if an alias other than `candidate` exists."""
-        self._call("DELETE", _path(name))
+        self.call("DELETE", _path(name))
 
     def download_archive(self, name: str, number: int, path: Path) -> None:
         """Write the archive of a version to a file, whose checksum is verified."""

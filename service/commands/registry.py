@@ -47,6 +47,13 @@ MODEL_COMMANDS = {
 }
 MODELS = LazyGroup("models", {"Commands": MODEL_COMMANDS}, help="Show, compare, promote or delete registered models.")
 KEYS = LazyGroup("keys", {"Commands": KEY_COMMANDS}, help="Create, list and revoke the API keys of a service.")
+DATASET_COMMANDS = {
+    "upload": LazyCommand("service.commands.datasets:upload", "Upload an archive or a folder as a version."),
+    "list": LazyCommand("service.commands.datasets:list_versions", "List versions, newest first."),
+    "show": LazyCommand("service.commands.datasets:show", "Show a version with the result of its check."),
+    "delete": LazyCommand("service.commands.datasets:delete", "Delete versions."),
+}
+DATASETS = LazyGroup("datasets", {"Commands": DATASET_COMMANDS}, help="Upload, list, show and delete data sets.")
 DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, convert, show, split or synthesize data.")
 SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     "Training": {
@@ -66,6 +73,7 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
         "keys": KEYS,
         "audit": LazyCommand("service.commands.audit:audit", "List who changed what in a service."),
         **CLIENT_COMMANDS,
+        "datasets": DATASETS,
         "models": MODELS,
     },
 }

@@ -89,9 +89,8 @@ def _files(request: CheckRequest, folder: DatasetFolder, settings: Settings) -> 
     if request.folder is not None:
         files = find_root(request.folder, settings.data_roots)
         return files, Extracted(list_folder(files, settings.dataset_max_files).num_files, 0)
-    assert request.archive_sha256 is not None
     storage = open_storage(settings.storage_url, settings.datasets_dir / ARCHIVES, settings.storage_timeout_s)
-    key = ArchiveKey(request.archive_sha256, request.id)
+    key = ArchiveKey(request.content_sha256, request.id)
     copy = folder.path / "archive"
     local = storage.local_path(key)
     with Path(os.devnull if local else copy).open("wb") as file:

@@ -118,7 +118,7 @@ class DatasetChecks:
         folder.path.mkdir(parents=True)
         used = self._store.used_bytes(version.tenant) - version.files_bytes
         request = CheckRequest(
-            id=version.id, name=version.name, reference=version.reference, archive_sha256=version.archive_sha256,
+            id=version.id, name=version.name, reference=version.reference, content_sha256=version.content_sha256,
             folder=version.folder, sources=version.sources,
             max_bytes=max(0, self._settings.dataset_quota_bytes - used),
         )  # fmt: skip

@@ -17,8 +17,8 @@ def delete_content(version: DatasetVersion, storage: ArchiveStorage, datasets_di
     """
     for path in (version_folder(datasets_dir, version.id).path, *check_folders(datasets_dir, version.id)):
         remove_folder(path)
-    if version.archive_sha256 is not None:
-        storage.delete(ArchiveKey(version.archive_sha256, version.id))
+    if version.folder is None:
+        storage.delete(ArchiveKey(version.content_sha256, version.id))
 
 
 def remove_folder(path: Path) -> None:

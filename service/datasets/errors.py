@@ -2,8 +2,7 @@
 
 DatasetError
 ├── ArchiveInvalid    the archive is not supported, damaged, unsafe, or exceeds a limit
-├── FolderInvalid     the folder below a data root does not exist, or is not allowed
-└── FolderChanged     the folder has changed since it was registered
+└── FolderInvalid     the folder below a data root does not exist, or is not allowed
 """
 
 
@@ -17,7 +16,3 @@ class ArchiveInvalid(DatasetError):
 
 class FolderInvalid(DatasetError):
     """The folder below a data root does not exist, or is not allowed."""
-
-
-class FolderChanged(DatasetError):
-    """The folder has changed since it was registered."""

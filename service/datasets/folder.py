@@ -30,7 +30,7 @@ class CheckRequest(BaseModel):
         id: of the version, the owner of the archive.
         name: of the data set.
         reference: NAME@VERSION, for the drafted document.
-        archive_sha256: of the archive; None for a folder.
+        content_sha256: of the archive, or of the listing of the folder.
         folder: path below a data root; None for an archive.
         sources: how the data is read; None: the format is recognized.
         max_bytes: of the extracted files.
@@ -41,7 +41,7 @@ class CheckRequest(BaseModel):
     id: str
     name: str
     reference: str
-    archive_sha256: str | None
+    content_sha256: str
     folder: str | None
     sources: dict[str, Any] | None
     max_bytes: int

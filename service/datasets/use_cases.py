@@ -95,7 +95,7 @@ class Datasets:
             id=secrets.token_hex(6),
             name=name,
             sha256=_version_digest(archive.sha256, sources),
-            archive_sha256=archive.sha256,
+            content_sha256=archive.sha256,
             archive_bytes=archive.num_bytes,
             sources=sources,
         )
@@ -129,6 +129,7 @@ class Datasets:
             id=secrets.token_hex(6),
             name=name,
             sha256=_version_digest(listing.digest, sources),
+            content_sha256=listing.digest,
             folder=folder,
             sources=sources,
         )

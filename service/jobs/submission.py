@@ -1,15 +1,19 @@
 """Checks that turn a submission into a job that can run, or into a list of its problems."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.datasets.resolution import DatasetUnusable, UsableDataset, data_roots_of_jobs
 from service.jobs.errors import InvalidJob, JobProblem
+from service.jobs.kinds.base import JobKind
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import job_kind
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.settings import Settings
 from service.store.records import NewJob
+
+FindDataset = Callable[[str], UsableDataset]
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,16 @@ class JobSubmission:
     config_at: tuple[str, ...] = ("config",)
 
 
-def check_submission(submission: JobSubmission, settings: Settings, capacity: ResourceCounts) -> NewJob:
+def check_submission(
+    submission: JobSubmission, settings: Settings, capacity: ResourceCounts, datasets: FindDataset
+) -> NewJob:
     """Return the job to queue.
+
+    Args:
+        submission: the job.
+        settings: of the service.
+        capacity: the resources of the service.
+        datasets: returns the data set that a document names, or raises DatasetUnusable.
 
     Raises:
         InvalidJob: with all problems.
@@ -42,7 +54,12 @@ def check_submission(submission: JobSubmission, settings: Settings, capacity: Re
     kind = job_kind(submission.kind)
     problems = resource_problems(submission.resources, capacity)
     try:
-        checked = kind.check(submission.config, settings, capacity)
+        config, roots, dataset_id = submission.config, settings, None
+        if (named := kind.dataset(config)) is not None:
+            dataset = _find_dataset(named, kind, datasets)
+            config, dataset_id = kind.with_dataset(config, dataset), dataset.id
+            roots = settings.model_copy(update={"data_roots": data_roots_of_jobs(settings)})
+        checked = kind.check(config, roots, capacity)
     except InvalidJob as error:
         located = [problem.below(*submission.config_at) for problem in error.problems]
         raise InvalidJob([*located, *problems]) from error
@@ -57,7 +74,15 @@ def check_submission(submission: JobSubmission, settings: Settings, capacity: Re
         gpus=resources[GPUS],
         timeout_s=submission.timeout_s,
         kind=kind.name,
+        dataset_id=dataset_id,
     )
+
+
+def _find_dataset(named: str, kind: JobKind, datasets: FindDataset) -> UsableDataset:
+    try:
+        return datasets(named)
+    except DatasetUnusable as error:
+        raise InvalidJob([JobProblem(kind.dataset_field, str(error))]) from error
 
 
 def resource_problems(wanted: ResourceCounts, capacity: ResourceCounts) -> list[JobProblem]:

@@ -15,6 +15,7 @@ from pipelines.run_folder.files import remove_folder
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.model_owners import is_hidden
 from pipelines.tracking.registry import Registry
+from service.datasets.resolution import UsableDataset, usable_dataset
 from service.disk_space import require_free_space
 from service.jobs.errors import InvalidJob, JobProblem, NotOver
 from service.jobs.kinds.registry import job_kind
@@ -25,6 +26,7 @@ from service.principal import Principal
 from service.resources import ResourceCounts
 from service.settings import Settings
 from service.states import JobStatus
+from service.store.datasets import DatasetStore
 from service.store.errors import NotEnded
 from service.store.jobs import JobStore
 from service.store.records import AttemptRecord, Job, NewJob
@@ -74,13 +76,14 @@ class Jobs:
 
     Args:
         capacity: the resources that jobs may use in total.
+        datasets: the data sets that documents name.
 
     Attributes:
         supervision: knows the active supervisor.
     """
 
-    def __init__(self, store: JobStore, settings: Settings, capacity: ResourceCounts) -> None:
-        self._store, self._settings, self._capacity = store, settings, capacity
+    def __init__(self, store: JobStore, settings: Settings, capacity: ResourceCounts, datasets: DatasetStore) -> None:
+        self._store, self._settings, self._capacity, self._datasets = store, settings, capacity, datasets
         self.supervision = SupervisorWatch(store, settings)
 
     def check(self, principal: Principal, submission: JobSubmission) -> NewJob:
@@ -89,7 +92,11 @@ class Jobs:
         Raises:
             InvalidJob: with all problems.
         """
-        return check_submission(submission, self._settings, self._capacity)
+
+        def find_dataset(reference: str) -> UsableDataset:
+            return usable_dataset(reference, principal, self._datasets, self._settings)
+
+        return check_submission(submission, self._settings, self._capacity, find_dataset)
 
     def check_models(self, principal: Principal, submission: JobSubmission) -> None:
         """Check that the models which a document names are not those of tenants that the principal does not see.
@@ -189,8 +196,9 @@ class Jobs:
             raise InvalidJob(problems)
         config = self._store.config(job_id)
         new = NewJob(
-            job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind, tenant=job.tenant
-        )
+            job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind,
+            dataset_id=self._datasets.of_job(job.id), tenant=job.tenant,
+        )  # fmt: skip
         return self.queue(principal, new, key)
 
     def delete(self, principal: Principal, job_id: str) -> None:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
 from pipelines.base.errors import ModelFilesUnavailable, RegistryError
-from service.datasets.errors import DatasetError, FolderChanged, FolderInvalid
+from service.datasets.errors import DatasetError, FolderInvalid
 from service.disk_space import DiskAlmostFull
 from service.jobs.errors import InvalidJob, JobError, NotOver
 from service.rest.schemas import ProblemDetails, ProblemField
@@ -48,7 +48,6 @@ STATUSES: dict[type[StoreError | JobError | DatasetError | StorageError], tuple[
     DatasetInUse: (409, "Data set is needed"),
     QuotaExceeded: (413, "Quota exceeded"),
     FolderInvalid: (422, "The folder is invalid"),
-    FolderChanged: (409, "The folder has changed"),
     ArchiveMissing: (500, "The archive is missing"),
     ArchiveDamaged: (500, "The archive is damaged"),
     StorageUnavailable: (503, "The storage is unavailable"),

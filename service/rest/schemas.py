@@ -126,6 +126,7 @@ class JobSummary(Answer):
 class JobView(JobSummary):
     """A job with all details."""
 
+    dataset: str | None = Field(None, description="the version of a data set that the job uses, NAME@VERSION")
     waits_for: str | None = Field(description="the reason why a queued job has not started yet")
     failure: Failure | None
     attempts: list[AttemptView]

@@ -24,7 +24,7 @@ class NewDatasetVersion:
     id: str
     name: str
     sha256: str
-    archive_sha256: str | None = None
+    content_sha256: str
     archive_bytes: int = 0
     folder: str | None = None
     sources: dict[str, Any] | None = None
@@ -42,7 +42,7 @@ class DatasetVersion:
     sha256: str
     status: DatasetStatus
     message: str | None
-    archive_sha256: str | None
+    content_sha256: str
     archive_bytes: int
     folder: str | None
     sources: dict[str, Any] | None

@@ -153,6 +153,13 @@ class DatasetStore:
             values["sources"] = checked.sources
         return self._write_check(dataset_id, owner, **values)
 
+    def check_again(self, dataset_id: str) -> None:
+        """Let a version that is ready be checked again, which extracts its files."""
+        ready = (_ROW.id == dataset_id, _ROW.status == DatasetStatus.READY)
+        values = {"status": DatasetStatus.CHECKING, "check_due_at": time.time(), "check_attempts": 0}
+        with writing(self._engine) as connection:
+            connection.execute(update(dataset_versions).where(*ready).values(values))
+
     def postpone_check(self, dataset_id: str, owner: str, delay_s: float, message: str | None = None) -> bool:
         """Give a check back that has to be repeated after a delay; return False if the owner has lost its claim."""
         due = time.time() + delay_s

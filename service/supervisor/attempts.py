@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.links import LINKS_VARIABLE
+from pipelines.data.dataset.roots import DATA_ROOTS_VARIABLE
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RUNS_ROOT_VARIABLE, TENANT_VARIABLE, RunDir
 from pipelines.spec.load import write_yaml
 from service.child_process import child_environment
+from service.datasets.resolution import data_roots_of_jobs
 from service.executors.base import AttemptSpec
 from service.inherited_environment import inherited_environment
 from service.jobs.kinds.registry import job_kind
@@ -67,6 +69,7 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
         "OMP_WAIT_POLICY": "PASSIVE",
         **child_environment(inherited_environment(os.environ, settings.trainer_variables)),
         **{name: own[name] for name in ROOTS},
+        DATA_ROOTS_VARIABLE: os.pathsep.join(map(str, data_roots_of_jobs(settings))),
         ATTEMPT_DIR_VARIABLE: str(folder),
         RUNS_ROOT_VARIABLE: str(settings.root),
         TENANT_VARIABLE: job.tenant,

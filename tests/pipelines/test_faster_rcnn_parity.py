@@ -28,7 +28,7 @@ from pipelines.spec.model import ModelSpec
 from tests.pipelines.parity_batch import SIZE_HW, in_unit_range, parity_images, parity_targets
 
 K = 3
-ALL = 10**6
+ALL = 100_000
 ANCHOR_SIZES = ((24,), (45,), (96,), (181,), (384,))
 TASK: dict[str, Any] = {
     "head": "faster_rcnn",

@@ -1,10 +1,29 @@
-"""Archives of data sets for tests."""
+"""Data sets and archives for tests."""
 
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from PIL import Image
+
+
+def write_dataset(folder: Path) -> None:
+    """Write a detection data set with two images per split."""
+    for split in ("train", "val"):
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        names = [f"{split}{number}.png" for number in (1, 2)]
+        for number, name in enumerate(names):
+            Image.new("RGB", (64, 48), (9, 90 * number, 200 if split == "val" else 0)).save(folder / "images" / name)
+        images = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(names, 1)]
+        boxes = [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [8, 8, 20, 16], "area": 320, "iscrowd": 0}
+            for i in (1, 2)
+        ]
+        coco = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "box"}]}
+        (folder / f"{split}.json").write_text(json.dumps(coco), "utf-8")
 
 
 def zipped(folder: Path) -> bytes:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.training import TrackingSpec
+from service.datasets.resolution import UsableDataset
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.settings import Settings
 
@@ -40,6 +41,7 @@ class JobKind(ABC):
         name: the kind in the database and in REST.
         document: schema of the document.
         result: schema of result.json.
+        dataset_field: path of the field of the document that names a data set.
         has_dry_run: whether `?dry_run=true` can report what a job would do.
         asks_registry: whether the check asks the model registry, which may not answer for a long time.
     """
@@ -47,6 +49,7 @@ class JobKind(ABC):
     name: ClassVar[str]
     document: ClassVar[type[BaseModel]]
     result: ClassVar[type[BaseModel]]
+    dataset_field: ClassVar[tuple[str, ...]] = ("data", "dataset")
     has_dry_run: ClassVar[bool] = False
     asks_registry: ClassVar[bool] = False
 
@@ -58,6 +61,18 @@ class JobKind(ABC):
             InvalidJob: with all problems; their paths start at the document.
             RegistryError: the model registry does not answer.
         """
+
+    def dataset(self, config: Mapping[str, Any]) -> str | None:
+        """Return the data set of the service that a document names, which may be invalid; None if it names none."""
+        return None
+
+    def with_dataset(self, config: Mapping[str, Any], dataset: UsableDataset) -> dict[str, Any]:
+        """Return the document with the pinned version of its data set, and the place of its files.
+
+        Raises:
+            InvalidJob: the document contradicts the data set.
+        """
+        return dict(config)
 
     @abstractmethod
     def command(self, run_dir: RunDir) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pipelines.spec.batch_prediction import BatchPredictionResult, BatchPredicti
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.child_process import python_command
+from service.datasets.resolution import UsableDataset
 from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import CheckedDocument, JobKind
 from service.resources import CPUS, ResourceCounts
@@ -30,6 +31,7 @@ class BatchPredictionKind(JobKind):
     name = "batch_prediction"
     document = BatchPredictionSpec
     result = BatchPredictionResult
+    dataset_field = ("dataset",)
     asks_registry = True
 
     def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
@@ -43,6 +45,18 @@ class BatchPredictionKind(JobKind):
         version = _find_version(spec, Registry(find_store(settings.root)))
         pinned = {name: value for name, value in config.items() if name != "alias"} | {"version": version}
         return CheckedDocument(spec.name or name_of_job(spec.model), pinned)
+
+    def dataset(self, config: Mapping[str, Any]) -> str | None:
+        named = config.get("dataset")
+        return named if isinstance(named, str) else None
+
+    def with_dataset(self, config: Mapping[str, Any], dataset: UsableDataset) -> dict[str, Any]:
+        folder = config.get("folder")
+        if isinstance(folder, str) and folder != dataset.root and not folder.startswith(f"{dataset.root}/"):
+            inside = f"{dataset.root}/{folder}"
+        else:
+            inside = folder if isinstance(folder, str) else dataset.root
+        return {**config, "dataset": dataset.reference, "folder": inside}
 
     def command(self, run_dir: RunDir) -> tuple[str, ...]:
         arguments = ("--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))

@@ -15,6 +15,7 @@ from pipelines.spec.load import validate_document
 from pipelines.spec.result import RunResult
 from pipelines.spec.training import TrackingSpec
 from service.child_process import python_command
+from service.datasets.resolution import UsableDataset
 from service.jobs.document_paths import document_problems
 from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import CheckedDocument, JobKind
@@ -43,6 +44,24 @@ class FitKind(JobKind):
         if problems := _device_problems(spec, capacity):
             raise InvalidJob(problems)
         return CheckedDocument(spec.name, document)
+
+    def dataset(self, config: Mapping[str, Any]) -> str | None:
+        data = config.get("data")
+        named = data.get("dataset") if isinstance(data, Mapping) else None
+        return named if isinstance(named, str) else None
+
+    def with_dataset(self, config: Mapping[str, Any], dataset: UsableDataset) -> dict[str, Any]:
+        data: Mapping[str, Any] = config["data"]
+        if data.get("root", dataset.root) != dataset.root:
+            message = f"got {data['root']!r} beside data.dataset, which has files of its own; remove one of them"
+            raise InvalidJob([JobProblem(("data", "root"), message)])
+        if "sources" not in data and dataset.sources is None:
+            message = (
+                f"got {dataset.reference!r}, which has no labels; add data.sources, or upload labels with the images"
+            )
+            raise InvalidJob([JobProblem(self.dataset_field, message)])
+        sources = data.get("sources", dataset.sources)
+        return {**config, "data": {**data, "dataset": dataset.reference, "root": dataset.root, "sources": sources}}
 
     def command(self, run_dir: RunDir) -> tuple[str, ...]:
         return python_command("pipelines.cli", "fit", "--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))

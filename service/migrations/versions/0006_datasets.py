@@ -22,7 +22,7 @@ def upgrade() -> None:
         Column("sha256", String(64), nullable=False, comment="the version: a digest of the content and its sources"),
         Column("status", String(16), nullable=False, comment="checking, ready, invalid or deleting"),
         Column("message", Text, comment="the reason why it is invalid, or why its check has to be repeated"),
-        Column("archive_sha256", String(64), comment="null for a folder below a data root"),
+        Column("content_sha256", String(64), nullable=False, comment="of the archive, or of the folder's listing"),
         Column("archive_bytes", BigInteger, nullable=False),
         Column("folder", Text, comment="path below a data root; null for an archive"),
         Column("sources", JSON, comment="how the data is read, as in a document; null until its format is recognized"),

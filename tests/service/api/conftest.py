@@ -1,6 +1,5 @@
 """The API with a real SQLite store, in this process for most tests and as a separate process for the others."""
 
-import json
 import os
 import signal
 import socket
@@ -14,7 +13,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from PIL import Image
 
 from service.api.app import create_app
 from service.api.process import ApiServer
@@ -25,7 +23,8 @@ from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job, NewJob
-from tests.service.dataset_archives import zipped
+from tests.service.dataset_archives import write_dataset, zipped
+from tests.service.dataset_requests import View, checked, upload
 from tests.service.waiting import wait_until
 
 Document = dict[str, Any]
@@ -85,22 +84,6 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     write_dataset(root / "shapes")
     return root
-
-
-def write_dataset(folder: Path) -> None:
-    """Write a detection data set with two images per split."""
-    for split in ("train", "val"):
-        (folder / "images").mkdir(parents=True, exist_ok=True)
-        names = [f"{split}{number}.png" for number in (1, 2)]
-        for number, name in enumerate(names):
-            Image.new("RGB", (64, 48), (9, 90 * number, 200 if split == "val" else 0)).save(folder / "images" / name)
-        images = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(names, 1)]
-        boxes = [
-            {"id": i, "image_id": i, "category_id": 1, "bbox": [8, 8, 20, 16], "area": 320, "iscrowd": 0}
-            for i in (1, 2)
-        ]
-        coco = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "box"}]}
-        (folder / f"{split}.json").write_text(json.dumps(coco), "utf-8")
 
 
 def settings_below(folder: Path, data_root: Path) -> Settings:
@@ -175,6 +158,12 @@ def shared_api(shared_settings: Settings) -> Iterator[httpx2.Client]:
     """A client of one application for all tests that can share its jobs; it starts once."""
     with serving(shared_settings) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def shapes(shared_api: httpx2.Client, archive: bytes) -> View:
+    """A version that is ready."""
+    return checked(shared_api, upload(shared_api, archive))
 
 
 @pytest.fixture

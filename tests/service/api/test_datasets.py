@@ -23,12 +23,6 @@ from tests.service.waiting import wait_until
 Serve = Callable[[Settings], AbstractContextManager[httpx2.Client]]
 
 
-@pytest.fixture(scope="session")
-def shapes(shared_api: httpx2.Client, archive: bytes) -> View:
-    """A version that is ready."""
-    return checked(shared_api, upload(shared_api, archive))
-
-
 def path_of(version: View) -> str:
     return f"/v1/datasets/{version['name']}/versions/{version['version']}"
 

@@ -34,10 +34,10 @@ class Checked:
         source.write_bytes(content)
         with source.open("rb") as file:
             LocalStorage(self.settings.datasets_dir / ARCHIVES).put(ArchiveKey(digest, "id"), file)
-        return self.request(archive_sha256=digest, **request)
+        return self.request(content_sha256=digest, **request)
 
     def request(self, **request: Any) -> CheckSummary:
-        given = {"archive_sha256": None, "folder": None, "sources": None, "max_bytes": 1 << 30, **request}
+        given = {"content_sha256": "0" * 64, "folder": None, "sources": None, "max_bytes": 1 << 30, **request}
         made = CheckRequest(id="id", name="shapes", reference="shapes@0123456789ab", **given)
         return check(made, self.folder, self.settings)
 
@@ -173,7 +173,7 @@ def test_folder_below_a_data_root_is_read_in_place_and_not_changed(checked: Chec
 
 
 def test_missing_archive_is_invalid(checked: Checked) -> None:
-    summary = checked.request(archive_sha256="0" * 64)
+    summary = checked.request(content_sha256="0" * 64)
     assert not summary.is_ready
     assert "upload it again" in str(summary.message)
 
@@ -182,4 +182,4 @@ def test_unavailable_storage_is_not_a_result(checked: Checked) -> None:
     checked.settings.datasets_dir.mkdir(parents=True)
     (checked.settings.datasets_dir / ARCHIVES).write_text("")
     with pytest.raises(StorageUnavailable):
-        checked.request(archive_sha256="0" * 64)
+        checked.request(content_sha256="0" * 64)

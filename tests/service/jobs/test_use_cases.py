@@ -14,6 +14,7 @@ from service.principal import LOCAL_USER
 from service.settings import Settings
 from service.states import FailureKind, JobStatus
 from service.store.database import open_database
+from service.store.datasets import DatasetStore
 from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
@@ -34,8 +35,13 @@ def store(settings: Settings) -> JobStore:
 
 
 @pytest.fixture
-def jobs(settings: Settings, store: JobStore) -> Jobs:
-    return Jobs(store, settings, {"cpus": 4, "gpus": 2})
+def datasets(settings: Settings) -> DatasetStore:
+    return DatasetStore(open_database(settings.url_of_database))
+
+
+@pytest.fixture
+def jobs(settings: Settings, store: JobStore, datasets: DatasetStore) -> Jobs:
+    return Jobs(store, settings, {"cpus": 4, "gpus": 2}, datasets)
 
 
 @pytest.fixture
@@ -149,12 +155,12 @@ def test_only_a_job_that_has_ended_can_be_retried(jobs: Jobs, submission: JobSub
 
 
 def test_job_that_exceeds_the_capacity_is_not_retried(
-    store: JobStore, settings: Settings, jobs: Jobs, submission: JobSubmission, fail: Fail
+    store: JobStore, settings: Settings, datasets: DatasetStore, jobs: Jobs, submission: JobSubmission, fail: Fail
 ) -> None:
     job_id = submit(jobs, submission)
     fail(job_id)
     with pytest.raises(InvalidJob, match=r"resources\.gpus: got 1; this server has 0"):
-        Jobs(store, settings, {"cpus": 4}).retry(LOCAL_USER, job_id)
+        Jobs(store, settings, {"cpus": 4}, datasets).retry(LOCAL_USER, job_id)
 
 
 def test_deleted_job_is_gone_with_its_folder(

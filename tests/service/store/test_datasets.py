@@ -30,7 +30,7 @@ def datasets(engine: Engine) -> DatasetStore:
 
 def new_version(content: str = "a", **values: Any) -> NewDatasetVersion:
     given = {"id": f"id{content}", "name": "shapes", "sha256": content * 64}
-    return NewDatasetVersion(**{**given, "archive_sha256": content * 64, "archive_bytes": 100, **values})
+    return NewDatasetVersion(**{**given, "content_sha256": content * 64, "archive_bytes": 100, **values})
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Errors of the database reach callers as errors of the store."""
 
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from service.store.database import open_database, reading, writing
+from service.store.database import open_database, open_database_later, reading, writing
 from service.store.engines import DatabaseLimits
 from service.store.errors import OutcomeUnknown, SchemaChanged, StoreError, StoreFull, StoreUnavailable
 from service.store.jobs import JobStore
@@ -110,3 +111,30 @@ def test_commit_whose_connection_breaks_has_an_unknown_outcome(postgres_url: str
         connection.exec_driver_sql(pid)
     assert not isinstance(unavailable.value, OutcomeUnknown)
     engine.dispose()
+
+
+def test_statement_that_takes_too_long_is_abandoned(postgres_url: str) -> None:
+    engine = open_database(postgres_url, DatabaseLimits(statement_s=0.1))
+    with pytest.raises(StoreUnavailable, match="took too long to answer"), reading(engine) as connection:
+        connection.exec_driver_sql("SELECT pg_sleep(60)")
+    assert JobStore(engine).page() == []
+    engine.dispose()
+
+
+def test_missing_driver_is_reported_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ValueError, match=r"driver psycopg is not installed; install pyramidion\[postgres\]"):
+        open_database("postgresql://service@localhost/jobs")
+
+
+def test_database_that_is_unavailable_at_the_start_is_opened_by_a_later_call(tmp_path: Path, new_job: NewJobs) -> None:
+    path = tmp_path / "service.db"
+    path.mkdir()
+    store = JobStore(open_database_later(f"sqlite:///{path}", DatabaseLimits()))
+    with pytest.raises(StoreUnavailable):
+        store.page()
+    path.rmdir()
+    store.submit(new_job())
+    path.unlink()
+    with pytest.raises(StoreUnavailable, match="was deleted"):
+        store.page()

@@ -43,7 +43,8 @@ def test_command_of_an_unknown_kind_is_an_error_that_names_it(settings: Settings
 def test_environment_contains_folders_threads_and_the_run(settings: Settings, tmp_path: Path) -> None:
     environment = attempt_spec(settings, JOB, ("GPU-1", "GPU-2"), "run7").environment
     assert environment["PYRAMIDION_RUNS_ROOT"] == str(tmp_path / "root")
-    assert environment["PYRAMIDION_DATA_ROOTS"] == f"{tmp_path / 'a'}:{tmp_path / 'b'}"
+    roots = [tmp_path / "a", tmp_path / "b", settings.datasets_dir]
+    assert environment["PYRAMIDION_DATA_ROOTS"] == ":".join(map(str, roots))
     assert environment["PYRAMIDION_WEIGHTS_ROOTS"]
     assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "3"
     assert environment["MLFLOW_RUN_ID"] == "run7"
