@@ -20,7 +20,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-integration test-reliability test-slow test-matrix bench bench-predict bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones secrets build clean
+.PHONY: help install demo check format test test-integration test-reliability test-slow test-matrix bench bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones secrets build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,10 +84,13 @@ test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## 
 	@$(@D)/bin/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@
 
-bench: bench-predict bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed ## every benchmark
+bench: bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed ## every benchmark
 
 bench-predict: install ## predictions over REST against the model alone (2 minutes on 2 quiet cores)
 	$(BIN)/python -m tests.bench.predict
+
+bench-service: install ## latencies of the API under idle and slow connections, a silent MLflow and 500 listeners (two minutes)
+	$(BIN)/python -m tests.bench.service
 
 bench-bccd: install ## the BCCD recipes with three seeds: figures for docs/benchmarks.md (about 50 minutes on 2 cores)
 	$(BIN)/python -m tests.bench.bccd

@@ -41,12 +41,14 @@ def _log_start(attempt: Attempt, tracker: Tracker) -> None:
         tracker.log_tags({"git_commit": commit, COMMIT_TAG: commit})
     if attempt.inputs.init_from is not None:
         tracker.log_tags({"init_from": attempt.inputs.init_from})
+    if attempt.job.data.dataset is not None:
+        tracker.log_tags({"dataset": attempt.job.data.dataset})
     report = attempt.report
     tracker.log_tags({f"fingerprint.{split}": text for split, text in report.fingerprints.items()})
     for split, fingerprint in report.fingerprints.items():
         tracker.log_dataset(
             split,
-            name=attempt.job.data.root,
+            name=attempt.job.data.dataset or attempt.job.data.root,
             fingerprint=fingerprint,
             source=attempt.inputs.data,
             counts={"num_images": report.images[split].in_index},

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from pipelines.base.errors import RegistryError
 from pipelines.base.file_lock import file_lock
+from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.tracking.mlflow_names import cut
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def connect(store: Store) -> "MlflowClient":
         os.environ.setdefault(name, setting)
     if (path := _sqlite_path(store.tracking_uri)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    from mlflow import MlflowClient
+    with no_garbage_collection():
+        from mlflow import MlflowClient
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -33,6 +33,7 @@ from service.api.routes import (
     results,
 )
 from service.api.thread_pools import ThreadPools, Work
+from service.api.url_characters import NoNulCharacters
 from service.executors.registry import create_executor
 from service.jobs.use_cases import Jobs
 from service.resources import CPUS, GPUS
@@ -115,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)
     app.include_router(docs.router)
+    app.add_middleware(NoNulCharacters)
     app.add_middleware(Authenticate, settings=settings)
     app.add_middleware(KnownHostsOnly, settings=settings)
     app.add_middleware(RequestLog, metrics=metrics)

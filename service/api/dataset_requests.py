@@ -11,7 +11,7 @@ from pipelines.base.names import Name
 from service.api.limits import strict_json
 from service.api.multipart import FormStream, unusable_form
 from service.api.uploads import FILE_FIELD
-from service.datasets.examination import document_of_sources
+from service.datasets.source_document import document_of_sources
 from service.rest.dataset_schemas import FolderRequest
 from service.rest.problems import Problem, count_of_errors, pointer
 from service.rest.schemas import ProblemField

@@ -10,7 +10,7 @@ from pipelines.base.errors import ConfigError, FieldProblem, PyramidionError
 from pipelines.base.quantities import quantity
 from service.backup.create import create_backup
 from service.backup.restore import restore_backup
-from service.commands.database_command import database_options, settings_of
+from service.commands.database_command import database_options, settings_of_service
 from service.store.database import open_database
 from service.store.errors import SchemaUnknown, StoreUnavailable
 
@@ -25,7 +25,7 @@ def backup(folder: Path, *, root: Path | None, database_url: str | None) -> int:
 
     The service may run meanwhile. A backup is complete once DIR contains manifest.json.
     """
-    settings = settings_of(root, database_url)
+    settings = settings_of_service(root, database_url)
     if settings.database_url is None and not (settings.root / "service.db").exists():
         raise ConfigError(FieldProblem("--root", f"{settings.root} has no service.db; name the root of a service"))
     started = time.monotonic()
@@ -49,7 +49,7 @@ def restore(folder: Path, *, root: Path | None, database_url: str | None) -> int
 
     Jobs that were running when the backup was made are queued and resume from their checkpoints.
     """
-    settings = settings_of(root, database_url)
+    settings = settings_of_service(root, database_url)
     try:
         restored = restore_backup(settings, folder, print)
     except (ValueError, SchemaUnknown) as error:

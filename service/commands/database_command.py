@@ -28,7 +28,7 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return root(url(command))
 
 
-def settings_of(root: Path | None, database_url: str | None) -> Settings:
+def settings_of_service(root: Path | None, database_url: str | None) -> Settings:
     """Return the settings of a service from the options of `database_options` and from the environment.
 
     Raises:
@@ -58,7 +58,7 @@ def opened_store(
         ConfigError: a setting is invalid.
         PyramidionError: the database cannot be used at the moment.
     """
-    settings = settings_of(root, database_url)
+    settings = settings_of_service(root, database_url)
     try:
         engine = open_database(settings.url_of_database)
     except (ValueError, SchemaUnknown) as error:

@@ -1,6 +1,5 @@
 """Recognize the format of a data set, draft a document, and check the data."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.index import build_index
 from pipelines.data.drafting.commands import init_document
 from pipelines.data.drafting.readings import choose, find_readings
-from pipelines.formats.catalog import FORMATS, name_of
 from pipelines.formats.folder_contents import FolderContents
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import Document, read_document, validate_document, write_yaml
+from service.datasets.source_document import document_of_sources
 
 NO_VAL = "has no val split, which training needs; give sources with a val split, or upload more images"
 NO_LABELS = "has no labels, so it can be used for predictions only"
@@ -66,31 +65,6 @@ def examine(files: Path, document_path: Path, sources: dict[str, Any] | None, *,
                 return Examination(True, NO_LABELS, images=tuple(images))
             raise
     return _check(document, files)
-
-
-def document_of_sources(sources: Mapping[str, Any]) -> Document:
-    """Return a short document with the section `data.sources`; raises ConfigError if the section is invalid."""
-    tasks: dict[str, Any] = {}
-    for source in sources.values():
-        layers = source.get("labels") if isinstance(source, dict) else None
-        for layer in layers if isinstance(layers, list) else []:
-            if isinstance(layer, dict) and isinstance(layer.get("tasks"), list):
-                tasks |= {
-                    name: {"head": _head(layer.get("format"))} for name in layer["tasks"] if isinstance(name, str)
-                }
-    backbone = {"name": "resnet18", "weights": "none"}
-    document = {
-        "name": "draft",
-        "model": {"backbone": backbone, "tasks": tasks or {"objects": {"head": "fcos"}}},
-        "data": {"root": ".", "sources": dict(sources)},
-    }
-    validate_document(document)
-    return document
-
-
-def _head(format_name: Any) -> str:
-    gives = next((layer.GIVES for layer in FORMATS if name_of(layer) == format_name), frozenset({"boxes"}))
-    return "fcos" if "boxes" in gives else "multilabel"
 
 
 def _draft(files: Path, document_path: Path, *, may_write: bool) -> Document:

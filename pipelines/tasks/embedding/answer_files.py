@@ -1,10 +1,8 @@
 """Embeddings of many images as arrays. Torch-free."""
 
+from array import array
 from collections.abc import Sequence
 from typing import BinaryIO
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.base.records import Category
 from pipelines.tasks.answer_files import AnsweredImage, AnswerFile
@@ -19,7 +17,7 @@ class EmbeddingArrays(AnswerFile):
 
     def __init__(self, stream: BinaryIO, categories: Sequence[Category]) -> None:
         super().__init__(stream, categories)
-        self._embeddings: list[NDArray[np.float32]] = []
+        self._embeddings: list[array[float]] = []
         self._image_ids: list[int] = []
         self._file_names: list[str] = []
         self._boxes_xywh: list[list[float]] = []
@@ -32,16 +30,21 @@ class EmbeddingArrays(AnswerFile):
             "embedding": answer.get("embedding"),
         }
         for found in answer.get("embeddings", [whole]):
-            self._embeddings.append(np.asarray(found["embedding"], dtype=np.float32))
+            self._embeddings.append(array("f", found["embedding"]))
             self._image_ids.append(image.image_id)
             self._file_names.append(image.file_name)
             self._boxes_xywh.append(found["bbox_xywh"])
             self._scores.append(found["score"])
 
     def close(self) -> None:
+        # Here, because processes that only need the schema of embeddings import this module.
+        import numpy as np
+
         np.savez(
             self.stream,
-            embedding=np.stack(self._embeddings) if self._embeddings else np.zeros((0, 0), dtype=np.float32),
+            embedding=np.array(self._embeddings, dtype=np.float32)
+            if self._embeddings
+            else np.zeros((0, 0), dtype=np.float32),
             image_id=np.array(self._image_ids, dtype=np.int64),
             file_name=np.array(self._file_names, dtype=np.str_),
             bbox_xywh=np.array(self._boxes_xywh, dtype=np.float64).reshape(-1, 4),

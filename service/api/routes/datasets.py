@@ -9,7 +9,6 @@ from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
-from starlette.responses import FileResponse
 
 from pipelines.base.errors import RegistryError
 from pipelines.base.names import Name
@@ -18,9 +17,11 @@ from service.api.cursor import read_cursor, write_cursor
 from service.api.dataset_requests import BODY, fields_of, folder_request_of, form_of, media_type_of
 from service.api.dataset_views import dataset_summary, dataset_view
 from service.api.deps import PrincipalDep
-from service.api.download import ANY_FILE
+from service.api.download import ANY_FILE, PARTS
 from service.api.entity_tags import is_known, tagged
+from service.api.file_response import file_response
 from service.api.limits import JsonRoute
+from service.api.thread_pools import Work
 from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks, clean_incoming
 from service.datasets.folder import ARCHIVES, INCOMING
@@ -65,7 +66,7 @@ def _models_of_runs(app: FastAPI, run_ids: Sequence[str]) -> list[str]:
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], lifespan=_lifespan, route_class=JsonRoute)
 
 
-def _datasets(request: Request) -> Datasets:
+async def _datasets(request: Request) -> Datasets:
     return cast(Datasets, request.app.state.datasets)
 
 
@@ -190,7 +191,7 @@ def get_dataset_report(
     dependencies=[needs(Scope.DATASETS_READ)],
     responses={
         200: {"description": "A small picture with its labels", "content": ANY_FILE},
-        304: {"description": "Unchanged"},
+        **PARTS,
         **problems(404),
     },
 )
@@ -215,7 +216,7 @@ def get_thumbnail(
     }
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, headers=headers, media_type="image/jpeg")
+    return file_response(request.headers, path, headers, "image/jpeg", request.app.state.pools[Work.STREAMS])
 
 
 @router.delete(

@@ -31,6 +31,8 @@ from service.rest.problems import Problem, problems
 from service.scopes import Scope
 
 TAR = "application/x-tar"
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+"""Generated clients need `application/octet-stream`; the response has the type of an archive."""
 
 VersionNumber = Annotated[int, PathParameter(ge=1, le=2**31 - 1, description="number of a version")]
 ComparedNumber = Annotated[int, Query(ge=1, le=2**31 - 1, description="number of a version")]
@@ -69,7 +71,7 @@ def compare_model_versions(
     responses={
         200: {
             "description": "A tar archive of the exported model: `model.json` and `model.safetensors`",
-            "content": {TAR: {"schema": {"type": "string", "format": "binary"}}},
+            "content": {"application/octet-stream": BINARY, TAR: BINARY},
             "headers": {
                 "ETag": {"schema": {"type": "string"}, "description": "SHA-256 of the archive, hexadecimal"},
                 "Repr-Digest": {"schema": {"type": "string"}, "description": "sha-256, RFC 9530"},

@@ -73,6 +73,16 @@ def test_unknown_query_parameter_is_rejected(shared_api: httpx2.Client, path: st
     assert hint in answer.json()["errors"][0]["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/v1/jobs?name=%00", 400), ("/v1/jobs/%00", 404), ("/v1/jobs/x/artifacts/a%00", 404), ("/v1/models/a%00b", 404)],
+)
+def test_url_with_a_nul_character_is_rejected(shared_api: httpx2.Client, path: str, status: int) -> None:
+    answer = shared_api.get(path)
+    assert (answer.status_code, is_problem(answer)) == (status, True)
+    assert "%00" in answer.json()["detail"]
+
+
 def test_probes_may_have_parameters_of_their_own(shared_api: httpx2.Client) -> None:
     assert shared_api.get("/livez?verbose").status_code == 200
 

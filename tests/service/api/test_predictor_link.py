@@ -49,7 +49,9 @@ def run_with_link(settings: Settings, work: Callable[[PredictorLink], Coroutine[
 def settings(mlflow_runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return Settings(root=mlflow_runs_root, predict_queue_size=2, predict_timeout_s=120)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
+    url = "postgresql://user:secret@127.0.0.1/never_opened"
+    return Settings(root=mlflow_runs_root, predict_queue_size=2, predict_timeout_s=120, database_url=url)
 
 
 def test_requests_share_one_process_that_is_replaced_when_it_hangs_and_exits_when_idle(
@@ -63,6 +65,7 @@ def test_requests_share_one_process_that_is_replaced_when_it_hangs_and_exits_whe
         await asyncio.sleep(0)
         (first,) = predictors(os.getpid())
         assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 3
+        assert [name for name, text in first.environ().items() if "secret" in text] == []
         assert list(tmp_path.iterdir()) == [], "a kill of this process would leave nothing behind"
 
         first.suspend()

@@ -40,10 +40,10 @@ def test_every_route_works_without_torch_and_sigterm_stops_the_process_cleanly(
         urls = [re.sub(r"{\w+}", "x", path.replace("{job_id}", job)) for path in paths]
         of_models = [url for url in urls if "/models" in url]
         for url in (url for url in urls if url not in of_models):
-            assert client.get(url).status_code in (200, 404, 503), url
+            assert client.get(url).status_code in (200, 404, 422, 503), url
         assert libraries(process.pid) & (HEAVY | {"numpy", "pandas", "scipy"}) == set(), "MLflow was imported too early"
         for url in of_models:
-            assert client.get(url).status_code in (200, 404), url
+            assert client.get(url).status_code in (200, 404, 422), url
         assert "pydantic_core" in libraries(process.pid), "shared libraries are not found in the process' memory"
         assert libraries(process.pid) & HEAVY == set()
 

@@ -205,3 +205,17 @@ def _calls(dependant: Dependant) -> Iterator[Any]:
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+def test_number_of_streams_is_limited(settings: Settings, serve: Serve, document: Document) -> None:
+    with serve(settings.model_copy(update={"max_event_streams": 1})) as api:
+        job = api.post("/v1/jobs", json={"config": document}).json()["id"]
+        sse = {"Accept": "text/event-stream"}
+        with api.stream("GET", f"/v1/jobs/{job}/events", headers=sse) as stream:
+            lines = stream.iter_lines()  # closes the stream when it is deleted
+            next(lines)
+            for path, headers in (("events", sse), ("logs?follow=true", {})):
+                refused = api.get(f"/v1/jobs/{job}/{path}", headers=headers)
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+                assert refused.json()["title"] == "Too many streams"
+            assert api.get(f"/v1/jobs/{job}/events").status_code == 200

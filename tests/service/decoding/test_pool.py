@@ -123,7 +123,7 @@ def test_process_of_an_abandoned_image_is_killed(reader: NewImageReader) -> None
 
 
 def test_process_that_is_killed_is_replaced(reader: NewImageReader) -> None:
-    image = slow_jpeg(1000, 800)
+    image = slow_jpeg(1000, 300)
 
     async def kill(pool: DecodingPool) -> None:
         decoding = asyncio.create_task(pool.decode(image, reader, MAX_PIXELS))
