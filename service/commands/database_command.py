@@ -28,6 +28,16 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return root(url(command))
 
 
+def settings_of_service(root: Path | None, database_url: str | None) -> Settings:
+    """Return the settings from the options of a command, then from the variables that `serve` reads.
+
+    Raises:
+        ValidationError: a setting is invalid.
+    """
+    options: dict[str, Any] = {"root": root, "database_url": database_url}
+    return Settings(**{name: value for name, value in options.items() if value is not None})
+
+
 @contextmanager
 def opened_store(
     store: Callable[[Any], Store], root: Path | None, database_url: str | None
@@ -43,9 +53,8 @@ def opened_store(
         ConfigError: a setting is invalid.
         PyramidionError: the database cannot be used at the moment.
     """
-    options: dict[str, Any] = {"root": root, "database_url": database_url}
     try:
-        settings = Settings(**{name: value for name, value in options.items() if value is not None})
+        settings = settings_of_service(root, database_url)
         engine = open_database(settings.url_of_database)
     except ValidationError as error:
         raise ConfigError(

@@ -71,6 +71,7 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
         "serve": LazyCommand("service.commands.serve:run", "Run the job service on this machine."),
         "gc": LazyCommand("service.commands.gc:run", "Delete what the retention rules of a service do not keep."),
         "keys": KEYS,
+        "migrate": LazyCommand("service.commands.migrate:migrate", "Migrate the database of a service."),
         "audit": LazyCommand("service.commands.audit:audit", "List who changed what in a service."),
         **CLIENT_COMMANDS,
         "datasets": DATASETS,

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 from service.store.database_file import FileWatch
 from service.store.engines import BEGIN, DatabaseLimits, engine_of, parse_url
 from service.store.errors import StoreUnavailable
-from service.store.schema import is_current, migrate
+from service.store.schema import found_schema, is_current, migrate, newest_schema, require_known
 from service.store.translation import translated_commit, translated_errors
 
 Database: TypeAlias = Engine
@@ -83,6 +83,31 @@ def open_database_later(url: str, limits: DatabaseLimits) -> Engine:
                     prepared.set()
 
         return engine
+
+
+def migrate_database(url: str, to: str | None = None, *, allow_down: bool = False) -> tuple[str | None, str]:
+    """Migrate a database to the newest schema version or to another one; return the versions before and after.
+
+    Raises:
+        SchemaUnknown: its schema was created by a newer version of this project.
+        StoreUnavailable: the database cannot be opened, read or written at the moment.
+        ValueError: the URL is invalid, the version is unknown, or it is older and `allow_down` is false.
+    """
+    parsed, wanted = parse_url(url), to or newest_schema()
+    require_known(wanted)
+    engine = engine_of(parsed, DatabaseLimits(), is_pooled=False)
+    with translated_errors(engine):
+        with engine.connect() as connection:
+            found = found_schema(connection)
+        if found is not None:
+            require_known(found, is_of_database=True)
+            if wanted < found and not allow_down:
+                raise ValueError(
+                    f"the database has the schema {found}, and {wanted} is older: what only newer versions store would "
+                    "be removed; back the database up, and repeat the command with --down"
+                )
+        migrate(parsed, wanted)
+    return found, wanted
 
 
 def _file_watch(engine: Engine) -> FileWatch | None:

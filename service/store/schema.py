@@ -36,9 +36,23 @@ def is_current(engine: Engine) -> bool:
         ):
             return False
         found = found_schema(connection)
-    if found is not None and found not in _known_schemas():
-        raise SchemaUnknown(found, newest_schema())
+    if found is not None:
+        require_known(found, is_of_database=True)
     return found == newest_schema()
+
+
+def require_known(version: str, *, is_of_database: bool = False) -> None:
+    """Check the name of a schema version.
+
+    Raises:
+        SchemaUnknown: it is that of a database, and was created by a newer version.
+        ValueError: no schema has this name.
+    """
+    known = sorted(_known_schemas())
+    if version not in known:
+        if is_of_database:
+            raise SchemaUnknown(version, newest_schema())
+        raise ValueError(f"unknown schema version {version!r}; choose one of {', '.join(known)}")
 
 
 def found_schema(connection: Connection) -> str | None:

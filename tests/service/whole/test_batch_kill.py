@@ -1,6 +1,7 @@
 """Batch predictions that are killed, cancelled and stopped by the whole service."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -16,7 +17,7 @@ from pipelines.tracking.registry import Registry
 from tests.service.conftest import SELECT
 from tests.service.waiting import wait_until
 
-KILLS = 20
+REPETITIONS = int(os.environ.get("RELIABILITY_REPETITIONS", "20"))
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,8 @@ def predicting(service: Any, job_id: str) -> psutil.Process | None:
     return found[0] if found else None
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.reliability
+@pytest.mark.timeout(3600)
 def test_killed_batch_predictions_end_with_the_files_of_an_undisturbed_one(service: Any, model: str) -> None:
     started = time.monotonic()
     undisturbed = submit(service, model)
@@ -66,7 +67,7 @@ def test_killed_batch_predictions_end_with_the_files_of_an_undisturbed_one(servi
     expected = outputs(service, undisturbed)
     chance = random.Random(0)
     attempts = []
-    for number in range(KILLS):
+    for number in range(REPETITIONS):
         job_id = submit(service, model)
         process = wait_until(lambda job_id=job_id: predicting(service, job_id), "the attempt")
         time.sleep(chance.uniform(0, 0.9 * duration_s))
@@ -78,7 +79,7 @@ def test_killed_batch_predictions_end_with_the_files_of_an_undisturbed_one(servi
         assert service.processes(job_id) == []
         attempts.append(ended["attempt"])
     print(f"attempts: {attempts}; one attempt takes {duration_s:.1f} s")
-    assert max(attempts) == 2
+    assert max(attempts) <= 2
 
 
 @pytest.mark.slow
