@@ -24,6 +24,7 @@ from service.child_process import child_environment, die_with_parent, python_com
 from service.datasets.deletion import delete_content
 from service.datasets.folder import CheckRequest, DatasetFolder, check_folder, check_folders, version_folder
 from service.executors.process_tree import kill
+from service.inherited_environment import inherited_environment
 from service.settings import PREFIX, Settings
 from service.storage.base import ArchiveStorage, StorageError
 from service.store.dataset_records import CheckedDataset, DatasetVersion
@@ -161,8 +162,7 @@ class DatasetChecks:
         own = {CACHE_VARIABLE: str(folder.cache), LINKS_VARIABLE: "refuse", "OMP_NUM_THREADS": "1"}
         settings = self._settings.environment()
         given = {name: text for name, text in settings.items() if name.removeprefix(PREFIX).startswith(NEEDED)}
-        secret = (PREFIX, "AWS_") if self._settings.storage_url is None else (PREFIX,)
-        inherited = {name: text for name, text in os.environ.items() if not name.startswith(secret)}
+        inherited = inherited_environment(os.environ, () if self._settings.storage_url is None else ("AWS_*",))
         return child_environment({**inherited, **given, **own})
 
     def _record(self, version: DatasetVersion, folder: DatasetFolder, code: int) -> None:
