@@ -1,4 +1,4 @@
-"""A service is backed up while it trains; the run continues in a restored root to the same result."""
+"""A service is backed up while it trains; the run continues in a restored root, on SQLite, to the same result."""
 
 import os
 import shutil
@@ -39,7 +39,8 @@ def document(small: Document) -> Document:
 def test_run_continues_in_a_restored_root_to_the_same_result(service: Any, document: Document, tmp_path: Path) -> None:
     job = service.submit(document)
     wait_until((service.root / "jobs" / job / "checkpoints/last.ckpt").exists, "the first checkpoint")
-    pyramidion("backup", str(tmp_path / "backup"), "--root", str(service.root))
+    database = ["--database-url", service.database_url] if service.database_url else []
+    pyramidion("backup", str(tmp_path / "backup"), "--root", str(service.root), *database)
     assert service.wait(job, 280)["status"] == "succeeded", service.describe(job)
     expected = service.results(job)
     pyramidion("restore", str(tmp_path / "backup"), "--root", str(tmp_path / "restored"))
