@@ -18,11 +18,13 @@ from typing import TypeVar
 
 from pipelines.base.errors import ExitCode
 from pipelines.base.links import LINKS_VARIABLE
+from pipelines.run_folder.files import rename_synced
 from pipelines.run_folder.layout import CACHE_VARIABLE
 from service.child_process import child_environment, die_with_parent, python_command
 from service.datasets.deletion import delete_content
 from service.datasets.folder import CheckRequest, DatasetFolder, check_folder, check_folders, version_folder
 from service.executors.process_tree import kill
+from service.inherited_environment import inherited_environment
 from service.settings import PREFIX, Settings
 from service.storage.base import ArchiveStorage, StorageError
 from service.store.dataset_records import CheckedDataset, DatasetVersion
@@ -160,8 +162,7 @@ class DatasetChecks:
         own = {CACHE_VARIABLE: str(folder.cache), LINKS_VARIABLE: "refuse", "OMP_NUM_THREADS": "1"}
         settings = self._settings.environment()
         given = {name: text for name, text in settings.items() if name.removeprefix(PREFIX).startswith(NEEDED)}
-        secret = (PREFIX, "AWS_") if self._settings.storage_url is None else (PREFIX,)
-        inherited = {name: text for name, text in os.environ.items() if not name.startswith(secret)}
+        inherited = inherited_environment(os.environ, () if self._settings.storage_url is None else ("AWS_*",))
         return child_environment({**inherited, **given, **own})
 
     def _record(self, version: DatasetVersion, folder: DatasetFolder, code: int) -> None:
@@ -177,7 +178,7 @@ class DatasetChecks:
             return
         final = version_folder(self._settings.datasets_dir, version.id).path
         shutil.rmtree(final, ignore_errors=True)
-        folder.path.rename(final)
+        rename_synced(folder.path, final, content_is_synced=True)  # the check has done it
         self._store.finish_check(version.id, self._owner, checked)
         log.info("data set %s: %s", version.reference, "ready" if checked.is_ready else f"invalid: {checked.message}")
 
