@@ -217,6 +217,9 @@ class Settings(BaseSettings):
     keep_logs_bytes: CountOrZero | None = Field(None, description="maximum size of the logs of ended jobs")
     keep_events_s: Seconds | None = Field(None, description="seconds to keep the events of ended jobs")
     keep_events: CountOrZero | None = Field(None, description="maximum number of events of ended jobs")
+    keep_datasets_s: Seconds | None = Field(None, description="seconds to keep data sets that no job or model needs")
+    keep_datasets: CountOrZero | None = Field(None, description="number of such data sets that are kept")
+    keep_datasets_bytes: CountOrZero | None = Field(None, description="maximum size of such data sets")
 
     @classmethod
     def settings_customise_sources(

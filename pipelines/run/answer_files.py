@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import BinaryIO
 from pipelines.inference.predictor import Predictor
 from pipelines.run.answer_journal import AnswerJournal
 from pipelines.run.versions import package_versions
-from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.files import rename_synced, write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import ImageAnswer
 from pipelines.spec.batch_prediction import (
@@ -120,6 +119,4 @@ def _replaced(path: Path) -> Iterator[BinaryIO]:
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         yield file
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    rename_synced(partial, path)

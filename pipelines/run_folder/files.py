@@ -35,18 +35,19 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             raise
 
 
-def rename_synced(source: Path, target: Path) -> None:
+def rename_synced(source: Path, target: Path, *, content_is_synced: bool = False) -> None:
     """Rename a complete file, or a folder with all of its files, so that `target` also survives a loss of power.
 
     Without a sync of the content, `target` could be empty afterwards; without a sync of its folder, it could be missing
     although readers have seen it, or a file that was removed later could be there again.
+
+    Args:
+        source: what is renamed.
+        target: its new path.
+        content_is_synced: the caller has synced the content, for example all of the disk at once.
     """
-    for folder, _, names in os.walk(source) if source.is_dir() else ():
-        for name in names:
-            _sync_file(Path(folder, name))
-        sync_folder(Path(folder))
-    if not source.is_dir():
-        _sync_file(source)
+    if not content_is_synced:
+        _sync_content(source)
     source.replace(target)
     sync_folder(target.parent)
     if source.parent != target.parent:
@@ -83,6 +84,16 @@ def remove_folder(path: Path) -> None:
             shutil.rmtree(path)
         except FileNotFoundError:
             continue
+
+
+def _sync_content(path: Path) -> None:
+    if not path.is_dir():
+        _sync_file(path)
+        return
+    for folder, _, names in os.walk(path):
+        for name in names:
+            _sync_file(Path(folder, name))
+        sync_folder(Path(folder))
 
 
 def _sync_file(path: Path) -> None:

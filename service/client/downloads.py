@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx2
 
+from pipelines.run_folder.files import rename_synced
 from service.client.client import Client
 from service.client.responses import job_path, require_digest
 
@@ -34,7 +35,8 @@ def download(client: Client, url: str, path: Path) -> Path:
                 for chunk in response.iter_bytes():
                     file.write(chunk)
             require_digest(response, partial)
-        return partial.replace(path)
+        rename_synced(partial, path)
+        return path
     except httpx2.TransportError as error:
         raise client.unreachable(error) from error
     finally:

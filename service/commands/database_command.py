@@ -29,13 +29,18 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settings_of_service(root: Path | None, database_url: str | None) -> Settings:
-    """Return the settings from the options of a command, then from the variables that `serve` reads.
+    """Return the settings of a service from the options of `database_options` and from the environment.
 
     Raises:
-        ValidationError: a setting is invalid.
+        ConfigError: a setting is invalid.
     """
     options: dict[str, Any] = {"root": root, "database_url": database_url}
-    return Settings(**{name: value for name, value in options.items() if value is not None})
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigError(
+            [FieldProblem(f"{PREFIX}{str(one['loc'][0]).upper()}", one["msg"]) for one in error.errors()]
+        ) from error
 
 
 @contextmanager
@@ -53,13 +58,9 @@ def opened_store(
         ConfigError: a setting is invalid.
         PyramidionError: the database cannot be used at the moment.
     """
+    settings = settings_of_service(root, database_url)
     try:
-        settings = settings_of_service(root, database_url)
         engine = open_database(settings.url_of_database)
-    except ValidationError as error:
-        raise ConfigError(
-            [FieldProblem(f"{PREFIX}{str(one['loc'][0]).upper()}", one["msg"]) for one in error.errors()]
-        ) from error
     except (ValueError, SchemaUnknown) as error:
         raise ConfigError(FieldProblem("", str(error))) from error
     except StoreUnavailable as error:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem, PyramidionError
 from service.commands.database_command import database_options, settings_of_service
@@ -22,11 +21,9 @@ def migrate(*, version: str | None, down: bool, root: Path | None, database_url:
     knows. Before you start an earlier version of the service, migrate down to the last version in its folder
     service/migrations/versions.
     """
+    settings = settings_of_service(root, database_url)
     try:
-        settings = settings_of_service(root, database_url)
         found, reached = migrate_database(settings.url_of_database, version, allow_down=down)
-    except ValidationError as error:
-        raise ConfigError([FieldProblem("", one["msg"]) for one in error.errors()]) from error
     except (ValueError, SchemaUnknown) as error:
         raise ConfigError(FieldProblem("", str(error))) from error
     except StoreUnavailable as error:

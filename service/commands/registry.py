@@ -69,6 +69,9 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     },
     "Job service": {
         "serve": LazyCommand("service.commands.serve:run", "Run the job service on this machine."),
+        "doctor": LazyCommand("service.commands.doctor:run", "Check an installation and say what to do."),
+        "backup": LazyCommand("service.commands.backup:backup", "Write a backup of a service, also while it runs."),
+        "restore": LazyCommand("service.commands.backup:restore", "Restore a backup into an empty root."),
         "gc": LazyCommand("service.commands.gc:run", "Delete what the retention rules of a service do not keep."),
         "keys": KEYS,
         "migrate": LazyCommand("service.commands.migrate:migrate", "Migrate the database of a service."),

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from pipelines.base.errors import ExitCode
 from pipelines.base.links import LINKS_VARIABLE
+from pipelines.run_folder.files import rename_synced
 from pipelines.run_folder.layout import CACHE_VARIABLE
 from service.child_process import child_environment, die_with_parent, python_command
 from service.datasets.deletion import delete_content
@@ -177,7 +178,7 @@ class DatasetChecks:
             return
         final = version_folder(self._settings.datasets_dir, version.id).path
         shutil.rmtree(final, ignore_errors=True)
-        folder.path.rename(final)
+        rename_synced(folder.path, final, content_is_synced=True)  # the check has done it
         self._store.finish_check(version.id, self._owner, checked)
         log.info("data set %s: %s", version.reference, "ready" if checked.is_ready else f"invalid: {checked.message}")
 

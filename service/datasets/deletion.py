@@ -1,8 +1,8 @@
 """Delete the files of a version of a data set."""
 
-import shutil
 from pathlib import Path
 
+from pipelines.run_folder.files import remove_folder
 from service.datasets.folder import check_folders, version_folder
 from service.storage.base import ArchiveKey, ArchiveStorage
 from service.store.dataset_records import DatasetVersion
@@ -19,12 +19,3 @@ def delete_content(version: DatasetVersion, storage: ArchiveStorage, datasets_di
         remove_folder(path)
     if version.folder is None:
         storage.delete(ArchiveKey(version.content_sha256, version.id))
-
-
-def remove_folder(path: Path) -> None:
-    """Delete a folder, even if another process deletes it at the same time."""
-    while path.exists():
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            continue

@@ -9,6 +9,7 @@ import json
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from service.datasets.deletion import delete_content
 from service.datasets.errors import FolderInvalid
 from service.datasets.folder import CheckSummary, DatasetFolder, version_folder
 from service.datasets.listing import list_folder
+from service.disk_space import require_free_space
 from service.principal import Principal
 from service.settings import Settings
 from service.storage.base import ArchiveKey, ArchiveStorage
@@ -78,7 +80,10 @@ class Datasets:
 
         Raises:
             QuotaExceeded: there are none.
+            DiskAlmostFull: the disk of the root has too little free space.
         """
+        with suppress(OSError):  # readiness reports a root that cannot be read
+            require_free_space(self._settings)
         return self._store.free_bytes(principal, self._settings.dataset_quota_bytes)
 
     def add_archive(

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.run_folder.layout import AttemptDir, RunDir
+from service.datasets.folder import version_folder
 from service.retention.protection import Protection
 from service.retention.rules import Item, Rule, exceeding
 from service.settings import Settings
@@ -22,6 +23,7 @@ class DeletedKind(StrEnum):
     CHECKPOINT = "checkpoint"
     LOG = "log"
     EVENTS = "events"
+    DATASET = "dataset"
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Deletion:
     """Something to delete.
 
     Attributes:
-        job_id: the job that it belongs to.
-        name: of the job.
+        job_id: the job that it belongs to, or the id of the data set.
+        name: of the job or the data set.
         reason: the rule that does not keep it.
         paths: files, or the folder of the job.
         num_bytes: their size.
@@ -62,6 +64,7 @@ def find_deletions(settings: Settings, store: RetentionStore, protection: Protec
             known.update(deletion.paths)
             yield deletion
     yield from _events(settings, [job for job in ended if job.id not in deleted], store, now)
+    yield from _datasets(settings, store, now)
 
 
 def _jobs(settings: Settings, ended: list[EndedJob], protection: Protection, now: float) -> Iterator[Deletion]:
@@ -124,6 +127,17 @@ def _events(settings: Settings, ended: list[EndedJob], store: RetentionStore, no
     items = [Item(job, job.finished_at, lambda: 0, count=counts[job.id]) for job in ended if counts.get(job.id)]
     for job, reason in exceeding(items, rule, now):
         yield Deletion(DeletedKind.EVENTS, job.id, job.name, reason, num_rows=counts[job.id])
+
+
+def _datasets(settings: Settings, store: RetentionStore, now: float) -> Iterator[Deletion]:
+    rule = Rule.of(settings, "keep_datasets")
+    if not rule.is_set:
+        return
+    items = [Item(version, version.time, partial(int, version.num_bytes)) for version in store.unused_datasets()]
+    for version, reason in exceeding(items, rule, now):
+        folder = version_folder(settings.datasets_dir, version.id).path
+        reference = f"{version.name}@{version.version}"
+        yield Deletion(DeletedKind.DATASET, version.id, reference, reason, (folder,), version.num_bytes)
 
 
 def checkpoints_of(run_dir: RunDir) -> tuple[Path, ...]:

@@ -12,12 +12,17 @@ from collections.abc import Callable, Iterator
 from pipelines.run_folder.files import remove_folder
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import Registry
+from service.datasets.deletion import delete_content
+from service.datasets.folder import ARCHIVES
 from service.principal import LOCAL_TENANT, Principal
 from service.retention.candidates import DeletedKind, Deletion, find_deletions, folder_bytes
 from service.retention.protection import Protection
 from service.settings import Settings
+from service.storage.base import StorageError
+from service.storage.opening import open_storage
 from service.store.database import Database
-from service.store.errors import NotEnded, NotFound
+from service.store.datasets import DatasetStore
+from service.store.errors import DatasetInUse, DatasetNotFound, NotEnded, NotFound
 from service.store.jobs import JobStore
 from service.store.retention import RetentionStore
 
@@ -39,6 +44,7 @@ class Collection:
         self._settings = settings
         self._store = RetentionStore(engine)
         self._jobs = JobStore(engine)
+        self._datasets = DatasetStore(engine)
         self._protection = Protection(settings, self._store, registry or Registry(find_store(settings.root)))
 
     def find(self) -> Iterator[Deletion]:
@@ -83,8 +89,26 @@ class Collection:
         if deletion.kind is DeletedKind.EVENTS:
             self._store.delete_events(deletion.job_id)
             return True
+        if deletion.kind is DeletedKind.DATASET:
+            return self._delete_dataset(deletion.job_id)
         for path in deletion.paths:
             path.unlink(missing_ok=True)
+        return True
+
+    def _delete_dataset(self, dataset_id: str) -> bool:
+        """Delete a version; an interrupted deletion is finished by the checks of data sets."""
+        settings = self._settings
+        try:
+            version = self._datasets.start_deletion(dataset_id, GC)
+        except (DatasetInUse, DatasetNotFound):  # used or deleted meanwhile
+            return False
+        try:
+            archives = open_storage(settings.storage_url, settings.datasets_dir / ARCHIVES, settings.storage_timeout_s)
+            delete_content(version, archives, settings.datasets_dir)
+        except StorageError as error:
+            self.problems.append(f"{version.reference}: {error}; its deletion will be finished")
+            return False
+        self._datasets.finish_deletion(dataset_id)
         return True
 
     def _delete_job(self, job_id: str) -> bool:

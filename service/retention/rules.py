@@ -72,7 +72,7 @@ def exceeding(items: Iterable[Item[T]], rule: Rule, now: float) -> Iterator[tupl
         age_s = now - item.time
         if rule.max_age_s is not None and age_s > rule.max_age_s:
             limit = f"{rule.name}_s keeps them for {format_duration(rule.max_age_s)}"
-            yield item.what, f"ended {format_duration(age_s)} ago; {limit}"
+            yield item.what, f"{format_duration(age_s)} old; {limit}"
             continue
         if rule.max_count is not None and num_kept + item.count > rule.max_count:
             num_kept = rule.max_count + 1  # older items are not kept either, even if they are smaller

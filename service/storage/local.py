@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipelines.base.errors import DISK_FULL_ERRNOS
+from pipelines.run_folder.files import rename_synced
 from service.storage.base import (
     ArchiveKey,
     ArchiveMissing,
@@ -39,12 +40,9 @@ class LocalStorage(ArchiveStorage):
                 with os.fdopen(descriptor, "wb") as file:
                     for chunk in DigestReader(key, content).chunks():
                         file.write(chunk)
-                    file.flush()
-                    os.fsync(file.fileno())
                 path = self._path(key)
                 path.parent.mkdir(exist_ok=True)
-                Path(name).replace(path)
-                _sync_folder(path.parent)
+                rename_synced(Path(name), path)
             except BaseException:
                 Path(name).unlink(missing_ok=True)
                 raise
@@ -97,11 +95,3 @@ class LocalStorage(ArchiveStorage):
             if error.errno in DISK_FULL_ERRNOS:
                 raise StorageFull(f"the disk of {self.label} is full; free some space") from error
             raise StorageUnavailable(f"{self.label} cannot be used ({error.strerror})") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

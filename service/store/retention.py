@@ -8,8 +8,9 @@ from sqlalchemy import Engine, delete, func, insert, or_, select
 
 from service.states import ACTIVE, TERMINAL, JobStatus
 from service.store.database import reading, writing
+from service.store.dataset_records import SHORT_DIGITS, DatasetStatus
 from service.store.rows import find_locked
-from service.store.tables import events, job_deletions, jobs
+from service.store.tables import dataset_uses, dataset_versions, events, job_deletions, jobs
 
 _MAX_ROWS = 5000
 """Rows that one transaction deletes: other writers wait for it."""
@@ -28,6 +29,17 @@ class EndedJob:
     status: JobStatus
     finished_at: float
     mlflow_run_id: str | None
+
+
+@dataclass(frozen=True)
+class UnusedDataset:
+    """A version of a data set that no job uses, and no model of a deleted job; its age counts from `time`."""
+
+    id: str
+    name: str
+    version: str
+    time: float
+    num_bytes: int
 
 
 class RetentionStore:
@@ -50,6 +62,18 @@ class RetentionStore:
         unfinished = jobs.c.status.in_(sorted({JobStatus.QUEUED, *ACTIVE}))
         with reading(self._engine) as connection:
             return list(connection.execute(select(jobs.c.config).where(unfinished)).scalars())
+
+    def unused_datasets(self) -> list[UnusedDataset]:
+        """Return the versions of data sets that were checked and that nothing uses, newest first."""
+        row = dataset_versions.c
+        is_used = select(dataset_uses.c.job_id).where(dataset_uses.c.dataset_id == row.id).exists()
+        checked = row.status.in_([DatasetStatus.READY, DatasetStatus.INVALID])
+        columns = (row.id, row.name, row.sha256, row.created_at, row.archive_bytes + row.files_bytes)
+        query = select(*columns).where(checked, ~is_used).order_by(row.created_at.desc(), row.number.desc())
+        with reading(self._engine) as connection:
+            return [
+                UnusedDataset(*found[:2], found[2][:SHORT_DIGITS], *found[3:]) for found in connection.execute(query)
+            ]
 
     def mark(self, job_id: str) -> bool:
         """Record that a job is being deleted, so that its deletion is finished after a crash.

@@ -9,10 +9,15 @@ import pytest
 from pipelines.run_folder.layout import AttemptDir
 from pipelines.tracking.mlflow_store import Store, connect, find_store
 from pipelines.tracking.registry import Registry
+from service.datasets.folder import version_folder
+from service.principal import Principal
 from service.retention.candidates import DeletedKind, Deletion
 from service.states import JobStatus
 from service.store.audit import AuditLog
+from service.store.dataset_records import CheckedDataset, NewDatasetVersion
+from service.store.datasets import DatasetStore
 from service.store.errors import NotFound
+from service.store.records import NewJob
 
 WEEK_S = 7 * 86_400.0
 Root = Any
@@ -123,6 +128,30 @@ def test_what_cannot_be_deleted_is_a_problem_and_the_rest_continues(root: Root) 
     assert collection.problems == [f"{folder}: Not a directory; it was not deleted"]
     folder.unlink()
     assert targets(root.deleted()) == [("job", stuck)]
+
+
+def dataset(root: Root, content: str) -> str:
+    """Add a version of a data set that was checked, with a folder, and return its id."""
+    store, sha256 = DatasetStore(root.engine), content * 64
+    new = NewDatasetVersion(id=f"id{content}", name="shapes", sha256=sha256, content_sha256=sha256, archive_bytes=100)
+    version, _ = store.create(new, Principal("me", "local"), 1 << 30)
+    assert store.claim_check("me", 60) is not None
+    assert store.finish_check(version.id, "me", CheckedDataset(True, files_bytes=50))
+    version_folder(root.settings().datasets_dir, version.id).path.mkdir(parents=True)
+    return version.id
+
+
+def test_data_sets_that_no_job_needs_are_deleted(root: Root) -> None:
+    used, free = dataset(root, "a"), dataset(root, "b")
+    config = {"name": "waiting"}
+    root.store.submit(NewJob("waiting", config, 0, cpus=1, gpus=0, dataset_id=used))
+    assert root.found() == []
+    (deletion,) = root.deleted(keep_datasets=0)
+    assert (deletion.kind, deletion.job_id, deletion.name) == (DeletedKind.DATASET, free, f"shapes@{'b' * 12}")
+    assert deletion.num_bytes == 150
+    assert not deletion.paths[0].exists()
+    assert [version.id for version in DatasetStore(root.engine).page(None)] == [used]
+    assert root.deleted(keep_datasets=0) == []
 
 
 @pytest.fixture

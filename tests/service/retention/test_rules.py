@@ -43,7 +43,7 @@ def test_reason_names_the_setting() -> None:
     items = [Item("a", 0.0, lambda: 7)]
     limits = {"max_age_s": 3600.0}, {"max_count": 0}, {"max_bytes": 6}
     reasons = [next(iter(exceeding(items, Rule("keep_logs", **limit), now=86400.0)))[1] for limit in limits]
-    assert reasons[0] == "ended 1 day, 0:00:00 ago; keep_logs_s keeps them for 1:00:00"
+    assert reasons[0] == "1 day, 0:00:00 old; keep_logs_s keeps them for 1:00:00"
     assert reasons[1:] == ["keep_logs keeps the newest 0", "keep_logs_bytes keeps the newest 6 bytes"]
 
 
