@@ -161,7 +161,7 @@ def shared_api(shared_settings: Settings) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture(scope="session")
-def shapes(shared_api: httpx2.Client, archive: bytes) -> View:
+def uploaded(shared_api: httpx2.Client, archive: bytes) -> View:
     """A version that is ready."""
     return checked(shared_api, upload(shared_api, archive))
 

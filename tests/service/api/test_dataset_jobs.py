@@ -30,31 +30,31 @@ def submit(api: httpx2.Client, config: Document) -> httpx2.Response:
 
 @pytest.mark.parametrize("by_version", [True, False])
 def test_job_pins_the_version_with_its_place_and_sources(
-    by_version: bool, shapes: View, shared_api: httpx2.Client, document: Document
+    by_version: bool, uploaded: View, shared_api: httpx2.Client, document: Document
 ) -> None:
-    reference = shapes["reference"] if by_version else "shapes"
+    reference = uploaded["reference"] if by_version else "shapes"
     answer = submit(shared_api, of_dataset(document, reference))
     assert answer.status_code == 202, answer.text
     job = answer.json()
     data = job["config"]["data"]
-    assert (job["dataset"], data["dataset"]) == (shapes["reference"], shapes["reference"])
+    assert (job["dataset"], data["dataset"]) == (uploaded["reference"], uploaded["reference"])
     assert data["root"].endswith("/files")
-    assert data["sources"] == shapes["document"]["data"]["sources"]
+    assert data["sources"] == uploaded["document"]["data"]["sources"]
     shared_api.post(f"/v1/jobs/{job['id']}/cancel")
     again = shared_api.post(f"/v1/jobs/{job['id']}/retry").json()
-    assert again["dataset"] == shapes["reference"]
+    assert again["dataset"] == uploaded["reference"]
     assert submit(shared_api, job["config"]).status_code == 202
 
 
-def test_drafted_document_is_a_valid_job(shapes: View, shared_api: httpx2.Client) -> None:
-    answer = submit(shared_api, shapes["document"])
+def test_drafted_document_is_a_valid_job(uploaded: View, shared_api: httpx2.Client) -> None:
+    answer = submit(shared_api, uploaded["document"])
     assert answer.status_code == 202, answer.text
 
 
-def test_given_sources_are_kept(shapes: View, shared_api: httpx2.Client, document: Document) -> None:
-    sources = copy.deepcopy(shapes["document"]["data"]["sources"])
+def test_given_sources_are_kept(uploaded: View, shared_api: httpx2.Client, document: Document) -> None:
+    sources = copy.deepcopy(uploaded["document"]["data"]["sources"])
     sources["images"]["batch_size"] = 2
-    answer = submit(shared_api, of_dataset(document, shapes["reference"], sources=sources))
+    answer = submit(shared_api, of_dataset(document, uploaded["reference"], sources=sources))
     assert answer.json()["config"]["data"]["sources"] == sources
 
 
@@ -69,7 +69,7 @@ def test_given_sources_are_kept(shapes: View, shared_api: httpx2.Client, documen
     ],
 )
 def test_unusable_data_set_is_refused_with_its_field(
-    reference: str, data: Document, pointer: str, message: str, shapes: View, shared_api: httpx2.Client,
+    reference: str, data: Document, pointer: str, message: str, uploaded: View, shared_api: httpx2.Client,
     document: Document,
 ) -> None:  # fmt: skip
     answer = submit(shared_api, of_dataset(document, reference, **data))
@@ -80,7 +80,7 @@ def test_unusable_data_set_is_refused_with_its_field(
 
 
 def test_documents_cannot_name_the_files_of_data_sets_by_themselves(
-    shapes: View, shared_api: httpx2.Client, document: Document
+    uploaded: View, shared_api: httpx2.Client, document: Document
 ) -> None:
     job = submit(shared_api, of_dataset(document, "shapes")).json()
     config = job["config"]

@@ -27,29 +27,29 @@ def path_of(version: View) -> str:
     return f"/v1/datasets/{version['name']}/versions/{version['version']}"
 
 
-def test_uploaded_archive_becomes_a_ready_version_named_by_its_content(shapes: View, archive: bytes) -> None:
+def test_uploaded_archive_becomes_a_ready_version_named_by_its_content(uploaded: View, archive: bytes) -> None:
     digest = hashlib.sha256(archive).hexdigest()
-    assert (shapes["status"], shapes["sha256"], shapes["version"]) == ("ready", digest, digest[:12])
-    assert (shapes["kind"], shapes["format"], shapes["num_images"]) == ("archive", "coco", 4)
-    assert (shapes["splits"], shapes["num_errors"]) == ({"train": 2, "val": 2}, 0)
-    (task,) = shapes["tasks"]
+    assert (uploaded["status"], uploaded["sha256"], uploaded["version"]) == ("ready", digest, digest[:12])
+    assert (uploaded["kind"], uploaded["format"], uploaded["num_images"]) == ("archive", "coco", 4)
+    assert (uploaded["splits"], uploaded["num_errors"]) == ({"train": 2, "val": 2}, 0)
+    (task,) = uploaded["tasks"]
     assert task["classes"] == [{"name": "box", "num_labels": {"train": 2, "val": 2}}]
-    assert shapes["document"]["data"]["dataset"] == f"shapes@{digest[:12]}"
-    assert shapes["created_by"] == "local"
+    assert uploaded["document"]["data"]["dataset"] == f"shapes@{digest[:12]}"
+    assert uploaded["created_by"] == "local"
 
 
 def test_same_content_gives_the_same_version_without_another_check(
-    shapes: View, shared_api: httpx2.Client, archive: bytes, shared_settings: Settings
+    uploaded: View, shared_api: httpx2.Client, archive: bytes, shared_settings: Settings
 ) -> None:
     before = files_below(shared_settings.datasets_dir)
     answer = upload(shared_api, archive)
-    assert (answer.status_code, answer.headers["location"]) == (200, path_of(shapes))
-    assert answer.json() == shapes
+    assert (answer.status_code, answer.headers["location"]) == (200, path_of(uploaded))
+    assert answer.json() == uploaded
     wait_until(lambda: files_below(shared_settings.datasets_dir) == before, "the removal of the second copy")
 
 
-def test_views_have_entity_tags_report_and_thumbnails(shapes: View, shared_api: httpx2.Client) -> None:
-    path = path_of(shapes)
+def test_views_have_entity_tags_report_and_thumbnails(uploaded: View, shared_api: httpx2.Client) -> None:
+    path = path_of(uploaded)
     for one in (path, f"{path}/report", f"{path}/thumbnails/0"):
         answer = shared_api.get(one)
         assert answer.status_code == 200, one
@@ -60,16 +60,16 @@ def test_views_have_entity_tags_report_and_thumbnails(shapes: View, shared_api: 
         assert max(picture.size) <= 192
     assert shared_api.get(f"{path}/report").json()["splits"]["train"]["listed"] == 2
     assert shared_api.get(f"{path}/thumbnails/99").status_code == 404
-    assert shared_api.get("/v1/datasets/shapes/versions/latest").json() == shapes
+    assert shared_api.get("/v1/datasets/shapes/versions/latest").json() == uploaded
 
 
-def test_list_is_filtered_and_paged(shapes: View, shared_api: httpx2.Client) -> None:
+def test_list_is_filtered_and_paged(uploaded: View, shared_api: httpx2.Client) -> None:
     folder = checked(shared_api, shared_api.post("/v1/datasets", json={"name": "listed", "folder": "shapes"}))
     assert (folder["status"], folder["kind"], folder["folder"]) == ("ready", "folder", "shapes")
     page = shared_api.get("/v1/datasets", params={"limit": 1}).json()
     assert [version["name"] for version in page["datasets"]] == ["listed"]
     rest = shared_api.get("/v1/datasets", params={"cursor": page["next_cursor"], "name": "shapes"}).json()
-    assert [version["reference"] for version in rest["datasets"]] == [shapes["reference"]]
+    assert [version["reference"] for version in rest["datasets"]] == [uploaded["reference"]]
     assert shared_api.get("/v1/datasets", params={"status": "invalid", "name": "shapes"}).json()["datasets"] == []
     assert shared_api.get("/v1/jobs", params={"cursor": page["next_cursor"]}).status_code == 422
 
