@@ -24,7 +24,7 @@ from pipelines.spec.result import SplitResult
 from pipelines.tasks.base import TaskAnswer, TaskResult
 from pipelines.tasks.kinds import KINDS, TASK_SPECS, kind_of
 from pipelines.tasks.thresholds import rows_above
-from service.api.routes.results import PREDICTIONS
+from service.api.routes.predictions import FORMATS
 from service.rest.model_schemas import TaskPrediction
 from tests.pipelines.tasks.conftest import CATEGORIES, INPUT_HW, HalvedImage, TaskCase, random_features
 
@@ -62,7 +62,7 @@ def test_kind_describes_results_files_and_columns_that_fit_each_other(name: str)
     assert issubclass(kind.answer, TaskAnswer)
     assert set(kind.plotted_metrics) <= set(kind.metrics)
     assert set(kind.plotted_class_columns) <= set(kind.class_columns[2:])
-    assert PREDICTIONS[kind.predictions.suffix] == kind.predictions.media_type
+    assert FORMATS[kind.predictions.suffix] == kind.predictions.media_type
     assert kind.answer_rows is None or kind.answer_rows in kind.answer.model_fields
 
 
