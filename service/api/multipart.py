@@ -1,5 +1,8 @@
-"""Read a multipart body as a stream: small fields in memory, one file in chunks. Torch-free."""
+"""Read a multipart body as a stream. Torch-free."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from email.message import Message
 
 from python_multipart.exceptions import FormParserError
@@ -12,67 +15,57 @@ MAX_HEADER_BYTES = 4096
 """Maximum size of the headers of one part."""
 
 
-class FormStream:
-    """Parses a form that is fed in chunks.
+class MultipartStream(ABC):
+    """Parses the parts of a multipart body that is fed in chunks.
 
     Args:
         content_type: of the request.
-        file_field: name of the field with the file.
-        text_fields: the other fields, with their maximum sizes in bytes.
-
-    Attributes:
-        texts: the fields that were read so far.
-        has_file: whether the file's field has started.
+        field: name of the field with the file, for messages.
     """
 
-    def __init__(self, content_type: str, file_field: str, text_fields: dict[str, int]) -> None:
-        self.texts: dict[str, str] = {}
-        self.has_file = False
-        self._file_field, self._text_fields = file_field, text_fields
-        self._file_bytes = bytearray()
-        self._field, self._text = "", bytearray()
+    def __init__(self, content_type: str, field: str) -> None:
         self._is_over = False
         self._header_name = self._header_value = b""
         self._disposition = ""
-        self._parser = MultipartParser(
-            _boundary(content_type),
-            {
-                "on_part_begin": self._begin_part,
-                "on_part_data": self._take,
-                "on_part_end": self._end_part,
-                "on_header_field": self._take_header_name,
-                "on_header_value": self._take_header_value,
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-                "on_end": self._end,
-            },
-        )
+        with _valid_form():
+            self._parser = MultipartParser(
+                _boundary(content_type, field),
+                {
+                    "on_part_begin": self._begin_headers,
+                    "on_header_field": self._take_header_name,
+                    "on_header_value": self._take_header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._end_headers,
+                    "on_part_data": lambda data, start, end: self._take(data[start:end]),
+                    "on_part_end": self._end_part,
+                    "on_end": self._end,
+                },
+            )
 
-    def feed(self, chunk: bytes) -> bytes:
-        """Parse a chunk of the body, and return the bytes of the file in it.
-
-        Raises:
-            Problem: 422, the form is invalid.
-        """
-        try:
+    def write(self, chunk: bytes) -> None:
+        """Parse a chunk of the body; raises Problem 422 if the form is invalid."""
+        with _valid_form():
             self._parser.write(chunk)
-        except FormParserError as error:
-            raise unusable_form("", f"the body is not valid multipart/form-data: {error}") from None
-        taken = bytes(self._file_bytes)
-        self._file_bytes.clear()
-        return taken
 
     def close(self) -> None:
         """Check the form after the whole body was fed; raises Problem 422 if it is incomplete."""
         if not self._is_over:
             raise unusable_form("", "the body ends before its last boundary; send it completely")
-        if not self.has_file:
-            name = self._file_field
-            raise unusable_form(f"/{name}", f"missing; add the file as the form's field {name!r}")
 
-    def _begin_part(self) -> None:
-        self._disposition, self._field = "", ""
-        self._text.clear()
+    @abstractmethod
+    def _begin_part(self, name: str) -> None:
+        """Start the field `name`; raises Problem 422 if it is not expected."""
+
+    @abstractmethod
+    def _take(self, content: bytes) -> None:
+        """Take a piece of the current field; raises Problem if the field is too large."""
+
+    @abstractmethod
+    def _end_part(self) -> None:
+        """End the current field; raises Problem 422 if its content is invalid."""
+
+    def _begin_headers(self) -> None:
+        self._disposition = ""
 
     def _take_header_name(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -92,33 +85,77 @@ class FormStream:
         self._header_name = self._header_value = b""
 
     def _end_headers(self) -> None:
-        name = _parameter("content-disposition", self._disposition, "name") or ""
+        self._begin_part(_parameter("content-disposition", self._disposition, "name") or "")
+
+    def _end(self) -> None:
+        self._is_over = True
+
+
+class FormStream(MultipartStream):
+    """A form with one file, whose bytes are returned as they arrive, and small fields, which are kept.
+
+    Args:
+        content_type: of the request.
+        file_field: name of the field with the file.
+        text_fields: the other fields, with their maximum sizes in bytes.
+
+    Attributes:
+        texts: the fields that were read so far.
+        has_file: whether the file's field has started.
+    """
+
+    def __init__(self, content_type: str, file_field: str, text_fields: dict[str, int]) -> None:
+        super().__init__(content_type, file_field)
+        self.texts: dict[str, str] = {}
+        self.has_file = False
+        self._file_field, self._text_fields = file_field, text_fields
+        self._file_bytes = bytearray()
+        self._field, self._text = "", bytearray()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Parse a chunk of the body, and return the bytes of the file in it; raises Problem 422."""
+        self.write(chunk)
+        taken = bytes(self._file_bytes)
+        self._file_bytes.clear()
+        return taken
+
+    def close(self) -> None:
+        """Check the form after the whole body was fed; raises Problem 422 if it is incomplete."""
+        super().close()
+        if not self.has_file:
+            name = self._file_field
+            raise unusable_form(f"/{name}", f"missing; add the file as the form's field {name!r}")
+
+    def _begin_part(self, name: str) -> None:
         if name != self._file_field and name not in self._text_fields:
-            shown = name[:40].replace("~", "~0").replace("/", "~1")
-            known = ", ".join([self._file_field, *self._text_fields])
-            raise unusable_form(f"/{shown}", f"unknown field; the form has the fields {known}")
+            raise unknown_field(name, [self._file_field, *self._text_fields])
         if name in self.texts or (name == self._file_field and self.has_file):
             raise unusable_form(f"/{name}", "the field occurs twice; send it once")
         self._field = name
+        self._text.clear()
         self.has_file |= name == self._file_field
 
-    def _take(self, data: bytes, start: int, end: int) -> None:
+    def _take(self, content: bytes) -> None:
         if self._field == self._file_field:
-            self._file_bytes += data[start:end]
+            self._file_bytes += content
             return
-        self._text += data[start:end]
+        self._text += content
         if len(self._text) > (limit := self._text_fields[self._field]):
             raise unusable_form(f"/{self._field}", f"has more than {limit} bytes")
 
     def _end_part(self) -> None:
-        if self._field and self._field != self._file_field:
+        if self._field != self._file_field:
             try:
                 self.texts[self._field] = self._text.decode()
             except UnicodeDecodeError:
                 raise unusable_form(f"/{self._field}", "is not UTF-8; send text") from None
 
-    def _end(self) -> None:
-        self._is_over = True
+
+def unknown_field(name: str, known: Sequence[str]) -> Problem:
+    """Return the problem of a field that the form does not have."""
+    shown = name[:40].replace("~", "~0").replace("/", "~1")
+    fields = f"one field, {known[0]!r}" if len(known) == 1 else f"the fields {', '.join(known)}"
+    return unusable_form(f"/{shown}", f"unknown field; the form has {fields}")
 
 
 def unusable_form(pointer: str, detail: str) -> Problem:
@@ -132,10 +169,22 @@ def unusable_form(pointer: str, detail: str) -> Problem:
     )
 
 
-def _boundary(content_type: str) -> bytes:
+@contextmanager
+def _valid_form() -> Iterator[None]:
+    try:
+        yield
+    except FormParserError as error:
+        raise unusable_form("", f"the body is not valid multipart/form-data: {error}") from None
+
+
+def _boundary(content_type: str, field: str) -> bytes:
+    declared = Message()
+    declared["content-type"] = content_type
     boundary = _parameter("content-type", content_type, "boundary")
-    if not boundary:
-        raise Problem(415, "Not a form", "the content type multipart/form-data needs a boundary")
+    if declared.get_content_type() != "multipart/form-data" or not boundary:
+        form = f"multipart/form-data with a boundary and the field {field!r}"
+        detail = f"got the content type {content_type[:80]!r}; send {form}"
+        raise Problem(415, "Not a form", detail)
     try:
         return boundary.encode("latin-1")
     except UnicodeEncodeError:

@@ -119,15 +119,20 @@ def test_invalid_form_is_refused_and_leaves_nothing(
     wait_until(lambda: not files_below(incoming), "the removal of the upload")
 
 
-def test_other_content_types_are_refused(shared_api: httpx2.Client) -> None:
-    assert shared_api.post("/v1/datasets", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
-    assert (
-        shared_api.post("/v1/datasets", content=b"x", headers={"Content-Type": "multipart/form-data"}).status_code
-        == 415
-    )
-    assert (
-        shared_api.post("/v1/datasets", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
-    )
+@pytest.mark.parametrize(
+    ("content", "content_type", "status"),
+    [
+        (b"x", "text/plain", 415),
+        (b"x", "multipart/form-data", 415),
+        (b"x", f"multipart/form-data; boundary={300 * 'b'}", 422),
+        (b"{", "application/json", 400),
+    ],
+)
+def test_other_content_types_and_bodies_are_refused(
+    content: bytes, content_type: str, status: int, shared_api: httpx2.Client
+) -> None:
+    answer = shared_api.post("/v1/datasets", content=content, headers={"Content-Type": content_type})
+    assert answer.status_code == status
 
 
 def test_unsafe_archive_becomes_invalid_and_is_deleted_completely(
