@@ -8,6 +8,7 @@ created before the database names them, and its artifacts before its models name
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +23,8 @@ from service.store.copies import dump_rows
 from service.store.database import Database
 from service.version import version
 
-LEFT_OUT = ("service.db", "mlflow.db", "models", "supervisor.lock", "serve.lock")
+_LEFT_OUT = re.compile(r"(service|mlflow)\.db(-wal|-shm|-journal|\.lock)?|models|(supervisor|serve)\.lock")
 """Entries of the root that are copied in another way, or belong to processes; `models` is a cache."""
-_DATABASES = ("-wal", "-shm", "-journal", ".lock")
 
 
 def create_backup(
@@ -91,7 +91,4 @@ def _copy_files(root: Path, folder: Path) -> tuple[int, int]:
 
 
 def _is_copied(entry: Path) -> bool:
-    name = entry.name
-    for suffix in _DATABASES:
-        name = name.removesuffix(suffix)
-    return name not in LEFT_OUT and entry.name not in LEFT_OUT
+    return _LEFT_OUT.fullmatch(entry.name) is None

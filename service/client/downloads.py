@@ -5,10 +5,12 @@ from pathlib import Path
 import httpx2
 
 from pipelines.run_folder.files import rename_synced
+from pipelines.run_folder.layout import RunDir
 from service.client.client import Client
 from service.client.responses import job_path, require_digest
 
-SUMMARIES = ("images.csv", "result.json")
+_RUN = RunDir.of(Path())
+SUMMARIES = (_RUN.images_csv.name, _RUN.result.name)
 """Files of a job that describe its predictions."""
 
 

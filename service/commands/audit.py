@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.base.console import terminal_console
 from service.commands.database_command import database_options, opened_store
 from service.store.audit import AuditLog, AuditRow
 
@@ -27,9 +27,7 @@ def audit(*, limit: int, tenant: str | None, as_json: bool, root: Path | None, d
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
-        console = Console()
-        console = console if console.is_terminal else Console(width=200)
-        console.print(_table(rows) if rows else "no changes")
+        terminal_console().print(_table(rows) if rows else "no changes")
     return 0
 
 

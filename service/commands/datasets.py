@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from pipelines.base.console import SafeConsole, terminal_console
 from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError, print_error
 from pipelines.spec.load import read_document, write_yaml
 from service.client.client import Client
@@ -75,7 +75,7 @@ def list_versions(name: str | None, limit: int, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps([version.model_dump(mode="json") for version in found], indent=1))
     else:
-        _console().print(datasets_table(found) if found else "no data sets")
+        terminal_console().print(datasets_table(found) if found else "no data sets")
     return 0
 
 
@@ -124,7 +124,7 @@ def _sources_of(config: str) -> dict[str, Any]:
 @contextmanager
 def _progress(archive: Path) -> Iterator[Progress]:
     """Show the progress of an upload on a terminal."""
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     if not console.is_terminal or not archive.is_file():
         yield lambda _: None
         return
@@ -138,9 +138,4 @@ def _print(view: DatasetView, *, as_json: bool) -> None:
     if as_json:
         print(view.model_dump_json(indent=1))
     else:
-        _console().print(dataset_page(view))
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+        terminal_console().print(dataset_page(view))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 from pydantic import BaseModel
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
+from pipelines.base.console import terminal_console
 from service.client.model_tables import comparison_page, deletion_question, model_page, models_table, version_page
 from service.client.models import ModelsClient
 from service.commands.client_command import ClientCommand
@@ -123,7 +124,4 @@ def _print(answer: BaseModel, page: RenderableType, *, as_json: bool) -> None:
     if as_json:
         print(answer.model_dump_json(indent=1))
         return
-    console = Console()
-    # Lines of a file or a pipe are not cut at the width of a terminal.
-    console = console if console.is_terminal else Console(width=160)
-    console.print(page)
+    terminal_console().print(page)

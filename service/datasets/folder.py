@@ -6,7 +6,7 @@ datasets/                      settings.datasets_dir
     ID/                        a checked version; ID.check-OWNER while it is checked
         check.json             CheckSummary
         report.json            the complete data report
-        job.yaml               the drafted document
+        document.yaml          the drafted document
         files/                 extracted files; missing for a folder below a data root
         thumbnails/0.jpg ...
 """
@@ -104,7 +104,7 @@ class DatasetFolder:
 
     @property
     def document(self) -> Path:
-        return self.path / "job.yaml"
+        return self.path / "document.yaml"
 
     @property
     def files(self) -> Path:

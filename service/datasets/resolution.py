@@ -1,9 +1,7 @@
 """Data sets that documents name: the version is pinned, and its files are found, when a job is submitted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipelines.base.errors import ConfigError
 from pipelines.data.dataset.roots import find_root
@@ -11,6 +9,7 @@ from pipelines.spec.data import require_dataset_reference
 from service.datasets.errors import DatasetError
 from service.datasets.folder import FILES, version_folder
 from service.datasets.listing import list_folder
+from service.datasets.usable import UsableDataset
 from service.principal import Principal
 from service.settings import Settings
 from service.store.dataset_records import DatasetStatus, DatasetVersion
@@ -20,23 +19,6 @@ from service.store.errors import DatasetNotFound
 
 class DatasetUnusable(DatasetError):
     """A job cannot use the data set that its document names."""
-
-
-@dataclass(frozen=True)
-class UsableDataset:
-    """A version that jobs can read.
-
-    Attributes:
-        id: of the version.
-        reference: NAME@VERSION.
-        root: the folder of its files, below one of `data_roots_of_jobs`.
-        sources: how the data is read; None for images without labels.
-    """
-
-    id: str
-    reference: str
-    root: str
-    sources: dict[str, Any] | None
 
 
 def data_roots_of_jobs(settings: Settings) -> Sequence[Path]:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.datasets.resolution import DatasetUnusable, UsableDataset, data_roots_of_jobs
+from service.datasets.resolution import DatasetUnusable, data_roots_of_jobs
+from service.datasets.usable import UsableDataset
 from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import JobKind
 from service.jobs.kinds.fit import FitKind

@@ -15,7 +15,8 @@ from pipelines.run_folder.files import remove_folder
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.model_owners import is_hidden
 from pipelines.tracking.registry import Registry
-from service.datasets.resolution import UsableDataset, usable_dataset
+from service.datasets.resolution import usable_dataset
+from service.datasets.usable import UsableDataset
 from service.disk_space import require_free_space
 from service.jobs.errors import InvalidJob, JobProblem, NotOver
 from service.jobs.kinds.registry import job_kind

@@ -83,7 +83,8 @@ def uncover(targets: dict[str, Target], patches_xyxy: Tensor) -> dict[str, Targe
             ],
             dim=1,
         )
-        is_kept = areas.sum(dim=(1, 2)) >= MIN_KEPT_AREA * whole_areas
+        # Not multiplied: the product is rounded, and would drop some boxes of which exactly this share is visible.
+        is_kept = areas.sum(dim=(1, 2)) / whole_areas >= MIN_KEPT_AREA
         is_whole = ~(has_parts & ~is_visible).any(dim=(1, 2))
         visible = boxes_xyxy.where(is_whole[:, None], visible)
         has_size = (visible[:, 2:] - visible[:, :2] >= MIN_SIDE_PX).all(dim=1)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.training import TrackingSpec
-from service.datasets.resolution import UsableDataset
+from service.datasets.usable import UsableDataset
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.settings import Settings
 

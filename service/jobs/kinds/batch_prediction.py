@@ -11,7 +11,7 @@ from pipelines.spec.batch_prediction import BatchPredictionResult, BatchPredicti
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.child_process import python_command
-from service.datasets.resolution import UsableDataset
+from service.datasets.usable import UsableDataset
 from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import CheckedDocument, JobKind
 from service.resources import CPUS, ResourceCounts

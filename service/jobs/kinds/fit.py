@@ -15,7 +15,7 @@ from pipelines.spec.load import validate_document
 from pipelines.spec.result import RunResult
 from pipelines.spec.training import TrackingSpec
 from service.child_process import python_command
-from service.datasets.resolution import UsableDataset
+from service.datasets.usable import UsableDataset
 from service.jobs.document_paths import document_problems
 from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import CheckedDocument, JobKind

@@ -87,7 +87,8 @@ def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str,
         if aim % 4 and "job_id" in path_parameters:
             path_parameters["job_id"] = job_ids[aim % len(job_ids)]
         if aim % 4 and "task" in path_parameters:
-            path_parameters["task"] = "boxes"
+            # Only the finished job has results.
+            path_parameters |= {"job_id": job_ids[0], "task": "boxes"}
         if aim % 4 and "path" in path_parameters:
             path_parameters["path"] = ("result.json", "attempts/1/log.txt")[aim % 8 // 4]
         if aim % 2 and case.path == "/v1/jobs" and isinstance(case.body, dict) and "config" in case.body:
