@@ -116,6 +116,7 @@ def test_loaded_pyfunc_gives_the_answers_of_the_predictor(
         assert "image in row 0" in broken.text
 
 
+@pytest.mark.integration
 def test_registered_model_needs_only_its_folder(
     registry: Registry, exported: Path, tmp_path: Path, tiny_images: list[Image.Image]
 ) -> None:

@@ -139,6 +139,7 @@ def check_cases(cases: Any, max_examples: int, api: httpx2.Client, label: str, r
         check()
 
 
+@pytest.mark.integration
 def test_random_requests_get_documented_responses(
     watched_api: httpx2.Client, job_ids: list[str], document: dict[str, Any]
 ) -> None:

@@ -31,6 +31,7 @@ def generated(api: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         del sys.modules[name]
 
 
+@pytest.mark.integration
 def test_generated_client_submits_lists_reads_cancels_and_deletes_jobs(
     api: httpx2.Client, generated: Import, document: dict[str, Any]
 ) -> None:

@@ -74,6 +74,7 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
     return [] if ours == theirs else [f"{path}: {ours} {theirs}"]
 
 
+@pytest.mark.integration
 def test_job_and_fit_give_the_same_metrics(
     undisturbed: tuple[dict[str, Any], float], document: Document, demo_root: Path, tmp_path: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_twenty_runs_survive_a_kill(service: Any, document: Document, victim: st
     assert kill_at_random(service, document, [victim] * REPETITIONS, undisturbed) >= 0.6 * REPETITIONS
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(400)
 def test_job_survives_the_end_of_the_whole_service(service: Any, document: Document, undisturbed: Any) -> None:
     """After a kill or a proper stop, the next service adopts the running process without a second attempt."""

@@ -29,6 +29,7 @@ def test_jobs_on_one_slot_never_overlap_and_run_by_priority_then_age(service: An
     assert [name for _, _, name in ordered][1:] == [early, late]
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(200)
 def test_loss_that_is_not_finite_has_its_own_failure_kind(service: Any, small: Document) -> None:
     job = service.submit(apply_override(small, "model.optimizer.lr", 1e30))
@@ -39,6 +40,7 @@ def test_loss_that_is_not_finite_has_its_own_failure_kind(service: Any, small: D
     assert ended["failure"]["log_tail"]
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(200)
 def test_invalid_data_is_found_before_training(service: Any, small: Document) -> None:
     document = apply_override(small, "data.sources.shapes.labels.1.path", "annotations/nothing.csv")
