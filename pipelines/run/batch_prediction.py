@@ -19,7 +19,7 @@ from pipelines.run_folder.schemas import BatchImage, ImageAnswer
 from pipelines.spec.batch_prediction import BatchPredictionSpec
 
 MAX_WARNINGS = 20
-"""Further images that cannot be read are counted, but are no events: images.csv and result.json list them."""
+"""Further images that cannot be read are counted, but have no events: images.csv and result.json list them."""
 PROGRESS_EVERY_S = 1.0
 
 Numbered = tuple[int, BatchImage]

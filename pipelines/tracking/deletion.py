@@ -7,7 +7,7 @@ from pipelines.tracking.registry import CANDIDATE, Registry
 
 
 class AliasesPoint(PyramidionError):
-    """What is to be deleted is in use: aliases point to it."""
+    """The model or version cannot be deleted, because aliases point to it."""
 
     def __init__(self, what: str, aliases: Sequence[str]) -> None:
         super().__init__(f"these aliases point to {what}: {', '.join(aliases)}; remove or move them first")

@@ -14,7 +14,7 @@ from pipelines.tracking.pyfunc_folder import ARTIFACT
 SCHEMES = frozenset(
     {"", "file", "mlflow-artifacts", "s3", "gs", "wasb", "wasbs", "abfs", "abfss", "hdfs", "viewfs", "dbfs"}
 )
-"""Where files are fetched from: the storage that the operator has set up, never an address such as `http://`, which
+"""The sources of files: the storage that the operator has set up, never an address such as `http://`, which
 anyone who may create a version can write into it."""
 
 

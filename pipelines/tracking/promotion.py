@@ -35,7 +35,7 @@ class AliasMoved(PyramidionError):
 
 @dataclass(frozen=True)
 class AliasMove:
-    """A move of an alias in the past; `at` is in seconds since 1970, None is no version."""
+    """A move of an alias in the past; `at` is in seconds since 1970; None: no version."""
 
     alias: str
     from_version: int | None

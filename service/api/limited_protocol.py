@@ -15,7 +15,7 @@ LIVENESS = b"/livez"
 
 
 class Phase(Enum):
-    """What a connection waits for."""
+    """The event that a connection waits for."""
 
     IDLE = "a request"
     HEADERS = "the rest of the headers"

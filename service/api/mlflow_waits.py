@@ -1,4 +1,4 @@
-"""How long this process waits for MLflow: shorter than other processes, because clients wait with it. Torch-free."""
+"""The time that this process waits for MLflow, short because clients wait with it. Torch-free."""
 
 import os
 

@@ -77,7 +77,7 @@ class RequestLog:
 
 
 class _Record:
-    """What is known about a request."""
+    """The facts about a request that its log line contains."""
 
     def __init__(self, scope: Scope) -> None:
         sent = Headers(scope=scope).get(HEADER, "")

@@ -56,7 +56,7 @@ SUBJECTS = {
     Work.REGISTRY: "the model registry (MLflow)",
     Work.PROBES: "the check",
 }
-"""What does not answer if work of a kind takes too long, for messages."""
+"""The subject of the message if work of a kind takes too long."""
 
 
 class NoAnswer(Problem):

@@ -55,7 +55,7 @@ class Member:
 
 @dataclass
 class Extracted:
-    """What was extracted."""
+    """The result of an extraction."""
 
     num_files: int = 0
     num_bytes: int = 0

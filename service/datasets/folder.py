@@ -24,7 +24,7 @@ _CHECK_MARK = ".check-"
 
 
 class CheckRequest(BaseModel):
-    """What the process of a data check has to do.
+    """The task of the process of a data check.
 
     Attributes:
         id: of the version, the owner of the archive.
