@@ -23,8 +23,7 @@ from pipelines.spec.batch_prediction import (
     FailedImage,
     PredictedTask,
 )
-from pipelines.tasks.answer_files import AnsweredImage, AnswerFile, answer_files
-from pipelines.tasks.base import AnswerJson
+from pipelines.tasks.answer_files import AnsweredImage, AnswerFile, AnswerJson
 from pipelines.tasks.kinds import kind_of
 
 MAX_FAILED = 1000
@@ -39,7 +38,7 @@ def write_results(spec: BatchPredictionSpec, predictor: Predictor, journal: Answ
         files = {
             task: [
                 stack.enter_context(_answer_file(run_dir, task, file, predictor))
-                for file in answer_files(kind_of(task_spec))
+                for file in kind_of(task_spec).answer_files
             ]
             for task, task_spec in tasks.items()
         }
@@ -56,7 +55,7 @@ def write_results(spec: BatchPredictionSpec, predictor: Predictor, journal: Answ
                 num_rows[task] += _num_rows(answer, kind_of(tasks[task]).answer_rows)
                 for file in files[task]:
                     file.add(image, answer)
-    names = {task: tuple(_name(task, file) for file in answer_files(kind_of(tasks[task]))) for task in tasks}
+    names = {task: tuple(_name(task, file) for file in kind_of(tasks[task]).answer_files) for task in tasks}
     result = BatchPredictionResult(
         model=spec.model,
         version=spec.version or 0,

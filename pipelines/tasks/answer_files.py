@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
 
 from pipelines.base.records import Category
-from pipelines.tasks.base import AnswerJson, FileFormat, TaskKind
+
+AnswerJson = dict[str, Any]
+"""A `TaskAnswer` as plain types."""
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """Suffix and media type of a file."""
+
+    suffix: str
+    media_type: str
 
 
 @dataclass(frozen=True)
@@ -111,8 +121,3 @@ class PlainAnswers(AnswerList):
 
     def objects(self, image: AnsweredImage, answer: AnswerJson) -> Iterable[dict[str, Any]]:
         yield {"image_id": image.image_id, "file_name": image.file_name, **answer}
-
-
-def answer_files(kind: TaskKind[Any]) -> tuple[type[AnswerFile], ...]:
-    """Return the files for the answers of a kind."""
-    return kind.answer_files or (PlainAnswers,)

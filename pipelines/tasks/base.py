@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -19,9 +19,7 @@ from heads.head_spec import HeadSpec
 from heads.spec import HEAD_SPECS
 from pipelines.base.records import Category
 from pipelines.formats.layer import LabelKind
-
-if TYPE_CHECKING:
-    from pipelines.tasks.answer_files import AnswerFile
+from pipelines.tasks.answer_files import AnswerFile, AnswerJson, FileFormat, PlainAnswers
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Total = Annotated[int, Field(ge=0)]
@@ -77,9 +75,6 @@ class TaskAnswer(BaseModel):
 
 
 SpecT = TypeVar("SpecT", bound=TaskSpec)
-AnswerJson = dict[str, Any]
-"""A `TaskAnswer` as plain types."""
-
 BestThresholds = Mapping[str, float | None]
 """The best threshold of each class of a task by its name; see `ClassAtBestThreshold`."""
 
@@ -115,14 +110,6 @@ class TaskSetup(Generic[SpecT]):
 
 
 @dataclass(frozen=True)
-class FileFormat:
-    """Suffix and media type of the files of a kind."""
-
-    suffix: str
-    media_type: str
-
-
-@dataclass(frozen=True)
 class Drawing:
     """Boxes and text of one task on a picture.
 
@@ -153,7 +140,7 @@ class TaskKind(ABC, Generic[SpecT]):
         class_columns: columns of the table by class: its name, the number of its labels, numbers.
         plotted_class_columns: the numbers among them that the bar chart by class shows.
         predictions: format of the files in `predictions/`.
-        answer_files: files with the answers for new images; without one, the answers are written as a JSON list.
+        answer_files: files with the answers for new images.
         ground_truth: format of the files in `ground_truth/`; None where predictions hold the labels.
         counted_labels: the labels that the data report counts; for `identities` the categories of the task are those in
             the training split.
@@ -170,7 +157,7 @@ class TaskKind(ABC, Generic[SpecT]):
     class_columns: ClassVar[tuple[str, ...]]
     plotted_class_columns: ClassVar[tuple[str, ...]]
     predictions: ClassVar[FileFormat]
-    answer_files: ClassVar[tuple[type["AnswerFile"], ...]] = ()
+    answer_files: ClassVar[tuple[type[AnswerFile], ...]] = (PlainAnswers,)
     ground_truth: ClassVar[FileFormat | None] = None
     counted_labels: ClassVar[LabelKind]
     gives_boxes: ClassVar[bool] = False

@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category
 from pipelines.base.suggestions import did_you_mean
-from pipelines.tasks.base import AnswerJson, BestThresholds, TaskSpec
+from pipelines.tasks.answer_files import AnswerJson
+from pipelines.tasks.base import BestThresholds, TaskSpec
 from pipelines.tasks.kinds import kind_of
 
 BEST: Final = "best"

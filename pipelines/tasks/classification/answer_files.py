@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pipelines.tasks.answer_files import AnswerTable
-from pipelines.tasks.base import AnswerJson
+from pipelines.tasks.answer_files import AnswerJson, AnswerTable
 
 
 class ScoreTable(AnswerTable):

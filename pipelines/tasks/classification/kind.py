@@ -1,7 +1,8 @@
 """Classification: what its tasks need and report. Torch-free."""
 
 from pipelines.formats.layer import LabelKind
-from pipelines.tasks.base import AnswerJson, Drawing, FileFormat, TaskKind
+from pipelines.tasks.answer_files import AnswerJson, FileFormat
+from pipelines.tasks.base import Drawing, TaskKind
 from pipelines.tasks.classification.answer_files import ScoreTable
 from pipelines.tasks.classification.schemas import ClassificationAnswer, ClassificationResult
 from pipelines.tasks.classification.spec import CLASSIFICATION_SPECS, ClassificationSpec

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pipelines.tasks.answer_files import AnsweredImage, AnswerList, AnswerTable
-from pipelines.tasks.base import AnswerJson, FileFormat
+from pipelines.tasks.answer_files import AnsweredImage, AnswerJson, AnswerList, AnswerTable, FileFormat
 
 COCO_JSON = FileFormat(".coco.json", "application/json")
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.formats.layer import LabelKind
-from pipelines.tasks.base import AnswerJson, Drawing, TaskKind
+from pipelines.tasks.answer_files import AnswerJson
+from pipelines.tasks.base import Drawing, TaskKind
 from pipelines.tasks.detection.answer_files import COCO_JSON, CocoResults, DetectionTable
 from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, DetectionResult
 from pipelines.tasks.detection.spec import DETECTION_SPECS, DetectionSpec

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from pipelines.base.records import Category
-from pipelines.tasks.answer_files import AnsweredImage, AnswerFile
-from pipelines.tasks.base import AnswerJson, FileFormat
+from pipelines.tasks.answer_files import AnsweredImage, AnswerFile, AnswerJson, FileFormat
 
 
 class EmbeddingArrays(AnswerFile):

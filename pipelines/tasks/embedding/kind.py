@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.formats.layer import LabelKind
-from pipelines.tasks.base import AnswerJson, Drawing, TaskKind
+from pipelines.tasks.answer_files import AnswerJson
+from pipelines.tasks.base import Drawing, TaskKind
 from pipelines.tasks.embedding.answer_files import EmbeddingArrays
 from pipelines.tasks.embedding.schemas import EmbeddingAnswer, EmbeddingResult
 from pipelines.tasks.embedding.spec import EMBEDDING_SPECS, EmbeddingSpec

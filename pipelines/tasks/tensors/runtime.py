@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pipelines.base.records import ImageRecord
-from pipelines.tasks.base import AnswerJson, Drawing, SpecT, TaskKind, TaskSetup, TaskSpec
+from pipelines.tasks.answer_files import AnswerJson
+from pipelines.tasks.base import Drawing, SpecT, TaskKind, TaskSetup, TaskSpec
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.tensors.boxes import ResizedImage
 from pipelines.tasks.tensors.outputs import ScoredBoxes, TaskOutput

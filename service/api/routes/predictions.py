@@ -9,7 +9,6 @@ from fastapi import Path as PathParameter
 from starlette.responses import Response
 
 from pipelines.run_folder.layout import RunDir
-from pipelines.tasks.answer_files import answer_files
 from pipelines.tasks.kinds import KINDS
 from service.api.access import needs
 from service.api.artifacts import find_artifact, sha256
@@ -26,7 +25,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/predictions", tags=["results"], rou
 FORMATS = {
     known.suffix: known.media_type
     for kind in KINDS.values()
-    for known in (kind.predictions, *(file.format for file in answer_files(kind)))
+    for known in (kind.predictions, *(file.format for file in kind.answer_files))
 }
 """Media types by suffix; the first of a task's files is the default."""
 

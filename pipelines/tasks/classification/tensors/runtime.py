@@ -11,7 +11,8 @@ from torch import Tensor
 
 from heads.base import ClassPrediction, ClassTarget
 from pipelines.base.records import ImageRecord
-from pipelines.tasks.base import AnswerJson, Drawing, TaskSetup
+from pipelines.tasks.answer_files import AnswerJson
+from pipelines.tasks.base import Drawing, TaskSetup
 from pipelines.tasks.classification.spec import ClassificationSpec
 from pipelines.tasks.classification.tensors.charts import confusion_chart
 from pipelines.tasks.classification.tensors.class_scores import ClassScores

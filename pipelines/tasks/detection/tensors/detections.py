@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.base.records import Category
-from pipelines.tasks.base import AnswerJson
+from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.tensors.boxes import ResizedImage, boxes_to_original, xyxy_to_xywh
 from pipelines.tasks.tensors.outputs import FloatArray, IntArray, TaskOutput, require_shape, to_numpy
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from heads.base import BoxPrediction, BoxTarget
 from pipelines.base.records import ImageRecord
-from pipelines.tasks.base import AnswerJson, Drawing, TaskSetup
+from pipelines.tasks.answer_files import AnswerJson
+from pipelines.tasks.base import Drawing, TaskSetup
 from pipelines.tasks.detection.spec import DetectionSpec
 from pipelines.tasks.detection.tensors.charts import MAX_CURVES, precision_recall
 from pipelines.tasks.detection.tensors.coco_format import coco_ground_truth, coco_results

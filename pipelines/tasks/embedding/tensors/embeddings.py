@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.base.records import BoxLabel
-from pipelines.tasks.base import AnswerJson
+from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.tensors.boxes import xyxy_to_xywh
 from pipelines.tasks.tensors.outputs import FloatArray, IntArray, ScoredBoxes, TaskOutput, require_shape, to_numpy
 

@@ -6,7 +6,8 @@ import torch
 
 from heads.base import BoxTarget, EmbeddingPrediction, IdentityTarget
 from pipelines.base.records import ImageRecord
-from pipelines.tasks.base import AnswerJson, Drawing, TaskSetup
+from pipelines.tasks.answer_files import AnswerJson
+from pipelines.tasks.base import Drawing, TaskSetup
 from pipelines.tasks.embedding.spec import EmbeddingSpec
 from pipelines.tasks.embedding.tensors.arrays import embedding_arrays
 from pipelines.tasks.embedding.tensors.embeddings import Embeddings
