@@ -54,10 +54,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.dataset_checks = DatasetChecks(store, storage, settings, check_threads)
         threads.submit(clean_incoming, incoming, 2 * settings.upload_timeout_s, time.time())
         checks = asyncio.create_task(app.state.dataset_checks.run())
-        yield
-        checks.cancel()
-        with suppress(asyncio.CancelledError):
-            await checks
+        try:
+            yield
+        finally:
+            checks.cancel()
+            with suppress(asyncio.CancelledError):
+                await checks
 
 
 def _models_of_runs(app: FastAPI, run_ids: Sequence[str]) -> list[str]:
