@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import click
 from pydantic import ValidationError
-from sqlalchemy import Engine
 
 from pipelines.base.errors import ConfigError, FieldProblem, PyramidionError
 from service.principal import LOCAL_TENANT, Principal
@@ -53,8 +52,8 @@ def require_database(settings: Settings) -> None:
 
 
 @contextmanager
-def opened_database(settings: Settings) -> Iterator[Engine]:
-    """Yield the database of a service; a missing one is created, and an old one migrated.
+def opened_database(settings: Settings) -> Iterator[Any]:
+    """Yield the engine of the database of a service; a missing one is created, and an old one migrated.
 
     Raises:
         ConfigError: a setting is invalid, or the database is of a newer version.
@@ -76,7 +75,7 @@ def opened_database(settings: Settings) -> Iterator[Engine]:
 
 @contextmanager
 def opened_store(
-    store: Callable[[Engine], Store], root: Path | None, database_url: str | None, *, may_create: bool = False
+    store: Callable[[Any], Store], root: Path | None, database_url: str | None, *, may_create: bool = False
 ) -> Iterator[tuple[Store, str]]:
     """Yield a store over the database of a service, and the address of the database without its password.
 
