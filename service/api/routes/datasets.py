@@ -19,10 +19,9 @@ from service.api.dataset_requests import BODY, fields_of, folder_request_of, for
 from service.api.dataset_views import dataset_summary, dataset_view
 from service.api.deps import PrincipalDep
 from service.api.download import ANY_FILE, PARTS
-from service.api.entity_tags import is_known, tagged
-from service.api.file_response import file_response
+from service.api.entity_tags import tagged
+from service.api.file_response import file_response, open_file
 from service.api.limits import JsonRoute
-from service.api.thread_pools import Work
 from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks, clean_incoming
 from service.datasets.folder import ARCHIVES, INCOMING
@@ -218,9 +217,7 @@ def get_thumbnail(
         "Cache-Control": "no-cache",
         "X-Content-Type-Options": "nosniff",
     }
-    if is_known(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return file_response(request.headers, path, headers, "image/jpeg", request.app.state.pools[Work.STREAMS])
+    return file_response(request, open_file(path), headers, "image/jpeg")
 
 
 @router.delete(
