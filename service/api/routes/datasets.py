@@ -141,10 +141,10 @@ def list_datasets(
     response: Response,
     datasets: DatasetsDep,
     principal: PrincipalDep,
-    status: Annotated[list[DatasetStatus], Query(description="by default all")] = [],  # noqa: B006
-    name: Annotated[str | None, Query(max_length=64)] = None,
+    status: Annotated[list[DatasetStatus], Query(description="versions with any of these; by default all")] = [],  # noqa: B006
+    name: Annotated[str | None, Query(max_length=64, description="only versions of this data set")] = None,
     cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the previous page")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[int, Query(ge=1, le=200, description="maximum number of versions of the page")] = 50,
 ) -> DatasetPage:
     """List the versions of all data sets, newest first."""
     before_number = None if cursor is None else read_cursor(cursor, CURSOR)
@@ -172,12 +172,13 @@ def get_dataset(
 
 @router.get(
     "/{name}/versions/{version}/report",
+    response_model=dict[str, Any],
     dependencies=[needs(Scope.DATASETS_READ)],
     responses={304: {"description": "Unchanged"}, **problems(404)},
 )
 def get_dataset_report(
     name: DatasetName, version: Version, request: Request, datasets: DatasetsDep, principal: PrincipalDep
-) -> dict[str, Any]:
+) -> Response:
     """Return the complete report of the data check, with all findings."""
     details = datasets.view(principal, name, version)
     try:
@@ -185,7 +186,7 @@ def get_dataset_report(
     except FileNotFoundError:
         detail = f"{details.version.reference} is {details.version.status} and has no report"
         raise Problem(404, "No report", detail) from None
-    return cast(dict[str, Any], tagged(request, content))
+    return tagged(request, content)
 
 
 @router.get(
