@@ -24,6 +24,7 @@ from service.store.api_keys import ApiKey, KeyStore
 
 _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _LIFE = re.compile(r"([1-9]\d{0,5})([mhdw])", re.ASCII)
+_SCOPE = click.Choice([str(scope) for scope in Scope])
 _SCOPES_HELP = "Permission of the key; repeatable. " + "; ".join(
     f"{scope}: {meaning}" for scope, meaning in MEANINGS.items()
 )
