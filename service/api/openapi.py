@@ -8,8 +8,8 @@ from fastapi.openapi.utils import get_openapi
 from service.rest.problems import MEDIA_TYPE, phrase
 
 PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
-EVERYWHERE = (400, 500)
-"""Statuses that any request may get: for an unknown host, and for a bug in the server."""
+EVERYWHERE = (400, 408, 431, 500)
+"""Statuses that any request may get: for an unknown host, slow or long headers, and for a bug in the server."""
 WITH_BODY = (403, 413, 415, 422)
 WITH_KEY = (401, 403, 429, 503)
 """Statuses of operations that need a key: also without a database, which has the keys."""

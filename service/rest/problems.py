@@ -158,7 +158,7 @@ def _message(details: Mapping[str, Any]) -> str:
         return "missing; add it"
     if details["type"] == "extra_forbidden":
         return "unknown key; remove it"
-    if details["type"] == "unknown_parameter":
+    if details["type"] in ("unknown_parameter", "repeated_parameter"):
         return str(details["msg"])
     if details["type"] == "value_error":
         return str(details["ctx"]["error"])
