@@ -45,7 +45,7 @@ def test_quota_and_full_disk_are_refused(serve: Serve, settings: Settings, archi
         answer = connection.getresponse()
         assert (answer.status, json.load(answer)["title"]) == (507, "The disk is full")
         connection.close()
-        assert files_below(settings.datasets_dir) == []
+        wait_until(lambda: not files_below(settings.datasets_dir), "the removal of the upload")
 
 
 class SlowUpload:
@@ -109,4 +109,4 @@ def test_storage_that_does_not_answer_gives_503_and_keeps_nothing(
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert answer.json()["title"] == "The storage is unavailable"
         assert api.get("/v1/datasets").json()["datasets"] == []
-        assert files_below(settings.datasets_dir) == []
+        wait_until(lambda: not files_below(settings.datasets_dir), "the removal of the upload")
