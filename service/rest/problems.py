@@ -29,6 +29,7 @@ from service.store.errors import (
     QueueLimit,
     QuotaExceeded,
     StoreError,
+    StoreFull,
     StoreUnavailable,
 )
 
@@ -186,8 +187,14 @@ async def _database_problem(request: Request, error: Exception) -> Response:
 
 
 def database_problem(method: str, path: str, error: Exception) -> Response:
-    """Return a 503: nothing was written, so the client may send the request again, unless the error says otherwise."""
+    """Return a 503, or a 507 for a full disk.
+
+    Nothing was written, so the client may send the request again, unless the error says otherwise.
+    """
     logger.error("%s %s: %s", method, path, error.__cause__ or error)
+    if isinstance(error, StoreFull):
+        detail = f"{error}; nothing was changed. Delete jobs or data sets, or let the operator free some space"
+        return problem_response(507, "The disk of the database is full", detail)
     is_unknown = isinstance(error, OutcomeUnknown)
     detail = str(error) if is_unknown else f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})
