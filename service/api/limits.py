@@ -2,13 +2,14 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from email.message import Message
 from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
 
+from service.api.content_negotiation import media_type_of
 from service.api.thread_pools import PooledRoute
 from service.rest.problems import Problem
 
@@ -28,20 +29,20 @@ class JsonRoute(PooledRoute):
         async def strict(request: Request) -> Response:
             if has_body:
                 _require_json(request.headers.get("content-type", ""))
-                request = _StrictRequest(request.scope, request.receive)
+                request = StrictRequest(request.scope, request.receive)
             return await handler(request)
 
         return strict
 
 
 def _require_json(content_type: str) -> None:
-    declared = Message()
-    declared["content-type"] = content_type
-    if not content_type or declared.get_content_type() != "application/json":
+    if media_type_of(content_type) != "application/json":
         raise Problem(415, "Not JSON", f"got the content type {content_type[:80]!r}; send the body as application/json")
 
 
-class _StrictRequest(Request):
+class StrictRequest(Request):
+    """A request whose body must be strict JSON of at most `max_json_bytes`; reading it raises Problem 400 or 413."""
+
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
             limit = self.app.state.settings.max_json_bytes
@@ -95,8 +96,7 @@ def strict_json(body: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
+        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {repeated[:40]!a} is repeated in one object; keep one of its values")
     return found
 

@@ -10,6 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.api.limits import _object
+from service.rest.problems import MAX_ERRORS
 from service.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
@@ -36,6 +38,35 @@ def test_errors_of_the_framework_are_problems(shared_api: httpx2.Client) -> None
         assert answer.status_code == status
         assert is_problem(answer)
     assert shared_api.put("/v1/jobs").headers["allow"]
+
+
+class CountedName(str):
+    """A key of a JSON object that counts comparisons with other keys."""
+
+    num_comparisons = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.num_comparisons += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_search_for_a_repeated_key_takes_linear_time() -> None:
+    names = [CountedName(number) for number in range(2000)]
+    pairs = [(name, 0) for name in [*names, CountedName("1999")]]
+    with pytest.raises(ValueError, match="'1999' is repeated"):
+        _object(pairs)
+    assert CountedName.num_comparisons < 10 * len(pairs)
+
+
+def test_problem_lists_a_limited_number_of_invalid_values(shared_api: httpx2.Client) -> None:
+    unknown = {f"key{number}": number for number in range(5000)}
+    for body in ({"config": {}, **unknown}, {"config": {**unknown}}):
+        answer = shared_api.post("/v1/jobs", json=body)
+        assert (answer.status_code, is_problem(answer)) == (422, True)
+        assert len(answer.json()["errors"]) == MAX_ERRORS
+        assert answer.json()["detail"] == "more than 100 values are invalid, see the first ones in errors"
 
 
 def test_internal_error_reveals_no_details(
