@@ -1,4 +1,4 @@
-"""Reject bodies that are too large or not strict JSON, before they reach a route."""
+"""Reject bodies that are too large, not strict JSON, or that a database cannot store, before they reach a route."""
 
 import json
 import math
@@ -15,6 +15,8 @@ from service.rest.problems import Problem
 
 MAX_DEPTH = 64
 """Maximum nesting of a JSON body; a job document has at most eight levels."""
+MAX_INTEGER = 2**63 - 1
+"""The largest integer of every database; its negative is the smallest one here."""
 
 
 class JsonRoute(PooledRoute):
@@ -72,10 +74,17 @@ def strict_json(body: bytes) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        Problem: 400 for invalid JSON, repeated keys, NaN, infinities and deep nesting.
+        Problem: 400 for invalid JSON, repeated keys, NaN, infinities, integers of more than 64 bits, texts with NUL or
+            an unpaired surrogate, and deep nesting.
     """
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_reject, parse_float=_finite, object_pairs_hook=_object)
+        value = json.loads(
+            body.decode("utf-8"),
+            parse_constant=_reject,
+            parse_float=_finite,
+            parse_int=_integer,
+            object_pairs_hook=_object,
+        )
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
@@ -103,6 +112,12 @@ def _finite(text: str) -> float:
     return number
 
 
+def _integer(text: str) -> int:
+    if len(text) > 20 or abs(number := int(text)) > MAX_INTEGER:
+        raise ValueError(f"{text[:20]} is too large for an integer of 64 bits; write a smaller number")
+    return number
+
+
 def _check_value(value: Any) -> None:
     level = [value]
     for _ in range(MAX_DEPTH):
@@ -124,9 +139,12 @@ def _require_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Problem(
-            400, "Not JSON", f"{text[:40]!a} contains an unpaired surrogate, which is not a character"
-        ) from None
+        detail = f"{text[:40]!a} contains an unpaired surrogate, which is not a character; remove it"
+    else:
+        if "\0" not in text:
+            return
+        detail = f"{text[:40]!a} contains the character NUL, which no text can have; remove it"
+    raise Problem(400, "Invalid character", detail)
 
 
 def _too_deep() -> Problem:

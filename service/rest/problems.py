@@ -30,6 +30,7 @@ from service.store.errors import (
     QueueLimit,
     QuotaExceeded,
     StoreError,
+    StoreFull,
     StoreUnavailable,
 )
 
@@ -172,7 +173,7 @@ def _message(details: Mapping[str, Any]) -> str:
         return "missing; add it"
     if details["type"] == "extra_forbidden":
         return "unknown key; remove it"
-    if details["type"] == "unknown_parameter":
+    if details["type"] in ("unknown_parameter", "repeated_parameter"):
         return str(details["msg"])
     if details["type"] == "value_error":
         return str(details["ctx"]["error"])
@@ -200,8 +201,14 @@ async def _database_problem(request: Request, error: Exception) -> Response:
 
 
 def database_problem(method: str, path: str, error: Exception) -> Response:
-    """Return a 503: nothing was written, so the client may send the request again, unless the error says otherwise."""
+    """Return a 503, or a 507 for a full disk.
+
+    Nothing was written, so the client may send the request again, unless the error says otherwise.
+    """
     logger.error("%s %s: %s", method, path, error.__cause__ or error)
+    if isinstance(error, StoreFull):
+        detail = f"{error}; nothing was changed. Delete jobs or data sets, or let the operator free some space"
+        return problem_response(507, "The disk of the database is full", detail)
     is_unknown = isinstance(error, OutcomeUnknown)
     detail = str(error) if is_unknown else f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})

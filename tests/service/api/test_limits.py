@@ -105,6 +105,31 @@ def test_unknown_query_parameter_is_rejected(shared_api: httpx2.Client, path: st
 
 
 @pytest.mark.parametrize(
+    ("path", "repeated"),
+    [
+        ("/v1/jobs?limit=1&limit=2", {"limit"}),
+        ("/v1/jobs?status=running&status=queued&name=a&limit=1&name=a", {"name"}),
+        ("/v1/jobs/x/events?after=1&after=2&wait=0&wait=0", {"after", "wait"}),
+        ("/v1/datasets?cursor=a&cursor=b", {"cursor"}),
+    ],
+)
+def test_repeated_value_of_a_parameter_with_a_single_value_is_rejected(
+    shared_api: httpx2.Client, path: str, repeated: set[str]
+) -> None:
+    answer = shared_api.get(path)
+    assert (answer.status_code, is_problem(answer)) == (422, True)
+    details = {error["detail"] for error in answer.json()["errors"]}
+    assert details == {
+        f"query parameter {name!r}: got 2 values, of which only one can be used; send it once" for name in repeated
+    }
+
+
+def test_parameter_with_several_values_may_be_repeated(shared_api: httpx2.Client) -> None:
+    answer = shared_api.get("/v1/jobs?status=failed&status=cancelled&kind=fit&kind=batch_prediction&limit=1")
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
     ("path", "status"),
     [("/v1/jobs?name=%00", 400), ("/v1/jobs/%00", 404), ("/v1/jobs/x/artifacts/a%00", 404), ("/v1/models/a%00b", 404)],
 )
