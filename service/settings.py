@@ -151,7 +151,8 @@ class Settings(BaseSettings):
     )
     file_threads: Count = Field(
         8,
-        description="threads that read files, as many that read them for streams, and as many that check submissions",
+        description="threads that read files, as many that read them for streams, as many that delete them, and as "
+        "many that check submissions",
     )
     file_timeout_s: Seconds = Field(30.0, description="seconds after which a request stops waiting for files")
     registry_threads: Count = Field(4, description="threads that wait for the model registry, MLflow")

@@ -8,8 +8,8 @@ import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 _NUM_KEPT = 4096
 
@@ -29,14 +29,14 @@ class FileState:
 def file_state(path: Path) -> FileState | None:
     """Return the state of a file; None if it was deleted meanwhile, or cannot be read."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             digest, found = sha256_of(file), os.fstat(file.fileno())
     except OSError:
         return None
     return FileState(found.st_size, digest, found.st_mtime)
 
 
-def sha256_of(file: BinaryIO) -> bytes:
+def sha256_of(file: FileIO) -> bytes:
     """Return the digest of a file that was opened and not read; it is cached until the file changes."""
     found = os.fstat(file.fileno())
     state = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)

@@ -17,11 +17,12 @@ from service.api.content_negotiation import media_type_of
 from service.api.cursor import read_cursor, write_cursor
 from service.api.dataset_requests import BODY, fields_of, folder_request_of, form_of
 from service.api.dataset_views import dataset_summary, dataset_view
-from service.api.deps import PrincipalDep
+from service.api.deps import PoolsDep, PrincipalDep
 from service.api.download import ANY_FILE, PARTS
 from service.api.entity_tags import tagged
 from service.api.file_response import file_response, open_file
 from service.api.limits import JsonRoute
+from service.api.thread_pools import Work
 from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks, clean_incoming
 from service.datasets.folder import ARCHIVES, INCOMING
@@ -227,10 +228,12 @@ def get_thumbnail(
     dependencies=[needs(Scope.DATASETS_WRITE)],
     responses=problems(404, 409, 503),
 )
-def delete_dataset(name: DatasetName, version: Version, datasets: DatasetsDep, principal: PrincipalDep) -> None:
+async def delete_dataset(
+    name: DatasetName, version: Version, datasets: DatasetsDep, principal: PrincipalDep, pools: PoolsDep
+) -> None:
     """Delete a version with its files; refused while a job or a model needs it."""
     try:
-        datasets.delete(principal, name, version)
+        await pools[Work.DELETIONS].run(datasets.delete, principal, name, version)
     except RegistryError as error:
         detail = f"it is unknown whether models need the version: {error}"
         raise Problem(503, "The model registry does not answer", detail, headers={"Retry-After": "5"}) from error

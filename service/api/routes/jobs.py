@@ -153,9 +153,9 @@ def retry_job(
 
 
 @router.delete("/{job_id}", dependencies=[needs(Scope.JOBS_WRITE)], status_code=204, responses=problems(404, 409))
-def delete_job(job_id: JobId, jobs: JobsDep, principal: PrincipalDep) -> None:
+async def delete_job(job_id: JobId, jobs: JobsDep, principal: PrincipalDep, pools: PoolsDep) -> None:
     """Delete a job that has ended, with its folder; models that it registered are kept."""
-    jobs.delete(principal, job_id)
+    await pools[Work.DELETIONS].run(jobs.delete, principal, job_id)
 
 
 async def queue_in_pools(
