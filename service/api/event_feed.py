@@ -1,7 +1,7 @@
 """Deliver events of jobs to listeners: one query detects new events for all, and one read serves all at one position.
 
-The store commits events in the order of their
-sequence numbers, so that an event never appears before one that was already read. Torch-free.
+The store commits events in the order of their sequence numbers, so that no event appears before one that was already
+read. Torch-free.
 """
 
 import asyncio

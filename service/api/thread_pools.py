@@ -53,7 +53,7 @@ SUBJECTS = {
     Work.EVENTS: "the database",
     Work.FILES: "the disk of the run folders",
     Work.STREAMS: "the disk of the run folders",
-    Work.CHECKS: "the check of the document and its files",
+    Work.CHECKS: "the check of the files",
     Work.DELETIONS: "the deletion of the files",
     Work.REGISTRY: "the model registry (MLflow)",
     Work.PROBES: "the check",

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
@@ -22,11 +22,12 @@ from service.api.download import ANY_FILE, PARTS
 from service.api.entity_tags import tagged
 from service.api.file_response import file_response, open_file
 from service.api.limits import JsonRoute
-from service.api.thread_pools import Work
+from service.api.thread_pools import ThreadPools, Work
 from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks, clean_incoming
 from service.datasets.folder import ARCHIVES, INCOMING
 from service.datasets.use_cases import NEWEST, DatasetDetails, DatasetQuery, Datasets
+from service.principal import Principal
 from service.rest.dataset_schemas import DatasetPage, DatasetView
 from service.rest.problems import Problem, problems
 from service.scopes import Scope
@@ -37,8 +38,6 @@ from service.store.datasets import DatasetStore
 
 THREADS = 8
 CURSOR = "datasets"
-
-T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -82,6 +81,7 @@ Version = Annotated[
         description=f"at least 8 digits of the version, or `{NEWEST}` for the newest version that is ready",
     ),
 ]
+ExactVersion = Annotated[str, Path(pattern="^[0-9a-f]{8,64}$", description="at least 8 digits of the version")]
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "the URL of the version"}}
 
 
@@ -98,7 +98,7 @@ LOCATION = {"Location": {"schema": {"type": "string"}, "description": "the URL o
     },
 )
 async def add_dataset(
-    request: Request, response: Response, datasets: DatasetsDep, principal: PrincipalDep
+    request: Request, response: Response, datasets: DatasetsDep, principal: PrincipalDep, pools: PoolsDep
 ) -> DatasetView:
     """Upload an archive as a version of a data set, or register a folder below a data root.
 
@@ -108,9 +108,9 @@ async def add_dataset(
     content_type = request.headers.get("content-type", "")
     media_type = media_type_of(content_type)
     if media_type == "application/json":
-        details, is_new = await _add_folder(request, datasets, principal)
+        details, is_new = await _add_folder(request, datasets, principal, pools)
     elif media_type == "multipart/form-data":
-        details, is_new = await _add_archive(request, datasets, principal)
+        details, is_new = await _add_archive(request, datasets, principal, pools)
     else:
         detail = f"got the content type {content_type[:80]!r}; send multipart/form-data, or JSON for a folder"
         raise Problem(415, "Neither a form nor JSON", detail, headers={"Connection": "close"})
@@ -121,19 +121,25 @@ async def add_dataset(
     return dataset_view(details)
 
 
-async def _add_archive(request: Request, datasets: Datasets, principal: PrincipalDep) -> tuple[DatasetDetails, bool]:
-    free_bytes = await _in_thread(request, partial(datasets.free_bytes, principal))
+async def _add_archive(
+    request: Request, datasets: Datasets, principal: Principal, pools: ThreadPools
+) -> tuple[DatasetDetails, bool]:
+    free_bytes = await pools[Work.READS].run(datasets.free_bytes, principal)
     form = form_of(request)
     uploads: Uploads = request.app.state.uploads
     async with uploads.receive(request, form, free_bytes) as archive:
         fields = fields_of(form, archive.sha256)
         add = partial(datasets.add_archive, principal, fields.name, archive, fields.sources)
-        return await _in_thread(request, add)
+        # Storing a large archive takes its time; the limit of uploads is that of these calls too.
+        return await asyncio.get_running_loop().run_in_executor(request.app.state.dataset_threads, add)
 
 
-async def _add_folder(request: Request, datasets: Datasets, principal: PrincipalDep) -> tuple[DatasetDetails, bool]:
+async def _add_folder(
+    request: Request, datasets: Datasets, principal: Principal, pools: ThreadPools
+) -> tuple[DatasetDetails, bool]:
     given = await folder_request_of(request)
-    return await _in_thread(request, partial(datasets.add_folder, principal, given.name, given.folder, given.sources))
+    add = partial(datasets.add_folder, principal, given.name, given.folder, given.sources)
+    return await pools[Work.CHECKS].run(add)
 
 
 @router.get("", dependencies=[needs(Scope.DATASETS_READ)])
@@ -229,7 +235,7 @@ def get_thumbnail(
     responses=problems(404, 409, 503),
 )
 async def delete_dataset(
-    name: DatasetName, version: Version, datasets: DatasetsDep, principal: PrincipalDep, pools: PoolsDep
+    name: DatasetName, version: ExactVersion, datasets: DatasetsDep, principal: PrincipalDep, pools: PoolsDep
 ) -> None:
     """Delete a version with its files; refused while a job or a model needs it."""
     try:
@@ -237,8 +243,3 @@ async def delete_dataset(
     except RegistryError as error:
         detail = f"it is unknown whether models need the version: {error}"
         raise Problem(503, "The model registry does not answer", detail, headers={"Retry-After": "5"}) from error
-
-
-async def _in_thread(request: Request, work: Callable[[], T]) -> T:
-    threads: ThreadPoolExecutor = request.app.state.dataset_threads
-    return await asyncio.get_running_loop().run_in_executor(threads, work)

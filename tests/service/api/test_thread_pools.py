@@ -220,3 +220,9 @@ def test_number_of_streams_is_limited(settings: Settings, serve: Serve, document
                 assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
                 assert refused.json()["title"] == "Too many streams"
             assert api.get(f"/v1/jobs/{job}/events").status_code == 200
+
+
+def test_registration_of_a_folder_is_a_limited_kind_of_work(api: httpx2.Client) -> None:
+    assert api.post("/v1/datasets", json={"name": "shapes", "folder": "shapes"}).status_code == 202
+    answered = 'pyramidion_pool_last_answer_timestamp_seconds{pool="checks"} '
+    assert float(api.get("/metrics").text.partition(answered)[2].partition("\n")[0]) > 0
