@@ -91,6 +91,8 @@ class Collection:
             return True
         if deletion.kind is DeletedKind.DATASET:
             return self._delete_dataset(deletion.job_id)
+        if deletion.kind is DeletedKind.CHECKPOINT and self._protection.is_named_now(deletion.job_id):
+            return False
         for path in deletion.paths:
             path.unlink(missing_ok=True)
         return True
@@ -112,7 +114,7 @@ class Collection:
         return True
 
     def _delete_job(self, job_id: str) -> bool:
-        if not self._store.mark(job_id):
+        if not self._store.mark(job_id, self._protection.newest_job):
             return False
         remove_folder(self._settings.run_dir(job_id))
         try:
