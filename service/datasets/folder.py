@@ -140,6 +140,11 @@ def check_folder(datasets_dir: Path, dataset_id: str, owner: str) -> DatasetFold
     return DatasetFolder(datasets_dir / f"{dataset_id}{_CHECK_MARK}{owner}")
 
 
+def is_check_folder(name: str) -> bool:
+    """Return whether the folder with a name is that of a check."""
+    return _CHECK_MARK in name
+
+
 def check_folders(datasets_dir: Path, dataset_id: str) -> list[Path]:
     """Return the folders of all checks of a version, running and killed ones."""
     return sorted(datasets_dir.glob(f"{dataset_id}{_CHECK_MARK}*"))

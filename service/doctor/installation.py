@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from pipelines.base.errors import ConfigError
 from pipelines.tracking.mlflow_store import find_store
+from service.backup.unfinished import is_unfinished
 from service.datasets.folder import ARCHIVES
 from service.disk_space import DiskAlmostFull, require_free_space
 from service.doctor.findings import CheckResult
@@ -49,7 +50,11 @@ def root(settings: Settings) -> Iterator[CheckResult]:
         remedy = "change its owner and mode, or choose another --root"
         yield CheckResult("root", "failed", f"{path} cannot be written ({error.strerror})", remedy)
         return
-    yield CheckResult("root", "ok", f"{path} is writable")
+    if is_unfinished(path):
+        remedy = "run the same `pyramidion restore` again"
+        yield CheckResult("root", "failed", f"a restore into {path} has not finished", remedy)
+    else:
+        yield CheckResult("root", "ok", f"{path} is writable")
     try:
         yield CheckResult("disk space", "ok", f"{require_free_space(settings) >> 20} MiB are free")
     except DiskAlmostFull as error:
