@@ -45,7 +45,7 @@ def test_quota_and_full_disk_are_refused(serve: Serve, settings: Settings, archi
         answer = connection.getresponse()
         assert (answer.status, json.load(answer)["title"]) == (507, "The disk is almost full")
         connection.close()
-        assert files_below(settings.datasets_dir) == []
+        wait_until(lambda: not files_below(settings.datasets_dir), "the removal of the upload")
 
 
 def test_disk_that_becomes_almost_full_during_an_upload_ends_it(
@@ -63,8 +63,7 @@ def test_disk_that_becomes_almost_full_during_an_upload_ends_it(
             wait_until(lambda: any(path.stat().st_size for path in incoming.iterdir()), "the first part")
             # As if other processes had filled the disk.
             object.__setattr__(settings, "min_free_bytes", 1 << 60)
-            yield bytes(2 << 20)
-            yield end
+            yield b"more" + end
 
         answer = api.post("/v1/datasets", content=chunks(), headers={"Content-Type": request.headers["content-type"]})
         assert (answer.status_code, answer.json()["title"]) == (507, "The disk is almost full")
