@@ -4,13 +4,14 @@ import base64
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 import pytest
 
-from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
+from pipelines.tracking.mlflow_store import Store, connect, find_experiment, find_store
 from pipelines.tracking.model_files import ModelFiles
 from pipelines.tracking.registry import Registry
 from service.backup.create import create_backup
@@ -26,6 +27,18 @@ def texts(path: Path) -> Iterator[str]:
         for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             for row in connection.execute(f'SELECT * FROM "{table}"'):
                 yield from (value for value in row if isinstance(value, str))
+
+
+@contextmanager
+def mlflow_at(store: Store) -> Iterator[None]:
+    """Let MLflow's own functions use a store, as a user would set it."""
+    import mlflow
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+        mlflow.set_tracking_uri(store.tracking_uri)
+        yield
+        mlflow.set_tracking_uri(cast(Any, None))
 
 
 @pytest.mark.integration
@@ -44,8 +57,8 @@ def test_registered_model_loads_predicts_and_is_found_by_mlflow_in_the_restored_
         exported[0], name="restored", run_id=run_id, metrics={"val/shapes/AP50": 0.5}, select=SELECT,
         val_fingerprint="data 1",
     )  # fmt: skip
-    mlflow.set_tracking_uri(registry.store.tracking_uri)
-    expected = mlflow.pyfunc.load_model(version.uri).predict(image)
+    with mlflow_at(registry.store):
+        expected = mlflow.pyfunc.load_model(version.uri).predict(image)
 
     engine = open_database(old.url_of_database)
     create_backup(old, engine, tmp_path / "backup")
@@ -59,10 +72,9 @@ def test_registered_model_loads_predicts_and_is_found_by_mlflow_in_the_restored_
     (found,) = restored.versions("restored")
     files = ModelFiles(tmp_path / "cache", 1).fetch(restored, found)
     assert {path.name for path in exported[0].iterdir()} <= {path.name for path in files.iterdir()}
-    mlflow.set_tracking_uri(restored.store.tracking_uri)
-    again = mlflow.pyfunc.load_model(found.uri).predict(image)
-    assert repr(again) == repr(expected)
+    with mlflow_at(restored.store):
+        assert mlflow.pyfunc.load_model(found.uri).predict(image) == expected
+        assert mlflow.artifacts.load_text(f"runs:/{run_id}/notes/a.txt") == "some text"
     own = connect(restored.store)
     assert [file.path for file in own.list_artifacts(run_id, "notes")] == ["notes/a.txt"]
     assert Path(own.download_artifacts(run_id, "notes/a.txt", str(tmp_path / "cache"))).read_text() == "some text"
-    assert mlflow.artifacts.load_text(f"runs:/{run_id}/notes/a.txt") == "some text"
