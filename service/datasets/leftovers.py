@@ -34,6 +34,7 @@ def noted(datasets_dir: Path, key: ArchiveKey) -> Iterator[None]:
     """
     note = datasets_dir / INCOMING / f"{key.sha256}.{key.owner}{_NOTE}"
     try:
+        note.parent.mkdir(parents=True, exist_ok=True)
         note.touch()
     except OSError as error:
         if error.errno not in DISK_FULL_ERRNOS:

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ kill -9 $$
 """
 """The first attempt is killed after its checkpoint; `lost` shows that the second one did not find it."""
 NEEDING = f"""{START}
-i=0; while [ $i -lt 10 ]; do [ -e {{path}} ] || touch needed; sleep 0.05; i=$((i+1)); done
+NEEDED=PATH
+i=0; while [ $i -lt 10 ]; do [ -e "$NEEDED" ] || touch needed; sleep 0.05; i=$((i+1)); done
 {DONE}
 """
 """Leaves `needed` if a file is missing at any time while the job runs."""
@@ -60,12 +62,13 @@ class Load:
         self.using: list[tuple[Job, str]] = []
         self._retention = RetentionStore(cluster.engine)
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+        self._threads = ThreadPoolExecutor(1)
+        self._running = self._threads.submit(self._run)
 
     def stop(self) -> None:
         self._over.set()
-        self._thread.join()
+        self._threads.shutdown()
+        self._running.result()
 
     def _run(self) -> None:
         number = 0
@@ -82,7 +85,7 @@ class Load:
         if not ended:
             return
         named = random.choice(ended).id
-        script = NEEDING.format(path=f"../{named}/checkpoints/best.ckpt")
+        script = NEEDING.replace("PATH", f"../{named}/checkpoints/best.ckpt")
         best = RunDir.of(self.cluster.settings.run_dir(named)).best_checkpoint
         config = {**document(script), "model": {"init_from": f"service/jobs/{named}/checkpoints/best.ckpt"}}
         job, _ = self.cluster.store.submit(NewJob("j", config, 5, cpus=1, gpus=0))
@@ -99,7 +102,7 @@ class Load:
         claimed = self.datasets.claim_check("load", 60)
         assert claimed is not None
         self.datasets.finish_check(claimed.id, "load", CheckedDataset(True, files_bytes=10))
-        config = document(NEEDING.format(path=folder.files))
+        config = document(NEEDING.replace("PATH", f"'{folder.files}'"))
         new_job = NewJob("j", config, 5, cpus=1, gpus=0, dataset_id=dataset_id)
         try:
             self.using.append((self.cluster.store.submit(new_job)[0], dataset_id))
