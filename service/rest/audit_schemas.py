@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from service.rest.schemas import Answer
+from service.rest.schemas import Answer, Page
 from service.store.audit import AuditOutcome
 
 
@@ -25,8 +25,7 @@ class Change(Answer):
     request_id: str | None = Field(description="`X-Request-ID` of the request; null for a command on the server")
 
 
-class AuditPage(Answer):
+class AuditPage(Page):
     """A page of changes, newest first."""
 
     changes: list[Change] = Field(description="rows of the audit log")
-    next_cursor: str | None = Field(description="value of `cursor` for the next page; null on the last page")

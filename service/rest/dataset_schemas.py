@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pipelines.base.names import Name
 from service.datasets.folder import TaskStatistics
-from service.rest.schemas import Answer, Request
+from service.rest.schemas import Answer, Page, Request
 from service.store.dataset_records import DatasetStatus
 
 
@@ -55,8 +55,7 @@ class DatasetView(DatasetSummary):
     document: dict[str, Any] | None = Field(description="a drafted document for a first training with this version")
 
 
-class DatasetPage(Answer):
+class DatasetPage(Page):
     """A page of versions, newest first."""
 
     datasets: list[DatasetSummary] = Field(description="versions of data sets")
-    next_cursor: str | None = Field(description="value of `cursor` for the next page; null on the last page")

@@ -26,6 +26,12 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Page(Answer):
+    """Base of the pages of lists."""
+
+    next_cursor: str | None = Field(description="value of `cursor` for the next page; null on the last page")
+
+
 class ResourcesRequest(Request):
     """Resources that a job requests; a missing value is the server's default."""
 
@@ -133,11 +139,10 @@ class JobView(JobSummary):
     config: dict[str, Any] = Field(description="the document as it was submitted")
 
 
-class JobPage(Answer):
+class JobPage(Page):
     """A page of jobs, newest first."""
 
     jobs: list[JobSummary] = Field(description="jobs without their documents")
-    next_cursor: str | None = Field(description="value of `cursor` for the next page; null on the last page")
 
 
 class EventView(Answer):
