@@ -201,7 +201,7 @@ class DatasetChecks:
         self._store.finish_check(version.id, self._owner, CheckedDataset(is_ready=False, message=message))
 
     async def _finish_deletions(self) -> None:
-        """Delete the content of versions whose deletion was interrupted."""
+        """Delete the content of versions whose deletion was interrupted, or was started by retention."""
         for version in await self._call(self._store.deleting):
             try:
                 await self._call(partial(delete_content, version, self._storage, self._settings.datasets_dir))
