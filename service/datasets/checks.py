@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -64,17 +64,22 @@ class DatasetChecks:
         try:
             while True:
                 self._is_due.clear()
-                try:
-                    await self._finish_deletions()
-                    await self._start_due()
-                except StoreError as error:
-                    log.warning("data checks wait: %s", error)
+                await self._try(self._finish_deletions)
+                await self._try(self._start_due)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._is_due.wait(), LOOK_EVERY_S)
         finally:
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except StoreError as error:
+            log.warning("data checks wait: %s", error)
+        except Exception as error:  # one damaged row, for example, must not end all checks
+            log.error("data checks: %s: %s", type(error).__name__, error)
 
     async def _start_due(self) -> None:
         while len(self._running) < self._settings.dataset_checks:
