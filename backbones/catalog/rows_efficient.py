@@ -57,7 +57,7 @@ SCALED: dict[str, BackboneRow] = {
         efficientnet_b4="efficientnet_b4.ra2_in1k",
         efficientnet_b5="efficientnet_b5.sw_in12k_ft_in1k",
     ),
-    **Family("EfficientNet-Lite", 2020, "1905.11946", "timm", "apache-2.0", BLOCKS, is_equivariant=True).rows(
+    **Family("EfficientNet", 2019, "1905.11946", "timm", "apache-2.0", BLOCKS, is_equivariant=True).rows(
         tf_efficientnet_lite0="tf_efficientnet_lite0.in1k",
         tf_efficientnet_lite1="tf_efficientnet_lite1.in1k",
         tf_efficientnet_lite2="tf_efficientnet_lite2.in1k",

@@ -59,6 +59,8 @@ def fetch(name: str, *, folder: Path, accept_license: bool) -> None:
 
 
 def _sources(name: str) -> tuple[WeightsSource, ...]:
+    if name.startswith("models:"):
+        raise ConfigError(FieldProblem("", f"got {name!r}; 'pyramidion models download' downloads registered models"))
     try:
         return sources_of(name)
     except ValueError as error:
