@@ -1,4 +1,4 @@
-"""What a service needs before its processes start: folders, the lock of its root, and the listening socket."""
+"""The requirements of a service before its processes start: folders, the lock of its root, and the listening socket."""
 
 import contextlib
 import errno
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from service.backup.unfinished import require_finished
 from service.server.children import ServeError
 from service.settings import Settings
 
@@ -21,7 +22,8 @@ PORT_FREE_S = 2.0
 
 
 def check_folders(settings: Settings) -> None:
-    """Raise ConfigError if a folder of the settings is missing or cannot be created."""
+    """Raise ConfigError if a folder of the settings is missing or cannot be created, or if the root is incomplete."""
+    require_finished(settings.root)
     problems = [
         FieldProblem(place, f"the folder {str(path)!r} does not exist; create it or choose another one")
         for place, paths in (
@@ -54,7 +56,7 @@ def locked(root: Path) -> Iterator[Any]:
     """Hold `serve.lock` of the root; yield the file, whose content a second service reports.
 
     Raises:
-        ConfigError: the root is not writable.
+        ConfigError: the root is not writable, or its file system has no locks.
         ServeError: another service holds the lock.
     """
     try:
@@ -69,12 +71,16 @@ def locked(root: Path) -> Iterator[Any]:
     with lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             lock.seek(0)
             holder = lock.read().decode() or "another process"
             raise ServeError(
                 f"{root} is already served by {holder}; stop that service, or choose another --root"
             ) from None
+        except OSError as error:
+            raise ConfigError(
+                FieldProblem("--root", f"cannot lock a file in {str(root)!r} ({error.strerror}); choose a local folder")
+            ) from error
         lock.truncate(0)
         yield lock
 
