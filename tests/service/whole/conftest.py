@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.postgres import TEMPLATE, create_database
-from tests.service.waiting import wait_until
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 ROOT = Path(__file__).parents[3]
 TERMINAL = {"succeeded", "failed", "cancelled"}
@@ -69,7 +69,7 @@ class Service:
         """Stop the service as an operator does, and return its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(TIMEOUT_S)
 
     def kill_all(self) -> None:
         """Kill serve and its children; the attempts continue."""
