@@ -1,6 +1,7 @@
 """The API with a real SQLite store, in this process for most tests and as a separate process for the others."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -86,18 +87,20 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def settings_below(folder: Path, data_root: Path) -> Settings:
-    """Return the settings of a service with two cores and no GPU."""
-    (folder / "weights").mkdir()
+def settings_below(folder: Path, data_root: Path, database: Path) -> Settings:
+    """Return the settings of a service with two cores, no GPU, and a copy of a database."""
+    for name in ("weights", "service"):
+        (folder / name).mkdir()
+    shutil.copy(database, folder / "service")
     return Settings(
         root=folder / "service", data_roots=(data_root,), weights_roots=(folder / "weights",), cpus=2, gpus=0, port=0
     )
 
 
 @pytest.fixture
-def settings(tmp_path: Path, data_root: Path) -> Settings:
+def settings(tmp_path: Path, data_root: Path, migrated_path: Path) -> Settings:
     """Settings of a service with its own folder."""
-    return settings_below(tmp_path, data_root)
+    return settings_below(tmp_path, data_root, migrated_path)
 
 
 @pytest.fixture
@@ -148,9 +151,9 @@ def api(settings: Settings) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture(scope="session")
-def shared_settings(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Settings:
+def shared_settings(tmp_path_factory: pytest.TempPathFactory, data_root: Path, migrated_path: Path) -> Settings:
     """Settings of `shared_api`."""
-    return settings_below(tmp_path_factory.mktemp("shared"), data_root)
+    return settings_below(tmp_path_factory.mktemp("shared"), data_root, migrated_path)
 
 
 @pytest.fixture(scope="session")
