@@ -47,7 +47,7 @@ def sums(model: MultiTaskModel, images: Tensor, targets: Targets) -> dict[str, t
     torch.manual_seed(0)
     losses = model.loss(images, targets, SIZES_HW[: len(images)])
     return {
-        f"{task}/{term}": (float(total), float(count))
+        f"{task}/{term}": (total.item(), float(count))
         for task, terms in losses.items()
         for term, (total, count) in terms.items()
     }
