@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -29,6 +30,8 @@ from tests.service.dataset_requests import View, checked, upload
 from tests.service.waiting import TIMEOUT_S, wait_until
 
 Document = dict[str, Any]
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients of the loopback interface: reading the certificates of the system takes 0.03 s for each client."""
 
 
 def run_to_failure(leases: LeasedStore, job_id: str) -> None:
@@ -48,7 +51,8 @@ def serving(settings: Settings) -> Iterator[httpx2.Client]:
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive(), "the server's start")
-        with httpx2.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with httpx2.Client(base_url=url, timeout=TIMEOUT_S, verify=NO_TLS) as client:
             yield client
     finally:
         server.should_exit = True
@@ -72,7 +76,7 @@ def api_process(settings: Settings, log: Path) -> Iterator[tuple[subprocess.Pope
             )
         try:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            with httpx2.Client(base_url=url, timeout=30) as client:
+            with httpx2.Client(base_url=url, timeout=TIMEOUT_S, verify=NO_TLS) as client:
                 yield process, client
         finally:
             process.kill()
@@ -204,7 +208,7 @@ class LiveApi:
         self._settings, self._log = settings, log
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = self._listener.getsockname()[1]
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=TIMEOUT_S, verify=NO_TLS)
         self.start()
 
     def start(self) -> None:

@@ -39,7 +39,7 @@ class Service:
         self.root, self.data_root, self.cpus, self.database_url = root, data_root, cpus, database_url
         self.inherits_orphans = inherits_orphans
         self.log = root.parent / f"{root.name}.log"
-        self.client = httpx2.Client(timeout=30)
+        self.client = httpx2.Client(timeout=TIMEOUT_S)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
