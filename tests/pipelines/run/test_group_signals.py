@@ -169,6 +169,7 @@ def test_signal_to_the_group_in_the_final_scoring_writes_no_result_and_the_next_
         assert not list(run_dir.path.glob("eval/*/*.json"))
 
 
+@pytest.mark.integration
 def test_killed_worker_ends_the_run_with_one_line(job_yaml: Path, data_root: Path, tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path / "run")
     process = fit(tmp_path, job_yaml, data_root)
