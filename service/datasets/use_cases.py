@@ -3,7 +3,6 @@
 Every method blocks: call it in a thread.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -110,7 +109,7 @@ class Datasets:
         try:
             version, is_new = self._store.create(new, principal, self._settings.dataset_quota_bytes)
         except BaseException:
-            with contextlib.suppress(Exception):
+            with suppress(Exception):  # the first error is the reason
                 self._storage.delete(key)
             raise
         if not is_new:

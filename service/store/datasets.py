@@ -12,7 +12,8 @@ from service.principal import LOCAL_USER, Principal
 from service.store.audit import append_audit
 from service.store.database import reading, writing
 from service.store.dataset_records import CheckedDataset, DatasetStatus, DatasetVersion, NewDatasetVersion
-from service.store.errors import DatasetBeingDeleted, DatasetInUse, DatasetNotFound, QuotaExceeded
+from service.store.errors import DatasetBeingDeleted, DatasetInUse, DatasetNotFound, QuotaExceeded, QuotaOwner
+from service.store.locks import lock_quota
 from service.store.tables import dataset_uses, dataset_versions, jobs
 
 _COLUMNS = tuple(dataset_versions.c[field.name] for field in fields(DatasetVersion))
@@ -59,6 +60,7 @@ class DatasetStore:
                     found = _update(connection, found, status=DatasetStatus.CHECKING, check_due_at=now,
                                     check_attempts=0, message=None)  # fmt: skip
                 return found, False
+            lock_quota(connection, by.tenant)
             _require_space(connection, by, new.archive_bytes, quota_bytes)
             values = {
                 **asdict(new), "tenant": by.tenant, "created_by": by.name, "key_id": by.key_id,
@@ -270,14 +272,14 @@ def _update(connection: Connection, found: DatasetVersion, **values: Any) -> Dat
 
 def _require_space(connection: Connection, by: Principal, num_bytes: int, quota_bytes: int) -> int:
     """Return the number of bytes that a principal may still store; raises QuotaExceeded if they are too few."""
-    limits = [(_ROW.tenant == by.tenant, quota_bytes)]
+    limits: list[tuple[QuotaOwner, ColumnElement[bool], int]] = [("tenant", _ROW.tenant == by.tenant, quota_bytes)]
     if by.key_id is not None and by.limits.storage_bytes is not None:
-        limits.append((_ROW.key_id == by.key_id, by.limits.storage_bytes))
+        limits.append(("key", _ROW.key_id == by.key_id, by.limits.storage_bytes))
     free = []
-    for condition, limit in limits:
+    for owner, condition, limit in limits:
         used = _used_bytes(connection, condition)
         if used + num_bytes > limit:
-            raise QuotaExceeded(used, num_bytes, limit)
+            raise QuotaExceeded(owner, used, num_bytes, limit)
         free.append(limit - used)
     return min(free)
 

@@ -105,12 +105,12 @@ def test_missing_root_is_not_ready(api: httpx2.Client, settings: Settings, tmp_p
     assert (status, results["root"], results["disk"]) == (503, False, False)
 
 
-def test_submission_with_a_full_disk_is_503(
+def test_submission_to_a_disk_that_refuses_writes_is_503(
     run_api: Any, settings: Settings, document: dict[str, Any], tmp_path: Path
 ) -> None:
     with run_api(settings, tmp_path / "api.log") as (process, api):
         assert api.get("/v1/jobs").json()["jobs"] == []
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # simulates a full disk
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         assert checks(api)[1]["database"] is False
         answer = api.post("/v1/jobs", json={"config": document})
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json"), answer.text

@@ -99,6 +99,21 @@ def test_start_may_take_longer_than_the_limit(signals: Signals) -> None:
     assert len(pids_until(signals, tested, lambda _: time.monotonic() > started + 3 * HANG_S)) == 1
 
 
+def test_process_that_cannot_be_started_is_tried_again(signals: Signals, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    tested = Child("test", (str(program),), SHELL)
+    tested.keep_running()
+    assert tested.process is None
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    assert len(pids_until(signals, tested, bool)) == 1
+
+
+def test_exit_by_a_signal_without_a_name_is_reported(signals: Signals, capfd: pytest.CaptureFixture[str]) -> None:
+    tested = Child("test", ("sh", "-c", "kill -40 $$"), SHELL)
+    pids_until(signals, tested, lambda _: "signal 40" in capfd.readouterr().err)
+
+
 ORPHANS = textwrap.dedent("""
     import os, subprocess, sys, time
     from pathlib import Path
