@@ -12,7 +12,7 @@ from service.principal import LOCAL_USER, Principal
 from service.states import ACTIVE, JobStatus, Writer, may_move
 from service.store.audit import append_audit
 from service.store.database import reading, writing
-from service.store.datasets import release_dataset, use_dataset
+from service.store.dataset_uses import release_dataset, use_dataset
 from service.store.errors import AlreadyEnded, NotEnded, NotFound, NotQueued, QueueLimit
 from service.store.event_log import append_status_event
 from service.store.idempotency import job_of_key, remember_key

@@ -1,10 +1,9 @@
 """Data sets over HTTP: these routes translate requests and responses, `service.datasets` does the work."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
@@ -24,8 +23,9 @@ from service.api.file_response import file_response
 from service.api.limits import JsonRoute
 from service.api.thread_pools import Work
 from service.api.uploads import Uploads
-from service.datasets.checks import DatasetChecks, clean_incoming
+from service.datasets.checks import DatasetChecks
 from service.datasets.folder import ARCHIVES, INCOMING
+from service.datasets.leftovers import CLEAN_EVERY_S, Leftovers
 from service.datasets.use_cases import NEWEST, DatasetDetails, DatasetQuery, Datasets
 from service.rest.dataset_schemas import DatasetPage, DatasetView
 from service.rest.problems import Problem, problems
@@ -52,14 +52,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.uploads = Uploads(settings, incoming, threads)
         app.state.datasets = Datasets(store, storage, settings, partial(_models_of_runs, app))
         app.state.dataset_checks = DatasetChecks(store, storage, settings, check_threads)
-        threads.submit(clean_incoming, incoming, 2 * settings.upload_timeout_s, time.time())
-        checks = asyncio.create_task(app.state.dataset_checks.run())
+        leftovers = Leftovers(store, storage, settings.datasets_dir, settings.upload_timeout_s)
+        tasks = [asyncio.create_task(app.state.dataset_checks.run()), asyncio.create_task(_clean(leftovers, threads))]
         try:
             yield
         finally:
-            checks.cancel()
-            with suppress(asyncio.CancelledError):
-                await checks
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _clean(leftovers: Leftovers, threads: ThreadPoolExecutor) -> None:
+    while True:
+        await asyncio.get_running_loop().run_in_executor(threads, leftovers.remove)
+        await asyncio.sleep(CLEAN_EVERY_S)
 
 
 def _models_of_runs(app: FastAPI, run_ids: Sequence[str]) -> list[str]:

@@ -168,7 +168,6 @@ def kill_at_random(service: Any, document: Document, victims: Sequence[str], und
             num_killed += kill(service, victim, job)
         for _, victim, job in due:
             check(service, job, result, 1 if victim in ("api", "supervisor") else 2)
-    print(f"killed in {num_killed} of {len(victims)} runs")
     return num_killed
 
 
@@ -190,13 +189,18 @@ def test_kills_of_each_process_change_nothing(service: Any, document: Document, 
 @pytest.mark.reliability
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_twenty_runs_survive_a_kill(service: Any, document: Document, victim: str) -> None:
+def test_runs_survive_twenty_kills(service: Any, document: Document, victim: str) -> None:
     if victim == "rank":
         document = apply_override(document, "trainer.devices", 2)
     elif victim == "data worker":
         document = apply_override(document, "data.num_workers", 1)
     undisturbed = run_undisturbed(service, document)
-    assert kill_at_random(service, document, [victim] * REPETITIONS, undisturbed) >= 0.6 * REPETITIONS
+    num_runs = num_killed = 0
+    while num_killed < REPETITIONS:
+        num_killed += kill_at_random(service, document, [victim] * 2, undisturbed)
+        num_runs += 2
+        assert num_runs <= 4 * REPETITIONS, f"only {num_killed} of {num_runs} runs had a process to kill"
+    print(f"killed in {num_killed} of {num_runs} runs")
 
 
 @pytest.mark.integration
@@ -206,12 +210,15 @@ def test_job_survives_the_end_of_the_whole_service(service: Any, document: Docum
     job = service.submit(document)
     service.wait_for(job, lambda job: job["stage"] == "training")
     before = run_json(service, job)
+    [trainer] = psutil.Process(before["pid"]).children()
+    trainer.suspend()  # so that it does not end before the third service starts
     service.kill_all()
     assert psutil.pid_exists(before["pid"])
     service.start()
     assert service.stop() == 0
     assert psutil.pid_exists(before["pid"])
     service.start()
+    trainer.resume()
     check(service, job, undisturbed[0], 1)
     assert run_json(service, job)["pid"] == before["pid"]
 
