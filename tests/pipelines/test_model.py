@@ -76,7 +76,7 @@ def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTa
     losses = global_losses(model.loss(images, {task: [None] * 3 for task in all_labeled()}, SIZES_HW))
     total = torch.stack(list(losses.tasks.values())).sum()
     total.backward()
-    assert float(total) == 0.0
+    assert total.item() == 0.0
     assert not losses.is_active.any()
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
