@@ -133,7 +133,7 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
                 if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
-                raise _cannot_listen(settings, error.strerror) from error
+                raise _cannot_listen(settings, error.strerror or str(error)) from error
             except TypeError as error:  # Python's error for a name that it cannot encode
                 raise _cannot_listen(settings, "the name of the host is invalid") from error
         listener.listen(BACKLOG)
