@@ -137,17 +137,18 @@ def test_restore_that_is_killed_at_random_moments_says_so_and_is_repeated(
     new = Settings(root=tmp_path / "new", database_url=database_url)
     command = [sys.executable, "-P", "-m", "service.cli", "restore", str(tmp_path / "backup")]
     options = ["--root", str(new.root), "--database-url", database_url]
-    environment = child_environment()
+    environment = {**child_environment(), "PYTHONUNBUFFERED": "1"}
     num_marks, is_complete = 0, False
     for _ in range(repetitions):
         process = subprocess.Popen(
             [*command, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(random.uniform(0.5, 6.0))
+        assert process.stdout is not None
+        verified = process.stdout.readline().decode()
+        assert "files are verified" in verified, verified
+        time.sleep(random.uniform(0.0, 1.0))  # it writes now
         process.kill()
         process.wait()
-        assert process.stdout is not None
         output = process.stdout.read().decode()
         assert "Traceback" not in output, output
         num_marks += is_unfinished(new.root)
