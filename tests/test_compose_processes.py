@@ -1,7 +1,7 @@
 """The commands, environments and health checks of `docker-compose.yml`, run as processes on the loopback interface.
 
 Paths of containers become folders, names of services and ports become addresses of this machine, and PostgreSQL is the
-server of the tests, with the script that creates MLflow's database. Everything else is as in the file.
+server of the tests, on which the command of the file creates MLflow's database. Everything else is as in the file.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from PIL import Image
 
 from service.client.client import Client
 from service.client.errors import ServiceError
-from tests.compose import ROOT, compose, environment_of, in_order_of_start, services
+from tests.compose import ROOT, environment_of, in_order_of_start, services
 from tests.postgres import PostgresServer
 from tests.service.waiting import wait_until
 from tests.unused_ports import unused_ports
@@ -30,6 +30,7 @@ from tests.unused_ports import unused_ports
 PORT = re.compile(r"(?<![\w.])(?P<host>postgres|s3|mlflow|predictor|127[.]0[.]0[.]1|0[.]0[.]0[.]0):(?P<port>\d{4})\b")
 NUMBER = re.compile(r"(?<=[=\s])(?P<port>5432|9333|8080|8888|8333|5000|8000)(?!\w)|^(?P<only>8000)$")
 BUCKETS = "import boto3; print(*sorted(one['Name'] for one in boto3.client('s3').list_buckets()['Buckets']))"
+INIT = "/docker-entrypoint-initdb.d"
 STARTED_S = 300.0
 
 
@@ -134,18 +135,25 @@ def postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 
 
 def create_databases(deployment: Deployment, server: PostgresServer) -> None:
-    """Do what the image of PostgreSQL does at the first start: the role, the database, and the script of the file."""
-    service = services()["postgres"]
+    """Run the command of the file, with an entry point that does what PostgreSQL's image does at the first start."""
     environment = {
         **deployment.environment_of("postgres"), "PGHOST": str(server.folder), "PGPORT": deployment.ports["5432"],
         "PGUSER": "postgres",
     }  # fmt: skip
     user, database = environment["POSTGRES_USER"], environment["POSTGRES_DB"]
-    script = compose()["configs"][service["configs"][0]["source"]]["content"]
     psql = ["psql", "--set=ON_ERROR_STOP=1", "--dbname=postgres"]
     for statement in (f"CREATE ROLE {user} SUPERUSER LOGIN", f"CREATE DATABASE {database} OWNER {user}"):
         subprocess.run([*psql, f"--command={statement}"], env=environment, check=True, timeout=60)
-    subprocess.run(["sh", "-euc", deployment.here(script, {})], env=environment, check=True, timeout=60)
+    scripts = deployment.folder / "scripts"
+    scripts.mkdir()
+    entry_point = deployment.folder / "image/docker-entrypoint.sh"
+    entry_point.parent.mkdir()
+    run_script = f'psql --set=ON_ERROR_STOP=1 --username="$POSTGRES_USER" --file="{scripts}/mlflow.sql" "$POSTGRES_DB"'
+    entry_point.write_text(f'#!/bin/sh\nset -eu\ntest "$*" = postgres\n{run_script}\n')
+    entry_point.chmod(0o755)
+    environment["PATH"] = os.pathsep.join([str(entry_point.parent), environment["PATH"]])
+    command = [deployment.here(word, {INIT: scripts}) for word in services()["postgres"]["command"]]
+    subprocess.run(command, env=environment, check=True, timeout=60)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class Store:
     @property
     def is_missing(self) -> bool:
         """True if the store is a SQLite file that does not exist yet."""
-        return (path := _sqlite_path(self.tracking_uri)) is not None and not path.exists()
+        return (path := sqlite_path(self.tracking_uri)) is not None and not path.exists()
 
     @contextmanager
     def locked(self, purpose: str) -> Iterator[None]:
@@ -68,7 +68,7 @@ class Store:
         Raises:
             RegistryError: another process has held it for long, or the lock cannot be created.
         """
-        if (database := _sqlite_path(self.tracking_uri)) is not None:
+        if (database := sqlite_path(self.tracking_uri)) is not None:
             path = database.with_name(f".{database.name}.{purpose}.lock")
         else:
             digest = hashlib.sha256(self.tracking_uri.encode()).hexdigest()[:16]
@@ -85,8 +85,17 @@ def find_store(runs_root: Path) -> Store:
     """Return the store of `MLFLOW_TRACKING_URI`, by default `mlflow.db` and `mlartifacts` in `runs_root`."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return Store(uri)
-    root = runs_root.resolve()
-    return Store(sqlite_url(root / "mlflow.db"), (root / "mlartifacts").as_uri())
+    return store_in(runs_root.resolve())
+
+
+def store_in(root: Path) -> Store:
+    """Return the store in a folder, which has an absolute path."""
+    url = sqlite_url(root / "mlflow.db")
+    # MLflow 3.17 also creates the parent folders of a `sqlite:///` path, as it is written in the URL. Name the driver,
+    # for which it does not, if that would be another folder. Remove when it decodes the path.
+    if "%" in url:
+        url = url.replace("sqlite:", "sqlite+pysqlite:", 1)
+    return Store(url, (root / "mlartifacts").as_uri())
 
 
 def sqlite_url(path: Path) -> str:
@@ -94,8 +103,10 @@ def sqlite_url(path: Path) -> str:
     return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
-def _sqlite_path(url: str) -> Path | None:
-    return Path(unquote(url.removeprefix("sqlite:///"))) if url.startswith("sqlite:///") else None
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of an SQLite URL, or None for other addresses."""
+    found = re.match(r"sqlite(?:\+pysqlite)?:///", url)
+    return Path(unquote(url[found.end() :])) if found else None
 
 
 def _is_database(url: str) -> bool:
@@ -117,7 +128,7 @@ def connect(store: Store) -> "MlflowClient":
     """Return a quiet client of `store`. Imports MLflow (3 s); a new SQLite store is created (2 s)."""
     for name, setting in CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, setting)
-    if (path := _sqlite_path(store.tracking_uri)) is not None:
+    if (path := sqlite_path(store.tracking_uri)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with no_garbage_collection():
         from mlflow import MlflowClient

@@ -34,7 +34,7 @@ from service.api.routes import (
 )
 from service.api.thread_pools import ThreadPools, Work
 from service.api.url_characters import NoNulCharacters
-from service.executors.registry import create_executor
+from service.executors.registry import capacity_of_service
 from service.jobs.use_cases import Jobs
 from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
@@ -57,11 +57,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings.jobs_dir.mkdir(parents=True, exist_ok=True)
         # In parallel: a driver may take a second to list its GPUs.
-        engine, executor = await asyncio.gather(
+        engine, capacity = await asyncio.gather(
             asyncio.to_thread(open_database_later, settings.url_of_database, DatabaseLimits.of_requests(settings)),
-            asyncio.to_thread(create_executor, settings),
+            asyncio.to_thread(capacity_of_service, settings),
         )
-        capacity = executor.capacity()
         app.state.engine = engine
         app.state.store = JobStore(engine)
         app.state.pools = pools = ThreadPools(settings)

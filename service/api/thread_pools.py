@@ -106,7 +106,8 @@ class ThreadPool:
         """
         if self._num_unfinished >= self._capacity:
             self.failures["full"] += 1
-            raise NoAnswer(SUBJECTS[self.work], f"{self._num_unfinished} requests already wait for it; try again later")
+            subject = SUBJECTS[self.work]
+            raise NoAnswer(subject, f"{self._num_unfinished} requests already wait for {subject}; try again later")
         call = self._submit(partial(function, *args, **kwargs))
         answer = asyncio.wrap_future(call)
         try:
@@ -144,7 +145,7 @@ class ThreadPool:
             self._num_unfinished -= 1
 
     def _timeout_detail(self) -> str:
-        detail = f"it did not answer within {self._timeout_s:g} s"
+        detail = f"{SUBJECTS[self.work]} did not answer within {self._timeout_s:g} s"
         if self.work in (Work.WRITES, Work.DELETIONS):
             return f"{detail}; the change may still be made, so look before you send the request again"
         return f"{detail}; send the request again later"

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.tracking_files import TrackingState
-from pipelines.tracking.mlflow_store import find_store, sqlite_url
+from pipelines.tracking.mlflow_store import store_in
 from service.backup.copying import copy_file, replace_prefix, sha256_of
 from service.backup.manifest import (
     FILE_LIST,
@@ -114,7 +114,7 @@ def _relocate(root: Path, old: Path, manifest: BackupManifest) -> None:
         return
     for before, after in ((old.as_uri(), root.as_uri()), (str(old), str(root))):
         replace_prefix(root / MLFLOW, f"{before}/", f"{after}/")
-    address = find_store(root).label if "MLFLOW_TRACKING_URI" not in os.environ else sqlite_url(root / MLFLOW)
+    address = store_in(root).label
     for run in (root / "jobs").glob("*"):
         path = RunDir.of(run).tracking_state
         state = TrackingState.read_if_valid(path)

@@ -9,11 +9,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
-from urllib.parse import unquote
 
 from pipelines.base.errors import ConfigError
-from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.mlflow_store import find_store, sqlite_path
 from service.backup.unfinished import is_unfinished
 from service.datasets.folder import ARCHIVES
 from service.disk_space import DiskAlmostFull, require_free_space
@@ -143,8 +141,7 @@ def mlflow(settings: Settings) -> Iterator[CheckResult]:
                 yield CheckResult("mlflow", "ok", f"{store.label} answers")
         except (OSError, ValueError) as error:
             yield CheckResult("mlflow", "failed", f"{store.label} does not answer ({error})", remedy)
-    elif store.tracking_uri.startswith("sqlite:///"):
-        path = Path(unquote(store.tracking_uri.removeprefix("sqlite:///")))
+    elif (path := sqlite_path(store.tracking_uri)) is not None:
         try:
             with closing(sqlite3.connect(path, timeout=HTTP_TIMEOUT_S)) as connection:
                 connection.execute("SELECT count(*) FROM experiments").fetchone()

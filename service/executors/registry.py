@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from service.executors.base import Executor, RequirementsNotMet
+from service.resources import GPUS, ResourceCounts
 from service.settings import Settings
 
 GROUP = "pyramidion.executors"
@@ -54,3 +55,18 @@ def check_executor(settings: Settings) -> None:
 def create_executor(settings: Settings) -> Executor:
     """Return the executor of a service; raises ConfigError like `load_executor`."""
     return load_executor(settings.executor).from_settings(settings)
+
+
+def capacity_of_service(settings: Settings) -> ResourceCounts:
+    """Return the resources that jobs may use in total, also on a host where only the API runs.
+
+    Such a host may have no GPU although the supervisors' host has some; then the setting says how many.
+
+    Raises:
+        ConfigError: as `load_executor`.
+    """
+    executor = create_executor(settings)
+    capacity = executor.capacity()
+    if getattr(executor, "is_bound_to_host", True) and not capacity.get(GPUS):
+        return {**capacity, GPUS: settings.gpus or 0}
+    return capacity

@@ -6,6 +6,8 @@ import pytest
 
 from service.executors.gpus import gpu_uuids
 from service.executors.local import LocalExecutor
+from service.executors.registry import capacity_of_service
+from service.settings import Settings
 
 A, B = "GPU-aaaa1111-0000", "GPU-aabb2222-0000"
 
@@ -78,3 +80,15 @@ def test_attempts_never_share_a_gpu(driver: Path) -> None:
 
 def test_capacity_is_set_by_the_arguments() -> None:
     assert LocalExecutor(cpus=3, gpus=0).capacity() == {"cpus": 3, "gpus": 0}
+
+
+def test_host_of_the_api_needs_no_gpu_for_the_gpus_of_its_supervisor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # without a driver
+    assert capacity_of_service(Settings(cpus=4, gpus=2)) == {"cpus": 4, "gpus": 2}
+    assert capacity_of_service(Settings(cpus=4)) == {"cpus": 4, "gpus": 0}
+
+
+def test_gpus_of_this_host_are_counted_although_the_setting_names_more(driver: Path) -> None:
+    assert capacity_of_service(Settings(cpus=4, gpus=5)) == {"cpus": 4, "gpus": 2}
