@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 HEALTH_PATH = "/healthz"
+_NO_PATH = "/"
+"""A path that a predictor does not have, so that it looks at the secret and does nothing."""
 _FORMS = "write http://HOST:PORT, or unix:/PATH for a Unix socket"
 _MAX_PATH_BYTES = 107
 """Longest path of a Unix socket that Linux supports."""
@@ -48,14 +50,30 @@ class PredictorAddress:
 
 def health_problem(address: PredictorAddress, timeout_s: float) -> str | None:
     """Return why the predictor at an address is not healthy, or None if it is."""
-    connection = _Connection(address, timeout_s)
     try:
-        connection.request("GET", HEALTH_PATH)
-        response = connection.getresponse()
-        body = response.read(1000).decode(errors="replace")
-        return None if response.status == 200 else f"the predictor at {address} answers {response.status}: {body}"
+        status, body = _get(address, HEALTH_PATH, {}, timeout_s)
     except (OSError, http.client.HTTPException) as error:
         return f"the predictor at {address} does not answer ({error or type(error).__name__})"
+    return None if status == 200 else f"the predictor at {address} answers {status}: {body}"
+
+
+def access_problem(address: PredictorAddress, secret: str | None, timeout_s: float) -> str | None:
+    """Return why the predictor at an address does not accept a secret, or None if it does."""
+    headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+    try:
+        status, _ = _get(address, _NO_PATH, headers, timeout_s)
+    except (OSError, http.client.HTTPException) as error:
+        return f"the predictor at {address} does not answer ({error or type(error).__name__})"
+    return f"the predictor at {address} has another secret" if status == 401 else None
+
+
+def _get(address: PredictorAddress, path: str, headers: dict[str, str], timeout_s: float) -> tuple[int, str]:
+    """Return the status and the start of the body of an answer."""
+    connection = _Connection(address, timeout_s)
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read(1000).decode(errors="replace")
     finally:
         connection.close()
 

@@ -32,6 +32,9 @@ class SecretFiles(PydanticBaseSettingsSource):
             raise _problem(variable, f"set beside {variable}; unset one of them")
         try:
             secret = Path(path).read_text("utf-8").strip()
+        except PermissionError as error:
+            problem = f"{path!r} may not be read by the user id {os.getuid()}; change its owner or mode, such as 0400"
+            raise _problem(variable, problem) from error
         except (OSError, ValueError) as error:
             raise _problem(variable, f"{path!r} cannot be read ({error}); name a text file with the secret") from error
         if not secret:
@@ -43,6 +46,11 @@ class SecretFiles(PydanticBaseSettingsSource):
         fields = self.settings_cls.model_fields.items()
         found = {name: self.get_field_value(field, name)[0] for name, field in fields}
         return {name: value for name, value in found.items() if value is not None}
+
+
+def variable_of(secret: str) -> str:
+    """Return the variable that sets a secret here: itself, or the one that names its file."""
+    return f"{secret}_FILE" if os.environ.get(f"{secret}_FILE") else secret
 
 
 def _problem(variable: str, message: str) -> ConfigError:

@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.base.console import terminal_console
-from pipelines.base.errors import ConfigError, ExitCode
+from pipelines.base.errors import ConfigError, ExitCode, FieldProblem
+from pipelines.base.quantities import quantity
 from service.commands.serve import read_settings
-from service.doctor import installation, machine
+from service.doctor import database, installation, machine, servers
 from service.doctor.findings import CheckResult, checked
 from service.executors.registry import check_executor
 from service.server.prerequisites import check_folders
@@ -35,9 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         results = _results(read_settings(parser, settings_arguments))
     except ConfigError as error:
-        results = [
-            CheckResult("settings", "failed", str(problem), "correct this setting") for problem in error.problems
-        ]
+        results = [_failed_setting(problem) for problem in error.problems]
     if flags.json:
         print(json.dumps([asdict(result) for result in results], indent=1))
     else:
@@ -51,9 +50,10 @@ def _results(settings: Settings) -> list[CheckResult]:
         "torch": partial(machine.torch, settings),
         "settings": partial(_check_settings, settings),
         "root": partial(installation.root, settings),
-        "database": partial(installation.database, settings),
-        "mlflow": partial(installation.mlflow, settings),
-        "storage": partial(installation.storage, settings),
+        "database": partial(database.database, settings),
+        "mlflow": partial(servers.mlflow, settings),
+        "storage": partial(servers.storage, settings),
+        "predictor": partial(servers.predictor, settings),
         "open files": machine.open_files,
         "shared memory": machine.shared_memory,
         "cores": partial(machine.cores, settings),
@@ -70,9 +70,14 @@ def _check_settings(settings: Settings) -> Iterable[CheckResult]:
             check_folders(settings)
     except ConfigError as error:
         for problem in error.problems:
-            yield CheckResult("settings", "failed", str(problem), "correct this setting")
+            yield _failed_setting(problem)
     else:
         yield CheckResult("settings", "ok", f"executor {settings.executor}, {settings.cpus} cores")
+
+
+def _failed_setting(problem: FieldProblem) -> CheckResult:
+    text, _, remedy = str(problem).partition("; ")
+    return CheckResult("settings", "failed", text, remedy or "correct this setting")
 
 
 def _print(results: Sequence[CheckResult]) -> None:
@@ -81,5 +86,6 @@ def _print(results: Sequence[CheckResult]) -> None:
     for result in results:
         table.add_row(*map(escape, (result.name, result.outcome, result.detail, result.remedy)))
     console.print(table)
-    num_failed = sum(result.outcome == "failed" for result in results)
-    console.print("all checks passed" if not num_failed else f"{num_failed} of {len(results)} checks failed")
+    num_failed, num_warnings = (sum(one.outcome == kind for one in results) for kind in ("failed", "warning"))
+    failed = f"{num_failed} of {len(results)} checks failed" if num_failed else "no check failed"
+    console.print(f"{failed}, {quantity(num_warnings, 'warning')}")

@@ -109,6 +109,15 @@ class ArchiveStorage(ABC):
         """Delete an archive; a missing one is ignored. Raises StorageUnavailable."""
 
     @abstractmethod
+    def check(self) -> None:
+        """Return if archives can be stored and read; nothing is stored.
+
+        Raises:
+            StorageFull: the disk is full.
+            StorageUnavailable: the storage does not answer, or does not permit it.
+        """
+
+    @abstractmethod
     def keys(self) -> Iterator[ArchiveKey]:
         """Yield the keys of all complete archives, in any order. Raises StorageUnavailable."""
 

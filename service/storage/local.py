@@ -66,6 +66,11 @@ class LocalStorage(ArchiveStorage):
             with contextlib.suppress(OSError):  # other owners store the same content, or nothing was stored
                 path.parent.rmdir()
 
+    def check(self) -> None:
+        folder = next(path for path in (self._folder, *self._folder.parents) if path.exists())
+        with self._translated(), tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+
     def keys(self) -> Iterator[ArchiveKey]:
         with self._translated():
             for path in sorted(self._folder.glob("*/*")):

@@ -21,6 +21,9 @@ PART_BYTES = 16 << 20
 """Larger archives are sent in parts; S3 takes at most 10,000 parts, 160 GB."""
 
 _TRIES = 3
+_CHECK = "check"
+"""Name of an object that is never stored."""
+_DENIED = frozenset({"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 _MISSING = frozenset({"404", "NoSuchKey"})
 
 
@@ -74,6 +77,17 @@ class S3Storage(ArchiveStorage):
         with self._translated(key), contextlib.suppress(ArchiveMissing):
             self._client.delete_object(Bucket=self._bucket, Key=self._object(key))
 
+    def check(self) -> None:
+        """Start an upload in parts, which stores nothing, and abort it."""
+        name = f"{self._prefix}{_CHECK}"
+        with self._translated():
+            for _ in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix, PaginationConfig={"MaxItems": 1}
+            ):
+                break
+            upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=name)
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload["UploadId"])
+
     def keys(self) -> Iterator[ArchiveKey]:
         with self._translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
@@ -112,6 +126,15 @@ class S3Storage(ArchiveStorage):
             code = str(error.response.get("Error", {}).get("Code"))
             if key is not None and code in _MISSING:
                 raise ArchiveMissing(key) from error
-            raise StorageUnavailable(f"{self.label} refuses the request ({code})") from error
+            raise StorageUnavailable(self._refusal(code, error.operation_name)) from error
         except (BotoCoreError, Boto3Error, OSError) as error:
             raise StorageUnavailable(f"{self.label} cannot be used ({type(error).__name__}: {error})") from error
+
+    def _refusal(self, code: str, operation: str) -> str:
+        """Return the message for an error code of the server, which not all clients explain."""
+        if code == "NoSuchBucket":
+            return f"the bucket {self._bucket!r} does not exist; create it, or correct PYRAMIDION_STORAGE_URL"
+        if code in _DENIED:
+            what = f"the credentials do not permit {operation} in {self.label} ({code})"
+            return f"{what}; permit it, or correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or their file"
+        return f"{self.label} refuses {operation} ({code})"

@@ -16,7 +16,7 @@ StoreError
 ├── QuotaExceeded       the data sets of a tenant or of a key would be larger than its quota
 ├── QueueLimit          the key that submits a job has too many jobs in the queue
 ├── KeyUnknown          no API key has this id
-├── SchemaUnknown       the database was created by a newer version
+├── SchemaUnknown       the database was created by a newer version, or by another application
 └── StoreUnavailable    the database cannot be opened, read or written at the moment; nothing was changed
     ├── StoreFull       its disk is full
     ├── SchemaChanged   another version has migrated it while this process had it open
@@ -202,10 +202,15 @@ class KeyUnknown(StoreError):
 
 
 class SchemaUnknown(StoreError):
-    """The database has a schema that this version does not know."""
+    """The database has a schema of a newer version, or of another application."""
 
     def __init__(self, found: str, head: str) -> None:
-        super().__init__(
-            f"the database has schema {found!r}, but this version of pyramidion knows only schemas up to {head!r}; "
-            "start the version that created it or a newer one, or choose another PYRAMIDION_ROOT"
-        )
+        if found.isdecimal():
+            problem = (
+                f"the database has schema {found!r}, but this version of pyramidion knows only schemas up to {head!r}"
+            )
+            remedy = "install the version that created it or a newer one, or choose another database or root"
+        else:
+            problem = f"the database belongs to another application, whose schema is {found!r}"
+            remedy = "name a database of its own in PYRAMIDION_DATABASE_URL"
+        super().__init__(f"{problem}; {remedy}")

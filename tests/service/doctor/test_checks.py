@@ -16,7 +16,7 @@ from sqlalchemy import insert
 
 from service.cli import main
 from service.commands import doctor
-from service.doctor import installation, machine
+from service.doctor import database, installation, machine, servers
 from service.doctor.findings import CheckResult, checked
 from service.keys.use_cases import Keys
 from service.principal import LOCAL_USER
@@ -46,8 +46,8 @@ def outcomes(results: Iterable[CheckResult]) -> dict[str, str]:
 def test_new_installation_has_no_failed_check(settings: Settings) -> None:
     checks: list[Callable[[], Iterable[CheckResult]]] = [
         machine.python, machine.open_files, machine.shared_memory, lambda: machine.cores(settings),
-        lambda: installation.root(settings), lambda: installation.database(settings),
-        lambda: installation.mlflow(settings), lambda: installation.storage(settings),
+        lambda: installation.root(settings), lambda: database.database(settings),
+        lambda: servers.mlflow(settings), lambda: servers.storage(settings),
     ]  # fmt: skip
     found = {name: outcome for check in checks for name, outcome in outcomes(check()).items()}
     assert "failed" not in found.values()
@@ -69,34 +69,34 @@ def test_full_disk_fails_with_the_remedy(settings: Settings) -> None:
 
 def test_database_that_cannot_be_read_fails(settings: Settings) -> None:
     for url in ("postgresql://nobody@127.0.0.1:1/none", "mysql://x/y", "sqlite://"):
-        assert outcomes(installation.database(Settings(root=settings.root, database_url=url))) == {"database": "failed"}
+        assert outcomes(database.database(Settings(root=settings.root, database_url=url))) == {"database": "failed"}
     (settings.root / "service.db").write_text("not a database, but text of some length" * 20)
-    assert outcomes(checked("database", lambda: installation.database(settings)))["database"] == "failed"
+    assert outcomes(checked("database", lambda: database.database(settings)))["database"] == "failed"
 
 
 def test_old_supervisor_future_events_and_missing_keys_are_found(settings: Settings) -> None:
     engine = open_database(settings.url_of_database)
-    state = outcomes(installation.database(settings))
+    state = outcomes(database.database(settings))
     assert state == {"database": "ok", "clock": "ok", "keys": "ok", "supervisor": "warning"}
     job = JobStore(engine).submit(NewJob("a", {}, 0, cpus=1, gpus=0))[0]
     assert LeaseStore(engine, "me", "host").take(None, None)
-    assert outcomes(installation.database(settings))["supervisor"] == "ok"
+    assert outcomes(database.database(settings))["supervisor"] == "ok"
     with engine.begin() as connection:
         row = {"job_id": job.id, "attempt": 1, "kind": "metric", "epoch": 0, "step": 0, "data": {}}
         connection.execute(insert(events).values(**row, time=time.time() + 86_400))
     public = Settings(root=settings.root, host="0.0.0.0", lease_s=settings.lease_s)
-    found = outcomes(installation.database(public))
+    found = outcomes(database.database(public))
     assert (found["clock"], found["keys"]) == ("failed", "failed")
     Keys(KeyStore(engine)).create(LOCAL_USER, "ci", [Scope.JOBS_READ])
-    assert outcomes(installation.database(public))["keys"] == "ok"
+    assert outcomes(database.database(public))["keys"] == "ok"
 
 
 def test_mlflow_that_does_not_answer_fails(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(sqlite3.connect(settings.root / "mlflow.db")) as store, store:
         store.execute("CREATE TABLE other (id INTEGER)")
-    assert outcomes(installation.mlflow(settings)) == {"mlflow": "failed"}
+    assert outcomes(servers.mlflow(settings)) == {"mlflow": "failed"}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    assert outcomes(installation.mlflow(settings)) == {"mlflow": "failed"}
+    assert outcomes(servers.mlflow(settings)) == {"mlflow": "failed"}
 
 
 def test_stopped_service_is_a_warning(settings: Settings) -> None:
@@ -158,14 +158,14 @@ def test_attempts_in_another_root_or_on_another_host_are_reported(settings: Sett
     job = JobStore(engine).submit(NewJob("j", {}, 0, cpus=1, gpus=0))[0]
     assert LeasedStore(engine, "owner", "far away", "/other/root").claim(job.id, []) is not None
     engine.dispose()
-    found = [one for one in installation.database(settings) if one.name == "attempts"]
+    found = [one for one in database.database(settings) if one.name == "attempts"]
     assert [(one.outcome, one.remedy.partition(";")[0]) for one in found] == [
         ("failed", "give all services of a database the same root"),
         ("warning", "keep a supervisor on that host"),
     ]
     assert "/other/root" in found[0].detail
     assert "far away" in found[1].detail
-    assert [one for one in installation.database(away(settings)) if one.name == "attempts"] == []
+    assert [one for one in database.database(away(settings)) if one.name == "attempts"] == []
 
 
 def away(settings: Settings) -> Settings:

@@ -53,6 +53,12 @@ def test_stored_archive_is_read_unchanged(storage: ArchiveStorage) -> None:
     assert list(storage.keys()) == [key]
 
 
+def test_check_of_a_usable_storage_stores_nothing(storage: ArchiveStorage) -> None:
+    storage.check()
+    assert list(storage.keys()) == []
+    assert storage.remove_partial(0) == 0
+
+
 def test_archive_of_several_parts_is_read_unchanged(storage: ArchiveStorage) -> None:
     content = bytes(range(256)) * (17 << 12)
     storage.put(key_of(content), io.BytesIO(content))
@@ -141,6 +147,7 @@ def test_silent_server_is_unavailable_after_the_timeout(
         lambda: content_of(storage, key_of(CONTENT)),
         lambda: storage.delete(key_of(CONTENT)),
         lambda: list(storage.keys()),
+        lambda: storage.check(),
     ]
     for call in calls:
         with pytest.raises(StorageUnavailable, match="s3://tests/"):
@@ -149,8 +156,10 @@ def test_silent_server_is_unavailable_after_the_timeout(
 
 def test_missing_bucket_is_unavailable_not_a_missing_archive(s3_url: str, tmp_path: Path) -> None:
     storage = open_storage("s3://no-such-bucket", tmp_path, timeout_s=20)
-    with pytest.raises(StorageUnavailable, match="NoSuchBucket"):
+    with pytest.raises(StorageUnavailable, match="the bucket 'no-such-bucket' does not exist; create it"):
         content_of(storage, key_of(CONTENT))
+    with pytest.raises(StorageUnavailable, match="does not exist; create it"):
+        storage.check()
 
 
 def test_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
