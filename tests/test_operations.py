@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from service.commands.registry import COMMANDS
 from service.settings import PREFIX, Settings
 from service.settings_secrets import SECRETS
 from service.states import FailureKind
-from tests.compose import FILE, ROOT
+from tests.compose import FILE, ROOT, services
+from tests.service.command_runs import run_command
 from tests.settings_table import PAGE, page_with_section
 
 TEXT = PAGE.read_text("utf-8")
@@ -31,6 +33,28 @@ def test_settings_on_the_page_exist() -> None:
 @pytest.mark.parametrize("line", [line for line in TYPED if line.startswith("pyramidion ")])
 def test_command_exists(line: str) -> None:
     assert shlex.split(line)[1] in COMMANDS
+
+
+@pytest.mark.parametrize("line", [line for line in TYPED if line.startswith("pyramidion ")])
+def test_options_of_a_command_exist(line: str, tmp_path: Path) -> None:
+    words = shlex.split(line.partition(" >")[0])[1:]
+    options = {word for word in words if word.startswith("--")}
+    named = list(takewhile(lambda word: not word.startswith("--"), words))
+    shown = run_command(*named, "--help", cwd=tmp_path, environment={})
+    assert shown.returncode == 0, shown.stderr
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", shown.stdout))
+    assert options <= known
+
+
+@pytest.mark.parametrize("line", [line for line in TYPED if line.startswith("docker compose ")])
+def test_command_of_compose_names_a_service_and_a_command_of_ours(line: str) -> None:
+    words = shlex.split(line)
+    if words[2] in ("exec", "run", "stop", "start"):
+        name = next(word for word in words if word in services())
+        inside = words[words.index(name) + 1 :]
+        assert inside[:1] != ["pyramidion"] or inside[1] in COMMANDS
+    scaled = {word.partition("=")[0] for word in words if word.endswith("=0")}
+    assert scaled <= set(services())
 
 
 def test_metrics_on_the_page_exist() -> None:

@@ -25,8 +25,8 @@ from service.store.copies import DatabaseCopy, dump_rows
 from service.store.database import Database
 from service.version import version
 
-_LEFT_OUT = re.compile(r"(service|mlflow)\.db(-wal|-shm|-journal|\.lock)?|models|(supervisor|serve)\.lock")
-"""Entries of the root that are copied in another way, or belong to processes; `models` is a cache."""
+_LEFT_OUT = re.compile(r"(service|mlflow)\.db(-wal|-shm|-journal|\.lock)?|models|(supervisor|serve)\.lock|\..*")
+"""Entries of the root that are copied in another way, or belong to processes; `models` and hidden ones are caches."""
 
 
 def create_backup(
@@ -47,7 +47,8 @@ def create_backup(
         copy = dump_rows(engine, rows.write)
     report(f"{sum(copy.num_rows.values()):,} rows of the database")
     mlflow_sha256 = _copy_mlflow(settings.root, folder)
-    report("the MLflow store" if mlflow_sha256 else "without the MLflow store, which is a server or does not exist")
+    elsewhere = f"without MLflow at {find_store(settings.root).label}; a server is backed up with its own tools"
+    report("the MLflow store" if mlflow_sha256 else elsewhere)
     num_files, num_bytes = _copy_files(settings.root, folder, copy)
     report(f"{num_files:,} files, {num_bytes:,} bytes")
     manifest = BackupManifest(

@@ -156,6 +156,8 @@ def test_addresses_of_the_old_root_become_those_of_the_new_one(old: Bench, tmp_p
     (root / "mlartifacts/model.json").write_text("{}")
     (root / "models").mkdir()
     (root / "models/cached").touch()
+    (root / ".cache").mkdir()
+    (root / ".cache/font").touch()
     new, _ = restored(old, tmp_path)
     with closing(sqlite3.connect(new.root / "mlflow.db")) as store:
         assert store.execute("SELECT artifact_uri, name FROM runs").fetchall() == [
@@ -164,7 +166,7 @@ def test_addresses_of_the_old_root_become_those_of_the_new_one(old: Bench, tmp_p
     state = TrackingState.read(RunDir.of(new.run_dir(job.id)).tracking_state)
     assert (state.tracking_uri, state.run_id) == (f"sqlite:///{new.root}/mlflow.db", "r")
     assert (new.root / "mlartifacts/model.json").exists()
-    assert not (new.root / "models").exists()
+    assert not any((new.root / name).exists() for name in ("models", ".cache"))
 
 
 def filled(url: str) -> Engine:
