@@ -71,7 +71,7 @@ WORKDIR /var/lib/seaweedfs
 EXPOSE 8333
 HEALTHCHECK --start-period=1m --start-interval=1s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8333/healthz', timeout=5)"]
-CMD ["weed", "server", "-dir=/var/lib/seaweedfs", "-s3", "-master.telemetry=false"]
+CMD ["weed", "server", "-dir=/var/lib/seaweedfs", "-s3", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024", "-volume.max=0"]
 
 FROM runtime AS service
 COPY --from=service-packages /opt/pyramidion /opt/pyramidion

@@ -38,7 +38,8 @@ def seaweedfs_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     master, volume, filer, s3 = unused_ports(4)
     command = [
         str(Path(sysconfig.get_path("scripts")) / "weed"), "server", f"-dir={folder}", "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1", f"-master.port={master}", "-master.telemetry=false", f"-volume.port={volume}",
+        "-ip.bind=127.0.0.1", f"-master.port={master}", "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=1024", f"-volume.port={volume}",
         "-volume.max=0", f"-filer.port={filer}", "-s3", "-s3.ip.bind=127.0.0.1", f"-s3.port={s3}",
         "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip
