@@ -21,7 +21,7 @@ from service.api.download import ANY_FILE, PARTS
 from service.api.entity_tags import is_known, tagged
 from service.api.file_response import file_response
 from service.api.limits import JsonRoute
-from service.api.thread_pools import Work
+from service.api.thread_pools import ThreadPools, Work
 from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks
 from service.datasets.folder import ARCHIVES, INCOMING
@@ -128,7 +128,8 @@ async def add_dataset(
 
 
 async def _add_archive(request: Request, datasets: Datasets, principal: PrincipalDep) -> tuple[DatasetDetails, bool]:
-    free_bytes = await _in_thread(request, partial(datasets.free_bytes, principal))
+    pools: ThreadPools = request.app.state.pools
+    free_bytes = await pools[Work.READS].run(datasets.free_bytes, principal)
     form = form_of(request)
     uploads: Uploads = request.app.state.uploads
     async with uploads.receive(request, form, free_bytes) as archive:
