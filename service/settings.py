@@ -103,9 +103,7 @@ class Settings(BaseSettings):
     )
     alias_check_s: Seconds = Field(2.0, description="seconds between two checks of a model's alias by the predictor")
     image_upload_timeout_s: Seconds = Field(30.0, description="seconds in which an image must be uploaded completely")
-    image_upload_memory_bytes: Count = Field(
-        512 << 20, description="maximum size of all images together that are being uploaded for predictions"
-    )
+    image_upload_memory_bytes: Count = Field(512 << 20, description="maximum size of all images of predict requests")
     predictor_url: str | None = Field(
         None,
         description="address of a predictor that runs by itself, http://HOST:PORT or unix:/PATH; by default the API "
@@ -123,6 +121,7 @@ class Settings(BaseSettings):
     )
 
     max_upload_bytes: Count = Field(10 << 30, description="maximum size of an uploaded archive of a data set")
+    max_upload_images: Count = Field(10_000, description="maximum number of single images uploaded with a job")
     upload_timeout_s: Seconds = Field(3600.0, description="seconds after which an upload is refused")
     uploads: Count = Field(16, description="maximum number of uploads in progress; others are rejected meanwhile")
     storage_timeout_s: Seconds = Field(

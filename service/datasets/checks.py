@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from pipelines.base.errors import ExitCode
@@ -122,7 +121,7 @@ class DatasetChecks:
         request = CheckRequest(
             id=version.id, name=version.name, reference=version.reference, content_sha256=version.content_sha256,
             folder=version.folder, sources=version.sources,
-            max_bytes=max(0, self._settings.dataset_quota_bytes - used),
+            max_bytes=max(0, self._settings.dataset_quota_bytes - used), is_for_jobs=version.of_jobs,
         )  # fmt: skip
         folder.request.write_text(request.model_dump_json(), "utf-8")
 
@@ -211,11 +210,3 @@ class DatasetChecks:
 
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def clean_incoming(folder: Path, older_than_s: float, now: float) -> None:
-    """Delete the files of uploads that ended with their process."""
-    for path in folder.glob("*"):
-        with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime > older_than_s:
-                path.unlink()

@@ -3,7 +3,6 @@
 Every method blocks: call it in a thread.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -11,24 +10,28 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.base.errors import ConfigError
 from pipelines.data.dataset.roots import find_root
 from service.datasets.deletion import delete_content
 from service.datasets.errors import FolderInvalid
-from service.datasets.folder import CheckSummary, DatasetFolder, version_folder
+from service.datasets.folder import INCOMING, CheckSummary, DatasetFolder, version_folder
+from service.datasets.leftovers import mark_archive
 from service.datasets.listing import list_folder
 from service.disk_space import require_free_space
 from service.principal import Principal
 from service.settings import Settings
-from service.storage.base import ArchiveKey, ArchiveStorage
-from service.store.dataset_records import DatasetStatus, DatasetVersion, NewDatasetVersion
+from service.storage.base import ArchiveKey, ArchiveStorage, StorageError
+from service.store.dataset_records import DatasetStatus, DatasetVersion, JobImages, NewDatasetVersion
 from service.store.datasets import DatasetStore
-from service.store.errors import DatasetInUse
+from service.store.errors import DatasetInUse, OutcomeUnknown
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NEWEST = "latest"
 """The name of the newest version that is ready."""
@@ -104,18 +107,65 @@ class Datasets:
             archive_bytes=archive.num_bytes,
             sources=sources,
         )
-        key = ArchiveKey(archive.sha256, new.id)
-        with archive.path.open("rb") as file:
-            self._storage.put(key, file)
-        try:
-            version, is_new = self._store.create(new, principal, self._settings.dataset_quota_bytes)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                self._storage.delete(key)
-            raise
-        if not is_new:
-            self._storage.delete(key)
+        create = partial(self._store.create, new, principal, self._settings.dataset_quota_bytes)
+        version, is_new = self._with_archive(new, archive, create)
         return self._added(principal, version, is_new=is_new)
+
+    def new_images(self, archive: ReceivedArchive) -> JobImages:
+        """Return an archive of images as the data set of a job, which nothing was stored of yet."""
+        version_id = secrets.token_hex(6)
+        version = NewDatasetVersion(
+            id=version_id,
+            name=f"images-{version_id}",
+            sha256=archive.sha256,
+            content_sha256=archive.sha256,
+            archive_bytes=archive.num_bytes,
+            of_jobs=True,
+        )
+        return JobImages(version, self._settings.dataset_quota_bytes)
+
+    def store_images(
+        self, archive: ReceivedArchive, images: JobImages, queue: Callable[[], tuple[T, bool]]
+    ) -> tuple[T, bool]:
+        """Store an archive of images, and queue the job that they belong to.
+
+        Args:
+            archive: the upload.
+            images: its future version.
+            queue: writes the job and the version in one transaction; returns the job, with False if it existed before.
+
+        Raises:
+            StorageError: the archive cannot be stored.
+            QuotaExceeded: the data sets of the tenant would be too large.
+        """
+        return self._with_archive(images.version, archive, queue)
+
+    def _with_archive(
+        self, new: NewDatasetVersion, archive: ReceivedArchive, write: Callable[[], tuple[T, bool]]
+    ) -> tuple[T, bool]:
+        """Store an archive, and then write its row; the archive is deleted if the row is not written."""
+        key = ArchiveKey(new.content_sha256, new.id)
+        mark = mark_archive(self._settings.datasets_dir / INCOMING, key)
+        try:
+            with archive.path.open("rb") as file:
+                self._storage.put(key, file)
+            written, is_new = write()
+        except OutcomeUnknown:
+            raise  # `clean_incoming` looks later whether the row was written
+        except BaseException:
+            self._forget(key, mark)
+            raise
+        if is_new:
+            mark.unlink()
+        else:
+            self._forget(key, mark)
+        return written, is_new
+
+    def _forget(self, key: ArchiveKey, mark: Path) -> None:
+        # The mark remains if the archive cannot be deleted now.
+        with suppress(StorageError):
+            self._storage.delete(key)
+            mark.unlink(missing_ok=True)
 
     def add_folder(
         self, principal: Principal, name: str, folder: str, sources: dict[str, Any] | None

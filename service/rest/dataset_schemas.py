@@ -35,6 +35,7 @@ class DatasetSummary(Answer):
     archive_bytes: int
     files_bytes: int = Field(description="size of the extracted files")
     num_images: int | None
+    of_jobs: bool = Field(description="images that were uploaded with a job, and are deleted with it")
     created_at: datetime
     created_by: str
     checked_at: datetime | None

@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.storage.base import StorageError
 from service.storage.opening import open_storage
 from service.store.database import Database
+from service.store.dataset_records import DatasetVersion
 from service.store.datasets import DatasetStore
 from service.store.errors import DatasetInUse, DatasetNotFound, NotEnded, NotFound
 from service.store.jobs import JobStore
@@ -81,6 +82,8 @@ class Collection:
                 log.info("%s of job %s: deleted; %s", deletion.kind, deletion.job_id, deletion.reason)
                 done.append(deletion)
                 report(deletion)
+        for version in self._datasets.deleting():  # images that were uploaded with deleted jobs
+            self._finish_deletion(version)
         return done
 
     def _delete(self, deletion: Deletion) -> bool:
@@ -97,18 +100,21 @@ class Collection:
 
     def _delete_dataset(self, dataset_id: str) -> bool:
         """Delete a version; an interrupted deletion is finished by the checks of data sets."""
-        settings = self._settings
         try:
             version = self._datasets.start_deletion(dataset_id, GC)
         except (DatasetInUse, DatasetNotFound):  # used or deleted meanwhile
             return False
+        return self._finish_deletion(version)
+
+    def _finish_deletion(self, version: DatasetVersion) -> bool:
+        settings = self._settings
         try:
             archives = open_storage(settings.storage_url, settings.datasets_dir / ARCHIVES, settings.storage_timeout_s)
             delete_content(version, archives, settings.datasets_dir)
         except StorageError as error:
             self.problems.append(f"{version.reference}: {error}; its deletion will be finished")
             return False
-        self._datasets.finish_deletion(dataset_id)
+        self._datasets.finish_deletion(version.id)
         return True
 
     def _delete_job(self, job_id: str) -> bool:

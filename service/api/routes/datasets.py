@@ -1,10 +1,10 @@
 """Data sets over HTTP: these routes translate requests and responses, `service.datasets` does the work."""
 
 import asyncio
-import time
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
@@ -23,8 +23,9 @@ from service.api.file_response import file_response
 from service.api.limits import JsonRoute
 from service.api.thread_pools import Work
 from service.api.uploads import Uploads
-from service.datasets.checks import DatasetChecks, clean_incoming
+from service.datasets.checks import DatasetChecks
 from service.datasets.folder import ARCHIVES, INCOMING
+from service.datasets.leftovers import clean_incoming
 from service.datasets.use_cases import NEWEST, DatasetDetails, DatasetQuery, Datasets
 from service.rest.dataset_schemas import DatasetPage, DatasetView
 from service.rest.problems import Problem, problems
@@ -33,6 +34,9 @@ from service.settings import Settings
 from service.storage.opening import open_storage
 from service.store.dataset_records import DatasetStatus
 from service.store.datasets import DatasetStore
+from service.store.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 THREADS = 8
 CURSOR = "datasets"
@@ -51,12 +55,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.uploads = Uploads(settings, incoming, threads)
         app.state.datasets = Datasets(store, storage, settings, partial(_models_of_runs, app))
         app.state.dataset_checks = DatasetChecks(store, storage, settings, check_threads)
-        threads.submit(clean_incoming, incoming, 2 * settings.upload_timeout_s, time.time())
-        checks = asyncio.create_task(app.state.dataset_checks.run())
+        clean = partial(clean_incoming, incoming, 2 * settings.upload_timeout_s, store, storage)
+        tasks = [
+            asyncio.create_task(app.state.dataset_checks.run()),
+            asyncio.create_task(_repeat(threads, clean, settings.upload_timeout_s)),
+        ]
         yield
-        checks.cancel()
-        with suppress(asyncio.CancelledError):
-            await checks
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _repeat(threads: ThreadPoolExecutor, work: Callable[[], None], every_s: float) -> None:
+    while True:
+        try:
+            await asyncio.get_running_loop().run_in_executor(threads, work)
+        except (StoreError, OSError) as error:
+            log.warning("leftovers of uploads are not deleted yet: %s", error)
+        await asyncio.sleep(every_s)
 
 
 def _models_of_runs(app: FastAPI, run_ids: Sequence[str]) -> list[str]:

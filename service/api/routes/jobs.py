@@ -22,6 +22,7 @@ from service.rest.problems import Problem, problems
 from service.rest.schemas import DryRun, JobPage, JobRequest, JobView, PriorityRequest, ProblemField, Resources
 from service.scopes import Scope
 from service.states import JobStatus
+from service.store.records import NewJob
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
 
@@ -69,8 +70,7 @@ async def submit_job(
     submission = _submission(body)
     if dry_run:
         _require_dry_run(body.kind)
-        await _check_models(pools, jobs, principal, submission)
-        new = await pools[_work_of_check(body.kind)].run(jobs.check, principal, submission)
+        new = await check_in_pools(pools, jobs, principal, submission)
         resources = Resources(cpus=new.cpus, gpus=new.gpus, timeout_s=new.timeout_s)
         report = DryRun.model_validate({**await dry_runs.run(request, new.config), "resources": resources})
         return Response(report.model_dump_json(), media_type="application/json")
@@ -165,9 +165,15 @@ async def queue_in_pools(
 
     The check reads the disks of the data, or asks the registry; this must not hold up those who only need the database.
     """
+    return await pools[Work.WRITES].run(
+        jobs.queue, principal, await check_in_pools(pools, jobs, principal, submission), key
+    )
+
+
+async def check_in_pools(pools: ThreadPools, jobs: Jobs, principal: Principal, submission: JobSubmission) -> NewJob:
+    """Return the job that a submission would queue, see `Jobs.check`; raises InvalidJob."""
     await _check_models(pools, jobs, principal, submission)
-    new = await pools[_work_of_check(submission.kind)].run(jobs.check, principal, submission)
-    return await pools[Work.WRITES].run(jobs.queue, principal, new, key)
+    return await pools[_work_of_check(submission.kind)].run(jobs.check, principal, submission)
 
 
 async def _check_models(pools: ThreadPools, jobs: Jobs, principal: Principal, submission: JobSubmission) -> None:

@@ -34,10 +34,13 @@ class BatchPredictionKind(JobKind):
     dataset_field = ("dataset",)
     asks_registry = True
 
-    def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
+    def check(
+        self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts, *, has_files: bool = True
+    ) -> CheckedDocument:
         try:
             spec = validate_batch_prediction(config)
-            image_folder(spec, settings.data_roots)
+            if has_files:
+                image_folder(spec, settings.data_roots)
         except ConfigError as error:
             raise InvalidJob(
                 JobProblem(tuple(filter(None, problem.field.split("."))), problem.message) for problem in error.problems
