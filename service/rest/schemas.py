@@ -278,3 +278,5 @@ class Capabilities(Answer):
     max_json_bytes: int
     max_image_bytes: int
     max_image_pixels: int
+    max_images: int = Field(1, description="images in one predict request")
+    max_images_bytes: int = Field(0, description="size of all image files of one predict request")
