@@ -21,7 +21,8 @@ from service.store.records import Job
 Command = Callable[[RunDir], tuple[str, ...]]
 """Returns the command line of an attempt in a run folder."""
 
-ROOTS = (f"{PREFIX}DATA_ROOTS", f"{PREFIX}WEIGHTS_ROOTS")
+PASSED = tuple(f"{PREFIX}{name}" for name in ("DATA_ROOTS", "WEIGHTS_ROOTS", "DECODE_TIMEOUT_S", "DECODE_MEMORY_BYTES"))
+"""The settings that attempts need."""
 
 
 def attempt_folder(settings: Settings, job: Job) -> Path:
@@ -68,7 +69,7 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
         # Threads that spin while they wait take cores from other jobs and from the service.
         "OMP_WAIT_POLICY": "PASSIVE",
         **child_environment(inherited_environment(os.environ, settings.trainer_variables)),
-        **{name: own[name] for name in ROOTS},
+        **{name: own[name] for name in PASSED},
         DATA_ROOTS_VARIABLE: os.pathsep.join(map(str, data_roots_of_jobs(settings))),
         ATTEMPT_DIR_VARIABLE: str(folder),
         RUNS_ROOT_VARIABLE: str(settings.root),

@@ -63,7 +63,7 @@ class BatchPredictionKind(JobKind):
 
     def command(self, run_dir: RunDir) -> tuple[str, ...]:
         arguments = ("--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
-        return python_command("pipelines.batch_prediction_cli", *arguments)
+        return python_command("service.predictor.batch_process", *arguments)
 
     def models(self, config: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
         """Return the model that predicts."""

@@ -53,7 +53,7 @@ def outputs(service: Any, job_id: str) -> dict[str, bytes]:
 
 
 def predicting(service: Any, job_id: str) -> psutil.Process | None:
-    found = [process for process in service.processes(job_id) if "pipelines.batch_prediction_cli" in process.cmdline()]
+    found = [process for process in service.processes(job_id) if "service.predictor.batch_process" in process.cmdline()]
     return found[0] if found else None
 
 
