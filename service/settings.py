@@ -84,10 +84,10 @@ class Settings(BaseSettings):
     max_image_pixels: Count = Field(50_000_000, description="maximum number of pixels of an uploaded image")
     dry_run_timeout_s: Seconds = Field(120.0, description="seconds after which a dry run is stopped")
     decode_timeout_s: Seconds = Field(
-        10.0, description="seconds of processor time after which the decoding of an uploaded image is stopped"
+        10.0, description="seconds of processor time after which the decoding of a client's image is stopped"
     )
     decode_memory_bytes: Annotated[int, Field(ge=256 << 20)] = Field(
-        4 << 30, description="maximum memory of a process that decodes uploaded images"
+        4 << 30, description="maximum memory of a process that decodes images of clients"
     )
     decode_slow_images: Count = Field(
         8, description="maximum number of images that are decoded for more than a second, beside the others"
