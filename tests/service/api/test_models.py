@@ -1,25 +1,25 @@
 """Models and predictions over REST, with a real predictor process."""
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
 from click.testing import CliRunner
 
-from pipelines.base.errors import ConfigError
+from pipelines.base.errors import DataError
 from pipelines.inference.predictor import Predictor
 from pipelines.tasks.thresholds import ClassUnknown, ThresholdUnusable
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from service.client.client import URL_VARIABLE, Client
-from service.client.predictions import predict_images
 from service.commands.predict import predict as predict_command
 from service.rest.model_schemas import PredictionList, PredictionView
 from service.settings import Settings
@@ -129,49 +129,31 @@ def test_only_requested_classes_are_answered(rest: httpx2.Client, shapes: list[M
 
 
 def test_client_sends_as_many_images_at_once_as_the_service_takes(
-    rest: httpx2.Client, shapes: list[ModelVersion], tmp_path: Path
+    rest: httpx2.Client, shapes: list[ModelVersion], service_registry: Registry, tmp_path: Path
 ) -> None:
     contents = {f"{number}.jpg": jpeg(48, 64, number) for number in range(5)}
     contents |= {"5-broken.jpg": b"no image", "6-large.jpg": bytes(MAX_BYTES + 1), "7.jpg": jpeg(48, 64, 7)}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    files = [*sorted(tmp_path.iterdir()), tmp_path / "8-missing.jpg"]
-    params = {"version": 1, "classes": ["scene 0"]}
-    with Client(str(rest.base_url)) as client:
-        before = _num_requests(rest)
-        answers = dict(predict_images(client, shapes[0].name, params, files))
-        assert _num_requests(rest) - before == 3, "0 to 3, 4 and the broken one, 7; the large one is refused before"
-        with pytest.raises(ClassUnknown, match="scene 9"):
-            list(predict_images(client, shapes[0].name, {**params, "classes": ["scene 9"]}, files[:2]))
-    assert list(answers) == files
-    reasons = {path.name: str(answer) for path, answer in answers.items() if isinstance(answer, ConfigError)}
-    assert list(reasons) == ["5-broken.jpg", "6-large.jpg", "8-missing.jpg"]
-    assert "5-broken.jpg: is not an image" in reasons["5-broken.jpg"]
-    assert f"at most {MAX_BYTES} bytes" in reasons["6-large.jpg"]
-    for path, answer in answers.items():
-        if not isinstance(answer, ConfigError):
-            single = predict(rest, shapes[0].name, path.read_bytes(), **params).json()
-            assert_close(answer["tasks"]["scene"]["labels"], single["tasks"]["scene"]["labels"])
-
-
-def test_command_predicts_only_requested_classes(
-    rest: httpx2.Client, shapes: list[ModelVersion], service_registry: Registry, tmp_path: Path
-) -> None:
+    files, before = [*sorted(tmp_path.iterdir()), tmp_path / "8-missing.jpg"], _num_requests(rest)
     service_registry.set_alias(shapes[0].name, "commanded", 1)
-    for number in range(2):
-        (tmp_path / f"{number}.jpg").write_bytes(jpeg(48, 64, number))
-    arguments = ["--model", f"{shapes[0].name}@commanded", str(tmp_path), "--class", "scene 0", "--class", "shapes 1"]
-    done = CliRunner().invoke(predict_command, arguments, env={URL_VARIABLE: str(rest.base_url)})
-    assert done.exit_code == 0, done.output
+    words = ["--model", f"{shapes[0].name}@commanded", *map(str, files), "--class", "scene 0", "--class", "shapes 1"]
+    environment = {URL_VARIABLE: str(rest.base_url)}
+    done = CliRunner().invoke(predict_command, words, env=environment)
+    assert _num_requests(rest) - before == 3, "0 to 3, 4 and the broken one, 7; the large one is refused before"
+    reasons = [problem.field.rpartition("/")[2] for problem in cast(DataError, done.exception).problems]
+    assert reasons == ["5-broken.jpg", "6-large.jpg", "8-missing.jpg"]
     rows = json.loads(done.stdout)
-    assert [row["file"] for row in rows] == [str(tmp_path / f"{number}.jpg") for number in range(2)]
-    assert [[label["label"] for label in row["tasks"]["scene"]["labels"]] for row in rows] == [["scene 0"]] * 2
+    assert [Path(row["file"]).name for row in rows] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg", "7.jpg"]
+    assert {label["label"] for row in rows for label in row["tasks"]["scene"]["labels"]} == {"scene 0"}
+    unknown = CliRunner().invoke(predict_command, [*words, "--class", "scene 9"], env=environment)
+    assert isinstance(unknown.exception, ClassUnknown)
 
 
 def _num_requests(rest: httpx2.Client) -> int:
     """Return the number of predict requests that reached the predictor."""
-    lines = rest.get("/metrics").text.splitlines()
-    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("pyramidion_prediction_seconds_count"))
+    (count,) = re.findall(r"^pyramidion_prediction_seconds_count (\S+)", rest.get("/metrics").text, re.MULTILINE)
+    return int(float(count))
 
 
 @pytest.mark.parametrize("threshold", ["", "high", "1.5", "nan", "Best"])
