@@ -14,7 +14,7 @@ ARG SEAWEEDFS=4.48
 FROM scratch AS wheels
 
 FROM python:${PYTHON} AS packages
-ENV PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
+ENV PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN python -m venv /opt/pyramidion
 ENV PATH=/opt/pyramidion/bin:$PATH

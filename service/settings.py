@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         4 << 30, description="maximum memory of a process that decodes images of clients"
     )
     decode_slow_images: Count = Field(
-        8, description="maximum number of images that are decoded for more than a second, beside the others"
+        8, description="maximum number of images that take more than a second to decode, besides the others"
     )
     predict_timeout_s: Seconds = Field(60.0, description="seconds after which a prediction is abandoned")
     predict_batch_size: Count = Field(8, description="maximum number of images in a batch of the predictor")
@@ -122,8 +122,8 @@ class Settings(BaseSettings):
 
     max_upload_bytes: Count = Field(10 << 30, description="maximum size of an uploaded archive of a data set")
     max_upload_images: Count = Field(10_000, description="maximum number of single images uploaded with a job")
-    upload_timeout_s: Seconds = Field(3600.0, description="seconds after which an upload is refused")
-    uploads: Count = Field(16, description="maximum number of uploads in progress; others are rejected meanwhile")
+    upload_timeout_s: Seconds = Field(3600.0, description="seconds that the upload of an archive may take")
+    uploads: Count = Field(16, description="maximum number of archives that are uploaded at once; others are rejected")
     storage_timeout_s: Seconds = Field(
         20.0, description="seconds without an answer after which a request to the storage is repeated, at most twice"
     )
@@ -201,7 +201,7 @@ class Settings(BaseSettings):
         1 << 30, description="free bytes of the disk of the root below which new jobs and uploads are refused"
     )
     gc_every_s: Seconds = Field(3600.0, description="seconds between two runs of `pyramidion gc` by the supervisor")
-    gc_timeout_s: Seconds = Field(1800.0, description="seconds after which such a run is stopped")
+    gc_timeout_s: Seconds = Field(1800.0, description="seconds after which a scheduled run of gc is stopped")
     keep_last_checkpoint_s: Seconds = Field(
         7 * 86400.0, description="seconds after which last.ckpt of a job that succeeded is deleted; best.ckpt is kept"
     )
@@ -217,8 +217,8 @@ class Settings(BaseSettings):
     keep_events_s: Seconds | None = Field(None, description="seconds to keep the events of ended jobs")
     keep_events: CountOrZero | None = Field(None, description="maximum number of events of ended jobs")
     keep_datasets_s: Seconds | None = Field(None, description="seconds to keep data sets that no job or model needs")
-    keep_datasets: CountOrZero | None = Field(None, description="number of such data sets that are kept")
-    keep_datasets_bytes: CountOrZero | None = Field(None, description="maximum size of such data sets")
+    keep_datasets: CountOrZero | None = Field(None, description="number of unused data sets that are kept")
+    keep_datasets_bytes: CountOrZero | None = Field(None, description="maximum size of unused data sets")
 
     @classmethod
     def settings_customise_sources(

@@ -14,9 +14,8 @@ from service.api.dry_run import DryRuns
 from service.api.hosts import KnownHostsOnly
 from service.api.key_ring import KeyRing
 from service.api.metrics import ConnectionCollector, JobCollector, Metrics, PoolCollector
-from service.api.model_access import hide_models_of_others
 from service.api.openapi import describe
-from service.api.query_parameters import reject_unknown_parameters
+from service.api.query_parameters import reject_ignored_parameters
 from service.api.request_log import RequestLog
 from service.api.routes import (
     audit,
@@ -99,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.connections = connections = Connections(settings)
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
-    checks = [Depends(reject_unknown_parameters), Depends(hide_models_of_others)]
+    checks = [Depends(reject_ignored_parameters)]
     for routes in (
         jobs,
         events,

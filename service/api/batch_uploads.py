@@ -4,14 +4,15 @@ import zipfile
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
+from starlette.datastructures import Headers
 from starlette.routing import Match
 from starlette.types import Scope
 
 from pipelines.base.paths import IMAGE_SUFFIXES
-from service.api.dataset_requests import media_type_of, require_checksum, strict_field
+from service.api.content_negotiation import media_type_of
+from service.api.dataset_requests import require_checksum, strict_field
 from service.api.multipart import FormStream, unusable_form
 from service.api.thread_pools import PooledRoute
 from service.api.uploads import FILE_FIELD
@@ -62,7 +63,8 @@ class FormRoute(PooledRoute):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Return no match for a request without a form."""
         match, child = super().matches(scope)
-        if match is not Match.NONE and media_type_of(Request(scope)) != "multipart/form-data":
+        content_type = Headers(scope=scope).get("content-type", "")
+        if match is not Match.NONE and media_type_of(content_type) != "multipart/form-data":
             return Match.NONE, {}
         return match, child
 

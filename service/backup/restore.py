@@ -73,7 +73,7 @@ def verify_backup(folder: Path, manifest: BackupManifest) -> list[tuple[str, int
     """Return the files of a backup after comparing all checksums.
 
     Raises:
-        ConfigError: a file is missing or has changed.
+        ConfigError: a file is missing or has changed, or a path leads out of the backup.
     """
     whole = {ROWS: manifest.database_sha256, FILE_LIST: manifest.files_sha256}
     if manifest.mlflow_sha256 is not None:
@@ -82,6 +82,8 @@ def verify_backup(folder: Path, manifest: BackupManifest) -> list[tuple[str, int
     if damaged:
         raise _damaged(folder, damaged)
     files = file_lines(folder)
+    if outside := [path for path, _, _ in files if Path(path).is_absolute() or ".." in Path(path).parts]:
+        raise _damaged(folder, outside)
     damaged = [path for path, _, digest in files if _digest(folder / FILES / path) != digest]
     if damaged:
         raise _damaged(folder, damaged)

@@ -146,7 +146,7 @@ class DatasetChecks:
                         return None
             return ended.result()
         finally:
-            kill(lambda table: [process for process in table.values() if process.session == child.pid])
+            await asyncio.shield(self._call(partial(_kill_session, child.pid)))
             await asyncio.shield(ended)
 
     async def _renew(self, version: DatasetVersion) -> bool:
@@ -210,3 +210,7 @@ class DatasetChecks:
 
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _kill_session(leader: int) -> None:
+    kill(lambda table: [process for process in table.values() if process.session == leader])

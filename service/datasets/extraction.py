@@ -73,6 +73,7 @@ class Extraction:
     def __init__(self, folder: Path, archive_bytes: int, limits: ExtractionLimits) -> None:
         self._folder, self._limits = folder, limits
         self._entries = 0
+        self._folders = {PurePosixPath()}
         ratio_bytes = max(FREE_OF_RATIO_BYTES, archive_bytes * limits.max_ratio)
         self._max_bytes = min(limits.max_bytes, ratio_bytes)
         self._is_limited_by_ratio = ratio_bytes < limits.max_bytes
@@ -86,14 +87,17 @@ class Extraction:
             OSError: the disk is full, or cannot be written.
         """
         for member in members:
-            self._entries += 1
-            if self._entries > self._limits.max_files:
-                raise ArchiveInvalid(
-                    f"has more than {self._limits.max_files} entries; divide the data set, or let the operator raise "
-                    "PYRAMIDION_DATASET_MAX_FILES"
-                )
+            self._count(1)
             self._extract(member)
         return self.extracted
+
+    def _count(self, new: int) -> None:
+        self._entries += new
+        if self._entries > self._limits.max_files:
+            raise ArchiveInvalid(
+                f"has more than {self._limits.max_files} files and folders; divide the data set, or let the operator "
+                "raise PYRAMIDION_DATASET_MAX_FILES"
+            )
 
     def _extract(self, member: Member) -> None:
         if member.kind not in ("file", "folder"):
@@ -104,6 +108,12 @@ class Extraction:
         if relative is None:  # the folder itself, as in `tar cf archive.tar .`
             return
         path = self._folder / relative
+        if member.kind == "folder":
+            self._folders.add(relative)
+        # A name creates all folders that it contains, although the archive has no entries for them.
+        implied = set(relative.parents) - self._folders
+        self._count(len(implied))
+        self._folders |= implied
         try:
             if member.kind == "folder":
                 path.mkdir(parents=True, exist_ok=True)

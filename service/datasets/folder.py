@@ -118,7 +118,7 @@ class DatasetFolder:
 
     @property
     def cache(self) -> Path:
-        """What the readers of label files store; it is deleted after the check."""
+        """The folder in which readers of label files store their results; it is deleted after the check."""
         return self.path / "cache"
 
     def thumbnail(self, index: int) -> Path:

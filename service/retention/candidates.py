@@ -1,4 +1,4 @@
-"""Everything that the rules do not keep: the list of what `pyramidion gc` deletes."""
+"""The items that the rules do not keep, which `pyramidion gc` deletes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from service.store.retention import EndedJob, RetentionStore
 
 
 class DeletedKind(StrEnum):
-    """What a deletion removes."""
+    """The kind of an item that is deleted."""
 
     JOB = "job"
     CHECKPOINT = "checkpoint"
@@ -28,7 +28,7 @@ class DeletedKind(StrEnum):
 
 @dataclass(frozen=True)
 class Deletion:
-    """Something to delete.
+    """An item to delete, with the reason.
 
     Attributes:
         job_id: the job that it belongs to, or the id of the data set.
@@ -46,6 +46,13 @@ class Deletion:
     paths: tuple[Path, ...] = ()
     num_bytes: int = 0
     num_rows: int = 0
+
+    @property
+    def subject(self) -> str:
+        """A name of the item for messages."""
+        if self.kind is DeletedKind.DATASET:
+            return f"data set {self.name}"
+        return f"job {self.job_id}" if self.kind is DeletedKind.JOB else f"{self.kind} of job {self.job_id}"
 
 
 def find_deletions(settings: Settings, store: RetentionStore, protection: Protection, now: float) -> Iterator[Deletion]:

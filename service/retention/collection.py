@@ -76,10 +76,10 @@ class Collection:
             try:
                 is_deleted = self._delete(deletion)
             except OSError as error:
-                self.problems.append(f"{error.filename or deletion.job_id}: {error.strerror}; it was not deleted")
+                self.problems.append(f"{error.filename or deletion.subject}: {error.strerror}; it was not deleted")
                 continue
             if is_deleted:
-                log.info("%s of job %s: deleted; %s", deletion.kind, deletion.job_id, deletion.reason)
+                log.info("%s: deleted; %s", deletion.subject, deletion.reason)
                 done.append(deletion)
                 report(deletion)
         for version in self._datasets.deleting():  # images that were uploaded with deleted jobs

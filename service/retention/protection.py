@@ -1,4 +1,4 @@
-"""What retention never deletes: what other jobs need, and the sources of registered models."""
+"""Protection of the jobs that retention never deletes: those that other jobs need, and sources of registered models."""
 
 import json
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""What a service needs before its processes start: folders, the lock of its root, and the listening socket."""
+"""The requirements of a service before its processes start: folders, the lock of its root, and the listening socket."""
 
 import contextlib
 import errno
@@ -54,7 +54,7 @@ def locked(root: Path) -> Iterator[Any]:
     """Hold `serve.lock` of the root; yield the file, whose content a second service reports.
 
     Raises:
-        ConfigError: the root is not writable.
+        ConfigError: the root is not writable, or its file system has no locks.
         ServeError: another service holds the lock.
     """
     try:
@@ -69,12 +69,16 @@ def locked(root: Path) -> Iterator[Any]:
     with lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             lock.seek(0)
             holder = lock.read().decode() or "another process"
             raise ServeError(
                 f"{root} is already served by {holder}; stop that service, or choose another --root"
             ) from None
+        except OSError as error:
+            raise ConfigError(
+                FieldProblem("--root", f"cannot lock a file in {str(root)!r} ({error.strerror}); choose a local folder")
+            ) from error
         lock.truncate(0)
         yield lock
 

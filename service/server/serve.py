@@ -28,6 +28,8 @@ from service.signals import Signals
 from service.states import ACTIVE
 
 NOT_READY_S = 15.0
+LOOK_S, MAX_LOOK_S = 0.02, 1.0
+"""Time between two looks whether the service is ready: the first, and the longest one of a service that is not."""
 ATTEMPT_END_S = 5.0
 """Time that an attempt may take beyond its grace period, to kill its processes and to write its exit."""
 
@@ -128,6 +130,7 @@ def _announce_when_ready(settings: Settings, parts: Sequence[Part]) -> None:
     """Print the address once the service can run jobs, or the API alone answers."""
     started, is_reported = time.monotonic(), False
     path = "/readyz" if parts == WHOLE else "/livez"
+    look_s = LOOK_S
     while True:
         status, answer = get(settings, path)
         if status == 200:
@@ -138,7 +141,8 @@ def _announce_when_ready(settings: Settings, parts: Sequence[Part]) -> None:
                 f"not ready after {NOT_READY_S:.0f} s: {answer.decode(errors='replace') or 'the API does not answer'}"
             )
             is_reported = True
-        time.sleep(0.02)
+        time.sleep(look_s)
+        look_s = min(MAX_LOOK_S, look_s * 1.02)
 
 
 def _count_active(settings: Settings) -> str:

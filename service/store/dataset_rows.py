@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, upd
 from service.principal import Principal
 from service.store.audit import append_audit
 from service.store.dataset_records import DatasetStatus, DatasetVersion, NewDatasetVersion
-from service.store.errors import QuotaExceeded
+from service.store.errors import QuotaExceeded, QuotaOwner
+from service.store.locks import lock_quota
 from service.store.tables import dataset_versions
 
 COLUMNS = tuple(dataset_versions.c[field.name] for field in fields(DatasetVersion))
@@ -41,6 +42,7 @@ def insert_version(connection: Connection, new: NewDatasetVersion, by: Principal
         QuotaExceeded: the versions of the tenant, or those of the key, would be too large.
         IntegrityError: the tenant has a version with this name and content.
     """
+    lock_quota(connection, by.tenant)
     require_space(connection, by, new.archive_bytes, quota_bytes)
     now = round(time.time(), 6)
     values = {
@@ -55,14 +57,14 @@ def insert_version(connection: Connection, new: NewDatasetVersion, by: Principal
 
 def require_space(connection: Connection, by: Principal, num_bytes: int, quota_bytes: int) -> int:
     """Return the number of bytes that a principal may still store; raises QuotaExceeded if they are too few."""
-    limits = [(_ROW.tenant == by.tenant, quota_bytes)]
+    limits: list[tuple[QuotaOwner, ColumnElement[bool], int]] = [("tenant", _ROW.tenant == by.tenant, quota_bytes)]
     if by.key_id is not None and by.limits.storage_bytes is not None:
-        limits.append((_ROW.key_id == by.key_id, by.limits.storage_bytes))
+        limits.append(("key", _ROW.key_id == by.key_id, by.limits.storage_bytes))
     free = []
-    for condition, limit in limits:
+    for owner, condition, limit in limits:
         used = used_bytes(connection, condition)
         if used + num_bytes > limit:
-            raise QuotaExceeded(used, num_bytes, limit)
+            raise QuotaExceeded(owner, used, num_bytes, limit)
         free.append(limit - used)
     return min(free)
 

@@ -1,4 +1,4 @@
-"""Look at a database without creating or migrating it."""
+"""Inspect a database without creating or migrating it."""
 
 import time
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _LIMITS = DatabaseLimits(lock_s=5.0, statement_s=5.0, connect_s=5.0, connections
 
 @dataclass(frozen=True)
 class DatabaseState:
-    """What a database contains.
+    """The state of a database.
 
     Attributes:
         schema: its version; None if it is empty or does not exist.

@@ -1,4 +1,4 @@
-"""What retention reads and writes: ended jobs, marks of jobs that are being deleted, and events of ended jobs."""
+"""The rows that retention reads and writes: ended jobs, marks of jobs that are being deleted, and their events."""
 
 import time
 from collections.abc import Collection

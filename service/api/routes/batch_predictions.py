@@ -13,7 +13,16 @@ from service.api.batch_uploads import BODY, OPTIONS_FIELD, FormRoute, ImagesForm
 from service.api.deps import JobsDep, PoolsDep, PrincipalDep, SettingsDep
 from service.api.limits import JsonRoute
 from service.api.registry_route import RegistryDep, require_aliases
-from service.api.routes.jobs import LOCATION, REPLAYED, IdempotencyKey, accepted, check_in_pools, request_key
+from service.api.routes.jobs import (
+    LOCATION,
+    REPLAYED,
+    IdempotencyKey,
+    accepted,
+    check_in_pools,
+    queue_in_pools,
+    request_key,
+    submitted_in_pools,
+)
 from service.api.thread_pools import Work
 from service.api.uploads import Uploads
 from service.datasets.use_cases import Datasets
@@ -54,6 +63,8 @@ async def submit_uploaded_images(
         options = options_of(form, archive.sha256)
         given = options.model_dump(mode="json", exclude_unset=True)
         key = request_key(idempotency_key, {"model": name, "options": given, "sha256": archive.sha256})
+        if (earlier := await submitted_in_pools(pools, jobs, principal, key)) is not None:
+            return accepted(response, earlier, is_new=False)
         images = datasets.new_images(archive)
         with _model_not_found(), _below_options():
             new = await check_in_pools(pools, jobs, principal, _submission(name, options, images))
@@ -102,8 +113,7 @@ async def submit_batch_prediction(
     given = body.model_dump(mode="json", exclude_unset=True)
     key = request_key(idempotency_key, {"model": name, **given})
     with _model_not_found():
-        new = await check_in_pools(pools, jobs, principal, _submission(name, body))
-    return accepted(response, *await pools[Work.WRITES].run(jobs.queue, principal, new, key))
+        return accepted(response, *await queue_in_pools(pools, jobs, principal, _submission(name, body), key))
 
 
 def _submission(name: str, body: BatchPredictionRequest, images: JobImages | None = None) -> JobSubmission:

@@ -13,8 +13,9 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from pipelines.base.errors import RegistryError
 from pipelines.base.names import Name
 from service.api.access import needs
+from service.api.content_negotiation import media_type_of
 from service.api.cursor import read_cursor, write_cursor
-from service.api.dataset_requests import BODY, fields_of, folder_request_of, form_of, media_type_of
+from service.api.dataset_requests import BODY, fields_of, folder_request_of, form_of
 from service.api.dataset_views import dataset_summary, dataset_view
 from service.api.deps import PrincipalDep
 from service.api.download import ANY_FILE, PARTS
@@ -60,10 +61,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             asyncio.create_task(app.state.dataset_checks.run()),
             asyncio.create_task(_repeat(threads, clean, settings.upload_timeout_s)),
         ]
-        yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _repeat(threads: ThreadPoolExecutor, work: Callable[[], None], every_s: float) -> None:
@@ -118,10 +121,11 @@ async def add_dataset(
     The version is named by its content: sending the same content again returns the same version. It is checked
     afterwards; poll the URL in `Location` until its status is not `checking`.
     """
-    content_type = media_type_of(request)
-    if content_type == "application/json":
+    content_type = request.headers.get("content-type", "")
+    media_type = media_type_of(content_type)
+    if media_type == "application/json":
         details, is_new = await _add_folder(request, datasets, principal)
-    elif content_type == "multipart/form-data":
+    elif media_type == "multipart/form-data":
         details, is_new = await _add_archive(request, datasets, principal)
     else:
         detail = f"got the content type {content_type[:80]!r}; send multipart/form-data, or JSON for a folder"

@@ -165,9 +165,18 @@ async def queue_in_pools(
 
     The check reads the disks of the data, or asks the registry; this must not hold up those who only need the database.
     """
-    return await pools[Work.WRITES].run(
-        jobs.queue, principal, await check_in_pools(pools, jobs, principal, submission), key
-    )
+    earlier = await submitted_in_pools(pools, jobs, principal, key)
+    if earlier is not None:
+        return earlier, False
+    new = await check_in_pools(pools, jobs, principal, submission)
+    return await pools[Work.WRITES].run(jobs.queue, principal, new, key)
+
+
+async def submitted_in_pools(
+    pools: ThreadPools, jobs: Jobs, principal: Principal, key: RequestKey | None
+) -> JobDetails | None:
+    """Return the job that an earlier request with a key has created, if any."""
+    return None if key is None else await pools[Work.READS].run(jobs.submitted, principal, key)
 
 
 async def check_in_pools(pools: ThreadPools, jobs: Jobs, principal: Principal, submission: JobSubmission) -> NewJob:

@@ -45,7 +45,7 @@ def test_quota_and_full_disk_are_refused(serve: Serve, settings: Settings, archi
         answer = connection.getresponse()
         assert (answer.status, json.load(answer)["title"]) == (507, "The disk is full")
         connection.close()
-        assert files_below(settings.datasets_dir) == []
+        wait_until(lambda: not files_below(settings.datasets_dir), "the removal of the upload")
 
 
 class SlowUpload:
@@ -110,4 +110,4 @@ def test_storage_that_does_not_answer_gives_503_and_keeps_nothing(
         assert answer.json()["title"] == "The storage is unavailable"
         assert api.get("/v1/datasets").json()["datasets"] == []
         # The storage may have received the archive: an empty file remembers it until the storage answers.
-        assert [name for name in files_below(settings.datasets_dir) if not name.endswith(".stored")] == []
+        wait_until(lambda: all(name.endswith(".stored") for name in files_below(settings.datasets_dir)), "the removal")

@@ -1,5 +1,6 @@
 """A backup that is made while jobs run restores into another root and database, where the jobs continue."""
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -109,6 +110,20 @@ def test_damaged_backup_is_refused_before_anything_is_written(old: Bench, tmp_pa
         restore_backup(new, backup)
     (backup / "manifest.json").unlink()
     with pytest.raises(ConfigError, match="is not a complete backup"):
+        restore_backup(new, backup)
+    assert not new.root.exists()
+
+
+def test_path_out_of_the_backup_is_refused(old: Bench, tmp_path: Path) -> None:
+    backup, new = tmp_path / "backup", settings_at(old, tmp_path / "new")
+    create_backup(old.settings, old.engine, backup)
+    (tmp_path / "secret").write_text("0")
+    digest = hashlib.sha256(b"0").hexdigest()
+    (backup / "files.jsonl").write_text(json.dumps(["../../secret", 1, digest]) + "\n")
+    manifest = json.loads((backup / "manifest.json").read_text())
+    manifest["files_sha256"] = hashlib.sha256((backup / "files.jsonl").read_bytes()).hexdigest()
+    (backup / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=r"is damaged: \.\./\.\./secret"):
         restore_backup(new, backup)
     assert not new.root.exists()
 

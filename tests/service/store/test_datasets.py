@@ -85,9 +85,28 @@ def test_key_has_a_limit_of_its_own(datasets: DatasetStore) -> None:
     assert datasets.free_bytes(key, QUOTA) == 150
     datasets.create(new_version("a"), key, QUOTA)
     assert (datasets.free_bytes(key, QUOTA), datasets.free_bytes(ME, QUOTA)) == (50, 900)
-    with pytest.raises(QuotaExceeded):
+    with pytest.raises(QuotaExceeded, match="PYRAMIDION_KEY_STORAGE_BYTES"):
         datasets.create(new_version("b"), key, QUOTA)
     datasets.create(new_version("b"), ME, QUOTA)
+
+
+def test_concurrent_uploads_do_not_exceed_the_quota(datasets: DatasetStore) -> None:
+    start = threading.Barrier(8)
+    refused: list[str] = []
+
+    def create(content: str) -> None:
+        start.wait()
+        try:
+            datasets.create(new_version(content, archive_bytes=200), ME, QUOTA)
+        except QuotaExceeded:
+            refused.append(content)
+
+    threads = [threading.Thread(target=create, args=(str(number),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (datasets.used_bytes("local"), len(refused)) == (QUOTA, 3)
 
 
 def test_changes_are_in_the_audit_log(datasets: DatasetStore, ready: Create, engine: Engine) -> None:
