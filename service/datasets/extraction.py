@@ -13,6 +13,7 @@ from typing import IO
 
 from pipelines.base.printable import is_encodable, printable, shortened
 from service.datasets.errors import ArchiveInvalid
+from service.disk_space import require_free_bytes
 
 CHUNK_BYTES = 1 << 18
 FREE_OF_RATIO_BYTES = 64 << 20
@@ -30,12 +31,14 @@ class ExtractionLimits:
         max_bytes: of all files together.
         max_file_bytes: of one file.
         max_ratio: of all files to the archive, once they exceed 64 MiB.
+        min_free_bytes: of the disk, which the extraction leaves free.
     """
 
     max_files: int
     max_bytes: int
     max_file_bytes: int
     max_ratio: int
+    min_free_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Extraction:
 
         Raises:
             ArchiveInvalid: a member is unsafe, or a limit is exceeded.
+            DiskAlmostFull: the disk has too little free space.
             OSError: the disk is full, or cannot be written.
         """
         for member in members:
@@ -140,6 +144,7 @@ class Extraction:
                     )
                 if self.extracted.num_bytes > self._max_bytes:
                     raise ArchiveInvalid(self._too_large())
+                require_free_bytes(self._folder, self._limits.min_free_bytes, len(chunk))
                 file.write(chunk)
 
     def _too_large(self) -> str:

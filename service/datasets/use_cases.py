@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,16 +17,16 @@ from pipelines.base.errors import ConfigError
 from pipelines.data.dataset.roots import find_root
 from service.datasets.deletion import delete_content
 from service.datasets.errors import FolderInvalid
-from service.datasets.folder import INCOMING, CheckSummary, DatasetFolder, version_folder
-from service.datasets.leftovers import mark_archive
+from service.datasets.folder import CheckSummary, DatasetFolder, version_folder
+from service.datasets.leftovers import noted
 from service.datasets.listing import list_folder
 from service.disk_space import require_free_space
 from service.principal import Principal
 from service.settings import Settings
-from service.storage.base import ArchiveKey, ArchiveStorage, StorageError
+from service.storage.base import ArchiveKey, ArchiveStorage
 from service.store.dataset_records import DatasetStatus, DatasetVersion, JobImages, NewDatasetVersion
 from service.store.datasets import DatasetStore
-from service.store.errors import DatasetInUse, OutcomeUnknown
+from service.store.errors import DatasetInUse, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -97,17 +96,26 @@ class Datasets:
         Raises:
             QuotaExceeded: the data sets of the tenant would be too large.
             DatasetBeingDeleted: the version with this content is being deleted.
+            DiskAlmostFull: the disk of the root has too little free space.
             StorageError: the archive cannot be stored.
         """
+        self._require_space_for(archive)
+        digest = _version_digest(archive.sha256, sources)
+        # The archive of an invalid version may be missing or damaged, which is repaired by replacing it.
+        invalid_id = self._store.find_invalid(principal.tenant, name, digest)
         new = NewDatasetVersion(
-            id=secrets.token_hex(6),
+            id=invalid_id or secrets.token_hex(6),
             name=name,
-            sha256=_version_digest(archive.sha256, sources),
+            sha256=digest,
             content_sha256=archive.sha256,
             archive_bytes=archive.num_bytes,
             sources=sources,
         )
-        create = partial(self._store.create, new, principal, self._settings.dataset_quota_bytes)
+
+        def create() -> tuple[tuple[DatasetVersion, bool], bool]:
+            version, is_new = self._store.create(new, principal, self._settings.dataset_quota_bytes)
+            return (version, is_new), version.id == new.id
+
         version, is_new = self._with_archive(new, archive, create)
         return self._added(principal, version, is_new=is_new)
 
@@ -135,37 +143,40 @@ class Datasets:
             queue: writes the job and the version in one transaction; returns the job, with False if it existed before.
 
         Raises:
+            DiskAlmostFull: the disk of the root has too little free space.
             StorageError: the archive cannot be stored.
             QuotaExceeded: the data sets of the tenant would be too large.
         """
-        return self._with_archive(images.version, archive, queue)
+        self._require_space_for(archive)
 
-    def _with_archive(
-        self, new: NewDatasetVersion, archive: ReceivedArchive, write: Callable[[], tuple[T, bool]]
-    ) -> tuple[T, bool]:
-        """Store an archive, and then write its row; the archive is deleted if the row is not written."""
+        def write() -> tuple[tuple[T, bool], bool]:
+            job, is_new = queue()
+            return (job, is_new), is_new
+
+        return self._with_archive(images.version, archive, write)
+
+    def _with_archive(self, new: NewDatasetVersion, archive: ReceivedArchive, write: Callable[[], tuple[T, bool]]) -> T:
+        """Store an archive and write its row; the archive is deleted if `write` fails, or returns that it is unused."""
         key = ArchiveKey(new.content_sha256, new.id)
-        mark = mark_archive(self._settings.datasets_dir / INCOMING, key)
-        try:
+        with noted(self._settings.datasets_dir, key):
             with archive.path.open("rb") as file:
                 self._storage.put(key, file)
-            written, is_new = write()
-        except OutcomeUnknown:
-            raise  # `clean_incoming` looks later whether the row was written
-        except BaseException:
-            self._forget(key, mark)
-            raise
-        if is_new:
-            mark.unlink()
-        else:
-            self._forget(key, mark)
-        return written, is_new
+            try:
+                written, is_used = write()
+            except StoreUnavailable:
+                raise  # the row may have been written
+            except Exception:
+                self._storage.delete(key)
+                raise
+            if not is_used:
+                self._storage.delete(key)
+        return written
 
-    def _forget(self, key: ArchiveKey, mark: Path) -> None:
-        # The mark remains if the archive cannot be deleted now.
-        with suppress(StorageError):
-            self._storage.delete(key)
-            mark.unlink(missing_ok=True)
+    def _require_space_for(self, archive: ReceivedArchive) -> None:
+        """Raise DiskAlmostFull if storing an archive on the disk of the root would leave too little free space."""
+        is_local = self._storage.local_path(ArchiveKey(archive.sha256, "any")) is not None
+        with suppress(OSError):  # readiness reports a root that cannot be read
+            require_free_space(self._settings, archive.num_bytes if is_local else 0)
 
     def add_folder(
         self, principal: Principal, name: str, folder: str, sources: dict[str, Any] | None

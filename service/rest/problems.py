@@ -215,7 +215,8 @@ def database_problem(method: str, path: str, error: Exception) -> Response:
 
 
 async def _disk_problem(request: Request, error: Exception) -> Response:
-    return problem_response(507, "The disk is almost full", str(error))
+    # The body of an upload stays unread, so the connection cannot carry another request.
+    return problem_response(507, "The disk is almost full", str(error), headers={"Connection": "close"})
 
 
 async def _files_problem(request: Request, error: Exception) -> Response:

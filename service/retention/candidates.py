@@ -149,8 +149,7 @@ def _datasets(settings: Settings, store: RetentionStore, now: float) -> Iterator
 
 def checkpoints_of(run_dir: RunDir) -> tuple[Path, ...]:
     """Return all files in the folder of the checkpoints, with those that a killed trainer was writing."""
-    folder = run_dir.best_checkpoint.parent
-    return tuple(sorted(path for path in folder.glob("*") if path.is_file())) if folder.is_dir() else ()
+    return tuple(path for path in _entries(run_dir.best_checkpoint.parent) if path.is_file())
 
 
 def superseded_checkpoints_of(run_dir: RunDir) -> tuple[Path, ...]:
@@ -161,14 +160,20 @@ def superseded_checkpoints_of(run_dir: RunDir) -> tuple[Path, ...]:
 
 def logs_of(run_dir: RunDir) -> tuple[Path, ...]:
     """Return the logs of all attempts."""
-    attempts = run_dir.attempt(1).parent
-    logs = (AttemptDir(path).log for path in attempts.glob("*")) if attempts.is_dir() else ()
-    return tuple(sorted(path for path in logs if path.is_file()))
+    logs = (AttemptDir(path).log for path in _entries(run_dir.attempt(1).parent))
+    return tuple(path for path in logs if path.is_file())
 
 
 def folder_bytes(folder: Path) -> int:
     """Return the size of all files in a folder; links are not followed."""
     return sum(_file_bytes(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):  # there is none, or it was deleted meanwhile
+        return []
 
 
 def _total_bytes(files: tuple[Path, ...]) -> int:

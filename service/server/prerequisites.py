@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from service.backup.unfinished import require_finished
 from service.server.children import ServeError
 from service.settings import Settings
 
@@ -21,7 +22,8 @@ PORT_FREE_S = 2.0
 
 
 def check_folders(settings: Settings) -> None:
-    """Raise ConfigError if a folder of the settings is missing or cannot be created."""
+    """Raise ConfigError if a folder of the settings is missing or cannot be created, or if the root is incomplete."""
+    require_finished(settings.root)
     problems = [
         FieldProblem(place, f"the folder {str(path)!r} does not exist; create it or choose another one")
         for place, paths in (

@@ -1,7 +1,6 @@
 """Data sets over HTTP: these routes translate requests and responses, `service.datasets` does the work."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -26,7 +25,7 @@ from service.api.thread_pools import Work
 from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks
 from service.datasets.folder import ARCHIVES, INCOMING
-from service.datasets.leftovers import clean_incoming
+from service.datasets.leftovers import CLEAN_EVERY_S, Leftovers
 from service.datasets.use_cases import NEWEST, DatasetDetails, DatasetQuery, Datasets
 from service.rest.dataset_schemas import DatasetPage, DatasetView
 from service.rest.problems import Problem, problems
@@ -35,9 +34,6 @@ from service.settings import Settings
 from service.storage.opening import open_storage
 from service.store.dataset_records import DatasetStatus
 from service.store.datasets import DatasetStore
-from service.store.errors import StoreError
-
-log = logging.getLogger(__name__)
 
 THREADS = 8
 CURSOR = "datasets"
@@ -56,11 +52,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.uploads = Uploads(settings, incoming, threads)
         app.state.datasets = Datasets(store, storage, settings, partial(_models_of_runs, app))
         app.state.dataset_checks = DatasetChecks(store, storage, settings, check_threads)
-        clean = partial(clean_incoming, incoming, 2 * settings.upload_timeout_s, store, storage)
-        tasks = [
-            asyncio.create_task(app.state.dataset_checks.run()),
-            asyncio.create_task(_repeat(threads, clean, settings.upload_timeout_s)),
-        ]
+        leftovers = Leftovers(store, storage, settings.datasets_dir, settings.upload_timeout_s)
+        tasks = [asyncio.create_task(app.state.dataset_checks.run()), asyncio.create_task(_clean(leftovers, threads))]
         try:
             yield
         finally:
@@ -69,13 +62,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _repeat(threads: ThreadPoolExecutor, work: Callable[[], None], every_s: float) -> None:
+async def _clean(leftovers: Leftovers, threads: ThreadPoolExecutor) -> None:
     while True:
-        try:
-            await asyncio.get_running_loop().run_in_executor(threads, work)
-        except (StoreError, OSError) as error:
-            log.warning("leftovers of uploads are not deleted yet: %s", error)
-        await asyncio.sleep(every_s)
+        await asyncio.get_running_loop().run_in_executor(threads, leftovers.remove)
+        await asyncio.sleep(CLEAN_EVERY_S)
 
 
 def _models_of_runs(app: FastAPI, run_ids: Sequence[str]) -> list[str]:

@@ -144,7 +144,7 @@ def test_one_key_gives_one_job_and_keeps_one_archive(
     assert is_problem(other, 422)
     folder = settings_of_models.datasets_dir
     assert len([path for path in (folder / "archives").rglob("*") if path.is_file()]) == len(_versions(rest)) == 1
-    assert not list((folder / "incoming").glob("*.stored"))
+    assert not list((folder / "incoming").glob("*.storing"))
     _delete(rest, first.json()["id"])
 
 
@@ -186,7 +186,7 @@ def test_refused_form_names_its_field_and_leaves_nothing(
     assert is_problem(answer, status), answer.text
     details = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
     assert detail in details[pointer], details
-    assert not list((settings_of_models.datasets_dir / "incoming").glob("*.stored"))
+    assert not list((settings_of_models.datasets_dir / "incoming").glob("*.storing"))
 
 
 def test_upload_for_an_unknown_model_is_refused(submit: Submit) -> None:

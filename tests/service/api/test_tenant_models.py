@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from pipelines.base.errors import ConfigError, RegistryError
-from pipelines.run.init_source import download_model
+from pipelines.run.registered_weights import download_model
 from pipelines.tracking.model_owners import claim_name, owner_of_model
 from pipelines.tracking.registry import Registry
 from service.keys.use_cases import Keys

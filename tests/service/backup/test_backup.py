@@ -140,7 +140,7 @@ def test_only_empty_folders_are_written(old: Bench, tmp_path: Path) -> None:
         restore_backup(settings_at(old, tmp_path / "full"), tmp_path / "backup")
     used = settings_at(old, tmp_path / "new", database_url=old.settings.url_of_database)
     old.submit()
-    with pytest.raises(ValueError, match="has rows in jobs; restore into an empty one"):
+    with pytest.raises(ValueError, match=r"has rows in \w+, so it belongs to a service; restore into an empty one"):
         restore_backup(used, tmp_path / "backup")
 
 

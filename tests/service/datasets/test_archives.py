@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from service.datasets.archives import extract_archive
 from service.datasets.errors import ArchiveInvalid
 from service.datasets.extraction import Extracted, ExtractionLimits
+from service.disk_space import DiskAlmostFull
 from tests.service.dataset_archives import tarred, zip_of, zipped
 
 LIMITS = ExtractionLimits(max_files=50, max_bytes=1 << 20, max_file_bytes=1 << 19, max_ratio=100)
@@ -146,6 +148,13 @@ def test_gzip_bomb_stops_at_the_limit(extract: Extract, tmp_path: Path) -> None:
     with pytest.raises(ArchiveInvalid, match="PYRAMIDION_DATASET_MAX_BYTES"):
         extract(content)
     assert sum(path.stat().st_size for path in (tmp_path / "a").rglob("*") if path.is_file()) <= LIMITS.max_bytes
+
+
+def test_extraction_stops_before_the_disk_is_full(extract: Extract, tmp_path: Path) -> None:
+    limits = replace(LIMITS, min_free_bytes=1 << 60)
+    with pytest.raises(DiskAlmostFull, match="PYRAMIDION_MIN_FREE_BYTES"):
+        extract(zip_of({"a": b"123"}), limits)  # type: ignore[call-arg]
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == 3] == []
 
 
 def test_ratio_is_limited_for_large_contents(extract: Extract) -> None:

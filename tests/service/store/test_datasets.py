@@ -167,6 +167,14 @@ def test_postponed_check_is_due_later_with_its_reason(datasets: DatasetStore) ->
     assert datasets.find(None, "shapes", version.sha256).message == "the disk is full"
 
 
+def test_check_is_due_after_the_clock_was_set_back(datasets: DatasetStore) -> None:
+    version, _ = datasets.create(new_version(), ME, QUOTA)
+    assert datasets.claim_check("killed", 3600) is not None, "as claimed when the clock was an hour ahead"
+    found = datasets.claim_check("next", 60)
+    assert found is not None
+    assert found.id == version.id
+
+
 def test_concurrent_claims_give_every_check_to_one_owner(datasets: DatasetStore) -> None:
     for number in range(6):
         datasets.create(new_version(str(number), archive_bytes=1), ME, QUOTA)
