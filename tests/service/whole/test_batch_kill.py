@@ -96,7 +96,7 @@ def test_cancelled_batch_prediction_ends_as_cancelled_without_processes(service:
 @pytest.mark.timeout(400)
 def test_failed_batch_prediction_names_the_image_and_is_not_repeated(service: Any, model: str, demo_root: Path) -> None:
     folder = demo_root.parent / "damaged"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     ended = service.wait(submit(service, model, folder="damaged", on_error="fail"))
     assert (ended["status"], ended["failure"]["kind"], ended["attempt"]) == ("failed", "data_invalid", 1)
