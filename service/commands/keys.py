@@ -105,7 +105,11 @@ def list_keys(*, as_json: bool, root: Path | None, database_url: str | None) -> 
 @click.argument("key", metavar="KEY")
 @database_options
 def revoke(key: str, *, root: Path | None, database_url: str | None) -> int:
-    """Revoke a key: the service rejects it within seconds. KEY is its prefix, or the name of one usable key."""
+    """Revoke a key: the service rejects it within seconds. KEY is its prefix, or the name of one usable key.
+
+    The service needs a key also after the last one is revoked; `pyramidion serve --require-keys false` opens it again
+    on this machine.
+    """
     with opened_store(KeyStore, root, database_url) as (store, _):
         revoked = Keys(store).revoke(shell_user(), key)
     print(f"{shown_prefix(revoked.id)} ({revoked.name}) is revoked", file=sys.stderr)

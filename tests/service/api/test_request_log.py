@@ -11,6 +11,8 @@ import httpx2
 import pytest
 
 from service.api.log_writer import MAX_LINES, LogWriter
+from service.settings import Settings
+from tests.service.api.conftest import serving
 from tests.service.waiting import wait_until
 
 LOGGER = "service.requests"
@@ -44,12 +46,23 @@ def test_request_is_one_line(shared_api: httpx2.Client, log: pytest.LogCaptureFi
     assert 0 < line.pop("ms") < 60_000
     assert line == {
         "request": answer.headers["x-request-id"],
+        "client": "127.0.0.1",
         "principal": "local",
         "method": "GET",
         "route": "/v1/jobs/{job_id}",
         "status": 422,
         "bytes": len(answer.content),
     }
+
+
+def test_client_behind_a_trusted_proxy_is_logged_and_no_other_header_is_believed(
+    settings: Settings, log: pytest.LogCaptureFixture
+) -> None:
+    headers = {"X-Forwarded-For": "203.0.113.9"}
+    for proxies, client in (((), "127.0.0.1"), (("10.0.0.0/8",), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")):
+        with serving(settings.model_copy(update={"trusted_proxies": proxies})) as api:
+            (line,) = logged(log, api.get("/v1/jobs", headers=headers))
+        assert line["client"] == client
 
 
 def test_line_contains_no_path_query_or_header(shared_api: httpx2.Client, log: pytest.LogCaptureFixture) -> None:
