@@ -73,7 +73,10 @@ class HubFile(WeightsSource):
         from huggingface_hub import constants
 
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else unreachable_reason(self.url)
-        return reason and f"{self.origin} is not cached, and {urlparse(self.url).netloc} cannot be reached ({reason})"
+        if reason is None:
+            return None
+        host = urlparse(self.url).netloc
+        return f"{self.origin} is not cached, and {host} cannot be reached ({reason}); copy the file from elsewhere"
 
     def provide(self) -> Path:
         if path := self.path():
