@@ -8,6 +8,7 @@ from functools import partial
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
+from service.addresses import TrustedProxies
 from service.api.authentication import Authenticate, Authenticator
 from service.api.connections import Connections
 from service.api.dry_run import DryRuns
@@ -118,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(NoNulCharacters)
     app.add_middleware(Authenticate, settings=settings)
     app.add_middleware(KnownHostsOnly, settings=settings)
-    app.add_middleware(RequestLog, metrics=metrics)
+    app.add_middleware(RequestLog, metrics=metrics, proxies=TrustedProxies(settings.trusted_proxies))
     describe(app)
     return app
 

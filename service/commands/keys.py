@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.base.clock import format_moment
 from pipelines.base.console import terminal_console
 from pipelines.base.errors import ConfigError, FieldProblem
 from service.commands.database_command import database_options, opened_store, shell_user
@@ -105,7 +106,11 @@ def list_keys(*, as_json: bool, root: Path | None, database_url: str | None) -> 
 @click.argument("key", metavar="KEY")
 @database_options
 def revoke(key: str, *, root: Path | None, database_url: str | None) -> int:
-    """Revoke a key: the service rejects it within seconds. KEY is its prefix, or the name of one usable key."""
+    """Revoke a key: the service rejects it within seconds. KEY is its prefix, or the name of one usable key.
+
+    The service needs a key also after the last one is revoked; `pyramidion serve --require-keys false` opens it again
+    on this machine.
+    """
     with opened_store(KeyStore, root, database_url) as (store, _):
         revoked = Keys(store).revoke(shell_user(), key)
     print(f"{shown_prefix(revoked.id)} ({revoked.name}) is revoked", file=sys.stderr)
@@ -123,7 +128,7 @@ def _table(keys: Sequence[ApiKey]) -> Table:
 
 
 def _date(seconds: float | None) -> str:
-    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    return "" if seconds is None else format_moment(datetime.fromtimestamp(seconds, UTC))
 
 
 def _end_of_life(text: str) -> float:

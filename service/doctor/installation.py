@@ -18,7 +18,7 @@ from service.backup.unfinished import is_unfinished
 from service.datasets.folder import ARCHIVES
 from service.disk_space import DiskAlmostFull, require_free_space
 from service.doctor.findings import CheckResult
-from service.jobs.supervision import supervisor_pid
+from service.jobs.supervisor_lock import supervisor_pid
 from service.server.health import get
 from service.settings import Settings
 from service.storage.base import ArchiveKey, ArchiveMissing, StorageError
@@ -28,7 +28,6 @@ from service.store.inspection import DatabaseState, inspect_database
 
 MAX_SKEW_S = 60.0
 HTTP_TIMEOUT_S = 5.0
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def root(settings: Settings) -> Iterator[CheckResult]:
@@ -97,9 +96,8 @@ def _clock(state: DatabaseState) -> Iterator[CheckResult]:
 
 
 def _keys(settings: Settings, state: DatabaseState) -> Iterator[CheckResult]:
-    is_public = settings.host not in LOOPBACK
     detail = f"{state.num_usable_keys} usable keys, address {settings.host}"
-    if is_public and not state.num_usable_keys:
+    if not settings.is_local and not state.num_usable_keys:
         remedy = "create a key with `pyramidion keys create`, or use --host 127.0.0.1"
         yield CheckResult("keys", "failed", detail, remedy)
     elif settings.require_keys and not state.num_usable_keys:

@@ -3,17 +3,19 @@
 import contextlib
 import errno
 import fcntl
-import ipaddress
+import json
 import os
 import socket
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from service.backup.unfinished import require_finished
-from service.server.children import ServeError
+from service.child_process import python_command
+from service.server.children import ServeError, report
 from service.settings import Settings
 
 BACKLOG = 1024
@@ -85,18 +87,35 @@ def locked(root: Path) -> Iterator[Any]:
         yield lock
 
 
-def check_access(settings: Settings) -> None:
-    """Raise ConfigError if other machines could use the API without a key."""
-    try:
-        is_local = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        is_local = False
-    if not is_local and not settings.require_keys:
-        problem = (
-            f"got {settings.host!r}, at which other machines reach the service; require a key from every client with "
-            "--require-keys true, and create keys with `pyramidion keys create`; or listen at 127.0.0.1"
-        )
-        raise ConfigError(FieldProblem("--host or PYRAMIDION_HOST", problem))
+def check_access(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Raise ConfigError if other machines could use the API without a key, or nobody could use it.
+
+    Args:
+        environment: of the processes of the service.
+    """
+    if settings.is_local:
+        if settings.require_keys is False:
+            report("every client on this machine may do everything without a key, because of --require-keys false")
+        return
+    if settings.require_keys is None and (reason := _why_no_key(environment)) is not None:
+        problem = f"{reason}; create one with `pyramidion keys create`, then start again; or listen at 127.0.0.1"
+    elif settings.require_keys is False:
+        problem = "clients need a key there; omit --require-keys false, or listen at 127.0.0.1"
+    else:
+        return
+    place = "--host or PYRAMIDION_HOST"
+    reached = f"got {settings.host!r}, at which other machines reach the service"
+    raise ConfigError(FieldProblem(place, f"{reached}: {problem}"))
+
+
+def _why_no_key(environment: Mapping[str, str]) -> str | None:
+    """Return None if the service has a key, otherwise the reason why none was found."""
+    # In a process of its own, so that this one stays small.
+    command = python_command("service.cli", "keys", "list", "--json")
+    found = subprocess.run(command, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if found.returncode:
+        return f"no key was found ({found.stderr.strip().removeprefix('error: ') or found.returncode})"
+    return None if json.loads(found.stdout) else "it has no key"
 
 
 @contextlib.contextmanager
@@ -114,9 +133,15 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
                 if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
-                raise ServeError(
-                    f"cannot listen on {host}:{port} ({error.strerror}); choose another --host, another --port, or the "
-                    "port 0 for any free one"
-                ) from error
+                raise _cannot_listen(settings, error.strerror or str(error)) from error
+            except TypeError as error:  # Python's error for a name that it cannot encode
+                raise _cannot_listen(settings, "the name of the host is invalid") from error
         listener.listen(BACKLOG)
         yield listener
+
+
+def _cannot_listen(settings: Settings, reason: str) -> ServeError:
+    return ServeError(
+        f"cannot listen on {settings.host}:{settings.port} ({reason}); choose another --host, another --port, or the "
+        "port 0 for any free one"
+    )

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from service.child_process import child_environment, python_command
@@ -44,12 +44,12 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
         ConfigError: a folder is missing or cannot be created, or a setting is missing or cannot be used.
         ServeError: another service uses the root or the port, or a process of the service exits repeatedly.
     """
-    _check(settings, parts)
+    environment = child_environment({**os.environ, **settings.environment()})
+    for variable in SECRETS:  # the environment has the secret itself
+        environment.pop(f"{variable}_FILE", None)
+    _check(settings, parts, environment)
     with contextlib.ExitStack() as opened:
         lock = opened.enter_context(locked(settings.root)) if parts == WHOLE else None
-        environment = child_environment({**os.environ, **settings.environment()})
-        for variable in SECRETS:  # the environment has the secret itself
-            environment.pop(f"{variable}_FILE", None)
         children = []
         if Part.API in parts:
             listener = opened.enter_context(listening(settings))
@@ -73,9 +73,9 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
     return 0
 
 
-def _check(settings: Settings, parts: Sequence[Part]) -> None:
+def _check(settings: Settings, parts: Sequence[Part], environment: Mapping[str, str]) -> None:
     if Part.API in parts:
-        check_access(settings)
+        check_access(settings, environment)
     if Part.SUPERVISOR in parts:
         check_executor(settings)
     if Part.PREDICTOR in parts:

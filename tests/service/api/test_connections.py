@@ -210,6 +210,17 @@ def test_one_client_cannot_open_more_connections_than_allowed(patient: Settings,
         assert is_alive(others[0])
 
 
+def test_trusted_proxy_may_open_more_connections_than_one_client(
+    patient: Settings, serve: Serve, tmp_path: Path
+) -> None:
+    update = {"root": tmp_path, "max_connections_per_client": 2, "trusted_proxies": ("127.0.0.0/8",)}
+    with serve(patient.model_copy(update=update)) as api, ExitStack() as stack:
+        for connection in [stack.enter_context(connected(api)) for _ in range(6)]:
+            assert is_alive(connection)
+        assert api.get("/v1/jobs").status_code == 200
+        assert exceeded(api, "connections_of_client") == 0
+
+
 def test_connection_that_is_idle_for_longest_makes_room(patient: Settings, serve: Serve, tmp_path: Path) -> None:
     with serve(patient.model_copy(update={"root": tmp_path, "max_connections": 4})) as api, ExitStack() as stack:
         first, *others = [stack.enter_context(connected(api)) for _ in range(4)]

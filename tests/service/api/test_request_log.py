@@ -1,5 +1,6 @@
 """The log line and the id of each request."""
 
+import asyncio
 import json
 import logging
 import re
@@ -9,8 +10,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from service.api.log_writer import MAX_LINES, LogWriter
+from service.api.metrics import UNKNOWN_ROUTE, Metrics
+from service.api.request_log import RequestLog
+from service.settings import Settings
+from tests.service.api.conftest import serving
 from tests.service.waiting import wait_until
 
 LOGGER = "service.requests"
@@ -44,12 +51,23 @@ def test_request_is_one_line(shared_api: httpx2.Client, log: pytest.LogCaptureFi
     assert 0 < line.pop("ms") < 60_000
     assert line == {
         "request": answer.headers["x-request-id"],
+        "client": "127.0.0.1",
         "principal": "local",
         "method": "GET",
         "route": "/v1/jobs/{job_id}",
         "status": 422,
         "bytes": len(answer.content),
     }
+
+
+def test_client_behind_a_trusted_proxy_is_logged_and_no_other_header_is_believed(
+    settings: Settings, log: pytest.LogCaptureFixture
+) -> None:
+    headers = {"X-Forwarded-For": "203.0.113.9"}
+    for proxies, client in (((), "127.0.0.1"), (("10.0.0.0/8",), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")):
+        with serving(settings.model_copy(update={"trusted_proxies": proxies})) as api:
+            (line,) = logged(log, api.get("/v1/jobs", headers=headers))
+        assert line["client"] == client
 
 
 def test_line_contains_no_path_query_or_header(shared_api: httpx2.Client, log: pytest.LogCaptureFixture) -> None:
@@ -92,3 +110,20 @@ def test_log_that_nobody_reads_holds_up_nothing() -> None:
     wait_until(lambda: f"line {MAX_LINES - 1}\n" in stream.getvalue(), "the lines")
     assert re.search(r"api: \d+ log lines were dropped", stream.getvalue())
     writer.finish()
+
+
+def test_request_whose_client_left_before_the_response_is_counted() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ClientDisconnect
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(f"nobody can read {message}")
+
+    metrics = Metrics()
+    scope = {"type": "http", "method": "POST", "headers": []}
+    asyncio.run(RequestLog(application, metrics)(scope, receive, send))
+    sample = f'pyramidion_http_requests_total{{method="{UNKNOWN_ROUTE}",route="{UNKNOWN_ROUTE}",status="499"}} 1.0'
+    assert sample in metrics.text().decode()
