@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -82,8 +82,8 @@ class DryRuns:
             detail = f"{AT_ONCE} dry runs are already in progress; try again in a moment"
             raise Problem(503, "Busy", detail, headers={"Retry-After": "5"}) from None
         try:
-            document, log = await self._threads.run(_files, config)
-            with document, log:
+            with ExitStack() as files:
+                document, log = await self._threads.run(_unnamed_files, files, config)
                 return await self._check(document, log, tenant)
         finally:
             self._turns.release()
@@ -128,12 +128,13 @@ class DryRuns:
         return child_environment({**inherited, **self._settings.environment(without=SECRET_SETTINGS), **own})
 
 
-def _files(config: dict[str, Any]) -> tuple[BinaryIO, BinaryIO]:
-    """Return a file with the document, and one for the log.
+def _unnamed_files(files: ExitStack, config: dict[str, Any]) -> tuple[BinaryIO, BinaryIO]:
+    """Open a file with the document and one for the log, until the stack is closed.
 
     They have no names in any folder, so that nothing remains when this process is killed.
     """
-    document, log = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+    document = files.enter_context(tempfile.TemporaryFile())
+    log = files.enter_context(tempfile.TemporaryFile())
     document.write(write_yaml(config).encode())
     document.flush()
     return document, log
