@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -80,6 +81,7 @@ def _run(command: str, words: Sequence[str], stop: StopRequest) -> None:
 
 
 def _fit(options: argparse.Namespace, overrides: Overrides, words: Sequence[str], stop: StopRequest) -> None:
+    started = time.monotonic()
     document = _assemble(options, overrides)
     job = validate_document(document)
     if options.print_config:
@@ -98,7 +100,7 @@ def _fit(options: argparse.Namespace, overrides: Overrides, words: Sequence[str]
         from pipelines.run.fit import fit
 
     try:
-        fit(job, document, inputs, chosen, _recorded(options), stop)
+        fit(job, document, inputs, chosen, _recorded(options), stop, started)
     except Stopped as error:
         raise Stopped(f"{error}; {_how_to_resume(chosen, words, run_dir)}") from error
 
