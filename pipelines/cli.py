@@ -1,4 +1,4 @@
-"""`python -m pipelines.cli fit | check | plan | validate | test | predict`.
+"""`python -m pipelines.cli fit | check | plan | lr-find | validate | test | predict`.
 
 The command line is parsed, the document validated and the inputs looked up before torch is imported.
 """
@@ -23,7 +23,7 @@ from pipelines.base.records import Split
 from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import Overrides, places_of
-from pipelines.command_line.parsers import COMMANDS, parser_of
+from pipelines.command_line.parsers import COMMANDS, PREVIEWS, parser_of
 from pipelines.data.dataset.index import build_index
 from pipelines.preflight import preflight
 from pipelines.run_folder.attempt_log import failure_recorded
@@ -59,7 +59,7 @@ def _run_as_rank(command: str, words: Sequence[str]) -> int:
 
 def _signals_handled(command: str) -> StopRequest:
     """Release the signals that the parent of this process held back, and handle them if the command can be resumed."""
-    if command in ("check", "plan"):
+    if command in PREVIEWS:
         release_stop_signals()
         return StopRequest()
     # The other ranks stop where rank 0 does.
@@ -74,7 +74,7 @@ def _run(command: str, words: Sequence[str], stop: StopRequest) -> None:
     if command == "fit":
         with failure_recorded():
             _fit(options, overrides, words, stop)
-    elif command in ("check", "plan"):
+    elif command in PREVIEWS:
         _preview(command, options, overrides)
     else:
         _use_run(command, options, overrides, stop)
@@ -129,16 +129,16 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
 def _preview(command: str, options: argparse.Namespace, overrides: Overrides) -> None:
     """Print what a job would train, and warnings about its document."""
     try:
-        job = validate_document(_assemble(options, overrides))
+        document = _assemble(options, overrides)
+        job = validate_document(document)
         inputs = preflight(job, places_of(options))
         index, data_report = build_index(job, inputs.data)
         data_report.raise_errors()
         with no_garbage_collection():
-            from pipelines.run.dry_run import dry_run, render
-            from pipelines.run.plan import render_plan
+            from pipelines.run.previews import preview
 
         with redirect_stdout(sys.stderr):
-            report = dry_run(job, inputs, index, data_report)
+            shown = preview(command, options, job, document, inputs, index, data_report)
     except ConfigError as error:
         if options.json:
             print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
@@ -147,16 +147,9 @@ def _preview(command: str, options: argparse.Namespace, overrides: Overrides) ->
         if options.json:
             print(json.dumps([{"field": "model.init_from", "message": str(error)}]))
         raise
-    for warning in report.warnings:
+    for warning in shown.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if command == "check":
-        print(json.dumps(report.to_dict()) if options.json else render(report))
-    elif options.json:
-        print(json.dumps({"groups": [row.to_dict() for row in report.plan], "precision": report.precision}))
-    else:
-        print(render_plan(report.plan, job.model.schedule))
-        if report.precision:
-            print(f"precision: {report.precision}")
+    print(json.dumps(shown.content) if options.json else shown.text)
 
 
 def _use_run(command: str, options: argparse.Namespace, overrides: Overrides, stop: StopRequest) -> None:

@@ -123,7 +123,7 @@ class Attempt:
 
     def _trainer(self, module: MultiTaskModule) -> Trainer:
         spec = self.trainer_spec
-        ema = EMA(self.job.model.ema.decay) if self.job.model.ema else None
+        ema = EMA(self.job.model.ema) if self.job.model.ema else None
 
         def weights() -> dict[str, Tensor]:
             state = ema.weights if ema else module.state_dict()

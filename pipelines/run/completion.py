@@ -8,7 +8,8 @@ from pipelines.base.clock import format_duration
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import DatasetIndex, Split
 from pipelines.data.loading.datamodule import JobData
-from pipelines.run.open_fields import BUDGET_FIELDS
+from pipelines.run.batch_size import auto_sources, measured_batch_size
+from pipelines.run.open_fields import BUDGET_FIELDS, completed
 from pipelines.run.throwaway import Throwaway
 from pipelines.run_folder.schemas import Costs, RunMeasurement, RunPrecision
 from pipelines.spec.job import JobSpec
@@ -63,9 +64,15 @@ class Completion:
         """
         fields: dict[str, Any] = {}
         costs = None
+        if sources := auto_sources(self.job):
+            size, message = measured_batch_size(self.job, self.index, self.precision, self.clock)
+            self.messages.append(message)
+            fields |= {f"data.sources.{name}.batch_size": size for name in sources}
+            self.job = completed(self.job, fields)
         if self.job.trainer.budget is not None:
             costs = self.costs()
             fields |= self._fields_of(self._length(costs, used_s()))
+            self.job = completed(self.job, fields)
         return RunMeasurement(fields=fields, costs=costs)
 
     def costs(self) -> Costs:
@@ -87,10 +94,15 @@ class Completion:
         splits: list[Split] = [split, "train"] if self.job.model.gallery_tasks else [split]
         return sum(len(self.index.records.get(name, [])) for name in splits)
 
+    def last_frozen_name(self) -> str:
+        """Return the name in `Costs.step_s` of the parts that are frozen in the last epoch."""
+        assert self.job.model.unfreeze is not None
+        return frozen_name(frozen_parts(self.job.model, max(self.job.model.unfreeze)))
+
     def _model_of(self, num_epochs: int) -> ModelSpec:
         return fill_in(self._model, num_epochs)
 
-    def _num_batches(self) -> int:
+    def num_batches(self) -> int:
         """Return the batches of an epoch on each rank."""
         data = JobData(self.job.data, self.job.model.tasks, self.index, self.job.seed_everything)
         number = len(data.train_sampler(num_processes(self.job.trainer)))
@@ -100,7 +112,7 @@ class Completion:
     def _length(self, costs: Costs, used_s: float) -> RunLength:
         spec = self.job.trainer
         assert spec.budget_s is not None
-        num_batches = self._num_batches()
+        num_batches = self.num_batches()
         length = fitting_length(
             self._model_of,
             costs,
@@ -138,7 +150,7 @@ class Completion:
             self.messages.append(
                 f"model.schedule.warmup_steps: {warmup} instead of {schedule.warmup_steps}, a tenth of the run"
             )
-        is_whole = length.num_batches == self._num_batches()
+        is_whole = length.num_batches == self.num_batches()
         unfreeze = resolved_unfreeze(self._model_of(length.num_epochs))
         limit = spec.limit_train_batches if is_whole else length.num_batches
         return dict(zip(BUDGET_FIELDS, (length.num_epochs, limit, unfreeze, warmup), strict=True))

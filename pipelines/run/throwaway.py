@@ -19,6 +19,7 @@ from pipelines.run.network import create_network
 from pipelines.run_folder.schemas import RunPrecision
 from pipelines.spec.job import JobSpec
 from pipelines.spec.learning import OptimizerSpec
+from pipelines.spec.transfer import frozen_parts
 from pipelines.training.averaging import EMA
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.run_length import MAX_EPOCHS
@@ -62,19 +63,25 @@ class Throwaway:
         quiet_lightning()
         share_cores(num_processes(job.trainer))
 
-    def train(self, callbacks: Sequence[Callback], rate: float = NO_RATE) -> None:
+    def train(
+        self, callbacks: Sequence[Callback], rate: float = NO_RATE, *, frozen_as_in_last_epoch: bool = False
+    ) -> None:
         """Train until a callback sets `trainer.should_stop`.
 
         Args:
             callbacks: follow the moving average, if the job has one.
             rate: the learning rate.
+            frozen_as_in_last_epoch: freeze the parts that the job freezes in its last epoch; else all are trained.
         """
         optimizer: OptimizerSpec = self.job.model.optimizer.model_copy(update={"lr": rate})
         model = self.job.model.model_copy(update={"optimizer": optimizer})
-        ema: list[Callback] = [EMA(model.ema.decay)] if model.ema else []
+        ema: list[Callback] = [EMA(model.ema)] if model.ema else []
         with self._parts([*ema, *callbacks]) as (trainer, network, data):
             trainer.limit_val_batches = 0
             avoid_single_images(network, self.job, data, 1)
+            if frozen_as_in_last_epoch:
+                assert model.unfreeze is not None
+                network.freeze(frozen_parts(model, max(model.unfreeze)))
             module = MultiTaskModule(model, network, self.job.seed_everything)
             trainer.fit(module, datamodule=data)
 

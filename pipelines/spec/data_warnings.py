@@ -28,7 +28,7 @@ def data_warnings(job: JobSpec, index: DatasetIndex, num_processes: int = 1) -> 
     records = index.records.get("train", [])
     labeled = Counter(r.source for r in records if not r.labels.keys().isdisjoint(job.model.tasks))
     for name, number in sorted(labeled.items()):
-        size = job.data.sources[name].batch_size
+        size = job.data.sources[name].images_per_batch
         if job.data.sources[name].sampler.kind != "pk" and size * num_processes > number:
             processes = f" for each of {num_processes} processes" if num_processes > 1 else ""
             yield (
@@ -43,7 +43,9 @@ def data_warnings(job: JobSpec, index: DatasetIndex, num_processes: int = 1) -> 
             "memorizes them, which scores on val and test will show; add images"
         )
     accumulated = job.trainer.accumulate_grad_batches
-    batches = sum(math.ceil(n / (job.data.sources[name].batch_size * num_processes)) for name, n in labeled.items())
+    batches = sum(
+        math.ceil(n / (job.data.sources[name].images_per_batch * num_processes)) for name, n in labeled.items()
+    )
     steps = math.ceil(batches / accumulated)
     if total >= FEW_IMAGES and 1 < steps < FEW_STEPS:
         yield (

@@ -32,7 +32,7 @@ class StepTimes(Callback):
 
     Attributes:
         seconds: by set, the mean over its measured batches, including their loading.
-        num_images: of the last batch.
+        images_per_s: by set, over the same batches.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class StepTimes(Callback):
         self.min_s, self.max_s = min_s, max_s
         self.clock = clock
         self.seconds: dict[frozenset[str], float] = {}
-        self.num_images = 0
+        self.images_per_s: dict[frozenset[str], float] = {}
+        self._images = 0
         self._skipped = 0
         self._measured = 0
         self._started = 0.0
@@ -61,12 +62,11 @@ class StepTimes(Callback):
         assert isinstance(module, MultiTaskModule)
         module.zero_grad(set_to_none=True)
         module.model.freeze(self.frozen_sets[len(self.seconds)])
-        self._skipped = self._measured = 0
+        self._skipped = self._measured = self._images = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        self.num_images = len(batch)
         _finish_work()
         now = self.clock()
         if self._skipped < SKIPPED:
@@ -74,13 +74,16 @@ class StepTimes(Callback):
             self._started = now
             return
         self._measured += 1
+        self._images += len(batch)
         elapsed = now - self._started
         # Only whole optimizer steps count, so that the step of an accumulated gradient is in each mean.
         is_whole = self._measured % trainer.accumulate_grad_batches == 0
         is_enough = self._measured >= self.num_batches and elapsed >= self.min_s
         if not is_whole or not (is_enough or elapsed >= self.max_s):
             return
-        self.seconds[self.frozen_sets[len(self.seconds)]] = elapsed / self._measured
+        frozen = self.frozen_sets[len(self.seconds)]
+        self.images_per_s[frozen] = self._images / max(elapsed, 1e-9)
+        self.seconds[frozen] = elapsed / self._measured
         if len(self.seconds) == len(self.frozen_sets):
             trainer.should_stop = True
         else:

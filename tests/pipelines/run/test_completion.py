@@ -79,7 +79,7 @@ def test_length_follows_from_measured_times_and_random_numbers_continue(document
 
 
 def test_budget_that_is_too_short_is_refused_with_one_that_is_not(document: Document, demo_root: Path) -> None:
-    with pytest.raises(ConfigError, match="the start took 95 s, a validation takes about 2 s, .* write at least"):
+    with pytest.raises(ConfigError, match=r"the start took 95 s, a validation takes about 2 s, .* write at least"):
         completion_of(document, demo_root, 0.5).measure(lambda: 95.0)
 
 
@@ -100,9 +100,9 @@ def test_stored_values_complete_the_same_document_and_no_other(
     run_dir.last_checkpoint.touch()
     assert choose_run_dir(job, run_dir.path, tmp_path) == run_dir
     assert choose_run_dir(completed, run_dir.path, tmp_path) == run_dir
+    other = validate_document(apply_override(document, "trainer.budget", "2h"))
     with pytest.raises(ConfigError, match=r"other values of trainer\.budget; name a new folder"):
-        other = apply_override(document, "trainer.budget", "2h")
-        choose_run_dir(validate_document(other), run_dir.path, tmp_path)
+        choose_run_dir(other, run_dir.path, tmp_path)
 
 
 @pytest.mark.usefixtures("command_line")

@@ -52,10 +52,9 @@ def test_all_ranks_follow_the_clock_of_the_first(small: Document, demo_root: Pat
     }
     del document["data"]["sources"]["shapes"]["labels"][0]
     document["data"] |= {"image_size": 32}
-    RunDir.of(tmp_path / "run").path.mkdir()
-    RunMeasurement(costs=Costs(step_s={"": 5.0}, validation_s=1.0, final_s=1.0)).write(
-        RunDir.of(tmp_path / "run").measured
-    )
+    run_dir = RunDir.of(tmp_path / "run")
+    run_dir.path.mkdir()
+    RunMeasurement(costs=Costs(step_s={"": 5.0}, validation_s=1.0, final_s=1.0)).write(run_dir.measured)
     run_ranks(run_rank, 2, tmp_path, demo_root, document)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     assert [rank["outcome"] for rank in ranks] == ["done", "done"]
