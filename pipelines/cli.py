@@ -118,7 +118,8 @@ def _how_to_resume(run_dir: RunDir, words: Sequence[str], requested: Path | None
 def _assemble(options: argparse.Namespace, overrides: Overrides) -> Document:
     if not options.config and not overrides:
         raise ConfigError(FieldProblem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
-    return assemble(options.config, overrides)
+    budget = [] if options.budget is None else [("trainer.budget", options.budget)]
+    return assemble(options.config, [*overrides, *budget])
 
 
 def _recorded(options: argparse.Namespace) -> dict[str, Any]:

@@ -27,7 +27,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 TYPED = [line.removeprefix("$ ").partition("  #")[0].strip() for line in README.splitlines() if line.startswith("$ ")]
 COMMAND_LINES = [line for line in TYPED if line.startswith("pyramidion ")]
 _SHORT = shlex.split("--trainer.max_epochs 1 --data.image_size 64 --model.backbone.name resnet14_thin")
-SMALL = {"fit": [*_SHORT, "--tracking", "null"], "submit": _SHORT}
+SMALL = {"fit": [*_SHORT, "--tracking", "null"], "submit": _SHORT, "plan": _SHORT}
 """Further words that make a command quick, by command."""
 
 

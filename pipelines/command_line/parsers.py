@@ -50,6 +50,7 @@ def add_options(parser: argparse.ArgumentParser, command: str) -> None:
     places = add_data_options(parser)
     if command in ("fit", *PREVIEWS):
         add_config_option(parser)
+        parser.add_argument("--budget", metavar="DURATION", help="wall time of the run, such as 8m (trainer.budget)")
         places.add_argument(
             "--weights-root", action="append", default=[], metavar="DIR", help="contains weights; repeatable"
         )
