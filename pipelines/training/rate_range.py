@@ -13,6 +13,9 @@ SMOOTHING = 0.9
 DIVERGED = 4.0
 """The test ends when the running mean of the loss exceeds the lowest one by this factor."""
 
+MIN_FALL = 0.01
+"""Part of the loss by which the running mean has to fall for a suggestion."""
+
 SKIPPED_STEPS = 5
 """First steps that are not considered, because their running mean has few losses."""
 
@@ -91,7 +94,8 @@ def suggested_rate(points: Sequence[RangePoint]) -> float | None:
         / math.log(usable[position + 1].rate / usable[position - 1].rate)
         for position in range(1, lowest)
     }
-    if not slopes or min(slopes.values()) >= 0:
+    first, last = usable[0].mean_loss, usable[lowest].mean_loss
+    if not slopes or first - last < MIN_FALL * abs(first):
         return None
     steepest = min(slopes, key=lambda position: slopes[position])
     return min(usable[steepest].rate, usable[lowest].rate / 10)
