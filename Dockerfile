@@ -14,7 +14,7 @@ ARG SEAWEEDFS=4.48
 FROM scratch AS wheels
 
 FROM python:${PYTHON} AS packages
-ENV PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
+ENV PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN python -m venv /opt/pyramidion
 ENV PATH=/opt/pyramidion/bin:$PATH
@@ -27,7 +27,7 @@ COPY . .
 RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=bind,from=wheels,target=/wheels \
-    pip install --constraint constraints.txt --find-links /wheels ".[postgres,s3]"
+    pip install --constraint constraints.txt --find-links /wheels ".[postgres,s3,weights]"
 RUN python -c "import sys, torch; found = 'cuda' if torch.version.cuda else 'cpu'; \
     sys.exit(None if found == '${VARIANT}' else f'VARIANT=${VARIANT}, but the installed torch is built for {found}; see the top of the Dockerfile')"
 

@@ -39,7 +39,9 @@ class Backbone(nn.Module):
         layers: the layer of every parameter: 0 is nearest to the image, numbers have no gaps, and the layers of c3 come
             before those of c4, which come before those of c5.
         mean, std: mean and standard deviation of RGB values in [0, 1] that the network's weights expect.
-        weights_report: the tensors loaded from a local file; None if the weights came from elsewhere.
+        weights_origin: where its pretrained weights come from; None if they are random.
+        weights_report: the tensors that were loaded from a file; None if the network's library loaded its own weights,
+            or none.
     """
 
     feature_specs: dict[str, FeatureSpec]
@@ -47,6 +49,7 @@ class Backbone(nn.Module):
     layers: dict[str, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    weights_origin: str | None
     weights_report: WeightsReport | None
 
     def fold(self) -> None:

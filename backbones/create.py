@@ -9,7 +9,6 @@ from backbones.base import LEVELS, Backbone, FeatureSpec
 from backbones.catalog.checks import require_surgery
 from backbones.catalog.lookup import resolve
 from backbones.catalog.row import BackboneRow
-from backbones.default_weights import default_weights_problem
 from backbones.design_space.network import build_design_extractor
 from backbones.feature_extractor import FeatureExtractor
 from backbones.geometry import PROBE_HW, PYRAMID_STRIDES, lost_cells, stride_of
@@ -25,7 +24,10 @@ from backbones.surgery.operations import apply_surgery, freeze_batch_norms, with
 from backbones.surgery.reparameterize import fold_branches
 from backbones.timm_adapter import build_timm_extractor
 from backbones.torchvision_adapter import build_torchvision_extractor
-from backbones.weights import load_weights_file
+from backbones.weights import WeightsReport, load_weights_file
+from backbones.weights_sources.base import WeightsSource
+from backbones.weights_sources.defaults import library_source, usable_source
+from backbones.weights_sources.local_file import LocalFile
 
 
 def create_backbone(
@@ -36,8 +38,7 @@ def create_backbone(
     Args:
         network: the name of a catalog row, the name of a network in timm or torchvision, with or without `timm:` or
             `tv:`, or a design.
-        weights: "none" (random), "default" (the library's pretrained weights) or the path of a local file; the last
-            sets `weights_report`.
+        weights: "none" (random), "default" (the row's pretrained weights) or the path of a local file.
         surgery: changes to the network; the weights are those of the unchanged network.
 
     Raises:
@@ -46,20 +47,39 @@ def create_backbone(
     """
     row = resolve(network)
     require_surgery(row, surgery)
-    if weights == "default":
-        problem = default_weights_problem(row)
-        if problem is not None:
-            raise ValueError(problem)
+    source = _source_of(row, weights)
+    by_library = source is not None and source == library_source(row)
     changes = surgery.on_top_of(row.surgery)
     try:
-        body = _build(with_stochastic_depth(row, changes), pretrained=weights == "default", surgery=changes)
+        body = _build(with_stochastic_depth(row, changes), pretrained=by_library, surgery=changes)
         apply_surgery(body, changes)
         backbone = TappedBackbone(body, freeze_batchnorm=changes.freeze_batchnorm)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"backbone {row.name!r}: {error}") from error
-    if weights not in ("none", "default"):
-        backbone.weights_report = load_weights_file(body.network, Path(weights), body.rename)
+    if source is None:
+        return backbone
+    backbone.weights_origin = source.description
+    if not by_library:
+        backbone.weights_report = _load(body, source, must_be_whole=weights == "default")
     return backbone
+
+
+def _source_of(row: BackboneRow, weights: str) -> WeightsSource | None:
+    if weights == "none":
+        return None
+    if weights != "default":
+        return LocalFile(Path(weights))
+    try:
+        return usable_source(row)
+    except ValueError as error:
+        raise ValueError(f"weights: {error}") from error
+
+
+def _load(body: FeatureExtractor, source: WeightsSource, *, must_be_whole: bool) -> WeightsReport:
+    report = load_weights_file(body.network, source.provide(), body.rename)
+    if must_be_whole and (report.missing or report.mis_shaped):
+        raise ValueError(f"weights: {source.origin} does not fit the network: {report}")
+    return report
 
 
 def _build(row: BackboneRow, *, pretrained: bool, surgery: SurgerySpec) -> FeatureExtractor:
@@ -90,6 +110,7 @@ class TappedBackbone(Backbone):
         self.body = body
         self.mean = body.mean
         self.std = body.std
+        self.weights_origin = None
         self.weights_report = None
         maps = run_on_meta(body, PROBE_HW).outputs
         strides = [stride_of(PROBE_HW, feature.shape[-2:]) for feature in maps]

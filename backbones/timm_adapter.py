@@ -10,6 +10,7 @@ raw sum of all blocks. Prefix tokens (class, distillation, registers) are droppe
 resamples position embeddings to the image size.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from backbones.catalog.row import BackboneRow
 from backbones.feature_extractor import IMAGENET_MEAN, IMAGENET_STD, RGB, FeatureExtractor
 from backbones.geometry import PYRAMID_STRIDES, require_pyramid_strides
+from backbones.published_names import rename_to_timm
 from backbones.simple_pyramid import SINGLE_STRIDES, SingleScaleExtractor, Upsampling, ends_of_thirds
 
 _FREE_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
@@ -42,6 +44,10 @@ class TimmExtractor(FeatureExtractor):
     def layer_ranks(self) -> dict[str, int]:
         """Return timm's layer number of each parameter of `network`, or measured ranks if timm defines no layers."""
         return _timms_layers(self.network) or super().layer_ranks()
+
+    def rename(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return a published state dict with timm's names; one that has these names already is unchanged."""
+        return rename_to_timm(state, self.network.state_dict())
 
 
 class TimmSingleScaleExtractor(SingleScaleExtractor):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from backbones.catalog.checks import require_surgery
-from backbones.catalog.licenses import DETECTOR_LICENSES, lack_of_weights, license_problem
+from backbones.catalog.licenses import lack_of_weights, license_problem
 from backbones.catalog.lookup import resolve
+from backbones.weights_sources.defaults import DETECTOR_PREFIX
+from backbones.weights_sources.rows import DETECTORS
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.paths import below
 from pipelines.data.dataset.roots import find_root
@@ -23,7 +25,7 @@ WEIGHTS_ROOTS_VARIABLE = "PYRAMIDION_WEIGHTS_ROOTS"
 DATA_OPTIONS = "--data-root names the folder that contains the document's data.root, --data.root the data itself"
 
 REGISTRY = "models:/"
-PUBLISHED = "tv:"
+PUBLISHED = DETECTOR_PREFIX
 _REGISTERED = re.compile(r"models:/[^/@:]+(?:/[1-9][0-9]*|@[^/@:]+)")
 
 
@@ -172,8 +174,8 @@ def find_init_from(name: str, weights_roots: Sequence[Path]) -> str:
             raise ConfigError(FieldProblem(field, f"got {name!r}; write models:/NAME@ALIAS or models:/NAME/VERSION"))
         return name
     if name.startswith(PUBLISHED):
-        if name.removeprefix(PUBLISHED) not in DETECTOR_LICENSES:
-            known = " or ".join(f"{PUBLISHED}{detector}" for detector in DETECTOR_LICENSES)
+        if name.removeprefix(PUBLISHED) not in DETECTORS:
+            known = " or ".join(f"{PUBLISHED}{detector}" for detector in DETECTORS)
             raise ConfigError(FieldProblem(field, f"got {name!r}; write {known}, or the name of a file"))
         return name
     remedy = "write models:/NAME@ALIAS, tv:NAME, or a run folder, a checkpoint or the file of a detector"

@@ -11,7 +11,7 @@ LOCAL_TENANT = "local"
 
 @dataclass(frozen=True)
 class KeyLimits:
-    """What a key may use; None is unlimited.
+    """The limits of a key; None is unlimited.
 
     Attributes:
         requests_per_minute: requests to one API process.

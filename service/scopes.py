@@ -26,4 +26,4 @@ MEANINGS = {
     Scope.METRICS_READ: "read /metrics",
     Scope.ADMIN: "everything, for all tenants",
 }
-"""What each scope permits."""
+"""The permission of each scope in words."""

@@ -3,7 +3,6 @@
 All processes of a service have the same `Settings`: the first passes them to the others in their environment.
 """
 
-import os
 import platform
 from collections.abc import Collection
 from functools import cached_property
@@ -11,18 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipelines.base.cores import num_cores
 from pipelines.tracking.mlflow_store import sqlite_url
+from service.addresses import is_loopback
 from service.predictor_address import PredictorAddress
 from service.settings_secrets import SecretFiles
+from service.settings_variables import Folders, Networks, Words, as_variables
 
 PREFIX = "PYRAMIDION_"
 
-Words = Annotated[tuple[str, ...], NoDecode]
-"""Words that are separated by commas in a variable."""
-Folders = Annotated[tuple[Path, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=1e8)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
@@ -90,7 +88,7 @@ class Settings(BaseSettings):
         4 << 30, description="maximum memory of a process that decodes uploaded images"
     )
     decode_slow_images: Count = Field(
-        8, description="maximum number of images that are decoded for more than a second, beside the others"
+        8, description="maximum number of images that take more than a second to decode, besides the others"
     )
     predict_timeout_s: Seconds = Field(60.0, description="seconds after which a prediction is abandoned")
     predict_batch_size: Count = Field(8, description="maximum number of images in a batch of the predictor")
@@ -123,8 +121,8 @@ class Settings(BaseSettings):
     )
 
     max_upload_bytes: Count = Field(10 << 30, description="maximum size of an uploaded archive of a data set")
-    upload_timeout_s: Seconds = Field(3600.0, description="seconds after which an upload is refused")
-    uploads: Count = Field(16, description="maximum number of uploads in progress; others are rejected meanwhile")
+    upload_timeout_s: Seconds = Field(3600.0, description="seconds that the upload of an archive may take")
+    uploads: Count = Field(16, description="maximum number of archives that are uploaded at once; others are rejected")
     storage_timeout_s: Seconds = Field(
         20.0, description="seconds without an answer after which a request to the storage is repeated, at most twice"
     )
@@ -167,6 +165,9 @@ class Settings(BaseSettings):
         4096, description="maximum number of connections; the limit of open files may allow fewer"
     )
     max_connections_per_client: Count = Field(1024, description="maximum number of connections from one address")
+    trusted_proxies: Networks = Field(
+        (), description="addresses or networks of reverse proxies: they have no such limit and name their clients"
+    )
     max_header_bytes: Count = Field(32 << 10, description="maximum size of the headers of a request")
     idle_timeout_s: Seconds = Field(30.0, description="seconds after which a connection without a request is closed")
     header_timeout_s: Seconds = Field(10.0, description="seconds that the headers of a request may take to arrive")
@@ -184,8 +185,9 @@ class Settings(BaseSettings):
     allowed_origins: Words = Field(
         (), description="other origins, such as https://example.org, whose web pages may change something"
     )
-    require_keys: bool = Field(
-        False, description="require an API key for each request, even if no key exists yet (true or false)"
+    require_keys: bool | None = Field(
+        None,
+        description="whether each request needs an API key (true or false); by default it does as soon as a key exists",
     )
     key_cache_s: Seconds = Field(2.0, description="seconds after which a revoked key stops working")
     key_requests_per_minute: Count = Field(
@@ -202,7 +204,7 @@ class Settings(BaseSettings):
         1 << 30, description="free bytes of the disk of the root below which new jobs and uploads are refused"
     )
     gc_every_s: Seconds = Field(3600.0, description="seconds between two runs of `pyramidion gc` by the supervisor")
-    gc_timeout_s: Seconds = Field(1800.0, description="seconds after which such a run is stopped")
+    gc_timeout_s: Seconds = Field(1800.0, description="seconds after which a scheduled run of gc is stopped")
     keep_last_checkpoint_s: Seconds = Field(
         7 * 86400.0, description="seconds after which last.ckpt of a job that succeeded is deleted; best.ckpt is kept"
     )
@@ -218,8 +220,8 @@ class Settings(BaseSettings):
     keep_events_s: Seconds | None = Field(None, description="seconds to keep the events of ended jobs")
     keep_events: CountOrZero | None = Field(None, description="maximum number of events of ended jobs")
     keep_datasets_s: Seconds | None = Field(None, description="seconds to keep data sets that no job or model needs")
-    keep_datasets: CountOrZero | None = Field(None, description="number of such data sets that are kept")
-    keep_datasets_bytes: CountOrZero | None = Field(None, description="maximum size of such data sets")
+    keep_datasets: CountOrZero | None = Field(None, description="number of unused data sets that are kept")
+    keep_datasets_bytes: CountOrZero | None = Field(None, description="maximum size of unused data sets")
 
     @classmethod
     def settings_customise_sources(
@@ -233,17 +235,6 @@ class Settings(BaseSettings):
         """Return the sources of values in the order of precedence."""
         return init_settings, env_settings, SecretFiles(settings_cls)
 
-    @field_validator("data_roots", "weights_roots", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return tuple(Path(part) for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
-
-    @field_validator("allowed_hosts", "allowed_origins", "trainer_variables", mode="before")
-    @classmethod
-    def _split_words(cls, value: Any) -> Any:
-        words = value.split(",") if isinstance(value, str) else value
-        return tuple(stripped for word in words if (stripped := word.strip()))
-
     @field_validator("root", "data_roots", "weights_roots")
     @classmethod
     def _absolute(cls, value: Any) -> Any:
@@ -256,8 +247,12 @@ class Settings(BaseSettings):
 
     def environment(self, without: Collection[str] = ()) -> dict[str, str]:
         """Return the environment variables from which another process reads the same settings, except some."""
-        fields = self.model_dump(exclude_none=True, exclude=set(without))
-        return {PREFIX + name.upper(): _as_text(value) for name, value in fields.items()}
+        return as_variables(PREFIX, self.model_dump(exclude_none=True, exclude=set(without)))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the API."""
+        return is_loopback(self.host)
 
     @property
     def url_of_api(self) -> str:
@@ -290,11 +285,3 @@ class Settings(BaseSettings):
     def run_dir(self, job_id: str) -> Path:
         """Return the run folder of a job."""
         return self.jobs_dir / job_id
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, tuple):
-        return (os.pathsep if any(isinstance(part, Path) for part in value) else ",").join(map(str, value))
-    return str(value)

@@ -28,6 +28,7 @@ CONTRACTS = {
     "tests/backbones/test_contract_for_real.py": BACKBONES,
     "tests/backbones/test_equivariance.py": BACKBONES,
     "tests/pipelines/test_training_step.py": BACKBONES,
+    "tests/backbones/weights_sources/test_contract.py": ("resnet10t",),
     "tests/heads/test_catalog.py": ("cosine", "density"),
     "tests/heads/test_contract.py": ("cosine", "density"),
     "tests/pipelines/tasks/test_contract.py": ("cosine", "density", "counting"),

@@ -70,6 +70,11 @@ def test_packages_have_the_tested_versions() -> None:
     } == {f"pyramidion:{version}-cuda"}
 
 
+def test_packages_have_bytecode_since_containers_cannot_write_it() -> None:
+    assert "PYTHONDONTWRITEBYTECODE=1" in stages()["runtime"]
+    assert "NO_COMPILE" not in TEXT.upper().replace("-", "_")
+
+
 def test_context_has_what_is_installed() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
     allowed = {line[1:].rstrip("/") for line in Path(ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}

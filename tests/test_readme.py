@@ -19,14 +19,16 @@ from pipelines.command_line.parsers import parser_of
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.spec.load import assemble, load_job, merge, read_yaml, recipe_names, validate_document
 from service.cli import main
-from service.commands.registry import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS
+from service.commands.registry import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS, WEIGHTS_COMMANDS
 from tests.pipelines.data.drafting.exports import write_label_studio
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 TYPED = [line.removeprefix("$ ").partition("  #")[0].strip() for line in README.splitlines() if line.startswith("$ ")]
 COMMAND_LINES = [line for line in TYPED if line.startswith("pyramidion ")]
-_SHORT = shlex.split("--trainer.max_epochs 1 --data.image_size 64 --model.backbone.name resnet14_thin")
+_SHORT = shlex.split(
+    "--trainer.max_epochs 1 --data.image_size 64 --model.backbone.name resnet14_thin --model.backbone.weights none"
+)
 SMALL = {"fit": [*_SHORT, "--tracking", "null"], "submit": _SHORT, "plan": _SHORT}
 """Further words that make a command quick, by command."""
 
@@ -61,6 +63,8 @@ def test_the_command_line_is_valid(line: str, document: Path) -> None:
     assert command in COMMANDS
     if command == "data":
         assert words[0] in DATA_COMMANDS
+    if command == "weights":
+        assert words[0] in WEIGHTS_COMMANDS
     if command in TRAINER_COMMANDS or {"--run-dir", "--run_dir"} & set(words):
         options, overrides = parser_of(command).parse_command_line(words)
         if command == "fit":

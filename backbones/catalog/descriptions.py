@@ -11,6 +11,8 @@ from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.spec.design_presets import PRESETS
 from backbones.spec.roadmap import ROADMAP
 from backbones.spec.surgery import OPERATIONS, SurgerySpec
+from backbones.weights_sources.base import WeightsSource
+from backbones.weights_sources.defaults import default_sources
 
 
 def describe(row: BackboneRow) -> dict[str, str]:
@@ -24,11 +26,18 @@ def describe(row: BackboneRow) -> dict[str, str]:
         "options": ", ".join(f"{name}={value!r}" for name, value in row.kwargs.items() if name != "design"),
         "surgery applied": surgery(row.surgery),
         "default weights": lack_of_weights(row) or license_problem(row) or weights(row),
+        "weights from": "; ".join(map(_place, default_sources(row))),
         **_measured(facts_of(row)),
         "surgery supported": ", ".join(operation for operation in OPERATIONS if operation in row.takes),
         "translation equivariant": row.family and yes(row.is_equivariant),
     }
     return {what: value for what, value in known.items() if value}
+
+
+def _place(source: WeightsSource) -> str:
+    path = source.path()
+    checksum = f", SHA-256 {source.sha256[:16]}" if source.sha256 else ""
+    return f"{source.origin}{checksum} ({f'here: {path}' if path else 'not on this machine'})"
 
 
 def _measured(facts: Facts | None) -> dict[str, str]:

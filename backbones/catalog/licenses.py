@@ -6,9 +6,6 @@ from backbones.catalog.row import BackboneRow
 PERMISSIVE = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0"})
 """Licenses that require nothing but attribution."""
 
-DETECTOR_LICENSES = {"retinanet_resnet50_fpn": "bsd-3-clause", "fcos_resnet50_fpn": "bsd-3-clause"}
-"""License of the COCO weights of the torchvision detectors that a network can start from, by name."""
-
 RANDOM_OR_FILE = "write `weights: none` to start from random weights, or the path of a local file"
 """Advice for networks without default weights."""
 

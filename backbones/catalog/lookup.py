@@ -4,6 +4,7 @@ import difflib
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from backbones.catalog.row import BackboneRow, Source
 from backbones.catalog.rows import CATALOG
@@ -20,10 +21,24 @@ UNKNOWN = "unknown"
 
 
 @cache
+def _recorded() -> dict[Source, dict[str, Any]]:
+    recorded: dict[Source, dict[str, Any]] = json.loads(NAMES_PATH.read_text(encoding="utf-8"))
+    return recorded
+
+
+@cache
 def known_networks() -> dict[Source, dict[str, TagsByLicense]]:
     """Return every network in timm and torchvision, for the versions that `names.json` was created with."""
-    recorded = json.loads(NAMES_PATH.read_text(encoding="utf-8"))
-    return {"timm": recorded["timm"]["networks"], "tv": recorded["tv"]["networks"]}
+    return {source: library["networks"] for source, library in _recorded().items()}
+
+
+def known_files() -> dict[Source, dict[str, str]]:
+    """Return where the libraries have their weights: a URL, or a repository of the Hugging Face Hub.
+
+    torchvision's are by network. timm's are by network and tag, and only those that `measured.names` does not derive
+    from the name.
+    """
+    return {source: library["files"] for source, library in _recorded().items()}
 
 
 @cache

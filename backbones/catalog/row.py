@@ -30,7 +30,7 @@ class BackboneRow:
         surgery: changes to the network that `id` names; its default weights still fit.
         takes: the operations of `model.backbone.surgery` that the network supports.
         is_equivariant: whether shifting an image by 32 pixels shifts the maps, except near the border. This is true of
-            convolutional networks with symmetric padding and without global pooling.
+            convolutional networks without global pooling.
     """
 
     name: str

@@ -13,6 +13,9 @@ MOBILE: dict[str, BackboneRow] = {
     **Family("MobileNet v2", 2018, "1801.04381", "timm", "apache-2.0", BLOCKS, is_equivariant=True).rows(
         mobilenet_v2="mobilenetv2_100.ra_in1k",
     ),
+    **Family("MobileNet v2", 2018, "1801.04381", "timm", "bsd-3-clause", BLOCKS, is_equivariant=True).rows(
+        mobilenet_v2_tv="mobilenetv2_100",
+    ),
     **Family("MobileNet v3", 2019, "1905.02244", "timm", "apache-2.0", BLOCKS).rows(
         mobilenet_v3="mobilenetv3_large_100.ra_in1k",
         mobilenet_v3_small="mobilenetv3_small_100.lamb_in1k",
@@ -22,7 +25,8 @@ MOBILE: dict[str, BackboneRow] = {
         shufflenet_v2_x0_5="shufflenet_v2_x0_5",
     ),
 }
-"""Networks of depthwise convolutions. "mobilenet_v3" is the large variant, "shufflenet_v2" has the width 1.0."""
+"""Networks of depthwise convolutions. "mobilenet_v3" is the large variant, "shufflenet_v2" has the width 1.0.
+"mobilenet_v2_tv" has torchvision's first weights, with which many published models start."""
 
 SEARCHED: dict[str, BackboneRow] = {
     **Family("NASNet", 2017, "1707.07012", "timm", "apache-2.0", BATCHNORM, is_equivariant=True).rows(
@@ -53,6 +57,11 @@ SCALED: dict[str, BackboneRow] = {
         efficientnet_b4="efficientnet_b4.ra2_in1k",
         efficientnet_b5="efficientnet_b5.sw_in12k_ft_in1k",
     ),
+    **Family("EfficientNet", 2019, "1905.11946", "timm", "apache-2.0", BLOCKS, is_equivariant=True).rows(
+        tf_efficientnet_lite0="tf_efficientnet_lite0.in1k",
+        tf_efficientnet_lite1="tf_efficientnet_lite1.in1k",
+        tf_efficientnet_lite2="tf_efficientnet_lite2.in1k",
+    ),
     **Family("EfficientNet", 2019, "1905.11946", "tv", "bsd-3-clause", _OF_TORCHVISION).rows(
         efficientnet_b6="efficientnet_b6",
         efficientnet_b7="efficientnet_b7",
@@ -64,4 +73,5 @@ SCALED: dict[str, BackboneRow] = {
     ),
 }
 """Networks scaled by one coefficient in depth, width and resolution. The last ones come from torchvision because timm
-has no weights of them with symmetric padding."""
+has no weights of them with symmetric padding. EfficientNet-Lite has neither squeeze-and-excitation nor SiLU; its
+weights need TensorFlow's padding at the right and the bottom ("SAME"), which `tf_` in timm's names stands for."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d, SyncBatchNormAct
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -40,7 +41,7 @@ def fold_norms(network: nn.Module, also_plain: type[nn.Conv2d] = nn.Conv2d) -> i
         also_plain: a subclass of convolutions whose result is the convolution with `weight` and `bias`, as that of
             `nn.Conv2d` is. Other subclasses change their weight in each call, or have none.
     """
-    pairs = _pairs(network, (nn.Conv2d, SubsampledConv2d, also_plain))
+    pairs = _pairs(network, (nn.Conv2d, SubsampledConv2d, Conv2dSame, also_plain))
     for conv_name, norm_name in pairs.items():
         conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)

@@ -1,10 +1,18 @@
-"""The signals that ask a process to stop: their handling while processes are started."""
+"""Signals: their names, and the handling of those that ask a process to stop while processes are started."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as SIGKILL; real-time signals have none, and are named by their number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 @contextmanager

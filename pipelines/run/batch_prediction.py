@@ -12,7 +12,7 @@ from pipelines.preflight import REGISTRY
 from pipelines.run.answer_files import write_results
 from pipelines.run.answer_journal import AnswerJournal, answer_of, listed_images
 from pipelines.run.folder_setup import locked
-from pipelines.run.init_source import download_model
+from pipelines.run.registered_weights import download_model
 from pipelines.run_folder.events import EventLog, StageData, WarningData, WorkData
 from pipelines.run_folder.layout import ExportedModelDir, RunDir
 from pipelines.run_folder.schemas import BatchImage, ImageAnswer

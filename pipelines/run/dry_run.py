@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from backbones.catalog.lookup import resolve
-from backbones.default_weights import default_weights_problem
 from backbones.depthwise import compute_slow_depthwise_in_float32
+from backbones.weights_sources.defaults import default_weights_problem
 from pipelines.base.errors import ConfigError
 from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport

@@ -12,7 +12,7 @@ from pipelines.evaluation.plots import write_picture
 from pipelines.model import MultiTaskModel
 from pipelines.preflight import Inputs
 from pipelines.run.batch_size import auto_sources, measured_batch_size
-from pipelines.run.init_source import downloaded_model, pin_version
+from pipelines.run.init_source import pin_version, provided_source
 from pipelines.run.network import initialized_network
 from pipelines.run.open_fields import completed
 from pipelines.run.run_precision import new_precision
@@ -67,7 +67,7 @@ def find_rate(
     test = RateRange(num_steps=num_steps)
     with tempfile.TemporaryDirectory() as folder:
         run_dir = RunDir.of(Path(folder))
-        with downloaded_model(inputs, run_dir):
+        with provided_source(inputs, run_dir):
 
             def network() -> MultiTaskModel:
                 return initialized_network(job, index, inputs, run_dir, warn)

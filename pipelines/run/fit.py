@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 from backbones.catalog.lookup import resolve
-from backbones.default_weights import default_weights_problem
+from backbones.weights_sources.defaults import default_weights_problem
 from pipelines.base.cores import busy_warning
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.open_files import ensure_open_files
@@ -28,7 +28,7 @@ from pipelines.run.finalize import (
     write_split,
 )
 from pipelines.run.folder_setup import locked, require_same_data, write_documents
-from pipelines.run.init_source import downloaded_model, pin_version
+from pipelines.run.init_source import pin_version, provided_source
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.open_fields import is_open, with_stored_values
 from pipelines.run.plan import make_plan, render_plan
@@ -134,7 +134,7 @@ class FitWorkflow:
                 self._attempt.warn(busy)
             with (
                 tracked(self._attempt),
-                downloaded_model(self.inputs, self.run_dir),
+                provided_source(self.inputs, self.run_dir),
                 supervised_ranks(),
                 explained_worker_deaths(job.data),
             ):
@@ -233,8 +233,10 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
 
 
 def _print_plan(attempt: Attempt, module: MultiTaskModule) -> None:
-    if report := module.model.backbone.weights_report:
-        print_rank_zero(str(report))
+    backbone = module.model.backbone
+    if backbone.weights_origin:
+        loaded = f": {backbone.weights_report}" if backbone.weights_report else ""
+        print_rank_zero(f"weights from {backbone.weights_origin}{loaded}")
     spec, trainer = attempt.job.model, attempt.job.trainer
     print_rank_zero(render_plan(make_plan(module.model, spec, {"balance": module.balance}), spec.schedule))
     precision = describe_precision(attempt.precision.name, module.model)

@@ -1,17 +1,18 @@
 """The network of a job: built, and initialized from weights or from another model."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from backbones.published_detectors import published_url
+from backbones.weights_sources.rows import DETECTORS
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import DatasetIndex
 from pipelines.inference.init_from import initialize_from, read_source
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import PUBLISHED, REGISTRY, Inputs, require_default_weights
-from pipelines.run.init_source import pin_version, require_published, source_path
+from pipelines.run.init_source import init_source, pin_version, require_published
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec
@@ -46,7 +47,7 @@ def initialized_network(
         job: the document.
         index: its data.
         inputs: what the names in the document refer to.
-        run_dir: contains a registered model, see `pipelines.run.init_source.downloaded_model`.
+        run_dir: contains a registered model, see `pipelines.run.init_source.provided_source`.
         warn: reports a warning.
 
     Raises:
@@ -54,7 +55,7 @@ def initialized_network(
     """
     if inputs.init_from is None:
         return create_network(job, index, inputs.weights)
-    saved = read_source(source_path(inputs.init_from, run_dir))
+    saved = read_source(init_source(inputs.init_from, run_dir).provide())
     network = create_network(job, index)
     report = initialize_from(network, saved, job.model, index.categories, inputs.init_from)
     if not report.is_whole("backbone") and inputs.weights != "none":
@@ -83,12 +84,15 @@ def describe_network(job: JobSpec, index: DatasetIndex, inputs: Inputs) -> tuple
     network = create_network(job, index)
     if inputs.init_from.startswith(REGISTRY):
         return network, f"init_from {pin_version(inputs).init_from}"
-    require_published(inputs)
-    source = source_path(inputs.init_from, None)
-    if inputs.init_from.startswith(PUBLISHED) and not source.is_file():
-        url = published_url(inputs.init_from.removeprefix(PUBLISHED))
-        return network, f"init_from {inputs.init_from}: {url} is downloaded when the run starts"
-    report = initialize_from(network, read_source(source), job.model, index.categories, inputs.init_from)
+    if inputs.init_from.startswith(PUBLISHED):
+        require_published(inputs.init_from)
+        detector = DETECTORS[inputs.init_from.removeprefix(PUBLISHED)]
+        path = detector.path()
+        if path is None:
+            return network, f"init_from {inputs.init_from}: {detector.origin} is downloaded when the run starts"
+    else:
+        path = Path(inputs.init_from)
+    report = initialize_from(network, read_source(path), job.model, index.categories, inputs.init_from)
     if not report.is_whole("backbone"):
         require_default_weights(job.model.backbone)
         create_network(job, index, file)

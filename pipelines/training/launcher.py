@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pipelines.base.errors import PyramidionError, RankError, error_text
 from pipelines.base.ranks import LOCAL_RANK, local_rank
-from pipelines.base.signals import held_stop_signals, release_stop_signals
+from pipelines.base.signals import held_stop_signals, release_stop_signals, signal_name
 from pipelines.run_folder.files import write_atomic
 
 RENDEZVOUS_VARIABLE = "PYRAMIDION_RENDEZVOUS"
@@ -147,7 +147,7 @@ def _fault(*, any_end: bool = False) -> RankError | None:
             return RankError(**json.loads(report.read_text()))
         if code < 0:
             hint = " (memory may have run out)" if code == -signal.SIGKILL else ""
-            return RankError(f"process {rank} of this run was terminated by {signal.Signals(-code).name}{hint}")
+            return RankError(f"process {rank} of this run was terminated by {signal_name(-code)}{hint}")
         return RankError(f"process {rank} of this run exited with code {code}; see its output above")
     return None
 

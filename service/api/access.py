@@ -2,7 +2,8 @@
 
     @router.get("/{job_id}", dependencies=[needs(Scope.JOBS_READ)])
 
-A route without a scope that any valid key may use says `needs()`. Routes in `OPEN_PATHS` need no key.
+A route without a scope that any valid key may use says `needs()`. Routes in `OPEN_PATHS` need no key. The same
+dependency hides the models of other tenants, so that no route can forget it.
 """
 
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
 
+from service.api.model_access import require_visible_model
 from service.principal import Principal
 from service.rest.problems import Problem
 from service.scopes import Scope
@@ -37,7 +39,7 @@ def needs(*scopes: Scope) -> Any:
 async def require_scopes(
     request: Request, needed: SecurityScopes, _credentials: Annotated[object, Security(_BEARER)]
 ) -> None:
-    """Raise Problem 403 unless the caller has the scopes of the route."""
+    """Raise Problem 403 unless the caller has the scopes of the route, and 404 for a model of another tenant."""
     principal: Principal = request.state.principal
     missing = principal.lacks([Scope(scope) for scope in needed.scopes])
     if missing:
@@ -50,3 +52,5 @@ async def require_scopes(
             f"--scope {' --scope '.join(missing)}",
             headers={"WWW-Authenticate": challenge},
         )
+    # Not before the scopes: a key without them must not learn which names exist.
+    await require_visible_model(request)

@@ -8,15 +8,15 @@ from functools import partial
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
+from service.addresses import TrustedProxies
 from service.api.authentication import Authenticate, Authenticator
 from service.api.connections import Connections
 from service.api.dry_run import DryRuns
 from service.api.hosts import KnownHostsOnly
 from service.api.key_ring import KeyRing
 from service.api.metrics import ConnectionCollector, JobCollector, Metrics, PoolCollector
-from service.api.model_access import hide_models_of_others
 from service.api.openapi import describe
-from service.api.query_parameters import reject_unknown_parameters
+from service.api.query_parameters import reject_ignored_parameters
 from service.api.request_log import RequestLog
 from service.api.routes import (
     audit,
@@ -99,7 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.connections = connections = Connections(settings)
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
-    checks = [Depends(reject_unknown_parameters), Depends(hide_models_of_others)]
+    checks = [Depends(reject_ignored_parameters)]
     for routes in (
         jobs,
         events,
@@ -119,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(NoNulCharacters)
     app.add_middleware(Authenticate, settings=settings)
     app.add_middleware(KnownHostsOnly, settings=settings)
-    app.add_middleware(RequestLog, metrics=metrics)
+    app.add_middleware(RequestLog, metrics=metrics, proxies=TrustedProxies(settings.trusted_proxies))
     describe(app)
     return app
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import Depends, Request
 
+from service.api.model_access import owner_of_named_model
 from service.api.thread_pools import NoAnswer, ThreadPools, Work
 from service.store.audit import AuditLog, AuditOutcome
 from service.store.errors import StoreUnavailable
@@ -22,7 +23,8 @@ logger = logging.getLogger(__name__)
 def audited(action: str) -> Any:
     """Return the dependency of a route whose changes have audit rows with this action.
 
-    The target is the values of the path's parameters. A request that is refused by the route has the outcome `failed`.
+    The target is the values of the path's parameters, and the tenant is the owner of the model among them. A request
+    that is refused by the route has the outcome `failed`.
     """
 
     async def record(request: Request) -> AsyncIterator[None]:
@@ -37,7 +39,8 @@ def audited(action: str) -> Any:
                 # The change was made or refused already; its row remains `started`.
                 logger.error("the outcome of audit row %d (%s %s) was not recorded: %s", seq, action, target, error)
 
-        seq = await pools[Work.WRITES].run(log.start, request.state.principal, action, target)
+        owner = await owner_of_named_model(request)
+        seq = await pools[Work.WRITES].run(log.start, request.state.principal, action, target, tenant=owner)
         try:
             yield
         except Exception as error:

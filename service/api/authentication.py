@@ -42,6 +42,8 @@ class Authenticator:
 
     def __init__(self, ring: KeyRing, settings: Settings) -> None:
         self._ring, self._settings = ring, settings
+        self._always_needs_key = settings.require_keys or not settings.is_local
+        self._never_needs_key = settings.require_keys is False and settings.is_local
         self._rates = RateLimit()
 
     async def principal(self, authorization: str | None, *, are_old_keys_enough: bool = False) -> Principal:
@@ -64,11 +66,16 @@ class Authenticator:
             _require_usable(key)
             self._ring.record_use(key)
             return self._principal_of(key)
-        if not self._settings.require_keys and not (await self._ring.keys() if known is None else known):
+        if not await self._needs_key(known):
             return LOCAL_USER
         if authorization is None:
             raise Unauthorized("send a key in the header `Authorization: Bearer KEY`")
         raise Unauthorized("the header `Authorization` has no valid key; check that it is complete", "invalid_token")
+
+    async def _needs_key(self, known: Mapping[str, ApiKey] | None) -> bool:
+        if self._always_needs_key or self._never_needs_key:
+            return not self._never_needs_key
+        return bool(await self._ring.keys() if known is None else known)
 
     async def _find(self, key_id: str | None, known: Mapping[str, ApiKey] | None) -> ApiKey | None:
         """Return the key with an id, if possible among the known ones, otherwise among those in the database."""

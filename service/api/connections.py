@@ -14,6 +14,7 @@ from enum import Enum
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from service.addresses import TrustedProxies
 from service.settings import Settings
 
 RESERVED_FILES = 256
@@ -52,6 +53,7 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._proxies = TrustedProxies(settings.trusted_proxies)
         files = _open_files()
         self.maximum = min(settings.max_connections, files - min(RESERVED_FILES, files // 2))
         self.idle: OrderedDict[HttpToolsProtocol, None] = OrderedDict()
@@ -68,11 +70,14 @@ class Connections:
     def add(self, client: str) -> Limit | None:
         """Count a connection; return the limit that it exceeds, if any."""
         self._of_client[client] += 1
-        if client and self._of_client[client] > self.settings.max_connections_per_client:
+        if self._of_client[client] > self.settings.max_connections_per_client and self._is_limited(client):
             return Limit.CONNECTIONS_OF_CLIENT
         if self.number > self.maximum + self.num_surplus:
             return Limit.CONNECTIONS
         return None
+
+    def _is_limited(self, client: str) -> bool:
+        return client != "" and client not in self._proxies
 
     def remove(self, client: str) -> None:
         """Stop counting a connection."""

@@ -1,6 +1,14 @@
-"""Choose the media type of a response from the `Accept` header (RFC 9110, section 12.5.1). Torch-free."""
+"""Media types: of a request, and of a response by the `Accept` header (RFC 9110, section 12.5.1). Torch-free."""
 
 from collections.abc import Sequence
+from email.message import Message
+
+
+def media_type_of(content_type: str) -> str:
+    """Return the media type in a `Content-Type` header in lower case; `text/plain` if the header is invalid."""
+    declared = Message()
+    declared["content-type"] = content_type
+    return declared.get_content_type()
 
 
 def preferred(accept: str | None, offered: Sequence[str]) -> str | None:

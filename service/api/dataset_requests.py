@@ -1,19 +1,19 @@
 """Read and check the requests that add data sets."""
 
-from email.message import Message
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
 from pipelines.base.errors import ConfigError
 from pipelines.base.names import Name
-from service.api.limits import strict_json
+from service.api.limits import StrictRequest, strict_json
 from service.api.multipart import FormStream, unusable_form
 from service.api.uploads import FILE_FIELD
 from service.datasets.source_document import document_of_sources
 from service.rest.dataset_schemas import FolderRequest
-from service.rest.problems import Problem, count_of_errors, pointer
+from service.rest.problems import Problem, invalid_values
 from service.rest.schemas import ProblemField
 
 T = TypeVar("T", bound=BaseModel)
@@ -51,13 +51,6 @@ class UploadForm(BaseModel):
     sources: dict[str, Any] | None = None
 
 
-def media_type_of(request: Request) -> str:
-    """Return the media type of a request's body."""
-    declared = Message()
-    declared["content-type"] = request.headers.get("content-type", "")
-    return declared.get_content_type()
-
-
 def form_of(request: Request) -> FormStream:
     """Return the form of a request, whose body was not read."""
     content_type = request.headers.get("content-type", "")
@@ -66,7 +59,8 @@ def form_of(request: Request) -> FormStream:
 
 
 def fields_of(form: FormStream, archive_sha256: str) -> UploadForm:
-    """Return the checked fields of a form that was read; raises Problem 422."""
+    """Return the checked fields of a form that was read; raises Problem 422 or
+    RequestValidationError."""
     given: dict[str, Any] = dict(form.texts)
     if "sources" in given:
         try:
@@ -82,15 +76,8 @@ def fields_of(form: FormStream, archive_sha256: str) -> UploadForm:
 
 
 async def folder_request_of(request: Request) -> FolderRequest:
-    """Return the checked JSON body of a request; raises Problem 400, 413 or 422."""
-    limit = request.app.state.settings.max_json_bytes
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            detail = f"a JSON body may have at most {limit} bytes"
-            raise Problem(413, "Body too large", detail, headers={"Connection": "close"})
-    given = _validated(FolderRequest, strict_json(bytes(body)))
+    """Return the checked JSON body of a request; raises Problem 400 or 413, or RequestValidationError."""
+    given = _validated(FolderRequest, await StrictRequest(request.scope, request.receive).json())
     _check_sources(given.sources)
     return given
 
@@ -99,15 +86,8 @@ def _validated(model: type[T], given: Any) -> T:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        fields = [
-            ProblemField(pointer=pointer(one["loc"]), detail=_detail(one["input"], one["msg"])) for one in details
-        ]
-        raise Problem(422, "The request is invalid", count_of_errors(len(fields)), fields) from None
-
-
-def _detail(value: Any, message: str) -> str:
-    return f"got {str(value)[:80]!r}; {message[0].lower()}{message[1:]}"
+        errors = error.errors(include_url=False)
+        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in errors]) from None
 
 
 def _check_sources(sources: dict[str, Any] | None) -> None:
@@ -116,7 +96,6 @@ def _check_sources(sources: dict[str, Any] | None) -> None:
     try:
         document_of_sources(sources)
     except ConfigError as error:
-        fields = [
-            ProblemField(pointer="/sources", detail=str(problem).removeprefix("data.")) for problem in error.problems
-        ]
-        raise Problem(422, "The sources are invalid", count_of_errors(len(fields)), fields) from None
+        details = (str(problem).removeprefix("data.") for problem in error.problems)
+        fields = (ProblemField(pointer="/sources", detail=detail) for detail in details)
+        raise invalid_values("The sources are invalid", fields) from None

@@ -188,7 +188,7 @@ class Channel:
         """Return the job as it is now.
 
         Raises:
-            NotFound: the job does not exist (anymore).
+            NotFound: the job does not exist, or no longer.
         """
         return await self.feed.read(self.feed.store.get, self.job_id)
 
@@ -196,7 +196,7 @@ class Channel:
         """Return the job as `job` does, with one read for all concurrent callers.
 
         Raises:
-            NotFound: the job does not exist (anymore).
+            NotFound: the job does not exist, or no longer.
         """
         # A caller that was woken by an announcement must not share a read that started before it.
         return await self._share(("job", self.newest), self.job)
@@ -205,7 +205,7 @@ class Channel:
         """Return at most `limit` events after a sequence number, as they are in the database now.
 
         Raises:
-            NotFound: the job does not exist (anymore).
+            NotFound: the job does not exist, or no longer.
         """
         await self.feed.follow()
         return await self.feed.read(_load, self.feed.store, self.job_id, after, limit)
@@ -214,7 +214,7 @@ class Channel:
         """Return events as `read` does, with one read for all listeners; events not announced yet may be missing.
 
         Raises:
-            NotFound: the job does not exist (anymore).
+            NotFound: the job does not exist, or no longer.
         """
         key = (after, limit)
         kept = self._kept.get(key)

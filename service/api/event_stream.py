@@ -37,7 +37,7 @@ async def poll_events(channel: Channel, after: int, limit: int, wait_s: float) -
     """Return events after a sequence number; if there are none, wait up to `wait_s` for the first one.
 
     Raises:
-        NotFound: the job does not exist (anymore).
+        NotFound: the job does not exist, or no longer.
     """
     until = monotonic() + wait_s
     found = await channel.read(after, limit)

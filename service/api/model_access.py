@@ -1,4 +1,4 @@
-"""Models of other tenants do not exist for a key: one dependency for all routes below `/v1/models/{name}`."""
+"""Owners of models: for a key, the models of other tenants do not exist."""
 
 import time
 from collections import OrderedDict
@@ -7,7 +7,7 @@ from fastapi import Request
 
 from pipelines.tracking.model_owners import owner_of_model
 from pipelines.tracking.registry import Registry
-from service.api.thread_pools import ThreadPool, ThreadPools, Work
+from service.api.thread_pools import ThreadPool
 from service.principal import Principal
 from service.rest.problems import Problem
 
@@ -34,19 +34,21 @@ class ModelOwners:
         return owner
 
 
-async def hide_models_of_others(request: Request) -> None:
-    """Raise Problem 404 if the path names a model that the caller does not see.
-
-    Use it as a dependency of all routers, so that no route about models can forget it.
-    """
-    principal: Principal = request.state.principal
+async def owner_of_named_model(request: Request) -> str | None:
+    """Return the tenant that owns the model in the path of a request; None without one, or if it does not exist."""
     name = request.path_params.get("name")
-    if principal.visible_tenant is None or name is None or not request.url.path.startswith(_PATH):
+    if name is None or not request.url.path.startswith(_PATH):
+        return None
+    owners: ModelOwners = request.app.state.model_owners
+    return await owners.owner(name)
+
+
+async def require_visible_model(request: Request) -> None:
+    """Raise Problem 404 if the path names a model that the caller does not see."""
+    principal: Principal = request.state.principal
+    if principal.visible_tenant is None:
         return
-    state = request.app.state
-    if not hasattr(state, "model_owners"):
-        pools: ThreadPools = state.pools
-        state.model_owners = ModelOwners(state.registry, pools[Work.REGISTRY], state.settings.key_cache_s)
-    owner = await state.model_owners.owner(name)
+    owner = await owner_of_named_model(request)
     if owner is not None and not principal.sees(owner):
+        name = request.path_params["name"]
         raise Problem(404, "Model not found", f"model {name!r} is not registered; GET /v1/models lists all")

@@ -8,6 +8,7 @@ from email.message import Message
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
+from service.api.content_negotiation import media_type_of
 from service.rest.problems import Problem
 from service.rest.schemas import ProblemField
 
@@ -178,10 +179,8 @@ def _valid_form() -> Iterator[None]:
 
 
 def _boundary(content_type: str, field: str) -> bytes:
-    declared = Message()
-    declared["content-type"] = content_type
     boundary = _parameter("content-type", content_type, "boundary")
-    if declared.get_content_type() != "multipart/form-data" or not boundary:
+    if media_type_of(content_type) != "multipart/form-data" or not boundary:
         form = f"multipart/form-data with a boundary and the field {field!r}"
         detail = f"got the content type {content_type[:80]!r}; send {form}"
         raise Problem(415, "Not a form", detail)

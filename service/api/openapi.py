@@ -8,11 +8,13 @@ from fastapi.openapi.utils import get_openapi
 from service.rest.problems import MEDIA_TYPE, phrase
 
 PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
-EVERYWHERE = (400, 500)
-"""Statuses that any request may get: for an unknown host, and for a bug in the server."""
+EVERYWHERE = (400, 408, 431, 500)
+"""Statuses that any request may get: for an unknown host, slow or long headers, and for a bug in the server."""
 WITH_BODY = (403, 413, 415, 422)
 WITH_KEY = (401, 403, 429, 503)
 """Statuses of operations that need a key: also without a database, which has the keys."""
+WITH_CHANGE = (507,)
+"""Statuses of operations that may change something: for a full disk."""
 
 
 def describe(app: FastAPI) -> None:
@@ -22,8 +24,8 @@ def describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             for path, methods in document["paths"].items():
-                for operation in methods.values():
-                    _complete(operation, path)
+                for method, operation in methods.items():
+                    _complete(operation, method, path)
             schemas = document["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
@@ -33,9 +35,11 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _complete(operation: dict[str, Any], path: str) -> None:
+def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     responses = operation["responses"]
     statuses = [*EVERYWHERE, *(WITH_KEY if "security" in operation else ())]
+    if method != "get":
+        statuses += WITH_CHANGE
     if "requestBody" in operation:
         statuses += WITH_BODY
     elif path.startswith("/v1/"):

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.addresses import TrustedProxies
 from service.api.metrics import UNKNOWN_ROUTE, Metrics
 from service.api.thread_pools import NoAnswer
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST
@@ -34,15 +35,16 @@ logger = logging.getLogger(__name__)
 class RequestLog:
     """The outermost middleware: sets `request.state.request_id`, and turns unexpected errors into problems."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, proxies: TrustedProxies) -> None:
         self._app = app
         self._metrics = metrics
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = _Record(scope)
+        record = _Record(scope, self._proxies)
 
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -79,8 +81,11 @@ class RequestLog:
 class _Record:
     """The facts about a request that its log line contains."""
 
-    def __init__(self, scope: Scope) -> None:
-        sent = Headers(scope=scope).get(HEADER, "")
+    def __init__(self, scope: Scope, proxies: TrustedProxies) -> None:
+        headers = Headers(scope=scope)
+        sent = headers.get(HEADER, "")
+        peer = scope["client"][0] if scope.get("client") else ""
+        self.client = proxies.client_of(peer, headers.getlist("x-forwarded-for"))
         self.request_id = sent if _WELL_FORMED.fullmatch(sent) else secrets.token_hex(8)
         self.status = 0
         self.num_bytes = 0
@@ -106,6 +111,7 @@ class _Record:
             {
                 "time": started.replace("+00:00", "Z"),
                 "request": self.request_id,
+                "client": self.client,
                 "principal": getattr(self._state.get("principal"), "name", None),
                 "method": self.method,
                 "route": self.route,

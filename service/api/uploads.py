@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from service.api.multipart import FormStream, unusable_form
 from service.datasets.archives import HEADER_BYTES, archive_kind
 from service.datasets.errors import ArchiveInvalid
 from service.datasets.use_cases import ReceivedArchive
+from service.disk_space import require_free_space
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST
 from service.rest.problems import Problem
 from service.settings import Settings
@@ -57,6 +57,7 @@ class Uploads:
         Raises:
             Problem: 408 the upload takes too long; 413 the archive is too large; 422 the form or the archive is
                 invalid; 499 the client has left; 503 too many uploads are in progress; 507 the disk is full.
+            DiskAlmostFull: the disk has too little free space for the archive, before or while it arrives.
         """
         if self._num_active >= self._settings.uploads:
             detail = f"{self._num_active} uploads are in progress; try again in a moment"
@@ -77,7 +78,7 @@ class Uploads:
         limit_s = self._settings.upload_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                file = await self._call(partial(_open, path, declared))
+                file = await self._call(partial(_open, path, declared, self._settings))
                 try:
                     return await self._write(request, form, file, path, max_bytes)
                 finally:
@@ -100,6 +101,7 @@ class Uploads:
         digest, num_bytes, buffer = hashlib.sha256(), 0, bytearray()
 
         def write(content: bytes) -> None:
+            require_free_space(self._settings, len(content))
             file.write(content)
             digest.update(content)
 
@@ -132,10 +134,9 @@ def _require_archive(start: bytes) -> None:
         raise unusable_form(f"/{FILE_FIELD}", str(error)) from None
 
 
-def _open(path: Path, declared_bytes: int) -> BinaryIO:
+def _open(path: Path, declared_bytes: int, settings: Settings) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(path.parent).free < declared_bytes:
-        raise disk_full()
+    require_free_space(settings, declared_bytes)
     return path.open("xb")
 
 

@@ -18,8 +18,9 @@ from pipelines.run_folder.files import create_folder
 from pipelines.tracking.mlflow_store import find_store
 from service.backup.copying import copy_file, copy_sqlite, files_below, sha256_of
 from service.backup.manifest import FILE_LIST, FILES, FORMAT, MANIFEST, MLFLOW, ROWS, BackupManifest
+from service.datasets.folder import ARCHIVES, INCOMING, is_check_folder
 from service.settings import Settings
-from service.store.copies import dump_rows
+from service.store.copies import DatabaseCopy, dump_rows
 from service.store.database import Database
 from service.version import version
 
@@ -45,7 +46,7 @@ def create_backup(
     report(f"{sum(copy.num_rows.values()):,} rows of the database")
     mlflow_sha256 = _copy_mlflow(settings.root, folder)
     report("the MLflow store" if mlflow_sha256 else "without the MLflow store, which is a server or does not exist")
-    num_files, num_bytes = _copy_files(settings.root, folder)
+    num_files, num_bytes = _copy_files(settings.root, folder, copy)
     report(f"{num_files:,} files, {num_bytes:,} bytes")
     manifest = BackupManifest(
         format=FORMAT, version=version(), created_at=created_at, root=str(settings.root),
@@ -76,11 +77,13 @@ def _copy_mlflow(root: Path, folder: Path) -> str | None:
     return sha256_of(folder / MLFLOW)[1]
 
 
-def _copy_files(root: Path, folder: Path) -> tuple[int, int]:
+def _copy_files(root: Path, folder: Path, copy: DatabaseCopy) -> tuple[int, int]:
     num_files = num_bytes = 0
     with (folder / FILE_LIST).open("w", encoding="utf-8") as listing:
         for path in files_below(root, _is_copied):
             relative = path.relative_to(root)
+            if _is_newer(relative.parts, copy):
+                continue
             try:
                 size, digest = copy_file(path, folder / FILES / relative)
             except FileNotFoundError:
@@ -92,3 +95,20 @@ def _copy_files(root: Path, folder: Path) -> tuple[int, int]:
 
 def _is_copied(entry: Path) -> bool:
     return _LEFT_OUT.fullmatch(entry.name) is None
+
+
+def _is_newer(parts: tuple[str, ...], copy: DatabaseCopy) -> bool:
+    """Return whether a file belongs to an upload or a check in progress, or to a job or a data set without a row.
+
+    Jobs and data sets were added after the rows had been read; nothing would ever delete their files.
+    """
+    match parts:
+        case ("jobs", job_id, _, *_):
+            return job_id not in copy.job_ids
+        case ("datasets", folder, _, *_) if folder == INCOMING or is_check_folder(folder):
+            return True
+        case ("datasets", folder, _, owner) if folder == ARCHIVES:
+            return owner not in copy.dataset_ids
+        case ("datasets", dataset_id, _, *_) if dataset_id != ARCHIVES:
+            return dataset_id not in copy.dataset_ids
+    return False

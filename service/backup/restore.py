@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.run_folder.files import create_folder
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.tracking_files import TrackingState
 from pipelines.tracking.mlflow_store import find_store, sqlite_url
@@ -24,8 +23,10 @@ from service.backup.manifest import (
     file_lines,
     read_manifest,
 )
+from service.backup.unfinished import mark_unfinished, remove_mark, require_empty_root
 from service.settings import Settings
 from service.store.copies import load_rows, stop_attempts
+from service.store.restoring import require_restorable
 
 MAX_SHOWN = 5
 
@@ -43,15 +44,16 @@ def restore_backup(settings: Settings, folder: Path, report: Callable[[str], Non
 
     Raises:
         ConfigError: the backup is incomplete or damaged, or the root is not empty.
-        ValueError: the database is not empty.
+        ValueError: the database is not empty, or a running service uses it.
         StoreUnavailable: the database cannot be used at the moment.
         OSError: the root cannot be written.
     """
     manifest = read_manifest(folder)
-    _require_empty_root(settings.root)
+    require_empty_root(settings.root)
+    require_restorable(settings.url_of_database, settings.lease_s)
     files = verify_backup(folder, manifest)
     report(f"{len(files):,} files are verified")
-    create_folder(settings.root)
+    mark_unfinished(settings.root, folder)
     for path, _, _ in files:
         copy_file(folder / FILES / path, settings.root / path)
     if manifest.mlflow_sha256 is not None:
@@ -66,6 +68,7 @@ def restore_backup(settings: Settings, folder: Path, report: Callable[[str], Non
     finally:
         engine.dispose()
     os.sync()
+    remove_mark(settings.root)
     return Restored(manifest, resumed)
 
 
@@ -73,7 +76,7 @@ def verify_backup(folder: Path, manifest: BackupManifest) -> list[tuple[str, int
     """Return the files of a backup after comparing all checksums.
 
     Raises:
-        ConfigError: a file is missing or has changed.
+        ConfigError: a file is missing or has changed, or a path leads out of the backup.
     """
     whole = {ROWS: manifest.database_sha256, FILE_LIST: manifest.files_sha256}
     if manifest.mlflow_sha256 is not None:
@@ -82,6 +85,8 @@ def verify_backup(folder: Path, manifest: BackupManifest) -> list[tuple[str, int
     if damaged:
         raise _damaged(folder, damaged)
     files = file_lines(folder)
+    if outside := [path for path, _, _ in files if Path(path).is_absolute() or ".." in Path(path).parts]:
+        raise _damaged(folder, outside)
     damaged = [path for path, _, digest in files if _digest(folder / FILES / path) != digest]
     if damaged:
         raise _damaged(folder, damaged)
@@ -101,11 +106,6 @@ def _damaged(folder: Path, names: list[str]) -> ConfigError:
     return ConfigError(
         FieldProblem("DIR", f"{folder} is damaged: {shown}{more} cannot be read or have changed; use another backup")
     )
-
-
-def _require_empty_root(root: Path) -> None:
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ConfigError(FieldProblem("--root", f"{root} is not an empty folder; restore into a new one"))
 
 
 def _relocate(root: Path, old: Path, manifest: BackupManifest) -> None:

@@ -1,7 +1,5 @@
 """The command `pyramidion backbones`: lists the catalog and the design space, and describes single networks."""
 
-from collections.abc import Iterable, Sequence
-
 import click
 
 from backbones.catalog import descriptions
@@ -10,6 +8,7 @@ from backbones.catalog.lookup import known_names, resolve
 from backbones.catalog.row import LIBRARIES, BackboneRow
 from backbones.catalog.rows import CATALOG
 from pipelines.base.errors import ConfigError, FieldProblem
+from service.commands.columns import columns
 
 
 @click.command()
@@ -58,7 +57,7 @@ def catalog() -> str:
         "strides 8, 16 and 32; `pyramidion backbones --all` lists them. The prefix timm: or tv: selects the library.\n"
         "`pyramidion backbones NAME` describes one network; `presets` and `roadmap` describe the design space."
     )
-    return f"{_columns([header, *map(_cells, CATALOG.values())])}\n\n{footer}"
+    return f"{columns([header, *map(_cells, CATALOG.values())])}\n\n{footer}"
 
 
 def _cells(row: BackboneRow) -> tuple[str, ...]:
@@ -87,7 +86,7 @@ def _cells(row: BackboneRow) -> tuple[str, ...]:
 def presets() -> str:
     """Return a table of the presets of the design space."""
     footer = "`backbone: {design: {preset: NAME}}` uses one; other fields of the design override it."
-    return f"{_columns(descriptions.presets())}\n\n{footer}"
+    return f"{columns(descriptions.presets())}\n\n{footer}"
 
 
 def roadmap() -> str:
@@ -97,7 +96,7 @@ def roadmap() -> str:
         "keeps the changes before it; the last is the preset convnext_tiny. The paper is Liu et al. 2022, "
         "arXiv 2201.03545."
     )
-    return f"{_columns(descriptions.roadmap())}\n\n{footer}"
+    return f"{columns(descriptions.roadmap())}\n\n{footer}"
 
 
 def all_names() -> str:
@@ -106,13 +105,6 @@ def all_names() -> str:
     return "\n".join(
         [*CATALOG, *(f"{source}:{name}" for source in ("timm", "tv") for name in sorted(libraries[source]))]
     )
-
-
-def _columns(rows: Iterable[Sequence[str]]) -> str:
-    table = [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join(lines)
 
 
 TABLES = {"presets": presets, "road": roadmap, "roadmap": roadmap}

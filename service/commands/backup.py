@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -10,8 +9,7 @@ from pipelines.base.errors import ConfigError, FieldProblem, PyramidionError
 from pipelines.base.quantities import quantity
 from service.backup.create import create_backup
 from service.backup.restore import restore_backup
-from service.commands.database_command import database_options, settings_of_service
-from service.store.database import open_database
+from service.commands.database_command import database_options, opened_database, require_database, settings_of_service
 from service.store.errors import SchemaUnknown, StoreUnavailable
 
 _folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
@@ -26,17 +24,10 @@ def backup(folder: Path, *, root: Path | None, database_url: str | None) -> int:
     The service may run meanwhile. A backup is complete once DIR contains manifest.json.
     """
     settings = settings_of_service(root, database_url)
-    if settings.database_url is None and not (settings.root / "service.db").exists():
-        raise ConfigError(FieldProblem("--root", f"{settings.root} has no service.db; name the root of a service"))
+    require_database(settings)
     started = time.monotonic()
-    try:
-        engine = open_database(settings.url_of_database)
-        try:
-            create_backup(settings, engine, folder, print)
-        finally:
-            engine.dispose()
-    except StoreUnavailable as error:
-        raise PyramidionError(str(error)) from error
+    with opened_database(settings) as engine:
+        create_backup(settings, engine, folder, print)
     print(f"Backup in {folder}, complete after {time.monotonic() - started:.1f} s")
     return 0
 
@@ -56,6 +47,6 @@ def restore(folder: Path, *, root: Path | None, database_url: str | None) -> int
         raise ConfigError(FieldProblem("--database-url", str(error))) from error
     except StoreUnavailable as error:
         raise PyramidionError(str(error)) from error
-    jobs: Any = quantity(len(restored.resumed), "job")
+    jobs = quantity(len(restored.resumed), "job")
     print(f"Restored into {settings.root}; {jobs} will resume. Start the service on this root, and stop the old one.")
     return 0

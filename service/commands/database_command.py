@@ -43,22 +43,22 @@ def settings_of_service(root: Path | None, database_url: str | None) -> Settings
         ) from error
 
 
-@contextmanager
-def opened_store(
-    store: Callable[[Any], Store], root: Path | None, database_url: str | None
-) -> Iterator[tuple[Store, str]]:
-    """Yield a store over the database of a service, and the address of the database without its password.
+def require_database(settings: Settings) -> None:
+    """Raise ConfigError if the root has no SQLite database, so that a mistyped root does not become a new service."""
+    if settings.database_url is None and not (settings.root / "service.db").exists():
+        raise ConfigError(
+            FieldProblem("--root", f"{str(settings.root)!r} has no service.db; name the root of a service")
+        )
 
-    Args:
-        store: creates the store for an engine.
-        root: option of the command; otherwise the variable that `serve` reads.
-        database_url: as `root`.
+
+@contextmanager
+def opened_database(settings: Settings) -> Iterator[Any]:
+    """Yield the engine of the database of a service; a missing one is created, and an old one migrated.
 
     Raises:
-        ConfigError: a setting is invalid.
+        ConfigError: a setting is invalid, or the database is of a newer version.
         PyramidionError: the database cannot be used at the moment.
     """
-    settings = settings_of_service(root, database_url)
     try:
         engine = open_database(settings.url_of_database)
     except (ValueError, SchemaUnknown) as error:
@@ -66,11 +66,34 @@ def opened_store(
     except StoreUnavailable as error:
         raise PyramidionError(str(error)) from error
     try:
-        yield store(engine), address_of(engine)
+        yield engine
     except StoreUnavailable as error:
         raise PyramidionError(str(error)) from error
     finally:
         engine.dispose()
+
+
+@contextmanager
+def opened_store(
+    store: Callable[[Any], Store], root: Path | None, database_url: str | None, *, may_create: bool = False
+) -> Iterator[tuple[Store, str]]:
+    """Yield a store over the database of a service, and the address of the database without its password.
+
+    Args:
+        store: creates the store for an engine.
+        root: option of the command; otherwise the variable that `serve` reads.
+        database_url: as `root`.
+        may_create: whether the service may be started for the first time later.
+
+    Raises:
+        ConfigError: a setting is invalid, there is no database, or it is of a newer version.
+        PyramidionError: the database cannot be used at the moment.
+    """
+    settings = settings_of_service(root, database_url)
+    if not may_create:
+        require_database(settings)
+    with opened_database(settings) as engine:
+        yield store(engine), address_of(engine)
 
 
 def shell_user() -> Principal:

@@ -11,21 +11,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.base.console import terminal_console
-from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError
+from pipelines.base.errors import ExitCode
 from pipelines.base.quantities import quantity
+from service.commands.database_command import opened_database, require_database
 from service.commands.serve import read_settings
 from service.retention.candidates import Deletion
 from service.retention.collection import Collection
 from service.settings import Settings
-from service.store.database import open_database
-from service.store.errors import StoreUnavailable
 
 
 def run(arguments: Sequence[str]) -> int:
     """Delete, or print what would be deleted; return 1 if something could not be deleted or decided.
 
     Raises:
-        ConfigError: a setting is invalid.
+        ConfigError: a setting is invalid, or there is no database.
         PyramidionError: the database cannot be used at the moment.
     """
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -40,24 +39,14 @@ def run(arguments: Sequence[str]) -> int:
         parents=[own],
         allow_abbrev=False,
     )
-    settings = read_settings(parser, settings_arguments)
-    try:
-        return _collect(settings, is_dry=flags.dry_run, as_json=flags.json)
-    except StoreUnavailable as error:
-        raise PyramidionError(str(error)) from error
+    return _collect(read_settings(parser, settings_arguments), is_dry=flags.dry_run, as_json=flags.json)
 
 
 def _collect(settings: Settings, *, is_dry: bool, as_json: bool) -> int:
-    if settings.database_url is None and not (settings.root / "service.db").exists():
-        raise ConfigError(
-            FieldProblem("--root", f"{str(settings.root)!r} has no service.db; name the root of a service")
-        )
-    engine = open_database(settings.url_of_database)
-    try:
+    require_database(settings)
+    with opened_database(settings) as engine:
         collection = Collection(settings, engine)
         deletions = list(collection.find()) if is_dry else collection.carry_out()
-    finally:
-        engine.dispose()
     if as_json:
         print(json.dumps(_document(deletions, collection.problems, settings, is_dry=is_dry), indent=1))
     else:

@@ -32,9 +32,7 @@ _SCOPES_HELP = "Permission of the key; repeatable. " + "; ".join(
 
 @click.command()
 @click.argument("name")
-@click.option(
-    "--scope", "scopes", multiple=True, required=True, type=click.Choice(list(map(str, Scope))), help=_SCOPES_HELP
-)
+@click.option("--scope", "scopes", multiple=True, required=True, type=_SCOPE, help=_SCOPES_HELP)
 @click.option("--tenant", default=LOCAL_TENANT, show_default=True, help="Owner of what the key creates, and sees.")
 @click.option("--expires", metavar="TIME", help="Life of the key, such as 90d or 12h, or a date.  [default: unlimited]")
 @click.option("--requests-per-minute", type=click.IntRange(1), metavar="N", help="Instead of the server's limit.")
@@ -56,7 +54,7 @@ def create(
     """Create a key and print it. It is stored as a hash only, so it cannot be printed again."""
     expires_at = None if expires is None else _end_of_life(expires)
     limits = KeyLimits(requests_per_minute, queued_jobs, storage_bytes)
-    with opened_store(KeyStore, root, database_url) as (store, address):
+    with opened_store(KeyStore, root, database_url, may_create=True) as (store, address):
         key, text = Keys(store).create(
             shell_user(),
             name,
@@ -107,7 +105,11 @@ def list_keys(*, as_json: bool, root: Path | None, database_url: str | None) -> 
 @click.argument("key", metavar="KEY")
 @database_options
 def revoke(key: str, *, root: Path | None, database_url: str | None) -> int:
-    """Revoke a key: the service rejects it within seconds. KEY is its prefix, or the name of one usable key."""
+    """Revoke a key: the service rejects it within seconds. KEY is its prefix, or the name of one usable key.
+
+    The service needs a key also after the last one is revoked; `pyramidion serve --require-keys false` opens it again
+    on this machine.
+    """
     with opened_store(KeyStore, root, database_url) as (store, _):
         revoked = Keys(store).revoke(shell_user(), key)
     print(f"{shown_prefix(revoked.id)} ({revoked.name}) is revoked", file=sys.stderr)

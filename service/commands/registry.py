@@ -54,6 +54,11 @@ DATASET_COMMANDS = {
     "show": LazyCommand("service.commands.datasets:show", "Show a version with the result of its check."),
     "delete": LazyCommand("service.commands.datasets:delete", "Delete versions."),
 }
+WEIGHTS_COMMANDS = {
+    "list": LazyCommand("service.commands.weights:list_weights", "List pretrained weights with place and license."),
+    "fetch": LazyCommand("service.commands.weights:fetch", "Write a file of pretrained weights to a folder."),
+}
+WEIGHTS = LazyGroup("weights", {"Commands": WEIGHTS_COMMANDS}, help="List or fetch pretrained weights.")
 DATASETS = LazyGroup("datasets", {"Commands": DATASET_COMMANDS}, help="Upload, list, show and delete data sets.")
 DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, convert, show, split or synthesize data.")
 SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
@@ -67,6 +72,7 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
         "backbones": LazyCommand(
             "service.commands.backbones:backbones", "List the backbones of the catalog, or describe one."
         ),
+        "weights": WEIGHTS,
     },
     "Job service": {
         "serve": LazyCommand("service.commands.serve:run", "Run the job service on this machine."),

@@ -18,14 +18,14 @@ from service.settings_secrets import SECRETS
 
 SHORTCUTS = {
     "data_roots": "data-root", "weights_roots": "weights-root", "allowed_hosts": "allowed-host",
-    "allowed_origins": "allowed-origin", "trainer_variables": "trainer-variable",
+    "allowed_origins": "allowed-origin", "trainer_variables": "trainer-variable", "trusted_proxies": "trusted-proxy",
 }  # fmt: skip
 """Options in the singular for settings that are lists; the plural is accepted too."""
 
 METAVARS = {
     "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "host": "ADDRESS", "executor": "NAME",
     "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "request_log": "BOOL", "require_keys": "BOOL",
-    "allowed_hosts": "NAME", "allowed_origins": "URL", "trainer_variables": "NAME",
+    "allowed_hosts": "NAME", "allowed_origins": "URL", "trainer_variables": "NAME", "trusted_proxies": "ADDRESS",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})

@@ -1,7 +1,10 @@
 """Read archives: zip, tar and tar.gz, recognized by their content."""
 
+import errno
 import gzip
+import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -22,7 +25,12 @@ _KINDS = {
     stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFCHR: "device", stat.S_IFBLK: "device",
     stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket",
 }  # fmt: skip
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError)
+_DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError,
+    OverflowError, NotImplementedError, RecursionError, MemoryError,
+)  # fmt: skip
+_DAMAGED_ERRNOS = {None, errno.EINVAL}
+"""Numbers of an OSError about damaged content: bz2 sets none, and a seek before the start of the file fails."""
 
 
 def archive_kind(start: bytes) -> ArchiveKind:
@@ -59,9 +67,17 @@ def extract_archive(archive: Path, folder: Path, limits: ExtractionLimits) -> Ex
             raise ArchiveInvalid(
                 f"has a name that is not UTF-8 ({error}); rename the file and pack it again"
             ) from error
-        except (*_DAMAGED, RecursionError, MemoryError) as error:
-            reason = str(error) or type(error).__name__
-            raise ArchiveInvalid(f"is damaged or not supported ({reason}); pack and upload it again") from error
+        except _DAMAGED as error:
+            raise _damaged(error) from error
+        except OSError as error:
+            if error.errno in _DAMAGED_ERRNOS:
+                raise _damaged(error) from error
+            raise
+
+
+def _damaged(error: Exception) -> ArchiveInvalid:
+    reason = str(error) or type(error).__name__
+    return ArchiveInvalid(f"is damaged or not supported ({reason}); pack and upload it again")
 
 
 def _extract_zip(file: IO[bytes], extraction: Extraction) -> Extracted:

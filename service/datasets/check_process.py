@@ -26,6 +26,7 @@ from service.datasets.extraction import Extracted, ExtractionLimits
 from service.datasets.folder import ARCHIVES, CheckRequest, CheckSummary, ClassCount, DatasetFolder, TaskStatistics
 from service.datasets.listing import list_folder
 from service.datasets.thumbnails import labeled_pictures, plain_pictures, write_thumbnails
+from service.disk_space import DiskAlmostFull, require_free_space
 from service.settings import Settings
 from service.storage.base import ArchiveDamaged, ArchiveKey, ArchiveMissing, StorageFull, StorageUnavailable
 from service.storage.opening import open_storage
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     request = CheckRequest.model_validate_json(folder.request.read_bytes())
     try:
         summary = check(request, folder, settings)
-    except (StorageUnavailable, StorageFull) as error:
+    except (StorageUnavailable, StorageFull, DiskAlmostFull) as error:
         print(error, file=sys.stderr)
         return ExitCode.STOPPED
     except OSError as error:
@@ -64,6 +65,7 @@ def check(request: CheckRequest, folder: DatasetFolder, settings: Settings) -> C
 
     Raises:
         StorageUnavailable: the archive cannot be read at the moment.
+        DiskAlmostFull: the disk has too little free space for the files.
         OSError: the disk is full.
     """
     files, extracted = folder.files, Extracted()
@@ -95,12 +97,14 @@ def _files(request: CheckRequest, folder: DatasetFolder, settings: Settings) -> 
     local = storage.local_path(key)
     with Path(os.devnull if local else copy).open("wb") as file:
         for chunk in storage.read(key):
+            require_free_space(settings, 0 if local else len(chunk))
             file.write(chunk)
     limits = ExtractionLimits(
         max_files=settings.dataset_max_files,
         max_bytes=min(settings.dataset_max_bytes, request.max_bytes),
         max_file_bytes=settings.dataset_max_file_bytes,
         max_ratio=settings.dataset_max_ratio,
+        min_free_bytes=settings.min_free_bytes,
     )
     folder.files.mkdir()
     extracted = extract_archive(local or copy, folder.files, limits)

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from pipelines.base.errors import ExitCode
@@ -40,9 +39,10 @@ LEASE_S = 15.0
 RENEW_EVERY_S = 4.0
 LOOK_EVERY_S = 2.0
 RETRY_DELAY_S = 10.0
+MAX_RETRY_DELAY_S = 320.0
 MAX_ATTEMPTS = 5
-"""A check that was interrupted this often makes the version invalid."""
-NEEDED = ("ROOT", "DATA_ROOTS", "STORAGE_", "DATASET_")
+"""A check that ended unexpectedly this often makes the version invalid. Waiting for storage or space has no limit."""
+NEEDED = ("ROOT", "DATA_ROOTS", "STORAGE_", "DATASET_", "MIN_FREE_")
 """Starts of the settings that the process of a check needs."""
 
 
@@ -51,7 +51,6 @@ class DatasetChecks:
 
     def __init__(self, store: DatasetStore, storage: ArchiveStorage, settings: Settings, threads: Executor) -> None:
         self._store, self._storage, self._settings, self._threads = store, storage, settings, threads
-        self._owner = uuid.uuid4().hex
         self._is_due = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -78,10 +77,12 @@ class DatasetChecks:
 
     async def _start_due(self) -> None:
         while len(self._running) < self._settings.dataset_checks:
-            version = await self._call(partial(self._store.claim_check, self._owner, LEASE_S))
+            # Each claim has an owner of its own: after a jump of the clock, this process may claim a version again.
+            owner = uuid.uuid4().hex
+            version = await self._call(partial(self._store.claim_check, owner, LEASE_S))
             if version is None:
                 return
-            task = asyncio.create_task(self._check(version))
+            task = asyncio.create_task(self._check(version, owner))
             self._running.add(task)
             task.add_done_callback(self._end)
 
@@ -91,25 +92,27 @@ class DatasetChecks:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a data check failed unexpectedly", exc_info=error)
 
-    async def _check(self, version: DatasetVersion) -> None:
-        folder = check_folder(self._settings.datasets_dir, version.id, self._owner)
+    async def _check(self, version: DatasetVersion, owner: str) -> None:
+        folder = check_folder(self._settings.datasets_dir, version.id, owner)
         try:
             await self._call(partial(self._prepare, version, folder))
-            code = await self._run_process(version, folder)
+            code = await self._run_process(version, owner, folder)
             if code is not None:
-                await self._call(partial(self._record, version, folder, code))
+                await self._call(partial(self._record, version, owner, folder, code))
         except TimeoutError:
             message = (
                 f"the check was killed after {self._settings.dataset_check_timeout_s:g} s; divide the data set, or let "
                 "the operator raise PYRAMIDION_DATASET_CHECK_TIMEOUT_S"
             )
-            await self._call(partial(self._give_up, version, message))
+            await self._call(partial(self._give_up, version, owner, message))
         except OSError as error:
             log.warning("data set %s: %s", version.reference, error)
-            await self._call(partial(self._repeat, version, f"the server cannot check it ({error.strerror})"))
+            await self._call(partial(self._postpone, version, owner, f"the server cannot check it ({error.strerror})"))
+        except StoreError as error:
+            log.warning("data set %s: %s; its check is repeated", version.reference, error)
         except asyncio.CancelledError:
             # The next process need not wait until the claim expires.
-            await asyncio.shield(self._call(partial(self._store.postpone_check, version.id, self._owner, 0.0)))
+            await asyncio.shield(self._call(partial(self._store.postpone_check, version.id, owner, 0.0)))
             raise
         finally:
             await asyncio.shield(self._call(partial(shutil.rmtree, folder.path, ignore_errors=True)))
@@ -126,7 +129,7 @@ class DatasetChecks:
         )  # fmt: skip
         folder.request.write_text(request.model_dump_json(), "utf-8")
 
-    async def _run_process(self, version: DatasetVersion, folder: DatasetFolder) -> int | None:
+    async def _run_process(self, version: DatasetVersion, owner: str, folder: DatasetFolder) -> int | None:
         """Return the exit code of the check; None if another process has taken the claim.
 
         Raises:
@@ -143,16 +146,16 @@ class DatasetChecks:
         try:
             async with asyncio.timeout(self._settings.dataset_check_timeout_s):
                 while not (await asyncio.wait({ended}, timeout=RENEW_EVERY_S))[0]:
-                    if not await self._renew(version):
+                    if not await self._renew(version, owner):
                         return None
             return ended.result()
         finally:
-            kill(lambda table: [process for process in table.values() if process.session == child.pid])
+            await asyncio.shield(self._call(partial(_kill_session, child.pid)))
             await asyncio.shield(ended)
 
-    async def _renew(self, version: DatasetVersion) -> bool:
+    async def _renew(self, version: DatasetVersion, owner: str) -> bool:
         try:
-            return await self._call(partial(self._store.renew_check, version.id, self._owner, LEASE_S))
+            return await self._call(partial(self._store.renew_check, version.id, owner, LEASE_S))
         except StoreError as error:
             log.warning("data set %s: %s", version.reference, error)
             return True  # the database decides when it answers again
@@ -165,40 +168,46 @@ class DatasetChecks:
         inherited = inherited_environment(os.environ, () if self._settings.storage_url is None else ("AWS_*",))
         return child_environment({**inherited, **given, **own})
 
-    def _record(self, version: DatasetVersion, folder: DatasetFolder, code: int) -> None:
+    def _record(self, version: DatasetVersion, owner: str, folder: DatasetFolder, code: int) -> None:
         summary = folder.read_summary() if code == ExitCode.DONE else None
         if summary is None:
-            self._record_failure(version, folder, code)
+            self._record_failure(version, owner, folder, code)
             return
         checked = CheckedDataset(
             is_ready=summary.is_ready, message=summary.message, sources=summary.sources,
             files_bytes=summary.files_bytes, num_images=summary.num_images,
         )  # fmt: skip
-        if not self._store.renew_check(version.id, self._owner, LEASE_S):
+        if not self._store.renew_check(version.id, owner, LEASE_S):
             return
         final = version_folder(self._settings.datasets_dir, version.id).path
         shutil.rmtree(final, ignore_errors=True)
         rename_synced(folder.path, final, content_is_synced=True)  # the check has done it
-        self._store.finish_check(version.id, self._owner, checked)
+        if not self._store.finish_check(version.id, owner, checked):
+            if not self._store.check_owners([version.id]):  # deleted meanwhile, before the folder had its name
+                shutil.rmtree(final, ignore_errors=True)
+            return
         log.info("data set %s: %s", version.reference, "ready" if checked.is_ready else f"invalid: {checked.message}")
 
-    def _record_failure(self, version: DatasetVersion, folder: DatasetFolder, code: int) -> None:
+    def _record_failure(self, version: DatasetVersion, owner: str, folder: DatasetFolder, code: int) -> None:
         output = folder.log.read_text("utf-8", "replace").strip() if folder.log.exists() else ""
-        if code == ExitCode.STOPPED:
-            self._repeat(version, output.rpartition("\n")[2])
+        if code == ExitCode.STOPPED:  # the storage or the disk will have to be repaired, not the data set
+            self._postpone(version, owner, output.rpartition("\n")[2])
             return
         log.error("the check of data set %s ended with code %d:\n%s", version.reference, code, output[-4000:])
-        self._repeat(version, "the check ended unexpectedly; see the log of the server")
+        self._repeat(version, owner, "the check ended unexpectedly; see the log of the server")
 
-    def _repeat(self, version: DatasetVersion, message: str) -> None:
+    def _repeat(self, version: DatasetVersion, owner: str, message: str) -> None:
         if version.check_attempts >= MAX_ATTEMPTS:
-            self._give_up(version, message)
-            return
-        delay_s = RETRY_DELAY_S * 2 ** (version.check_attempts - 1)
-        self._store.postpone_check(version.id, self._owner, delay_s, f"{message}; the check is repeated")
+            self._give_up(version, owner, message)
+        else:
+            self._postpone(version, owner, message)
 
-    def _give_up(self, version: DatasetVersion, message: str) -> None:
-        self._store.finish_check(version.id, self._owner, CheckedDataset(is_ready=False, message=message))
+    def _postpone(self, version: DatasetVersion, owner: str, message: str) -> None:
+        delay_s = min(MAX_RETRY_DELAY_S, RETRY_DELAY_S * 2 ** min(version.check_attempts - 1, 10))
+        self._store.postpone_check(version.id, owner, delay_s, f"{message}; the check is repeated")
+
+    def _give_up(self, version: DatasetVersion, owner: str, message: str) -> None:
+        self._store.finish_check(version.id, owner, CheckedDataset(is_ready=False, message=message))
 
     async def _finish_deletions(self) -> None:
         """Delete the content of versions whose deletion was interrupted."""
@@ -213,9 +222,5 @@ class DatasetChecks:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def clean_incoming(folder: Path, older_than_s: float, now: float) -> None:
-    """Delete the files of uploads that ended with their process."""
-    for path in folder.glob("*"):
-        with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime > older_than_s:
-                path.unlink()
+def _kill_session(leader: int) -> None:
+    kill(lambda table: [process for process in table.values() if process.session == leader])

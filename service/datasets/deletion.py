@@ -1,5 +1,6 @@
 """Delete the files of a version of a data set."""
 
+import shutil
 from pathlib import Path
 
 from pipelines.run_folder.files import remove_folder
@@ -15,7 +16,9 @@ def delete_content(version: DatasetVersion, storage: ArchiveStorage, datasets_di
         StorageUnavailable: the archive cannot be deleted at the moment.
         OSError: the folder cannot be deleted.
     """
-    for path in (version_folder(datasets_dir, version.id).path, *check_folders(datasets_dir, version.id)):
-        remove_folder(path)
+    remove_folder(version_folder(datasets_dir, version.id).path)
+    for path in check_folders(datasets_dir, version.id):
+        # A check that is still running for some seconds writes to it, and removes it when it notices.
+        shutil.rmtree(path, ignore_errors=True)
     if version.folder is None:
         storage.delete(ArchiveKey(version.content_sha256, version.id))

@@ -13,6 +13,7 @@ from typing import IO
 
 from pipelines.base.printable import is_encodable, printable, shortened
 from service.datasets.errors import ArchiveInvalid
+from service.disk_space import require_free_bytes
 
 CHUNK_BYTES = 1 << 18
 FREE_OF_RATIO_BYTES = 64 << 20
@@ -30,12 +31,14 @@ class ExtractionLimits:
         max_bytes: of all files together.
         max_file_bytes: of one file.
         max_ratio: of all files to the archive, once they exceed 64 MiB.
+        min_free_bytes: of the disk, which the extraction leaves free.
     """
 
     max_files: int
     max_bytes: int
     max_file_bytes: int
     max_ratio: int
+    min_free_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Extraction:
     def __init__(self, folder: Path, archive_bytes: int, limits: ExtractionLimits) -> None:
         self._folder, self._limits = folder, limits
         self._entries = 0
+        self._folders = {PurePosixPath()}
         ratio_bytes = max(FREE_OF_RATIO_BYTES, archive_bytes * limits.max_ratio)
         self._max_bytes = min(limits.max_bytes, ratio_bytes)
         self._is_limited_by_ratio = ratio_bytes < limits.max_bytes
@@ -83,17 +87,21 @@ class Extraction:
 
         Raises:
             ArchiveInvalid: a member is unsafe, or a limit is exceeded.
+            DiskAlmostFull: the disk has too little free space.
             OSError: the disk is full, or cannot be written.
         """
         for member in members:
-            self._entries += 1
-            if self._entries > self._limits.max_files:
-                raise ArchiveInvalid(
-                    f"has more than {self._limits.max_files} entries; divide the data set, or let the operator raise "
-                    "PYRAMIDION_DATASET_MAX_FILES"
-                )
+            self._count(1)
             self._extract(member)
         return self.extracted
+
+    def _count(self, new: int) -> None:
+        self._entries += new
+        if self._entries > self._limits.max_files:
+            raise ArchiveInvalid(
+                f"has more than {self._limits.max_files} files and folders; divide the data set, or let the operator "
+                "raise PYRAMIDION_DATASET_MAX_FILES"
+            )
 
     def _extract(self, member: Member) -> None:
         if member.kind not in ("file", "folder"):
@@ -104,6 +112,12 @@ class Extraction:
         if relative is None:  # the folder itself, as in `tar cf archive.tar .`
             return
         path = self._folder / relative
+        if member.kind == "folder":
+            self._folders.add(relative)
+        # A name creates all folders that it contains, although the archive has no entries for them.
+        implied = set(relative.parents) - self._folders
+        self._count(len(implied))
+        self._folders |= implied
         try:
             if member.kind == "folder":
                 path.mkdir(parents=True, exist_ok=True)
@@ -130,6 +144,7 @@ class Extraction:
                     )
                 if self.extracted.num_bytes > self._max_bytes:
                     raise ArchiveInvalid(self._too_large())
+                require_free_bytes(self._folder, self._limits.min_free_bytes, len(chunk))
                 file.write(chunk)
 
     def _too_large(self) -> str:

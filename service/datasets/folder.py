@@ -2,7 +2,7 @@
 
 datasets/                      settings.datasets_dir
     archives/DIGEST/ID         archives, unless PYRAMIDION_STORAGE_URL names another storage
-    incoming/                  uploads in progress
+    incoming/                  uploads in progress, and notes of archives whose versions are not added yet
     ID/                        a checked version; ID.check-OWNER while it is checked
         check.json             CheckSummary
         report.json            the complete data report
@@ -116,7 +116,7 @@ class DatasetFolder:
 
     @property
     def cache(self) -> Path:
-        """What the readers of label files store; it is deleted after the check."""
+        """The folder in which readers of label files store their results; it is deleted after the check."""
         return self.path / "cache"
 
     def thumbnail(self, index: int) -> Path:
@@ -140,6 +140,17 @@ def check_folder(datasets_dir: Path, dataset_id: str, owner: str) -> DatasetFold
     return DatasetFolder(datasets_dir / f"{dataset_id}{_CHECK_MARK}{owner}")
 
 
+def is_check_folder(name: str) -> bool:
+    """Return whether the folder with a name is that of a check."""
+    return _CHECK_MARK in name
+
+
 def check_folders(datasets_dir: Path, dataset_id: str) -> list[Path]:
     """Return the folders of all checks of a version, running and killed ones."""
     return sorted(datasets_dir.glob(f"{dataset_id}{_CHECK_MARK}*"))
+
+
+def all_check_folders(datasets_dir: Path) -> dict[tuple[str, str], Path]:
+    """Return the folders of the checks of all versions, by the id of the version and the owner of the check."""
+    found = {path: path.name.partition(_CHECK_MARK) for path in datasets_dir.glob(f"*{_CHECK_MARK}*")}
+    return {(dataset_id, owner): path for path, (dataset_id, _, owner) in found.items()}

@@ -3,7 +3,6 @@
 Every method blocks: call it in a thread.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ from pipelines.data.dataset.roots import find_root
 from service.datasets.deletion import delete_content
 from service.datasets.errors import FolderInvalid
 from service.datasets.folder import CheckSummary, DatasetFolder, version_folder
+from service.datasets.leftovers import noted
 from service.datasets.listing import list_folder
 from service.disk_space import require_free_space
 from service.principal import Principal
@@ -26,7 +26,7 @@ from service.settings import Settings
 from service.storage.base import ArchiveKey, ArchiveStorage
 from service.store.dataset_records import DatasetStatus, DatasetVersion, NewDatasetVersion
 from service.store.datasets import DatasetStore
-from service.store.errors import DatasetInUse
+from service.store.errors import DatasetBeingDeleted, DatasetInUse, QuotaExceeded
 
 log = logging.getLogger(__name__)
 
@@ -94,28 +94,39 @@ class Datasets:
         Raises:
             QuotaExceeded: the data sets of the tenant would be too large.
             DatasetBeingDeleted: the version with this content is being deleted.
+            DiskAlmostFull: the disk of the root has too little free space.
             StorageError: the archive cannot be stored.
         """
+        self._require_space_for(archive)
+        digest = _version_digest(archive.sha256, sources)
+        # The archive of an invalid version may be missing or damaged, which is repaired by replacing it.
+        invalid_id = self._store.find_invalid(principal.tenant, name, digest)
         new = NewDatasetVersion(
-            id=secrets.token_hex(6),
+            id=invalid_id or secrets.token_hex(6),
             name=name,
-            sha256=_version_digest(archive.sha256, sources),
+            sha256=digest,
             content_sha256=archive.sha256,
             archive_bytes=archive.num_bytes,
             sources=sources,
         )
         key = ArchiveKey(archive.sha256, new.id)
-        with archive.path.open("rb") as file:
-            self._storage.put(key, file)
-        try:
-            version, is_new = self._store.create(new, principal, self._settings.dataset_quota_bytes)
-        except BaseException:
-            with contextlib.suppress(Exception):
+        with noted(self._settings.datasets_dir, key):
+            with archive.path.open("rb") as file:
+                self._storage.put(key, file)
+            try:
+                version, is_new = self._store.create(new, principal, self._settings.dataset_quota_bytes)
+            except (QuotaExceeded, DatasetBeingDeleted):
                 self._storage.delete(key)
-            raise
-        if not is_new:
-            self._storage.delete(key)
+                raise
+            if version.id != new.id:
+                self._storage.delete(key)
         return self._added(principal, version, is_new=is_new)
+
+    def _require_space_for(self, archive: ReceivedArchive) -> None:
+        """Raise DiskAlmostFull if storing an archive on the disk of the root would leave too little free space."""
+        is_local = self._storage.local_path(ArchiveKey(archive.sha256, "any")) is not None
+        with suppress(OSError):  # readiness reports a root that cannot be read
+            require_free_space(self._settings, archive.num_bytes if is_local else 0)
 
     def add_folder(
         self, principal: Principal, name: str, folder: str, sources: dict[str, Any] | None

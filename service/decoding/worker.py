@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.base.errors import DataError, FieldProblem
+from pipelines.base.signals import signal_name
 from service.child_process import child_environment, python_command
 from service.decoding.messages import ANSWER_HEAD, MAX_ANSWER_BYTES, REQUEST_HEAD, DecodingAnswer, DecodingOrder
 
@@ -165,5 +166,5 @@ class DecodingWorker:
             raise DataError(FieldProblem("image", self._limits.timeout_text))
         if code in (-signal.SIGKILL, -signal.SIGTERM) or not self._has_started:
             raise WorkerKilled(f"the decoding process {self.pid} ended with code {code}")
-        how = signal.Signals(-code).name if code < 0 else f"code {code}"
+        how = signal_name(-code) if code < 0 else f"code {code}"
         raise DataError(FieldProblem("image", f"cannot be decoded (the decoder crashed, {how}); write the file again"))

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from pipelines.base.errors import ConfigError
 from pipelines.tracking.mlflow_store import find_store
+from service.backup.unfinished import is_unfinished
 from service.datasets.folder import ARCHIVES
 from service.disk_space import DiskAlmostFull, require_free_space
 from service.doctor.findings import CheckResult
@@ -27,7 +28,6 @@ from service.store.inspection import DatabaseState, inspect_database
 
 MAX_SKEW_S = 60.0
 HTTP_TIMEOUT_S = 5.0
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def root(settings: Settings) -> Iterator[CheckResult]:
@@ -49,7 +49,11 @@ def root(settings: Settings) -> Iterator[CheckResult]:
         remedy = "change its owner and mode, or choose another --root"
         yield CheckResult("root", "failed", f"{path} cannot be written ({error.strerror})", remedy)
         return
-    yield CheckResult("root", "ok", f"{path} is writable")
+    if is_unfinished(path):
+        remedy = "run the same `pyramidion restore` again"
+        yield CheckResult("root", "failed", f"a restore into {path} has not finished", remedy)
+    else:
+        yield CheckResult("root", "ok", f"{path} is writable")
     try:
         yield CheckResult("disk space", "ok", f"{require_free_space(settings) >> 20} MiB are free")
     except DiskAlmostFull as error:
@@ -78,6 +82,7 @@ def database(settings: Settings) -> Iterator[CheckResult]:
         yield from _clock(state)
     yield from _keys(settings, state)
     yield from _lease(settings, state)
+    yield from _attempts(settings, state)
 
 
 def _clock(state: DatabaseState) -> Iterator[CheckResult]:
@@ -91,9 +96,8 @@ def _clock(state: DatabaseState) -> Iterator[CheckResult]:
 
 
 def _keys(settings: Settings, state: DatabaseState) -> Iterator[CheckResult]:
-    is_public = settings.host not in LOOPBACK
     detail = f"{state.num_usable_keys} usable keys, address {settings.host}"
-    if is_public and not state.num_usable_keys:
+    if not settings.is_local and not state.num_usable_keys:
         remedy = "create a key with `pyramidion keys create`, or use --host 127.0.0.1"
         yield CheckResult("keys", "failed", detail, remedy)
     elif settings.require_keys and not state.num_usable_keys:
@@ -113,6 +117,18 @@ def _lease(settings: Settings, state: DatabaseState) -> Iterator[CheckResult]:
         yield CheckResult("supervisor", "warning", detail, "start `pyramidion serve`; it takes the lease over")
     else:
         yield CheckResult("supervisor", "ok", f"holds the lease on {state.lease_host}")
+
+
+def _attempts(settings: Settings, state: DatabaseState) -> Iterator[CheckResult]:
+    """Check that a supervisor with these settings could take over the attempts of active jobs."""
+    if roots := sorted({root for _, root in state.places} - {str(settings.root)}):
+        detail = f"attempts of active jobs write to the root {roots[0]}, and this root is {settings.root}"
+        yield CheckResult("attempts", "failed", detail, "give all services of a database the same root")
+    hosts = sorted({host for host, _ in state.places} - {settings.name_of_host})
+    if hosts and settings.executor == "local":
+        detail = f"attempts run on host {hosts[0]}; a supervisor on {settings.name_of_host} does not take them over"
+        remedy = "keep a supervisor on that host; see PYRAMIDION_SUPERVISOR_HOST if it has another name now"
+        yield CheckResult("attempts", "warning", detail, remedy)
 
 
 def mlflow(settings: Settings) -> Iterator[CheckResult]:

@@ -135,4 +135,7 @@ def _age_s(path: Path) -> float:
 
 
 def _is_own(path: Path) -> bool:
-    return path.lstat().st_uid == os.getuid()
+    try:
+        return path.lstat().st_uid == os.getuid()
+    except OSError:
+        return False

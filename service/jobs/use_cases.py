@@ -127,8 +127,21 @@ class Jobs:
             InvalidJob: with all problems.
             KeyReused: the key belongs to another request.
         """
+        if (earlier := self.submitted(principal, key)) is not None:
+            return earlier, False
         self.check_models(principal, submission)
         return self.queue(principal, self.check(principal, submission), key)
+
+    def submitted(self, principal: Principal, key: RequestKey | None) -> JobDetails | None:
+        """Return the job that an earlier request with a key has created; None if there is none, or no key.
+
+        A repeated request gets its job whatever has changed since: the disk, the data, the models, or the capacity.
+
+        Raises:
+            KeyReused: the key belongs to another request.
+        """
+        job = None if key is None else self._store.submitted(key.key, key.body_hash, principal)
+        return None if job is None else self._details(principal, job)
 
     def queue(self, principal: Principal, new: NewJob, key: RequestKey | None = None) -> tuple[JobDetails, bool]:
         """Queue a job that `check` returned; return as `submit` does.
@@ -190,6 +203,8 @@ class Jobs:
             InvalidJob: this server no longer has the resources.
             KeyReused: the key belongs to another request.
         """
+        if (earlier := self.submitted(principal, key)) is not None:
+            return earlier, False
         job = self.find(principal, job_id)
         if not job.status.is_terminal:
             raise NotOver(job)

@@ -3,6 +3,7 @@
 import http
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -29,6 +30,7 @@ from service.store.errors import (
     QueueLimit,
     QuotaExceeded,
     StoreError,
+    StoreFull,
     StoreUnavailable,
 )
 
@@ -55,6 +57,9 @@ STATUSES: dict[type[StoreError | JobError | DatasetError | StorageError], tuple[
     QueueLimit: (429, "Too many queued jobs"),
 }
 """Status and title for errors of the store, of the storage, and of the use cases."""
+
+MAX_ERRORS = 100
+"""Number of invalid values that a problem lists; a body of 1 MiB can have a hundred thousand."""
 
 RETRY_AFTER = {503: {"Retry-After": "5"}}
 """Headers of problems that may disappear in a moment, by status."""
@@ -102,9 +107,16 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ProblemDetails, "description": phrase(status)} for status in statuses}
 
 
-def count_of_errors(number: int) -> str:
-    """Return the detail of a problem that lists its errors one by one."""
-    return "1 value is invalid, see errors" if number == 1 else f"{number} values are invalid, see errors"
+def invalid_values(title: str, errors: Iterable[ProblemField]) -> "Problem":
+    """Return a problem that lists invalid values of a request one by one, at most `MAX_ERRORS` of them."""
+    listed = list(islice(errors, MAX_ERRORS + 1))
+    if len(listed) > MAX_ERRORS:
+        detail = f"more than {MAX_ERRORS} values are invalid, see the first ones in errors"
+    elif len(listed) == 1:
+        detail = "1 value is invalid, see errors"
+    else:
+        detail = f"{len(listed)} values are invalid, see errors"
+    return Problem(422, title, detail, listed[:MAX_ERRORS])
 
 
 def pointer(parts: Iterable[str | int]) -> str:
@@ -129,7 +141,7 @@ def add_handlers(app: FastAPI) -> None:
 async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     if isinstance(error, Problem):
-        return problem_response(error.status_code, error.title, error.detail, error.errors, error.headers)
+        return _response_of(error)
     detail = str(error.detail)
     if error.status_code == http.HTTPStatus.NOT_FOUND:
         detail = f"{request.url.path} does not exist; /docs lists all paths"
@@ -139,10 +151,13 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     return problem_response(error.status_code, phrase(error.status_code), detail, headers=error.headers)
 
 
+def _response_of(problem: Problem) -> Response:
+    return problem_response(problem.status_code, problem.title, problem.detail, problem.errors, problem.headers)
+
+
 async def _validation_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [_field(details) for details in error.errors()]
-    return problem_response(422, "The request is invalid", count_of_errors(len(errors)), errors)
+    return _response_of(invalid_values("The request is invalid", map(_field, error.errors())))
 
 
 def _field(details: Mapping[str, Any]) -> ProblemField:
@@ -158,7 +173,7 @@ def _message(details: Mapping[str, Any]) -> str:
         return "missing; add it"
     if details["type"] == "extra_forbidden":
         return "unknown key; remove it"
-    if details["type"] == "unknown_parameter":
+    if details["type"] in ("unknown_parameter", "repeated_parameter"):
         return str(details["msg"])
     if details["type"] == "value_error":
         return str(details["ctx"]["error"])
@@ -177,8 +192,8 @@ async def _state_problem(request: Request, error: Exception) -> Response:
 
 async def _invalid_job_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, InvalidJob)
-    errors = [ProblemField(pointer=pointer(problem.path), detail=problem.message) for problem in error.problems]
-    return problem_response(422, "The job is invalid", count_of_errors(len(errors)), errors)
+    errors = (ProblemField(pointer=pointer(problem.path), detail=problem.message) for problem in error.problems)
+    return _response_of(invalid_values("The job is invalid", errors))
 
 
 async def _database_problem(request: Request, error: Exception) -> Response:
@@ -186,15 +201,22 @@ async def _database_problem(request: Request, error: Exception) -> Response:
 
 
 def database_problem(method: str, path: str, error: Exception) -> Response:
-    """Return a 503: nothing was written, so the client may send the request again, unless the error says otherwise."""
+    """Return a 503, or a 507 for a full disk.
+
+    Nothing was written, so the client may send the request again, unless the error says otherwise.
+    """
     logger.error("%s %s: %s", method, path, error.__cause__ or error)
+    if isinstance(error, StoreFull):
+        detail = f"{error}; nothing was changed. Delete jobs or data sets, or let the operator free some space"
+        return problem_response(507, "The disk of the database is full", detail)
     is_unknown = isinstance(error, OutcomeUnknown)
     detail = str(error) if is_unknown else f"{error}; nothing was changed, send the request again later"
     return problem_response(503, "The database is unavailable", detail, headers={"Retry-After": "5"})
 
 
 async def _disk_problem(request: Request, error: Exception) -> Response:
-    return problem_response(507, "The disk is almost full", str(error))
+    # The body of an upload stays unread, so the connection cannot carry another request.
+    return problem_response(507, "The disk is almost full", str(error), headers={"Connection": "close"})
 
 
 async def _files_problem(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Everything that the rules do not keep: the list of what `pyramidion gc` deletes."""
+"""The items that the rules do not keep, which `pyramidion gc` deletes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from service.store.retention import EndedJob, RetentionStore
 
 
 class DeletedKind(StrEnum):
-    """What a deletion removes."""
+    """The kind of an item that is deleted."""
 
     JOB = "job"
     CHECKPOINT = "checkpoint"
@@ -28,7 +28,7 @@ class DeletedKind(StrEnum):
 
 @dataclass(frozen=True)
 class Deletion:
-    """Something to delete.
+    """An item to delete, with the reason.
 
     Attributes:
         job_id: the job that it belongs to, or the id of the data set.
@@ -46,6 +46,13 @@ class Deletion:
     paths: tuple[Path, ...] = ()
     num_bytes: int = 0
     num_rows: int = 0
+
+    @property
+    def subject(self) -> str:
+        """A name of the item for messages."""
+        if self.kind is DeletedKind.DATASET:
+            return f"data set {self.name}"
+        return f"job {self.job_id}" if self.kind is DeletedKind.JOB else f"{self.kind} of job {self.job_id}"
 
 
 def find_deletions(settings: Settings, store: RetentionStore, protection: Protection, now: float) -> Iterator[Deletion]:
@@ -142,8 +149,7 @@ def _datasets(settings: Settings, store: RetentionStore, now: float) -> Iterator
 
 def checkpoints_of(run_dir: RunDir) -> tuple[Path, ...]:
     """Return all files in the folder of the checkpoints, with those that a killed trainer was writing."""
-    folder = run_dir.best_checkpoint.parent
-    return tuple(sorted(path for path in folder.glob("*") if path.is_file())) if folder.is_dir() else ()
+    return tuple(path for path in _entries(run_dir.best_checkpoint.parent) if path.is_file())
 
 
 def superseded_checkpoints_of(run_dir: RunDir) -> tuple[Path, ...]:
@@ -154,14 +160,20 @@ def superseded_checkpoints_of(run_dir: RunDir) -> tuple[Path, ...]:
 
 def logs_of(run_dir: RunDir) -> tuple[Path, ...]:
     """Return the logs of all attempts."""
-    attempts = run_dir.attempt(1).parent
-    logs = (AttemptDir(path).log for path in attempts.glob("*")) if attempts.is_dir() else ()
-    return tuple(sorted(path for path in logs if path.is_file()))
+    logs = (AttemptDir(path).log for path in _entries(run_dir.attempt(1).parent))
+    return tuple(path for path in logs if path.is_file())
 
 
 def folder_bytes(folder: Path) -> int:
     """Return the size of all files in a folder; links are not followed."""
     return sum(_file_bytes(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):  # there is none, or it was deleted meanwhile
+        return []
 
 
 def _total_bytes(files: tuple[Path, ...]) -> int:

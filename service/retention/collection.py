@@ -8,6 +8,7 @@ also in two processes at the same time.
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from pipelines.run_folder.files import remove_folder
 from pipelines.tracking.mlflow_store import find_store
@@ -75,10 +76,10 @@ class Collection:
             try:
                 is_deleted = self._delete(deletion)
             except OSError as error:
-                self.problems.append(f"{error.filename or deletion.job_id}: {error.strerror}; it was not deleted")
+                self.problems.append(f"{error.filename or deletion.subject}: {error.strerror}; it was not deleted")
                 continue
             if is_deleted:
-                log.info("%s of job %s: deleted; %s", deletion.kind, deletion.job_id, deletion.reason)
+                log.info("%s: deleted; %s", deletion.subject, deletion.reason)
                 done.append(deletion)
                 report(deletion)
         return done
@@ -91,9 +92,24 @@ class Collection:
             return True
         if deletion.kind is DeletedKind.DATASET:
             return self._delete_dataset(deletion.job_id)
+        if deletion.kind is DeletedKind.CHECKPOINT:
+            return self._delete_checkpoints(deletion)
         for path in deletion.paths:
             path.unlink(missing_ok=True)
         return True
+
+    def _delete_checkpoints(self, deletion: Deletion) -> bool:
+        """Delete checkpoints, unless a job names their run that was submitted meanwhile."""
+        # A job that is submitted after the question below does not find the files any more.
+        hidden = {path: path.with_name(f"{path.name}.deleted") for path in deletion.paths}
+        for path, new in hidden.items():
+            with suppress(FileNotFoundError):
+                path.rename(new)
+        is_named = self._protection.is_named_now(deletion.job_id)
+        for path, new in hidden.items():
+            with suppress(FileNotFoundError):
+                new.rename(path) if is_named else new.unlink()
+        return not is_named
 
     def _delete_dataset(self, dataset_id: str) -> bool:
         """Delete a version; an interrupted deletion is finished by the checks of data sets."""
@@ -112,7 +128,7 @@ class Collection:
         return True
 
     def _delete_job(self, job_id: str) -> bool:
-        if not self._store.mark(job_id):
+        if not self._store.mark(job_id, self._protection.newest_job):
             return False
         remove_folder(self._settings.run_dir(job_id))
         try:

@@ -1,4 +1,4 @@
-"""What retention never deletes: what other jobs need, and the sources of registered models."""
+"""Protection of the jobs that retention never deletes: those that other jobs need, and sources of registered models."""
 
 import json
 from functools import cached_property
@@ -29,9 +29,22 @@ class Protection:
         """Return whether the document of a job that waits or runs names the run, for example to start from it."""
         return job.id in self._named
 
+    def is_named_now(self, job_id: str) -> bool:
+        """Return whether a job that was submitted since the first call of `is_named` names the run."""
+        return self._store.is_named(job_id, self.newest_job)
+
+    @property
+    def newest_job(self) -> int:
+        """The number of the newest job that `is_named` knows."""
+        return self._waiting[1]
+
     @cached_property
     def _named(self) -> str:
-        return json.dumps(self._store.waiting_documents())
+        return json.dumps(self._waiting[0])
+
+    @cached_property
+    def _waiting(self) -> tuple[list[object], int]:
+        return self._store.waiting_documents()
 
     def _has_model(self, job: EndedJob) -> bool:
         registered = RunDir.of(self._settings.run_dir(job.id)).registration.exists()

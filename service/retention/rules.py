@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rule:
-    """What is kept of one kind of items; None: no limit.
+    """A limit on the items of one kind that are kept; None: no limit.
 
     Attributes:
         name: the setting of the number; those of the age and the size end in `_s` and `_bytes`.
@@ -44,7 +44,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Item(Generic[T]):
-    """Something that a rule keeps or not.
+    """An item that a rule keeps or not.
 
     Attributes:
         time: from which its age counts, in seconds since 1970.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from pipelines.base.errors import ExitCode, PyramidionError
+from pipelines.base.signals import signal_name
 from service.signals import Signals
 
 QUICK_END_S = 10.0
@@ -124,12 +125,15 @@ class Child:
         if self._signs is not None:
             self._signs.has_arrived()  # from an earlier process
         # In its own group, because Ctrl-C must reach only this process, which stops the others in order.
-        self.process = subprocess.Popen(
-            self._command, env=self._environment, pass_fds=self._fds, stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno(), process_group=0,
-        )  # fmt: skip
         self._started = self._looked = time.monotonic()
         self._silent_s, self._limit_s = 0.0, self._start_timeout_s
+        try:
+            self.process = subprocess.Popen(
+                self._command, env=self._environment, pass_fds=self._fds, stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(), process_group=0,
+            )  # fmt: skip
+        except OSError as error:  # for example, the machine has no memory for another process at the moment
+            self._restart_later(f"the {self.name} process could not be started: {error}", 1)
 
     def _look(self, signs: SignsOfLife, process: "subprocess.Popen[bytes]") -> None:
         now = time.monotonic()
@@ -145,10 +149,13 @@ class Child:
 
     def _record_exit(self, code: int) -> None:
         lived_s = time.monotonic() - self._started
-        how = f"was terminated by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        how = f"was terminated by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
         end = f"the {self.name} process {how} after {lived_s:.1f} s"
         if code == ExitCode.INVALID:
             raise ServeError(f"{end}; see its message above", code)
+        self._restart_later(end, code, lived_s)
+
+    def _restart_later(self, end: str, code: int, lived_s: float = 0.0) -> None:
         # A killed process has not failed, so it is restarted no matter how often that happens.
         was_killed = code == -signal.SIGKILL
         self._quick_ends = self._quick_ends + (not was_killed) if lived_s < QUICK_END_S else 0

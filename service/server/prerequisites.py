@@ -1,18 +1,21 @@
-"""What a service needs before its processes start: folders, the lock of its root, and the listening socket."""
+"""The requirements of a service before its processes start: folders, the lock of its root, and the listening socket."""
 
 import contextlib
 import errno
 import fcntl
-import ipaddress
+import json
 import os
 import socket
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from service.server.children import ServeError
+from service.backup.unfinished import require_finished
+from service.child_process import python_command
+from service.server.children import ServeError, report
 from service.settings import Settings
 
 BACKLOG = 1024
@@ -21,7 +24,8 @@ PORT_FREE_S = 2.0
 
 
 def check_folders(settings: Settings) -> None:
-    """Raise ConfigError if a folder of the settings is missing or cannot be created."""
+    """Raise ConfigError if a folder of the settings is missing or cannot be created, or if the root is incomplete."""
+    require_finished(settings.root)
     problems = [
         FieldProblem(place, f"the folder {str(path)!r} does not exist; create it or choose another one")
         for place, paths in (
@@ -54,7 +58,7 @@ def locked(root: Path) -> Iterator[Any]:
     """Hold `serve.lock` of the root; yield the file, whose content a second service reports.
 
     Raises:
-        ConfigError: the root is not writable.
+        ConfigError: the root is not writable, or its file system has no locks.
         ServeError: another service holds the lock.
     """
     try:
@@ -69,28 +73,49 @@ def locked(root: Path) -> Iterator[Any]:
     with lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             lock.seek(0)
             holder = lock.read().decode() or "another process"
             raise ServeError(
                 f"{root} is already served by {holder}; stop that service, or choose another --root"
             ) from None
+        except OSError as error:
+            raise ConfigError(
+                FieldProblem("--root", f"cannot lock a file in {str(root)!r} ({error.strerror}); choose a local folder")
+            ) from error
         lock.truncate(0)
         yield lock
 
 
-def check_access(settings: Settings) -> None:
-    """Raise ConfigError if other machines could use the API without a key."""
-    try:
-        is_local = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        is_local = False
-    if not is_local and not settings.require_keys:
-        problem = (
-            f"got {settings.host!r}, at which other machines reach the service; require a key from every client with "
-            "--require-keys true, and create keys with `pyramidion keys create`; or listen at 127.0.0.1"
-        )
-        raise ConfigError(FieldProblem("--host or PYRAMIDION_HOST", problem))
+def check_access(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Raise ConfigError if other machines could use the API without a key, or nobody could use it.
+
+    Args:
+        environment: of the processes of the service.
+    """
+    if settings.is_local:
+        if settings.require_keys is False:
+            report("every client on this machine may do everything without a key, because of --require-keys false")
+        return
+    if settings.require_keys is None and (reason := _why_no_key(environment)) is not None:
+        problem = f"{reason}; create one with `pyramidion keys create`, then start again; or listen at 127.0.0.1"
+    elif settings.require_keys is False:
+        problem = "clients need a key there; omit --require-keys false, or listen at 127.0.0.1"
+    else:
+        return
+    place = "--host or PYRAMIDION_HOST"
+    reached = f"got {settings.host!r}, at which other machines reach the service"
+    raise ConfigError(FieldProblem(place, f"{reached}: {problem}"))
+
+
+def _why_no_key(environment: Mapping[str, str]) -> str | None:
+    """Return None if the service has a key, otherwise the reason why none was found."""
+    # In a process of its own, so that this one stays small.
+    command = python_command("service.cli", "keys", "list", "--json")
+    found = subprocess.run(command, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if found.returncode:
+        return f"no key was found ({found.stderr.strip().removeprefix('error: ') or found.returncode})"
+    return None if json.loads(found.stdout) else "it has no key"
 
 
 @contextlib.contextmanager

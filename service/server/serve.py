@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from service.child_process import child_environment, python_command
@@ -28,6 +28,8 @@ from service.signals import Signals
 from service.states import ACTIVE
 
 NOT_READY_S = 15.0
+LOOK_S, MAX_LOOK_S = 0.02, 1.0
+"""Time between two looks whether the service is ready: the first, and the longest one of a service that is not."""
 ATTEMPT_END_S = 5.0
 """Time that an attempt may take beyond its grace period, to kill its processes and to write its exit."""
 
@@ -42,12 +44,12 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
         ConfigError: a folder is missing or cannot be created, or a setting is missing or cannot be used.
         ServeError: another service uses the root or the port, or a process of the service exits repeatedly.
     """
-    _check(settings, parts)
+    environment = child_environment({**os.environ, **settings.environment()})
+    for variable in SECRETS:  # the environment has the secret itself
+        environment.pop(f"{variable}_FILE", None)
+    _check(settings, parts, environment)
     with contextlib.ExitStack() as opened:
         lock = opened.enter_context(locked(settings.root)) if parts == WHOLE else None
-        environment = child_environment({**os.environ, **settings.environment()})
-        for variable in SECRETS:  # the environment has the secret itself
-            environment.pop(f"{variable}_FILE", None)
         children = []
         if Part.API in parts:
             listener = opened.enter_context(listening(settings))
@@ -71,9 +73,9 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
     return 0
 
 
-def _check(settings: Settings, parts: Sequence[Part]) -> None:
+def _check(settings: Settings, parts: Sequence[Part], environment: Mapping[str, str]) -> None:
     if Part.API in parts:
-        check_access(settings)
+        check_access(settings, environment)
     if Part.SUPERVISOR in parts:
         check_executor(settings)
     if Part.PREDICTOR in parts:
@@ -128,6 +130,7 @@ def _announce_when_ready(settings: Settings, parts: Sequence[Part]) -> None:
     """Print the address once the service can run jobs, or the API alone answers."""
     started, is_reported = time.monotonic(), False
     path = "/readyz" if parts == WHOLE else "/livez"
+    look_s = LOOK_S
     while True:
         status, answer = get(settings, path)
         if status == 200:
@@ -138,7 +141,8 @@ def _announce_when_ready(settings: Settings, parts: Sequence[Part]) -> None:
                 f"not ready after {NOT_READY_S:.0f} s: {answer.decode(errors='replace') or 'the API does not answer'}"
             )
             is_reported = True
-        time.sleep(0.02)
+        time.sleep(look_s)
+        look_s = min(MAX_LOOK_S, look_s * 1.02)
 
 
 def _count_active(settings: Settings) -> str:

@@ -78,7 +78,7 @@ class ArchiveStorage(ABC):
     """
 
     label: str
-    """Where the archives are, for messages; without credentials."""
+    """The place of the archives for messages, without credentials."""
 
     @abstractmethod
     def put(self, key: ArchiveKey, content: BinaryIO) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipelines.base.errors import DISK_FULL_ERRNOS
-from pipelines.run_folder.files import rename_synced
+from pipelines.run_folder.files import create_folder, rename_synced
 from service.storage.base import (
     ArchiveKey,
     ArchiveMissing,
@@ -34,14 +34,14 @@ class LocalStorage(ArchiveStorage):
     def put(self, key: ArchiveKey, content: BinaryIO) -> None:
         with self._translated():
             partial = self._folder / _PARTIAL
-            partial.mkdir(parents=True, exist_ok=True)
+            create_folder(partial)
             descriptor, name = tempfile.mkstemp(dir=partial)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     for chunk in DigestReader(key, content).chunks():
                         file.write(chunk)
                 path = self._path(key)
-                path.parent.mkdir(exist_ok=True)
+                create_folder(path.parent)
                 rename_synced(Path(name), path)
             except BaseException:
                 Path(name).unlink(missing_ok=True)

@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Engine, MetaData, Table, func, insert, select, text, update
+from sqlalchemy import JSON, Connection, Engine, MetaData, Table, insert, select, text, update
 
 from service.states import ACTIVE, JobStatus, Writer
 from service.store.database import open_database, writing
 from service.store.engines import DatabaseLimits, engine_of, parse_url
+from service.store.restoring import NOT_COPIED, finish_loading, lock_tables, require_empty, start_loading
 from service.store.rows import JOB_COLUMNS, change_status, job_of
 from service.store.schema import found_schema, migrate
-from service.store.tables import attempts, jobs, metadata
+from service.store.tables import attempts, dataset_versions, jobs, metadata
 from service.store.translation import translated_errors
 
-NOT_COPIED = frozenset({"supervisor_leases", "write_probes"})
-"""They describe processes, not jobs."""
 _CHUNK = 500
 RESTORED = "restored from a backup that was made while it ran"
 
@@ -31,12 +30,14 @@ class DatabaseCopy:
         num_rows: by table.
         numbers: the highest number that each table with numbered rows has used, also for rows that were deleted.
         job_ids: all jobs.
+        dataset_ids: all versions of data sets.
     """
 
     schema: str
     num_rows: dict[str, int]
     numbers: dict[str, int]
-    job_ids: list[str]
+    job_ids: frozenset[str]
+    dataset_ids: frozenset[str]
 
 
 def dump_rows(engine: Engine, write: Callable[[str], Any]) -> DatabaseCopy:
@@ -58,12 +59,15 @@ def dump_rows(engine: Engine, write: Callable[[str], Any]) -> DatabaseCopy:
         schema = found_schema(connection)
         assert schema is not None
         numbers = {table.name: _last_number(connection, table) for table in _numbered(metadata)}
-        job_ids = list(connection.execute(select(jobs.c.id)).scalars())
-    return DatabaseCopy(schema, num_rows, numbers, job_ids)
+        job_ids = frozenset(connection.execute(select(jobs.c.id)).scalars())
+        dataset_ids = frozenset(connection.execute(select(dataset_versions.c.id)).scalars())
+    return DatabaseCopy(schema, num_rows, numbers, job_ids, dataset_ids)
 
 
 def load_rows(url: str, lines: Iterable[str], schema: str, numbers: dict[str, int]) -> Engine:
     """Fill an empty database with the rows of a copy, migrate it to the newest schema, and return it.
+
+    The rows are marked as unfinished until `stop_attempts`; those of an interrupted call are replaced.
 
     Raises:
         ValueError: the URL is invalid, or the database is not empty.
@@ -73,10 +77,14 @@ def load_rows(url: str, lines: Iterable[str], schema: str, numbers: dict[str, in
     parsed = parse_url(url)
     engine = engine_of(parsed, DatabaseLimits())
     with translated_errors(engine):
-        require_empty(engine)
+        with engine.connect() as connection:
+            require_empty(connection)
         migrate(parsed, to=schema)
         engine.dispose()
         with writing(engine) as connection:
+            lock_tables(connection)
+            require_empty(connection)  # a service may have started meanwhile
+            start_loading(connection)
             found = MetaData()
             found.reflect(connection)
             rows = (json.loads(line) for line in lines)
@@ -88,18 +96,6 @@ def load_rows(url: str, lines: Iterable[str], schema: str, numbers: dict[str, in
     return open_database(url)
 
 
-def require_empty(engine: Engine) -> None:
-    """Raise ValueError if a table of the service has a row."""
-    with engine.connect() as connection:
-        found = MetaData()
-        found.reflect(connection)
-        for table in found.tables.values():
-            is_copied = table.name in metadata.tables and table.name not in NOT_COPIED
-            if is_copied and connection.execute(select(func.count()).select_from(table)).scalar_one():
-                url = engine.url.render_as_string()
-                raise ValueError(f"the database {url} has rows in {table.name}; restore into an empty one")
-
-
 def stop_attempts(engine: Engine) -> list[str]:
     """Return active jobs to the queue, or cancel those with a cancel request, and return their ids.
 
@@ -107,6 +103,7 @@ def stop_attempts(engine: Engine) -> list[str]:
     """
     now = time.time()
     with writing(engine) as connection:
+        finish_loading(connection)
         active = [
             job_of(row) for row in connection.execute(select(*JOB_COLUMNS).where(jobs.c.status.in_(sorted(ACTIVE))))
         ]

@@ -12,12 +12,15 @@ from service.principal import LOCAL_USER, Principal
 from service.store.audit import append_audit
 from service.store.database import reading, writing
 from service.store.dataset_records import CheckedDataset, DatasetStatus, DatasetVersion, NewDatasetVersion
-from service.store.errors import DatasetBeingDeleted, DatasetInUse, DatasetNotFound, QuotaExceeded
+from service.store.errors import DatasetBeingDeleted, DatasetInUse, DatasetNotFound, QuotaExceeded, QuotaOwner
+from service.store.locks import lock_quota
 from service.store.tables import dataset_uses, dataset_versions, jobs
 
 _COLUMNS = tuple(dataset_versions.c[field.name] for field in fields(DatasetVersion))
 _ROW = dataset_versions.c
 MAX_SHOWN_USERS = 5
+MAX_DELAY_S = 600.0
+"""Maximum time for which a check is claimed or postponed."""
 
 
 class DatasetStore:
@@ -59,6 +62,7 @@ class DatasetStore:
                     found = _update(connection, found, status=DatasetStatus.CHECKING, check_due_at=now,
                                     check_attempts=0, message=None)  # fmt: skip
                 return found, False
+            lock_quota(connection, by.tenant)
             _require_space(connection, by, new.archive_bytes, quota_bytes)
             values = {
                 **asdict(new), "tenant": by.tenant, "created_by": by.name, "key_id": by.key_id,
@@ -68,6 +72,19 @@ class DatasetStore:
             added = _version(connection.execute(insert(dataset_versions).values(values).returning(*_COLUMNS)).one())
             append_audit(connection, by, "dataset.create", added.reference)
             return added, True
+
+    def find_invalid(self, tenant: str, name: str, sha256: str) -> str | None:
+        """Return the id of the version with some content if its check has found it to be invalid."""
+        same = (_ROW.tenant == tenant, _ROW.name == name, _ROW.sha256 == sha256)
+        query = select(_ROW.id).where(*same, _ROW.status == DatasetStatus.INVALID)
+        with reading(self._engine) as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def check_owners(self, ids: Collection[str]) -> dict[str, str | None]:
+        """Return, of some versions, those that exist, each with the owner of its running check, if any."""
+        query = select(_ROW.id, _ROW.check_owner).where(_ROW.id.in_(ids))
+        with reading(self._engine) as connection:
+            return {row.id: row.check_owner for row in connection.execute(query)}
 
     def used_bytes(self, tenant: str) -> int:
         """Return the size of all versions of a tenant: archives and extracted files."""
@@ -125,7 +142,9 @@ class DatasetStore:
     def claim_check(self, owner: str, lease_s: float) -> DatasetVersion | None:
         """Return a version whose check is due, and let nobody else check it for `lease_s`; None if none is due."""
         now = time.time()
-        due = (_ROW.status == DatasetStatus.CHECKING, _ROW.check_due_at <= now)
+        # A later time than any claim or delay sets was written before the clock was set back.
+        is_due = (_ROW.check_due_at <= now) | (_ROW.check_due_at > now + MAX_DELAY_S)
+        due = (_ROW.status == DatasetStatus.CHECKING, is_due)
         query = select(*_COLUMNS).where(*due).order_by(_ROW.number).limit(1).with_for_update(skip_locked=True)
         with reading(self._engine) as connection:
             if connection.execute(select(_ROW.id).where(*due).limit(1)).one_or_none() is None:
@@ -226,29 +245,6 @@ class DatasetStore:
         return self.page(None, statuses=[DatasetStatus.DELETING], limit=100)
 
 
-def use_dataset(connection: Connection, dataset_id: str | None, job_id: str) -> None:
-    """Record that a job uses a version, if any, in the transaction that adds the job.
-
-    Raises:
-        DatasetNotFound: the version is not ready, or is no longer ready.
-    """
-    if dataset_id is None:
-        return
-    found = _locked(connection, _ROW.id == dataset_id)
-    if found is None or found.status is not DatasetStatus.READY:
-        raise DatasetNotFound(found.name if found else dataset_id, found.version if found else None)
-    connection.execute(insert(dataset_uses).values(job_id=job_id, dataset_id=dataset_id))
-
-
-def release_dataset(connection: Connection, job_id: str, mlflow_run_id: str | None) -> None:
-    """Record that a job was deleted, in the transaction that deletes it; its models still need the version."""
-    of_job = dataset_uses.c.job_id == job_id
-    if mlflow_run_id is None:
-        connection.execute(delete(dataset_uses).where(of_job))
-    else:
-        connection.execute(update(dataset_uses).where(of_job).values(mlflow_run_id=mlflow_run_id))
-
-
 def _of(tenant: str | None) -> list[ColumnElement[bool]]:
     return [] if tenant is None else [_ROW.tenant == tenant]
 
@@ -270,14 +266,14 @@ def _update(connection: Connection, found: DatasetVersion, **values: Any) -> Dat
 
 def _require_space(connection: Connection, by: Principal, num_bytes: int, quota_bytes: int) -> int:
     """Return the number of bytes that a principal may still store; raises QuotaExceeded if they are too few."""
-    limits = [(_ROW.tenant == by.tenant, quota_bytes)]
+    limits: list[tuple[QuotaOwner, ColumnElement[bool], int]] = [("tenant", _ROW.tenant == by.tenant, quota_bytes)]
     if by.key_id is not None and by.limits.storage_bytes is not None:
-        limits.append((_ROW.key_id == by.key_id, by.limits.storage_bytes))
+        limits.append(("key", _ROW.key_id == by.key_id, by.limits.storage_bytes))
     free = []
-    for condition, limit in limits:
+    for owner, condition, limit in limits:
         used = _used_bytes(connection, condition)
         if used + num_bytes > limit:
-            raise QuotaExceeded(used, num_bytes, limit)
+            raise QuotaExceeded(owner, used, num_bytes, limit)
         free.append(limit - used)
     return min(free)
 

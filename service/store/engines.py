@@ -22,7 +22,7 @@ _POSTGRESQL = {"postgresql", "postgres"}
 
 @dataclass(frozen=True)
 class DatabaseLimits:
-    """How long one process waits for the database, and the number of its connections.
+    """Limits of one process: its waits for the database, and the number of its connections.
 
     Attributes:
         lock_s: seconds to wait for a lock that another process holds, and for a free connection.

@@ -13,7 +13,7 @@ StoreError
 ├── DatasetNotFound     no version of a data set has this name
 ├── DatasetBeingDeleted the version with this content is being deleted
 ├── DatasetInUse        a version that jobs or models need cannot be deleted
-├── QuotaExceeded       the data sets of a tenant would be larger than its quota
+├── QuotaExceeded       the data sets of a tenant or of a key would be larger than its quota
 ├── QueueLimit          the key that submits a job has too many jobs in the queue
 ├── KeyUnknown          no API key has this id
 ├── SchemaUnknown       the database was created by a newer version
@@ -24,6 +24,7 @@ StoreError
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from service.states import JobStatus
 from service.store.records import Job
@@ -78,7 +79,9 @@ class DatasetNotFound(StoreError):
 
     def __init__(self, name: str, version: str | None) -> None:
         what = (
-            f"no version of a data set named {name!r} is ready" if version is None else f"no data set {name}@{version}"
+            f"no version of a data set named {name!r} is ready"
+            if version is None
+            else f"no data set is named {name}@{version}"
         )
         super().__init__(f"{what}; GET /v1/datasets lists all versions")
 
@@ -98,13 +101,20 @@ class DatasetInUse(StoreError):
         self.users = tuple(users)
 
 
-class QuotaExceeded(StoreError):
-    """The data sets of a tenant would be larger than its quota."""
+QuotaOwner = Literal["tenant", "key"]
 
-    def __init__(self, used: int, more: int, quota: int) -> None:
+
+class QuotaExceeded(StoreError):
+    """The data sets of a tenant or of a key would be larger than its quota."""
+
+    def __init__(self, owner: QuotaOwner, used: int, more: int, quota: int) -> None:
+        setting = {
+            "tenant": "PYRAMIDION_DATASET_QUOTA_BYTES",
+            "key": "PYRAMIDION_KEY_STORAGE_BYTES, or create a key with a higher limit (--storage-bytes)",
+        }[owner]
         super().__init__(
-            f"the data sets use {used} of {quota} bytes, so that {more} more do not fit; delete versions, or let the "
-            "operator raise PYRAMIDION_DATASET_QUOTA_BYTES"
+            f"the data sets of this {owner} use {used} of {quota} bytes, so that {more} more do not fit; delete "
+            f"versions, or let the operator raise {setting}"
         )
 
 

@@ -17,27 +17,20 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Executable, func, insert, select
+from sqlalchemy import Connection, insert
 
 from pipelines.run_folder.events import StatusData
 from service.states import JobStatus
+from service.store.locks import lock_event_log
 from service.store.records import Job
 from service.store.tables import events
-
-_POSTGRESQL_LOCK = 0x7079_7261  # "pyra"; `schema` has another number
-
-
-def order_lock(dialect: str) -> Executable | None:
-    """Return the statement that locks the log until the transaction ends; None if the transaction itself does that."""
-    return select(func.pg_advisory_xact_lock(_POSTGRESQL_LOCK)) if dialect == "postgresql" else None
 
 
 def append_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Append rows of `events` without their `seq`, in a transaction of `database.writing`."""
     if not rows:
         return
-    if (lock := order_lock(connection.dialect.name)) is not None:
-        connection.execute(lock)
+    lock_event_log(connection)
     connection.execute(insert(events), rows)
 
 

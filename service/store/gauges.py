@@ -1,4 +1,4 @@
-"""What monitoring wants to know about all jobs, read in one transaction. Torch-free."""
+"""Figures about all jobs for monitoring, read in one transaction. Torch-free."""
 
 import time
 from dataclasses import dataclass

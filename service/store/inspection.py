@@ -1,4 +1,4 @@
-"""Look at a database without creating or migrating it."""
+"""Inspect a database without creating or migrating it."""
 
 import time
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from service.store.engines import DatabaseLimits, engine_of, parse_url
 from service.store.errors import SchemaUnknown
 from service.store.schema import found_schema, newest_schema
-from service.store.supervisor_lease import find_lease
+from service.store.supervisor_lease import find_lease, places_of_attempts
 from service.store.tables import api_keys, events
 from service.store.translation import translated_errors
 
@@ -18,7 +18,7 @@ _LIMITS = DatabaseLimits(lock_s=5.0, statement_s=5.0, connect_s=5.0, connections
 
 @dataclass(frozen=True)
 class DatabaseState:
-    """What a database contains.
+    """The state of a database.
 
     Attributes:
         schema: its version; None if it is empty or does not exist.
@@ -27,6 +27,7 @@ class DatabaseState:
         num_usable_keys: API keys that are neither revoked nor expired.
         lease_age_s: seconds since the last heartbeat of the supervisor with the lease; None without one.
         lease_host: host of this supervisor.
+        places: hosts of the attempts of active jobs, with the roots of their run folders.
     """
 
     schema: str | None
@@ -35,6 +36,7 @@ class DatabaseState:
     num_usable_keys: int = 0
     lease_age_s: float | None = None
     lease_host: str = ""
+    places: frozenset[tuple[str, str]] = frozenset()
 
 
 def inspect_database(url: str) -> DatabaseState:
@@ -59,10 +61,10 @@ def inspect_database(url: str) -> DatabaseState:
         newest = connection.execute(select(events.c.time).order_by(events.c.seq.desc()).limit(1)).scalar_one_or_none()
         is_valid = api_keys.c.revoked_at.is_(None) & (api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > now))
         keys = connection.execute(select(func.count()).select_from(api_keys).where(is_valid)).scalar_one()
-        lease = find_lease(connection)
+        lease, places = find_lease(connection), frozenset(places_of_attempts(connection))
     is_held = lease is not None and lease.owner is not None
     return DatabaseState(
         schema, True, newest, int(keys),
         lease_age_s=now - lease.beat_at if lease is not None and is_held else None,
-        lease_host=lease.host if lease is not None else "",
+        lease_host=lease.host if lease is not None else "", places=places,
     )  # fmt: skip

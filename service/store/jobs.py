@@ -12,14 +12,15 @@ from service.principal import LOCAL_USER, Principal
 from service.states import ACTIVE, JobStatus, Writer, may_move
 from service.store.audit import append_audit
 from service.store.database import reading, writing
-from service.store.datasets import release_dataset, use_dataset
-from service.store.errors import AlreadyEnded, KeyReused, NotEnded, NotFound, NotQueued, QueueLimit
+from service.store.dataset_uses import release_dataset, use_dataset
+from service.store.errors import AlreadyEnded, NotEnded, NotFound, NotQueued, QueueLimit
 from service.store.event_log import append_status_event
+from service.store.idempotency import job_of_key, remember_key
 from service.store.pages import newest_jobs
 from service.store.records import AttemptRecord, Event, Job, NewJob, SupervisorLease
 from service.store.rows import JOB_COLUMNS, change_status, job_of, locked_job, owned_by, update_job
 from service.store.supervisor_lease import find_lease
-from service.store.tables import api_keys, attempts, events, idempotency_keys, jobs, write_probes
+from service.store.tables import api_keys, attempts, events, jobs, write_probes
 
 _TRIES = 5
 _PROBE = "api"
@@ -59,7 +60,11 @@ class JobStore:
 
     def _submit(self, new: NewJob, key: str | None, body_hash: str | None, by: Principal) -> tuple[Job, bool]:
         with writing(self._engine) as connection:
-            if key is not None and (earlier := _job_of_key(connection, by.tenant, key, body_hash)):
+            if (
+                key is not None
+                and body_hash is not None
+                and (earlier := job_of_key(connection, by.tenant, key, body_hash))
+            ):
                 return earlier, False
             _check_queue_limit(connection, by)
             now = round(time.time(), 6)  # the precision of times in REST answers
@@ -87,10 +92,14 @@ class JobStore:
             append_status_event(connection, job, None)
             action = "job.submit" if new.retry_of is None else "job.retry"
             append_audit(connection, by, action, job.id, tenant=job.tenant, detail=new.retry_of)
-            if key is not None:
-                row = {"tenant": by.tenant, "key": key, "body_hash": body_hash, "job_id": job.id, "created_at": now}
-                connection.execute(insert(idempotency_keys).values(row))
+            if key is not None and body_hash is not None:
+                remember_key(connection, by.tenant, key, body_hash, job)
         return job, True
+
+    def submitted(self, key: str, body_hash: str, by: Principal = LOCAL_USER) -> Job | None:
+        """Return the job that a key has created, as `submit` would; None if the key is new. Raises KeyReused."""
+        with reading(self._engine) as connection:
+            return job_of_key(connection, by.tenant, key, body_hash)
 
     def request_cancel(self, job_id: str, by: Principal = LOCAL_USER) -> Job:
         """Cancel a queued job, or record a cancel request for an active one; repeating it changes nothing.
@@ -287,14 +296,3 @@ def _check_queue_limit(connection: Connection, by: Principal) -> None:
     queued = select(func.count()).where(jobs.c.key_id == by.key_id, jobs.c.status == JobStatus.QUEUED)
     if connection.execute(queued).scalar_one() >= limit:
         raise QueueLimit(limit)
-
-
-def _job_of_key(connection: Connection, tenant: str, key: str, body_hash: str | None) -> Job | None:
-    query = select(idempotency_keys.c.body_hash, idempotency_keys.c.job_id)
-    query = query.where(idempotency_keys.c.tenant == tenant, idempotency_keys.c.key == key)
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    if row.body_hash != body_hash:
-        raise KeyReused(key)
-    return locked_job(connection, row.job_id)

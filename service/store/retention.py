@@ -1,10 +1,10 @@
-"""What retention reads and writes: ended jobs, marks of jobs that are being deleted, and events of ended jobs."""
+"""The rows that retention reads and writes: ended jobs, marks of jobs that are being deleted, and their events."""
 
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, delete, func, insert, or_, select
+from sqlalchemy import Connection, Engine, Text, cast, delete, func, insert, or_, select
 
 from service.states import ACTIVE, TERMINAL, JobStatus
 from service.store.database import reading, writing
@@ -16,6 +16,7 @@ _MAX_ROWS = 5000
 """Rows that one transaction deletes: other writers wait for it."""
 _SETTLED = jobs.c.status.in_(sorted(TERMINAL)) & or_(jobs.c.mlflow_run_id.is_(None), jobs.c.mlflow_status.is_not(None))
 """Nothing writes to these jobs again, see `Job.is_settled`."""
+_UNFINISHED = jobs.c.status.in_(sorted({JobStatus.QUEUED, *ACTIVE}))
 _DELETABLE = events.c.kind != "status"
 """The events of changes of the status are the history of a job."""
 
@@ -57,11 +58,19 @@ class RetentionStore:
         with reading(self._engine) as connection:
             return [EndedJob(row[0], row[1], JobStatus(row[2]), *row[3:]) for row in connection.execute(query)]
 
-    def waiting_documents(self) -> list[object]:
-        """Return the documents of all jobs that are queued or active; they may name run folders of other jobs."""
-        unfinished = jobs.c.status.in_(sorted({JobStatus.QUEUED, *ACTIVE}))
+    def waiting_documents(self) -> tuple[list[object], int]:
+        """Return the documents of all jobs that are queued or active, and the number of the newest job.
+
+        The documents may name run folders of other jobs.
+        """
         with reading(self._engine) as connection:
-            return list(connection.execute(select(jobs.c.config).where(unfinished)).scalars())
+            newest = connection.execute(select(func.max(jobs.c.number))).scalar_one() or 0
+            return list(connection.execute(select(jobs.c.config).where(_UNFINISHED)).scalars()), newest
+
+    def is_named(self, job_id: str, after_number: int) -> bool:
+        """Return whether a job that is queued or active names a job, among those submitted after one with a number."""
+        with reading(self._engine) as connection:
+            return _is_named(connection, job_id, after_number)
 
     def unused_datasets(self) -> list[UnusedDataset]:
         """Return the versions of data sets that were checked and that nothing uses, newest first."""
@@ -75,17 +84,21 @@ class RetentionStore:
                 UnusedDataset(*found[:2], found[2][:SHORT_DIGITS], *found[3:]) for found in connection.execute(query)
             ]
 
-    def mark(self, job_id: str) -> bool:
+    def mark(self, job_id: str, after_number: int) -> bool:
         """Record that a job is being deleted, so that its deletion is finished after a crash.
 
-        Return False if it does not exist any more, or has not ended.
+        Return False if it does not exist any more, or has not ended, or if a job names it that waits or runs and was
+        submitted after the job with the number `after_number`.
         """
         with writing(self._engine) as connection:
             if find_locked(connection, jobs.c.id == job_id, _SETTLED) is None:
                 return False
             known = select(job_deletions.c.job_id).where(job_deletions.c.job_id == job_id)
-            if connection.execute(known).one_or_none() is None:
-                connection.execute(insert(job_deletions).values(job_id=job_id, started_at=time.time()))
+            if connection.execute(known).one_or_none() is not None:
+                return True
+            if _is_named(connection, job_id, after_number):
+                return False
+            connection.execute(insert(job_deletions).values(job_id=job_id, started_at=time.time()))
             return True
 
     def marked(self) -> list[str]:
@@ -113,3 +126,8 @@ class RetentionStore:
                     return
                 if connection.execute(delete(events).where(events.c.seq.in_(some))).rowcount < _MAX_ROWS:
                     return
+
+
+def _is_named(connection: Connection, job_id: str, after_number: int) -> bool:
+    newer = (_UNFINISHED, jobs.c.number > after_number, cast(jobs.c.config, Text).contains(job_id, autoescape=True))
+    return connection.execute(select(jobs.c.id).where(*newer).limit(1)).one_or_none() is not None

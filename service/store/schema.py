@@ -9,14 +9,12 @@ from sqlalchemy import URL, Connection, Engine, inspect, text
 
 from service.store.engines import BEGIN, DatabaseLimits, engine_of
 from service.store.errors import SchemaUnknown
+from service.store.locks import lock_migrations
 
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
-_LOCK = 0x7079_7262
-"""Number of the advisory lock of migrations on PostgreSQL; `event_log` has another one."""
-
 _LIMITS = DatabaseLimits(statement_s=3600.0)
 _TABLE_LOCK_S = 10
-"""Maximum time that a migration waits for running statements; new ones wait behind it for as long."""
+"""Maximum time that a migration waits for running statements; new statements wait for it meanwhile."""
 
 
 def newest_schema() -> str:
@@ -88,7 +86,7 @@ def migrate(url: URL, to: str | None = None) -> None:
         with connection.begin():
             if url.get_backend_name() == "postgresql":
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
-                connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+                lock_migrations(connection)
                 connection.execute(text(f"SET LOCAL lock_timeout = '{_TABLE_LOCK_S}s'"))
             config.attributes["connection"] = connection
             found = found_schema(connection)

@@ -37,6 +37,17 @@ def require_lease(connection: Connection, owner: str) -> None:
         raise Superseded
 
 
+def places_of_attempts(connection: Connection) -> set[tuple[str, str]]:
+    """Return the hosts of the attempts of active jobs, with the roots of their run folders."""
+    query = (
+        select(attempts.c.host, attempts.c.root)
+        .distinct()
+        .join_from(jobs, attempts, (attempts.c.job_id == jobs.c.id) & (attempts.c.number == jobs.c.attempt))
+        .where(jobs.c.status.in_(sorted(ACTIVE)), attempts.c.host.is_not(None), attempts.c.root.is_not(None))
+    )
+    return {(row.host, row.root) for row in connection.execute(query)}
+
+
 class LeaseStore:
     """Takes, renews and releases the lease for one supervisor, `owner`. Raises StoreUnavailable like the other stores.
 
@@ -89,14 +100,8 @@ class LeaseStore:
 
     def places_of_attempts(self) -> set[tuple[str, str]]:
         """Return the hosts of the attempts of active jobs, with the roots of their run folders."""
-        query = (
-            select(attempts.c.host, attempts.c.root)
-            .distinct()
-            .join_from(jobs, attempts, (attempts.c.job_id == jobs.c.id) & (attempts.c.number == jobs.c.attempt))
-            .where(jobs.c.status.in_(sorted(ACTIVE)), attempts.c.host.is_not(None), attempts.c.root.is_not(None))
-        )
         with reading(self._engine) as connection:
-            return {(row.host, row.root) for row in connection.execute(query)}
+            return places_of_attempts(connection)
 
     def _values(self, locked_root: str | None) -> dict[str, object]:
         return {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.base.errors import ExitCode
+from pipelines.base.signals import signal_name
 from pipelines.run_folder.attempt_files import AttemptFailure
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
@@ -126,7 +127,7 @@ def _cause(seen: Observation, folder: Path) -> FailureReason:
     last_line = f"; last line of its log: {lines[-1]}" if lines else ""
     if code < 0:
         kind = FailureKind.KILLED if -code in EXTERNAL_SIGNALS else FailureKind.INTERNAL
-        return kind, _cut(f"the attempt was terminated by {_signal_name(-code)}{last_line}")
+        return kind, _cut(f"the attempt was terminated by {signal_name(-code)}{last_line}")
     return KIND_OF_CODE.get(code, FailureKind.INTERNAL), _cut(f"the attempt exited with code {code}{last_line}")
 
 
@@ -148,13 +149,6 @@ def _last_lines(folder: Path) -> list[str]:
 
 def _last(lines: list[str], part: str) -> str:
     return _cut([line for line in lines if part in line][-1])
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"
 
 
 def _cut(text: str) -> str:

@@ -43,10 +43,13 @@ def _seen_columns(backbone: Backbone, level: str, column: int, width: int) -> tu
         ("inception_v3", "c3", 256, None),
         ("resnet14_thin", "c3", 256, -3.5),
         ("resnet14_thin", "c5", 768, -15.5),
+        ("tf_efficientnet_lite0", "c3", 256, 3.5),
+        pytest.param("tf_efficientnet_lite0", "c5", 1536, 15.5, marks=pytest.mark.slow),
     ],
 )
 def test_receptive_field_is_centered_as_its_spec_states(name: str, level: str, width: int, bias: float | None) -> None:
-    """Padded convolutions with stride 2 are off by up to half a cell to the left (bias, computed by hand)."""
+    """Padded convolutions with stride 2 are off by up to half a cell (bias, computed by hand): to the left with
+    symmetric padding, and by as much to the right with TensorFlow's, which pads more on the right."""
     torch.manual_seed(0)
     backbone = create_backbone(name).eval()
     spec = backbone.feature_specs[level]

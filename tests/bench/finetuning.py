@@ -44,6 +44,8 @@ def pretraining(data: Path, seed: int, epochs: int) -> Run:
         f"pretraining-{seed}",
         (
             "--config=recipe:demo",
+            "--model.backbone.name=resnet14_thin",
+            "--model.backbone.weights=none",
             f"--data.root={data / 'shapes'}",
             f"--seed_everything={seed}",
             f"--trainer.max_epochs={epochs}",

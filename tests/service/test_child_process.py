@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 from service.child_process import child_environment
 from service.executors.process_tree import find_process
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = textwrap.dedent("""
@@ -32,10 +32,7 @@ def started(child: str, *, stays: bool) -> tuple[subprocess.Popen[str], int]:
 
 
 def assert_ends(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while find_process(pid):
-        assert time.monotonic() < deadline, "it is still running"
-        time.sleep(0.005)
+    wait_until(lambda: not find_process(pid), "its end", pause_s=0.005)
 
 
 def test_child_exits_if_its_parent_is_killed() -> None:
@@ -56,7 +53,7 @@ def test_child_exits_if_its_parent_has_already_exited(tmp_path: Path, number: in
         f"die_with_parent({int(number)}); time.sleep(600)"
     )
     process, pid = started(child, stays=False)
-    process.wait(timeout=20)
+    process.wait(timeout=TIMEOUT_S)
     assert find_process(pid)
     (tmp_path / "go").write_text("")
     assert_ends(pid)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE as MARK
 from service.child_process import child_environment, python_command
 from service.executors.process_tree import find_process, kill, processes, variable_of
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 LOUD_GRANDCHILD = "setsid -f sh -c 'trap \"\" TERM; echo $$ grandchild; sleep 600; sleep 600'"
 STUBBORN = f"trap '' TERM; {LOUD_GRANDCHILD}; while :; do sleep 0.05; done"
@@ -25,10 +27,14 @@ POLITE = "trap 'echo asked; exit 75' TERM; echo ready; while :; do sleep 0.02; d
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "the condition was not met"
-        time.sleep(0.005)
+    wait_until(condition, "the condition", pause_s=0.005)
+
+
+def read(path: Path) -> bytes:
+    """Return a file of /proc; nothing if its process has ended."""
+    with suppress(OSError):
+        return path.read_bytes()
+    return b""
 
 
 class Shim:
@@ -67,7 +73,7 @@ class Shim:
 
     def ending(self) -> dict[str, Any]:
         """Return exit.json once the shim and all its processes have ended."""
-        assert self.process.wait(timeout=20) == 0, self.log
+        assert self.process.wait(timeout=TIMEOUT_S) == 0, self.log
         assert self.remaining() == set()
         ending: dict[str, Any] = json.loads((self.folder / "exit.json").read_text())
         return ending
@@ -86,7 +92,7 @@ def shim(tmp_path: Path) -> Iterator[Shim]:
     shim = Shim(tmp_path / "attempt")
     yield shim
     kill(lambda table: {p for p in table.values() if variable_of(p, MARK) == str(shim.folder)})
-    shim.process.wait(timeout=20)
+    shim.process.wait(timeout=TIMEOUT_S)
 
 
 def test_exit_json_has_exit_code_time_and_memory(shim: Shim) -> None:
@@ -150,8 +156,8 @@ def test_processes_that_outlive_the_command_are_killed(shim: Shim) -> None:
     mark = f"600.{os.getpid()}"
     script = f"{LOUD_GRANDCHILD}; sleep {mark} & env -i setsid -f sleep {mark}; sleep 0.2; exit 6"
     assert shim.shell(script).ending()["code"] == 6
-    commands = (Path(f"/proc/{pid}/cmdline") for pid in processes())
-    assert [path for path in commands if path.exists() and mark.encode() in path.read_bytes()] == []
+    commands = [read(Path(f"/proc/{pid}/cmdline")) for pid in processes()]
+    assert [command for command in commands if mark.encode() in command] == []
 
 
 def test_tree_that_keeps_forking_is_killed(shim: Shim) -> None:
@@ -177,8 +183,8 @@ def test_orphans_of_the_tree_are_reaped(shim: Shim) -> None:
     shim.shell("for i in 1 2 3; do setsid -f true; done; sleep 0.1; echo ready; exec sleep 600").until_it_says("ready")
 
     def zombies() -> list[str]:
-        stats = Path("/proc").glob("[0-9]*/stat")
-        fields = [path.read_text().rpartition(")")[2].split() for path in stats if path.exists()]
+        stats = (read(path).decode() for path in Path("/proc").glob("[0-9]*/stat"))
+        fields = [stat.rpartition(")")[2].split() for stat in stats if stat]
         return [state for state, parent, *_ in fields if state == "Z" and int(parent) == shim.process.pid]
 
     wait_for(lambda: not zombies())
@@ -216,7 +222,7 @@ def test_command_that_cannot_be_started_is_reported(shim: Shim, order: dict[str,
 def test_second_shim_in_a_folder_does_nothing(shim: Shim) -> None:
     (shim.folder / "run.json").write_text("{}")
     shim.shell("echo ran")
-    assert shim.process.wait(timeout=20) == 0
+    assert shim.process.wait(timeout=TIMEOUT_S) == 0
     assert shim.log == ""
     assert sorted(path.name for path in shim.folder.iterdir()) == ["log.txt", "run.json"]
 
@@ -232,7 +238,7 @@ def test_shim_on_a_full_disk_exits_without_exit_json_and_without_processes(shim:
         os._exit(9)
     """)
     shim.start(sys.executable, "-S", "-c", program)
-    assert shim.process.wait(timeout=20) == 1
+    assert shim.process.wait(timeout=TIMEOUT_S) == 1
     assert "grandchild" in shim.log
     assert shim.remaining() == set()
     assert [path.name for path in shim.folder.iterdir() if "exit" in path.name] == []

@@ -1,10 +1,9 @@
 """Data sets over HTTP: these routes translate requests and responses, `service.datasets` does the work."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
@@ -13,8 +12,9 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from pipelines.base.errors import RegistryError
 from pipelines.base.names import Name
 from service.api.access import needs
+from service.api.content_negotiation import media_type_of
 from service.api.cursor import read_cursor, write_cursor
-from service.api.dataset_requests import BODY, fields_of, folder_request_of, form_of, media_type_of
+from service.api.dataset_requests import BODY, fields_of, folder_request_of, form_of
 from service.api.dataset_views import dataset_summary, dataset_view
 from service.api.deps import PrincipalDep
 from service.api.download import ANY_FILE, PARTS
@@ -23,8 +23,9 @@ from service.api.file_response import file_response
 from service.api.limits import JsonRoute
 from service.api.thread_pools import Work
 from service.api.uploads import Uploads
-from service.datasets.checks import DatasetChecks, clean_incoming
+from service.datasets.checks import DatasetChecks
 from service.datasets.folder import ARCHIVES, INCOMING
+from service.datasets.leftovers import CLEAN_EVERY_S, Leftovers
 from service.datasets.use_cases import NEWEST, DatasetDetails, DatasetQuery, Datasets
 from service.rest.dataset_schemas import DatasetPage, DatasetView
 from service.rest.problems import Problem, problems
@@ -51,12 +52,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.uploads = Uploads(settings, incoming, threads)
         app.state.datasets = Datasets(store, storage, settings, partial(_models_of_runs, app))
         app.state.dataset_checks = DatasetChecks(store, storage, settings, check_threads)
-        threads.submit(clean_incoming, incoming, 2 * settings.upload_timeout_s, time.time())
-        checks = asyncio.create_task(app.state.dataset_checks.run())
-        yield
-        checks.cancel()
-        with suppress(asyncio.CancelledError):
-            await checks
+        leftovers = Leftovers(store, storage, settings.datasets_dir, settings.upload_timeout_s)
+        tasks = [asyncio.create_task(app.state.dataset_checks.run()), asyncio.create_task(_clean(leftovers, threads))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _clean(leftovers: Leftovers, threads: ThreadPoolExecutor) -> None:
+    while True:
+        await asyncio.get_running_loop().run_in_executor(threads, leftovers.remove)
+        await asyncio.sleep(CLEAN_EVERY_S)
 
 
 def _models_of_runs(app: FastAPI, run_ids: Sequence[str]) -> list[str]:
@@ -102,10 +111,11 @@ async def add_dataset(
     The version is named by its content: sending the same content again returns the same version. It is checked
     afterwards; poll the URL in `Location` until its status is not `checking`.
     """
-    content_type = media_type_of(request)
-    if content_type == "application/json":
+    content_type = request.headers.get("content-type", "")
+    media_type = media_type_of(content_type)
+    if media_type == "application/json":
         details, is_new = await _add_folder(request, datasets, principal)
-    elif content_type == "multipart/form-data":
+    elif media_type == "multipart/form-data":
         details, is_new = await _add_archive(request, datasets, principal)
     else:
         detail = f"got the content type {content_type[:80]!r}; send multipart/form-data, or JSON for a folder"

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api.access import needs
 from service.api.deps import CapacityDep, JobsDep, MetricsDep, PoolsDep, SettingsDep, StoreDep
-from service.api.query_parameters import reject_unknown_parameters
+from service.api.query_parameters import reject_ignored_parameters
 from service.api.thread_pools import NoAnswer, ThreadPool, Work
 from service.disk_space import require_free_space
 from service.jobs.kinds.fit import FitKind
@@ -69,7 +69,7 @@ async def get_metrics(metrics: MetricsDep, pools: PoolsDep) -> Response:
     return Response(metrics.text() + stored, media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/v1/capabilities", dependencies=[needs(), Depends(reject_unknown_parameters)])
+@router.get("/v1/capabilities", dependencies=[needs(), Depends(reject_ignored_parameters)])
 async def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
     """Return the version, resources and limits of this server."""
     default = FitKind().default_resources(capacity)

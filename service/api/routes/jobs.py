@@ -165,6 +165,8 @@ async def queue_in_pools(
 
     The check reads the disks of the data, or asks the registry; this must not hold up those who only need the database.
     """
+    if key is not None and (earlier := await pools[Work.READS].run(jobs.submitted, principal, key)) is not None:
+        return earlier, False
     await _check_models(pools, jobs, principal, submission)
     new = await pools[_work_of_check(submission.kind)].run(jobs.check, principal, submission)
     return await pools[Work.WRITES].run(jobs.queue, principal, new, key)

@@ -16,9 +16,11 @@ from service.api.audited import audited
 from service.api.deps import PrincipalDep, StoreDep
 from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_fields
 from service.api.metrics import Metrics
+from service.api.model_access import ModelOwners
 from service.api.predictor_images import forwarded, predict_images
 from service.api.predictor_link import PredictorLink
 from service.api.registry_route import RegistryDep, RegistryRoute, require_aliases
+from service.api.thread_pools import Work
 from service.api.views import model_version_view
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.model_schemas import (
@@ -44,12 +46,15 @@ _RESERVED_ALIAS = re.compile(r"latest|v\d+", re.ASCII | re.IGNORECASE)
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    app.state.registry = Registry(find_store(settings.root))
+    app.state.registry = registry = Registry(find_store(settings.root))
+    app.state.model_owners = ModelOwners(registry, app.state.pools[Work.REGISTRY], settings.key_cache_s)
     app.state.predictor = link = PredictorLink(settings)
     app.state.metrics.predictions.set_function(lambda: link.num_admitted)
     app.state.upload_memory = UploadMemory(settings.image_upload_memory_bytes)
-    yield
-    await app.state.predictor.close()
+    try:
+        yield
+    finally:
+        await link.close()
 
 
 Condition = Annotated[str | None, Header()]

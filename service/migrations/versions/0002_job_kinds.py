@@ -25,7 +25,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove the kind; an earlier version takes the documents of other kinds for invalid job documents."""
+    """Remove the kind; an earlier version rejects jobs of other kinds, since their documents are invalid for it."""
     op.drop_index("jobs_by_kind", "jobs")
     if op.get_bind().dialect.name == "sqlite":
         with _rebuilt_jobs() as batch:

@@ -14,6 +14,7 @@ from backbones.catalog.rows_classic import PLAIN, RESIDUAL
 from backbones.catalog.rows_efficient import MOBILE, SCALED, SEARCHED
 from backbones.catalog.rows_modern import CONVOLUTIONAL, TRANSFORMERS
 from backbones.measured.names import installed_networks
+from backbones.weights_sources.rows import BACKBONES
 
 DOCUMENTED = """
 alexnet zfnet vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn nin googlenet googlenet_bn bn_inception
@@ -111,6 +112,8 @@ def test_row_states_its_paper(row: BackboneRow) -> None:
 def test_row_states_the_license_of_its_weights(row: BackboneRow) -> None:
     if not row.has_default_weights:
         assert row.weights_license is None
+    elif row.name in BACKBONES:
+        assert {source.license for source in BACKBONES[row.name]} == {row.weights_license}
     elif row.source == "timm":
         assert "." in row.id, "the tag of the default weights is named: another version of timm may choose another"
         settings = timm.get_pretrained_cfg(row.id)

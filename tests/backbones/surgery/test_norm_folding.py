@@ -62,6 +62,7 @@ def _num_norms(network: nn.Module) -> int:
     ("name", "surgery", "num_left"),
     [
         ("resnet14_thin", {}, 0),
+        ("tf_efficientnet_lite0", {}, 0),
         ("resnet14_thin", {"freeze_batchnorm": True}, 0),
         ("tv:mobilenet_v2", {}, 0),
     ],

@@ -16,9 +16,10 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from backbones.catalog.licenses import DETECTOR_LICENSES, PERMISSIVE
+from backbones.catalog.licenses import PERMISSIVE
 from backbones.published_detectors import coco_classes
 from backbones.torchvision_keys import neck_tensors
+from backbones.weights_sources.rows import DETECTORS
 from heads.dense import DenseHead
 from heads.torchvision_heads import head_tensors
 from pipelines.base.errors import ConfigError
@@ -261,5 +262,5 @@ def test_documents_of_the_page_are_valid() -> None:
 
 
 def test_licenses_of_published_detectors_are_permissive() -> None:
-    assert set(DETECTOR_LICENSES.values()) <= PERMISSIVE
-    assert {f"tv:{name}" for name in DETECTOR_LICENSES} == set(documents())
+    assert {source.license for source in DETECTORS.values()} <= PERMISSIVE
+    assert {f"tv:{name}" for name in DETECTORS} == set(documents())

@@ -1,5 +1,6 @@
 """A registered model that a run starts from is looked up before anything starts, and kept while it is needed."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from backbones.weights_sources.rows import DETECTORS
+from backbones.weights_sources.url_file import UrlFile
 from pipelines.base.errors import ConfigError, RegistryError
 from pipelines.inference.saved import network_state, read_checkpoint, read_saved
 from pipelines.preflight import Inputs
-from pipelines.run.init_source import downloaded_model, pin_version, source_path
+from pipelines.run.init_source import init_source, pin_version, provided_source
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.load import write_yaml
@@ -47,7 +50,7 @@ def test_registered_model_is_kept_while_the_run_needs_it(registry: Registry, fin
     inputs = pin_version(Inputs(tmp_path, "none", "models:/start@candidate"))
     assert inputs.init_from == "models:/start/1"
     run_dir = RunDir.of(tmp_path)
-    with downloaded_model(inputs, run_dir):
+    with provided_source(inputs, run_dir):
         state, expected = read_saved(run_dir.init_from, "").state, read_saved(finished.model, "").state
         assert state.keys() == expected.keys()
         assert all(torch.equal(state[key], expected[key]) for key in state)
@@ -109,21 +112,32 @@ def test_published_detector_without_network_is_reported_before_anything_starts(
     for called in (("fit", "--run-dir", tmp_path / "run"), ("check",)):
         assert command(*called, *words) == 78
         error = capsys.readouterr().err
-        assert "model.init_from: the weights of fcos_resnet50_fpn are not in " in error
+        assert (
+            "model.init_from: the weights of fcos_resnet50_fpn are not on this machine: fcos_resnet50_fpn_coco-"
+            in error
+        )
         assert "put the file below a weights root, and write its name instead" in error
     assert not (tmp_path / "run" / "inputs.json").exists()
 
 
 def test_cached_published_detector_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    detector = UrlFile(f"https://localhost/fcos-{hashlib.sha256(b'weights').hexdigest()[:8]}.pth", "mit")
+    monkeypatch.setitem(DETECTORS, "fcos_resnet50_fpn", detector)
     inputs, run_dir = Inputs(tmp_path, "none", "tv:fcos_resnet50_fpn"), RunDir.of(tmp_path / "run")
-    file = source_path("tv:fcos_resnet50_fpn", run_dir)
-    file.parent.mkdir(parents=True)
+    detector.cache.mkdir(parents=True)
+    file = detector.cache / detector.file_name
     file.write_bytes(b"weights")
     assert pin_version(inputs) == inputs
-    with downloaded_model(inputs, run_dir):
-        assert file.read_bytes() == b"weights"
+    with provided_source(inputs, run_dir):
+        assert init_source("tv:fcos_resnet50_fpn", run_dir).provide() == file
     assert not run_dir.path.exists()
+    file.write_bytes(b"damaged")
+    with (
+        pytest.raises(ConfigError, match=r"model\.init_from: .* is not the published file"),
+        provided_source(inputs, run_dir),
+    ):
+        pass
 
 
 @pytest.mark.slow

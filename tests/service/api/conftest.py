@@ -25,7 +25,7 @@ from service.store.leases import LeasedStore
 from service.store.records import Job, NewJob
 from tests.service.dataset_archives import write_dataset, zipped
 from tests.service.dataset_requests import View, checked, upload
-from tests.service.waiting import wait_until
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 Document = dict[str, Any]
 
@@ -220,13 +220,11 @@ class LiveApi:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> float:
-        """Terminate the process and return the seconds until it exited."""
-        asked = time.monotonic()
+    def stop(self) -> None:
+        """Terminate the process, and wait until it has exited."""
         self.process.terminate()
         # uvicorn re-raises the signal after its shutdown.
-        assert self.process.wait(20) in (0, -signal.SIGTERM), self._log.read_text()
-        return time.monotonic() - asked
+        assert self.process.wait(TIMEOUT_S) in (0, -signal.SIGTERM), self._log.read_text()
 
     def close(self) -> None:
         self.client.close()

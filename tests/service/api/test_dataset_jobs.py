@@ -62,9 +62,9 @@ def test_given_sources_are_kept(uploaded: View, shared_api: httpx2.Client, docum
     ("reference", "data", "pointer", "message"),
     [
         ("missing", {}, "/config/data/dataset", "no version of a data set named 'missing' is ready"),
-        ("shapes@0123456789ab", {}, "/config/data/dataset", "no data set shapes@0123456789ab"),
+        ("shapes@0123456789ab", {}, "/config/data/dataset", "no data set is named shapes@0123456789ab"),
         ("a b", {}, "/config/data/dataset", "write NAME@VERSION"),
-        ("shapes\x00", {}, "/config/data/dataset", "write NAME@VERSION"),
+        ("shapes\x01", {}, "/config/data/dataset", "write NAME@VERSION"),
         ("shapes", {"root": "shapes"}, "/config/data/root", "remove one of them"),
     ],
 )

@@ -43,9 +43,34 @@ def test_quota_and_full_disk_are_refused(serve: Serve, settings: Settings, archi
         connection.putheader("Content-Length", str(1 << 60))
         connection.endheaders()
         answer = connection.getresponse()
-        assert (answer.status, json.load(answer)["title"]) == (507, "The disk is full")
+        assert (answer.status, json.load(answer)["title"]) == (507, "The disk is almost full")
         connection.close()
-        assert files_below(settings.datasets_dir) == []
+        wait_until(lambda: not files_below(settings.datasets_dir), "the removal of the upload")
+
+
+def test_disk_that_becomes_almost_full_during_an_upload_ends_it(
+    serve: Serve, settings: Settings, archive: bytes
+) -> None:
+    incoming = settings.datasets_dir / "incoming"
+    with serve(settings) as api:
+        assert upload(api, archive, "before").status_code == 202
+        before = files_below(settings.datasets_dir / "archives")
+        request = api.build_request("POST", "/v1/datasets", data={"name": "x"}, files={"archive": archive})
+        head, _, end = request.read().partition(archive)
+
+        def chunks() -> Iterator[bytes]:
+            yield head + archive + bytes(2 << 20)
+            wait_until(lambda: any(path.stat().st_size for path in incoming.iterdir()), "the first part")
+            # As if other processes had filled the disk.
+            object.__setattr__(settings, "min_free_bytes", 1 << 60)
+            yield b"more" + end
+
+        answer = api.post("/v1/datasets", content=chunks(), headers={"Content-Type": request.headers["content-type"]})
+        assert (answer.status_code, answer.json()["title"]) == (507, "The disk is almost full")
+        assert "PYRAMIDION_MIN_FREE_BYTES" in answer.json()["detail"]
+        assert upload(api, archive).status_code == 507
+        wait_until(lambda: files_below(incoming) == [], "the removal of the upload")
+        assert files_below(settings.datasets_dir / "archives") == before
 
 
 class SlowUpload:
@@ -109,4 +134,6 @@ def test_storage_that_does_not_answer_gives_503_and_keeps_nothing(
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert answer.json()["title"] == "The storage is unavailable"
         assert api.get("/v1/datasets").json()["datasets"] == []
-        assert files_below(settings.datasets_dir) == []
+        wait_until(lambda: len(files_below(settings.datasets_dir)) == 1, "the removal of the upload")
+        (note,) = files_below(settings.datasets_dir)
+        assert note.endswith(".storing"), "the storage may have the archive: it is deleted later"

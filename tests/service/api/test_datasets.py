@@ -5,7 +5,7 @@ import io
 import json
 import signal
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import httpx2
@@ -18,7 +18,7 @@ from service.store.database import open_database
 from service.store.datasets import DatasetStore
 from tests.service.dataset_archives import zip_of
 from tests.service.dataset_requests import View, checked, files_below, upload
-from tests.service.waiting import wait_until
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 Serve = Callable[[Settings], AbstractContextManager[httpx2.Client]]
 
@@ -146,7 +146,7 @@ def test_unsafe_archive_becomes_invalid_and_is_deleted_completely(
     assert shared_api.delete(path_of(version)).status_code == 204
     assert shared_api.get(path_of(version)).status_code == 404
     assert shared_api.delete(path_of(version)).status_code == 404
-    assert files_below(shared_settings.datasets_dir) == before
+    wait_until(lambda: files_below(shared_settings.datasets_dir) == before, "the removal of the version")
 
 
 def test_check_is_killed_at_its_deadline(serve: Serve, settings: Settings, archive: bytes) -> None:
@@ -159,8 +159,12 @@ def test_check_is_killed_at_its_deadline(serve: Serve, settings: Settings, archi
 
 
 def check_processes(parent: int) -> list[psutil.Process]:
-    children = psutil.Process(parent).children()
-    return [child for child in children if "service.datasets.check_process" in child.cmdline()]
+    found = []
+    for child in psutil.Process(parent).children():
+        with suppress(psutil.Error):  # a child that has just ended
+            if "service.datasets.check_process" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def test_check_continues_after_the_api_was_killed(live_api: Any, settings: Settings, archive: bytes) -> None:
@@ -168,7 +172,7 @@ def test_check_continues_after_the_api_was_killed(live_api: Any, settings: Setti
     (check,) = wait_until(lambda: check_processes(live_api.process.pid), "the process of the check")
     check.send_signal(signal.SIGSTOP)
     live_api.kill()
-    check.wait(10)  # the kernel kills it
+    check.wait(TIMEOUT_S)  # the kernel kills it
     engine = open_database(settings.url_of_database)
     store = DatasetStore(engine)
     (version,) = store.page(None)

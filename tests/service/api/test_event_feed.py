@@ -20,6 +20,7 @@ from service.store.errors import NotFound
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job, NewJob
+from tests.service.waiting import TIMEOUT_S
 
 MakeJob = Callable[[], Job]
 Record = Callable[..., Job]
@@ -100,9 +101,11 @@ def test_database_is_not_queried_without_listeners(
         channel = feed.channel(job.id)
         await channel.wait(0, 0.5)
         assert noted.of("events.seq >") > 0
+        ticker = feed._ticker
+        assert ticker is not None
         del channel
         gc.collect()
-        await asyncio.sleep(0.3)
+        await asyncio.wait_for(ticker, TIMEOUT_S)
         asked = len(noted)
         await asyncio.sleep(0.5)
         assert len(noted) == asked
@@ -145,10 +148,10 @@ def test_stream_and_a_poll_end_when_the_process_stops(
         listener = asyncio.create_task(listen(feed, job.id))
         channel = feed.channel(job.id)
         newest = (await channel.read(0, 100)).next_after
-        poll = asyncio.create_task(poll_events(channel, newest, 100, 30.0))
+        poll = asyncio.create_task(poll_events(channel, newest, 100, 3600.0))
         await asyncio.sleep(0.1)
         feed.stop()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(TIMEOUT_S):
             assert (await listener).count(b"event: status") == 3
             assert not (await poll).events
         feed.stop()

@@ -52,13 +52,22 @@ def test_service_is_ready_while_the_lease_of_a_supervisor_is_renewed(
         assert checks(api) == (503, {**healthy, "supervisor": False})
         supervisor = LeaseStore(open_database(settings.url_of_database), "supervisor", "another host")
         assert supervisor.take(None, None)
-        deadline = time.monotonic() + 1.5
-        while time.monotonic() < deadline:
+        started, num_healthy = time.monotonic(), 0
+        while num_healthy < 5 or time.monotonic() < started + 1.5:
+            renewed = time.monotonic()
             supervisor.renew(None)
-            assert checks(api) == (200, healthy)
+            found = checks(api)
+            # A busy machine may need longer than the lease lasts.
+            if time.monotonic() - renewed < settings.lease_s:
+                assert found == (200, healthy)
+                num_healthy += 1
         wait_until(lambda: checks(api) == (503, {**healthy, "supervisor": False}), "the end of the lease")
-        supervisor.renew(None)
-        assert checks(api) == (200, healthy)
+
+        def is_ready_again() -> bool:
+            supervisor.renew(None)
+            return checks(api) == (200, healthy)
+
+        wait_until(is_ready_again, "another renewal")
         supervisor.release()
         assert checks(api)[0] == 503
 
@@ -96,12 +105,12 @@ def test_missing_root_is_not_ready(api: httpx2.Client, settings: Settings, tmp_p
     assert (status, results["root"], results["disk"]) == (503, False, False)
 
 
-def test_submission_with_a_full_disk_is_503(
+def test_submission_to_a_disk_that_refuses_writes_is_503(
     run_api: Any, settings: Settings, document: dict[str, Any], tmp_path: Path
 ) -> None:
     with run_api(settings, tmp_path / "api.log") as (process, api):
         assert api.get("/v1/jobs").json()["jobs"] == []
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # simulates a full disk
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         assert checks(api)[1]["database"] is False
         answer = api.post("/v1/jobs", json={"config": document})
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json"), answer.text
@@ -152,9 +161,7 @@ def test_listeners_are_counted_while_connected(api: httpx2.Client, submit: Submi
         lines = stream.iter_lines()
         next(lines)
         assert listeners() == 1
-    deadline = time.monotonic() + 10
-    while listeners() != 0:
-        assert time.monotonic() < deadline
+    wait_until(lambda: listeners() == 0, "the end of the stream")
 
 
 def test_failures_and_jobs_that_mlflow_does_not_know_are_counted(

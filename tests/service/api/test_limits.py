@@ -10,6 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.api.limits import _object
+from service.rest.problems import MAX_ERRORS
 from service.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
@@ -36,6 +38,35 @@ def test_errors_of_the_framework_are_problems(shared_api: httpx2.Client) -> None
         assert answer.status_code == status
         assert is_problem(answer)
     assert shared_api.put("/v1/jobs").headers["allow"]
+
+
+class CountedName(str):
+    """A key of a JSON object that counts comparisons with other keys."""
+
+    num_comparisons = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.num_comparisons += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_search_for_a_repeated_key_takes_linear_time() -> None:
+    names = [CountedName(number) for number in range(2000)]
+    pairs = [(name, 0) for name in [*names, CountedName("1999")]]
+    with pytest.raises(ValueError, match="'1999' is repeated"):
+        _object(pairs)
+    assert CountedName.num_comparisons < 10 * len(pairs)
+
+
+def test_problem_lists_a_limited_number_of_invalid_values(shared_api: httpx2.Client) -> None:
+    unknown = {f"key{number}": number for number in range(5000)}
+    for body in ({"config": {}, **unknown}, {"config": {**unknown}}):
+        answer = shared_api.post("/v1/jobs", json=body)
+        assert (answer.status_code, is_problem(answer)) == (422, True)
+        assert len(answer.json()["errors"]) == MAX_ERRORS
+        assert answer.json()["detail"] == "more than 100 values are invalid, see the first ones in errors"
 
 
 def test_internal_error_reveals_no_details(
@@ -71,6 +102,31 @@ def test_unknown_query_parameter_is_rejected(shared_api: httpx2.Client, path: st
     answer = shared_api.get(path)
     assert (answer.status_code, is_problem(answer)) == (422, True)
     assert hint in answer.json()["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "repeated"),
+    [
+        ("/v1/jobs?limit=1&limit=2", {"limit"}),
+        ("/v1/jobs?status=running&status=queued&name=a&limit=1&name=a", {"name"}),
+        ("/v1/jobs/x/events?after=1&after=2&wait=0&wait=0", {"after", "wait"}),
+        ("/v1/datasets?cursor=a&cursor=b", {"cursor"}),
+    ],
+)
+def test_repeated_value_of_a_parameter_with_a_single_value_is_rejected(
+    shared_api: httpx2.Client, path: str, repeated: set[str]
+) -> None:
+    answer = shared_api.get(path)
+    assert (answer.status_code, is_problem(answer)) == (422, True)
+    details = {error["detail"] for error in answer.json()["errors"]}
+    assert details == {
+        f"query parameter {name!r}: got 2 values, of which only one can be used; send it once" for name in repeated
+    }
+
+
+def test_parameter_with_several_values_may_be_repeated(shared_api: httpx2.Client) -> None:
+    answer = shared_api.get("/v1/jobs?status=failed&status=cancelled&kind=fit&kind=batch_prediction&limit=1")
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(

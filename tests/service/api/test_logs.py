@@ -16,6 +16,7 @@ from service.settings import Settings
 from service.states import JobStatus
 from service.store.leases import LeasedStore
 from service.store.records import Job
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 MakeJob = Callable[[], Job]
 EndJob = Callable[[Job], Job]
@@ -123,10 +124,7 @@ def test_following_a_log_includes_later_attempts_until_the_job_ends(
             heard.extend(answer.iter_text())
 
     def wait_for(expected: str) -> None:
-        deadline = time.monotonic() + 10
-        while expected not in "".join(heard):
-            assert time.monotonic() < deadline, heard
-            time.sleep(0.01)
+        wait_until(lambda: expected in "".join(heard), expected, pause_s=0.01)
 
     thread = threading.Thread(target=follow)
     thread.start()
@@ -141,7 +139,7 @@ def test_following_a_log_includes_later_attempts_until_the_job_ends(
     wait_for("again\n")
     write(second, b"the last words")
     end_job(second)
-    thread.join(10)
+    thread.join(TIMEOUT_S)
     assert not thread.is_alive()
     assert "".join(heard) == "first\nsecond\nkilled here\nagain\nthe last words"
 
@@ -159,7 +157,7 @@ def test_following_a_queued_job_waits_for_its_first_attempt(
     assert started is not None
     write(started, b"hello\n")
     end_job(leases.move(started, JobStatus.RUNNING))
-    thread.join(10)
+    thread.join(TIMEOUT_S)
     assert heard == ["hello\n"]
 
 

@@ -11,6 +11,8 @@ import httpx2
 import pytest
 
 from service.api.log_writer import MAX_LINES, LogWriter
+from service.settings import Settings
+from tests.service.api.conftest import serving
 from tests.service.waiting import wait_until
 
 LOGGER = "service.requests"
@@ -23,23 +25,28 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def logged(log: pytest.LogCaptureFixture, number: int) -> list[dict[str, Any]]:
-    """Return the lines of requests. A line is written after the client has its answer."""
+def logged(log: pytest.LogCaptureFixture, *answers: httpx2.Response) -> list[dict[str, Any]]:
+    """Return the lines of requests. A line is written after the client has its answer, in this test or the next."""
+    ids = {answer.headers["x-request-id"] for answer in answers}
 
     def found() -> list[dict[str, Any]]:
-        return [json.loads(line.getMessage()) for line in list(log.records) if line.name == LOGGER]
+        lines = [json.loads(line.getMessage()) for line in list(log.records) if line.name == LOGGER]
+        return [line for line in lines if line["request"] in ids]
 
-    wait_until(lambda: len(found()) >= number, f"{number} lines")
+    # The line of the last answer is the last one.
+    last = answers[-1].headers["x-request-id"]
+    wait_until(lambda: last in [line["request"] for line in found()], "the last line")
     return found()
 
 
 def test_request_is_one_line(shared_api: httpx2.Client, log: pytest.LogCaptureFixture) -> None:
     answer = shared_api.get("/v1/jobs/0123?secret=s3cret", headers={"Authorization": "Bearer t0ken"})
-    (line,) = logged(log, 1)
+    (line,) = logged(log, answer)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
     assert 0 < line.pop("ms") < 60_000
     assert line == {
         "request": answer.headers["x-request-id"],
+        "client": "127.0.0.1",
         "principal": "local",
         "method": "GET",
         "route": "/v1/jobs/{job_id}",
@@ -48,19 +55,27 @@ def test_request_is_one_line(shared_api: httpx2.Client, log: pytest.LogCaptureFi
     }
 
 
+def test_client_behind_a_trusted_proxy_is_logged_and_no_other_header_is_believed(
+    settings: Settings, log: pytest.LogCaptureFixture
+) -> None:
+    headers = {"X-Forwarded-For": "203.0.113.9"}
+    for proxies, client in (((), "127.0.0.1"), (("10.0.0.0/8",), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")):
+        with serving(settings.model_copy(update={"trusted_proxies": proxies})) as api:
+            (line,) = logged(log, api.get("/v1/jobs", headers=headers))
+        assert line["client"] == client
+
+
 def test_line_contains_no_path_query_or_header(shared_api: httpx2.Client, log: pytest.LogCaptureFixture) -> None:
     headers = {"Authorization": "Bearer s3cret", "X-Request-ID": "s3cret\tx", "Cookie": "s3cret"}
-    shared_api.get("/s3cret?s3cret=1", headers=headers)
-    shared_api.post("/v1/jobs?s3cret=1", json={"s3cret": 1}, headers=headers)
-    assert [line["route"] for line in logged(log, 2)] == ["(none)", "/v1/jobs"]
+    first = shared_api.get("/s3cret?s3cret=1", headers=headers)
+    second = shared_api.post("/v1/jobs?s3cret=1", json={"s3cret": 1}, headers=headers)
+    assert [line["route"] for line in logged(log, first, second)] == ["(none)", "/v1/jobs"]
     assert "s3cret" not in str([line.getMessage() for line in log.records])
 
 
 def test_probes_are_not_logged(shared_api: httpx2.Client, log: pytest.LogCaptureFixture) -> None:
-    for path in ("/livez", "/readyz", "/metrics"):
-        assert shared_api.get(path).headers["x-request-id"]
-    shared_api.get("/nothing")
-    assert [line["route"] for line in logged(log, 1)] == ["(none)"]
+    answers = [shared_api.get(path) for path in ("/livez", "/readyz", "/metrics", "/nothing")]
+    assert [line["route"] for line in logged(log, *answers)] == ["(none)"]
 
 
 @pytest.mark.parametrize("sent", ["abc-1.2_3", "A" * 64])

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from pipelines.base.errors import ConfigError, RegistryError
-from pipelines.run.init_source import download_model
+from pipelines.run.registered_weights import download_model
 from pipelines.tracking.model_owners import claim_name, owner_of_model
 from pipelines.tracking.registry import Registry
 from service.keys.use_cases import Keys
@@ -88,6 +88,14 @@ def test_model_of_another_tenant_does_not_exist(rest: httpx2.Client, key_of: Cal
     assert rest.get("/v1/models/of-blue", headers=key_of("ops", Scope.ADMIN)).status_code == 200
 
 
+def test_key_without_the_scope_does_not_learn_which_models_of_others_exist(
+    rest: httpx2.Client, key_of: Callable[..., Headers]
+) -> None:
+    jobs_only = key_of("red", Scope.JOBS_READ)
+    theirs, missing = (rest.get(f"/v1/models/{name}", headers=jobs_only) for name in ("of-blue", "nowhere"))
+    assert (theirs.status_code, theirs.json()) == (403, missing.json())
+
+
 def test_document_cannot_name_models_of_others(
     rest: httpx2.Client, key_of: Callable[..., Headers], document: dict[str, Any]
 ) -> None:
@@ -135,3 +143,12 @@ def test_attempts_to_move_an_alias_have_audit_rows(
     assert (row.target, row.actor, row.tenant, row.outcome) == ("of-blue/champion", "key-of-blue", "blue", "failed")
     assert row.request_id == answer.headers["x-request-id"]
     assert "no such version" in (row.detail or "")
+
+
+def test_audit_row_has_the_owner_of_the_model_that_an_administrator_changes(
+    rest: httpx2.Client, key_of: Callable[..., Headers]
+) -> None:
+    admin = key_of("ops", Scope.ADMIN)
+    rest.put("/v1/models/of-blue/aliases/champion", json={"version": 1}, headers=admin)
+    [row] = rest.get("/v1/audit?tenant=blue", headers=admin).json()["changes"]
+    assert (row["actor"], row["action"], row["target"]) == ("key-of-ops", "model.promote", "of-blue/champion")

@@ -1,5 +1,6 @@
 """A backup that is made while jobs run restores into another root and database, where the jobs continue."""
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -113,6 +114,20 @@ def test_damaged_backup_is_refused_before_anything_is_written(old: Bench, tmp_pa
     assert not new.root.exists()
 
 
+def test_path_out_of_the_backup_is_refused(old: Bench, tmp_path: Path) -> None:
+    backup, new = tmp_path / "backup", settings_at(old, tmp_path / "new")
+    create_backup(old.settings, old.engine, backup)
+    (tmp_path / "secret").write_text("0")
+    digest = hashlib.sha256(b"0").hexdigest()
+    (backup / "files.jsonl").write_text(json.dumps(["../../secret", 1, digest]) + "\n")
+    manifest = json.loads((backup / "manifest.json").read_text())
+    manifest["files_sha256"] = hashlib.sha256((backup / "files.jsonl").read_bytes()).hexdigest()
+    (backup / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=r"is damaged: \.\./\.\./secret"):
+        restore_backup(new, backup)
+    assert not new.root.exists()
+
+
 def test_only_empty_folders_are_written(old: Bench, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
@@ -125,7 +140,7 @@ def test_only_empty_folders_are_written(old: Bench, tmp_path: Path) -> None:
         restore_backup(settings_at(old, tmp_path / "full"), tmp_path / "backup")
     used = settings_at(old, tmp_path / "new", database_url=old.settings.url_of_database)
     old.submit()
-    with pytest.raises(ValueError, match="has rows in jobs; restore into an empty one"):
+    with pytest.raises(ValueError, match=r"has rows in \w+, so it belongs to a service; restore into an empty one"):
         restore_backup(used, tmp_path / "backup")
 
 

@@ -39,7 +39,8 @@ def test_created_key_is_printed_once_and_only_its_hash_is_stored(root: Path, cap
     assert secret.encode() not in b"".join(path.read_bytes() for path in root.iterdir())
 
 
-def test_keys_are_listed_without_secrets(capfd: pytest.CaptureFixture[str]) -> None:
+def test_keys_are_listed_without_secrets(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    store(root)
     assert main(["keys", "list"]) == 0
     assert capfd.readouterr().out.startswith("no keys")
     main(["keys", "create", "ci", "--scope", "admin"])
@@ -88,3 +89,22 @@ def test_mistakes_are_reported(root: Path, capfd: pytest.CaptureFixture[str]) ->
     assert main(["keys", "create", "a", "--scope", "adm"]) == 2
     assert main(["keys", "create", "a"]) == 2
     assert len(store(root).all()) == 2
+
+
+@pytest.mark.parametrize("command", [["keys", "list"], ["keys", "revoke", "ci"], ["audit"]])
+def test_mistyped_root_is_refused_instead_of_becoming_a_service(
+    command: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--root", str(tmp_path / "typo")]) == 78
+    assert "has no service.db; name the root of a service" in capfd.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("command", [["keys", "list"], ["audit"], ["gc"], ["backup", "folder"], ["restore", "folder"]])
+def test_unusable_database_url_is_an_error_without_a_traceback(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--database-url", "unknown://host/database"]) == 78
+    errors = capfd.readouterr().err
+    assert "Traceback" not in errors

@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.store.api_keys import KeyStore
 from service.store.database import open_database
 from service.store.jobs import JobStore
+from service.store.leases import LeasedStore
 from service.store.records import NewJob
 from service.store.supervisor_lease import LeaseStore
 from service.store.tables import events
@@ -150,3 +151,25 @@ def test_command_prints_json_and_fails_with_a_failed_check(
 def test_torch_and_torchvision_work_together(settings: Settings) -> None:
     assert outcomes(machine.torch(settings)) == {"torch": "ok"}
     assert outcomes(machine.torch(settings.model_copy(update={"gpus": 1000}))) == {"torch": "failed"}
+
+
+def test_attempts_in_another_root_or_on_another_host_are_reported(settings: Settings) -> None:
+    engine = open_database(settings.url_of_database)
+    job = JobStore(engine).submit(NewJob("j", {}, 0, cpus=1, gpus=0))[0]
+    assert LeasedStore(engine, "owner", "far away", "/other/root").claim(job.id, []) is not None
+    engine.dispose()
+    found = [one for one in installation.database(settings) if one.name == "attempts"]
+    assert [(one.outcome, one.remedy.partition(";")[0]) for one in found] == [
+        ("failed", "give all services of a database the same root"),
+        ("warning", "keep a supervisor on that host"),
+    ]
+    assert "/other/root" in found[0].detail
+    assert "far away" in found[1].detail
+    assert [one for one in installation.database(away(settings)) if one.name == "attempts"] == []
+
+
+def away(settings: Settings) -> Settings:
+    """Return the settings of a supervisor on that host."""
+    return settings.model_copy(
+        update={"supervisor_host": "far away", "root": Path("/other/root"), "database_url": settings.url_of_database}
+    )

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,21 +11,14 @@ from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE
 from service.executors.base import AttemptSpec, Observation
 from service.executors.local import LocalExecutor
 from service.executors.process_tree import Process, processes, variable_of
-
-DEADLINE_S = 20.0
+from tests.service.waiting import wait_until
 
 Wait = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture(scope="session")
 def wait_for() -> Wait:
-    def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, "the condition was not met"
-            time.sleep(0.005)
-
-    return wait
+    return lambda condition: wait_until(condition, "the condition", pause_s=0.005)
 
 
 class LocalAttempt:

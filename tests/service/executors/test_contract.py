@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from service.executors.base import AttemptSpec, Executor, Observation
 from service.executors.registry import load_executor, registered_executors
 from service.settings import Settings
+from tests.service.waiting import wait_until
 
 METHODS = [name for name, _ in inspect.getmembers(Executor, callable) if not name.startswith("_")]
 
@@ -39,11 +39,8 @@ class Trial:
         return folder
 
     def until(self, folder: Path, kind: str) -> Observation:
-        deadline = time.monotonic() + 30
-        while (seen := self.executor.poll(folder)).kind != kind:
-            assert time.monotonic() < deadline, f"{seen} instead of {kind}"
-            time.sleep(0.01)
-        return seen
+        wait_until(lambda: self.executor.poll(folder).kind == kind, kind, pause_s=0.01)
+        return self.executor.poll(folder)
 
 
 @pytest.fixture(params=registered_executors())
@@ -105,9 +102,7 @@ def test_stopped_attempt_exits(trial: Trial, kill: bool) -> None:
 def test_sweep_leaves_nothing_running(trial: Trial) -> None:
     folder = trial.start("exec sleep 600")
     trial.until(folder, "alive")
-    deadline = time.monotonic() + 30
-    while not trial.executor.sweep(folder):
-        assert time.monotonic() < deadline
+    wait_until(lambda: trial.executor.sweep(folder), "the end of the attempt")
     assert trial.executor.poll(folder).kind in ("exited", "lost")
 
 

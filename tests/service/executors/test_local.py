@@ -16,6 +16,7 @@ import pytest
 from service.boot_clock import boot_id
 from service.executors.local import LocalExecutor
 from service.executors.process_tree import descendants, find_process, processes, send_signal, start_ticks
+from tests.service.waiting import TIMEOUT_S
 
 ROOT = Path(__file__).resolve().parents[3]
 SLEEP = "echo ready; exec sleep 600"
@@ -139,7 +140,7 @@ def test_two_concurrent_starts_run_the_command_once(attempt: Any, wait_for: Any)
     for process in starters:
         trigger(process)
     for process in starters:
-        assert process.communicate(timeout=20)[0] == "started\n"
+        assert process.communicate(timeout=TIMEOUT_S)[0] == "started\n"
     assert attempt.until("exited").exit_code == 0
     wait_for(lambda: not attempt.processes)
     assert attempt.log == "ran\n"
@@ -237,7 +238,7 @@ def test_reused_session_is_never_signaled(attempt: Any, wait_for: Any) -> None:
     leader = subprocess.Popen(
         ["sh", "-c", "sleep 600 >&2 & echo $!"], start_new_session=True, stdout=subprocess.PIPE, text=True
     )
-    daemon = find_process(int(leader.communicate(timeout=20)[0]))
+    daemon = find_process(int(leader.communicate(timeout=TIMEOUT_S)[0]))
     assert daemon is not None
     assert daemon.session == leader.pid
     try:
@@ -281,7 +282,6 @@ def test_stopping_an_ended_or_unknown_attempt_does_nothing(attempt: Any) -> None
 
 def test_attempt_can_be_stopped_right_after_its_start(attempt: Any) -> None:
     attempt.shell(SLEEP)
-    assert attempt.poll().kind == "absent"
     attempt.executor.stop(attempt.folder)
     assert attempt.until("exited").exit_code == -signal.SIGTERM
 

@@ -24,6 +24,7 @@ from service.executors.process_tree import (
     variable_of,
     writes_to,
 )
+from tests.service.waiting import TIMEOUT_S
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_same_pid_with_another_start_time_is_another_process(sleeper: subprocess
     assert start_ticks(replace(it, handle=stale)) is None
     assert sleeper.poll() is None
     assert send_signal(it, signal.SIGKILL)
-    assert sleeper.wait(timeout=20) == -signal.SIGKILL
+    assert sleeper.wait(timeout=TIMEOUT_S) == -signal.SIGKILL
     assert not send_signal(it, signal.SIGKILL)
 
 
@@ -141,7 +142,7 @@ def test_kill_includes_descendants_and_returns_whether_any_process_was_alive() -
         return {table[process.pid]} if process.pid in table else set()
 
     assert kill(it)  # type: ignore[arg-type]
-    assert process.wait(timeout=20) == -signal.SIGKILL
+    assert process.wait(timeout=TIMEOUT_S) == -signal.SIGKILL
     # No remaining process keeps the stream open.
     assert process.stdout.read() == ""
     assert not kill(it)  # type: ignore[arg-type]

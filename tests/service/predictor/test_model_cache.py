@@ -1,9 +1,7 @@
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,16 +12,9 @@ from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from service.predictor.model_cache import LoadedModel, ModelCache, ModelNotFound, ModelReference
 from tests.service.conftest import SELECT
+from tests.service.waiting import wait_until
 
 Register = Callable[[Path, str], ModelVersion]
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (answer := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return answer
 
 
 @pytest.fixture
@@ -110,7 +101,7 @@ def test_requests_are_served_while_an_alias_moves(
         cache.release(loaded)
         return loaded.version.version
 
-    wait_until(lambda: served() == 2)
+    wait_until(lambda: served() == 2, "the new version")
     assert before.predictor.predict([]) == []
     assert before.version.version == 1
 
@@ -123,7 +114,7 @@ def test_removed_alias_is_no_longer_served(
     cache, reference = make_cache(), ModelReference(name, "passing")
     take(cache, reference)
     service_registry.remove_alias(name, "passing")
-    wait_until(lambda: cache.acquire(reference) is None)
+    wait_until(lambda: cache.acquire(reference) is None, "the end of the alias")
     with pytest.raises(ModelNotFound, match=f"{name}@passing"):
         cache.fetch(reference)
 
@@ -163,7 +154,7 @@ def test_known_models_are_served_while_the_registry_is_down(
     cache, reference = make_cache(registry=registry), ModelReference(shapes[0].name, "steady")
     take(cache, reference)
     registry.is_unplugged.set()
-    wait_until(lambda: registry.num_refused >= 2)
+    wait_until(lambda: registry.num_refused >= 2, "two refused calls")
     assert cache.acquire(reference) is not None
     with pytest.raises(RegistryError):
         cache.fetch(ModelReference(shapes[0].name, "other"))

@@ -43,11 +43,11 @@ class Cluster:
 
     def __init__(self, folder: Path, url: str, **settings: Any) -> None:
         defaults: dict[str, Any] = {
-            "cpus": 2, "gpus": 0, "poll_s": 0.05, "lease_s": 3.0, "retry_delay_s": 0.1, "cancel_grace_s": 2.0,
-            "data_roots": (folder,),
+            "root": folder / "root", "data_roots": (folder,), "cpus": 2, "gpus": 0, "poll_s": 0.05, "lease_s": 3.0,
+            "retry_delay_s": 0.1, "cancel_grace_s": 2.0,
         }  # fmt: skip
-        self.settings = Settings(root=folder / "root", database_url=url, **defaults | settings)
-        self.settings.jobs_dir.mkdir(parents=True)
+        self.settings = Settings(database_url=url, **defaults | settings)
+        self.settings.jobs_dir.mkdir(parents=True, exist_ok=True)
         self.engine = open_database(url)
         self.store = JobStore(self.engine)
         self._log = folder / "log"
@@ -55,6 +55,10 @@ class Cluster:
 
     def start_supervisor(self) -> subprocess.Popen[bytes]:
         return self._start(sys.executable, "-m", "tests.service.reliability.shell_supervisor")
+
+    def start_collection(self) -> subprocess.Popen[bytes]:
+        """Start what `pyramidion gc` does."""
+        return self._start(*python_command("service.retention.process"))
 
     def start_api(self) -> tuple[subprocess.Popen[bytes], httpx2.Client]:
         """Start an API, and return it with a client once it answers."""

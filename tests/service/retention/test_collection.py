@@ -78,6 +78,22 @@ def test_run_that_a_waiting_job_names_is_kept(root: Root) -> None:
     assert root.run_dir(named).last_checkpoint.exists()
 
 
+@pytest.mark.parametrize("rules", [{"keep_jobs": 0}, {"keep_checkpoints": 0}])
+def test_run_that_a_job_names_which_was_submitted_meanwhile_is_kept(root: Root, rules: dict[str, int]) -> None:
+    first, second = root.ended(10), root.ended(11)
+    collection = root.collection(**rules)
+    submitted = []
+
+    def submit(deletion: Deletion) -> None:
+        submitted.append(root.waiting(model={"init_from": f"service/jobs/{second}/checkpoints/last.ckpt"}))
+
+    # The list of deletions was complete before the job was submitted.
+    assert [one.job_id for one in collection.carry_out(submit)] == [first]
+    assert len(submitted) == 1
+    assert root.run_dir(second).last_checkpoint.exists()
+    assert root.store.get(second).id == second
+
+
 def test_logs_checkpoints_and_events_have_rules_of_their_own(root: Root) -> None:
     new, old = root.ended(1), root.ended(5)
     deleted = root.deleted(keep_logs=1, keep_checkpoints_bytes=200, keep_events=3)
@@ -104,7 +120,7 @@ def test_nothing_is_deleted_twice_or_listed_twice(root: Root) -> None:
 @pytest.mark.parametrize("crash", ["after the mark", "in the folder", "before the row"])
 def test_deletion_is_finished_after_a_crash_whatever_the_rules_are_then(root: Root, crash: str) -> None:
     job = root.ended(10)
-    assert root.collection()._store.mark(job)
+    assert root.collection()._store.mark(job, 0)
     if crash == "in the folder":
         root.run_dir(job).best_checkpoint.unlink()
     if crash == "before the row":

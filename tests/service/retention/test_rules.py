@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.retention.candidates import DeletedKind, Deletion
 from service.retention.rules import Item, Rule, exceeding
 
 ITEMS = [("a", 10, 5), ("b", 20, 1), ("c", 30, 5), ("d", 40, 1)]
@@ -52,3 +53,15 @@ def test_size_is_measured_only_for_a_rule_that_limits_it() -> None:
         raise AssertionError("a folder was read")
 
     assert list(exceeding([Item("a", 0.0, measure)], Rule("keep", max_age_s=5, max_count=1), now=1.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject"),
+    [
+        (DeletedKind.JOB, "job 1a2b"),
+        (DeletedKind.LOG, "log of job 1a2b"),
+        (DeletedKind.DATASET, "data set shapes@0123456789ab"),
+    ],
+)
+def test_log_names_what_is_deleted(kind: DeletedKind, subject: str) -> None:
+    assert Deletion(kind, "1a2b", "shapes@0123456789ab", "too old").subject == subject

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -176,3 +177,17 @@ def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_key_with_an_unsafe_owner_is_refused(owner: str) -> None:
     with pytest.raises(ValueError, match="archive key"):
         ArchiveKey("0" * 64, owner)
+
+
+def test_folder_of_a_new_archive_survives_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[str] = set()
+    fsync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    folder = tmp_path / "archives"
+    LocalStorage(folder).put(key_of(CONTENT), io.BytesIO(CONTENT))
+    assert {str(folder), str(folder / key_of(CONTENT).sha256)} <= synced

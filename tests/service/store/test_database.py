@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +27,7 @@ from service.store.jobs import JobStore
 from service.store.records import NewJob
 from service.store.schema import newest_schema
 from service.store.tables import attempts
+from tests.service.waiting import wait_until
 
 OPEN_ON_A_SIGNAL = """
 import sys
@@ -81,10 +81,7 @@ def test_process_waits_while_another_one_migrates(tmp_path: Path) -> None:
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
-        deadline = time.monotonic() + 60
-        while not has_open(process.pid, lock_path):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: has_open(process.pid, lock_path), "the process to ask for the lock")
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1.0)
         assert sqlite3.connect(path).execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)

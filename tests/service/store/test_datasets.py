@@ -85,9 +85,28 @@ def test_key_has_a_limit_of_its_own(datasets: DatasetStore) -> None:
     assert datasets.free_bytes(key, QUOTA) == 150
     datasets.create(new_version("a"), key, QUOTA)
     assert (datasets.free_bytes(key, QUOTA), datasets.free_bytes(ME, QUOTA)) == (50, 900)
-    with pytest.raises(QuotaExceeded):
+    with pytest.raises(QuotaExceeded, match="PYRAMIDION_KEY_STORAGE_BYTES"):
         datasets.create(new_version("b"), key, QUOTA)
     datasets.create(new_version("b"), ME, QUOTA)
+
+
+def test_concurrent_uploads_do_not_exceed_the_quota(datasets: DatasetStore) -> None:
+    start = threading.Barrier(8)
+    refused: list[str] = []
+
+    def create(content: str) -> None:
+        start.wait()
+        try:
+            datasets.create(new_version(content, archive_bytes=200), ME, QUOTA)
+        except QuotaExceeded:
+            refused.append(content)
+
+    threads = [threading.Thread(target=create, args=(str(number),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (datasets.used_bytes("local"), len(refused)) == (QUOTA, 3)
 
 
 def test_changes_are_in_the_audit_log(datasets: DatasetStore, ready: Create, engine: Engine) -> None:
@@ -146,6 +165,14 @@ def test_postponed_check_is_due_later_with_its_reason(datasets: DatasetStore) ->
     assert datasets.postpone_check(version.id, "me", 60, "the disk is full")
     assert datasets.claim_check("me", 60) is None
     assert datasets.find(None, "shapes", version.sha256).message == "the disk is full"
+
+
+def test_check_is_due_after_the_clock_was_set_back(datasets: DatasetStore) -> None:
+    version, _ = datasets.create(new_version(), ME, QUOTA)
+    assert datasets.claim_check("killed", 3600) is not None, "as claimed when the clock was an hour ahead"
+    found = datasets.claim_check("next", 60)
+    assert found is not None
+    assert found.id == version.id
 
 
 def test_concurrent_claims_give_every_check_to_one_owner(datasets: DatasetStore) -> None:

@@ -19,6 +19,7 @@ from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job, NewJob
 from service.store.tables import events
+from tests.service.waiting import wait_until
 
 NewJobs = Callable[..., NewJob]
 
@@ -48,6 +49,9 @@ def test_no_event_appears_below_one_that_was_already_read(url: str, engine: Engi
             assert job is not None
             for step in range(0, 60, 3):
                 job = leased.record_events(job, [line(step), line(step + 1), line(step + 2)], step + 3)
+                if step % 15 == 0:  # so that the reader sees the log grow, however the threads are scheduled
+                    so_far = len(snapshots)
+                    wait_until(lambda so_far=so_far: len(snapshots) > so_far + 1, "another snapshot", pause_s=0.001)
         finally:
             own.dispose()
             with changed:

@@ -1,6 +1,5 @@
 """A supervisor in this process, with a real database, the real local executor, and shell scripts as trainers."""
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +21,7 @@ from service.store.supervisor_lease import LeaseStore
 from service.supervisor.lease import Lease
 from service.supervisor.loop import Supervisor
 from service.supervisor.mlflow_worker import MlflowWorker
-
-DEADLINE_S = 30.0
+from tests.service.waiting import wait_until
 
 
 class Bench:
@@ -40,7 +38,7 @@ class Bench:
         return f"trap '{then}' TERM; echo $$ > ready; while true; do sleep 0.02; done"
 
     def __init__(self, root: Path, tracking: Store, **settings: Any) -> None:
-        defaults = {"cpus": 2, "gpus": 0, "retry_delay_s": 0.01, "cancel_grace_s": 0.5, "poll_s": 0.01}
+        defaults = {"cpus": 2, "gpus": 0, "retry_delay_s": 0.01, "cancel_grace_s": 60.0, "poll_s": 0.01}
         self.settings = Settings(root=root, **{**defaults, **settings})
         self.engine = open_database(self.settings.url_of_database)
         self.jobs = JobStore(self.engine)
@@ -50,12 +48,14 @@ class Bench:
     @staticmethod
     def wait_until(condition: Callable[[], Any], meanwhile: Callable[[], None] = lambda: None) -> Any:
         """Return the first true result of `condition`."""
-        deadline = time.monotonic() + DEADLINE_S
-        while not (answer := condition()):
-            assert time.monotonic() < deadline
-            meanwhile()
-            time.sleep(0.01)
-        return answer
+
+        def is_met() -> Any:
+            answer = condition()
+            if not answer:
+                meanwhile()
+            return answer
+
+        return wait_until(is_met, "the condition", pause_s=0.01)
 
     def new_supervisor(self) -> None:
         """Replace the supervisor as if it had been killed; the new one adopts its attempts."""

@@ -12,7 +12,8 @@ from service.supervisor import loop
 MakeBench = Callable[..., Any]
 
 
-def test_cancel_stops_an_attempt_whose_events_cannot_be_read(bench: MakeBench) -> None:
+def test_cancel_stops_an_attempt_whose_events_cannot_be_read(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "MAX_PAUSE_S", 0.05)
     made = bench()
     job = made.submit(made.at_term("echo stopped > stopped; exit 75"))
     made.file(job, "ready")

@@ -15,6 +15,7 @@ from service.store.leases import LeasedStore
 from service.store.records import NewJob
 from service.store.supervisor_lease import LeaseStore
 from service.supervisor.lease import Lease
+from tests.service.waiting import TIMEOUT_S
 
 LEASE_S = 0.5
 JOB = NewJob("demo", {}, 0, 1, 0)
@@ -45,7 +46,7 @@ def take_when_over(lease: Lease) -> float:
     """Try until the lease is taken, and return the seconds that this took."""
     started = time.monotonic()
     while lease.try_to_take() is not None:
-        assert time.monotonic() < started + 30
+        assert time.monotonic() < started + TIMEOUT_S
         time.sleep(0.02)
     return time.monotonic() - started
 

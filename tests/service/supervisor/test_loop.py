@@ -276,15 +276,16 @@ def test_attempt_without_a_process_is_started_again_and_finally_given_up(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_watcher, "START_AGAIN_S", 0.1)
-    monkeypatch.setattr(job_watcher, "GIVE_UP_START_S", 0.5)
     it = bench(max_attempts=1)
     # No Python interpreter starts with this.
     monkeypatch.setenv("PYTHONHOME", "nowhere")
     job = it.submit(it.SUCCEED)
+    log = it.run_dir(job).attempt(1) / "log.txt"
+    it.wait_until(lambda: log.exists() and log.read_text().count("Fatal Python error") > 1, it.supervisor.tick)
+    monkeypatch.setattr(job_watcher, "GIVE_UP_START_S", 0.5)
     ended = it.ended(job)
     assert (ended.status, ended.failure_kind) == (JobStatus.FAILED, "internal")
     assert "no process of the attempt appeared within 0.5 s" in ended.failure_message
-    assert (it.run_dir(job).attempt(1) / "log.txt").read_text().count("Fatal Python error") > 1
 
 
 def test_full_disk_is_reported_as_the_reason_for_the_failure(bench: MakeBench) -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,20 @@ from service.states import JobStatus
 from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.records import NewJob
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 ROOT = Path(__file__).parents[3]
 
 
-def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], timeout_s: float = 120) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (answer := condition()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return answer
+def wait_while_running(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """Return the first true result of `condition`; the process must not end before."""
+
+    def is_met() -> Any:
+        answer = condition()
+        assert answer or process.poll() is None
+        return answer
+
+    return wait_until(is_met, "the condition")
 
 
 @pytest.fixture
@@ -78,13 +80,15 @@ def test_second_supervisor_of_a_root_stands_by_and_takes_over_when_the_first_is_
 ) -> None:
     jobs = JobStore(open_database(settings.url_of_database))
     first = start()
-    wait_until(jobs.supervisor_lease, first)
+    wait_while_running(jobs.supervisor_lease, first)
     second = start()
-    wait_until(lambda: f"stands by: another supervisor runs the jobs: process {first.pid} " in log_of(settings), second)
+    wait_while_running(
+        lambda: f"stands by: another supervisor runs the jobs: process {first.pid} " in log_of(settings), second
+    )
     first.kill()
-    wait_until(lambda: (lease := jobs.supervisor_lease()) and lease.pid == second.pid, second, settings.lease_s)
+    wait_while_running(lambda: (lease := jobs.supervisor_lease()) and lease.pid == second.pid, second)
     second.send_signal(signal.SIGTERM)
-    assert second.wait(30) == 0
+    assert second.wait(TIMEOUT_S) == 0
     lease = jobs.supervisor_lease()
     assert lease is not None
     assert lease.owner is None
@@ -93,7 +97,7 @@ def test_second_supervisor_of_a_root_stands_by_and_takes_over_when_the_first_is_
 def test_invalid_settings_exit_with_78_and_one_log_line(
     settings: Settings, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    assert start(PYRAMIDION_CPUS="none").wait(30) == 78
+    assert start(PYRAMIDION_CPUS="none").wait(TIMEOUT_S) == 78
     (line,) = log_of(settings).splitlines()
     assert line.startswith("supervisor: ")
     assert "cpus" in line
@@ -111,19 +115,19 @@ def test_signal_ends_the_supervisor_but_not_its_job(
         return int(json.loads((run_dir.attempt(1) / "run.json").read_text())["trainer_pid"])
 
     first = start()
-    wait_until(lambda: jobs.get(job.id).progress, first)
+    wait_while_running(lambda: jobs.get(job.id).progress, first)
     pid = trainer()
     first.send_signal(signal.SIGTERM)
-    assert first.wait(30) == 0
+    assert first.wait(TIMEOUT_S) == 0
 
     second = start()
-    wait_until(lambda: "adopted" in log_of(settings), second)
+    wait_while_running(lambda: "adopted" in log_of(settings), second)
     assert psutil.pid_exists(pid)
     second.kill()
     second.wait()
 
     third = start()
-    ended = wait_until(lambda: (found := jobs.get(job.id)).status.is_terminal and found, third)
+    ended = wait_while_running(lambda: (found := jobs.get(job.id)).status.is_terminal and found, third)
     assert (ended.status, ended.attempt) == (JobStatus.SUCCEEDED, 1), log_of(settings)
     assert trainer() == pid
     assert json.loads(run_dir.result.read_text())["split"] == "test"
@@ -133,4 +137,4 @@ def test_signal_ends_the_supervisor_but_not_its_job(
         (line["kind"], line["epoch"], line["step"], line["data"]) for line in lines
     ]
     third.send_signal(signal.SIGTERM)
-    assert third.wait(30) == 0
+    assert third.wait(TIMEOUT_S) == 0

@@ -1,6 +1,5 @@
 """The supervisor lets the retention rules run in a process of their own."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from service.settings import Settings
 from service.states import JobStatus
 from service.supervisor.retention_schedule import RetentionSchedule
+from tests.service.waiting import wait_until
 
 MakeBench = Callable[..., Any]
 
@@ -33,8 +33,10 @@ def test_run_that_takes_too_long_is_killed(tmp_path: Any) -> None:
     schedule.tick()
     process = schedule._process
     assert process is not None
-    deadline = time.monotonic() + 60
-    while schedule._process is not None and time.monotonic() < deadline:
+
+    def has_ended() -> bool:
         schedule.tick()
-        time.sleep(0.02)
+        return schedule._process is None
+
+    wait_until(has_ended, "the end of the process")
     assert process.returncode == -9

@@ -168,7 +168,6 @@ def kill_at_random(service: Any, document: Document, victims: Sequence[str], und
             num_killed += kill(service, victim, job)
         for _, victim, job in due:
             check(service, job, victim, result)
-    print(f"killed in {num_killed} of {len(victims)} runs")
     return num_killed
 
 
@@ -190,13 +189,18 @@ def test_killed_attempt_is_replaced(service: Any, document: Document, undisturbe
 @pytest.mark.reliability
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_twenty_runs_survive_a_kill(service: Any, document: Document, victim: str) -> None:
+def test_runs_survive_twenty_kills(service: Any, document: Document, victim: str) -> None:
     if victim == "rank":
         document = apply_override(document, "trainer.devices", 2)
     elif victim == "data worker":
         document = apply_override(document, "data.num_workers", 1)
     undisturbed = run_undisturbed(service, document)
-    assert kill_at_random(service, document, [victim] * REPETITIONS, undisturbed) >= 0.6 * REPETITIONS
+    num_runs = num_killed = 0
+    while num_killed < REPETITIONS:
+        num_killed += kill_at_random(service, document, [victim] * 2, undisturbed)
+        num_runs += 2
+        assert num_runs <= 4 * REPETITIONS, f"only {num_killed} of {num_runs} runs had a process to kill"
+    print(f"killed in {num_killed} of {num_runs} runs")
 
 
 @pytest.mark.integration

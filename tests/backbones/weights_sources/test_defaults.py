@@ -1,4 +1,4 @@
-"""Default weights without internet access: caches are filled by the tests, and requests go to a closed port."""
+"""Default weights of libraries without internet access: tests fill the caches, and requests go to a closed port."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from torchvision import models
 
 from backbones.catalog.lookup import resolve
 from backbones.create import create_backbone
-from backbones.default_weights import default_weights_problem
+from backbones.weights_sources.defaults import default_weights_problem
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,8 @@ def test_unreachable_weights_are_reported_quickly_with_alternatives(name: str) -
     problem = default_weights_problem(resolve(name))
     assert time.monotonic() - start < 10
     assert problem is not None
-    assert f"the default weights of backbone '{name}' are not cached" in problem
+    assert f"the default weights of backbone '{name}' are not on this machine" in problem
+    assert f"pyramidion weights fetch {name} --to DIR" in problem
     assert "write `weights: none`" in problem
     with pytest.raises(ValueError, match="write `weights: none`"):
         create_backbone(name, "default")

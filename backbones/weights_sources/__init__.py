@@ -1,0 +1,1 @@
+"""Places from which pretrained weights come, behind one contract. Torch-free."""

@@ -1,0 +1,51 @@
+"""Settings as environment variables, and lists that are read from one variable. Torch-free."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
+
+from service.addresses import TrustedProxies
+
+
+def _words(value: Any) -> Any:
+    words = value.split(",") if isinstance(value, str) else value
+    return tuple(stripped for word in words if (stripped := word.strip()))
+
+
+def _folders(value: Any) -> Any:
+    return tuple(Path(part) for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        TrustedProxies(value)
+    except ValueError as error:
+        message = "write addresses such as 10.0.0.7, and networks such as 10.1.0.0/16 ({error})"
+        raise PydanticCustomError("networks", message, {"error": str(error)}) from error
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+"""Words that are separated by commas in a variable."""
+Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_networks)]
+"""Addresses and networks, separated by commas."""
+Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_folders)]
+"""Folders, separated as in PATH."""
+
+
+def as_variables(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables of some settings."""
+    return {prefix + name.upper(): _as_text(value) for name, value in values.items()}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return (os.pathsep if any(isinstance(part, Path) for part in value) else ",").join(map(str, value))
+    return str(value)
