@@ -40,6 +40,7 @@ class Estimate:
         memory_bytes: peak memory of a process: of the GPU, or resident.
         memory_limit_bytes: of the GPU, or of the machine.
         uncertain: what the numbers do not contain, or can change them.
+        chosen: texts about values that the document leaves to a measurement.
     """
 
     fits: bool
@@ -54,10 +55,11 @@ class Estimate:
     memory_bytes: int | None
     memory_limit_bytes: int
     uncertain: tuple[str, ...]
+    chosen: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as JSON."""
-        return {**asdict(self), "uncertain": list(self.uncertain)}
+        return asdict(self)
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{name} {size}" for name, size in self.batch_sizes.items())
@@ -71,7 +73,7 @@ class Estimate:
                 f"({sizes}), {self.step_s:.3f} s per batch, {self.validation_s:.1f} s per validation",
                 f"memory: {'fits' if self.fits else 'hardly fits'}: {need}",
             ]
-        return "\n".join([*lines, *(f"uncertain: {reason}" for reason in self.uncertain)])
+        return "\n".join([*self.chosen, *lines, *(f"uncertain: {reason}" for reason in self.uncertain)])
 
 
 def estimate_job(
@@ -124,6 +126,7 @@ def estimate_job(
         memory_bytes=memory,
         memory_limit_bytes=limit,
         uncertain=tuple(_uncertain(job, busy)),
+        chosen=tuple(completion.messages),
     )
 
 
