@@ -28,6 +28,7 @@ class PredictorAddress:
         try:
             parts = urlsplit(text)
             host, port = parts.hostname, parts.port
+            (host or "").encode("idna")  # as every connection will encode it
         except ValueError:
             host = port = None
         extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username if host else ""

@@ -148,8 +148,7 @@ class Settings(BaseSettings):
         10.0, description="seconds after which a request stops waiting for the database"
     )
     file_threads: Count = Field(
-        8,
-        description="threads that read files, as many that read them for streams, and as many that check submissions",
+        8, description="threads that read files, and as many each for streams, deletions and checks of submissions"
     )
     file_timeout_s: Seconds = Field(30.0, description="seconds after which a request stops waiting for files")
     registry_threads: Count = Field(4, description="threads that wait for the model registry, MLflow")

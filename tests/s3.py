@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import socket
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import httpx2
 import pytest
 
 from tests.service.waiting import wait_until
+from tests.unused_ports import unused_ports
 
 BUCKET = "tests"
 
@@ -35,7 +35,6 @@ def s3_endpoint() -> Iterator[str]:
 def seaweedfs_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of SeaweedFS, which has one bucket."""
     folder = tmp_path_factory.mktemp("seaweedfs")
-    # SeaweedFS adds 10,000 to each port for its own protocol.
     master, volume, filer, s3 = unused_ports(4)
     command = [
         str(Path(sysconfig.get_path("scripts")) / "weed"), "server", f"-dir={folder}", "-ip=127.0.0.1",
@@ -56,16 +55,6 @@ def seaweedfs_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     finally:
         server.kill()  # SIGTERM does not end it
         server.wait()
-
-
-def unused_ports(count: int) -> list[int]:
-    found: list[int] = []
-    candidate = 20_000 + os.getpid() % 20_000
-    while len(found) < count:
-        candidate += 1
-        with suppress(OSError), socket.create_server(("127.0.0.1", candidate)):
-            found.append(candidate)
-    return found
 
 
 def answers(endpoint: str) -> bool:

@@ -130,16 +130,21 @@ def test_variables_are_settings(name: str) -> None:
     assert used <= known
 
 
-def test_processes_share_one_environment() -> None:
-    shared = environment_of(services()["supervisor"])
-    assert shared.items() <= environment_of(services()["api"]).items()
+def test_processes_share_their_settings() -> None:
+    settings = {
+        name: {variable: value for variable, value in environment_of(services()[name]).items() if PREFIX in variable}
+        for name in ("supervisor", "api", "predictor")
+    }
+    assert settings["supervisor"].items() <= settings["api"].items()
     without_secrets = [
-        {name: value for name, value in environment_of(services()[service]).items() if not name.endswith("_FILE")}
+        {name: value for name, value in settings[service].items() if not name.endswith("_FILE")}
         for service in ("supervisor", "predictor")
     ]
     assert without_secrets[0] == without_secrets[1]
     assert services()["supervisor"]["volumes"] == services()["api"]["volumes"]
-    assert shared["PYRAMIDION_CPUS"] == services()["supervisor"]["deploy"]["resources"]["limits"]["cpus"]
+    assert (
+        settings["supervisor"]["PYRAMIDION_CPUS"] == services()["supervisor"]["deploy"]["resources"]["limits"]["cpus"]
+    )
 
 
 def test_make_secrets_writes_each_secret_once(tmp_path: Path) -> None:

@@ -9,11 +9,10 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from service.client.errors import ServiceError
 from tests.compose import ROOT, compose, environment_of, in_order_of_start, services
 from tests.postgres import PostgresServer
 from tests.service.waiting import wait_until
+from tests.unused_ports import unused_ports
 
 PORT = re.compile(r"(?<![\w.])(?P<host>postgres|s3|mlflow|predictor|127[.]0[.]0[.]1|0[.]0[.]0[.]0):(?P<port>\d{4})\b")
 NUMBER = re.compile(r"(?<=[=\s])(?P<port>5432|9333|8080|8888|8333|5000|8000)(?!\w)|^(?P<only>8000)$")
@@ -33,25 +33,13 @@ BUCKETS = "import boto3; print(*sorted(one['Name'] for one in boto3.client('s3')
 STARTED_S = 300.0
 
 
-def free_ports(numbers: Sequence[int]) -> dict[str, str]:
-    """Return a free port for each number, low enough that SeaweedFS may add 10,000 for its own protocol."""
-    ports: dict[str, str] = {}
-    candidate = 20_000 + os.getpid() % 20_000
-    for number in numbers:
-        while True:
-            candidate += 1
-            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", candidate)):
-                ports[str(number)] = str(candidate)
-                break
-    return ports
-
-
 class Deployment:
     """The services of the file as processes."""
 
     def __init__(self, folder: Path, data_root: Path, postgres_port: str) -> None:
         self.folder = folder
-        self.ports = free_ports([9333, 8080, 8888, 8333, 5000, 8000, 8001]) | {"5432": postgres_port}
+        own = ["9333", "8080", "8888", "8333", "5000", "8000", "8001"]
+        self.ports = dict(zip(own, map(str, unused_ports(len(own))), strict=True)) | {"5432": postgres_port}
         self.secrets = folder / "secrets"
         command = ["make", "--no-print-directory", "secrets", f"SECRETS={self.secrets}"]
         subprocess.run(command, cwd=ROOT, check=True, timeout=60)
@@ -138,7 +126,7 @@ class Deployment:
 @pytest.fixture
 def postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PostgresServer, str]]:
     """PostgreSQL on a port of the loopback interface."""
-    [port] = free_ports([5432]).values()
+    port = str(unused_ports(1)[0])
     monkeypatch.setenv("PGPORT", port)
     server = PostgresServer({"listen_addresses": "127.0.0.1", "port": port})
     yield server, port

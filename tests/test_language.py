@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = {".py", ".md", ".yaml", ".toml"}
 BRITISH = re.compile(
-    r"(?i)\w*(?:colour|centre|licence|catalogue|labelled|behaviour|neighbour|artefact|grey\b"
+    r"(?i)\b\w*(?:colour|centre|licence|catalogue|labelled|behaviour|neighbour|artefact|grey\b"
     r"|(?:normal|optim|initial|summar|synchron|parameter|sanit|random|quant|regular|synthe)is(?:e|ing|ation))\w*"
 )
 IDIOMS = {

@@ -1,8 +1,8 @@
-"""Durations for display and in documents, and times for names of folders."""
+"""Durations and times for display, for documents and for names of folders."""
 
 import re
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 _UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
@@ -22,6 +22,11 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise ValueError(f"got {text!r}; write a duration above 0, such as 90s, 8m, 2h or 1h30m")
     return seconds
+
+
+def format_moment(moment: datetime) -> str:
+    """Return a time as local date and time, to the second."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def folder_timestamp() -> str:

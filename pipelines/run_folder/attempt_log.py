@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, Stopped, error_text
+from pipelines.base.printable import printable
 from pipelines.base.ranks import is_rank_zero
 from pipelines.run_folder.attempt_files import AttemptExit, AttemptFailure, FitProcess
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir, RunDir
@@ -94,7 +95,8 @@ def failure_kind(error: BaseException) -> str:
 
 
 def _message(error: Exception) -> str:
+    """Return the lines of a message in characters that every reader accepts: names of files may contain any."""
+    lines = [printable(line) for line in str(error).strip().splitlines()]
     if isinstance(error, PyramidionError):
-        return str(error)
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+        return "\n".join(lines)
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,14 +1,13 @@
 """Files of run folders that clients may read: no hidden files, and no links that lead out of the folder."""
 
 import base64
-import hashlib
 import mimetypes
 import os
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
+from service.api.file_digests import file_state
 from service.api.views import moment
 from service.rest.schemas import Artifact
 
@@ -21,15 +20,9 @@ def list_artifacts(run_dir: Path) -> list[Artifact]:
     """Return all files of a run folder, sorted by path; an empty list if the folder does not exist."""
     found = []
     for path in _files(run_dir):
-        try:
-            stat = path.stat()
-            digest = sha256(path)
-        except OSError:
-            continue  # replaced by a running job
-        relative = shown_name(path.relative_to(run_dir).as_posix())
-        found.append(
-            Artifact(path=relative, size_bytes=stat.st_size, sha256=digest.hex(), modified_at=moment(stat.st_mtime))
-        )
+        if (state := file_state(path)) is not None:
+            name, modified_at = shown_name(path.relative_to(run_dir).as_posix()), moment(state.modified_at)
+            found.append(Artifact(path=name, size_bytes=state.size, sha256=state.sha256.hex(), modified_at=modified_at))
     return sorted(found, key=lambda artifact: artifact.path)
 
 
@@ -60,12 +53,6 @@ def content_disposition(path: Path) -> str:
     return f'attachment; filename="{name}"' if quoted == name else f"attachment; filename*=utf-8''{quoted}"
 
 
-def sha256(path: Path) -> bytes:
-    """Return the digest of a file; it is cached until the file's size or modification time changes."""
-    stat = path.stat()
-    return _sha256(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
-
-
 def repr_digest(digest: bytes) -> str:
     """Return the value of the header `Repr-Digest` (RFC 9530)."""
     return f"sha-256=:{base64.b64encode(digest).decode()}:"
@@ -92,9 +79,3 @@ def _files(run_dir: Path) -> Iterator[Path]:
 
 def _is_shown(name: str) -> bool:
     return not name.startswith(".")
-
-
-@lru_cache(maxsize=4096)
-def _sha256(path: Path, mtime_ns: int, size: int, inode: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

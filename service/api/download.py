@@ -6,10 +6,9 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import Response
 
-from service.api.artifacts import content_disposition, repr_digest, sha256
-from service.api.entity_tags import is_known
-from service.api.file_response import file_response
-from service.api.thread_pools import ThreadPool, Work
+from service.api.artifacts import content_disposition, repr_digest
+from service.api.file_digests import sha256_of
+from service.api.file_response import file_response, open_file
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 ANY_FILE: dict[str, Any] = {"application/octet-stream": BINARY, "*/*": {}}
@@ -23,21 +22,21 @@ PARTS: dict[int | str, dict[str, Any]] = {
 
 
 def download(request: Request, path: Path, media_type: str, *, varies: bool = False) -> Response:
-    """Return a file, or the requested range of it, with its checksum.
+    """Return a file, or the requested range of it, with its checksum; see `file_response`.
+
+    The file is opened once, so that size, checksum and content belong together even if a job replaces it meanwhile.
 
     Args:
         varies: whether the header `Accept` has chosen the file.
     """
-    digest = sha256(path)
+    file = open_file(path)
+    digest = sha256_of(file)
     headers = {
         "ETag": f'"{digest.hex()[:32]}"',
         "Repr-Digest": repr_digest(digest),
         "Cache-Control": "no-cache",
+        "Content-Disposition": content_disposition(path),
         "X-Content-Type-Options": "nosniff",
         **({"Vary": "Accept"} if varies else {}),
     }
-    if is_known(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    headers["Content-Disposition"] = content_disposition(path)
-    streams: ThreadPool = request.app.state.pools[Work.STREAMS]
-    return file_response(request.headers, path, headers, media_type, streams)
+    return file_response(request, file, headers, media_type)

@@ -1,14 +1,14 @@
 """Deliver events of jobs to listeners: one query detects new events for all, and one read serves all at one position.
 
-The store commits events in the order of their
-sequence numbers, so that an event never appears before one that was already read. Torch-free.
+The store commits events in the order of their sequence numbers, so that no event appears before one that was already
+read. Torch-free.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ParamSpec, TypeVar, cast
@@ -116,20 +116,14 @@ class EventFeed:
             )
             raise Problem(503, "Too many streams", detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
-    async def counted(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield what a stream yields, and count its client while it does."""
-        with self.listener():
-            async for chunk in stream:
-                yield chunk
-
-    @contextmanager
-    def listener(self) -> Iterator[None]:
-        """Count a client that follows events or logs."""
+    def take_place(self) -> None:
+        """Count a client that follows events or logs, until `leave_place`; raises Problem 503 if there are too many."""
+        self.check_room()
         self.num_listeners += 1
-        try:
-            yield
-        finally:
-            self.num_listeners -= 1
+
+    def leave_place(self) -> None:
+        """Stop counting a client."""
+        self.num_listeners -= 1
 
     def stop(self) -> None:
         """Disconnect all listeners; clients resume after the next start of the process."""

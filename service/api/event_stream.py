@@ -18,7 +18,7 @@ SLICE = 200
 async def stream_events(channel: Channel, found: EventSlice) -> AsyncIterator[bytes]:
     """Yield `found` and all later events, until the job ends or is deleted, or the server cannot continue."""
     # A job that is deleted has no more events. If the database fails, the client connects again and continues.
-    with channel.feed.listener(), suppress(NotFound, StoreUnavailable, NoAnswer):
+    with suppress(NotFound, StoreUnavailable, NoAnswer):
         yield f"retry: {RETRY_MS}\n\n".encode()
         while True:
             if found.events:

@@ -3,42 +3,55 @@
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
 
-from starlette.datastructures import Headers
+from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
-from service.api.thread_pools import ThreadPool
+from service.api.entity_tags import is_known
+from service.api.thread_pools import ThreadPool, Work
 from service.rest.problems import Problem
 
 CHUNK_BYTES = 1 << 18
 _RANGE = re.compile(r"\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
 
 
-def file_response(
-    requested: Headers, path: Path, headers: Mapping[str, str], media_type: str, threads: ThreadPool
-) -> Response:
-    """Return the file, or a part of it with status 206.
+def open_file(path: Path) -> FileIO:
+    """Return an open file; raises Problem 404 if it was deleted meanwhile."""
+    try:
+        return path.open("rb", buffering=0)
+    except FileNotFoundError:
+        raise Problem(404, "File not found", "the file was deleted a moment ago; list the files again") from None
+
+
+def file_response(request: Request, file: FileIO, headers: Mapping[str, str], media_type: str) -> Response:
+    """Return an open file, a part of it with status 206, or 304 if the client has it; the file is closed at the end.
 
     Several ranges in one request are answered with the whole file, which is allowed.
 
     Args:
-        requested: headers of the request.
-        headers: of the response, with the `ETag` that `If-Range` is compared with.
-        threads: read the file while it is sent.
+        headers: of the response, with the `ETag` that `If-None-Match` and `If-Range` are compared with.
 
     Raises:
         Problem: 400 if the range is malformed, 416 if it is outside the file.
     """
-    size = path.stat().st_size
-    span = None
-    if requested.get("if-range", headers["ETag"]) == headers["ETag"]:
-        span = _span(requested.get("range", ""), size)
-    start, end = (0, size) if span is None else span
-    sent = {**headers, "Accept-Ranges": "bytes", "Content-Length": str(end - start)}
-    if span is not None:
-        sent["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    return StreamingResponse(_read(path, start, end, threads), 200 if span is None else 206, sent, media_type)
+    with ExitStack() as stack:
+        stack.callback(file.close)
+        if is_known(request, headers["ETag"]):
+            return Response(status_code=304, headers=dict(headers))
+        size = os.fstat(file.fileno()).st_size
+        span = None
+        if request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
+            span = _span(request.headers.get("range", ""), size)
+        start, end = (0, size) if span is None else span
+        sent = {**headers, "Accept-Ranges": "bytes", "Content-Length": str(end - start)}
+        if span is not None:
+            sent["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        chunks = _read(file, start, end, request.app.state.pools[Work.STREAMS])
+        stack.pop_all()
+        return StreamingResponse(chunks, 200 if span is None else 206, sent, media_type)
 
 
 def _span(text: str, size: int) -> tuple[int, int] | None:
@@ -66,15 +79,12 @@ def _malformed(text: str) -> Problem:
     return Problem(400, "Malformed range", f"Range: got {text[:80]!r}; send a range such as bytes=0-499 or bytes=-500")
 
 
-async def _read(path: Path, start: int, end: int, threads: ThreadPool) -> AsyncIterator[bytes]:
-    """Yield the bytes of a file; if it becomes shorter meanwhile, the response breaks off."""
-    descriptor = await threads.run(os.open, path, os.O_RDONLY)
-    try:
+async def _read(file: FileIO, start: int, end: int, threads: ThreadPool) -> AsyncIterator[bytes]:
+    """Yield bytes of a file, and close it; if it becomes shorter meanwhile, the response breaks off."""
+    with file:
         while start < end:
-            chunk = await threads.run(os.pread, descriptor, min(CHUNK_BYTES, end - start), start)
+            chunk = await threads.run(os.pread, file.fileno(), min(CHUNK_BYTES, end - start), start)
             if not chunk:
                 return
             start += len(chunk)
             yield chunk
-    finally:
-        os.close(descriptor)

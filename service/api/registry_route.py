@@ -2,7 +2,7 @@
 
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
@@ -21,6 +21,7 @@ async def _registry(request: Request) -> Registry:
     return cast(Registry, request.app.state.registry)
 
 
+ModelName = Annotated[str, Path(description="name of a model")]
 RegistryDep = Annotated[Registry, Depends(_registry)]
 
 

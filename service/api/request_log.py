@@ -58,7 +58,9 @@ class RequestLog:
         try:
             await self._app(scope, receive, observed)
         except ClientDisconnect:
-            record.status = record.status or CLIENT_CLOSED_REQUEST
+            if not record.status:
+                record.status = CLIENT_CLOSED_REQUEST
+                self._count(record)
         except Exception as error:
             if record.status and isinstance(error, NoAnswer | StoreUnavailable):
                 logger.warning("request %s was cut off: %s", record.request_id, error)

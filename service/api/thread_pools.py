@@ -41,6 +41,7 @@ class Work(StrEnum):
     FILES = "files"
     STREAMS = "streams"
     CHECKS = "checks"
+    DELETIONS = "deletions"
     REGISTRY = "registry"
     PROBES = "probes"
 
@@ -52,7 +53,8 @@ SUBJECTS = {
     Work.EVENTS: "the database",
     Work.FILES: "the disk of the run folders",
     Work.STREAMS: "the disk of the run folders",
-    Work.CHECKS: "the check of the document and its files",
+    Work.CHECKS: "the check of the files",
+    Work.DELETIONS: "the deletion of the files",
     Work.REGISTRY: "the model registry (MLflow)",
     Work.PROBES: "the check",
 }
@@ -143,7 +145,7 @@ class ThreadPool:
 
     def _timeout_detail(self) -> str:
         detail = f"it did not answer within {self._timeout_s:g} s"
-        if self.work is Work.WRITES:
+        if self.work in (Work.WRITES, Work.DELETIONS):
             return f"{detail}; the change may still be made, so look before you send the request again"
         return f"{detail}; send the request again later"
 
@@ -164,6 +166,7 @@ class ThreadPools:
             Work.FILES: ThreadPool(Work.FILES, *files),
             Work.STREAMS: ThreadPool(Work.STREAMS, settings.file_threads, all_streams, settings.file_timeout_s),
             Work.CHECKS: ThreadPool(Work.CHECKS, *files),
+            Work.DELETIONS: ThreadPool(Work.DELETIONS, *files),
             Work.REGISTRY: ThreadPool(
                 Work.REGISTRY, settings.registry_threads, settings.max_waiting, settings.registry_timeout_s
             ),

@@ -18,6 +18,7 @@ from pipelines.run_folder.files import create_folder
 from pipelines.tracking.mlflow_store import find_store
 from service.backup.copying import copy_file, copy_sqlite, files_below, sha256_of
 from service.backup.manifest import FILE_LIST, FILES, FORMAT, MANIFEST, MLFLOW, ROWS, BackupManifest
+from service.backup.unfinished import require_finished
 from service.datasets.folder import ARCHIVES, INCOMING, is_check_folder
 from service.settings import Settings
 from service.store.copies import DatabaseCopy, dump_rows
@@ -34,11 +35,12 @@ def create_backup(
     """Write a backup of a service to a new folder, and return its manifest.
 
     Raises:
-        ConfigError: the folder is not empty, or is in the root.
+        ConfigError: the folder is not empty, or is in the root, or a restore into the root has not finished.
         StoreUnavailable: the database cannot be read at the moment.
         OSError: the folder cannot be written.
     """
     _require_new(settings.root, folder)
+    require_finished(settings.root)
     create_folder(folder)
     created_at = time.time()
     with (folder / ROWS).open("w", encoding="utf-8") as rows:

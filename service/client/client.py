@@ -1,10 +1,12 @@
 """A client of the service: each method is one call of the REST API. Imports neither torch nor FastAPI.
 
 Failed connections are retried for a short time, since the API process may be restarting. This is safe for every call:
-submissions carry an idempotency key, and all other calls can be repeated.
+submissions carry an idempotency key, and all other calls can be repeated. Calls that only read are also repeated while
+the service answers 503, for example because its database is restarting.
 """
 
 import os
+import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +23,9 @@ from pipelines.base.printable import printable
 from pipelines.tasks.thresholds import ThresholdUnusable
 from service.client.api_key import find_api_key
 from service.client.errors import ServiceError, ServiceUnreachable
-from service.client.responses import (
-    JSON_HEADERS,
-    job_path,
-    json_body,
-    raise_for_problem,
-    read_answer,
-)
+from service.client.pages import read_pages
+from service.client.patience import Patience
+from service.client.responses import JSON_HEADERS, job_path, json_body, raise_for_problem, read_answer
 from service.rest.schemas import (
     Artifact,
     ArtifactList,
@@ -56,7 +54,6 @@ FOLLOW_RETRY_S = 60.0
 """For following a job while the whole service may be restarting."""
 RETRY_BROKEN_S = 20.0
 """For a connection that broke after it was established, since the service is probably restarting."""
-PAGE = 100
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -73,12 +70,16 @@ class Client:
         if parsed is None or not parsed.host:
             raise ConfigError(FieldProblem(URL_VARIABLE, f"got {self.url!r}; write it as {DEFAULT_URL}"))
         key = find_api_key()
+        is_on_loopback = parsed.host in _LOOPBACK
+        # Reading the certificates of the system takes 0.03 s, and nothing here uses TLS.
+        needs_no_certificates = is_on_loopback and parsed.scheme == "http"
         self._http = httpx2.Client(
             base_url=self.url,
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
             timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
             # A proxy cannot reach this machine's loopback.
-            trust_env=parsed.host not in _LOOPBACK,
+            trust_env=not is_on_loopback,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if needs_no_certificates else True,
         )
 
     def __enter__(self) -> Self:
@@ -112,22 +113,16 @@ class Client:
         kinds: Sequence[str] = (),
     ) -> list[JobSummary]:
         """Return the newest jobs."""
-        found: list[JobSummary] = []
-        cursor = None
-        while len(found) < limit:
-            params = {"status": [*statuses], "kind": [*kinds], "name": name, "cursor": cursor}
-            params["limit"] = min(PAGE, limit - len(found))
-            given = {key: value for key, value in params.items() if value is not None}
-            page = read_answer(JobPage, self.call("GET", "/v1/jobs", params=given))
-            found += page.jobs
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        return found
+        filters = {"status": [*statuses], "kind": [*kinds], **({} if name is None else {"name": name})}
 
-    def job(self, job_id: str) -> JobView:
-        """Return a job with all details."""
-        return read_answer(JobView, self.call("GET", job_path(job_id)))
+        def read_page(position: dict[str, Any]) -> JobPage:
+            return read_answer(JobPage, self.call("GET", "/v1/jobs", params=filters | position))
+
+        return read_pages(read_page, lambda page: page.jobs, limit)
+
+    def job(self, job_id: str, *, patience_s: float = RETRY_S) -> JobView:
+        """Return a job with all details; `patience_s` is the time for a service that may be restarting."""
+        return read_answer(JobView, self.call("GET", job_path(job_id), patience_s=patience_s))
 
     def cancel(self, job_id: str) -> None:
         """Request the cancellation of a job; raises Conflict if it has already ended."""
@@ -199,19 +194,20 @@ class Client:
         wanted: dict[str, Any] = {"attempt": attempt, "tail": tail}
         for _ in self._openings():
             try:
-                for line in self._log_lines(job_id, {**wanted, "follow": "true"}):
+                for line in self._log_lines(job_id, {**wanted, "follow": "true"}, FOLLOW_RETRY_S):
                     yield line
             except httpx2.TransportError:
                 pass
             else:
-                if self.job(job_id).status.is_terminal:
+                if self.job(job_id, patience_s=FOLLOW_RETRY_S).status.is_terminal:
                     return
             if line is not None:
                 wanted = {"attempt": line.attempt, "after": line.offset}
 
-    def _log_lines(self, job_id: str, params: Mapping[str, Any]) -> Iterator[LogLine]:
+    def _log_lines(self, job_id: str, params: Mapping[str, Any], patience_s: float = RETRY_S) -> Iterator[LogLine]:
         given = {key: value for key, value in params.items() if value is not None}
-        with self.stream(f"{job_path(job_id)}/logs", "application/x-ndjson", given) as response:
+        path = f"{job_path(job_id)}/logs"
+        with self.stream(path, "application/x-ndjson", given, patience_s=patience_s) as response:
             for line in response.iter_lines():
                 yield LogLine.model_validate_json(line)
 
@@ -219,8 +215,8 @@ class Client:
         """Yield each event once until the job has ended, even across restarts of the service."""
         for _ in self._openings():
             try:
-                headers = {"Last-Event-ID": str(after)}
-                with self.stream(f"{job_path(job_id)}/events", "text/event-stream", {}, headers) as response:
+                path, headers = f"{job_path(job_id)}/events", {"Last-Event-ID": str(after)}
+                with self.stream(path, "text/event-stream", {}, headers, patience_s=FOLLOW_RETRY_S) as response:
                     if response.status_code == HTTPStatus.NO_CONTENT:
                         return
                     for message in httpx2.EventSource(response):
@@ -242,7 +238,13 @@ class Client:
 
     @contextmanager
     def stream(
-        self, path: str, accept: str, params: Mapping[str, Any], headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        accept: str,
+        params: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+        *,
+        patience_s: float = RETRY_S,
     ) -> Iterator[httpx2.Response]:
         """Yield a response whose body has not been read yet.
 
@@ -250,21 +252,24 @@ class Client:
             ServiceError: the service rejects the request.
             httpx2.TransportError: the connection cannot be established, or breaks.
         """
-        timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
-        with self._http.stream(
-            "GET", path, params=params, headers={**(headers or {}), "Accept": accept}, timeout=timeout
-        ) as response:
-            if response.is_error:
-                response.read()
-            raise_for_problem(response)
-            yield response
+        timeout, patience = httpx2.Timeout(SILENCE_S, connect=CONNECT_S), Patience()
+        sent = {**(headers or {}), "Accept": accept}
+        while True:
+            with self._http.stream("GET", path, params=params, headers=sent, timeout=timeout) as response:
+                if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE and patience.wait(patience_s):
+                    continue
+                if response.is_error:
+                    response.read()
+                raise_for_problem(response)
+                yield response
+                return
 
     def call(
         self, method: str, path: str, *, timeout_s: float = READ_S, patience_s: float = RETRY_S, **request: Any
     ) -> httpx2.Response:
         """Return the response; raises an error of `service.client.errors`, or ConfigError for an invalid request."""
         timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
-        started, pause_s = time.monotonic(), 0.1
+        patience, is_repeated = Patience(), False
         while True:
             try:
                 response = self._http.request(method, path, timeout=timeout, **request)
@@ -272,13 +277,17 @@ class Client:
                 raise ServiceError(f"the service at {self.url} did not answer within {timeout_s:.0f} s") from error
             except httpx2.TransportError as error:
                 was_connected = isinstance(error, httpx2.ReadError | httpx2.WriteError | httpx2.RemoteProtocolError)
-                if time.monotonic() - started > (max(patience_s, RETRY_BROKEN_S) if was_connected else patience_s):
+                if not patience.wait(max(patience_s, RETRY_BROKEN_S) if was_connected else patience_s):
                     raise self.unreachable(error) from error
+                is_repeated |= was_connected
             else:
+                is_busy = response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+                if method == "GET" and is_busy and patience.wait(patience_s):
+                    continue
+                if method == "DELETE" and is_repeated and response.status_code == HTTPStatus.NOT_FOUND:
+                    return response  # the first request has deleted it, and its answer was lost
                 raise_for_problem(response)
                 return response
-            time.sleep(pause_s)
-            pause_s = min(1.0, 2 * pause_s)
 
     def unreachable(self, error: Exception) -> ServiceUnreachable:
         """Return the error of a service that does not answer."""

@@ -8,7 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.base.clock import format_moment
 from pipelines.spec.load import write_yaml
+from service.client.facts import facts_table
 from service.rest.dataset_schemas import DatasetSummary, DatasetView
 
 MAX_CLASSES = 50
@@ -19,7 +21,7 @@ def datasets_table(versions: Iterable[DatasetSummary]) -> Table:
     table = Table("data set", "status", "images", "size", "created", "by", box=SIMPLE_HEAD)
     for version in versions:
         images = "" if version.num_images is None else str(version.num_images)
-        created = version.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        created = format_moment(version.created_at)
         cells = (version.reference, version.status, images, _size(version), created, version.created_by)
         table.add_row(*map(escape, cells))
     return table
@@ -38,11 +40,7 @@ def dataset_page(version: DatasetView) -> Group:
         "size": _size(version),
         "findings": ", ".join(f"{count} {kind}" for kind, count in version.findings.items()),
     }
-    table = Table.grid(padding=(0, 2))
-    for fact, value in facts.items():
-        if value:
-            table.add_row(fact, escape(value))
-    parts: list[RenderableType] = [table, *(_classes_table(version) if version.tasks else [])]
+    parts: list[RenderableType] = [facts_table(facts), *(_classes_table(version) if version.tasks else [])]
     parts += [Text(f"problem: {problem}") for problem in version.problems]
     if version.document is not None:
         parts.append(Text(f"drafted document:\n{write_yaml(version.document)}"))

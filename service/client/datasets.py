@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.printable import printable
-from service.client.client import PAGE, Client
+from service.client.client import FOLLOW_RETRY_S, RETRY_S, Client
+from service.client.pages import read_pages
 from service.client.responses import JSON_HEADERS, json_body, read_answer
 from service.rest.dataset_schemas import DatasetPage, DatasetSummary, DatasetView
 from service.store.dataset_records import DatasetStatus
@@ -55,22 +56,17 @@ def register_folder(client: Client, name: str, folder: str, sources: Mapping[str
 
 def list_datasets(client: Client, name: str | None, limit: int) -> list[DatasetSummary]:
     """Return the newest versions."""
-    found: list[DatasetSummary] = []
-    cursor = None
-    while len(found) < limit:
-        params = {"limit": min(PAGE, limit - len(found)), "name": name, "cursor": cursor}
-        given = {key: value for key, value in params.items() if value is not None}
-        page = read_answer(DatasetPage, client.call("GET", PATH, params=given))
-        found += page.datasets
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    return found
+    filters = {} if name is None else {"name": name}
+
+    def read_page(position: dict[str, Any]) -> DatasetPage:
+        return read_answer(DatasetPage, client.call("GET", PATH, params=filters | position))
+
+    return read_pages(read_page, lambda page: page.datasets, limit)
 
 
-def find_dataset(client: Client, reference: str) -> DatasetView:
+def find_dataset(client: Client, reference: str, *, patience_s: float = RETRY_S) -> DatasetView:
     """Return the version NAME@VERSION, or for NAME the newest one that is ready."""
-    return read_answer(DatasetView, client.call("GET", _path(reference)))
+    return read_answer(DatasetView, client.call("GET", _path(reference), patience_s=patience_s))
 
 
 def delete_dataset(client: Client, reference: str) -> None:
@@ -80,7 +76,7 @@ def delete_dataset(client: Client, reference: str) -> None:
 
 def wait_until_checked(client: Client, reference: str) -> DatasetView:
     """Return a version once its check has ended."""
-    while (view := find_dataset(client, reference)).status is DatasetStatus.CHECKING:
+    while (view := find_dataset(client, reference, patience_s=FOLLOW_RETRY_S)).status is DatasetStatus.CHECKING:
         time.sleep(POLL_S)
     return view
 

@@ -1,7 +1,6 @@
 """Tables and pages about models for the terminal."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,8 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.base.clock import format_moment
 from pipelines.base.quantities import quantity
 from pipelines.spec.load import write_yaml
+from service.client.facts import facts_table
 from service.rest.model_schemas import ModelSummary, ModelView
 from service.rest.model_version_schemas import ModelComparison, ModelVersionDetails, PromotionView
 
@@ -33,14 +34,19 @@ def model_page(model: ModelView, promotions: list[PromotionView]) -> Group:
     for version in model.versions:
         metrics = ", ".join(f"{name.removeprefix('val/')} {value:.4g}" for name, value in version.val_metrics.items())
         size = "" if version.archive is None else f"{version.archive.size_bytes / 1e6:.1f} MB"
-        cells = (str(version.version), ", ".join(version.aliases), _moment(version.created_at), version.job_id or "")
+        cells = (
+            str(version.version),
+            ", ".join(version.aliases),
+            format_moment(version.created_at),
+            version.job_id or "",
+        )
         table.add_row(*map(escape, cells), escape(metrics), size)
     parts: list[RenderableType] = [Text(model.name), table]
     if promotions:
         history = Table("alias", "from", "to", "by", "at", "reason", box=SIMPLE_HEAD)
         for move in promotions[:MAX_PROMOTIONS]:
             versions = ("" if number is None else str(number) for number in (move.from_version, move.to_version))
-            history.add_row(*map(escape, (move.alias, *versions, move.by, _moment(move.at), move.reason)))
+            history.add_row(*map(escape, (move.alias, *versions, move.by, format_moment(move.at), move.reason)))
         parts.append(history)
     return Group(*parts)
 
@@ -51,7 +57,7 @@ def version_page(version: ModelVersionDetails) -> Group:
         "model": version.name,
         "version": str(version.version),
         "aliases": ", ".join(version.aliases),
-        "created": _moment(version.created_at),
+        "created": format_moment(version.created_at),
         "job": version.job_id,
         "MLflow run": version.run_id,
         "data set": version.dataset,
@@ -59,15 +65,11 @@ def version_page(version: ModelVersionDetails) -> Group:
         "select": version.select,
         "SHA-256": version.archive.sha256 if version.archive else None,
     }
-    table = Table.grid(padding=(0, 2))
-    for fact, value in facts.items():
-        if value:
-            table.add_row(fact, escape(value))
     metrics = Table("metric", "value", box=SIMPLE_HEAD)
     for name, number in version.val_metrics.items():
         metrics.add_row(escape(name), f"{number:.6g}")
     document = "\n".join(f"  {line}" for line in write_yaml(version.document).splitlines())
-    return Group(table, metrics, Text(f"document:\n{document}"))
+    return Group(facts_table(facts), metrics, Text(f"document:\n{document}"))
 
 
 def comparison_page(compared: ModelComparison) -> Group:
@@ -96,10 +98,6 @@ def deletion_question(name: str, number: int | None, model: ModelView) -> str:
 
 def _aliases(aliases: dict[str, int]) -> str:
     return ", ".join(f"{alias}: {version}" for alias, version in sorted(aliases.items()))
-
-
-def _moment(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _value(value: Any) -> str:

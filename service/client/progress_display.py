@@ -10,7 +10,7 @@ from rich.table import Column
 from rich.text import Text
 
 from pipelines.base.clock import format_duration
-from service.client.client import Client
+from service.client.client import FOLLOW_RETRY_S, Client
 from service.rest.schemas import EventView, JobView
 
 SHOWN_METRICS = {"AP", "AP50", "accuracy", "mAP", "macro_f1", "recall_at_1"}
@@ -23,7 +23,7 @@ def follow(client: Client, job_id: str, console: Console) -> JobView:
         screen.start(client.job(job_id))
         for event in client.events(job_id):
             screen.show(event)
-    return client.job(job_id)
+    return client.job(job_id, patience_s=FOLLOW_RETRY_S)
 
 
 class ProgressDisplay:

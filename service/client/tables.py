@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.base.clock import format_duration
+from pipelines.base.clock import format_duration, format_moment
 from pipelines.base.quantities import quantity
 from pipelines.spec.load import write_yaml
+from service.client.facts import facts_table
 from service.rest.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources
 
 
@@ -45,11 +46,7 @@ def job_page(job: JobView) -> Group:
         "MLflow run": job.mlflow_run_id,
         "retry of": job.retry_of,
     }
-    table = Table.grid(padding=(0, 2))
-    for fact, value in facts.items():
-        if value:
-            table.add_row(fact, escape(value))
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = [facts_table(facts)]
     if job.attempts:
         parts.append(_attempts_table(job.attempts))
     if job.failure is not None:
@@ -138,7 +135,7 @@ def _progress(job: JobSummary) -> str:
 
 
 def _moment(moment: datetime | None) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+    return format_moment(moment) if moment else ""
 
 
 def _took(started: datetime | None, ended: datetime | None) -> str:

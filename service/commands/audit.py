@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.base.clock import format_moment
 from pipelines.base.console import terminal_console
 from service.commands.database_command import database_options, opened_store
 from service.store.audit import AuditLog, AuditRow
@@ -34,7 +35,7 @@ def audit(*, limit: int, tenant: str | None, as_json: bool, root: Path | None, d
 def _table(rows: list[AuditRow]) -> Table:
     table = Table("time", "actor", "action", "target", "tenant", "outcome", "detail", box=SIMPLE_HEAD)
     for row in rows:
-        time = datetime.fromtimestamp(row.time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        time = format_moment(datetime.fromtimestamp(row.time, UTC))
         cells = (time, row.actor, row.action, row.target, row.tenant, row.outcome, row.detail or "")
         table.add_row(*map(escape, cells))
     return table

@@ -9,7 +9,7 @@ import click
 
 from pipelines.base.console import terminal_console
 from pipelines.base.errors import PyramidionError, print_error
-from service.client.client import Client
+from service.client.client import FOLLOW_RETRY_S, Client
 from service.client.tables import job_page, jobs_table
 from service.commands.client_command import ClientCommand
 from service.jobs.kinds.registry import job_kind
@@ -93,7 +93,7 @@ def cancel(job_ids: Sequence[str], *, no_wait: bool) -> int:
             except PyramidionError as error:
                 code = print_error(error)
         for job_id in [] if no_wait else requested:
-            while not (job := client.job(job_id)).status.is_terminal:
+            while not (job := client.job(job_id, patience_s=FOLLOW_RETRY_S)).status.is_terminal:
                 time.sleep(POLL_S)
             print(f"{job_id}: {job.status}", file=sys.stderr)
     return code

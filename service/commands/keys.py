@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.base.clock import format_moment
 from pipelines.base.console import terminal_console
 from pipelines.base.errors import ConfigError, FieldProblem
 from service.commands.database_command import database_options, opened_store, shell_user
@@ -127,7 +128,7 @@ def _table(keys: Sequence[ApiKey]) -> Table:
 
 
 def _date(seconds: float | None) -> str:
-    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    return "" if seconds is None else format_moment(datetime.fromtimestamp(seconds, UTC))
 
 
 def _end_of_life(text: str) -> float:

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
@@ -63,17 +63,22 @@ class DatasetChecks:
         try:
             while True:
                 self._is_due.clear()
-                try:
-                    await self._finish_deletions()
-                    await self._start_due()
-                except StoreError as error:
-                    log.warning("data checks wait: %s", error)
+                await self._try(self._finish_deletions)
+                await self._try(self._start_due)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._is_due.wait(), LOOK_EVERY_S)
         finally:
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except StoreError as error:
+            log.warning("data checks wait: %s", error)
+        except Exception as error:  # one damaged row, for example, must not end all checks
+            log.error("data checks: %s: %s", type(error).__name__, error)
 
     async def _start_due(self) -> None:
         while len(self._running) < self._settings.dataset_checks:
@@ -210,7 +215,7 @@ class DatasetChecks:
         self._store.finish_check(version.id, owner, CheckedDataset(is_ready=False, message=message))
 
     async def _finish_deletions(self) -> None:
-        """Delete the content of versions whose deletion was interrupted."""
+        """Delete the content of versions whose deletion was interrupted, or was started by retention."""
         for version in await self._call(self._store.deleting):
             try:
                 await self._call(partial(delete_content, version, self._storage, self._settings.datasets_dir))

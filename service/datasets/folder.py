@@ -50,17 +50,17 @@ class CheckRequest(BaseModel):
 class ClassCount(BaseModel):
     """Labels of one class by split."""
 
-    name: str
-    num_labels: dict[str, int]
+    name: str = Field(description="name of the class")
+    num_labels: dict[str, int] = Field(description="number of labels, by split")
 
 
 class TaskStatistics(BaseModel):
     """Labels of one task."""
 
-    task: str
-    kind: Literal["boxes", "classes", "identities"]
-    num_labeled_images: dict[str, int]
-    num_classes: int
+    task: str = Field(description="name of the task")
+    kind: Literal["boxes", "classes", "identities"] = Field(description="kind of the task")
+    num_labeled_images: dict[str, int] = Field(description="number of images, by split")
+    num_classes: int = Field(description="number of classes")
     classes: list[ClassCount] = Field(description="at most 1000; the report lists all")
 
 

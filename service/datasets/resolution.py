@@ -29,6 +29,22 @@ def data_roots_of_jobs(settings: Settings) -> Sequence[Path]:
     return (*settings.data_roots, settings.datasets_dir)
 
 
+def find_version(principal: Principal, store: DatasetStore, name: str, version: str | None) -> DatasetVersion:
+    """Return a version by the first digits of its digest, or the newest ready one for None.
+
+    Of equal names, an administrator gets the one of the own tenant, so that a name means the same for all its keys.
+
+    Raises:
+        DatasetNotFound: the principal sees no such version.
+    """
+    try:
+        return store.find(principal.tenant, name, version)
+    except DatasetNotFound:
+        if principal.visible_tenant is not None:
+            raise
+        return store.find(None, name, version)
+
+
 def usable_dataset(reference: str, principal: Principal, store: DatasetStore, settings: Settings) -> UsableDataset:
     """Return the version that a document names, or for a name without a version the newest one that is ready.
 
@@ -40,7 +56,7 @@ def usable_dataset(reference: str, principal: Principal, store: DatasetStore, se
     except ValueError as error:
         raise DatasetUnusable(str(error)) from error
     try:
-        found = store.find(principal.visible_tenant, name, version or None)
+        found = find_version(principal, store, name, version or None)
     except DatasetNotFound as error:
         raise DatasetUnusable(f"got {reference!r}; {error}") from error
     if found.status is not DatasetStatus.READY:

@@ -20,6 +20,7 @@ from service.datasets.errors import FolderInvalid
 from service.datasets.folder import CheckSummary, DatasetFolder, version_folder
 from service.datasets.leftovers import noted
 from service.datasets.listing import list_folder
+from service.datasets.resolution import find_version
 from service.disk_space import require_free_space
 from service.principal import Principal
 from service.settings import Settings
@@ -192,7 +193,7 @@ class Datasets:
         log.info("data set %s: deleted by %s", found.reference, principal.name)
 
     def _find(self, principal: Principal, name: str, version: str) -> DatasetVersion:
-        return self._store.find(principal.visible_tenant, name, None if version == NEWEST else version)
+        return find_version(principal, self._store, name, None if version == NEWEST else version)
 
     def _details(self, version: DatasetVersion) -> DatasetDetails:
         folder = version_folder(self._settings.datasets_dir, version.id)

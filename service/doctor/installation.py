@@ -18,7 +18,7 @@ from service.backup.unfinished import is_unfinished
 from service.datasets.folder import ARCHIVES
 from service.disk_space import DiskAlmostFull, require_free_space
 from service.doctor.findings import CheckResult
-from service.jobs.supervision import supervisor_pid
+from service.jobs.supervisor_lock import supervisor_pid
 from service.server.health import get
 from service.settings import Settings
 from service.storage.base import ArchiveKey, ArchiveMissing, StorageError

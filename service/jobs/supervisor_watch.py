@@ -3,7 +3,7 @@
 import threading
 import time
 
-from service.jobs.supervision import supervisor_pid
+from service.jobs.supervisor_lock import supervisor_pid
 from service.settings import Settings
 from service.store.jobs import JobStore
 from service.store.records import SupervisorLease

@@ -4,15 +4,15 @@ from datetime import datetime
 
 from pydantic import Field
 
-from service.rest.schemas import Answer
+from service.rest.schemas import Answer, Page
 from service.store.audit import AuditOutcome
 
 
 class Change(Answer):
     """A change, or an attempt to make one."""
 
-    seq: int
-    time: datetime
+    seq: int = Field(description="number of the row, in the order of the changes")
+    time: datetime = Field(description="time of the request")
     actor: str = Field(description="name of the key or of the user")
     key_id: str | None = Field(description="null without a key")
     tenant: str = Field(description="owner of the target")
@@ -21,12 +21,11 @@ class Change(Answer):
     outcome: AuditOutcome = Field(
         description="`started` if the outcome of a change outside of the database is not known (yet)"
     )
-    detail: str | None
-    request_id: str | None
+    detail: str | None = Field(description="more about the change; null if there is no more")
+    request_id: str | None = Field(description="`X-Request-ID` of the request; null for a command on the server")
 
 
-class AuditPage(Answer):
+class AuditPage(Page):
     """A page of changes, newest first."""
 
-    changes: list[Change]
-    next_cursor: str | None = Field(description="value of `cursor` for the next page; null on the last page")
+    changes: list[Change] = Field(description="rows of the audit log")

@@ -28,13 +28,13 @@ class CatalogBackbone(Answer):
     __qualname__ = "Backbone"  # its name in the OpenAPI document
     model_config = ConfigDict(title="Backbone")
 
-    name: str
-    family: str | None
-    year: int | None
+    name: str = Field(description="value of `model.backbone.name`")
+    family: str | None = Field(description="family of architectures; null if unknown")
+    year: int | None = Field(description="year of the paper; null if unknown")
     paper: str | None = Field(description="arXiv id, or the DOI of an older paper")
     library: str = Field(description="library that builds it: timm, torchvision, or pyramidion itself")
     id: str = Field(description="its name in that library")
-    has_default_weights: bool
+    has_default_weights: bool = Field(description="whether it starts from weights unless the document says otherwise")
     weights_license: str | None = Field(
         description="license of the default weights; null if there are no default weights or the license is unknown"
     )
@@ -55,7 +55,7 @@ class CatalogBackbone(Answer):
 class BackboneList(Answer):
     """The catalog's backbones."""
 
-    backbones: list[CatalogBackbone]
+    backbones: list[CatalogBackbone] = Field(description="in the order of the catalog")
     presets: dict[str, BackboneFacts] = Field(
         description="presets of the design space, for `model.backbone.design.preset`"
     )
@@ -68,29 +68,29 @@ class CatalogHead(Answer):
     __qualname__ = "Head"  # its name in the OpenAPI document
     model_config = ConfigDict(title="Head")
 
-    name: str
-    kind: KindName
-    description: str
-    losses: list[str]
+    name: str = Field(description="value of `head` in a task of the document")
+    kind: KindName = Field(description="kind of the task")
+    description: str = Field(description="what it is, in one sentence")
+    losses: list[str] = Field(description="names of the losses that it supports")
     paper: str | None = Field(description="arXiv id")
 
 
 class HeadList(Answer):
     """The catalog's heads."""
 
-    heads: list[CatalogHead]
+    heads: list[CatalogHead] = Field(description="in the order of the catalog")
 
 
 class Loss(Answer):
     """A loss function of heads."""
 
-    name: str
-    kinds: list[KindName]
-    description: str
+    name: str = Field(description="value of `loss` in a head of the document")
+    kinds: list[KindName] = Field(description="kinds of tasks that use it")
+    description: str = Field(description="what it is, in one sentence")
     paper: str | None = Field(description="arXiv id")
 
 
 class LossList(Answer):
     """The catalog's losses."""
 
-    losses: list[Loss]
+    losses: list[Loss] = Field(description="in the order of the catalog")

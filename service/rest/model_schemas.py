@@ -16,7 +16,7 @@ from service.rest.schemas import Answer, ProblemDetails, Request, ResourcesReque
 class ModelSummary(Answer):
     """A registered model as shown in lists."""
 
-    name: str
+    name: str = Field(description="name of the model")
     aliases: dict[str, int] = Field(description="version that each alias points to")
     latest_version: int | None = Field(description="null if the model has no versions")
 
@@ -24,34 +24,34 @@ class ModelSummary(Answer):
 class ModelList(Answer):
     """All registered models."""
 
-    models: list[ModelSummary]
+    models: list[ModelSummary] = Field(description="sorted by name")
 
 
 class ArchiveView(Answer):
     """The archive of a version, as `GET .../archive` returns it."""
 
     sha256: str = Field(description="hexadecimal")
-    size_bytes: int
+    size_bytes: int = Field(description="size of the tar archive")
 
 
 class ModelVersionView(Answer):
     """A version of a model, and its origin."""
 
-    version: int
-    created_at: datetime
-    aliases: list[str]
+    version: int = Field(description="number of the version")
+    created_at: datetime = Field(description="time of the registration")
+    aliases: list[str] = Field(description="aliases that point to the version")
     run_id: str | None = Field(description="MLflow run that registered it")
     job_id: str | None = Field(description="job that trained it; null if it was not trained by this service")
     select: str | None = Field(description="metric that decides which version becomes champion")
     val_fingerprint: str | None = Field(description="identifies the val data; metrics are comparable if it is equal")
-    val_metrics: dict[str, float]
+    val_metrics: dict[str, float] = Field(description="metrics of the best checkpoint on val, by name")
     archive: ArchiveView | None = Field(None, description="null for versions of older programs")
 
 
 class ModelView(ModelSummary):
     """A registered model with all its versions, newest first."""
 
-    versions: list[ModelVersionView]
+    versions: list[ModelVersionView] = Field(description="newest first")
 
 
 class BatchPredictionRequest(PredictionSettings):
@@ -59,13 +59,13 @@ class BatchPredictionRequest(PredictionSettings):
 
     name: Name | None = Field(None, description="name of the job; by default the name of the model")
     priority: Annotated[int, Field(ge=-100, le=100)] = Field(0, description="jobs with a higher priority start earlier")
-    resources: ResourcesRequest = ResourcesRequest()
+    resources: ResourcesRequest = Field(ResourcesRequest(), description="resources of the job")
 
 
 class AliasRequest(Request):
     """The new version of an alias."""
 
-    version: int = Field(ge=1, le=2**31 - 1)
+    version: int = Field(ge=1, le=2**31 - 1, description="number of the version")
     reason: str = Field("", max_length=1000, description="why the alias moves, for the history of the model")
 
 
@@ -73,15 +73,15 @@ class AliasView(Answer):
     """An alias and the version it points to."""
 
     name: str = Field(description="name of the model")
-    alias: str
-    version: int
+    alias: str = Field(description="name of the alias")
+    version: int = Field(description="number of the version that it points to")
 
 
 class ImageSize(Answer):
     """Size of the original image in pixels."""
 
-    width: int
-    height: int
+    width: int = Field(description="in pixels")
+    height: int = Field(description="in pixels")
 
 
 def _is_threshold(text: str) -> str:
@@ -120,8 +120,8 @@ VERSION_HEADER = "Model-Version"
 class PredictionView(Answer):
     """The prediction of a model for an image."""
 
-    image: ImageSize
-    tasks: dict[str, TaskPrediction]
+    image: ImageSize = Field(description="size of the original image")
+    tasks: dict[str, TaskPrediction] = Field(description="predictions by name of the task")
     warnings: list[str] = Field(
         [], description="present if the file is damaged but was read: a JPEG that ends too early has gray rows"
     )
@@ -130,10 +130,10 @@ class PredictionView(Answer):
 class ImageProblem(Answer):
     """The reason why an image has no prediction."""
 
-    problem: ProblemDetails
+    problem: ProblemDetails = Field(description="the problem that a request with this image alone gets")
 
 
 class PredictionList(Answer):
     """The predictions for the images of a request with several, in their order."""
 
-    predictions: list[PredictionView | ImageProblem]
+    predictions: list[PredictionView | ImageProblem] = Field(description="an entry for each image")

@@ -23,9 +23,9 @@ class ModelVersionDetails(ModelVersionView):
 class MetricComparison(Answer):
     """A metric of two versions; null if it is not known."""
 
-    name: str
-    first: float | None
-    second: float | None
+    name: str = Field(description="name of the metric, such as val/objects/AP50")
+    first: float | None = Field(description="value of the first version")
+    second: float | None = Field(description="value of the second version")
     difference: float | None = Field(description="second - first")
 
 
@@ -33,33 +33,33 @@ class FieldComparison(Answer):
     """A field of the document with different values; null if the document does not have it."""
 
     field: str = Field(description="its dotted name, such as model.optimizer.lr")
-    first: Any
-    second: Any
+    first: Any = Field(description="value in the document of the first version")
+    second: Any = Field(description="value in the document of the second version")
 
 
 class ModelComparison(Answer):
     """Two versions side by side."""
 
-    name: str
+    name: str = Field(description="name of the model")
     first: int = Field(description="number of the first version")
     second: int = Field(description="number of the second version")
     is_comparable: bool = Field(description="whether both have metrics of the same val data")
-    metrics: list[MetricComparison]
+    metrics: list[MetricComparison] = Field(description="metrics of either version, sorted by name")
     document: list[FieldComparison] = Field(description="fields whose values differ")
 
 
 class PromotionView(Answer):
     """A move of an alias."""
 
-    alias: str
+    alias: str = Field(description="name of the alias")
     from_version: int | None = Field(description="null: the alias did not exist")
     to_version: int | None = Field(description="null: the alias was removed")
     by: str = Field(description="name of the key, or the run that moved it")
-    at: datetime
-    reason: str
+    at: datetime = Field(description="time of the move")
+    reason: str = Field(description="the reason that was given; empty if none was")
 
 
 class PromotionList(Answer):
     """The latest moves of the aliases of a model, newest first."""
 
-    promotions: list[PromotionView]
+    promotions: list[PromotionView] = Field(description="moves of all aliases, or of the requested one")

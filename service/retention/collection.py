@@ -13,14 +13,11 @@ from contextlib import suppress
 from pipelines.run_folder.files import remove_folder
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import Registry
-from service.datasets.deletion import delete_content
-from service.datasets.folder import ARCHIVES
+from service.datasets.folder import version_folder
 from service.principal import LOCAL_TENANT, Principal
 from service.retention.candidates import DeletedKind, Deletion, find_deletions, folder_bytes
 from service.retention.protection import Protection
 from service.settings import Settings
-from service.storage.base import StorageError
-from service.storage.opening import open_storage
 from service.store.database import Database
 from service.store.datasets import DatasetStore
 from service.store.errors import DatasetInUse, DatasetNotFound, NotEnded, NotFound
@@ -112,19 +109,15 @@ class Collection:
         return not is_named
 
     def _delete_dataset(self, dataset_id: str) -> bool:
-        """Delete a version; an interrupted deletion is finished by the checks of data sets."""
-        settings = self._settings
+        """Let no job use a version any more, and delete its files.
+
+        The API deletes its archive and then its row (`service.datasets.checks`): here the storage may be unknown.
+        """
         try:
-            version = self._datasets.start_deletion(dataset_id, GC)
+            self._datasets.start_deletion(dataset_id, GC)
         except (DatasetInUse, DatasetNotFound):  # used or deleted meanwhile
             return False
-        try:
-            archives = open_storage(settings.storage_url, settings.datasets_dir / ARCHIVES, settings.storage_timeout_s)
-            delete_content(version, archives, settings.datasets_dir)
-        except StorageError as error:
-            self.problems.append(f"{version.reference}: {error}; its deletion will be finished")
-            return False
-        self._datasets.finish_deletion(dataset_id)
+        remove_folder(version_folder(self._settings.datasets_dir, dataset_id).path)
         return True
 
     def _delete_job(self, job_id: str) -> bool:

@@ -133,9 +133,15 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
                 if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
-                raise ServeError(
-                    f"cannot listen on {host}:{port} ({error.strerror}); choose another --host, another --port, or the "
-                    "port 0 for any free one"
-                ) from error
+                raise _cannot_listen(settings, error.strerror or str(error)) from error
+            except TypeError as error:  # Python's error for a name that it cannot encode
+                raise _cannot_listen(settings, "the name of the host is invalid") from error
         listener.listen(BACKLOG)
         yield listener
+
+
+def _cannot_listen(settings: Settings, reason: str) -> ServeError:
+    return ServeError(
+        f"cannot listen on {settings.host}:{settings.port} ({reason}); choose another --host, another --port, or the "
+        "port 0 for any free one"
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.base.errors import ExitCode
+from pipelines.base.printable import printable
 from pipelines.base.signals import signal_name
 from pipelines.run_folder.attempt_files import AttemptFailure
 from pipelines.run_folder.layout import AttemptDir, RunDir
@@ -135,7 +136,8 @@ def _reported(folder: Path) -> FailureReason | None:
     """Return the reason that the trainer has written to failure.json."""
     try:
         reported = AttemptFailure.read(AttemptDir(folder).failure_json)
-        sentence = "; ".join(reported.message.splitlines())
+        # PostgreSQL stores no zero bytes, and terminals would act on control characters.
+        sentence = "; ".join(map(printable, reported.message.splitlines()))
         return FailureKind(reported.kind), _cut(sentence or "the attempt gave no reason")
     except (OSError, ValueError):
         return None

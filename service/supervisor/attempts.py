@@ -21,7 +21,7 @@ from service.store.records import Job
 Command = Callable[[RunDir], tuple[str, ...]]
 """Returns the command line of an attempt in a run folder."""
 
-ROOTS = (f"{PREFIX}DATA_ROOTS", f"{PREFIX}WEIGHTS_ROOTS")
+WEIGHTS_ROOTS_VARIABLE = f"{PREFIX}WEIGHTS_ROOTS"
 
 
 def attempt_folder(settings: Settings, job: Job) -> Path:
@@ -63,13 +63,12 @@ def attempt_spec(
 
 
 def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str | None) -> dict[str, str]:
-    own = settings.environment()
     return {
         # Threads that spin while they wait take cores from other jobs and from the service.
         "OMP_WAIT_POLICY": "PASSIVE",
         **child_environment(inherited_environment(os.environ, settings.trainer_variables)),
-        **{name: own[name] for name in ROOTS},
-        DATA_ROOTS_VARIABLE: os.pathsep.join(map(str, data_roots_of_jobs(settings))),
+        DATA_ROOTS_VARIABLE: _joined(data_roots_of_jobs(settings)),
+        WEIGHTS_ROOTS_VARIABLE: _joined(settings.weights_roots),
         ATTEMPT_DIR_VARIABLE: str(folder),
         RUNS_ROOT_VARIABLE: str(settings.root),
         TENANT_VARIABLE: job.tenant,
@@ -80,3 +79,7 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
         "PYTHONUNBUFFERED": "1",
         **({"MLFLOW_RUN_ID": mlflow_run_id} if mlflow_run_id else {}),
     }
+
+
+def _joined(folders: Sequence[Path]) -> str:
+    return os.pathsep.join(map(str, folders))

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 CHUNK_BYTES = 1 << 20
 
@@ -19,8 +19,8 @@ class EventLines:
 def read_event_lines(path: Path, offset: int) -> EventLines:
     """Return the complete lines after `offset`, up to about `CHUNK_BYTES`; a missing file has no lines.
 
-    A line that is not JSON is skipped, since a killed trainer leaves half a line. An unfinished line is read once it is
-    complete. Raises OSError if the file cannot be read.
+    A line that is not JSON is skipped, since a killed trainer leaves half a line; so is one with NaN or Infinity, which
+    PostgreSQL refuses. An unfinished line is read once it is complete. Raises OSError if the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -36,6 +36,10 @@ def read_event_lines(path: Path, offset: int) -> EventLines:
 
 def _parsed(line: bytes) -> list[Any]:
     try:
-        return [json.loads(line)]
-    except ValueError:
+        return [json.loads(line, parse_constant=_refuse)]
+    except (ValueError, RecursionError):
         return []
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

@@ -18,7 +18,7 @@ from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
 from service.executors.registry import create_executor
 from service.heartbeat import Heartbeat
-from service.jobs.supervision import LOCK
+from service.jobs.supervisor_lock import LOCK
 from service.settings import Settings
 from service.signals import Signals
 from service.store.database import Database, open_database

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import torch
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import load_job, read_yaml, write_yaml
+from pipelines.training.stopping import NOTICE
 
 Document = dict[str, Any]
 Command = Callable[..., int]
@@ -119,7 +121,7 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_resumes_to_the_same_resu
     demo_root: Path,
     tmp_path: Path,
     signal_when: Callable[[Callable[[], bool], int], threading.Thread],
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = RunDir.of(tmp_path)
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path)
@@ -127,9 +129,10 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_resumes_to_the_same_resu
     thread = signal_when(lambda: events.exists() and b'"progress"' in events.read_bytes(), signal.SIGINT)
     assert command(*words) == 75
     thread.join()
-    captured = capsys.readouterr().err
+    captured = capfd.readouterr().err
     assert "error:" not in captured
-    assert "stopped in epoch 1 of 2, after step " in captured
+    assert captured.count(NOTICE) == 1
+    assert re.search(r"stopped in epoch [12] of 2, after step ", captured)
     assert f"; saved in {run_dir.last_checkpoint}\n" in captured
     resumed = shlex.join(["pyramidion", *map(str, words)])
     assert f"resume with: {resumed}\n" in captured
@@ -140,7 +143,7 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_resumes_to_the_same_resu
         file.write('{"time": 1, "ki')
 
     assert command(*words) == 0
-    assert f"resuming from {run_dir.last_checkpoint}" in capsys.readouterr().err
+    assert f"resuming from {run_dir.last_checkpoint}" in capfd.readouterr().err
     assert read_json(run_dir.attempt(2) / "exit.json")["code"] == 0
     one, other = read_json(run_dir.result), read_json(finished.result)
     assert one["summary"] == other["summary"]

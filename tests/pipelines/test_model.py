@@ -47,7 +47,7 @@ def sums(model: MultiTaskModel, images: Tensor, targets: Targets) -> dict[str, t
     torch.manual_seed(0)
     losses = model.loss(images, targets, SIZES_HW[: len(images)])
     return {
-        f"{task}/{term}": (float(total), float(count))
+        f"{task}/{term}": (total.item(), float(count))
         for task, terms in losses.items()
         for term, (total, count) in terms.items()
     }
@@ -76,7 +76,7 @@ def test_batch_without_any_label_has_zero_loss_and_zero_gradients(model: MultiTa
     losses = global_losses(model.loss(images, {task: [None] * 3 for task in all_labeled()}, SIZES_HW))
     total = torch.stack(list(losses.tasks.values())).sum()
     total.backward()
-    assert float(total) == 0.0
+    assert total.item() == 0.0
     assert not losses.is_active.any()
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 

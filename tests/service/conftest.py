@@ -8,9 +8,8 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,8 @@ from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job
-from tests.service.waiting import wait_until
+from tests.service.command_runs import Finished, pyramidion, run_command
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = {
@@ -55,7 +55,6 @@ RESULT = {
     "versions": {"torch": "2"},
 }  # fmt: skip
 SELECT = SelectSpec(metric="val/shapes/AP50")
-Finished = subprocess.CompletedProcess[str]
 
 
 def jpeg(height: int, width: int, seed: int = 0) -> bytes:
@@ -99,21 +98,16 @@ class Served:
         return Client(self.url)
 
     def run(self, *arguments: str, cwd: Path | None = None, **variables: str) -> Finished:
-        """Run a `pyramidion` command that talks to this service, and return its output."""
-        return subprocess.run(
-            pyramidion(arguments), cwd=cwd or self.settings.root, env=self.environment(variables), text=True,
-            capture_output=True, timeout=120,
-        )  # fmt: skip
+        """Run a `pyramidion` command that talks to this service in this process, and return its output."""
+        environment = {"PYRAMIDION_URL": self.url, **variables}
+        return run_command(*arguments, cwd=cwd or self.settings.root, environment=environment)
 
     def open(self, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
         """Start a `pyramidion` command that talks to this service."""
         return subprocess.Popen(
-            pyramidion(arguments), cwd=cwd or self.settings.root, env=self.environment({}), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            pyramidion(arguments), cwd=cwd or self.settings.root, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT), "PYRAMIDION_URL": self.url},
         )  # fmt: skip
-
-    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT), "PYRAMIDION_URL": self.url, **more}
 
     def claim(self, job_id: str) -> Job:
         """Take a job from the queue and start it."""
@@ -178,13 +172,15 @@ class OwnService:
         """Run a `pyramidion` command that talks to this service, and return its output."""
         environment = self.environment() | ({"PYRAMIDION_URL": self.url} if self.url else {}) | variables
         return subprocess.run(
-            pyramidion(arguments),
-            env=environment,
-            cwd=cwd or self.root.parent,
-            text=True,
-            capture_output=True,
+            pyramidion(arguments), env=environment, cwd=cwd or self.root.parent, text=True, capture_output=True,
             timeout=240,
-        )
+        )  # fmt: skip
+
+    def check_settings(self, *arguments: str, **variables: str) -> Finished:
+        """Run `pyramidion serve` in this process, with arguments that do not start a service, and return its output."""
+        ours = [name for name in os.environ if name.startswith(("PYRAMIDION_", "MLFLOW_"))]
+        environment = {**dict.fromkeys(ours), **variables}
+        return run_command("serve", *arguments, cwd=self.root.parent, environment=environment)
 
     def environment(self) -> dict[str, str]:
         inherited = {
@@ -211,12 +207,15 @@ class OwnService:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(30)
+            self.process.wait(TIMEOUT_S)
 
 
-def pyramidion(arguments: Sequence[str]) -> list[str]:
-    """Return the command line of `pyramidion`; like an installed script, without the working directory on the path."""
-    return [sys.executable, "-P", "-m", "service.cli", *arguments]
+@pytest.fixture(scope="session")
+def migrated_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database with the newest schema, which no process has open; migrations take 0.1 s."""
+    path = tmp_path_factory.mktemp("database") / "service.db"
+    open_database(f"sqlite:///{path}").dispose()
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The command `pyramidion`, as a process."""
+"""The command `pyramidion`; tests of imports, exit codes and streams run it as a process."""
 
 import os
 import resource
@@ -16,19 +16,23 @@ from backbones.spec.roadmap import ROADMAP
 from service import cli
 from service.commands.registry import COMMANDS, TRAINER_COMMANDS
 from service.version import version
+from tests.service.command_runs import Finished, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "torchvision", "lightning", "timm", "pydantic", "yaml", "rich", "numpy", "PIL", "mlflow")
 EXCLUDED = {"predictor", "migrations"}
 """The predictor is excluded because it needs torch, the migrations because only Alembic imports them."""
-Finished = subprocess.CompletedProcess[str]
 
 
 def environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **extra}
 
 
-def pyramidion(*arguments: str, cwd: Path = ROOT) -> Finished:
+def pyramidion(*arguments: str) -> Finished:
+    return run_command(*arguments, cwd=ROOT, environment={})
+
+
+def process(*arguments: str, cwd: Path = ROOT) -> Finished:
     """Run the command like an installed script, without the working directory on the path."""
     command = [sys.executable, "-P", "-m", "service.cli", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120)
@@ -43,7 +47,7 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_help_lists_every_command() -> None:
-    done = pyramidion("--help")
+    done = process("--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")} >= set(COMMANDS)
 
@@ -60,7 +64,7 @@ def test_help_takes_less_than_a_fifth_of_a_second() -> None:
 
     def help_s() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        pyramidion("--help")
+        process("--help")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
@@ -84,12 +88,12 @@ def test_service_without_the_predictor_never_imports_torch() -> None:
 
 
 def test_version_is_that_of_the_distribution() -> None:
-    done = pyramidion("--version")
+    done = process("--version")
     assert (done.returncode, done.stdout) == (0, f"pyramidion {version()}\n")
 
 
 def test_missing_command_is_a_usage_error_with_the_help() -> None:
-    done = pyramidion()
+    done = process()
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Usage: pyramidion" in done.stderr
@@ -239,14 +243,14 @@ def hostile_folder(tmp_path: Path) -> Path:
 
 
 def test_trainer_never_imports_packages_of_the_working_directory(hostile_folder: Path) -> None:
-    done = pyramidion("fit", "--config", "recipe:bccd", "--print_config", cwd=hostile_folder)
+    done = process("fit", "--config", "recipe:bccd", "--print_config", cwd=hostile_folder)
     assert "a foreign package was imported" not in done.stderr
     assert done.returncode == 0, done.stderr
     assert "head: " in done.stdout
 
 
 def test_command_returns_the_exit_code_of_the_trainer(tmp_path: Path) -> None:
-    done = pyramidion("fit", "--config", "missing.yaml", cwd=tmp_path)
+    done = process("fit", "--config", "missing.yaml", cwd=tmp_path)
     assert done.returncode == 78
     assert "missing.yaml" in done.stderr
     assert "Traceback" not in done.stderr

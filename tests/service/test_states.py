@@ -1,5 +1,6 @@
 """The states of a job, and the transitions that the table allows."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,9 @@ PATHS: dict[JobStatus, tuple[JobStatus, ...]] = {
 @pytest.mark.parametrize("to", list(JobStatus))
 @pytest.mark.parametrize("before", list(JobStatus))
 def test_supervisor_can_do_what_the_table_allows_and_nothing_else(
-    tmp_path: Path, before: JobStatus, to: JobStatus
+    tmp_path: Path, migrated_path: Path, before: JobStatus, to: JobStatus
 ) -> None:
-    engine = open_database(f"sqlite:///{tmp_path / 'service.db'}")
+    engine = open_database(f"sqlite:///{shutil.copy(migrated_path, tmp_path)}")
     store, leased = JobStore(engine), LeasedStore(engine, "owner")
     job, _ = store.submit(NewJob("demo", {}, 0, 1, 0))
     if before is not JobStatus.QUEUED:

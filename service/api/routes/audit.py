@@ -22,7 +22,7 @@ def list_audit(
     request: Request,
     tenant: Annotated[str | None, Query(max_length=64, description="only changes of what this tenant owns")] = None,
     cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the previous page")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description="maximum number of changes of the page")] = 100,
 ) -> AuditPage:
     """List changes, newest first: who changed what, when, and with which outcome."""
     log: AuditLog = request.app.state.audit

@@ -1,11 +1,11 @@
 """Data sets over HTTP: these routes translate requests and responses, `service.datasets` does the work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
@@ -16,17 +16,18 @@ from service.api.content_negotiation import media_type_of
 from service.api.cursor import read_cursor, write_cursor
 from service.api.dataset_requests import BODY, fields_of, folder_request_of, form_of
 from service.api.dataset_views import dataset_summary, dataset_view
-from service.api.deps import PrincipalDep
+from service.api.deps import PoolsDep, PrincipalDep
 from service.api.download import ANY_FILE, PARTS
-from service.api.entity_tags import is_known, tagged
-from service.api.file_response import file_response
+from service.api.entity_tags import tagged
+from service.api.file_response import file_response, open_file
 from service.api.limits import JsonRoute
-from service.api.thread_pools import Work
+from service.api.thread_pools import ThreadPools, Work
 from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks
 from service.datasets.folder import ARCHIVES, INCOMING
 from service.datasets.leftovers import CLEAN_EVERY_S, Leftovers
 from service.datasets.use_cases import NEWEST, DatasetDetails, DatasetQuery, Datasets
+from service.principal import Principal
 from service.rest.dataset_schemas import DatasetPage, DatasetView
 from service.rest.problems import Problem, problems
 from service.scopes import Scope
@@ -37,8 +38,6 @@ from service.store.datasets import DatasetStore
 
 THREADS = 8
 CURSOR = "datasets"
-
-T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -88,6 +87,7 @@ Version = Annotated[
         description=f"at least 8 digits of the version, or `{NEWEST}` for the newest version that is ready",
     ),
 ]
+ExactVersion = Annotated[str, Path(pattern="^[0-9a-f]{8,64}$", description="at least 8 digits of the version")]
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "the URL of the version"}}
 
 
@@ -104,7 +104,7 @@ LOCATION = {"Location": {"schema": {"type": "string"}, "description": "the URL o
     },
 )
 async def add_dataset(
-    request: Request, response: Response, datasets: DatasetsDep, principal: PrincipalDep
+    request: Request, response: Response, datasets: DatasetsDep, principal: PrincipalDep, pools: PoolsDep
 ) -> DatasetView:
     """Upload an archive as a version of a data set, or register a folder below a data root.
 
@@ -114,9 +114,9 @@ async def add_dataset(
     content_type = request.headers.get("content-type", "")
     media_type = media_type_of(content_type)
     if media_type == "application/json":
-        details, is_new = await _add_folder(request, datasets, principal)
+        details, is_new = await _add_folder(request, datasets, principal, pools)
     elif media_type == "multipart/form-data":
-        details, is_new = await _add_archive(request, datasets, principal)
+        details, is_new = await _add_archive(request, datasets, principal, pools)
     else:
         detail = f"got the content type {content_type[:80]!r}; send multipart/form-data, or JSON for a folder"
         raise Problem(415, "Neither a form nor JSON", detail, headers={"Connection": "close"})
@@ -127,19 +127,25 @@ async def add_dataset(
     return dataset_view(details)
 
 
-async def _add_archive(request: Request, datasets: Datasets, principal: PrincipalDep) -> tuple[DatasetDetails, bool]:
-    free_bytes = await _in_thread(request, partial(datasets.free_bytes, principal))
+async def _add_archive(
+    request: Request, datasets: Datasets, principal: Principal, pools: ThreadPools
+) -> tuple[DatasetDetails, bool]:
+    free_bytes = await pools[Work.READS].run(datasets.free_bytes, principal)
     form = form_of(request)
     uploads: Uploads = request.app.state.uploads
     async with uploads.receive(request, form, free_bytes) as archive:
         fields = fields_of(form, archive.sha256)
         add = partial(datasets.add_archive, principal, fields.name, archive, fields.sources)
-        return await _in_thread(request, add)
+        # Storing a large archive takes its time; the limit of uploads is that of these calls too.
+        return await asyncio.get_running_loop().run_in_executor(request.app.state.dataset_threads, add)
 
 
-async def _add_folder(request: Request, datasets: Datasets, principal: PrincipalDep) -> tuple[DatasetDetails, bool]:
+async def _add_folder(
+    request: Request, datasets: Datasets, principal: Principal, pools: ThreadPools
+) -> tuple[DatasetDetails, bool]:
     given = await folder_request_of(request)
-    return await _in_thread(request, partial(datasets.add_folder, principal, given.name, given.folder, given.sources))
+    add = partial(datasets.add_folder, principal, given.name, given.folder, given.sources)
+    return await pools[Work.CHECKS].run(add)
 
 
 @router.get("", dependencies=[needs(Scope.DATASETS_READ)])
@@ -148,10 +154,10 @@ def list_datasets(
     response: Response,
     datasets: DatasetsDep,
     principal: PrincipalDep,
-    status: Annotated[list[DatasetStatus], Query(description="by default all")] = [],  # noqa: B006
-    name: Annotated[str | None, Query(max_length=64)] = None,
+    status: Annotated[list[DatasetStatus], Query(description="versions with any of these; by default all")] = [],  # noqa: B006
+    name: Annotated[str | None, Query(max_length=64, description="only versions of this data set")] = None,
     cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the previous page")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[int, Query(ge=1, le=200, description="maximum number of versions of the page")] = 50,
 ) -> DatasetPage:
     """List the versions of all data sets, newest first."""
     before_number = None if cursor is None else read_cursor(cursor, CURSOR)
@@ -179,12 +185,13 @@ def get_dataset(
 
 @router.get(
     "/{name}/versions/{version}/report",
+    response_model=dict[str, Any],
     dependencies=[needs(Scope.DATASETS_READ)],
     responses={304: {"description": "Unchanged"}, **problems(404)},
 )
 def get_dataset_report(
     name: DatasetName, version: Version, request: Request, datasets: DatasetsDep, principal: PrincipalDep
-) -> dict[str, Any]:
+) -> Response:
     """Return the complete report of the data check, with all findings."""
     details = datasets.view(principal, name, version)
     try:
@@ -192,7 +199,7 @@ def get_dataset_report(
     except FileNotFoundError:
         detail = f"{details.version.reference} is {details.version.status} and has no report"
         raise Problem(404, "No report", detail) from None
-    return cast(dict[str, Any], tagged(request, content))
+    return tagged(request, content)
 
 
 @router.get(
@@ -224,9 +231,7 @@ def get_thumbnail(
         "Cache-Control": "no-cache",
         "X-Content-Type-Options": "nosniff",
     }
-    if is_known(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return file_response(request.headers, path, headers, "image/jpeg", request.app.state.pools[Work.STREAMS])
+    return file_response(request, open_file(path), headers, "image/jpeg")
 
 
 @router.delete(
@@ -235,15 +240,12 @@ def get_thumbnail(
     dependencies=[needs(Scope.DATASETS_WRITE)],
     responses=problems(404, 409, 503),
 )
-def delete_dataset(name: DatasetName, version: Version, datasets: DatasetsDep, principal: PrincipalDep) -> None:
+async def delete_dataset(
+    name: DatasetName, version: ExactVersion, datasets: DatasetsDep, principal: PrincipalDep, pools: PoolsDep
+) -> None:
     """Delete a version with its files; refused while a job or a model needs it."""
     try:
-        datasets.delete(principal, name, version)
+        await pools[Work.DELETIONS].run(datasets.delete, principal, name, version)
     except RegistryError as error:
         detail = f"it is unknown whether models need the version: {error}"
         raise Problem(503, "The model registry does not answer", detail, headers={"Retry-After": "5"}) from error
-
-
-async def _in_thread(request: Request, work: Callable[[], T]) -> T:
-    threads: ThreadPoolExecutor = request.app.state.dataset_threads
-    return await asyncio.get_running_loop().run_in_executor(threads, work)

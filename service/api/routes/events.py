@@ -14,6 +14,7 @@ from service.api.content_negotiation import preferred
 from service.api.deps import JobId, JobsDep, PrincipalDep, SettingsDep
 from service.api.event_feed import Channel, EventFeed
 from service.api.event_stream import SLICE, poll_events, stream_events
+from service.api.listener_response import UNBUFFERED, ListenerResponse
 from service.api.log_reader import tail_start
 from service.api.log_stream import LogRange, as_ndjson, as_text, stream_log
 from service.api.thread_pools import ThreadPools, Work
@@ -28,7 +29,6 @@ MAX_TAIL = 100_000
 
 JSON, SSE = "application/json", "text/event-stream"
 TEXT, NDJSON = "text/plain", "application/x-ndjson"
-_UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @asynccontextmanager
@@ -98,7 +98,7 @@ async def read_events(
     found = await channel.read_shared(after, SLICE)
     if found.is_over and not found.events:
         return Response(status_code=204)
-    return StreamingResponse(stream_events(channel, found), media_type=SSE, headers=_UNBUFFERED)
+    return ListenerResponse(channel.feed, stream_events(channel, found), SSE)
 
 
 @router.get(
@@ -146,9 +146,10 @@ async def read_logs(
         first, start = await channel.feed.read_file(_tail, settings, job.id, first, last, after, tail)
     wanted = LogRange(first, start, None if follow else last)
     stream = stream_log(channel, lambda number: _log_path(settings, job.id, number), wanted, form)
+    media_type = TEXT if form is as_text else NDJSON
     if follow:
-        stream = channel.feed.counted(stream)
-    return StreamingResponse(stream, media_type=TEXT if form is as_text else NDJSON, headers=_UNBUFFERED)
+        return ListenerResponse(channel.feed, stream, media_type)
+    return StreamingResponse(stream, media_type=media_type, headers=UNBUFFERED)
 
 
 def _negotiate(accept: str | None, offered: Sequence[str]) -> str:

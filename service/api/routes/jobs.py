@@ -90,11 +90,11 @@ def list_jobs(
     principal: PrincipalDep,
     status: Annotated[list[JobStatus], Query(description="jobs with any of these statuses; by default all jobs")] = [],  # noqa: B006
     kind: Annotated[list[JobKindName], Query(description="jobs of any of these kinds; by default all jobs")] = [],  # noqa: B006
-    name: Annotated[str | None, Query(max_length=64)] = None,
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
+    name: Annotated[str | None, Query(max_length=64, description="only jobs with this name")] = None,
+    created_after: Annotated[datetime | None, Query(description="only jobs after this time, by default in UTC")] = None,
+    created_before: Annotated[datetime | None, Query(description="only jobs before it")] = None,
     cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the previous page")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[int, Query(ge=1, le=200, description="maximum number of jobs of the page")] = 50,
 ) -> JobPage:
     """List jobs, newest first."""
     before_number = None if cursor is None else read_cursor(cursor)
@@ -153,9 +153,9 @@ def retry_job(
 
 
 @router.delete("/{job_id}", dependencies=[needs(Scope.JOBS_WRITE)], status_code=204, responses=problems(404, 409))
-def delete_job(job_id: JobId, jobs: JobsDep, principal: PrincipalDep) -> None:
+async def delete_job(job_id: JobId, jobs: JobsDep, principal: PrincipalDep, pools: PoolsDep) -> None:
     """Delete a job that has ended, with its folder; models that it registered are kept."""
-    jobs.delete(principal, job_id)
+    await pools[Work.DELETIONS].run(jobs.delete, principal, job_id)
 
 
 async def queue_in_pools(

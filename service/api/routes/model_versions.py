@@ -23,7 +23,7 @@ from service.api.audited import audited
 from service.api.deps import PoolsDep, SettingsDep, StoreDep
 from service.api.entity_tags import is_known
 from service.api.model_comparison import compare_versions
-from service.api.registry_route import RegistryDep, RegistryRoute, require_aliases, require_version
+from service.api.registry_route import ModelName, RegistryDep, RegistryRoute, require_aliases, require_version
 from service.api.thread_pools import Work
 from service.api.views import model_version_view, moment
 from service.rest.model_version_schemas import ModelComparison, ModelVersionDetails, PromotionList, PromotionView
@@ -40,7 +40,9 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=RegistryRou
 
 
 @router.get("/{name}/versions/{version}", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 410, 503))
-def get_model_version(name: str, version: VersionNumber, registry: RegistryDep, store: StoreDep) -> ModelVersionDetails:
+def get_model_version(
+    name: ModelName, version: VersionNumber, registry: RegistryDep, store: StoreDep
+) -> ModelVersionDetails:
     """Return a version with its origin: job, data set, document, metrics, and the weights that it started from."""
     found = require_version(registry, name, version)
     document = _document_of(registry, found)
@@ -57,7 +59,7 @@ def get_model_version(name: str, version: VersionNumber, registry: RegistryDep, 
 
 @router.get("/{name}/comparison", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 410, 503))
 def compare_model_versions(
-    name: str, first: ComparedNumber, second: ComparedNumber, registry: RegistryDep
+    name: ModelName, first: ComparedNumber, second: ComparedNumber, registry: RegistryDep
 ) -> ModelComparison:
     """Return the metrics of two versions with their differences, and the fields of their documents that differ."""
     one, other = require_version(registry, name, first), require_version(registry, name, second)
@@ -82,7 +84,12 @@ def compare_model_versions(
     },
 )
 async def get_model_archive(
-    name: str, version: VersionNumber, request: Request, registry: RegistryDep, settings: SettingsDep, pools: PoolsDep
+    name: ModelName,
+    version: VersionNumber,
+    request: Request,
+    registry: RegistryDep,
+    settings: SettingsDep,
+    pools: PoolsDep,
 ) -> Response:
     """Return a version as one archive, which has the same bytes each time."""
     found = await pools[Work.REGISTRY].run(require_version, registry, name, version)
@@ -98,7 +105,7 @@ async def get_model_archive(
     dependencies=[needs(Scope.MODELS_PROMOTE), audited("model_version.delete")],
     responses=problems(404, 409, 503),
 )
-def delete_model_version(name: str, version: VersionNumber, registry: RegistryDep) -> None:
+def delete_model_version(name: ModelName, version: VersionNumber, registry: RegistryDep) -> None:
     """Delete a version with its files. This is refused while an alias points to it."""
     require_version(registry, name, version)
     try:
@@ -115,7 +122,7 @@ def delete_model_version(name: str, version: VersionNumber, registry: RegistryDe
     dependencies=[needs(Scope.MODELS_PROMOTE), audited("model.delete")],
     responses=problems(404, 409, 503),
 )
-def delete_registered_model(name: str, registry: RegistryDep) -> None:
+def delete_registered_model(name: ModelName, registry: RegistryDep) -> None:
     """Delete a model with all versions and files. This is refused while an alias other than `candidate` exists."""
     require_aliases(registry, name)
     try:
@@ -128,7 +135,7 @@ def delete_registered_model(name: str, registry: RegistryDep) -> None:
 
 @router.get("/{name}/promotions", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 503))
 def list_promotions(
-    name: str,
+    name: ModelName,
     registry: RegistryDep,
     alias: Annotated[str | None, Query(max_length=100, description="list only the moves of this alias")] = None,
 ) -> PromotionList:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, cast
 
-from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Path, Query, Request, Response
 
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.promotion import AliasMoved, move_alias
@@ -19,7 +19,7 @@ from service.api.metrics import Metrics
 from service.api.model_access import ModelOwners
 from service.api.predictor_images import forwarded, predict_images
 from service.api.predictor_link import PredictorLink
-from service.api.registry_route import RegistryDep, RegistryRoute, require_aliases
+from service.api.registry_route import ModelName, RegistryDep, RegistryRoute, require_aliases
 from service.api.thread_pools import Work
 from service.api.views import model_version_view
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
@@ -57,7 +57,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await link.close()
 
 
-Condition = Annotated[str | None, Header()]
+AliasName = Annotated[str, Path(description="name of an alias")]
+IfMatch = Annotated[str | None, Header(description="the `ETag` of the alias, or `*` for any version")]
+IfNoneMatch = Annotated[str | None, Header(description="`*`: only if the alias does not exist")]
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=RegistryRoute, lifespan=_lifespan)
 
 
@@ -73,7 +75,7 @@ def list_models(registry: RegistryDep, principal: PrincipalDep) -> ModelList:
 
 
 @router.get("/{name}", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 503))
-def get_model(name: str, registry: RegistryDep, store: StoreDep) -> ModelView:
+def get_model(name: ModelName, registry: RegistryDep, store: StoreDep) -> ModelView:
     """Return a model and its versions with their origin and metrics."""
     aliases = require_aliases(registry, name)
     versions = registry.versions(name)
@@ -89,7 +91,7 @@ def get_model(name: str, registry: RegistryDep, store: StoreDep) -> ModelView:
 
 
 @router.get("/{name}/aliases/{alias}", dependencies=[needs(Scope.MODELS_READ)], responses=problems(404, 503))
-def get_alias(name: str, alias: str, registry: RegistryDep, response: Response) -> AliasView:
+def get_alias(name: ModelName, alias: AliasName, registry: RegistryDep, response: Response) -> AliasView:
     """Return the version an alias points to; moving the alias requires the `ETag` of this response."""
     version = require_aliases(registry, name).get(alias)
     if version is None:
@@ -104,14 +106,14 @@ def get_alias(name: str, alias: str, registry: RegistryDep, response: Response) 
     responses={201: {"model": AliasView}, **problems(404, 412, 428, 503)},
 )
 def put_alias(
-    name: str,
-    alias: str,
+    name: ModelName,
+    alias: AliasName,
     body: AliasRequest,
     registry: RegistryDep,
     principal: PrincipalDep,
     response: Response,
-    if_match: Condition = None,
-    if_none_match: Condition = None,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> AliasView:
     """Point an alias to a version. A move requires `If-Match` with its ETag, so that no move is lost."""
     _check_alias(alias)
@@ -133,12 +135,12 @@ def put_alias(
     responses=problems(404, 412, 428, 503),
 )
 def delete_alias(
-    name: str,
-    alias: str,
+    name: ModelName,
+    alias: AliasName,
     registry: RegistryDep,
     principal: PrincipalDep,
     reason: Annotated[str, Query(max_length=1000, description="why, for the history of the model")] = "",
-    if_match: Condition = None,
+    if_match: IfMatch = None,
 ) -> None:
     """Remove an alias. This requires `If-Match` with its ETag."""
     present = require_aliases(registry, name).get(alias)
@@ -160,7 +162,7 @@ def delete_alias(
     },
 )
 async def predict(
-    name: str,
+    name: ModelName,
     request: Request,
     alias: Annotated[str | None, Query(description=f"alias of a version; by default {CHAMPION}")] = None,
     version: Annotated[

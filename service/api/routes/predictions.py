@@ -11,10 +11,11 @@ from starlette.responses import Response
 from pipelines.run_folder.layout import RunDir
 from pipelines.tasks.kinds import KINDS
 from service.api.access import needs
-from service.api.artifacts import find_artifact, sha256
+from service.api.artifacts import find_artifact
 from service.api.content_negotiation import preferred
 from service.api.deps import JobId, JobsDep, PrincipalDep, SettingsDep
 from service.api.download import BINARY, DIGEST, PARTS, download
+from service.api.file_digests import file_state
 from service.api.thread_pools import FileRoute
 from service.rest.problems import Problem, problems
 from service.rest.schemas import PredictionFile, PredictionFiles
@@ -46,10 +47,11 @@ def list_predictions(job_id: JobId, jobs: JobsDep, principal: PrincipalDep, sett
                 task=task,
                 url=f"/v1/jobs/{job.id}/predictions/{task}{suffix}",
                 media_type=FORMATS[suffix],
-                size_bytes=path.stat().st_size,
-                sha256=sha256(path).hex(),
+                size_bytes=state.size,
+                sha256=state.sha256.hex(),
             )
             for task, suffix, path in _files(settings.run_dir(job.id))
+            if (state := file_state(path)) is not None
         ]
     )
 

@@ -1,6 +1,8 @@
 """Results of a job: metrics and files."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from pipelines.run_folder.layout import RunDir
@@ -15,6 +17,7 @@ from service.rest.problems import Problem, problems
 from service.rest.schemas import ArtifactList
 from service.scopes import Scope
 
+ArtifactPath = Annotated[str, Path(description="path of a file, relative to the run folder")]
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"], route_class=FileRoute)
 
 
@@ -57,7 +60,7 @@ def list_job_artifacts(job_id: JobId, jobs: JobsDep, principal: PrincipalDep, se
     },
 )
 def get_artifact(
-    job_id: JobId, path: str, request: Request, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep
+    job_id: JobId, path: ArtifactPath, request: Request, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep
 ) -> Response:
     """Return a file of a job's run folder."""
     job = jobs.find(principal, job_id)

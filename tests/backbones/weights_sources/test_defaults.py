@@ -29,7 +29,7 @@ def _empty_caches_and_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_unreachable_weights_are_reported_quickly_with_alternatives(name: str) -> None:
     start = time.monotonic()
     problem = default_weights_problem(resolve(name))
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     assert problem is not None
     assert f"the default weights of backbone '{name}' are not on this machine" in problem
     assert f"pyramidion weights fetch {name} --to DIR" in problem

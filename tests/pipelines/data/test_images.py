@@ -116,6 +116,7 @@ def test_postscript_is_never_opened(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png", "ignore")
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [9_500, 20_000])
 def test_decompression_bomb_is_rejected_before_it_is_decoded(tmp_path: Path, side: int) -> None:
     path = tmp_path / "a.png"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ import pytest
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import write_yaml
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 Document = dict[str, Any]
 
 ROOT = Path(__file__).parents[3]
-TIMEOUT_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +51,27 @@ def start(folder: Path, *words: str | Path) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+def wait_while_running(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    def is_met() -> bool:
+        is_running = process.poll() is None
+        return condition() or not is_running
+
+    wait_until(is_met, "the condition", pause_s=0.005)
+    assert condition(), process.communicate()[0]
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
     """Return exit code and output; check that no process of the group is left."""
     output, _ = process.communicate(timeout=TIMEOUT_S)
-    deadline = time.monotonic() + 10
-    while any(os.getpgid(pid) == process.pid for pid in psutil.pids() if _exists(pid)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not _group_exists(process.pid), "the end of the group", pause_s=0.05)
     return process.returncode, output
 
 
-def _exists(pid: int) -> bool:
-    try:
-        return os.getpgid(pid) > 0
-    except ProcessLookupError:
-        return False
+def _group_exists(group: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return True
+    return False
 
 
 def has_event(run_dir: RunDir, text: str) -> Callable[[], bool]:
@@ -89,7 +88,7 @@ def test_signal_to_the_group_stops_a_run_with_workers_with_a_checkpoint_and_says
 ) -> None:
     run_dir = RunDir.of(tmp_path / "run")
     process = fit(tmp_path, job_yaml, data_root)
-    wait_until(has_event(run_dir, '"progress"'), process)
+    wait_while_running(has_event(run_dir, '"progress"'), process)
     os.killpg(process.pid, signal.SIGTERM)
     code, output = ended(process)
     assert code == 75, output
@@ -100,7 +99,7 @@ def test_signal_to_the_group_stops_a_run_with_workers_with_a_checkpoint_and_says
 
     process = start(tmp_path, *shlex.split(command))
     # The last batch of the first epoch; its validation follows.
-    wait_until(has_event(run_dir, '"batch": 8, "batches": 8'), process)
+    wait_while_running(has_event(run_dir, '"batch": 8, "batches": 8'), process)
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
     code, output = ended(process)
@@ -113,19 +112,23 @@ def test_signal_to_the_group_stops_a_run_with_workers_with_a_checkpoint_and_says
 
 
 @pytest.mark.parametrize(
-    ("delay_s", "number"),
+    ("library", "number"),
     [
-        (0.4, signal.SIGINT),
-        (2.0, signal.SIGTERM),
-        pytest.param(0.4, signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(2.0, signal.SIGINT, marks=pytest.mark.slow),
+        ("_pydantic_core", signal.SIGINT),
+        ("libtorch_cpu", signal.SIGTERM),
+        pytest.param("_pydantic_core", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("libtorch_cpu", signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
 def test_signal_to_the_group_while_the_command_starts_ends_it_without_a_traceback(
-    number: signal.Signals, delay_s: float, job_yaml: Path, data_root: Path, tmp_path: Path
+    number: signal.Signals, library: str, job_yaml: Path, data_root: Path, tmp_path: Path
 ) -> None:
+    """The signal arrives when the trainer imports a library: one of the first, or one of the largest."""
     process = fit(tmp_path, job_yaml, data_root)
-    time.sleep(delay_s)
+    proc = Path(f"/proc/{process.pid}")
+    wait_while_running(
+        lambda: b"pipelines.cli" in (proc / "cmdline").read_bytes() and library in (proc / "maps").read_text(), process
+    )
     os.killpg(process.pid, number)
     code, output = ended(process)
     assert code == 75, output
@@ -144,7 +147,7 @@ def test_signal_to_the_group_in_the_final_scoring_writes_no_result_and_the_next_
     words = ["--trainer.devices", str(num_ranks), "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
     command = ["fit", "--config", job_yaml, "--data.root", data_root, "--run-dir", run_dir.path, *words]
     process = start(tmp_path, *command)
-    wait_until(has_event(run_dir, '"evaluating"'), process)
+    wait_while_running(has_event(run_dir, '"evaluating"'), process)
     time.sleep(0.3)
     os.killpg(process.pid, number)
     code, output = ended(process)
@@ -166,10 +169,11 @@ def test_signal_to_the_group_in_the_final_scoring_writes_no_result_and_the_next_
         assert not list(run_dir.path.glob("eval/*/*.json"))
 
 
+@pytest.mark.integration
 def test_killed_worker_ends_the_run_with_one_line(job_yaml: Path, data_root: Path, tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path / "run")
     process = fit(tmp_path, job_yaml, data_root)
-    wait_until(has_event(run_dir, '"progress"'), process)
+    wait_while_running(has_event(run_dir, '"progress"'), process)
     workers = psutil.Process(process.pid).children()
     workers[0].kill()
     code, output = ended(process)

@@ -22,6 +22,7 @@ from pipelines.base.errors import (
     RegistryError,
     Stopped,
 )
+from pipelines.run_folder.attempt_files import AttemptFailure
 from pipelines.run_folder.attempt_log import attempt_log, failure_kind, failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 
@@ -54,6 +55,16 @@ def test_error_is_recorded_with_its_kind(
     noted = json.loads((tmp_path / "failure.json").read_text())
     assert noted["kind"] == kind
     assert str(error).splitlines()[:1] == [] or str(error).splitlines()[0] in noted["message"]
+
+
+@pytest.mark.parametrize("error", [DataError(FieldProblem("a.json", "names caf\udce9")), RuntimeError("caf\udce9")])
+def test_reason_with_a_name_that_is_not_utf8_can_be_read(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ATTEMPT_DIR_VARIABLE, str(tmp_path))
+    with pytest.raises(type(error)), failure_recorded():
+        raise error
+    assert "caf\\xe9" in AttemptFailure.read(tmp_path / "failure.json").message
 
 
 def test_torch_out_of_cpu_memory_is_recognized(tmp_path: Path) -> None:

@@ -69,10 +69,12 @@ def test_non_finite_number_is_never_written(tmp_path: Path) -> None:
     assert (tmp_path / "events.jsonl").read_bytes() == b""
 
 
-def test_other_ranks_write_nothing() -> None:
+def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     log = EventLog(None)
     log.write(StageData(stage="training"))
     log.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fields_of_a_newer_version_are_accepted() -> None:

@@ -9,16 +9,19 @@ import pytest
 
 from pipelines.base.errors import Stopped
 from pipelines.training.launcher import RENDEZVOUS_VARIABLE
-from pipelines.training.stopping import StopRequest
+from pipelines.training.stopping import NOTICE, StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_first_signal_is_remembered_and_raised_at_the_next_check(number: signal.Signals) -> None:
+def test_first_signal_is_remembered_and_raised_at_the_next_check(
+    number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
     stop = StopRequest()
     stop.install()
     stop.check("before training")
     os.kill(os.getpid(), number)
     assert stop.is_set
+    assert capfd.readouterr().err == (NOTICE if number == signal.SIGINT else "")
     with pytest.raises(Stopped, match="stopped before training") as caught:
         stop.check("before training")
     assert caught.value.exit_code == 75

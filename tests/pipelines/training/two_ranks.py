@@ -3,7 +3,6 @@
 import copy
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from pipelines.spec.load import resolved, validate_document
 from pipelines.training.launcher import RENDEZVOUS_VARIABLE
 from pipelines.training.stopping import StopRequest
 from tests.pipelines.training.several_ranks import train
+from tests.service.waiting import wait_until
 
 Document = dict[str, Any]
 
@@ -56,13 +56,16 @@ class StopInEvaluation(Callback):
     """Requests two stops: on rank 0 once, when the validation of epoch 0 starts, after the other rank has started it;
     and on rank 1 in the first batch of the gallery of epoch 1. Counts the evaluated batches of that gallery."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.has_started = folder / "rank 1 has started its validation"
         self.num_batches = 0
         self.is_first = True
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.is_first and trainer.global_rank == 1:
+            self.has_started.touch()
         if self.is_first and trainer.global_rank == 0:
-            time.sleep(1.0)
+            wait_until(self.has_started.exists, "the validation of rank 1")
             os.kill(os.getpid(), signal.SIGTERM)
         self.is_first = False
 
@@ -129,7 +132,7 @@ def run_rank(rank: int, folder: Path, root: Path, document: Document) -> None:
         "listening": sorted(recorder.listening),
         "num_threads": recorder.num_threads,
     }
-    in_evaluation = StopInEvaluation()
+    in_evaluation = StopInEvaluation(folder)
     for name, callback in (("validation", in_evaluation), ("gallery", in_evaluation), ("end", Recorder())):
         outcomes[f"up to {name}"] = train(rank, document, root, folder / "halts", callback)
     outcomes["gallery batches"] = in_evaluation.num_batches

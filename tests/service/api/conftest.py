@@ -1,8 +1,10 @@
 """The API with a real SQLite store, in this process for most tests and as a separate process for the others."""
 
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -28,6 +30,8 @@ from tests.service.dataset_requests import View, checked, upload
 from tests.service.waiting import TIMEOUT_S, wait_until
 
 Document = dict[str, Any]
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients of the loopback interface: reading the certificates of the system takes 0.03 s for each client."""
 
 
 def run_to_failure(leases: LeasedStore, job_id: str) -> None:
@@ -47,7 +51,8 @@ def serving(settings: Settings) -> Iterator[httpx2.Client]:
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive(), "the server's start")
-        with httpx2.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with httpx2.Client(base_url=url, timeout=TIMEOUT_S, verify=NO_TLS) as client:
             yield client
     finally:
         server.should_exit = True
@@ -71,7 +76,7 @@ def api_process(settings: Settings, log: Path) -> Iterator[tuple[subprocess.Pope
             )
         try:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            with httpx2.Client(base_url=url, timeout=30) as client:
+            with httpx2.Client(base_url=url, timeout=TIMEOUT_S, verify=NO_TLS) as client:
                 yield process, client
         finally:
             process.kill()
@@ -86,18 +91,20 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def settings_below(folder: Path, data_root: Path) -> Settings:
-    """Return the settings of a service with two cores and no GPU."""
-    (folder / "weights").mkdir()
+def settings_below(folder: Path, data_root: Path, database: Path) -> Settings:
+    """Return the settings of a service with two cores, no GPU, and a copy of a database."""
+    for name in ("weights", "service"):
+        (folder / name).mkdir()
+    shutil.copy(database, folder / "service")
     return Settings(
         root=folder / "service", data_roots=(data_root,), weights_roots=(folder / "weights",), cpus=2, gpus=0, port=0
     )
 
 
 @pytest.fixture
-def settings(tmp_path: Path, data_root: Path) -> Settings:
+def settings(tmp_path: Path, data_root: Path, migrated_path: Path) -> Settings:
     """Settings of a service with its own folder."""
-    return settings_below(tmp_path, data_root)
+    return settings_below(tmp_path, data_root, migrated_path)
 
 
 @pytest.fixture
@@ -148,9 +155,9 @@ def api(settings: Settings) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture(scope="session")
-def shared_settings(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Settings:
+def shared_settings(tmp_path_factory: pytest.TempPathFactory, data_root: Path, migrated_path: Path) -> Settings:
     """Settings of `shared_api`."""
-    return settings_below(tmp_path_factory.mktemp("shared"), data_root)
+    return settings_below(tmp_path_factory.mktemp("shared"), data_root, migrated_path)
 
 
 @pytest.fixture(scope="session")
@@ -201,7 +208,7 @@ class LiveApi:
         self._settings, self._log = settings, log
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = self._listener.getsockname()[1]
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=TIMEOUT_S, verify=NO_TLS)
         self.start()
 
     def start(self) -> None:

@@ -10,8 +10,9 @@ import httpx2
 import pytest
 
 from service.settings import Settings
+from tests.service.api.conftest import NO_TLS
 from tests.service.dataset_requests import files_below, upload
-from tests.service.waiting import wait_until
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 Serve = Callable[[Settings], AbstractContextManager[httpx2.Client]]
 
@@ -91,7 +92,7 @@ class SlowUpload:
                 yield b"1"
             yield b"\r\n--x--\r\n"
 
-        with httpx2.Client(base_url=url, timeout=60) as client:
+        with httpx2.Client(base_url=url, timeout=TIMEOUT_S, verify=NO_TLS) as client:
             headers = {"Content-Type": "multipart/form-data; boundary=x"}
             self.answer = client.post("/v1/datasets", content=trickle(), headers=headers)
 

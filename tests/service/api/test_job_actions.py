@@ -74,6 +74,9 @@ def test_ended_job_is_deleted_with_its_folder(
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
     assert not folder.exists()
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 404
+    # A slow disk must not hold up the threads that write to the database.
+    answered = 'pyramidion_pool_last_answer_timestamp_seconds{pool="deletions"} '
+    assert float(api.get("/metrics").text.partition(answered)[2].partition("\n")[0]) > 0
 
 
 def test_job_without_a_folder_can_be_deleted(api: httpx2.Client, submit: Submit, store: JobStore) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from service.api.app import create_app
+from service.rest.schemas import Answer, Request
 from service.settings import Settings
 
 
@@ -38,6 +40,28 @@ def test_every_operation_has_a_summary_tags_and_a_successful_response(openapi: d
         assert operation["summary"], name
         assert operation["tags"], name
         assert any(status.startswith("2") for status in operation["responses"]), name
+
+
+def test_every_parameter_is_described(openapi: dict[str, Any]) -> None:
+    for name, operation in operations(openapi):
+        for parameter in operation.get("parameters", ()):
+            assert parameter.get("description") or parameter["schema"].get("description"), (name, parameter["name"])
+
+
+def bodies(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Yield all classes of bodies below a base class of this project."""
+    for body in base.__subclasses__():
+        yield body
+        yield from bodies(body)
+
+
+@pytest.mark.parametrize("base", [Answer, Request])
+def test_every_field_of_a_body_is_described(base: type[BaseModel], openapi: dict[str, Any]) -> None:
+    found = [body for body in bodies(base) if body.__module__.startswith("service.rest.")]
+    assert found
+    for body in found:
+        properties = body.model_json_schema()["properties"]
+        assert [name for name, field in properties.items() if not field.get("description")] == [], body.__name__
 
 
 def test_every_error_is_a_problem(openapi: dict[str, Any]) -> None:

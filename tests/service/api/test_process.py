@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +15,7 @@ import psutil
 
 from service.child_process import child_environment
 from service.settings import Settings
+from tests.service.command_runs import frameworks_s
 from tests.service.waiting import TIMEOUT_S
 
 Document = dict[str, Any]
@@ -71,14 +71,11 @@ def test_process_imports_no_heavy_module() -> None:
 
 
 def test_process_starts_quickly(run_api: RunApi, settings: Settings, tmp_path: Path) -> None:
-    with run_api(settings, tmp_path / "first"):
-        pass
-    started = time.monotonic()
+    """Processor time instead of wall time, since other tests may be running; it takes three times the frameworks'."""
     with run_api(settings, tmp_path / "log") as (process, client):
         assert client.get("/livez").status_code == 200
         cpu = psutil.Process(process.pid).cpu_times()
-        # CPU time instead of wall time, since other tests may be running.
-        assert cpu.user + cpu.system < 2, f"{cpu}, {time.monotonic() - started:.2f} s in total"
+    assert cpu.user + cpu.system < 5 * frameworks_s()
 
 
 def test_process_exits_with_its_parent(settings: Settings, tmp_path: Path) -> None:

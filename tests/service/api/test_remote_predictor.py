@@ -139,7 +139,7 @@ def test_socket_of_an_earlier_predictor_is_replaced_but_no_other_file(tmp_path: 
 @pytest.mark.parametrize(
     "text",
     ["predictor", "https://host:1", "http://host", "http://:1", "http://h:1/x", "http://u:p@h:1", "http://h:x",
-     "unix:relative", "unix:/folder/", "unix:/" + "x" * 120],
+     "http://a..b:1", "unix:relative", "unix:/folder/", "unix:/" + "x" * 120],
 )  # fmt: skip
 def test_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="got '"):

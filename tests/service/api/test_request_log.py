@@ -1,5 +1,6 @@
 """The log line and the id of each request."""
 
+import asyncio
 import json
 import logging
 import re
@@ -9,8 +10,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from service.api.log_writer import MAX_LINES, LogWriter
+from service.api.metrics import UNKNOWN_ROUTE, Metrics
+from service.api.request_log import RequestLog
 from service.settings import Settings
 from tests.service.api.conftest import serving
 from tests.service.waiting import wait_until
@@ -105,3 +110,20 @@ def test_log_that_nobody_reads_holds_up_nothing() -> None:
     wait_until(lambda: f"line {MAX_LINES - 1}\n" in stream.getvalue(), "the lines")
     assert re.search(r"api: \d+ log lines were dropped", stream.getvalue())
     writer.finish()
+
+
+def test_request_whose_client_left_before_the_response_is_counted() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ClientDisconnect
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(f"nobody can read {message}")
+
+    metrics = Metrics()
+    scope = {"type": "http", "method": "POST", "headers": []}
+    asyncio.run(RequestLog(application, metrics)(scope, receive, send))
+    sample = f'pyramidion_http_requests_total{{method="{UNKNOWN_ROUTE}",route="{UNKNOWN_ROUTE}",status="499"}} 1.0'
+    assert sample in metrics.text().decode()

@@ -135,3 +135,25 @@ def test_waiting_job_does_not_reveal_who_holds_the_resources(
     mine = api.post("/v1/jobs", json=body, headers=blue).json()["id"]
     reason = api.get(f"/v1/jobs/{mine}", headers=blue).json()["waits_for"]
     assert reason == f"1 job is ahead; needs 2 of 2 cpus, 0 are free; job {holder} holds 2"
+
+
+def test_name_of_a_data_set_means_that_of_the_own_tenant(
+    api: httpx2.Client, key_of: Callable[..., dict[str, str]]
+) -> None:
+    admin, blue = key_of("ops", Scope.ADMIN), key_of("blue")
+    body = {"name": "shapes", "folder": "shapes"}
+    mine, theirs = (api.post("/v1/datasets", json=body, headers=headers) for headers in (admin, blue))
+    assert (mine.status_code, theirs.status_code) == (202, 202)
+    url = theirs.headers["location"]
+    assert mine.headers["location"] == url  # equal names and contents
+    assert api.delete(url, headers=admin).status_code == 204
+    assert api.get(url, headers=blue).status_code == 200
+    # An administrator sees those of other tenants too, if the own one has none of this name.
+    assert api.get(url, headers=admin).json()["created_by"] == "key-of-blue"
+
+
+def test_newest_version_of_a_data_set_cannot_be_deleted_without_its_name(
+    api: httpx2.Client, key_of: Callable[..., dict[str, str]]
+) -> None:
+    answer = api.delete("/v1/datasets/shapes/versions/latest", headers=key_of("blue"))
+    assert (answer.status_code, "version" in answer.json()["errors"][0]["detail"]) == (422, True)

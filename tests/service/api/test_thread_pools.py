@@ -220,3 +220,30 @@ def test_number_of_streams_is_limited(settings: Settings, serve: Serve, document
                 assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
                 assert refused.json()["title"] == "Too many streams"
             assert api.get(f"/v1/jobs/{job}/events").status_code == 200
+
+
+def test_registration_of_a_folder_is_a_limited_kind_of_work(api: httpx2.Client) -> None:
+    assert api.post("/v1/datasets", json={"name": "shapes", "folder": "shapes"}).status_code == 202
+    answered = 'pyramidion_pool_last_answer_timestamp_seconds{pool="checks"} '
+    assert float(api.get("/metrics").text.partition(answered)[2].partition("\n")[0]) > 0
+
+
+def test_clients_that_come_at_once_get_no_more_streams_than_allowed(
+    settings: Settings, serve: Serve, document: Document
+) -> None:
+    num_clients = 8
+    answered, done = threading.Barrier(num_clients + 1, timeout=60), threading.Event()
+
+    def listen(api: httpx2.Client, job: str) -> int:
+        with api.stream("GET", f"/v1/jobs/{job}/events", headers={"Accept": "text/event-stream"}) as stream:
+            answered.wait()
+            done.wait(60)
+            return stream.status_code
+
+    with serve(settings.model_copy(update={"max_event_streams": 1})) as api:
+        job = api.post("/v1/jobs", json={"config": document}).json()["id"]
+        with ThreadPoolExecutor(num_clients) as clients:
+            statuses = [clients.submit(listen, api, job) for _ in range(num_clients)]
+            answered.wait()
+            done.set()
+            assert sorted(status.result() for status in statuses) == [200, *[503] * (num_clients - 1)]

@@ -111,7 +111,9 @@ def test_database_of_a_running_service_is_refused_and_unchanged(backup: Backup, 
 
 
 @pytest.mark.parametrize("step", ["verified", "copied"])
-def test_interrupted_restore_is_reported_and_can_be_repeated(backup: Backup, step: str, url: str) -> None:
+def test_interrupted_restore_is_reported_and_can_be_repeated(
+    backup: Backup, step: str, url: str, tmp_path: Path
+) -> None:
     settings = backup.settings(url)
 
     def interrupt(line: str) -> None:
@@ -123,6 +125,10 @@ def test_interrupted_restore_is_reported_and_can_be_repeated(backup: Backup, ste
     if step == "copied":
         with pytest.raises(ConfigError, match="has not finished or was interrupted; wait for it, or run it again"):
             check_folders(settings)
+        engine = open_database(url)
+        with pytest.raises(ConfigError, match="has not finished or was interrupted"):
+            create_backup(settings, engine, tmp_path / "of an incomplete root")
+        engine.dispose()
         (found,) = (one for one in check_root(settings) if one.name == "root")
         assert (found.outcome, found.remedy) == ("failed", "run the same `pyramidion restore` again")
         (settings.root / "jobs" / "incomplete").write_text("half")

@@ -1,8 +1,10 @@
 """The client, if the other side is not a working service."""
 
 import http.server
+import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from pipelines.base.errors import ConfigError
 from service.client.client import Client
 from service.client.errors import ServiceError, ServiceUnreachable
+from service.client.models import ModelsClient
 from service.client.responses import dotted_field
 from service.rest.schemas import ProblemField
 
@@ -41,6 +44,70 @@ def test_foreign_server_is_recognized(foreign_server: str, job_id: str) -> None:
     with Client(foreign_server) as client, pytest.raises(ServiceError, match="is it a Pyramidion service") as caught:
         client.job(job_id)
     assert caught.value.exit_code == 1
+
+
+@dataclass
+class Script:
+    """A server with an answer for each request in turn; None closes the connection without one."""
+
+    answers: list[tuple[int, str, str] | None]
+    requests: list[str] = field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    script = Script([])
+
+    class Scripted(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            script.requests.append(f"{self.command} {self.path}")
+            found = script.answers.pop(0)
+            self.close_connection = True
+            if found is not None:
+                status, content_type, body = found
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+        def do_DELETE(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        script.url = f"http://127.0.0.1:{server.server_port}"
+        yield script
+        server.shutdown()
+        thread.join()
+
+
+def problem(status: int) -> tuple[int, str, str]:
+    body = {"title": "a title", "status": status, "detail": "a detail"}
+    return status, "application/problem+json", json.dumps(body)
+
+
+def test_job_is_followed_while_the_database_restarts(script: Script) -> None:
+    data = {"from": "running", "to": "succeeded"}
+    event = {"seq": 7, "time": "2026-01-01T00:00:00Z", "kind": "status", "attempt": 1, "epoch": 0, "step": 0}
+    stream = f"id: 7\nevent: status\ndata: {json.dumps({**event, 'data': data})}\n\n"
+    script.answers += [problem(503), problem(503), (200, "text/event-stream", stream)]
+    with Client(script.url) as client:
+        assert [found.seq for found in client.events("1")] == [7]
+    assert script.requests == ["GET /v1/jobs/1/events"] * 3
+
+
+def test_deletion_whose_answer_was_lost_has_succeeded(script: Script) -> None:
+    script.answers += [None, problem(404), problem(404)]
+    with ModelsClient(script.url) as client:
+        client.delete_model("shapes")
+        with pytest.raises(ServiceError, match="a detail"):
+            client.delete_model("shapes")
+    assert len(script.requests) == 3
 
 
 @pytest.mark.parametrize("url", ["here", "ftp://x", "http://"])

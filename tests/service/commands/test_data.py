@@ -1,4 +1,4 @@
-"""`pyramidion data check | show | synth`, as processes."""
+"""`pyramidion data check | show | synth`; `show` replaces its process, so it needs one of its own."""
 
 import json
 import os
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.service.command_runs import Finished, run_command
+
 ROOT = Path(__file__).resolve().parents[3]
-Finished = subprocess.CompletedProcess[str]
 
 DOCUMENT = """
 name: shapes
@@ -35,6 +36,10 @@ tracking: null
 
 
 def pyramidion(*arguments: str, cwd: Path) -> Finished:
+    return run_command(*arguments, cwd=cwd, environment={"PYRAMIDION_DATA_ROOTS": None})
+
+
+def process(*arguments: str, cwd: Path) -> Finished:
     command = [sys.executable, "-P", "-m", "service.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("PYRAMIDION_DATA_ROOTS", None)
@@ -91,7 +96,8 @@ def test_check_exits_with_78_if_the_data_is_invalid(folder: Path, tmp_path: Path
 @pytest.mark.parametrize("command", ["check", "show"])
 def test_errors_of_the_document_are_one_line_per_field(command: str, folder: Path) -> None:
     wrong = ("--model.tasks.shapes.head", "fcoss", "--data.image_sizes", "96")
-    done = pyramidion("data", command, "--config", "shapes.yaml", *wrong, cwd=folder)
+    run = process if command == "show" else pyramidion
+    done = run("data", command, "--config", "shapes.yaml", *wrong, cwd=folder)
     assert (done.returncode, done.stdout) == (78, "")
     assert all(line.startswith("error: ") for line in done.stderr.splitlines())
     assert "model.tasks.shapes" in done.stderr
@@ -99,7 +105,7 @@ def test_errors_of_the_document_are_one_line_per_field(command: str, folder: Pat
 
 
 def test_show_writes_pictures_and_prints_their_paths(folder: Path) -> None:
-    done = pyramidion("data", "show", "--config", "shapes.yaml", "--count", "2", "--out", "pictures", cwd=folder)
+    done = process("data", "show", "--config", "shapes.yaml", "--count", "2", "--out", "pictures", cwd=folder)
     assert done.returncode == 0, done.stderr
     paths = [folder / line for line in done.stdout.splitlines()]
     assert len(paths) == 2

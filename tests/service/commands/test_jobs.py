@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from service.states import FailureKind, JobStatus
 from service.store.records import NewJob
+from tests.service.waiting import wait_until
 
 Served = Any
 
@@ -118,10 +118,7 @@ def test_cancel_cancels_queued_jobs(served: Served, submit: Any) -> None:
 
 def test_cancel_waits_until_a_running_job_is_cancelled(served: Served, running: Any) -> None:
     with served.open("cancel", running.id) as process:
-        deadline = time.monotonic() + 30
-        while served.store.get(running.id).cancel_requested_at is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: served.store.get(running.id).cancel_requested_at is not None, "the cancel request")
         assert process.poll() is None
         job = served.leases.move(running, JobStatus.CANCELLING)
         served.leases.end_attempt(job, "cancelled")

@@ -166,7 +166,9 @@ def test_data_sets_that_no_job_needs_are_deleted(root: Root) -> None:
     assert (deletion.kind, deletion.job_id, deletion.name) == (DeletedKind.DATASET, free, f"shapes@{'b' * 12}")
     assert deletion.num_bytes == 150
     assert not deletion.paths[0].exists()
-    assert [version.id for version in DatasetStore(root.engine).page(None)] == [used]
+    # The API deletes the archive, whose storage this process may not know, and then the row.
+    deleting = DatasetStore(root.engine).deleting()
+    assert [version.id for version in deleting] == [free]
     assert root.deleted(keep_datasets=0) == []
 
 

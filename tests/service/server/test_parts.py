@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.base.errors import ConfigError
 from service.commands.serve import run
-from tests.service.conftest import pyramidion
+from tests.service.command_runs import pyramidion
 from tests.service.waiting import wait_until
 
 

@@ -1,4 +1,4 @@
-"""Who may use a service at an address."""
+"""Who may use a service at an address, and whether it can be listened at."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,8 @@ from service.child_process import child_environment
 from service.keys.use_cases import Keys
 from service.principal import LOCAL_USER
 from service.scopes import Scope
-from service.server.prerequisites import check_access
+from service.server.children import ServeError
+from service.server.prerequisites import check_access, listening
 from service.settings import Settings
 from service.store.api_keys import KeyStore
 from service.store.database import open_database
@@ -37,3 +38,13 @@ def test_address_of_other_machines_needs_a_key_that_exists_or_is_required(tmp_pa
 def test_service_that_is_opened_on_purpose_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     check(tmp_path, require_keys=False)
     assert "may do everything without a key, because of --require-keys false" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["ä..b", "192.0.2.1"])
+def test_address_at_which_nobody_can_listen_is_reported(host: str, tmp_path: Path) -> None:
+    settings = Settings(root=tmp_path, host=host, port=0)
+    with (
+        pytest.raises(ServeError, match=rf"cannot listen on {host}:0 \(.+\); choose another --host"),
+        listening(settings),
+    ):
+        pass

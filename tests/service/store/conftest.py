@@ -19,14 +19,6 @@ from service.store.records import NewJob
 from tests.postgres import create_database, drop_database
 
 
-@pytest.fixture(scope="session")
-def migrated_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database with the newest schema, which no process has open."""
-    path = tmp_path_factory.mktemp("database") / "service.db"
-    open_database(f"sqlite:///{path}").dispose()
-    return path
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

@@ -1,5 +1,6 @@
 """A supervisor in this process, with a real database, the real local executor, and shell scripts as trainers."""
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,12 +115,15 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+def bench(tmp_path: Path, migrated_path: Path) -> Iterator[Callable[..., Bench]]:
     """Return a function that creates a bench with other settings; processes of its jobs are killed afterward."""
     made: list[Bench] = []
 
     def make(tracking: Store | None = None, **settings: Any) -> Bench:
-        made.append(Bench(tmp_path / f"root{len(made)}", tracking or Store("sqlite:////dev/null/none"), **settings))
+        root = tmp_path / f"root{len(made)}"
+        root.mkdir()
+        shutil.copy(migrated_path, root)
+        made.append(Bench(root, tracking or Store("sqlite:////dev/null/none"), **settings))
         return made[-1]
 
     yield make

@@ -155,3 +155,8 @@ def test_success_or_a_final_reason_takes_precedence_over_the_timeout(run_dir: Ru
 def test_long_messages_are_truncated(run_dir: RunDir) -> None:
     note(run_dir, "numerics", "x" * 5000)
     assert len(str(end(run_dir, 65).message)) == 1000
+
+
+def test_reason_of_the_trainer_has_no_characters_that_databases_and_terminals_refuse(run_dir: RunDir) -> None:
+    note(run_dir, "data_invalid", "a\0.png:\x1b[2J damaged")
+    assert end(run_dir, 78).failure == (FailureKind.DATA_INVALID, "a\\x00.png:\\x1b[2J damaged")

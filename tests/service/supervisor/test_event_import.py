@@ -58,3 +58,10 @@ def test_file_shorter_than_the_offset_is_read_from_its_start(tmp_path: Path) -> 
     offset = read_event_lines(path, 0).offset
     path.write_text('{"m": 1}\n')
     assert read_event_lines(path, offset) == event_import.EventLines([{"m": 1}], 9)
+
+
+@pytest.mark.parametrize("damaged", ['{"n": NaN}', '{"n": -Infinity}', "[" * 100_000])
+def test_line_that_no_database_stores_is_skipped(damaged: str, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(f'{{"n": 1}}\n{damaged}\n{{"n": 2}}\n')
+    assert read_event_lines(path, 0).lines == [{"n": 1}, {"n": 2}]

@@ -1,5 +1,6 @@
 """At most one supervisor has the lease, and one that was stopped for too long does nothing when it continues."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +23,8 @@ JOB = NewJob("demo", {}, 0, 1, 0)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = f"sqlite:///{tmp_path / 'service.db'}"
+def engine(request: pytest.FixtureRequest, tmp_path: Path, migrated_path: Path) -> Iterator[Engine]:
+    url = f"sqlite:///{shutil.copy(migrated_path, tmp_path)}"
     engine = open_database(url if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
     yield engine
     engine.dispose()

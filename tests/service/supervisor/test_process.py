@@ -103,6 +103,7 @@ def test_invalid_settings_exit_with_78_and_one_log_line(
     assert "cpus" in line
 
 
+@pytest.mark.integration
 def test_signal_ends_the_supervisor_but_not_its_job(
     settings: Settings, start: Callable[..., subprocess.Popen[str]], small_document: dict[str, Any]
 ) -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.postgres import TEMPLATE, create_database
-from tests.service.waiting import wait_until
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 ROOT = Path(__file__).parents[3]
 TERMINAL = {"succeeded", "failed", "cancelled"}
@@ -39,7 +39,7 @@ class Service:
         self.root, self.data_root, self.cpus, self.database_url = root, data_root, cpus, database_url
         self.inherits_orphans = inherits_orphans
         self.log = root.parent / f"{root.name}.log"
-        self.client = httpx2.Client(timeout=30)
+        self.client = httpx2.Client(timeout=TIMEOUT_S)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -69,7 +69,7 @@ class Service:
         """Stop the service as an operator does, and return its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(TIMEOUT_S)
 
     def kill_all(self) -> None:
         """Kill serve and its children; the attempts continue."""

@@ -9,7 +9,9 @@ import pytest
 
 Document = dict[str, Any]
 
-WITHIN_S = 15.0
+WITHIN_S = 60.0
+"""Much longer than the grace period, after which an attempt is killed."""
+
 STAGES = ("validating_data", "training", "evaluating", "registering")
 
 
@@ -38,8 +40,9 @@ def cancel(service: Any, job: str) -> str:
 
 
 def cancel_at_random(service: Any, document: Document, times: int) -> list[str]:
-    # Moments within the time of such a run: some jobs are cancelled in the queue, and some requests are too late.
-    moments = sorted(random.random() * 12 for _ in range(times))
+    # Moments within the time of such a run: some jobs are cancelled in the queue, and some requests are too late. No
+    # run ends within the first second, which its imports alone take.
+    moments = [random.random(), *(random.random() * 12 for _ in range(times - 1))]
     outcomes = []
     for moment in moments:
         job = service.submit(document)
@@ -52,8 +55,8 @@ def cancel_at_random(service: Any, document: Document, times: int) -> list[str]:
 
 
 @pytest.mark.timeout(400)
-def test_three_cancelled_jobs(service: Any, document: Document) -> None:
-    assert "cancelled" in cancel_at_random(service, document, 3)
+def test_two_cancelled_jobs(service: Any, document: Document) -> None:
+    assert "cancelled" in cancel_at_random(service, document, 2)
 
 
 @pytest.mark.slow

@@ -49,6 +49,7 @@ def test_invalid_data_is_found_before_training(service: Any, small: Document) ->
     assert "nothing.csv" in ended["failure"]["message"]
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(200)
 def test_job_that_takes_too_long_has_failed(service: Any, small: Document) -> None:
     ended = service.wait(service.submit(small, resources={"cpus": 1, "timeout_s": 1.0}))

@@ -26,6 +26,9 @@ from tests.pipelines.data.raw_images import (
     tiff,
 )
 
+# Pillow reports the odd entries.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
 STORED = np.zeros((24, 40, 3), np.uint8)
 STORED[:8, :8, 0] = 255
 """A red square at the top left of a black image of 40 x 24."""

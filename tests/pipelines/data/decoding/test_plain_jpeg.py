@@ -134,6 +134,7 @@ def test_bytes_after_the_image_change_nothing() -> None:
     assert np.array_equal(outcome(data), by_pillow(data))
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_size_in_the_header_is_limited_before_anything_is_decoded() -> None:
     data = bytearray(jpeg(picture(40, 61)))
     start = data.index(b"\xff\xc0") + 5

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from pipelines.data.loading.workers import SampleLoader
+from tests.service.waiting import TIMEOUT_S
 
 SCRIPT = """
 import signal, sys, time
@@ -59,7 +60,7 @@ def test_signals_to_the_process_group_reach_the_process_that_loads_alone() -> No
         for number in (signal.SIGTERM, signal.SIGINT):
             os.killpg(process.pid, number)
             time.sleep(0.05)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=TIMEOUT_S)
     assert output.splitlines()[-2:] == ["received 2", "done"]
     assert not [worker for worker in workers if worker.is_running()]
 
@@ -67,7 +68,7 @@ def test_signals_to_the_process_group_reach_the_process_that_loads_alone() -> No
 def test_busy_workers_end_when_their_process_is_killed() -> None:
     with loading(600) as (process, workers):
         process.kill()
-        _, alive = psutil.wait_procs(workers, timeout=10)
+        _, alive = psutil.wait_procs(workers, timeout=TIMEOUT_S)
         assert alive == []
 
 
@@ -100,6 +101,6 @@ def test_worker_ignores_a_signal_of_another_process_but_ends_when_its_own_proces
     time.sleep(0.2)
     assert worker.is_running()
     worker.terminate()
-    assert psutil.wait_procs([worker], timeout=10)[1] == []
+    assert psutil.wait_procs([worker], timeout=TIMEOUT_S)[1] == []
     # Torch has seen the end of its worker, and need not wait for it.
     del batches

@@ -80,7 +80,7 @@ def test_best_thresholds_have_the_highest_f1_of_all_thresholds(seed):
             assert row["recall_at_best"] == pytest.approx(metrics.recall_score(truths[:, k], at_best))
 
 
-def test_multiclass_by_hand():
+def test_scores_of_four_images_are_those_computed_by_hand():
     scores = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.5, 0.0]])
     ours = score_multiclass(categories(3), scores, np.array([0, 0, 1, 1]))
     assert ours["confusion_matrix"] == [[2, 0, 0], [1, 1, 0], [0, 0, 0]]  # of equal scores the first class wins

@@ -1,4 +1,4 @@
-"""Detection of a running supervisor, which holds a lock on a file in the root as long as it runs."""
+"""The lock of a running supervisor on a file in its root, as other processes see it."""
 
 import fcntl
 import struct
