@@ -28,10 +28,10 @@ def data_warnings(job: JobSpec, index: DatasetIndex, num_processes: int = 1) -> 
     records = index.records.get("train", [])
     labeled = Counter(r.source for r in records if not r.labels.keys().isdisjoint(job.model.tasks))
     for name, number in sorted(labeled.items()):
-        size = job.data.sources[name].images_per_batch
-        if job.data.sources[name].batch_size == "auto":
-            continue
-        if job.data.sources[name].sampler.kind != "pk" and size * num_processes > number:
+        source = job.data.sources[name]
+        size = source.images_per_batch
+        is_chosen = source.batch_size != "auto" and source.sampler.kind != "pk"
+        if is_chosen and size * num_processes > number:
             processes = f" for each of {num_processes} processes" if num_processes > 1 else ""
             yield (
                 f"data.sources.{name}.batch_size: got {size}{processes}, but the training split has only "
