@@ -80,6 +80,7 @@ class ThreadPool:
     Attributes:
         answered_at: time of the last call that got an answer, in seconds since 1970; 0 before the first.
         failures: number of calls without an answer, by reason: `full` (rejected at once), `timeout`, and `error`.
+        failing_since: time of the first failure after the last answer, of the monotonic clock; None without one.
     """
 
     def __init__(self, work: Work, num_threads: int, num_waiting: int, timeout_s: float) -> None:
@@ -87,6 +88,7 @@ class ThreadPool:
         self.num_threads = num_threads
         self.answered_at = 0.0
         self.failures: dict[Literal["full", "timeout", "error"], int] = {"full": 0, "timeout": 0, "error": 0}
+        self.failing_since: float | None = None
         self._capacity = num_threads + num_waiting
         self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix=work.value)
@@ -112,17 +114,26 @@ class ThreadPool:
         try:
             await asyncio.wait({answer}, timeout=self._timeout_s)
             if not answer.done():
-                self.failures["timeout"] += 1
+                self._count_failure("timeout")
                 raise NoAnswer(SUBJECTS[self.work], self._timeout_detail())
-            result = answer.result()
-        except (RegistryError, StoreUnavailable):
-            self.failures["error"] += 1
-            raise
+            if isinstance(answer.exception(), RegistryError | StoreUnavailable):
+                self._count_failure("error")
+            else:
+                self.answered_at, self.failing_since = time.time(), None
+            return answer.result()
         finally:
             call.cancel()  # a call that no thread has started yet is dropped
             answer.cancel()
-        self.answered_at = time.time()
-        return result
+
+    @property
+    def outage_s(self) -> float:
+        """Seconds since the first failure after the last answer; 0 without one."""
+        return 0.0 if self.failing_since is None else time.monotonic() - self.failing_since
+
+    def _count_failure(self, reason: Literal["timeout", "error"]) -> None:
+        self.failures[reason] += 1
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
 
     def close(self) -> None:
         """Accept no more calls, and drop those that have not started."""

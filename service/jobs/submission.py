@@ -91,8 +91,8 @@ def resource_problems(wanted: ResourceCounts, capacity: ResourceCounts) -> list[
     return [
         JobProblem(
             ("resources", name),
-            f"got {count}; this server has {capacity.get(name, 0)} for all jobs together, "
-            "so the job would wait forever",
+            f"got {count}, but this server has {capacity.get(name, 0)} for all jobs together, so the job would wait "
+            f"forever; request at most {capacity.get(name, 0)}",
         )
         for name, count in wanted.items()
         if count > capacity.get(name, 0)

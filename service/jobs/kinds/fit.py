@@ -96,7 +96,7 @@ def _device_problems(spec: JobSpec, capacity: ResourceCounts) -> list[JobProblem
     wanted, cpus = spec.trainer.devices, capacity[CPUS]
     if not isinstance(wanted, int) or wanted <= cpus:
         return []
-    message = f"got {wanted}; each is a process, and this server has {cpus} cores for all jobs together"
+    message = f"got {wanted} processes, but this server has {cpus} cores for all jobs together; write at most {cpus}"
     return [JobProblem(("trainer", "devices"), message)]
 
 

@@ -81,7 +81,7 @@ def test_more_processes_than_cores_are_rejected(shared_api: httpx2.Client, docum
     document["trainer"]["devices"] = 1_000_000
     errors = errors_of(shared_api, document)
     assert list(errors) == ["/config/trainer/devices"]
-    assert errors["/config/trainer/devices"].startswith("got 1000000; each is a process")
+    assert errors["/config/trainer/devices"].startswith("got 1000000 processes, but this server has")
 
 
 def test_budget_is_a_duration(shared_api: httpx2.Client, document: Document) -> None:
