@@ -184,6 +184,7 @@ def _run_saved(command: str, options: argparse.Namespace, overrides: Overrides, 
         "draw": options.draw,
         "weights": options.weights,
         "threshold": threshold,
+        "classes": options.classes,
         "options": recorded,
     }
     if images:

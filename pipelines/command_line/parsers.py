@@ -93,6 +93,13 @@ def _add_options_of_a_saved_run(parser: argparse.ArgumentParser, command: str) -
             help="predict only what has a score above it; best: the threshold of each class with the highest F1 on val",
         )
         parser.add_argument(
+            "--class",
+            dest="classes",
+            action="append",
+            metavar="NAME",
+            help="predict only this class; repeatable",
+        )
+        parser.add_argument(
             "--draw",
             nargs="?",
             const="",

@@ -105,8 +105,7 @@ class Uploads:
             file.write(content)
             digest.update(content)
 
-        async for chunk in request.stream():
-            taken = form.feed(chunk)
+        async for taken in _files_of(request, form):
             if num_bytes < HEADER_BYTES <= num_bytes + len(taken):
                 _require_archive(bytes(buffer + taken))
             num_bytes += len(taken)
@@ -116,7 +115,6 @@ class Uploads:
             if len(buffer) >= BUFFER_BYTES:
                 await self._call(partial(write, bytes(buffer)))
                 buffer.clear()
-        form.close()
         if num_bytes < HEADER_BYTES:
             _require_archive(bytes(buffer))
         await self._call(partial(write, bytes(buffer)))
@@ -125,6 +123,12 @@ class Uploads:
 
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+async def _files_of(request: Request, form: FormStream) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        yield form.feed(chunk)
+    yield form.close()
 
 
 def _require_archive(start: bytes) -> None:

@@ -130,7 +130,7 @@ class DatasetChecks:
         request = CheckRequest(
             id=version.id, name=version.name, reference=version.reference, content_sha256=version.content_sha256,
             folder=version.folder, sources=version.sources,
-            max_bytes=max(0, self._settings.dataset_quota_bytes - used),
+            max_bytes=max(0, self._settings.dataset_quota_bytes - used), is_for_jobs=version.of_jobs,
         )  # fmt: skip
         folder.request.write_text(request.model_dump_json(), "utf-8")
 

@@ -283,3 +283,5 @@ class Capabilities(Answer):
     max_json_bytes: int = Field(description="size of a JSON body")
     max_image_bytes: int = Field(description="size of an uploaded image file")
     max_image_pixels: int = Field(description="pixels of an uploaded image")
+    max_images: int = Field(1, description="images in one predict request")
+    max_images_bytes: int = Field(0, description="size of all image files of one predict request")

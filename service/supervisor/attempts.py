@@ -69,6 +69,8 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
         **child_environment(inherited_environment(os.environ, settings.trainer_variables)),
         DATA_ROOTS_VARIABLE: _joined(data_roots_of_jobs(settings)),
         WEIGHTS_ROOTS_VARIABLE: _joined(settings.weights_roots),
+        f"{PREFIX}DECODE_TIMEOUT_S": str(settings.decode_timeout_s),
+        f"{PREFIX}DECODE_MEMORY_BYTES": str(settings.decode_memory_bytes),
         ATTEMPT_DIR_VARIABLE: str(folder),
         RUNS_ROOT_VARIABLE: str(settings.root),
         TENANT_VARIABLE: job.tenant,

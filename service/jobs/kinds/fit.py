@@ -34,11 +34,14 @@ class FitKind(JobKind):
     result = RunResult
     has_dry_run = True
 
-    def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
+    def check(
+        self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts, *, has_files: bool = True
+    ) -> CheckedDocument:
         document = dict(config)
         try:
             spec = validate_document(document)
-            check_inputs(spec, settings)
+            if has_files:
+                check_inputs(spec, settings)
         except ConfigError as error:
             raise InvalidJob(document_problems(error.problems, document)) from error
         if problems := _device_problems(spec, capacity):
