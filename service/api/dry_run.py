@@ -129,15 +129,16 @@ class DryRuns:
 
 
 def _unnamed_files(files: ExitStack, config: dict[str, Any]) -> tuple[BinaryIO, BinaryIO]:
-    """Open a file with the document and one for the log, until the stack is closed.
-
-    They have no names in any folder, so that nothing remains when this process is killed.
-    """
-    document = files.enter_context(tempfile.TemporaryFile())
-    log = files.enter_context(tempfile.TemporaryFile())
+    """Open a file with the document and one for the log, until the stack is closed."""
+    document, log = files.enter_context(_unnamed_file()), files.enter_context(_unnamed_file())
     document.write(write_yaml(config).encode())
     document.flush()
     return document, log
+
+
+def _unnamed_file() -> BinaryIO:
+    """Return a temporary file without a name in any folder, so that nothing remains when this process is killed."""
+    return tempfile.TemporaryFile()
 
 
 def _text_of(log: BinaryIO) -> str:
