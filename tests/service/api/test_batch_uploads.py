@@ -1,6 +1,7 @@
 """Batch predictions with uploaded images: the job and its images exist together, and are deleted together."""
 
 import hashlib
+import http.client
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -189,8 +190,14 @@ def test_refused_form_names_its_field_and_leaves_nothing(
     assert not list((settings_of_models.datasets_dir / "incoming").glob("*.storing"))
 
 
-def test_upload_for_an_unknown_model_is_refused(submit: Submit) -> None:
-    assert is_problem(submit(name="nothing"), 404)
+def test_upload_for_an_unknown_model_is_refused_before_its_end(rest: httpx2.Client) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", rest.base_url.port, timeout=120)
+    connection.putrequest("POST", "/v1/models/nothing/batch-predictions")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+    connection.putheader("Content-Length", "5000")
+    connection.endheaders(b"--x\r\n")
+    assert connection.getresponse().status == 404
+    connection.close()
 
 
 def test_upload_beyond_the_quota_is_refused(submit: Submit) -> None:
