@@ -94,7 +94,7 @@ async def read_image_fields(request: Request, settings: Settings, memory: Upload
                     form.write(chunk)
     except TimeoutError:
         raise _too_slow(settings.image_upload_timeout_s, num_bytes) from None
-    form.close()
+    form.require_image()
     return [bytes(image) for image in form.images]
 
 
@@ -108,8 +108,9 @@ class _ImageForm(MultipartStream):
         self._max_bytes, self._max_images = settings.max_image_bytes, settings.max_images
         self._num_bytes = 0
 
-    def close(self) -> None:
-        super().close()
+    def require_image(self) -> None:
+        """Check the form after the whole body was fed; raises Problem 422 if it is incomplete."""
+        self.require_end()
         if not self.images:
             raise unusable_form(f"/{FIELD}", "missing; add the image file as the form's field 'image'")
 

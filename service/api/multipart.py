@@ -48,8 +48,13 @@ class MultipartStream(ABC):
         with _valid_form():
             self._parser.write(chunk)
 
-    def close(self) -> None:
-        """Check the form after the whole body was fed; raises Problem 422 if it is incomplete."""
+    @property
+    def file_name(self) -> str | None:
+        """The name of the file of the current field, as the client gives it."""
+        return _parameter("content-disposition", self._disposition, "filename")
+
+    def require_end(self) -> None:
+        """Raise Problem 422 if the body that was fed is incomplete."""
         if not self._is_over:
             raise unusable_form("", "the body ends before its last boundary; send it completely")
 
@@ -116,16 +121,21 @@ class FormStream(MultipartStream):
     def feed(self, chunk: bytes) -> bytes:
         """Parse a chunk of the body, and return the bytes of the file in it; raises Problem 422."""
         self.write(chunk)
-        taken = bytes(self._file_bytes)
-        self._file_bytes.clear()
-        return taken
+        return self._taken()
 
-    def close(self) -> None:
-        """Check the form after the whole body was fed; raises Problem 422 if it is incomplete."""
-        super().close()
+    def close(self) -> bytes:
+        """Check the form after the whole body was fed, and return the end of the file; raises Problem 422 if it is
+        incomplete."""
+        self.require_end()
         if not self.has_file:
             name = self._file_field
             raise unusable_form(f"/{name}", f"missing; add the file as the form's field {name!r}")
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        taken = bytes(self._file_bytes)
+        self._file_bytes.clear()
+        return taken
 
     def _begin_part(self, name: str) -> None:
         if name != self._file_field and name not in self._text_fields:

@@ -34,10 +34,13 @@ class BatchPredictionKind(JobKind):
     dataset_field = ("dataset",)
     asks_registry = True
 
-    def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
+    def check(
+        self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts, *, has_files: bool = True
+    ) -> CheckedDocument:
         try:
             spec = validate_batch_prediction(config)
-            image_folder(spec, settings.data_roots)
+            if has_files:
+                image_folder(spec, settings.data_roots)
         except ConfigError as error:
             raise InvalidJob(
                 JobProblem(tuple(filter(None, problem.field.split("."))), problem.message) for problem in error.problems
@@ -60,7 +63,7 @@ class BatchPredictionKind(JobKind):
 
     def command(self, run_dir: RunDir) -> tuple[str, ...]:
         arguments = ("--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
-        return python_command("pipelines.batch_prediction_cli", *arguments)
+        return python_command("service.predictor.batch_process", *arguments)
 
     def models(self, config: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
         """Return the model that predicts."""
