@@ -104,9 +104,9 @@ def test_same_document_as_a_job_and_one_key_twice_are_accepted(
         ({"folder": "nowhere"}, "/folder", "no folder 'nowhere' below"),
         ({"folder": "../photos"}, "/folder", "got '../photos'; write a path below the data root"),
         ({"folder": None}, "/folder", "missing; name a folder below a data root, or a `dataset`"),
-        ({"threshold": 7}, "/threshold/constrained-float", "got 7; input should be less than or equal to 1"),
+        ({"threshold": 7}, "/threshold", "got 7; write best, or a number from 0 to 1"),
         ({"clases": ["a"]}, "/clases", "unknown key; remove it"),
-        ({"resources": {"cpus": 99}, "version": 1}, "/resources/cpus", "got 99; this server has 16"),
+        ({"resources": {"cpus": 99}, "version": 1}, "/resources/cpus", "got 99, but this server has 16"),
     ],
 )
 def test_problem_of_a_submission_names_the_value_and_the_remedy(
