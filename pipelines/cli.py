@@ -1,4 +1,4 @@
-"""`python -m pipelines.cli fit | check | plan | validate | test | predict`.
+"""`python -m pipelines.cli fit | check | plan | lr-find | validate | test | predict`.
 
 The command line is parsed, the document validated and the inputs looked up before torch is imported.
 """
@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipelines.base.records import Split
 from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import Overrides, places_of
-from pipelines.command_line.parsers import COMMANDS, parser_of
+from pipelines.command_line.parsers import COMMANDS, PREVIEWS, parser_of
 from pipelines.data.dataset.index import build_index
 from pipelines.preflight import preflight
 from pipelines.run_folder.attempt_log import failure_recorded
@@ -58,7 +59,7 @@ def _run_as_rank(command: str, words: Sequence[str]) -> int:
 
 def _signals_handled(command: str) -> StopRequest:
     """Release the signals that the parent of this process held back, and handle them if the command can be resumed."""
-    if command in ("check", "plan"):
+    if command in PREVIEWS:
         release_stop_signals()
         return StopRequest()
     # The other ranks stop where rank 0 does.
@@ -73,13 +74,14 @@ def _run(command: str, words: Sequence[str], stop: StopRequest) -> None:
     if command == "fit":
         with failure_recorded():
             _fit(options, overrides, words, stop)
-    elif command in ("check", "plan"):
+    elif command in PREVIEWS:
         _preview(command, options, overrides)
     else:
         _use_run(command, options, overrides, stop)
 
 
 def _fit(options: argparse.Namespace, overrides: Overrides, words: Sequence[str], stop: StopRequest) -> None:
+    started = time.monotonic()
     document = _assemble(options, overrides)
     job = validate_document(document)
     if options.print_config:
@@ -98,7 +100,7 @@ def _fit(options: argparse.Namespace, overrides: Overrides, words: Sequence[str]
         from pipelines.run.fit import fit
 
     try:
-        fit(job, document, inputs, chosen, _recorded(options), stop)
+        fit(job, document, inputs, chosen, _recorded(options), stop, started)
     except Stopped as error:
         raise Stopped(f"{error}; {_how_to_resume(chosen, words, run_dir)}") from error
 
@@ -116,7 +118,8 @@ def _how_to_resume(run_dir: RunDir, words: Sequence[str], requested: Path | None
 def _assemble(options: argparse.Namespace, overrides: Overrides) -> Document:
     if not options.config and not overrides:
         raise ConfigError(FieldProblem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
-    return assemble(options.config, overrides)
+    budget = [] if options.budget is None else [("trainer.budget", options.budget)]
+    return assemble(options.config, [*overrides, *budget])
 
 
 def _recorded(options: argparse.Namespace) -> dict[str, Any]:
@@ -127,16 +130,16 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
 def _preview(command: str, options: argparse.Namespace, overrides: Overrides) -> None:
     """Print what a job would train, and warnings about its document."""
     try:
-        job = validate_document(_assemble(options, overrides))
+        document = _assemble(options, overrides)
+        job = validate_document(document)
         inputs = preflight(job, places_of(options))
         index, data_report = build_index(job, inputs.data)
         data_report.raise_errors()
         with no_garbage_collection():
-            from pipelines.run.dry_run import dry_run, render
-            from pipelines.run.plan import render_plan
+            from pipelines.run.previews import preview
 
         with redirect_stdout(sys.stderr):
-            report = dry_run(job, inputs, index, data_report)
+            shown = preview(command, options, job, document, inputs, index, data_report)
     except ConfigError as error:
         if options.json:
             print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
@@ -145,16 +148,9 @@ def _preview(command: str, options: argparse.Namespace, overrides: Overrides) ->
         if options.json:
             print(json.dumps([{"field": "model.init_from", "message": str(error)}]))
         raise
-    for warning in report.warnings:
+    for warning in shown.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if command == "check":
-        print(json.dumps(report.to_dict()) if options.json else render(report))
-    elif options.json:
-        print(json.dumps({"groups": [row.to_dict() for row in report.plan], "precision": report.precision}))
-    else:
-        print(render_plan(report.plan, job.model.schedule))
-        if report.precision:
-            print(f"precision: {report.precision}")
+    print(json.dumps(shown.content) if options.json else shown.text)
 
 
 def _use_run(command: str, options: argparse.Namespace, overrides: Overrides, stop: StopRequest) -> None:

@@ -2,7 +2,9 @@
 
 import re
 import shlex
+from configparser import ConfigParser
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -31,6 +33,12 @@ def test_settings_on_the_page_exist() -> None:
 @pytest.mark.parametrize("line", [line for line in TYPED if line.startswith("pyramidion ")])
 def test_command_exists(line: str) -> None:
     assert shlex.split(line)[1] in COMMANDS
+
+
+def test_unit_of_systemd_lets_jobs_outlive_the_service() -> None:
+    unit = ConfigParser()
+    unit.read_string(dedent(TEXT.partition("```ini\n")[2].partition("```")[0]))
+    assert unit["Service"]["KillMode"] == "process"
 
 
 def test_every_kind_of_failure_has_an_entry_in_the_runbook() -> None:

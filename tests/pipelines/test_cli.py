@@ -263,4 +263,4 @@ def test_print_config_prints_a_document_of_the_same_job(
 
 def test_unknown_command_is_reported(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train") == 2
-    assert "fit|check|plan|validate|test|predict" in capsys.readouterr().err
+    assert "fit|check|plan|lr-find|validate|test|predict" in capsys.readouterr().err

@@ -169,7 +169,7 @@ def test_images_are_sent_as_files_of_the_form(
         ({"folder": "../a"}, None, {}, 422, "/options/folder", "got '../a'; write a path below the data root"),
         ({}, None, {"sha256": "0" * 64}, 422, "/sha256", "but the archive has"),
         ({}, None, {"priority": "1"}, 422, "/priority", "may have the fields archive, options, sha256, image"),
-        ({}, [("options", ("a.json", b"{}"))], {}, 422, "/image", "add files as fields 'image', or an archive"),
+        ({}, [("sha256", (None, b"0" * 64))], {}, 422, "/image", "add files as fields 'image', or an archive"),
         ({}, [("archive", ("a.zip", b"no archive"))], {}, 422, "/archive", "neither a zip"),
         ({}, [("archive", (None, b"a.zip"))], {}, 422, "/archive", "has no file name; send the content of the file"),
         ({}, [("image", (None, b"a.png"))], {}, 422, "/image", "has no file name; send the content of the file"),

@@ -84,6 +84,15 @@ def test_more_processes_than_cores_are_rejected(shared_api: httpx2.Client, docum
     assert errors["/config/trainer/devices"].startswith("got 1000000 processes, but this server has")
 
 
+def test_budget_is_a_duration(shared_api: httpx2.Client, document: Document) -> None:
+    document["trainer"] |= {"budget": "8m", "devices": 1_000_000}
+    assert list(errors_of(shared_api, document)) == ["/config/trainer/devices"]
+    document["trainer"] |= {"budget": "8 minutes", "devices": 1}
+    assert errors_of(shared_api, document) == {
+        "/config/trainer/budget": "got '8 minutes'; write a duration above 0, such as 90s, 8m, 2h or 1h30m"
+    }
+
+
 @pytest.mark.parametrize("path", ["/etc", "../shapes", "a/../../b", "a\\b"])
 @pytest.mark.parametrize(
     ("pointer", "put"),
