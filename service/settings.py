@@ -147,7 +147,9 @@ class Settings(BaseSettings):
         10.0, description="seconds after which a request stops waiting for the database"
     )
     file_threads: Count = Field(
-        8, description="threads that read files, and as many each for streams, deletions and checks of submissions"
+        8,
+        description="threads that read files, and as many each for streams, deletions, checks of submissions, "
+        "uploads, archives, and checks of data sets",
     )
     file_timeout_s: Seconds = Field(30.0, description="seconds after which a request stops waiting for files")
     registry_threads: Count = Field(4, description="threads that wait for the model registry, MLflow")
@@ -279,6 +281,11 @@ class Settings(BaseSettings):
     @property
     def datasets_dir(self) -> Path:
         return self.root / "datasets"
+
+    @property
+    def downloads_dir(self) -> Path:
+        """Folder of copies of models that are being downloaded from other storage."""
+        return self.root / "downloads"
 
     def run_dir(self, job_id: str) -> Path:
         """Return the run folder of a job."""

@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipelines.base.errors import ConfigError
 from pipelines.base.names import Name
+from pipelines.data.drafting.source_document import document_of_sources
 from service.api.limits import StrictRequest, strict_json
 from service.api.multipart import FormStream, unusable_form
 from service.api.uploads import FILE_FIELD
-from service.datasets.source_document import document_of_sources
 from service.rest.dataset_schemas import FolderRequest
 from service.rest.problems import Problem, invalid_values
 from service.rest.schemas import ProblemField

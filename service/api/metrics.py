@@ -155,7 +155,7 @@ class PoolCollector(Collector):
         )
         failures = CounterMetricFamily(
             "pyramidion_pool_failures",
-            "Calls without an answer: rejected (full), too slow (timeout), or the database or MLflow failed (error)",
+            "Calls without an answer: rejected (full), too slow (timeout), or database, MLflow or S3 failed (error)",
             labels=["pool", "reason"],
         )
         for pool in self._pools.all():

@@ -5,17 +5,22 @@ import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from pipelines.base.errors import DISK_FULL_ERRNOS
+<<<<<<< HEAD
 from service.api.multipart import FormStream, file_hint, unusable_form
+=======
+from service.api.multipart import FormStream, unusable_form
+from service.api.thread_pools import NoAnswer, ThreadPools, Work
+>>>>>>> main
 from service.datasets.archives import HEADER_BYTES, archive_kind
 from service.datasets.errors import ArchiveInvalid
 from service.datasets.use_cases import ReceivedArchive
@@ -28,8 +33,8 @@ BUFFER_BYTES = 1 << 20
 FILE_FIELD = "archive"
 RETRY_AFTER_S = 10
 _FRAME_BYTES = 64 << 10
-
-T = TypeVar("T")
+_CLOSE_S = 5.0
+"""Time for the deletion of incomplete archives when the server stops."""
 
 
 class Uploads:
@@ -38,12 +43,14 @@ class Uploads:
     Args:
         settings: with the limits.
         folder: for incomplete archives.
-        threads: write files.
+        pools: with threads that write files.
     """
 
-    def __init__(self, settings: Settings, folder: Path, threads: Executor) -> None:
-        self._settings, self._folder, self._threads = settings, folder, threads
+    def __init__(self, settings: Settings, folder: Path, pools: ThreadPools) -> None:
+        self._settings, self._folder = settings, folder
+        self._writing, self._storing = pools[Work.UPLOADS], pools[Work.ARCHIVES]
         self._num_active = 0
+        self._releases: set[Future[object]] = set()
 
     @asynccontextmanager
     async def receive(self, request: Request, form: FormStream, free_bytes: int) -> AsyncIterator[ReceivedArchive]:
@@ -56,7 +63,8 @@ class Uploads:
 
         Raises:
             Problem: 408 the upload takes too long; 413 the archive is too large; 422 the form or the archive is
-                invalid; 499 the client has left; 503 too many uploads are in progress; 507 the disk is full.
+                invalid; 499 the client has left; 503 too many uploads are in progress, or the disk does not answer;
+                507 the disk is full.
             DiskAlmostFull: the disk has too little free space for the archive, before or while it arrives.
         """
         if self._num_active >= self._settings.uploads:
@@ -69,7 +77,12 @@ class Uploads:
         finally:
             self._num_active -= 1
             # A cancelled request deletes its file too.
-            self._threads.submit(partial(path.unlink, missing_ok=True))
+            self._release(partial(path.unlink, missing_ok=True))
+
+    async def close(self) -> None:
+        """Wait a moment until the files of all uploads are deleted."""
+        if self._releases:
+            await asyncio.wait([asyncio.wrap_future(call) for call in tuple(self._releases)], timeout=_CLOSE_S)
 
     async def _receive(self, request: Request, form: FormStream, path: Path, max_bytes: int) -> ReceivedArchive:
         declared = int(request.headers.get("content-length", "0"))
@@ -78,11 +91,11 @@ class Uploads:
         limit_s = self._settings.upload_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                file = await self._call(partial(_open, path, declared, self._settings))
+                file = await self._writing.run(_open, path, declared, self._settings)
                 try:
                     return await self._write(request, form, file, path, max_bytes)
                 finally:
-                    await asyncio.shield(self._call(file.close))
+                    self._release(file.close)
         except TimeoutError:
             detail = (
                 f"the upload took more than {limit_s:g} s; PYRAMIDION_UPLOAD_TIMEOUT_S sets the limit of the server"
@@ -90,6 +103,9 @@ class Uploads:
             raise Problem(408, "The upload took too long", detail, headers={"Connection": "close"}) from None
         except ClientDisconnect:
             raise Problem(CLIENT_CLOSED_REQUEST, "Client disconnected", "the upload was dropped") from None
+        except NoAnswer as error:
+            error.headers = {**(error.headers or {}), "Connection": "close"}
+            raise
         except OSError as error:
             if error.errno in DISK_FULL_ERRNOS:
                 raise disk_full() from error
@@ -113,9 +129,10 @@ class Uploads:
                 raise self._too_large(max_bytes)
             buffer += taken
             if len(buffer) >= BUFFER_BYTES:
-                await self._call(partial(write, bytes(buffer)))
+                await self._writing.run(write, bytes(buffer))
                 buffer.clear()
         if num_bytes < HEADER_BYTES:
+<<<<<<< HEAD
             _require_archive(bytes(buffer), form)
         await self._call(partial(write, bytes(buffer)))
         await self._call(partial(_sync, file))
@@ -135,6 +152,18 @@ class Uploads:
 
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+=======
+            _require_archive(bytes(buffer))
+        await self._writing.run(write, bytes(buffer))
+        await self._storing.run(_sync, file)
+        return ReceivedArchive(path, digest.hexdigest(), num_bytes)
+
+    def _release(self, function: Callable[[], object]) -> None:
+        call = self._writing.run_later(function)
+        if call is not None:
+            self._releases.add(call)
+            call.add_done_callback(self._releases.discard)
+>>>>>>> main
 
 
 async def _files_of(request: Request, form: FormStream) -> AsyncIterator[bytes]:

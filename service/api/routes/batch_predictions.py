@@ -1,6 +1,5 @@
 """Batch predictions over HTTP: a job of its own kind, named by the model in the path."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -57,9 +56,9 @@ async def submit_uploaded_images(
     datasets, uploads = cast(Datasets, request.app.state.datasets), cast(Uploads, request.app.state.uploads)
     # A slow upload for an unknown model must not occupy a place.
     await pools[Work.REGISTRY].run(require_aliases, registry, name)
-    in_thread = partial(asyncio.get_running_loop().run_in_executor, request.app.state.dataset_threads)
+    free_bytes = await pools[Work.READS].run(datasets.free_bytes, principal)
     form = ImagesForm(request.headers.get("content-type", ""), settings)
-    async with uploads.receive(request, form, await in_thread(datasets.free_bytes, principal)) as archive:
+    async with uploads.receive(request, form, free_bytes) as archive:
         options = options_of(form, archive.sha256)
         given = options.model_dump(mode="json", exclude_unset=True)
         key = request_key(idempotency_key, {"model": name, "options": given, "sha256": archive.sha256})
@@ -69,7 +68,7 @@ async def submit_uploaded_images(
         with _model_not_found(), _below_options():
             new = await check_in_pools(pools, jobs, principal, _submission(name, options, images))
         queue = partial(jobs.queue, principal, new, key)
-        details, is_new = await in_thread(datasets.store_images, archive, images, queue)
+        details, is_new = await pools[Work.ARCHIVES].run(datasets.store_images, archive, images, queue)
     request.app.state.dataset_checks.wake()
     return accepted(response, details, is_new)
 
