@@ -15,12 +15,8 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from pipelines.base.errors import DISK_FULL_ERRNOS
-<<<<<<< HEAD
 from service.api.multipart import FormStream, file_hint, unusable_form
-=======
-from service.api.multipart import FormStream, unusable_form
 from service.api.thread_pools import NoAnswer, ThreadPools, Work
->>>>>>> main
 from service.datasets.archives import HEADER_BYTES, archive_kind
 from service.datasets.errors import ArchiveInvalid
 from service.datasets.use_cases import ReceivedArchive
@@ -132,10 +128,9 @@ class Uploads:
                 await self._writing.run(write, bytes(buffer))
                 buffer.clear()
         if num_bytes < HEADER_BYTES:
-<<<<<<< HEAD
             _require_archive(bytes(buffer), form)
-        await self._call(partial(write, bytes(buffer)))
-        await self._call(partial(_sync, file))
+        await self._writing.run(write, bytes(buffer))
+        await self._storing.run(_sync, file)
         return ReceivedArchive(path, digest.hexdigest(), num_bytes)
 
     def _too_large(self, max_bytes: int) -> Problem:
@@ -150,20 +145,11 @@ class Uploads:
         # The rest of the body stays unread, so the connection cannot carry another request.
         return Problem(413, "Archive too large", detail, headers={"Connection": "close"})
 
-    async def _call(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-=======
-            _require_archive(bytes(buffer))
-        await self._writing.run(write, bytes(buffer))
-        await self._storing.run(_sync, file)
-        return ReceivedArchive(path, digest.hexdigest(), num_bytes)
-
     def _release(self, function: Callable[[], object]) -> None:
         call = self._writing.run_later(function)
         if call is not None:
             self._releases.add(call)
             call.add_done_callback(self._releases.discard)
->>>>>>> main
 
 
 async def _files_of(request: Request, form: FormStream) -> AsyncIterator[bytes]:

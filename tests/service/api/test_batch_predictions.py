@@ -106,11 +106,7 @@ def test_same_document_as_a_job_and_one_key_twice_are_accepted(
         ({"folder": None}, "/folder", "missing; name a folder below a data root, or a `dataset`"),
         ({"threshold": 7}, "/threshold", "got 7; write best, or a number from 0 to 1"),
         ({"clases": ["a"]}, "/clases", "unknown key; remove it"),
-<<<<<<< HEAD
-        ({"resources": {"cpus": 99}, "version": 1}, "/resources/cpus", "got 99, but this server has 16"),
-=======
         ({"resources": {"cpus": 99}, "version": 1}, "/resources/cpus", "got 99, but this server has 16 for all jobs"),
->>>>>>> main
     ],
 )
 def test_problem_of_a_submission_names_the_value_and_the_remedy(

@@ -164,11 +164,7 @@ def test_images_are_sent_as_files_of_the_form(
     [
         ({"threshold": 7}, None, {}, 422, "/options/threshold", "got 7; write best, or a number from 0 to 1"),
         ({"version": 9}, None, {}, 422, "/options/version", "got 9, but 'uploaded' has no such version"),
-<<<<<<< HEAD
-        ({"resources": {"cpus": 99}}, None, {}, 422, "/options/resources/cpus", "got 99, but this server has 4"),
-=======
         ({"resources": {"cpus": 99}}, None, {}, 422, "/options/resources/cpus", "got 99, but this server has 4 for"),
->>>>>>> main
         ({"dataset": "shapes"}, None, {}, 422, "/options/dataset", "got 'shapes' with uploaded images"),
         ({"folder": "../a"}, None, {}, 422, "/options/folder", "got '../a'; write a path below the data root"),
         ({}, None, {"sha256": "0" * 64}, 422, "/sha256", "but the archive has"),
