@@ -132,7 +132,8 @@ def test_dry_run_is_only_for_kinds_that_have_one(rest: httpx2.Client) -> None:
     body = {"kind": "batch_prediction", "config": {}}
     answer = rest.post("/v1/jobs", params={"dry_run": True}, json=body)
     assert is_problem(answer, 422)
-    assert "dry runs exist for fit" in answer.json()["detail"]
+    (error,) = answer.json()["errors"]
+    assert "dry runs exist for fit" in error["detail"]
 
 
 def test_files_of_a_task_are_listed_and_chosen_by_media_type_or_suffix(
