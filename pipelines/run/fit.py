@@ -64,6 +64,7 @@ def fit(
     options: Mapping[str, Any] | None = None,
     stop: StopRequest | None = None,
     started: float | None = None,
+    comment: str = "",
 ) -> None:
     """Train, score the best checkpoint once, write the result, register the model.
 
@@ -77,6 +78,7 @@ def fit(
         options: values of the command's options, for LightningCLI's configuration.
         stop: requests to stop, if the caller handles signals already.
         started: the time of `time.monotonic` from which `trainer.budget` counts; None: now.
+        comment: text about the document, for the file in the run folder.
 
     Raises:
         ConfigError, DataError: before anything is started.
@@ -85,7 +87,7 @@ def fit(
         OutOfMemory: a batch does not fit the device's memory.
         Stopped: on request; a checkpoint is written.
     """
-    JobCLI(FitWorkflow(document, inputs, run_dir, stop, stopwatch(started)), job, options)
+    JobCLI(FitWorkflow(document, inputs, run_dir, stop, stopwatch(started), comment), job, options)
 
 
 class FitWorkflow:
@@ -100,12 +102,14 @@ class FitWorkflow:
         run_dir: RunDir,
         stop: StopRequest | None = None,
         clock: Clock | None = None,
+        comment: str = "",
     ) -> None:
         self.document = document
         self.inputs = inputs
         self.run_dir = run_dir
         self.stop = stop or StopRequest()
         self.clock = clock or stopwatch()
+        self.comment = comment
         self._attempt: Attempt | None = None
 
     @property
@@ -123,7 +127,7 @@ class FitWorkflow:
         with locked(self.run_dir) if is_rank_zero() else nullcontext(), attempt_log(self.run_dir):
             if is_rank_zero():
                 self.inputs = pin_version(self.inputs)
-                write_documents(self.run_dir, self.document, job, self.inputs, new_precision(job.trainer))
+                write_documents(self.run_dir, self.document, job, self.inputs, new_precision(job.trainer), self.comment)
                 with closing(EventLog(self.run_dir.events)) as events:
                     events.write(StageData(stage="validating_data"))
             index, report = self._check_data(job)

@@ -96,16 +96,21 @@ def _differences(earlier: Any, current: Any, path: str = "") -> Iterator[str]:
 
 
 def write_documents(
-    run_dir: RunDir, document: dict[str, Any], job: JobSpec, inputs: Inputs, precision: RunPrecision | None = None
+    run_dir: RunDir,
+    document: dict[str, Any],
+    job: JobSpec,
+    inputs: Inputs,
+    precision: RunPrecision | None = None,
+    comment: str = "",
 ) -> None:
     """Write the documents of an attempt.
 
-    - job.yaml: the document as the user wrote it; after the first checkpoint it is kept.
+    - job.yaml: the document as the user wrote it, below the comment; after the first checkpoint it is kept.
     - config.yaml: the complete document.
     - inputs.json: where the data is, what the run started from, and its precision; these are kept when a run resumes.
     """
     if not (run_dir.job_yaml.exists() and run_dir.has_checkpoint):
-        write_atomic(run_dir.job_yaml, write_yaml(document))
+        write_atomic(run_dir.job_yaml, write_yaml(document, comment))
     write_atomic(run_dir.config_yaml, write_yaml(resolved(with_stored_values(job, run_dir))))
     start = RunInputs(data=str(inputs.data), weights=inputs.weights, init_from=inputs.init_from, precision=precision)
     if run_dir.last_checkpoint.exists() and run_dir.inputs_json.exists():

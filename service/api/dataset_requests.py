@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipelines.base.errors import ConfigError
 from pipelines.base.names import Name
+from pipelines.data.drafting.source_document import document_of_sources
 from service.api.limits import StrictRequest, strict_json
 from service.api.multipart import FormStream, unusable_form
 from service.api.uploads import FILE_FIELD
-from service.datasets.source_document import document_of_sources
 from service.rest.dataset_schemas import FolderRequest
 from service.rest.problems import Problem, invalid_values
 from service.rest.schemas import ProblemField
@@ -75,7 +75,7 @@ def strict_field(name: str, text: str) -> Any:
     try:
         return strict_json(text.encode())
     except Problem as problem:
-        raise unusable_form(f"/{name}", str(problem.detail)) from None
+        raise unusable_form(f"/{name}", str(problem.detail).replace("the body", "the field", 1)) from None
 
 
 def require_checksum(given: str | None, archive_sha256: str) -> None:

@@ -48,8 +48,10 @@ class DryRuns:
         self._threads = threads
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def run(self, request: Request, config: dict[str, Any]) -> dict[str, Any]:
+    async def run(self, request: Request, config: dict[str, Any], config_at: tuple[str, ...]) -> dict[str, Any]:
         """Return the child's report: config, data_report, stages, trainable.
+
+        `config_at` is the path of the document in the request, for problems.
 
         The child's whole process tree is killed at the end, even if the client disconnects.
 
@@ -66,7 +68,7 @@ class DryRuns:
             # The document was validated before, so a problem without a field concerns the data.
             reported = json.loads(output)
             problems = [FieldProblem(problem["field"] or "data", problem["message"]) for problem in reported]
-            raise InvalidJob(problem.below("config") for problem in document_problems(problems, config))
+            raise InvalidJob(problem.below(*config_at) for problem in document_problems(problems, config))
         if code == RegistryError.exit_code and output:
             (problem,) = json.loads(output)
             raise Problem(503, "The model registry does not answer", problem["message"], headers={"Retry-After": "5"})

@@ -30,7 +30,12 @@ def attempt_folder(settings: Settings, job: Job) -> Path:
 
 
 def write_document(run_dir: RunDir, config: Mapping[str, Any]) -> None:
-    """Write job.yaml, the document as it was submitted; raises OSError."""
+    """Write job.yaml, the document as it was submitted; raises OSError.
+
+    A run that has trained keeps its file: a recipe may have completed the document.
+    """
+    if run_dir.job_yaml.exists() and run_dir.has_checkpoint:
+        return
     write_atomic(run_dir.job_yaml, write_yaml(config))
 
 

@@ -18,8 +18,9 @@ from service.jobs.kinds.registry import JOB_KINDS, JobKindName, job_kind
 from service.jobs.submission import JobSubmission
 from service.jobs.use_cases import JobDetails, JobQuery, Jobs, RequestKey
 from service.principal import Principal
+from service.rest.job_request import JobRequest
 from service.rest.problems import Problem, problems
-from service.rest.schemas import DryRun, JobPage, JobRequest, JobView, PriorityRequest, ProblemField, Resources
+from service.rest.schemas import DryRun, JobPage, JobView, PriorityRequest, ProblemField, Resources
 from service.scopes import Scope
 from service.states import JobStatus
 from service.store.records import NewJob
@@ -72,7 +73,8 @@ async def submit_job(
         _require_dry_run(body.kind)
         new = await check_in_pools(pools, jobs, principal, submission)
         resources = Resources(cpus=new.cpus, gpus=new.gpus, timeout_s=new.timeout_s)
-        report = DryRun.model_validate({**await dry_runs.run(request, new.config), "resources": resources})
+        found = await dry_runs.run(request, new.config, submission.config_at)
+        report = DryRun.model_validate({**found, "resources": resources})
         return Response(report.model_dump_json(), media_type="application/json")
     key = request_key(idempotency_key, body.model_dump(mode="json", exclude_unset=True))
     return accepted(response, *await queue_in_pools(pools, jobs, principal, submission, key))
@@ -202,7 +204,8 @@ def _require_dry_run(kind: str) -> None:
 
 
 def _submission(body: JobRequest) -> JobSubmission:
-    return JobSubmission(body.config, body.priority, body.resources.counts(), body.resources.timeout_s, body.kind)
+    resources, timeout_s = body.resources.counts(), body.resources.timeout_s
+    return JobSubmission(body.document, body.priority, resources, timeout_s, body.kind, body.document_at)
 
 
 def request_key(key: str | None, content: dict[str, Any]) -> RequestKey | None:
