@@ -13,7 +13,7 @@ from starlette.types import Scope
 from pipelines.base.paths import IMAGE_SUFFIXES
 from service.api.content_negotiation import media_type_of
 from service.api.dataset_requests import require_checksum, strict_field
-from service.api.multipart import FormStream, unusable_form
+from service.api.multipart import FormStream, file_hint, unknown_field, unusable_form
 from service.api.thread_pools import PooledRoute
 from service.api.uploads import FILE_FIELD
 from service.datasets.errors import ArchiveInvalid
@@ -84,10 +84,18 @@ class ImagesForm(FormStream):
         if self._archive is not None:
             self.has_file = True
             self._archive.close()
+        self.require_end()
+        if not self.has_file:
+            detail = (
+                f"images are missing; add files as fields {IMAGE_FIELD!r}, or an archive as the field {FILE_FIELD!r}"
+            )
+            raise unusable_form(f"/{IMAGE_FIELD}", detail)
         return super().close()
 
     def _begin_part(self, name: str) -> None:
         if name != IMAGE_FIELD:
+            if name not in self.fields:
+                raise unknown_field(name, [*self.fields, IMAGE_FIELD])
             if name == FILE_FIELD and self._archive is not None:
                 raise _both()
             super()._begin_part(name)
@@ -168,9 +176,11 @@ def options_of(form: ImagesForm, archive_sha256: str) -> BatchPredictionRequest:
 
 
 def _checked_name(given: str | None) -> str:
+    if given is None:
+        raise unusable_form(f"/{IMAGE_FIELD}", f"has no file name; {file_hint(IMAGE_FIELD)}")
     detail = f"got the file name {given!r}; name each image file, with one of {', '.join(sorted(IMAGE_SUFFIXES))}"
     try:
-        path = safe_name(given or "")
+        path = safe_name(given)
     except ArchiveInvalid as error:
         raise unusable_form(f"/{IMAGE_FIELD}", str(error)) from None
     if path is None or PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:

@@ -75,7 +75,7 @@ def strict_field(name: str, text: str) -> Any:
     try:
         return strict_json(text.encode())
     except Problem as problem:
-        raise unusable_form(f"/{name}", str(problem.detail)) from None
+        raise unusable_form(f"/{name}", str(problem.detail).replace("the body", "the field", 1)) from None
 
 
 def require_checksum(given: str | None, archive_sha256: str) -> None:

@@ -106,14 +106,17 @@ class FormStream(MultipartStream):
         text_fields: the other fields, with their maximum sizes in bytes.
 
     Attributes:
+        fields: names of all fields that the form may have.
         texts: the fields that were read so far.
         has_file: whether the file's field has started.
+        is_file_named: whether the file's field has a file name, without which it may be text.
     """
 
     def __init__(self, content_type: str, file_field: str, text_fields: dict[str, int]) -> None:
         super().__init__(content_type, file_field)
+        self.fields = [file_field, *text_fields]
         self.texts: dict[str, str] = {}
-        self.has_file = False
+        self.has_file = self.is_file_named = False
         self._file_field, self._text_fields = file_field, text_fields
         self._file_bytes = bytearray()
         self._field, self._text = "", bytearray()
@@ -138,13 +141,14 @@ class FormStream(MultipartStream):
         return taken
 
     def _begin_part(self, name: str) -> None:
-        if name != self._file_field and name not in self._text_fields:
-            raise unknown_field(name, [self._file_field, *self._text_fields])
+        if name not in self.fields:
+            raise unknown_field(name, self.fields)
         if name in self.texts or (name == self._file_field and self.has_file):
             raise unusable_form(f"/{name}", "the field occurs twice; send it once")
         self._field = name
         self._text.clear()
-        self.has_file |= name == self._file_field
+        if name == self._file_field:
+            self.has_file, self.is_file_named = True, self.file_name is not None
 
     def _take(self, content: bytes) -> None:
         if self._field == self._file_field:
@@ -166,15 +170,21 @@ def unknown_field(name: str, known: Sequence[str]) -> Problem:
     """Return the problem of a field that the form does not have."""
     shown = name[:40].replace("~", "~0").replace("/", "~1")
     fields = f"one field, {known[0]!r}" if len(known) == 1 else f"the fields {', '.join(known)}"
-    return unusable_form(f"/{shown}", f"unknown field; the form has {fields}")
+    return unusable_form(f"/{shown}", f"unknown field; the form may have {fields}")
+
+
+def file_hint(field: str) -> str:
+    """Return what a client should do that may have sent the name of a file instead of its content."""
+    return f"send the content of the file (with curl: -F {field}=@FILE)"
 
 
 def unusable_form(pointer: str, detail: str) -> Problem:
     """Return the problem of a form whose remaining body is not read."""
+    where = pointer.removeprefix("/").replace("/", ".")
     return Problem(
         422,
         "The form is invalid",
-        detail,
+        f"{where}: {detail}" if where else detail,
         [ProblemField(pointer=pointer, detail=detail)],
         headers={"Connection": "close"},
     )

@@ -15,7 +15,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from pipelines.base.errors import DISK_FULL_ERRNOS
-from service.api.multipart import FormStream, unusable_form
+from service.api.multipart import FormStream, file_hint, unusable_form
 from service.api.thread_pools import NoAnswer, ThreadPools, Work
 from service.datasets.archives import HEADER_BYTES, archive_kind
 from service.datasets.errors import ArchiveInvalid
@@ -83,7 +83,7 @@ class Uploads:
     async def _receive(self, request: Request, form: FormStream, path: Path, max_bytes: int) -> ReceivedArchive:
         declared = int(request.headers.get("content-length", "0"))
         if declared > max_bytes + _FRAME_BYTES:
-            raise _too_large(max_bytes)
+            raise self._too_large(max_bytes)
         limit_s = self._settings.upload_timeout_s
         try:
             async with asyncio.timeout(limit_s):
@@ -119,19 +119,31 @@ class Uploads:
 
         async for taken in _files_of(request, form):
             if num_bytes < HEADER_BYTES <= num_bytes + len(taken):
-                _require_archive(bytes(buffer + taken))
+                _require_archive(bytes(buffer + taken), form)
             num_bytes += len(taken)
             if num_bytes > max_bytes:
-                raise _too_large(max_bytes)
+                raise self._too_large(max_bytes)
             buffer += taken
             if len(buffer) >= BUFFER_BYTES:
                 await self._writing.run(write, bytes(buffer))
                 buffer.clear()
         if num_bytes < HEADER_BYTES:
-            _require_archive(bytes(buffer))
+            _require_archive(bytes(buffer), form)
         await self._writing.run(write, bytes(buffer))
         await self._storing.run(_sync, file)
         return ReceivedArchive(path, digest.hexdigest(), num_bytes)
+
+    def _too_large(self, max_bytes: int) -> Problem:
+        if max_bytes == self._settings.max_upload_bytes:
+            remedy = "PYRAMIDION_MAX_UPLOAD_BYTES sets the limit of the server"
+        else:
+            remedy = (
+                "no more is free of the quota: delete data sets, or let the operator raise "
+                "PYRAMIDION_DATASET_QUOTA_BYTES or the limit of the key"
+            )
+        detail = f"the archive may have at most {max_bytes} bytes; {remedy}"
+        # The rest of the body stays unread, so the connection cannot carry another request.
+        return Problem(413, "Archive too large", detail, headers={"Connection": "close"})
 
     def _release(self, function: Callable[[], object]) -> None:
         call = self._writing.run_later(function)
@@ -146,11 +158,12 @@ async def _files_of(request: Request, form: FormStream) -> AsyncIterator[bytes]:
     yield form.close()
 
 
-def _require_archive(start: bytes) -> None:
+def _require_archive(start: bytes, form: FormStream) -> None:
     try:
         archive_kind(start[:HEADER_BYTES])
     except ArchiveInvalid as error:
-        raise unusable_form(f"/{FILE_FIELD}", str(error)) from None
+        detail = str(error) if form.is_file_named else f"has no file name; {file_hint(FILE_FIELD)}"
+        raise unusable_form(f"/{FILE_FIELD}", detail) from None
 
 
 def _open(path: Path, declared_bytes: int, settings: Settings) -> BinaryIO:
@@ -162,15 +175,6 @@ def _open(path: Path, declared_bytes: int, settings: Settings) -> BinaryIO:
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _too_large(max_bytes: int) -> Problem:
-    detail = (
-        f"the archive may have at most {max_bytes} bytes; PYRAMIDION_MAX_UPLOAD_BYTES and "
-        "PYRAMIDION_DATASET_QUOTA_BYTES set the limits of the server"
-    )
-    # The rest of the body stays unread, so the connection cannot carry another request.
-    return Problem(413, "Archive too large", detail, headers={"Connection": "close"})
 
 
 def disk_full() -> Problem:

@@ -121,7 +121,8 @@ async def add_dataset(
     elif media_type == "multipart/form-data":
         details, is_new = await _add_archive(request, datasets, principal, pools)
     else:
-        detail = f"got the content type {content_type[:80]!r}; send multipart/form-data, or JSON for a folder"
+        form = "multipart/form-data with the fields name and archive"
+        detail = f"got the content type {content_type[:80]!r}; send {form}, or JSON for a folder"
         raise Problem(415, "Neither a form nor JSON", detail, headers={"Connection": "close"})
     if not is_new:
         response.status_code = 200
@@ -199,7 +200,8 @@ def get_dataset_report(
     try:
         content = details.folder.report.read_bytes()
     except FileNotFoundError:
-        detail = f"{details.version.reference} is {details.version.status} and has no report"
+        reason = f" ({details.version.message})" if details.version.message else ""
+        detail = f"{details.version.reference} is {details.version.status} and has no report{reason}"
         raise Problem(404, "No report", detail) from None
     return tagged(request, content)
 

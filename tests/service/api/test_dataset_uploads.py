@@ -43,7 +43,8 @@ def test_limits_hold_for_declared_and_for_streamed_bodies(serve: Serve, settings
 
 def test_quota_and_full_disk_are_refused(serve: Serve, settings: Settings, archive: bytes) -> None:
     with serve(settings.model_copy(update={"dataset_quota_bytes": 1000})) as api:
-        assert upload(api, archive).status_code == 413
+        answer = upload(api, archive)
+        assert (answer.status_code, "PYRAMIDION_DATASET_QUOTA_BYTES" in answer.json()["detail"]) == (413, True)
     with serve(settings.model_copy(update={"max_upload_bytes": 1 << 62, "dataset_quota_bytes": 1 << 62})) as api:
         connection = http.client.HTTPConnection("127.0.0.1", api.base_url.port, timeout=30)
         connection.putrequest("POST", "/v1/datasets")

@@ -115,6 +115,7 @@ def test_invalid_form_is_refused_and_leaves_nothing(
     answer = shared_api.post("/v1/datasets", data=fields, files=files)
     assert answer.status_code == 422, answer.text
     assert {error["pointer"] for error in answer.json()["errors"]} == {pointer}
+    assert "the body" not in answer.text
     incoming = shared_settings.datasets_dir / "incoming"
     wait_until(lambda: not files_below(incoming), "the removal of the upload")
 

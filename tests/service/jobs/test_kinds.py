@@ -59,3 +59,13 @@ def test_complete_run_folder_has_a_result(kind: JobKind, tmp_path: Path) -> None
     assert not kind.has_result(run_dir)
     write_atomic(run_dir.result, "{}")
     assert kind.has_result(run_dir)
+
+
+def test_missing_folder_of_a_data_set_is_refused_without_the_paths_of_the_server(tmp_path: Path) -> None:
+    config = {"model": "shapes", "dataset": "shapes@0123456789ab", "folder": "0123/files/nowhere"}
+    with pytest.raises(InvalidJob) as raised:
+        job_kind("batch_prediction").check(config, Settings(root=tmp_path, data_roots=[tmp_path]), CAPACITY)
+    (problem,) = raised.value.problems
+    assert problem.path == ("folder",)
+    assert problem.message.startswith("not found in the data set shapes@0123456789ab; name a folder in it")
+    assert str(tmp_path) not in problem.message
