@@ -28,7 +28,7 @@ MIN_SIZE, MAX_SIZE = 224, 640
 CLASSIFICATION_SIZE = 224
 """The size that the networks were pretrained with."""
 
-CPU_MACS_PER_S, GPU_MACS_PER_S = 12e9, 1e12
+CPU_MACS_PER_S, GPU_MACS_PER_S = 4e9, 1e12
 """Multiply-accumulates of the backbone's forward pass, times `TRAINING_FACTOR`, in a second of training."""
 TRAINING_FACTOR = 3
 MIN_TRAINED_IMAGES = 10_000
@@ -37,7 +37,7 @@ MIN_TRAINED_IMAGES = 10_000
 DEFAULT_DETECTIONS = 100
 CPU_CONVS = 2
 """Convolutions of a tower on a CPU, where they cost more than the backbone."""
-FREEZE_IMAGES = 400
+FREEZE_IMAGES = 100
 """Trained images below which the backbone is not trained."""
 DEFAULT_EPOCHS, STRONG_EPOCHS = 10, 150
 """Passes over the data from which the presets `default` and `strong` are used."""

@@ -129,7 +129,7 @@ def test_unknown_model_is_not_found(submit: Callable[..., httpx2.Response]) -> N
 
 
 def test_dry_run_is_only_for_kinds_that_have_one(rest: httpx2.Client) -> None:
-    body = {"kind": "batch_prediction", "config": {}}
+    body = {"kind": "batch_prediction", "config": {"model": "shapes"}}
     answer = rest.post("/v1/jobs", params={"dry_run": True}, json=body)
     assert is_problem(answer, 422)
     (error,) = answer.json()["errors"]

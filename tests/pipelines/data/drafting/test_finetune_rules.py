@@ -133,7 +133,7 @@ ROWS: list[tuple[str, Callable[[], Choice], dict[str, Any]]] = [
         },
     ),
     ("whole_network_is_trained", lambda: rules.choose_transfer(2000), {"model.transfer": "full"}),
-    ("shortest_budget_trains_neck_and_head", lambda: rules.choose_transfer(100), {"model.transfer": "freeze"}),
+    ("shortest_budget_trains_neck_and_head", lambda: rules.choose_transfer(50), {"model.transfer": "freeze"}),
     ("few_passes_are_augmented_lightly", lambda: rules.choose_augmentation(3), {"data.augment": "light"}),
     ("many_passes_are_augmented", lambda: rules.choose_augmentation(40), {"data.augment": "default"}),
     ("very_many_passes_are_augmented_strongly", lambda: rules.choose_augmentation(300), {"data.augment": "strong"}),
